@@ -1,0 +1,1 @@
+"""avion-media: the media service of the Avion network."""

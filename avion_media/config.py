@@ -1,0 +1,344 @@
+"""The configuration: environment variables ``AVION_MEDIA_<SECTION>__<NAME>``, checked once, frozen afterwards.
+
+`load` gives one `Config` or one `ConfigError` that lists everything wrong: the variable, its value (masked where it
+is a secret) and the format that was expected. The object store's credentials come from boto3's own chain.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from avion_media.domain.media import ThumbnailSize
+
+PREFIX = "AVION_MEDIA_"
+_SIZE_UNITS = {
+    "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
+}  # fmt: skip
+_DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+class ConfigError(Exception):
+    """Everything wrong with the configuration, one line each, in ``problems``."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def _with_unit(text: str, units: Mapping[str, float], example: str) -> float:
+    match = _NUMBER_WITH_UNIT.fullmatch(text)
+    factor = units.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError(f"expected a number with a unit, such as {example}")
+    return float(match[1]) * factor
+
+
+def parse_size(value: object) -> object:
+    """Bytes from ``16MiB``, ``5MB`` or a plain number."""
+    return int(_with_unit(value, _SIZE_UNITS, "16MiB")) if isinstance(value, str) else value
+
+
+def parse_duration(value: object) -> object:
+    """Seconds from ``24h``, ``500ms`` or a plain number."""
+    return _with_unit(value, _DURATION_UNITS, "15m") if isinstance(value, str) else value
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def _parse_sizes(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    sizes = []
+    for part in value.split(","):
+        name, _, edge = part.strip().partition(":")
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name) or not re.fullmatch(r"[1-9][0-9]{0,4}", edge):
+            raise ValueError("expected name:pixels pairs, such as small:400,medium:800")
+        sizes.append(ThumbnailSize(name, int(edge)))
+    if len({size.name for size in sizes}) != len(sizes):
+        raise ValueError("a size name is given twice")
+    return tuple(sizes)
+
+
+def _parse_bind(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    host, colon, port = value.rpartition(":")
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or int(port) > 65535:
+        raise ValueError("expected host:port, such as 127.0.0.1:8080 or [::1]:8080")
+    return Bind(host=host.strip("[]"), port=int(port))
+
+
+def _check_url(value: str) -> str:
+    parts = urlsplit(value)
+    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError("expected an http:// or https:// address")
+    return value.rstrip("/")
+
+
+def _check_redis_url(value: str) -> str:
+    if urlsplit(value).scheme not in ("redis", "rediss"):
+        raise ValueError("expected redis://host:port/database or rediss://…")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, validate_default=True)
+
+
+class Bind(_Section):
+    """Where a port listens. Port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+BindAddress = Annotated[Bind, BeforeValidator(_parse_bind), PlainSerializer(str)]
+NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
+Networks = Annotated[
+    tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
+    BeforeValidator(_split),
+    PlainSerializer(lambda networks: [str(each) for each in networks]),
+]
+Sizes = Annotated[
+    tuple[ThumbnailSize, ...],
+    BeforeValidator(_parse_sizes),
+    PlainSerializer(lambda sizes: ",".join(f"{each.name}:{each.longest_edge}" for each in sizes)),
+]
+HttpUrl = Annotated[str, BeforeValidator(lambda value: _check_url(value) if isinstance(value, str) else value)]
+RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) else value)]
+
+
+class GrpcConfig(_Section):
+    """The gRPC port. TLS is on as soon as a certificate is given; a client CA asks clients for theirs (mTLS)."""
+
+    bind: BindAddress = Bind(host="127.0.0.1", port=50051)
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
+    max_connections: int = Field(1000, ge=1)
+    max_streams: int = Field(100, ge=1, description="calls at once on one connection")
+    max_message: Size = 1 << 20
+    max_calls: int = Field(1000, ge=1, description="handlers at once in the whole process")
+
+
+class HttpConfig(_Section):
+    """The origin."""
+
+    bind: BindAddress = Bind(host="127.0.0.1", port=8080)
+    public_url: HttpUrl = ""
+    max_connections: int = Field(1000, ge=1)
+
+
+class AdminConfig(_Section):
+    """The admin port, never public."""
+
+    bind: BindAddress = Bind(host="127.0.0.1", port=9090)
+
+
+class RedisConfig(_Section):
+    """Redis 7+ or Valkey 8+."""
+
+    url: RedisUrl = "redis://127.0.0.1:6379/0"
+    connections: int = Field(24, ge=4)
+    timeout: Duration = 5.0
+
+
+class S3Config(_Section):
+    """The object store. `public_endpoint_url` is the host that clients PUT to; `endpoint_url` when empty."""
+
+    endpoint_url: HttpUrl = ""
+    public_endpoint_url: HttpUrl = ""
+    bucket: str = Field("avion-media", min_length=3, max_length=63)
+    region: str = "us-east-1"
+    threads: int = Field(16, ge=1, description="blocking store calls at once")
+    timeout: Duration = 10.0
+
+
+class UploadConfig(_Section):
+    """Bounds on what is uploaded; pixels are width x height x frames decoded."""
+
+    max_image_bytes: Size = 16 << 20
+    max_video_bytes: Size = 256 << 20
+    max_pixels: int = Field(50_000_000, ge=1)
+    max_frames: int = Field(10_000, ge=1)
+    max_duration: Duration = 4 * 3600.0
+    url_ttl: Duration = 900.0
+
+
+class ThumbnailsConfig(_Section):
+    """Named sizes: longest edge in pixels."""
+
+    sizes: Sizes = (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600))
+    quality: int = Field(80, ge=1, le=95)
+
+
+class RemoteConfig(_Section):
+    """The cache of remote servers' media."""
+
+    max_bytes: Size = 64 << 20
+    ttl: Duration = 7 * 86400.0
+    deny_hosts: NameList = ()
+    allow_hosts: NameList = ()
+    allow_networks: Networks = ()
+    timeout: Duration = 60.0
+    max_redirects: int = Field(3, ge=0, le=10)
+
+
+class DecodersConfig(_Section):
+    """A switch per format; takes effect in RequestMediaUpload, in validation and in processing."""
+
+    jpeg: bool = True
+    png: bool = True
+    gif: bool = True
+    webp: bool = True
+    avif: bool = True
+    heic: bool = False
+    mp4: bool = True
+    mov: bool = True
+    webm: bool = True
+    mkv: bool = True
+
+    def enabled(self) -> frozenset[str]:
+        """Names of the formats (`MediaFormat.name`) that are switched on."""
+        return frozenset(name for name, on in self.model_dump().items() if on)
+
+
+class DeleteConfig(_Section):
+    """Deletion is visible at once and final after the delay."""
+
+    delay: Duration = 86400.0
+
+
+class TasksConfig(_Section):
+    """The queues."""
+
+    max_attempts: int = Field(5, ge=1)
+    claim_after: Duration = Field(60.0, gt=0)
+    backoff: Duration = Field(2.0, gt=0, description="before the first retry; doubles, with jitter")
+    max_backoff: Duration = 300.0
+    slots: int = Field(2, ge=1, description="processing tasks at once in this process")
+
+
+class CageConfig(_Section):
+    """Bounds of one confined decoder process, and of all of them together."""
+
+    memory: Size = 1 << 30
+    budget: Size = 2 << 30
+    cpu: Duration = 60.0
+    timeout: Duration = 90.0
+    slots: int = Field(2, ge=1, description="confined processes at once")
+    require: bool = False
+
+
+class DrainConfig(_Section):
+    """How long the phases of a shutdown may take."""
+
+    settle: Duration = 5.0
+    grace: Duration = 25.0
+    termination_grace_period: Duration = Field(60.0, description="Kubernetes' terminationGracePeriodSeconds")
+
+
+class LogConfig(_Section):
+    """Logs go to standard error."""
+
+    format: Literal["json", "console"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Config(BaseSettings):
+    """All sections. Build it with `load`, or directly from section objects in tests."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
+    )
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"redis.url"})
+
+    grpc: GrpcConfig = GrpcConfig()
+    http: HttpConfig = HttpConfig()
+    admin: AdminConfig = AdminConfig()
+    redis: RedisConfig = RedisConfig()
+    s3: S3Config = S3Config()
+    upload: UploadConfig = UploadConfig()
+    thumbnails: ThumbnailsConfig = ThumbnailsConfig()
+    remote: RemoteConfig = RemoteConfig()
+    decoders: DecodersConfig = DecodersConfig()
+    delete: DeleteConfig = DeleteConfig()
+    tasks: TasksConfig = TasksConfig()
+    cage: CageConfig = CageConfig()
+    drain: DrainConfig = DrainConfig()
+    log: LogConfig = LogConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` passes in: it reads the environment itself, so that unknown names are errors."""
+        return (init_settings,)
+
+
+def load(environ: Mapping[str, str] = os.environ) -> Config:
+    """Read and check the environment. Raises `ConfigError` with every problem found."""
+    sections: dict[str, dict[str, Any]] = {}
+    problems = []
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(PREFIX):
+            continue
+        section, separator, name = variable.removeprefix(PREFIX).lower().partition("__")
+        if not separator or section not in Config.model_fields:
+            problems.append(f"{variable}: no such setting (format: {PREFIX}<SECTION>__<NAME>)")
+            continue
+        sections.setdefault(section, {})[name] = value
+    try:
+        config = Config.model_validate(sections)
+    except ValidationError as error:
+        problems.extend(_describe(each, sections) for each in error.errors())
+        raise ConfigError(problems) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:
+    section, *rest = (str(part) for part in error["loc"])
+    name = rest[0] if rest else ""
+    variable = f"{PREFIX}{section}__{name}".upper()
+    if error["type"] == "extra_forbidden":
+        return f"{variable}: no such setting"
+    value = sections.get(section, {}).get(name, "")
+    shown = "***" if f"{section}.{name}" in Config.SECRETS else repr(value)
+    return f"{variable}={shown}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def mask_url(url: str) -> str:
+    """The URL with its password replaced by ``***``."""
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+
+
+def effective(config: Config) -> dict[str, dict[str, Any]]:
+    """The configuration as plain data, secrets masked, for `avion-media config`."""
+    data = config.model_dump(mode="json")
+    data["redis"]["url"] = mask_url(data["redis"]["url"])
+    return data

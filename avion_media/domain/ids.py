@@ -1,0 +1,96 @@
+"""Media ids: 26 characters of Crockford base32 that carry their own date and format.
+
+Layout of the 128 bits, most significant first: 48 bits of Unix milliseconds, 8 bits of format code, 72 random
+bits. The text form is that of a ULID (https://github.com/ulid/spec), upper case, so ids sort by time.
+Remote media are named by the SHA-256 of their normalised URL instead (64 hex digits, lower case).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from avion_media.domain.formats import BY_CODE, MediaFormat
+
+ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_VALUES = {character: value for value, character in enumerate(ALPHABET)}
+_MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_REMOTE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_RANDOM_BITS = 72
+_MAX_UNIX_MS = (1 << 48) - 1
+
+
+class InvalidId(ValueError):
+    """The text is not a media id (or remote hash) of this service."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaId:
+    """An uploaded medium: ``text`` alone gives ``created`` (UTC) and ``format``."""
+
+    text: str
+    created: datetime
+    format: MediaFormat
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteId:
+    """A cached remote medium: the SHA-256 of its normalised URL in hex."""
+
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+AnyId = MediaId | RemoteId
+
+
+def new_media_id(fmt: MediaFormat, unix_ms: int, random_bits: Callable[[int], int] = secrets.randbits) -> MediaId:
+    """Make an id for a medium of ``fmt`` requested at ``unix_ms`` (milliseconds since 1970, UTC)."""
+    if not 0 <= unix_ms <= _MAX_UNIX_MS:
+        raise ValueError(f"unix_ms must fit 48 bits, got {unix_ms}")
+    value = (unix_ms << 80) | (fmt.code << _RANDOM_BITS) | random_bits(_RANDOM_BITS)
+    text = "".join(ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+    return MediaId(text, datetime.fromtimestamp(unix_ms / 1000, UTC), fmt)
+
+
+def parse_media_id(text: str) -> MediaId:
+    """Read a media id; `InvalidId` when it is not one (wrong alphabet, length, or an unknown format code)."""
+    if not _MEDIA_ID.fullmatch(text):
+        raise InvalidId("a media id is 26 characters of Crockford base32")
+    value = 0
+    for character in text:
+        value = value << 5 | _VALUES[character]
+    fmt = BY_CODE.get((value >> _RANDOM_BITS) & 0xFF)
+    if fmt is None:
+        raise InvalidId("unknown format code in the media id")
+    try:
+        created = datetime.fromtimestamp((value >> 80) / 1000, UTC)
+    except (ValueError, OverflowError):
+        raise InvalidId("the date in the media id is out of range") from None
+    return MediaId(text, created, fmt)
+
+
+def parse_remote_id(text: str) -> RemoteId:
+    """Read a remote hash; `InvalidId` when it is not one."""
+    if not _REMOTE_ID.fullmatch(text):
+        raise InvalidId("a remote id is 64 lower-case hex digits")
+    return RemoteId(text)
+
+
+def parse_any_id(text: str) -> AnyId:
+    """Read a media id or a remote hash, whichever it is; `InvalidId` otherwise."""
+    return parse_remote_id(text) if len(text) == 64 else parse_media_id(text)
+
+
+def remote_id_for(normalised_url: str) -> RemoteId:
+    """The id of a remote medium whose URL is already normalised."""
+    return RemoteId(hashlib.sha256(normalised_url.encode()).hexdigest())

@@ -1,0 +1,29 @@
+"""Object keys: every one follows from an id alone (contract, section 3)."""
+
+from __future__ import annotations
+
+from avion_media.domain.ids import AnyId, MediaId
+
+INCOMING_PREFIX = "incoming/"
+ORIGINAL_PREFIX = "original/"
+THUMBNAIL_PREFIX = "thumbnail/"
+CACHED_REMOTE_PREFIX = "cached_remote/"
+
+
+def incoming(media_id: MediaId) -> str:
+    """Where the client PUTs; never served."""
+    return f"{INCOMING_PREFIX}{media_id}"
+
+
+def original(any_id: AnyId) -> str:
+    """The validated, scrubbed medium: of an upload, or of a remote file."""
+    if isinstance(any_id, MediaId):
+        return f"{ORIGINAL_PREFIX}{any_id.created:%Y/%m/%d}/{any_id}.{any_id.format.extension}"
+    return f"{CACHED_REMOTE_PREFIX}{any_id}"
+
+
+def thumbnail(any_id: AnyId, size: str) -> str:
+    """The thumbnail of one named size; always JPEG."""
+    if isinstance(any_id, MediaId):
+        return f"{THUMBNAIL_PREFIX}{size}/{any_id.created:%Y/%m/%d}/{any_id}.jpg"
+    return f"{THUMBNAIL_PREFIX}{size}/remote/{any_id}.jpg"

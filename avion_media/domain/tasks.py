@@ -1,0 +1,52 @@
+"""Tasks, the states of a medium, and what is said about both on Redis (contract, section 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from avion_media.domain.errors import Reason
+from avion_media.domain.media import MediaFacts
+
+PROCESSING_QUEUE = "media_processing_queue"
+CACHE_QUEUE = "media_cache_queue"
+DELETE_QUEUE = "media_delete_queue"
+CONSUMER_GROUP = "media_workers"
+EVENTS_STREAM = "media_events"
+DROP_DELETED = "drop_deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One unit of work on a queue. ``fields`` are the contract's fields of that queue, without ``task_id``."""
+
+    task_id: str
+    fields: dict[str, str]
+    traceparent: str = ""
+
+
+class State(StrEnum):
+    """`MediaStatus.State` of the wire, without its numbers."""
+
+    PENDING_UPLOAD = "PENDING_UPLOAD"
+    PROCESSING = "PROCESSING"
+    READY = "READY"
+    FAILED = "FAILED"
+    DELETED = "DELETED"
+
+    @property
+    def final(self) -> bool:
+        """Whether a watcher's stream ends with this state."""
+        return self in (State.READY, State.FAILED, State.DELETED)
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a client is told of one medium."""
+
+    media_id: str
+    state: State
+    reason: Reason | None = None
+    retryable: bool = False
+    facts: MediaFacts | None = None
+    thumbnails: dict[str, str] = field(default_factory=dict)  # size name -> origin path

@@ -1,0 +1,10 @@
+"""Telemetry behind one small interface: spans, metrics and logs, with a default that does nothing.
+
+Code above says *what happened* (`count`, `record`, `span`); which SDK carries it is decided once, in `app`.
+Every instrument is declared in `instruments`, so the list of metrics is one table that can be checked.
+"""
+
+from avion_media.telemetry.api import NO_TELEMETRY, NoTelemetry, Span, Telemetry
+from avion_media.telemetry.logs import configure_logging, get_logger
+
+__all__ = ["NO_TELEMETRY", "NoTelemetry", "Span", "Telemetry", "configure_logging", "get_logger"]

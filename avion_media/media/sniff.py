@@ -1,0 +1,295 @@
+"""What a file is, by its content alone: one of the accepted formats, or the name of what else it is.
+
+The declared type and the file's name are never looked at. Text is never media, whatever it describes: playlists,
+SVG, HTML and scripts are named so that a log line says what was sent, and refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family, MediaFormat
+
+# Enough for every decision below: the longest is a vector image whose root element follows a comment.
+HEAD_BYTES = 4096
+UNKNOWN = "unknown"
+EMPTY = "empty"
+
+
+@dataclass(frozen=True, slots=True)
+class Sniffed:
+    """What the content is.
+
+    ``format`` is None when it is none of ours; ``name`` then says what else it is ("svg", "pdf", "bmp", …),
+    or "unknown", or "empty". ``family`` is that of the content where it has one, also for what is not accepted.
+    """
+
+    format: MediaFormat | None
+    name: str
+    family: Family | None = None
+
+
+def sniff(head: bytes, *, size: int) -> Sniffed:
+    """Name the content of a file of ``size`` bytes that begins with ``head`` (its first `HEAD_BYTES`, or all of it).
+
+    Never raises. A longer head is cut, a shorter one may leave the answer at "unknown".
+    """
+    if size <= 0:
+        return Sniffed(None, EMPTY)
+    head = bytes(head[:HEAD_BYTES])
+    found = _by_signature(head) or _by_riff(head) or _by_boxes(head, size) or _by_ebml(head) or _by_text(head)
+    if found is None:
+        return Sniffed(None, UNKNOWN)
+    if isinstance(found, MediaFormat):
+        return Sniffed(found, found.name, found.family)
+    return Sniffed(None, found, _OTHER_FAMILIES.get(found))
+
+
+def require_format(sniffed: Sniffed, declared: Family, enabled: frozenset[str]) -> MediaFormat:
+    """The format of the content, if it is accepted: of the declared family, and its decoder switched on.
+
+    ``enabled`` holds format names. Raises `Rejected`, the most telling reason first: EMPTY, TYPE_MISMATCH (another
+    family), UNSUPPORTED_TYPE (known, but not accepted or switched off), UNKNOWN_TYPE.
+    """
+    if sniffed.name == EMPTY:
+        raise Rejected(Reason.EMPTY)
+    if sniffed.family is not None and sniffed.family is not declared:
+        raise Rejected(Reason.TYPE_MISMATCH, f"declared {declared}, found {sniffed.name}")
+    if sniffed.name == UNKNOWN:
+        raise Rejected(Reason.UNKNOWN_TYPE)
+    if sniffed.format is None:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, sniffed.name)
+    if sniffed.format.name not in enabled:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"{sniffed.name} is switched off")
+    return sniffed.format
+
+
+_Found = MediaFormat | str | None
+
+# First match wins. Only signatures of four bytes or more, except where a check in `_by_signature` backs them.
+_SIGNATURES: tuple[tuple[bytes, MediaFormat | str], ...] = (
+    (b"\x89PNG\r\n\x1a\n", PNG),
+    (b"\xff\xd8\xff", JPEG),
+    (b"GIF87a", GIF),
+    (b"GIF89a", GIF),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", "jxl"),
+    (b"\xff\x0a", "jxl"),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "jp2"),
+    (b"\xff\x4f\xff\x51", "jp2"),
+    (b"II*\x00", "tiff"),
+    (b"MM\x00*", "tiff"),
+    (b"II+\x00", "tiff"),
+    (b"MM\x00+", "tiff"),
+    (b"\x8aMNG\r\n\x1a\n", "mng"),
+    (b"\x8bJNG\r\n\x1a\n", "jng"),
+    (b"8BPS", "psd"),
+    (b"qoif", "qoi"),
+    (b"\x00\x00\x01\x00", "ico"),
+    (b"FLV\x01", "flv"),
+    (b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "asf"),
+    (b"\x00\x00\x01\xba", "mpeg-ps"),
+    (b"OggS", "ogg"),
+    (b"fLaC", "flac"),
+    (b"ID3", "mp3"),
+    (b"%PDF-", "pdf"),
+    (b"%!PS", "postscript"),
+    (b"\xc5\xd0\xd3\xc6", "postscript"),
+    (b"PK\x03\x04", "zip"),
+    (b"PK\x05\x06", "zip"),
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"Rar!\x1a\x07", "rar"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"\x7fELF", "elf"),
+    (b"\x00asm", "wasm"),
+)
+_RIFF_FORMS: dict[bytes, MediaFormat | str] = {b"WEBP": WEBP, b"AVI ": "avi", b"WAVE": "wav", b"ACON": "ani"}
+_BMP_HEADER_SIZES = frozenset((12, 16, 40, 52, 56, 64, 108, 124))
+_TS_PACKET_BYTES = 188
+
+_OTHER_FAMILIES: dict[str, Family] = {
+    **dict.fromkeys(("jxl", "jp2", "tiff", "jng", "psd", "qoi", "ico", "bmp", "svg", "cr3", "ani"), Family.IMAGE),
+    **dict.fromkeys(("flv", "asf", "mpeg-ps", "mpeg-ts", "avi", "3gp", "mng"), Family.VIDEO),
+}
+
+
+def _by_signature(head: bytes) -> _Found:
+    for signature, found in _SIGNATURES:
+        if head.startswith(signature):
+            return found
+    if head.startswith(b"BM") and int.from_bytes(head[14:18], "little") in _BMP_HEADER_SIZES:
+        return "bmp"
+    if head.startswith(b"MZ") and len(head) > 64 and 0 in head[:64]:
+        return "exe"
+    if len(head) > 2 * _TS_PACKET_BYTES and head[: 2 * _TS_PACKET_BYTES + 1 : _TS_PACKET_BYTES] == b"GGG":
+        return "mpeg-ts"
+    return None
+
+
+def _by_riff(head: bytes) -> _Found:
+    return _RIFF_FORMS.get(head[8:12]) if head.startswith(b"RIFF") else None
+
+
+# --- ISO base media files ---------------------------------------------------------------------------------------
+
+
+def _brands(names: str) -> frozenset[bytes]:
+    """Brands are four characters, filled up with spaces."""
+    return frozenset(name.ljust(4).encode() for name in names.split())
+
+
+_AVIF_BRANDS = _brands("avif avis")
+_HEIF_BRANDS = _brands("heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1")
+_AUDIO_BRANDS = _brands("M4A M4B M4P F4A F4B")
+_MP4_BRANDS = _brands(
+    "isom iso2 iso3 iso4 iso5 iso6 iso7 iso8 iso9 isoa isob isoc mp41 mp42 mp71 avc1 av01 dash cmfc cmf2 MSNV mmp4 "
+    "M4V M4VH M4VP F4V f4v"
+)
+# What an old phone calls 3GP is an MP4 as soon as it says so itself; H.263 with AMR is what remains.
+_MP4_IN_3GP = _brands("mp41 mp42 avc1")
+# Before ``ftyp`` existed (2001), QuickTime files began with any of these.
+_OLD_QUICKTIME = frozenset((b"moov", b"mdat"))
+_PADDING = frozenset((b"wide", b"free", b"skip", b"pnot"))
+
+
+def _by_boxes(head: bytes, size: int) -> _Found:
+    """Walk the top-level boxes up to the one that decides."""
+    offset = 0
+    padded = False
+    while len(head) - offset >= 8:
+        length, kind = int.from_bytes(head[offset : offset + 4], "big"), head[offset + 4 : offset + 8]
+        # Text can spell a box type at the right place, but then claims a length of gigabytes.
+        if length > size - offset or 1 < length < 8:
+            return None
+        if kind == b"ftyp":
+            return _by_brands(head[offset + 8 : offset + length])
+        if kind in _OLD_QUICKTIME:
+            return MOV
+        if kind not in _PADDING or length < 8:
+            return None
+        padded = True
+        offset += length
+    return MOV if padded and offset < size else None
+
+
+def _by_brands(payload: bytes) -> _Found:
+    major = payload[:4]
+    brands = frozenset(payload[start : start + 4] for start in range(8, len(payload) - 3, 4)) | {major}
+    if major in _AVIF_BRANDS or (major in _HEIF_BRANDS and brands & _AVIF_BRANDS):
+        return AVIF
+    if major in _HEIF_BRANDS:
+        return HEIC
+    if major in _AUDIO_BRANDS:
+        return "m4a"
+    if major == b"qt  ":
+        return MOV
+    if major.startswith((b"3gp", b"3g2", b"3ge", b"3gg", b"3gr", b"3gs")):
+        return MP4 if brands & _MP4_IN_3GP else "3gp"
+    if major == b"crx ":
+        return "cr3"
+    return _by_compatible_brands(brands)
+
+
+def _by_compatible_brands(brands: frozenset[bytes]) -> _Found:
+    """Cameras put their maker's brand first (XAVC, niko, …) and what the file is behind it."""
+    if brands & _MP4_BRANDS:
+        return MP4
+    if b"qt  " in brands:
+        return MOV
+    if brands & _AVIF_BRANDS:
+        return AVIF
+    return HEIC if brands & _HEIF_BRANDS else "isobmff"
+
+
+# --- EBML -------------------------------------------------------------------------------------------------------
+
+_EBML = b"\x1a\x45\xdf\xa3"
+_DOC_TYPE = 0x4282
+_DOC_TYPES: dict[bytes, MediaFormat] = {b"webm": WEBM, b"matroska": MKV}
+
+
+def _by_ebml(head: bytes) -> _Found:
+    if not head.startswith(_EBML):
+        return None
+    for element, payload in _ebml_children(head):
+        if element == _DOC_TYPE:
+            return _DOC_TYPES.get(payload.rstrip(b"\x00"), "ebml")
+    return "ebml"
+
+
+def _ebml_children(head: bytes) -> Iterator[tuple[int, bytes]]:
+    length, offset = _ebml_number(head, len(_EBML), keep_marker=False)
+    end = min(offset + length, len(head))
+    while 0 < offset < end:
+        element, offset = _ebml_number(head, offset, keep_marker=True)
+        length, offset = _ebml_number(head, offset, keep_marker=False)
+        if offset + length > end:
+            return
+        yield element, head[offset : offset + length]
+        offset += length
+
+
+def _ebml_number(head: bytes, offset: int, *, keep_marker: bool) -> tuple[int, int]:
+    """A variable-length number and the offset behind it; past the end it is 0 at the end."""
+    first = head[offset] if offset < len(head) else 0
+    width = 9 - first.bit_length()
+    if first == 0 or offset + width > len(head):
+        return 0, len(head)
+    value = int.from_bytes(head[offset : offset + width], "big")
+    return value if keep_marker else value & ((1 << 7 * width) - 1), offset + width
+
+
+# --- text -------------------------------------------------------------------------------------------------------
+
+_BYTE_ORDER_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f]")
+_SCRIPTS: tuple[tuple[re.Pattern[str], str], ...] = (
+    (re.compile(r"#EXTM3U|#EXT-X-"), "hls"),
+    (re.compile(r"ffconcat\s"), "ffconcat"),
+    (re.compile(r"#!|<\?(?:php|=)"), "script"),
+    (re.compile(r"<!doctype\s+html", re.I), "html"),
+)
+# Declarations, comments and a document type before the root element.
+_PROLOG = re.compile(r"(?:<\?.*?\?>|<!--.*?-->|<!doctype[^>\[]*(?:\[.*?\]\s*)?>)\s*", re.I | re.S)
+_ROOT_ELEMENT = re.compile(r"<(?:[A-Za-z_][\w.-]*:)?([A-Za-z_][\w.-]*)")
+_MARKUP = {
+    "svg": "svg",
+    "mpd": "dash",
+    **dict.fromkeys(("html", "head", "body", "script", "iframe", "title", "style", "meta", "div", "p", "a"), "html"),
+}
+
+
+def _by_text(head: bytes) -> _Found:
+    text = _as_text(head)
+    if text is None:
+        return None
+    text = text.lstrip()
+    for pattern, name in _SCRIPTS:
+        if pattern.match(text):
+            return name
+    return _by_root_element(text) or "text"
+
+
+def _by_root_element(text: str) -> str | None:
+    offset = 0
+    while prolog := _PROLOG.match(text, offset):
+        offset = prolog.end()
+    root = _ROOT_ELEMENT.match(text, offset)
+    if root:
+        return _MARKUP.get(root[1].lower(), "xml")
+    return "xml" if text.startswith(("<?xml", "<!--")) else None
+
+
+def _as_text(head: bytes) -> str | None:
+    """The head as text, or None when it is binary."""
+    encoding = "utf-8"
+    for mark, marked in _BYTE_ORDER_MARKS:
+        if head.startswith(mark):
+            head, encoding = head[len(mark) :], marked
+    # The head may end inside a character: what is left of that one is dropped.
+    text = head.decode(encoding, "ignore")
+    if len(text.encode(encoding)) + 3 < len(head) or _CONTROL.search(text):
+        return None
+    return text

@@ -1,0 +1,155 @@
+"""The type of a file by its content alone, and which refusal goes before which."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import AVIF, FORMATS, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family
+from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
+
+ALL = frozenset(each.name for each in FORMATS)
+
+
+def box(kind: bytes, payload: bytes = b"") -> bytes:
+    return (8 + len(payload)).to_bytes(4, "big") + kind + payload
+
+
+def ftyp(major: bytes, *compatible: bytes) -> bytes:
+    return box(b"ftyp", major + bytes(4) + b"".join(compatible))
+
+
+def ebml(doc_type: bytes, before: bytes = b"") -> bytes:
+    payload = before + b"\x42\x82" + bytes([0x80 | len(doc_type)]) + doc_type
+    return b"\x1a\x45\xdf\xa3" + bytes([0x80 | len(payload)]) + payload
+
+
+def sniffed(content: bytes) -> Sniffed:
+    return sniff(content, size=len(content))
+
+
+@pytest.mark.parametrize(
+    ("content", "fmt"),
+    [
+        (b"\xff\xd8\xff\xe0\x00\x10JFIF", JPEG),
+        (b"\xff\xd8\xff\xdb", JPEG),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", PNG),
+        (b"GIF87a\x01\x00", GIF),
+        (b"GIF89a/*", GIF),
+        (b"RIFF\x10\x00\x00\x00WEBPVP8L", WEBP),
+        (ftyp(b"avif", b"mif1"), AVIF),
+        (ftyp(b"avis", b"avif", b"avis", b"msf1", b"iso8"), AVIF),
+        (ftyp(b"mif1", b"miaf", b"avif"), AVIF),
+        (ftyp(b"mif1", b"heic"), HEIC),
+        (ftyp(b"heix", b"mif1"), HEIC),
+        (ftyp(b"hevc", b"msf1", b"isom"), HEIC),
+        (ftyp(b"isom", b"iso2", b"avc1", b"mp41"), MP4),
+        (ftyp(b"mp42"), MP4),
+        (ftyp(b"XAVC", b"mp42", b"iso2"), MP4),
+        (ftyp(b"3gp4", b"isom", b"mp42"), MP4),
+        (ftyp(b"qt  "), MOV),
+        (ftyp(b"qt  ", b"isom"), MOV),
+        (ftyp(b"niko", b"qt  "), MOV),
+        (box(b"wide") + b"\x00\x00\x00\x01mdat" + bytes(20), MOV),
+        (box(b"moov", bytes(100)), MOV),
+        (b"\x00\x00\x00\x00mdat" + bytes(8), MOV),
+        (box(b"free", bytes(9)) + ftyp(b"isom"), MP4),
+        (box(b"free", bytes(HEAD_BYTES)) + box(b"mdat"), MOV),
+        (ebml(b"webm"), WEBM),
+        (ebml(b"matroska", before=b"\x42\x86\x81\x01"), MKV),
+        (ebml(b"webm\x00\x00"), WEBM),
+    ],
+)
+def test_accepted_formats_are_known_by_their_content(content: bytes, fmt: object) -> None:
+    assert sniffed(content).format is fmt
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "svg"),
+        (b'\xef\xbb\xbf <?xml version="1.0"?>\n<!-- a <b> --><!DOCTYPE svg [<!ENTITY x "y">]>\n<svg:svg>', "svg"),
+        ("\ufeff<svg/>".encode("utf-16-le"), "svg"),
+        (b"<!DOCTYPE html><title>x</title>", "html"),
+        (b"\n\n<script>alert(1)</script>", "html"),
+        (b"<?xml version='1.0'?><MPD xmlns='urn:mpeg:dash:schema:mpd:2011'>", "dash"),
+        (b"<?xml version='1.0'?><feed>", "xml"),
+        (b"<!-- never closed", "xml"),
+        (b"#EXTM3U\n#EXT-X-VERSION:3\nfile:///etc/passwd", "hls"),
+        (b"ffconcat version 1.0\nfile /etc/passwd", "ffconcat"),
+        (b"#!/bin/sh\nid", "script"),
+        (b"<?php system($x);", "script"),
+        ("grüße <3".encode(), "text"),
+        (b"The moov box is described below.", "text"),
+        (b"we, free and wide", "text"),
+        (b"%PDF-1.7", "pdf"),
+        (b"PK\x03\x04rest", "zip"),
+        (b"BM" + bytes(12) + b"\x28\x00\x00\x00", "bmp"),
+        (b"BMW is a car maker in Munich", "text"),
+        (b"II*\x00\x08\x00\x00\x00", "tiff"),
+        (b"\xff\x0a\x00", "jxl"),
+        (b"RIFF\x10\x00\x00\x00AVI LIST", "avi"),
+        (b"RIFF\x10\x00\x00\x00XXXX", "unknown"),
+        (ftyp(b"3gp5", b"3gp5", b"3gp4", b"isom"), "3gp"),
+        (ftyp(b"M4A ", b"mp42", b"isom"), "m4a"),
+        (ftyp(b"crx ", b"crx ", b"isom"), "cr3"),
+        (ftyp(b"zzzz"), "isobmff"),
+        (ebml(b"evil"), "ebml"),
+        (b"\x1a\x45\xdf\xa3", "ebml"),
+        (b"\x1a\x45\xdf\xa3\x00\x42\x82", "ebml"),
+        ((b"G" + bytes(187)) * 3, "mpeg-ts"),
+        (b"\x00\x01\x02\x03\x04\x05\x06\x07\x08", "unknown"),
+        (b"\x00\x00\x00\x04free", "unknown"),
+        (box(b"free", bytes(20)), "unknown"),
+        (b"", "empty"),
+    ],
+)
+def test_everything_else_is_named_and_never_media(content: bytes, name: str) -> None:
+    assert sniffed(content).format is None
+    assert sniffed(content).name == name
+
+
+@given(st.binary(max_size=200), st.integers(0, 1 << 40))
+def test_any_bytes_get_an_answer(head: bytes, size: int) -> None:
+    assert sniff(head, size=size).name
+
+
+@pytest.mark.parametrize(
+    "head",
+    [b"a" * HEAD_BYTES, b"<" * HEAD_BYTES, b"<!--" * 1024, b"<?x?>" * 800, b"<!doctype[" * 400, box(b"free") * 512],
+)
+def test_a_hostile_head_takes_no_time(head: bytes) -> None:
+    before = time.process_time()
+    sniff(head, size=1 << 30)
+    assert time.process_time() - before < 0.1
+
+
+@pytest.mark.parametrize(
+    ("content", "declared", "enabled", "reason"),
+    [
+        (b"", Family.IMAGE, ALL, Reason.EMPTY),
+        (b"", Family.VIDEO, frozenset[str](), Reason.EMPTY),
+        (ftyp(b"isom"), Family.IMAGE, ALL, Reason.TYPE_MISMATCH),
+        (b"GIF89a", Family.VIDEO, frozenset[str](), Reason.TYPE_MISMATCH),
+        (b"<svg/>", Family.VIDEO, ALL, Reason.TYPE_MISMATCH),
+        (b"<svg/>", Family.IMAGE, ALL, Reason.UNSUPPORTED_TYPE),
+        (b"%PDF-1.7", Family.IMAGE, ALL, Reason.UNSUPPORTED_TYPE),
+        (b"#EXTM3U\n", Family.VIDEO, ALL, Reason.UNSUPPORTED_TYPE),
+        (b"GIF89a", Family.IMAGE, ALL - {"gif"}, Reason.UNSUPPORTED_TYPE),
+        (b"\x00\x01\x02\x03", Family.IMAGE, ALL, Reason.UNKNOWN_TYPE),
+    ],
+)
+def test_a_refusal_carries_the_most_telling_reason(
+    content: bytes, declared: Family, enabled: frozenset[str], reason: Reason
+) -> None:
+    with pytest.raises(Rejected) as refused:
+        require_format(sniffed(content), declared, enabled)
+    assert refused.value.reason is reason
+
+
+def test_another_type_of_the_declared_family_is_taken_as_what_it_is() -> None:
+    assert require_format(sniffed(b"GIF89a"), Family.IMAGE, ALL) is GIF

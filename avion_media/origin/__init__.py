@@ -1,0 +1,1 @@
+"""HTTP: the origin behind the CDN, and the admin port."""

@@ -62,9 +62,10 @@ class _BoundedStream(trio.abc.Stream):
 
 
 class HttpServer:
-    """Serves one ASGI application.
+    """Serves one ASGI application. `drain` lets running requests end; a cancel of `serve` cuts them.
 
-    A request's headers must arrive within ``keep_alive_s`` of the connection becoming idle. `drain` lets running requests end; a cancel of `serve` cuts them."""
+    A request's headers must arrive within ``keep_alive_s`` of the connection becoming idle.
+    """
 
     def __init__(
         self,

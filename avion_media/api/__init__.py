@@ -1,0 +1,1 @@
+"""The MediaService handlers: thin, and free of transport."""

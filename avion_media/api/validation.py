@@ -1,0 +1,128 @@
+"""What a RequestMediaUpload must say, checked field by field: all violations at once, each with a stable reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avion_media.config import UploadConfig
+from avion_media.domain.errors import MediaError
+from avion_media.domain.formats import BY_EXTENSION, Family, MediaFormat, by_content_type, by_filename
+
+MAX_FILENAME_CHARACTERS = 255
+SHA256_BYTES = 32
+# Extensions that people's files carry although the content is of an accepted type (the content decides later).
+_TOLERATED_EXTENSIONS = {
+    Family.IMAGE: frozenset({"tif", "tiff", "bmp", "jxl", "mpo", "jps", "img", "image"}),
+    Family.VIDEO: frozenset({"3gp", "3g2", "avi", "mpg", "mpeg", "video"}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One bad field: its name, a sentence, and a stable reason in capitals (google.rpc.BadRequest)."""
+
+    field: str
+    description: str
+    reason: str
+
+
+class BadRequest(MediaError):
+    """One or more fields are wrong."""
+
+    def __init__(self, violations: list[Violation]) -> None:
+        super().__init__("; ".join(f"{each.field}: {each.description}" for each in violations))
+        self.violations = violations
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRequest:
+    """A checked request. ``format`` goes into the id, and so gives the object key its extension."""
+
+    format: MediaFormat
+    content_type: str
+    size_bytes: int
+    sha256: bytes
+
+
+def check_upload_request(
+    filename: str,
+    content_type: str,
+    size_bytes: int,
+    sha256: bytes,
+    *,
+    limits: UploadConfig,
+    enabled: frozenset[str],
+) -> UploadRequest:
+    """Check the fields of a RequestMediaUpload; `BadRequest` with every violation."""
+    fmt = by_content_type(content_type)
+    violations = [
+        violation
+        for violation in (
+            _check_content_type(content_type, fmt, enabled),
+            _check_filename(filename, fmt),
+            _check_size(size_bytes, fmt, limits),
+            _check_sha256(sha256),
+        )
+        if violation is not None
+    ]
+    if violations or fmt is None:
+        raise BadRequest(violations)
+    return UploadRequest(_key_format(filename, fmt, enabled), content_type, size_bytes, sha256)
+
+
+def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
+    """The format whose extension the object key shows: the one the file name declares, if that is accepted."""
+    named = by_filename(filename)
+    return named if named is not None and named.name in enabled else fmt
+
+
+def _check_content_type(content_type: str, fmt: MediaFormat | None, enabled: frozenset[str]) -> Violation | None:
+    if not content_type:
+        return Violation("content_type", "must be given", "CONTENT_TYPE_REQUIRED")
+    if fmt is None or not content_type.isascii() or not content_type.isprintable():
+        return Violation("content_type", "is not an accepted type of image or video", "CONTENT_TYPE_UNSUPPORTED")
+    if fmt.name not in enabled:
+        return Violation("content_type", f"{fmt.content_type} is not accepted here", "CONTENT_TYPE_DISABLED")
+    return None
+
+
+def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
+    if not filename.strip():
+        return Violation("filename", "must be given", "FILENAME_REQUIRED")
+    if len(filename) > MAX_FILENAME_CHARACTERS:
+        return Violation("filename", f"is longer than {MAX_FILENAME_CHARACTERS} characters", "FILENAME_TOO_LONG")
+    if not filename.isprintable() or "/" in filename or "\\" in filename:
+        return Violation("filename", "must not hold control characters or path separators", "FILENAME_INVALID")
+    _, dot, extension = filename.rpartition(".")
+    if not dot:
+        return None  # phones and browsers send names such as "blob": the content type says enough
+    extension = extension.lower()
+    named = BY_EXTENSION.get(extension)
+    if named is None:
+        tolerated = fmt is not None and extension in _TOLERATED_EXTENSIONS[fmt.family]
+        return None if tolerated else Violation("filename", "has an unsupported extension", "EXTENSION_UNSUPPORTED")
+    if fmt is not None and named.family is not fmt.family:
+        return Violation("filename", f"names a {named.family}, content_type an {fmt.family}", "EXTENSION_MISMATCH")
+    return None
+
+
+def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) -> Violation | None:
+    if size_bytes < 0:
+        return Violation("size", "must not be negative", "SIZE_NEGATIVE")
+    if size_bytes == 0:
+        return Violation("size", "must not be zero: an empty file is not a medium", "SIZE_ZERO")
+    largest = max_bytes(fmt.family, limits) if fmt else max(limits.max_image_bytes, limits.max_video_bytes)
+    if size_bytes > largest:
+        return Violation("size", f"is over the limit of {largest} bytes", "SIZE_TOO_LARGE")
+    return None
+
+
+def _check_sha256(sha256: bytes) -> Violation | None:
+    if sha256 and len(sha256) != SHA256_BYTES:
+        return Violation("sha256", f"must be {SHA256_BYTES} bytes or absent", "SHA256_LENGTH")
+    return None
+
+
+def max_bytes(family: Family, limits: UploadConfig) -> int:
+    """The largest upload of a family."""
+    return limits.max_image_bytes if family is Family.IMAGE else limits.max_video_bytes

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from avion_media.domain.formats import Family
 from avion_media.domain.media import ThumbnailSize
 
 PREFIX = "AVION_MEDIA_"
@@ -181,6 +182,10 @@ class UploadConfig(_Section):
     max_frames: int = Field(10_000, ge=1)
     max_duration: Duration = 4 * 3600.0
     url_ttl: Duration = 900.0
+
+    def max_bytes(self, family: Family) -> int:
+        """The largest upload of a family."""
+        return self.max_image_bytes if family is Family.IMAGE else self.max_video_bytes
 
 
 class ThumbnailsConfig(_Section):

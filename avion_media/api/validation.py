@@ -111,7 +111,7 @@ def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) 
         return Violation("size", "must not be negative", "SIZE_NEGATIVE")
     if size_bytes == 0:
         return Violation("size", "must not be zero: an empty file is not a medium", "SIZE_ZERO")
-    largest = max_bytes(fmt.family, limits) if fmt else max(limits.max_image_bytes, limits.max_video_bytes)
+    largest = limits.max_bytes(fmt.family) if fmt else max(limits.max_image_bytes, limits.max_video_bytes)
     if size_bytes > largest:
         return Violation("size", f"is over the limit of {largest} bytes", "SIZE_TOO_LARGE")
     return None
@@ -121,8 +121,3 @@ def _check_sha256(sha256: bytes) -> Violation | None:
     if sha256 and len(sha256) != SHA256_BYTES:
         return Violation("sha256", f"must be {SHA256_BYTES} bytes or absent", "SHA256_LENGTH")
     return None
-
-
-def max_bytes(family: Family, limits: UploadConfig) -> int:
-    """The largest upload of a family."""
-    return limits.max_image_bytes if family is Family.IMAGE else limits.max_video_bytes

@@ -13,6 +13,7 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Stable machine-readable codes in `MediaStatus.reason`, events and dead letters. The list only grows."""
 
+    MISSING = "missing"  # nothing was uploaded, or it is gone
     EMPTY = "empty"  # no bytes at all
     SIZE_MISMATCH = "size_mismatch"  # other length or SHA-256 than was declared
     CHECKSUM_MISMATCH = "checksum_mismatch"
@@ -32,6 +33,7 @@ class Reason(StrEnum):
     REMOTE_REFUSED = "remote_refused"  # one code for every refusal of the fetcher: no oracle
     REMOTE_UNREACHABLE = "remote_unreachable"
     REMOTE_STATUS = "remote_status"  # the remote server answered with an error
+    MALFORMED_TASK = "malformed_task"  # a producer wrote fields that cannot be read
     POISON = "poison"  # killed its process too often
     INTERNAL = "internal"  # attempts ran out on a defect of ours
 

@@ -1,0 +1,70 @@
+"""What is known of one medium: the status board first, then the store, which is the truth."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from avion_media.domain import keys
+from avion_media.domain.errors import MediaError, ObjectMissing
+from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.media import ThumbnailSize, facts_from_metadata
+from avion_media.domain.tasks import State, Status
+from avion_media.queue import StatusBoard
+from avion_media.resources import Slot
+from avion_media.store import ObjectInfo, ObjectStore
+
+_CLOCK_SKEW = timedelta(minutes=5)
+
+
+class UnknownMedium(MediaError):
+    """No such medium, as far as anybody knows."""
+
+
+class Statuses:
+    """Resolves ids to statuses. Raises `Unavailable` while the store or Redis is away."""
+
+    def __init__(
+        self,
+        store: Slot[ObjectStore],
+        board: Slot[StatusBoard],
+        sizes: tuple[ThumbnailSize, ...],
+        url_ttl_s: float,
+    ) -> None:
+        self._store = store
+        self._board = board
+        self._sizes = sizes
+        self._url_ttl = timedelta(seconds=url_ttl_s)
+
+    async def look_up(self, any_id: AnyId, now: datetime | None = None) -> Status:
+        """The status of one medium; `UnknownMedium` when there is none."""
+        known = await self._board.get().get(str(any_id))
+        if known is not None:
+            return known
+        info = await self._head(keys.original(any_id))
+        if info is not None:
+            return self._ready(any_id, info)
+        if isinstance(any_id, MediaId) and (
+            self.url_lives(any_id, now) or await self._head(keys.incoming(any_id)) is not None
+        ):
+            return Status(str(any_id), State.PENDING_UPLOAD)
+        raise UnknownMedium(str(any_id))
+
+    async def uploaded(self, media_id: MediaId) -> bool:
+        """Whether the client has PUT its bytes."""
+        return await self._head(keys.incoming(media_id)) is not None
+
+    def url_lives(self, media_id: MediaId, now: datetime | None = None) -> bool:
+        """Whether the upload URL that was given out with this id can still be used."""
+        now = now or datetime.now(UTC)
+        return media_id.created - _CLOCK_SKEW <= now <= media_id.created + self._url_ttl
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self._store.get().head(key)
+        except ObjectMissing:
+            return None
+
+    def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:
+        facts = facts_from_metadata(info.metadata, info.size_bytes)
+        thumbnails = {size.name: f"/thumbnail/{size.name}/{any_id}" for size in self._sizes}
+        return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)

@@ -1,0 +1,31 @@
+"""Running a few calls at once as one step."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+Call = Callable[[], Awaitable[object]]
+
+
+async def run_all(calls: list[Call]) -> None:
+    """Run all calls at once; return when the last has ended.
+
+    The first failure cancels the rest and is raised itself, not wrapped in an exception group: to the caller the calls
+    are one step, and its error handling looks for the step's error. A cancel cancels all of them.
+    """
+    failures: list[Exception] = []
+
+    async def run(call: Call, scope: trio.CancelScope) -> None:
+        try:
+            await call()
+        except Exception as error:  # noqa: BLE001 - raised again below, by the caller's own task
+            failures.append(error)
+            scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for call in calls:
+            nursery.start_soon(run, call, nursery.cancel_scope)
+    if failures:
+        raise failures[0]

@@ -1,0 +1,76 @@
+"""The phases of the process, as a table: which may follow which, and what each means to the outside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+
+import trio
+
+
+class Phase(StrEnum):
+    """Where the process is between start and exit."""
+
+    STARTING = "STARTING"  # the tree is coming up
+    READY = "READY"  # serving
+    LAME_DUCK = "LAME_DUCK"  # told to stop; still serving, but not ready, so that callers move away
+    DRAINING = "DRAINING"  # nothing new; what is under way may end
+    STOPPING = "STOPPING"  # the tree stops from right to left
+    DONE = "DONE"
+
+
+# Every phase leads on only; a crash of the root, or a second signal, skips ahead.
+FOLLOWERS: dict[Phase, frozenset[Phase]] = {
+    Phase.STARTING: frozenset({Phase.READY, Phase.LAME_DUCK, Phase.DRAINING, Phase.STOPPING}),
+    Phase.READY: frozenset({Phase.LAME_DUCK, Phase.DRAINING, Phase.STOPPING}),
+    Phase.LAME_DUCK: frozenset({Phase.DRAINING, Phase.STOPPING}),
+    Phase.DRAINING: frozenset({Phase.STOPPING}),
+    Phase.STOPPING: frozenset({Phase.DONE}),
+    Phase.DONE: frozenset(),
+}
+
+
+class IllegalTransition(Exception):
+    """A phase was asked for that cannot follow the present one."""
+
+
+class Lifecycle:
+    """The present phase. Listeners are called at once, in order, at each change; they must not raise."""
+
+    def __init__(self) -> None:
+        self._phase = Phase.STARTING
+        self._reached: dict[Phase, trio.Event] = {phase: trio.Event() for phase in Phase}
+        self._reached[Phase.STARTING].set()
+        self._listeners: list[Callable[[Phase], None]] = []
+
+    @property
+    def phase(self) -> Phase:
+        """The present phase."""
+        return self._phase
+
+    @property
+    def taking_work(self) -> bool:
+        """Whether consumers may take tasks."""
+        return self._phase in (Phase.STARTING, Phase.READY)
+
+    def on_change(self, listener: Callable[[Phase], None]) -> None:
+        """Call ``listener`` with each phase from now on."""
+        self._listeners.append(listener)
+
+    def advance(self, phase: Phase) -> None:
+        """Enter ``phase``; `IllegalTransition` when the table does not have it."""
+        if phase not in FOLLOWERS[self._phase]:
+            raise IllegalTransition(f"{self._phase} → {phase}")
+        self._phase = phase
+        self._reached[phase].set()
+        for listener in self._listeners:
+            listener(phase)
+
+    def advance_to(self, phase: Phase) -> None:
+        """Enter ``phase`` unless it, or one beyond it, was reached already."""
+        if phase in FOLLOWERS[self._phase]:
+            self.advance(phase)
+
+    async def reached(self, phase: Phase) -> None:
+        """Wait until ``phase`` was entered. A cancel leaves nothing behind."""
+        await self._reached[phase].wait()

@@ -1,0 +1,161 @@
+"""From a source of bytes to thumbnails, facts and a scrubbed original: the whole media work behind one call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from tempfile import TemporaryFile
+from typing import Any, Protocol
+
+from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import Family, MediaFormat
+from avion_media.media.cage import Cage, Limits
+from avion_media.media.container import Patch, VideoPlan, plan_from_json
+from avion_media.media.poster import extract_poster, probe_video
+
+Range = tuple[int, int]
+"""Offset and length, in bytes."""
+MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
+MAX_EXAMINE_BYTES = 96 << 20  # … and how many of them
+
+
+class MediaSource(Protocol):
+    """A medium's bytes in a local file that may be sparse."""
+
+    fd: int
+    size_bytes: int
+    whole: bool
+    present: list[Range]
+
+    async def fetch(self, ranges: Sequence[Range]) -> None:
+        """Make the ranges present in the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """What the workshop made. Files belong to the `ExitStack` given to `Workshop.process`."""
+
+    format: MediaFormat
+    width: int
+    height: int
+    blurhash: str
+    thumbnails: dict[str, bytes]
+    animated: bool = False
+    duration_s: float = 0.0
+    scrubbed_fd: int | None = None  # the scrubbed original, if it was written anew (images)
+    scrubbed_bytes: int = 0
+    sha256: str = ""
+    patches: tuple[Patch, ...] = field(default=())  # otherwise: what to change in the source, in place (videos)
+
+
+class Workshop:
+    """Runs the cage's jobs with the bounds of one configuration."""
+
+    def __init__(self, cage: Cage, thumbnails: ThumbnailsConfig, upload: UploadConfig, cage_config: CageConfig) -> None:
+        self._cage = cage
+        self._thumbnails = thumbnails
+        self._upload = upload
+        self._cage_config = cage_config
+
+    @property
+    def cage(self) -> Cage:
+        """The confined processes, for metrics and the self-test's report."""
+        return self._cage
+
+    async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+        """Make everything from one medium whose content is of ``fmt``.
+
+        Raises `Rejected` when the medium is at fault, `Unavailable` when the cage or the source is away. A cancel kills
+        the confined process and leaves nothing but what ``files`` closes.
+        """
+        if fmt.family is Family.IMAGE:
+            return await self._image(source, fmt, files)
+        return await self._video(source, fmt, files)
+
+    async def _image(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+        scrubbed = _temporary(files)
+        outputs = [_temporary(files) for _ in self._thumbnails.sizes]
+        bounds = {"max_pixels": self._upload.max_pixels, "max_frames": self._upload.max_frames}
+        found = await self._cage.call(
+            "avion_media.media.jobs:image_job",
+            self._job_arguments() | {"format": fmt.name, "bounds": bounds},
+            files=[source.fd, scrubbed, *outputs],
+            limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20)),
+        )
+        return Processed(
+            format=fmt,
+            width=found["width"],
+            height=found["height"],
+            blurhash=found["blurhash"],
+            thumbnails=self._read_thumbnails(outputs),
+            animated=found["animated"],
+            duration_s=found["duration_s"],
+            scrubbed_fd=scrubbed,
+            scrubbed_bytes=found["size_bytes"],
+            sha256=found["sha256"],
+        )
+
+    async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+        plan = await self._examine(source, fmt)
+        await source.fetch([(each.offset, each.length) for each in plan.poster_ranges])
+        probe = await probe_video(self._cage, source.fd, plan.format)
+        frame = _temporary(files)
+        longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
+        poster = await extract_poster(self._cage, source.fd, plan.format, probe, longest_edge, output_fd=frame)
+        outputs = [_temporary(files) for _ in self._thumbnails.sizes]
+        found = await self._cage.call(
+            "avion_media.media.jobs:frame_job",
+            self._job_arguments() | {"width": poster.width, "height": poster.height},
+            files=[frame, *outputs],
+            limits=self._limits(output_bytes=16 << 20),
+        )
+        return Processed(
+            format=plan.format,
+            width=plan.width,
+            height=plan.height,
+            blurhash=found["blurhash"],
+            thumbnails=self._read_thumbnails(outputs),
+            animated=True,
+            duration_s=plan.duration_s,
+            patches=plan.patches,
+        )
+
+    async def _examine(self, source: MediaSource, fmt: MediaFormat) -> VideoPlan:
+        """Run the container reader, fetching what it misses, until it has seen enough."""
+        bounds = {"max_pixels": self._upload.max_pixels, "max_duration_s": self._upload.max_duration}
+        for _round in range(MAX_EXAMINE_ROUNDS):
+            found = await self._cage.call(
+                "avion_media.media.container:examine_job",
+                {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
+                files=[source.fd],
+                limits=self._limits(output_bytes=0),
+            )
+            if "plan" in found:
+                return plan_from_json(found["plan"])
+            missing = [(offset, length) for offset, length in found["missing"]]
+            if source.whole or sum(length for _, length in [*missing, *source.present]) > MAX_EXAMINE_BYTES:
+                break
+            await source.fetch(missing)
+        raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
+
+    def _job_arguments(self) -> dict[str, Any]:
+        sizes = [[size.name, size.longest_edge] for size in self._thumbnails.sizes]
+        return {"sizes": sizes, "quality": self._thumbnails.quality}
+
+    def _limits(self, *, output_bytes: int) -> Limits:
+        config = self._cage_config
+        return Limits(memory_bytes=config.memory, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
+
+    def _read_thumbnails(self, outputs: list[int]) -> dict[str, bytes]:
+        return {
+            size.name: os.pread(fd, os.fstat(fd).st_size, 0)
+            for size, fd in zip(self._thumbnails.sizes, outputs, strict=True)
+        }
+
+
+def _temporary(files: ExitStack) -> int:
+    """A nameless file that ``files`` closes."""
+    return files.enter_context(TemporaryFile(prefix="avion-media-", buffering=0)).fileno()

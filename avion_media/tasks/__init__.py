@@ -1,0 +1,1 @@
+"""What the queues' tasks do: each kind a short list of named steps that can be repeated."""

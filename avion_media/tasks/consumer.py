@@ -1,0 +1,312 @@
+"""The four loops around one queue: reader, lease keeper, reclaimer and promoter.
+
+Each is the body of a supervised child of its own. They share the free slots (work is pulled only into one, so nothing
+waits in memory) and the book of leases held, and nothing else.
+
+How an attempt ends:
+
+=====================  ===============================================================================================
+returns                the lease is completed
+`Rejected`             the medium is at fault: `TaskHandler.give_up` records it, then the lease is completed
+`Unavailable`          something outside is away: back to the delayed set; an attempt is used up only where the
+                       handler says that it was the task's own fault (a remote server)
+`LeaseLost`            somebody else owns the task: stop, touch nothing
+cancelled              the process drains or the child was killed: handed back at once, no attempt used up
+anything else          a defect of ours: retried with backoff, after ``max_attempts`` a dead letter
+=====================  ===============================================================================================
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from avion_media.domain.errors import LeaseLost, Reason, Rejected, Unavailable
+from avion_media.domain.tasks import Task
+from avion_media.queue import Lease, TaskQueue
+from avion_media.resources import Slot
+from avion_media.telemetry import Telemetry, get_logger, instruments
+
+_BLOCK_S = 1.0  # how long one read waits for an entry; also how soon a reader notices that it should stop
+_HAND_BACK_S = 3.0  # bound of the shielded hand-back of a cancelled task
+_LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether the last task has ended
+_ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
+_OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis to come back
+
+
+class TaskHandler(Protocol):
+    """One kind of task. Both methods may be repeated and must then come to the same end."""
+
+    async def run(self, task: Task) -> None:
+        """Do the work; errors as in the table above."""
+
+    async def give_up(self, task: Task, reason: Reason) -> None:
+        """Record that the task ended in ``reason`` for good: status, event, leftovers."""
+
+
+class ChildLike(Protocol):
+    """What the loops need of a supervised child."""
+
+    @property
+    def stopping(self) -> trio.Event:
+        """Set when the child should end."""
+
+    def ready(self) -> None:
+        """Say that start-up is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerPolicy:
+    """Bounds of one consumer. Times in seconds."""
+
+    slots: int
+    max_attempts: int
+    claim_after_s: float
+    backoff_s: float
+    max_backoff_s: float
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    scope: trio.CancelScope
+    lost: bool = False
+
+
+class Consumer:
+    """Works on one queue as one named consumer of the group. See the module's text for its four loops."""
+
+    def __init__(
+        self,
+        queue: Slot[TaskQueue],
+        handler: TaskHandler,
+        policy: ConsumerPolicy,
+        *,
+        name: str,
+        path: str,
+        taking_work: Callable[[], bool],
+        telemetry: Telemetry,
+    ) -> None:
+        self._queue = queue
+        self._handler = handler
+        self._policy = policy
+        self._name = name
+        self._taking_work = taking_work
+        self._telemetry = telemetry
+        self._free = trio.Semaphore(policy.slots)
+        self._held: dict[str, _Held] = {}
+        self._log = get_logger(path=path)
+
+    @property
+    def running(self) -> int:
+        """Tasks in hand."""
+        return len(self._held)
+
+    async def read(self, child: ChildLike) -> None:
+        """The reader: one read per free slot. Ends when told to stop and its tasks are done."""
+        await self._consume(child, lambda queue: queue.take(self._name, block_s=_BLOCK_S))
+
+    async def reclaim(self, child: ChildLike) -> None:
+        """The reclaimer: takes over tasks whose consumer stopped renewing its leases."""
+        idle_s = self._policy.claim_after_s
+
+        async def look(queue: TaskQueue) -> Lease | None:
+            lease = await queue.reclaim(self._name, idle_s=idle_s)
+            if lease is None:
+                await queue.remove_idle_consumers(idle_s=10 * idle_s)
+                await _wait_or_stop(child, idle_s / 4 * random.uniform(0.8, 1.2))
+            return lease
+
+        await self._consume(child, look)
+
+    async def keep(self, child: ChildLike) -> None:
+        """The lease keeper: renews every lease in hand three times before it would be taken for dead."""
+        child.ready()
+        while not (child.stopping.is_set() and not self._held):
+            for held in list(self._held.values()):
+                await self._renew(held)
+            if child.stopping.is_set():
+                await trio.sleep(_LAST_RENEWALS_S)
+            else:
+                await _wait_or_stop(child, self._policy.claim_after_s / 4)
+
+    async def promote(self, child: ChildLike) -> None:
+        """The promoter: moves due tasks from the delayed set to the stream."""
+
+        async def step() -> None:
+            moved = await self._queue.get().promote()
+            await _wait_or_stop(child, 0.0 if moved else 1.0)
+
+        child.ready()
+        await self._through_outages(child, step)
+
+    async def _renew(self, held: _Held) -> None:
+        try:
+            await held.lease.renew()
+        except LeaseLost:
+            self._log.warning("task.lease_lost", task_id=held.lease.task.task_id)
+            held.lost = True
+            held.scope.cancel()
+        except Unavailable:
+            pass  # the next round tries again; a lease that expires meanwhile is fenced
+
+    async def _consume(self, child: ChildLike, next_lease: Callable[[TaskQueue], Awaitable[Lease | None]]) -> None:
+        async with trio.open_nursery() as nursery:
+
+            async def step() -> None:
+                await self._free.acquire()
+                try:
+                    if child.stopping.is_set():
+                        return
+                    lease = await next_lease(self._queue.get())
+                    if lease is not None:
+                        self._start(nursery, lease)
+                        return
+                except BaseException:
+                    self._free.release()
+                    raise
+                self._free.release()
+
+            child.ready()
+            await self._through_outages(child, step)
+
+    async def _through_outages(self, child: ChildLike, step: Callable[[], Awaitable[None]]) -> None:
+        """Repeat ``step`` until told to stop; an outage of Redis is waited for, not died of."""
+        pause_s, longest_s = _OUTAGE_PAUSE_S
+        while not child.stopping.is_set():
+            if not self._taking_work():
+                await _wait_or_stop(child, 0.2)
+                continue
+            try:
+                await step()
+                pause_s = _OUTAGE_PAUSE_S[0]
+            except Unavailable as error:
+                self._log.info("queue.waiting", what=error.what, detail=error.detail, pause_s=pause_s)
+                await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
+                pause_s = min(longest_s, pause_s * 2)
+
+    def _start(self, nursery: trio.Nursery, lease: Lease) -> None:
+        held = _Held(lease, trio.CancelScope())
+        self._held[lease.task.task_id] = held
+        nursery.start_soon(self._work, held, name=f"task {lease.task.task_id}")
+
+    async def _work(self, held: _Held) -> None:
+        """One attempt and its end; releases the slot that `_consume` acquired."""
+        task = held.lease.task
+        started = time.monotonic()
+        outcome = "cancelled"
+        reason = ""
+        try:
+            with (
+                held.scope,
+                self._telemetry.span(
+                    f"process {self._log._context['path']}",
+                    kind="consumer",
+                    parent=task.traceparent,
+                    messaging__message__id=task.task_id,
+                    messaging__operation__type="process",
+                ),
+            ):
+                outcome, reason = await self._attempt(held.lease)
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
+                await self._quietly(held.lease.hand_back)
+            raise
+        finally:
+            if held.lost:
+                outcome = "lease_lost"
+            self._held.pop(task.task_id, None)
+            self._free.release()
+            seconds = time.monotonic() - started
+            self._telemetry.record(
+                instruments.TASK_DURATION,
+                seconds,
+                messaging__destination__name=self._queue_name(),
+                outcome=outcome,
+                reason=reason,
+            )
+            self._log.info(
+                "task.ended",
+                task_id=task.task_id,
+                media_id=task.fields.get("media_id", ""),
+                attempt=held.lease.attempt,
+                outcome=outcome,
+                reason=reason,
+                seconds=round(seconds, 3),
+            )
+
+    def _queue_name(self) -> str:
+        return self._queue_label
+
+    async def _attempt(self, lease: Lease) -> tuple[str, str]:
+        try:
+            with trio.fail_after(_ATTEMPT_S):
+                await self._handler.run(lease.task)
+            await lease.complete()
+            return "done", ""
+        except LeaseLost:
+            return "lease_lost", ""
+        except Rejected as rejection:
+            return await self._give_up(lease, rejection.reason, rejection.detail)
+        except Unavailable as error:
+            return await self._after_outage(lease, error)
+        except Exception as error:  # noqa: BLE001 - a defect in one task must not take the reader down
+            return await self._after_defect(lease, error)
+
+    async def _give_up(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
+        self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
+        try:
+            await self._handler.give_up(lease.task, reason)
+            await lease.complete()
+        except LeaseLost:
+            return "lease_lost", ""
+        except Unavailable as error:
+            # Recording it needs the store and Redis too: come back to it without using up an attempt.
+            cause = repr(error)
+            await self._quietly(lambda: lease.retry(self._backoff_s(1), cause, count=False))
+            return "retried", "unavailable"
+        return "rejected", str(reason)
+
+    async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
+        ours = error.what != "remote"
+        if not ours and lease.attempt >= self._policy.max_attempts:
+            return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
+        delay_s = max(self._backoff_s(lease.attempt), 0.0 if ours else error.retry_after_s)
+        await self._quietly(lambda: lease.retry(delay_s, str(error), count=not ours))
+        return "retried", error.what
+
+    async def _after_defect(self, lease: Lease, error: Exception) -> tuple[str, str]:
+        self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
+        if lease.attempt < self._policy.max_attempts:
+            await self._quietly(lambda: lease.retry(self._backoff_s(lease.attempt), repr(error), count=True))
+            return "retried", "internal"
+
+        async def bury() -> None:
+            await self._handler.give_up(lease.task, Reason.INTERNAL)
+            await lease.dead_letter(repr(error))
+
+        await self._quietly(bury)
+        return "dead_letter", "internal"
+
+    def _backoff_s(self, attempt: int) -> float:
+        """Exponential with full jitter on its upper half."""
+        longest = min(self._policy.max_backoff_s, self._policy.backoff_s * 2.0 ** (attempt - 1))
+        return longest * random.uniform(0.5, 1.0)
+
+    async def _quietly(self, end: Callable[[], Awaitable[None]]) -> None:
+        """End a lease if that can be done now. If not, it expires and somebody reclaims it: nothing is lost."""
+        try:
+            await end()
+        except (LeaseLost, Unavailable) as error:
+            self._log.info("task.left_to_reclaim", error=repr(error))
+
+
+async def _wait_or_stop(child: ChildLike, seconds: float) -> None:
+    with trio.move_on_after(seconds):
+        await child.stopping.wait()
+    await trio.lowlevel.checkpoint()

@@ -1,0 +1,34 @@
+"""``media_delete_queue``: remove what was deleted, once its delay is over."""
+
+from __future__ import annotations
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.domain.tasks import Task
+from avion_media.queue import StatusBoard
+from avion_media.resources import Slot
+from avion_media.tasks.publish import Publisher
+
+
+class DeleteMedia:
+    """See `TaskHandler`."""
+
+    def __init__(self, board: Slot[StatusBoard], publisher: Publisher) -> None:
+        self._board = board
+        self._publisher = publisher
+
+    async def run(self, task: Task) -> None:
+        """See `TaskHandler.run`."""
+        any_id = _any_id(task)
+        await self._publisher.remove_objects(any_id)
+        await self._board.get().publish_event("media.deleted", str(any_id), {})
+
+    async def give_up(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.give_up`: there is no medium left to speak of."""
+
+
+def _any_id(task: Task) -> AnyId:
+    try:
+        return parse_any_id(task.fields.get("media_id", ""))
+    except InvalidId as error:
+        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None

@@ -1,0 +1,114 @@
+"""``media_processing_queue``: make an upload public, or say why not."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+
+from avion_media.config import UploadConfig
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.domain.formats import Family
+from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
+from avion_media.domain.media import MediaFacts
+from avion_media.domain.tasks import Task
+from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
+from avion_media.media.workshop import MediaSource, Workshop
+from avion_media.resources import Slot
+from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.tasks.publish import Publisher
+from avion_media.tasks.sources import SpooledSource, StoreSource, open_spool
+from avion_media.tasks.write import facts_of, original_writer
+
+# Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
+WHOLE_VIDEO_BYTES = 8 << 20
+
+
+class ProcessMedia:
+    """See `TaskHandler`. The steps are deterministic, so an attempt may follow a half-done one."""
+
+    def __init__(
+        self,
+        store: Slot[ObjectStore],
+        workshop: Slot[Workshop],
+        publisher: Publisher,
+        limits: UploadConfig,
+        enabled: frozenset[str],
+    ) -> None:
+        self._store = store
+        self._workshop = workshop
+        self._publisher = publisher
+        self._limits = limits
+        self._enabled = enabled
+
+    async def run(self, task: Task) -> None:
+        """See `TaskHandler.run`."""
+        media_id = _media_id(task)
+        if await self._publisher.is_deleted(media_id):
+            await self._publisher.remove_objects(media_id)
+            return
+        facts = await self._publisher.published(media_id)
+        if facts is None:
+            facts = await self._process(media_id)
+        if facts is None:
+            return  # deleted while it was worked on
+        await self._publisher.announce_ready(media_id, facts)
+        await self._publisher.remove_incoming(media_id)
+
+    async def give_up(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.give_up`."""
+        try:
+            media_id = parse_media_id(task.fields.get("media_id", ""))
+        except InvalidId:
+            return  # a foreign producer's mistake: there is no medium to speak of
+        await self._publisher.announce_failed(media_id, reason)
+        await self._publisher.remove_incoming(media_id)
+
+    async def _process(self, media_id: MediaId) -> MediaFacts | None:
+        """Look, fetch, make, publish; None when a deletion won."""
+        store = self._store.get()
+        try:
+            info = await store.head(keys.incoming(media_id))
+        except ObjectMissing:
+            raise Rejected(Reason.MISSING) from None
+        self._check_size(info, media_id.format.family)
+        try:
+            with ExitStack() as files:
+                source = await self._open_source(store, info, media_id, files)
+                head = os.pread(source.fd, HEAD_BYTES, 0)
+                fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
+                made = await self._workshop.get().process(source, fmt, files)
+                facts = await facts_of(made, source)
+                writer = original_writer(made, source, facts, source_info=info)
+                published = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
+        except PreconditionFailed:
+            # The client's URL still lives and it PUT again while we read: the next attempt sees the new bytes.
+            raise Unavailable("store", "the upload was replaced while it was read") from None
+        return facts if published else None
+
+    def _check_size(self, info: ObjectInfo, family: Family) -> None:
+        if info.size_bytes == 0:
+            raise Rejected(Reason.EMPTY)
+        if info.size_bytes > self._limits.max_bytes(family):
+            raise Rejected(Reason.TOO_LARGE, f"{info.size_bytes} bytes")
+
+    async def _open_source(
+        self, store: ObjectStore, info: ObjectInfo, media_id: MediaId, files: ExitStack
+    ) -> MediaSource:
+        fd = files.enter_context(open_spool())
+        if media_id.format.family is Family.VIDEO and info.size_bytes > WHOLE_VIDEO_BYTES:
+            source = StoreSource(store, info, fd)
+            await source.fetch([(0, HEAD_BYTES)])
+            return source
+        fetched = await store.download(info.key, fd, max_bytes=self._limits.max_bytes(media_id.format.family))
+        if fetched.etag != info.etag:
+            raise PreconditionFailed("replaced between two calls")
+        return SpooledSource(fd, fetched.size_bytes)
+
+
+def _media_id(task: Task) -> MediaId:
+    """The task's medium; a foreign producer may have sent anything."""
+    try:
+        return parse_media_id(task.fields.get("media_id", ""))
+    except InvalidId as error:
+        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None

@@ -1,0 +1,92 @@
+"""Where the bytes of a medium come from: a spool file that holds all of them, or ranges of an object on demand.
+
+Spool files have no name: they vanish with their last descriptor, however the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from avion_media.media.workshop import Range
+from avion_media.store import ObjectInfo, ObjectStore
+
+# Small reads are rounded up: a call to the store costs more than these bytes.
+_FETCH_UNIT_BYTES = 256 << 10
+
+
+@contextmanager
+def open_spool() -> Iterator[int]:
+    """A nameless temporary file; gives its descriptor and closes it after the block."""
+    with tempfile.TemporaryFile(prefix="avion-media-", buffering=0) as file:
+        yield file.fileno()
+
+
+class SpooledSource:
+    """All bytes are in the spool file."""
+
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        self.fd = fd
+        self.size_bytes = size_bytes
+        self.whole = True
+        self.present: list[Range] = [(0, size_bytes)]
+
+    async def fetch(self, ranges: Sequence[Range]) -> None:
+        """Everything is here already."""
+
+
+class StoreSource:
+    """An object of which only the ranges asked for are fetched, into a sparse spool file."""
+
+    def __init__(self, store: ObjectStore, info: ObjectInfo, fd: int) -> None:
+        self._store = store
+        self._info = info
+        self.fd = fd
+        self.size_bytes = info.size_bytes
+        self.whole = False
+        self.present: list[Range] = []
+        os.ftruncate(fd, info.size_bytes)
+
+    async def fetch(self, ranges: Sequence[Range]) -> None:
+        """Make ``ranges`` (offset, length) present. `PreconditionFailed` when the object was replaced meanwhile."""
+        wanted = _missing([_rounded(each, self.size_bytes) for each in ranges], self.present)
+        if wanted:
+            await self._store.read_ranges(self._info.key, wanted, self.fd, etag=self._info.etag)
+            self.present = _merged([*self.present, *wanted])
+
+
+def _rounded(wanted: Range, size_bytes: int) -> Range:
+    offset, length = wanted
+    first = offset - offset % _FETCH_UNIT_BYTES
+    end = min(size_bytes, -(-(offset + length) // _FETCH_UNIT_BYTES) * _FETCH_UNIT_BYTES)
+    return first, max(0, end - first)
+
+
+def _merged(ranges: Sequence[Range]) -> list[Range]:
+    """Sorted, without overlaps or touching neighbours."""
+    merged: list[Range] = []
+    for offset, length in sorted(each for each in ranges if each[1] > 0):
+        if merged and offset <= merged[-1][0] + merged[-1][1]:
+            first, before = merged[-1]
+            merged[-1] = first, max(before, offset + length - first)
+        else:
+            merged.append((offset, length))
+    return merged
+
+
+def _missing(wanted: Sequence[Range], present: Sequence[Range]) -> list[Range]:
+    """The parts of ``wanted`` that are not in ``present`` (which is merged)."""
+    missing: list[Range] = []
+    for offset, length in _merged(wanted):
+        position, end = offset, offset + length
+        for first, span in present:
+            if first + span <= position or first >= end:
+                continue
+            if first > position:
+                missing.append((position, first - position))
+            position = first + span
+        if position < end:
+            missing.append((position, end - position))
+    return missing

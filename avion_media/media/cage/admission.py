@@ -1,0 +1,71 @@
+"""Admission to the cage: so many tasks at once, and the sum of their memory limits below a budget."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import trio
+
+from avion_media.domain.errors import Reason, Rejected
+
+
+class Admission:
+    """First come, first served: a small task never overtakes a large one that waits for memory (it would starve)."""
+
+    def __init__(self, slots: int, budget_bytes: int) -> None:
+        if slots < 1 or budget_bytes < 1:
+            raise ValueError("the cage needs at least one slot and some memory")
+        self.budget_bytes = budget_bytes
+        self._free_slots = slots
+        self._free_bytes = budget_bytes
+        self._waiting: deque[tuple[int, trio.Event]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait to be admitted."""
+        return len(self._waiting)
+
+    @property
+    def used_bytes(self) -> int:
+        """The sum of the limits of the tasks inside."""
+        return self.budget_bytes - self._free_bytes
+
+    @asynccontextmanager
+    async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
+        """Hold a slot and ``memory_bytes`` of the budget. A cancel while waiting leaves nothing behind.
+
+        ``Rejected(DECODER_LIMIT)`` when the task alone is larger than the whole budget: it would wait for ever.
+        """
+        if memory_bytes > self.budget_bytes:
+            raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the cage has {self.budget_bytes}")
+        await self._enter(memory_bytes)
+        try:
+            yield
+        finally:
+            self._free_slots += 1
+            self._free_bytes += memory_bytes
+            self._admit()
+
+    async def _enter(self, memory_bytes: int) -> None:
+        entry = (memory_bytes, trio.Event())
+        self._waiting.append(entry)
+        self._admit()
+        try:
+            await entry[1].wait()
+        except trio.Cancelled:
+            if entry[1].is_set():  # admitted and cancelled in the same tick
+                self._free_slots += 1
+                self._free_bytes += memory_bytes
+            else:
+                self._waiting.remove(entry)
+            self._admit()
+            raise
+
+    def _admit(self) -> None:
+        while self._waiting and self._free_slots and self._waiting[0][0] <= self._free_bytes:
+            memory_bytes, event = self._waiting.popleft()
+            self._free_slots -= 1
+            self._free_bytes -= memory_bytes
+            event.set()

@@ -1,0 +1,107 @@
+"""What a child gives up before it sees a stranger's byte, in the order in which it must.
+
+What holds, from the outside in:
+
+- *Bounds*: address space, CPU, file size, descriptors, no core dump (rlimits); killed at its wall deadline by the
+  forker and when the forker dies by the kernel; first choice of the OOM killer; lower priority than the service.
+- *Identity*: nobody instead of root, no new privileges ever, no environment, no descriptors but those it was given, not
+  traceable by its like.
+- *Reach*: Landlock (files, TCP, abstract sockets, signals) and the system call filter (see `seccomp`), which overlap on
+  purpose: either alone denies network and other processes, and for our own functions also every file.
+
+Programs: the exec itself passes the filter because it is an ``execveat`` of one descriptor number, which the exec
+closes. A hijacked program could put another open file under that number; Landlock's execute right then limits it to
+the same binary and its loader, and it would still be inside everything above. Without Landlock it could run other
+programs, inside everything above. It can read the system's libraries (without Landlock: what nobody may read); it can
+write only to descriptors that it was given.
+
+What does not hold: a hijacked child can answer whatever it likes. Callers must treat answers as hostile input.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from dataclasses import dataclass
+from typing import Final
+
+from avion_media.media.cage import kernel, landlock, seccomp
+from avion_media.media.cage.terms import Limits
+
+_NOBODY: Final = 65534
+_NICENESS: Final = 5
+# A program's libraries and its threads' stacks and arenas: reserved address space, hardly any of it ever touched.
+# What it really allocates is bounded by RLIMIT_DATA, which counts private writable memory only.
+_PROGRAM_MAPPINGS_BYTES: Final = 2 << 30
+_PROGRAM_LIBRARY_DATA_BYTES: Final = 32 << 20
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What this machine offers: Landlock's interface version (0: none), and the system call filter."""
+
+    landlock_version: int
+    seccomp: bool
+    is_root: bool
+
+
+def find_means() -> Means:
+    """Ask the kernel."""
+    return Means(landlock.abi(), seccomp.available(), os.geteuid() == 0)
+
+
+def bound_job(limits: Limits) -> None:
+    """Set the rlimits of a forked function: memory counts from what is mapped by now."""
+    with open("/proc/self/statm", "rb") as statm:
+        mapped_pages = int(statm.read().split()[0])
+    _limit(resource.RLIMIT_AS, mapped_pages * _PAGE + limits.memory_bytes)
+    _bound(limits)
+
+
+def bound_program(limits: Limits) -> None:
+    """Set the rlimits of an external program."""
+    _limit(resource.RLIMIT_AS, _PROGRAM_MAPPINGS_BYTES + limits.memory_bytes)
+    _limit(resource.RLIMIT_DATA, _PROGRAM_LIBRARY_DATA_BYTES + limits.memory_bytes)
+    _bound(limits)
+
+
+def give_up_identity(means: Means, forker_pid: int) -> None:
+    """Become nobody (if root), die with the forker, gain nothing ever again."""
+    with open("/proc/self/oom_score_adj", "wb") as score:
+        score.write(b"1000")
+    os.nice(_NICENESS)
+    if means.is_root:
+        os.setgroups([])
+        os.setresgid(_NOBODY, _NOBODY, _NOBODY)
+        os.setresuid(_NOBODY, _NOBODY, _NOBODY)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
+    if os.getppid() != forker_pid:
+        os._exit(1)  # the forker died before the line above
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+
+
+def give_up_reach(means: Means, ruleset: int, program: bytes) -> None:
+    """Enter the Landlock ruleset (a descriptor, closed here) and the system call filter."""
+    if means.landlock_version:
+        landlock.enter(ruleset, means.landlock_version)
+        os.close(ruleset)
+    if means.seccomp:
+        seccomp.install(program)
+
+
+def _bound(limits: Limits) -> None:
+    cpu_s = max(1, round(limits.cpu_s + 0.499))
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))  # SIGXCPU, and SIGKILL should that be blocked
+    _limit(resource.RLIMIT_FSIZE, limits.output_bytes)
+    _limit(resource.RLIMIT_NOFILE, limits.max_files)
+    _limit(resource.RLIMIT_CORE, 0)
+
+
+def _limit(which: int, value: int) -> None:
+    """Set soft and hard; never above what is allowed to us (a container may have set its own)."""
+    _, hard = resource.getrlimit(which)
+    bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (bounded, bounded))

@@ -1,0 +1,184 @@
+"""The forker: ``python -m avion_media.media.cage.forker``. Single-threaded, codecs loaded, forks once per task.
+
+It is a process of its own because forking a threaded process (Trio's) is unsafe, and because a fork of this small
+one costs a few milliseconds where a fresh interpreter with Pillow costs a hundred. It never touches a stranger's byte.
+
+Tasks arrive on the control socket. Each has a channel of its own: the forker writes the child's exit to it, and kills
+the child when the other end is shut. When the control socket ends, for whatever reason, it kills all children and
+exits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from avion_media.media.cage import child, landlock, programs
+from avion_media.media.cage.confinement import Means, find_means
+from avion_media.media.cage.programs import Program
+from avion_media.media.cage.terms import Usage
+from avion_media.media.cage.wire import Exit, Ready, Task, pack, receive_task
+
+
+@dataclass(eq=False, slots=True)
+class _Child:
+    pid: int
+    pidfd: int
+    channel: socket.socket
+    started: float
+    deadline: float
+    killed: bool = False
+    timed_out: bool = False
+
+
+@dataclass(slots=True)
+class Forker:
+    """The loop and its children. ``programs`` are keyed by name."""
+
+    control: socket.socket
+    means: Means
+    programs: dict[str, Program]
+    job_ruleset: int
+    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _children: set[_Child] = field(default_factory=set)
+
+    def run(self) -> None:
+        """Serve until the other side is gone; leaves no child behind."""
+        self._selector.register(self.control, selectors.EVENT_READ, None)
+        while True:
+            for key, _ in self._selector.select(self._time_left()):
+                if key.data is None:
+                    received = receive_task(self.control)
+                    if received is None:
+                        return self._end()
+                    self._start(*received)
+                elif key.fd == key.data.pidfd:
+                    self._reap(key.data)
+                elif key.data in self._children:
+                    self._selector.unregister(key.data.channel)  # shut: the caller was cancelled
+                    self._kill(key.data)
+            self._kill_overdue()
+
+    def _time_left(self) -> float | None:
+        deadlines = [each.deadline for each in self._children if not each.killed]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _start(self, task: Task, files: list[int]) -> None:
+        channel = socket.socket(fileno=files[0])
+        channel.setblocking(False)
+        started = time.monotonic()
+        try:
+            pid = self._fork(task, files[1:])
+        except (OSError, KeyError) as error:
+            nothing = Usage(0.0, 0.0, 0)
+            _tell(channel, Exit(0, 0, False, nothing, error=f"cannot start {task.name}: {error!r}"))
+            channel.close()
+        else:
+            running = _Child(pid, os.pidfd_open(pid), channel, started, started + task.limits.wall_s)
+            self._children.add(running)
+            self._selector.register(running.pidfd, selectors.EVENT_READ, running)
+            self._selector.register(channel, selectors.EVENT_READ, running)
+        finally:
+            for each in files[1:]:
+                os.close(each)
+
+    def _fork(self, task: Task, files: list[int]) -> int:
+        program = self.programs[task.name] if task.is_program else None
+        ruleset = next(iter(self.programs.values())).ruleset if task.as_program else self.job_ruleset
+        forker_pid = os.getpid()
+        pid = os.fork()
+        if pid == 0 and program is not None:
+            child.run_program(task, files, program, self.means, forker_pid)
+        elif pid == 0:
+            child.run_job(task, files, ruleset, self.means, forker_pid)
+        return pid
+
+    def _kill(self, running: _Child) -> None:
+        """The whole process group: the filter allows no second process, but there may be no filter."""
+        running.killed = True
+        signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.pid, signal.SIGKILL)
+
+    def _kill_overdue(self) -> None:
+        now = time.monotonic()
+        for each in self._children:
+            if not each.killed and each.deadline <= now:
+                each.timed_out = True
+                self._kill(each)
+
+    def _reap(self, running: _Child) -> None:
+        _, status, used = os.wait4(running.pid, 0)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(running.pid, signal.SIGKILL)  # its group, should it have left anybody behind
+        self._children.remove(running)
+        self._selector.unregister(running.pidfd)
+        with contextlib.suppress(KeyError):
+            self._selector.unregister(running.channel)
+        os.close(running.pidfd)
+        by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+        code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
+        usage = Usage(used.ru_utime + used.ru_stime, time.monotonic() - running.started, used.ru_maxrss * 1024)
+        _tell(running.channel, Exit(code, by_signal, running.timed_out, usage))
+        running.channel.close()
+
+    def _end(self) -> None:
+        for each in list(self._children):
+            self._kill(each)
+            self._reap(each)
+
+
+def _tell(channel: socket.socket, message: Exit) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the caller is gone; the child is reaped anyway
+        channel.send(pack(message))
+
+
+def _preload(entries: list[str]) -> None:
+    """Import ``module``, or import it and call ``module:function`` without arguments."""
+    for entry in entries:
+        module_name, _, function = entry.partition(":")
+        module: Any = importlib.import_module(module_name)
+        if function:
+            getattr(module, function)()
+
+
+def _prepare(paths: dict[str, str], means: Means) -> tuple[dict[str, Program], dict[str, str]]:
+    ready, missing = {}, {}
+    for name, path in paths.items():
+        try:
+            ready[name] = programs.prepare(path, means.landlock_version)
+        except (OSError, ValueError) as error:
+            missing[name] = f"{path}: {error}"
+    return ready, missing
+
+
+def main(arguments: list[str]) -> None:
+    """Arguments: the control socket's descriptor, and a JSON object with ``preload`` and ``programs``."""
+    os.environ.clear()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then closes the control socket
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    control = socket.socket(fileno=int(arguments[0]))
+    control.set_inheritable(False)
+    wanted = json.loads(arguments[1])
+    _preload(wanted["preload"])
+    means = find_means()
+    ready, missing = _prepare(wanted["programs"], means)
+    ruleset = landlock.nothing_reachable(means.landlock_version) if means.landlock_version else -1
+    gc.collect()
+    gc.freeze()  # else a collection in a child would copy every page that holds an object's header
+    control.send(pack(Ready(means.landlock_version, means.seccomp, means.is_root, tuple(ready), missing)))
+    Forker(control, means, ready, ruleset).run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

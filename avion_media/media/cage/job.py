@@ -1,0 +1,135 @@
+"""One task on its way through the cage, seen from Trio: its pipes, its channel, its end."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import trio
+
+from avion_media.domain.errors import Unavailable
+from avion_media.media.cage.terms import JobReport
+from avion_media.media.cage.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, beside, pack, unpack_exit
+
+Observer = Callable[[JobReport], None]
+
+_SEND_S: Final = 5.0  # the forker only ever forks and reaps
+_REAP_S: Final = 5.0  # SIGKILL to wait(): longer only for a process stuck in the kernel
+_OVERTIME_S: Final = 5.0  # the forker enforces the deadline; so much later it must be stuck itself
+_CHUNK_BYTES: Final = 64 << 10
+
+
+class Job:
+    """``send``, ``read_all``, ``finish``, and always ``aclose``. Afterwards stdout, stderr and flags are to be read."""
+
+    def __init__(self, task: Task, forker: trio.Process) -> None:
+        self.task = task
+        self.stdout = bytearray()
+        self.stderr = bytearray()
+        self.overflowed = False
+        self.sufficed = False
+        self._forker = forker
+        ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._channel = trio.socket.from_stdlib_socket(ours)
+        self._pipes: list[trio.lowlevel.FdStream] = []
+        self._exit: Exit | None = None
+        self._sent = False
+
+    async def send(self, control: trio.socket.SocketType, files: Sequence[int]) -> None:
+        """Hand the task and copies of ``files`` to the forker. A cancel leaves nothing sent."""
+        if len(files) > MAX_FILES:
+            raise ValueError(f"{len(files)} files, but at most {MAX_FILES} fit a message")
+        message = pack(self.task)
+        writers = []
+        try:
+            for _ in range(2 if self.task.is_program else 1):
+                reader, writer = os.pipe2(os.O_CLOEXEC)
+                writers.append(writer)
+                self._pipes.append(trio.lowlevel.FdStream(reader))
+            with trio.fail_after(_SEND_S):
+                await control.sendmsg([message], beside([self._theirs.fileno(), *writers, *files]))
+            self._sent = True
+        except (OSError, trio.TooSlowError) as error:
+            raise Unavailable("cage", f"the forker takes no task: {error!r}") from error
+        finally:
+            self._theirs.close()
+            for each in writers:
+                os.close(each)
+
+    async def read_all(
+        self, max_stdout_bytes: int, max_stderr_bytes: int, enough: Callable[[bytearray], bool] | None
+    ) -> None:
+        """Read until the child closes its outputs; kills it when stdout is too long or ``enough``."""
+        with trio.move_on_after(self.task.limits.wall_s + _OVERTIME_S) as overtime:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_stdout, max_stdout_bytes, enough)
+                for pipe in self._pipes[1:]:
+                    nursery.start_soon(self._read_stderr, pipe, max_stderr_bytes)
+        if overtime.cancelled_caught:
+            self._give_up_on_forker()
+
+    async def finish(self) -> Exit:
+        """Wait until the child is reaped. `Unavailable` when the forker is gone or could not fork."""
+        if self._exit is None:
+            with trio.move_on_after(self.task.limits.wall_s + _OVERTIME_S):
+                await self._receive_exit()
+        if self._exit is None:
+            self._give_up_on_forker()
+            raise Unavailable("cage", "the forker is gone")
+        if self._exit.error:
+            raise Unavailable("cage", self._exit.error)
+        return self._exit
+
+    async def aclose(self) -> None:
+        """Leave no child: kill it if it still runs, and wait until it is reaped."""
+        try:
+            if self._sent and self._exit is None:
+                self._kill()
+                with trio.move_on_after(_REAP_S, shield=True) as patience:  # bounded by _REAP_S
+                    await self._receive_exit()
+                if patience.cancelled_caught:
+                    self._give_up_on_forker()
+        finally:
+            self._theirs.close()
+            self._channel.close()
+            for pipe in self._pipes:
+                pipe.close()
+
+    async def _read_stdout(self, limit: int, enough: Callable[[bytearray], bool] | None) -> None:
+        while chunk := await self._pipes[0].receive_some(_CHUNK_BYTES):
+            self.stdout += chunk
+            if len(self.stdout) > limit:
+                self.overflowed = True
+                del self.stdout[limit:]
+                return self._kill()
+            if enough is not None and enough(self.stdout):
+                self.sufficed = True
+                return self._kill()
+        return None
+
+    async def _read_stderr(self, pipe: trio.lowlevel.FdStream, limit: int) -> None:
+        while chunk := await pipe.receive_some(_CHUNK_BYTES):
+            self.stderr += chunk[: limit - len(self.stderr)]
+
+    async def _receive_exit(self) -> None:
+        data = b""
+        try:
+            data = await self._channel.recv(MAX_MESSAGE_BYTES)
+        except OSError:
+            pass  # reset: as gone as a plain end
+        if data:
+            self._exit = unpack_exit(data)
+
+    def _kill(self) -> None:
+        """Shutting our side is the order to kill; it holds even if the task has not reached the forker yet."""
+        try:
+            self._channel.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass  # the forker has closed its side: the child is reaped already, or dies with it
+
+    def _give_up_on_forker(self) -> None:
+        """It does not answer within any reason. Its children die with it; `Cage.wait_failed` tells the supervisor."""
+        if self._forker.returncode is None:
+            self._forker.kill()

@@ -1,0 +1,78 @@
+"""Landlock: which files a child may reach by name. Prepared once as a descriptor in the forker, entered by each child.
+
+Degrades with the kernel: each version of the interface handles more kinds of access (files from 1, TCP from 4, abstract
+sockets and signals from 6); what an older kernel does not handle, the system call filter still denies. Landlock never
+covers descriptors that are already open, which is how a child gets its input and output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from collections.abc import Iterable
+from typing import Final
+
+from avion_media.media.cage.kernel import syscall
+from avion_media.media.cage.syscalls import NUMBERS
+
+_CREATE_VERSION: Final = 1
+_RULE_PATH_BENEATH: Final = 1
+_LOG_SAME_EXEC_OFF: Final = 1  # else a child could flood the audit log with its denials
+
+_EXECUTE: Final = 1 << 0
+_READ_FILE: Final = 1 << 2
+_READ_DIRECTORY: Final = 1 << 3
+_ACCESSES_SINCE: Final = ((1, 13), (2, 14), (3, 15), (5, 16))  # interface version, number of kinds of file access
+_NETWORK_TCP: Final = 0b11  # bind, connect
+_SCOPES: Final = 0b11  # abstract Unix sockets, signals
+
+
+def abi() -> int:
+    """The kernel's version of the interface; 0 where there is none."""
+    if "landlock_create_ruleset" not in NUMBERS:
+        return 0
+    try:
+        return syscall(NUMBERS["landlock_create_ruleset"], None, 0, _CREATE_VERSION)
+    except OSError:
+        return 0
+
+
+def nothing_reachable(version: int) -> int:
+    """A ruleset (descriptor, close-on-exec) that reaches no file, no TCP port and no process outside."""
+    files = (1 << max(kinds for since, kinds in _ACCESSES_SINCE if since <= version)) - 1
+    attributes = struct.pack("Q", files)
+    if version >= 4:
+        attributes += struct.pack("Q", _NETWORK_TCP)
+    if version >= 6:
+        attributes += struct.pack("Q", _SCOPES)
+    buffer = ctypes.create_string_buffer(attributes, len(attributes))
+    return syscall(NUMBERS["landlock_create_ruleset"], ctypes.cast(buffer, ctypes.c_void_p), len(attributes), 0)
+
+
+def program_reachable(version: int, executables: Iterable[str], libraries: Iterable[str]) -> int:
+    """A ruleset as above, but ``executables`` may be run and ``libraries`` (files or folders) may be read."""
+    ruleset = nothing_reachable(version)
+    for path in executables:
+        _allow(ruleset, path, _EXECUTE | _READ_FILE)
+    for path in libraries:
+        if os.path.isdir(path):
+            _allow(ruleset, path, _READ_FILE | _READ_DIRECTORY)
+        elif os.path.exists(path):
+            _allow(ruleset, path, _READ_FILE)
+    return ruleset
+
+
+def enter(ruleset: int, version: int) -> None:
+    """Confine this process for good. Needs no_new_privs."""
+    syscall(NUMBERS["landlock_restrict_self"], ruleset, _LOG_SAME_EXEC_OFF if version >= 7 else 0)
+
+
+def _allow(ruleset: int, path: str, access: int) -> None:
+    anchor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        attributes = struct.pack("=Qi", access, anchor)
+        buffer = ctypes.create_string_buffer(attributes, len(attributes))
+        syscall(NUMBERS["landlock_add_rule"], ruleset, _RULE_PATH_BENEATH, ctypes.cast(buffer, ctypes.c_void_p), 0)
+    finally:
+        os.close(anchor)

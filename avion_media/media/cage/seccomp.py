@@ -1,0 +1,138 @@
+"""The system call filter: what is not on the list does not exist.
+
+An allow list, since a list of what is forbidden is out of date with every kernel. What is missing answers ENOSYS, the
+answer that makes a C library fall back to an older call (it must for ``clone3``, whose flags a filter cannot see); a
+call that is on the list but asked for too much answers EPERM. Nothing here opens a socket, starts a process, signals
+another one, traces, mounts, or loads code into the kernel: io_uring, bpf, ptrace and keyrings are simply absent.
+
+Two lists: `job_filter` for our own functions, which get all they need as descriptors and thus may open no path at all
+and map no new code; `program_filter` for external programs, whose loader must open and map libraries (read-only), and
+which are entered by an ``execveat`` of a descriptor that the exec itself closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from avion_media.media.cage.kernel import PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
+from avion_media.media.cage.syscalls import AUDIT_ARCH, NUMBERS
+
+_ANYWHERE: Final = """
+    read write mmap munmap brk futex madvise mremap readv writev pread64 pwrite64 preadv pwritev lseek close fstat
+    fcntl dup dup2 dup3 ftruncate fadvise64 fsync fdatasync fallocate copy_file_range sendfile fstatfs
+    membarrier mincore rseq set_robust_list get_robust_list set_tid_address exit exit_group restart_syscall
+    sched_yield sched_getaffinity sched_getparam sched_getscheduler getcpu
+    rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack
+    nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage
+    getpid gettid getppid getuid geteuid getgid getegid getpgrp getpgid getsid uname sysinfo getrandom getrlimit
+    poll ppoll select pselect6 eventfd2 pipe2
+"""
+_FOR_LOADING: Final = """
+    newfstatat statx statfs readlink readlinkat access faccessat faccessat2 getdents64 getcwd arch_prctl mprotect
+"""
+
+_AT_EMPTY_PATH: Final = 0x1000
+_CLONE_THREAD: Final = 0x10000
+_PROT_EXEC: Final = 0x4
+_PR_SET_NAME: Final = 15
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_TMPFILE", 0)
+
+_ALLOW: Final = 0x7FFF0000
+_KILL_PROCESS: Final = 0x80000000
+_ERRNO: Final = 0x00050000
+_LOAD: Final = 0x20  # BPF_LD | BPF_W | BPF_ABS
+_AND: Final = 0x54  # BPF_ALU | BPF_AND | BPF_K
+_JUMP_EQUAL: Final = 0x15  # BPF_JMP | BPF_JEQ | BPF_K
+_RETURN: Final = 0x06  # BPF_RET | BPF_K
+_OFFSET_NUMBER: Final = 0  # in struct seccomp_data
+_OFFSET_ARCH: Final = 4
+_OFFSET_ARGUMENTS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Only:
+    """Allow ``name`` only if argument ``index`` (its low 32 bits) masked by ``mask`` equals ``value``."""
+
+    name: str
+    index: int
+    value: int
+    mask: int = 0xFFFFFFFF
+
+
+def available() -> bool:
+    """Whether this architecture's numbers are known and the kernel filters system calls."""
+    return bool(NUMBERS) and os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
+
+
+def job_filter(pid: int) -> bytes:
+    """The filter for one of our own functions in process ``pid``."""
+    return _assemble(
+        _ANYWHERE.split(),
+        [
+            *_in_any_process(pid),
+            _Only("mmap", 2, 0, _PROT_EXEC),
+            _Only("mprotect", 2, 0, _PROT_EXEC),
+            _Only("newfstatat", 3, _AT_EMPTY_PATH, _AT_EMPTY_PATH),
+            _Only("statx", 2, _AT_EMPTY_PATH, _AT_EMPTY_PATH),
+        ],
+    )
+
+
+def program_filter(pid: int, program_fd: int) -> bytes:
+    """The filter for process ``pid`` that is about to become the program open (close-on-exec) as ``program_fd``."""
+    return _assemble(
+        [*_ANYWHERE.split(), *_FOR_LOADING.split()],
+        [*_in_any_process(pid), _Only("openat", 2, 0, _WRITING), _Only("execveat", 0, program_fd)],
+    )
+
+
+def install(program: bytes) -> None:
+    """Filter this process from now on. Needs no_new_privs."""
+    code = ctypes.create_string_buffer(program, len(program))
+    head = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))  # struct sock_fprog, 64 bit
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.cast(ctypes.create_string_buffer(head), ctypes.c_void_p))
+
+
+def _in_any_process(pid: int) -> list[_Only]:
+    return [
+        _Only("clone", 0, _CLONE_THREAD, _CLONE_THREAD),  # threads, never processes
+        _Only("tgkill", 0, pid),  # abort() and raise()
+        _Only("prctl", 0, _PR_SET_NAME),
+        _Only("prlimit64", 0, 0),  # the limits are hard: it can only read or lower its own
+    ]
+
+
+def _assemble(allowed: list[str], conditions: list[_Only]) -> bytes:
+    """Little-endian BPF: check the architecture, then one comparison per call; a match returns right there."""
+    assert AUDIT_ARCH is not None
+    conditional = {each.name for each in conditions}
+    code = [
+        _instruction(_LOAD, _OFFSET_ARCH),
+        _instruction(_JUMP_EQUAL, AUDIT_ARCH, 1, 0),
+        _instruction(_RETURN, _KILL_PROCESS),
+        _instruction(_LOAD, _OFFSET_NUMBER),
+    ]
+    for name in allowed:
+        if name in NUMBERS and name not in conditional:
+            code += [_instruction(_JUMP_EQUAL, NUMBERS[name], 0, 1), _instruction(_RETURN, _ALLOW)]
+    for each in conditions:
+        if each.name in NUMBERS:
+            code += [
+                _instruction(_JUMP_EQUAL, NUMBERS[each.name], 0, 5),
+                _instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * each.index),
+                _instruction(_AND, each.mask),
+                _instruction(_JUMP_EQUAL, each.value, 0, 1),
+                _instruction(_RETURN, _ALLOW),
+                _instruction(_RETURN, _ERRNO | errno.EPERM),
+            ]
+    code.append(_instruction(_RETURN, _ERRNO | errno.ENOSYS))
+    return b"".join(code)
+
+
+def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:
+    return struct.pack("<HBBI", code, if_true, if_false, operand)

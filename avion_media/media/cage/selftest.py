@@ -1,0 +1,61 @@
+"""Tries, from inside, what the cage must deny. `open_cage` runs it at every start, under the rules of jobs and programs."""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import socket
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+from avion_media.media.cage.kernel import syscall
+from avion_media.media.cage.syscalls import NUMBERS
+
+_DENIALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
+_FAMILIES: Final = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")
+_ALLOWED_TO_PROGRAMS: Final = frozenset({"read /usr/lib", "map executable memory"})  # their loader needs both
+
+
+def probe(arguments: dict[str, Any], files: list[int]) -> list[str]:
+    """A job: names the attempts that were not denied. ``arguments["service_pid"]`` is a process to try to signal."""
+    return [name for name, attempt in _attempts(arguments["service_pid"]) if not _denied(attempt)]
+
+
+def gaps(answer: Any, *, as_program: bool) -> list[str]:
+    """What of `probe`'s answer should have been denied."""
+    if not isinstance(answer, list):
+        return ["the self-test gave no list"]
+    return [str(each) for each in answer if not (as_program and each in _ALLOWED_TO_PROGRAMS)]
+
+
+def _attempts(service_pid: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    yield "read /usr/lib", lambda: os.listdir("/usr/lib")
+    yield "read /etc/passwd", lambda: os.open("/etc/passwd", os.O_RDONLY)
+    yield "read /proc", lambda: os.listdir("/proc")
+    yield "write /tmp", lambda: os.open("/tmp", os.O_TMPFILE | os.O_WRONLY)
+    yield "make a folder", lambda: os.mkdir(f"/tmp/cage-self-test-{os.getpid()}")
+    yield "map executable memory", lambda: mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)
+    yield "signal the service", lambda: os.kill(service_pid, 0)
+    yield "signal the forker", lambda: os.kill(os.getppid(), 0)
+    yield "signal a thread of the forker", lambda: syscall(NUMBERS["tgkill"], os.getppid(), os.getppid(), 0)
+    for family in _FAMILIES:
+        yield f"socket {family}", partial(socket.socket, getattr(socket, family), socket.SOCK_DGRAM)
+    yield "socket pair", socket.socketpair
+    yield "clone3", lambda: syscall(NUMBERS["clone3"], None, 0)
+    yield "fork", _fork
+    yield "execute", lambda: os.execv("/bin/sh", ["sh", "-c", "exit 0"])  # last: if it works there is no answer
+
+
+def _denied(attempt: Callable[[], object]) -> bool:
+    try:
+        attempt()
+    except OSError as error:
+        return error.errno in _DENIALS
+    return False
+
+
+def _fork() -> None:
+    if os.fork() == 0:
+        os._exit(0)

@@ -1,0 +1,73 @@
+"""The words of the cage: bounds of a task, what it used, how it ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one confined task. Crossing one ends it as ``Rejected(DECODER_LIMIT)``.
+
+    ``memory_bytes`` is what the task may allocate on top of what the interpreter (or the program's libraries) maps;
+    the same number is what it takes out of the cage's budget. ``cpu_s`` is CPU time of all its threads, rounded up to
+    whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` bounds every file it writes.
+    ``max_files`` bounds its open descriptors.
+    """
+
+    memory_bytes: int
+    cpu_s: float
+    wall_s: float
+    output_bytes: int
+    max_files: int = 64
+
+    def __post_init__(self) -> None:
+        if min(self.memory_bytes, self.cpu_s, self.wall_s, self.output_bytes, self.max_files) <= 0:
+            raise ValueError(f"limits must be positive: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the forker."""
+
+    cpu_s: float
+    wall_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """An external program that ended by itself, or was stopped because its output sufficed (``stopped``).
+
+    ``stderr`` holds its first ``max_stderr_bytes``; what came after is lost. ``returncode`` is 0 when ``stopped``.
+    """
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    usage: Usage
+    stopped: bool = False
+
+
+class Outcome(StrEnum):
+    """How a task ended, for metrics."""
+
+    DONE = "done"
+    REJECTED = "rejected"  # the task itself found the medium at fault
+    LIMIT = "limit"  # memory, CPU, time or output
+    CRASHED = "crashed"  # killed by a signal, or gone without an answer
+    FAILED = "failed"  # a defect of ours
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """One finished task, for whoever observes the cage. ``name`` is the job's target or the program."""
+
+    name: str
+    outcome: Outcome
+    usage: Usage
+
+
+class CageJobFailed(Exception):
+    """A job raised something that it should not: a defect of ours. The text is the job's own traceback."""

@@ -1,0 +1,111 @@
+"""Messages between the Trio process and the forker: one JSON object per SEQPACKET packet, descriptors beside it."""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import socket
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+from avion_media.media.cage.terms import Limits, Usage
+
+MAX_MESSAGE_BYTES: Final = 64 << 10
+MAX_FILES: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to do. ``numbers`` are the descriptor numbers under which an external program gets its files.
+
+    The descriptors that travel with it, in this order: its channel, its standard output (a job's answer), for a
+    program its standard error, then its files.
+    """
+
+    name: str
+    limits: Limits
+    arguments: dict[str, Any] = field(default_factory=dict)
+    argv: tuple[str, ...] = ()
+    numbers: tuple[int, ...] = ()
+    as_program: bool = False  # a job under the rules of a program, for the self-test
+
+    @property
+    def is_program(self) -> bool:
+        return bool(self.argv)
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a child ended: ``signal`` is 0 unless one killed it; ``error`` says why there was no child at all."""
+
+    code: int
+    signal: int
+    timed_out: bool
+    usage: Usage
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The forker's first message. ``programs`` are those that can run, ``missing`` says why others cannot."""
+
+    landlock_abi: int
+    seccomp: bool
+    is_root: bool
+    programs: tuple[str, ...]
+    missing: dict[str, str]
+
+
+def pack(message: Task | Exit | Ready) -> bytes:
+    """``ValueError`` when it does not fit a packet (arguments are for facts, data travels in files)."""
+    data = json.dumps(asdict(message)).encode()
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise ValueError(f"{len(data)} bytes do not fit a message of {MAX_MESSAGE_BYTES} bytes")
+    return data
+
+
+def unpack_task(data: bytes) -> Task:
+    """The inverse of `pack`."""
+    fields = json.loads(data)
+    fields["limits"] = Limits(**fields["limits"])
+    fields["argv"] = tuple(fields["argv"])
+    fields["numbers"] = tuple(fields["numbers"])
+    return Task(**fields)
+
+
+def unpack_exit(data: bytes) -> Exit:
+    """The inverse of `pack`."""
+    fields = json.loads(data)
+    fields["usage"] = Usage(**fields["usage"])
+    return Exit(**fields)
+
+
+def unpack_ready(data: bytes) -> Ready:
+    """The inverse of `pack`."""
+    fields = json.loads(data)
+    fields["programs"] = tuple(fields["programs"])
+    return Ready(**fields)
+
+
+def beside(files: list[int]) -> list[tuple[int, int, bytes]]:
+    """Ancillary data that carries ``files``."""
+    return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files).tobytes())]
+
+
+def receive_task(control: socket.socket) -> tuple[Task, list[int]] | None:
+    """The next task and its descriptors (close-on-exec, now ours), or None when the other side is gone."""
+    data, ancillary, flags, _ = control.recvmsg(
+        MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * (MAX_FILES + 3)), socket.MSG_CMSG_CLOEXEC
+    )
+    files = array.array("i")
+    for level, kind, payload in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            files.frombytes(payload[: len(payload) - len(payload) % files.itemsize])
+    if not data:
+        return None
+    if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+        for each in files:
+            os.close(each)
+        raise OSError("a task was cut off")
+    return unpack_task(data), list(files)

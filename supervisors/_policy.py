@@ -1,0 +1,130 @@
+"""The decisions of a supervisor, pure: no clock, no I/O, no Trio. Times and random numbers are passed in.
+
+The terms and their meaning are those of Erlang/OTP's ``supervisor``; backoff is ours (OTP restarts at once).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from supervisors._errors import SpecError
+
+T = TypeVar("T")
+
+
+class Restart(StrEnum):
+    """Which ends of a child call for a restart."""
+
+    PERMANENT = "permanent"  # every end
+    TRANSIENT = "transient"  # only an abnormal end
+    TEMPORARY = "temporary"  # none, not even with its group
+
+
+class Strategy(StrEnum):
+    """Who is restarted along with a failed child."""
+
+    ONE_FOR_ONE = "one_for_one"  # nobody
+    ONE_FOR_ALL = "one_for_all"  # every sibling
+    REST_FOR_ONE = "rest_for_one"  # the siblings right of it: those started after it
+
+
+class AutoShutdown(StrEnum):
+    """When a supervisor stops by itself because significant children have ended and will not be restarted."""
+
+    NEVER = "never"
+    ANY_SIGNIFICANT = "any_significant"
+    ALL_SIGNIFICANT = "all_significant"
+
+
+def check_seconds(what: str, value: object, *, zero: bool) -> None:
+    """Raise `SpecError` unless ``value`` is a number of seconds that can be waited for; infinity is one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecError(f"{what} must be a number of seconds, not {value!r}")
+    if not (value >= 0 if zero else value > 0):
+        raise SpecError(f"{what} must be {'at least' if zero else 'more than'} 0 s, not {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Intensity:
+    """At most ``max_restarts`` restarts, of all children together, in any ``within_s`` seconds; one more escalates."""
+
+    max_restarts: int = 3
+    within_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.max_restarts, bool) or not isinstance(self.max_restarts, int) or self.max_restarts < 0:
+            raise SpecError(f"max_restarts must be an integer of at least 0, not {self.max_restarts!r}")
+        check_seconds("within_s", self.within_s, zero=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How long a failed child waits: ``first_s``, ``factor`` times more after each further failure, up to ``max_s``.
+
+    ``jitter`` is the share of a delay that is left to chance. It only shortens: half the fleet waiting for exactly
+    ``max_s`` would be a herd again. A child that was ready for ``healthy_after_s`` starts over at ``first_s``.
+    """
+
+    first_s: float = 0.1
+    max_s: float = 30.0
+    factor: float = 2.0
+    jitter: float = 0.2
+    healthy_after_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        check_seconds("first_s", self.first_s, zero=True)
+        check_seconds("max_s", self.max_s, zero=True)
+        check_seconds("healthy_after_s", self.healthy_after_s, zero=True)
+        if math.isinf(self.max_s) or self.first_s > self.max_s:
+            raise SpecError(f"max_s must be finite and at least first_s, not {self.max_s!r}")
+        if not 1 <= self.factor < math.inf:
+            raise SpecError(f"factor must be at least 1, not {self.factor!r}")
+        if not 0 <= self.jitter <= 1:
+            raise SpecError(f"jitter must be between 0 and 1, not {self.jitter!r}")
+
+    def delay_s(self, failures: int, chance: float) -> float:
+        """Seconds to wait after the ``failures``-th failure in a row (from 1); ``chance`` is in [0, 1)."""
+        try:
+            delay = min(self.max_s, self.first_s * self.factor ** (failures - 1))
+        except OverflowError:  # a float has no room for it: far beyond any max_s
+            delay = self.max_s
+        return delay * (1 - self.jitter * chance)
+
+
+NO_BACKOFF = Backoff(first_s=0.0, max_s=0.0)
+
+
+class RestartWindow:
+    """Counts the restarts of one supervisor over a sliding window."""
+
+    def __init__(self, intensity: Intensity) -> None:
+        self._intensity = intensity
+        self._times: deque[float] = deque()
+
+    def admit(self, now: float) -> bool:
+        """Count one restart at ``now`` (never earlier than the one before); False if it is one too many."""
+        while self._times and now - self._times[0] > self._intensity.within_s:
+            self._times.popleft()
+        self._times.append(now)
+        return len(self._times) <= self._intensity.max_restarts
+
+
+def should_restart(restart: Restart, *, abnormal: bool) -> bool:
+    """Whether a child that ended by itself is to be started again."""
+    if restart is Restart.TRANSIENT:
+        return abnormal
+    return restart is Restart.PERMANENT
+
+
+def restart_group(strategy: Strategy, children: Sequence[T], failed: T) -> Sequence[T]:
+    """The part of ``children`` (in start order) that goes down and up with ``failed``, itself included."""
+    if strategy is Strategy.ONE_FOR_ONE:
+        return [failed]
+    if strategy is Strategy.ONE_FOR_ALL:
+        return children
+    return children[children.index(failed) :]

@@ -1,0 +1,21 @@
+"""Pictures: what they are (header), thumbnails in sRGB, BlurHash.
+
+Pure, synchronous functions on bytes, made to run in the cage: the bytes are a stranger's, and a decoder may be broken
+by them. Whatever is wrong with a picture is `Rejected` with its reason; any other exception is a defect of ours.
+"""
+
+from avion_media.media.image.blurhash import blurhash
+from avion_media.media.image.header import ImageData, ImageHeader, inspect_image
+from avion_media.media.image.outline import ImageBounds
+from avion_media.media.image.thumbnails import ImageResult, make_thumbnails, thumbnails_of_frame
+
+__all__ = [
+    "ImageBounds",
+    "ImageData",
+    "ImageHeader",
+    "ImageResult",
+    "blurhash",
+    "inspect_image",
+    "make_thumbnails",
+    "thumbnails_of_frame",
+]

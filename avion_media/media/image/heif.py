@@ -1,0 +1,89 @@
+"""AVIF and HEIC: their libraries parse the boxes without decoding, and we ask those.
+
+AVIF comes with Pillow (libavif). HEIC needs pillow_heif (libheif), which is optional and imported only when a HEIC is
+at hand; without it HEIC is UNSUPPORTED_TYPE. Both run without threads of their own: the cage forbids to start any.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import AvifImagePlugin, Image
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.image.colour import CodePoints, Colour, IccProfile
+from avion_media.media.image.exif import orientation_of
+from avion_media.media.image.isobmff import still_code_points, track_duration_s
+from avion_media.media.image.outline import MAX_ICC_BYTES, Outline
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def _no_picture() -> Image.Image:
+    raise ValueError("this outline was not opened by a decoder")
+
+
+@dataclass(frozen=True, slots=True)
+class HeifOutline(Outline):
+    """``decode`` makes the picture of what the library has parsed; it raises whatever the library raises."""
+
+    decode: Callable[[], Image.Image] = _no_picture
+
+
+def walk_avif(data: bytes, _max_frames: int) -> HeifOutline:
+    """Outline an AVIF, still or sequence. Rotation is that of ``irot`` and ``imir``; EXIF does not count."""
+    opened = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+
+    def decode() -> Image.Image:
+        opened.load()
+        return opened
+
+    return HeifOutline(
+        width=opened.width,
+        height=opened.height,
+        orientation=orientation_of(opened.info.get("exif", b"")),  # into which Pillow puts the rotation of the boxes
+        frames=opened.n_frames,
+        duration_s=track_duration_s(data) if opened.n_frames > 1 else 0.0,
+        colour=_icc(opened.info) or still_code_points(data),
+        decode=decode,
+    )
+
+
+def walk_heic(data: bytes, _max_frames: int) -> HeifOutline:
+    """Outline a HEIC: its primary picture, in the size that libheif gives it (rotated, mirrored, cropped)."""
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, "pillow_heif is not installed") from error
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.options.THUMBNAILS = False
+    pillow_heif.options.DEPTH_IMAGES = False
+    pillow_heif.options.AUX_IMAGES = False
+    file = pillow_heif.HeifFile(io.BytesIO(data), convert_hdr_to_8bit=True)
+    opened = file[file.primary_index]
+
+    def decode() -> Image.Image:
+        picture = opened.to_pillow()
+        if not isinstance(picture, Image.Image):
+            raise TypeError("libheif gave no picture")
+        return picture
+
+    return HeifOutline(
+        width=opened.size[0],
+        height=opened.size[1],
+        colour=_icc(opened.info) or _code_points(opened.info),
+        decode=decode,
+    )
+
+
+def _icc(info: Mapping[Any, Any]) -> Colour | None:
+    profile = info.get("icc_profile")
+    return IccProfile(profile) if profile and len(profile) <= MAX_ICC_BYTES else None
+
+
+def _code_points(info: Mapping[Any, Any]) -> Colour | None:
+    nclx = info.get("nclx_profile")
+    return CodePoints(int(nclx["color_primaries"]), int(nclx["transfer_characteristics"])) if nclx else None

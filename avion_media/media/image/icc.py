@@ -1,0 +1,141 @@
+"""ICC profiles for colours that a file describes by numbers: a matrix and one tone curve (ICC.1:2001-04).
+
+Little CMS then does the conversion as it does for an embedded profile, at the same speed.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Sequence
+
+Point = tuple[float, float]
+Primaries = tuple[Point, Point, Point, Point]
+"""CIE 1931 x, y of white, red, green and blue."""
+
+Vector = tuple[float, float, float]
+Matrix = tuple[Vector, Vector, Vector]
+
+_D50: Vector = (0.9642, 1.0, 0.8249)
+_BRADFORD: Matrix = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
+_CURVE_POINTS = 1024
+_SDR_WHITE_NITS = 203.0  # ITU-R BT.2408: where graphics white lies in an HDR signal
+_KNEE = 0.7  # below this share of SDR white an HDR picture is left as it is; above, highlights are rolled off
+
+
+def matrix_profile(primaries: Primaries, curve: Callable[[float], float]) -> bytes:
+    """A display profile: ``curve`` takes a sample in 0..1 to linear light, where 1 is white.
+
+    `ValueError` when the primaries span no gamut.
+    """
+    columns = _colorants(primaries)
+    points = [min(65535, max(0, round(65535 * curve(index / (_CURVE_POINTS - 1))))) for index in range(_CURVE_POINTS)]
+    tone = b"curv\0\0\0\0" + struct.pack(f">I{_CURVE_POINTS}H", _CURVE_POINTS, *points)
+    tags = [(b"wtpt", _xyz(_D50))]
+    tags += [(name, _xyz(column)) for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), columns, strict=True)]
+    offset = 128 + 4 + 12 * (len(tags) + 3)
+    table, body = [], b""
+    for name, content in tags:
+        table.append(struct.pack(">4sII", name, offset + len(body), len(content)))
+        body += content
+    table += [struct.pack(">4sII", name, offset + len(body), len(tone)) for name in (b"rTRC", b"gTRC", b"bTRC")]
+    body += tone
+    header = struct.pack(
+        ">I4sI4s4s4s12s4s4sIIIQI12s48x",
+        offset + len(body), b"\0" * 4, 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"\0" * 12, b"acsp", b"\0" * 4,
+        0, 0, 0, 0, 0, _s15fixed16(_D50),
+    )  # fmt: skip
+    return header + struct.pack(">I", len(table)) + b"".join(table) + body
+
+
+def gamma_curve(exponent: float) -> Callable[[float], float]:
+    """Linear light of a pure power law."""
+    return lambda sample: float(sample**exponent)
+
+
+def srgb_curve(sample: float) -> float:
+    """Linear light of an sRGB sample (IEC 61966-2-1)."""
+    return sample / 12.92 if sample <= 0.04045 else float(((sample + 0.055) / 1.055) ** 2.4)
+
+
+def pq_curve(sample: float) -> float:
+    """SDR light of a PQ sample (SMPTE ST 2084), highlights rolled off."""
+    power = sample ** (1 / 78.84375)
+    nits = 10_000 * (max(0.0, power - 0.8359375) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
+    return _roll_off(nits / _SDR_WHITE_NITS)
+
+
+def hlg_curve(sample: float) -> float:
+    """SDR light of an HLG sample (ITU-R BT.2100) on a display of 1000 nits, highlights rolled off."""
+    scene = sample**2 / 3 if sample <= 0.5 else (math.exp((sample - 0.55991073) / 0.17883277) + 0.28466892) / 12
+    return _roll_off(1000 * float(scene**1.2) / _SDR_WHITE_NITS)
+
+
+def _roll_off(light: float) -> float:
+    if light <= _KNEE:
+        return light
+    return _KNEE + (1 - _KNEE) * (1 - math.exp((_KNEE - light) / (1 - _KNEE)))
+
+
+def _colorants(primaries: Primaries) -> Sequence[Vector]:
+    """XYZ of red, green and blue at full drive, adapted to the profile connection space's D50."""
+    white, *colours = (_to_xyz(point) for point in primaries)
+    red, green, blue = colours
+    inverse = _inverted((
+        (red[0], green[0], blue[0]),
+        (red[1], green[1], blue[1]),
+        (red[2], green[2], blue[2]),
+    ))  # fmt: skip
+    drive = _times(inverse, white)
+    adaptation = _adaptation(white)
+    return [
+        _times(adaptation, (colour[0] * share, colour[1] * share, colour[2] * share))
+        for colour, share in zip(colours, drive, strict=True)
+    ]
+
+
+def _adaptation(white: Vector) -> Matrix:
+    cone, target = _times(_BRADFORD, white), _times(_BRADFORD, _D50)
+    if min(map(abs, cone)) < 1e-6:
+        raise ValueError("the white point is no colour")
+    scaled = tuple(
+        (row[0] * to / of, row[1] * to / of, row[2] * to / of)
+        for row, to, of in zip(_BRADFORD, target, cone, strict=True)
+    )
+    inverse = _inverted(_BRADFORD)
+    rows = [tuple(sum(inverse[i][k] * scaled[k][j] for k in range(3)) for j in range(3)) for i in range(3)]
+    return ((*rows[0],), (*rows[1],), (*rows[2],))  # type: ignore[return-value]
+
+
+def _to_xyz(point: Point) -> Vector:
+    x, y = point
+    if y < 1e-6:
+        raise ValueError("a chromaticity with y of zero")
+    return (x / y, 1.0, (1 - x - y) / y)
+
+
+def _times(matrix: Matrix, vector: Vector) -> Vector:
+    a, b, c = (sum(factor * value for factor, value in zip(row, vector, strict=True)) for row in matrix)
+    return (a, b, c)
+
+
+def _inverted(matrix: Matrix) -> Matrix:
+    (a, b, c), (d, e, f), (g, h, i) = matrix
+    determinant = a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)
+    if abs(determinant) < 1e-9:
+        raise ValueError("the primaries lie on one line")
+    return (
+        ((e * i - f * h) / determinant, (c * h - b * i) / determinant, (b * f - c * e) / determinant),
+        ((f * g - d * i) / determinant, (a * i - c * g) / determinant, (c * d - a * f) / determinant),
+        ((d * h - e * g) / determinant, (b * g - a * h) / determinant, (a * e - b * d) / determinant),
+    )
+
+
+def _s15fixed16(vector: Vector) -> bytes:
+    if max(map(abs, vector)) > 32_000:
+        raise ValueError("a colorant out of all proportion")
+    return struct.pack(">3i", *(round(value * 65536) for value in vector))
+
+
+def _xyz(vector: Vector) -> bytes:
+    return b"XYZ \0\0\0\0" + _s15fixed16(vector)

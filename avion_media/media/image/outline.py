@@ -1,0 +1,94 @@
+"""What a file's structure tells of a picture before anything is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.image.colour import Colour
+
+MAX_PARTS = 2_000_000
+"""Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
+
+MAX_ICC_BYTES = 4 << 20
+"""The largest CMYK profiles in use have 3 MB; a larger one is ignored like a broken one."""
+
+SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
+"""EXIF orientations in which the stored width is the displayed height."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBounds:
+    """What a picture may cost, checked before the decode.
+
+    ``max_pixels`` is width x height of the one frame that is decoded; ``max_frames`` bounds the frames of an
+    animation, which are counted but not decoded; ``max_side`` is in pixels (the default is the most that a JPEG
+    decoder takes).
+    """
+
+    max_pixels: int = 50_000_000
+    max_frames: int = 10_000
+    max_side: int = 65_500
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A walk's findings: ``width`` and ``height`` as stored, before ``orientation`` (EXIF numbering) is applied.
+
+    ``frames`` and ``duration_s`` are those of an animation (1 and 0.0 for a still).
+    """
+
+    width: int
+    height: int
+    orientation: int = 1
+    frames: int = 1
+    duration_s: float = 0.0
+    colour: Colour | None = None
+
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """Width and height with the orientation applied."""
+        if self.orientation in SWAPPING_ORIENTATIONS:
+            return self.height, self.width
+        return self.width, self.height
+
+    def check(self, bounds: ImageBounds) -> None:
+        """Raise `Rejected` (BAD_DIMENSIONS, TOO_MANY_PIXELS, TOO_MANY_FRAMES) when a bound is broken."""
+        if self.width <= 0 or self.height <= 0 or max(self.width, self.height) > bounds.max_side:
+            raise Rejected(Reason.BAD_DIMENSIONS, f"{self.width}x{self.height}")
+        if self.width * self.height > bounds.max_pixels:
+            raise Rejected(Reason.TOO_MANY_PIXELS, f"{self.width}x{self.height}")
+        if self.frames > bounds.max_frames:
+            raise Rejected(Reason.TOO_MANY_FRAMES, f"{self.frames} frames")
+
+
+class FrameCounter:
+    """Counts the frames of an animation and the time they play; refuses as soon as there are more than allowed."""
+
+    def __init__(self, max_frames: int) -> None:
+        self._max_frames = max_frames
+        self.frames = 0
+        self.duration_s = 0.0
+
+    def add(self, delay_s: float) -> None:
+        """One more frame, shown for ``delay_s``; 10 ms or less are played as 100 ms, as all browsers do."""
+        self.frames += 1
+        self.duration_s += delay_s if delay_s > 0.0105 else 0.1
+        if self.frames > self._max_frames:
+            raise Rejected(Reason.TOO_MANY_FRAMES, f"more than {self._max_frames} frames")
+
+    @property
+    def animated_s(self) -> float:
+        """The playing time; 0.0 for a single frame."""
+        return self.duration_s if self.frames > 1 else 0.0
+
+
+def bounded_parts(limit: int = MAX_PARTS) -> Iterator[int]:
+    """Count the parts of a walk; CORRUPT when a file is shredded into more than ``limit``."""
+    yield from range(limit)
+    raise Rejected(Reason.CORRUPT, f"more than {limit} parts")
+
+
+Walk = Callable[[bytes, int], Outline]
+"""How a format's structure is read: (file, max_frames) to outline; raises `Rejected`."""

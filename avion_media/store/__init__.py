@@ -1,0 +1,25 @@
+"""The object store: S3 behind bounded threads, and presigned URLs without any I/O.
+
+boto3 stays in here. What the rest of the service sees are the dataclasses of `objects`, the errors of
+`avion_media.domain.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
+"""
+
+from avion_media.store.body import ObjectBody
+from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge
+from avion_media.store.objects import ByteRange, ContentRange, FileSource, ListedObject, ObjectInfo, PresignedPut
+from avion_media.store.store import ObjectStore, open_store
+
+__all__ = [
+    "ByteRange",
+    "ContentRange",
+    "FileSource",
+    "ListedObject",
+    "ObjectBody",
+    "ObjectInfo",
+    "ObjectStore",
+    "PresignedPut",
+    "RangeNotSatisfiable",
+    "StoreRefused",
+    "TooLarge",
+    "open_store",
+]

@@ -1,0 +1,113 @@
+"""The bucket and its rules: what `avion-media init` creates. Safe to repeat; rules of others are kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import ClientError
+
+from avion_media.domain.keys import INCOMING_PREFIX
+from avion_media.store.connection import Connection
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+# Browsers PUT straight to the store, from any site: what they may do is decided by the presigned URL, not the origin.
+_CORS_RULE: dict[str, Any] = {
+    "ID": "avion-media-upload",
+    "AllowedMethods": ["PUT"],
+    "AllowedOrigins": ["*"],
+    "AllowedHeaders": ["content-type", "x-amz-checksum-sha256", "x-amz-content-sha256"],
+    "ExposeHeaders": ["ETag"],
+    "MaxAgeSeconds": 3600,
+}
+_LIFECYCLE_RULES: list[dict[str, Any]] = [
+    {
+        "ID": "avion-media-incoming",
+        "Status": "Enabled",
+        "Filter": {"Prefix": INCOMING_PREFIX},
+        "Expiration": {"Days": 1},
+    },
+    {
+        "ID": "avion-media-multipart",
+        "Status": "Enabled",
+        "Filter": {"Prefix": ""},
+        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+    },
+]
+_OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
+
+
+async def ensure_bucket(connection: Connection, region: str) -> list[str]:
+    """Create what is missing and say what that was. After a failure or cancel, run it again."""
+    created = []
+    bucket = connection.bucket
+    # A region is sent only to AWS: other stores take it for the name of a zone that they do not have.
+    location = "" if connection.custom_endpoint or region == "us-east-1" else region
+    if await connection.change(lambda client: _create_bucket(client, bucket, location)):
+        created.append(f"bucket {bucket}")
+    if await connection.change(lambda client: _add_cors_rule(client, bucket)):
+        created.append("CORS rule for uploads from browsers")
+    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket)):
+        created.append("lifecycle rules for incoming/ and unfinished multipart uploads")
+    return created
+
+
+def _create_bucket(client: S3Client, bucket: str, location: str) -> bool:
+    try:
+        client.head_bucket(Bucket=bucket)
+        return False
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in ("404", "NoSuchBucket"):
+            raise
+    options: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": location}} if location else {}
+    try:
+        client.create_bucket(Bucket=bucket, **options)
+    except ClientError as error:  # somebody else was faster; if it is not ours, the next call says so
+        if error.response["Error"]["Code"] not in _OWNED:
+            raise
+        return False
+    return True
+
+
+def _add_cors_rule(client: S3Client, bucket: str) -> bool:
+    try:
+        rules: list[Any] = list(client.get_bucket_cors(Bucket=bucket)["CORSRules"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchCORSConfiguration":
+            raise
+        rules = []
+    if any(_same_cors(rule, _CORS_RULE) for rule in rules):
+        return False
+    others = [rule for rule in rules if rule.get("ID") != _CORS_RULE["ID"]]
+    wanted: list[Any] = [*others, _CORS_RULE]
+    client.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": wanted})
+    return True
+
+
+def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    """Alike in effect: stores reorder the lists and may lose the ID."""
+    lists = ("AllowedMethods", "AllowedOrigins", "AllowedHeaders", "ExposeHeaders")
+    return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
+
+
+def _add_lifecycle_rules(client: S3Client, bucket: str) -> bool:
+    try:
+        rules: list[Any] = list(client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
+            raise
+        rules = []
+    present = {rule.get("ID"): rule for rule in rules}
+    if all(_same_lifecycle(present.get(rule["ID"], {}), rule) for rule in _LIFECYCLE_RULES):
+        return False
+    ours = {rule["ID"] for rule in _LIFECYCLE_RULES}
+    wanted: list[Any] = [*(rule for rule in rules if rule.get("ID") not in ours), *_LIFECYCLE_RULES]
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": wanted})
+    return True
+
+
+def _same_lifecycle(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
+    effects = ("Status", "Expiration", "AbortIncompleteMultipartUpload")
+    prefix = rule.get("Filter", {}).get("Prefix", rule.get("Prefix", ""))
+    return prefix == wanted["Filter"]["Prefix"] and all(rule.get(name) == wanted.get(name) for name in effects)

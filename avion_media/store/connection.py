@@ -1,0 +1,232 @@
+"""One S3 client shared by a bounded number of threads, and the state of the store behind it.
+
+Decisions: boto3 in threads rather than an HTTP client of our own: a third of the CPU per byte, and every store's
+quirks are boto3's business. Two kinds of calls: a *read* is abandoned when its caller is cancelled (the thread goes on
+until its socket timeout and drops what it got); a *change* never is, so that nothing lands in the store after its
+caller has given up: its cancel waits for the request, at most `Connection.max_request_s`.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NoReturn, TypeVar
+
+import boto3
+import trio
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import NoCredentialsError
+
+from avion_media.config import S3Config
+from avion_media.domain.errors import MediaError, Unavailable
+from avion_media.store.errors import NO_CREDENTIALS, STORE, translated
+from avion_media.store.presign import Presigner, SigningCredentials
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+    from types_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+_ATTEMPTS = 2  # the second is for a kept-alive connection that the store had closed; tasks bring their own retries
+_BACKOFF_S = 2.0  # more than botocore waits between two attempts
+_MAX_CONNECT_S = 3.0
+_CREDENTIALS_S = 10.0  # boto3's chain may ask a metadata service, and gives up on it after a second or two
+_NO_CREDENTIALS_PAUSE_S = 5.0
+_WATCH_S = 10.0
+_WATCH_WHEN_AWAY_S = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class Connection:
+    """The client, its threads, its credentials and whether the store answers. Made by `open_store`."""
+
+    def __init__(self, config: S3Config, max_threads: int) -> None:
+        self.bucket = config.bucket
+        self.threads = trio.CapacityLimiter(max_threads)
+        self._config = config
+        self._connecting = trio.Lock()
+        self._client: S3Client | None = None
+        self._credentials: Credentials | None = None
+        self._presigner: Presigner | None = None
+        self._why_not = NO_CREDENTIALS
+        self._no_connect_before = float("-inf")
+        self._available = False
+        self._changed = trio.Event()
+        self._heard_at = float("-inf")
+
+    @property
+    def available(self) -> bool:
+        """Whether the last call was answered. False until the first."""
+        return self._available
+
+    @property
+    def max_request_s(self) -> float:
+        """No request, its body aside, takes longer: also what a cancelled change waits at most."""
+        return _ATTEMPTS * (self._connect_timeout_s + self._config.timeout) + _BACKOFF_S
+
+    @property
+    def custom_endpoint(self) -> bool:
+        """Whether the store is another than AWS."""
+        return bool(self._config.endpoint_url)
+
+    @property
+    def presigner(self) -> Presigner:
+        """The signer for the present credentials. Raises Unavailable while there are none."""
+        if self._presigner is None:
+            raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
+        return self._presigner
+
+    async def wait_available(self) -> None:
+        """Return once the store answers; at once while it does."""
+        while not self._available:
+            await self._changed.wait()
+
+    async def read(self, call: Callable[[S3Client], T], key: str = "") -> T:
+        """Run a call that changes nothing in a thread. A cancel returns at once; the thread drops its result later."""
+        return await self._run(call, key, abandon=True)
+
+    async def query(self, call: Callable[[S3Client], T], key: str = "") -> T:
+        """A read of facts, bounded as a whole, the wait for a thread included. Unavailable when the time runs out."""
+        try:
+            with trio.fail_after(self.max_request_s):
+                return await self._run(call, key, abandon=True)
+        except trio.TooSlowError:
+            error = Unavailable(STORE, f"no answer within {self.max_request_s:g} s")
+            self._note(False, str(error))
+            raise error from None
+
+    async def change(self, call: Callable[[S3Client], T], key: str = "") -> T:
+        """Run a call that changes the store in a thread. Once it runs, a cancel waits for it and its result stands."""
+        return await self._run(call, key, abandon=False)
+
+    async def ping(self) -> None:
+        """One small request for the bucket. Raises Unavailable."""
+        await self.query(lambda client: client.head_bucket(Bucket=self.bucket))
+
+    async def prepare(self) -> None:
+        """Find credentials, so that presigning works; no request to the store. Their absence is no error here."""
+        try:
+            await self._connect()
+        except MediaError as error:
+            log.warning("%s", error)
+
+    async def watch(self) -> None:
+        """Keep the credentials fresh, and notice without any traffic that the store is gone or back. Never returns.
+
+        It asks the store whenever nobody else did for a while, so that readiness recovers by itself.
+        """
+        while True:
+            try:
+                await self._refresh_credentials()
+                if not self._available or trio.current_time() - self._heard_at >= _WATCH_S:
+                    await self.ping()
+            except MediaError as error:
+                log.debug("%s", error)
+            pause_s = _WATCH_S if self._available else _WATCH_WHEN_AWAY_S
+            with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):
+                if self._available:
+                    await self._changed.wait()
+                else:
+                    await trio.sleep_forever()
+
+    async def _run(self, call: Callable[[S3Client], T], key: str, *, abandon: bool) -> T:
+        try:
+            client = self._client or await self._connect()
+            with translated(key):
+                result = await trio.to_thread.run_sync(call, client, abandon_on_cancel=abandon, limiter=self.threads)
+        except Unavailable as error:
+            self._note(False, str(error))
+            raise
+        except MediaError:
+            self._note(True)
+            raise
+        self._note(True)
+        return result
+
+    async def _connect(self) -> S3Client:
+        """Find credentials and make the client. Both may read files or ask a metadata service, hence a thread."""
+        async with self._connecting:
+            if self._client is not None:
+                return self._client
+            if trio.current_time() < self._no_connect_before:  # or every call would go through the whole chain
+                raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
+            try:
+                with trio.fail_after(_CREDENTIALS_S), translated():
+                    client, credentials, snapshot = await trio.to_thread.run_sync(
+                        self._make_client, abandon_on_cancel=True
+                    )
+            except (trio.TooSlowError, Unavailable) as error:
+                self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
+                self._forget_credentials(error)
+            self._client, self._credentials = client, credentials
+            self._sign_with(client, snapshot)
+            return client
+
+    def _make_client(self) -> tuple[S3Client, Credentials, SigningCredentials]:
+        session = boto3.Session(region_name=self._config.region)
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        client: S3Client = session.client(
+            "s3",
+            endpoint_url=self._config.endpoint_url or None,
+            config=BotoConfig(
+                connect_timeout=self._connect_timeout_s,
+                read_timeout=self._config.timeout,
+                retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+                max_pool_connections=int(self.threads.total_tokens),
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                # Newer checksums only where an operation demands one: radosgw and others do not know them.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+        return client, credentials, _snapshot(credentials)
+
+    async def _refresh_credentials(self) -> None:
+        """Take a new snapshot; botocore fetches new temporary credentials 15 minutes before the old ones end."""
+        client = await self._connect()
+        credentials = self._credentials
+        assert credentials is not None  # set together with the client
+        try:
+            with trio.fail_after(_CREDENTIALS_S), translated():
+                snapshot = await trio.to_thread.run_sync(_snapshot, credentials, abandon_on_cancel=True)
+        except (trio.TooSlowError, Unavailable) as error:
+            self._forget_credentials(error)
+        self._sign_with(client, snapshot)
+
+    def _sign_with(self, client: S3Client, credentials: SigningCredentials) -> None:
+        if self._presigner is None or self._presigner.credentials != credentials:
+            endpoint = self._config.public_endpoint_url or self._config.endpoint_url or client.meta.endpoint_url
+            self._presigner = Presigner(endpoint, self.bucket, client.meta.region_name, credentials)
+
+    def _forget_credentials(self, cause: Exception) -> NoReturn:
+        self._presigner = None
+        self._why_not = cause.detail if isinstance(cause, Unavailable) else "finding its credentials took too long"
+        raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S) from cause
+
+    def _note(self, available: bool, cause: str = "") -> None:
+        if available:
+            self._heard_at = trio.current_time()
+        if available == self._available:
+            return
+        self._available = available
+        self._changed.set()
+        self._changed = trio.Event()
+        if available:
+            log.info("the object store answers")
+        else:
+            log.warning("%s", cause)
+
+    @property
+    def _connect_timeout_s(self) -> float:
+        return min(self._config.timeout, _MAX_CONNECT_S)
+
+
+def _snapshot(credentials: Credentials) -> SigningCredentials:
+    frozen = credentials.get_frozen_credentials()
+    return SigningCredentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")

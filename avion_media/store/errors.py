@@ -1,0 +1,95 @@
+"""botocore's and urllib3's exceptions as errors of the domain: the one place where either is named.
+
+An outage, a missing bucket, a throttled call and refused or missing credentials all are `Unavailable`: a state that
+ends without us, told to whoever asks. Only a request that the store calls wrong is a defect of ours: `StoreRefused`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+from urllib3.exceptions import HTTPError
+
+from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed, Unavailable
+
+STORE = "store"
+NO_CREDENTIALS = (
+    "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+    "or any other source that boto3 knows"
+)
+
+_MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
+_PRECONDITION = frozenset({"412", "PreconditionFailed"})
+_RANGE = frozenset({"416", "InvalidRange"})
+_FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
+# 409: a conditional write raced with another; NoSuchUpload: a multipart upload vanished, or its reply was lost.
+# Both end well when the whole step is done again.
+_PASSING = frozenset({"409", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout"})
+
+
+class TooLarge(MediaError):
+    """The object has more bytes than the caller allowed; nothing of it was handed over."""
+
+    def __init__(self, key: str, size_bytes: int, max_bytes: int) -> None:
+        super().__init__(f"{key} has {size_bytes} bytes, more than {max_bytes}")
+        self.size_bytes = size_bytes
+        self.max_bytes = max_bytes
+
+
+class RangeNotSatisfiable(MediaError):
+    """The object is shorter than the range asked for begins."""
+
+
+class StoreRefused(MediaError):
+    """The store calls our request wrong: a defect (or a setting) of ours, not an outage."""
+
+
+def translate(error: Exception, key: str = "") -> MediaError:
+    """The domain's error for one of botocore's or urllib3's."""
+    if isinstance(error, ClientError):
+        return _translate_client_error(error, key)
+    if isinstance(error, NoCredentialsError):
+        return Unavailable(STORE, NO_CREDENTIALS, retry_after_s=5.0)
+    if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError):
+        return Unavailable(STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
+    if isinstance(error, HTTPClientError | IncompleteReadError | HTTPError | OSError):
+        return Unavailable(STORE, str(error))
+    return StoreRefused(str(error))
+
+
+def _translate_client_error(error: ClientError, key: str) -> MediaError:
+    code = str(error.response.get("Error", {}).get("Code", ""))
+    status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+    if code == "NoSuchBucket":
+        return Unavailable(STORE, "the bucket does not exist: run avion-media init", retry_after_s=5.0)
+    if code in _MISSING:
+        return ObjectMissing(key)
+    if code in _PRECONDITION:
+        return PreconditionFailed(key)
+    if code in _RANGE:
+        return RangeNotSatisfiable(key)
+    if code in _FORBIDDEN or status in (401, 403):
+        return Unavailable(STORE, f"it refuses our credentials: {error}", retry_after_s=5.0)
+    if code in _PASSING or status == 429 or status >= 500 or status == 0:
+        return Unavailable(STORE, str(error))
+    return StoreRefused(str(error))
+
+
+@contextmanager
+def translated(key: str = "") -> Iterator[None]:
+    """Everything that botocore or the connection raises inside comes out as an error of the domain."""
+    try:
+        yield
+    except (BotoCoreError, ClientError, HTTPError, OSError) as error:
+        raise translate(error, key) from error

@@ -1,0 +1,40 @@
+"""Listing a prefix, page by page."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+from avion_media.store.connection import Connection
+from avion_media.store.objects import ListedObject
+
+
+class Listing:
+    """An asynchronous iterator of pages. It holds nothing between two pages, so it can be left anywhere.
+
+    A class rather than an async generator: one that is left early would have to be closed by its caller.
+    """
+
+    def __init__(self, connection: Connection, prefix: str, start_after: str | None) -> None:
+        self._connection = connection
+        self._request: dict[str, Any] | None = {"Bucket": connection.bucket, "Prefix": prefix}
+        if start_after is not None:
+            self._request["StartAfter"] = start_after
+
+    def __aiter__(self) -> Listing:
+        return self
+
+    async def __anext__(self) -> tuple[ListedObject, ...]:
+        request = self._request
+        if request is None:
+            raise StopAsyncIteration
+        response: Any = await self._connection.query(lambda client: client.list_objects_v2(**request))
+        token = response.get("NextContinuationToken") if response.get("IsTruncated") else None
+        self._request = {**request, "ContinuationToken": token} if token else None
+        page = tuple(
+            ListedObject(each["Key"], each["Size"], each["ETag"].strip('"'), each["LastModified"].astimezone(UTC))
+            for each in response.get("Contents", ())
+        )
+        if not page and self._request is None:
+            raise StopAsyncIteration
+        return page

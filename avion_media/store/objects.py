@@ -1,0 +1,100 @@
+"""What the store says and is told about objects: plain frozen data, no S3 types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+ByteRange = tuple[int | None, int | None]
+"""As in HTTP: ``(first, last)`` inclusive, ``(first, None)`` to the end, ``(None, n)`` the last n bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object. ``size_bytes`` is that of the whole object; ``etag`` is without quotes."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    last_modified: datetime
+    content_type: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """What a listing tells of an object: no type, no metadata."""
+
+    key: str
+    size_bytes: int
+    etag: str
+    last_modified: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class FileSource:
+    """Bytes to upload: ``size_bytes`` of the open file ``fd``, from ``offset``. The descriptor stays the caller's.
+
+    It is read with pread: its own position neither matters nor moves.
+    """
+
+    fd: int
+    size_bytes: int
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedPut:
+    """A PUT that somebody else may send until ``expires_at``, with exactly these headers."""
+
+    url: str
+    headers: dict[str, str]
+    expires_at: datetime
+
+
+class ContentRange(NamedTuple):
+    """The part that an answer holds: ``first`` to ``last`` inclusive, of ``total`` bytes. Its text is the header's."""
+
+    first: int
+    last: int
+    total: int
+
+    def __str__(self) -> str:
+        return f"bytes {self.first}-{self.last}/{self.total}"
+
+
+def range_header(byte_range: ByteRange) -> str:
+    """The ``Range`` header for a byte range. ValueError when it names nothing."""
+    first, last = byte_range
+    if first is None:
+        if last is None or last < 1:
+            raise ValueError(f"a suffix range needs a positive length, got {byte_range}")
+        return f"bytes=-{last}"
+    if first < 0 or (last is not None and last < first):
+        raise ValueError(f"a range needs 0 <= first <= last, got {byte_range}")
+    return f"bytes={first}-{'' if last is None else last}"
+
+
+def parse_content_range(header: str) -> ContentRange | None:
+    """Read ``bytes first-last/total``; None when it is anything else."""
+    unit, _, rest = header.partition(" ")
+    span, _, total = rest.partition("/")
+    first, _, last = span.partition("-")
+    if unit != "bytes" or not (first.isdigit() and last.isdigit() and total.isdigit()):
+        return None
+    return ContentRange(int(first), int(last), int(total))
+
+
+def object_info(key: str, response: Mapping[str, Any]) -> ObjectInfo:
+    """The info in a HeadObject or GetObject response; of a ranged one the size is the whole object's."""
+    content_range = parse_content_range(response.get("ContentRange", ""))
+    return ObjectInfo(
+        key=key,
+        size_bytes=content_range.total if content_range else response["ContentLength"],
+        etag=response.get("ETag", "").strip('"'),
+        last_modified=response["LastModified"].astimezone(UTC),
+        content_type=response.get("ContentType", "application/octet-stream"),
+        metadata={name.lower(): value for name, value in response.get("Metadata", {}).items()},
+    )

@@ -1,0 +1,117 @@
+"""Carrying out a `patch_plan`: a multipart upload of copied and sent parts, whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVarTuple
+
+import trio
+
+from avion_media.domain.errors import MediaError
+from avion_media.store.connection import Connection
+from avion_media.store.patch_plan import Part, Patch, patched
+
+Ts = TypeVarTuple("Ts")
+
+_PARTS_AT_ONCE = 4  # each sent part is held in memory: this bounds it to 64 MiB and a little
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class PatchCopy:
+    """``source_key`` as it is (of ``source_etag``), written to ``target_key`` with patches laid over."""
+
+    connection: Connection
+    source_key: str
+    source_etag: str
+    target_key: str
+    patches: Sequence[Patch]
+
+    async def send(self, parts: Sequence[Part], headers: Mapping[str, Any]) -> str:
+        """Write the new object from ``parts`` and return its etag. On a failure or cancel nothing is left behind."""
+        target: dict[str, Any] = {"Bucket": self.connection.bucket, "Key": self.target_key}
+        created = await self.connection.change(
+            lambda client: client.create_multipart_upload(**target, **headers), self.target_key
+        )
+        upload: dict[str, Any] = {**target, "UploadId": created["UploadId"]}
+        try:
+            etags: dict[int, str] = {}
+
+            async def send_part(number: int, part: Part) -> None:
+                etags[number] = await (self._send if part.sent else self._copy)(upload, number, part)
+
+            numbered = list(enumerate(parts, start=1))
+            await in_parallel(send_part, numbered, _PARTS_AT_ONCE)
+            listed: list[Any] = [{"PartNumber": number, "ETag": etags[number]} for number, _ in numbered]
+            completed = await self.connection.change(
+                lambda client: client.complete_multipart_upload(**upload, MultipartUpload={"Parts": listed}),
+                self.target_key,
+            )
+        except BaseException:
+            await self._abort(upload)
+            raise
+        return str(completed["ETag"]).strip('"')
+
+    async def _copy(self, upload: Mapping[str, Any], number: int, part: Part) -> str:
+        request = {
+            **upload,
+            "PartNumber": number,
+            "CopySource": {"Bucket": self.connection.bucket, "Key": self.source_key},
+            "CopySourceRange": f"bytes={part.start}-{part.end - 1}",
+            "CopySourceIfMatch": f'"{self.source_etag}"',
+        }
+        response = await self.connection.change(lambda client: client.upload_part_copy(**request), self.source_key)
+        return str(response["CopyPartResult"]["ETag"])
+
+    async def _send(self, upload: Mapping[str, Any], number: int, part: Part) -> str:
+        body = await self.patched_bytes(part)
+        request = {**upload, "PartNumber": number, "Body": body}
+        response = await self.connection.change(lambda client: client.upload_part(**request), self.target_key)
+        return str(response["ETag"])
+
+    async def patched_bytes(self, part: Part) -> bytes:
+        """The bytes of one part of the new object: those of the source that no patch replaces are fetched."""
+        for offset, data in self.patches:
+            if offset <= part.start and part.end <= offset + len(data):
+                return data[part.start - offset : part.end - offset]
+        request: dict[str, Any] = {
+            "Bucket": self.connection.bucket,
+            "Key": self.source_key,
+            "Range": f"bytes={part.start}-{part.end - 1}",
+            "IfMatch": f'"{self.source_etag}"',
+        }
+        base = await self.connection.read(lambda client: client.get_object(**request)["Body"].read(), self.source_key)
+        return patched(base, part.start, self.patches)
+
+    async def _abort(self, upload: Mapping[str, Any]) -> None:
+        """Drop the parts. Should the store be away, the bucket's lifecycle rule does it a day later."""
+        # Shielded, since a cancelled task must not leave its parts; bounded by the deadline for the wait and by
+        # `Connection.max_request_s` for a request that has begun.
+        with trio.move_on_after(self.connection.max_request_s, shield=True):
+            try:
+                await self.connection.change(lambda client: client.abort_multipart_upload(**upload), self.target_key)
+            except MediaError as error:
+                log.warning("a multipart upload could not be aborted: %s", error)
+
+
+async def in_parallel(job: Callable[[*Ts], Awaitable[None]], arguments: Sequence[tuple[*Ts]], at_once: int) -> None:
+    """Run ``job`` for all arguments, ``at_once`` at a time. The first MediaError cancels the rest and is raised."""
+    failures: list[MediaError] = []
+    slots = trio.CapacityLimiter(at_once)
+
+    async def run(each: tuple[*Ts], nursery: trio.Nursery) -> None:
+        async with slots:
+            try:
+                await job(*each)
+            except MediaError as error:
+                failures.append(error)
+                nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for each in arguments:
+            nursery.start_soon(run, each, nursery)
+    if failures:
+        raise failures[0]

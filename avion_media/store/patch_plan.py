@@ -1,0 +1,91 @@
+"""How to write an object that differs from another one in a few places, moving as few bytes as possible. Pure.
+
+A multipart upload takes parts either from bytes that we send or from ranges of an object that is already in the store.
+Each part but the last must have at least 5 MiB, so a small change costs a sent part of 5 MiB around it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+MIN_PART_BYTES = 5 << 20  # S3's own bound, for all parts but the last
+MAX_SENT_PART_BYTES = 16 << 20  # ours: a sent part is held in memory
+MAX_COPIED_PART_BYTES = 128 << 20  # ours (S3 allows 5 GiB): short requests, and several at once
+MAX_PARTS = 10_000  # S3's own bound
+
+Patch = tuple[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes ``start`` to ``end`` (exclusive) of the new object: copied inside the store, or ``sent`` by us."""
+
+    start: int
+    end: int
+    sent: bool
+
+    @property
+    def size_bytes(self) -> int:
+        return self.end - self.start
+
+
+def check_patches(patches: Sequence[Patch], size_bytes: int) -> list[Patch]:
+    """The patches in order. ValueError when one lies outside the object or two overlap."""
+    ordered = sorted((patch for patch in patches if patch[1]), key=lambda patch: patch[0])
+    position = 0
+    for offset, data in ordered:
+        if offset < position or offset + len(data) > size_bytes:
+            raise ValueError(f"patch of {len(data)} bytes at {offset} overlaps another or leaves {size_bytes} bytes")
+        position = offset + len(data)
+    return ordered
+
+
+def plan_parts(size_bytes: int, patches: Sequence[Patch]) -> list[Part]:
+    """Cut the new object into parts. One sent part means that a plain PUT does as well.
+
+    ``patches`` are ordered and apart (`check_patches`).
+    """
+    parts: list[Part] = []
+    position = 0
+    for start, end in _sent_spans(size_bytes, patches):
+        parts += _cut(position, start, sent=False)
+        parts += _cut(start, end, sent=True)
+        position = end
+    parts += _cut(position, size_bytes, sent=False)
+    if len(parts) > MAX_PARTS:
+        raise ValueError(f"{len(parts)} parts are more than {MAX_PARTS}")
+    return parts
+
+
+def _sent_spans(size_bytes: int, patches: Sequence[Patch]) -> list[tuple[int, int]]:
+    """The spans to send: each big enough for a part, and so is every copied one between them."""
+    spans: list[tuple[int, int]] = []
+    for offset, data in patches:
+        position = spans[-1][1] if spans else 0
+        too_near = offset - position < MIN_PART_BYTES  # no room for a copied part in between
+        start = (spans.pop()[0] if spans else 0) if too_near else offset
+        spans.append((start, min(size_bytes, max(offset + len(data), start + MIN_PART_BYTES, position))))
+    return spans
+
+
+def _cut(start: int, end: int, *, sent: bool) -> list[Part]:
+    """Equal parts below the bound for their kind. Halves of what exceeds it are still big enough for a part."""
+    size = end - start
+    if size <= 0:
+        return []
+    count = -(-size // (MAX_SENT_PART_BYTES if sent else MAX_COPIED_PART_BYTES))
+    edges = [start + size * index // count for index in range(count + 1)]
+    return [Part(first, last, sent) for first, last in pairwise(edges)]
+
+
+def patched(base: bytes, start: int, patches: Sequence[Patch]) -> bytes:
+    """``base``, which begins at ``start`` of the object, with the patches (or what of them falls inside) laid over."""
+    result = bytearray(base)
+    end = start + len(base)
+    for offset, data in patches:
+        first, last = max(offset, start), min(offset + len(data), end)
+        if first < last:
+            result[first - start : last - start] = data[first - offset : last - offset]
+    return bytes(result)

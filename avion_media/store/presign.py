@@ -1,0 +1,133 @@
+"""Presigned URLs: AWS Signature Version 4 in the query string, for path-style addresses. Pure: no I/O, no clock.
+
+Decision: signed here rather than by botocore. RequestMediaUpload is nothing but this signature, and botocore needs
+about 50 µs for it through `S3SigV4QueryAuth` (200 µs through `generate_presigned_url`), since it parses the URL
+again and again and derives the day's key for each request. What is constant for a day is kept here instead, which
+leaves one SHA-256 and one HMAC. Tests hold it to botocore's result and to a store that checks signatures.
+The algorithm: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from avion_media.store.objects import PresignedPut
+
+_ALGORITHM: Final = "AWS4-HMAC-SHA256"
+_UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
+_MAX_EXPIRES_S: Final = 7 * 86400  # the algorithm's own bound
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class SigningCredentials:
+    """A snapshot of the credentials; ``token`` is empty unless they are temporary."""
+
+    access_key: str
+    secret_key: str
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Day:
+    """What stays the same for all signatures of one UTC day."""
+
+    date: str
+    scope: str
+    key: bytes
+    query_start: str
+
+
+class Presigner:
+    """Signs URLs below ``endpoint_url``/``bucket``, for one set of credentials."""
+
+    def __init__(self, endpoint_url: str, bucket: str, region: str, credentials: SigningCredentials) -> None:
+        parts = urlsplit(endpoint_url)
+        if not parts.hostname:
+            raise ValueError(f"not an address: {endpoint_url!r}")
+        # Clients leave the scheme's own port out of their Host header, so it must not be signed either.
+        default_port = parts.port is None or parts.port == _DEFAULT_PORTS.get(parts.scheme)
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        self._host = host if default_port else f"{host}:{parts.port}"
+        self._origin = f"{parts.scheme}://{self._host}"
+        self._base_path = f"{quote(parts.path.rstrip('/'), safe='/~')}/{bucket}/"
+        self._region = region
+        self._credentials = credentials
+        self._token_query = f"&X-Amz-Security-Token={quote(credentials.token, safe='')}" if credentials.token else ""
+        self._day = self._derive("19700101")
+
+    @property
+    def credentials(self) -> SigningCredentials:
+        """The snapshot that it signs with."""
+        return self._credentials
+
+    def put(
+        self,
+        key: str,
+        *,
+        content_type: str,
+        size_bytes: int,
+        sha256_digest: bytes | None,
+        expires_s: int,
+        now: datetime,
+    ) -> PresignedPut:
+        """A PUT of exactly ``size_bytes`` of ``content_type`` (and of that SHA-256, when given) to ``key``.
+
+        Length and type are signed, so a store refuses any others. With a digest both of its headers are signed:
+        ``x-amz-content-sha256``, which every implementation of the signature checks against the body (radosgw has
+        nothing else), and ``x-amz-checksum-sha256``, which AWS also keeps with the object.
+        """
+        media_type = " ".join(content_type.split())
+        headers = {"Content-Type": media_type}
+        canonical = f"content-length:{size_bytes}\ncontent-type:{media_type}\nhost:{self._host}\n"
+        names = "content-length;content-type;host"
+        payload = _UNSIGNED_PAYLOAD
+        if sha256_digest is not None:
+            payload = sha256_digest.hex()
+            checksum = base64.b64encode(sha256_digest).decode()
+            headers["x-amz-checksum-sha256"] = checksum
+            headers["x-amz-content-sha256"] = payload
+            canonical += f"x-amz-checksum-sha256:{checksum}\nx-amz-content-sha256:{payload}\n"
+            names += ";x-amz-checksum-sha256;x-amz-content-sha256"
+        url = self._sign("PUT", key, canonical, names, payload, expires_s, now)
+        return PresignedPut(url, headers, now + timedelta(seconds=expires_s))
+
+    def get(self, key: str, *, expires_s: int, now: datetime) -> str:
+        """A GET of ``key``."""
+        return self._sign("GET", key, f"host:{self._host}\n", "host", _UNSIGNED_PAYLOAD, expires_s, now)
+
+    def _sign(
+        self, method: str, key: str, canonical_headers: str, names: str, payload: str, expires_s: int, now: datetime
+    ) -> str:
+        if not 1 <= expires_s <= _MAX_EXPIRES_S:
+            raise ValueError(f"expires_s must be within 1 and {_MAX_EXPIRES_S}, got {expires_s}")
+        moment = now.astimezone(UTC)
+        date = f"{moment.year:04}{moment.month:02}{moment.day:02}"
+        day = self._day
+        if day.date != date:
+            day = self._day = self._derive(date)
+        timestamp = f"{date}T{moment.hour:02}{moment.minute:02}{moment.second:02}Z"
+        path = self._base_path + quote(key, safe="/~")
+        query = (
+            f"{day.query_start}{timestamp}&X-Amz-Expires={expires_s}{self._token_query}"
+            f"&X-Amz-SignedHeaders={names.replace(';', '%3B')}"
+        )
+        canonical = f"{method}\n{path}\n{query}\n{canonical_headers}\n{names}\n{payload}"
+        to_sign = f"{_ALGORITHM}\n{timestamp}\n{day.scope}\n{sha256(canonical.encode()).hexdigest()}"
+        signature = hmac.digest(day.key, to_sign.encode(), "sha256").hex()
+        return f"{self._origin}{path}?{query}&X-Amz-Signature={signature}"
+
+    def _derive(self, date: str) -> _Day:
+        key = f"AWS4{self._credentials.secret_key}".encode()
+        for part in (date, self._region, "s3", "aws4_request"):
+            key = hmac.digest(key, part.encode(), "sha256")
+        scope = f"{date}/{self._region}/s3/aws4_request"
+        credential = quote(f"{self._credentials.access_key}/{scope}", safe="")
+        start = f"X-Amz-Algorithm={_ALGORITHM}&X-Amz-Credential={credential}&X-Amz-Date="
+        return _Day(date, scope, key, start)

@@ -1,0 +1,299 @@
+"""The object store as the service sees it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import trio
+
+from avion_media.config import S3Config
+from avion_media.domain.errors import Unavailable
+from avion_media.store import bucket
+from avion_media.store.body import BodyReader, ObjectBody
+from avion_media.store.connection import Connection
+from avion_media.store.errors import STORE, RangeNotSatisfiable, TooLarge
+from avion_media.store.listing import Listing
+from avion_media.store.objects import ByteRange, FileSource, ObjectInfo, PresignedPut, object_info, range_header
+from avion_media.store.patch_copy import PatchCopy, in_parallel
+from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
+from avion_media.store.transfer import Download, FileBody
+
+_RANGES_AT_ONCE = 4
+_DELETES_PER_REQUEST = 1000  # S3's own bound
+
+
+@asynccontextmanager
+async def open_store(config: S3Config, max_threads: int | None = None) -> AsyncIterator[ObjectStore]:
+    """Open the store, with at most ``max_threads`` (by default ``config.threads``) blocking calls at once.
+
+    Opening is lazy: it looks for credentials, but a store that is away, or credentials that are missing, show only in
+    `ObjectStore.available` and as Unavailable from each call, until they are there. The caller ends what still uses
+    the store before it leaves the block.
+    """
+    connection = Connection(config, max_threads or config.threads)
+    await connection.prepare()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(connection.watch)
+            yield ObjectStore(connection, config.region)
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # The nursery wraps whatever the caller's block raises, and the watcher raises nothing of its own to add.
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+class ObjectStore:
+    """Objects in one bucket. Every call may raise Unavailable, which ends without anybody's help.
+
+    *Reads* return at once when cancelled. *Changes* (`put`, `copy`, `patch_copy`, `delete`) wait for the request
+    that runs, some 30 s at most with the default timeout and usually milliseconds, so that nothing lands later;
+    whether it was carried out is then open, and all of them can be repeated. Objects appear whole or not at all.
+    """
+
+    def __init__(self, connection: Connection, region: str) -> None:
+        self._connection = connection
+        self._region = region
+
+    @property
+    def available(self) -> bool:
+        """Whether the store answered last time. False until it did once."""
+        return self._connection.available
+
+    async def wait_available(self) -> None:
+        """Return once the store answers; at once while it does."""
+        await self._connection.wait_available()
+
+    async def ping(self) -> None:
+        """One small request. Raises Unavailable, also when the bucket does not exist."""
+        await self._connection.ping()
+
+    async def ensure_bucket(self) -> list[str]:
+        """Create what is missing of the bucket, its CORS and its lifecycle rules; the list says what that was."""
+        return await bucket.ensure_bucket(self._connection, self._region)
+
+    # -- reads
+
+    async def head(self, key: str) -> ObjectInfo:
+        """Facts about one object. Raises ObjectMissing."""
+        request = self._request(key)
+        response = await self._connection.query(lambda client: client.head_object(**request), key)
+        return object_info(key, response)
+
+    async def read(
+        self, key: str, offset: int = 0, length: int | None = None, *, max_bytes: int, if_match: str | None = None
+    ) -> bytes:
+        """Up to ``length`` bytes from ``offset``; fewer where the object ends, as a file would give.
+
+        Raises ObjectMissing, PreconditionFailed (another etag), TooLarge (more than ``max_bytes`` were asked for).
+        """
+        if length is not None and length > max_bytes:
+            raise TooLarge(key, length, max_bytes)
+        if length == 0:
+            return b""
+        whole = offset == 0 and length is None
+        byte_range = None if whole else (offset, None if length is None else offset + length - 1)
+        try:
+            async with self.open_body(key, byte_range, if_match=if_match) as body:
+                if body.length_bytes > max_bytes:
+                    raise TooLarge(key, body.length_bytes, max_bytes)
+                return b"".join([chunk async for chunk in body])
+        except RangeNotSatisfiable:
+            return b""
+
+    async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
+        """The whole object to the start of the open file ``fd``, by pwrite.
+
+        Raises ObjectMissing, PreconditionFailed, TooLarge (nothing was written), Unavailable (the connection broke).
+        After an error or a cancel the file's content is undefined, and a thread may still write one chunk of 1 MiB
+        to it: throw the file away. The descriptor may be closed at once.
+        """
+        request = self._request(key, if_match)
+        with Download(fd) as download:
+            return await self._connection.read(lambda client: download.whole(client, request, max_bytes), key)
+
+    async def read_ranges(
+        self, key: str, ranges: Sequence[tuple[int, int]], fd: int, *, etag: str | None = None
+    ) -> None:
+        """Each ``(offset, length)`` of the object to the same offset of the open file ``fd``, a few at once.
+
+        What lies between stays a hole of the file. Errors and cancels as with `download`; RangeNotSatisfiable when
+        a range begins at or after the end.
+        """
+        with Download(fd) as download:
+
+            async def fetch(offset: int, length: int) -> None:
+                request = self._request(key, etag, (offset, offset + length - 1))
+                await self._connection.read(lambda client: download.part(client, request, offset), key)
+
+            wanted = [(offset, length) for offset, length in ranges if length > 0]
+            await in_parallel(fetch, wanted, _RANGES_AT_ONCE)
+
+    @asynccontextmanager
+    async def open_body(
+        self, key: str, byte_range: ByteRange | None = None, *, if_match: str | None = None
+    ) -> AsyncIterator[ObjectBody]:
+        """The object, or a part of it, as a stream of chunks of at most 1 MiB, read as they are asked for.
+
+        Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable. Leaving the block early closes the connection.
+        """
+        request = self._request(key, if_match, byte_range)
+        reader = BodyReader()
+        try:
+            response = await self._connection.read(lambda client: reader.open(client, request), key)
+            yield ObjectBody(self._connection, reader, key, response)
+        finally:
+            reader.leave()
+
+    def list(self, prefix: str, start_after: str | None = None) -> Listing:
+        """Pages of the objects under ``prefix``, in the order of their keys, by ``async for``.
+
+        ``start_after`` resumes behind that key. Each page is one request, made when it is asked for.
+        """
+        return Listing(self._connection, prefix, start_after)
+
+    # -- changes
+
+    async def put(
+        self,
+        key: str,
+        source: bytes | FileSource,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+        cache_control: str | None = None,
+        only_if_absent: bool = False,
+    ) -> str:
+        """Write an object of at most 5 GiB and return its etag. Metadata must be ASCII.
+
+        ``only_if_absent`` raises PreconditionFailed when there is one already. Should the store's first answer get
+        lost and botocore ask again, the object found may be our own: whoever must know compares it.
+        """
+        headers = _headers(content_type, metadata, cache_control)
+        if only_if_absent:
+            headers["IfNoneMatch"] = "*"
+        request = {**self._request(key), **headers}
+
+        def send(client: Any) -> str:
+            body = source if isinstance(source, bytes) else FileBody(source)
+            return str(client.put_object(**request, Body=body)["ETag"]).strip('"')
+
+        return await self._connection.change(send, key)
+
+    async def copy(
+        self,
+        source_key: str,
+        target_key: str,
+        *,
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+        cache_control: str | None = None,
+        source_etag: str | None = None,
+    ) -> str:
+        """Copy an object of at most 5 GiB inside the store, with new type and metadata; returns the new etag.
+
+        Raises ObjectMissing (of the source), PreconditionFailed (the source has another etag).
+        """
+        request = {**self._request(target_key), **_headers(content_type, metadata, cache_control)}
+        request |= {
+            "CopySource": {"Bucket": self._connection.bucket, "Key": source_key},
+            "MetadataDirective": "REPLACE",
+        }
+        if source_etag is not None:
+            request["CopySourceIfMatch"] = f'"{source_etag}"'
+        response = await self._connection.change(lambda client: client.copy_object(**request), source_key)
+        return str(response["CopyObjectResult"]["ETag"]).strip('"')
+
+    async def patch_copy(
+        self,
+        source_key: str,
+        target_key: str,
+        *,
+        size_bytes: int,
+        source_etag: str,
+        patches: Sequence[Patch],
+        content_type: str,
+        metadata: Mapping[str, str] | None = None,
+        cache_control: str | None = None,
+    ) -> str:
+        """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Returns the new etag.
+
+        Only the changed parts travel (5 MiB each at least), the rest is copied inside the store. ``size_bytes`` and
+        ``source_etag`` are the source's. Raises ObjectMissing, PreconditionFailed (the source has changed since),
+        ValueError (patches overlap or lie outside). On a failure or cancel the multipart upload is aborted.
+        """
+        ordered = check_patches(patches, size_bytes)
+        parts = plan_parts(size_bytes, ordered)
+        copying = PatchCopy(self._connection, source_key, source_etag, target_key, ordered)
+        if len(parts) > 1:
+            return await copying.send(parts, _headers(content_type, metadata, cache_control))
+        if ordered:
+            body = await copying.patched_bytes(Part(0, size_bytes, sent=True))
+            return await self.put(
+                target_key, body, content_type=content_type, metadata=metadata, cache_control=cache_control
+            )
+        return await self.copy(
+            source_key,
+            target_key,
+            content_type=content_type,
+            metadata=metadata,
+            cache_control=cache_control,
+            source_etag=source_etag,
+        )
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; those that do not exist are no error. On Unavailable some may be left: repeat."""
+        for first in range(0, len(keys), _DELETES_PER_REQUEST):
+            batch = [{"Key": key} for key in keys[first : first + _DELETES_PER_REQUEST]]
+            await self._delete_batch({"Objects": batch, "Quiet": True})
+
+    # -- presigned URLs: no I/O
+
+    def presign_put(
+        self,
+        key: str,
+        *,
+        content_type: str,
+        size_bytes: int,
+        expires_s: int,
+        now: datetime,
+        sha256: bytes | None = None,
+    ) -> PresignedPut:
+        """A PUT that a client may send until ``now + expires_s``; the store refuses another length, type or digest.
+
+        It works with the public address of the store. Temporary credentials that end sooner end it sooner.
+        Raises Unavailable while there are no credentials.
+        """
+        return self._connection.presigner.put(
+            key, content_type=content_type, size_bytes=size_bytes, sha256_digest=sha256, expires_s=expires_s, now=now
+        )
+
+    def presign_get(self, key: str, *, expires_s: int, now: datetime | None = None) -> str:
+        """A URL that GETs the object until ``expires_s`` from ``now``. Raises Unavailable without credentials."""
+        return self._connection.presigner.get(key, expires_s=expires_s, now=now or datetime.now(UTC))
+
+    async def _delete_batch(self, batch: dict[str, Any]) -> None:
+        request: dict[str, Any] = {"Bucket": self._connection.bucket, "Delete": batch}
+        response = await self._connection.change(lambda client: client.delete_objects(**request))
+        failures = [each for each in response.get("Errors", []) if each["Code"] != "NoSuchKey"]
+        if failures:
+            raise Unavailable(STORE, f"{len(failures)} objects could not be deleted: {failures[0]}")
+
+    def _request(self, key: str, if_match: str | None = None, byte_range: ByteRange | None = None) -> dict[str, Any]:
+        request: dict[str, Any] = {"Bucket": self._connection.bucket, "Key": key}
+        if if_match is not None:
+            request["IfMatch"] = f'"{if_match}"'
+        if byte_range is not None:
+            request["Range"] = range_header(byte_range)
+        return request
+
+
+def _headers(content_type: str, metadata: Mapping[str, str] | None, cache_control: str | None) -> dict[str, Any]:
+    headers: dict[str, Any] = {"ContentType": content_type, "Metadata": dict(metadata or {})}
+    if cache_control is not None:
+        headers["CacheControl"] = cache_control
+    return headers

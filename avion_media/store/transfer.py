@@ -1,0 +1,127 @@
+"""The blocking halves of bulk transfers: what runs inside a store thread, between a connection and a file.
+
+A download may be abandoned, so it writes through a descriptor of its own (a duplicate) that cannot be closed and given
+to another file underneath it. An upload is not abandoned; it looks for a cancel before each chunk instead.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from avion_media.store.errors import TooLarge, translated
+from avion_media.store.objects import FileSource, ObjectInfo, object_info
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+    from types_boto3_s3 import S3Client
+
+_CHUNK_BYTES = 1 << 20
+
+
+class Download:
+    """Objects, or parts of them, written to one open file at their own offsets.
+
+    Use as a context manager around the awaits; leaving it makes abandoned threads stop at their next chunk.
+    """
+
+    def __init__(self, fd: int) -> None:
+        self._target_fd = fd
+        self._stop = threading.Event()
+
+    def __enter__(self) -> Download:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+
+    def whole(self, client: S3Client, request: dict[str, Any], max_bytes: int) -> ObjectInfo:
+        """Fetch an object to the start of the file. TooLarge before the first byte."""
+        fd = os.dup(self._target_fd)
+        try:
+            with translated(request["Key"]):
+                response: dict[str, Any] = {**client.get_object(**request)}
+            info = object_info(request["Key"], response)
+            try:
+                if info.size_bytes > max_bytes:
+                    raise TooLarge(info.key, info.size_bytes, max_bytes)
+                self._copy(response["Body"], fd, 0, info.key)
+            finally:
+                response["Body"].close()
+            return info
+        finally:
+            os.close(fd)
+
+    def part(self, client: S3Client, request: dict[str, Any], offset: int) -> None:
+        """Fetch what the request's range names to ``offset`` of the file."""
+        fd = os.dup(self._target_fd)
+        try:
+            with translated(request["Key"]):
+                body = client.get_object(**request)["Body"]
+            try:
+                self._copy(body, fd, offset, request["Key"])
+            finally:
+                body.close()
+        finally:
+            os.close(fd)
+
+    def _copy(self, body: Any, fd: int, offset: int, key: str) -> None:
+        while not self._stop.is_set():
+            with translated(key):
+                chunk = body.read(_CHUNK_BYTES)
+            if not chunk:
+                return
+            _write_at(fd, chunk, offset)
+            offset += len(chunk)
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view = view[written:]
+        offset += written
+
+
+class FileBody(io.RawIOBase):
+    """A part of an open file as the seekable body that botocore wants.
+
+    Every read in a store thread first looks for a cancel of the task that waits for it, and raises trio.Cancelled
+    then: botocore lets it through and drops the connection, so the store discards the half-sent object.
+    """
+
+    def __init__(self, source: FileSource) -> None:
+        super().__init__()
+        self._source = source
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.size_bytes}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        trio.from_thread.check_cancelled()
+        view = memoryview(buffer).cast("B")
+        wanted = min(len(view), self._source.size_bytes - self._position)
+        if wanted <= 0:
+            return 0
+        got = os.preadv(self._source.fd, [view[:wanted]], self._source.offset + self._position)
+        self._position += got
+        return got
+
+    def __len__(self) -> int:
+        return self._source.size_bytes

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from types import TracebackType
 
 import trio
 
@@ -32,30 +32,28 @@ class Child:
         """Say that the start is done: the next child may start. Calling it again does nothing; it never waits."""
         self._on_ready()
 
-    @contextmanager
-    def until_stopping(self) -> Iterator[trio.CancelScope]:
-        """Run the block in a cancel scope that is cancelled once the supervisor asks for the stop.
+    def until_stopping(self) -> UntilStopping:
+        """A ``with`` block in a cancel scope (which it gives) that is cancelled once the stop is asked for.
 
-        For work that may be dropped anywhere, such as waiting for something to do. What must be finished belongs
+        For work that may be dropped anywhere, such as waiting for something to do; what must be finished belongs
         after the block. Entered while stopping, the block is cancelled at its first checkpoint.
         """
-        with trio.CancelScope() as scope, self.on_stop(scope.cancel):
-            yield scope
+        return UntilStopping(self)
 
-    @contextmanager
-    def on_stop(self, callback: Callable[[], None]) -> Iterator[None]:
-        """Have ``callback`` called, synchronously, when the stop is asked for within the block, or at once if it was.
+    def on_stop(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Have ``callback`` called, synchronously, when the stop is asked for, or at once if it was already.
 
-        It runs inside the supervisor: it must not raise.
+        It runs inside the supervisor: it must neither raise nor block. Returns a function that takes it off again.
         """
         key = object()
         self._on_stop[key] = callback
         if self.stopping.is_set():
             callback()
-        try:
-            yield
-        finally:
-            del self._on_stop[key]
+
+        def take_off() -> None:
+            self._on_stop.pop(key, None)
+
+        return take_off
 
     def ask_to_stop(self) -> None:
         """The supervisor's side of ``stopping``; idempotent."""
@@ -63,3 +61,22 @@ class Child:
             self.stopping.set()
             for callback in list(self._on_stop.values()):
                 callback()
+
+
+class UntilStopping:
+    """See `Child.until_stopping`. A class, as type checkers take the code after a generator's block for unreachable."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._scope = trio.CancelScope()
+
+    def __enter__(self) -> trio.CancelScope:
+        self._scope.__enter__()
+        self._take_off = self._child.on_stop(self._scope.cancel)
+        return self._scope
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        self._take_off()
+        return self._scope.__exit__(kind, error, traceback)

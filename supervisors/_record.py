@@ -23,9 +23,9 @@ class Record:
         self.state = State.WAITING
         self.since = now
         # Incarnations and the last failure outlive a restart of the supervisor: what made it fail should be seen after.
-        self.incarnation = before.incarnation if before else 0
+        self.incarnation: int = before.incarnation if before else 0
         self.failures = 0  # in a row, for the backoff
-        self.last_failure = before.last_failure if before else None
+        self.last_failure: str | None = before.last_failure if before else None
         self.begun = False  # under this run of the supervisor
         self.held = False  # stopped by hand: it stays down until it is restarted by hand
         self.ever_ready = False

@@ -83,11 +83,9 @@ class _Base(Subtree):
         self._stop_asked = False
         self._last_failure = None
         try:
-            if child is None:
-                await engine.serve()
-            else:
-                with child.on_stop(engine.begin_stop):
-                    await engine.serve()
+            if child is not None:
+                child.on_stop(engine.begin_stop)
+            await engine.serve()
         except trio.Cancelled:  # from outside, and in order: no failure of this tree
             raise
         except BaseException as exc:

@@ -1,0 +1,131 @@
+"""Children that do what a test tells them, and a log of what they lived through."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from supervisors import NO_BACKOFF, Child, ChildSpec, Event, Intensity
+
+PLENTY = Intensity(max_restarts=1_000, within_s=1.0)
+
+
+class Boom(Exception):
+    """What a child fails with."""
+
+
+class Probe:
+    """One child under a test's control. ``+name``, ``-name`` in the log mark the life of each incarnation."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name = name
+        self.log = log
+        self.lives = 0
+        self.up = False
+        self.failing_starts = 0  # so many of the coming starts fail
+        self.start_s = 0.0  # from the start to ready
+        self.stop_s = 0.0  # from the request to stop to the return
+        self.deaf = False  # does not react to the request to stop
+        self.hangs_in_start = False
+        self.clean_up_s = 0.0  # after a cancellation
+        self.last_words: Exception | None = None  # raised when stopped or cancelled
+        self._order = trio.Event()
+        self._error: BaseException | None = None
+
+    async def run(self, child: Child) -> None:
+        assert not self.up, f"two incarnations of {self.name} at once"
+        self.up = True
+        self.lives += 1
+        self._order = trio.Event()
+        self.log.append(f"+{self.name}")
+        try:
+            await self._live(child)
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):  # bounded by clean_up_s
+                await trio.sleep(self.clean_up_s)
+            if self.last_words is not None:
+                raise self.last_words from None
+            raise
+        finally:
+            self.up = False
+            self.log.append(f"-{self.name}")
+
+    async def _live(self, child: Child) -> None:
+        if self.failing_starts:
+            self.failing_starts -= 1
+            raise Boom(f"{self.name} does not start")
+        if self.hangs_in_start:
+            await trio.sleep_forever()
+        if self.start_s:
+            await trio.sleep(self.start_s)
+        child.ready()
+        with child.until_stopping():
+            await self._order.wait()
+        if child.stopping.is_set():
+            await trio.sleep(math.inf if self.deaf else self.stop_s)
+            if self.last_words is not None:
+                raise self.last_words
+        elif self._error is not None:
+            raise self._error
+
+    def fail(self, error: BaseException | None = None) -> None:
+        self._error = Boom(self.name) if error is None else error
+        self._order.set()
+
+    def finish(self) -> None:
+        self._error = None
+        self._order.set()
+
+
+class Stage:
+    """The probes of one test, their common log, and the events of the tree."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.events: list[Event] = []
+        self.probes: dict[str, Probe] = {}
+
+    def __getitem__(self, name: str) -> Probe:
+        return self.probes[name]
+
+    def spec(self, name: str, **fields: Any) -> ChildSpec:
+        """A permanent child, restarted at once unless told otherwise."""
+        probe = self.probes[name] = Probe(name, self.log)
+        merged: dict[str, Any] = {"name": name, "run": probe.run, "backoff": NO_BACKOFF} | fields
+        return ChildSpec(**merged)
+
+    def observe(self, event: Event) -> None:
+        self.events.append(event)
+
+    def kinds(self, path: str) -> list[str]:
+        return [str(event.kind) for event in self.events if event.path == path]
+
+    def take_log(self) -> str:
+        """The log since the last time, as words: ``+a +b -b``."""
+        text = " ".join(self.log)
+        self.log.clear()
+        return text
+
+    def up(self) -> set[str]:
+        return {name for name, probe in self.probes.items() if probe.up}
+
+
+async def settled() -> None:
+    """Until nobody has anything to do any more without time passing."""
+    await wait_all_tasks_blocked()
+
+
+async def leak_a_cancelled() -> None:
+    """What some libraries do by mistake: a `trio.Cancelled` outside of the scope that it belongs to."""
+    leaked: trio.Cancelled | None = None
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as exc:
+            leaked = exc
+    assert leaked is not None
+    raise leaked

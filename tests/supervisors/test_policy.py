@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from supervisors import AutoShutdown, Backoff, Intensity, Restart, SpecError, Strategy
+from supervisors._policy import RestartWindow, restart_group, should_restart
+
+
+@pytest.mark.parametrize(
+    ("restart", "after_return", "after_failure"),
+    [(Restart.PERMANENT, True, True), (Restart.TRANSIENT, False, True), (Restart.TEMPORARY, False, False)],
+)
+def test_restart_types(restart: Restart, after_return: bool, after_failure: bool) -> None:
+    assert should_restart(restart, abnormal=False) is after_return
+    assert should_restart(restart, abnormal=True) is after_failure
+
+
+def test_groups() -> None:
+    assert list(restart_group(Strategy.ONE_FOR_ONE, "abcd", "b")) == ["b"]
+    assert list(restart_group(Strategy.ONE_FOR_ALL, "abcd", "b")) == list("abcd")
+    assert list(restart_group(Strategy.REST_FOR_ONE, "abcd", "b")) == list("bcd")
+    assert list(restart_group(Strategy.REST_FOR_ONE, "abcd", "d")) == ["d"]
+
+
+def test_window_admits_exactly_max_restarts() -> None:
+    window = RestartWindow(Intensity(max_restarts=3, within_s=5.0))
+    assert [window.admit(now) for now in (0.0, 1.0, 2.0, 3.0)] == [True, True, True, False]
+
+
+def test_window_slides_and_its_edge_belongs_to_it() -> None:
+    window = RestartWindow(Intensity(max_restarts=1, within_s=5.0))
+    assert window.admit(0.0)
+    assert window.admit(5.001)
+    assert not window.admit(10.001)
+
+
+def test_intensity_of_zero_admits_nothing() -> None:
+    assert not RestartWindow(Intensity(max_restarts=0)).admit(1.0)
+
+
+@given(st.lists(st.floats(0, 10), max_size=40), st.integers(0, 5), st.floats(0.1, 20))
+def test_window_refuses_exactly_when_a_naive_count_does(gaps: list[float], limit: int, within_s: float) -> None:
+    window, times, now = RestartWindow(Intensity(limit, within_s)), [], 0.0
+    for gap in gaps:
+        now += gap
+        times.append(now)
+        assert window.admit(now) is (sum(now - time <= within_s for time in times) <= limit)
+
+
+def test_backoff_doubles_up_to_its_maximum() -> None:
+    backoff = Backoff(first_s=1.0, max_s=5.0, factor=2.0, jitter=0.0)
+    assert [backoff.delay_s(failures, 0.5) for failures in (1, 2, 3, 4, 5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+
+
+def test_jitter_only_shortens() -> None:
+    backoff = Backoff(first_s=1.0, max_s=5.0, factor=2.0, jitter=0.5)
+    assert backoff.delay_s(2, 0.0) == 2.0
+    assert backoff.delay_s(2, 0.5) == 1.5
+    assert backoff.delay_s(9, 0.5) == 3.75
+
+
+@given(st.integers(1, 10**9), st.floats(0, 1, exclude_max=True), st.floats(0, 1e3), st.floats(1, 1e6), st.floats(0, 1))
+def test_backoff_is_clamped(failures: int, chance: float, first_s: float, factor: float, jitter: float) -> None:
+    delay = Backoff(first_s=first_s, max_s=1e3, factor=factor, jitter=jitter).delay_s(failures, chance)
+    assert 0 <= delay <= 1e3
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"first_s": -0.1},
+        {"first_s": "1"},
+        {"first_s": True},
+        {"first_s": math.nan},
+        {"first_s": 3.0, "max_s": 2.0},
+        {"max_s": math.inf},
+        {"factor": 0.9},
+        {"factor": math.inf},
+        {"jitter": -0.1},
+        {"jitter": 1.1},
+        {"healthy_after_s": -1},
+    ],
+)
+def test_faulty_backoff(fields: dict[str, float]) -> None:
+    with pytest.raises(SpecError):
+        Backoff(**fields)
+
+
+def test_limits_of_backoff() -> None:
+    assert Backoff(first_s=0, max_s=0, factor=1, jitter=1, healthy_after_s=0).delay_s(7, 0.9) == 0.0
+
+
+@pytest.mark.parametrize(
+    "fields", [{"max_restarts": -1}, {"max_restarts": 1.5}, {"max_restarts": True}, {"within_s": 0}, {"within_s": -1}]
+)
+def test_faulty_intensity(fields: dict[str, int]) -> None:
+    with pytest.raises(SpecError):
+        Intensity(**fields)
+
+
+def test_words_of_the_wire() -> None:
+    assert [*Restart] == ["permanent", "transient", "temporary"]
+    assert [*Strategy] == ["one_for_one", "one_for_all", "rest_for_one"]
+    assert [*AutoShutdown] == ["never", "any_significant", "all_significant"]

@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from supervisors import (
+    Backoff,
+    Child,
+    ChildSpec,
+    DynamicSupervisor,
+    Killed,
+    Restart,
+    StartFailed,
+    StartTimeout,
+    State,
+    Strategy,
+    Supervisor,
+    UnexpectedReturn,
+    open_tree,
+)
+from tests.supervisors.probes import PLENTY, Boom, Stage, settled
+
+
+async def test_an_empty_supervisor_starts_and_stops() -> None:
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app")) as root:
+            assert root.snapshot().state is State.RUNNING
+        assert root.snapshot().state is State.STOPPED
+
+
+async def test_start_left_to_right_each_ready_before_the_next(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b"), stage.spec("c")])
+    stage["a"].start_s = stage["b"].start_s = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await settled()
+        assert stage.take_log() == "+a"
+        await trio.sleep(1.5)
+        assert stage.take_log() == "+b"
+        assert [child.state for child in root.snapshot().children] == [State.RUNNING, State.STARTING, State.WAITING]
+        await trio.sleep(1)
+        assert stage.take_log() == "+c"
+        root.stop()
+    assert stage.take_log() == "-c -b -a"
+
+
+async def test_started_is_reported_when_all_are_ready_down_to_the_leaves(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [Supervisor("s", [stage.spec("a"), stage.spec("b")]), stage.spec("c")])
+    stage["b"].start_s = 2.0
+    async with open_tree(root):
+        assert trio.current_time() == 2.0
+        assert stage.take_log() == "+a +b +c"
+
+
+async def test_ready_on_start() -> None:
+    stage = Stage()
+
+    async def run(child: Child) -> None:
+        await child.stopping.wait()
+
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [ChildSpec(name="a", run=run, ready_on_start=True), stage.spec("b")])):
+            assert stage.up() == {"b"}
+
+
+async def test_initial_failure_stops_what_was_started_in_reverse() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec(name) for name in "abcd"], intensity=PLENTY)
+    stage["c"].failing_starts = 1
+    with trio.fail_after(5), pytest.raises(StartFailed, match="c failed to start") as caught:
+        await root.run()
+    assert isinstance(caught.value.__cause__, Boom)
+    assert stage.take_log() == "+a +b +c -c -b -a"
+    assert [child.state for child in root.snapshot().children] == ["stopped", "stopped", "failed", "stopped"]
+    assert root.snapshot().state is State.FAILED
+
+
+@pytest.mark.parametrize("restart", [*Restart])
+async def test_initial_failure_whatever_the_restart_type(restart: Restart) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", restart=restart)])
+    stage["a"].failing_starts = 1
+    with trio.fail_after(5), pytest.raises(StartFailed):
+        await root.run()
+    assert stage["a"].lives == 1
+
+
+async def test_initial_failure_below_fails_the_start_above() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b"), stage.spec("c")])])
+    stage["c"].failing_starts = 1
+    with trio.fail_after(5), pytest.raises(StartFailed, match="s failed to start") as caught:
+        await root.run()
+    assert isinstance(caught.value.__cause__, StartFailed)
+    assert caught.value.__cause__.path == "s/c"
+    assert stage.take_log() == "+a +b +c -c -b -a"
+
+
+async def test_start_timeout_is_an_initial_failure(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b", start_timeout_s=7.0)])
+    stage["b"].hangs_in_start = True
+    with pytest.raises(StartFailed) as caught:
+        await root.run()
+    assert isinstance(caught.value.__cause__, StartTimeout)
+    assert trio.current_time() == 7.0
+    assert stage.take_log() == "+a +b -b -a"
+
+
+async def test_ready_after_the_start_timeout_is_too_late(autojump_clock: MockClock) -> None:
+    async def run(child: Child) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            child.ready()
+
+    with pytest.raises(StartFailed) as caught:
+        await Supervisor("app", [ChildSpec(name="a", run=run, start_timeout_s=1.0)]).run()
+    assert isinstance(caught.value.__cause__, StartTimeout)
+
+
+async def test_a_permanent_child_that_returns_before_it_is_ready_failed_to_start() -> None:
+    async def run(child: Child) -> None:
+        await trio.lowlevel.checkpoint()
+
+    with trio.fail_after(5), pytest.raises(StartFailed) as caught:
+        await Supervisor("app", [ChildSpec(name="a", run=run)]).run()
+    assert isinstance(caught.value.__cause__, UnexpectedReturn)
+    assert "before it was ready" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
+async def test_others_may_return_before_they_are_ready(restart: Restart) -> None:
+    stage = Stage()
+
+    async def run(child: Child) -> None:
+        stage.log.append("once")
+
+    with trio.fail_after(5):
+        async with open_tree(
+            Supervisor("app", [ChildSpec(name="a", run=run, restart=restart), stage.spec("b")])
+        ) as root:
+            assert root.snapshot().children[0].state is State.FINISHED
+            assert stage.take_log() == "once +b"
+
+
+async def test_a_crash_while_others_start_is_a_restart_not_an_initial_failure(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")])
+    stage["b"].start_s = 5.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await settled()
+        stage["a"].fail()
+        await settled()
+        assert stage.take_log() == "+a +b -a +a"
+        await trio.sleep(6)
+        assert root.snapshot().state is State.RUNNING
+        root.stop()
+    assert stage.take_log() == "-b -a"
+
+
+async def test_stop_gives_each_child_its_grace_in_turn(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", shutdown_s=3.0), stage.spec("b", shutdown_s=3.0)])
+    stage["a"].stop_s = stage["b"].stop_s = 2.0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.run)
+        root.stop()
+        await trio.sleep(1)
+        assert [child.state for child in root.snapshot().children] == [State.RUNNING, State.STOPPING]
+    assert trio.current_time() == 4.0
+    assert stage.take_log() == "+a +b -b -a"
+
+
+async def test_who_outstays_its_grace_is_cancelled(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor(
+        "app", [stage.spec("a", shutdown_s=3.0), stage.spec("b", shutdown_s=2.0)], observers=[stage.observe]
+    )
+    stage["b"].deaf = True
+    async with open_tree(root):
+        pass
+    assert trio.current_time() == 2.0
+    assert stage.kinds("b") == ["starting", "ready", "stopping", "cancelled", "stopped"]
+    assert stage.kinds("a") == ["starting", "ready", "stopping", "stopped"]
+
+
+async def test_no_grace_cancels_at_once(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=0), stage.spec("b", shutdown_s=9)])):
+        stage["a"].deaf = True
+        stage["a"].stop_s = stage["b"].stop_s = 1.0
+    assert trio.current_time() == 1.0
+
+
+async def test_infinite_grace(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=float("inf"))])):
+        stage["a"].stop_s = 1e6
+    assert trio.current_time() == 1e6
+
+
+async def test_run_returns_only_after_the_clean_up_of_the_cancelled(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a"), stage.spec("b", shutdown_s=1.0)])):
+        stage["b"].deaf = True
+        stage["b"].clean_up_s = 10.0
+    assert trio.current_time() == 11.0
+    assert stage.take_log() == "+a +b -b -a"
+
+
+async def test_stop_asked_again_changes_nothing(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=3.0)])) as root:
+        stage["a"].deaf = True
+        root.stop()
+        await trio.sleep(2)
+        root.stop()
+    assert trio.current_time() == 3.0
+    root.stop()
+
+
+async def test_abort_during_a_stop_skips_the_grace(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b", shutdown_s=float("inf"))])])
+    async with open_tree(root):
+        stage["a"].deaf = stage["b"].deaf = True
+        root.stop()
+        await trio.sleep(2)
+        root.abort()
+    assert trio.current_time() == 2.0
+    assert stage.take_log() == "+a +b -b -a"
+    root.abort()
+
+
+async def test_stop_while_starting(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b", shutdown_s=2.0), stage.spec("c")])
+    stage["b"].hangs_in_start = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        root.stop()
+    assert trio.current_time() == 3.0
+    assert stage.take_log() == "+a +b -b -a"
+    assert [child.state for child in root.snapshot().children] == [State.STOPPED] * 3
+
+
+async def test_ready_during_the_stop_starts_nobody(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")])
+    stage["a"].start_s = 2.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        root.stop()
+    assert stage.take_log() == "+a -a"
+
+
+async def test_stop_before_the_run() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    root.stop()
+    with trio.fail_after(5):
+        await root.run()
+    assert stage.take_log() == ""
+
+
+async def test_stop_during_backoff(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b", backoff=Backoff(first_s=20, jitter=0))])
+    async with open_tree(root):
+        stage["b"].fail()
+        await trio.sleep(1)
+        assert root.snapshot().children[1].state is State.BACKOFF
+    assert trio.current_time() == 1.0
+    assert stage.take_log() == "+a +b -b -a"
+
+
+async def test_stop_in_the_same_moment_as_a_crash() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(
+            Supervisor("app", [stage.spec("a"), stage.spec("b")], strategy=Strategy.ONE_FOR_ALL)
+        ) as root:
+            stage["a"].fail()
+            root.stop()
+    assert stage.take_log() == "+a +b -a -b"
+    assert {child.state for child in root.snapshot().children} == {State.FAILED, State.STOPPED}
+
+
+async def test_stop_while_a_group_is_being_stopped(autojump_clock: MockClock) -> None:
+    """The child that is on its way out keeps its deadline: two stops do not give two graces."""
+    stage = Stage()
+    specs = [stage.spec("a"), stage.spec("b"), stage.spec("c", shutdown_s=5.0)]
+    async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
+        stage["c"].deaf = True
+        stage["a"].fail()
+        await trio.sleep(3)
+        root.stop()
+    assert trio.current_time() == 5.0
+    assert stage.take_log() == "+a +b +c -a -c -b"
+
+
+async def test_nested_stop_is_in_order(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c")])
+    root = Supervisor("app", [stage.spec("a"), inner, stage.spec("d")])
+    async with open_tree(root):
+        for name in "bcd":
+            stage[name].stop_s = 1.0
+        assert stage.take_log() == "+a +b +c +d"
+    assert stage.take_log() == "-d -c -b -a"
+    assert trio.current_time() == 3.0
+
+
+async def test_a_supervisor_with_a_grace_of_its_own_is_cut_short(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", shutdown_s=60)])
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(child=inner, shutdown_s=2.0)])
+    async with open_tree(root):
+        stage["b"].deaf = stage["c"].deaf = True
+    assert trio.current_time() == 2.0
+    assert stage.take_log() == "+a +b +c -c -b -a"
+
+
+async def test_a_supervisor_can_run_again_but_not_twice_at_once() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            with pytest.raises(RuntimeError, match="running already"):
+                await root.run()
+        async with open_tree(root):
+            assert stage["a"].lives == 2
+            assert root.snapshot().children[0].incarnation == 2
+
+
+async def test_the_failure_of_the_tree_cancels_the_block_of_open_tree() -> None:
+    stage = Stage()
+
+    async def block() -> None:
+        async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
+            root.kill("/")
+            await trio.sleep_forever()
+
+    with trio.fail_after(5), pytest.raises(ExceptionGroup) as caught:
+        await block()
+    assert caught.group_contains(Killed)
+
+
+async def test_children_of_a_dynamic_supervisor_stop_together(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    pool = DynamicSupervisor("pool")
+    async with open_tree(pool):
+        for name in "abc":
+            await pool.start_child(stage.spec(name))
+            stage[name].stop_s = 2.0
+    assert trio.current_time() == 2.0
+    assert stage.up() == set()
+
+
+async def test_until_stopping_entered_while_stopping() -> None:
+    seen: list[bool] = []
+
+    async def run(child: Child) -> None:
+        child.ready()
+        await child.stopping.wait()
+        with child.until_stopping() as scope:
+            await trio.sleep_forever()
+        seen.append(scope.cancelled_caught)
+        with child.until_stopping():
+            pass
+
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [ChildSpec(name="a", run=run)])):
+            pass
+    assert seen == [True]

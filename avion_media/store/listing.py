@@ -15,9 +15,13 @@ class Listing:
     A class rather than an async generator: one that is left early would have to be closed by its caller.
     """
 
-    def __init__(self, connection: Connection, prefix: str, start_after: str | None) -> None:
+    def __init__(self, connection: Connection, prefix: str, start_after: str | None, page_size: int) -> None:
         self._connection = connection
-        self._request: dict[str, Any] | None = {"Bucket": connection.bucket, "Prefix": prefix}
+        self._request: dict[str, Any] | None = {
+            "Bucket": connection.bucket,
+            "Prefix": prefix,
+            "MaxKeys": page_size,
+        }
         if start_after is not None:
             self._request["StartAfter"] = start_after
 

@@ -149,12 +149,13 @@ class ObjectStore:
         finally:
             reader.leave()
 
-    def list(self, prefix: str, start_after: str | None = None) -> Listing:
+    def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Listing:
         """Pages of the objects under ``prefix``, in the order of their keys, by ``async for``.
 
         ``start_after`` resumes behind that key. Each page is one request, made when it is asked for.
+        ``page_size`` is at most 1000.
         """
-        return Listing(self._connection, prefix, start_after)
+        return Listing(self._connection, prefix, start_after, page_size)
 
     # -- changes
 

@@ -1,13 +1,15 @@
-"""Real services for the tests: Redis, and a single-node Ceph that speaks S3.
+"""Real services for the tests: Redis, a single-node Ceph that speaks S3, and moto's S3.
 
 Each is a context manager that starts on free ports in a directory of its own and leaves nothing behind: processes die
 with their parent (even by SIGKILL), and a janitor process removes the directory. `python -m tests.services run -- CMD`
-starts both, runs CMD with their addresses in `AVION_TEST_*` variables, and exits with its status.
+starts a Ceph, runs CMD with its address in `AVION_TEST_S3_*`, and exits with CMD's status: so the processes of
+pytest-xdist share one. A Redis starts in 50 ms and holds the service's fixed keys, so each process has its own.
 """
 
-from tests.services.addresses import S3Address
+from tests.services.addresses import S3Address, s3_address_from
 from tests.services.ceph import ceph
+from tests.services.moto import moto
 from tests.services.process import ServiceFailed
 from tests.services.redis import redis_server
 
-__all__ = ["S3Address", "ServiceFailed", "ceph", "redis_server"]
+__all__ = ["S3Address", "ServiceFailed", "ceph", "moto", "redis_server", "s3_address_from"]

@@ -132,6 +132,9 @@ rgw_data = {base}/rgw
 rgw_frontends = beast endpoint=127.0.0.1:{node.rgw_port}
 rgw_enable_usage_log = false
 rgw_enable_gc_threads = true
+rgw_gc_obj_min_wait = 1
+rgw_gc_processor_period = 10
+rgw_gc_processor_max_time = 10
 rgw_enable_lc_threads = true
 rgw_lc_debug_interval = -1
 debug_rgw = 1

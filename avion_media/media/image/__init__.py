@@ -2,12 +2,20 @@
 
 Pure, synchronous functions on bytes, made to run in the cage: the bytes are a stranger's, and a decoder may be broken
 by them. Whatever is wrong with a picture is `Rejected` with its reason; any other exception is a defect of ours.
+
+Importing the package loads all that it will ever need, except pillow_heif: in the cage no file can be opened any more.
 """
+
+import PIL.Image
+import PIL.ImageOps  # this and the next, as the plugins of preinit(), Pillow imports as late as it can
+import PIL.TiffImagePlugin
 
 from avion_media.media.image.blurhash import blurhash
 from avion_media.media.image.header import ImageData, ImageHeader, inspect_image
 from avion_media.media.image.outline import ImageBounds
 from avion_media.media.image.thumbnails import ImageResult, make_thumbnails, thumbnails_of_frame
+
+PIL.Image.preinit()
 
 __all__ = [
     "ImageBounds",

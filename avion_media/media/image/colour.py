@@ -47,6 +47,7 @@ _TRANSFERS: dict[int, Callable[[float], float]] = {
 
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 _PROBE_LEVELS = (0, 26, 77, 128, 179, 230, 255)
+_BROKEN_PROFILE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 _INVISIBLE = 2  # of 255: a profile that moves no colour further than this is sRGB under another name
 
 
@@ -76,47 +77,39 @@ class Chromaticities:
 Colour = IccProfile | CodePoints | Chromaticities
 
 
-class SrgbConversion:
-    """The way of pixels of one ``mode`` (L, RGB or CMYK) to sRGB, prepared once for one picture.
-
-    ``needed`` is False when the pixels are sRGB already, or a profile says nothing that can be followed.
-    """
-
-    def __init__(self, colour: Colour | None, mode: str) -> None:
-        self._mode = mode
-        self._transform = _transform(colour, mode) if colour is not None else None
-        self.needed = self._transform is not None or mode == "CMYK"
-
-    def apply(self, image: Image.Image) -> Image.Image:
-        """``image`` in sRGB: L stays L, all else becomes RGB. CMYK without a profile is taken as plain inks.
-
-        An RGB ``image`` is changed in place.
-        """
-        if self._transform is None:
-            return image.convert("RGB") if self._mode == "CMYK" else image
-        if self._mode == "RGB":
-            ImageCms.applyTransform(image, self._transform, inPlace=True)
-            return image
-        converted = _applied(image, self._transform)
-        return converted.convert("L") if self._mode == "L" else converted
-
-
-def _transform(colour: Colour, mode: str) -> ImageCms.ImageCmsTransform | None:
-    profile_bytes = _profile_of(colour, mode)
-    if profile_bytes is None:
-        return None
+def needs_conversion(colour: Colour | None, mode: str) -> bool:
+    """Whether pixels of ``mode`` (L, RGB or CMYK) must go through `to_srgb`: they may be sRGB as they are."""
+    if mode == "CMYK":
+        return True
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(profile_bytes))
-        if profile.profile.xcolor_space != _PROFILE_SPACES[mode]:
-            return None
-        if mode == "RGB" and _is_srgb(profile):
-            return None
-        return _build(profile, mode)
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        return None  # a broken profile
+        profile = _profile_of(colour, mode)
+        return profile is not None and not (mode == "RGB" and _is_srgb(profile))
+    except _BROKEN_PROFILE:
+        return False
 
 
-def _build(profile: ImageCms.ImageCmsProfile, mode: str, extra: ImageCms.Flags | int = 0) -> ImageCms.ImageCmsTransform:
+def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
+    """A picture of mode L, RGB or CMYK in sRGB: L stays L, all else becomes RGB. RGB pixels are changed in place.
+
+    CMYK without a profile is taken as plain inks.
+    """
+    try:
+        profile = _profile_of(colour, image.mode)
+        transform = None if profile is None else _transform(profile, image.mode)
+    except _BROKEN_PROFILE:
+        transform = None
+    if transform is None:
+        return image.convert("RGB") if image.mode == "CMYK" else image
+    if image.mode == "RGB":
+        ImageCms.applyTransform(image, transform, inPlace=True)
+        return image
+    converted = _applied(image, transform)
+    return converted.convert("L") if image.mode == "L" else converted
+
+
+def _transform(
+    profile: ImageCms.ImageCmsProfile, mode: str, extra: ImageCms.Flags | int = 0
+) -> ImageCms.ImageCmsTransform:
     return ImageCms.buildTransform(
         profile,
         ImageCms.createProfile("sRGB"),
@@ -134,7 +127,7 @@ def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
     """
     levels = [bytes((red, green, blue)) for red in _PROBE_LEVELS for green in _PROBE_LEVELS for blue in _PROBE_LEVELS]
     probe = Image.frombytes("RGB", (len(levels), 1), b"".join(levels))
-    moved = _applied(probe, _build(profile, "RGB", ImageCms.Flags.NOOPTIMIZE))
+    moved = _applied(probe, _transform(profile, "RGB", ImageCms.Flags.NOOPTIMIZE))
     return max(ImageChops.difference(probe, moved).tobytes()) <= _INVISIBLE
 
 
@@ -145,20 +138,24 @@ def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image
     return converted
 
 
-def _profile_of(colour: Colour, mode: str) -> bytes | None:
-    """The colour as an ICC profile; None when it is sRGB, or cannot be one."""
-    if isinstance(colour, IccProfile):
-        return colour.data
-    if mode != "RGB":
+def _profile_of(colour: Colour | None, mode: str) -> ImageCms.ImageCmsProfile | None:
+    """The colour as a profile for pixels of ``mode``; None when it is sRGB by name, or of another kind of pixels."""
+    data = colour.data if isinstance(colour, IccProfile) else _matrix_profile(colour) if mode == "RGB" else None
+    if data is None:
         return None
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(data))
+    return profile if profile.profile.xcolor_space == _PROFILE_SPACES[mode] else None
+
+
+def _matrix_profile(colour: CodePoints | Chromaticities | None) -> bytes | None:
+    """An ICC profile for colours given by numbers; None when they name none, or sRGB. `ValueError` for nonsense."""
     if isinstance(colour, CodePoints):
         primaries, curve = _PRIMARIES.get(colour.primaries), _TRANSFERS.get(colour.transfer)
         if primaries is None and curve is None:
             return None
         return matrix_profile(primaries or BT709_PRIMARIES, curve or srgb_curve)
-    # 2.2 is what encoders write for sRGB, whose own curve it only approximates.
-    curve = srgb_curve if abs(colour.exponent - 2.2) < 0.02 else gamma_curve(colour.exponent)
-    try:
-        return matrix_profile(colour.primaries, curve)
-    except ValueError:
-        return None  # numbers that describe no colours
+    if isinstance(colour, Chromaticities):
+        # 2.2 is what encoders write for sRGB, whose own curve it only approximates.
+        near_srgb = abs(colour.exponent - 2.2) < 0.02
+        return matrix_profile(colour.primaries, srgb_curve if near_srgb else gamma_curve(colour.exponent))
+    return None

@@ -20,23 +20,24 @@ from avion_media.media.image.outline import Outline
 from avion_media.media.image.png import PngOutline
 
 
-def decode_image(data: bytes, outline: Outline, longest_edge: int) -> Image.Image:
+def decode_image(data: bytes, outline: Outline, longest_edge: int, *, as_ycbcr: bool) -> Image.Image:
     """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs.
 
-    Of a JPEG no more than that is decoded: it is shrunk by 2, 4 or 8 inside its inverse DCT. Transparency is laid on
-    white. Each format's plugin is called by its name, so nothing ever guesses what the bytes might be. The picture that
-    is returned carries no metadata (Pillow would write a comment found there into the thumbnail). Raises `Rejected`:
-    CORRUPT for anything that does not decode as its outline says, cut off pictures included; DECODER_LIMIT.
+    Of a JPEG no more than that is decoded: it is shrunk by 2, 4 or 8 inside its inverse DCT; ``as_ycbcr`` spares it the
+    way to RGB. Transparency is laid on white. Each format's plugin is called by its name, so nothing ever guesses what
+    the bytes might be. The picture carries no metadata (Pillow would write a comment found there into the thumbnail).
+    Raises `Rejected`: CORRUPT for anything that does not decode as its outline says, cut off pictures included;
+    DECODER_LIMIT.
     """
     with rejecting_damage("decoding"):
-        image = _decode(data, outline, longest_edge)
+        image = _decode(data, outline, longest_edge, as_ycbcr)
     image.info = {}
     return image
 
 
-def _decode(data: bytes, outline: Outline, longest_edge: int) -> Image.Image:
+def _decode(data: bytes, outline: Outline, longest_edge: int, as_ycbcr: bool) -> Image.Image:
     if isinstance(outline, JpegOutline):
-        return _decode_jpeg(data, outline, longest_edge)
+        return _decode_jpeg(data, outline, longest_edge, as_ycbcr)
     if isinstance(outline, PngOutline):
         return _decode_png(outline)
     if isinstance(outline, GifOutline):
@@ -46,11 +47,13 @@ def _decode(data: bytes, outline: Outline, longest_edge: int) -> Image.Image:
     return _on_white(_loaded(WebPImageFile(io.BytesIO(data)), outline))
 
 
-def _decode_jpeg(data: bytes, outline: JpegOutline, longest_edge: int) -> Image.Image:
+def _decode_jpeg(data: bytes, outline: JpegOutline, longest_edge: int, as_ycbcr: bool) -> Image.Image:
     image = JpegImageFile(io.BytesIO(data))
     _sized(image, outline)
     # The box must have the picture's aspect: Pillow picks the scale by the side that shrinks least.
-    image.draft("YCbCr" if outline.ycbcr else None, fit_within(outline.width, outline.height, longest_edge))
+    image.draft(
+        "YCbCr" if as_ycbcr and outline.ycbcr else None, fit_within(outline.width, outline.height, longest_edge)
+    )
     image.load()
     return image
 

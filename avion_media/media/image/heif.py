@@ -1,7 +1,8 @@
 """AVIF and HEIC: their libraries parse the boxes without decoding, and we ask those.
 
-AVIF comes with Pillow (libavif). HEIC needs pillow_heif (libheif), which is optional and imported only when a HEIC is
-at hand; without it HEIC is UNSUPPORTED_TYPE. Both run without threads of their own: the cage forbids to start any.
+AVIF comes with Pillow (libavif), and is kept to the thread that it is called on. HEIC needs pillow_heif (libheif),
+which is optional and imported only when a HEIC is at hand; without it HEIC is UNSUPPORTED_TYPE. Its HEVC decoder starts
+a thread per tile whatever it is told, so a cage must allow threads, and must have loaded pillow_heif before it closes.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.image.blurhash import blurhash
 from avion_media.media.image.boundary import rejecting_damage
-from avion_media.media.image.colour import Colour, SrgbConversion
+from avion_media.media.image.colour import Colour, needs_conversion, to_srgb
 from avion_media.media.image.decode import decode_image
 from avion_media.media.image.header import ImageData, ImageHeader, header_of, read_outline
 from avion_media.media.image.outline import ImageBounds
@@ -52,9 +52,11 @@ def make_thumbnails(
     data = bytes(data)
     outline = read_outline(data, fmt, bounds)
     longest_edge = max(size.longest_edge for size in sizes)
-    image = decode_image(data, outline, longest_edge)
+    is_srgb = not needs_conversion(outline.colour, "RGB")
+    image = decode_image(data, outline, longest_edge, as_ycbcr=is_srgb)
     with rejecting_damage("scaling"):
-        planes = _srgb_planes(image, fit_within(outline.width, outline.height, longest_edge), outline.colour)
+        colour = None if is_srgb and image.mode in ("RGB", "YCbCr") else outline.colour
+        planes = _srgb_planes(image, fit_within(outline.width, outline.height, longest_edge), colour)
         if outline.orientation in _UPRIGHT:
             planes = planes.transposed(_UPRIGHT[outline.orientation])
         thumbnails, hashed = _render(planes, outline.displayed_size, sizes, quality)
@@ -71,19 +73,18 @@ def thumbnails_of_frame(
     width, height = size
     if width < 1 or height < 1 or len(rgb) != width * height * 3:
         raise ValueError(f"{len(rgb)} bytes are no RGB24 frame of {width}x{height}")
-    planes = Planes.of(Image.frombytes("RGB", size, rgb))
+    frame = Image.frombytes("RGB", size, rgb)
+    planes = Planes.scaled(frame, fit_within(width, height, max(size.longest_edge for size in sizes)))
     return _render(planes, size, sizes, quality)
 
 
 def _srgb_planes(image: Image.Image, size: tuple[int, int], colour: Colour | None) -> Planes:
-    """The picture at ``size`` in sRGB. Colours are converted after the shrink: at most 2.6 million pixels, not 50."""
-    if image.mode == "CMYK":
-        shrunk = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-        return Planes.of(SrgbConversion(colour, "CMYK").apply(shrunk))
-    gap = min(image.width // (2 * size[0]), image.height // (2 * size[1]))
-    planes = Planes.of(image.reduce(gap) if gap > 1 else image).shrunk(size)
-    conversion = SrgbConversion(colour, "RGB" if planes.chroma else "L")
-    return Planes.of(conversion.apply(planes.rgb())) if conversion.needed else planes
+    """The picture at ``size`` in sRGB, from the ``colour`` it is in (None: sRGB)."""
+    if colour is None and image.mode != "CMYK":
+        return Planes.scaled(image, size)
+    # Converted after the shrink: two million pixels, not fifty. LANCZOS as for luma, of which this becomes a part.
+    small = image if image.size == size else image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return Planes.scaled(to_srgb(small, colour), size)
 
 
 def _render(
@@ -102,5 +103,5 @@ def _render(
 
 def _blurhash(planes: Planes) -> str:
     width, height = planes.size
-    small = planes.averaged(fit_within(width, height, _BLURHASH_EDGE)).rgb()
+    small = planes.averaged(fit_within(width, height, _BLURHASH_EDGE))
     return blurhash(small, 4, 3) if width >= height else blurhash(small, 3, 4)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from avion_media.media.cage.files import read_only
 from avion_media.media.cage.terms import CageJobFailed, Completed, JobReport, Limits, Outcome, Usage
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ __all__ = [
     "Outcome",
     "Usage",
     "open_cage",
+    "read_only",
 ]
 
 

@@ -1,4 +1,4 @@
-"""Tries, from inside, what the cage must deny. `open_cage` runs it at every start, under the rules of jobs and programs."""
+"""Tries, from inside, what the cage must deny. `open_cage` runs it at every start: as a job, and as a program would."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ class Limits:
 
     ``memory_bytes`` is what the task may allocate on top of what the interpreter (or the program's libraries) maps;
     the same number is what it takes out of the cage's budget. ``cpu_s`` is CPU time of all its threads, rounded up to
-    whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` bounds every file it writes.
-    ``max_files`` bounds its open descriptors.
+    whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` bounds every file it writes
+    (0: none). ``max_files`` bounds its open descriptors.
     """
 
     memory_bytes: int
@@ -23,7 +23,7 @@ class Limits:
     max_files: int = 64
 
     def __post_init__(self) -> None:
-        if min(self.memory_bytes, self.cpu_s, self.wall_s, self.output_bytes, self.max_files) <= 0:
+        if min(self.memory_bytes, self.cpu_s, self.wall_s, self.max_files) <= 0 or self.output_bytes < 0:
             raise ValueError(f"limits must be positive: {self}")
 
 

@@ -1,0 +1,11 @@
+"""Posters: one frame of a stranger's video, as it would be displayed, by ffmpeg in the cage.
+
+`probe_video` asks ffprobe what the video is, `extract_poster` makes raw RGB of the first frame that is not blank.
+"""
+
+from avion_media.media.poster.bounds import PosterBounds
+from avion_media.media.poster.extract import Poster, extract_poster
+from avion_media.media.poster.geometry import Orientation
+from avion_media.media.poster.probe import VideoProbe, probe_video
+
+__all__ = ["Orientation", "Poster", "PosterBounds", "VideoProbe", "extract_poster", "probe_video"]

@@ -1,0 +1,178 @@
+"""One frame of a video as raw RGB, by ffmpeg in the cage. ffmpeg-python writes the argument lists and runs nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Final
+
+import ffmpeg
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import MediaFormat
+from avion_media.media.cage import Cage, Completed, read_only
+from avion_media.media.poster.blank import SAMPLE_BYTES, SAMPLE_SIDE, is_blank
+from avion_media.media.poster.bounds import PosterBounds
+from avion_media.media.poster.colour import to_srgb
+from avion_media.media.poster.ffmpeg_input import DECODERS, INPUT_FD, URL, complaint, input_options
+from avion_media.media.poster.geometry import fit
+from avion_media.media.poster.probe import VideoProbe
+
+_OUTPUT_FD: Final = 4
+_SAMPLE_EVERY_S: Final = 0.25
+_SAMPLING: Final = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{_SAMPLE_EVERY_S})"
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """A frame as displayed, sRGB, 3 bytes a pixel, rows from the top without padding.
+
+    ``rgb`` is empty when the frame went to the caller's file. ``blank`` tells that the searched part of the video holds
+    nothing but blank frames; the poster is then the first of them.
+    """
+
+    width: int
+    height: int
+    rgb: bytes
+    blank: bool
+
+
+async def extract_poster(
+    cage: Cage,
+    fd: int,
+    fmt: MediaFormat,
+    probe: VideoProbe,
+    longest_edge: int,
+    *,
+    output_fd: int | None = None,
+    bounds: PosterBounds | None = None,
+) -> Poster:
+    """The first frame that is not blank of the video that ``probe`` describes, at most ``longest_edge`` long.
+
+    Decodes forward from the start and never seeks by time, so ``fd`` may be sparse beyond the index and the
+    first seconds. The frame is written to ``output_fd`` (from its start, ``width * height * 3`` bytes) if given.
+
+    Raises `Rejected`: TOO_MANY_PIXELS, CORRUPT when no frame decodes, or what the cage rejects; and `Unavailable`.
+    A cancel leaves nothing running, and ``output_fd`` with anything in it.
+    """
+    bounds = bounds or PosterBounds()
+    if probe.coded_pixels > bounds.max_pixels:
+        raise Rejected(Reason.TOO_MANY_PIXELS, f"{probe.coded_width}x{probe.coded_height}")
+    width, height = fit((probe.width, probe.height), longest_edge)
+    own_fd = os.memfd_create("poster") if output_fd is None else None
+    target = own_fd if own_fd is not None else output_fd
+    assert target is not None
+    try:
+        with read_only(fd) as source:
+            run = _Run(cage, source, target, fmt, probe, (width, height), bounds)
+            blank = await run.first_not_blank()
+        rgb = b"" if own_fd is None else os.pread(own_fd, run.frame_bytes, 0)
+        return Poster(width, height, rgb, blank)
+    finally:
+        if own_fd is not None:
+            os.close(own_fd)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    cage: Cage
+    source: int
+    target: int
+    fmt: MediaFormat
+    probe: VideoProbe
+    size: tuple[int, int]
+    bounds: PosterBounds
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.size[0] * self.size[1] * 3
+
+    async def first_not_blank(self) -> bool:
+        """Write the frame to the target; whether all that was searched is blank.
+
+        Nearly always the first frame serves: one run. Otherwise samples are looked at until one is not blank, and a
+        third run decodes up to that one again: blank frames are the cheapest there are.
+        """
+        if not is_blank(await self._frame(0)):
+            return False
+        chosen = await self._search()
+        if chosen:
+            await self._frame(chosen)
+        return not chosen
+
+    async def _frame(self, sample: int) -> bytes:
+        """Write the frame of that sample to the target; a thumbnail of it in grey for judgement."""
+        frames = self._upright(self._sampled(sample)).filter_multi_output("split")
+        whole = ffmpeg.output(frames[0], URL, fd=_OUTPUT_FD, pix_fmt="rgb24", **_raw(1))
+        small = ffmpeg.output(_grey(frames[1]), "pipe:1", pix_fmt="gray", **_raw(1))
+        self._rewind()
+        done = await self._ffmpeg(ffmpeg.merge_outputs(whole, small), files={_OUTPUT_FD: self.target})
+        written = os.fstat(self.target).st_size
+        if done.returncode != 0 or written != self.frame_bytes or len(done.stdout) != SAMPLE_BYTES:
+            raise complaint(done.stderr)
+        return done.stdout
+
+    async def _search(self) -> int:
+        """The number of the first sample that is not blank; 0 when there is none."""
+        samples = 1 + int(self.bounds.scan_s / _SAMPLE_EVERY_S)
+        small = ffmpeg.output(_grey(self._upright(self._sampled(None))), "pipe:1", pix_fmt="gray", **_raw(samples))
+
+        def found(grey: bytearray) -> bool:
+            last = len(grey) // SAMPLE_BYTES
+            return any(not is_blank(_sample(grey, number)) for number in range(max(1, last - 64), last))
+
+        done = await self._ffmpeg(small, files={}, enough=found)
+        count = len(done.stdout) // SAMPLE_BYTES
+        return next((number for number in range(1, count) if not is_blank(_sample(done.stdout, number))), 0)
+
+    def _sampled(self, number: int | None) -> Any:
+        """The video's frames: every sample, or only the one with that number."""
+        options = input_options(self.fmt) | {
+            "codec_whitelist": DECODERS,
+            "max_pixels": self.bounds.max_pixels,  # should frames turn out larger than the probe said
+            "t": self.bounds.scan_s + 1,
+        }
+        source = ffmpeg.input(URL, noautorotate=None, **options)
+        sampled = source[str(self.probe.stream_index)].filter("select", _SAMPLING)
+        return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
+
+    def _upright(self, frames: Any) -> Any:
+        """Scaled, in sRGB, and only then turned: that way the turn is of a small picture."""
+        orientation = self.probe.orientation
+        width, height = self.size[::-1] if orientation.swaps_sides else self.size
+        for name, options in to_srgb(self.probe, width, height):
+            frames = frames.filter(name, **options)
+        frames = frames.filter("format", "gbrp")
+        for name, arguments in orientation.filters():
+            frames = frames.filter(name, *arguments)
+        return frames.filter("setsar", 1)
+
+    async def _ffmpeg(self, output: Any, *, files: dict[int, int], enough: Any = None) -> Completed:
+        arguments = output.global_args(
+            "-nostdin", "-v", "error", "-filter_threads", "1", "-filter_complex_threads", "1"
+        ).compile()
+        os.lseek(self.source, 0, os.SEEK_SET)
+        return await self.cage.execute(
+            arguments,
+            files={INPUT_FD: self.source, **files},
+            limits=self.bounds.for_frames(self.probe.coded_pixels, self.frame_bytes),
+            max_stdout_bytes=SAMPLE_BYTES * (2 + int(self.bounds.scan_s / _SAMPLE_EVERY_S)),
+            enough=enough,
+        )
+
+    def _rewind(self) -> None:
+        os.ftruncate(self.target, 0)
+        os.lseek(self.target, 0, os.SEEK_SET)
+
+
+def _raw(frames: int) -> dict[str, Any]:
+    """Raw pictures, as they come: the muxer's default would fill gaps with copies."""
+    return {"format": "rawvideo", "vframes": frames, "fps_mode": "passthrough", "threads": 1}
+
+
+def _grey(frames: Any) -> Any:
+    return frames.filter("scale", w=SAMPLE_SIDE, h=SAMPLE_SIDE, flags="area").filter("format", "gray")
+
+
+def _sample(grey: bytes | bytearray, number: int) -> bytes:
+    return bytes(grey[number * SAMPLE_BYTES : (number + 1) * SAMPLE_BYTES])

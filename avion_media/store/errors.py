@@ -19,6 +19,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     TokenRetrievalError,
 )
+from botocore.exceptions import ConnectionError as NoConnectionError
 from urllib3.exceptions import HTTPError
 
 from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed, Unavailable
@@ -63,7 +64,7 @@ def translate(error: Exception, key: str = "") -> MediaError:
         return Unavailable(STORE, NO_CREDENTIALS, retry_after_s=5.0)
     if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError):
         return Unavailable(STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
-    if isinstance(error, HTTPClientError | IncompleteReadError | HTTPError | OSError):
+    if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError | OSError):
         return Unavailable(STORE, str(error))
     return StoreRefused(str(error))
 

@@ -64,6 +64,16 @@ class ObjectStore:
         """Whether the store answered last time. False until it did once."""
         return self._connection.available
 
+    @property
+    def max_threads(self) -> int:
+        """How many blocking calls may run at once."""
+        return int(self._connection.threads.total_tokens)
+
+    @property
+    def busy_threads(self) -> int:
+        """How many run right now, those of abandoned reads included."""
+        return self._connection.threads.borrowed_tokens
+
     async def wait_available(self) -> None:
         """Return once the store answers; at once while it does."""
         await self._connection.wait_available()

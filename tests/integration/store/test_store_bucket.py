@@ -1,0 +1,82 @@
+"""What `init` makes of a bucket."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from avion_media.domain.errors import Unavailable
+from avion_media.store import open_store
+from tests.conftest import S3Bucket
+
+
+async def test_everything_missing_is_created_once(either_s3: S3Bucket) -> None:
+    either_s3.client.delete_bucket(Bucket=either_s3.bucket)
+
+    async with open_store(either_s3.config()) as store:
+        with pytest.raises(Unavailable, match="init"):
+            await store.put("a", b"", content_type="text/plain")
+        created = await store.ensure_bucket()
+        again = await store.ensure_bucket()
+        await store.ping()
+
+    assert [each.partition(" ")[0] for each in created] == ["bucket", "CORS", "lifecycle"]
+    assert again == []
+
+
+async def test_rules_of_others_are_kept_and_ours_are_brought_up_to_date(either_s3: S3Bucket) -> None:
+    client, bucket = either_s3.client, either_s3.bucket
+    client.put_bucket_cors(
+        Bucket=bucket,
+        CORSConfiguration={
+            "CORSRules": [{"ID": "theirs", "AllowedMethods": ["GET"], "AllowedOrigins": ["https://a.example"]}]
+        },
+    )
+    client.put_bucket_lifecycle_configuration(
+        Bucket=bucket,
+        LifecycleConfiguration={
+            "Rules": [
+                _expiry("theirs", "logs/", 30),
+                _expiry("avion-media-incoming", "incoming/", 7),
+            ]
+        },
+    )
+
+    async with open_store(either_s3.config()) as store:
+        assert len(await store.ensure_bucket()) == 2
+        assert await store.ensure_bucket() == []
+
+    origins = [rule["AllowedOrigins"] for rule in client.get_bucket_cors(Bucket=bucket)["CORSRules"]]
+    rules = {rule["ID"]: rule for rule in client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]}
+    assert sorted(origins) == [["*"], ["https://a.example"]]
+    assert rules["theirs"]["Expiration"]["Days"] == 30
+    assert rules["avion-media-incoming"]["Expiration"]["Days"] == 1
+    assert rules["avion-media-multipart"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
+
+
+async def test_a_browser_on_any_site_may_put_with_the_signed_headers(s3: S3Bucket) -> None:
+    async with open_store(s3.config()) as store:
+        await store.ensure_bucket()
+        put = store.presign_put(
+            "incoming/a", content_type="image/png", size_bytes=1, sha256=bytes(32), expires_s=60, now=datetime.now(UTC)
+        )
+    async with httpx.AsyncClient(trust_env=False, timeout=20) as browser:
+        preflight = await browser.options(
+            put.url,
+            headers={
+                "Origin": "https://social.example",
+                "Access-Control-Request-Method": "PUT",
+                "Access-Control-Request-Headers": ",".join(sorted(name.lower() for name in put.headers)),
+            },
+        )
+
+    assert preflight.status_code == 200
+    assert preflight.headers["access-control-allow-origin"] in ("*", "https://social.example")
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+
+
+def _expiry(name: str, prefix: str, days: int) -> Any:
+    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}

@@ -1,0 +1,259 @@
+"""An outage is a state: every call says Unavailable, cancels stay prompt, and it ends by itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
+
+import pytest
+import trio
+
+from avion_media.domain.errors import ObjectMissing, Unavailable
+from avion_media.store import FileSource, ObjectStore, open_store
+from tests.conftest import S3Bucket
+from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
+from tests.services.process import free_port
+
+CONTENT = os.urandom(6 << 20)
+
+
+@pytest.fixture
+async def gateway(s3: S3Bucket) -> AsyncIterator[FaultyGateway]:
+    async with faulty_gateway(s3.address.endpoint_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def behind(s3: S3Bucket, gateway: FaultyGateway) -> AsyncIterator[ObjectStore]:
+    """A store that is reached through the gateway."""
+    async with open_store(s3.config(endpoint_url=gateway.url, timeout=1.0)) as store:
+        yield store
+
+
+async def head(store: ObjectStore) -> None:
+    await store.head("a")
+
+
+async def read(store: ObjectStore) -> None:
+    await store.read("a", max_bytes=1 << 30)
+
+
+async def put(store: ObjectStore) -> None:
+    await store.put("a", b"x", content_type="text/plain")
+
+
+async def delete(store: ObjectStore) -> None:
+    await store.delete(["a"])
+
+
+async def list_all(store: ObjectStore) -> None:
+    async for _ in store.list(""):
+        pass
+
+
+CALLS = [head, read, put, delete, list_all, ObjectStore.ping, ObjectStore.ensure_bucket]
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_a_store_that_is_away_makes_every_call_unavailable(
+    s3: S3Bucket, call: Callable[[ObjectStore], Awaitable[None]]
+) -> None:
+    config = s3.config(endpoint_url=f"http://127.0.0.1:{free_port()}")
+    with trio.fail_after(30):
+        async with open_store(config) as store:
+            with pytest.raises(Unavailable) as failure:
+                await call(store)
+            assert failure.value.what == "store"
+            assert not store.available
+            store.presign_put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
+
+
+async def test_a_store_that_comes_up_later_is_noticed_without_traffic(s3: S3Bucket) -> None:
+    port = free_port()
+    async with open_store(s3.config(endpoint_url=f"http://127.0.0.1:{port}")) as store:
+        with pytest.raises(Unavailable):
+            await store.ping()
+        gateway = FaultyGateway(s3.address.endpoint_url, port)
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(trio.serve_tcp, gateway.serve, port)
+                await store.wait_available()
+                nursery.cancel_scope.cancel()
+        assert store.available
+
+
+@pytest.mark.parametrize("call", [head, put, ObjectStore.ping])
+async def test_a_store_that_never_answers_is_unavailable_in_bounded_time(
+    behind: ObjectStore, gateway: FaultyGateway, call: Callable[[ObjectStore], Awaitable[None]]
+) -> None:
+    gateway.stall_after = 0
+
+    with trio.fail_after(20), pytest.raises(Unavailable):
+        await call(behind)
+    assert not behind.available
+
+
+async def test_a_missing_object_is_no_outage(behind: ObjectStore) -> None:
+    with pytest.raises(ObjectMissing):
+        await head(behind)
+    assert behind.available
+
+
+async def test_a_body_that_breaks_off_is_unavailable_and_never_taken_for_whole(
+    behind: ObjectStore, gateway: FaultyGateway
+) -> None:
+    await behind.put("a", CONTENT, content_type="video/mp4")
+    gateway.break_after = 3 << 20
+
+    with trio.fail_after(30):
+        with pytest.raises(Unavailable):
+            await behind.read("a", max_bytes=1 << 30)
+        with tempfile.TemporaryFile() as file, pytest.raises(Unavailable):
+            await behind.download("a", file.fileno(), max_bytes=1 << 30)
+        with tempfile.TemporaryFile() as file, pytest.raises(Unavailable):
+            await behind.read_ranges("a", [(0, 4 << 20), (5 << 20, 10)], file.fileno())
+
+    gateway.break_after = None
+    assert await behind.read("a", max_bytes=1 << 30) == CONTENT
+
+
+async def test_a_put_whose_answer_is_lost_is_unavailable_and_can_be_repeated(
+    behind: ObjectStore, gateway: FaultyGateway
+) -> None:
+    gateway.break_after = 0
+    with trio.fail_after(30), pytest.raises(Unavailable):
+        await put(behind)
+    assert not behind.available
+
+    gateway.break_after = None
+    await put(behind)
+
+    await behind.wait_available()
+    assert await behind.read("a", max_bytes=10) == b"x"
+
+
+@pytest.mark.parametrize("how", ["read", "download", "body"])
+async def test_a_cancelled_read_returns_at_once_and_gives_its_connection_up(
+    s3: S3Bucket, gateway: FaultyGateway, how: str
+) -> None:
+    """The store is silent for far longer than the test may take, so only the cancel can end the wait."""
+    s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT)
+
+    async def fetch(store: ObjectStore) -> None:
+        if how == "read":
+            await read(store)
+        elif how == "download":
+            with tempfile.TemporaryFile() as file:
+                await store.download("a", file.fileno(), max_bytes=1 << 30)
+        else:
+            async with store.open_body("a") as body:
+                async for _ in body:
+                    pass
+
+    async with open_store(s3.config(endpoint_url=gateway.url, timeout=3.0)) as store:
+        await store.wait_available()
+        gateway.stall_after = 2 << 20
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(fetch, store)
+            with trio.fail_after(20):
+                await gateway.held.wait()
+            started = trio.current_time()
+            nursery.cancel_scope.cancel()
+        assert trio.current_time() - started < 1
+        with trio.fail_after(20):  # its thread meets the socket timeout, and closes what it held
+            await gateway.ended.wait()
+
+
+async def test_a_cancelled_put_has_landed_whole_or_not_at_all_when_it_returns(
+    s3: S3Bucket, gateway: FaultyGateway
+) -> None:
+    async with open_store(s3.config(endpoint_url=gateway.url, timeout=1.0)) as store:
+        await store.wait_available()
+        gateway.stall_after = 0
+        with tempfile.TemporaryFile() as file:
+            file.write(CONTENT)
+            file.flush()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_put_file, store, FileSource(file.fileno(), len(CONTENT)))
+                with trio.fail_after(20):
+                    await gateway.held.wait()
+                nursery.cancel_scope.cancel()
+        gateway.stall_after = None
+
+        assert store.busy_threads == 0  # so nothing can land from now on
+        assert _size_of_only_object(s3) in (None, len(CONTENT))
+
+
+async def _put_file(store: ObjectStore, source: FileSource) -> None:
+    await store.put("a", source, content_type="video/mp4")
+
+
+def _size_of_only_object(s3: S3Bucket) -> int | None:
+    listed = s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents", [])
+    return listed[0]["Size"] if listed else None
+
+
+async def test_leaving_a_body_early_under_load_exhausts_nothing(s3: S3Bucket) -> None:
+    s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT)
+
+    async def peek(store: ObjectStore) -> None:
+        async with store.open_body("a") as body:
+            async for chunk in body:
+                assert chunk == CONTENT[: len(chunk)]
+                break
+
+    async with open_store(s3.config(), max_threads=2) as store:
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                for number in range(40):
+                    scope = trio.CancelScope() if number % 2 else None
+                    nursery.start_soon(_peek_within, peek, store, scope)
+            await store.ping()
+
+
+async def _peek_within(
+    peek: Callable[[ObjectStore], Awaitable[None]], store: ObjectStore, scope: trio.CancelScope | None
+) -> None:
+    if scope is None:
+        await peek(store)
+        return
+    with scope:
+        scope.deadline = trio.current_time() + 0.02
+        await peek(store)
+
+
+# -- credentials
+
+
+async def test_without_credentials_everything_says_what_to_set(
+    s3: S3Bucket, aws_environment: pytest.MonkeyPatch
+) -> None:
+    aws_environment.delenv("AWS_ACCESS_KEY_ID")
+    aws_environment.delenv("AWS_SECRET_ACCESS_KEY")
+
+    async with open_store(s3.config()) as store:
+        with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
+            await store.ping()
+        with pytest.raises(Unavailable, match="AWS_ACCESS_KEY_ID"):
+            store.presign_put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
+        assert not store.available
+
+
+async def test_refused_credentials_are_told_from_a_missing_object(
+    s3: S3Bucket, aws_environment: pytest.MonkeyPatch
+) -> None:
+    aws_environment.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+
+    async with open_store(s3.config()) as store:
+        with pytest.raises(Unavailable, match="credentials"):
+            await store.head("a")
+        with pytest.raises(Unavailable, match="credentials"):
+            await store.put("a", b"", content_type="text/plain")
+
+
+async def test_what_the_block_raises_is_not_wrapped_in_a_group(s3: S3Bucket) -> None:
+    with pytest.raises(ObjectMissing):
+        async with open_store(s3.config()) as store:
+            await store.head("nothing")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from supervisors import NO_BACKOFF, Child, ChildSpec, Event, Intensity
+from supervisors import NO_BACKOFF, Child, ChildSpec, DynamicSupervisor, Event, Intensity, Supervisor
 
 PLENTY = Intensity(max_restarts=1_000, within_s=1.0)
 
@@ -116,6 +117,19 @@ class Stage:
 async def settled() -> None:
     """Until nobody has anything to do any more without time passing."""
     await wait_all_tasks_blocked()
+
+
+async def run_expecting(
+    root: Supervisor | DynamicSupervisor,
+    kind: type[BaseException],
+    cause: BaseException | None = None,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run ``root`` to its abnormal end, for `trio.Nursery.start`."""
+    with pytest.raises(kind) as caught:
+        await root.run(task_status=task_status)
+    if cause is not None:
+        assert caught.value.__cause__ is cause
 
 
 async def leak_a_cancelled() -> None:

@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from supervisors import (
+    Backoff,
+    ChildSpec,
+    Intensity,
+    Restart,
+    State,
+    Strategy,
+    Supervisor,
+    TooManyRestarts,
+    open_tree,
+)
+from tests.supervisors.probes import PLENTY, Stage, run_expecting, settled
+
+
+def tree(stage: Stage, strategy: Strategy, intensity: Intensity = PLENTY) -> Supervisor:
+    return Supervisor("app", [stage.spec(name) for name in "abc"], strategy=strategy, intensity=intensity)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "failed", "log"),
+    [
+        (Strategy.ONE_FOR_ONE, "b", "-b +b"),
+        (Strategy.ONE_FOR_ALL, "b", "-b -c -a +a +b +c"),
+        (Strategy.ONE_FOR_ALL, "a", "-a -c -b +a +b +c"),
+        (Strategy.ONE_FOR_ALL, "c", "-c -b -a +a +b +c"),
+        (Strategy.REST_FOR_ONE, "b", "-b -c +b +c"),
+        (Strategy.REST_FOR_ONE, "a", "-a -c -b +a +b +c"),
+        (Strategy.REST_FOR_ONE, "c", "-c +c"),
+    ],
+)
+async def test_who_is_restarted_and_in_which_order(strategy: Strategy, failed: str, log: str) -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(tree(stage, strategy)) as root:
+            stage.take_log()
+            stage[failed].fail()
+            await settled()
+            assert stage.take_log() == log
+            assert {child.state for child in root.snapshot().children} == {State.RUNNING}
+
+
+@pytest.mark.parametrize("strategy", [*Strategy])
+async def test_escalation(strategy: Strategy) -> None:
+    stage = Stage()
+    root = tree(stage, strategy, Intensity(1, 10))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, TooManyRestarts)
+            stage["b"].fail()
+            await settled()
+            stage.take_log()
+            stage["b"].fail()
+    assert stage.take_log() == "-b -c -a"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "log"),
+    [
+        (Strategy.ONE_FOR_ONE, "-b +b"),
+        (Strategy.ONE_FOR_ALL, "-b -c -a +a +b +c -c -b -a +a +b +c -c -b -a +a +b +c"),
+        (Strategy.REST_FOR_ONE, "-b -c +b +c -c +c -c +c"),
+    ],
+)
+async def test_another_child_fails_while_restarting(strategy: Strategy, log: str) -> None:
+    """The start of c fails twice while it comes up with its group; each counts as a failure of c."""
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(tree(stage, strategy)):
+            stage.take_log()
+            stage["c"].failing_starts = 2
+            stage["b"].fail()
+            await settled()
+            assert stage.take_log() == log
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+async def test_a_restart_that_keeps_failing_escalates(strategy: Strategy) -> None:
+    stage = Stage()
+    root = tree(stage, strategy, Intensity(3, 10))
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, TooManyRestarts)
+            stage["c"].failing_starts = 100
+            stage["b"].fail()
+    assert stage["c"].lives == 4
+    assert stage.up() == set()
+
+
+async def test_a_sibling_that_dies_during_the_group_stop_is_not_counted(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = tree(stage, Strategy.ONE_FOR_ALL, Intensity(1, 100))
+    async with open_tree(root):
+        stage["c"].stop_s = 2.0
+        stage["b"].fail()
+        await trio.sleep(1)
+        stage["a"].fail()  # its turn to stop has not come yet
+        await trio.sleep(2)
+        assert stage.take_log() == "+a +b +c -b -a -c +a +b +c"
+        assert {child.state for child in root.snapshot().children} == {State.RUNNING}
+
+
+async def test_a_failure_further_left_takes_the_restart_over(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = tree(stage, Strategy.REST_FOR_ONE)
+    async with open_tree(root):
+        stage.take_log()
+        stage["c"].start_s = 5.0
+        stage["b"].fail()
+        await trio.sleep(1)
+        assert stage.take_log() == "-b -c +b +c"
+        stage["a"].fail()  # while c is starting
+        await trio.sleep(10)
+        assert stage.take_log() == "-a -c -b +a +b +c"
+        assert root.snapshot().children[2].state is State.RUNNING
+
+
+async def test_a_failure_while_the_group_is_in_backoff_waits_for_the_later_of_both(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    specs = [
+        stage.spec("a", backoff=Backoff(first_s=2, jitter=0)),
+        stage.spec("b", backoff=Backoff(first_s=10, jitter=0)),
+        stage.spec("c"),
+    ]
+    async with open_tree(Supervisor("app", specs, strategy=Strategy.REST_FOR_ONE, observers=[stage.observe])):
+        stage["b"].fail()
+        await trio.sleep(1)
+        stage["a"].fail()
+        await trio.sleep(20)
+    assert [event.at for event in stage.events if event.kind == "starting" and event.path in "abc"] == [0] * 3 + [
+        10
+    ] * 3
+
+
+@pytest.mark.parametrize("strategy", [Strategy.ONE_FOR_ALL, Strategy.REST_FOR_ONE])
+async def test_a_restarted_child_that_fails_while_the_group_still_starts(
+    strategy: Strategy, autojump_clock: MockClock
+) -> None:
+    stage = Stage()
+    async with open_tree(tree(stage, strategy)):
+        stage.take_log()
+        stage["c"].start_s = 5.0
+        stage["a"].fail()
+        await trio.sleep(1)
+        stage["a"].fail()
+        await trio.sleep(10)
+        assert stage.take_log() == "-a -c -b +a +b +c -a -c -b +a +b +c"
+
+
+async def test_temporary_siblings_go_down_with_the_group_and_stay_down() -> None:
+    stage = Stage()
+    specs = [stage.spec("a"), stage.spec("t", restart=Restart.TEMPORARY), stage.spec("c")]
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
+            stage["a"].fail()
+            await settled()
+            assert stage.take_log() == "+a +t +c -a -c -t +a +c"
+            assert root.snapshot().children[1].state is State.STOPPED
+
+
+async def test_a_temporary_child_that_never_started_still_comes_up(autojump_clock: MockClock) -> None:
+    """A crash during the first start makes the group start over; that must not lose who had no turn yet."""
+    stage = Stage()
+    specs = [stage.spec("a"), stage.spec("b"), stage.spec("t", restart=Restart.TEMPORARY)]
+    stage["b"].start_s = 5.0
+    root = Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        stage["a"].fail()
+        await trio.sleep(12)
+        assert stage.up() == {"a", "b", "t"}
+        root.stop()
+
+
+async def test_a_finished_transient_child_runs_again_with_its_group() -> None:
+    """As in OTP: those right of it may need what it sets up."""
+    stage = Stage()
+    specs = [stage.spec("a"), stage.spec("setup", restart=Restart.TRANSIENT), stage.spec("c")]
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", specs, strategy=Strategy.REST_FOR_ONE)):
+            stage["setup"].finish()
+            await settled()
+            stage.take_log()
+            stage["a"].fail()
+            await settled()
+            assert stage.take_log() == "-a -c +a +setup +c"
+
+
+async def test_who_was_stopped_by_hand_stays_down_through_a_group_restart() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
+            await root.terminate_child("b")
+            stage.take_log()
+            stage["a"].fail()
+            await settled()
+            assert stage.take_log() == "-a -c +a +c"
+            root.restart_child("b")
+            await settled()
+            assert stage.take_log() == "+b"
+
+
+async def test_a_deaf_sibling_is_cancelled_after_its_grace(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    specs = [stage.spec("a"), stage.spec("b", shutdown_s=3.0)]
+    async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)):
+        stage["b"].deaf = True
+        stage["a"].fail()
+        await trio.sleep(2.5)
+        assert stage.take_log() == "+a +b -a"
+        stage["b"].deaf = False
+        await trio.sleep(1)
+        assert stage.take_log() == "-b +a +b"
+
+
+async def test_the_rest_keeps_its_incarnation() -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("x"), stage.spec("y")], strategy=Strategy.ONE_FOR_ALL)
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("a"), ChildSpec(child=inner), stage.spec("b")])) as root:
+            stage["x"].fail()
+            await settled()
+            lives = {node.path: node.incarnation for node in root.snapshot().walk()}
+            assert lives == {"/": 1, "a": 1, "inner": 1, "inner/x": 2, "inner/y": 2, "b": 1}
+
+
+@pytest.mark.parametrize("strategy", [*Strategy])
+async def test_two_failures_in_the_same_moment(strategy: Strategy) -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(tree(stage, strategy, Intensity(2, 10))):
+            stage["a"].fail()
+            stage["c"].fail()
+            await settled()
+            assert stage.up() == {"a", "b", "c"}
+            assert stage["a"].lives == 2
+            assert stage["c"].lives == 2

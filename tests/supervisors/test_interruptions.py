@@ -1,0 +1,408 @@
+"""What comes from outside or goes beyond an ordinary failure: cancellation, KeyboardInterrupt, kill, bad observers."""
+
+from __future__ import annotations
+
+import logging
+import signal
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from supervisors import (
+    NO_BACKOFF,
+    Child,
+    ChildSpec,
+    Event,
+    Intensity,
+    Killed,
+    State,
+    Strategy,
+    Supervisor,
+    TooManyRestarts,
+    open_tree,
+)
+from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
+
+
+class Alarm(BaseException):
+    """Stands for KeyboardInterrupt and SystemExit."""
+
+
+async def test_a_cancelled_surrounding_scope_makes_an_ordered_stop(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", shutdown_s=3.0)])
+    root = Supervisor("app", [stage.spec("a"), inner])
+    with trio.move_on_after(1) as scope:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(root.run)
+            stage["a"].stop_s = 2.0
+            stage["c"].deaf = True
+    assert scope.cancelled_caught
+    assert trio.current_time() == 1 + 3 + 2
+    assert stage.take_log() == "+a +b +c -c -b -a"
+    assert root.snapshot().state is State.STOPPED
+
+
+async def test_a_cancellation_while_starting(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b", shutdown_s=3.0), stage.spec("c")])
+    stage["b"].hangs_in_start = True
+    with trio.move_on_after(1) as scope:
+        await root.run()
+    assert scope.cancelled_caught
+    assert trio.current_time() == 4.0
+    assert stage.take_log() == "+a +b -b -a"
+
+
+async def test_a_cancellation_before_the_first_step() -> None:
+    stage = Stage()
+    with trio.fail_after(5), trio.CancelScope() as scope:
+        scope.cancel()
+        await Supervisor("app", [stage.spec("a")]).run()
+    assert scope.cancelled_caught
+    assert stage.up() == set()
+
+
+async def test_a_cancellation_during_the_stop_adds_nothing(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    with trio.move_on_after(1):
+        async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=3.0)])) as root:
+            stage["a"].deaf = True
+            root.stop()
+    assert trio.current_time() == 3.0
+
+
+@pytest.mark.parametrize("alarm", [Alarm("alarm"), KeyboardInterrupt(), SystemExit(3)])
+async def test_a_base_exception_of_a_child_stops_the_tree_in_order_and_comes_out(alarm: BaseException) -> None:
+    stage = Stage()
+    inner = ChildSpec(child=Supervisor("inner", [stage.spec("b"), stage.spec("c")]), backoff=NO_BACKOFF)
+    root = Supervisor("app", [stage.spec("a"), inner, stage.spec("d")], intensity=PLENTY)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, type(alarm))
+            stage["b"].fail(alarm)
+    assert stage.take_log() == "+a +b +c +d -b -c -d -a"
+    assert root.snapshot().state is State.FAILED
+
+
+async def test_a_group_with_a_base_exception_comes_out_whole() -> None:
+    group = BaseExceptionGroup("both", [Boom("one"), BaseExceptionGroup("inner", [Alarm("two")])])
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    caught: list[BaseException] = []
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await root.run(task_status=task_status)
+        except BaseExceptionGroup as exc:
+            caught.append(exc)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run)
+            stage["a"].fail(group)
+    assert caught == [group]
+
+
+async def test_two_base_exceptions_come_out_together() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")])
+    first, second = Alarm("first"), Alarm("second")
+    caught: list[BaseException] = []
+
+    async def run(task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await root.run(task_status=task_status)
+        except BaseExceptionGroup as exc:
+            caught.extend(exc.exceptions)
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run)
+            stage["a"].fail(first)
+            stage["b"].fail(second)
+    assert set(caught) == {first, second}
+
+
+async def test_a_base_exception_while_stopping_is_not_lost(autojump_clock: MockClock) -> None:
+    stage = Stage()
+
+    async def run(child: Child) -> None:
+        child.ready()
+        await child.stopping.wait()
+        raise Alarm("at the end")
+
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_expecting, root, Alarm)
+        root.stop()
+    assert stage.take_log() == "+a -a"
+
+
+def test_ctrl_c_that_reaches_the_supervisor_stops_in_order() -> None:
+    """Trio raises it in the main task, here the supervisor, wherever that waits, shielded or not."""
+    stage = Stage()
+
+    @trio.lowlevel.enable_ki_protection
+    def press() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    async def run(child: Child) -> None:
+        child.ready()
+        press()
+        await child.stopping.wait()
+        stage.log.append("asked")
+
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(root.run)
+    assert stage.take_log() == "+a asked -a"
+
+
+def test_a_second_ctrl_c_gives_up_the_grace() -> None:
+    clock = MockClock(autojump_threshold=0)
+    stage = Stage()
+    stopped_at: list[float] = []
+
+    @trio.lowlevel.enable_ki_protection
+    def press() -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    async def run(child: Child) -> None:
+        child.ready()
+        press()
+        await child.stopping.wait()
+        await trio.sleep(2)
+        press()
+        try:
+            await trio.sleep_forever()
+        finally:
+            stopped_at.append(trio.current_time())
+
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run, shutdown_s=100.0)])
+    with pytest.raises(BaseExceptionGroup) as caught:
+        trio.run(root.run, clock=clock)
+    assert [type(error) for error in caught.value.exceptions] == [KeyboardInterrupt] * 2
+    assert stopped_at == [2.0]
+    assert stage.take_log() == "+a -a"
+
+
+async def test_killed_counts_as_a_crash() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[stage.observe])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            assert root.kill("a")
+            assert root.kill("a")  # already on its way: nothing is counted twice
+            await settled()
+            assert stage.take_log() == "+a +b -a +a"
+            assert root.snapshot().children[0].last_failure == "Killed: a was killed"
+    assert stage.kinds("a")[:5] == ["starting", "ready", "cancelled", "failed", "backoff"]
+
+
+async def test_a_killed_child_that_turns_the_cancellation_into_an_error() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")], observers=[stage.observe])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            stage["a"].last_words = Boom("could not even clean up")
+            root.kill("a")
+            await settled()
+    errors = [event.error for event in stage.events if event.kind == "failed"]
+    assert [type(error) for error in errors] == [Killed]
+    assert isinstance(errors[0].__cause__ if errors[0] else None, Boom)
+
+
+async def test_killing_what_is_down_does_nothing() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
+            await root.terminate_child("a")
+            assert root.kill("a") is False
+            await settled()
+            assert root.snapshot().children[0].state is State.STOPPED
+
+
+async def test_killing_a_subtree_gives_no_grace_but_keeps_the_order(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("b"), Supervisor("deep", [stage.spec("c"), stage.spec("d")])])
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(child=inner, backoff=NO_BACKOFF), stage.spec("e")])
+    async with open_tree(root):
+        for name in "bcd":
+            stage[name].deaf = True
+            stage[name].clean_up_s = 1.0
+        stage.take_log()
+        root.kill("inner")
+        await trio.sleep(10)
+        assert stage.take_log() == "-d -c -b +b +c +d"
+        for name in "bcd":
+            stage[name].deaf = False
+        assert root.snapshot().children[1].incarnation == 2
+    assert trio.current_time() == 10.0
+
+
+async def test_killing_a_subtree_that_has_not_begun_yet() -> None:
+    stage = Stage()
+    inner = ChildSpec(child=Supervisor("inner", [stage.spec("b")]), backoff=NO_BACKOFF)
+
+    def kill_at_once(event: Event) -> None:
+        if (event.path, event.kind, event.incarnation) == ("inner", "starting", 2):
+            root.kill("inner")
+
+    root = Supervisor("app", [inner], observers=[kill_at_once], intensity=Intensity(5, 1))
+    with trio.fail_after(5):
+        async with open_tree(root):
+            root.kill("inner")
+            await settled()
+            assert stage.up() == {"b"}
+            assert root.snapshot().children[0].incarnation == 3
+
+
+async def test_killing_a_child_during_the_group_stop_only_hastens_it(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor(
+        "app", [stage.spec("a"), stage.spec("b")], strategy=Strategy.ONE_FOR_ALL, intensity=Intensity(1, 100)
+    )
+    async with open_tree(root):
+        stage["b"].deaf = True
+        stage["a"].fail()
+        await trio.sleep(1)
+        root.kill("b")
+        stage["b"].deaf = False
+        await settled()
+        assert stage.take_log() == "+a +b -a -b +a +b"
+
+
+async def test_killing_the_root() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[stage.observe])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, Killed)
+            stage["a"].deaf = stage["b"].deaf = True
+            root.kill("/")
+    assert stage.take_log() == "+a +b -b -a"
+    assert stage.kinds("/") == ["starting", "ready", "stopping", "failed"]
+
+
+async def test_an_error_during_the_stop_is_told_but_fails_nothing() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")], observers=[stage.observe])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            stage["a"].last_words = Boom("at the end")
+    (stopped,) = [event for event in stage.events if event.path == "a" and event.kind == "stopped"]
+    assert isinstance(stopped.error, Boom)
+    assert root.snapshot().state is State.STOPPED
+    assert root.snapshot().children[0].last_failure == "Boom: at the end"
+
+
+async def test_a_child_that_swallows_its_cancellation_is_still_stopped(autojump_clock: MockClock) -> None:
+    """The supervisor goes by its own flag; how the child ends does not matter."""
+
+    async def run(child: Child) -> None:
+        child.ready()
+        try:
+            await trio.sleep_forever()
+        except trio.Cancelled:
+            return
+
+    root = Supervisor("app", [ChildSpec(name="a", run=run)], intensity=Intensity(0))
+    async with open_tree(root):
+        await root.terminate_child("a")
+        assert root.snapshot().children[0].state is State.STOPPED
+        assert root.snapshot().state is State.RUNNING
+
+
+async def test_a_failing_observer_hurts_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    stage = Stage()
+
+    def broken(event: Event) -> None:
+        raise Boom("observer")
+
+    root = Supervisor("app", [stage.spec("a")], observers=[broken, stage.observe])
+    with trio.fail_after(5), caplog.at_level(logging.ERROR, "supervisors"):
+        async with open_tree(root):
+            stage["a"].fail()
+            await settled()
+            assert stage["a"].lives == 2
+    assert "an observer failed at a failed" in caplog.text
+    assert stage.kinds("/") == ["starting", "ready", "stopping", "stopped"]
+
+
+async def test_a_base_exception_of_an_observer_stops_in_order() -> None:
+    stage = Stage()
+
+    def alarm(event: Event) -> None:
+        if event.kind == "failed":
+            raise Alarm("observer")
+
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[alarm])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, Alarm)
+            stage["a"].fail()
+    assert stage.take_log() == "+a +b -a +a -b -a"
+
+
+async def test_an_observer_may_act_on_the_tree() -> None:
+    stage = Stage()
+
+    def stop_after_a_failure(event: Event) -> None:
+        if event.kind == "failed":
+            root.stop()
+
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[stop_after_a_failure])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(root.run)
+            stage["a"].fail()
+    assert stage.take_log() == "+a +b -a +a -b -a"
+
+
+async def test_a_stop_at_every_single_event_ends_cleanly(autojump_clock: MockClock) -> None:
+    """Stopping is clean wherever the tree happens to be: each run stops at another one of its transitions."""
+    seen = 1
+    while seen:
+        stage = Stage()
+        seen = await _run_and_stop_at(stage, seen)
+        assert stage.up() == set()
+
+
+async def _run_and_stop_at(stage: Stage, number: int) -> int:
+    counted = 0
+
+    def observe(event: Event) -> None:
+        nonlocal counted
+        counted += 1
+        if counted == number:
+            root.stop()
+
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", shutdown_s=1.0)], strategy=Strategy.ONE_FOR_ALL)
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(child=inner), stage.spec("d")], observers=[observe])
+    stage["c"].deaf = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        stage["b"].fail()
+        await trio.sleep(5)
+        if "inner" in {child.path for child in root.snapshot().children if child.state is State.RUNNING}:
+            root.kill("inner")
+        await trio.sleep(5)
+        root.stop()
+    assert {node.state for node in root.snapshot().walk()} <= {State.STOPPED, State.FAILED, State.WAITING}
+    return number + 1 if counted >= number else 0
+
+
+async def test_restarts_that_hang_escalate_level_by_level(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("b", start_timeout_s=1)], intensity=Intensity(1, 10))
+    root = Supervisor("app", [ChildSpec(child=inner, backoff=NO_BACKOFF)], intensity=Intensity(0))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_expecting, root, TooManyRestarts)
+        stage["b"].hangs_in_start = True
+        stage["b"].fail()
+    assert trio.current_time() == 1.0
+    assert root.snapshot().last_failure == "TooManyRestarts: /: more than 0 restarts within 5 s, the last for inner"
+    assert root.snapshot().children[0].children[0].last_failure == "StartTimeout: inner/b was not ready within 1 s"

@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import json
+import threading
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from supervisors import (
+    NO_BACKOFF,
+    Backoff,
+    Child,
+    ChildSpec,
+    NodeState,
+    NoSuchChild,
+    NotRunning,
+    State,
+    Supervisor,
+    open_tree,
+)
+from tests.supervisors.probes import Stage, settled
+
+
+async def test_the_path_and_the_incarnation_that_a_child_sees() -> None:
+    seen: list[tuple[str, str, int]] = []
+
+    async def run(child: Child) -> None:
+        seen.append((child.path, child.name, child.incarnation))
+        child.ready()
+        child.ready()
+        await child.stopping.wait()
+
+    reader = ChildSpec(name="reader", run=run, backoff=NO_BACKOFF)
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [Supervisor("service", [Supervisor("processing", [reader])])])) as root:
+            root.kill("service/processing/reader")
+            await settled()
+    assert seen == [("service/processing/reader", "reader", 1), ("service/processing/reader", "reader", 2)]
+
+
+async def test_snapshot_of_a_tree(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("s", [stage.spec("b"), stage.spec("c", backoff=Backoff(first_s=9, jitter=0))])
+    root = Supervisor("app", [stage.spec("a"), inner])
+    assert root.snapshot().to_dict() == {
+        "name": "app", "path": "/", "kind": "supervisor", "state": "waiting", "incarnation": 0, "restarts": 0,
+        "last_failure": None, "since": None, "children": [
+            _waiting("a", "a", "worker"),
+            _waiting("s", "s", "supervisor") | {"children": [_waiting("b", "s/b"), _waiting("c", "s/c")]},
+        ],
+    }  # fmt: skip
+    async with open_tree(root):
+        await trio.sleep(2)
+        stage["c"].fail()
+        await settled()
+        await trio.sleep(1)
+        nodes = {node.path: node for node in root.snapshot().walk()}
+        assert list(nodes) == ["/", "a", "s", "s/b", "s/c"]
+        assert nodes["/"] == NodeState("app", "/", "supervisor", State.RUNNING, 1, None, 0.0, nodes["/"].children)
+        assert nodes["s/b"] == NodeState("b", "s/b", "worker", State.RUNNING, 1, None, 0.0)
+        assert nodes["s/c"] == NodeState("c", "s/c", "worker", State.BACKOFF, 1, "Boom: c", 2.0)
+        await trio.sleep(9)
+        again = root.snapshot().children[1].children[1]
+        assert (again.state, again.restarts, again.since, again.last_failure) == (State.RUNNING, 1, 11.0, "Boom: c")
+
+
+def _waiting(name: str, path: str, kind: str = "worker") -> dict[str, object]:
+    return {
+        "name": name, "path": path, "kind": kind, "state": "waiting", "incarnation": 0, "restarts": 0,
+        "last_failure": None, "since": None, "children": [],
+    }  # fmt: skip
+
+
+async def test_snapshot_as_json() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("ä")])) as root:
+            assert json.loads(root.snapshot().to_json()) == root.snapshot().to_dict()
+            assert '"ä"' in root.snapshot().to_json()
+
+
+async def test_snapshot_from_another_thread_while_nobody_runs_the_loop() -> None:
+    """What a watchdog does when the process is stuck."""
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [Supervisor("s", [stage.spec("a")])])) as root:
+            found: list[NodeState] = []
+            thread = threading.Thread(target=lambda: found.append(root.snapshot()))
+            thread.start()
+            thread.join()
+            assert [node.state for node in found[0].walk()] == [State.RUNNING] * 3
+
+
+async def test_a_long_failure_is_cut() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
+            stage["a"].fail(ValueError("x" * 10_000))
+            await settled()
+            text = root.snapshot().children[0].last_failure
+            assert text is not None
+            assert len(text) == 500
+            assert text.startswith("ValueError: xxx")
+
+
+async def test_events_tell_each_transition_in_order(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = ChildSpec(child=Supervisor("s", [stage.spec("a", backoff=Backoff(first_s=2, jitter=0))]))
+    async with open_tree(Supervisor("app", [inner], observers=[stage.observe])):
+        await trio.sleep(1)
+        stage["a"].fail()
+        await trio.sleep(5)
+    told = [(event.path, str(event.kind), event.incarnation, event.at) for event in stage.events]
+    assert told == [
+        ("/", "starting", 1, 0),
+        ("s", "starting", 1, 0),
+        ("s/a", "starting", 1, 0),
+        ("s/a", "ready", 1, 0),
+        ("s", "ready", 1, 0),
+        ("/", "ready", 1, 0),
+        ("s/a", "failed", 1, 1),
+        ("s/a", "backoff", 1, 1),
+        ("s/a", "starting", 2, 3),
+        ("s/a", "ready", 2, 3),
+        ("/", "stopping", 1, 6),
+        ("s", "stopping", 1, 6),
+        ("s/a", "stopping", 2, 6),
+        ("s/a", "stopped", 2, 6),
+        ("s", "stopped", 1, 6),
+        ("/", "stopped", 1, 6),
+    ]
+
+
+async def test_observing_a_part_and_not_any_more() -> None:
+    stage, part = Stage(), Supervisor("s", [])
+    paths: list[str] = []
+    root = Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b"), stage.spec("c")])])
+    spec = root.children[1].child
+    assert isinstance(spec, Supervisor)
+    take_off = spec.observe(lambda event: paths.append(event.path))
+    with trio.fail_after(5):
+        async with open_tree(root):
+            assert paths == ["s/b", "s/b", "s/c", "s/c"]
+            take_off()
+            take_off()
+            root.kill("s/b")
+            await settled()
+    assert paths == ["s/b", "s/b", "s/c", "s/c"]
+    assert part.snapshot().state is State.WAITING
+
+
+@pytest.mark.parametrize("path", ["x", "s/x", "a/x", "s/b/x", "", "/a"])
+async def test_unknown_paths(path: str) -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b")])])) as root:
+            with pytest.raises(NoSuchChild):
+                root.kill(path)
+            with pytest.raises(NoSuchChild):
+                root.stop_child(path)
+            with pytest.raises(NoSuchChild):
+                root.restart_child(path)
+
+
+async def test_nothing_to_ask_of_a_tree_that_does_not_run() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    for call in (root.kill, root.stop_child, root.restart_child):
+        with pytest.raises(NotRunning):
+            call("a")
+    with pytest.raises(NotRunning):
+        root.kill("/")
+
+
+async def test_stop_child_of_the_root_path_is_the_stop() -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            root = Supervisor("app", [])
+            await nursery.start(root.run)
+            root.stop_child("/")
+
+
+async def test_terminate_child_waits_until_it_is_down(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [Supervisor("s", [stage.spec("a"), stage.spec("b")])])) as root:
+        stage["a"].stop_s = 2.0
+        await root.terminate_child("s/a")
+        assert trio.current_time() == 2.0
+        assert stage.up() == {"b"}
+        await root.terminate_child("s/a")
+        assert trio.current_time() == 2.0
+        await root.terminate_child("s")
+        assert stage.up() == set()
+
+
+async def test_two_children_stopped_by_hand_stop_at_the_same_time(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a"), stage.spec("b")])) as root:
+        stage["a"].stop_s = stage["b"].stop_s = 2.0
+        root.stop_child("a")
+        root.stop_child("a")
+        await root.terminate_child("b")
+        await settled()
+        assert stage.up() == set()
+        assert trio.current_time() == 2.0
+
+
+async def test_restart_child_that_was_stopped() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b")])])) as root:
+            await root.terminate_child("s")
+            root.restart_child("s")
+            root.restart_child("s")
+            await settled()
+            assert stage.take_log() == "+a +b -b +b"
+            root.restart_child("a")
+            await settled()
+            assert stage.take_log() == ""
+
+
+async def test_restart_child_that_is_still_stopping(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a"), stage.spec("b")])) as root:
+        stage["a"].stop_s = 2.0
+        root.stop_child("a")
+        await trio.sleep(1)
+        root.restart_child("a")
+        root.restart_child("a")
+        await trio.sleep(5)
+        assert stage.take_log() == "+a +b -a +a"
+        assert root.snapshot().children[0].state is State.RUNNING
+
+
+async def test_restart_child_cuts_the_backoff_short(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", backoff=Backoff(first_s=20, jitter=0))])) as root:
+        stage["a"].fail()
+        await settled()
+        root.restart_child("a")
+        await settled()
+        assert stage.up() == {"a"}
+        assert trio.current_time() == 0.0
+
+
+async def test_stop_child_that_has_no_turn_yet(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b"), stage.spec("c")])
+    stage["a"].start_s = 5.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        root.stop_child("b")
+        await trio.sleep(5)
+        assert stage.take_log() == "+a +c"
+        assert root.snapshot().state is State.RUNNING
+        root.stop()
+
+
+async def test_stop_child_that_hangs_in_its_start_lets_the_others_start(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", shutdown_s=1.0), stage.spec("b")])
+    stage["a"].hangs_in_start = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        await root.terminate_child("a")
+        await settled()
+        assert root.snapshot().state is State.RUNNING
+        assert stage.up() == {"b"}
+        root.stop()
+
+
+async def test_restart_child_while_stopping() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
+            root.stop()
+            with pytest.raises(NotRunning):
+                root.restart_child("a")

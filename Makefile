@@ -1,0 +1,43 @@
+# Everything that is done with this repository. Each target installs what it is missing (ops/bootstrap).
+
+VENV   := .venv/bin
+# Two test processes: each keeps a core busy, and they share one Ceph.
+WORKERS ?= 2
+# More arguments for pytest:  make test PYTEST="-k upload -x"
+PYTEST ?=
+# make demo ONCE=1 ends after the uploads instead of running until Ctrl-C.
+ONCE   ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check bench fmt clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends afterwards
+	@ops/bootstrap demo
+	@$(VENV)/avion-media dev --demo tests/data $(if $(filter-out 0,$(ONCE)),--once)
+
+test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
+	@ops/bootstrap test
+	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) $(PYTEST)
+
+check: ## formatting, lint, types, and drift of generated code
+	@ops/bootstrap env
+	@$(VENV)/ruff format --check --quiet . || { echo "not formatted; try: make fmt"; exit 1; }
+	@$(VENV)/ruff check --quiet .
+	@$(VENV)/mypy
+	@ops/generate-proto --check
+
+bench: ## the measurements, as ratios to others doing the same on this machine
+	@ops/bootstrap bench
+	@$(VENV)/python -m tests.bench
+
+fmt: ## format the code, and fix what the linter can
+	@ops/bootstrap env
+	@$(VENV)/ruff check --quiet --fix . ; $(VENV)/ruff format --quiet .
+
+clean: ## remove the environment, the caches and the Node packages
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	find tests -name node_modules -prune -exec rm -rf {} +

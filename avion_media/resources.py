@@ -31,19 +31,32 @@ class Slot(Generic[T]):
             raise Unavailable(self._what, "not started")
         return self._value
 
+    @property
+    def is_filled(self) -> bool:
+        """Whether there is one."""
+        return self._value is not None
+
     async def wait(self) -> T:
         """The resource, as soon as there is one. A cancel leaves nothing behind."""
         while self._value is None:
             await self._filled.wait()
         return self._value
 
-    @contextmanager
-    def filled(self, value: T) -> Iterator[T]:
-        """Offer ``value`` for the length of the block. Whoever opened it closes it after the block."""
+    def fill(self, value: T) -> None:
+        """Offer ``value`` until `empty`. Whoever opened it closes it afterwards."""
         self._value = value
         self._filled.set()
+
+    def empty(self) -> None:
+        """Offer nothing any more."""
+        self._value = None
+        self._filled = trio.Event()
+
+    @contextmanager
+    def filled(self, value: T) -> Iterator[T]:
+        """Offer ``value`` for the length of the block."""
+        self.fill(value)
         try:
             yield value
         finally:
-            self._value = None
-            self._filled = trio.Event()
+            self.empty()

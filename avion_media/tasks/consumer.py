@@ -89,6 +89,7 @@ class Consumer:
         *,
         name: str,
         path: str,
+        queue_name: str,
         taking_work: Callable[[], bool],
         telemetry: Telemetry,
     ) -> None:
@@ -96,10 +97,13 @@ class Consumer:
         self._handler = handler
         self._policy = policy
         self._name = name
+        self._path = path
+        self._queue_name = queue_name
         self._taking_work = taking_work
         self._telemetry = telemetry
         self._free = trio.Semaphore(policy.slots)
         self._held: dict[str, _Held] = {}
+        self._nothing_held = trio.Event()
         self._log = get_logger(path=path)
 
     @property
@@ -107,9 +111,15 @@ class Consumer:
         """Tasks in hand."""
         return len(self._held)
 
+    async def drain(self, grace_s: float) -> None:
+        """Wait up to ``grace_s`` for the tasks in hand; that no new ones are taken is `taking_work`'s doing."""
+        with trio.move_on_after(grace_s):
+            while self._held:
+                await self._nothing_held.wait()
+
     async def read(self, child: ChildLike) -> None:
         """The reader: one read per free slot. Ends when told to stop and its tasks are done."""
-        await self._consume(child, lambda queue: queue.take(self._name, block_s=_BLOCK_S))
+        await self._consume(child, lambda queue: queue.take(self._name, block_s=_BLOCK_S), pause_s=0.0)
 
     async def reclaim(self, child: ChildLike) -> None:
         """The reclaimer: takes over tasks whose consumer stopped renewing its leases."""
@@ -119,10 +129,9 @@ class Consumer:
             lease = await queue.reclaim(self._name, idle_s=idle_s)
             if lease is None:
                 await queue.remove_idle_consumers(idle_s=10 * idle_s)
-                await _wait_or_stop(child, idle_s / 4 * random.uniform(0.8, 1.2))
             return lease
 
-        await self._consume(child, look)
+        await self._consume(child, look, pause_s=idle_s / 4)
 
     async def keep(self, child: ChildLike) -> None:
         """The lease keeper: renews every lease in hand three times before it would be taken for dead."""
@@ -155,25 +164,34 @@ class Consumer:
         except Unavailable:
             pass  # the next round tries again; a lease that expires meanwhile is fenced
 
-    async def _consume(self, child: ChildLike, next_lease: Callable[[TaskQueue], Awaitable[Lease | None]]) -> None:
+    async def _consume(
+        self, child: ChildLike, next_lease: Callable[[TaskQueue], Awaitable[Lease | None]], *, pause_s: float
+    ) -> None:
+        """Take tasks into free slots; after a look that found none, pause without holding a slot."""
         async with trio.open_nursery() as nursery:
 
             async def step() -> None:
-                await self._free.acquire()
-                try:
-                    if child.stopping.is_set():
-                        return
-                    lease = await next_lease(self._queue.get())
-                    if lease is not None:
-                        self._start(nursery, lease)
-                        return
-                except BaseException:
-                    self._free.release()
-                    raise
-                self._free.release()
+                if not await self._take_one(child, nursery, next_lease):
+                    await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
 
             child.ready()
             await self._through_outages(child, step)
+
+    async def _take_one(
+        self, child: ChildLike, nursery: trio.Nursery, next_lease: Callable[[TaskQueue], Awaitable[Lease | None]]
+    ) -> bool:
+        await self._free.acquire()
+        started = False
+        try:
+            if not child.stopping.is_set() and self._taking_work():
+                lease = await next_lease(self._queue.get())
+                if lease is not None:
+                    self._start(nursery, lease)
+                    started = True
+        finally:
+            if not started:
+                self._free.release()
+        return started
 
     async def _through_outages(self, child: ChildLike, step: Callable[[], Awaitable[None]]) -> None:
         """Repeat ``step`` until told to stop; an outage of Redis is waited for, not died of."""
@@ -205,7 +223,7 @@ class Consumer:
             with (
                 held.scope,
                 self._telemetry.span(
-                    f"process {self._log._context['path']}",
+                    f"process {self._queue_name}",
                     kind="consumer",
                     parent=task.traceparent,
                     messaging__message__id=task.task_id,
@@ -221,12 +239,15 @@ class Consumer:
             if held.lost:
                 outcome = "lease_lost"
             self._held.pop(task.task_id, None)
+            if not self._held:
+                self._nothing_held.set()
+                self._nothing_held = trio.Event()
             self._free.release()
             seconds = time.monotonic() - started
             self._telemetry.record(
                 instruments.TASK_DURATION,
                 seconds,
-                messaging__destination__name=self._queue_name(),
+                messaging__destination__name=self._queue_name,
                 outcome=outcome,
                 reason=reason,
             )
@@ -239,9 +260,6 @@ class Consumer:
                 reason=reason,
                 seconds=round(seconds, 3),
             )
-
-    def _queue_name(self) -> str:
-        return self._queue_label
 
     async def _attempt(self, lease: Lease) -> tuple[str, str]:
         try:

@@ -71,7 +71,9 @@ QUEUE_DELAYED = Instrument(
 QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "Dead letters", ("messaging.destination.name",))
 THUMBNAILS = Instrument("avion.thumbnails", "counter", "{thumbnail}", "Thumbnails written", ("format",))
 REMOTE_FETCHES = Instrument("avion.remote.fetches", "counter", "{fetch}", "Fetches of remote media", ("outcome",))
-CAGE_CPU = Instrument("avion.cage.cpu", "counter", "s", "CPU seconds used by confined processes", ("job",))
+CAGE_CPU = Instrument(
+    "avion.cage.cpu", "histogram", "s", "CPU seconds used by one confined process", ("job", "outcome"), _SECONDS
+)
 EVENTS_MALFORMED = Instrument(
     "avion.events.malformed", "counter", "{event}", "drop_deleted events that could not be read"
 )

@@ -1,0 +1,207 @@
+"""The MediaService of ``proto/avion/media.proto``. Errors leave as domain errors; `statuses_of` maps them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+
+from avion_media.api.statuses import Statuses, UnknownMedium
+from avion_media.api.validation import BadRequest, Violation, check_upload_request
+from avion_media.api.watch import Watchers
+from avion_media.config import Config
+from avion_media.domain import keys
+from avion_media.domain.errors import MediaError, ObjectMissing
+from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, new_media_id, parse_any_id, remote_id_for
+from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.runtime import Runtime
+from avion_media.wire.avion import media_pb2 as wire
+from avion_media.wire.avion.media_grpc import MediaServiceServicer
+
+PENDING_TTL_S = 86400.0  # how long "processing" is remembered without any news of the task
+
+
+class NothingUploaded(MediaError):
+    """Completed, but the client has not PUT anything."""
+
+
+class AlreadyDeleted(MediaError):
+    """The medium was deleted."""
+
+
+class HostDenied(MediaError):
+    """The operator's lists refuse this remote host."""
+
+
+class MediaService(MediaServiceServicer):
+    """Handlers; one object serves all calls."""
+
+    def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: Statuses, watchers: Watchers) -> None:
+        self._runtime = runtime
+        self._config: Config = runtime.config
+        self._enabled = runtime.config.decoders.enabled()
+        self._guard = guard
+        self._statuses = statuses
+        self._watchers = watchers
+
+    async def RequestMediaUpload(
+        self, request: wire.RequestMediaUploadRequest
+    ) -> wire.RequestMediaUploadResponse:
+        """Check, make an id, sign a PUT: no I/O at all."""
+        upload = check_upload_request(
+            request.filename,
+            request.content_type,
+            request.size,
+            request.sha256,
+            limits=self._config.upload,
+            enabled=self._enabled,
+        )
+        now = time.time()
+        media_id = new_media_id(upload.format, int(now * 1000))
+        signed = self._runtime.store.get().presign_put(
+            keys.incoming(media_id),
+            content_type=upload.content_type,
+            size_bytes=upload.size_bytes,
+            sha256=upload.sha256 or None,
+            expires_s=int(self._config.upload.url_ttl),
+            now=datetime.fromtimestamp(now, UTC),
+        )
+        response = wire.RequestMediaUploadResponse(
+            media_id=media_id.text, upload_url=signed.url, upload_headers=signed.headers
+        )
+        response.expires_at.seconds = int(signed.expires_at.timestamp())
+        return response
+
+    async def CompleteMediaUpload(
+        self, request: wire.CompleteMediaUploadRequest
+    ) -> wire.CompleteMediaUploadResponse:
+        """One look at what is known, one HEAD, one task, once."""
+        media_id = _media_id(request.media_id)
+        board = self._runtime.board.get()
+        known = await board.get(media_id.text)
+        if known is not None and known.state is State.DELETED:
+            raise AlreadyDeleted(media_id.text)
+        if known is None or known.state is State.PENDING_UPLOAD:
+            await self._begin_processing(media_id)
+        return wire.CompleteMediaUploadResponse()
+
+    async def _begin_processing(self, media_id: MediaId) -> None:
+        if not await self._statuses.uploaded(media_id):
+            status = await self._statuses.look_up(media_id)
+            if status.state is State.PENDING_UPLOAD:
+                raise NothingUploaded(media_id.text)
+            return  # processed long ago
+        # The task first: if the status cannot be written any more, the task still ends and writes it.
+        await (
+            self._runtime.queues[PROCESSING_QUEUE]
+            .get()
+            .enqueue(
+                {"media_id": media_id.text, "type": "thumbnail"},
+                once_key=media_id.text,
+                traceparent=self._runtime.telemetry.traceparent(),
+            )
+        )
+        await self._runtime.board.get().put(Status(media_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
+
+    async def CacheRemoteMedia(
+        self, request: wire.CacheRemoteMediaRequest
+    ) -> wire.CacheRemoteMediaResponse:
+        """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL."""
+        url = _remote_url(request.remote_url)
+        if self._guard.host_denied(url.host):
+            raise HostDenied(url.host)
+        remote_id = remote_id_for(str(url))
+        if await self._is_fresh(remote_id):
+            return wire.CacheRemoteMediaResponse(status="ready", media_id=remote_id.text)
+        task_id = (
+            await self._runtime.queues[CACHE_QUEUE]
+            .get()
+            .enqueue(
+                {"remote_url": str(url)}, once_key=remote_id.text, traceparent=self._runtime.telemetry.traceparent()
+            )
+        )
+        await self._runtime.board.get().put(Status(remote_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
+        return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
+
+    async def _is_fresh(self, remote_id: RemoteId) -> bool:
+        if await self._runtime.board.get().is_tombstoned(remote_id.text):
+            raise AlreadyDeleted(remote_id.text)
+        try:
+            info = await self._runtime.store.get().head(keys.original(remote_id))
+        except ObjectMissing:
+            return False
+        return (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
+
+    async def GetMediaStatus(self, request: wire.GetMediaStatusRequest) -> wire.MediaStatus:
+        """What is known now."""
+        return to_wire(await self._statuses.look_up(_any_id(request.media_id)))
+
+    async def WatchMediaStatus(
+        self, request: wire.GetMediaStatusRequest
+    ) -> AsyncIterator[wire.MediaStatus]:
+        """Each change, ending after a final state."""
+        any_id = _any_id(request.media_id)
+        with self._watchers.watching(any_id.text) as woken:
+            last: Status | None = None
+            while True:
+                status = await self._statuses.look_up(any_id)
+                if status != last:
+                    yield to_wire(status)
+                    last = status
+                if status.state.final:
+                    return
+                await woken.wait()
+
+
+def to_wire(status: Status) -> wire.MediaStatus:
+    """A status as the contract's message."""
+    message = wire.MediaStatus(
+        media_id=status.media_id,
+        state=wire.MediaStatus.State.Value(status.state.value),
+        reason=str(status.reason) if status.reason else "",
+        retryable=status.retryable,
+        thumbnails=status.thumbnails,
+    )
+    facts = status.facts
+    if facts is not None:
+        message.content_type = facts.format.content_type
+        message.size = facts.size_bytes
+        message.width = facts.width
+        message.height = facts.height
+        message.animated = facts.animated
+        message.blurhash = facts.blurhash
+        message.duration.FromMilliseconds(round(facts.duration_s * 1000))
+    return message
+
+
+def _bad_field(field: str, description: str, reason: str) -> BadRequest:
+    return BadRequest([Violation(field, description, reason)])
+
+
+def _media_id(text: str) -> MediaId:
+    any_id = _any_id(text)
+    if not isinstance(any_id, MediaId):
+        raise _bad_field("media_id", "names a remote medium: nothing is uploaded for it", "MEDIA_ID_REMOTE")
+    return any_id
+
+
+def _any_id(text: str) -> AnyId:
+    if not text:
+        raise _bad_field("media_id", "must be given", "MEDIA_ID_REQUIRED")
+    try:
+        return parse_any_id(text)
+    except InvalidId as error:
+        raise _bad_field("media_id", str(error), "MEDIA_ID_MALFORMED") from None
+
+
+def _remote_url(text: str) -> RemoteUrl:
+    if not text:
+        raise _bad_field("remote_url", "must be given", "REMOTE_URL_REQUIRED")
+    try:
+        return parse_remote_url(text)
+    except InvalidUrl as error:
+        raise _bad_field("remote_url", str(error), "REMOTE_URL_INVALID") from None
+
+
+__all__ = ["AlreadyDeleted", "HostDenied", "MediaService", "NothingUploaded", "UnknownMedium", "to_wire"]

@@ -1,0 +1,73 @@
+"""The command line: one file per group of commands, loaded when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from avion_media.cli.output import Failure, Misuse, print_problem
+
+# command -> the module that has it, under the name `<command>_command`
+_COMMANDS = {
+    "serve": "serve",
+    "dev": "dev",
+    "init": "init",
+    "upload": "media",
+    "cache": "media",
+    "status": "media",
+    "delete": "media",
+    "queues": "queues",
+    "dlq": "queues",
+    "tree": "tree",
+    "config": "config",
+}
+EXIT_FAILED = 1
+EXIT_MISUSE = 2
+
+
+class _LazyGroup(click.Group):
+    """Imports a command's module when it is needed: `--help` and `config` need not load the service."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        module = _COMMANDS.get(cmd_name)
+        if module is None:
+            return None
+        loaded: Any = importlib.import_module(f"avion_media.cli.{module}")
+        command: click.Command = getattr(loaded, f"{cmd_name}_command")
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="avion-media")
+def group() -> None:
+    """The media service of the Avion network.
+
+    Settings are environment variables AVION_MEDIA_<SECTION>__<NAME>; `avion-media config` shows them all.
+    """
+
+
+def command_line() -> None:
+    """Run one command. Exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    try:
+        group(prog_name="avion-media", standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(EXIT_MISUSE)
+    except click.Abort:
+        sys.exit(130)
+    except Misuse as error:
+        print_problem(error.lines)
+        sys.exit(EXIT_MISUSE)
+    except Failure as error:
+        print_problem(error.lines)
+        sys.exit(EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)

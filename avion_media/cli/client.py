@@ -1,0 +1,129 @@
+"""A client of the running service, as another team's would be: gRPC for calls, HTTP for the upload's PUT."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from avion_media.cli.output import Failure
+from avion_media.config import Bind, Config
+from avion_media.domain.formats import by_filename
+from avion_media.grpc.client import CallFailed, open_channel
+from avion_media.wire.avion import media_pb2 as wire
+from avion_media.wire.avion.media_grpc import MediaServiceStub
+
+_CHUNK_BYTES = 256 << 10
+_CALL_S = 15.0
+_WAIT_S = 300.0
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Uploaded:
+    """How one upload ended."""
+
+    file: str
+    status: wire.MediaStatus
+
+
+def reachable(bind: Bind) -> Bind:
+    """Where a server that listens everywhere can be reached from here."""
+    wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+    return Bind(host=wildcard.get(bind.host, bind.host), port=bind.port)
+
+
+@asynccontextmanager
+async def open_client(config: Config) -> AsyncIterator[Client]:
+    """A client of the service that this configuration describes."""
+    bind = reachable(config.grpc.bind)
+    try:
+        async with open_channel(bind.host, bind.port) as channel, httpx.AsyncClient(trust_env=False) as http:
+            yield Client(MediaServiceStub(channel), http, str(bind))
+    except OSError as error:
+        raise Failure(
+            f"cannot reach the service at {bind}: {error.strerror or error} (is `avion-media serve` running?)"
+        ) from None
+
+
+class Client:
+    """Calls with deadlines; every failure is a `Failure` with one helpful line."""
+
+    def __init__(self, stub: Any, http: httpx.AsyncClient, address: str) -> None:
+        self._stub = stub
+        self._http = http
+        self._address = address
+
+    async def _call(self, call: Awaitable[Any], timeout_s: float = _CALL_S) -> Any:
+        try:
+            with trio.fail_after(timeout_s):
+                return await call
+        except trio.TooSlowError:
+            raise Failure(f"no answer from {self._address} within {timeout_s:g} s") from None
+        except CallFailed as error:
+            raise Failure(f"{error.code}: {error.message}") from None
+
+    async def upload(self, path: Path, progress: Progress = lambda _sent: None) -> Uploaded:
+        """Request, PUT, complete, and wait for the end."""
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise Failure(f"{path}: {error.strerror}") from None
+        request = wire.RequestMediaUploadRequest(filename=path.name, content_type=declared_type(path), size=size)
+        granted = await self._call(self._stub.RequestMediaUpload(request))
+        await self._put(path, granted, size, progress)
+        await self._call(self._stub.CompleteMediaUpload(wire.CompleteMediaUploadRequest(media_id=granted.media_id)))
+        return Uploaded(str(path), await self.wait(granted.media_id))
+
+    async def _put(self, path: Path, granted: wire.RequestMediaUploadResponse, size: int, progress: Progress) -> None:
+        async def body() -> AsyncIterator[bytes]:
+            sent = 0
+            async with await trio.open_file(path, "rb") as file:
+                while chunk := await file.read(_CHUNK_BYTES):
+                    yield chunk
+                    sent += len(chunk)
+                    progress(sent)
+
+        headers = dict(granted.upload_headers) | {"Content-Length": str(size)}
+        try:
+            response = await self._http.put(granted.upload_url, content=body(), headers=headers, timeout=60.0)
+        except httpx.HTTPError as error:
+            raise Failure(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
+        if response.status_code != 200:
+            raise Failure(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
+
+    async def wait(self, media_id: str) -> wire.MediaStatus:
+        """Follow a medium to its final state."""
+
+        async def follow() -> wire.MediaStatus | None:
+            last = None
+            async for last in self._stub.WatchMediaStatus(wire.GetMediaStatusRequest(media_id=media_id)):
+                pass
+            return last
+
+        status = await self._call(follow(), _WAIT_S)
+        if status is None:
+            raise Failure(f"{media_id}: the service ended the watch without a status")
+        return status
+
+    async def status(self, media_id: str) -> wire.MediaStatus:
+        """What is known of a medium."""
+        return await self._call(self._stub.GetMediaStatus(wire.GetMediaStatusRequest(media_id=media_id)))
+
+    async def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
+        """Ask for a remote medium."""
+        return await self._call(self._stub.CacheRemoteMedia(wire.CacheRemoteMediaRequest(remote_url=url)))
+
+
+def declared_type(path: Path) -> str:
+    """What to declare for a file: by its name, as browsers do."""
+    known = by_filename(path.name)
+    if known is not None:
+        return known.content_type
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"

@@ -1,0 +1,36 @@
+"""``avion-media config``."""
+
+from __future__ import annotations
+
+import click
+
+from avion_media.cli.output import json_option, load_config, print_json, print_table
+from avion_media.config import PREFIX, effective
+
+
+@click.command("config")
+@json_option
+def config_command(as_json: bool) -> None:
+    """Print the effective configuration, secrets masked. Fails on unknown or invalid settings."""
+    sections = effective(load_config())
+    if as_json:
+        print_json(sections)
+        return
+    print_table(
+        ["setting", "value"],
+        [
+            (f"{PREFIX}{section}__{name}".upper(), _shown(value))
+            for section, settings in sections.items()
+            for name, value in settings.items()
+        ],
+    )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(str(each) for each in value)
+    if isinstance(value, float) and value == int(value):
+        return str(int(value))
+    return str(value)

@@ -1,0 +1,183 @@
+"""``upload``, ``cache``, ``status``, ``delete``: single media, through the running service."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import trio
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from avion_media.cli.client import Client, Uploaded, open_client
+from avion_media.cli.output import Failure, console, json_option, load_config, print_json, print_problem
+from avion_media.config import Config
+from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.domain.tasks import DROP_DELETED
+from avion_media.redis import open_redis
+from avion_media.wire.avion import media_pb2 as wire
+
+T = TypeVar("T")
+
+
+def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
+    async def run() -> T:
+        async with open_client(config) as client:
+            return await use(client)
+
+    return unwrapped(run)
+
+
+def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
+    """Run with Trio; a `Failure` out of a nursery comes out as itself."""
+    try:
+        return trio.run(run)
+    except BaseExceptionGroup as group:
+        failures, _others = group.split(Failure)
+        if failures is None:
+            raise
+        while isinstance(failures, BaseExceptionGroup):
+            failures = failures.exceptions[0]
+        raise failures from None
+
+
+def origin_url(config: Config) -> str:
+    """Where the origin can be asked from here."""
+    from avion_media.cli.client import reachable
+
+    return config.http.public_url or f"http://{reachable(config.http.bind)}"
+
+
+def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:
+    """A status for people and programs: enum by name, origin paths as URLs, empty fields left out."""
+    described: dict[str, Any] = {
+        "media_id": status.media_id,
+        "state": wire.MediaStatus.State.Name(status.state),
+        "reason": status.reason,
+        "retryable": status.retryable,
+        "content_type": status.content_type,
+        "size": status.size,
+        "width": status.width,
+        "height": status.height,
+        "duration": status.duration.ToMilliseconds() / 1000,
+        "animated": status.animated,
+        "blurhash": status.blurhash,
+    }
+    if status.state == wire.MediaStatus.READY:
+        described["url"] = f"{base_url}/media/{status.media_id}"
+        described["thumbnails"] = {name: base_url + path for name, path in sorted(status.thumbnails.items())}
+    return {name: value for name, value in described.items() if value not in ("", 0, False, {})}
+
+
+def print_status(described: dict[str, Any], title: str = "") -> None:
+    """One medium as lines."""
+    out = console()
+    if title:
+        out.print(f"[bold]{title}[/bold]")
+    for name, value in described.items():
+        for key, each in value.items() if isinstance(value, dict) else ((name, value),):
+            out.print(f"  {key:<13} {each}", markup=False)
+
+
+@click.command("upload")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@json_option
+def upload_command(files: tuple[Path, ...], as_json: bool) -> None:
+    """Do what a client does: request, PUT with a progress bar, complete, wait, print the URLs."""
+    config = load_config()
+    ended, problems = _with_client(config, lambda client: upload_all(client, files, show=not as_json))
+    base_url = origin_url(config)
+    if as_json:
+        failed = [{"file": file, "error": problem} for file, problem in problems]
+        print_json([{"file": each.file, **describe(each.status, base_url)} for each in ended] + failed)
+    else:
+        for each in ended:
+            print_status(describe(each.status, base_url), each.file)
+    bad = [f"{each.file}: {each.status.reason}" for each in ended if each.status.state != wire.MediaStatus.READY]
+    if problems or bad:
+        raise Failure(*(problem for _, problem in problems), *bad)
+
+
+async def upload_all(
+    client: Client, files: tuple[Path, ...], *, show: bool
+) -> tuple[list[Uploaded], list[tuple[str, str]]]:
+    """Upload one after the other; problems of one do not stop the rest."""
+    ended: list[Uploaded] = []
+    problems: list[tuple[str, str]] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=console(), disable=not show, transient=True) as progress:
+        for file in files:
+            bar = progress.add_task(file.name, total=file.stat().st_size if file.exists() else None)
+            try:
+                ended.append(await client.upload(file, lambda sent, bar=bar: progress.update(bar, completed=sent)))
+            except Failure as failure:
+                problems.append((str(file), f"{file}: {failure.lines[0].removeprefix(f'{file}: ')}"))
+    return ended, problems
+
+
+@click.command("status")
+@click.argument("media_id")
+@json_option
+def status_command(media_id: str, as_json: bool) -> None:
+    """What is known of one medium."""
+    config = load_config()
+    status = _with_client(config, lambda client: client.status(media_id))
+    described = describe(status, origin_url(config))
+    print_json(described) if as_json else print_status(described)
+
+
+@click.command("cache")
+@click.argument("url")
+@json_option
+def cache_command(url: str, as_json: bool) -> None:
+    """Have a remote medium fetched, wait for it, print its URLs."""
+    config = load_config()
+
+    async def fetch(client: Client) -> tuple[wire.CacheRemoteMediaResponse, wire.MediaStatus]:
+        answer = await client.cache(url)
+        return answer, await client.wait(answer.media_id)
+
+    answer, status = _with_client(config, fetch)
+    described = describe(status, origin_url(config))
+    if as_json:
+        print_json(described | {"task_id": answer.task_id})
+    else:
+        print_status(described, url)
+    if status.state != wire.MediaStatus.READY:
+        raise Failure(f"{url}: {status.reason}")
+
+
+@click.command("delete")
+@click.argument("media_ids", nargs=-1, required=True)
+@json_option
+def delete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
+    """Delete media as the post service does: an event on the stream `drop_deleted`."""
+    for media_id in media_ids:
+        try:
+            parse_any_id(media_id)
+        except InvalidId as error:
+            raise Failure(f"{media_id}: {error}") from None
+    config = load_config()
+
+    async def publish() -> None:
+        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+            event = json.dumps({"media_ids": list(media_ids)})
+            await redis.execute("XADD", DROP_DELETED, "MAXLEN", "~", 100_000, "*", "event", event)
+
+    through_redis(publish)
+    if as_json:
+        print_json({"deleted": list(media_ids)})
+    else:
+        print_problem([f"{len(media_ids)} to be deleted: gone from the origin within seconds"])
+
+
+def through_redis(run: Callable[[], Awaitable[T]]) -> T:
+    """Run with Trio; Redis being away is one helpful line."""
+    from avion_media.domain.errors import Unavailable
+
+    try:
+        return unwrapped(run)
+    except Unavailable as error:
+        raise Failure(f"{error} (AVION_MEDIA_REDIS__URL)") from None

@@ -1,0 +1,64 @@
+"""What the commands print: tables or JSON on standard output, problems on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from avion_media.config import Config, ConfigError, load
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+class Failure(Exception):
+    """The command failed: exit status 1. One helpful line, or a few."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class Misuse(Failure):
+    """Wrong usage or configuration: exit status 2."""
+
+
+def load_config() -> Config:
+    """The configuration, or `Misuse` that lists everything wrong with it."""
+    try:
+        return load()
+    except ConfigError as error:
+        raise Misuse(*error.problems, "see: avion-media config --help") from None
+
+
+def print_problem(lines: Iterable[str]) -> None:
+    """Say on standard error what went wrong."""
+    for line in lines:
+        click.echo(f"avion-media: {line}", err=True)
+
+
+def print_json(data: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+
+
+def console() -> Console:
+    """A terminal on standard output; plain text when it is none."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table that stays readable without colours. Numbers are put right."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    shown = [[str(cell) for cell in row] for row in rows]
+    for index, column in enumerate(columns):
+        numeric = bool(shown) and all(row[index].replace(".", "").rstrip("s%").isdigit() for row in shown)
+        table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+    for row in shown:
+        table.add_row(*row)
+    console().print(table)

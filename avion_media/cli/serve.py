@@ -1,0 +1,45 @@
+"""``avion-media serve``."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from avion_media.cli.output import Failure, Misuse, load_config
+from avion_media.config import Config
+
+
+@click.command("serve")
+@click.option("--roles", default="", help="Comma-separated: grpc,http,events,processing,cache,delete,sweeper. [all]")
+def serve_command(roles: str) -> None:
+    """Run the service. SIGTERM and SIGINT drain it."""
+    config = load_config()
+    wanted = parse_roles(roles)
+    # The service's modules are imported only now: a wrong setting is told at once.
+    from avion_media.service import TreeFailed, serve
+
+    try:
+        serve(config, wanted)
+    except TreeFailed as error:
+        raise Failure(*error.lines) from error
+
+
+def parse_roles(text: str) -> frozenset[str]:
+    """The roles named, or all of them; `Misuse` for an unknown one."""
+    from avion_media.runtime import ROLES
+
+    wanted = frozenset(part.strip() for part in text.split(",") if part.strip()) or frozenset(ROLES)
+    unknown = sorted(wanted - frozenset(ROLES))
+    if unknown:
+        raise Misuse(f"no such role: {', '.join(unknown)} (there are: {', '.join(ROLES)})")
+    return wanted
+
+
+def check_budgets(config: Config) -> None:
+    """Refuse drain budgets that Kubernetes would cut short."""
+    from avion_media.service import drain_budget
+
+    budget = drain_budget(config)
+    if budget.total_s > config.drain.termination_grace_period:
+        sys.stderr.write(budget.explain() + "\n")

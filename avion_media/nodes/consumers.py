@@ -1,0 +1,102 @@
+"""The consumers of the three queues: one subtree each, of the same shape."""
+
+from __future__ import annotations
+
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.remote import AddressGuard, Fetcher
+from avion_media.runtime import Runtime
+from avion_media.tasks.cache_remote import CacheRemote
+from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
+from avion_media.tasks.delete_media import DeleteMedia
+from avion_media.tasks.process_media import ProcessMedia
+from avion_media.tasks.publish import Publisher
+from supervisors import ChildSpec, Intensity, Strategy, Supervisor
+
+STATUS_TTL_S = 7 * 86400.0
+_STOP_S = 0.5  # the drain gave tasks their time already; what is left is handed back
+
+
+def guard_of(runtime: Runtime) -> AddressGuard:
+    """The address guard of the configuration."""
+    remote = runtime.config.remote
+    return AddressGuard(
+        deny_hosts=remote.deny_hosts, allow_hosts=remote.allow_hosts, allow_networks=remote.allow_networks
+    )
+
+
+def _publisher(runtime: Runtime) -> Publisher:
+    return Publisher(
+        runtime.store,
+        runtime.board,
+        runtime.config.thumbnails.sizes,
+        runtime.telemetry,
+        status_ttl_s=STATUS_TTL_S,
+    )
+
+
+def processing(runtime: Runtime) -> Supervisor:
+    """Thumbnails and originals of uploads."""
+    config = runtime.config
+    handler = ProcessMedia(
+        runtime.store, runtime.workshop, _publisher(runtime), config.upload, config.decoders.enabled()
+    )
+    return _subtree(runtime, "processing", PROCESSING_QUEUE, handler, config.tasks.slots)
+
+
+def cache(runtime: Runtime) -> Supervisor:
+    """Remote media."""
+    config = runtime.config
+    fetcher = Fetcher(
+        guard_of(runtime),
+        max_bytes=config.remote.max_bytes,
+        timeout_s=config.remote.timeout,
+        max_redirects=config.remote.max_redirects,
+    )
+    handler = CacheRemote(
+        runtime.workshop,
+        _publisher(runtime),
+        fetcher,
+        config.upload,
+        config.decoders.enabled(),
+        runtime.telemetry,
+    )
+    return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.tasks.slots)
+
+
+def delete(runtime: Runtime) -> Supervisor:
+    """Removal of what was deleted."""
+    return _subtree(runtime, "delete", DELETE_QUEUE, DeleteMedia(runtime.board, _publisher(runtime)), slots=1)
+
+
+def _subtree(runtime: Runtime, name: str, queue: str, handler: TaskHandler, slots: int) -> Supervisor:
+    tasks = runtime.config.tasks
+    policy = ConsumerPolicy(
+        slots=slots,
+        max_attempts=tasks.max_attempts,
+        claim_after_s=tasks.claim_after,
+        backoff_s=tasks.backoff,
+        max_backoff_s=tasks.max_backoff,
+    )
+    consumer = Consumer(
+        runtime.queues[queue],
+        handler,
+        policy,
+        name=runtime.consumer,
+        path=f"service/{name}",
+        queue_name=queue,
+        taking_work=lambda: runtime.lifecycle.taking_work,
+        telemetry=runtime.telemetry,
+    )
+    runtime.drains[name] = consumer.drain
+    # The keeper stands left of whoever holds tasks, and so outlives them when the tree stops.
+    return Supervisor(
+        name,
+        [
+            ChildSpec(name="keeper", run=consumer.keep, shutdown_s=_STOP_S),
+            ChildSpec(name="reader", run=consumer.read, shutdown_s=_STOP_S),
+            ChildSpec(name="reclaimer", run=consumer.reclaim, shutdown_s=_STOP_S),
+            ChildSpec(name="promoter", run=consumer.promote, shutdown_s=_STOP_S),
+        ],
+        strategy=Strategy.ONE_FOR_ONE,
+        intensity=Intensity(max_restarts=10, within_s=30.0),
+    )

@@ -1,0 +1,87 @@
+"""What everything else stands on: Redis, the object store, the workshop, telemetry's end."""
+
+from __future__ import annotations
+
+import trio
+
+from avion_media.domain.errors import Unavailable
+from avion_media.media.cage import JobReport, open_cage
+from avion_media.media.jobs import PRELOAD
+from avion_media.media.workshop import Workshop
+from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.redis import open_redis
+from avion_media.runtime import Runtime
+from avion_media.store import open_store
+from avion_media.telemetry import get_logger, instruments
+from supervisors import Child
+
+TELEMETRY_FLUSH_S = 3.0
+_PING_S = 2.0
+
+
+class CageNotConfined(Exception):
+    """`CAGE__REQUIRE` is set, and the kernel leaves gaps."""
+
+
+async def telemetry(runtime: Runtime, child: Child) -> None:
+    """Nothing to start; on stop, the last spans and metrics get a bounded chance to leave."""
+    child.ready()
+    await child.stopping.wait()
+    await trio.to_thread.run_sync(runtime.telemetry.shutdown, TELEMETRY_FLUSH_S, abandon_on_cancel=True)
+
+
+async def redis(runtime: Runtime, child: Child) -> None:
+    """The Redis connections, and what speaks through them. Ready at once: an outage is a state."""
+    config = runtime.config.redis
+    async with open_redis(config.url, connections=config.connections, timeout_s=config.timeout) as redis:
+        board = StatusBoard(redis)
+        with runtime.redis.filled(redis), runtime.board.filled(board):
+            queues = {name: TaskQueue(redis, name) for name in runtime.queues}
+            for name, queue in queues.items():
+                runtime.queues[name].fill(queue)
+            try:
+                child.ready()
+                with child.until_stopping():
+                    while True:  # a regular call notices an outage, and its end, also when nobody works
+                        try:
+                            await redis.ping()
+                        except Unavailable:
+                            pass
+                        await trio.sleep(_PING_S)
+            finally:
+                for name in queues:
+                    runtime.queues[name].empty()
+
+
+async def store(runtime: Runtime, child: Child) -> None:
+    """The object store. Ready at once: it looks after its own outages."""
+    async with open_store(runtime.config.s3) as store:
+        with runtime.store.filled(store):
+            child.ready()
+            await child.stopping.wait()
+
+
+async def workshop(runtime: Runtime, child: Child) -> None:
+    """The cage and the media work in it; fails when the forker dies, so that it is started again."""
+    config = runtime.config
+
+    def observe(report: JobReport) -> None:
+        runtime.telemetry.record(
+            instruments.CAGE_CPU, report.usage.cpu_s, job=report.name.rpartition(":")[2], outcome=str(report.outcome)
+        )
+
+    async with open_cage(
+        slots=config.cage.slots,
+        budget_bytes=config.cage.budget,
+        preload=PRELOAD,
+        programs=("ffmpeg", "ffprobe"),
+        observer=observe,
+    ) as cage:
+        if cage.report.gaps:
+            get_logger(path=child.path).warning("cage.gaps", gaps=cage.report.gaps)
+            if config.cage.require:
+                raise CageNotConfined("; ".join(cage.report.gaps))
+        with runtime.workshop.filled(Workshop(cage, config.thumbnails, config.upload, config.cage)):
+            child.ready()
+            with child.until_stopping():
+                await cage.wait_failed()

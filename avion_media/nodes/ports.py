@@ -1,0 +1,49 @@
+"""The HTTP ports: origin and admin."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from avion_media.config import Bind
+from avion_media.origin.admin import admin_application
+from avion_media.origin.app import Origin
+from avion_media.origin.server import HttpServer, listener_address, open_listeners
+from avion_media.runtime import Runtime
+from supervisors import Child
+
+_ADMIN_CONNECTIONS = 64
+
+
+async def listen(runtime: Runtime, name: str, bind: Bind) -> list[trio.SocketListener]:
+    """Listeners of one port. A free port that was taken once (port 0) is kept over restarts of its child."""
+    known = runtime.addresses.get(name)
+    listeners = await open_listeners(bind.host, known[1] if known else bind.port)
+    runtime.addresses[name] = listener_address(listeners)
+    return listeners
+
+
+async def serve_until_stopped(child: Child, serve: Callable[[], Awaitable[None]]) -> None:
+    """Ready now; serve until told to stop. What is still under way is cut then: the drain came before."""
+    child.ready()
+    with child.until_stopping():
+        await serve()
+
+
+async def admin(runtime: Runtime, child: Child) -> None:
+    """``/livez /readyz /metrics /tree``: up first, and answering through the whole drain."""
+    app = admin_application(readiness=runtime.readiness, tree=runtime.tree, telemetry=runtime.telemetry)
+    server = HttpServer(app, max_connections=_ADMIN_CONNECTIONS)
+    listeners = await listen(runtime, "admin", runtime.config.admin.bind)
+    await serve_until_stopped(child, lambda: server.serve(listeners))
+
+
+async def origin(runtime: Runtime, child: Child) -> None:
+    """Media and thumbnails for the CDN."""
+    config = runtime.config
+    app = Origin(runtime.store, runtime.board, config.thumbnails.sizes, runtime.telemetry).application()
+    server = HttpServer(app, max_connections=config.http.max_connections)
+    listeners = await listen(runtime, "http", config.http.bind)
+    with runtime.draining("origin", server.drain):
+        await serve_until_stopped(child, lambda: server.serve(listeners))

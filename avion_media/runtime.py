@@ -1,0 +1,100 @@
+"""What the children of the tree share: configuration, resources, phase, telemetry. Built once per process."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from avion_media.config import Config
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.lifecycle import Lifecycle, Phase
+from avion_media.media.workshop import Workshop
+from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+from avion_media.telemetry import NO_TELEMETRY, Telemetry
+
+Drain = Callable[[float], Awaitable[None]]
+"""Ends what is under way, within the seconds it is given."""
+ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
+
+
+def consumer_name() -> str:
+    """A name for this process in the consumer groups: readable, and never used twice."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@dataclass(slots=True)
+class Runtime:
+    """Shared by all children. Resources are slots, since their children may be restarted on their own."""
+
+    config: Config
+    roles: frozenset[str] = frozenset(ROLES)
+    telemetry: Telemetry = NO_TELEMETRY
+    consumer: str = field(default_factory=consumer_name)
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+    redis: Slot[Redis] = field(default_factory=lambda: Slot("redis"))
+    board: Slot[StatusBoard] = field(default_factory=lambda: Slot("redis"))
+    store: Slot[ObjectStore] = field(default_factory=lambda: Slot("store"))
+    workshop: Slot[Workshop] = field(default_factory=lambda: Slot("cage"))
+    queues: dict[str, Slot[TaskQueue]] = field(
+        default_factory=lambda: {name: Slot("redis") for name in (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)}
+    )
+    addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # port name -> where it really listens
+    drains: dict[str, Drain] = field(default_factory=dict)
+    tree: Callable[[], dict[str, Any]] = dict
+    components_ready: bool = False
+    _readiness_listeners: list[Callable[[bool], None]] = field(default_factory=list)
+
+    @contextmanager
+    def draining(self, name: str, drain: Drain) -> Iterator[None]:
+        """Have ``drain`` called in the DRAINING phase, for the length of the block."""
+        self.drains[name] = drain
+        try:
+            yield
+        finally:
+            del self.drains[name]
+
+    @property
+    def ready(self) -> bool:
+        """Whether callers should be sent here."""
+        return self.lifecycle.phase is Phase.READY and self.components_ready
+
+    def set_components_ready(self, ready: bool) -> None:
+        """Told by the readiness child."""
+        self.components_ready = ready
+        self._tell_readiness()
+
+    def on_readiness(self, listener: Callable[[bool], None]) -> Callable[[], None]:
+        """Call ``listener`` with `ready` now and at each change; returns what takes it off again."""
+        self._readiness_listeners.append(listener)
+        listener(self.ready)
+        return lambda: self._readiness_listeners.remove(listener)
+
+    def _tell_readiness(self, _phase: Phase | None = None) -> None:
+        for listener in list(self._readiness_listeners):
+            listener(self.ready)
+
+    def __post_init__(self) -> None:
+        self.lifecycle.on_change(self._tell_readiness)
+
+    def readiness(self) -> dict[str, Any]:
+        """What ``/readyz`` says. An outage of Redis or the store is told here, but does not make a replica unready:
+        every replica has it, and callers learn more from UNAVAILABLE with RetryInfo than from no endpoint at all."""
+        return {
+            "ready": self.ready,
+            "phase": str(self.lifecycle.phase),
+            "dependencies": {"redis": self._redis_state(), "store": self._store_state()},
+        }
+
+    def _redis_state(self) -> str:
+        return "up" if self.redis.is_filled and self.redis.get().available.up else "away"
+
+    def _store_state(self) -> str:
+        return "up" if self.store.is_filled and self.store.get().available else "away"

@@ -1,0 +1,111 @@
+"""The whole service as one call: telemetry, tree, drain. Used by `serve` and `dev`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import trio
+
+from avion_media.app import Node, build_tree
+from avion_media.config import Config
+from avion_media.nodes.foundation import TELEMETRY_FLUSH_S
+from avion_media.process import run_until_stopped
+from avion_media.runtime import Runtime
+from avion_media.telemetry import configure_logging, get_logger, instruments
+from avion_media.telemetry.otel import OpenTelemetry
+from supervisors import Event, EventKind, StartFailed, SupervisionError
+
+_FAILURES = frozenset({EventKind.FAILED, EventKind.ESCALATED})
+_TOLD = {EventKind.FAILED: "error", EventKind.ESCALATED: "error", EventKind.BACKOFF: "warning"}
+STOP_RESERVE_S = 5.0  # for the ordered stop of the tree after the drain
+
+
+class TreeFailed(Exception):
+    """The tree could not be started, or gave up; ``lines`` say why."""
+
+    def __init__(self, *lines: str) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class DrainBudget:
+    """What a shutdown may take at most, part by part, in seconds."""
+
+    settle_s: float
+    grace_s: float
+    stop_s: float
+    flush_s: float
+    allowed_s: float
+
+    @property
+    def total_s(self) -> float:
+        """The sum."""
+        return self.settle_s + self.grace_s + self.stop_s + self.flush_s
+
+    def explain(self) -> str:
+        """The sum, in words."""
+        return (
+            f"settle {self.settle_s:g} s + grace {self.grace_s:g} s + stop {self.stop_s:g} s + flush {self.flush_s:g} s"
+            f" = {self.total_s:g} s, but the termination grace period is {self.allowed_s:g} s"
+        )
+
+
+def drain_budget(config: Config) -> DrainBudget:
+    """How long a shutdown with this configuration may take."""
+    drain = config.drain
+    return DrainBudget(drain.settle, drain.grace, STOP_RESERVE_S, TELEMETRY_FLUSH_S, drain.termination_grace_period)
+
+
+def serve(
+    config: Config,
+    roles: frozenset[str],
+    *,
+    before: Callable[[Runtime], Iterable[Node]] = lambda _runtime: (),
+    alongside: Callable[[Runtime], trio.abc.AsyncResource] | None = None,
+) -> None:
+    """Run the service until it is drained. Raises `TreeFailed` when it cannot start or gives up."""
+    budget = drain_budget(config)
+    if budget.total_s > budget.allowed_s:
+        raise TreeFailed(f"the drain does not fit: {budget.explain()}")
+    configure_logging(config.log.format, config.log.level)
+    trio.run(_serve, config, roles, before)
+
+
+async def _serve(config: Config, roles: frozenset[str], before: Callable[[Runtime], Iterable[Node]]) -> None:
+    runtime = open_runtime(config, roles)
+    root = build_tree(runtime, before(runtime))
+    root.observe(lambda event: _tell(runtime, event))
+    try:
+        await run_until_stopped(root, runtime)
+    except* SupervisionError as group:
+        raise TreeFailed(*explain(group)) from group
+
+
+def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
+    """A runtime with real telemetry."""
+    runtime = Runtime(config, roles, OpenTelemetry(version("avion-media")))
+    runtime.telemetry.observe(instruments.PHASE, lambda: [(1.0, {"phase": str(runtime.lifecycle.phase)})])
+    return runtime
+
+
+def _tell(runtime: Runtime, event: Event) -> None:
+    """Each transition as a log line and a count."""
+    log = get_logger(path=event.path, incarnation=event.incarnation)
+    level = _TOLD.get(event.kind, "debug")
+    error = event.error if event.kind in _FAILURES else None
+    getattr(log, level)(f"supervision.{event.kind}", **({"exc_info": error} if error else {}))
+    runtime.telemetry.count(instruments.SUPERVISION, path=event.path, event=str(event.kind))
+
+
+def explain(error: BaseException) -> list[str]:
+    """The causes of a failed tree, innermost first, one line each."""
+    if isinstance(error, BaseExceptionGroup):
+        return [line for each in error.exceptions for line in explain(each)]
+    cause = error.__cause__
+    lines = explain(cause) if cause is not None else []
+    if isinstance(error, StartFailed) or not lines:
+        lines.append(str(error) or repr(error))
+    return lines

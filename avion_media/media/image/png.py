@@ -38,7 +38,7 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
         raise Rejected(Reason.CORRUPT, "no PNG header")
     header = data[16:29]
     colour_type = header[9]
-    kept = [SIGNATURE]
+    kept: list[bytes | memoryview] = [SIGNATURE]
     first: dict[bytes, bytes] = {}
     counter = FrameCounter(max_frames)
     for kind, content, whole in _chunks(data):
@@ -47,7 +47,7 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
         elif kind == b"fcTL":
             counter.add(_delay_s(content))
         elif kind in _ANCILLARY:
-            first.setdefault(kind, content)
+            first.setdefault(kind, bytes(content))
     return PngOutline(
         width=int.from_bytes(header[0:4], "big"),
         height=int.from_bytes(header[4:8], "big"),
@@ -63,8 +63,9 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
 _ANCILLARY = frozenset((b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"tRNS"))
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Type, content and whole of each chunk (the last one may be cut off) up to IEND."""
+def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
+    """Type, content and whole of each chunk (the last one may be cut off) up to IEND, without copying them."""
+    view = memoryview(data)
     position = 8
     for _ in bounded_parts():
         length = int.from_bytes(data[position : position + 4], "big")
@@ -72,11 +73,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         if len(kind) < 4 or kind == b"IEND":
             return
         end = position + 8 + length
-        yield kind, data[position + 8 : end], data[position : end + 4]
+        yield kind, view[position + 8 : end], view[position : end + 4]
         position = end + 4
 
 
-def _delay_s(frame_control: bytes) -> float:
+def _delay_s(frame_control: memoryview) -> float:
     if len(frame_control) < 24:
         raise Rejected(Reason.CORRUPT, "APNG frame control is cut off")
     numerator, denominator = struct.unpack_from(">HH", frame_control, 20)

@@ -1,0 +1,30 @@
+"""Our side: makes the thumbnails of one picture `rounds` times over, and leaves the last ones in a directory.
+
+usage: rounds.py <picture> <format> <rounds> <directory> <quality> <edge> [<edge> ...]
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from avion_media.domain.formats import BY_NAME
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.image import ImageBounds, make_thumbnails
+
+
+def main(picture: str, format_name: str, rounds: str, directory: str, quality: str, *edges: str) -> None:
+    """Run the rounds; each reads nothing but bytes in memory, as sharp's side does."""
+    data = Path(picture).read_bytes()
+    sizes = [ThumbnailSize(edge, int(edge)) for edge in edges]
+    for _ in range(int(rounds)):
+        result = make_thumbnails(data, BY_NAME[format_name], sizes, ImageBounds(), quality=int(quality))
+    for edge, thumbnail in result.thumbnails.items():
+        Path(directory, f"{edge}.jpg").write_bytes(thumbnail)
+    # Not ru_maxrss: that of a child begins with its parent's.
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    Path(directory, "peak_rss_kib").write_text(status["VmHWM"].split()[0])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
+from supervisors._batch import Batch, Batches
 from supervisors._child import Child
 from supervisors._errors import (
     Killed,
@@ -40,7 +41,7 @@ from supervisors._policy import (
     restart_group,
     should_restart,
 )
-from supervisors._record import Batch, Record
+from supervisors._record import Record
 from supervisors._spec import ChildSpec
 from supervisors._state import Event, EventKind, State
 
@@ -70,6 +71,7 @@ class Engine:
         on_started: Callable[[], None],
         *,
         nested: bool,
+        incarnation: int,
         before: Mapping[str, Record],
     ) -> None:
         self.path = path
@@ -83,10 +85,11 @@ class Engine:
         self._on_started = on_started
         self._before = before
         self._nested = nested
+        self._incarnation = incarnation
         self._now = -math.inf  # of the last step: whatever was due by then has been dealt with
         self._events: deque[Event] = deque()
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
-        self._batches: list[Batch] = []
+        self._batches = Batches()
         self._timed: set[Record] = set()  # those with a deadline: a step must not look at thousands of children
         self._up: set[Record] = set()
         self._window = RestartWindow(plan.intensity)
@@ -130,7 +133,7 @@ class Engine:
             record = Record(spec, child_path(self.path, spec.name), now, self._before.get(spec.name))
             self.records[spec.name] = record
             added.append(record)
-        self._batches.append(Batch((), added, now))
+        self._batches.add(Batch((), added, now))
         self._wake.set()
         return added
 
@@ -140,6 +143,7 @@ class Engine:
         record.held = True
         if record.state in (State.WAITING, State.BACKOFF):
             self._enter(record, State.STOPPED, EventKind.STOPPED, now)
+            self._settle(record, None)
             self._forget_if_dynamic(record)
         elif record.up:
             self._ask_to_stop(record, now)
@@ -151,15 +155,7 @@ class Engine:
         if self.stopping:
             raise NotRunning(f"{self.path} is stopping")
         record.held = False
-        if record.state is State.BACKOFF:
-            for batch in self._batches:
-                if record in batch.to_start:
-                    batch.not_before = now
-        elif _is_over(record):
-            record.enter(State.WAITING, now)
-            self._batches.append(Batch((), [record], now))
-        elif record.state is State.STOPPING and not any(record in batch.members() for batch in self._batches):
-            self._batches.append(Batch([record], [record], now))
+        self._batches.restart_one(record, now)
         self._wake.set()
 
     @enable_ki_protection
@@ -210,9 +206,7 @@ class Engine:
     def _interrupted(self, exc: BaseException) -> None:
         if isinstance(exc, trio.Cancelled):
             self._cancelled = exc
-            self._brutal = (
-                self._nested
-            )  # a supervisor below another one is only ever cancelled by that one, as the last resort
+            self._brutal = self._nested  # below another supervisor only that one cancels, and as the last resort
         else:
             self._fatal.append(exc)
         if self.stopping:  # a second Ctrl-C: whoever waits has waited enough
@@ -231,7 +225,7 @@ class Engine:
 
     def _next_deadline(self) -> float:
         deadlines = [record.deadline for record in self._timed]
-        deadlines += [batch.not_before for batch in self._batches if not batch.to_stop]
+        deadlines += self._batches.due_times()
         # What is due already waits for a child, not for the clock.
         return min((deadline for deadline in deadlines if deadline > self._now), default=math.inf)
 
@@ -248,7 +242,7 @@ class Engine:
         if self.stopping:
             self._advance_stop(now)
             return
-        for batch in list(self._batches):
+        for batch in self._batches:
             self._advance_batch(batch, nursery, now)
         if not self.started and not self._batches and not self._exits:
             self.started = True
@@ -371,7 +365,7 @@ class Engine:
             record.note_failure(error)
             self._enter(record, State.STOPPED, EventKind.STOPPED, now, error)
             self._settle(record, error)
-            self._rejoin_group(record, now)
+            self._batches.went_down(record, now)
             self._forget_if_dynamic(record)
         else:
             was_ready = before is State.RUNNING
@@ -391,10 +385,10 @@ class Engine:
         self, record: Record, failure: BaseException | None, was_ready: bool, up_s: float, now: float
     ) -> None:
         first_start_failed = not was_ready and failure is not None and not record.ever_ready
-        if self.stopping or any(record in batch.to_stop for batch in self._batches):
+        if self.stopping or self._batches.take_down(record):
             # It went before it was asked to: down is down, and no further restart is counted.
             self._ended(record, State.FINISHED if failure is None else State.FAILED, failure, now)
-            self._rejoin_group(record, now)
+            self._batches.went_down(record, now)
         elif first_start_failed and (self._plan.dynamic or not self.started):
             self._ended(record, State.FAILED, failure, now)
             if not self._plan.dynamic:
@@ -413,35 +407,16 @@ class Engine:
             intensity = self._plan.intensity
             escalation = TooManyRestarts(self.path, record.path, intensity.max_restarts, intensity.within_s)
             self._fail(escalation, failure)
-            self._events.append(Event(self.path, EventKind.ESCALATED, 0, escalation, now))
+            self._events.append(Event(self.path, EventKind.ESCALATED, self._incarnation, escalation, now))
             return
         record.note_failure(failure)
         self._emit(record, EventKind.FAILED, now, failure)
         delay_s = record.spec.backoff.delay_s(record.failures, self._plan.random())
         record.enter(State.BACKOFF, now)
         self._emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
-        self._regroup(record, now + delay_s, now)
-
-    def _regroup(self, failed: Record, not_before: float, now: float) -> None:
-        everyone = [failed] if self._plan.dynamic else list(self.records.values())
-        group = set(restart_group(self._plan.strategy, everyone, failed))
-        for batch in list(self._batches):
-            if group & batch.members():
-                group |= batch.members()
-                not_before = max(not_before, batch.not_before)
-                self._batches.remove(batch)
-        members = [record for record in everyone if record in group]
-        to_stop = [record for record in members if record.up]
-        to_start = [record for record in members if record.comes_back()]
-        for record in to_start:
-            if _is_over(record):
-                record.enter(State.WAITING, now)
-        self._batches.append(Batch(to_stop, to_start, not_before))
-
-    def _rejoin_group(self, record: Record, now: float) -> None:
-        """Went down with its group: it waits for its turn to come up with it."""
-        if not record.held and any(record in batch.to_stop and record in batch.to_start for batch in self._batches):
-            record.enter(State.WAITING, now)
+        everyone = [record] if self._plan.dynamic else list(self.records.values())
+        group = set(restart_group(self._plan.strategy, everyone, record))
+        self._batches.restart(everyone, group, now + delay_s, now)
 
     def _fail(self, failure: Exception, cause: BaseException | None) -> None:
         failure.__cause__ = cause
@@ -451,7 +426,7 @@ class Engine:
     def _consider_auto_shutdown(self, record: Record) -> None:
         if not record.spec.significant or self._plan.auto_shutdown is AutoShutdown.NEVER:
             return
-        left = [each for each in self.records.values() if each.spec.significant and not _is_over(each)]
+        left = [each for each in self.records.values() if each.spec.significant and not each.over]
         if self._plan.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
             self.begin_stop()
 
@@ -480,16 +455,12 @@ class Engine:
 
     def _emit_own(self, kind: EventKind, now: float, error: BaseException | None = None) -> None:
         if not self._nested:  # otherwise the parent tells of it
-            self._events.append(Event(self.path, kind, 1, error, now))
+            self._events.append(Event(self.path, kind, self._incarnation, error, now))
 
     def _emit(
         self, record: Record, kind: EventKind, now: float, error: BaseException | None = None, delay_s: float = 0.0
     ) -> None:
         self._events.append(Event(record.path, kind, record.incarnation, error, now, delay_s))
-
-
-def _is_over(record: Record) -> bool:
-    return record.state in (State.FINISHED, State.FAILED, State.STOPPED)
 
 
 def child_path(parent: str, name: str) -> str:

@@ -1,9 +1,8 @@
-"""What a supervisor knows of one child, across its incarnations, and the groups that go down and up together."""
+"""What a supervisor knows of one child, across its incarnations."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 import trio
 
@@ -38,6 +37,11 @@ class Record:
         self.cancelled = False  # the supervisor's own flag: this incarnation was sent the hard way down
         self.down = trio.Event()
         self.down.set()
+
+    @property
+    def over(self) -> bool:
+        """Whether it is down and nothing will start it but its group, or somebody by hand."""
+        return self.state in (State.FINISHED, State.FAILED, State.STOPPED)
 
     @property
     def up(self) -> bool:
@@ -101,31 +105,3 @@ class Record:
             since=self.since,
             children=() if below is None else below.node_children(self.path),
         )
-
-
-class Batch:
-    """Children that go down right to left and come up left to right, together: a first start or a group's restart.
-
-    A batch is replaced, never extended: another failure among its children makes a new one that takes them over.
-    """
-
-    def __init__(self, to_stop: Iterable[Record], to_start: Iterable[Record], not_before: float) -> None:
-        self.to_stop = list(to_stop)
-        self.to_start = list(to_start)
-        self.not_before = not_before
-
-    def next_to_stop(self) -> Record | None:
-        """The rightmost child that is still up, or None when all are down."""
-        while self.to_stop and not self.to_stop[-1].up:
-            self.to_stop.pop()
-        return self.to_stop[-1] if self.to_stop else None
-
-    def next_to_start(self) -> Record | None:
-        """The leftmost child that is not settled yet: one to start, or one that is starting; None when done."""
-        while self.to_start and self.to_start[0].state not in (State.WAITING, State.BACKOFF, State.STARTING):
-            self.to_start.pop(0)
-        return self.to_start[0] if self.to_start else None
-
-    def members(self) -> set[Record]:
-        """Everyone who still has a step to go."""
-        return {*self.to_stop, *self.to_start}

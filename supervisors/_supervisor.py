@@ -74,7 +74,15 @@ class _Base(Subtree):
             raise RuntimeError(f"supervisor {self.name} is running already")
         now = trio.current_time()
         before = {} if self._engine is None else self._engine.records
-        engine = Engine(path, self._plan, publish, on_started, nested=child is not None, before=before)
+        engine = Engine(
+            path,
+            self._plan,
+            publish,
+            on_started,
+            nested=child is not None,
+            incarnation=1 if child is None else child.incarnation,
+            before=before,
+        )
         self._engine = engine
         self._since = now
         engine.add(self.children, now)

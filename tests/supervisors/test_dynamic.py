@@ -196,6 +196,27 @@ async def test_a_start_that_is_stopped_meanwhile_is_told(autojump_clock: MockClo
         await pool.terminate_child("a")
 
 
+async def test_a_start_that_is_stopped_before_its_turn_is_told() -> None:
+    """Trio shuffles who runs first, hence the rounds: in some of them the stop comes before the supervisor's step."""
+    stage, pool = Stage(), DynamicSupervisor("pool")
+
+    async def start() -> None:
+        with pytest.raises(StartFailed):
+            await pool.start_child(spec)
+
+    with trio.fail_after(5):
+        async with open_tree(pool):
+            for _ in range(20):
+                spec = stage.spec("a", shutdown_s=0)
+                stage["a"].hangs_in_start = True
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(start)
+                    while not pool.snapshot().children:
+                        await trio.lowlevel.checkpoint()
+                    pool.stop_child("a")
+    assert stage.up() == set()
+
+
 async def test_terminate_child_that_is_in_backoff(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     async with open_tree(pool):

@@ -1,0 +1,100 @@
+"""The children that go down and come up together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from supervisors._record import Record
+from supervisors._state import State
+
+
+class Batch:
+    """Children that go down right to left and come up left to right, together: a first start or a group's restart.
+
+    A batch is replaced, never extended: another failure among its children makes a new one that takes them over.
+    """
+
+    def __init__(self, to_stop: Iterable[Record], to_start: Iterable[Record], not_before: float) -> None:
+        self.to_stop = list(to_stop)
+        self.to_start = list(to_start)
+        self.not_before = not_before
+
+    def next_to_stop(self) -> Record | None:
+        """The rightmost child that is still up, or None when all are down."""
+        while self.to_stop and not self.to_stop[-1].up:
+            self.to_stop.pop()
+        return self.to_stop[-1] if self.to_stop else None
+
+    def next_to_start(self) -> Record | None:
+        """The leftmost child that is not settled yet: one to start, or one that is starting; None when done."""
+        while self.to_start and self.to_start[0].state not in (State.WAITING, State.BACKOFF, State.STARTING):
+            self.to_start.pop(0)
+        return self.to_start[0] if self.to_start else None
+
+    def members(self) -> set[Record]:
+        """Everyone who still has a step to go."""
+        return {*self.to_stop, *self.to_start}
+
+
+class Batches:
+    """The batches under way. Each is on its own: one that waits for a child or a backoff keeps no other waiting."""
+
+    def __init__(self) -> None:
+        self._all: list[Batch] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(list(self._all))
+
+    def add(self, batch: Batch) -> None:
+        self._all.append(batch)
+
+    def remove(self, batch: Batch) -> None:
+        self._all.remove(batch)
+
+    def clear(self) -> None:
+        self._all.clear()
+
+    def restart(self, children: Iterable[Record], group: set[Record], not_before: float, now: float) -> None:
+        """Take ``group`` (some of ``children``, which are in start order) down and up again, not up before that time.
+
+        Batches that concern any of them are taken over: whole, and with the later of the times.
+        """
+        for batch in self:
+            if group & batch.members():
+                group = group | batch.members()
+                not_before = max(not_before, batch.not_before)
+                self.remove(batch)
+        members = [record for record in children if record in group]
+        to_start = [record for record in members if record.comes_back()]
+        for record in to_start:
+            if record.over:
+                record.enter(State.WAITING, now)
+        self.add(Batch([record for record in members if record.up], to_start, not_before))
+
+    def restart_one(self, record: Record, now: float) -> None:
+        """Have one child started by hand: see `Supervisor.restart_child`."""
+        if record.state is State.BACKOFF:
+            for batch in self:
+                if record in batch.to_start:
+                    batch.not_before = now
+        elif record.over:
+            record.enter(State.WAITING, now)
+            self.add(Batch((), [record], now))
+        elif record.state is State.STOPPING and not any(record in batch.members() for batch in self):
+            self.add(Batch([record], [record], now))
+
+    def take_down(self, record: Record) -> bool:
+        """Whether it is one of those that a batch stops."""
+        return any(record in batch.to_stop for batch in self)
+
+    def went_down(self, record: Record, now: float) -> None:
+        """Have it wait for its turn to come up, if it went down with a batch that starts it again."""
+        if not record.held and any(record in batch.to_stop and record in batch.to_start for batch in self):
+            record.enter(State.WAITING, now)
+
+    def due_times(self) -> list[float]:
+        """When those that have nobody left to stop may start."""
+        return [batch.not_before for batch in self if not batch.to_stop]

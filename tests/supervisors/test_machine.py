@@ -1,0 +1,309 @@
+"""A tree under arbitrary treatment: whatever happens to it, in whatever order, some things always hold.
+
+Trio runs in a thread of its own and does one thing at a time on request, with a clock that only the machine moves: a
+run is a function of its steps, so that Hypothesis can shrink it.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+import trio
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from supervisors import (
+    NO_BACKOFF,
+    Backoff,
+    ChildSpec,
+    DynamicSupervisor,
+    Intensity,
+    NodeState,
+    NoSuchChild,
+    NotRunning,
+    Restart,
+    SpecError,
+    StartFailed,
+    State,
+    Strategy,
+    SupervisionError,
+    Supervisor,
+    TooManyChildren,
+    TooManyRestarts,
+)
+from tests.supervisors.probes import Stage
+
+T = TypeVar("T")
+
+GRACE_S = 2.0
+CLEAN_UP_S = 0.5
+START_TIMEOUT_S = 3.0
+STEP_S = 0.25
+UP = (State.STARTING, State.RUNNING, State.STOPPING)
+
+STATIC = ("a", "s/b", "s/c", "s/d", "e")  # in start order; s is a supervisor, and so is pool, right of all
+DYNAMIC = ("p1", "p2", "p3")
+NODES = (*STATIC, "s", "pool", *(f"pool/{name}" for name in DYNAMIC))
+
+
+class TrioThread:
+    """Runs Trio in a thread; `call` has it do one thing and settle."""
+
+    def __init__(self) -> None:
+        self.clock = MockClock()
+        self._started = threading.Event()
+        self._done = trio.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,), kwargs={"clock": self.clock}, daemon=True)
+        self._thread.start()
+        assert self._started.wait(10)
+
+    async def _main(self) -> None:
+        self._token = trio.lowlevel.current_trio_token()
+        async with trio.open_nursery() as self.nursery:
+            self._started.set()
+            await self._done.wait()
+
+    def call(self, function: Callable[[], T]) -> T:
+        async def run() -> T:
+            result = function()
+            await wait_all_tasks_blocked()
+            return result
+
+        return trio.from_thread.run(run, trio_token=self._token)
+
+    def pass_time(self, seconds: float) -> None:
+        """In small steps, as a jump over several deadlines would make them one moment."""
+
+        async def run() -> None:
+            for _ in range(round(seconds / STEP_S)):
+                self.clock.jump(STEP_S)
+                await wait_all_tasks_blocked()
+
+        trio.from_thread.run(run, trio_token=self._token)
+
+    def end(self) -> None:
+        self._token.run_sync_soon(self._done.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+class Tree(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trio = TrioThread()
+        self.stage = Stage()
+        self.root = Supervisor("app")
+        self.pool = DynamicSupervisor("pool")
+        self.outcome: list[BaseException | None] = []
+        self.stop_asked_at: float | None = None
+        self.handled: set[str] = set()  # stopped by hand: they may have missed their turn
+
+    @initialize(
+        outer=st.sampled_from(Strategy),
+        inner=st.sampled_from(Strategy),
+        restarts=st.lists(st.sampled_from(Restart), min_size=5, max_size=5),
+        max_restarts=st.integers(0, 4),
+        backoff=st.sampled_from([NO_BACKOFF, Backoff(first_s=1.0, max_s=4.0, jitter=0.0, healthy_after_s=5.0)]),
+        start_s=st.lists(st.sampled_from([0.0, 0.0, 1.0]), min_size=5, max_size=5),
+    )
+    def begin(
+        self,
+        outer: Strategy,
+        inner: Strategy,
+        restarts: list[Restart],
+        max_restarts: int,
+        backoff: Backoff,
+        start_s: list[float],
+    ) -> None:
+        self.intensity = Intensity(max_restarts, 5.0)
+        specs: dict[str, ChildSpec] = {}
+        for name, restart, seconds in zip(STATIC, restarts, start_s, strict=True):
+            leaf = name.rpartition("/")[2]
+            specs[leaf] = self.stage.spec(
+                leaf, restart=restart, shutdown_s=GRACE_S, start_timeout_s=START_TIMEOUT_S, backoff=backoff
+            )
+            self.stage[leaf].start_s = seconds
+        self.pool = DynamicSupervisor("pool", max_children=2, intensity=self.intensity)
+        middle = Supervisor("s", [specs["b"], specs["c"], specs["d"]], strategy=inner, intensity=self.intensity)
+        children = [specs["a"], ChildSpec(child=middle, backoff=backoff), specs["e"], ChildSpec(child=self.pool)]
+        self.root = Supervisor(
+            "app", children, strategy=outer, intensity=self.intensity, observers=[self.stage.observe]
+        )
+        self.trio.call(lambda: self.trio.nursery.start_soon(self._run))
+
+    async def _run(self) -> None:
+        try:
+            await self.root.run()
+        except SupervisionError as exc:
+            self.outcome.append(exc)
+        else:
+            self.outcome.append(None)
+
+    # --- what may happen ---
+
+    @rule(name=st.sampled_from("abcde"))
+    def crash(self, name: str) -> None:
+        self.trio.call(self.stage[name].fail)
+
+    @rule(first=st.sampled_from("abcde"), second=st.sampled_from("abcde"))
+    def crash_two_at_once(self, first: str, second: str) -> None:
+        def crash() -> None:
+            self.stage[first].fail()
+            self.stage[second].fail()
+
+        self.trio.call(crash)
+
+    @rule(name=st.sampled_from("abcde"))
+    def come_to_an_end(self, name: str) -> None:
+        self.trio.call(self.stage[name].finish)
+
+    @rule(name=st.sampled_from("abcde"), hangs=st.booleans())
+    def hang_in_start(self, name: str, hangs: bool) -> None:
+        self.stage[name].hangs_in_start = hangs
+
+    @rule(name=st.sampled_from("abcde"), starts=st.integers(0, 3))
+    def fail_in_start(self, name: str, starts: int) -> None:
+        self.stage[name].failing_starts = starts
+
+    @rule(name=st.sampled_from("abcde"), stop_s=st.sampled_from([0.0, 1.0, math.inf]))
+    def stop_slowly(self, name: str, stop_s: float) -> None:
+        self.stage[name].stop_s = stop_s
+
+    @rule(name=st.sampled_from("abcde"), clean_up_s=st.sampled_from([0.0, CLEAN_UP_S]))
+    def clean_up_slowly(self, name: str, clean_up_s: float) -> None:
+        self.stage[name].clean_up_s = clean_up_s
+
+    @rule(path=st.sampled_from(NODES))
+    def kill(self, path: str) -> None:
+        self._ask(lambda: self.root.kill(path))
+
+    @rule(path=st.sampled_from(NODES))
+    def stop_child(self, path: str) -> None:
+        self.handled.add(path)
+        self._ask(lambda: self.root.stop_child(path))
+
+    @rule(path=st.sampled_from(NODES))
+    def restart_child(self, path: str) -> None:
+        self._ask(lambda: self.root.restart_child(path))
+
+    @rule(name=st.sampled_from(DYNAMIC), restart=st.sampled_from(Restart))
+    def add(self, name: str, restart: Restart) -> None:
+        async def start() -> None:
+            probe = Stage()
+            spec = probe.spec(name, restart=restart, shutdown_s=GRACE_S, start_timeout_s=START_TIMEOUT_S)
+            with suppress(NotRunning, TooManyChildren, SpecError, StartFailed):
+                await self.pool.start_child(spec)
+
+        self.trio.call(lambda: self.trio.nursery.start_soon(start))
+
+    @rule(seconds=st.sampled_from([STEP_S, 1.0, 3.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.trio.pass_time(seconds)
+
+    @precondition(lambda self: self.stop_asked_at is None)
+    @rule(brutally=st.booleans())
+    def stop(self, brutally: bool) -> None:
+        self.stop_asked_at = self.trio.call(trio.current_time)
+        self.trio.call(self.root.abort if brutally else self.root.stop)
+
+    def _ask(self, call: Callable[[], object]) -> None:
+        def ask() -> None:
+            with suppress(NoSuchChild, NotRunning):
+                call()
+
+        self.trio.call(ask)
+
+    # --- what always holds ---
+
+    @invariant()
+    def a_child_lives_exactly_while_its_node_is_up(self) -> None:
+        for node in self._nodes():
+            probe = self.stage.probes.get(node.name)
+            if probe is not None:
+                # (That there are never two incarnations of one child is asserted by the probe itself.)
+                assert probe.up is (node.state in UP), f"{node.path} is {node.state}, its task is up: {probe.up}"
+
+    @invariant()
+    def nothing_below_a_node_that_is_down_is_up(self) -> None:
+        for node in self._nodes():
+            if node.state not in UP:
+                assert not any(below.state in UP for below in node.walk()), node.path
+
+    @invariant()
+    def no_more_dynamic_children_than_allowed(self) -> None:
+        assert sum(node.path.startswith("pool/") for node in self._nodes()) <= 2
+
+    @invariant()
+    def restarts_per_window_are_bounded(self) -> None:
+        for supervisor in ("/", "s", "pool"):
+            times: list[float] = []
+            for event in self.stage.events:
+                if event.path == supervisor and event.kind == "starting":
+                    times.clear()  # a new run has a new window
+                elif event.kind == "backoff" and (event.path.rpartition("/")[0] or "/") == supervisor:
+                    times.append(event.at)
+                    recent = [time for time in times if event.at - time <= self.intensity.within_s]
+                    assert len(recent) <= self.intensity.max_restarts
+
+    @invariant()
+    def first_starts_are_left_to_right(self) -> None:
+        first = [path for path in self._told("starting", 1) if path not in self.handled and "s" not in self.handled]
+        assert first == sorted(first, key=STATIC.index)
+
+    @invariant()
+    def the_last_stop_is_right_to_left(self) -> None:
+        asked = self._told("stopping", after=("/", "stopping"))
+        assert asked == sorted(asked, key=STATIC.index, reverse=True)
+
+    @invariant()
+    def the_end_leaves_nothing_behind(self) -> None:
+        if self.outcome:
+            assert self.stage.up() == set()
+            assert not any(node.state in UP for node in self._nodes())
+            assert self.outcome[0] is None or isinstance(self.outcome[0], StartFailed | TooManyRestarts)
+            assert self.outcome[0] is not None or self.stop_asked_at is not None
+
+    def teardown(self) -> None:
+        """Whatever was done to it, it stops, and in bounded time: each static child's grace and clean-up in turn."""
+        begun = self.trio.call(trio.current_time)
+        if self.stop_asked_at is None:
+            self.stop_asked_at = begun
+            self.trio.call(self.root.stop)
+        bound_s = (len(STATIC) + 1) * (GRACE_S + CLEAN_UP_S)
+        while not self.outcome and self.trio.call(trio.current_time) - begun <= bound_s + STEP_S:
+            self.trio.pass_time(STEP_S)
+        assert self.outcome, "still not stopped"
+        self.the_end_leaves_nothing_behind()
+        self.trio.end()
+
+    def _nodes(self) -> list[NodeState]:
+        return [node for child in self.root.snapshot().children for node in child.walk()]
+
+    def _told(self, kind: str, incarnation: int | None = None, after: tuple[str, str] | None = None) -> list[str]:
+        """The static children that such an event told of, in order."""
+        events = list(self.stage.events)
+        if after is not None:
+            begin = next((i for i, event in enumerate(events) if (event.path, event.kind) == after), len(events))
+            events = events[begin:]
+        return [
+            event.path
+            for event in events
+            if event.kind == kind and event.path in STATIC and incarnation in (None, event.incarnation)
+        ]
+
+
+Tree.TestCase.settings = settings(
+    max_examples=40,
+    stateful_step_count=30,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestTree = Tree.TestCase

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import trio
 
 
 class FaultyGateway:
-    """Forwards connections to ``target_url`` while ``break_after`` is None; 0 lets requests in and no answer out."""
+    """Forwards connections to ``target_url``, but of each answer only so many bytes.
+
+    ``break_after`` closes the connection then, ``stall_after`` says no more; 0 lets requests in and no answer out.
+    """
 
     def __init__(self, target_url: str, port: int) -> None:
         parts = urlsplit(target_url)
@@ -33,8 +36,9 @@ class FaultyGateway:
             pass
 
     async def _upstream(self, client: trio.SocketStream, server: trio.SocketStream, scope: trio.CancelScope) -> None:
-        async for data in client:
-            await server.send_all(data)
+        with suppress(trio.BrokenResourceError):  # a reset is what a client sends that closes with bytes unread
+            async for data in client:
+                await server.send_all(data)
         self.ended.set()
         scope.cancel()
 

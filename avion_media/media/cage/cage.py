@@ -21,7 +21,7 @@ from avion_media.media.cage import selftest
 from avion_media.media.cage.admission import Admission
 from avion_media.media.cage.job import Job, Observer
 from avion_media.media.cage.outcome import answer_of, check_program
-from avion_media.media.cage.terms import Completed, Limits
+from avion_media.media.cage.terms import CageJobFailed, Completed, Limits
 from avion_media.media.cage.wire import MAX_MESSAGE_BYTES, Ready, Task, unpack_ready
 
 _START_S: Final = 30.0  # an interpreter, Pillow and all codecs, on a cold and busy disk
@@ -67,6 +67,11 @@ class Cage:
         self.report = CageReport(
             ready.landlock_abi, ready.seccomp, ready.is_root, (), ready.programs, dict(ready.missing)
         )
+
+    @property
+    def forker_pid(self) -> int:
+        """The forker's process, for metrics (its memory is the base of every child's)."""
+        return self._process.pid
 
     async def call(
         self,
@@ -151,7 +156,10 @@ class Cage:
         return tuple(found)
 
     async def _test(self) -> None:
-        self.report = replace(self.report, gaps=await self._self_test())
+        try:
+            self.report = replace(self.report, gaps=await self._self_test())
+        except CageJobFailed as error:  # a child could not confine itself
+            raise Unavailable("cage", f"the self-test failed: {error}") from error
 
 
 @asynccontextmanager
@@ -199,7 +207,7 @@ async def _spawn(
     theirs: socket.socket, complaints: int, preload: Sequence[str], programs: Sequence[str]
 ) -> trio.Process:
     wanted = {"preload": list(preload), "programs": {name: shutil.which(name) or name for name in programs}}
-    command = [sys.executable, "-m", "avion_media.media.cage.forker", str(theirs.fileno()), json.dumps(wanted)]
+    command = [sys.executable, "-P", "-m", "avion_media.media.cage.forker", str(theirs.fileno()), json.dumps(wanted)]
     try:
         return await trio.lowlevel.open_process(
             command,

@@ -15,7 +15,8 @@ the same binary and its loader, and it would still be inside everything above. W
 programs, inside everything above. It can read the system's libraries (without Landlock: what nobody may read); it can
 write only to descriptors that it was given.
 
-What does not hold: a hijacked child can answer whatever it likes. Callers must treat answers as hostile input.
+What does not hold: a hijacked child can answer whatever it likes, change every file it was given for writing, and ask
+for attributes (not contents) of paths. Callers treat answers as hostile input and give sources with `files.read_only`.
 """
 
 from __future__ import annotations

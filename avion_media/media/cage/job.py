@@ -51,7 +51,7 @@ class Job:
             with trio.fail_after(_SEND_S):
                 await control.sendmsg([message], beside([self._theirs.fileno(), *writers, *files]))
             self._sent = True
-        except (OSError, trio.TooSlowError) as error:
+        except (OSError, trio.ClosedResourceError, trio.TooSlowError) as error:
             raise Unavailable("cage", f"the forker takes no task: {error!r}") from error
         finally:
             self._theirs.close()

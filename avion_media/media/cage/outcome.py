@@ -49,10 +49,12 @@ def _check_end(end: Exit, job: Job) -> None:
         raise Rejected(Reason.DECODER_LIMIT, "too much output")
     if end.timed_out:
         raise Rejected(Reason.DECODER_LIMIT, f"ran longer than {limits.wall_s} s")
+    if _used_up_cpu(end, limits):
+        raise Rejected(Reason.DECODER_LIMIT, f"used up {end.usage.cpu_s:.1f} s of CPU")
     if not end.signal:
         return
     name = signal.Signals(end.signal).name if end.signal in set(signal.Signals) else str(end.signal)
-    if end.signal in _OF_A_LIMIT or _used_up_cpu(end, limits):
+    if end.signal in _OF_A_LIMIT:
         raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.usage.cpu_s:.1f} s of CPU")
     if end.signal == signal.SIGKILL:
         # Not by us: the kernel's OOM killer, whose victim says nothing about the medium. Try again, here or elsewhere.
@@ -61,7 +63,9 @@ def _check_end(end: Exit, job: Job) -> None:
 
 
 def _used_up_cpu(end: Exit, limits: Limits) -> bool:
-    return end.signal == signal.SIGKILL and end.usage.cpu_s >= limits.cpu_s
+    """ffmpeg catches SIGXCPU and leaves with a return code. The two clocks of the kernel differ by some ticks."""
+    failed = end.code != 0 or end.signal in {signal.SIGKILL, signal.SIGXCPU}
+    return failed and end.usage.cpu_s >= 0.9 * limits.cpu_s
 
 
 def _read_answer(data: bytes) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
+import threading
 import time
 from typing import Any
 
@@ -12,7 +14,21 @@ from avion_media.domain.errors import Reason, Rejected
 
 
 def echo(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    return {"arguments": arguments, "files": len(files), "uid": os.getuid(), "environment": dict(os.environ)}
+    return {"arguments": arguments, "files": len(files)}
+
+
+def describe(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """What this process is and has."""
+    return {
+        "pid": os.getpid(),
+        "uid": os.getuid(),
+        "groups": os.getgid(),
+        "environment": dict(os.environ),
+        "leads_group": os.getpgrp() == os.getpid(),
+        "core": resource.getrlimit(resource.RLIMIT_CORE),
+        "files": resource.getrlimit(resource.RLIMIT_NOFILE),
+        "open": [number for number in range(512) if _is_open(number)],
+    }
 
 
 def copy(arguments: dict[str, Any], files: list[int]) -> int:
@@ -37,12 +53,30 @@ def spin(arguments: dict[str, Any], files: list[int]) -> None:
         pass
 
 
+def compute_in_threads(arguments: dict[str, Any], files: list[int]) -> int:
+    """Decoders use threads: those must work."""
+    done: list[int] = []
+    threads = [threading.Thread(target=done.append, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return len(done)
+
+
 def hang(arguments: dict[str, Any], files: list[int]) -> None:
-    """Says on the given pipe that it runs, then waits for ever."""
+    """Writes its process id to the given file, then ignores every signal that can be ignored, for ever."""
     os.write(files[0], f"{os.getpid()}\n".encode())
     signal.pthread_sigmask(signal.SIG_BLOCK, set(signal.Signals))
     while True:
         time.sleep(3600)
+
+
+def wait_for_end(arguments: dict[str, Any], files: list[int]) -> str:
+    """Says that it runs by one byte to ``files[0]``, then waits until ``files[1]`` ends."""
+    os.write(files[0], b"r")
+    os.read(files[1], 1)
+    return str(arguments["name"])
 
 
 def crash(arguments: dict[str, Any], files: list[int]) -> None:
@@ -55,7 +89,7 @@ def leave(arguments: dict[str, Any], files: list[int]) -> None:
 
 def write_much(arguments: dict[str, Any], files: list[int]) -> None:
     for _ in range(arguments["chunks"]):
-        os.write(files[0], bytes(1 << 20))
+        os.write(files[0], bytes(1 << 16))
 
 
 def answer_much(arguments: dict[str, Any], files: list[int]) -> str:
@@ -63,17 +97,14 @@ def answer_much(arguments: dict[str, Any], files: list[int]) -> str:
 
 
 def lie(arguments: dict[str, Any], files: list[int]) -> None:
-    """A hijacked child that writes its own answer (the answer's descriptor is always 3)."""
+    """A hijacked child that writes its own answer (whose descriptor is always 3)."""
     os.write(3, arguments["answer"].encode())
     os._exit(0)
 
 
-def open_descriptors(arguments: dict[str, Any], files: list[int]) -> list[int]:
-    found = []
-    for number in range(256):
-        try:
-            os.fstat(number)
-        except OSError:
-            continue
-        found.append(number)
-    return found
+def _is_open(number: int) -> bool:
+    try:
+        os.fstat(number)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""The system call filters, run by a small interpreter of their own language: what each decides, without a kernel."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+
+import pytest
+
+from avion_media.media.cage import seccomp
+from avion_media.media.cage.syscalls import AUDIT_ARCH, NUMBERS
+
+PID = 4711
+PROGRAM_FD = 203
+ALLOW = 0x7FFF0000
+KILL = 0x80000000
+DENY = 0x00050000 | errno.EPERM
+ABSENT = 0x00050000 | errno.ENOSYS
+IOCTL_X86_64, IOCTL_AARCH64 = 16, 29
+
+CLONE_THREAD, CLONE_VM, SIGCHLD = 0x10000, 0x100, 17
+JOB = seccomp.job_filter(PID)
+PROGRAM = seccomp.program_filter(PID, PROGRAM_FD)
+
+
+def decide(program: bytes, number: int, *arguments: int, arch: int | None = AUDIT_ARCH) -> int:
+    """What the filter answers to a system call."""
+    padded = [*arguments, 0, 0, 0, 0, 0, 0][:6]
+    data = struct.pack("<iIQ6Q", number, arch or 0, 0, *padded)
+    code = [struct.unpack_from("<HBBI", program, offset) for offset in range(0, len(program), 8)]
+    position = accumulator = 0
+    while True:
+        operation, if_true, if_false, operand = code[position]
+        position += 1
+        if operation == 0x20:
+            (accumulator,) = struct.unpack_from("<I", data, operand)
+        elif operation == 0x54:
+            accumulator &= operand
+        elif operation == 0x15:
+            position += if_true if accumulator == operand else if_false
+        else:
+            assert operation == 0x06
+            return int(operand)
+
+
+@pytest.mark.parametrize("name", ["read", "write", "mmap", "munmap", "futex", "exit_group", "close", "fstat"])
+@pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])
+def test_the_daily_bread_is_allowed(program: bytes, name: str) -> None:
+    assert decide(program, NUMBERS[name]) == ALLOW
+
+
+@pytest.mark.parametrize("name", ["execve", "kill", "tkill", "clone3", "seccomp"])
+@pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])
+def test_what_is_not_listed_does_not_exist(program: bytes, name: str) -> None:
+    assert decide(program, NUMBERS[name]) == ABSENT
+
+
+@pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])
+def test_every_call_beyond_the_list_is_absent(program: bytes) -> None:
+    allowed = {number for number in range(1024) if decide(program, number) == ALLOW}
+    assert allowed <= set(NUMBERS.values())
+    assert len(allowed) < 100
+
+
+@pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])
+def test_threads_but_no_processes(program: bytes) -> None:
+    assert decide(program, NUMBERS["clone"], CLONE_VM | CLONE_THREAD) == ALLOW
+    assert decide(program, NUMBERS["clone"], SIGCHLD) == DENY
+    assert decide(program, NUMBERS["clone"], CLONE_VM | SIGCHLD) == DENY
+
+
+@pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])
+def test_only_itself_may_be_signalled_and_limited(program: bytes) -> None:
+    assert decide(program, NUMBERS["tgkill"], PID, PID, 6) == ALLOW
+    assert decide(program, NUMBERS["tgkill"], 1, 1, 9) == DENY
+    assert decide(program, NUMBERS["prlimit64"], 0) == ALLOW
+    assert decide(program, NUMBERS["prlimit64"], PID + 1) == DENY
+
+
+@pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])
+def test_other_architectures_are_killed(program: bytes) -> None:
+    assert decide(program, NUMBERS["read"], arch=0x40000003) == KILL  # i386, whose numbers mean other calls
+
+
+@pytest.mark.parametrize("name", ["openat", "readlinkat", "faccessat", "getdents64", "execveat", "statfs"])
+def test_a_job_reaches_no_path(name: str) -> None:
+    assert decide(JOB, NUMBERS[name]) == ABSENT
+
+
+def test_a_job_may_ask_for_the_attributes_of_a_descriptor() -> None:
+    assert decide(JOB, NUMBERS["newfstatat"], 5, 0, 0, 0x1000) == ALLOW
+    assert decide(JOB, NUMBERS["newfstatat"], 5, 0, 0, 0) == DENY
+
+
+def test_a_job_maps_no_new_code() -> None:
+    read, write, execute = 1, 2, 4
+    for name in ("mmap", "mprotect"):
+        assert decide(JOB, NUMBERS[name], 0, 4096, read | write) == ALLOW
+        assert decide(JOB, NUMBERS[name], 0, 4096, read | execute) == DENY
+
+
+def test_a_program_opens_files_for_reading_only() -> None:
+    assert decide(PROGRAM, NUMBERS["openat"], 0, 0, os.O_RDONLY | os.O_CLOEXEC) == ALLOW
+    for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_CREAT, os.O_RDONLY | os.O_TRUNC, os.O_TMPFILE):
+        assert decide(PROGRAM, NUMBERS["openat"], 0, 0, flags) == DENY
+
+
+def test_a_program_is_entered_by_its_descriptor_alone() -> None:
+    at_empty_path = 0x1000
+    assert decide(PROGRAM, NUMBERS["execveat"], PROGRAM_FD, 0, 0, 0, at_empty_path) == ALLOW
+    assert decide(PROGRAM, NUMBERS["execveat"], PROGRAM_FD + 1, 0, 0, 0, at_empty_path) == DENY

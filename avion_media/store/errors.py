@@ -64,7 +64,7 @@ def translate(error: Exception, key: str = "") -> MediaError:
         return Unavailable(STORE, NO_CREDENTIALS, retry_after_s=5.0)
     if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError):
         return Unavailable(STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
-    if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError | OSError):
+    if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
         return Unavailable(STORE, str(error))
     return StoreRefused(str(error))
 
@@ -89,8 +89,11 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
 
 @contextmanager
 def translated(key: str = "") -> Iterator[None]:
-    """Everything that botocore or the connection raises inside comes out as an error of the domain."""
+    """What botocore or urllib3 raises inside comes out as an error of the domain.
+
+    Both wrap the errors of their sockets, so an OSError is one of a local file (a full disk) and stays what it is.
+    """
     try:
         yield
-    except (BotoCoreError, ClientError, HTTPError, OSError) as error:
+    except (BotoCoreError, ClientError, HTTPError) as error:
         raise translate(error, key) from error

@@ -33,7 +33,8 @@ def main() -> int:
 
 
 def _run(command: list[str], environ: dict[str, str]) -> int:
-    with subprocess.Popen(command, env=environ) as process:
+    # Should this process be killed, the command ends as well.
+    with subprocess.Popen(["setpriv", "--pdeathsig", "TERM", "--", *command], env=environ) as process:
         while True:
             try:
                 return process.wait()

@@ -6,6 +6,8 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
@@ -251,6 +253,54 @@ async def test_refused_credentials_are_told_from_a_missing_object(
             await store.head("a")
         with pytest.raises(Unavailable, match="credentials"):
             await store.put("a", b"", content_type="text/plain")
+
+
+async def test_temporary_credentials_are_renewed_for_presigning_without_any_traffic(
+    s3: S3Bucket, aws_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Credentials so close to their end that each look gives new ones; then their source breaks."""
+    broken = tmp_path / "broken"
+    source = tmp_path / "credentials.sh"
+    source.write_text(CREDENTIAL_PROCESS.format(broken=broken, counter=tmp_path / "counter"))
+    config = tmp_path / "aws-config"
+    config.write_text(f"[default]\ncredential_process = sh {source}\n")
+    aws_environment.setenv("AWS_CONFIG_FILE", str(config))
+    aws_environment.delenv("AWS_ACCESS_KEY_ID")
+    aws_environment.delenv("AWS_SECRET_ACCESS_KEY")
+    away = s3.config(endpoint_url=f"http://127.0.0.1:{free_port()}")  # watched every second, as it does not answer
+
+    async with open_store(away) as store:
+        with trio.fail_after(30):
+            first = _signed_by(store)
+            second = await _next_signed_by(store, first)
+            assert (first[:4], second[:4]) == ("KEY-", "KEY-")
+            broken.touch()
+            with pytest.raises(Unavailable, match="credentials"):
+                await _next_signed_by(store, "nobody", still="KEY-")
+
+
+CREDENTIAL_PROCESS = """\
+[ ! -e {broken} ] || exit 1
+echo x >> {counter}
+count=$(wc -l < {counter})
+end=$(date -u -d '+1 minute' +%Y-%m-%dT%H:%M:%SZ)
+keys='"AccessKeyId": "KEY-'$count'", "SecretAccessKey": "s", "SessionToken": "t"'
+echo "{{\\"Version\\": 1, $keys, \\"Expiration\\": \\"$end\\"}}"
+"""
+
+
+def _signed_by(store: ObjectStore) -> str:
+    url = store.presign_get("a", expires_s=9)
+    return parse_qs(urlsplit(url).query)["X-Amz-Credential"][0].partition("/")[0]
+
+
+async def _next_signed_by(store: ObjectStore, before: str, *, still: str = "") -> str:
+    """Whose signature it is once that is another than before (and, when given, begins otherwise than ``still``)."""
+    while True:
+        now = _signed_by(store)
+        if now != before and not (still and now.startswith(still)):
+            return now
+        await trio.sleep(0.01)  # a poll: nothing in the service waits for credentials, so there is no event for it
 
 
 async def test_what_the_block_raises_is_not_wrapped_in_a_group(s3: S3Bucket) -> None:

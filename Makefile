@@ -7,6 +7,8 @@ WORKERS ?= 2
 PYTEST ?=
 # make demo ONCE=1 ends after the uploads instead of running until Ctrl-C.
 ONCE   ?=
+# The folder whose files the demo uploads.
+DEMO   ?= tests/data
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench fmt clean
@@ -16,7 +18,7 @@ help: ## this list
 
 demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends afterwards
 	@ops/bootstrap demo
-	@$(VENV)/avion-media dev --demo tests/data $(if $(filter-out 0,$(ONCE)),--once)
+	@$(VENV)/avion-media dev --demo $(DEMO) $(if $(filter-out 0,$(ONCE)),--once)
 
 test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
 	@ops/bootstrap test

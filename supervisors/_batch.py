@@ -86,7 +86,7 @@ class Batches:
         elif record.state is State.STOPPING and not any(record in batch.members() for batch in self):
             self.add(Batch([record], [record], now))
 
-    def take_down(self, record: Record) -> bool:
+    def takes_down(self, record: Record) -> bool:
         """Whether it is one of those that a batch stops."""
         return any(record in batch.to_stop for batch in self)
 

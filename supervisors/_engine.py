@@ -29,13 +29,12 @@ from supervisors._errors import (
     StartTimeout,
     TooManyChildren,
     TooManyRestarts,
-    UnexpectedReturn,
     is_fatal,
 )
+from supervisors._outcome import Outcome
 from supervisors._policy import (
     AutoShutdown,
     Intensity,
-    Restart,
     RestartWindow,
     Strategy,
     restart_group,
@@ -79,7 +78,6 @@ class Engine:
         self.started = False
         self.stopping = False
         self.finished = False
-        self.failure: Exception | None = None
         self._plan = plan
         self.publish = publish
         self._on_started = on_started
@@ -91,14 +89,12 @@ class Engine:
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
         self._batches = Batches()
         self._timed: set[Record] = set()  # those with a deadline: a step must not look at thousands of children
-        self._up: set[Record] = set()
         self._window = RestartWindow(plan.intensity)
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self._stop_announced = False
         self._brutal = False  # no grace for anybody
-        self._cancelled: trio.Cancelled | None = None
-        self._fatal: list[BaseException] = []
+        self._outcome = Outcome(path)
 
     # --- what others ask for: flags and a wake-up, never a wait ---
 
@@ -116,7 +112,7 @@ class Engine:
 
     def crash(self, error: Exception) -> None:
         """End abnormally with ``error``, at once."""
-        self.failure = self.failure or error
+        self._outcome.fail(error)
         self.abort()
 
     @enable_ki_protection
@@ -145,7 +141,7 @@ class Engine:
             self._enter(record, State.STOPPED, EventKind.STOPPED, now)
             self._settle(record, None)
             self._forget_if_dynamic(record)
-        elif record.up:
+        elif record.up and not self.stopping:  # while all stop, it has its turn
             self._ask_to_stop(record, now)
         self._wake.set()
 
@@ -183,13 +179,13 @@ class Engine:
                     await self._loop(nursery)
                 except BaseException:
                     # A defect of this package or a fatal error of an observer: no order any more, but no orphan either.
-                    for record in self._up:
+                    for record in self.records.values():
                         record.cancel()
                     raise
-        failure = self._fatal[0] if self._fatal else self.failure
-        self._emit_own(EventKind.FAILED if failure else EventKind.STOPPED, trio.current_time(), failure)
+        error = self._outcome.error
+        self._emit_own(EventKind.STOPPED if error is None else EventKind.FAILED, trio.current_time(), error)
         self._tell_observers()
-        self._raise_outcome()
+        self._outcome.raise_if_any()
 
     async def _loop(self, nursery: trio.Nursery) -> None:
         while not self.finished:
@@ -200,28 +196,16 @@ class Engine:
                 if not self.finished:
                     with trio.CancelScope(deadline=self._next_deadline()):
                         await self._wake.wait()
-            except BaseException as exc:  # noqa: BLE001 - raised again by _raise_outcome, after the last child
+            except BaseException as exc:  # noqa: BLE001 - raised again after the last child
                 self._interrupted(exc)
 
     def _interrupted(self, exc: BaseException) -> None:
-        if isinstance(exc, trio.Cancelled):
-            self._cancelled = exc
-            self._brutal = self._nested  # below another supervisor only that one cancels, and as the last resort
-        else:
-            self._fatal.append(exc)
-        if self.stopping:  # a second Ctrl-C: whoever waits has waited enough
+        self._outcome.interrupt(exc)
+        # A second Ctrl-C: whoever waits has waited enough. And below another supervisor only that one cancels, as the
+        # last resort, without grace.
+        if self.stopping or (self._nested and isinstance(exc, trio.Cancelled)):
             self._brutal = True
         self.begin_stop()
-
-    def _raise_outcome(self) -> None:
-        if len(self._fatal) > 1:
-            raise BaseExceptionGroup(f"{self.path} was interrupted more than once", self._fatal)
-        if self._fatal:
-            raise self._fatal[0]
-        if self._cancelled is not None:
-            raise self._cancelled
-        if self.failure is not None:
-            raise self.failure
 
     def _next_deadline(self) -> float:
         deadlines = [record.deadline for record in self._timed]
@@ -312,7 +296,6 @@ class Engine:
         # cancelled by `_cancel` when the start or the grace has taken too long.
         scope = trio.CancelScope(shield=True)
         record.begin(handle, scope, now)
-        self._up.add(record)
         self._timed.add(record)
         self._emit(record, EventKind.STARTING, now)
         nursery.start_soon(self._incarnate, record, handle, scope, name=record.path)
@@ -355,10 +338,9 @@ class Engine:
     def _take_exit(self, record: Record, error: BaseException | None, now: float) -> None:
         before, ready_since = record.state, record.since
         record.end()
-        self._up.discard(record)
         self._timed.discard(record)
         if error is not None and is_fatal(error):
-            self._fatal.append(error)
+            self._outcome.interrupt(error)
             self._ended(record, State.FAILED, error, now)
             self.begin_stop()
         elif before is State.STOPPING:
@@ -369,35 +351,28 @@ class Engine:
             self._forget_if_dynamic(record)
         else:
             was_ready = before is State.RUNNING
-            self._ended_by_itself(record, self._failure_of(record, error, was_ready), was_ready, now - ready_since, now)
-
-    def _failure_of(self, record: Record, error: BaseException | None, was_ready: bool) -> BaseException | None:
-        if record.doom is not None:
-            record.doom.__cause__ = error
-            return record.doom
-        if error is not None:
-            return error
-        if record.spec.restart is Restart.PERMANENT:
-            return UnexpectedReturn(record.path, was_ready=was_ready)
-        return None
+            failure = record.failure_of(error, was_ready=was_ready)
+            self._ended_by_itself(record, failure, now - ready_since if was_ready else None, now)
 
     def _ended_by_itself(
-        self, record: Record, failure: BaseException | None, was_ready: bool, up_s: float, now: float
+        self, record: Record, failure: BaseException | None, ready_s: float | None, now: float
     ) -> None:
-        first_start_failed = not was_ready and failure is not None and not record.ever_ready
-        if self.stopping or self._batches.take_down(record):
+        """``ready_s``: how long it was ready, None if it never got so far in this incarnation."""
+        first_start_failed = failure is not None and not record.ever_ready
+        if self.stopping or self._batches.takes_down(record):
             # It went before it was asked to: down is down, and no further restart is counted.
             self._ended(record, State.FINISHED if failure is None else State.FAILED, failure, now)
             self._batches.went_down(record, now)
         elif first_start_failed and (self._plan.dynamic or not self.started):
             self._ended(record, State.FAILED, failure, now)
             if not self._plan.dynamic:
-                self._fail(StartFailed(record.path), failure)
+                self._outcome.fail(StartFailed(record.path), failure)
+                self.begin_stop()
         elif not should_restart(record.spec.restart, abnormal=failure is not None):
             self._ended(record, State.FINISHED if failure is None else State.FAILED, failure, now)
             self._consider_auto_shutdown(record)
         else:
-            healthy = was_ready and up_s >= record.spec.backoff.healthy_after_s
+            healthy = ready_s is not None and ready_s >= record.spec.backoff.healthy_after_s
             record.failures = 1 if healthy else record.failures + 1
             self._schedule_restart(record, failure, now)
 
@@ -406,7 +381,8 @@ class Engine:
             self._ended(record, State.FAILED, failure, now)
             intensity = self._plan.intensity
             escalation = TooManyRestarts(self.path, record.path, intensity.max_restarts, intensity.within_s)
-            self._fail(escalation, failure)
+            self._outcome.fail(escalation, failure)
+            self.begin_stop()
             self._events.append(Event(self.path, EventKind.ESCALATED, self._incarnation, escalation, now))
             return
         record.note_failure(failure)
@@ -417,11 +393,6 @@ class Engine:
         everyone = [record] if self._plan.dynamic else list(self.records.values())
         group = set(restart_group(self._plan.strategy, everyone, record))
         self._batches.restart(everyone, group, now + delay_s, now)
-
-    def _fail(self, failure: Exception, cause: BaseException | None) -> None:
-        failure.__cause__ = cause
-        self.failure = self.failure or failure
-        self.begin_stop()
 
     def _consider_auto_shutdown(self, record: Record) -> None:
         if not record.spec.significant or self._plan.auto_shutdown is AutoShutdown.NEVER:

@@ -7,7 +7,7 @@ import math
 import trio
 
 from supervisors._child import Child
-from supervisors._errors import describe
+from supervisors._errors import UnexpectedReturn, describe
 from supervisors._policy import Restart
 from supervisors._spec import ChildSpec
 from supervisors._state import LEGAL, NodeState, State, is_up
@@ -73,6 +73,15 @@ class Record:
         self.scope = None
         self.deadline = math.inf
         self.down.set()
+
+    def failure_of(self, error: BaseException | None, *, was_ready: bool) -> BaseException | None:
+        """What was wrong with an end that nobody asked for; None if it was a normal one."""
+        if self.doom is not None:
+            self.doom.__cause__ = error
+            return self.doom
+        if error is None and self.spec.restart is Restart.PERMANENT:
+            return UnexpectedReturn(self.path, was_ready=was_ready)
+        return error
 
     def note_failure(self, error: BaseException | None) -> None:
         """Remember the text only: an exception would keep every frame of the dead child alive."""

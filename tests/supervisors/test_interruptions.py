@@ -22,6 +22,7 @@ from supervisors import (
     TooManyRestarts,
     open_tree,
 )
+from supervisors._engine import Engine
 from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
 
 
@@ -344,6 +345,22 @@ async def test_a_base_exception_of_an_observer_stops_in_order() -> None:
             await nursery.start(run_expecting, root, Alarm)
             stage["a"].fail()
     assert stage.take_log() == "+a +b -a +a -b -a"
+
+
+async def test_a_defect_of_the_engine_leaves_no_orphan(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b")])])
+
+    def broken(self: Engine, nursery: trio.Nursery, now: float) -> None:
+        raise AssertionError("a defect")
+
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, ExceptionGroup)
+            stage["a"].deaf = True
+            monkeypatch.setattr(Engine, "_step", broken)
+            stage["a"].fail()
+    assert stage.up() == set()
 
 
 async def test_an_observer_may_act_on_the_tree() -> None:

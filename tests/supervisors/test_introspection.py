@@ -272,6 +272,17 @@ async def test_stop_child_that_hangs_in_its_start_lets_the_others_start(autojump
         root.stop()
 
 
+async def test_stop_child_while_all_stop_does_not_jump_the_queue(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a"), stage.spec("b")])) as root:
+        stage["b"].stop_s = 2.0
+        root.stop()
+        await settled()
+        await root.terminate_child("a")
+        assert trio.current_time() == 2.0
+        assert stage.take_log() == "+a +b -b -a"
+
+
 async def test_restart_child_while_stopping() -> None:
     stage = Stage()
     with trio.fail_after(5):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import trio
 
@@ -15,42 +15,51 @@ from supervisors import Supervisor
 _log = get_logger(path="process")
 
 
-async def run_until_stopped(root: Supervisor, runtime: Runtime) -> None:
-    """Run the tree until a signal (SIGTERM, SIGINT) drains it, or it fails.
+async def run_until_stopped(root: Supervisor, runtime: Runtime, alongside: Callable[[], Awaitable[None]]) -> None:
+    """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.request_stop` drains it, or it fails.
 
-    Raises what `Supervisor.run` raises when it fails. A second signal skips the phase under way, and so on.
+    ``alongside`` runs beside the tree and is cancelled with its end. Raises what `Supervisor.run` raises when it
+    fails, in a group. A second signal skips the phase under way, and so on.
     """
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_drain_on_signal, root, runtime, signals)
+            skip = _Skip()
+            nursery.start_soon(_watch_signals, runtime, signals, skip)
+            nursery.start_soon(_drain_when_asked, root, runtime, skip)
+            nursery.start_soon(alongside)
             await root.run()
             nursery.cancel_scope.cancel()
     runtime.lifecycle.advance_to(Phase.STOPPING)
     runtime.lifecycle.advance(Phase.DONE)
 
 
-async def _drain_on_signal(root: Supervisor, runtime: Runtime, signals: AsyncIterator[int]) -> None:
-    skip = _Skip()
-    async with trio.open_nursery() as nursery:
-        first = signal.Signals(await anext(signals))
-        _log.info("signal", name=first.name)
-        nursery.start_soon(skip.on_each, signals)
-        drain = runtime.config.drain
-        runtime.lifecycle.advance_to(Phase.LAME_DUCK)
-        if runtime.components_ready:  # nobody was sent here yet during the start
-            with skip.skippable():
-                await trio.sleep(drain.settle)
-        runtime.lifecycle.advance_to(Phase.DRAINING)
-        with skip.skippable(), trio.move_on_after(drain.grace):
-            async with trio.open_nursery() as draining:
-                for each in list(runtime.drains.values()):
-                    draining.start_soon(each, drain.grace)
-        runtime.lifecycle.advance_to(Phase.STOPPING)
-        root.stop()
+async def _watch_signals(runtime: Runtime, signals: AsyncIterator[int], skip: _Skip) -> None:
+    """The first signal asks for the stop, each further one skips the phase under way."""
+    async for number in signals:
+        _log.info("signal", name=signal.Signals(number).name)
+        if runtime.stop_requested.is_set():
+            skip.skip()
+        runtime.stop_requested.set()
+
+
+async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _Skip) -> None:
+    await runtime.stop_requested.wait()
+    drain = runtime.config.drain
+    runtime.lifecycle.advance_to(Phase.LAME_DUCK)
+    if runtime.components_ready:  # nobody was sent here yet during the start
         with skip.skippable():
-            await trio.sleep_forever()
-        root.abort()
+            await trio.sleep(drain.settle)
+    runtime.lifecycle.advance_to(Phase.DRAINING)
+    with skip.skippable(), trio.move_on_after(drain.grace):
+        async with trio.open_nursery() as draining:
+            for each in list(runtime.drains.values()):
+                draining.start_soon(each, drain.grace)
+    runtime.lifecycle.advance_to(Phase.STOPPING)
+    root.stop()
+    with skip.skippable():
+        await trio.sleep_forever()
+    root.abort()
 
 
 class _Skip:
@@ -64,8 +73,6 @@ class _Skip:
         self._scope = trio.CancelScope()
         return self._scope
 
-    async def on_each(self, signals: AsyncIterator[int]) -> None:
-        """Cancel the present phase at every signal."""
-        async for number in signals:
-            _log.warning("signal", name=signal.Signals(number).name, effect="skips ahead")
-            self._scope.cancel()
+    def skip(self) -> None:
+        """End the wait of the present phase."""
+        self._scope.cancel()

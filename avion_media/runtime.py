@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import trio
+
 from avion_media.config import Config
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.lifecycle import Lifecycle, Phase
@@ -50,6 +52,7 @@ class Runtime:
     drains: dict[str, Drain] = field(default_factory=dict)
     tree: Callable[[], dict[str, Any]] = dict
     components_ready: bool = False
+    stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
     _readiness_listeners: list[Callable[[bool], None]] = field(default_factory=list)
 
     @contextmanager

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 
 import trio
@@ -59,27 +60,39 @@ def drain_budget(config: Config) -> DrainBudget:
     return DrainBudget(drain.settle, drain.grace, STOP_RESERVE_S, TELEMETRY_FLUSH_S, drain.termination_grace_period)
 
 
+Alongside = Callable[[Runtime], Awaitable[None]]
+
+
+async def nothing_alongside(_runtime: Runtime) -> None:
+    """`serve` runs the tree and nothing else."""
+
+
 def serve(
     config: Config,
     roles: frozenset[str],
     *,
     before: Callable[[Runtime], Iterable[Node]] = lambda _runtime: (),
-    alongside: Callable[[Runtime], trio.abc.AsyncResource] | None = None,
+    alongside: Alongside = nothing_alongside,
 ) -> None:
-    """Run the service until it is drained. Raises `TreeFailed` when it cannot start or gives up."""
+    """Run the service until it is drained, with the nodes ``before`` on its left and ``alongside`` beside it.
+
+    Raises `TreeFailed` when it cannot start or gives up.
+    """
     budget = drain_budget(config)
     if budget.total_s > budget.allowed_s:
         raise TreeFailed(f"the drain does not fit: {budget.explain()}")
     configure_logging(config.log.format, config.log.level)
-    trio.run(_serve, config, roles, before)
+    trio.run(_serve, config, roles, before, alongside)
 
 
-async def _serve(config: Config, roles: frozenset[str], before: Callable[[Runtime], Iterable[Node]]) -> None:
+async def _serve(
+    config: Config, roles: frozenset[str], before: Callable[[Runtime], Iterable[Node]], alongside: Alongside
+) -> None:
     runtime = open_runtime(config, roles)
     root = build_tree(runtime, before(runtime))
     root.observe(lambda event: _tell(runtime, event))
     try:
-        await run_until_stopped(root, runtime)
+        await run_until_stopped(root, runtime, partial(alongside, runtime))
     except* SupervisionError as group:
         raise TreeFailed(*explain(group)) from group
 

@@ -45,9 +45,7 @@ class MediaService(MediaServiceServicer):
         self._statuses = statuses
         self._watchers = watchers
 
-    async def RequestMediaUpload(
-        self, request: wire.RequestMediaUploadRequest
-    ) -> wire.RequestMediaUploadResponse:
+    async def RequestMediaUpload(self, request: wire.RequestMediaUploadRequest) -> wire.RequestMediaUploadResponse:
         """Check, make an id, sign a PUT: no I/O at all."""
         upload = check_upload_request(
             request.filename,
@@ -73,9 +71,7 @@ class MediaService(MediaServiceServicer):
         response.expires_at.seconds = int(signed.expires_at.timestamp())
         return response
 
-    async def CompleteMediaUpload(
-        self, request: wire.CompleteMediaUploadRequest
-    ) -> wire.CompleteMediaUploadResponse:
+    async def CompleteMediaUpload(self, request: wire.CompleteMediaUploadRequest) -> wire.CompleteMediaUploadResponse:
         """One look at what is known, one HEAD, one task, once."""
         media_id = _media_id(request.media_id)
         board = self._runtime.board.get()
@@ -104,9 +100,7 @@ class MediaService(MediaServiceServicer):
         )
         await self._runtime.board.get().put(Status(media_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
 
-    async def CacheRemoteMedia(
-        self, request: wire.CacheRemoteMediaRequest
-    ) -> wire.CacheRemoteMediaResponse:
+    async def CacheRemoteMedia(self, request: wire.CacheRemoteMediaRequest) -> wire.CacheRemoteMediaResponse:
         """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL."""
         url = _remote_url(request.remote_url)
         if self._guard.host_denied(url.host):
@@ -137,9 +131,7 @@ class MediaService(MediaServiceServicer):
         """What is known now."""
         return to_wire(await self._statuses.look_up(_any_id(request.media_id)))
 
-    async def WatchMediaStatus(
-        self, request: wire.GetMediaStatusRequest
-    ) -> AsyncIterator[wire.MediaStatus]:
+    async def WatchMediaStatus(self, request: wire.GetMediaStatusRequest) -> AsyncIterator[wire.MediaStatus]:
         """Each change, ending after a final state."""
         any_id = _any_id(request.media_id)
         with self._watchers.watching(any_id.text) as woken:

@@ -72,7 +72,7 @@ class Client:
     async def upload(self, path: Path, progress: Progress = lambda _sent: None) -> Uploaded:
         """Request, PUT, complete, and wait for the end."""
         try:
-            size = path.stat().st_size
+            size = (await trio.Path(path).stat()).st_size
         except OSError as error:
             raise Failure(f"{path}: {error.strerror}") from None
         request = wire.RequestMediaUploadRequest(filename=path.name, content_type=declared_type(path), size=size)
@@ -103,8 +103,8 @@ class Client:
 
         async def follow() -> wire.MediaStatus | None:
             last = None
-            async for last in self._stub.WatchMediaStatus(wire.GetMediaStatusRequest(media_id=media_id)):
-                pass
+            async for status in self._stub.WatchMediaStatus(wire.GetMediaStatusRequest(media_id=media_id)):
+                last = status
             return last
 
         status = await self._call(follow(), _WAIT_S)

@@ -1,0 +1,135 @@
+"""``avion-media dev``: everything on one machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import click
+
+from avion_media.cli.client import Client, open_client
+from avion_media.cli.media import describe, print_status, upload_all
+from avion_media.cli.output import Failure, Misuse, console, load_config
+from avion_media.config import Bind, Config
+from avion_media.lifecycle import Phase
+from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
+from avion_media.runtime import ROLES, Runtime
+from avion_media.service import TreeFailed, serve
+from avion_media.setup import prepare
+from avion_media.wire.avion import media_pb2 as wire
+from supervisors import Child, ChildSpec
+
+_EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "avion-dev", "AWS_SECRET_ACCESS_KEY": "avion-dev-secret"}
+
+
+@click.command("dev")
+@click.option(
+    "--demo",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Upload the files of this folder, and print what became of them.",
+)
+@click.option("--once", is_flag=True, help="With --demo: exit when it is done; 1 if a file failed.")
+@click.option("--free-ports", is_flag=True, help="Take free ports instead of the configured ones.")
+def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
+    """Start Redis and an S3 store as supervised children, prepare them, serve, print the addresses."""
+    if once and demo is None:
+        raise Misuse("--once goes with --demo")
+    try:
+        check_programs()
+    except CannotEmbed as error:
+        raise Failure(*str(error).splitlines()) from None
+    config, redis_port, store_port = _embedded_config(load_config(), free_ports=free_ports)
+    failures: list[str] = []
+    try:
+        serve(
+            config,
+            frozenset(ROLES),
+            before=lambda runtime: _embedded_nodes(runtime, redis_port, store_port),
+            alongside=partial(_show, demo=demo, once=once, failures=failures),
+        )
+    except TreeFailed as error:
+        raise Failure(*error.lines) from error
+    if failures:
+        raise Failure(*failures)
+
+
+def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, int]:
+    redis_port, store_port = _free_port(), _free_port()
+    for name, value in _EMBEDDED_CREDENTIALS.items():
+        os.environ.setdefault(name, value)
+    store_url = f"http://127.0.0.1:{store_port}"
+    changes = {
+        "redis": config.redis.model_copy(update={"url": f"redis://127.0.0.1:{redis_port}/0"}),
+        "s3": config.s3.model_copy(update={"endpoint_url": store_url, "public_endpoint_url": store_url}),
+        # Nobody has to be moved away from a development server before it stops.
+        "drain": config.drain.model_copy(update={"settle": 0.0, "grace": min(config.drain.grace, 10.0)}),
+    }
+    if free_ports:
+        for port in ("grpc", "http", "admin"):
+            bind = Bind(host="127.0.0.1", port=_free_port())
+            changes[port] = getattr(config, port).model_copy(update={"bind": bind})
+    else:
+        for port in ("grpc", "http", "admin"):
+            _check_port(port, getattr(config, port).bind)
+    return config.model_copy(update=changes), redis_port, store_port
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _check_port(name: str, bind: Bind) -> None:
+    """A taken port is told before anything starts."""
+    family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((bind.host, bind.port))
+        except OSError as error:
+            variable = f"AVION_MEDIA_{name.upper()}__BIND"
+            raise Failure(f"{bind}: {error.strerror}; set {variable} to another address, or use --free-ports") from None
+
+
+def _embedded_nodes(runtime: Runtime, redis_port: int, store_port: int) -> Iterable[ChildSpec]:
+    async def prepared(child: Child) -> None:
+        await prepare(runtime.config)
+        child.ready()
+        await child.stopping.wait()
+
+    return (redis_node(redis_port), store_node(store_port), ChildSpec(name="prepare", run=prepared))
+
+
+async def _show(runtime: Runtime, *, demo: Path | None, once: bool, failures: list[str]) -> None:
+    """Once everything runs: print the addresses, run the demo, and with ``once`` ask for the stop."""
+    await runtime.lifecycle.reached(Phase.READY)
+    addresses = {name: f"{host}:{port}" for name, (host, port) in sorted(runtime.addresses.items())}
+    out = console()
+    out.print(f"\n[bold]avion-media is ready[/bold]   origin http://{addresses['http']}   gRPC {addresses['grpc']}")
+    out.print(f"  admin http://{addresses['admin']}  (/readyz /metrics /tree)   store {runtime.config.s3.endpoint_url}")
+    out.print(f"  Redis {runtime.config.redis.url}\n")
+    if demo is not None:
+        try:
+            async with open_client(runtime.config) as client:
+                failures += await _demonstrate(client, demo, f"http://{addresses['http']}")
+        except* Failure as group:
+            failures += [line for failure in group.exceptions for line in getattr(failure, "lines", (str(failure),))]
+    if once:
+        runtime.stop_requested.set()
+    else:
+        out.print("Ctrl-C stops everything.")
+
+
+async def _demonstrate(client: Client, folder: Path, base_url: str) -> list[str]:
+    """Upload every file of the folder; returns what went wrong."""
+    files = tuple(sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")))  # noqa: ASYNC240
+    ended, problems = await upload_all(client, files, show=True)
+    for each in ended:
+        print_status(describe(each.status, base_url), Path(each.file).name)
+    failed = [f"{each.file}: {each.status.reason}" for each in ended if each.status.state != wire.MediaStatus.READY]
+    console().print(f"\n{len(ended) - len(failed)} of {len(files)} files ready\n")
+    return [problem for _, problem in problems] + failed

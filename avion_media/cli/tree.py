@@ -1,0 +1,59 @@
+"""``avion-media tree``: the live supervision tree of a running service."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+import httpx
+from rich.live import Live
+from rich.markup import escape
+from rich.tree import Tree
+
+from avion_media.cli.client import reachable
+from avion_media.cli.output import Failure, console, json_option, load_config, print_json
+
+_STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed": "bold red", "stopping": "yellow"}
+
+
+@click.command("tree")
+@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
+@json_option
+def tree_command(watch: bool, as_json: bool) -> None:
+    """Show the live tree: states, restarts, last errors, uptimes."""
+    url = f"http://{reachable(load_config().admin.bind)}/tree"
+    if as_json:
+        print_json(_fetch(url))
+        return
+    if not watch:
+        console().print(_drawn(_fetch(url)))
+        return
+    with Live(_drawn(_fetch(url)), console=console(), refresh_per_second=4) as live:
+        while True:
+            time.sleep(1.0)
+            live.update(_drawn(_fetch(url)))
+
+
+def _fetch(url: str) -> dict[str, Any]:
+    try:
+        with httpx.Client(trust_env=False, timeout=5.0) as client:
+            tree: dict[str, Any] = client.get(url).raise_for_status().json()
+    except httpx.HTTPError as error:
+        raise Failure(f"no tree from {url}: {error} (AVION_MEDIA_ADMIN__BIND)") from None
+    return tree
+
+
+def _drawn(node: dict[str, Any], parent: Tree | None = None) -> Tree:
+    style = _STYLES.get(node["state"], "dim")
+    label = f"{node['name']} [{style}]{node['state']}[/{style}]"
+    if node.get("uptime_s") is not None:
+        label += f" [dim]{node['uptime_s']:.0f} s[/dim]"
+    if node["restarts"]:
+        label += f" [yellow]{node['restarts']} restarts[/yellow]"
+    if node["last_failure"]:
+        label += f" [red]{escape(node['last_failure'].splitlines()[-1][:100])}[/red]"
+    branch = Tree(label) if parent is None else parent.add(label)
+    for child in node["children"]:
+        _drawn(child, branch)
+    return branch

@@ -1,0 +1,218 @@
+"""The real service as a process of its own, and a client of another make: grpcio, httpx, redis-py, boto3."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import httpx
+from avion_media.wire.avion import media_pb2 as wire
+
+START_S = 40.0
+WAIT_S = 60.0
+_POLL_S = 0.05
+T = TypeVar("T")
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(look: Callable[[], T | None], what: str, timeout_s: float = WAIT_S) -> T:
+    """Look until there is something; fail with ``what`` after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        found = look()
+        if found:
+            return found
+        time.sleep(_POLL_S)
+    raise AssertionError(f"not within {timeout_s:g} s: {what}")
+
+
+@dataclass
+class Service:
+    """One running process of the service."""
+
+    process: subprocess.Popen[bytes]
+    environment: dict[str, str]
+    grpc_address: str
+    http_url: str
+    admin_url: str
+    log_path: Path
+    _channel: grpc.Channel = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._channel = grpc.insecure_channel(self.grpc_address)
+
+    def close(self) -> None:
+        """Close the client's channel."""
+        self._channel.close()
+
+    def log(self) -> str:
+        """What it logged."""
+        return self.log_path.read_text(errors="replace")
+
+    def call(self, method: str, request: Any, answer: Any, timeout_s: float = 20.0) -> Any:
+        """One unary call by grpcio."""
+        return self._channel.unary_unary(
+            f"/avion.MediaService/{method}",
+            request_serializer=type(request).SerializeToString,
+            response_deserializer=answer.FromString,
+        )(request, timeout=timeout_s)
+
+    def request_upload(
+        self, filename: str, content_type: str, size: int, sha256: bytes = b""
+    ) -> wire.RequestMediaUploadResponse:
+        """RequestMediaUpload."""
+        request = wire.RequestMediaUploadRequest(filename=filename, content_type=content_type, size=size, sha256=sha256)
+        return self.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
+
+    def put(self, granted: wire.RequestMediaUploadResponse, body: bytes) -> httpx.Response:
+        """What the client does with the URL."""
+        return httpx.put(
+            granted.upload_url, content=body, headers=dict(granted.upload_headers), trust_env=False, timeout=60
+        )
+
+    def complete(self, media_id: str) -> None:
+        """CompleteMediaUpload."""
+        request = wire.CompleteMediaUploadRequest(media_id=media_id)
+        self.call("CompleteMediaUpload", request, wire.CompleteMediaUploadResponse)
+
+    def status(self, media_id: str) -> wire.MediaStatus:
+        """GetMediaStatus."""
+        return self.call("GetMediaStatus", wire.GetMediaStatusRequest(media_id=media_id), wire.MediaStatus)
+
+    def watch(self, media_id: str, timeout_s: float = WAIT_S) -> list[wire.MediaStatus]:
+        """All of WatchMediaStatus, to its end."""
+        stream = self._channel.unary_stream(
+            "/avion.MediaService/WatchMediaStatus",
+            request_serializer=wire.GetMediaStatusRequest.SerializeToString,
+            response_deserializer=wire.MediaStatus.FromString,
+        )(wire.GetMediaStatusRequest(media_id=media_id), timeout=timeout_s)
+        return list(stream)
+
+    def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
+        """CacheRemoteMedia."""
+        return self.call(
+            "CacheRemoteMedia", wire.CacheRemoteMediaRequest(remote_url=url), wire.CacheRemoteMediaResponse
+        )
+
+    def upload(self, filename: str, content_type: str, body: bytes) -> wire.MediaStatus:
+        """The whole flow; returns the final status."""
+        granted = self.request_upload(filename, content_type, len(body))
+        response = self.put(granted, body)
+        assert response.status_code == 200, response.text
+        self.complete(granted.media_id)
+        return self.watch(granted.media_id)[-1]
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        """GET on the origin; header names write ``-`` as ``_``."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return httpx.get(self.http_url + path, headers=named, trust_env=False, timeout=30)
+
+    def ready(self) -> dict[str, Any] | None:
+        """What ``/readyz`` says when it is 200."""
+        try:
+            response = httpx.get(f"{self.admin_url}/readyz", trust_env=False, timeout=5)
+        except httpx.HTTPError:
+            return None
+        return response.json() if response.status_code == 200 else None
+
+    def run_cli(self, *arguments: str, timeout_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
+        """A command of the command line, with the service's own environment."""
+        return subprocess.run(
+            [sys.executable, "-m", "avion_media", *arguments],
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def stop(self, timeout_s: float = 30.0) -> int:
+        """SIGTERM, and the exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+
+def service_environment(redis_url: str, s3_url: str, bucket: str, **settings: str) -> dict[str, str]:
+    """The environment of a service for tests; ``settings`` are ``SECTION__NAME`` without the prefix."""
+    ports = {name: f"127.0.0.1:{free_port()}" for name in ("GRPC", "HTTP", "ADMIN")}
+    ours = {
+        **{f"{name}__BIND": address for name, address in ports.items()},
+        "REDIS__URL": redis_url,
+        "S3__ENDPOINT_URL": s3_url,
+        "S3__BUCKET": bucket,
+        "DRAIN__SETTLE": "0",
+        "DRAIN__GRACE": "5s",
+        "LOG__FORMAT": "json",
+        "TASKS__BACKOFF": "100ms",
+        **settings,
+    }
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AVION_MEDIA_", "OTEL_")) and not name.upper().endswith("_PROXY")
+    }
+    return inherited | {f"AVION_MEDIA_{name}": value for name, value in ours.items()}
+
+
+@contextmanager
+def running(environment: dict[str, str], *, roles: str = "") -> Iterator[Service]:
+    """`avion-media serve`, ready; stopped by SIGTERM afterwards, killed if that does not do."""
+    with tempfile.TemporaryDirectory(prefix="avion-test-") as directory:
+        log_path = Path(directory) / "log"
+        with log_path.open("wb") as log:
+            command = [sys.executable, "-m", "avion_media", "serve", *(["--roles", roles] if roles else [])]
+            process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
+        service = Service(
+            process,
+            environment,
+            grpc_address=environment["AVION_MEDIA_GRPC__BIND"],
+            http_url=f"http://{environment['AVION_MEDIA_HTTP__BIND']}",
+            admin_url=f"http://{environment['AVION_MEDIA_ADMIN__BIND']}",
+            log_path=log_path,
+        )
+        try:
+            eventually(lambda: service.ready() or _died(service), "the service to be ready", START_S)
+            yield service
+        except BaseException:
+            sys.stderr.write(_tail(service.log()))
+            raise
+        finally:
+            service.close()
+            try:
+                service.stop()
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise
+
+
+def _died(service: Service) -> None:
+    assert service.process.poll() is None, f"the service ended: {_tail(service.log())}"
+
+
+def _tail(log: str) -> str:
+    return "\n".join(log.splitlines()[-60:]) + "\n"
+
+
+def json_lines(log: str) -> list[dict[str, Any]]:
+    """The log as dictionaries; other lines are left out."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith("{")]

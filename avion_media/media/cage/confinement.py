@@ -35,7 +35,7 @@ _NICENESS: Final = 5
 # A program's libraries and its threads' stacks and arenas: reserved address space, hardly any of it ever touched.
 # What it really allocates is bounded by RLIMIT_DATA, which counts private writable memory only.
 _PROGRAM_MAPPINGS_BYTES: Final = 2 << 30
-_PROGRAM_LIBRARY_DATA_BYTES: Final = 32 << 20
+_PROGRAM_LIBRARY_DATA_BYTES: Final = 64 << 20  # Debian's ffmpeg 7.1 with its 213 libraries starts with 56 MiB
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 

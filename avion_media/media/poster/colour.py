@@ -30,7 +30,7 @@ _HD_HEIGHT: Final = 720  # without a word on its matrix, browsers take smaller v
 _SCALING: Final = "bicubic+accurate_rnd+full_chroma_int"
 # Linear 1.0 is 100 cd/m². Hable's curve keeps the light parts (skies) apart; a fixed peak of 1000 cd/m² instead of
 # the stream's own claim keeps the result the same for every frame and every liar.
-_NOMINAL_PEAK: Final = 100
+_LINEAR_709: Final[dict[str, str | int]] = {"t": "linear", "npl": 100, "p": "709", "m": "gbr", "r": "pc"}
 _TONE_MAP: Final[Filter] = ("tonemap", {"tonemap": "hable", "desat": 0, "peak": 10})
 
 
@@ -55,11 +55,10 @@ def _shrink(width: int, height: int) -> list[Filter]:
 
 def _tone_mapped(probe: VideoProbe) -> list[Filter]:
     return [
-        ("zscale", _source(probe, _HDR_TRANSFERS[probe.transfer]) | {"t": "linear", "npl": _NOMINAL_PEAK}),
+        ("zscale", _source(probe, _HDR_TRANSFERS[probe.transfer]) | _LINEAR_709),
         ("format", {"pix_fmts": "gbrpf32le"}),
-        ("zscale", {"p": "709"}),
         _TONE_MAP,
-        ("zscale", {"t": "iec61966-2-1", "m": "gbr", "r": "pc"}),
+        ("zscale", {"tin": "linear", "pin": "709", "min": "gbr", "rin": "pc", "t": "iec61966-2-1"}),
         ("format", {"pix_fmts": "gbrp"}),
     ]
 

@@ -15,7 +15,12 @@ CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "h263",
 
 _DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
 _MAX_DETAIL: Final = 300
-_OUT_OF_MEMORY: Final = (b"Cannot allocate memory", b"pthread_create() failed", b"std::bad_alloc")
+_OUT_OF_MEMORY: Final = (
+    b"Cannot allocate memory",
+    b"pthread_create() failed",
+    b"failed to map segment",
+    b"std::bad_alloc",
+)
 
 
 def input_options(fmt: MediaFormat) -> dict[str, str | int]:

@@ -97,7 +97,7 @@ def read_probe(answer: bytes) -> VideoProbe:
             raise Rejected(Reason.NO_VIDEO, "no stream is a video")
         stream = next((each for each in videos if each["disposition"].get("default")), videos[0])
         return _read_stream(stream, found.get("format", {}))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise Rejected(Reason.CORRUPT, f"unreadable probe: {error!r}") from None
 
 

@@ -1,0 +1,116 @@
+"""Display matrices, pixel aspects and sizes."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from avion_media.media.poster.geometry import Orientation, displayed_size, fit, orientation_of, sample_aspect
+
+ONE = 1 << 16
+# A picture of three pixels by two, its corners named; each case says where they go.
+PICTURE = ["ab.", "cd."]
+
+
+def _matrix(a: int, b: int, c: int, d: int) -> list[int]:
+    return [a * ONE, b * ONE, 0, c * ONE, d * ONE, 0, 0, 0, 1 << 30]
+
+
+def _apply(orientation: Orientation, rows: list[str]) -> list[str]:
+    if orientation.mirrored:
+        rows = [row[::-1] for row in rows]
+    for _ in range(orientation.degrees // 90):
+        rows = ["".join(column) for column in zip(*rows[::-1], strict=True)]  # a quarter turn clockwise
+    return rows
+
+
+def _apply_matrix(matrix: list[int], rows: list[str]) -> list[str]:
+    """By the definition: (x, y) goes to (ax + cy, bx + dy), then everything is shifted to start at zero."""
+    a, b, c, d = (each // ONE for each in (matrix[0], matrix[1], matrix[3], matrix[4]))
+    moved = {(a * x + c * y, b * x + d * y): letter for y, row in enumerate(rows) for x, letter in enumerate(row)}
+    xs, ys = sorted({x for x, _ in moved}), sorted({y for _, y in moved})
+    return ["".join(moved[x, y] for x in xs) for y in ys]
+
+
+@pytest.mark.parametrize(
+    "matrix",
+    [
+        *(_matrix(a, 0, 0, d) for a in (1, -1) for d in (1, -1)),
+        *(_matrix(0, b, c, 0) for b in (1, -1) for c in (1, -1)),
+    ],
+)
+def test_all_eight_orientations_are_read_right(matrix: list[int]) -> None:
+    assert _apply(orientation_of(matrix), PICTURE) == _apply_matrix(matrix, PICTURE)
+
+
+def test_the_matrix_of_a_phone_held_upright_turns_clockwise() -> None:
+    assert orientation_of(_matrix(0, 1, -1, 0)) == Orientation(90, mirrored=False)
+
+
+@pytest.mark.parametrize(("degrees", "expected"), [(10, 0), (41, 0), (50, 90), (130, 90), (140, 180), (230, 270)])
+def test_other_angles_go_to_the_nearest_quarter_turn(degrees: int, expected: int) -> None:
+    turn = complex(0, 1) ** (degrees / 90)
+    cosine, sine = int(turn.real * ONE), int(turn.imag * ONE)
+    assert orientation_of([cosine, sine, 0, -sine, cosine, 0, 0, 0, 1 << 30]) == Orientation(expected)
+
+
+def test_a_degenerate_matrix_is_ignored() -> None:
+    assert orientation_of([0] * 9) == Orientation()
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_filters_do_what_the_orientation_says(degrees: int, mirrored: bool) -> None:
+    rows = PICTURE
+    for name, arguments in Orientation(degrees, mirrored).filters():
+        if name == "hflip":
+            rows = [row[::-1] for row in rows]
+        elif name == "vflip":
+            rows = rows[::-1]
+        elif arguments == ("clock",):
+            rows = ["".join(column) for column in zip(*rows[::-1], strict=True)]
+        else:
+            assert (name, arguments) == ("transpose", ("cclock",))
+            rows = ["".join(column) for column in zip(*rows, strict=True)][::-1]
+    assert rows == _apply(Orientation(degrees, mirrored), PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("64:45", Fraction(64, 45)),
+        ("1:1", Fraction(1)),
+        ("148477457:166004110", Fraction(148477457, 166004110)),
+        ("1:1000000", Fraction(1)),  # absurd
+        ("1000000:1", Fraction(1)),
+        ("0:1", Fraction(1)),
+        ("1:0", Fraction(1)),
+        ("-3:4", Fraction(1)),
+        ("N/A", Fraction(1)),
+        ("", Fraction(1)),
+        (None, Fraction(1)),
+    ],
+)
+def test_sample_aspects(text: str | None, expected: Fraction) -> None:
+    assert sample_aspect(text) == expected
+
+
+def test_pixels_become_square_before_sides_are_swapped() -> None:
+    assert displayed_size(800, 640, Fraction(64, 45), Orientation()) == (1138, 640)
+    assert displayed_size(800, 640, Fraction(64, 45), Orientation(90)) == (640, 1138)
+    assert displayed_size(720, 480, Fraction(8, 9), Orientation(180)) == (640, 480)
+    assert displayed_size(1, 480, Fraction(1, 10), Orientation()) == (1, 480)
+
+
+@pytest.mark.parametrize(
+    ("size", "longest_edge", "expected"),
+    [
+        ((640, 360), 1600, (640, 360)),  # never enlarged
+        ((3840, 2160), 1600, (1600, 900)),
+        ((2160, 3840), 1600, (900, 1600)),
+        ((10_000, 1), 100, (100, 1)),
+    ],
+)
+def test_fitting(size: tuple[int, int], longest_edge: int, expected: tuple[int, int]) -> None:
+    assert fit(size, longest_edge) == expected

@@ -1,0 +1,294 @@
+"""Posters of real videos and of videos made here, by the real ffmpeg in the real cage."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import trio
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import BY_EXTENSION, MOV, MP4, WEBM, MediaFormat
+from avion_media.media.cage import Cage, open_cage
+from avion_media.media.poster import Poster, PosterBounds, VideoProbe, extract_poster, probe_video
+
+DATA = Path(__file__).parents[2] / "data"
+HARD_LIMIT_S = 120
+X264 = ("-c:v", "libx264", "-qp", "0")
+Colour = tuple[int, int, int]
+
+
+@pytest.fixture
+async def cage() -> AsyncIterator[Cage]:
+    async with open_cage(budget_bytes=2 << 30) as opened:
+        yield opened
+
+
+async def _poster(
+    cage: Cage, path: Path, fmt: MediaFormat | None = None, longest_edge: int = 1600, bounds: PosterBounds | None = None
+) -> tuple[VideoProbe, Poster]:
+    fmt = fmt or BY_EXTENSION[path.suffix[1:]]
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        with trio.fail_after(HARD_LIMIT_S):
+            probe = await probe_video(cage, fd, fmt, bounds)
+            poster = await extract_poster(cage, fd, fmt, probe, longest_edge, bounds=bounds)
+        assert os.lseek(fd, 0, os.SEEK_CUR) == 0  # the caller's offset is the caller's
+    finally:
+        os.close(fd)
+    assert len(poster.rgb) == poster.width * poster.height * 3
+    return probe, poster
+
+
+async def _rejection(
+    cage: Cage, path: Path, fmt: MediaFormat | None = None, bounds: PosterBounds | None = None
+) -> Reason:
+    with pytest.raises(Rejected) as caught:
+        await _poster(cage, path, fmt, bounds=bounds)
+    return caught.value.reason
+
+
+async def _ffmpeg(*arguments: str) -> None:
+    """Make a test video, outside of the cage."""
+    with trio.fail_after(HARD_LIMIT_S):
+        await trio.run_process(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments])
+
+
+def _pixel(poster: Poster, across: float, down: float) -> Colour:
+    """The colour at a place given in fractions of width and height."""
+    offset = 3 * (int(down * poster.height) * poster.width + int(across * poster.width))
+    red, green, blue = poster.rgb[offset : offset + 3]
+    return red, green, blue
+
+
+def _near(found: Colour, expected: Colour, tolerance: int = 8) -> bool:
+    return all(abs(one - other) <= tolerance for one, other in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height"),
+    [
+        ("mp4-vp9-anamorphic.mp4", 1138, 640),
+        ("mp4-h264-rotated-90-tiny.mp4", 60, 100),
+        ("mov-iphone14pro-hevc-dolbyvision-rotated-gps.mov", 720, 1280),
+        ("mp4-av1.mp4", 1080, 720),
+        ("mp4-hevc.mp4", 854, 480),
+        ("webm-vp8.webm", 640, 356),
+    ],
+)
+async def test_real_videos_have_their_displayed_size(cage: Cage, name: str, width: int, height: int) -> None:
+    probe, poster = await _poster(cage, DATA / name)
+    assert (probe.width, probe.height) == (poster.width, poster.height) == (width, height)
+    assert not poster.blank
+
+
+async def test_a_large_video_is_scaled_and_a_small_one_never_enlarged(cage: Cage) -> None:
+    probe, poster = await _poster(cage, DATA / "mp4-vp9-anamorphic.mp4", longest_edge=400)
+    assert (probe.width, probe.height) == (1138, 640)
+    assert (poster.width, poster.height) == (400, 225)
+    _, poster = await _poster(cage, DATA / "mp4-h264-rotated-90-tiny.mp4", longest_edge=400)
+    assert (poster.width, poster.height) == (60, 100)
+
+
+async def test_a_black_intro_is_passed_over(cage: Cage) -> None:
+    _, poster = await _poster(cage, DATA / "mp4-h264-3s-black-intro.mp4")
+    assert not poster.blank
+    assert max(_pixel(poster, 0.1, 0.5)) > 200
+
+
+async def test_the_search_for_a_picture_is_bounded(cage: Cage) -> None:
+    _, poster = await _poster(cage, DATA / "mp4-h264-3s-black-intro.mp4", bounds=PosterBounds(scan_s=1))
+    assert poster.blank
+    assert max(_pixel(poster, 0.1, 0.5)) < 20
+
+
+async def test_a_video_of_nothing_but_black_keeps_its_first_frame(cage: Cage) -> None:
+    _, poster = await _poster(cage, DATA / "mp4-h264-all-black-10s.mp4")
+    assert poster.blank
+    assert (poster.width, poster.height) == (320, 240)
+
+
+async def test_only_the_first_seconds_are_read(cage: Cage, tmp_path: Path) -> None:
+    whole, sparse = tmp_path / "whole.mp4", tmp_path / "sparse.mp4"
+    await _ffmpeg(
+        "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10:duration=60", "-movflags", "faststart", str(whole)
+    )
+    size = whole.stat().st_size
+    sparse.write_bytes(whole.read_bytes()[: size // 4])
+    os.truncate(sparse, size)
+    assert await _poster(cage, sparse) == await _poster(cage, whole)
+
+
+async def test_the_frame_goes_to_the_callers_file(cage: Cage) -> None:
+    path = DATA / "mp4-h264-rotated-90-tiny.mp4"
+    _, expected = await _poster(cage, path)
+    with path.open("rb") as source, tempfile.TemporaryFile() as target:
+        target.write(bytes(1 << 20))  # left over from before
+        probe = await probe_video(cage, source.fileno(), MP4)
+        poster = await extract_poster(cage, source.fileno(), MP4, probe, 1600, output_fd=target.fileno())
+        assert (poster.width, poster.height, poster.rgb) == (60, 100, b"")
+        target.seek(0)
+        assert target.read() == expected.rgb
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+@pytest.mark.parametrize("flips", [(), ("-display_hflip",), ("-display_vflip",)])
+async def test_every_orientation_looks_as_ffmpeg_itself_shows_it(
+    cage: Cage, tmp_path: Path, degrees: int, flips: tuple[str, ...]
+) -> None:
+    plain, turned, shown = tmp_path / "plain.mp4", tmp_path / "turned.mp4", tmp_path / "shown.rgb"
+    boxes = "drawbox=0:0:64:32:lime:fill,drawbox=64:32:64:32:blue:fill,drawbox=0:32:64:32:white:fill"
+    await _ffmpeg("-f", "lavfi", "-i", f"color=red:size=128x64:rate=1:duration=1,{boxes}", *X264, str(plain))
+    await _ffmpeg("-display_rotation", str(degrees), *flips, "-i", str(plain), "-c", "copy", str(turned))
+    await _ffmpeg("-i", str(turned), "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", str(shown))
+    _, poster = await _poster(cage, turned)
+    assert (poster.width, poster.height) == ((64, 128) if degrees in {90, 270} else (128, 64))
+    expected = Poster(poster.width, poster.height, shown.read_bytes(), blank=False)
+    for across, down in [(0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8)]:
+        assert _near(_pixel(poster, across, down), _pixel(expected, across, down))
+
+
+async def _patches(path: Path, colours: list[Colour], size: int, convert: str, *encoding: str) -> None:
+    """A video of coloured columns (sRGB), converted and encoded as told."""
+    inputs: list[str] = []
+    for red, green, blue in colours:
+        inputs += ["-f", "lavfi", "-i", f"color=0x{red:02x}{green:02x}{blue:02x}:size={size}x{size}:rate=1:duration=1"]
+    labels = "".join(f"[{number}:v]format=gbrp[c{number}];" for number in range(len(colours)))
+    columns = "".join(f"[c{number}]" for number in range(len(colours)))
+    graph = f"{labels}{columns}hstack=inputs={len(colours)}[all];[all]{convert}[out]"
+    await _ffmpeg(*inputs, "-filter_complex", graph, "-map", "[out]", *encoding, str(path))
+
+
+def _columns(poster: Poster, count: int) -> list[Colour]:
+    return [_pixel(poster, (number + 0.5) / count, 0.5) for number in range(count)]
+
+
+COLOURS: list[Colour] = [(220, 40, 40), (40, 200, 60), (50, 60, 210), (128, 128, 128), (235, 230, 60)]
+
+
+@pytest.mark.parametrize(
+    ("size", "matrix", "tag"),
+    [
+        (64, "bt601", None),  # small and untagged: BT.601
+        (720, "bt709", None),  # HD and untagged: BT.709
+        (64, "bt709", "bt709"),
+        (720, "bt601", "smpte170m"),
+    ],
+)
+async def test_the_matrix_is_the_tagged_one_or_the_one_that_browsers_guess(
+    cage: Cage, tmp_path: Path, size: int, matrix: str, tag: str | None
+) -> None:
+    path = tmp_path / "colours.mp4"
+    convert = f"scale=out_color_matrix={matrix}:out_range=tv,format=yuv444p,setparams=colorspace={tag or 'unknown'}"
+    await _patches(path, COLOURS, size, convert, *X264, "-colorspace", tag or "unknown")
+    probe, poster = await _poster(cage, path)
+    assert probe.matrix == (tag or "")
+    assert all(map(_near, _columns(poster, len(COLOURS)), COLOURS))
+
+
+async def test_full_range_video_is_not_stretched(cage: Cage, tmp_path: Path) -> None:
+    path = tmp_path / "full.mp4"
+    convert = "scale=out_color_matrix=bt601:out_range=pc,format=yuv444p,setparams=range=pc"
+    await _patches(path, COLOURS, 64, convert, *X264, "-color_range", "pc")
+    probe, poster = await _poster(cage, path)
+    assert probe.color_range == "pc"
+    assert all(map(_near, _columns(poster, len(COLOURS)), COLOURS))
+
+
+async def test_display_p3_is_converted(cage: Cage, tmp_path: Path) -> None:
+    path = tmp_path / "p3.mp4"
+    tags = "setparams=color_primaries=smpte432:color_trc=bt709:colorspace=bt709"
+    convert = f"scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,{tags}"
+    encoding = ("-color_primaries", "smpte432", "-color_trc", "bt709", "-colorspace", "bt709")
+    await _patches(path, [(210, 110, 60), (128, 128, 128)], 64, convert, *X264, *encoding)
+    _, poster = await _poster(cage, path)
+    orange, grey = _columns(poster, 2)
+    assert _near(orange, (225, 103, 43))
+    assert _near(grey, (128, 128, 128), 2)
+
+
+@pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
+@pytest.mark.parametrize(("primaries", "matrix"), [("bt2020", "bt2020nc"), ("unknown", "unknown")])
+async def test_hdr_keeps_its_colours_and_comes_out_bright(
+    cage: Cage, tmp_path: Path, transfer: str, primaries: str, matrix: str
+) -> None:
+    """sRGB colours put into HDR at a reference white of 203 cd/m² come back with their hue, ordered by lightness."""
+    path = tmp_path / "hdr.mp4"
+    colours: list[Colour] = [
+        (255, 255, 255),
+        (128, 128, 128),
+        (30, 30, 30),
+        (200, 60, 60),
+        (60, 180, 60),
+        (60, 60, 200),
+    ]
+    convert = (
+        "format=gbrpf32le,zscale=tin=iec61966-2-1:pin=709:min=gbr:rin=pc:t=linear:npl=203:p=2020:m=gbr:r=pc,"
+        f"zscale=tin=linear:pin=2020:min=gbr:rin=pc:t={transfer}:m=2020_ncl:r=tv:npl=203,format=yuv444p10le,"
+        f"setparams=color_primaries={primaries}:colorspace={matrix}"
+    )
+    tags = ("-color_primaries", primaries, "-color_trc", transfer, "-colorspace", matrix)
+    await _patches(path, colours, 64, convert, *X264, *tags)
+    probe, poster = await _poster(cage, path)
+    assert (probe.transfer, probe.primaries) == (transfer, primaries.replace("unknown", ""))
+    white, grey, dark, red, green, blue = _columns(poster, len(colours))
+    assert min(white) > 150
+    assert all(max(each) - min(each) <= 3 for each in (white, grey, dark))
+    assert white > grey > dark
+    for found, expected in ((red, 0), (green, 1), (blue, 2)):
+        others = [value for channel, value in enumerate(found) if channel != expected]
+        assert found[expected] > 1.8 * max(others)
+        assert abs(others[0] - others[1]) <= 12
+
+
+async def test_the_wrong_container_is_never_guessed(cage: Cage) -> None:
+    assert await _rejection(cage, DATA / "webm-vp8.webm", MP4) is Reason.CORRUPT
+    assert await _rejection(cage, DATA / "mp4-hevc.mp4", WEBM) is Reason.CORRUPT
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("mp4-audio-only.mp4", Reason.NO_VIDEO),
+        ("mp4-init-segment-no-frames.mp4", Reason.CORRUPT),
+        ("fuzz-ffmpeg-h264-bad-read.mp4", Reason.CORRUPT),
+        ("hls-ssrf-named.mp4", Reason.CORRUPT),
+        ("mov-external-dref-alis.mov", Reason.CORRUPT),  # nothing of the other file was opened: see the cage's tests
+    ],
+)
+async def test_broken_and_hostile_files(cage: Cage, name: str, reason: Reason) -> None:
+    assert await _rejection(cage, DATA / name) is reason
+
+
+async def test_a_cover_picture_is_not_a_video(cage: Cage, tmp_path: Path) -> None:
+    path = tmp_path / "song.mp4"
+    inputs = ("-f", "lavfi", "-i", "sine=duration=1", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1:duration=1")
+    disposition = ("-map", "0", "-map", "1", "-c:v", "mjpeg", "-frames:v", "1", "-disposition:v", "attached_pic")
+    await _ffmpeg(*inputs, *disposition, str(path))
+    assert await _rejection(cage, path) is Reason.NO_VIDEO
+
+
+async def test_an_exotic_codec_is_unsupported(cage: Cage, tmp_path: Path) -> None:
+    path = tmp_path / "animation.mov"
+    await _ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1:duration=1", "-c:v", "qtrle", str(path))
+    assert await _rejection(cage, path, MOV) is Reason.UNSUPPORTED_TYPE
+
+
+async def test_pixels_are_counted_before_a_frame_is_decoded(cage: Cage) -> None:
+    few = PosterBounds(max_pixels=1080 * 720 - 1)
+    assert await _rejection(cage, DATA / "mp4-av1.mp4", bounds=few) is Reason.TOO_MANY_PIXELS
+    with (DATA / "mp4-av1.mp4").open("rb") as source:
+        probe = await probe_video(cage, source.fileno(), MP4)
+        with pytest.raises(Rejected) as caught:
+            await extract_poster(cage, source.fileno(), MP4, probe, 400, bounds=few)
+    assert caught.value.reason is Reason.TOO_MANY_PIXELS
+
+
+async def test_too_little_memory_is_a_limit_and_not_a_corrupt_file(cage: Cage) -> None:
+    little = PosterBounds(max_memory_bytes=8 << 20)
+    with pytest.raises(Rejected) as caught:
+        await _poster(cage, DATA / "mp4-vp9-anamorphic.mp4", bounds=little)
+    assert caught.value.reason is Reason.DECODER_LIMIT

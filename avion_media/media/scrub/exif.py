@@ -1,0 +1,109 @@
+"""The two facts in an Exif block that change how a picture is shown, and the smallest block that states them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+EXIF_PREFIX = b"Exif\x00\x00"
+
+_ORIENTATION = 0x0112
+_EXIF_IFD = 0x8769
+_COLOR_SPACE = 0xA001
+_INTEROPERABILITY_IFD = 0xA005
+_INTEROPERABILITY_INDEX = 0x0001
+_BYTE, _ASCII, _SHORT, _LONG = 1, 2, 3, 4
+_UNCALIBRATED = 0xFFFF
+# "DCF optional": the way in which cameras say Adobe RGB without embedding a profile.
+_ADOBE_RGB_INDEX = b"R03\x00"
+_ENTRY_BYTES = 12
+_BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
+
+
+@dataclass(frozen=True, slots=True)
+class ExifFacts:
+    """``orientation`` as in TIFF, 1 (upright) to 8; ``adobe_rgb`` when the samples are Adobe RGB by DCF's rule."""
+
+    orientation: int = 1
+    adobe_rgb: bool = False
+
+
+def read_exif(block: memoryview) -> ExifFacts:
+    """The facts of an Exif block, with or without its ``Exif`` prefix. What cannot be read counts as absent.
+
+    Never raises: a decoder shows a picture with broken Exif as if it had none.
+    """
+    while bytes(block[: len(EXIF_PREFIX)]) == EXIF_PREFIX:
+        block = block[len(EXIF_PREFIX) :]
+    order = _BYTE_ORDERS.get(bytes(block[:4]))
+    if order is None or len(block) < 8:
+        return ExifFacts()
+    main = dict(_entries(block, order, struct.unpack_from(f"{order}I", block, 4)[0]))
+    orientation = _number(main.get(_ORIENTATION), order)
+    return ExifFacts(orientation if 1 <= orientation <= 8 else 1, _is_adobe_rgb(block, order, main))
+
+
+def _is_adobe_rgb(block: memoryview, order: str, main: dict[int, memoryview]) -> bool:
+    details = dict(_entries(block, order, _number(main.get(_EXIF_IFD), order)))
+    if _number(details.get(_COLOR_SPACE), order) != _UNCALIBRATED:
+        return False
+    interoperability = dict(_entries(block, order, _number(details.get(_INTEROPERABILITY_IFD), order)))
+    index = interoperability.get(_INTEROPERABILITY_INDEX)
+    return index is not None and bytes(index[8:12]) == _ADOBE_RGB_INDEX
+
+
+def _entries(block: memoryview, order: str, offset: int) -> Iterator[tuple[int, memoryview]]:
+    """Tags and 12-byte entries of the directory at ``offset``, as far as they are there. Offset 0 is none."""
+    if not 8 <= offset <= len(block) - 2:
+        return
+    (count,) = struct.unpack_from(f"{order}H", block, offset)
+    # Backwards, so that in a dictionary the first of two equal tags stays.
+    start = offset + 2
+    for number in reversed(range(min(count, (len(block) - start) // _ENTRY_BYTES))):
+        entry = block[start + number * _ENTRY_BYTES : start + (number + 1) * _ENTRY_BYTES]
+        yield struct.unpack_from(f"{order}H", entry)[0], entry
+
+
+def _number(entry: memoryview | None, order: str) -> int:
+    """The single integer of an entry, or 0 when there is none."""
+    if entry is None:
+        return 0
+    kind, count = struct.unpack_from(f"{order}HI", entry, 2)
+    layout = {_BYTE: "B", _SHORT: "H", _LONG: "I"}.get(kind)
+    if count != 1 or layout is None:
+        return 0
+    value: int = struct.unpack_from(order + layout, entry, 8)[0]
+    return value
+
+
+def minimal_exif(facts: ExifFacts) -> bytes:
+    """A block (without prefix) that states the facts and nothing else; empty when there is nothing to state."""
+    main = [] if facts.orientation == 1 else [_entry(_ORIENTATION, _SHORT, 1, struct.pack(">H", facts.orientation))]
+    if not facts.adobe_rgb:
+        return _header() + _directory(main) if main else b""
+    details_offset = 8 + _directory_bytes(len(main) + 1)
+    interoperability_offset = details_offset + _directory_bytes(2)
+    main.append(_entry(_EXIF_IFD, _LONG, 1, struct.pack(">I", details_offset)))
+    details = [
+        _entry(_COLOR_SPACE, _SHORT, 1, struct.pack(">H", _UNCALIBRATED)),
+        _entry(_INTEROPERABILITY_IFD, _LONG, 1, struct.pack(">I", interoperability_offset)),
+    ]
+    interoperability = [_entry(_INTEROPERABILITY_INDEX, _ASCII, 4, _ADOBE_RGB_INDEX)]
+    return _header() + _directory(main) + _directory(details) + _directory(interoperability)
+
+
+def _header() -> bytes:
+    return b"MM\x00*" + struct.pack(">I", 8)
+
+
+def _entry(tag: int, kind: int, count: int, value: bytes) -> bytes:
+    return struct.pack(">HHI", tag, kind, count) + value.ljust(4, b"\x00")
+
+
+def _directory(entries: list[bytes]) -> bytes:
+    return struct.pack(">H", len(entries)) + b"".join(entries) + bytes(4)
+
+
+def _directory_bytes(entries: int) -> int:
+    return 2 + entries * _ENTRY_BYTES + 4

@@ -1,0 +1,61 @@
+"""Boxes of an ISO base media file: reading them strictly, and writing new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from avion_media.media.scrub.structure import Reader, corrupt
+
+_EXTENDED_LENGTH, _TO_THE_END = 1, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One box: its four-character type and what is inside."""
+
+    kind: bytes
+    payload: memoryview
+
+
+def boxes(view: memoryview) -> Iterator[Box]:
+    """The boxes that fill ``view``. CORRUPT when one reaches beyond it or is shorter than its header."""
+    offset = 0
+    while offset < len(view):
+        reader = Reader(view[offset:])
+        length, kind = reader.number(4), bytes(reader.take(4))
+        if length == _EXTENDED_LENGTH:
+            length = reader.number(8)
+        elif length == _TO_THE_END:
+            length = len(view) - offset
+        yield Box(kind, reader.take(length - reader.offset))
+        offset += length
+
+
+def find(view: memoryview, kind: bytes) -> memoryview | None:
+    """The content of the first box of that type in ``view``, or None."""
+    return next((box.payload for box in boxes(view) if box.kind == kind), None)
+
+
+def require(view: memoryview, kind: bytes) -> memoryview:
+    """The content of the first box of that type in ``view``; CORRUPT when there is none."""
+    found = find(view, kind)
+    if found is None:
+        raise corrupt(f"no {kind.decode('ascii', 'replace')} box")
+    return found
+
+
+def make_box(kind: bytes, *parts: bytes | memoryview) -> bytes:
+    """A box around the parts."""
+    content = b"".join(parts)
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def make_full_box(kind: bytes, version: int, flags: int, *parts: bytes | memoryview) -> bytes:
+    """A box that begins with a version and flags."""
+    return make_box(kind, (version << 24 | flags).to_bytes(4, "big"), *parts)
+
+
+def make_handler(kind: bytes) -> bytes:
+    """A handler box without a name."""
+    return make_full_box(b"hdlr", 0, 0, bytes(4), kind, bytes(12), b"\x00")

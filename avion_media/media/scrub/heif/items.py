@@ -1,0 +1,221 @@
+"""The items of a HEIF file: reading the ``meta`` box, and choosing those that make up the picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.scrub.heif.boxes import Box, boxes, find, require
+from avion_media.media.scrub.heif.properties import is_alpha, numbered
+from avion_media.media.scrub.structure import Reader, corrupt
+
+# A grid may have 256 × 256 tiles, and cameras use a few hundred; this bounds memory.
+_MAX_ITEMS = 1 << 16
+_ITEM_KINDS = frozenset((b"av01", b"hvc1", b"lhv1", b"grid", b"iden", b"iovl"))
+_SOURCES = (b"dimg", b"base")
+IN_FILE, IN_IDAT = 0, 1
+
+
+@dataclass(slots=True)
+class Location:
+    """Where an item's data is: ranges (offset, length) of the file, or of the ``idat`` box."""
+
+    method: int
+    external: bool
+    ranges: list[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Item:
+    """One item with its properties as (number in ``ipco``, essential)."""
+
+    id: int
+    kind: bytes
+    flags: int
+    protected: bool
+    location: Location | None = None
+    properties: list[tuple[int, bool]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A typed reference from one item to others."""
+
+    kind: bytes
+    source: int
+    targets: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class Items:
+    """All that a ``meta`` box says of its items."""
+
+    primary: int
+    by_id: dict[int, Item]
+    properties: list[Box]
+    references: list[Reference]
+    idat: memoryview
+
+
+def read_items(meta: memoryview) -> Items:
+    """Read the content of a ``meta`` box of pictures; CORRUPT when it does not hold together."""
+    body = _full_box_body(meta)
+    if bytes(require(body, b"hdlr")[8:12]) != b"pict":
+        raise corrupt("the items are not pictures")
+    by_id = _read_infos(require(body, b"iinf"))
+    _read_locations(require(body, b"iloc"), by_id)
+    properties = require(body, b"iprp")
+    _read_associations(properties, by_id)
+    references = find(body, b"iref")
+    return Items(
+        primary=_read_primary(require(body, b"pitm")),
+        by_id=by_id,
+        properties=list(boxes(require(properties, b"ipco"))),
+        references=_read_references(references) if references is not None else [],
+        idat=find(body, b"idat") or memoryview(b""),
+    )
+
+
+def choose(items: Items) -> list[Item]:
+    """The primary picture, its tiles or layers, and their transparency, in the order of the file.
+
+    Thumbnails, depth and gain maps, other pictures, and everything that is no picture are left out. UNSUPPORTED_TYPE
+    when the picture itself is of a kind that is not on the list, EXTERNAL_REFERENCE when its data is elsewhere.
+    """
+    sources: dict[int, list[int]] = {}
+    for reference in items.references:
+        if reference.kind in _SOURCES:
+            sources.setdefault(reference.source, []).extend(reference.targets)
+    chosen = _closure({items.primary}, sources)
+    chosen |= _closure(set(_alphas(items, chosen)), sources)
+    for item_id in chosen:
+        _check(items.by_id.get(item_id))
+    return [item for item in items.by_id.values() if item.id in chosen]
+
+
+def _closure(start: set[int], sources: dict[int, list[int]]) -> set[int]:
+    reached = set(start)
+    pending = list(start)
+    while pending:
+        # Each list is followed once: popping it keeps this linear for references that are given many times.
+        for target in sources.pop(pending.pop(), ()):
+            if target not in reached:
+                reached.add(target)
+                pending.append(target)
+    return reached
+
+
+def _alphas(items: Items, pictures: set[int]) -> list[int]:
+    alphas = []
+    for reference in items.references:
+        item = items.by_id.get(reference.source)
+        if reference.kind == b"auxl" and item and not pictures.isdisjoint(reference.targets):
+            kinds = (numbered(items.properties, index) for index, _ in item.properties)
+            if any(is_alpha(kind) for kind in kinds):
+                alphas.append(item.id)
+    return alphas
+
+
+def _check(item: Item | None) -> None:
+    if item is None:
+        raise corrupt("a picture refers to an item that does not exist")
+    if item.kind not in _ITEM_KINDS or item.protected:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"an item of type {item.kind!r}")
+    if item.location and item.location.external:
+        raise Rejected(Reason.EXTERNAL_REFERENCE, "an item's data is in another file")
+    if item.location and item.location.method not in (IN_FILE, IN_IDAT):
+        raise Rejected(Reason.UNSUPPORTED_TYPE, "an item's data is constructed from other items")
+
+
+def _full_box_body(payload: memoryview) -> memoryview:
+    reader = Reader(payload)
+    reader.take(4)
+    return reader.rest()
+
+
+def _read_primary(payload: memoryview) -> int:
+    reader = Reader(payload)
+    return reader.number(2 if _version(reader) == 0 else 4)
+
+
+def _version(reader: Reader) -> int:
+    return reader.number(4) >> 24
+
+
+def _read_infos(payload: memoryview) -> dict[int, Item]:
+    reader = Reader(payload)
+    reader.take(2 if _version(reader) == 0 else 4)
+    by_id: dict[int, Item] = {}
+    for box in boxes(reader.rest()):
+        if box.kind != b"infe":
+            continue
+        entry = Reader(box.payload)
+        head = entry.number(4)
+        version, flags = head >> 24, head & 0xFFFFFF
+        if version not in (2, 3):
+            continue
+        item_id = entry.number(2 if version == 2 else 4)
+        protected = entry.number(2) != 0
+        if item_id in by_id or len(by_id) >= _MAX_ITEMS:
+            raise corrupt("an item is given twice, or there are too many")
+        by_id[item_id] = Item(item_id, bytes(entry.take(4)), flags, protected)
+    return by_id
+
+
+def _read_locations(payload: memoryview, by_id: dict[int, Item]) -> None:
+    reader = Reader(payload)
+    version = _version(reader)
+    widths = reader.number(2)
+    offset_width, length_width, base_width = widths >> 12, widths >> 8 & 15, widths >> 4 & 15
+    index_width = widths & 15 if version > 0 else 0
+    # A range without a length means a whole file: no encoder writes it, and ranges of no bytes would be free of charge.
+    if version > 2 or length_width == 0 or {offset_width, length_width, base_width, index_width} - {0, 4, 8}:
+        raise corrupt("an item location box of an unknown layout")
+    id_width = 2 if version < 2 else 4
+    for _ in range(reader.number(id_width)):
+        item = by_id.get(reader.number(id_width))
+        method = reader.number(2) & 15 if version > 0 else IN_FILE
+        external = reader.number(2) != 0
+        base = reader.number(base_width)
+        ranges = []
+        for _ in range(reader.number(2)):
+            reader.take(index_width)
+            offset = base + reader.number(offset_width)
+            ranges.append((offset, reader.number(length_width)))
+        if item is not None:
+            if item.location is not None:
+                raise corrupt("an item has two locations")
+            item.location = Location(method, external, ranges)
+
+
+def _read_associations(iprp: memoryview, by_id: dict[int, Item]) -> None:
+    for box in boxes(iprp):
+        if box.kind != b"ipma":
+            continue
+        reader = Reader(box.payload)
+        head = reader.number(4)
+        id_width, index_width = (2 if head >> 24 == 0 else 4), 1 + (head & 1)
+        essential_bit = 0x80 << 8 * (index_width - 1)
+        for _ in range(reader.number(4)):
+            item = by_id.get(reader.number(id_width))
+            values = [reader.number(index_width) for _ in range(reader.number(1))]
+            if item is not None:
+                if item.properties:
+                    raise corrupt("an item has two lists of properties")
+                item.properties = [(value & ~essential_bit, value >= essential_bit) for value in values]
+                item.properties = [each for each in item.properties if each[0]]
+
+
+def _read_references(payload: memoryview) -> list[Reference]:
+    reader = Reader(payload)
+    id_width = 2 if _version(reader) == 0 else 4
+    references = []
+    for box in boxes(reader.rest()):
+        entry = Reader(box.payload)
+        source, count = entry.number(id_width), entry.number(2)
+        targets = entry.take(count * id_width)
+        ids = tuple(
+            int.from_bytes(targets[start : start + id_width], "big") for start in range(0, len(targets), id_width)
+        )
+        references.append(Reference(box.kind, source, ids))
+    return references

@@ -1,0 +1,129 @@
+"""Writing a ``meta`` box that knows only the chosen items."""
+
+from __future__ import annotations
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.scrub.heif.boxes import make_box, make_full_box, make_handler
+from avion_media.media.scrub.heif.extents import Extents
+from avion_media.media.scrub.heif.items import IN_IDAT, Item, Items, Reference
+from avion_media.media.scrub.heif.properties import kept_property, numbered
+from avion_media.media.scrub.structure import corrupt
+
+_REFERENCES = frozenset((b"dimg", b"auxl", b"prem", b"base"))
+_HIDDEN = 1
+_MAX_SHORT = 0xFFFF
+_MAX_PROPERTY_INDEX = 0x7FFF
+# Identity takes its picture from another item and has no data of its own.
+_WITHOUT_DATA = frozenset((b"iden",))
+
+
+def keep_data(chosen: list[Item], in_file: Extents, in_idat: Extents) -> None:
+    """Mark the data of the chosen items as kept; CORRUPT when a picture has none."""
+    for item in chosen:
+        ranges = item.location.ranges if item.location else []
+        if item.kind not in _WITHOUT_DATA and not any(length for _, length in ranges):
+            raise corrupt("a picture without data")
+        extents = in_idat if item.location and item.location.method == IN_IDAT else in_file
+        for offset, length in ranges:
+            extents.keep(offset, length)
+
+
+class MetaWriter:
+    """Writes the box for given positions of the data; its length does not depend on them."""
+
+    def __init__(self, items: Items, chosen: list[Item], in_file: Extents, in_idat: Extents, idat: bytes) -> None:
+        self._items = items
+        self._chosen = chosen
+        self._in_file = in_file
+        self._in_idat = in_idat
+        self._idat = idat
+        self._wide = max(item.id for item in chosen) > _MAX_SHORT
+        self._id_width = 4 if self._wide else 2
+        # Properties do not depend on positions: once is enough.
+        self._iprp = self._properties()
+
+    def write(self, data_offset: int) -> bytes:
+        """The box, when the packed data of the file begins at ``data_offset``."""
+        return make_full_box(
+            b"meta",
+            0,
+            0,
+            make_handler(b"pict"),
+            make_full_box(b"pitm", int(self._wide), 0, self._id(self._items.primary)),
+            self._locations(data_offset),
+            self._infos(),
+            self._references(),
+            self._iprp,
+            make_box(b"idat", self._idat) if self._idat else b"",
+        )
+
+    def _id(self, item_id: int) -> bytes:
+        return item_id.to_bytes(self._id_width, "big")
+
+    def _locations(self, data_offset: int) -> bytes:
+        entries = [self._location(item, data_offset) for item in self._chosen if item.location and item.location.ranges]
+        widths = b"\x44\x00"  # offsets and lengths of four bytes, no base, no index
+        return make_full_box(b"iloc", 2 if self._wide else 1, 0, widths, self._id(len(entries)), *entries)
+
+    def _location(self, item: Item, data_offset: int) -> bytes:
+        assert item.location is not None
+        in_idat = item.location.method == IN_IDAT
+        extents, start = (self._in_idat, 0) if in_idat else (self._in_file, data_offset)
+        ranges = [(extents.translate(offset) + start, length) for offset, length in item.location.ranges if length]
+        return b"".join(
+            (
+                self._id(item.id),
+                item.location.method.to_bytes(2, "big"),
+                bytes(2),  # in this file
+                len(ranges).to_bytes(2, "big"),
+                *(number.to_bytes(4, "big") for each in ranges for number in each),
+            )
+        )
+
+    def _infos(self) -> bytes:
+        version = 3 if self._wide else 2
+        entries = (
+            make_full_box(b"infe", version, item.flags & _HIDDEN, self._id(item.id), bytes(2), item.kind, b"\x00")
+            for item in self._chosen
+        )
+        return make_full_box(b"iinf", int(self._wide), 0, self._id(len(self._chosen)), *entries)
+
+    def _references(self) -> bytes:
+        ids = {item.id for item in self._chosen}
+        kept = [
+            Reference(each.kind, each.source, tuple(target for target in each.targets if target in ids))
+            for each in self._items.references
+            if each.kind in _REFERENCES and each.source in ids
+        ]
+        written = [self._reference(each) for each in kept if each.targets]
+        return make_full_box(b"iref", int(self._wide), 0, *written) if written else b""
+
+    def _reference(self, reference: Reference) -> bytes:
+        targets = (self._id(target) for target in reference.targets)
+        return make_box(reference.kind, self._id(reference.source), len(reference.targets).to_bytes(2, "big"), *targets)
+
+    def _properties(self) -> bytes:
+        used = sorted({index for item in self._chosen for index, _ in item.properties})
+        kept: list[bytes] = []
+        new_indexes: dict[int, int] = {}
+        for index in used:
+            if written := kept_property(numbered(self._items.properties, index)):
+                kept.append(written)
+                new_indexes[index] = len(kept)
+        if len(kept) > _MAX_PROPERTY_INDEX:
+            raise corrupt("too many properties")
+        lists = [entry for item in self._chosen if (entry := self._property_list(item, new_indexes))]
+        associations = make_full_box(b"ipma", int(self._wide), 1, len(lists).to_bytes(4, "big"), *lists)
+        return make_box(b"iprp", make_box(b"ipco", *kept), associations)
+
+    def _property_list(self, item: Item, new_indexes: dict[int, int]) -> bytes:
+        associations = []
+        for index, essential in item.properties:
+            if index in new_indexes:
+                associations.append((new_indexes[index] | essential << 15).to_bytes(2, "big"))
+            elif essential:
+                kind = self._items.properties[index - 1].kind
+                raise Rejected(Reason.UNSUPPORTED_TYPE, f"an essential property {kind!r}")
+        if not associations:
+            return b""
+        return self._id(item.id) + bytes((len(associations),)) + b"".join(associations)

@@ -1,0 +1,66 @@
+"""Properties of items and of sample entries: which ones a picture needs, and how long each may be."""
+
+from __future__ import annotations
+
+from avion_media.media.scrub.heif.boxes import Box, make_box
+from avion_media.media.scrub.structure import Reader, corrupt, is_icc_profile
+
+_UNBOUNDED = 1 << 32
+# Longest payload in bytes; what is longer carries somebody's own data behind it.
+_LENGTHS = {
+    b"a1lx": 13,
+    b"a1op": 1,
+    b"amve": 8,
+    b"auxC": 128,
+    b"auxi": 128,
+    b"av1C": _UNBOUNDED,
+    b"ccst": 8,
+    b"cclv": 49,
+    b"clap": 32,
+    b"clli": 4,
+    b"colr": _UNBOUNDED,
+    b"hvcC": _UNBOUNDED,
+    b"imir": 1,
+    b"irot": 1,
+    b"ispe": 12,
+    b"lhvC": _UNBOUNDED,
+    b"lsel": 2,
+    b"mdcv": 24,
+    b"pasp": 8,
+    b"pixi": 260,
+}
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+_PROFILES = (b"prof", b"rICC")
+_CODED_COLOURS = {b"nclx": 11, b"nclc": 10}
+
+
+def kept_property(box: Box) -> bytes:
+    """The property as it is kept, as a whole box; empty when it is not on the list."""
+    if box.kind not in _LENGTHS:
+        return b""
+    payload = box.payload[: _LENGTHS[box.kind]]
+    if box.kind == b"colr":
+        kind = bytes(payload[:4])
+        if kind in _CODED_COLOURS:
+            payload = payload[: _CODED_COLOURS[kind]]
+        elif kind not in _PROFILES or not is_icc_profile(payload[4:]):
+            return b""
+    elif box.kind in (b"auxC", b"auxi") and not is_alpha(box):
+        return b""
+    return make_box(box.kind, payload)
+
+
+def is_alpha(box: Box) -> bool:
+    """Whether an auxiliary type (``auxC`` of an item, ``auxi`` of a track) says that the picture is transparency."""
+    if box.kind not in (b"auxC", b"auxi") or len(box.payload) < 5:
+        return False
+    reader = Reader(box.payload)
+    reader.take(4)
+    return reader.terminated() in _ALPHA
+
+
+def numbered(properties: list[Box], index: int) -> Box:
+    """The property with that number; they count from 1."""
+    if index > len(properties):
+        raise corrupt("an item has a property that does not exist")
+    return properties[index - 1]

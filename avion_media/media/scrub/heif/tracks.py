@@ -1,0 +1,279 @@
+"""The tracks of an image sequence (animated AVIF, HEIC bursts): which are pictures, and where their samples are."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.scrub.heif.boxes import Box, boxes, find, make_box, make_full_box, make_handler, require
+from avion_media.media.scrub.heif.properties import is_alpha, kept_property
+from avion_media.media.scrub.structure import Reader, corrupt
+
+_PICTURES, _AUXILIARY = b"pict", b"auxv"
+_SAMPLE_ENTRIES = frozenset((b"av01", b"hvc1", b"hev1"))
+_SAMPLE_ENTRY_BYTES = 78
+_COMPRESSOR_NAME = slice(42, 74)
+_MAX_CHUNK_OFFSET = 0xFFFFFFFF
+_SELF_CONTAINED = 1
+
+_CHILDREN: dict[bytes, frozenset[bytes]] = {
+    b"trak": frozenset((b"tkhd", b"tref", b"edts", b"mdia")),
+    b"edts": frozenset((b"elst",)),
+    b"mdia": frozenset((b"mdhd", b"hdlr", b"minf")),
+    b"minf": frozenset((b"vmhd", b"dinf", b"stbl")),
+    b"stbl": frozenset((b"stsd", b"stts", b"ctts", b"stss", b"stsc", b"stsz", b"stco", b"co64")),
+}
+# Of headers with times: the width of both times together and the whole length, by version.
+_TIMED_HEADERS = {b"mvhd": ((8, 100), (16, 112)), b"tkhd": ((8, 84), (16, 96)), b"mdhd": ((8, 24), (16, 36))}
+# Of tables: the width of an entry, by version.
+_TABLES = {b"stts": (8,), b"ctts": (8, 8), b"stss": (4,), b"stsc": (12,), b"elst": (12, 20)}
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """A picture track: its ``trak`` content, and the chunks of its samples as (offset, length)."""
+
+    id: int
+    handler: bytes
+    content: memoryview
+    targets: dict[bytes, tuple[int, ...]]  # of its references
+    chunks: list[tuple[int, int]]
+
+
+def read_tracks(moov: memoryview) -> list[Track]:
+    """The tracks of pictures and of their transparency; thumbnails, sound, video, text and data are left out."""
+    if find(moov, b"mvex") is not None:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, "a fragmented image sequence")
+    found = [_read_track(box.payload) for box in boxes(moov) if box.kind == b"trak" and _handler(box.payload)]
+    pictures = [track for track in found if track.handler == _PICTURES and b"thmb" not in track.targets]
+    ids = {track.id for track in pictures}
+    alphas = [track for track in found if track.handler == _AUXILIARY and ids.intersection(_master_ids(track))]
+    kept = [track for track in found if track in pictures or track in alphas]
+    if len({track.id for track in kept}) != len(kept):
+        raise corrupt("two tracks of one number")
+    return kept
+
+
+def write_moov(moov: memoryview, tracks: list[Track], place: Callable[[int], int]) -> bytes:
+    """The ``moov`` box of these tracks. ``place`` gives a chunk's new offset in the file."""
+    ids = {track.id for track in tracks}
+    header = make_box(b"mvhd", _without_times(Box(b"mvhd", require(moov, b"mvhd"))))
+    return make_box(b"moov", header, *(_Rewriter(track, ids, place).write() for track in tracks))
+
+
+def _handler(trak: memoryview) -> bytes:
+    """The handler of a track, empty when we know no use for it."""
+    handler = bytes(require(require(trak, b"mdia"), b"hdlr")[8:12])
+    return handler if handler in (_PICTURES, _AUXILIARY) else b""
+
+
+def _master_ids(track: Track) -> tuple[int, ...]:
+    """The tracks whose transparency this one is."""
+    entries = _sample_entries(_sample_table(track.content))
+    alpha = bool(entries) and all(any(is_alpha(box) for box in _entry_boxes(entry)) for entry in entries)
+    return track.targets.get(b"auxl", ()) if alpha else ()
+
+
+def _sample_table(trak: memoryview) -> memoryview:
+    return require(require(require(trak, b"mdia"), b"minf"), b"stbl")
+
+
+def _read_track(trak: memoryview) -> Track:
+    header = Reader(require(trak, b"tkhd"))
+    header.take(16 if header.number(4) >> 24 else 8)
+    references = find(trak, b"tref")
+    return Track(
+        id=header.number(4),
+        handler=_handler(trak),
+        content=trak,
+        targets={box.kind: _ids(box.payload) for box in boxes(references)} if references is not None else {},
+        chunks=_chunks(_sample_table(trak)),
+    )
+
+
+def _ids(payload: memoryview) -> tuple[int, ...]:
+    return tuple(_numbers(payload[: len(payload) // 4 * 4], 4))
+
+
+def _numbers(content: memoryview, width: int) -> array[int]:
+    numbers = array("Q" if width == 8 else "I", content.tobytes())
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    return numbers
+
+
+# --- where the samples are ---------------------------------------------------------------------------------------
+
+
+def _chunks(stbl: memoryview) -> list[tuple[int, int]]:
+    """Every chunk as (offset, length), from the sizes, the samples per chunk and the chunk offsets."""
+    offsets = _chunk_offsets(stbl)
+    ends = _SampleEnds(require(stbl, b"stsz"))
+    runs = _entries(require(stbl, b"stsc"), 12)
+    chunks = []
+    sample = run = per_chunk = 0
+    for number, offset in enumerate(offsets, 1):
+        while run + 2 < len(runs) and runs[run] <= number:
+            per_chunk, run = runs[run + 1], run + 3
+        if per_chunk > ends.count - sample:
+            raise corrupt("a chunk of more samples than there are")
+        chunks.append((offset, ends.before(sample + per_chunk) - ends.before(sample)))
+        sample += per_chunk
+    if sample != ends.count:
+        raise corrupt("samples that are in no chunk")
+    return chunks
+
+
+def _chunk_offsets(stbl: memoryview) -> array[int]:
+    short = find(stbl, b"stco")
+    return _entries(short, 4) if short is not None else _entries(require(stbl, b"co64"), 8)
+
+
+def _entries(payload: memoryview, width: int) -> array[int]:
+    """The fields of a table's entries, all in a row: of 8 bytes where an entry is one such field, else of 4."""
+    reader = Reader(payload)
+    reader.take(4)
+    content = reader.take(reader.number(4) * width)
+    return _numbers(content, 8 if width == 8 else 4)
+
+
+class _SampleEnds:
+    """Sums of sample sizes."""
+
+    def __init__(self, stsz: memoryview) -> None:
+        reader = Reader(stsz)
+        reader.take(4)
+        self._size, self.count = reader.number(4), reader.number(4)
+        self._sums = array("Q", (0,))
+        if not self._size:
+            total = 0
+            for size in _numbers(reader.take(4 * self.count), 4):
+                total += size
+                self._sums.append(total)
+
+    def before(self, sample: int) -> int:
+        """The bytes of all samples before that one."""
+        return sample * self._size if self._size else self._sums[sample]
+
+
+# --- writing ------------------------------------------------------------------------------------------------------
+
+
+class _Rewriter:
+    """Copies one track box by box, each as the list allows."""
+
+    def __init__(self, track: Track, kept_ids: set[int], place: Callable[[int], int]) -> None:
+        self._track = track
+        self._kept_ids = kept_ids
+        self._place = place
+
+    def write(self) -> bytes:
+        return self._box(Box(b"trak", self._track.content))
+
+    def _box(self, box: Box) -> bytes:
+        if box.kind in _CHILDREN:
+            allowed = _CHILDREN[box.kind]
+            return make_box(box.kind, *(self._box(child) for child in boxes(box.payload) if child.kind in allowed))
+        if box.kind in _TIMED_HEADERS:
+            return make_box(box.kind, _without_times(box))
+        if box.kind in _TABLES:
+            return make_box(box.kind, _exact_table(box))
+        match box.kind:
+            case b"hdlr":
+                return make_handler(self._track.handler)
+            case b"tref":
+                return self._references()
+            case b"dinf":
+                return _data_in_this_file(box.payload)
+            case b"stsd":
+                return _descriptions(box.payload)
+            case b"stsz":
+                return make_box(box.kind, _exact_sizes(box.payload))
+            case b"stco" | b"co64":
+                return self._chunk_offsets()
+            case _:
+                # vmhd
+                return make_box(box.kind, box.payload[:12])
+
+    def _references(self) -> bytes:
+        kept = []
+        for kind in (b"auxl", b"prem"):
+            targets = [target for target in self._track.targets.get(kind, ()) if target in self._kept_ids]
+            if targets:
+                kept.append(make_box(kind, *(target.to_bytes(4, "big") for target in targets)))
+        return make_box(b"tref", *kept) if kept else b""
+
+    def _chunk_offsets(self) -> bytes:
+        offsets = [self._place(offset) if length else 0 for offset, length in self._track.chunks]
+        content = (offset.to_bytes(4, "big") for offset in offsets)
+        return make_full_box(b"stco", 0, 0, len(offsets).to_bytes(4, "big"), *content)
+
+
+def _without_times(box: Box) -> bytes:
+    version = box.payload[0] if box.payload else 0
+    if version > 1:
+        raise corrupt("a header of an unknown version")
+    times, length = _TIMED_HEADERS[box.kind][version]
+    if len(box.payload) < length:
+        raise corrupt("a header is too short")
+    return bytes(box.payload[:4]) + bytes(times) + bytes(box.payload[4 + times : length])
+
+
+def _exact_table(box: Box) -> memoryview:
+    reader = Reader(box.payload)
+    version = reader.number(4) >> 24
+    widths = _TABLES[box.kind]
+    if version >= len(widths):
+        raise corrupt("a table of an unknown version")
+    reader.take(reader.number(4) * widths[version])
+    return box.payload[: reader.offset]
+
+
+def _exact_sizes(payload: memoryview) -> memoryview:
+    reader = Reader(payload)
+    reader.take(4)
+    size, count = reader.number(4), reader.number(4)
+    reader.take(0 if size else 4 * count)
+    return payload[: reader.offset]
+
+
+def _data_in_this_file(dinf: memoryview) -> bytes:
+    reader = Reader(require(dinf, b"dref"))
+    reader.take(8)
+    for box in boxes(reader.rest()):
+        if not Reader(box.payload).number(4) & _SELF_CONTAINED:
+            raise Rejected(Reason.EXTERNAL_REFERENCE, "a track's data is in another file")
+    location = make_full_box(b"url ", 0, _SELF_CONTAINED)
+    return make_box(b"dinf", make_full_box(b"dref", 0, 0, (1).to_bytes(4, "big"), location))
+
+
+def _sample_entries(stbl: memoryview) -> list[Box]:
+    reader = Reader(require(stbl, b"stsd"))
+    reader.take(8)
+    return list(boxes(reader.rest()))
+
+
+def _entry_boxes(entry: Box) -> list[Box]:
+    reader = Reader(entry.payload)
+    reader.take(_SAMPLE_ENTRY_BYTES)
+    return list(boxes(reader.rest()))
+
+
+def _descriptions(payload: memoryview) -> bytes:
+    reader = Reader(payload)
+    reader.take(8)
+    written = [_description(entry) for entry in boxes(reader.rest())]
+    return make_full_box(b"stsd", 0, 0, len(written).to_bytes(4, "big"), *written)
+
+
+def _description(entry: Box) -> bytes:
+    if entry.kind not in _SAMPLE_ENTRIES:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"samples of type {entry.kind!r}")
+    head = bytearray(Reader(entry.payload).take(_SAMPLE_ENTRY_BYTES))
+    head[_COMPRESSOR_NAME] = bytes(_COMPRESSOR_NAME.stop - _COMPRESSOR_NAME.start)
+    # The data references are one by now.
+    head[6:8] = (1).to_bytes(2, "big")
+    return make_box(entry.kind, bytes(head), *(kept_property(box) for box in _entry_boxes(entry)))

@@ -24,6 +24,9 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
+from typing import Any
+
+import trio
 
 from avion_media.nodes import consumers, foundation, ports, readiness, rpc
 from avion_media.nodes.events import events
@@ -73,5 +76,14 @@ def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:
         strategy=Strategy.REST_FOR_ONE,
         intensity=Intensity(5, 60.0),
     )
-    runtime.tree = lambda: root.snapshot().to_dict()
+    runtime.tree = lambda: _with_uptime(root.snapshot().to_dict(), trio.current_time())
     return root
+
+
+def _with_uptime(node: dict[str, Any], now: float) -> dict[str, Any]:
+    """Trio's clock means nothing outside: ``since`` becomes ``uptime_s``, the seconds in the present state."""
+    since = node.pop("since")
+    node["uptime_s"] = None if since is None else round(now - since, 3)
+    for child in node["children"]:
+        _with_uptime(child, now)
+    return node

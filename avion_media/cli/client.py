@@ -9,13 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import anyio
 import httpx
 import trio
+from purerpc.client import insecure_channel
+from purerpc.grpclib.exceptions import GRPCError, RpcFailedError
 
 from avion_media.cli.output import Failure
 from avion_media.config import Bind, Config
 from avion_media.domain.formats import by_filename
-from avion_media.grpc.client import CallFailed, open_channel
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceStub
 
@@ -44,7 +46,7 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
     """A client of the service that this configuration describes."""
     bind = reachable(config.grpc.bind)
     try:
-        async with open_channel(bind.host, bind.port) as channel, httpx.AsyncClient(trust_env=False) as http:
+        async with insecure_channel(bind.host, bind.port) as channel, httpx.AsyncClient(trust_env=False) as http:
             yield Client(MediaServiceStub(channel), http, str(bind))
     except OSError as error:
         raise Failure(
@@ -66,8 +68,10 @@ class Client:
                 return await call
         except trio.TooSlowError:
             raise Failure(f"no answer from {self._address} within {timeout_s:g} s") from None
-        except CallFailed as error:
-            raise Failure(f"{error.code}: {error.message}") from None
+        except RpcFailedError as error:
+            raise Failure(f"{error.status.status_code.name}: {error.status.status_message}") from None
+        except (GRPCError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise Failure(f"the service at {self._address} ended the connection") from None
 
     async def upload(self, path: Path, progress: Progress = lambda _sent: None) -> Uploaded:
         """Request, PUT, complete, and wait for the end."""

@@ -13,29 +13,52 @@ from enum import StrEnum
 class Reason(StrEnum):
     """Stable machine-readable codes in `MediaStatus.reason`, events and dead letters. The list only grows."""
 
-    MISSING = "missing"  # nothing was uploaded, or it is gone
-    EMPTY = "empty"  # no bytes at all
-    SIZE_MISMATCH = "size_mismatch"  # other length or SHA-256 than was declared
-    CHECKSUM_MISMATCH = "checksum_mismatch"
-    UNKNOWN_TYPE = "unknown_type"  # the content is of no type that we know
-    UNSUPPORTED_TYPE = "unsupported_type"  # known, but not accepted (or its decoder is switched off)
-    TYPE_MISMATCH = "type_mismatch"  # another family than declared
-    CORRUPT = "corrupt"  # recognised, but does not decode
-    NO_VIDEO = "no_video"  # a container without a picture
+    MISSING = "missing"
+    EMPTY = "empty"
+    UNKNOWN_TYPE = "unknown_type"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    TYPE_MISMATCH = "type_mismatch"
+    CORRUPT = "corrupt"
+    NO_VIDEO = "no_video"
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_FRAMES = "too_many_frames"
-    BAD_DIMENSIONS = "bad_dimensions"  # zero, or beyond what a side may be
-    TOO_LONG = "too_long"  # duration
-    TOO_LARGE = "too_large"  # bytes
-    DECODER_LIMIT = "decoder_limit"  # memory, CPU or time of the cage ran out
+    BAD_DIMENSIONS = "bad_dimensions"
+    TOO_LONG = "too_long"
+    TOO_LARGE = "too_large"
+    DECODER_LIMIT = "decoder_limit"
     DECODER_CRASHED = "decoder_crashed"
-    EXTERNAL_REFERENCE = "external_reference"  # a container that points outside itself
-    REMOTE_REFUSED = "remote_refused"  # one code for every refusal of the fetcher: no oracle
+    EXTERNAL_REFERENCE = "external_reference"
+    REMOTE_REFUSED = "remote_refused"
     REMOTE_UNREACHABLE = "remote_unreachable"
-    REMOTE_STATUS = "remote_status"  # the remote server answered with an error
-    MALFORMED_TASK = "malformed_task"  # a producer wrote fields that cannot be read
-    POISON = "poison"  # killed its process too often
-    INTERNAL = "internal"  # attempts ran out on a defect of ours
+    REMOTE_STATUS = "remote_status"
+    MALFORMED_TASK = "malformed_task"
+    POISON = "poison"
+    INTERNAL = "internal"
+
+
+MEANINGS: dict[Reason, str] = {
+    Reason.MISSING: "nothing was uploaded, or it is gone",
+    Reason.EMPTY: "the file has no bytes",
+    Reason.UNKNOWN_TYPE: "the content is of no type that we know",
+    Reason.UNSUPPORTED_TYPE: "the type is known, but not accepted, or its decoder is switched off",
+    Reason.TYPE_MISMATCH: "the content is of another family (image, video) than declared",
+    Reason.CORRUPT: "the type was recognised, but the content does not decode",
+    Reason.NO_VIDEO: "a video container without a picture in it",
+    Reason.TOO_MANY_PIXELS: "more pixels than `UPLOAD__MAX_PIXELS`",
+    Reason.TOO_MANY_FRAMES: "more frames than `UPLOAD__MAX_FRAMES`",
+    Reason.BAD_DIMENSIONS: "a side is zero, or longer than any decoder takes",
+    Reason.TOO_LONG: "longer than `UPLOAD__MAX_DURATION`",
+    Reason.TOO_LARGE: "more bytes than the limit of its family, or than `REMOTE__MAX_BYTES`",
+    Reason.DECODER_LIMIT: "decoding needed more memory, time or output than one confined process may use",
+    Reason.DECODER_CRASHED: "the decoder was killed by the content",
+    Reason.EXTERNAL_REFERENCE: "a container that points outside itself",
+    Reason.REMOTE_REFUSED: "the remote URL leads where the fetcher does not go; one code for all refusals",
+    Reason.REMOTE_UNREACHABLE: "the remote server did not answer, in all attempts",
+    Reason.REMOTE_STATUS: "the remote server's answer was no medium: an error status, too many redirects, not HTTP",
+    Reason.MALFORMED_TASK: "the task's fields cannot be read (a foreign producer's mistake)",
+    Reason.POISON: "its task killed the process working on it three times",
+    Reason.INTERNAL: "attempts ran out on a defect of this service; its log has an error for each",
+}
 
 
 class MediaError(Exception):

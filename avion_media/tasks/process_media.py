@@ -100,10 +100,8 @@ class ProcessMedia:
             source = StoreSource(store, info, fd)
             await source.fetch([(0, HEAD_BYTES)])
             return source
-        fetched = await store.download(info.key, fd, max_bytes=self._limits.max_bytes(media_id.format.family))
-        if fetched.etag != info.etag:
-            raise PreconditionFailed("replaced between two calls")
-        return SpooledSource(fd, fetched.size_bytes)
+        await store.download(info.key, fd, max_bytes=info.size_bytes, if_match=info.etag)
+        return SpooledSource(fd, info.size_bytes)
 
 
 def _media_id(task: Task) -> MediaId:

@@ -118,4 +118,4 @@ class Publisher:
 
 
 # Failures where the same client may fairly try again with the same file.
-_RETRYABLE = frozenset({Reason.INTERNAL, Reason.REMOTE_UNREACHABLE, Reason.MISSING, Reason.SIZE_MISMATCH})
+_RETRYABLE = frozenset({Reason.INTERNAL, Reason.REMOTE_UNREACHABLE, Reason.MISSING})

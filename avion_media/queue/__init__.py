@@ -1,0 +1,25 @@
+"""Tasks, statuses and events on Redis: fenced leases, delayed tasks, dead letters, the status board, `drop_deleted`."""
+
+from avion_media.queue.board import TOMBSTONE_TTL_S, StatusBoard
+from avion_media.queue.dead_letters import DeadLetter, DeadLetters
+from avion_media.queue.drops import Drop, DropChannel, DropStream, parse_drop
+from avion_media.queue.lease import Lease
+from avion_media.queue.names import QueueKeys, consumer_name
+from avion_media.queue.task_queue import MAX_DEATHS, QueueStats, TaskQueue
+
+__all__ = [
+    "MAX_DEATHS",
+    "TOMBSTONE_TTL_S",
+    "DeadLetter",
+    "DeadLetters",
+    "Drop",
+    "DropChannel",
+    "DropStream",
+    "Lease",
+    "QueueKeys",
+    "QueueStats",
+    "StatusBoard",
+    "TaskQueue",
+    "consumer_name",
+    "parse_drop",
+]

@@ -1,0 +1,139 @@
+"""The status board: what is said of each medium for a while, its tombstone, and the events about it.
+
+The store holds the truth; this is what is quick to ask and quick to change. Every change is a compare-and-set on the
+server: a tombstone is never overwritten, and what is ready stays ready until it is deleted, forgotten or expired.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import trio
+
+from avion_media.domain.errors import Reason, Unavailable
+from avion_media.domain.media import facts_from_metadata
+from avion_media.domain.tasks import EVENTS_STREAM, State, Status
+from avion_media.queue import scripts
+from avion_media.redis import Redis
+
+TOMBSTONE_TTL_S = 30 * 86_400.0  # far beyond any delay of a deletion: work in flight must not outlive it
+_EVENTS_KEPT = 10_000
+_CHANGES = "media_status"  # channel: the id of a medium whose status changed
+_PAUSE_S = (0.2, 5.0)  # first and longest wait before the next try to subscribe
+
+
+class StatusBoard:
+    """Statuses on Redis. Every method but `listen` raises `Unavailable` while Redis is away."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def get(self, media_id: str) -> Status | None:
+        """What is said of a medium: DELETED as soon as it has a tombstone; None when nothing is."""
+        written, tombstone = await self._redis.execute("MGET", _status_key(media_id), _tombstone_key(media_id))
+        if tombstone is not None:
+            return Status(media_id, State.DELETED)
+        return None if written is None else _read_status(media_id, written)
+
+    async def put(self, status: Status, ttl_s: float) -> bool:
+        """Say how a medium is doing, for ``ttl_s``; whether it was taken.
+
+        It is not when the medium has a tombstone, or is READY and would be anything else. DELETED makes a tombstone.
+        """
+        if status.state is State.DELETED:
+            await self.tombstone([status.media_id], ttl_s)
+            return True
+        keys = (_status_key(status.media_id), _tombstone_key(status.media_id))
+        args = (status.media_id, str(status.state), _write_status(status), round(ttl_s * 1000), _CHANGES)
+        return bool(await self._redis.run(scripts.PUT_STATUS, keys, args))
+
+    async def forget(self, media_id: str) -> bool:
+        """Remove the status, so that the store is asked again; whether there was one. A tombstone stays."""
+        return bool(await self._redis.run(scripts.FORGET, (_status_key(media_id),), (media_id, _CHANGES)))
+
+    async def tombstone(self, media_ids: Iterable[str], ttl_s: float = TOMBSTONE_TTL_S) -> list[str]:
+        """Mark media as deleted, one after the other; those that were not before.
+
+        When it fails or is cancelled some may be marked: do it again.
+        """
+        fresh = []
+        for media_id in media_ids:
+            args = (media_id, round(ttl_s * 1000), _CHANGES)
+            if await self._redis.run(scripts.TOMBSTONE, (_tombstone_key(media_id),), args):
+                fresh.append(media_id)
+        return fresh
+
+    async def is_tombstoned(self, media_id: str) -> bool:
+        """Whether a medium is marked as deleted."""
+        return bool(await self._redis.execute("EXISTS", _tombstone_key(media_id)))
+
+    async def undelete(self, media_id: str) -> bool:
+        """Take the mark away; whether there was one. What was said of the medium before is said again."""
+        return bool(await self._redis.run(scripts.FORGET, (_tombstone_key(media_id),), (media_id, _CHANGES)))
+
+    async def publish_event(self, event_type: str, media_id: str, details: Mapping[str, Any]) -> None:
+        """Tell other services, on stream and channel `media_events`; only what is durable already."""
+        event = json.dumps({**details, "type": event_type, "media_id": media_id}, separators=(",", ":"))
+        await self._redis.run(scripts.PUBLISH_EVENT, (EVENTS_STREAM,), (event, _EVENTS_KEPT, EVENTS_STREAM))
+
+    async def listen(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Call ``changed`` with the id of each medium whose status changed, in whatever process. Never returns.
+
+        One subscription serves the whole process. Outages are waited for; ``missed`` is called whenever the
+        subscription stands (again): what happened until then was not heard. Both callbacks must return at once.
+        """
+        pause_s, longest_s = _PAUSE_S
+
+        def heard(_channel: str, media_id: bytes) -> None:
+            changed(media_id.decode(errors="replace"))
+
+        def subscribed() -> None:
+            nonlocal pause_s
+            pause_s = _PAUSE_S[0]
+            missed()
+
+        while True:
+            try:
+                await self._redis.listen(_CHANGES, heard=heard, subscribed=subscribed)
+            except Unavailable:
+                await trio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(longest_s, pause_s * 2)
+
+
+def _status_key(media_id: str) -> str:
+    return f"media_status:{{{media_id}}}"
+
+
+def _tombstone_key(media_id: str) -> str:
+    return f"media_tombstone:{{{media_id}}}"
+
+
+def _write_status(status: Status) -> str:
+    document: dict[str, Any] = {"state": str(status.state)}
+    if status.reason is not None:
+        document |= {"reason": str(status.reason), "retryable": status.retryable}
+    if status.facts is not None:
+        document |= {"facts": status.facts.to_metadata(), "size_bytes": status.facts.size_bytes}
+    if status.thumbnails:
+        document["thumbnails"] = status.thumbnails
+    return json.dumps(document, separators=(",", ":"))
+
+
+def _read_status(media_id: str, written: bytes) -> Status | None:
+    """None when it was not written by us, or by a later version of us: then the store is asked."""
+    try:
+        document = json.loads(written)
+        facts = document.get("facts")
+        return Status(
+            media_id=media_id,
+            state=State(document["state"]),
+            reason=Reason(document["reason"]) if "reason" in document else None,
+            retryable=bool(document.get("retryable", False)),
+            facts=None if facts is None else facts_from_metadata(facts, int(document["size_bytes"])),
+            thumbnails=dict(document.get("thumbnails", {})),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None

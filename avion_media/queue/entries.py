@@ -1,0 +1,114 @@
+"""How a task is written on Redis: as a stream entry, as a member of the delayed set, as a dead letter.
+
+Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (used up), ``deaths`` (of
+processes that had it), ``error`` (the last one), ``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and
+``once`` (the key under which it is unique). Foreign producers know none of these; whatever they write is read without
+failing. A member of the delayed set is the same fields as one JSON object, ``task_id`` first.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from avion_media.domain.tasks import Task
+from avion_media.redis import Argument
+
+_MAX_ERROR = 500  # characters: an error may quote what a stranger sent
+_OURS = frozenset(
+    {"task_id", "traceparent", "attempts", "deaths", "error", "first_seen", "replays", "once", "failed_at"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A task with its history, as read from Redis."""
+
+    entry_id: str
+    task: Task
+    attempts: int = 0
+    deaths: int = 0
+    first_seen: float = 0.0
+    error: str = ""
+    replays: int = 0
+    once: str = ""
+    failed_at: float = 0.0
+
+    def to_fields(self, *, attempts: int, deaths: int, error: str) -> dict[str, str]:
+        """All fields with the history moved on."""
+        fields = task_fields(self.task)
+        fields["attempts"] = str(attempts)
+        fields["deaths"] = str(deaths)
+        fields["error"] = error[:_MAX_ERROR]
+        fields["first_seen"] = f"{self.first_seen:.3f}"
+        if self.replays:
+            fields["replays"] = str(self.replays)
+        if self.once:
+            fields["once"] = self.once
+        return fields
+
+
+def task_fields(task: Task) -> dict[str, str]:
+    """The fields of a task without history, ``task_id`` first."""
+    fields = {"task_id": task.task_id, **task.fields}
+    if task.traceparent:
+        fields["traceparent"] = task.traceparent
+    return fields
+
+
+def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
+    """Read ``[name, value, …]`` of an entry, whoever wrote it. A missing ``task_id`` is derived from the entry's id."""
+    text = entry_id.decode()
+    fields = {_text(name): _text(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    task = Task(
+        task_id=fields.get("task_id") or text,
+        fields={name: value for name, value in fields.items() if name not in _OURS},
+        traceparent=fields.get("traceparent", ""),
+    )
+    return Entry(
+        entry_id=text,
+        task=task,
+        attempts=int(_number(fields, "attempts")),
+        deaths=int(_number(fields, "deaths")),
+        first_seen=_number(fields, "first_seen") or _written_at(text),
+        error=fields.get("error", ""),
+        replays=int(_number(fields, "replays")),
+        once=fields.get("once", ""),
+        failed_at=_number(fields, "failed_at"),
+    )
+
+
+def flatten(fields: Mapping[str, str]) -> list[Argument]:
+    """``[name, value, …]`` for a command."""
+    return [part for pair in fields.items() for part in pair]
+
+
+def delayed_member(fields: Mapping[str, str]) -> str:
+    """The member of the delayed set for these fields: equal fields make equal members."""
+    rest = sorted((name, value) for name, value in fields.items() if name != "task_id")
+    return json.dumps({"task_id": fields["task_id"], **dict(rest)}, separators=(",", ":"))
+
+
+def delayed_pattern(task_id: str) -> str:
+    """The glob pattern that the members of one task match, and no others."""
+    start = json.dumps({"task_id": task_id}, separators=(",", ":")).removesuffix("}")
+    return "".join(f"\\{each}" if each in "\\*?[]^-" else each for each in start) + "*"
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="replace")
+
+
+def _number(fields: Mapping[str, str], name: str) -> float:
+    """A number of ours; 0 when it is missing or is none (a foreign producer may use the name for something else)."""
+    try:
+        value = float(fields.get(name, "0"))
+    except ValueError:
+        return 0.0
+    return value if 0 <= value < 1e12 else 0.0
+
+
+def _written_at(entry_id: str) -> float:
+    milliseconds, _, _ = entry_id.partition("-")
+    return int(milliseconds) / 1000

@@ -1,0 +1,124 @@
+"""A lease: one task in this process's hands, until it is ended or somebody else takes it for abandoned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from avion_media.domain.errors import LeaseLost
+from avion_media.domain.tasks import CONSUMER_GROUP, Task
+from avion_media.queue import scripts
+from avion_media.queue.entries import Entry, delayed_member, flatten
+from avion_media.queue.names import SHELF, QueueKeys
+from avion_media.redis import Argument, Redis, Script
+
+
+class Lease:
+    """What `TaskQueue.take` and `TaskQueue.reclaim` give.
+
+    Each method is one atomic step on the server, taken only if the entry is still in this consumer's hands by this very
+    delivery. If not, it raises `LeaseLost` and changes nothing. All raise `Unavailable` when no answer came; the step
+    may have been taken then: doing it again is safe, and says `LeaseLost` if it was. The same holds after a cancel.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        keys: QueueKeys,
+        entry: Entry,
+        *,
+        consumer: str,
+        deliveries: int,
+        max_dead_letters: int,
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._entry = entry
+        self._fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
+        self._deliveries = deliveries
+        self._max_dead_letters = max_dead_letters
+        self._ended = False
+
+    @property
+    def entry_id(self) -> str:
+        """The stream entry's id."""
+        return self._entry.entry_id
+
+    @property
+    def task(self) -> Task:
+        """The work to do."""
+        return self._entry.task
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1: failed ones and those that died with their process count."""
+        return self._entry.attempts + self._deliveries
+
+    @property
+    def deliveries(self) -> int:
+        """How often this entry was given to a consumer, hand-backs not counted."""
+        return self._deliveries
+
+    @property
+    def deaths(self) -> int:
+        """How many processes died with this task so far."""
+        return self._entry.deaths + self._deliveries - 1
+
+    @property
+    def first_seen(self) -> float:
+        """When the task was first queued (Unix seconds)."""
+        return self._entry.first_seen
+
+    @property
+    def last_error(self) -> str:
+        """What the attempt before this one failed of; empty on the first."""
+        return self._entry.error
+
+    @property
+    def ended(self) -> bool:
+        """Whether this lease is over, in whatever way."""
+        return self._ended
+
+    def lose(self) -> None:
+        """Another lease on the same entry was given out in this process: this one is void from now on."""
+        self._ended = True
+
+    async def renew(self) -> None:
+        """Show that the task is being worked on."""
+        await self._decide(scripts.RENEW, (self._keys.stream,), ())
+
+    async def complete(self) -> None:
+        """The task's effect is durable: remove it."""
+        await self._decide(scripts.COMPLETE, (self._keys.stream, *self._marker()), (self.task.task_id,))
+        self._ended = True
+
+    async def retry(self, delay_s: float, error: str, *, count: bool = True) -> None:
+        """Do it again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
+        attempts = self.attempt if count else self.attempt - 1
+        fields = self._entry.to_fields(attempts=attempts, deaths=self.deaths, error=error)
+        await self._decide(
+            scripts.RETRY, (self._keys.stream, self._keys.delayed), (max(0.0, delay_s), delayed_member(fields))
+        )
+        self._ended = True
+
+    async def hand_back(self) -> None:
+        """Give the task to whoever reads next, at once; neither an attempt nor a delivery is used up."""
+        await self._decide(scripts.HAND_BACK, (self._keys.stream,), (SHELF,))
+        self._ended = True
+
+    async def dead_letter(self, error: str) -> None:
+        """Give the task up: it goes to the dead letters with all its fields, ``error`` and its history."""
+        fields = self._entry.to_fields(attempts=self.attempt, deaths=self.deaths, error=error)
+        await self._decide(
+            scripts.DEAD_LETTER,
+            (self._keys.stream, self._keys.dead_letters, *self._marker()),
+            (self.task.task_id, self._max_dead_letters, *flatten(fields)),
+        )
+        self._ended = True
+
+    def _marker(self) -> tuple[str, ...]:
+        return (self._keys.marker(self._entry.once),) if self._entry.once else ()
+
+    async def _decide(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
+        if self._ended or not await self._redis.run(script, keys, (*self._fence, *args)):
+            self._ended = True
+            raise LeaseLost(f"task {self.task.task_id} is not in our hands any more")

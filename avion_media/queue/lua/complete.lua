@@ -1,0 +1,8 @@
+-- The task's effect is durable: the entry goes.
+-- KEYS: queue [, marker]   ARGV: group, id, consumer, deliveries, task id
+if not owns(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
+  return 0
+end
+remove(KEYS[1], ARGV[1], ARGV[2])
+release(KEYS[2], ARGV[5])
+return 1

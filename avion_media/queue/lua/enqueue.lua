@@ -1,0 +1,12 @@
+-- Add a task, once per marker. The first task's id, whoever asks, and however often.
+-- KEYS: queue [, marker]   ARGV: task id, marker's life in ms, field, value, …
+local marker = KEYS[2]
+if marker then
+  local first = redis.call('GET', marker)
+  if first then
+    return first
+  end
+  redis.call('SET', marker, ARGV[1], 'PX', ARGV[2])
+end
+redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
+return ARGV[1]

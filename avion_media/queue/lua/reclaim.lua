@@ -1,0 +1,23 @@
+-- One entry whose owner has not renewed its lease for so long that it counts as dead.
+-- KEYS: queue   ARGV: group, consumer, idle ms, ids in this consumer's living hands …
+-- Returns {id, deliveries, fields}, or nil. Deliveries minus one is how many owners died with it.
+local queue, group, consumer, idle_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local alive = {}
+for index = 4, #ARGV do
+  alive[ARGV[index]] = true
+end
+
+local count = 16 + #ARGV
+for _, row in ipairs(with_group(queue, group, 'XPENDING', queue, group, 'IDLE', idle_ms, '-', '+', count)) do
+  local id, owner, deliveries = row[1], row[2], row[4]
+  local mine = owner == consumer
+  if not (mine and alive[id]) then
+    -- Of our own, but in nobody's hands: a reply was lost on its way. Nobody died of that.
+    local now = mine and deliveries or deliveries + 1
+    local claimed = redis.call('XCLAIM', queue, group, consumer, 0, id, 'RETRYCOUNT', now)[1]
+    if claimed then
+      return { claimed[1], now, claimed[2] }
+    end
+  end
+end
+return nil

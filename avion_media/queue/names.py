@@ -1,0 +1,45 @@
+"""Names on Redis (contract, section 4), and ours where it is silent. The braces are literal: one cluster slot."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from dataclasses import dataclass
+
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+
+# The consumer that holds what was handed back. No process reads under this name.
+SHELF = "-handed-back-"
+
+# Without these a task of that queue cannot be done by anybody.
+REQUIRED_FIELDS = {
+    PROCESSING_QUEUE: ("media_id",),
+    CACHE_QUEUE: ("remote_url",),
+    DELETE_QUEUE: ("media_id",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class QueueKeys:
+    """The keys of one queue."""
+
+    stream: str
+
+    @property
+    def delayed(self) -> str:
+        """Sorted set: tasks that are due later, by Unix seconds."""
+        return f"{{{self.stream}}}:delayed"
+
+    @property
+    def dead_letters(self) -> str:
+        """Stream: tasks given up."""
+        return f"{{{self.stream}}}:dlq"
+
+    def marker(self, once_key: str) -> str:
+        """String: the id of the task that is unique under ``once_key``."""
+        return f"{{{self.stream}}}:once:{once_key}"
+
+
+def consumer_name() -> str:
+    """A name for this process as a consumer; never the same twice, so that a fence never lets a predecessor pass."""
+    return f"{socket.gethostname()}-{secrets.token_hex(4)}"

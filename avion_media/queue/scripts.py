@@ -1,0 +1,32 @@
+"""The Lua scripts: everything that decides is one of them, so that it happens whole and in one place."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from avion_media.redis import Script
+
+_FOLDER = files("avion_media.queue") / "lua"
+_PRELUDE = (_FOLDER / "_prelude.lua").read_text()
+
+
+def _load(name: str) -> Script:
+    return Script(name, f"{_PRELUDE}\n{(_FOLDER / f'{name}.lua').read_text()}")
+
+
+ENQUEUE = _load("enqueue")
+TAKE = _load("take")
+RECLAIM = _load("reclaim")
+RENEW = _load("renew")
+COMPLETE = _load("complete")
+RETRY = _load("retry")
+HAND_BACK = _load("hand_back")
+DEAD_LETTER = _load("dead_letter")
+PROMOTE = _load("promote")
+REPLAY = _load("replay")
+STATS = _load("stats")
+REMOVE_IDLE_CONSUMERS = _load("remove_idle_consumers")
+PUT_STATUS = _load("put_status")
+TOMBSTONE = _load("tombstone")
+FORGET = _load("forget")
+PUBLISH_EVENT = _load("publish_event")

@@ -1,0 +1,258 @@
+"""A queue of tasks on a Redis stream: at least once, fenced, nothing lost.
+
+The life of a task: `enqueue` adds an entry; `take` gives it to one consumer as a `Lease`; that renews it while it
+works, and ends it in one of four ways: complete, retry (over the delayed set), hand back, dead letter. When the owner
+dies, `reclaim` gives the entry to another. `delay` and `promote` are the way in for what is due later.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from weakref import WeakValueDictionary
+
+import trio
+
+from avion_media.domain.errors import LeaseLost, Reason
+from avion_media.domain.tasks import CONSUMER_GROUP, Task
+from avion_media.queue import scripts
+from avion_media.queue.dead_letters import DeadLetters
+from avion_media.queue.entries import delayed_member, delayed_pattern, flatten, read_entry, task_fields
+from avion_media.queue.lease import Lease
+from avion_media.queue.names import REQUIRED_FIELDS, SHELF, QueueKeys
+from avion_media.redis import Redis, RedisRefused, Reply
+
+MAX_DEATHS = 3  # of processes with one task in hand: then it is poison
+_MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
+_ONCE_MS = 7 * 86_400_000  # how long a task is unique if it never ends
+_SCAN = 1000  # members of the delayed set looked at in one step
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """A queue at one moment. ``depth`` = ``lag`` (never delivered) + ``pending`` (in somebody's hands)."""
+
+    depth: int
+    lag: int
+    pending: int
+    oldest_age_s: float  # of the oldest task that has not ended, delayed ones aside; 0 when there is none
+    delayed: int
+    next_due: float | None  # Unix seconds
+    dead_letters: int
+    consumers: int
+
+
+class TaskQueue:
+    """One queue. Every method raises `Unavailable` while Redis is away; see `Redis.execute` for what a cancel leaves.
+
+    ``required`` are the fields without which an entry is malformed; by default those of the contract's queues.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        name: str,
+        *,
+        required: tuple[str, ...] | None = None,
+        max_deaths: int = MAX_DEATHS,
+        max_dead_letters: int = _MAX_DEAD_LETTERS,
+    ) -> None:
+        self.name = name
+        self.dead_letters = DeadLetters(redis, QueueKeys(name))
+        self._redis = redis
+        self._keys = QueueKeys(name)
+        self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
+        self._max_deaths = max_deaths
+        self._max_dead_letters = max_dead_letters
+        self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
+
+    async def ensure_group(self) -> bool:
+        """Create stream and consumer group if they are missing; whether they were."""
+        try:
+            await self._redis.execute("XGROUP", "CREATE", self.name, CONSUMER_GROUP, "0", "MKSTREAM")
+        except RedisRefused as refused:
+            if refused.code != "BUSYGROUP":
+                raise
+            return False
+        return True
+
+    async def enqueue(
+        self,
+        fields: dict[str, str],
+        *,
+        task_id: str | None = None,
+        traceparent: str = "",
+        once_key: str | None = None,
+    ) -> str:
+        """Add a task; its id.
+
+        With ``once_key`` a second call, while the first one's task lives and a minute longer, adds nothing and returns
+        the first's id: so it may be repeated after `Unavailable` or a cancel, when nobody knows if it got through.
+        """
+        task = Task(task_id or str(uuid.uuid4()), fields, traceparent)
+        entry = task_fields(task)
+        keys = [self._keys.stream]
+        if once_key is not None:
+            entry["once"] = once_key
+            keys.append(self._keys.marker(once_key))
+        reply: bytes = await self._redis.run(scripts.ENQUEUE, keys, (task.task_id, _ONCE_MS, *flatten(entry)))
+        return reply.decode()
+
+    async def take(self, consumer: str, block_s: float) -> Lease | None:
+        """The next task: one that was handed back, else the next in line; None if none came within ``block_s``.
+
+        Malformed entries go to the dead letters on the way. After a cancel no task is left in nobody's hands: if one
+        had been given out by then it is handed back, or returned all the same (the caller's next wait is cancelled).
+        """
+        while True:
+            # Shielded, as a reply that is dropped here would leave its task with nobody until it is reclaimed. Bounded
+            # by one call's time.
+            with trio.CancelScope(shield=True):
+                found = await self._redis.run(scripts.TAKE, (self.name,), (CONSUMER_GROUP, consumer, SHELF))
+            if found is None and block_s > 0:
+                found = await self._wait_for_entry(consumer, block_s)
+            if found is None:
+                return None
+            lease = self._lease(found, consumer)
+            if self._is_well_formed(lease):
+                return lease
+            await self._bury_malformed(lease)
+
+    async def reclaim(
+        self, consumer: str, idle_s: float, on_poison: Callable[[Task], Awaitable[None]] | None = None
+    ) -> Lease | None:
+        """One task whose owner has not renewed its lease for ``idle_s``; None if there is none.
+
+        A task that has cost `MAX_DEATHS` processes their life is poison: it goes to the dead letters untouched, after
+        ``on_poison`` was awaited for it (if that fails, it stays, and the next reclaim tries again). Cancels as `take`.
+        """
+        while True:
+            alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
+            with trio.CancelScope(shield=True):  # as in `take`
+                found = await self._redis.run(
+                    scripts.RECLAIM, (self.name,), (CONSUMER_GROUP, consumer, round(idle_s * 1000), *alive)
+                )
+            if found is None:
+                return None
+            lease = self._lease(found, consumer)
+            if not self._is_well_formed(lease):
+                await self._bury_malformed(lease)
+            elif lease.deaths >= self._max_deaths:
+                if on_poison is not None:
+                    await on_poison(lease.task)
+                await self._bury(lease, f"{Reason.POISON}: {lease.deaths} processes died with it")
+            else:
+                return lease
+
+    async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
+        """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``; whether it is new.
+
+        The same fields and id collapse, from whatever replica and however often; the first ``due_at`` stands.
+        """
+        member = delayed_member({"task_id": member_id, **fields})
+        return bool(await self._redis.execute("ZADD", self._keys.delayed, "NX", f"{due_at:.3f}", member))
+
+    async def cancel_delayed(self, member_id: str) -> bool:
+        """Take a task out of the delayed set; whether it was there. Steps through the whole set: for rare use."""
+        cursor: Reply = b"0"
+        removed = 0
+        pattern = delayed_pattern(member_id)
+        while True:
+            cursor, found = await self._redis.execute(
+                "ZSCAN", self._keys.delayed, cursor, "MATCH", pattern, "COUNT", _SCAN
+            )
+            for member in found[::2]:
+                removed += await self._redis.execute("ZREM", self._keys.delayed, member)
+            if cursor == b"0":
+                return removed > 0
+
+    async def promote(self, batch: int = 100) -> int:
+        """Move up to ``batch`` tasks that are due, by the server's clock, to the stream; how many.
+
+        Each is moved exactly once, however many replicas do this. Members that cannot be read become dead letters.
+        """
+        keys = (self._keys.stream, self._keys.delayed, self._keys.dead_letters)
+        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
+        return moved
+
+    async def remove_idle_consumers(self, idle_s: float) -> int:
+        """Forget consumers that hold nothing and have not asked for ``idle_s``; how many."""
+        args = (CONSUMER_GROUP, round(idle_s * 1000))
+        removed: int = await self._redis.run(scripts.REMOVE_IDLE_CONSUMERS, (self.name,), args)
+        return removed
+
+    async def stats(self) -> QueueStats:
+        """How the queue is doing, at one moment."""
+        keys = (self._keys.stream, self._keys.delayed, self._keys.dead_letters)
+        depth, pending, age, delayed, due, dead, consumers = await self._redis.run(
+            scripts.STATS, keys, (CONSUMER_GROUP,)
+        )
+        return QueueStats(
+            depth=depth,
+            lag=max(0, depth - pending),  # what was completed is gone, so this is exact, where XINFO's lag may be nil
+            pending=pending,
+            oldest_age_s=float(age or 0),
+            delayed=delayed,
+            next_due=float(due) if due else None,
+            dead_letters=dead,
+            consumers=consumers,
+        )
+
+    async def _wait_for_entry(self, consumer: str, block_s: float) -> Reply:
+        block_ms = max(1, round(block_s * 1000))  # 0 would mean for ever
+        read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, consumer, "COUNT", 1, "BLOCK", block_ms, "STREAMS", self.name)
+        try:
+            reply = await self._redis.execute_blocking(
+                *read, ">", block_s=block_ms / 1000, undo=partial(self._give_back, consumer)
+            )
+        except RedisRefused as refused:
+            if refused.code != "NOGROUP":
+                raise
+            await (
+                self.ensure_group()
+            )  # the stream or its group was removed while we waited: begin at 0, never at the end
+            return None
+        return _first_entry(reply)
+
+    async def _give_back(self, consumer: str, reply: Reply) -> None:
+        entry_id, _, _ = _first_entry(reply)
+        await self._redis.run(scripts.HAND_BACK, (self.name,), (CONSUMER_GROUP, entry_id, consumer, 1, SHELF))
+
+    def _lease(self, found: Reply, consumer: str) -> Lease:
+        entry_id, deliveries, flat = found
+        lease = Lease(
+            self._redis,
+            self._keys,
+            read_entry(entry_id, flat),
+            consumer=consumer,
+            deliveries=deliveries,
+            max_dead_letters=self._max_dead_letters,
+        )
+        former = self._leases.get(lease.entry_id)
+        if former is not None:
+            former.lose()
+        self._leases[lease.entry_id] = lease
+        return lease
+
+    def _is_well_formed(self, lease: Lease) -> bool:
+        fields = lease.task.fields
+        return bool(fields) and all(fields.get(name) for name in self._required)
+
+    async def _bury_malformed(self, lease: Lease) -> None:
+        missing = [name for name in self._required if not lease.task.fields.get(name)]
+        await self._bury(lease, f"{Reason.MALFORMED_TASK}: no {', '.join(missing) or 'fields'}")
+
+    async def _bury(self, lease: Lease, error: str) -> None:
+        with suppress(LeaseLost):  # somebody else has it, and does the same
+            await lease.dead_letter(error)
+
+
+def _first_entry(reply: Reply) -> Reply:
+    """``[id, deliveries, fields]`` of a read's only entry, or None."""
+    if not reply:
+        return None
+    ((entry_id, flat),) = next(iter(reply.values()))
+    return [entry_id, 1, flat]

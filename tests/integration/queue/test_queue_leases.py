@@ -1,0 +1,266 @@
+"""The fence: only the present owner decides about a task, and an abandoned task finds a new owner."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import trio
+
+from avion_media.domain.errors import LeaseLost
+from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
+from avion_media.queue import Lease, TaskQueue
+from avion_media.redis import Redis
+from tests.integration.queue.conftest import Client
+
+FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
+DELAYED = f"{{{PROCESSING_QUEUE}}}:delayed"
+DEAD = f"{{{PROCESSING_QUEUE}}}:dlq"
+
+Ending = Callable[[Lease], Awaitable[None]]
+ENDINGS: dict[str, Ending] = {
+    "renew": lambda lease: lease.renew(),
+    "complete": lambda lease: lease.complete(),
+    "retry": lambda lease: lease.retry(0.0, "failed"),
+    "hand_back": lambda lease: lease.hand_back(),
+    "dead_letter": lambda lease: lease.dead_letter("failed"),
+}
+
+
+async def taken(queue: TaskQueue, consumer: str = "a") -> Lease:
+    with trio.fail_after(10):
+        lease = await queue.take(consumer, block_s=5)
+    assert lease is not None
+    return lease
+
+
+def state(other: Client) -> dict[str, Any]:
+    """Everything that an ending could change."""
+    return {
+        "entries": other.xrange(PROCESSING_QUEUE),
+        "pending": [
+            (row["message_id"], row["consumer"], row["times_delivered"])
+            for row in other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
+        ],
+        "delayed": other.zrange(DELAYED, 0, -1, withscores=True),
+        "dead": other.xrange(DEAD),
+    }
+
+
+async def test_a_task_is_taken_as_it_was_queued(queue: TaskQueue, other: Client) -> None:
+    task_id = await queue.enqueue(FIELDS, traceparent="00-abc-def-01")
+    assert other.xrange(PROCESSING_QUEUE)[0][1] == {"task_id": task_id, **FIELDS, "traceparent": "00-abc-def-01"}
+    lease = await taken(queue)
+    assert (lease.task.task_id, lease.task.fields, lease.task.traceparent) == (task_id, FIELDS, "00-abc-def-01")
+    assert (lease.attempt, lease.deliveries, lease.deaths) == (1, 1, 0)
+    assert lease.first_seen == pytest.approx(int(lease.entry_id.partition("-")[0]) / 1000)
+
+
+async def test_completing_removes_the_entry(queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    await (await taken(queue)).complete()
+    assert state(other) == {"entries": [], "pending": [], "delayed": [], "dead": []}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_who_lost_the_task_to_another_changes_nothing(queue: TaskQueue, other: Client, ending: str) -> None:
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue, "a")
+    other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "b", 0, [lease.entry_id])
+    before = state(other)
+    with pytest.raises(LeaseLost):
+        await ENDINGS[ending](lease)
+    assert state(other) == before
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_an_earlier_delivery_to_the_same_consumer_is_fenced_too(
+    redis: Redis, queue: TaskQueue, other: Client, ending: str
+) -> None:
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue, "a")
+    for consumer in ("b", "a"):  # stolen, and won back by another lease of ours
+        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, consumer, 0, [lease.entry_id])
+    before = state(other)
+    with pytest.raises(LeaseLost):
+        await ENDINGS[ending](lease)
+    assert state(other) == before
+
+
+@pytest.mark.parametrize("loss", ["FLUSHALL", "XGROUP DESTROY", "XDEL"])
+@pytest.mark.parametrize("ending", ENDINGS)
+async def test_a_lease_ends_with_its_group_or_entry(queue: TaskQueue, other: Client, loss: str, ending: str) -> None:
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue)
+    match loss:
+        case "FLUSHALL":
+            other.flushall()
+        case "XGROUP DESTROY":
+            other.xgroup_destroy(PROCESSING_QUEUE, CONSUMER_GROUP)
+        case "XDEL":
+            other.xdel(PROCESSING_QUEUE, lease.entry_id)
+            if ending in ("complete", "retry", "dead_letter"):  # still ours, and ends as it would have
+                await ENDINGS[ending](lease)
+                return
+    with pytest.raises(LeaseLost):
+        await ENDINGS[ending](lease)
+
+
+async def test_an_ended_lease_decides_nothing_more(queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue, "a")
+    await lease.hand_back()
+    again = await taken(queue, "a")  # the same entry, consumer and number of deliveries
+    assert again.entry_id == lease.entry_id
+    before = state(other)
+    for end in ENDINGS.values():
+        with pytest.raises(LeaseLost):
+            await end(lease)
+    assert state(other) == before
+    await again.complete()
+
+
+async def test_a_new_lease_on_an_entry_voids_the_old_one_of_this_process(queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    old = await taken(queue, "a")
+    other.xgroup_destroy(PROCESSING_QUEUE, CONSUMER_GROUP)  # so that its deliveries are counted anew
+    new = await taken(queue, "a")
+    assert (new.entry_id, new.deliveries) == (old.entry_id, old.deliveries)
+    with pytest.raises(LeaseLost):
+        await old.complete()
+    await new.complete()
+
+
+async def test_renewing_resets_idle_time_and_counts_no_delivery(queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue)
+    other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [lease.entry_id], idle=50_000, justid=True)
+    await lease.renew()
+    (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
+    assert row["times_delivered"] == 1
+    assert row["time_since_delivered"] < 10_000
+
+
+def abandon(other: Client, lease: Lease, consumer: str, idle_ms: int = 90_000) -> None:
+    """Let a lease look as if its owner had died a while ago."""
+    other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, consumer, 0, [lease.entry_id], idle=idle_ms, justid=True)
+
+
+async def test_a_dead_owners_task_is_reclaimed_and_the_dead_comes_too_late(
+    redis: Redis, queue: TaskQueue, other: Client
+) -> None:
+    await queue.enqueue(FIELDS)
+    dead = await taken(queue, "a")
+    assert await queue.reclaim("b", idle_s=60) is None  # still alive
+    abandon(other, dead, "a")
+    replica = TaskQueue(redis, PROCESSING_QUEUE)
+    lease = await replica.reclaim("b", idle_s=60)
+    assert lease is not None
+    assert lease.task == dead.task
+    assert (lease.attempt, lease.deliveries, lease.deaths) == (2, 2, 1)
+    with pytest.raises(LeaseLost):
+        await dead.complete()
+    await lease.complete()
+    assert state(other)["entries"] == []
+
+
+async def test_reclaim_leaves_what_is_in_living_hands_of_this_process(queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue, "a")
+    abandon(other, lease, "a")  # Redis was away for so long that nothing could be renewed
+    assert await queue.reclaim("a", idle_s=60) is None
+    await lease.complete()
+
+
+async def test_a_task_whose_delivery_was_lost_on_the_wire_costs_no_life(queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    await queue.ensure_group()
+    other.xreadgroup(CONSUMER_GROUP, "a", {PROCESSING_QUEUE: ">"}, count=1)  # given to "a", who never heard of it
+    (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
+    other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [row["message_id"]], idle=90_000, justid=True)
+    lease = await queue.reclaim("a", idle_s=60)
+    assert lease is not None
+    assert (lease.attempt, lease.deaths) == (1, 0)
+
+
+async def test_reclaim_looks_past_entries_that_are_gone(queue: TaskQueue, other: Client) -> None:
+    for _ in range(3):
+        await queue.enqueue(FIELDS)
+    leases = [await taken(queue, "a") for _ in range(3)]
+    for lease in leases:
+        abandon(other, lease, "a")
+    other.xdel(PROCESSING_QUEUE, leases[0].entry_id, leases[1].entry_id)
+    lease = await queue.reclaim("b", idle_s=60)
+    assert lease is not None
+    assert lease.entry_id == leases[2].entry_id
+
+
+async def test_the_third_death_is_poison(redis: Redis, queue: TaskQueue, other: Client) -> None:
+    task_id = await queue.enqueue(FIELDS, traceparent="00-abc-def-01")
+    mourned: list[str] = []
+
+    async def on_poison(task: Any) -> None:
+        mourned.append(task.task_id)
+
+    lease = await taken(queue, "p0")
+    for number in (1, 2):
+        abandon(other, lease, f"p{number - 1}")
+        survivor = await TaskQueue(redis, PROCESSING_QUEUE).reclaim(f"p{number}", idle_s=60, on_poison=on_poison)
+        assert survivor is not None
+        assert survivor.deaths == number
+        lease = survivor
+    abandon(other, lease, "p2")
+    assert await TaskQueue(redis, PROCESSING_QUEUE).reclaim("p3", idle_s=60, on_poison=on_poison) is None
+    assert mourned == [task_id]
+    (letter,) = await queue.dead_letters.list()
+    assert (letter.task_id, letter.fields, letter.traceparent) == (task_id, FIELDS, "00-abc-def-01")
+    assert letter.error.startswith("poison")
+    after = state(other)
+    assert (after["entries"], after["pending"]) == ([], [])
+
+
+async def test_poison_stays_until_it_could_be_recorded(redis: Redis, queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue, "a")
+    other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [lease.entry_id], idle=90_000, retrycount=3, justid=True)
+
+    async def fails(_task: object) -> None:
+        raise ValueError("cannot be recorded")
+
+    with pytest.raises(ValueError, match="cannot be recorded"):
+        await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60, on_poison=fails)
+    assert len(other.xrange(PROCESSING_QUEUE)) == 1
+    assert other.xlen(DEAD) == 0
+
+
+async def test_deaths_are_remembered_over_a_retry(redis: Redis, queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
+    abandon(other, await taken(queue, "a"), "a")
+    lease = await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60)
+    assert lease is not None
+    await lease.retry(0.0, "store away", count=False)
+    assert await queue.promote() == 1
+    again = await taken(queue, "b")
+    assert (again.attempt, again.deaths) == (2, 1)
+
+
+async def test_handing_back_costs_nothing_and_the_next_reader_gets_it_first(
+    redis: Redis, queue: TaskQueue, other: Client
+) -> None:
+    first = await queue.enqueue(FIELDS)
+    await queue.enqueue(FIELDS)
+    for _ in range(5):
+        lease = await taken(queue, "draining")
+        await lease.hand_back()
+    lease = await taken(TaskQueue(redis, PROCESSING_QUEUE), "b")
+    assert lease.task.task_id == first
+    assert (lease.attempt, lease.deliveries, lease.deaths) == (1, 1, 0)
+
+
+async def test_what_was_handed_back_is_reclaimable_at_once(queue: TaskQueue) -> None:
+    await queue.enqueue(FIELDS)
+    await (await taken(queue, "draining")).hand_back()
+    lease = await queue.reclaim("b", idle_s=600)
+    assert lease is not None
+    assert (lease.attempt, lease.deaths) == (1, 0)

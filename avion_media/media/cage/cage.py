@@ -134,7 +134,10 @@ class Cage:
 
     @asynccontextmanager
     async def _start(self, task: Task, files: Sequence[int]) -> AsyncIterator[Job]:
-        job = Job(task, self._process)
+        try:
+            job = Job(task, self._process)
+        except OSError as error:  # no descriptors left
+            raise Unavailable("cage", f"cannot start a task: {error}") from error
         try:
             async with self._sending:
                 await job.send(self._control, files)

@@ -6,8 +6,9 @@ What holds, from the outside in:
   forker and when the forker dies by the kernel; first choice of the OOM killer; lower priority than the service.
 - *Identity*: nobody instead of root, no new privileges ever, no environment, no descriptors but those it was given, not
   traceable by its like.
-- *Reach*: Landlock (files, TCP, abstract sockets, signals) and the system call filter (see `seccomp`), which overlap on
-  purpose: either alone denies network and other processes, and for our own functions also every file.
+- *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, all writing by name,
+  and to our own functions every file. Landlock (files, TCP, abstract sockets, signals) overlaps with it on purpose,
+  and is what keeps a program from reading more than its libraries.
 
 Programs: the exec itself passes the filter because it is an ``execveat`` of one descriptor number, which the exec
 closes. A hijacked program could put another open file under that number; Landlock's execute right then limits it to

@@ -165,6 +165,7 @@ def _prepare(paths: dict[str, str], means: Means) -> tuple[dict[str, Program], d
 def main(arguments: list[str]) -> None:
     """Arguments: the control socket's descriptor, and a JSON object with ``preload`` and ``programs``."""
     os.environ.clear()
+    os.chdir("/")  # where it was started is nobody's business, and may be unmounted
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then closes the control socket
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(arguments[0]))

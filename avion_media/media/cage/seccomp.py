@@ -1,9 +1,10 @@
 """The system call filter: what is not on the list does not exist.
 
 An allow list, since a list of what is forbidden is out of date with every kernel. What is missing answers ENOSYS, the
-answer that makes a C library fall back to an older call (it must for ``clone3``, whose flags a filter cannot see); a
-call that is on the list but asked for too much answers EPERM. Nothing here opens a socket, starts a process, signals
-another one, traces, mounts, or loads code into the kernel: io_uring, bpf, ptrace and keyrings are simply absent.
+answer that makes a C library fall back to an older call (it must for ``clone3``, whose flags a filter cannot see). What
+asks for too much answers EPERM, and so do a job's look-ups of paths: Python takes that for "not there", as in a search
+for modules. Nothing here opens a socket, starts a process, signals another one, traces, mounts, or loads code into the
+kernel: io_uring, bpf, ptrace and keyrings are simply absent.
 
 Two lists: `job_filter` for our own functions, which get all they need as descriptors and thus may open no path at all
 and map no new code; `program_filter` for external programs, whose loader must open and map libraries (read-only), and
@@ -16,6 +17,7 @@ import ctypes
 import errno
 import os
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,18 +31,19 @@ _ANYWHERE: Final = """
     sched_yield sched_getaffinity sched_getparam sched_getscheduler getcpu
     rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack
     nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time times getrusage
-    getpid gettid getppid getuid geteuid getgid getegid getpgrp getpgid getsid uname sysinfo getrandom getrlimit
+    getpid gettid getppid getuid geteuid getgid getegid getpgrp getpgid getsid uname sysinfo getrandom getrlimit getcwd
     poll ppoll select pselect6 eventfd2 pipe2
 """
 _FOR_LOADING: Final = """
-    newfstatat statx statfs readlink readlinkat access faccessat faccessat2 getdents64 getcwd arch_prctl mprotect
+    statfs readlink readlinkat access faccessat faccessat2 getdents64 newfstatat statx arch_prctl mprotect
 """
+_BY_PATH: Final = "open openat stat lstat statfs readlink readlinkat access faccessat faccessat2 getdents64"
 
 _AT_EMPTY_PATH: Final = 0x1000
 _CLONE_THREAD: Final = 0x10000
 _PROT_EXEC: Final = 0x4
 _PR_SET_NAME: Final = 15
-_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | getattr(os, "O_TMPFILE", 0)
+_WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC  # O_TMPFILE needs one of the first two
 
 _ALLOW: Final = 0x7FFF0000
 _KILL_PROCESS: Final = 0x80000000
@@ -80,6 +83,7 @@ def job_filter(pid: int) -> bytes:
             _Only("newfstatat", 3, _AT_EMPTY_PATH, _AT_EMPTY_PATH),
             _Only("statx", 2, _AT_EMPTY_PATH, _AT_EMPTY_PATH),
         ],
+        refused=_BY_PATH.split(),
     )
 
 
@@ -107,7 +111,7 @@ def _in_any_process(pid: int) -> list[_Only]:
     ]
 
 
-def _assemble(allowed: list[str], conditions: list[_Only]) -> bytes:
+def _assemble(allowed: Sequence[str], conditions: Sequence[_Only], refused: Sequence[str] = ()) -> bytes:
     """Little-endian BPF: check the architecture, then one comparison per call; a match returns right there."""
     assert AUDIT_ARCH is not None
     conditional = {each.name for each in conditions}
@@ -117,9 +121,10 @@ def _assemble(allowed: list[str], conditions: list[_Only]) -> bytes:
         _instruction(_RETURN, _KILL_PROCESS),
         _instruction(_LOAD, _OFFSET_NUMBER),
     ]
-    for name in allowed:
-        if name in NUMBERS and name not in conditional:
-            code += [_instruction(_JUMP_EQUAL, NUMBERS[name], 0, 1), _instruction(_RETURN, _ALLOW)]
+    for names, answer in ((allowed, _ALLOW), (refused, _ERRNO | errno.EPERM)):
+        for name in names:
+            if name in NUMBERS and name not in conditional:
+                code += [_instruction(_JUMP_EQUAL, NUMBERS[name], 0, 1), _instruction(_RETURN, answer)]
     for each in conditions:
         if each.name in NUMBERS:
             code += [

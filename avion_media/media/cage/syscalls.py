@@ -33,6 +33,7 @@ getpgid 121 155         getsid 124 156          uname 63 160            sysinfo 
 getrandom 318 278       prctl 157 167           prlimit64 302 261       getrlimit 97 163
 poll 7 -                ppoll 271 73            select 23 -             pselect6 270 72
 eventfd2 290 19         pipe2 293 59            openat 257 56           readlink 89 -
+open 2 -                stat 4 -                lstat 6 -
 readlinkat 267 78       access 21 -             faccessat 269 48        faccessat2 439 439
 getdents64 217 61       getcwd 79 17            statfs 137 43           fstatfs 138 44
 execve 59 221           execveat 322 281        seccomp 317 277         close_range 436 436

@@ -53,6 +53,11 @@ def spin(arguments: dict[str, Any], files: list[int]) -> None:
         pass
 
 
+def import_lazily(arguments: dict[str, Any], files: list[int]) -> None:
+    """The mistake that everybody makes once."""
+    import wave  # noqa: F401
+
+
 def compute_in_threads(arguments: dict[str, Any], files: list[int]) -> int:
     """Decoders use threads: those must work."""
     done: list[int] = []

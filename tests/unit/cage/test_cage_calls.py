@@ -13,14 +13,14 @@ import trio
 import trio.testing
 
 from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.media.cage import Cage, CageJobFailed, JobReport, Limits, Outcome, open_cage, read_only
+from avion_media.media.cage import Cage, CageJobFailed, JobReport, Limits, Outcome, job, open_cage, read_only
 
 HARD_LIMIT_S = 30
 
 
-async def _rejection(cage: Cage, job: str, limits: Limits, **arguments: object) -> Rejected:
+async def _rejection(cage: Cage, name: str, limits: Limits, **arguments: object) -> Rejected:
     with trio.fail_after(HARD_LIMIT_S), pytest.raises(Rejected) as caught:
-        await cage.call(f"caged_jobs:{job}", arguments, limits=limits)
+        await cage.call(f"caged_jobs:{name}", arguments, limits=limits)
     return caught.value
 
 
@@ -74,6 +74,11 @@ async def test_a_rejection_travels_back(cage: Cage, limits: Limits) -> None:
 async def test_a_defect_comes_with_its_traceback(cage: Cage, limits: Limits) -> None:
     with pytest.raises(CageJobFailed, match="KeyError: 'a mistake of ours'"):
         await cage.call("caged_jobs:defect", {}, limits=limits)
+
+
+async def test_an_import_inside_a_job_fails_as_an_import(cage: Cage, limits: Limits) -> None:
+    with pytest.raises(CageJobFailed, match="ModuleNotFoundError: No module named 'wave'"):
+        await cage.call("caged_jobs:import_lazily", {}, limits=limits)
 
 
 async def test_an_unknown_job_is_a_defect(cage: Cage, limits: Limits) -> None:
@@ -249,6 +254,29 @@ async def test_when_the_forker_dies_its_children_die_and_calls_fail(limits: Limi
                 os.close(child)
             with pytest.raises(Unavailable, match="cage"):
                 await cage.call("caged_jobs:echo", {}, limits=limits)
+
+
+async def test_a_forker_that_hangs_is_given_up(cage: Cage, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "_OVERTIME_S", 0.1)
+    os.kill(cage.forker_pid, signal.SIGSTOP)
+    with trio.fail_after(HARD_LIMIT_S):
+        with pytest.raises(Unavailable, match="cage"):
+            await cage.call("caged_jobs:echo", {}, limits=replace(limits, wall_s=0.1))
+        with pytest.raises(Unavailable, match="forker ended"):
+            await cage.wait_failed()
+
+
+async def test_a_cancel_while_the_forker_hangs_is_bounded(
+    cage: Cage, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "_REAP_S", 0.1)
+    os.kill(cage.forker_pid, signal.SIGSTOP)
+    with trio.fail_after(HARD_LIMIT_S):
+        with trio.move_on_after(0.05) as scope:
+            await cage.call("caged_jobs:echo", {}, limits=limits)
+        assert scope.cancelled_caught
+        with pytest.raises(Unavailable, match="forker ended"):
+            await cage.wait_failed()
 
 
 async def test_leaving_the_cage_leaves_no_process(limits: Limits) -> None:

@@ -83,9 +83,13 @@ def test_other_architectures_are_killed(program: bytes) -> None:
     assert decide(program, NUMBERS["read"], arch=0x40000003) == KILL  # i386, whose numbers mean other calls
 
 
-@pytest.mark.parametrize("name", ["openat", "readlinkat", "faccessat", "getdents64", "execveat", "statfs"])
+@pytest.mark.parametrize("name", ["openat", "readlinkat", "faccessat", "getdents64", "statfs", "newfstatat", "statx"])
 def test_a_job_reaches_no_path(name: str) -> None:
-    assert decide(JOB, NUMBERS[name]) == ABSENT
+    assert decide(JOB, NUMBERS[name]) == DENY
+
+
+def test_a_job_becomes_no_program() -> None:
+    assert decide(JOB, NUMBERS["execveat"]) == ABSENT
 
 
 def test_a_job_may_ask_for_the_attributes_of_a_descriptor() -> None:

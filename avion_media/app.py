@@ -32,10 +32,10 @@ from avion_media.nodes import consumers, foundation, ports, readiness, rpc
 from avion_media.nodes.events import events
 from avion_media.nodes.sweeper import sweeper
 from avion_media.runtime import Runtime
-from supervisors import Child, ChildSpec, Intensity, Strategy, Subtree, Supervisor
+from supervisors import Child, ChildSpec, Intensity, Strategy, Supervisor
 
 Body = Callable[[Runtime, Child], Awaitable[None]]
-Node = ChildSpec | Subtree
+Node = ChildSpec | Supervisor
 
 
 def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:

@@ -12,14 +12,15 @@ from typing import Any
 import anyio
 import httpx
 import trio
-from purerpc.client import insecure_channel
-from purerpc.grpclib.exceptions import GRPCError, RpcFailedError
 
 from avion_media.cli.output import Failure
 from avion_media.config import Bind, Config
 from avion_media.domain.formats import by_filename
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceStub
+
+from purerpc.client import insecure_channel  # isort: skip  # noqa: E402
+from purerpc.grpclib.exceptions import GRPCError, RpcFailedError  # isort: skip  # noqa: E402
 
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0

@@ -48,8 +48,8 @@ def print_json(data: Any) -> None:
 
 
 def console() -> Console:
-    """A terminal on standard output; plain text when it is none."""
-    return Console(highlight=False, soft_wrap=True)
+    """A terminal on standard output; plain text, as wide as it takes, when it is none."""
+    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

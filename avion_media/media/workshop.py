@@ -14,10 +14,11 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
 from avion_media.media.cage import Cage, Limits
 from avion_media.media.container import Patch, VideoPlan, plan_from_json
-from avion_media.media.poster import extract_poster, probe_video
+from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 
 Range = tuple[int, int]
 """Offset and length, in bytes."""
+POSTER_SCAN_S = 10.0  # of a whole file, so much is searched for a frame that is not blank
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … and how many of them
 
@@ -101,10 +102,13 @@ class Workshop:
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         plan = await self._examine(source, fmt)
         await source.fetch([(each.offset, each.length) for each in plan.poster_ranges])
-        probe = await probe_video(self._cage, source.fd, plan.format)
+        bounds = self._poster_bounds(plan, whole=source.whole)
+        probe = await probe_video(self._cage, source.fd, plan.format, bounds)
         frame = _temporary(files)
         longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
-        poster = await extract_poster(self._cage, source.fd, plan.format, probe, longest_edge, output_fd=frame)
+        poster = await extract_poster(
+            self._cage, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
+        )
         outputs = [_temporary(files) for _ in self._thumbnails.sizes]
         found = await self._cage.call(
             "avion_media.media.jobs:frame_job",
@@ -134,12 +138,24 @@ class Workshop:
                 limits=self._limits(output_bytes=0),
             )
             if "plan" in found:
-                return plan_from_json(found["plan"])
+                return _checked(plan_from_json(found["plan"]), source.size_bytes)
             missing = [(offset, length) for offset, length in found["missing"]]
             if source.whole or sum(length for _, length in [*missing, *source.present]) > MAX_EXAMINE_BYTES:
                 break
             await source.fetch(missing)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
+
+    def _poster_bounds(self, plan: VideoPlan, *, whole: bool) -> PosterBounds:
+        """Of a sparse file ffmpeg may read no further than what was fetched."""
+        config = self._cage_config
+        scan_s = POSTER_SCAN_S if whole else plan.poster_seconds
+        return PosterBounds(
+            max_pixels=self._upload.max_pixels,
+            max_memory_bytes=config.memory,
+            cpu_s=config.cpu,
+            wall_s=config.timeout,
+            scan_s=scan_s,
+        )
 
     def _job_arguments(self) -> dict[str, Any]:
         sizes = [[size.name, size.longest_edge] for size in self._thumbnails.sizes]
@@ -154,6 +170,16 @@ class Workshop:
             size.name: os.pread(fd, os.fstat(fd).st_size, 0)
             for size, fd in zip(self._thumbnails.sizes, outputs, strict=True)
         }
+
+
+def _checked(plan: VideoPlan, size_bytes: int) -> VideoPlan:
+    """A hijacked child can answer anything: nothing may be fetched or written outside the file."""
+    spans = [(each.offset, each.length) for each in (*plan.poster_ranges, *plan.patches)]
+    if any(offset < 0 or length < 0 or offset + length > size_bytes for offset, length in spans):
+        raise Rejected(Reason.CORRUPT, "the plan reaches outside the file")
+    if any(each.data and len(each.data) != each.length for each in plan.patches):
+        raise Rejected(Reason.CORRUPT, "a patch would change the file's length")
+    return plan
 
 
 def _temporary(files: ExitStack) -> int:

@@ -25,10 +25,14 @@ async def listen(runtime: Runtime, name: str, bind: Bind) -> list[trio.SocketLis
 
 
 async def serve_until_stopped(child: Child, serve: Callable[[], Awaitable[None]]) -> None:
-    """Ready now; serve until told to stop. What is still under way is cut then: the drain came before."""
+    """Ready now; serve until told to stop. What is still under way is cut then: the drain came before.
+
+    A server that was drained has ended already: its child waits for the rest of the tree.
+    """
     child.ready()
     with child.until_stopping():
         await serve()
+        await trio.sleep_forever()
 
 
 async def admin(runtime: Runtime, child: Child) -> None:

@@ -8,6 +8,7 @@ import os
 import trio
 
 from avion_media.domain.media import MediaFacts
+from avion_media.media.container import Patch
 from avion_media.media.workshop import MediaSource, Processed
 from avion_media.store import FileSource, ObjectInfo, ObjectStore
 from avion_media.tasks.publish import WriteOriginal
@@ -39,13 +40,17 @@ async def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
 
 def _patch_and_hash(fd: int, made: Processed) -> str:
     for patch in made.patches:
-        os.pwrite(fd, patch.content, patch.offset)
+        os.pwrite(fd, _content(patch), patch.offset)
     digest = hashlib.sha256()
     offset = 0
     while chunk := os.pread(fd, _HASH_UNIT_BYTES, offset):
         digest.update(chunk)
         offset += len(chunk)
     return digest.hexdigest()
+
+
+def _content(patch: Patch) -> bytes:
+    return patch.data or bytes(patch.length)
 
 
 def original_writer(
@@ -78,7 +83,7 @@ def original_writer(
             source_info.key,
             key,
             size_bytes=source.size_bytes,
-            patches=[(patch.offset, patch.content) for patch in made.patches],
+            patches=[(patch.offset, _content(patch)) for patch in made.patches],
             content_type=content_type,
             metadata=metadata,
             source_etag=source_info.etag,

@@ -28,7 +28,9 @@ def configure_logging(log_format: str, level: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        else structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
     )
     before: list[Any] = [
         structlog.contextvars.merge_contextvars,
@@ -50,4 +52,4 @@ def configure_logging(log_format: str, level: str) -> None:
 
 def get_logger(**context: Any) -> Any:
     """A logger bound to ``context`` (``path`` of the supervised child, ``media_id``, ``task_id``)."""
-    return structlog.get_logger().bind(**context)
+    return structlog.get_logger(**context)  # lazy: configured when it is first used

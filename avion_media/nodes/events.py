@@ -1,0 +1,61 @@
+"""``drop_deleted``: a listener on the channel, and a reader of the stream, which has no gap."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import trio
+
+from avion_media.domain.errors import Unavailable
+from avion_media.domain.tasks import DELETE_QUEUE
+from avion_media.queue import DropChannel, DropStream
+from avion_media.runtime import Runtime
+from avion_media.tasks.drop import Dropper
+from avion_media.telemetry import get_logger
+from supervisors import Child, ChildSpec, Intensity, Strategy, Supervisor
+
+_BLOCK_S = 1.0
+_OUTAGE_PAUSE_S = 1.0
+
+
+def events(runtime: Runtime) -> Supervisor:
+    """Both readers; either may fail without the other."""
+    dropper = Dropper(
+        runtime.board, runtime.queues[DELETE_QUEUE], runtime.telemetry, delay_s=runtime.config.delete.delay
+    )
+    return Supervisor(
+        "events",
+        [
+            ChildSpec(name="channel", run=partial(_listen, runtime, dropper), shutdown_s=1.0),
+            ChildSpec(name="stream", run=partial(_read, runtime, dropper), shutdown_s=2.0),
+        ],
+        strategy=Strategy.ONE_FOR_ONE,
+        intensity=Intensity(10, 30.0),
+    )
+
+
+async def _listen(runtime: Runtime, dropper: Dropper, child: Child) -> None:
+    """The channel. What it says while nobody is subscribed is lost: the gap is logged."""
+    log = get_logger(path=child.path)
+    redis = await runtime.redis.wait()
+    child.ready()
+    with child.until_stopping():
+        await DropChannel(redis).listen(
+            dropper.drop,
+            gap=lambda seconds: log.warning("drop.gap", seconds=round(seconds, 3)),
+            lost=lambda: log.error("drop.backlog_full"),
+        )
+
+
+async def _read(runtime: Runtime, dropper: Dropper, child: Child) -> None:
+    """The stream. An event is acknowledged once its media are tombstoned and their removal is remembered."""
+    stream = DropStream(await runtime.redis.wait(), claim_after_s=runtime.config.tasks.claim_after)
+    child.ready()
+    while not child.stopping.is_set():
+        try:
+            for drop in await stream.take(runtime.consumer, block_s=_BLOCK_S):
+                await dropper.drop(drop)
+                await stream.done(drop)
+        except Unavailable:
+            with trio.move_on_after(_OUTAGE_PAUSE_S):
+                await child.stopping.wait()

@@ -1,0 +1,121 @@
+import purerpc
+import avion_media.wire.avion.media_pb2 as avion_dot_media__pb2
+import google.protobuf.timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+import google.protobuf.duration_pb2 as google_dot_protobuf_dot_duration__pb2
+
+
+class MediaServiceServicer(purerpc.Servicer):
+    async def RequestMediaUpload(self, input_message):
+        raise NotImplementedError()
+
+    async def CompleteMediaUpload(self, input_message):
+        raise NotImplementedError()
+
+    async def CacheRemoteMedia(self, input_message):
+        raise NotImplementedError()
+
+    async def GetMediaStatus(self, input_message):
+        raise NotImplementedError()
+
+    async def WatchMediaStatus(self, input_message):
+        raise NotImplementedError()
+
+    @property
+    def service(self) -> purerpc.Service:
+        service_obj = purerpc.Service(
+            "avion.MediaService"
+        )
+        service_obj.add_method(
+            "RequestMediaUpload",
+            self.RequestMediaUpload,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.RequestMediaUploadRequest,
+                avion_dot_media__pb2.RequestMediaUploadResponse,
+            )
+        )
+        service_obj.add_method(
+            "CompleteMediaUpload",
+            self.CompleteMediaUpload,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.CompleteMediaUploadRequest,
+                avion_dot_media__pb2.CompleteMediaUploadResponse,
+            )
+        )
+        service_obj.add_method(
+            "CacheRemoteMedia",
+            self.CacheRemoteMedia,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.CacheRemoteMediaRequest,
+                avion_dot_media__pb2.CacheRemoteMediaResponse,
+            )
+        )
+        service_obj.add_method(
+            "GetMediaStatus",
+            self.GetMediaStatus,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.GetMediaStatusRequest,
+                avion_dot_media__pb2.MediaStatus,
+            )
+        )
+        service_obj.add_method(
+            "WatchMediaStatus",
+            self.WatchMediaStatus,
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_STREAM,
+                avion_dot_media__pb2.GetMediaStatusRequest,
+                avion_dot_media__pb2.MediaStatus,
+            )
+        )
+        return service_obj
+
+
+class MediaServiceStub:
+    def __init__(self, channel):
+        self._client = purerpc.Client(
+            "avion.MediaService",
+            channel
+        )
+        self.RequestMediaUpload = self._client.get_method_stub(
+            "RequestMediaUpload",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.RequestMediaUploadRequest,
+                avion_dot_media__pb2.RequestMediaUploadResponse,
+            )
+        )
+        self.CompleteMediaUpload = self._client.get_method_stub(
+            "CompleteMediaUpload",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.CompleteMediaUploadRequest,
+                avion_dot_media__pb2.CompleteMediaUploadResponse,
+            )
+        )
+        self.CacheRemoteMedia = self._client.get_method_stub(
+            "CacheRemoteMedia",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.CacheRemoteMediaRequest,
+                avion_dot_media__pb2.CacheRemoteMediaResponse,
+            )
+        )
+        self.GetMediaStatus = self._client.get_method_stub(
+            "GetMediaStatus",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.GetMediaStatusRequest,
+                avion_dot_media__pb2.MediaStatus,
+            )
+        )
+        self.WatchMediaStatus = self._client.get_method_stub(
+            "WatchMediaStatus",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_STREAM,
+                avion_dot_media__pb2.GetMediaStatusRequest,
+                avion_dot_media__pb2.MediaStatus,
+            )
+        )

@@ -106,7 +106,13 @@ def test_a_job_maps_no_new_code() -> None:
 
 def test_a_program_opens_files_for_reading_only() -> None:
     assert decide(PROGRAM, NUMBERS["openat"], 0, 0, os.O_RDONLY | os.O_CLOEXEC) == ALLOW
-    for flags in (os.O_WRONLY, os.O_RDWR, os.O_RDONLY | os.O_CREAT, os.O_RDONLY | os.O_TRUNC, os.O_TMPFILE):
+    for flags in (
+        os.O_WRONLY,
+        os.O_RDWR,
+        os.O_RDONLY | os.O_CREAT,
+        os.O_RDONLY | os.O_TRUNC,
+        os.O_TMPFILE | os.O_WRONLY,
+    ):
         assert decide(PROGRAM, NUMBERS["openat"], 0, 0, flags) == DENY
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import pytest
 import redis as redis_py
@@ -15,13 +16,13 @@ from avion_media.redis import Redis, open_redis
 from tests.services import redis_server
 from tests.services.process import Program, accepts_connections, free_port, require, working_directory
 
-Client = redis_py.Redis
+Client: TypeAlias = Any  # redis-py's types allow for options that no test here uses
 
 
 @pytest.fixture(scope="session")
 def redis_cluster_node() -> Iterator[str]:
     with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as url:
-        with Client.from_url(url) as client:
+        with redis_py.Redis.from_url(url) as client:
             client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
             while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
                 pass
@@ -33,7 +34,7 @@ def redis_url(request: pytest.FixtureRequest) -> str:
     """An empty Redis."""
     name = {"standalone": "redis_of_process", "cluster": "redis_cluster_node"}[request.param]
     url: str = request.getfixturevalue(name)
-    with Client.from_url(url) as client:
+    with redis_py.Redis.from_url(url) as client:
         client.flushall()
         client.script_flush()
     return url
@@ -42,7 +43,7 @@ def redis_url(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def other(redis_url: str) -> Iterator[Client]:
     """An independent client: plays the other services and looks at the state."""
-    with Client.from_url(redis_url, decode_responses=True) as client:
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
 
 

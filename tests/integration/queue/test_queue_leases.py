@@ -191,9 +191,9 @@ async def test_reclaim_looks_past_entries_that_are_gone(queue: TaskQueue, other:
     for lease in leases:
         abandon(other, lease, "a")
     other.xdel(PROCESSING_QUEUE, leases[0].entry_id, leases[1].entry_id)
-    lease = await queue.reclaim("b", idle_s=60)
-    assert lease is not None
-    assert lease.entry_id == leases[2].entry_id
+    found = await queue.reclaim("b", idle_s=60)
+    assert found is not None
+    assert found.entry_id == leases[2].entry_id
 
 
 async def test_the_third_death_is_poison(redis: Redis, queue: TaskQueue, other: Client) -> None:

@@ -8,7 +8,6 @@ hides inside coded data (SEI messages, metadata OBUs, bits after the last block 
 from __future__ import annotations
 
 from collections.abc import Callable
-from mmap import mmap
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
@@ -30,7 +29,7 @@ _SCRUBBERS: dict[str, Callable[[memoryview], bytes]] = {
 }
 
 
-def scrub_image(data: bytes | memoryview | mmap, fmt: MediaFormat) -> bytes:
+def scrub_image(data: bytes | memoryview, fmt: MediaFormat) -> bytes:
     """The file without private metadata; decoded pixels, ICC profile, orientation and animation are unchanged.
 
     ``fmt`` is what `sniff` said. The result is rarely longer than ``data`` (by a few dozen bytes at most), scrubbing
@@ -43,5 +42,4 @@ def scrub_image(data: bytes | memoryview | mmap, fmt: MediaFormat) -> bytes:
     scrubber = _SCRUBBERS.get(fmt.name)
     if scrubber is None:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"no scrubber for {fmt.name}")
-    with memoryview(data) as whole, whole.cast("B") as view:
-        return scrubber(view)
+    return scrubber(memoryview(data).cast("B"))

@@ -20,13 +20,11 @@ _DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
 # C8 is reserved.
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _TABLES = frozenset((_DHT, _DAC, _DQT, _DRI))
-_STANDALONE = frozenset((0x01, *range(0xD0, 0xDA)))
 _DNL_BYTES = 2
 
-# Outside a scan, anything that is no marker is skipped, as decoders do.
-_MARKER = re.compile(rb"\xff[^\x00\xff]")
-# Inside, a stuffed zero, a restart and a reserved code are data; a decoder resynchronises over the last.
-_SCAN_END = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+# Anything else is data inside a scan (a stuffed zero, a restart, a reserved code, over which a decoder
+# resynchronises) and skipped outside of one, as decoders do.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 _JFIF, _JFIF_BYTES = b"JFIF\x00", 14
 _ADOBE, _ADOBE_BYTES = b"Adobe", 12
@@ -85,7 +83,7 @@ def _segments(view: memoryview) -> Iterator[_Segment]:
     while found := _MARKER.search(view, offset):
         start, body = found.start(), found.end()
         marker = view[body - 1]
-        if marker in _STANDALONE:
+        if marker in (_SOI, _EOI):
             yield _Segment(marker, view[body:body], view[start:body])
             offset = body
             continue
@@ -94,7 +92,7 @@ def _segments(view: memoryview) -> Iterator[_Segment]:
             return
         payload = view[body + 2 : end]
         if marker == _SOS:
-            scan_end = _SCAN_END.search(view, end)
+            scan_end = _MARKER.search(view, end)
             end = scan_end.start() if scan_end else len(view)
         yield _Segment(marker, payload, view[start:end])
         offset = end

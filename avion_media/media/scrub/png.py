@@ -32,6 +32,7 @@ _LENGTHS: dict[bytes, range] = {
     b"tRNS": range(1, 257),
 }
 _REPEATED = frozenset((b"IDAT", b"fdAT", b"fcTL"))
+_ALLOWED = _PIXELS | _LENGTHS.keys() | {b"IHDR", b"iCCP", b"IEND"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ def scrub_png(view: memoryview) -> bytes:
     for chunk in _chunks(view):
         if not seen and (chunk.kind != b"IHDR" or len(chunk.payload) != 13):
             raise corrupt("no IHDR at the start")
+        if chunk.kind not in _ALLOWED:
+            continue
         if chunk.kind == b"IDAT" and b"IDAT" not in seen and len(exif) > _CHUNK_OVERHEAD:
             out += exif
         if chunk.kind in _REPEATED or chunk.kind not in seen:

@@ -50,11 +50,3 @@ class Reader:
     def number(self, width: int) -> int:
         """An unsigned integer of ``width`` bytes; of no bytes it is 0."""
         return int.from_bytes(self.take(width), self._order)
-
-    def terminated(self) -> bytes:
-        """The bytes up to a NUL, which is taken too."""
-        text, nul, _ = bytes(self._view[self.offset :]).partition(b"\x00")
-        if not nul:
-            raise corrupt("a text has no end")
-        self.offset += len(text) + 1
-        return text

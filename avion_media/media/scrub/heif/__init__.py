@@ -83,9 +83,9 @@ def _file_type(payload: memoryview, *, animated: bool) -> bytes:
     brands = [bytes(payload[start : start + 4]) for start in range(0, len(payload) - 3, 4)]
     if len(brands) < 2:
         raise corrupt("a file type without brands")
-    major, version, *compatible = brands
+    major, _, *compatible = brands
     untrue = {_GAIN_MAP_BRAND} if animated else {_GAIN_MAP_BRAND, *_SEQUENCE_BRANDS}
     if major in untrue:
         raise corrupt("an image sequence without pictures")
     kept = [brand for brand in compatible[:_MAX_BRANDS] if brand not in untrue]
-    return make_box(b"ftyp", major, version, *kept)
+    return make_box(b"ftyp", major, bytes(4), *kept)

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from avion_media.media.scrub.structure import Reader, corrupt
 
+# More in one container than any writer makes: a grid of the largest kind has 65 536 item entries.
+_MAX_BOXES = 1 << 17
 _EXTENDED_LENGTH, _TO_THE_END = 1, 0
 
 
@@ -19,9 +21,12 @@ class Box:
 
 
 def boxes(view: memoryview) -> Iterator[Box]:
-    """The boxes that fill ``view``. CORRUPT when one reaches beyond it or is shorter than its header."""
-    offset = 0
+    """The boxes that fill ``view``. CORRUPT when they do not, one is shorter than its header, or they are too many."""
+    offset = count = 0
     while offset < len(view):
+        count += 1
+        if count > _MAX_BOXES:
+            raise corrupt("too many boxes")
         reader = Reader(view[offset:])
         length, kind = reader.number(4), bytes(reader.take(4))
         if length == _EXTENDED_LENGTH:

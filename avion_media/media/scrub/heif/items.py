@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.scrub.heif.boxes import Box, boxes, find, require
-from avion_media.media.scrub.heif.properties import is_alpha, numbered
+from avion_media.media.scrub.heif.properties import MAX_PROPERTIES, is_alpha
 from avion_media.media.scrub.structure import Reader, corrupt
 
-# A grid may have 256 × 256 tiles, and cameras use a few hundred; this bounds memory.
+# A grid may have 256 × 256 tiles, and cameras use a few hundred; these bound memory.
 _MAX_ITEMS = 1 << 16
+_MAX_REFERENCES = 1 << 16
+_MAX_RANGES = 1 << 17
 _ITEM_KINDS = frozenset((b"av01", b"hvc1", b"lhv1", b"grid", b"iden", b"iovl"))
 _SOURCES = (b"dimg", b"base")
 IN_FILE, IN_IDAT = 0, 1
@@ -70,7 +73,7 @@ def read_items(meta: memoryview) -> Items:
     return Items(
         primary=_read_primary(require(body, b"pitm")),
         by_id=by_id,
-        properties=list(boxes(require(properties, b"ipco"))),
+        properties=list(islice(boxes(require(properties, b"ipco")), MAX_PROPERTIES)),
         references=_read_references(references) if references is not None else [],
         idat=find(body, b"idat") or memoryview(b""),
     )
@@ -87,7 +90,7 @@ def choose(items: Items) -> list[Item]:
         if reference.kind in _SOURCES:
             sources.setdefault(reference.source, []).extend(reference.targets)
     chosen = _closure({items.primary}, sources)
-    chosen |= _closure(set(_alphas(items, chosen)), sources)
+    chosen |= _closure(_alphas(items, chosen), sources)
     for item_id in chosen:
         _check(items.by_id.get(item_id))
     return [item for item in items.by_id.values() if item.id in chosen]
@@ -105,15 +108,14 @@ def _closure(start: set[int], sources: dict[int, list[int]]) -> set[int]:
     return reached
 
 
-def _alphas(items: Items, pictures: set[int]) -> list[int]:
-    alphas = []
-    for reference in items.references:
-        item = items.by_id.get(reference.source)
-        if reference.kind == b"auxl" and item and not pictures.isdisjoint(reference.targets):
-            kinds = (numbered(items.properties, index) for index, _ in item.properties)
-            if any(is_alpha(kind) for kind in kinds):
-                alphas.append(item.id)
-    return alphas
+def _alphas(items: Items, pictures: set[int]) -> set[int]:
+    alpha_types = {number for number, box in enumerate(items.properties, 1) if is_alpha(box)}
+    alphas = {item.id for item in items.by_id.values() if any(number in alpha_types for number, _ in item.properties)}
+    return {
+        reference.source
+        for reference in items.references
+        if reference.kind == b"auxl" and reference.source in alphas and not pictures.isdisjoint(reference.targets)
+    }
 
 
 def _check(item: Item | None) -> None:
@@ -172,13 +174,18 @@ def _read_locations(payload: memoryview, by_id: dict[int, Item]) -> None:
     if version > 2 or length_width == 0 or {offset_width, length_width, base_width, index_width} - {0, 4, 8}:
         raise corrupt("an item location box of an unknown layout")
     id_width = 2 if version < 2 else 4
+    ranges_left = _MAX_RANGES
     for _ in range(reader.number(id_width)):
         item = by_id.get(reader.number(id_width))
         method = reader.number(2) & 15 if version > 0 else IN_FILE
         external = reader.number(2) != 0
         base = reader.number(base_width)
         ranges = []
-        for _ in range(reader.number(2)):
+        range_count = reader.number(2)
+        ranges_left -= range_count
+        if ranges_left < 0:
+            raise corrupt("too many ranges of data")
+        for _ in range(range_count):
             reader.take(index_width)
             offset = base + reader.number(offset_width)
             ranges.append((offset, reader.number(length_width)))
@@ -209,8 +216,10 @@ def _read_associations(iprp: memoryview, by_id: dict[int, Item]) -> None:
 def _read_references(payload: memoryview) -> list[Reference]:
     reader = Reader(payload)
     id_width = 2 if _version(reader) == 0 else 4
-    references = []
+    references: list[Reference] = []
     for box in boxes(reader.rest()):
+        if len(references) >= _MAX_REFERENCES:
+            raise corrupt("too many references")
         entry = Reader(box.payload)
         source, count = entry.number(id_width), entry.number(2)
         targets = entry.take(count * id_width)

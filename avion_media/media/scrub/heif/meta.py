@@ -12,7 +12,6 @@ from avion_media.media.scrub.structure import corrupt
 _REFERENCES = frozenset((b"dimg", b"auxl", b"prem", b"base"))
 _HIDDEN = 1
 _MAX_SHORT = 0xFFFF
-_MAX_PROPERTY_INDEX = 0x7FFF
 # Identity takes its picture from another item and has no data of its own.
 _WITHOUT_DATA = frozenset((b"iden",))
 
@@ -110,8 +109,6 @@ class MetaWriter:
             if written := kept_property(numbered(self._items.properties, index)):
                 kept.append(written)
                 new_indexes[index] = len(kept)
-        if len(kept) > _MAX_PROPERTY_INDEX:
-            raise corrupt("too many properties")
         lists = [entry for item in self._chosen if (entry := self._property_list(item, new_indexes))]
         associations = make_full_box(b"ipma", int(self._wide), 1, len(lists).to_bytes(4, "big"), *lists)
         return make_box(b"iprp", make_box(b"ipco", *kept), associations)

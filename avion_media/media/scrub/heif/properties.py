@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from avion_media.media.scrub.heif.boxes import Box, make_box
-from avion_media.media.scrub.structure import Reader, corrupt, is_icc_profile
+from avion_media.media.scrub.structure import corrupt, is_icc_profile
 
+# The widest number of a property that an item can name.
+MAX_PROPERTIES = 0x7FFF
 _UNBOUNDED = 1 << 32
 # Longest payload in bytes; what is longer carries somebody's own data behind it.
 _LENGTHS = {
@@ -29,6 +31,7 @@ _LENGTHS = {
     b"pasp": 8,
     b"pixi": 260,
 }
+_AUXILIARY_TYPES = (b"auxC", b"auxi")
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
 _PROFILES = (b"prof", b"rICC")
 _CODED_COLOURS = {b"nclx": 11, b"nclc": 10}
@@ -45,18 +48,17 @@ def kept_property(box: Box) -> bytes:
             payload = payload[: _CODED_COLOURS[kind]]
         elif kind not in _PROFILES or not is_icc_profile(payload[4:]):
             return b""
-    elif box.kind in (b"auxC", b"auxi") and not is_alpha(box):
+    elif box.kind in _AUXILIARY_TYPES and not is_alpha(box):
         return b""
     return make_box(box.kind, payload)
 
 
 def is_alpha(box: Box) -> bool:
     """Whether an auxiliary type (``auxC`` of an item, ``auxi`` of a track) says that the picture is transparency."""
-    if box.kind not in (b"auxC", b"auxi") or len(box.payload) < 5:
+    if box.kind not in _AUXILIARY_TYPES:
         return False
-    reader = Reader(box.payload)
-    reader.take(4)
-    return reader.terminated() in _ALPHA
+    urn, nul, _ = bytes(box.payload[4 : _LENGTHS[box.kind]]).partition(b"\x00")
+    return bool(nul) and urn in _ALPHA
 
 
 def numbered(properties: list[Box], index: int) -> Box:

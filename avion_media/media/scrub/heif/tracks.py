@@ -16,8 +16,10 @@ _PICTURES, _AUXILIARY = b"pict", b"auxv"
 _SAMPLE_ENTRIES = frozenset((b"av01", b"hvc1", b"hev1"))
 _SAMPLE_ENTRY_BYTES = 78
 _COMPRESSOR_NAME = slice(42, 74)
-_MAX_CHUNK_OFFSET = 0xFFFFFFFF
 _SELF_CONTAINED = 1
+# A picture track, its transparency, and room for what else an encoder may think of; these bound memory.
+_MAX_TRACKS = 8
+_MAX_CHUNKS = 1 << 16
 
 _CHILDREN: dict[bytes, frozenset[bytes]] = {
     b"trak": frozenset((b"tkhd", b"tref", b"edts", b"mdia")),
@@ -47,11 +49,14 @@ def read_tracks(moov: memoryview) -> list[Track]:
     """The tracks of pictures and of their transparency; thumbnails, sound, video, text and data are left out."""
     if find(moov, b"mvex") is not None:
         raise Rejected(Reason.UNSUPPORTED_TYPE, "a fragmented image sequence")
-    found = [_read_track(box.payload) for box in boxes(moov) if box.kind == b"trak" and _handler(box.payload)]
-    pictures = [track for track in found if track.handler == _PICTURES and b"thmb" not in track.targets]
+    found = [box.payload for box in boxes(moov) if box.kind == b"trak" and _handler(box.payload)]
+    if len(found) > _MAX_TRACKS:
+        raise corrupt("too many picture tracks")
+    known = [_read_track(content) for content in found]
+    pictures = [track for track in known if track.handler == _PICTURES and b"thmb" not in track.targets]
     ids = {track.id for track in pictures}
-    alphas = [track for track in found if track.handler == _AUXILIARY and ids.intersection(_master_ids(track))]
-    kept = [track for track in found if track in pictures or track in alphas]
+    alphas = [track for track in known if track.handler == _AUXILIARY and ids.intersection(_master_ids(track))]
+    kept = [track for track in known if track in pictures or track in alphas]
     if len({track.id for track in kept}) != len(kept):
         raise corrupt("two tracks of one number")
     return kept
@@ -111,6 +116,8 @@ def _numbers(content: memoryview, width: int) -> array[int]:
 def _chunks(stbl: memoryview) -> list[tuple[int, int]]:
     """Every chunk as (offset, length), from the sizes, the samples per chunk and the chunk offsets."""
     offsets = _chunk_offsets(stbl)
+    if len(offsets) > _MAX_CHUNKS:
+        raise corrupt("too many chunks")
     ends = _SampleEnds(require(stbl, b"stsz"))
     runs = _entries(require(stbl, b"stsc"), 12)
     chunks = []
@@ -176,7 +183,7 @@ class _Rewriter:
     def _box(self, box: Box) -> bytes:
         if box.kind in _CHILDREN:
             allowed = _CHILDREN[box.kind]
-            return make_box(box.kind, *(self._box(child) for child in boxes(box.payload) if child.kind in allowed))
+            return make_box(box.kind, *(self._box(child) for child in _first_of_each(box.payload, allowed)))
         if box.kind in _TIMED_HEADERS:
             return make_box(box.kind, _without_times(box))
         if box.kind in _TABLES:
@@ -210,6 +217,15 @@ class _Rewriter:
         offsets = [self._place(offset) if length else 0 for offset, length in self._track.chunks]
         content = (offset.to_bytes(4, "big") for offset in offsets)
         return make_full_box(b"stco", 0, 0, len(offsets).to_bytes(4, "big"), *content)
+
+
+def _first_of_each(view: memoryview, kinds: frozenset[bytes]) -> list[Box]:
+    """One box of each of the kinds, as readers take them; copies of a table would multiply the output."""
+    first: dict[bytes, Box] = {}
+    for box in boxes(view):
+        if box.kind in kinds:
+            first.setdefault(box.kind, box)
+    return list(first.values())
 
 
 def _without_times(box: Box) -> bytes:

@@ -1,0 +1,73 @@
+"""The tags that may be left: dimensions, encoding, colour, orientation, animation. All others are leaks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_ALLOWED = """
+ExifTool: ExifToolVersion
+File: FileType FileTypeExtension MIMEType ImageWidth ImageHeight ExifByteOrder
+    EncodingProcess BitsPerSample ColorComponents YCbCrSubSampling
+Composite: ImageSize Megapixels AvgBitrate
+JFIF: JFIFVersion ResolutionUnit XResolution YResolution
+Adobe: DCTEncodeVersion APP14Flags0 APP14Flags1 ColorTransform
+IFD0: Orientation
+PNG: ImageWidth ImageHeight BitDepth ColorType Compression Filter Interlace AnimationFrames AnimationPlays
+    BackgroundColor Gamma WhitePointX WhitePointY RedX RedY GreenX GreenY BlueX BlueY ProfileName SRGBRendering
+PNG-pHYs: PixelsPerUnitX PixelsPerUnitY PixelUnits
+PNG-cICP: ColorPrimaries TransferCharacteristics MatrixCoefficients VideoFullRangeFlag
+GIF: GIFVersion ImageWidth ImageHeight HasColorMap ColorResolutionDepth BitsPerPixel BackgroundColor
+    AnimationIterations FrameCount Duration TransparentColor
+RIFF: ImageWidth ImageHeight WebP_Flags VP8Version HorizontalScale VerticalScale
+    AlphaIsUsed AlphaPreprocessing AlphaFiltering AlphaCompression
+    AnimationLoopCount BackgroundColor FrameCount Duration
+Meta: PrimaryItemReference MetaImageSize
+QuickTime: MajorBrand MinorVersion CompatibleBrands HandlerType ImageSpatialExtent ImagePixelDepth Rotation Unknown_imir
+    AuxiliaryImageType MediaData MediaDataSize MediaDataOffset
+    ColorProfiles ColorPrimaries TransferCharacteristics MatrixCoefficients VideoFullRangeFlag
+    AV1ConfigurationVersion SeqProfile SeqLevelIdx0 SeqTier0 HighBitDepth TwelveBit ChromaFormat ChromaSamplePosition
+    InitialDelaySamples HEVCConfigurationVersion GeneralProfileSpace GeneralTierFlag GeneralProfileIDC
+    GenProfileCompatibilityFlags ConstraintIndicatorFlags GeneralLevelIDC MinSpatialSegmentationIDC ParallelismType
+    BitDepthLuma BitDepthChroma AverageFrameRate ConstantFrameRate NumTemporalLayers TemporalIDNested
+    MovieHeaderVersion CreateDate ModifyDate TimeScale Duration PreferredRate PreferredVolume MatrixStructure
+    PreviewTime PreviewDuration PosterTime SelectionTime SelectionDuration CurrentTime NextTrackID
+Track: TrackHeaderVersion TrackCreateDate TrackModifyDate TrackID TrackDuration TrackLayer TrackVolume MatrixStructure
+    ImageWidth ImageHeight MediaHeaderVersion MediaCreateDate MediaModifyDate MediaTimeScale MediaDuration
+    MediaLanguageCode HandlerType GraphicsMode OpColor OtherFormat
+    TimeToSampleTable SampleToChunk SampleSizes ChunkOffset SyncSampleTable
+    Unknown_auxl Unknown_edts Unknown_av1C Unknown_colr Unknown_ccst Unknown_auxi
+"""
+
+_NO_DATE = "0000:00:00 00:00:00"
+_NO_PROFILE_NAME = "icc"
+
+
+def _parse(text: str) -> frozenset[str]:
+    names = []
+    group = ""
+    for word in text.split():
+        if word.endswith(":"):
+            group = word
+        else:
+            names.append(group + word)
+    return frozenset(names)
+
+
+_NAMES = _parse(_ALLOWED)
+
+
+def leaks(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """The tags (of one file, as exiftool gives them) that should not be there."""
+    return {name: value for name, value in tags.items() if not _is_allowed(name, value)}
+
+
+def _is_allowed(name: str, value: object) -> bool:
+    if name == "SourceFile" or name.startswith(("System:", "ICC")):
+        return True
+    if name.endswith("Date"):
+        return value == _NO_DATE
+    if name == "PNG:ProfileName":
+        return value == _NO_PROFILE_NAME
+    return re.sub(r"^Track\d+:", "Track:", name) in _NAMES

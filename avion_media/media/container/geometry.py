@@ -1,0 +1,38 @@
+"""How large a coded picture is shown: cropped, stretched to square pixels, turned. The same steps as ffmpeg's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.container.plan import VideoBounds
+
+# Beyond this a pixel aspect is a mistake: the widest in use is 4:1 (anamorphic on half-width DV).
+_MAX_PIXEL_ASPECT = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Pixels as displayed, and the clockwise turn in degrees (0, 90, 180 or 270) that led there."""
+
+    width: int
+    height: int
+    rotation: int
+
+
+def shown_size(width: float, height: float, pixel_aspect: float, rotation: int, bounds: VideoBounds) -> Shown:
+    """The displayed size of a coded (and cropped) ``width`` by ``height``.
+
+    The pixel aspect (width over height) stretches the width, as ffmpeg does; an implausible one counts as square.
+    Raises `Rejected`: bad_dimensions for an empty or overlong side, too_many_pixels.
+    """
+    if not 1 / _MAX_PIXEL_ASPECT <= pixel_aspect <= _MAX_PIXEL_ASPECT:
+        pixel_aspect = 1.0
+    shown = max(1, round(width * pixel_aspect)), max(1, round(height))
+    if min(width, height) < 1 or max(*shown, width, height) > bounds.max_side:
+        raise Rejected(Reason.BAD_DIMENSIONS, f"{width} x {height} shown as {shown[0]} x {shown[1]}")
+    if max(shown[0] * shown[1], width * height) > bounds.max_pixels:
+        raise Rejected(Reason.TOO_MANY_PIXELS, f"{width} x {height} shown as {shown[0]} x {shown[1]}")
+    if rotation in (90, 270):
+        shown = shown[1], shown[0]
+    return Shown(*shown, rotation)

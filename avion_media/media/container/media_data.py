@@ -1,0 +1,71 @@
+"""Which bytes of ``mdat`` belong to no sample that stays.
+
+Cameras leave positions there: in the samples of timed metadata tracks, and in blocks between the samples that no table
+names. All of it is zeroed, whatever it is.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator, Sequence
+
+from avion_media.media.container.boxes import corrupt
+from avion_media.media.container.movie import Movie, Track
+from avion_media.media.container.sparse import Range, merged
+
+# Writers align chunks, which leaves gaps by the thousand; a position in any format known takes more than this.
+_ALIGNMENT_BYTES = 15
+
+
+def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:
+    """Where the chunks of the tracks that stay lie, as their tables say."""
+    starts = sorted({offset for track in movie.tracks for offset in track.table.chunks})
+    for track in movie.kept:
+        if _has_uncertain_size(track):
+            yield from _open_ended(track, starts, media)
+        else:
+            yield from track.table.chunk_ranges()
+
+
+def _has_uncertain_size(track: Track) -> bool:
+    """QuickTime counts the samples of uncompressed sound in frames, or in bytes, and the table does not say which."""
+    return track.handler == b"soun" and track.table.constant_size != 0
+
+
+def _open_ended(track: Track, starts: Sequence[int], media: Sequence[Range]) -> Iterator[Range]:
+    """Each chunk up to where the next one of any track begins, or to the end of its ``mdat``."""
+    for chunk in track.table.chunk_ranges():
+        following = bisect.bisect_right(starts, chunk.offset)
+        box = _enclosing(media, chunk.offset)
+        end = box.end if box else chunk.end
+        if following < len(starts):
+            end = min(end, starts[following])
+        yield Range(chunk.offset, max(chunk.end, end) - chunk.offset)
+
+
+def _enclosing(media: Sequence[Range], offset: int) -> Range | None:
+    index = bisect.bisect_right(media, offset, key=lambda each: each.offset) - 1
+    return media[index] if index >= 0 and offset < media[index].end else None
+
+
+def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int) -> tuple[Range, ...]:
+    """The parts of ``media`` (contents of ``mdat`` boxes, sorted) outside ``kept``, without alignment gaps.
+
+    Raises `Rejected` (corrupt) when something kept begins outside ``media``: zeroing other boxes would destroy it.
+    """
+    extents = merged(kept)
+    for each in extents:
+        if each.offset < size_bytes and _enclosing(media, each.offset) is None:
+            raise corrupt(f"samples at {each.offset} lie outside the media data")
+    return tuple(gap for box in media for gap in _gaps(box, extents) if gap.length > _ALIGNMENT_BYTES)
+
+
+def _gaps(box: Range, extents: Sequence[Range]) -> Iterator[Range]:
+    offset = box.offset
+    for index in range(bisect.bisect_left(extents, box.offset, key=lambda each: each.offset), len(extents)):
+        extent = extents[index]
+        if extent.offset >= box.end:
+            break
+        yield Range(offset, extent.offset - offset)
+        offset = min(extent.end, box.end)
+    yield Range(offset, box.end - offset)

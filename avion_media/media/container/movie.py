@@ -1,0 +1,218 @@
+"""The ``moov`` box: what tracks a movie has, how they are shown, and where their samples lie."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.container.boxes import Box, Region, corrupt, first, required
+from avion_media.media.container.plan import VideoBounds
+from avion_media.media.container.samples import SampleBudget, SampleTable, read_sample_table
+
+Matrix = tuple[float, float, float, float]  # a, b, c, d of (x, y) -> (a x + c y, b x + d y)
+UNIT_MATRIX: Matrix = (1.0, 0.0, 0.0, 1.0)
+VISUAL_ENTRY_BYTES = 86  # a visual sample entry up to its child boxes: ISO/IEC 14496-12, 12.1.3
+
+_MAX_EDITS = 10_000
+
+# Still pictures as a second video track are previews and chapter images, and JPEGs carry Exif.
+_STILL_CODECS = frozenset((b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"png ", b"tiff", b"gif "))
+_ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
+# Captions in CEA-608/708 and subtitles in TTML or WebVTT. Not ``text`` and ``sbtl``: drones write their position
+# there, chapter titles are free text, and neither can be told apart without reading every sample.
+_KEPT_HANDLERS = frozenset((b"vide", b"soun", b"clcp", b"subt"))
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What a video track's first sample entry says: coded pixels, clean aperture in pixels, pixel aspect (w, h)."""
+
+    width: int
+    height: int
+    aperture: tuple[float, float] | None
+    pixel_aspect: tuple[int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's, media time)."""
+
+    box: Box
+    track_id: int
+    handler: bytes
+    timescale: int
+    matrix: Matrix
+    display: tuple[int, int]
+    edits: tuple[tuple[int, int], ...]
+    codec: bytes
+    picture: Picture | None
+    table: SampleTable
+
+    @property
+    def is_still(self) -> bool:
+        """Whether its samples are still pictures."""
+        return self.codec in _STILL_CODECS
+
+
+@dataclass(frozen=True, slots=True)
+class Movie:
+    """The whole ``moov``: ``fragmented`` when it announces fragments, ``defaults`` (duration, size) by track id."""
+
+    timescale: int
+    matrix: Matrix
+    tracks: tuple[Track, ...]
+    fragmented: bool
+    defaults: dict[int, tuple[int, int]]
+
+    @property
+    def main_video(self) -> Track:
+        """The track a poster is made of; `Rejected` (no_video) when there is none."""
+        videos = [track for track in self.tracks if track.handler == b"vide" and track.picture is not None]
+        if not videos:
+            raise Rejected(Reason.NO_VIDEO)
+        return next((track for track in videos if not track.is_still), videos[0])
+
+    @property
+    def kept(self) -> tuple[Track, ...]:
+        """The tracks that stay. The others are private (timed metadata, timecode, text) or previews."""
+        main = self.main_video
+        return tuple(
+            track for track in self.tracks if track.handler in _KEPT_HANDLERS and (track is main or not track.is_still)
+        )
+
+
+def read_movie(region: Region, moov: Box, bounds: VideoBounds) -> Movie:
+    """Read ``moov``. Raises `Rejected`: corrupt, external_reference, unsupported_type, decoder_limit."""
+    boxes = region.children(moov.payload, moov.end)
+    if first(boxes, b"cmov"):
+        raise Rejected(Reason.UNSUPPORTED_TYPE, "compressed movie header")
+    if first(boxes, b"rmra"):
+        raise Rejected(Reason.EXTERNAL_REFERENCE, "reference movie")
+    traks = [box for box in boxes if box.type == b"trak"]
+    if len(traks) > bounds.max_tracks:
+        raise corrupt(f"{len(traks)} tracks")
+    timescale, matrix = _read_movie_header(region, required(boxes, b"mvhd", "moov"))
+    budget = SampleBudget(bounds.max_samples)
+    tracks = tuple(_read_track(region, trak, budget) for trak in traks)
+    mvex = first(boxes, b"mvex")
+    defaults = {} if mvex is None else _read_defaults(region, mvex)
+    return Movie(timescale, matrix, tracks, mvex is not None, defaults)
+
+
+def _read_movie_header(region: Region, mvhd: Box) -> tuple[int, Matrix]:
+    version = region.integers(mvhd, "B")[0]
+    (timescale,) = region.integers(mvhd, "I", 20 if version == 1 else 12)
+    return _positive(timescale, "movie"), _read_matrix(region, mvhd, 48 if version == 1 else 36)
+
+
+def _positive(timescale: int, what: str) -> int:
+    if timescale == 0:
+        raise corrupt(f"timescale 0 of the {what}")
+    return timescale
+
+
+def _read_matrix(region: Region, box: Box, skip: int) -> Matrix:
+    a, b, c, d = (value / 65536 for value in region.integers(box, "ii4xii", skip))
+    return (a, b, c, d) if a or b or c or d else UNIT_MATRIX
+
+
+def _read_defaults(region: Region, mvex: Box) -> dict[int, tuple[int, int]]:
+    defaults = {}
+    for box in region.children(mvex.payload, mvex.end):
+        if box.type == b"trex":
+            track_id, duration, size = region.integers(box, "I4xII", 4)
+            defaults[track_id] = (duration, size)
+    return defaults
+
+
+def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
+    boxes = region.children(trak.payload, trak.end)
+    track_id, matrix, display = _read_track_header(region, required(boxes, b"tkhd", "trak"))
+    mdia = required(boxes, b"mdia", "trak")
+    media = region.children(mdia.payload, mdia.end)
+    (handler,) = struct.unpack(">4s", region.at(required(media, b"hdlr", "mdia").payload + 8, 4))
+    minf = required(media, b"minf", "mdia")
+    info = region.children(minf.payload, minf.end)
+    _refuse_external_data(region, info)
+    stbl = required(info, b"stbl", "minf")
+    tables = region.children(stbl.payload, stbl.end)
+    table = read_sample_table(region, tables, budget)
+    entry = _first_entry(region, required(tables, b"stsd", "stbl"))
+    return Track(
+        box=trak,
+        track_id=track_id,
+        handler=handler,
+        timescale=_read_timescale(region, required(media, b"mdhd", "mdia")),
+        matrix=matrix,
+        display=display,
+        edits=_read_edits(region, first(boxes, b"edts")),
+        codec=entry.type if entry else b"",
+        picture=_read_picture(region, entry) if entry and handler == b"vide" else None,
+        table=table,
+    )
+
+
+def _read_track_header(region: Region, tkhd: Box) -> tuple[int, Matrix, tuple[int, int]]:
+    version = region.integers(tkhd, "B")[0]
+    (track_id,) = region.integers(tkhd, "I", 20 if version == 1 else 12)
+    skip = 52 if version == 1 else 40
+    width, height = region.integers(tkhd, "II", skip + 36)
+    return track_id, _read_matrix(region, tkhd, skip), (width >> 16, height >> 16)
+
+
+def _read_timescale(region: Region, mdhd: Box) -> int:
+    version = region.integers(mdhd, "B")[0]
+    return _positive(region.integers(mdhd, "I", 20 if version == 1 else 12)[0], "track")
+
+
+def _read_edits(region: Region, edts: Box | None) -> tuple[tuple[int, int], ...]:
+    elst = first(region.children(edts.payload, edts.end), b"elst") if edts else None
+    if elst is None:
+        return ()
+    version, count = region.integers(elst, "B3xI")
+    layout, size = ("Qq4x", 20) if version == 1 else ("Ii4x", 12)
+    if count > _MAX_EDITS or elst.payload + 8 + count * size > elst.end:
+        raise corrupt(f"elst with {count} edits")
+    return tuple(struct.iter_unpack(">" + layout, region.at(elst.payload + 8, count * size)))
+
+
+def _refuse_external_data(region: Region, info: list[Box]) -> None:
+    """Samples in another file are never followed, so such a track is broken at best and a trap at worst."""
+    dinf = first(info, b"dinf")
+    dref = first(region.children(dinf.payload, dinf.end), b"dref") if dinf else None
+    if dref is None:
+        return
+    for entry in region.children(dref.payload + 8, dref.end):
+        (flags,) = region.integers(entry, "I")
+        if not flags & 1:
+            raise Rejected(Reason.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
+
+
+def _first_entry(region: Region, stsd: Box) -> Box | None:
+    entry = next(iter(region.children(stsd.payload + 8, stsd.end)), None)
+    if entry is not None and entry.type in _ENCRYPTED:
+        raise corrupt("encrypted")
+    return entry
+
+
+def _read_picture(region: Region, entry: Box) -> Picture:
+    width, height = region.integers(entry, "HH", 24)
+    children = region.children(entry.offset + VISUAL_ENTRY_BYTES, entry.end)
+    clap, pasp = first(children, b"clap"), first(children, b"pasp")
+    aspect = region.integers(pasp, "II") if pasp else (0, 0)
+    return Picture(
+        width=width,
+        height=height,
+        aperture=_read_aperture(region, clap, width, height) if clap else None,
+        pixel_aspect=(aspect[0], aspect[1]) if aspect[0] and aspect[1] else None,
+    )
+
+
+def _read_aperture(region: Region, clap: Box, width: int, height: int) -> tuple[float, float] | None:
+    """The clean aperture's size; None when it is no part of the picture, as decoders then ignore it."""
+    width_n, width_d, height_n, height_d = region.integers(clap, "IIII")
+    if not (width_d and height_d):
+        return None
+    clean = width_n / width_d, height_n / height_d
+    return clean if 1 <= clean[0] <= width and 1 <= clean[1] <= height else None

@@ -1,0 +1,295 @@
+"""MP4 and MOV: walks the top-level boxes, reads the index, and plans poster and scrub."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import MediaFormat
+from avion_media.media.container.boxes import Box, Region, box_at, corrupt
+from avion_media.media.container.fragments import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
+from avion_media.media.container.geometry import Shown, shown_size
+from avion_media.media.container.media_data import kept_extents, unreferenced
+from avion_media.media.container.movie import Movie, Track, read_movie
+from avion_media.media.container.movie_scrub import MovieScrub
+from avion_media.media.container.plan import Patch, VideoBounds, VideoPlan, ordered_patches
+from avion_media.media.container.poster import (
+    PosterSamples,
+    choose_samples,
+    presentation_start,
+    run_samples,
+    table_samples,
+)
+from avion_media.media.container.samples import SampleBudget
+from avion_media.media.container.sparse import Missing, Range, SparseFile, merged
+
+_HEADER_BYTES = 16
+_STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
+_PADDING = frozenset((b"free", b"skip", b"wide"))
+_MAX_SIDX_BYTES = 1 << 20
+_FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
+_FIRST_WINDOW_BYTES, _MAX_WINDOW_BYTES = 64 << 10, 8 << 20
+_CHECKED_BYTES = 1 << 20  # a fill up to this is read, when it is here, to see whether it is zero already
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """The top-level boxes in order, and where they end: what follows is no box."""
+
+    boxes: tuple[Box, ...]
+    trailer: Range
+
+    def of(self, kind: bytes) -> tuple[Box, ...]:
+        return tuple(box for box in self.boxes if box.type == kind)
+
+    @property
+    def media(self) -> tuple[Range, ...]:
+        """The contents of all ``mdat`` boxes."""
+        return tuple(Range(box.payload, box.end - box.payload) for box in self.of(b"mdat"))
+
+
+@dataclass(frozen=True, slots=True)
+class _Fragments:
+    """All ``moof`` boxes with what they hold: runs in file order, and the changes that scrub them."""
+
+    boxes: tuple[Box, ...]
+    runs: tuple[Run, ...]
+    patches: tuple[Patch, ...]
+
+    def of(self, track: Track) -> tuple[Run, ...]:
+        return tuple(run for run in self.runs if run.track_id == track.track_id)
+
+
+def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> VideoPlan:
+    """Plan poster and scrub of an MP4 or MOV (``fmt``: which of them, by content).
+
+    Raises `Missing`, and `Rejected`: corrupt, no_video, external_reference, unsupported_type, bad_dimensions,
+    too_many_pixels, too_long, too_large, decoder_limit.
+    """
+    layout = _read_layout(file, bounds)
+    moov = layout.of(b"moov")[0]
+    if moov.size > bounds.max_index_bytes:
+        raise Rejected(Reason.TOO_LARGE, f"moov of {moov.size} bytes")
+    region = Region(file.read(moov.offset, moov.size), moov.offset, bounds.max_boxes)
+    movie = read_movie(region, moov, bounds)
+    video = movie.main_video
+    shown = _shown(movie, video, bounds)
+    fragments = _read_fragments(file, layout, movie, bounds)
+    duration_s = max(_duration_s(movie, track, fragments.of(track)) for track in movie.kept)
+    if duration_s > bounds.max_duration_s:
+        raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
+    poster = _choose_poster(video, fragments.of(video), file.size_bytes, poster_seconds, bounds)
+    patches = _scrub(file, layout, region, movie, fragments)
+    scattered = len(patches) > bounds.max_patches
+    return VideoPlan(
+        format=fmt,
+        width=shown.width,
+        height=shown.height,
+        rotation=shown.rotation,
+        duration_s=duration_s,
+        video_codec=video.codec.decode("latin-1"),
+        has_audio=any(track.handler == b"soun" for track in movie.kept),
+        video_stream=[track for track in movie.tracks if track.handler == b"vide"].index(video),
+        poster_seconds=poster.seconds,
+        poster_ranges=_poster_ranges(layout, moov, fragments, poster),
+        patches=() if scattered else patches,
+        remux=f"{len(patches)} scattered private ranges" if scattered else None,
+    )
+
+
+# --- top level --------------------------------------------------------------------------------------------------
+
+
+def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
+    boxes: list[Box] = []
+    offset = 0
+    while offset + 8 <= file.size_bytes:
+        fragments = sum(box.type == b"moof" for box in boxes[-8:])
+        head = _read_header(file, offset, eager=fragments > 0, seen=len(boxes))
+        try:
+            box = box_at(head, 0, offset, file.size_bytes)
+        except Rejected:
+            break
+        if box.end > file.size_bytes:
+            if box.type != b"mdat":
+                break
+            # A file cut off in its samples plays as far as it goes.
+            box = Box(box.type, box.offset, box.header, file.size_bytes - box.offset)
+        boxes.append(box)
+        offset = box.end
+        if box.type == b"moof" and fragments == 0:
+            _fetch_ahead(file, boxes, bounds)
+        if len(boxes) > bounds.max_boxes:
+            raise Rejected(Reason.DECODER_LIMIT, "too many boxes")
+    return _with_one_movie(boxes, Range(offset, file.size_bytes - offset))
+
+
+def _with_one_movie(boxes: Sequence[Box], trailer: Range) -> _Layout:
+    """The first ``moov`` counts, as in players; another one is as unknown as any box."""
+    if not any(box.type == b"moov" for box in boxes):
+        raise corrupt("no moov")
+    movies = [box for box in boxes if box.type == b"moov"]
+    others = frozenset(box.offset for box in movies[1:])
+    return _Layout(
+        tuple(Box(b"", box.offset, box.header, box.size) if box.offset in others else box for box in boxes), trailer
+    )
+
+
+def _read_header(file: SparseFile, offset: int, *, eager: bool, seen: int) -> bytes:
+    """A box header. Among fragments without an index (``eager``) the file is asked for in growing windows, since
+    hopping from header to header would cost a round trip each."""
+    length = min(_HEADER_BYTES, file.size_bytes - offset)
+    if eager and file.missing(offset, length) is not None:
+        window = min(_FIRST_WINDOW_BYTES << min(seen // 4, 16), _MAX_WINDOW_BYTES, file.size_bytes - offset)
+        raise Missing(Range(offset, window))
+    return file.read(offset, length)
+
+
+def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) -> None:
+    """Ask for the beginnings of all fragments at once, where an index tells them."""
+    known: list[int] = []
+    for box in boxes:
+        if box.type == b"sidx" and box.size <= _MAX_SIDX_BYTES:
+            region = Region(file.read(box.offset, box.size), box.offset, bounds.max_boxes)
+            known.extend(indexed_by_sidx(region, box))
+    if not known:
+        known.extend(indexed_by_mfra(file.read, file.size_bytes, bounds.max_boxes))
+    file.require(Range(offset, _FRAGMENT_HEAD_BYTES) for offset in known if offset < file.size_bytes)
+
+
+# --- facts ------------------------------------------------------------------------------------------------------
+
+
+def _shown(movie: Movie, video: Track, bounds: VideoBounds) -> Shown:
+    picture = video.picture
+    if picture is None:
+        raise Rejected(Reason.NO_VIDEO)
+    width, height = picture.aperture or (picture.width, picture.height)
+    return shown_size(width, height, _pixel_aspect(video), _rotation(movie, video), bounds)
+
+
+def _pixel_aspect(video: Track) -> float:
+    """As stated, or else as implied by a track header that shows the picture in another aspect than it is coded."""
+    picture = video.picture
+    if picture is None:
+        return 1.0
+    if picture.pixel_aspect:
+        return picture.pixel_aspect[0] / picture.pixel_aspect[1]
+    shown_width, shown_height = video.display
+    if not (shown_width and shown_height and picture.width and picture.height):
+        return 1.0
+    return shown_width * picture.height / (shown_height * picture.width)
+
+
+def _rotation(movie: Movie, video: Track) -> int:
+    """The nearest quarter turn of both matrices together, clockwise."""
+    a, b, _, _ = video.matrix
+    movie_a, movie_b, movie_c, movie_d = movie.matrix
+    x, y = movie_a * a + movie_c * b, movie_b * a + movie_d * b
+    return round(math.degrees(math.atan2(y, x)) / 90) % 4 * 90
+
+
+def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
+    media = track.table.duration
+    if runs:
+        begins = 0 if track.table.count else min(run.starts_at for run in runs)
+        media = max(media, max(run.ends_at for run in runs) - begins)
+    media_s = media / track.timescale
+    if not track.edits or runs:  # edits of a fragmented movie were written before its length was known
+        return max(0.0, media_s - presentation_start(track) / track.timescale)
+    return sum(
+        duration / movie.timescale or max(0.0, media_s - media_time / track.timescale)
+        for duration, media_time in track.edits
+    )
+
+
+# --- fragments --------------------------------------------------------------------------------------------------
+
+
+def _read_fragments(file: SparseFile, layout: _Layout, movie: Movie, bounds: VideoBounds) -> _Fragments:
+    boxes = layout.of(b"moof")
+    if sum(box.size for box in boxes) > bounds.max_index_bytes:
+        raise Rejected(Reason.TOO_LARGE, "movie fragment headers")
+    file.require(Range(box.offset, box.size) for box in boxes)
+    budget = SampleBudget(bounds.max_samples)
+    clock = {track.track_id: track.table.duration for track in movie.tracks if track.table.count}
+    runs: list[Run] = []
+    patches: list[Patch] = []
+    for box in boxes:
+        region = Region(file.read(box.offset, box.size), box.offset, bounds.max_boxes)
+        runs.extend(read_fragment(region, box, movie, clock, budget))
+        scrub = MovieScrub(region, movie)
+        scrub.walk(box)
+        patches.extend(scrub.edits.patches)
+    return _Fragments(boxes, tuple(runs), tuple(patches))
+
+
+# --- poster -----------------------------------------------------------------------------------------------------
+
+
+def _choose_poster(
+    video: Track, runs: Sequence[Run], size_bytes: int, seconds: float, bounds: VideoBounds
+) -> PosterSamples:
+    starts_at = presentation_start(video)
+    if not video.table.count and runs:
+        starts_at += runs[0].starts_at
+    samples = chain(table_samples(video, bounds), run_samples(runs))
+    return choose_samples(samples, video.timescale, starts_at, seconds, size_bytes, bounds)
+
+
+def _poster_ranges(layout: _Layout, moov: Box, fragments: _Fragments, poster: PosterSamples) -> tuple[Range, ...]:
+    """The samples, the index, and every box header on ffmpeg's way to them; it takes a hole for the file's end."""
+    last = max(moov.offset, poster.ranges[-1].end)
+    on_the_way = [box for box in layout.boxes if box.offset <= last]
+    headers = [Range(box.offset, min(_HEADER_BYTES, box.size)) for box in on_the_way]
+    wholes = [Range(box.offset, box.size) for box in on_the_way if box.type in (b"ftyp", b"moof", b"moov")]
+    return merged(chain(headers, wholes, poster.ranges))
+
+
+# --- scrub ------------------------------------------------------------------------------------------------------
+
+
+def _scrub(file: SparseFile, layout: _Layout, region: Region, movie: Movie, fragments: _Fragments) -> tuple[Patch, ...]:
+    inside = MovieScrub(region, movie)
+    inside.walk(layout.of(b"moov")[0])
+    kept_ids = {track.track_id for track in movie.kept}
+    kept = chain(
+        kept_extents(movie, layout.media),
+        (run.data for run in fragments.runs if run.track_id in kept_ids),
+    )
+    fills = chain(unreferenced(layout.media, kept, file.size_bytes), _private_contents(layout))
+    zeros = (Patch(each.offset, each.length) for each in fills if not _is_zero(file, each))
+    return ordered_patches(chain(inside.edits.patches, fragments.patches, _headers(layout), zeros))
+
+
+def _is_zero(file: SparseFile, part: Range) -> bool:
+    if part.length == 0:
+        return True
+    if part.length > _CHECKED_BYTES or file.missing(part.offset, part.length) is not None:
+        return False
+    return not any(file.read(part.offset, part.length))
+
+
+def _private_contents(layout: _Layout) -> Iterable[Range]:
+    for box in layout.boxes:
+        if box.type not in _STAYS:
+            yield Range(box.payload, box.end - box.payload)
+    if layout.trailer.length >= 8:
+        yield Range(layout.trailer.offset + 8, layout.trailer.length - 8)
+    else:
+        yield layout.trailer
+
+
+def _headers(layout: _Layout) -> Iterable[Patch]:
+    """Unknown boxes, and bytes behind the last box, become ``free`` boxes."""
+    for box in layout.boxes:
+        if box.type not in _STAYS and box.type not in _PADDING:
+            yield Patch(box.offset + 4, 4, b"free")
+    if layout.trailer.length >= 8:
+        size = layout.trailer.length
+        # Beyond 32 bits: a size of 0 reaches to the end of the file.
+        yield Patch(layout.trailer.offset, 8, struct.pack(">I4s", size if size < 1 << 32 else 0, b"free"))

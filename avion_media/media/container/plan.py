@@ -1,0 +1,122 @@
+"""What an examination found: facts for the client, ranges for the poster, patches for the scrub.
+
+A plan crosses a process boundary as JSON (`VideoPlan.to_json`, `plan_from_json`), so it holds plain values only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from avion_media.domain.formats import BY_NAME, MediaFormat
+from avion_media.media.container.sparse import Range
+
+POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
+
+
+@dataclass(frozen=True, slots=True)
+class VideoBounds:
+    """Limits of an examination; each names what is refused beyond it."""
+
+    max_pixels: int = 50_000_000  # of one picture, coded or displayed: TOO_MANY_PIXELS
+    max_side: int = 16_384  # pixels; H.264 level 6.2 and HEVC stay below 16 888: BAD_DIMENSIONS
+    max_duration_s: float = 4 * 3600.0  # TOO_LONG
+    max_tracks: int = 64  # CORRUPT; an iPhone writes up to 8
+    max_index_bytes: int = 64 << 20  # moov, or all Matroska headers: TOO_LARGE; 4 h at 60 Hz take 13 MB
+    max_boxes: int = 200_000  # boxes or elements looked at: DECODER_LIMIT
+    max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
+    max_poster_bytes: int = 9 << 20  # what the poster may have to fetch besides the index: its ranges are cut there
+    max_patches: int = 20_000  # more scattered than this: `VideoPlan.remux`
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """Replace ``length`` bytes at ``offset`` by ``data``, or by zeros when ``data`` is empty. Never moves a byte."""
+
+    offset: int
+    length: int
+    data: bytes = b""
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last byte replaced."""
+        return self.offset + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class VideoPlan:
+    """All that follows from a container's structure, without decoding a sample.
+
+    ``width`` and ``height`` are pixels as displayed (cropping, pixel aspect, then rotation applied) and
+    ``rotation`` the clockwise quarter turns, in degrees, that the coded picture needs. ``video_stream`` counts
+    among the container's video tracks (ffmpeg's ``0:v:N``). ``video_codec`` is a sample entry's four characters or
+    a Matroska codec id.
+
+    ``poster_ranges`` must be present in the sparse file for ffmpeg to open it and decode the first
+    ``poster_seconds`` of that stream (sound discarded); they are sorted and apart from each other. Pass
+    ``-t poster_seconds``, lest ffmpeg reads on into a hole.
+
+    ``patches`` are sorted, apart from each other, keep the length, and can be applied again without harm. With
+    ``remux`` (an operator's reason) set there are none: the file needs a stream copy of its video and audio
+    tracks first, and another examination of the outcome.
+    """
+
+    format: MediaFormat
+    width: int
+    height: int
+    rotation: int
+    duration_s: float
+    video_codec: str
+    has_audio: bool
+    video_stream: int
+    poster_seconds: float
+    poster_ranges: tuple[Range, ...]
+    patches: tuple[Patch, ...]
+    remux: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values; `plan_from_json` reads it back."""
+        return asdict(self) | {
+            "format": self.format.name,
+            "poster_ranges": [[each.offset, each.length] for each in self.poster_ranges],
+            "patches": [[each.offset, each.length, each.data.hex()] for each in self.patches],
+        }
+
+
+def plan_from_json(values: dict[str, Any]) -> VideoPlan:
+    """Read back what `VideoPlan.to_json` gave. Raises ValueError, KeyError or TypeError on anything else."""
+    return VideoPlan(
+        **values
+        | {
+            "format": BY_NAME[values["format"]],
+            "poster_ranges": tuple(Range(offset, length) for offset, length in values["poster_ranges"]),
+            "patches": tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"]),
+        }
+    )
+
+
+def apply_patches(patches: Sequence[Patch], offset: int, data: bytes) -> bytes:
+    """The bytes of the scrubbed file at ``offset``, given ``data``, those of the original there."""
+    scrubbed = bytearray(data)
+    end = offset + len(data)
+    for each in patches:
+        start, stop = max(offset, each.offset), min(end, each.end)
+        if start < stop:
+            part = each.data[start - each.offset : stop - each.offset] if each.data else bytes(stop - start)
+            scrubbed[start - offset : stop - offset] = part
+    return bytes(scrubbed)
+
+
+def ordered_patches(patches: Iterable[Patch]) -> tuple[Patch, ...]:
+    """Sorted, with touching fills of zeros joined. The patches must not overlap."""
+    joined: list[Patch] = []
+    for each in sorted(patches, key=lambda patch: patch.offset):
+        last = joined[-1] if joined else None
+        if last and last.end == each.offset and not last.data and not each.data:
+            joined[-1] = Patch(last.offset, last.length + each.length)
+        elif last and last.end == each.offset and last.data and each.data:
+            joined[-1] = Patch(last.offset, last.length + each.length, last.data + each.data)
+        else:
+            joined.append(each)
+    return tuple(joined)

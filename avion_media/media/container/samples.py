@@ -1,0 +1,207 @@
+"""Sample tables (ISO/IEC 14496-12, 8.6 and 8.7): where the samples of a track lie, and when they are shown.
+
+A table of millions of entries is read in bulk with `array`; Python loops run over runs and over the few samples that
+a poster needs.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise, repeat
+from operator import sub
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.container.boxes import Box, Region, corrupt, first, required
+from avion_media.media.container.sparse import Range
+
+
+class SampleBudget:
+    """Bounds the table entries read over all tracks together."""
+
+    def __init__(self, max_samples: int) -> None:
+        self._left = max_samples
+
+    def take(self, count: int) -> None:
+        """Raise `Rejected` (decoder_limit) when this many more are too many."""
+        self._left -= count
+        if self._left < 0:
+            raise Rejected(Reason.DECODER_LIMIT, "sample tables are too large")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One sample: where it lies, and its decoding and presentation time in the track's timescale."""
+
+    data: Range
+    decoded_at: int
+    shown_at: int
+    sync: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SampleTable:
+    """The tables of one track. ``constant_size`` is not 0 when all samples have that size (``sizes`` is empty then).
+
+    ``chunks`` are file offsets; ``runs`` pair the index of a run's first chunk with its samples per chunk;
+    ``durations`` and ``shifts`` (presentation minus decoding time) pair a count of samples with their value;
+    ``sync`` holds the indices of sync samples, or is None when all are.
+    """
+
+    count: int
+    constant_size: int
+    sizes: array[int]
+    chunks: array[int]
+    runs: tuple[tuple[int, int], ...]
+    durations: tuple[tuple[int, int], ...]
+    shifts: tuple[tuple[int, int], ...]
+    sync: frozenset[int] | None
+
+    @property
+    def duration(self) -> int:
+        """Of all samples together, in the track's timescale."""
+        return sum(count * delta for count, delta in self.durations)
+
+    def chunk_ranges(self) -> Iterator[Range]:
+        """Where each chunk lies, empty ones left out."""
+        pairs = zip(self.chunks, self._chunk_lengths(), strict=False)
+        return (Range(offset, length) for offset, length in pairs if length)
+
+    def samples(self) -> Iterator[Sample]:
+        """The samples in decoding order. Ends early where the tables contradict each other in their length."""
+        decoded_at = 0
+        durations = chain.from_iterable(repeat(delta, count) for count, delta in self.durations)
+        shifts = chain(chain.from_iterable(repeat(shift, count) for count, shift in self.shifts), repeat(0))
+        for (index, data), duration, shift in zip(enumerate(self._sample_ranges()), durations, shifts, strict=False):
+            yield Sample(data, decoded_at, decoded_at + shift, self.sync is None or index in self.sync)
+            decoded_at += duration
+
+    def _sample_ranges(self) -> Iterator[Range]:
+        index = 0
+        for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
+            for offset in self.chunks[chunk:next_chunk]:
+                for _ in range(min(per_chunk, self.count - index)):
+                    size = self.constant_size or self.sizes[index]
+                    yield Range(offset, size)
+                    offset += size
+                    index += 1
+
+    def _bounded_runs(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+        return pairwise((*self.runs, (len(self.chunks), 0)))
+
+    def _chunk_lengths(self) -> Iterator[int]:
+        before = array("Q", accumulate(self.sizes, initial=0)) if not self.constant_size else None
+        index = 0
+        for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
+            chunks = max(0, min(next_chunk, len(self.chunks)) - chunk)
+            full = min(chunks, (self.count - index) // per_chunk)
+            if before is None:
+                yield from repeat(per_chunk * self.constant_size, full)
+            else:
+                bounds = before[index : index + full * per_chunk + 1 : per_chunk]
+                yield from map(sub, bounds[1:], bounds)
+            index += full * per_chunk
+            if full < chunks:  # the last chunk may hold fewer samples than its run says
+                rest = self.count - index
+                yield rest * self.constant_size if before is None else before[self.count] - before[index]
+                return
+
+
+def read_sample_table(region: Region, stbl: list[Box], budget: SampleBudget) -> SampleTable:
+    """Read the tables among the children of ``stbl``.
+
+    Raises `Rejected`: corrupt when a required table is missing or cut off, decoder_limit beyond the budget.
+    """
+    count, constant_size, sizes = _read_sizes(region, stbl, budget)
+    return SampleTable(
+        count=count,
+        constant_size=constant_size,
+        sizes=sizes,
+        chunks=_read_chunk_offsets(region, stbl, budget),
+        runs=_read_runs(region, required(stbl, b"stsc", "stbl"), budget),
+        durations=_pairs(_entries(region, required(stbl, b"stts", "stbl"), "I", 2, budget)),
+        shifts=_read_shifts(region, first(stbl, b"ctts"), budget),
+        sync=_read_sync(region, first(stbl, b"stss"), budget),
+    )
+
+
+def big_endian(data: bytes, kind: str) -> array[int]:
+    """The unsigned integers (``kind``: H, I or Q of `array`) in ``data``."""
+    values = array(kind)
+    values.frombytes(data)
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values
+
+
+def _entries(region: Region, box: Box, kind: str, fields: int, budget: SampleBudget, skip: int = 4) -> array[int]:
+    """The entries of a full box that counts them first, flat."""
+    (count,) = region.integers(box, "I", skip)
+    budget.take(count)
+    return big_endian(region.at(*_table(box, skip + 4, count * fields * array(kind).itemsize)), kind)
+
+
+def _table(box: Box, skip: int, length: int) -> tuple[int, int]:
+    if box.payload + skip + length > box.end:
+        raise corrupt(f"table {box.type!r} is cut off")
+    return box.payload + skip, length
+
+
+def _pairs(values: array[int]) -> tuple[tuple[int, int], ...]:
+    return tuple(zip(values[::2], values[1::2], strict=True))
+
+
+def _read_sizes(region: Region, stbl: list[Box], budget: SampleBudget) -> tuple[int, int, array[int]]:
+    plain = first(stbl, b"stsz")
+    if plain is None:
+        return _read_compact_sizes(region, required(stbl, b"stz2", "stbl"), budget)
+    constant_size, count = region.integers(plain, "II", 4)
+    if constant_size:
+        return count, constant_size, array("I")
+    return count, 0, _entries(region, plain, "I", 1, budget, skip=8)
+
+
+def _read_compact_sizes(region: Region, box: Box, budget: SampleBudget) -> tuple[int, int, array[int]]:
+    """``stz2``: 4, 8 or 16 bits a size."""
+    bits, count = region.integers(box, "xxxBI", 4)
+    budget.take(count)
+    if bits not in (4, 8, 16):
+        raise corrupt(f"stz2 with {bits} bits a size")
+    data = region.at(*_table(box, 12, (count * bits + 7) // 8))
+    if bits == 16:
+        return count, 0, array("I", big_endian(data, "H"))
+    if bits == 8:
+        return count, 0, array("I", data)
+    return count, 0, array("I", chain.from_iterable((byte >> 4, byte & 15) for byte in data))[:count]
+
+
+def _read_chunk_offsets(region: Region, stbl: list[Box], budget: SampleBudget) -> array[int]:
+    large = first(stbl, b"co64")
+    if large is not None:
+        return _entries(region, large, "Q", 1, budget)
+    return array("Q", _entries(region, required(stbl, b"stco", "stbl"), "I", 1, budget))
+
+
+def _read_runs(region: Region, box: Box, budget: SampleBudget) -> tuple[tuple[int, int], ...]:
+    values = _entries(region, box, "I", 3, budget)
+    runs = tuple(zip((chunk - 1 for chunk in values[::3]), values[1::3], strict=True))
+    ordered = all(one[0] < other[0] for one, other in pairwise(runs))
+    if runs and (runs[0][0] != 0 or not ordered or any(per_chunk == 0 for _, per_chunk in runs)):
+        raise corrupt("stsc is out of order")
+    return runs
+
+
+def _read_shifts(region: Region, box: Box | None, budget: SampleBudget) -> tuple[tuple[int, int], ...]:
+    """``ctts``: read as signed in both versions, as players do, since writers put negative shifts in version 0."""
+    if box is None:
+        return ()
+    pairs = _pairs(_entries(region, box, "I", 2, budget))
+    return tuple((count, shift - (1 << 32) if shift >> 31 else shift) for count, shift in pairs)
+
+
+def _read_sync(region: Region, box: Box | None, budget: SampleBudget) -> frozenset[int] | None:
+    if box is None:
+        return None
+    return frozenset(number - 1 for number in _entries(region, box, "I", 1, budget))

@@ -1,0 +1,97 @@
+"""A file of which only some byte ranges are here.
+
+The object store holds the whole file; the service fetches ranges of it into a sparse local file and runs the
+examination again whenever it asked for more. Readers therefore go through `SparseFile.read`, which raises `Missing`
+instead of returning the zeros of a hole.
+"""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Range:
+    """``length`` bytes at ``offset``."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last byte."""
+        return self.offset + self.length
+
+
+class Missing(Exception):
+    """These ranges are needed and not (wholly) here: fetch them, rounded up at will, and run the same job again."""
+
+    def __init__(self, *ranges: Range) -> None:
+        super().__init__(f"{len(ranges)} ranges, {sum(each.length for each in ranges)} bytes")
+        self.ranges = ranges
+
+
+def merged(ranges: Iterable[Range], max_gap_bytes: int = 0) -> tuple[Range, ...]:
+    """The ranges sorted and joined where they overlap, touch, or leave at most ``max_gap_bytes`` between them."""
+    joined: list[Range] = []
+    for each in sorted(ranges):
+        if each.length <= 0:
+            continue
+        if joined and each.offset <= joined[-1].end + max_gap_bytes:
+            joined[-1] = Range(joined[-1].offset, max(joined[-1].end, each.end) - joined[-1].offset)
+        else:
+            joined.append(each)
+    return tuple(joined)
+
+
+class SparseFile:
+    """Reads the ranges that are present of a file of ``size_bytes``.
+
+    ``fd`` stays the caller's; its file has its full length, with holes where nothing was fetched. ``present`` are
+    the ranges fetched so far; without it the whole file is present.
+    """
+
+    def __init__(self, fd: int, size_bytes: int, present: Sequence[Range] | None = None) -> None:
+        self.size_bytes = size_bytes
+        self._fd = fd
+        self._present = merged((Range(0, size_bytes),) if present is None else present)
+        self._offsets = [each.offset for each in self._present]
+
+    def missing(self, offset: int, length: int) -> Range | None:
+        """The part of this range from the first absent byte to its end, or None when all of it is here."""
+        index = bisect.bisect_right(self._offsets, offset) - 1
+        end = offset + length
+        here = max(offset, self._present[index].end) if index >= 0 else offset
+        return None if here >= end else Range(here, end - here)
+
+    def require(self, ranges: Iterable[Range]) -> None:
+        """Raise one `Missing` for everything among ``ranges`` (cut at the end of the file) that is not here."""
+        cut = (Range(each.offset, min(each.end, self.size_bytes) - each.offset) for each in ranges)
+        absent = [part for each in cut if (part := self.missing(each.offset, each.length)) is not None]
+        if absent:
+            raise Missing(*merged(absent))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Exactly ``length`` bytes.
+
+        Raises `Missing` when they are not all here and `Rejected` (corrupt) when the file ends before them.
+        """
+        if offset < 0 or length < 0 or offset + length > self.size_bytes:
+            raise Rejected(Reason.CORRUPT, f"{length} bytes at {offset} lie outside the file")
+        absent = self.missing(offset, length)
+        if absent is not None:
+            raise Missing(absent)
+        data = os.pread(self._fd, length, offset)
+        while 0 < len(data) < length:
+            more = os.pread(self._fd, length - len(data), offset + len(data))
+            if not more:
+                break
+            data += more
+        if len(data) != length:
+            raise Missing(Range(offset + len(data), length - len(data)))
+        return data

@@ -20,7 +20,7 @@ from avion_media.media.image.outline import Outline
 from avion_media.media.image.png import PngOutline
 
 
-def decode_image(data: bytes, outline: Outline, longest_edge: int, *, as_ycbcr: bool) -> Image.Image:
+def decode_image(outline: Outline, longest_edge: int, *, as_ycbcr: bool) -> Image.Image:
     """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs.
 
     Of a JPEG no more than that is decoded: it is shrunk by 2, 4 or 8 inside its inverse DCT; ``as_ycbcr`` spares it the
@@ -30,25 +30,25 @@ def decode_image(data: bytes, outline: Outline, longest_edge: int, *, as_ycbcr: 
     DECODER_LIMIT.
     """
     with rejecting_damage("decoding"):
-        image = _decode(data, outline, longest_edge, as_ycbcr)
+        image = _decode(outline, longest_edge, as_ycbcr)
     image.info = {}
     return image
 
 
-def _decode(data: bytes, outline: Outline, longest_edge: int, as_ycbcr: bool) -> Image.Image:
+def _decode(outline: Outline, longest_edge: int, as_ycbcr: bool) -> Image.Image:
     if isinstance(outline, JpegOutline):
-        return _decode_jpeg(data, outline, longest_edge, as_ycbcr)
+        return _decode_jpeg(outline, longest_edge, as_ycbcr)
     if isinstance(outline, PngOutline):
         return _decode_png(outline)
     if isinstance(outline, GifOutline):
-        return _decode_gif(data, outline)
+        return _decode_gif(outline)
     if isinstance(outline, HeifOutline):
         return _on_white(_sized(outline.decode(), outline))
-    return _on_white(_loaded(WebPImageFile(io.BytesIO(data)), outline))
+    return _on_white(_loaded(WebPImageFile(io.BytesIO(outline.pixels)), outline))
 
 
-def _decode_jpeg(data: bytes, outline: JpegOutline, longest_edge: int, as_ycbcr: bool) -> Image.Image:
-    image = JpegImageFile(io.BytesIO(data))
+def _decode_jpeg(outline: JpegOutline, longest_edge: int, as_ycbcr: bool) -> Image.Image:
+    image = JpegImageFile(io.BytesIO(outline.pixels))
     _sized(image, outline)
     # The box must have the picture's aspect: Pillow picks the scale by the side that shrinks least.
     image.draft(
@@ -77,8 +77,8 @@ def _decode_png(outline: PngOutline) -> Image.Image:
     return _paste_on_white(image, opaque)
 
 
-def _decode_gif(data: bytes, outline: GifOutline) -> Image.Image:
-    image = _on_white(_loaded(GifImageFile(io.BytesIO(data)), outline))
+def _decode_gif(outline: GifOutline) -> Image.Image:
+    image = _on_white(_loaded(GifImageFile(io.BytesIO(outline.pixels)), outline))
     if outline.first_frame == (0, 0, *image.size):
         return image
     # What the first frame does not cover is transparent to browsers; Pillow fills it with a colour of the palette.

@@ -29,21 +29,25 @@ def walk_gif(data: bytes, max_frames: int) -> GifOutline:
     first_frame: tuple[int, int, int, int] | None = None
     counter = FrameCounter(max_frames)
     delay_s = 0.0
-    position = 13 + _palette_bytes(data[10])
+    control = pixels = b""  # the graphic control extension in force; what the decoder gets
+    first_block = position = 13 + _palette_bytes(data[10])
     for _ in bounded_parts():
         kind = data[position] if position < len(data) else _TRAILER
         if kind == _EXTENSION and position + 2 < len(data):
             if data[position + 1] == _GRAPHIC_CONTROL and position + 8 <= len(data):
-                delay_s = int.from_bytes(data[position + 4 : position + 6], "little") / 100
+                control = data[position : position + 7] + b"\0"
+                delay_s = int.from_bytes(control[4:6], "little") / 100
             position = _skip_sub_blocks(data, position + 2)
         elif kind == _IMAGE and position + 11 <= len(data):
             descriptor = data[position + 1 : position + 10]
             left, top, wide, high = (int.from_bytes(descriptor[at : at + 2], "little") for at in (0, 2, 4, 6))
+            end = _skip_sub_blocks(data, position + 11 + _palette_bytes(descriptor[8]))
             if first_frame is None:
                 first_frame = (left, top, left + wide, top + high)
+                pixels = b"".join((data[:first_block], control, data[position:end], b";"))
             counter.add(delay_s)
             delay_s = 0.0
-            position = _skip_sub_blocks(data, position + 11 + _palette_bytes(descriptor[8]))
+            position = end
         elif kind in (_EXTENSION, _IMAGE, _TRAILER):
             break  # the end, or cut off in the middle of a header
         else:
@@ -55,6 +59,7 @@ def walk_gif(data: bytes, max_frames: int) -> GifOutline:
         height=max(height, first_frame[3]),
         frames=counter.frames,
         duration_s=counter.animated_s,
+        pixels=pixels,
         first_frame=first_frame,
     )
 

@@ -1,7 +1,9 @@
-"""The structure of a JPEG file: its segments up to the first scan."""
+"""The structure of a JPEG file: its segments up to the first scan, of which the decoder gets those it decodes by."""
 
 from __future__ import annotations
 
+import re
+import struct
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
@@ -14,7 +16,10 @@ _SOF_OTHER = frozenset((0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xC
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
 _EOI, _SOS = 0xD9, 0xDA
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+_DECODED_BY = _SOF_HUFFMAN | frozenset((0xC4, 0xDB, 0xDD))  # Huffman, quantisation, restart interval
 _ICC_PREFIX = b"ICC_PROFILE\0"
+_MAX_SCANS = 100  # encoders write ten; each costs a pass over the whole picture, and a hostile one takes 75 bytes
+_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +38,9 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
     adobe_transform: int | None = None
     exif = b""
     icc_parts: dict[int, bytes] = {}
-    for marker, segment in _segments(data):
+    segments, scan = _segments(data)
+    kept = [data[:2]]
+    for marker, segment in segments:
         if marker in _SOF_HUFFMAN:
             frame = segment
         elif marker in _SOF_OTHER:
@@ -46,6 +53,10 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
             icc_parts[segment[12]] = segment[14:]
         elif marker == _APP14 and segment[:5] == b"Adobe" and len(segment) >= 12:
             adobe_transform = segment[11]
+        if marker in _DECODED_BY or (marker == _APP0 and jfif) or (marker == _APP14 and adobe_transform is not None):
+            kept.append(struct.pack(">BBH", 0xFF, marker, len(segment) + 2) + segment)
+    if data.count(b"\xff\xda", scan) > _MAX_SCANS:  # quick, and counts too much rather than too little
+        _check_scans(data, scan)
     if frame is None or len(frame) < 6:
         raise Rejected(Reason.CORRUPT, "no JPEG frame header before the scan")
     if frame[0] != 8:
@@ -55,13 +66,14 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
         height=int.from_bytes(frame[1:3], "big"),
         orientation=orientation_of(exif),
         colour=_icc(icc_parts),
+        pixels=b"".join((*kept, data[scan:])),
         ycbcr=_is_ycbcr(frame, jfif, adobe_transform),
     )
 
 
-def _segments(data: bytes) -> list[tuple[int, bytes]]:
-    """Marker and content of each segment before the first scan."""
-    segments = []
+def _segments(data: bytes) -> tuple[list[tuple[int, bytes]], int]:
+    """Marker and content of each segment before the first scan, and where that begins."""
+    segments: list[tuple[int, bytes]] = []
     position = 2
     for _ in bounded_parts(100_000):
         position = data.find(b"\xff", position)
@@ -73,7 +85,7 @@ def _segments(data: bytes) -> list[tuple[int, bytes]]:
         elif marker in _WITHOUT_LENGTH:
             position += 2
         elif marker == _SOS:
-            break
+            return segments, position
         elif marker == _EOI:
             raise Rejected(Reason.CORRUPT, "JPEG without a scan")
         else:
@@ -82,7 +94,17 @@ def _segments(data: bytes) -> list[tuple[int, bytes]]:
                 raise Rejected(Reason.CORRUPT, "JPEG segment shorter than its length field")
             segments.append((marker, data[position + 4 : position + 2 + length]))
             position += 2 + length
-    return segments
+    raise AssertionError("bounded_parts raises when it ends")
+
+
+def _check_scans(data: bytes, position: int) -> None:
+    """CORRUPT when there are too many scans before the picture's end; what is appended to it does not count."""
+    scans = 0
+    while (found := _MARKER.search(data, position)) and found[0][1] != _EOI:
+        scans += found[0][1] == _SOS
+        if scans > _MAX_SCANS:
+            raise Rejected(Reason.CORRUPT, f"JPEG of more than {_MAX_SCANS} scans")
+        position = found.end() + max(2, int.from_bytes(data[found.end() : found.end() + 2], "big"))
 
 
 def _icc(parts: dict[int, bytes]) -> Colour | None:

@@ -36,7 +36,9 @@ class ImageBounds:
 class Outline:
     """A walk's findings: ``width`` and ``height`` as stored, before ``orientation`` (EXIF numbering) is applied.
 
-    ``frames`` and ``duration_s`` are those of an animation (1 and 0.0 for a still).
+    ``frames`` and ``duration_s`` are those of an animation (1 and 0.0 for a still). ``pixels`` is what the decoder will
+    get: a file of the first frame with as little else as the format's walk can see to. What never reaches a decoder can
+    neither break it, nor make it slow, nor come out of it again.
     """
 
     width: int
@@ -45,6 +47,7 @@ class Outline:
     frames: int = 1
     duration_s: float = 0.0
     colour: Colour | None = None
+    pixels: bytes = b""
 
     @property
     def displayed_size(self) -> tuple[int, int]:

@@ -17,18 +17,16 @@ from avion_media.media.image.exif import orientation_of
 from avion_media.media.image.outline import MAX_ICC_BYTES, FrameCounter, Outline, bounded_parts
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_IEND = b"\0\0\0\0IEND\xaeB`\x82"
 _PALETTE_COLOUR_TYPE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class PngOutline(Outline):
-    """``pixels`` is a whole PNG of the still picture alone; ``transparent`` the one colour that counts as clear.
+    """``transparent`` is the one colour that counts as clear, in samples of 8 bits: one for gray, three for RGB.
 
-    The latter is in samples of 8 bits, one for gray and three for RGB; palettes carry their transparency in ``pixels``.
+    Palettes carry their transparency in ``pixels``.
     """
 
-    pixels: bytes = b""
     transparent: tuple[int, ...] | None = None
 
 
@@ -39,10 +37,13 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
     header = data[16:29]
     colour_type = header[9]
     kept: list[bytes | memoryview] = [SIGNATURE]
+    pixels: list[memoryview] = []
     first: dict[bytes, bytes] = {}
     counter = FrameCounter(max_frames)
     for kind, content, whole in _chunks(data):
-        if kind in (b"IHDR", b"PLTE", b"IDAT") or (kind == b"tRNS" and colour_type == _PALETTE_COLOUR_TYPE):
+        if kind == b"IDAT":
+            pixels.append(content)
+        elif kind in (b"IHDR", b"PLTE") or (kind == b"tRNS" and colour_type == _PALETTE_COLOUR_TYPE):
             kept.append(whole)
         elif kind == b"fcTL":
             counter.add(_delay_s(content))
@@ -55,7 +56,7 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
         frames=max(1, counter.frames),
         duration_s=counter.animated_s,
         colour=_colour(first),
-        pixels=b"".join((*kept, _IEND)),
+        pixels=b"".join((*kept, *_chunk(b"IDAT", b"".join(pixels)), *_chunk(b"IEND", b""))),
         transparent=_transparent_colour(first.get(b"tRNS"), header[8], colour_type),
     )
 
@@ -75,6 +76,11 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         end = position + 8 + length
         yield kind, view[position + 8 : end], view[position : end + 4]
         position = end + 4
+
+
+def _chunk(kind: bytes, content: bytes) -> tuple[bytes, bytes, bytes, bytes]:
+    """One chunk. Pixels go into one however many they came in: the decoder takes time for each."""
+    return struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
 
 
 def _delay_s(frame_control: memoryview) -> float:

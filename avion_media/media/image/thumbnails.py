@@ -49,11 +49,10 @@ def make_thumbnails(
     the first frame is taken. Raises `Rejected` as `inspect_image` does, before the decode, and CORRUPT or DECODER_LIMIT
     from the decode. Needs no network, no files, no threads; memory is about 16 bytes a pixel at worst (WebP).
     """
-    data = bytes(data)
-    outline = read_outline(data, fmt, bounds)
+    outline = read_outline(bytes(data), fmt, bounds)
     longest_edge = max(size.longest_edge for size in sizes)
     is_srgb = not needs_conversion(outline.colour, "RGB")
-    image = decode_image(data, outline, longest_edge, as_ycbcr=is_srgb)
+    image = decode_image(outline, longest_edge, as_ycbcr=is_srgb)
     if image.size != (outline.width, outline.height):
         quality += 1  # a decode shrunk inside the DCT costs 0.0015 of SSIM; this gives it back (tests/bench/images)
     with rejecting_damage("scaling"):

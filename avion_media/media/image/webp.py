@@ -37,6 +37,7 @@ def walk_webp(data: bytes, max_frames: int) -> Outline:
         frames=max(1, counter.frames),
         duration_s=counter.animated_s,
         colour=colour,
+        pixels=data,
     )
 
 

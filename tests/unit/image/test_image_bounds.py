@@ -1,0 +1,136 @@
+"""Bounds hold before anything is decoded, and counting frames decodes none."""
+
+from __future__ import annotations
+
+import io
+import struct
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import AVIF, GIF, JPEG, MP4, PNG, WEBP, MediaFormat
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.image import ImageBounds, inspect_image, make_thumbnails
+from avion_media.media.image.outline import bounded_parts
+from tests.unit.image.made import chunk, png_of_samples, quadrants, saved
+
+DATA = Path(__file__).parents[2] / "data"
+ONE = [ThumbnailSize("only", 400)]
+
+
+def refusal_of(data: bytes, fmt: MediaFormat, bounds: ImageBounds | None = None) -> Reason:
+    """The reason, which must be the same for the header alone and for thumbnails."""
+    with pytest.raises(Rejected) as by_header:
+        inspect_image(data, fmt, bounds or ImageBounds())
+    with pytest.raises(Rejected) as by_thumbnails:
+        make_thumbnails(data, fmt, ONE, bounds or ImageBounds())
+    assert by_header.value.reason is by_thumbnails.value.reason
+    return by_header.value.reason
+
+
+FORMATS = [("JPEG", JPEG), ("PNG", PNG), ("GIF", GIF), ("WEBP", WEBP), ("AVIF", AVIF)]
+
+
+@pytest.mark.parametrize(("format_name", "fmt"), FORMATS)
+def test_each_bound_is_inclusive(format_name: str, fmt: MediaFormat) -> None:
+    data = saved(quadrants(96, 64), format_name)
+    exact = ImageBounds(max_pixels=96 * 64, max_frames=1, max_side=96)
+    assert inspect_image(data, fmt, exact).width == 96
+    assert refusal_of(data, fmt, ImageBounds(max_pixels=96 * 64 - 1)) is Reason.TOO_MANY_PIXELS
+    assert refusal_of(data, fmt, ImageBounds(max_side=95)) is Reason.BAD_DIMENSIONS
+
+
+@pytest.mark.parametrize(("format_name", "fmt"), [each for each in FORMATS if each[0] != "JPEG"])
+def test_frames_are_counted_and_bounded(format_name: str, fmt: MediaFormat) -> None:
+    frames = [Image.new("RGB", (16, 16), (40 * index, 0, 0)) for index in range(5)]
+    out = io.BytesIO()
+    frames[0].save(out, format_name, save_all=True, append_images=frames[1:], duration=200)
+    data = out.getvalue()
+
+    header = inspect_image(data, fmt, ImageBounds(max_frames=5))
+    assert (header.frames, header.animated) == (5, True)
+    assert header.duration_s == pytest.approx(1.0)
+    assert refusal_of(data, fmt, ImageBounds(max_frames=4)) is Reason.TOO_MANY_FRAMES
+
+
+def test_ten_thousand_frames_cost_no_decoding() -> None:
+    data = (DATA / "bomb-gif-10k-frames-16x16.gif").read_bytes()
+    assert inspect_image(data, GIF, ImageBounds()).frames == 10_000
+    assert refusal_of(data, GIF, ImageBounds(max_frames=9_999)) is Reason.TOO_MANY_FRAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "fmt"),
+    [
+        ("bomb-gif-65535x66601.gif", GIF),
+        ("bomb-jpeg-sof-65500x65500.jpg", JPEG),
+        ("bomb-png-header-lies-60000x60000.png", PNG),
+        ("bomb-webp-16383x16383-lossless.webp", WEBP),
+    ],
+)
+def test_a_bomb_is_refused_before_memory_is_taken_for_it(name: str, fmt: MediaFormat) -> None:
+    data = (DATA / name).read_bytes()
+    before = resident_kib()
+    tracemalloc.start()
+    refusal_of(data, fmt)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 << 20
+    assert resident_kib() - before < 20 << 10
+
+
+def resident_kib() -> int:
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    return int(status["VmHWM"].split()[0])
+
+
+@pytest.mark.parametrize(("width", "height"), [(0, 10), (10, 0), (0, 0)])
+def test_a_side_of_zero_is_refused(width: int, height: int) -> None:
+    png = png_of_samples((width, height), 8, 0, [b""])
+    assert refusal_of(png, PNG) is Reason.BAD_DIMENSIONS
+    jpeg = bytearray(saved(quadrants(), "JPEG"))
+    frame_header = jpeg.index(b"\xff\xc0")
+    jpeg[frame_header + 5 : frame_header + 9] = struct.pack(">HH", height, width)
+    assert refusal_of(bytes(jpeg), JPEG) is Reason.BAD_DIMENSIONS
+
+
+def test_text_bombs_in_a_png_are_never_inflated() -> None:
+    result = make_thumbnails((DATA / "bomb-png-ztxt.png").read_bytes(), PNG, ONE, ImageBounds())
+    assert result.header.width == 1
+
+
+@pytest.mark.parametrize(("marker", "precision"), [(0xC3, 8), (0xC9, 8), (0xC1, 12)])
+def test_jpeg_processes_that_browsers_do_not_decode_are_unsupported(marker: int, precision: int) -> None:
+    jpeg = bytearray(saved(quadrants(), "JPEG"))
+    frame_header = jpeg.index(b"\xff\xc0")
+    jpeg[frame_header + 1] = marker
+    jpeg[frame_header + 4] = precision
+    assert refusal_of(bytes(jpeg), JPEG) is Reason.UNSUPPORTED_TYPE
+
+
+def test_nothing_and_other_families_have_their_own_reasons() -> None:
+    assert refusal_of(b"", JPEG) is Reason.EMPTY
+    assert refusal_of(b"\0\0\0\x18ftypmp42", MP4) is Reason.UNSUPPORTED_TYPE
+
+
+def test_a_still_apng_does_not_move() -> None:
+    control = chunk(b"acTL", struct.pack(">II", 1, 0))
+    frame = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 96, 64, 0, 0, 1, 10, 0, 0))
+    png = saved(quadrants(), "PNG")
+    header = inspect_image(png[:33] + control + frame + png[33:], PNG, ImageBounds())
+    assert (header.frames, header.duration_s, header.animated) == (1, 0.0, False)
+
+
+def test_a_file_in_too_many_parts_is_given_up() -> None:
+    with pytest.raises(Rejected) as refusal:
+        for _ in bounded_parts(10):
+            pass
+    assert refusal.value.reason is Reason.CORRUPT
+
+
+@pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
+def test_any_kind_of_buffer_will_do(view: type[bytes] | type[bytearray] | type[memoryview]) -> None:
+    assert inspect_image(view(saved(quadrants(), "PNG")), PNG, ImageBounds()).width == 96

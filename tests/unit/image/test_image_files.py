@@ -1,0 +1,134 @@
+"""Every picture of the collection ends as its manifest says: thumbnails of the displayed size, or a stable reason."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.domain.media import ThumbnailSize, fit_within
+from avion_media.media.image import ImageBounds, inspect_image, make_thumbnails
+
+DATA = Path(__file__).parents[2] / "data"
+SIZES = (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600))
+
+ACCEPTED = [
+    ("apng-animated.png", PNG, 100, 100, 20),
+    ("avif-animated-exif-gps-xmp.avif", AVIF, 150, 150, 5),
+    ("avif-irot-imir.avif", AVIF, 640, 427, 1),
+    ("avif-still.avif", AVIF, 768, 512, 1),
+    ("bomb-gif-10k-frames-16x16.gif", GIF, 16, 16, 10_000),
+    ("bomb-png-ztxt.png", PNG, 1, 1, 1),
+    ("gif-animated.gif", GIF, 80, 80, 30),
+    ("heic-still-portrait.heic", HEIC, 1080, 1920, 1),
+    ("jpeg-apple-gainmap-mpf-p3.jpg", JPEG, 384, 512, 1),
+    ("jpeg-cmyk.jpg", JPEG, 100, 100, 1),
+    ("jpeg-dog-12mp-6.jpg", JPEG, 3024, 4032, 1),
+    ("jpeg-exif-thumbnail-differs.jpg", JPEG, 320, 480, 1),
+    ("jpeg-gray.jpg", JPEG, 480, 320, 1),
+    ("jpeg-motion-photo.jpg", JPEG, 3024, 4032, 1),
+    ("jpeg-named.tiff", JPEG, 320, 240, 1),
+    *((f"jpeg-orientation-{number}.jpg", JPEG, 600, 450, 1) for number in range(1, 9)),
+    ("jpeg-pixel4a-gps-gainmap.jpg", JPEG, 400, 300, 1),
+    ("jpeg-portrait-orientation-6.jpg", JPEG, 450, 600, 1),
+    ("jpeg-portrait-orientation-8.jpg", JPEG, 450, 600, 1),
+    ("jpeg-progressive.jpg", JPEG, 1600, 1067, 1),
+    ("mpo-stereo.mpo", JPEG, 640, 480, 1),
+    ("png-16bit.png", PNG, 900, 600, 1),
+    ("png-alpha-large.png", PNG, 2048, 1536, 1),
+    ("png-display-p3-patch.png", PNG, 400, 300, 1),
+    ("png-exif-gps-text.png", PNG, 320, 480, 1),
+    ("png-named.jpg", PNG, 480, 320, 1),
+    ("polyglot-gif-js.gif", GIF, 10799, 64, 1),
+    ("polyglot-jpeg-html.jpg", JPEG, 480, 320, 1),
+    ("polyglot-jpeg-zip.jpg", JPEG, 480, 320, 1),
+    ("webp-alpha.webp", WEBP, 192, 192, 1),
+    ("webp-animated.webp", WEBP, 80, 80, 9),
+    ("webp-lossy-icc.webp", WEBP, 300, 225, 1),
+    ("webp-orientation-6.webp", WEBP, 128, 128, 1),
+]
+
+REFUSED = [
+    ("bomb-gif-65535x66601.gif", GIF, Reason.BAD_DIMENSIONS),
+    ("bomb-jpeg-sof-65500x65500.jpg", JPEG, Reason.TOO_MANY_PIXELS),
+    ("bomb-png-header-lies-60000x60000.png", PNG, Reason.TOO_MANY_PIXELS),
+    ("bomb-webp-16383x16383-lossless.webp", WEBP, Reason.TOO_MANY_PIXELS),
+    ("fuzz-firefox-chrome-leak.jpg", JPEG, Reason.CORRUPT),
+    ("heic-corrupted.heic", HEIC, Reason.CORRUPT),
+    ("jpeg-corrupt-header.jpg", JPEG, Reason.CORRUPT),
+    ("jpeg-truncated-half.jpg", JPEG, Reason.CORRUPT),
+    ("png-truncated-half.png", PNG, Reason.CORRUPT),
+    ("zero-byte.jpg", JPEG, Reason.EMPTY),
+]
+
+
+@pytest.mark.parametrize(("name", "fmt", "width", "height", "frames"), ACCEPTED)
+def test_an_accepted_picture_gets_its_thumbnails(
+    name: str, fmt: MediaFormat, width: int, height: int, frames: int
+) -> None:
+    data = (DATA / name).read_bytes()
+
+    result = make_thumbnails(data, fmt, SIZES, ImageBounds())
+
+    header = result.header
+    assert (header.width, header.height, header.frames) == (width, height, frames)
+    assert header.animated == (frames > 1)
+    assert header == inspect_image(data, fmt, ImageBounds())
+    assert list(result.thumbnails) == ["small", "medium", "large"]
+    for size in SIZES:
+        thumbnail = Image.open(io.BytesIO(result.thumbnails[size.name]), formats=["JPEG"])
+        thumbnail.load()
+        assert thumbnail.size == fit_within(width, height, size.longest_edge)
+        assert thumbnail.mode in ("RGB", "L")
+    assert len(result.blurhash) == 28
+
+
+@pytest.mark.parametrize(("name", "fmt", "width", "height", "frames"), ACCEPTED)
+def test_a_thumbnail_is_nothing_but_pixels(name: str, fmt: MediaFormat, width: int, height: int, frames: int) -> None:
+    del width, height, frames
+
+    result = make_thumbnails((DATA / name).read_bytes(), fmt, SIZES[:1], ImageBounds())
+
+    thumbnail = Image.open(io.BytesIO(result.thumbnails["small"]), formats=["JPEG"])
+    assert set(thumbnail.info) == {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
+    assert b"LEAK" not in result.thumbnails["small"]
+    assert b"script" not in result.thumbnails["small"].lower()
+
+
+@pytest.mark.parametrize(("name", "fmt", "reason"), REFUSED)
+def test_a_refused_picture_has_its_reason(name: str, fmt: MediaFormat, reason: Reason) -> None:
+    with pytest.raises(Rejected) as refusal:
+        make_thumbnails((DATA / name).read_bytes(), fmt, SIZES, ImageBounds())
+    assert refusal.value.reason is reason
+
+
+@pytest.mark.parametrize(("name", "fmt", "_width", "_height", "_frames"), ACCEPTED)
+def test_the_content_is_held_to_the_format_it_is_said_to_have(
+    name: str, fmt: MediaFormat, _width: int, _height: int, _frames: int
+) -> None:
+    data = (DATA / name).read_bytes()
+    for other in (JPEG, PNG, GIF, WEBP):
+        if other != fmt:
+            with pytest.raises(Rejected) as refusal:
+                inspect_image(data, other, ImageBounds())
+            assert refusal.value.reason is Reason.CORRUPT
+
+
+@pytest.mark.parametrize(
+    ("name", "fmt", "duration_s"),
+    [
+        ("apng-animated.png", PNG, 1.5),
+        ("avif-animated-exif-gps-xmp.avif", AVIF, 0.83),
+        ("gif-animated.gif", GIF, 0.9),
+        ("webp-animated.webp", WEBP, 0.9),
+        ("jpeg-gray.jpg", JPEG, 0.0),
+        ("polyglot-gif-js.gif", GIF, 0.0),
+    ],
+)
+def test_an_animation_has_its_duration(name: str, fmt: MediaFormat, duration_s: float) -> None:
+    header = inspect_image((DATA / name).read_bytes(), fmt, ImageBounds())
+    assert header.duration_s == pytest.approx(duration_s, abs=0.01)

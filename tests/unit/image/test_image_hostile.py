@@ -1,0 +1,205 @@
+"""Whatever the bytes: `Rejected` or thumbnails, never another exception; and no file is opened to get there."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.image.boundary import rejecting_damage
+from avion_media.media.image.gif import walk_gif
+from avion_media.media.image.jpeg import walk_jpeg
+from avion_media.media.image.outline import Walk
+from avion_media.media.image.png import walk_png
+from avion_media.media.image.webp import walk_webp
+from tests.unit.image.made import chunk, exif_with_orientation, quadrants, saved
+
+DATA = Path(__file__).parents[2] / "data"
+ONE = [ThumbnailSize("only", 64)]
+SMALL = ImageBounds(max_pixels=1_000_000, max_frames=50)
+
+ANIMATED = {"save_all": True, "append_images": [quadrants().convert("L").convert("RGB")], "duration": 50}
+PROFILE = (DATA / "png-display-p3-patch.png").read_bytes()[:64]
+SAMPLES: list[tuple[MediaFormat, bytes]] = [
+    (JPEG, saved(quadrants(), "JPEG", exif=b"Exif\0\0" + exif_with_orientation(6), icc_profile=PROFILE)),
+    (JPEG, saved(quadrants(), "JPEG", progressive=True)),
+    (JPEG, saved(quadrants().convert("CMYK"), "JPEG")),
+    (PNG, saved(quadrants(), "PNG", exif=exif_with_orientation(3), icc_profile=PROFILE)),
+    (PNG, saved(quadrants().quantize(16), "PNG", transparency=3)),
+    (PNG, saved(quadrants(), "PNG", **ANIMATED)),
+    (GIF, saved(quadrants(), "GIF", **ANIMATED)),
+    (WEBP, saved(quadrants(), "WEBP", lossless=True, exif=exif_with_orientation(2))),
+    (WEBP, saved(quadrants(), "WEBP", **ANIMATED)),
+    (AVIF, saved(quadrants(), "AVIF", exif=exif_with_orientation(5))),
+    (AVIF, saved(quadrants(), "AVIF", **ANIMATED)),
+]
+REASONS = {
+    Reason.EMPTY,
+    Reason.CORRUPT,
+    Reason.UNSUPPORTED_TYPE,
+    Reason.BAD_DIMENSIONS,
+    Reason.TOO_MANY_PIXELS,
+    Reason.TOO_MANY_FRAMES,
+    Reason.DECODER_LIMIT,
+}
+
+
+def outcome(data: bytes, fmt: MediaFormat) -> Reason | None:
+    """None for a picture that was accepted."""
+    try:
+        make_thumbnails(data, fmt, ONE, SMALL)
+    except Rejected as refusal:
+        return refusal.reason
+    return None
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(sample=st.sampled_from(SAMPLES), data=st.data())
+def test_changed_bytes(sample: tuple[MediaFormat, bytes], data: st.DataObject) -> None:
+    fmt, original = sample
+    broken = bytearray(original)
+    for _ in range(data.draw(st.integers(1, 6))):
+        at = data.draw(st.integers(0, len(broken) - 1))
+        broken[at] = data.draw(st.sampled_from((0, 1, 0x7F, 0x80, 0xFF, broken[at] ^ 1)))
+    assert outcome(bytes(broken), fmt) in REASONS | {None}
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(sample=st.sampled_from(SAMPLES), data=st.data())
+def test_removed_and_repeated_bytes(sample: tuple[MediaFormat, bytes], data: st.DataObject) -> None:
+    fmt, original = sample
+    start, end = sorted((data.draw(st.integers(0, len(original))), data.draw(st.integers(0, len(original)))))
+    assert outcome(original[:start] + original[end:], fmt) in REASONS | {None}
+    assert outcome(original[:end] + original[start:], fmt) in REASONS | {None}
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(noise=st.binary(max_size=200), sample=st.sampled_from(SAMPLES), keep=st.integers(0, 40))
+def test_noise_after_a_signature(noise: bytes, sample: tuple[MediaFormat, bytes], keep: int) -> None:
+    fmt, original = sample
+    assert outcome(original[:keep] + noise, fmt) in REASONS | {None}
+
+
+WALKS: list[tuple[Walk, bytes]] = [
+    (walk_jpeg, b"\xff\xd8\xff"),
+    (walk_png, b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + bytes(17)),
+    (walk_gif, b"GIF89a"),
+    (walk_webp, b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0"),
+]
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(noise=st.binary(max_size=300), walk_and_signature=st.sampled_from(WALKS))
+def test_our_own_walks_raise_nothing_but_rejected(noise: bytes, walk_and_signature: tuple[Walk, bytes]) -> None:
+    walk, signature = walk_and_signature
+    with suppress(Rejected):
+        walk(signature + noise, 10)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+def test_a_picture_that_breaks_off_is_corrupt(share: float) -> None:
+    photograph = Image.effect_noise((300, 200), 80).convert("RGB")
+    for format_name, fmt in (("JPEG", JPEG), ("PNG", PNG), ("WEBP", WEBP), ("AVIF", AVIF), ("GIF", GIF)):
+        data = saved(photograph, format_name)
+        assert outcome(data, fmt) is None
+        assert outcome(data[: int(len(data) * share)], fmt) is Reason.CORRUPT, format_name
+
+
+def test_an_animation_that_breaks_off_after_its_first_frame_is_shown() -> None:
+    frames = [Image.effect_noise((100, 80), 80).convert("RGB") for _ in range(4)]
+    data = saved(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=100)
+    assert outcome(data[: int(len(data) * 0.8)], GIF) is None
+
+
+def test_a_jpeg_of_very_many_scans_is_refused_but_not_for_what_follows_its_end() -> None:
+    jpeg = saved(quadrants(), "JPEG", progressive=True)
+    last_scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    assert outcome(jpeg[:-2] + last_scan * 120 + jpeg[-2:], JPEG) is Reason.CORRUPT
+    assert outcome(jpeg[:-2] + last_scan * 20 + jpeg[-2:], JPEG) is None
+    assert outcome(jpeg + last_scan * 120, JPEG) is None
+
+
+@pytest.mark.parametrize(
+    ("format_name", "fmt", "walk", "before", "filler"),
+    [
+        ("JPEG", JPEG, walk_jpeg, b"\xff\xdb", b"\0"),
+        ("GIF", GIF, walk_gif, b"!\xf9\x04", b"!\xfe\1a\0"),
+        ("PNG", PNG, walk_png, b"IDAT", chunk(b"tEXt", b"a\0b")),
+    ],
+)
+def test_what_is_no_pixel_does_not_reach_the_decoder(
+    format_name: str, fmt: MediaFormat, walk: Walk, before: bytes, filler: bytes
+) -> None:
+    data = saved(quadrants(), format_name, **(ANIMATED if fmt == GIF else {}))
+    at = data.index(before) - (4 if fmt == PNG else 0)  # a PNG chunk begins with its length
+    padded = data[:at] + filler * 20_000 + data[at:]
+    assert len(walk(padded, 50).pixels) <= len(data)
+    assert outcome(padded, fmt) is None
+
+
+def test_two_readings_of_one_size_are_one_too_many() -> None:
+    # A second frame header before the scan: whoever believes the first sees another picture than who believes the last.
+    jpeg = saved(quadrants(96, 64), "JPEG")
+    frame = jpeg.index(b"\xff\xc0")
+    length = 2 + int.from_bytes(jpeg[frame + 2 : frame + 4], "big")
+    other = bytearray(jpeg[frame : frame + length])
+    other[5:9] = b"\0\x10\0\x10"
+    assert outcome(jpeg[:frame] + bytes(other) + jpeg[frame:], JPEG) is Reason.CORRUPT
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (MemoryError(), Reason.DECODER_LIMIT),
+        (Image.DecompressionBombError("too large"), Reason.TOO_MANY_PIXELS),
+        (OSError("broken data stream"), Reason.CORRUPT),
+        (IndexError(), Reason.CORRUPT),
+        (Rejected(Reason.BAD_DIMENSIONS), Reason.BAD_DIMENSIONS),
+    ],
+)
+def test_exceptions_of_decoders_have_their_reason(error: Exception, reason: Reason) -> None:
+    with pytest.raises(Rejected) as refusal, rejecting_damage("a test"):
+        raise error
+    assert refusal.value.reason is reason
+
+
+def test_heic_without_its_library_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    assert outcome((DATA / "heic-still-portrait.heic").read_bytes(), HEIC) is Reason.UNSUPPORTED_TYPE
+
+
+IN_THE_CAGE = """
+import sys
+from pathlib import Path
+import pillow_heif
+from avion_media.domain.formats import BY_NAME
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.image import ImageBounds, make_thumbnails
+
+jobs = [(name, BY_NAME[fmt], Path(sys.argv[1], name).read_bytes()) for name, fmt in (
+    ("jpeg-apple-gainmap-mpf-p3.jpg", "jpeg"), ("jpeg-cmyk.jpg", "jpeg"), ("png-exif-gps-text.png", "png"),
+    ("png-16bit.png", "png"), ("gif-animated.gif", "gif"), ("webp-lossy-icc.webp", "webp"),
+    ("avif-irot-imir.avif", "avif"), ("heic-still-portrait.heic", "heic"),
+)]
+events = []
+sys.addaudithook(lambda event, details: events.append((event, details[0])) if event in ("open", "import") else None)
+for name, fmt, data in jobs:
+    make_thumbnails(data, fmt, [ThumbnailSize("only", 64)], ImageBounds())
+    assert not events, (name, events)
+"""
+
+
+def test_no_module_and_no_file_is_opened_once_the_package_is_imported() -> None:
+    """The cage closes after the import: a late import would fail there, and cost every job its time elsewhere."""
+    done = subprocess.run([sys.executable, "-c", IN_THE_CAGE, str(DATA)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

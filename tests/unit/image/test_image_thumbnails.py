@@ -1,0 +1,108 @@
+"""What thumbnails are made: their sizes, their number, their quality; frames of videos alike."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from avion_media.domain.formats import JPEG, PNG, WEBP
+from avion_media.domain.media import ThumbnailSize, fit_within
+from avion_media.media.image import ImageBounds, make_thumbnails, thumbnails_of_frame
+from avion_media.media.image.planes import Planes
+from tests.bench.images.inputs import PHOTOGRAPH
+from tests.bench.images.ssim import luma_ssim
+from tests.unit.image.made import assert_quadrants, quadrants, saved
+
+SIZES = (ThumbnailSize("small", 40), ThumbnailSize("medium", 80), ThumbnailSize("large", 160))
+
+
+def opened(thumbnail: bytes) -> Image.Image:
+    return Image.open(io.BytesIO(thumbnail), formats=["JPEG"])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2), (161, 97), (97, 161), (160, 160), (641, 479)])
+def test_aspect_is_kept_and_nothing_enlarged(size: tuple[int, int]) -> None:
+    for format_name, fmt in (("JPEG", JPEG), ("PNG", PNG), ("WEBP", WEBP)):
+        result = make_thumbnails(saved(quadrants(*size), format_name), fmt, SIZES, ImageBounds())
+        for each in SIZES:
+            assert opened(result.thumbnails[each.name]).size == fit_within(*size, each.longest_edge)
+
+
+def test_the_order_of_sizes_does_not_matter() -> None:
+    data = saved(quadrants(400, 300), "PNG")
+    forth = make_thumbnails(data, PNG, SIZES, ImageBounds())
+    back = make_thumbnails(data, PNG, SIZES[::-1], ImageBounds())
+    assert forth.thumbnails == back.thumbnails
+    assert forth.blurhash == back.blurhash
+    assert list(back.thumbnails) == ["large", "medium", "small"]
+
+
+def test_a_small_picture_has_the_same_thumbnail_in_every_size() -> None:
+    result = make_thumbnails(saved(quadrants(32, 24), "PNG"), PNG, SIZES, ImageBounds())
+    assert len(set(result.thumbnails.values())) == 1
+    assert opened(result.thumbnails["small"]).size == (32, 24)
+
+
+def test_higher_quality_takes_more_bytes() -> None:
+    noise = Image.effect_noise((200, 150), 60).convert("RGB")
+    low, high = (
+        make_thumbnails(saved(noise, "PNG"), PNG, SIZES, ImageBounds(), quality=each).thumbnails["large"]
+        for each in (40, 90)
+    )
+    assert len(low) < len(high)
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG"])
+def test_thumbnails_are_as_good_as_a_full_decode_scaled_by_lanczos(format_name: str) -> None:
+    photograph = Image.open(PHOTOGRAPH).convert("RGB").resize((2016, 1512), Image.Resampling.LANCZOS)
+    photograph.info.clear()
+    data = saved(photograph, format_name, quality=95)
+    sizes = (ThumbnailSize("large", 800), ThumbnailSize("medium", 400), ThumbnailSize("small", 200))
+    result = make_thumbnails(data, JPEG if format_name == "JPEG" else PNG, sizes, ImageBounds())
+    full = Image.open(io.BytesIO(data)).convert("RGB")
+    for each in sizes:
+        reference = full.resize(fit_within(*full.size, each.longest_edge), Image.Resampling.LANCZOS)
+        compressed = opened(saved(reference, "JPEG", quality=80))
+        ours = luma_ssim(opened(result.thumbnails[each.name]), reference)
+        assert ours > luma_ssim(compressed, reference) - 0.004
+
+
+def test_colours_lie_where_luma_lies() -> None:
+    # Chroma is halved: an edge must stay within a pixel of the luma edge at every size.
+    result = make_thumbnails(saved(quadrants(640, 480), "PNG"), PNG, SIZES, ImageBounds(), quality=95)
+    for each in SIZES:
+        thumbnail = np.asarray(opened(result.thumbnails[each.name]).convert("RGB"), dtype=np.int16)
+        middle, row = thumbnail.shape[1] // 2, thumbnail[thumbnail.shape[0] // 4]
+        assert np.abs(row[middle - 3] - np.array([220, 40, 40])).max() < 25
+        assert np.abs(row[middle + 2] - np.array([40, 180, 60])).max() < 25
+
+
+def test_a_frame_of_a_video_gives_what_a_picture_gives() -> None:
+    frame = quadrants(320, 240)
+    thumbnails, hashed = thumbnails_of_frame(frame.tobytes(), frame.size, SIZES)
+    result = make_thumbnails(saved(frame, "PNG"), PNG, SIZES, ImageBounds())
+    assert thumbnails == result.thumbnails
+    assert hashed == result.blurhash
+    assert_quadrants(opened(thumbnails["large"]), tolerance=10)
+
+
+@pytest.mark.parametrize(("size", "length"), [((4, 4), 47), ((4, 4), 49), ((0, 4), 0), ((-4, -4), 48)])
+def test_a_frame_must_have_the_bytes_of_its_size(size: tuple[int, int], length: int) -> None:
+    with pytest.raises(ValueError):
+        thumbnails_of_frame(bytes(length), size, SIZES)
+
+
+@pytest.mark.parametrize("colour", [(225, 103, 43), (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255), (17, 34, 51)])
+def test_planes_round_colours_to_the_nearest(colour: tuple[int, int, int]) -> None:
+    red, green, blue = colour
+    planes = Planes.scaled(Image.new("RGB", (8, 8), colour), (8, 8))
+    exact = (
+        0.299 * red + 0.587 * green + 0.114 * blue,
+        128 - 0.168736 * red - 0.331264 * green + 0.5 * blue,
+        128 + 0.5 * red - 0.418688 * green - 0.081312 * blue,
+    )
+    for plane, value in zip((planes.luma, *planes.chroma), exact, strict=True):
+        assert plane.getpixel((3, 3)) == pytest.approx(min(255, value), abs=0.51)

@@ -28,7 +28,7 @@ _START_S: Final = 30.0  # an interpreter, Pillow and all codecs, on a cold and b
 _STOP_S: Final = 5.0  # the forker only kills and reaps
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 _SELF_TEST: Final = "avion_media.media.cage.selftest:probe"
-_SELF_TEST_LIMITS: Final = Limits(memory_bytes=64 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
+_SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Cage:
         self._observer = observer
         self.admission = admission
         self.report = CageReport(
-            ready.landlock_abi, ready.seccomp, ready.is_root, (), ready.programs, dict(ready.missing)
+            ready.landlock_abi, ready.seccomp, ready.drops_root, (), ready.programs, dict(ready.missing)
         )
 
     @property
@@ -148,6 +148,8 @@ class Cage:
     async def _self_test(self) -> tuple[str, ...]:
         """The gaps of the confinement, of jobs and (when there is any) of programs."""
         found: list[str] = []
+        if os.geteuid() == 0 and not self._ready.drops_root:
+            found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
         for as_program in (False, True) if self._ready.programs else (False,):
             arguments = {"service_pid": os.getpid()}
             task = Task(_SELF_TEST, _SELF_TEST_LIMITS, arguments=arguments, as_program=as_program)

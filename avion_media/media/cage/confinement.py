@@ -33,6 +33,7 @@ from avion_media.media.cage.terms import Limits
 
 _NOBODY: Final = 65534
 _NICENESS: Final = 5
+_NEEDED_CAPABILITIES: Final = 1 << 5 | 1 << 6 | 1 << 7  # CAP_KILL, CAP_SETGID, CAP_SETUID
 # A program's libraries and its threads' stacks and arenas: reserved address space, hardly any of it ever touched.
 # What it really allocates is bounded by RLIMIT_DATA, which counts private writable memory only.
 _PROGRAM_MAPPINGS_BYTES: Final = 2 << 30
@@ -42,16 +43,16 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What this machine offers: Landlock's interface version (0: none), and the system call filter."""
+    """What this machine offers: Landlock's interface version (0: none), the system call filter, another user."""
 
     landlock_version: int
     seccomp: bool
-    is_root: bool
+    drops_root: bool
 
 
 def find_means() -> Means:
     """Ask the kernel."""
-    return Means(landlock.abi(), seccomp.available(), os.geteuid() == 0)
+    return Means(landlock.abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
 
 
 def bound_job(limits: Limits) -> None:
@@ -74,7 +75,7 @@ def give_up_identity(means: Means, forker_pid: int) -> None:
     with open("/proc/self/oom_score_adj", "wb") as score:
         score.write(b"1000")
     os.nice(_NICENESS)
-    if means.is_root:
+    if means.drops_root:
         os.setgroups([])
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
@@ -92,6 +93,13 @@ def give_up_reach(means: Means, ruleset: int, program: bytes) -> None:
         os.close(ruleset)
     if means.seccomp:
         seccomp.install(program)
+
+
+def _may_change_user() -> bool:
+    """Root in a container may lack the capabilities to become nobody, or to kill who did; then it stays what it is."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
+    return effective & _NEEDED_CAPABILITIES == _NEEDED_CAPABILITIES
 
 
 def _bound(limits: Limits) -> None:

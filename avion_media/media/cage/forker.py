@@ -177,7 +177,7 @@ def main(arguments: list[str]) -> None:
     ruleset = landlock.nothing_reachable(means.landlock_version) if means.landlock_version else -1
     gc.collect()
     gc.freeze()  # else a collection in a child would copy every page that holds an object's header
-    control.send(pack(Ready(means.landlock_version, means.seccomp, means.is_root, tuple(ready), missing)))
+    control.send(pack(Ready(means.landlock_version, means.seccomp, means.drops_root, tuple(ready), missing)))
     Forker(control, means, ready, ruleset).run()
 
 

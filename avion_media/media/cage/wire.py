@@ -52,7 +52,7 @@ class Ready:
 
     landlock_abi: int
     seccomp: bool
-    is_root: bool
+    drops_root: bool
     programs: tuple[str, ...]
     missing: dict[str, str]
 

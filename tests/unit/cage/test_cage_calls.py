@@ -256,6 +256,23 @@ async def test_when_the_forker_dies_its_children_die_and_calls_fail(limits: Limi
                 await cage.call("caged_jobs:echo", {}, limits=limits)
 
 
+async def test_a_child_killed_from_outside_says_nothing_about_the_medium(cage: Cage, limits: Limits) -> None:
+    """As the kernel's OOM killer does: the same medium may pass another time."""
+    reader, writer = os.pipe()
+    with trio.fail_after(HARD_LIMIT_S):
+        async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
+
+            async def hang() -> None:
+                with pytest.raises(Unavailable, match="killed from outside"):
+                    await cage.call("caged_jobs:hang", {}, files=[writer], limits=limits)
+
+            nursery.start_soon(hang)
+            pid = int(await told.receive_some(100))
+            os.close(writer)
+            os.kill(pid, signal.SIGKILL)
+    assert await cage.call("caged_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+
+
 async def test_a_forker_that_hangs_is_given_up(cage: Cage, limits: Limits, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "_OVERTIME_S", 0.1)
     os.kill(cage.forker_pid, signal.SIGSTOP)

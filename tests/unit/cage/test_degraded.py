@@ -17,7 +17,7 @@ import json, os, sys
 from avion_media.media.cage import confinement, landlock, programs, seccomp, selftest
 as_program, with_landlock, with_seccomp = json.loads(sys.argv[1])
 version = landlock.abi() if with_landlock else 0
-means = confinement.Means(version, with_seccomp, os.geteuid() == 0)
+means = confinement.Means(version, with_seccomp, confinement.find_means().drops_root)
 ruleset = -1
 if version:
     ruleset = programs.prepare(sys.argv[2], version).ruleset if as_program else landlock.nothing_reachable(version)

@@ -276,7 +276,7 @@ class Redis:
     async def _dial(self) -> TCPConnection:
         if trio.current_time() < self._dial_again_at:
             raise refusals.ConnectionError(self._available.detail or "connecting failed a moment ago")
-        connection = TCPConnection(self._location, **self._options)
+        connection = _Connection(self._location, **self._options)
         try:
             # Shielded: coredis turns a Cancelled in here into an error of its own. Bounded by its own time.
             with trio.fail_after(self._connect_s, shield=True):
@@ -337,6 +337,21 @@ async def open_redis(url: str, connections: int = 24, timeout_s: float = 5.0) ->
 def _send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[Reply]:
     """Queue a command; await the result for its reply. Never decoded here: foreign fields need not be UTF-8."""
     return connection.create_request(str(command[0]).encode(), *command[1:], decode=False)
+
+
+class _Connection(TCPConnection):
+    """coredis's connection, except that one which never came about closes its buffers as well (6.9 leaves them open)."""
+
+    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            await super().run(task_status=task_status)
+        finally:
+            self._write_buffer_in.close()
+            self._write_buffer_out.close()
+            self._push_message_buffer_in.close()
+            self._push_message_buffer_out.close()
+            self._streamed_message_buffer_in.close()
+            self._streamed_message_buffer_out.close()
 
 
 async def _serve(connection: TCPConnection, task_status: trio.TaskStatus[None]) -> None:

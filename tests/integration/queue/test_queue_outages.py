@@ -1,0 +1,337 @@
+"""Redis gone, Redis emptied, replies lost, callers cancelled: no task lost, none left with nobody."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+
+import pytest
+import trio
+
+from avion_media.domain.errors import LeaseLost, Unavailable
+from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
+from avion_media.queue import Lease, QueueKeys, TaskQueue
+from avion_media.redis import Redis, open_redis
+from tests.integration.queue.conftest import Client, RestartableRedis
+from tests.integration.queue.proxy import Proxy, open_proxy
+
+FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    async with open_proxy(redis_url) as opened:
+        yield opened
+
+
+async def blocked(other: Client, readers: int = 1) -> None:
+    """Until that many clients wait on the server."""
+    with trio.fail_after(10):
+        while other.info("clients")["blocked_clients"] != readers:
+            await trio.lowlevel.checkpoint()
+
+
+async def taken(queue: TaskQueue, consumer: str = "a", block_s: float = 5) -> Lease:
+    """A lease, through as many empty reads and outages as it takes."""
+    with trio.fail_after(20):
+        while True:
+            try:
+                lease = await queue.take(consumer, block_s)
+            except Unavailable:
+                await trio.sleep(0.02)
+                continue
+            if lease is not None:
+                return lease
+
+
+EMPTYINGS: dict[str, Callable[[Client], object]] = {
+    "FLUSHALL": lambda other: other.flushall(),
+    "DEL": lambda other: other.delete(PROCESSING_QUEUE),
+    "XGROUP DESTROY": lambda other: other.xgroup_destroy(PROCESSING_QUEUE, CONSUMER_GROUP),
+}
+
+
+@pytest.mark.parametrize("emptying", EMPTYINGS)
+async def test_a_blocked_reader_survives_the_loss_of_its_group(queue: TaskQueue, other: Client, emptying: str) -> None:
+    found: list[Lease] = []
+
+    async def read() -> None:
+        found.append(await taken(queue, block_s=10))
+
+    await queue.ensure_group()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        await blocked(other)
+        EMPTYINGS[emptying](other)
+        other.xadd(PROCESSING_QUEUE, FIELDS)  # comes while there is no group: a group made at the end would miss it
+    assert found[0].task.fields == FIELDS
+
+
+async def test_a_group_that_is_lost_begins_again_with_all_that_has_not_ended(queue: TaskQueue, other: Client) -> None:
+    for number in range(3):
+        await queue.enqueue({"media_id": f"m{number}"})
+    await (await taken(queue)).complete()
+    held = await taken(queue)
+    other.xgroup_destroy(PROCESSING_QUEUE, CONSUMER_GROUP)
+    again = [(await taken(queue, "b")).task.fields["media_id"] for _ in range(2)]
+    assert again == ["m1", "m2"]
+    with pytest.raises(LeaseLost):
+        await held.complete()
+
+
+def is_up(redis: Redis) -> bool:
+    return redis.available.up
+
+
+async def test_the_server_dies_and_comes_back(server: RestartableRedis) -> None:
+    async with open_redis(server.url, timeout_s=2.0) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        ids = {await queue.enqueue(FIELDS) for _ in range(3)}
+        held = await taken(queue)
+        assert is_up(redis)
+        server.kill()
+        for call in (queue.stats, held.renew, lambda: queue.take("a", 1.0), lambda: queue.enqueue(FIELDS)):
+            with trio.fail_after(5), pytest.raises(Unavailable) as caught:
+                await call()
+            assert caught.value.what == "redis"
+        assert not is_up(redis)
+        server.start()
+        with trio.fail_after(10):
+            while not is_up(redis):
+                try:
+                    await redis.ping()
+                except Unavailable:
+                    await trio.sleep(0.02)
+        await held.complete()
+        rest = [await taken(queue) for _ in range(2)]
+        assert {held.task.task_id, *(lease.task.task_id for lease in rest)} == ids
+
+
+async def test_a_blocked_reader_lives_through_a_restart(server: RestartableRedis) -> None:
+    async with open_redis(server.url, timeout_s=2.0) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        found: list[Lease] = []
+
+        async def read() -> None:
+            found.append(await taken(queue))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            with trio.fail_after(5):
+                while (await redis.execute("INFO", "clients")).find(b"blocked_clients:1") < 0:
+                    await trio.lowlevel.checkpoint()
+            server.kill()
+            with pytest.raises(Unavailable):
+                await redis.ping()
+            server.start()
+            with trio.fail_after(10):
+                while True:
+                    try:
+                        task_id = await queue.enqueue(FIELDS, once_key="k")
+                        break
+                    except Unavailable:
+                        await trio.sleep(0.02)
+        assert found[0].task.task_id == task_id
+
+
+async def test_a_server_that_hangs_is_unavailable_in_time_and_nothing_is_lost(server: RestartableRedis) -> None:
+    async with open_redis(server.url, timeout_s=0.3) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue(FIELDS)
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            with trio.fail_after(3):
+                with pytest.raises(Unavailable):
+                    await queue.enqueue(FIELDS, once_key="k")  # ambiguous: the server reads it when it wakes up
+                with pytest.raises(Unavailable):
+                    await queue.take("a", block_s=0.1)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        with trio.fail_after(10):
+            while True:
+                try:
+                    await queue.enqueue(FIELDS, once_key="k")
+                    break
+                except Unavailable:
+                    await trio.sleep(0.02)
+        assert (await queue.stats()).depth == 2
+
+
+async def test_a_lost_reply_to_enqueue_makes_no_second_task(proxy: Proxy, other: Client) -> None:
+    async with open_redis(proxy.url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "warm"})  # the script is known, the connection is open
+        proxy.lose_reply_to = b"EVALSHA"
+        with pytest.raises(Unavailable):
+            await queue.enqueue(FIELDS, task_id="first", once_key="k")
+        proxy.lose_reply_to = None
+        assert proxy.lost == 1
+        assert await enqueued(queue) == "first"
+    assert [fields["task_id"] for _, fields in other.xrange(PROCESSING_QUEUE)][1:] == ["first"]
+
+
+async def enqueued(queue: TaskQueue) -> str:
+    with trio.fail_after(5):
+        while True:
+            try:
+                return await queue.enqueue(FIELDS, task_id="second", once_key="k")
+            except Unavailable:
+                await trio.sleep(0.02)
+
+
+async def lost(end: Callable[[], Awaitable[None]]) -> bool:
+    """Whether the repeated ending says that the lease is not ours any more."""
+    with trio.fail_after(5):
+        while True:
+            try:
+                await end()
+            except Unavailable:
+                await trio.sleep(0.02)
+            except LeaseLost:
+                return True
+            else:
+                return False
+
+
+@pytest.mark.parametrize("ending", ["complete", "retry", "dead_letter", "hand_back"])
+async def test_a_lost_reply_to_an_ending_can_be_repeated(proxy: Proxy, other: Client, ending: str) -> None:
+    endings: dict[str, Callable[[Lease], Awaitable[None]]] = {
+        "complete": lambda lease: lease.complete(),
+        "retry": lambda lease: lease.retry(30.0, "failed"),
+        "dead_letter": lambda lease: lease.dead_letter("failed"),
+        "hand_back": lambda lease: lease.hand_back(),
+    }
+    async with open_redis(proxy.url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        for _ in range(2):
+            await queue.enqueue(FIELDS)
+        await endings[ending](await taken(queue))
+        lease = await taken(queue)
+        proxy.lose_reply_to = b"EVALSHA"
+        with pytest.raises(Unavailable):
+            await endings[ending](lease)
+        proxy.lose_reply_to = None
+        assert await lost(lambda: endings[ending](lease))
+    keys = QueueKeys(PROCESSING_QUEUE)
+    ended = other.zcard(keys.delayed) + other.xlen(keys.dead_letters) + other.xlen(PROCESSING_QUEUE)
+    # The first lease of a handed-back pair is the same entry again.
+    assert ended == {"complete": 0, "retry": 2, "dead_letter": 2, "hand_back": 2}[ending]
+
+
+@pytest.mark.parametrize("command", [b"EVALSHA", b"XREADGROUP"])
+async def test_a_task_whose_delivery_was_lost_is_found_again(proxy: Proxy, other: Client, command: bytes) -> None:
+    async with open_redis(proxy.url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        assert await queue.take("a", block_s=0.01) is None  # scripts are known, both connections are open
+        proxy.lose_reply_to = command
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read_until_unavailable, queue)
+            if command == b"XREADGROUP":
+                await blocked(other)
+            other.xadd(PROCESSING_QUEUE, FIELDS)
+        proxy.lose_reply_to = None
+        with trio.fail_after(5):
+            while other.xpending(PROCESSING_QUEUE, CONSUMER_GROUP)["pending"] == 0:
+                await trio.lowlevel.checkpoint()
+        (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
+        other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [row["message_id"]], idle=90_000, justid=True)
+        lease = await reclaimed(queue)
+        assert (lease.attempt, lease.deaths) == (1, 0)
+
+
+async def read_until_unavailable(queue: TaskQueue) -> None:
+    with suppress(Unavailable):
+        while True:
+            assert await queue.take("a", block_s=5) is None
+
+
+async def reclaimed(queue: TaskQueue) -> Lease:
+    with trio.fail_after(5):
+        while True:
+            try:
+                lease = await queue.reclaim("a", idle_s=60)
+            except Unavailable:
+                await trio.sleep(0.02)
+                continue
+            assert lease is not None
+            return lease
+
+
+async def test_a_cancelled_reader_leaves_nothing_behind(queue: TaskQueue, other: Client) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.take, "a", 30)
+        await blocked(other)
+        nursery.cancel_scope.cancel()
+    await blocked(other, readers=0)
+    other.xadd(PROCESSING_QUEUE, FIELDS)
+    assert other.xpending(PROCESSING_QUEUE, CONSUMER_GROUP)["pending"] == 0
+
+
+async def test_whatever_the_moment_of_a_cancel_no_task_is_left_with_nobody(queue: TaskQueue, other: Client) -> None:
+    """A reader is cancelled around the moment at which its entry comes, again and again."""
+    dice = random.Random(7)
+    returned: list[Lease] = []
+
+    async def read() -> None:
+        lease = await queue.take("a", 30)
+        if lease is not None:
+            returned.append(lease)
+
+    ids = []
+    for number in range(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await blocked(other)
+            ids.append(await queue.enqueue({"media_id": f"m{number}"}))
+            for _ in range(dice.randrange(12)):
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+        # Either it was returned, or it is on the shelf or unread: then the next reader gets it.
+        while (found := await queue.take("b", 0)) is not None:
+            returned.append(found)
+        for lease in returned:
+            assert lease.attempt == 1
+            await lease.complete()
+        returned.clear()
+        assert other.xlen(PROCESSING_QUEUE) == 0, number
+    assert len(set(ids)) == 60
+
+
+async def test_cancels_under_contention_lose_no_connection(redis: Redis, queue: TaskQueue, other: Client) -> None:
+    """Hundreds of calls and blocked readers, most of them cancelled midway: all capacity is there afterwards."""
+    dice = random.Random(11)
+
+    async def call() -> None:
+        with trio.move_on_after(dice.random() * 0.02):
+            await redis.execute("ECHO", "x" * dice.randrange(2000))
+
+    async def read(number: int) -> None:
+        with trio.move_on_after(dice.random() * 0.1):
+            await queue.take(f"c{number}", block_s=0.05)
+
+    with trio.fail_after(30):
+        for _ in range(5):
+            async with trio.open_nursery() as nursery:
+                for number in range(200):
+                    nursery.start_soon(call)
+                    if number % 4 == 0:
+                        nursery.start_soon(read, number)
+        replies: list[bytes] = []
+
+        async def echo(number: int) -> None:
+            replies.append(await redis.execute("ECHO", str(number)))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(2000):
+                nursery.start_soon(echo, number)
+        assert sorted(map(int, replies)) == list(range(2000))  # and no answer went to another call
+        async with trio.open_nursery() as nursery:
+            for number in range(22):  # all the blocking connections that there are
+                nursery.start_soon(queue.take, f"d{number}", 20)
+            await blocked(other, readers=22)
+            nursery.cancel_scope.cancel()
+        await blocked(other, readers=0)
+    assert other.info("clients")["connected_clients"] <= 24 + 2  # ours, and the test's own

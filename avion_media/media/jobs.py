@@ -10,12 +10,16 @@ import mmap
 import os
 from typing import Any
 
-from avion_media.domain.formats import BY_NAME
+from avion_media.domain.formats import BY_NAME, HEIC
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.image import ImageBounds, ImageResult, make_thumbnails, thumbnails_of_frame
 from avion_media.media.scrub import scrub_image
 
-PRELOAD = ("avion_media.media.jobs", "avion_media.media.container")
+
+def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
+    """The modules that the forker must have loaded: a confined job can import nothing any more."""
+    modules = ("avion_media.media.jobs", "avion_media.media.container")
+    return (*modules, "pillow_heif") if HEIC.name in enabled else modules
 
 
 def image_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:

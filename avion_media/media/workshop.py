@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
-from avion_media.media.cage import Cage, Limits
+from avion_media.media.cage import Cage, Limits, read_only
 from avion_media.media.container import Patch, VideoPlan, plan_from_json
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 
@@ -80,12 +80,13 @@ class Workshop:
         scrubbed = _temporary(files)
         outputs = [_temporary(files) for _ in self._thumbnails.sizes]
         bounds = {"max_pixels": self._upload.max_pixels, "max_frames": self._upload.max_frames}
-        found = await self._cage.call(
-            "avion_media.media.jobs:image_job",
-            self._job_arguments() | {"format": fmt.name, "bounds": bounds},
-            files=[source.fd, scrubbed, *outputs],
-            limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20)),
-        )
+        with read_only(source.fd) as own:
+            found = await self._cage.call(
+                "avion_media.media.jobs:image_job",
+                self._job_arguments() | {"format": fmt.name, "bounds": bounds},
+                files=[own, scrubbed, *outputs],
+                limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20)),
+            )
         return Processed(
             format=fmt,
             width=found["width"],
@@ -131,12 +132,13 @@ class Workshop:
         """Run the container reader, fetching what it misses, until it has seen enough."""
         bounds = {"max_pixels": self._upload.max_pixels, "max_duration_s": self._upload.max_duration}
         for _round in range(MAX_EXAMINE_ROUNDS):
-            found = await self._cage.call(
-                "avion_media.media.container:examine_job",
-                {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
-                files=[source.fd],
-                limits=self._limits(output_bytes=0),
-            )
+            with read_only(source.fd) as own:
+                found = await self._cage.call(
+                    "avion_media.media.container:examine_job",
+                    {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
+                    files=[own],
+                    limits=self._limits(output_bytes=0),
+                )
             if "plan" in found:
                 return _checked(plan_from_json(found["plan"]), source.size_bytes)
             missing = [(offset, length) for offset, length in found["missing"]]

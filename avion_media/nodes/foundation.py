@@ -6,7 +6,7 @@ import trio
 
 from avion_media.domain.errors import Unavailable
 from avion_media.media.cage import JobReport, open_cage
-from avion_media.media.jobs import PRELOAD
+from avion_media.media.jobs import preload_for
 from avion_media.media.workshop import Workshop
 from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import open_redis
@@ -17,10 +17,6 @@ from supervisors import Child
 
 TELEMETRY_FLUSH_S = 3.0
 _PING_S = 2.0
-
-
-class CageNotConfined(Exception):
-    """`CAGE__REQUIRE` is set, and the kernel leaves gaps."""
 
 
 async def telemetry(runtime: Runtime, child: Child) -> None:
@@ -73,14 +69,12 @@ async def workshop(runtime: Runtime, child: Child) -> None:
     async with open_cage(
         slots=config.cage.slots,
         budget_bytes=config.cage.budget,
-        preload=PRELOAD,
-        programs=("ffmpeg", "ffprobe"),
+        preload=preload_for(config.decoders.enabled()),
+        require=config.cage.require,
         observer=observe,
     ) as cage:
         if cage.report.gaps:
             get_logger(path=child.path).warning("cage.gaps", gaps=cage.report.gaps)
-            if config.cage.require:
-                raise CageNotConfined("; ".join(cage.report.gaps))
         with runtime.workshop.filled(Workshop(cage, config.thumbnails, config.upload, config.cage)):
             child.ready()
             with child.until_stopping():

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import trio
+
 from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Watchers
 from avion_media.nodes.consumers import guard_of
 from avion_media.runtime import Runtime
 from supervisors import Child
-import trio
-import purerpc
+
+
+import purerpc  # isort: skip
+
 
 async def grpc(runtime: Runtime, child: Child) -> None:
     config = runtime.config

@@ -1,0 +1,100 @@
+"""Every sample file, through the real API, ends as the manifest says.
+
+The manifest is `tests/data/MANIFEST.tsv`: what each file is, and what is expected of it (``thumbnail``: READY; ``reject``:
+refused at the door or FAILED with a reason; ``either``). Width and height are those of the picture as displayed.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from PIL import Image
+
+from avion_media.domain.errors import Reason
+from avion_media.domain.media import fit_within
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.harness import Service
+
+DATA = Path(__file__).parent.parent / "data"
+SIZES = {"small": 400, "medium": 800, "large": 1600}
+_TYPES = {
+    "jpg": "image/jpeg", "png": "image/png", "gif": "image/gif", "webp": "image/webp", "avif": "image/avif",
+    "heic": "image/heic", "mp4": "video/mp4", "mov": "video/quicktime", "webm": "video/webm",
+    "mkv": "video/x-matroska", "mpo": "image/jpeg", "tiff": "image/jpeg", "3gp": "video/mp4", "avi": "video/mp4",
+    "bmp": "image/png", "jxl": "image/png", "tif": "image/png", "pdf": "application/pdf", "svg": "image/svg+xml",
+}  # fmt: skip
+
+
+def rows() -> list[dict[str, str]]:
+    """The manifest."""
+    with (DATA / "MANIFEST.tsv").open(newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t"))
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    """HEIC is tested too."""
+    return {"DECODERS__HEIC": "true"}
+
+
+def declared_type(name: str) -> str:
+    """What a client would declare for a file of this name."""
+    return _TYPES[name.rpartition(".")[2]]
+
+
+@pytest.mark.parametrize("row", rows(), ids=[row["file"] for row in rows()])
+def test_ends_as_the_manifest_says(row: dict[str, str], service: Service, bucket: S3Bucket) -> None:
+    body = (DATA / row["file"]).read_bytes()
+    assert hashlib.sha256(body).hexdigest() == row["sha256"]
+    try:
+        status = service.upload(row["file"], declared_type(row["file"]), body)
+    except grpc.RpcError as refusal:
+        assert refusal.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert row["expected"] in ("reject", "either")
+        return
+    if status.state == wire.MediaStatus.READY:
+        assert row["expected"] in ("thumbnail", "either")
+        check_ready(service, status, row)
+    else:
+        assert row["expected"] in ("reject", "either"), status
+        assert status.state == wire.MediaStatus.FAILED
+        assert status.reason in set(Reason)
+        check_absent(service, status)
+    assert list(incoming(bucket, status.media_id)) == []
+
+
+def check_ready(service: Service, status: wire.MediaStatus, row: dict[str, str]) -> None:
+    """The size as displayed, thumbnails of that shape, and a blurhash."""
+    if row["width"]:
+        assert (status.width, status.height) == (int(row["width"]), int(row["height"]))
+    assert status.blurhash
+    assert status.content_type == service.get(f"/media/{status.media_id}").headers["Content-Type"]
+    assert set(status.thumbnails) == set(SIZES)
+    for name, path in status.thumbnails.items():
+        response = service.get(path)
+        assert response.status_code == 200
+        assert response.headers["Content-Type"] == "image/jpeg"
+        with Image.open(io.BytesIO(response.content), formats=["JPEG"]) as thumbnail:
+            thumbnail.load()
+            assert thumbnail.mode in ("RGB", "L")
+            expected = fit_within(status.width, status.height, SIZES[name])
+            assert max(abs(a - b) for a, b in zip(thumbnail.size, expected, strict=True)) <= 1
+
+
+def check_absent(service: Service, status: wire.MediaStatus) -> None:
+    """Nothing of a refused file can be had."""
+    assert service.get(f"/media/{status.media_id}").status_code == 404
+    assert service.get(f"/thumbnail/small/{status.media_id}").status_code == 404
+
+
+def incoming(bucket: S3Bucket, media_id: str) -> Iterator[str]:
+    """What is left under ``incoming/``."""
+    for each in bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix=f"incoming/{media_id}").get("Contents", ()):
+        yield each["Key"]

@@ -56,11 +56,10 @@ class Child:
         return take_off
 
     def ask_to_stop(self) -> None:
-        """The supervisor's side of ``stopping``; idempotent."""
-        if not self.stopping.is_set():
-            self.stopping.set()
-            for callback in list(self._on_stop.values()):
-                callback()
+        """The supervisor's side of ``stopping``; once."""
+        self.stopping.set()
+        for callback in list(self._on_stop.values()):
+            callback()
 
 
 class UntilStopping:

@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import trio
 
@@ -310,8 +311,11 @@ class DynamicSupervisor(_Base):
         return math.inf
 
 
+AnySupervisor = TypeVar("AnySupervisor", Supervisor, DynamicSupervisor)
+
+
 @asynccontextmanager
-async def open_tree(root: Supervisor | DynamicSupervisor) -> AsyncIterator[Supervisor | DynamicSupervisor]:
+async def open_tree(root: AnySupervisor) -> AsyncIterator[AnySupervisor]:
     """Run ``root`` in the background of the block: entered when all children are ready, left when all are stopped.
 
     If the tree fails, the block is cancelled and an ExceptionGroup with the failure is raised.

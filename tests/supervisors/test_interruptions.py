@@ -33,7 +33,7 @@ class Alarm(BaseException):
 async def test_a_cancelled_surrounding_scope_makes_an_ordered_stop(autojump_clock: MockClock) -> None:
     stage = Stage()
     inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", shutdown_s=3.0)])
-    root = Supervisor("app", [stage.spec("a"), inner])
+    root = Supervisor("app", [stage.spec("a"), inner], observers=[stage.observe])
     with trio.move_on_after(1) as scope:
         async with trio.open_nursery() as nursery:
             await nursery.start(root.run)
@@ -43,6 +43,23 @@ async def test_a_cancelled_surrounding_scope_makes_an_ordered_stop(autojump_cloc
     assert trio.current_time() == 1 + 3 + 2
     assert stage.take_log() == "+a +b +c -c -b -a"
     assert root.snapshot().state is State.STOPPED
+    assert stage.kinds("/") == ["starting", "ready", "stopping", "stopped"]
+
+
+async def test_a_base_exception_after_a_cancellation_is_what_comes_out() -> None:
+    stage = Stage()
+
+    async def run(child: Child) -> None:
+        child.ready()
+        await child.stopping.wait()
+        raise Alarm("while stopping")
+
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run_expecting, root, Alarm)
+            nursery.cancel_scope.cancel()
+    assert stage.take_log() == "+a -a"
 
 
 async def test_a_cancellation_while_starting(autojump_clock: MockClock) -> None:
@@ -285,6 +302,18 @@ async def test_killing_the_root() -> None:
             root.kill("/")
     assert stage.take_log() == "+a +b -b -a"
     assert stage.kinds("/") == ["starting", "ready", "stopping", "failed"]
+
+
+async def test_killing_the_root_during_an_escalation_only_hastens_it(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", shutdown_s=60), stage.spec("b")], intensity=Intensity(0))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_expecting, root, TooManyRestarts)
+        stage["a"].deaf = True
+        stage["b"].fail()
+        await trio.sleep(1)
+        root.kill("/")
+    assert trio.current_time() == 1.0
 
 
 async def test_an_error_during_the_stop_is_told_but_fails_nothing() -> None:

@@ -235,8 +235,10 @@ async def test_restart_child_that_is_still_stopping(autojump_clock: MockClock) -
 
 async def test_restart_child_cuts_the_backoff_short(autojump_clock: MockClock) -> None:
     stage = Stage()
-    async with open_tree(Supervisor("app", [stage.spec("a", backoff=Backoff(first_s=20, jitter=0))])) as root:
+    slow = Backoff(first_s=20, jitter=0)
+    async with open_tree(Supervisor("app", [stage.spec("a", backoff=slow), stage.spec("b", backoff=slow)])) as root:
         stage["a"].fail()
+        stage["b"].fail()
         await settled()
         root.restart_child("a")
         await settled()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -34,8 +35,9 @@ def test_window_admits_exactly_max_restarts() -> None:
 def test_window_slides_and_its_edge_belongs_to_it() -> None:
     window = RestartWindow(Intensity(max_restarts=1, within_s=5.0))
     assert window.admit(0.0)
-    assert window.admit(5.001)
-    assert not window.admit(10.001)
+    assert window.admit(5.25)
+    assert not window.admit(10.25)
+    assert window.admit(15.5)
 
 
 def test_intensity_of_zero_admits_nothing() -> None:
@@ -78,6 +80,8 @@ def test_backoff_is_clamped(failures: int, chance: float, first_s: float, factor
         {"first_s": math.nan},
         {"first_s": 3.0, "max_s": 2.0},
         {"max_s": math.inf},
+        {"max_s": math.nan},
+        {"max_s": "5"},
         {"factor": 0.9},
         {"factor": math.inf},
         {"jitter": -0.1},
@@ -100,6 +104,17 @@ def test_limits_of_backoff() -> None:
 def test_faulty_intensity(fields: dict[str, int]) -> None:
     with pytest.raises(SpecError):
         Intensity(**fields)
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    assert Intensity() == Intensity(max_restarts=3, within_s=5.0)
+    assert Backoff() == Backoff(first_s=0.1, max_s=30.0, factor=2.0, jitter=0.2, healthy_after_s=30.0)
+
+
+@pytest.mark.parametrize("policy", [Intensity(), Backoff()])
+def test_policies_are_frozen(policy: object) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(policy, dataclasses.fields(policy)[0].name, 1)  # type: ignore[arg-type]
 
 
 def test_words_of_the_wire() -> None:

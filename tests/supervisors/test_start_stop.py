@@ -297,12 +297,14 @@ async def test_stop_while_a_group_is_being_stopped(autojump_clock: MockClock) ->
     """The child that is on its way out keeps its deadline: two stops do not give two graces."""
     stage = Stage()
     specs = [stage.spec("a"), stage.spec("b"), stage.spec("c", shutdown_s=5.0)]
-    async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
+    root = Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL, observers=[stage.observe])
+    async with open_tree(root):
         stage["c"].deaf = True
         stage["a"].fail()
         await trio.sleep(3)
         root.stop()
     assert trio.current_time() == 5.0
+    assert stage.kinds("c") == ["starting", "ready", "stopping", "cancelled", "stopped"]
     assert stage.take_log() == "+a +b +c -a -c -b"
 
 
@@ -362,6 +364,26 @@ async def test_children_of_a_dynamic_supervisor_stop_together(autojump_clock: Mo
             stage[name].stop_s = 2.0
     assert trio.current_time() == 2.0
     assert stage.up() == set()
+
+
+async def test_a_callback_on_stop_is_called_once_unless_taken_off() -> None:
+    called: list[str] = []
+
+    async def run(child: Child) -> None:
+        child.on_stop(lambda: called.append("stays"))
+        child.on_stop(lambda: called.append("taken off"))()
+        with child.until_stopping():
+            child.ready()
+            await child.stopping.wait()
+        child.on_stop(lambda: called.append("late"))
+        assert len(child._on_stop) == 2, "blocks that were left leave nothing behind"
+
+    root = Supervisor("app", [ChildSpec(name="a", run=run)])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            pass
+    assert called == ["stays", "late"]
+    assert root.snapshot().children[0].last_failure is None
 
 
 async def test_until_stopping_entered_while_stopping() -> None:

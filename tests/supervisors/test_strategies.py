@@ -206,6 +206,18 @@ async def test_who_was_stopped_by_hand_stays_down_through_a_group_restart() -> N
             assert stage.take_log() == "+b"
 
 
+async def test_stopped_by_hand_while_the_group_stops(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
+        stage["c"].stop_s = 1.0
+        stage["a"].fail()
+        await settled()
+        root.stop_child("c")
+        await trio.sleep(2)
+        assert stage.up() == {"a", "b"}
+        assert root.snapshot().children[2].state is State.STOPPED
+
+
 async def test_a_deaf_sibling_is_cancelled_after_its_grace(autojump_clock: MockClock) -> None:
     stage = Stage()
     specs = [stage.spec("a"), stage.spec("b", shutdown_s=3.0)]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import BY_NAME, MOV, MP4, MediaFormat
+from avion_media.domain.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
+from avion_media.media.container.matroska import examine_matroska
 from avion_media.media.container.mp4 import examine_mp4
 from avion_media.media.container.plan import POSTER_SECONDS, VideoBounds, VideoPlan
 from avion_media.media.container.sparse import Missing, Range, SparseFile
@@ -14,6 +15,8 @@ from avion_media.media.container.sparse import Missing, Range, SparseFile
 _READERS: dict[str, Callable[..., VideoPlan]] = {
     MP4.name: examine_mp4,
     MOV.name: examine_mp4,
+    WEBM.name: examine_matroska,
+    MKV.name: examine_matroska,
 }
 
 

@@ -48,8 +48,11 @@ def _enclosing(media: Sequence[Range], offset: int) -> Range | None:
     return media[index] if index >= 0 and offset < media[index].end else None
 
 
-def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int) -> tuple[Range, ...]:
-    """The parts of ``media`` (contents of ``mdat`` boxes, sorted) outside ``kept``, without alignment gaps.
+def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int, *, dropped: bool) -> tuple[Range, ...]:
+    """The parts of ``media`` (contents of ``mdat`` boxes, sorted) outside ``kept``.
+
+    Gaps that only align what follows are left out, unless there are private samples (``dropped``), which may be
+    as short.
 
     Raises `Rejected` (corrupt) when something kept begins outside ``media``: zeroing other boxes would destroy it.
     """
@@ -57,7 +60,8 @@ def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int)
     for each in extents:
         if each.offset < size_bytes and _enclosing(media, each.offset) is None:
             raise corrupt(f"samples at {each.offset} lie outside the media data")
-    return tuple(gap for box in media for gap in _gaps(box, extents) if gap.length > _ALIGNMENT_BYTES)
+    longest_left = 0 if dropped else _ALIGNMENT_BYTES
+    return tuple(gap for box in media for gap in _gaps(box, extents) if gap.length > longest_left)
 
 
 def _gaps(box: Range, extents: Sequence[Range]) -> Iterator[Range]:

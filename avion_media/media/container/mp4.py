@@ -25,15 +25,13 @@ from avion_media.media.container.poster import (
     table_samples,
 )
 from avion_media.media.container.samples import SampleBudget
-from avion_media.media.container.sparse import Missing, Range, SparseFile, merged
+from avion_media.media.container.sparse import Missing, Range, SparseFile, eager_window, merged
 
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
 _PADDING = frozenset((b"free", b"skip", b"wide"))
 _MAX_SIDX_BYTES = 1 << 20
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
-_FIRST_WINDOW_BYTES, _MAX_WINDOW_BYTES = 64 << 10, 8 << 20
-_CHECKED_BYTES = 1 << 20  # a fill up to this is read, when it is here, to see whether it is zero already
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +138,10 @@ def _with_one_movie(boxes: Sequence[Box], trailer: Range) -> _Layout:
 
 
 def _read_header(file: SparseFile, offset: int, *, eager: bool, seen: int) -> bytes:
-    """A box header. Among fragments without an index (``eager``) the file is asked for in growing windows, since
-    hopping from header to header would cost a round trip each."""
+    """A box header; among fragments without an index (``eager``), asked for in growing windows."""
     length = min(_HEADER_BYTES, file.size_bytes - offset)
     if eager and file.missing(offset, length) is not None:
-        window = min(_FIRST_WINDOW_BYTES << min(seen // 4, 16), _MAX_WINDOW_BYTES, file.size_bytes - offset)
-        raise Missing(Range(offset, window))
+        raise Missing(Range(offset, min(eager_window(seen), file.size_bytes - offset)))
     return file.read(offset, length)
 
 
@@ -261,17 +257,10 @@ def _scrub(file: SparseFile, layout: _Layout, region: Region, movie: Movie, frag
         kept_extents(movie, layout.media),
         (run.data for run in fragments.runs if run.track_id in kept_ids),
     )
-    fills = chain(unreferenced(layout.media, kept, file.size_bytes), _private_contents(layout))
-    zeros = (Patch(each.offset, each.length) for each in fills if not _is_zero(file, each))
+    dropped = len(kept_ids) < len(movie.tracks)
+    fills = chain(unreferenced(layout.media, kept, file.size_bytes, dropped=dropped), _private_contents(layout))
+    zeros = (Patch(each.offset, each.length) for each in fills if not file.known_zero(each))
     return ordered_patches(chain(inside.edits.patches, fragments.patches, _headers(layout), zeros))
-
-
-def _is_zero(file: SparseFile, part: Range) -> bool:
-    if part.length == 0:
-        return True
-    if part.length > _CHECKED_BYTES or file.missing(part.offset, part.length) is not None:
-        return False
-    return not any(file.read(part.offset, part.length))
 
 
 def _private_contents(layout: _Layout) -> Iterable[Range]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 
+_MAX_CHECKED_BYTES = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Range:
@@ -36,6 +38,14 @@ class Missing(Exception):
         self.ranges = ranges
 
 
+def eager_window(seen: int) -> int:
+    """How many bytes to ask for when hopping from header to header without an index, after ``seen`` of them.
+
+    Each hop costs a round trip, so the windows grow with the way gone: from 64 KiB to 8 MiB.
+    """
+    return min((64 << 10) << min(seen // 4, 7), 8 << 20)
+
+
 def merged(ranges: Iterable[Range], max_gap_bytes: int = 0) -> tuple[Range, ...]:
     """The ranges sorted and joined where they overlap, touch, or leave at most ``max_gap_bytes`` between them."""
     joined: list[Range] = []
@@ -56,11 +66,18 @@ class SparseFile:
     the ranges fetched so far; without it the whole file is present.
     """
 
-    def __init__(self, fd: int, size_bytes: int, present: Sequence[Range] | None = None) -> None:
+    def __init__(
+        self, fd: int, size_bytes: int, present: Sequence[Range] | None = None, *, ahead_bytes: int = 0
+    ) -> None:
         self.size_bytes = size_bytes
         self._fd = fd
         self._present = merged((Range(0, size_bytes),) if present is None else present)
         self._offsets = [each.offset for each in self._present]
+        self._ahead_bytes = ahead_bytes
+
+    def reading_ahead(self, ahead_bytes: int) -> SparseFile:
+        """The same file, for a reader that goes on from where it reads: `Missing` then asks for so much at once."""
+        return SparseFile(self._fd, self.size_bytes, self._present, ahead_bytes=ahead_bytes)
 
     def missing(self, offset: int, length: int) -> Range | None:
         """The part of this range from the first absent byte to its end, or None when all of it is here."""
@@ -76,6 +93,14 @@ class SparseFile:
         if absent:
             raise Missing(*merged(absent))
 
+    def known_zero(self, part: Range) -> bool:
+        """Whether these bytes are here and zero. False also when they are many: it is only to spare a patch."""
+        if part.length == 0:
+            return True
+        if part.length > _MAX_CHECKED_BYTES or self.missing(part.offset, part.length) is not None:
+            return False
+        return not any(self.read(part.offset, part.length))
+
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes.
 
@@ -85,7 +110,8 @@ class SparseFile:
             raise Rejected(Reason.CORRUPT, f"{length} bytes at {offset} lie outside the file")
         absent = self.missing(offset, length)
         if absent is not None:
-            raise Missing(absent)
+            wanted = max(absent.length, min(self._ahead_bytes, self.size_bytes - absent.offset))
+            raise Missing(Range(absent.offset, wanted))
         data = os.pread(self._fd, length, offset)
         while 0 < len(data) < length:
             more = os.pread(self._fd, length - len(data), offset + len(data))

@@ -1,0 +1,116 @@
+"""EBML (RFC 8794), the grammar of Matroska: element headers, values, and the Void element that replaces others."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.container.boxes import corrupt
+from avion_media.media.container.sparse import SparseFile
+
+MAX_HEADER_BYTES = 12  # 4 of id, 8 of size
+VOID, CRC_32 = 0xEC, 0xBF
+_UNKNOWN_SIZES = frozenset((1 << 7 * width) - 1 for width in range(1, 9))
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """One element. ``size`` is that of its content in bytes, or None when it is not known (live recordings)."""
+
+    id: int
+    offset: int
+    header: int
+    size: int | None
+
+    @property
+    def payload(self) -> int:
+        """Where its content begins in the file."""
+        return self.offset + self.header
+
+    @property
+    def end(self) -> int:
+        """The offset behind it; `Rejected` (corrupt) when its size is unknown where it must not be."""
+        if self.size is None:
+            raise corrupt(f"element {self.id:x} at {self.offset} has no size")
+        return self.payload + self.size
+
+
+def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tuple[int, int]:
+    """A variable-length number and its width in bytes. Raises `Rejected` (corrupt) when there is none."""
+    first = data[position] if position < len(data) else 0
+    width = 9 - first.bit_length()
+    if first == 0 or position + width > len(data):
+        raise corrupt("no EBML number")
+    value = int.from_bytes(data[position : position + width], "big")
+    return (value if keep_marker else value & ((1 << 7 * width) - 1)), width
+
+
+def parse_element(data: bytes, position: int, offset: int) -> Element:
+    """The element whose header is at ``position`` in ``data`` and at ``offset`` in the file; `Rejected` (corrupt)."""
+    identifier, id_width = read_number(data, position, keep_marker=True)
+    if id_width > 4:
+        raise corrupt(f"no element id at {offset}")
+    size, size_width = read_number(data, position + id_width)
+    unknown = size in _UNKNOWN_SIZES and size == (1 << 7 * size_width) - 1
+    return Element(identifier, offset, id_width + size_width, None if unknown else size)
+
+
+def element_at(file: SparseFile, offset: int) -> Element:
+    """The element at ``offset`` in the file. Raises `Missing` and `Rejected` (corrupt)."""
+    return parse_element(file.read(offset, min(MAX_HEADER_BYTES, file.size_bytes - offset)), 0, offset)
+
+
+class Master:
+    """An element with children, in memory. ``data`` begins with its header, at ``element.offset`` in the file.
+
+    ``max_elements`` bounds the children ever listed.
+    """
+
+    def __init__(self, data: bytes, element: Element, max_elements: int) -> None:
+        self.data = data
+        self.element = element
+        self._elements_left = max_elements
+
+    def children(self, parent: Element | None = None) -> Iterator[Element]:
+        """The children of ``parent`` (itself by default), in order; `Rejected` (corrupt, decoder_limit)."""
+        parent = parent or self.element
+        offset = parent.payload
+        while offset < parent.end:
+            child = parse_element(self.data, offset - self.element.offset, offset)
+            if child.end > parent.end:
+                raise corrupt(f"element {child.id:x} at {offset} exceeds its parent")
+            self._elements_left -= 1
+            if self._elements_left < 0:
+                raise Rejected(Reason.DECODER_LIMIT, "too many elements")
+            yield child
+            offset = child.end
+
+    def content(self, child: Element) -> bytes:
+        """The child's bytes."""
+        start = child.payload - self.element.offset
+        return self.data[start : start + (child.size or 0)]
+
+    def unsigned(self, child: Element) -> int:
+        """An unsigned integer; `Rejected` (corrupt) when it has more than 8 bytes."""
+        data = self.content(child)
+        if len(data) > 8:
+            raise corrupt(f"element {child.id:x} is no integer")
+        return int.from_bytes(data, "big")
+
+    def number(self, child: Element) -> float:
+        """A floating-point number; 0.0 in place of NaN and infinity. `Rejected` (corrupt) on another length."""
+        data = self.content(child)
+        if len(data) not in (0, 4, 8):
+            raise corrupt(f"element {child.id:x} is no float")
+        value = struct.unpack({0: "", 4: ">f", 8: ">d"}[len(data)], data)[0] if data else 0.0
+        return value if math.isfinite(value) else 0.0
+
+
+def void_header(length: int) -> bytes:
+    """The header of a Void that takes ``length`` bytes (at least 2) with its content."""
+    if length - 2 < 127:
+        return bytes((VOID, 0x80 | (length - 2)))
+    return bytes((VOID, 0x01)) + (length - 9).to_bytes(7, "big")

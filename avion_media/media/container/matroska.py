@@ -1,0 +1,279 @@
+"""Matroska and WebM: walks the segment, reads its headers, and plans poster and scrub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import MediaFormat
+from avion_media.media.container.boxes import corrupt
+from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, Master, element_at
+from avion_media.media.container.matroska_blocks import BlockReader, Cluster, choose_clusters, last_shown_s
+from avion_media.media.container.matroska_scrub import MasterScrub, void, void_blocks, void_span
+from avion_media.media.container.matroska_tracks import (
+    Track,
+    kept_tracks,
+    main_video,
+    read_timing,
+    read_tracks,
+)
+from avion_media.media.container.plan import Patch, VideoBounds, VideoPlan, ordered_patches
+from avion_media.media.container.poster import PosterSamples
+from avion_media.media.container.sparse import Missing, Range, SparseFile, eager_window, merged
+
+_EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
+_SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
+_TAGS, _CHAPTERS, _ATTACHMENTS = 0x1254C367, 0x1043A770, 0x1941A469
+_TOP_LEVEL = frozenset((_EBML, _SEGMENT, _SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES, _TAGS, _CHAPTERS, _ATTACHMENTS))
+_SOUGHT = frozenset((_SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES))  # what a SeekHead may lead to
+_CUE_POINT, _CUE_TRACK_POSITIONS, _CUE_CLUSTER = 0xBB, 0xB7, 0xF1
+_SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
+_MAX_EBML_HEADER_BYTES = 4096
+_MAX_CUES_BYTES = 4 << 20
+_MAX_CUED_CLUSTERS = 512  # to be asked for one by one
+_WHOLE_BYTES = 1 << 20  # elements before the first cluster that ffmpeg reads while opening
+
+
+@dataclass
+class _Layout:
+    """What a segment holds, in file order. ``private`` becomes Void; ``trailer`` lies behind the segment."""
+
+    payload: int
+    clusters: list[Cluster] = field(default_factory=list)
+    headers: list[Element] = field(default_factory=list)  # EBML, SeekHead, Info, Tracks
+    private: list[Element] = field(default_factory=list)
+    trailer: Range = field(default_factory=lambda: Range(0, 0))
+
+    def first(self, identifier: int) -> Element:
+        found = next((element for element in self.headers if element.id == identifier), None)
+        if found is None:
+            raise corrupt(f"no element {identifier:x} in the segment")
+        return found
+
+
+def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> VideoPlan:
+    """Plan poster and scrub of a Matroska or WebM file (``fmt``: which of them, by content).
+
+    Raises `Missing`, and `Rejected`: corrupt, no_video, bad_dimensions, too_many_pixels, too_long, too_large,
+    decoder_limit.
+    """
+    layout = _read_layout(file, bounds)
+    headers = _load_headers(file, layout, bounds)
+    timing = read_timing(headers[layout.first(_INFO)])
+    tracks = read_tracks(headers[layout.first(_TRACKS)], bounds)
+    video = main_video(tracks)
+    shown = video.shown(bounds)
+    if not layout.clusters:
+        raise corrupt("no cluster")
+    duration_s = timing.duration_s or last_shown_s(file, layout.clusters, timing, tracks, bounds)
+    if duration_s > bounds.max_duration_s:
+        raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
+    poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
+    patches = ordered_patches(_scrub(file, layout, headers, tracks, bounds))
+    scattered = len(patches) > bounds.max_patches
+    return VideoPlan(
+        format=fmt,
+        width=shown.width,
+        height=shown.height,
+        rotation=shown.rotation,
+        duration_s=duration_s,
+        video_codec=video.codec,
+        has_audio=any(track.is_audio for track in tracks),
+        video_stream=[track for track in tracks if track.is_video].index(video),
+        poster_seconds=poster.seconds,
+        poster_ranges=_poster_ranges(layout, poster),
+        patches=() if scattered else patches,
+        remux=f"{len(patches)} scattered private ranges" if scattered else None,
+    )
+
+
+# --- the segment's elements -------------------------------------------------------------------------------------
+
+
+def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
+    head = element_at(file, 0)
+    if head.id != _EBML or head.end > _MAX_EBML_HEADER_BYTES:
+        raise corrupt("no EBML header")
+    segment = element_at(file, head.end)
+    if segment.id != _SEGMENT:
+        raise corrupt("no segment behind the EBML header")
+    end = file.size_bytes if segment.size is None else min(segment.end, file.size_bytes)
+    layout = _Layout(segment.payload, [], [head])
+    offset = segment.payload
+    seen = 0
+    while offset < end:
+        found = _read_element(file, layout, offset, bounds)
+        if found is None:
+            break
+        offset = found
+        seen += 1
+        if seen > bounds.max_boxes:
+            raise Rejected(Reason.DECODER_LIMIT, "too many elements")
+    layout.trailer = Range(offset, file.size_bytes - offset)
+    return layout
+
+
+def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoBounds) -> int | None:
+    """File the element at ``offset`` under what it is. Returns the offset behind it; None when the segment ends."""
+    window = eager_window(len(layout.clusters)) if len(layout.clusters) > 1 else 0
+    try:
+        element = element_at(file.reading_ahead(window), offset)
+    except Rejected:
+        if offset + MAX_HEADER_BYTES > file.size_bytes:
+            return None  # cut off in a header
+        raise
+    if element.id in (_EBML, _SEGMENT):
+        return None  # another segment in the same file is never shown
+    if element.id == _CLUSTER:
+        return _add_cluster(file, layout, element, bounds)
+    if element.end > file.size_bytes:
+        return None
+    if element.id in (_INFO, _TRACKS, _SEEK_HEAD) and not _is_repeated(layout, element):
+        layout.headers.append(element)
+    elif element.id != _CUES:
+        layout.private.append(element)
+    return element.end
+
+
+def _is_repeated(layout: _Layout, element: Element) -> bool:
+    return element.id != _SEEK_HEAD and any(each.id == element.id for each in layout.headers)
+
+
+def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: VideoBounds) -> int:
+    if not layout.clusters:
+        _fetch_ahead(file, layout, bounds)
+    if cluster.size is None:
+        # A live recording: only its blocks, one after another, tell where the cluster ends.
+        file.require([Range(cluster.offset, file.size_bytes - cluster.offset)])
+        end = _unsized_end(file, cluster, bounds)
+    else:
+        end = min(cluster.end, file.size_bytes)
+    layout.clusters.append(Cluster(cluster, end))
+    return end
+
+
+def _unsized_end(file: SparseFile, cluster: Element, bounds: VideoBounds) -> int:
+    end = cluster.payload
+    for child in BlockReader(file, bounds.max_samples).children(cluster.payload, file.size_bytes):
+        if child.id in _TOP_LEVEL:
+            return child.offset
+        end = min(child.end, file.size_bytes)
+    return end
+
+
+# --- fetching ahead ---------------------------------------------------------------------------------------------
+
+
+def _fetch_ahead(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None:
+    """Ask for the headers of all clusters at once, where the cues tell them. They are advice: damaged, they are none.
+
+    Without them the walk from cluster to cluster goes on in growing windows.
+    """
+    try:
+        positions = _cued_clusters(file, layout, bounds)
+    except Rejected:
+        return
+    if len(positions) <= _MAX_CUED_CLUSTERS:
+        file.require(Range(position, MAX_HEADER_BYTES) for position in positions if position < file.size_bytes)
+
+
+def _cued_clusters(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> set[int]:
+    cues = next((element_at(file, each) for each in _sought(file, layout, bounds) if each < file.size_bytes), None)
+    if cues is None or cues.id != _CUES or cues.end - cues.offset > _MAX_CUES_BYTES:
+        return set()
+    master = Master(file.read(cues.offset, cues.end - cues.offset), cues, bounds.max_boxes)
+    return {
+        layout.payload + master.unsigned(value)
+        for point in master.children()
+        if point.id == _CUE_POINT
+        for positions in master.children(point)
+        if positions.id == _CUE_TRACK_POSITIONS
+        for value in master.children(positions)
+        if value.id == _CUE_CLUSTER
+    }
+
+
+def _sought(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> Iterator[int]:
+    """Where the SeekHeads say that the cues are."""
+    for head in layout.headers:
+        if head.id == _SEEK_HEAD and head.end - head.offset <= _MAX_CUES_BYTES:
+            master = Master(file.read(head.offset, head.end - head.offset), head, bounds.max_boxes)
+            for seek in master.children():
+                values = {each.id: master.unsigned(each) for each in master.children(seek)} if seek.id == _SEEK else {}
+                if values.get(_SEEK_ID) == _CUES and _SEEK_POSITION in values:
+                    yield layout.payload + values[_SEEK_POSITION]
+
+
+def _load_headers(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> dict[Element, Master]:
+    ranges = [Range(each.offset, each.end - each.offset) for each in layout.headers]
+    if sum(each.length for each in ranges) > bounds.max_index_bytes:
+        raise Rejected(Reason.TOO_LARGE, "segment headers")
+    file.require(ranges)
+    return {
+        element: Master(file.read(part.offset, part.length), element, bounds.max_boxes)
+        for element, part in zip(layout.headers, ranges, strict=True)
+    }
+
+
+# --- plan -------------------------------------------------------------------------------------------------------
+
+
+def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
+    """The clusters, and all before them; of what is long and private there, its header."""
+    start = layout.clusters[0].element.offset
+    before = [each for each in (*layout.headers, *layout.private) if each.offset < start]
+    long = [each for each in before if each.end - each.offset > _WHOLE_BYTES and each in layout.private]
+    holes = [Range(each.payload, each.end - each.payload) for each in long]
+    return merged(chain(_without(Range(0, start), holes), poster.ranges))
+
+
+def _without(whole: Range, holes: Sequence[Range]) -> Iterator[Range]:
+    offset = whole.offset
+    for hole in holes:
+        yield Range(offset, hole.offset - offset)
+        offset = hole.end
+    yield Range(offset, whole.end - offset)
+
+
+def _scrub(
+    file: SparseFile, layout: _Layout, headers: dict[Element, Master], tracks: Sequence[Track], bounds: VideoBounds
+) -> Iterator[Patch]:
+    kept = kept_tracks(tracks)
+    for element, master in headers.items():
+        scrub = MasterScrub(master)
+        if element.id == _SEEK_HEAD:
+            scrub.seek_head(_SOUGHT)
+        elif element.id == _EBML:
+            scrub.ebml()
+        elif element.id == _INFO:
+            scrub.info()
+        else:
+            scrub.tracks(kept)
+        yield from scrub.edits.patches
+    for element in layout.private:
+        yield from _unless_so(file, void(element))
+    yield from _unless_so(file, void_span(layout.trailer.offset, layout.trailer.length))
+    dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
+    if dropped:
+        yield from _unless_so(file, _dropped_blocks(file, layout, dropped, bounds))
+
+
+def _dropped_blocks(file: SparseFile, layout: _Layout, dropped: frozenset[int], bounds: VideoBounds) -> Iterator[Patch]:
+    """Void the blocks of tracks that do not stay; only reading all clusters finds them."""
+    file.require(Range(each.element.offset, each.end - each.element.offset) for each in layout.clusters)
+    reader = BlockReader(file, bounds.max_samples)
+    for cluster in layout.clusters:
+        yield from void_blocks(reader.blocks(cluster), dropped)
+
+
+def _unless_so(file: SparseFile, patches: Iterable[Patch]) -> Iterator[Patch]:
+    """Leave out what is known to change nothing."""
+    for patch in patches:
+        try:
+            so = file.read(patch.offset, patch.length) == patch.data if patch.data else False
+        except Missing:
+            so = False
+        if not so and (patch.data or not file.known_zero(Range(patch.offset, patch.length))):
+            yield patch

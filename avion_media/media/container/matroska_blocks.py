@@ -1,0 +1,146 @@
+"""Clusters and their blocks: where the first seconds lie, and when the last frame is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.container.boxes import corrupt
+from avion_media.media.container.ebml import CRC_32, MAX_HEADER_BYTES, Element, element_at, read_number
+from avion_media.media.container.matroska_tracks import Timing, Track
+from avion_media.media.container.plan import VideoBounds
+from avion_media.media.container.poster import PosterSamples
+from avion_media.media.container.sparse import Range, SparseFile
+
+_TIMESTAMP, _SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
+_BLOCK_HEAD_BYTES = 11  # track number (up to 8), time (2), flags
+_REORDERING_S = 0.5
+_SHORTEST_S = 0.04
+_MIN_FETCH_BYTES, _NEXT_FETCH_BYTES = 256 << 10, 1 << 20
+_MAX_LAST_CLUSTER_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """One cluster, ``end`` found also when its size is not told (then ``element.size`` is None)."""
+
+    element: Element
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A SimpleBlock or BlockGroup: ``ticks`` on the segment's clock. A checksum of its cluster has ``track`` None."""
+
+    element: Element
+    track: int | None
+    ticks: int
+
+
+class BlockReader:
+    """Lists blocks, up to ``max_blocks`` in all."""
+
+    def __init__(self, file: SparseFile, max_blocks: int) -> None:
+        self._file = file
+        self._left = max_blocks
+
+    def children(self, start: int, end: int) -> Iterator[Element]:
+        """The elements from ``start`` to ``end``; the last may exceed it. `Missing`, `Rejected`."""
+        offset = start
+        while offset < end:
+            try:
+                element = element_at(self._file, offset)
+            except Rejected:
+                if offset + MAX_HEADER_BYTES > self._file.size_bytes:
+                    return  # cut off in a header
+                raise
+            self._left -= 1
+            if self._left < 0:
+                raise Rejected(Reason.DECODER_LIMIT, "too many blocks")
+            yield element
+            offset = element.end
+
+    def blocks(self, cluster: Cluster) -> Iterator[Block]:
+        """The cluster's blocks and checksums that lie wholly in it, in order. `Missing`, `Rejected`."""
+        ticks = 0
+        for child in self.children(cluster.element.payload, cluster.end):
+            if child.end > cluster.end:
+                return  # the file is cut off in it
+            if child.id == _TIMESTAMP:
+                ticks = int.from_bytes(self._file.read(child.payload, min(child.size or 0, 8)), "big")
+            elif child.id == CRC_32:
+                yield Block(child, None, ticks)
+            elif child.id in (_SIMPLE_BLOCK, _BLOCK_GROUP):
+                track, relative = self._head(child)
+                yield Block(child, track, ticks + relative)
+
+    def _head(self, element: Element) -> tuple[int, int]:
+        block: Element | None = element
+        if element.id == _BLOCK_GROUP:
+            block = next((child for child in self.children(element.payload, element.end) if child.id == _BLOCK), None)
+        if block is None or block.end > element.end:
+            raise corrupt(f"no block in the group at {element.offset}")
+        head = self._file.read(block.payload, min(block.size or 0, _BLOCK_HEAD_BYTES))
+        track, width = read_number(head, 0)
+        if len(head) < width + 2:
+            raise corrupt(f"block at {block.offset} is too short")
+        return track, int.from_bytes(head[width : width + 2], "big", signed=True)
+
+
+def choose_clusters(
+    file: SparseFile, clusters: Sequence[Cluster], video: Track, timing: Timing, seconds: float, bounds: VideoBounds
+) -> PosterSamples:
+    """The bytes from the first cluster on with the first ``seconds`` of ``video``.
+
+    They are needed here too, since only the blocks themselves tell their times. Raises `Missing`, and `Rejected`
+    (corrupt) when the track has no block, or (too_large) when its first one lies too far behind.
+    """
+    start = clusters[0].element.offset
+    stop = min(start + bounds.max_poster_bytes, file.size_bytes)
+    file.require([Range(start, min(_estimated_bytes(file, timing, seconds), stop - start))])
+    reader = BlockReader(file.reading_ahead(_NEXT_FETCH_BYTES), bounds.max_boxes)
+    first_s: float | None = None
+    end, covered = start, 0.0
+    for block in (block for cluster in clusters for block in reader.blocks(cluster)):
+        if block.element.end > stop:
+            break
+        if block.track == video.number:
+            shown_s = block.ticks * timing.scale / 1e9
+            first_s = shown_s if first_s is None else first_s
+            covered = shown_s - first_s
+            if covered > seconds + _REORDERING_S:
+                return PosterSamples((Range(start, block.element.offset - start),), seconds)
+        end = block.element.end
+    else:
+        if first_s is not None:
+            return PosterSamples((Range(start, end - start),), seconds)
+    if first_s is None:
+        if stop < file.size_bytes:
+            raise Rejected(Reason.TOO_LARGE, "the first picture lies too far from the start")
+        raise corrupt("a video track without blocks")
+    seconds = min(seconds, max(covered - _REORDERING_S, covered / 2, _SHORTEST_S))
+    return PosterSamples((Range(start, end - start),), seconds)
+
+
+def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float) -> int:
+    """What so many seconds take at the mean bit rate, generously."""
+    if timing.duration_s <= 0:
+        return _MIN_FETCH_BYTES
+    return max(_MIN_FETCH_BYTES, int(1.3 * file.size_bytes * (seconds + 1) / timing.duration_s))
+
+
+def last_shown_s(
+    file: SparseFile, clusters: Sequence[Cluster], timing: Timing, tracks: Sequence[Track], bounds: VideoBounds
+) -> float:
+    """When the last frame of the file ends, by the last cluster's blocks. Raises `Missing`, `Rejected`."""
+    last = clusters[-1].element
+    end = min(clusters[-1].end, last.offset + _MAX_LAST_CLUSTER_BYTES)
+    file.require([Range(last.offset, end - last.offset)])
+    frame_s = {track.number: track.frame_s for track in tracks}
+    ends = (
+        block.ticks * timing.scale / 1e9 + frame_s.get(block.track, 0.0)
+        for block in BlockReader(file, bounds.max_samples).blocks(Cluster(last, end))
+        if block.track is not None
+    )
+    return max(ends, default=0.0)

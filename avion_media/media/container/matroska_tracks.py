@@ -1,0 +1,167 @@
+"""Matroska's Info and Tracks (RFC 9559): timing, and what the tracks are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.container.boxes import corrupt
+from avion_media.media.container.ebml import Element, Master
+from avion_media.media.container.geometry import Shown, shown_size
+from avion_media.media.container.plan import VideoBounds
+
+TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
+TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
+VIDEO, PROJECTION = 0xE0, 0x7670
+_PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
+_CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
+_PROJECTION_TYPE, _POSE_ROLL = 0x7671, 0x7675
+_DISPLAY_UNIT_UNKNOWN = 4
+_TYPE_VIDEO, _TYPE_AUDIO = 1, 2
+_STILL_CODECS = frozenset(("V_MJPEG", "V_PNG"))  # previews beside the picture; JPEGs carry Exif
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """``scale`` nanoseconds make a tick; ``duration_s`` is 0.0 when it is not told."""
+
+    scale: int
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One TrackEntry. ``video`` holds the unsigned children of its Video element by id, ``roll`` is in degrees."""
+
+    entry: Element
+    number: int
+    type: int
+    codec: str
+    frame_s: float
+    video: dict[int, int]
+    roll: float
+
+    @property
+    def is_video(self) -> bool:
+        """Whether it has a picture."""
+        return self.type == _TYPE_VIDEO and bool(self.video)
+
+    @property
+    def is_audio(self) -> bool:
+        """Whether it is sound."""
+        return self.type == _TYPE_AUDIO
+
+    def shown(self, bounds: VideoBounds) -> Shown:
+        """The displayed size; `Rejected` (bad_dimensions, too_many_pixels)."""
+        video = self.video
+        width, height = video.get(_PIXEL_WIDTH, 0), video.get(_PIXEL_HEIGHT, 0)
+        cropped_width = width - video.get(_CROP_LEFT, 0) - video.get(_CROP_RIGHT, 0)
+        cropped_height = height - video.get(_CROP_TOP, 0) - video.get(_CROP_BOTTOM, 0)
+        if cropped_width < 1 or cropped_height < 1:
+            cropped_width, cropped_height = width, height
+        aspect = _pixel_aspect(video, cropped_width, cropped_height)
+        # The roll turns the picture counter-clockwise as seen by the viewer.
+        return shown_size(cropped_width, cropped_height, aspect, round(-self.roll / 90) % 4 * 90, bounds)
+
+
+def _pixel_aspect(video: dict[int, int], width: int, height: int) -> float:
+    shown_width, shown_height = video.get(_DISPLAY_WIDTH, width), video.get(_DISPLAY_HEIGHT, height)
+    unit = video.get(_DISPLAY_UNIT, 0)
+    if unit >= _DISPLAY_UNIT_UNKNOWN or not (shown_width and shown_height and width and height):
+        return 1.0
+    return shown_width * height / (shown_height * width)
+
+
+def main_video(tracks: Sequence[Track]) -> Track:
+    """The track a poster is made of; `Rejected` (no_video) when there is none."""
+    videos = [track for track in tracks if track.is_video]
+    if not videos:
+        raise Rejected(Reason.NO_VIDEO)
+    return next((track for track in videos if track.codec not in _STILL_CODECS), videos[0])
+
+
+def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
+    """The tracks that stay: pictures and sound. Subtitles may hold a drone's position, and metadata anything."""
+    main = main_video(tracks)
+    return tuple(
+        track
+        for track in tracks
+        if track is main or track.is_audio or (track.is_video and track.codec not in _STILL_CODECS)
+    )
+
+
+def read_timing(info: Master) -> Timing:
+    """Read Info. Raises `Rejected` (corrupt)."""
+    scale, ticks = 1_000_000, 0.0
+    for child in info.children():
+        if child.id == TIMESTAMP_SCALE:
+            scale = info.unsigned(child)
+        elif child.id == DURATION:
+            ticks = info.number(child)
+    if scale == 0:
+        raise corrupt("timestamp scale 0")
+    return Timing(scale, max(0.0, ticks * scale / 1e9))
+
+
+def read_tracks(tracks: Master, bounds: VideoBounds) -> tuple[Track, ...]:
+    """Read Tracks. Raises `Rejected` (corrupt)."""
+    entries = [child for child in tracks.children() if child.id == TRACK_ENTRY]
+    if len(entries) > bounds.max_tracks:
+        raise corrupt(f"{len(entries)} tracks")
+    return tuple(_read_track(tracks, entry) for entry in entries)
+
+
+def _read_track(tracks: Master, entry: Element) -> Track:
+    number = kind = frame_ns = 0
+    codec, roll = "", 0.0
+    video: dict[int, int] = {}
+    for child in tracks.children(entry):
+        if child.id == TRACK_NUMBER:
+            number = tracks.unsigned(child)
+        elif child.id == TRACK_TYPE:
+            kind = tracks.unsigned(child)
+        elif child.id == DEFAULT_DURATION:
+            frame_ns = tracks.unsigned(child)
+        elif child.id == CODEC_ID:
+            codec = tracks.content(child).rstrip(b"\0").decode("latin-1")
+        elif child.id == VIDEO:
+            video, roll = _read_video(tracks, child)
+    return Track(entry, number, kind, codec, frame_ns / 1e9, video, roll)
+
+
+def _read_video(tracks: Master, video: Element) -> tuple[dict[int, int], float]:
+    values: dict[int, int] = {}
+    roll = 0.0
+    for child in tracks.children(video):
+        if child.id == PROJECTION:
+            roll = _read_roll(tracks, child)
+        elif child.id in _VIDEO_INTEGERS:
+            values[child.id] = tracks.unsigned(child)
+    return values, roll
+
+
+_VIDEO_INTEGERS = frozenset(
+    (
+        _PIXEL_WIDTH,
+        _PIXEL_HEIGHT,
+        _CROP_BOTTOM,
+        _CROP_TOP,
+        _CROP_LEFT,
+        _CROP_RIGHT,
+        _DISPLAY_WIDTH,
+        _DISPLAY_HEIGHT,
+        _DISPLAY_UNIT,
+    )
+)
+
+
+def _read_roll(tracks: Master, projection: Element) -> float:
+    kind, roll = 0, 0.0
+    for child in tracks.children(projection):
+        if child.id == _PROJECTION_TYPE:
+            kind = tracks.unsigned(child)
+        elif child.id == _POSE_ROLL:
+            roll = tracks.number(child)
+    return roll if kind == 0 else 0.0  # of a sphere it is no rotation of the picture

@@ -83,7 +83,7 @@ class Engine:
         self._on_started = on_started
         self._before = before
         self._nested = nested
-        self._incarnation = incarnation
+        self.incarnation = incarnation
         self._now = -math.inf  # of the last step: whatever was due by then has been dealt with
         self._events: deque[Event] = deque()
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
@@ -383,7 +383,7 @@ class Engine:
             escalation = TooManyRestarts(self.path, record.path, intensity.max_restarts, intensity.within_s)
             self._outcome.fail(escalation, failure)
             self.begin_stop()
-            self._events.append(Event(self.path, EventKind.ESCALATED, self._incarnation, escalation, now))
+            self._events.append(Event(self.path, EventKind.ESCALATED, self.incarnation, escalation, now))
             return
         record.note_failure(failure)
         self._emit(record, EventKind.FAILED, now, failure)
@@ -426,7 +426,7 @@ class Engine:
 
     def _emit_own(self, kind: EventKind, now: float, error: BaseException | None = None) -> None:
         if not self._nested:  # otherwise the parent tells of it
-            self._events.append(Event(self.path, kind, self._incarnation, error, now))
+            self._events.append(Event(self.path, kind, self.incarnation, error, now))
 
     def _emit(
         self, record: Record, kind: EventKind, now: float, error: BaseException | None = None, delay_s: float = 0.0

@@ -107,13 +107,13 @@ class _Base(Subtree):
     def stop(self) -> None:
         """Ask for the ordered stop: children right to left, each with its grace. Never waits, may be repeated.
 
-        Before `run` it makes that run end at once, with nothing started. On a supervisor inside a tree it is an end of
-        its own accord, which its parent may answer with a restart; to stop a part of a tree, use `stop_child`.
+        Before the first `run` it makes that one end at once, with nothing started. On a supervisor inside a tree it is
+        an end of its own accord, which its parent may answer with a restart; for a part of a tree, use `stop_child`.
         """
-        if self._engine is not None and not self._engine.finished:
-            self._engine.begin_stop()
-        else:
+        if self._engine is None:
             self._stop_asked = True
+        elif not self._engine.finished:
+            self._engine.begin_stop()
 
     def abort(self) -> None:
         """Stop without any grace: children are cancelled, still right to left. Never waits."""
@@ -182,16 +182,20 @@ class _Base(Subtree):
     # --- looking at it ---
 
     def snapshot(self) -> NodeState:
-        """The whole tree as it is now. Never waits, needs no running Trio, and may be called from another thread."""
+        """This supervisor and all below, as they are now; paths are those of `Child.path`.
+
+        Never waits, needs no running Trio, and may be called from another thread.
+        """
+        path = ROOT if self._engine is None else self._engine.path
         return NodeState(
             name=self.name,
-            path=ROOT,
+            path=path,
             kind="supervisor",
             state=self._state(),
-            incarnation=0 if self._engine is None else 1,
+            incarnation=0 if self._engine is None else self._engine.incarnation,
             last_failure=self._last_failure,
             since=self._since,
-            children=self.node_children(ROOT),
+            children=self.node_children(path),
         )
 
     def _state(self) -> State:

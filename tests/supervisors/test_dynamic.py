@@ -45,6 +45,7 @@ async def test_below_a_root_its_paths_go_on() -> None:
     with trio.fail_after(5):
         async with open_tree(Supervisor("app", [pool])) as root:
             assert await pool.start_child(stage.spec("a")) == "pool/a"
+            assert [node.path for node in pool.snapshot().walk()] == ["pool", "pool/a"]
             root.stop_child("pool/a")
             await settled()
             assert pool.snapshot().children == ()

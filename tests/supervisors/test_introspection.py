@@ -292,3 +292,16 @@ async def test_restart_child_while_stopping() -> None:
             root.stop()
             with pytest.raises(NotRunning):
                 root.restart_child("a")
+
+
+async def test_below_a_supervisor_that_is_down_nothing_can_be_asked(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = ChildSpec(child=Supervisor("s", [stage.spec("b")]), backoff=Backoff(first_s=5, jitter=0))
+    async with open_tree(Supervisor("app", [inner])) as root:
+        root.kill("s")
+        await settled()
+        assert [node.state for node in root.snapshot().walk()] == ["running", "backoff", "stopped"]
+        with pytest.raises(NotRunning):
+            root.kill("s/b")
+        await trio.sleep(6)
+        assert root.kill("s/b")

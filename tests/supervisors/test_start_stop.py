@@ -270,6 +270,17 @@ async def test_stop_before_the_run() -> None:
     assert stage.take_log() == ""
 
 
+async def test_stop_after_the_end_does_not_reach_the_next_run() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            pass
+        root.stop()
+        async with open_tree(root):
+            assert stage.up() == {"a"}
+
+
 async def test_stop_during_backoff(autojump_clock: MockClock) -> None:
     stage = Stage()
     root = Supervisor("app", [stage.spec("a"), stage.spec("b", backoff=Backoff(first_s=20, jitter=0))])
@@ -340,6 +351,15 @@ async def test_a_supervisor_can_run_again_but_not_twice_at_once() -> None:
         async with open_tree(root):
             assert stage["a"].lives == 2
             assert root.snapshot().children[0].incarnation == 2
+
+
+async def test_one_supervisor_in_two_places_fails_to_start_in_the_second() -> None:
+    stage = Stage()
+    shared = Supervisor("s", [stage.spec("a")])
+    root = Supervisor("app", [Supervisor("left", [shared]), Supervisor("right", [shared])])
+    with trio.fail_after(5), pytest.raises(StartFailed, match="right"):
+        await root.run()
+    assert stage.take_log() == "+a -a"
 
 
 async def test_the_failure_of_the_tree_cancels_the_block_of_open_tree() -> None:

@@ -108,6 +108,7 @@ class TaskQueue:
         had been given out by then it is handed back, or returned all the same (the caller's next wait is cancelled).
         """
         while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
             # Shielded, as a reply that is dropped here would leave its task with nobody until it is reclaimed. Bounded
             # by one call's time.
             with trio.CancelScope(shield=True):
@@ -130,6 +131,7 @@ class TaskQueue:
         ``on_poison`` was awaited for it (if that fails, it stays, and the next reclaim tries again). Cancels as `take`.
         """
         while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
             alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
             with trio.CancelScope(shield=True):  # as in `take`
                 found = await self._redis.run(

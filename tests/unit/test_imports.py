@@ -1,0 +1,83 @@
+"""Imports run one way. Read from the syntax tree, so that imports inside functions count too."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = "avion_media"
+
+# part -> the parts it may import from (besides itself). What stands alone knows nobody.
+ALLOWED: dict[str, set[str]] = {
+    "domain": set(),
+    "grpc": {"wire"},
+    "wire": set(),
+    "telemetry": set(),
+    "concurrency": set(),
+    "resources": {"domain"},
+    "lifecycle": set(),
+    "config": {"domain"},
+    "redis": {"domain"},
+    "queue": {"domain", "redis"},
+    "store": {"domain", "config"},
+    "remote": {"domain"},
+    "media": {"domain", "config"},
+}
+LOW = {*ALLOWED}
+HIGH = {"api", "origin", "tasks", "nodes", "cli", "app", "service", "process", "runtime", "setup", "__main__"}
+# Never imported by anybody below them.
+ALLOWED |= {
+    "tasks": LOW - {"grpc", "wire"},
+    "runtime": LOW - {"grpc", "wire"},
+    "origin": LOW - {"grpc", "wire", "media", "remote"},
+    "api": LOW | {"runtime"},
+    "setup": LOW - {"grpc", "wire"},
+    "nodes": LOW | {"api", "origin", "tasks", "runtime", "setup"},
+    "process": LOW | {"runtime"},
+    "app": LOW | {"nodes", "runtime"},
+    "service": LOW | {"app", "nodes", "process", "runtime"},
+    "cli": LOW | (HIGH - {"__main__"}),
+    "__main__": {"cli"},
+}
+
+
+def part_of(module: str) -> str | None:
+    """The first name below the package, or None for other packages."""
+    names = module.split(".")
+    return names[1] if names[0] == PACKAGE and len(names) > 1 else None
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module that a file imports."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield from (
+                f"{node.module}.{alias.name}" if node.module == PACKAGE else node.module for alias in node.names
+            )
+
+
+def test_imports_run_one_way() -> None:
+    wrong = []
+    for path in sorted((ROOT / PACKAGE).rglob("*.py")):
+        relative = path.relative_to(ROOT / PACKAGE)
+        part = relative.parts[0].removesuffix(".py")
+        if part == "__init__":
+            continue
+        for module in imports(path):
+            target = part_of(module)
+            if target and target != part and target not in ALLOWED[part]:
+                wrong.append(f"{relative} imports {module}")
+    assert not wrong
+
+
+def test_supervisors_know_trio_and_the_standard_library_only() -> None:
+    import sys
+
+    for path in (ROOT / "supervisors").rglob("*.py"):
+        for module in imports(path):
+            top = module.split(".")[0]
+            assert top in {"supervisors", "trio"} or top in sys.stdlib_module_names, f"{path.name} imports {module}"

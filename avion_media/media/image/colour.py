@@ -9,6 +9,7 @@ browsers do. Nothing of a profile is kept from one picture to the next.
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -46,7 +47,7 @@ _TRANSFERS: dict[int, Callable[[float], float]] = {
 }
 
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
-_PROBE_LEVELS = (0, 26, 77, 128, 179, 230, 255)
+_PROBE = bytes(level for colour in itertools.product((0, 26, 77, 128, 179, 230, 255), repeat=3) for level in colour)
 _BROKEN_PROFILE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 _INVISIBLE = 2  # of 255: a profile that moves no colour further than this is sRGB under another name
 
@@ -77,15 +78,21 @@ class Chromaticities:
 Colour = IccProfile | CodePoints | Chromaticities
 
 
-def needs_conversion(colour: Colour | None, mode: str) -> bool:
-    """Whether pixels of ``mode`` (L, RGB or CMYK) must go through `to_srgb`: they may be sRGB as they are."""
-    if mode == "CMYK":
-        return True
+def is_srgb(colour: Colour | None) -> bool:
+    """Whether RGB pixels of this colour can stay as they are: sRGB, under whatever name, or of a useless profile.
+
+    Most embedded profiles are sRGB, in hundreds of variants; so this looks at what a profile does to 343 colours.
+    """
     try:
-        profile = _profile_of(colour, mode)
-        return profile is not None and not (mode == "RGB" and _is_srgb(profile))
+        profile = _profile_of(colour, "RGB")
+        if profile is None:
+            return True
+        # Without optimisation a transform is built five times faster than one for a whole picture.
+        transform = _transform(profile, "RGB", ImageCms.Flags.NOOPTIMIZE)
+        probe = Image.frombytes("RGB", (len(_PROBE) // 3, 1), _PROBE)
+        return max(ImageChops.difference(probe, _applied(probe, transform)).tobytes()) <= _INVISIBLE
     except _BROKEN_PROFILE:
-        return False
+        return True
 
 
 def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
@@ -118,17 +125,6 @@ def _transform(
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
         ImageCms.Flags.BLACKPOINTCOMPENSATION | extra,
     )
-
-
-def _is_srgb(profile: ImageCms.ImageCmsProfile) -> bool:
-    """Whether the profile moves none of 343 colours visibly: most embedded profiles are sRGB, in hundreds of variants.
-
-    Without optimisation such a transform is built five times faster than one for a whole picture.
-    """
-    levels = [bytes((red, green, blue)) for red in _PROBE_LEVELS for green in _PROBE_LEVELS for blue in _PROBE_LEVELS]
-    probe = Image.frombytes("RGB", (len(levels), 1), b"".join(levels))
-    moved = _applied(probe, _transform(profile, "RGB", ImageCms.Flags.NOOPTIMIZE))
-    return max(ImageChops.difference(probe, moved).tobytes()) <= _INVISIBLE
 
 
 def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:

@@ -108,7 +108,9 @@ def _on_white(image: Image.Image) -> Image.Image:
     elif image.mode in ("La", "RGBa"):
         image = image.convert(image.mode.upper())
     if image.mode in ("LA", "RGBA"):
-        return _paste_on_white(image.convert(image.mode.removesuffix("A")), image.getchannel("A"))
+        opaque = image.getchannel("A")
+        image = image.convert(image.mode.removesuffix("A"))  # the name lets go of the decoder and its own two copies
+        return _paste_on_white(image, opaque)
     if image.mode not in ("L", "RGB"):
         raise Rejected(Reason.CORRUPT, f"pixels of an unexpected kind: {image.mode}")
     return image

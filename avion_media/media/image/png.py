@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
@@ -56,7 +56,7 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
         frames=max(1, counter.frames),
         duration_s=counter.animated_s,
         colour=_colour(first),
-        pixels=b"".join((*kept, *_chunk(b"IDAT", b"".join(pixels)), *_chunk(b"IEND", b""))),
+        pixels=b"".join((*kept, *_chunk(b"IDAT", pixels), *_chunk(b"IEND", []))),
         transparent=_transparent_colour(first.get(b"tRNS"), header[8], colour_type),
     )
 
@@ -78,9 +78,12 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         position = end + 4
 
 
-def _chunk(kind: bytes, content: bytes) -> tuple[bytes, bytes, bytes, bytes]:
-    """One chunk. Pixels go into one however many they came in: the decoder takes time for each."""
-    return struct.pack(">I", len(content)), kind, content, struct.pack(">I", zlib.crc32(content, zlib.crc32(kind)))
+def _chunk(kind: bytes, parts: Sequence[memoryview]) -> list[bytes | memoryview]:
+    """One chunk, in pieces. Pixels go into one however many they came in: the decoder takes time for each."""
+    checksum = zlib.crc32(kind)
+    for part in parts:
+        checksum = zlib.crc32(part, checksum)
+    return [struct.pack(">I", sum(map(len, parts))), kind, *parts, struct.pack(">I", checksum)]
 
 
 def _delay_s(frame_control: memoryview) -> float:

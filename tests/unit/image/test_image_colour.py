@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from avion_media.domain.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
-from avion_media.media.image.colour import BT709_PRIMARIES, CodePoints, IccProfile, needs_conversion, to_srgb
+from avion_media.media.image.colour import BT709_PRIMARIES, CodePoints, IccProfile, is_srgb, to_srgb
 from avion_media.media.image.icc import Primaries, gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
 from tests.unit.image.made import (
     Rgb,
@@ -85,9 +85,10 @@ def test_a_broken_or_unfitting_profile_is_ignored(profile: bytes) -> None:
 
 def test_srgb_under_another_name_costs_no_conversion() -> None:
     by_pillow = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    assert not needs_conversion(IccProfile(by_pillow), "RGB")
-    assert not needs_conversion(IccProfile(matrix_profile(BT709_PRIMARIES, srgb_curve)), "RGB")
-    assert needs_conversion(IccProfile(P3_PROFILE), "RGB")
+    assert is_srgb(None)
+    assert is_srgb(IccProfile(by_pillow))
+    assert is_srgb(IccProfile(matrix_profile(BT709_PRIMARIES, srgb_curve)))
+    assert not is_srgb(IccProfile(P3_PROFILE))
 
 
 def test_png_precedence_is_cicp_then_iccp_then_srgb_then_gama() -> None:

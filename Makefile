@@ -8,7 +8,7 @@ PYTEST ?=
 # make demo ONCE=1 ends after the uploads instead of running until Ctrl-C.
 ONCE   ?=
 # The folder whose files the demo uploads.
-DEMO   ?= tests/data
+DEMO   ?= ops/demo
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check bench fmt clean

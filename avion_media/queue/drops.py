@@ -96,18 +96,7 @@ class DropStream:
         cancel, or when `done` could not be told.
         """
         block_ms = max(1, round(block_s * 1000))  # 0 would mean for ever
-        read = (
-            "XREADGROUP",
-            "GROUP",
-            DROPS_GROUP,
-            consumer,
-            "COUNT",
-            count,
-            "BLOCK",
-            block_ms,
-            "STREAMS",
-            DROP_DELETED,
-        )
+        read = ("XREADGROUP", "GROUP", DROPS_GROUP, consumer, "COUNT", count, "BLOCK", block_ms)
         try:
             left = await self._redis.execute(
                 "XAUTOCLAIM", DROP_DELETED, DROPS_GROUP, consumer, self._claim_after_ms, "0", "COUNT", count

@@ -1,0 +1,194 @@
+"""The status board: compare rules, tombstones, events, one subscription for all watchers."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import trio
+
+from avion_media.domain.errors import Reason
+from avion_media.domain.formats import MP4
+from avion_media.domain.media import MediaFacts
+from avion_media.domain.tasks import EVENTS_STREAM, State, Status
+from avion_media.queue import StatusBoard
+from avion_media.redis import Redis, open_redis
+from tests.integration.queue.conftest import Client, RestartableRedis
+
+FACTS = MediaFacts(MP4, 123456, 1920, 1080, "LEHV6nWB2yk8", "ab" * 32, animated=False, duration_s=12.5)
+READY = Status("m1", State.READY, facts=FACTS, thumbnails={"small": "/thumbnail/small/m1"})
+PROCESSING = Status("m1", State.PROCESSING)
+FAILED = Status("m1", State.FAILED, reason=Reason.CORRUPT)
+
+
+@pytest.fixture
+def board(redis: Redis) -> StatusBoard:
+    return StatusBoard(redis)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        PROCESSING,
+        READY,
+        FAILED,
+        Status("m1", State.FAILED, reason=Reason.INTERNAL, retryable=True),
+        Status("m1", State.PENDING_UPLOAD),
+        Status("m1", State.DELETED),
+    ],
+    ids=lambda status: str(status.state),
+)
+async def test_what_is_put_can_be_read(board: StatusBoard, status: Status) -> None:
+    assert await board.get("m1") is None
+    assert await board.put(status, ttl_s=60)
+    assert await board.get("m1") == status
+
+
+async def test_a_status_expires(board: StatusBoard, other: Client) -> None:
+    await board.put(PROCESSING, ttl_s=60)
+    (key,) = other.keys("*")
+    assert 0 < other.pttl(key) <= 60_000
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "taken"),
+    [
+        (PROCESSING, READY, True),
+        (PROCESSING, FAILED, True),
+        (FAILED, PROCESSING, True),  # replayed from the dead letters
+        (FAILED, READY, True),
+        (READY, READY, True),
+        (READY, PROCESSING, False),  # a second worker that was late
+        (READY, FAILED, False),
+    ],
+)
+async def test_what_is_ready_stays_ready(board: StatusBoard, before: Status, after: Status, taken: bool) -> None:
+    await board.put(before, ttl_s=60)
+    assert await board.put(after, ttl_s=60) is taken
+    assert await board.get("m1") == (after if taken else before)
+
+
+async def test_what_was_forgotten_can_be_anything_again(board: StatusBoard) -> None:
+    await board.put(READY, ttl_s=60)
+    assert await board.forget("m1")
+    assert not await board.forget("m1")
+    assert await board.put(PROCESSING, ttl_s=60)
+
+
+@pytest.mark.parametrize("status", [PROCESSING, READY, FAILED], ids=lambda status: str(status.state))
+async def test_nothing_overwrites_a_tombstone(board: StatusBoard, status: Status) -> None:
+    await board.put(PROCESSING, ttl_s=60)
+    assert await board.tombstone(["m1", "m2"]) == ["m1", "m2"]
+    assert await board.tombstone(["m1", "m3"]) == ["m3"]
+    assert not await board.put(status, ttl_s=60)
+    assert await board.get("m1") == Status("m1", State.DELETED)
+    assert await board.is_tombstoned("m1")
+
+
+async def test_an_undeleted_medium_is_what_it_was(board: StatusBoard) -> None:
+    await board.put(READY, ttl_s=60)
+    await board.tombstone(["m1"])
+    assert await board.undelete("m1")
+    assert not await board.undelete("m1")
+    assert await board.get("m1") == READY
+    assert not await board.is_tombstoned("m1")
+
+
+async def test_a_tombstone_expires_and_repeating_it_prolongs_it(board: StatusBoard, other: Client) -> None:
+    await board.tombstone(["m1"], ttl_s=10)
+    await board.tombstone(["m1"], ttl_s=1000)
+    (key,) = other.keys("*")
+    assert 10_000 < other.pttl(key) <= 1_000_000
+
+
+@pytest.mark.parametrize("written", ["", "nonsense", "[]", "{}", '{"state":"BORED"}', '{"state":"READY","facts":7}'])
+async def test_a_status_that_cannot_be_read_is_none(board: StatusBoard, other: Client, written: str) -> None:
+    await board.put(PROCESSING, ttl_s=60)
+    (key,) = other.keys("*")
+    other.set(key, written)
+    assert await board.get("m1") is None
+    if "READY" not in written:
+        assert await board.put(FAILED, ttl_s=60)
+
+
+async def test_events_go_to_stream_and_channel(board: StatusBoard, other: Client) -> None:
+    with other.pubsub() as listener:
+        listener.subscribe(EVENTS_STREAM)
+        assert listener.get_message(timeout=5)["type"] == "subscribe"
+        await board.publish_event("media.ready", "m1", {"content_type": "image/png", "type": "no"})
+        heard = listener.get_message(timeout=5)
+    ((_, fields),) = other.xrange(EVENTS_STREAM)
+    expected = {"type": "media.ready", "media_id": "m1", "content_type": "image/png"}
+    assert json.loads(fields["event"]) == json.loads(heard["data"]) == expected
+
+
+async def test_the_events_stream_is_trimmed(board: StatusBoard, other: Client) -> None:
+    with other.pipeline(transaction=False) as pipeline:
+        for _ in range(12_000):
+            pipeline.xadd(EVENTS_STREAM, {"event": "{}"})
+        pipeline.execute()
+    await board.publish_event("media.ready", "m1", {})
+    assert 10_000 <= other.xlen(EVENTS_STREAM) < 10_200
+
+
+class Ears:
+    """Collects what `StatusBoard.listen` calls."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+        self.missed = 0
+        self._something = trio.Event()
+
+    def changed(self, media_id: str) -> None:
+        self.heard.append(media_id)
+        self._something.set()
+
+    def missing(self) -> None:
+        self.missed += 1
+        self._something.set()
+
+    async def until(self, heard: int, missed: int) -> None:
+        with trio.fail_after(10):
+            while len(self.heard) < heard or self.missed < missed:
+                await self._something.wait()
+                self._something = trio.Event()
+
+
+async def test_every_change_is_heard_once(board: StatusBoard) -> None:
+    ears = Ears()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(board.listen, ears.changed, ears.missing)
+        await ears.until(0, missed=1)
+        await board.put(PROCESSING, ttl_s=60)
+        await board.put(READY, ttl_s=60)
+        await board.put(FAILED, ttl_s=60)  # refused: nothing changed
+        await board.tombstone(["m1", "m2"])
+        await board.tombstone(["m1"])  # known already
+        await board.undelete("m1")
+        await board.forget("m1")
+        await board.forget("m1")
+        await board.put(Status("end", State.PROCESSING), ttl_s=60)
+        await ears.until(7, missed=1)
+        nursery.cancel_scope.cancel()
+    assert ears.heard == ["m1", "m1", "m1", "m2", "m1", "m1", "end"]
+    assert ears.missed == 1
+
+
+async def test_changes_are_heard_across_processes_and_after_an_outage(server: RestartableRedis) -> None:
+    ears = Ears()
+    async with (
+        open_redis(server.url, timeout_s=2) as mine,
+        open_redis(server.url, timeout_s=2) as theirs,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(StatusBoard(mine).listen, ears.changed, ears.missing)
+        await ears.until(0, missed=1)
+        await StatusBoard(theirs).put(READY, ttl_s=60)
+        await ears.until(1, missed=1)
+        server.kill()
+        server.start()
+        await ears.until(1, missed=2)
+        async with open_redis(server.url) as again:
+            await StatusBoard(again).put(READY, ttl_s=60)
+        await ears.until(2, missed=2)
+        nursery.cancel_scope.cancel()

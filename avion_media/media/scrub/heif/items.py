@@ -12,7 +12,8 @@ from avion_media.media.scrub.structure import Reader, corrupt
 
 # A grid may have 256 × 256 tiles, and cameras use a few hundred; these bound memory.
 _MAX_ITEMS = 1 << 16
-_MAX_REFERENCES = 1 << 16
+_MAX_TARGETS = 1 << 18
+_MAX_ASSOCIATIONS = 1 << 19
 _MAX_RANGES = 1 << 17
 _ITEM_KINDS = frozenset((b"av01", b"hvc1", b"lhv1", b"grid", b"iden", b"iovl"))
 _SOURCES = (b"dimg", b"base")
@@ -196,6 +197,7 @@ def _read_locations(payload: memoryview, by_id: dict[int, Item]) -> None:
 
 
 def _read_associations(iprp: memoryview, by_id: dict[int, Item]) -> None:
+    associations_left = _MAX_ASSOCIATIONS
     for box in boxes(iprp):
         if box.kind != b"ipma":
             continue
@@ -205,23 +207,34 @@ def _read_associations(iprp: memoryview, by_id: dict[int, Item]) -> None:
         essential_bit = 0x80 << 8 * (index_width - 1)
         for _ in range(reader.number(4)):
             item = by_id.get(reader.number(id_width))
-            values = [reader.number(index_width) for _ in range(reader.number(1))]
+            count = reader.number(1)
+            associations_left -= count
+            if associations_left < 0:
+                raise corrupt("too many properties")
+            values = [reader.number(index_width) for _ in range(count)]
             if item is not None:
-                if item.properties:
-                    raise corrupt("an item has two lists of properties")
-                item.properties = [(value & ~essential_bit, value >= essential_bit) for value in values]
-                item.properties = [each for each in item.properties if each[0]]
+                _associate(item, values, essential_bit)
+
+
+def _associate(item: Item, values: list[int], essential_bit: int) -> None:
+    if item.properties:
+        raise corrupt("an item has two lists of properties")
+    # Number 0 stands for no property.
+    pairs = ((value & ~essential_bit, value >= essential_bit) for value in values)
+    item.properties = [pair for pair in pairs if pair[0]]
 
 
 def _read_references(payload: memoryview) -> list[Reference]:
     reader = Reader(payload)
     id_width = 2 if _version(reader) == 0 else 4
     references: list[Reference] = []
+    targets_left = _MAX_TARGETS
     for box in boxes(reader.rest()):
-        if len(references) >= _MAX_REFERENCES:
-            raise corrupt("too many references")
         entry = Reader(box.payload)
         source, count = entry.number(id_width), entry.number(2)
+        targets_left -= max(count, 1)
+        if targets_left < 0:
+            raise corrupt("too many references")
         targets = entry.take(count * id_width)
         ids = tuple(
             int.from_bytes(targets[start : start + id_width], "big") for start in range(0, len(targets), id_width)

@@ -303,7 +303,11 @@ class Redis:
             code, message = _code(error)
             if code in _PASSING:
                 raise self._went_away(f"{code} {message}") from error
+            self._is_up()  # it answered
             raise RedisRefused(str(command), code, message) from error
+        self._is_up()
+
+    def _is_up(self) -> None:
         if not self._available.up:
             self._available = Availability(up=True, since=time.time())
 

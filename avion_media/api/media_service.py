@@ -34,7 +34,7 @@ class HostDenied(MediaError):
     """The operator's lists refuse this remote host."""
 
 
-class MediaService(MediaServiceServicer):
+class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
     """Handlers; one object serves all calls."""
 
     def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: Statuses, watchers: Watchers) -> None:
@@ -78,7 +78,7 @@ class MediaService(MediaServiceServicer):
         known = await board.get(media_id.text)
         if known is not None and known.state is State.DELETED:
             raise AlreadyDeleted(media_id.text)
-        if known is None or known.state is State.PENDING_UPLOAD:
+        if known is None or not known.state.final:
             await self._begin_processing(media_id)
         return wire.CompleteMediaUploadResponse()
 
@@ -150,7 +150,7 @@ def to_wire(status: Status) -> wire.MediaStatus:
     """A status as the contract's message."""
     message = wire.MediaStatus(
         media_id=status.media_id,
-        state=wire.MediaStatus.State.Value(status.state.value),
+        state=status.state.value,
         reason=str(status.reason) if status.reason else "",
         retryable=status.retryable,
         thumbnails=status.thumbnails,

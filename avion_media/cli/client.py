@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 import httpx
@@ -16,16 +16,15 @@ import trio
 from avion_media.cli.output import Failure
 from avion_media.config import Bind, Config
 from avion_media.domain.formats import by_filename
+from avion_media.wire import purerpc
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceStub
-
-from purerpc.client import insecure_channel  # isort: skip  # noqa: E402
-from purerpc.grpclib.exceptions import GRPCError, RpcFailedError  # isort: skip  # noqa: E402
 
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0
 _WAIT_S = 300.0
 Progress = Callable[[int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +46,10 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
     """A client of the service that this configuration describes."""
     bind = reachable(config.grpc.bind)
     try:
-        async with insecure_channel(bind.host, bind.port) as channel, httpx.AsyncClient(trust_env=False) as http:
+        async with (
+            purerpc.insecure_channel(bind.host, bind.port) as channel,
+            httpx.AsyncClient(trust_env=False) as http,
+        ):
             yield Client(MediaServiceStub(channel), http, str(bind))
     except OSError as error:
         raise Failure(
@@ -63,15 +65,20 @@ class Client:
         self._http = http
         self._address = address
 
-    async def _call(self, call: Awaitable[Any], timeout_s: float = _CALL_S) -> Any:
+    async def _call(self, call: Awaitable[T], timeout_s: float = _CALL_S) -> T:
         try:
             with trio.fail_after(timeout_s):
                 return await call
         except trio.TooSlowError:
             raise Failure(f"no answer from {self._address} within {timeout_s:g} s") from None
-        except RpcFailedError as error:
+        except purerpc.RpcFailedError as error:
             raise Failure(f"{error.status.status_code.name}: {error.status.status_message}") from None
-        except (GRPCError, anyio.EndOfStream, anyio.BrokenResourceError, anyio.ClosedResourceError):
+        except (
+            purerpc.grpclib.exceptions.GRPCError,
+            anyio.EndOfStream,
+            anyio.BrokenResourceError,
+            anyio.ClosedResourceError,
+        ):
             raise Failure(f"the service at {self._address} ended the connection") from None
 
     async def upload(self, path: Path, progress: Progress = lambda _sent: None) -> Uploaded:
@@ -119,11 +126,14 @@ class Client:
 
     async def status(self, media_id: str) -> wire.MediaStatus:
         """What is known of a medium."""
-        return await self._call(self._stub.GetMediaStatus(wire.GetMediaStatusRequest(media_id=media_id)))
+        call: Awaitable[wire.MediaStatus] = self._stub.GetMediaStatus(wire.GetMediaStatusRequest(media_id=media_id))
+        return await self._call(call)
 
     async def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
         """Ask for a remote medium."""
-        return await self._call(self._stub.CacheRemoteMedia(wire.CacheRemoteMediaRequest(remote_url=url)))
+        request = wire.CacheRemoteMediaRequest(remote_url=url)
+        call: Awaitable[wire.CacheRemoteMediaResponse] = self._stub.CacheRemoteMedia(request)
+        return await self._call(call)
 
 
 def declared_type(path: Path) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 import trio
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from avion_media.cli.client import Client, Uploaded, open_client
 from avion_media.cli.output import Failure, console, json_option, load_config, print_json, print_problem
@@ -35,12 +36,16 @@ def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
     try:
         return trio.run(run)
     except BaseExceptionGroup as group:
-        failures, _others = group.split(Failure)
-        if failures is None:
+        failure = _first_failure(group)
+        if failure is None:
             raise
-        while isinstance(failures, BaseExceptionGroup):
-            failures = failures.exceptions[0]
-        raise failures from None
+        raise failure from None
+
+
+def _first_failure(error: BaseException) -> Failure | None:
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for found in map(_first_failure, error.exceptions) if found), None)
+    return error if isinstance(error, Failure) else None
 
 
 def origin_url(config: Config) -> str:
@@ -111,10 +116,14 @@ async def upload_all(
         for file in files:
             bar = progress.add_task(file.name, total=file.stat().st_size if file.exists() else None)
             try:
-                ended.append(await client.upload(file, lambda sent, bar=bar: progress.update(bar, completed=sent)))
+                ended.append(await client.upload(file, partial(_show_sent, progress, bar)))
             except Failure as failure:
                 problems.append((str(file), f"{file}: {failure.lines[0].removeprefix(f'{file}: ')}"))
     return ended, problems
+
+
+def _show_sent(progress: Progress, bar: TaskID, sent: int) -> None:
+    progress.update(bar, completed=sent)
 
 
 @click.command("status")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
 
-from avion_media.config import Bind
+from avion_media.config import Bind, GrpcConfig
 from avion_media.origin.admin import admin_application
 from avion_media.origin.app import Origin
 from avion_media.origin.server import HttpServer, listener_address, open_listeners
@@ -33,6 +34,19 @@ async def serve_until_stopped(child: Child, serve: Callable[[], Awaitable[None]]
     with child.until_stopping():
         await serve()
         await trio.sleep_forever()
+
+
+def tls_context(config: GrpcConfig) -> ssl.SSLContext | None:
+    """A server context, or None without a certificate; a client CA makes client certificates mandatory (mTLS)."""
+    if not config.tls_cert:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(config.tls_cert, config.tls_key or None)
+    if config.tls_client_ca:
+        context.load_verify_locations(config.tls_client_ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 async def admin(runtime: Runtime, child: Child) -> None:

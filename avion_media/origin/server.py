@@ -139,7 +139,7 @@ class HttpServer:
         self._connections += 1
         try:
             bounded = _BoundedStream(stream, self._write_timeout_s)
-            await TCPServer(self._wrapper, self._config, self._context, ConnectionState({}), bounded)  # type: ignore[arg-type]
+            await TCPServer(self._wrapper, self._config, self._context, ConnectionState({}), bounded)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except Exception as error:  # noqa: BLE001 - a client must not end the server, whatever it makes hypercorn raise

@@ -344,7 +344,7 @@ def _send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable
 
 
 class _Connection(TCPConnection):
-    """coredis's connection, except that one which never came about closes its buffers as well (6.9 leaves them open)."""
+    """coredis's connection; one that never came about closes its buffers as well (6.9 leaves them open)."""
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
 from dataclasses import dataclass
 
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
@@ -38,8 +36,3 @@ class QueueKeys:
     def marker(self, once_key: str) -> str:
         """String: the id of the task that is unique under ``once_key``."""
         return f"{{{self.stream}}}:once:{once_key}"
-
-
-def consumer_name() -> str:
-    """A name for this process as a consumer; never the same twice, so that a fence never lets a predecessor pass."""
-    return f"{socket.gethostname()}-{secrets.token_hex(4)}"

@@ -48,6 +48,7 @@ class QueueStats:
 class TaskQueue:
     """One queue. Every method raises `Unavailable` while Redis is away; see `Redis.execute` for what a cancel leaves.
 
+    A consumer's name must never be used by two processes, nor by one after the other: the fence relies on it.
     ``required`` are the fields without which an entry is malformed; by default those of the contract's queues.
     """
 

@@ -1,40 +1,34 @@
-"""One guarded GET into a file.
+"""One guarded GET into a file: redirects by hand, what the answer means, and the bounds on its body.
 
-Every hop is parsed, vetted and dialled afresh: all of the resolver's answers must pass the guard, the connection goes
-to a vetted literal, and the peer is checked once more after it stands. No proxy, no cookies, no credentials, no
-compression. httpcore is used below httpx's client because that client owns name resolution and redirects, which are
-exactly what must not happen by itself here; one connection per hop also leaves no pool that could lose connections when
-cancelled.
+Every hop is parsed, vetted and dialled afresh on a connection of its own. No proxy, no cookies, no credentials, no
+compression. The modules below do the rest: `dial` connects, `exchange` speaks HTTP.
 """
 
 from __future__ import annotations
 
-import ipaddress
+import errno
 import os
-import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import urljoin
 
-import httpcore
 import trio
 
 from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.remote.guard import AddressGuard, AddressRefused, IpAddress
-from avion_media.remote.url import InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.remote.dial import DEFAULT_PATIENCE, Dialler, Patience, Resolve, resolve_by_system
+from avion_media.remote.exchange import Exchange, shortened
+from avion_media.remote.guard import AddressGuard, AddressRefused
+from avion_media.remote.url import RemoteUrl, has_forbidden_character, parse_remote_url
 
-Resolve = Callable[[str, int], Awaitable[list[str]]]
-USER_AGENT = b"avion-media (+https://joinavion.example/media)"
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 530})
-_CONNECT_TIMEOUT_S = 10.0
-_READ_TIMEOUT_S = 15.0
-_RATE_WINDOW_S = 15.0
-_MIN_WINDOW_BYTES = 15 * 1024  # about 1 KiB/s
+_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
+_MIN_RETRY_AFTER_S = 1.0
 _MAX_RETRY_AFTER_S = 3600.0
+_MAX_RETRY_AFTER_CHARACTERS = 64
+_FRAMING_BYTES = 256 << 10  # headers, interim responses, and the framing of a small body
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,28 +38,6 @@ class Fetched:
     size_bytes: int
     final_url: RemoteUrl
     etag: str
-
-
-async def resolve_by_system(host: str, port: int) -> list[str]:
-    """All addresses of a host by the system's resolver, in threads of their own so that slow DNS starves nobody."""
-    return await trio.to_thread.run_sync(_getaddrinfo, host, port, limiter=_dns_limiter(), abandon_on_cancel=True)
-
-
-def _getaddrinfo(host: str, port: int) -> list[str]:
-    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-
-
-_DNS_LIMITER: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("avion_media.remote.dns")
-
-
-def _dns_limiter() -> trio.CapacityLimiter:
-    try:
-        return _DNS_LIMITER.get()
-    except LookupError:
-        limiter = trio.CapacityLimiter(8)
-        _DNS_LIMITER.set(limiter)
-        return limiter
 
 
 class Fetcher:
@@ -80,20 +52,24 @@ class Fetcher:
         max_redirects: int = 3,
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
+        patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
-        self._guard = guard
+        """``timeout_s`` bounds a whole fetch, redirects included; ``ssl_context`` is set to offer HTTP/1.1 only."""
+        ssl_context = ssl_context or ssl.create_default_context()
+        ssl_context.set_alpn_protocols(["http/1.1"])
+        self._dialler = Dialler(guard, resolve, ssl_context, patience)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._max_redirects = max_redirects
-        self._resolve = resolve
-        self._ssl_context = ssl_context or ssl.create_default_context()
+        self._patience = patience
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
         """GET ``url`` into the empty file ``fd``.
 
-        Raises `Rejected` (REMOTE_REFUSED: the guard; REMOTE_STATUS: the server's answer; TOO_LARGE; EMPTY) or
-        `Unavailable` ("remote": worth another attempt). A cancel closes the connection and leaves the file
-        partly written.
+        Raises `Rejected` (REMOTE_REFUSED: the guard, or a name that does not exist, which must look the same;
+        REMOTE_STATUS: the server's answer; TOO_LARGE; EMPTY) or `Unavailable` ("remote": worth another attempt, also
+        for a body that broke off; "disk": ours is full). A cancel closes the connection and leaves the file partly
+        written.
         """
         try:
             with trio.fail_after(self._timeout_s):
@@ -101,90 +77,63 @@ class Fetcher:
         except trio.TooSlowError:
             raise Unavailable("remote", f"took longer than {self._timeout_s:g} s") from None
         except AddressRefused as refusal:
-            raise Rejected(Reason.REMOTE_REFUSED, str(refusal)) from None
-        except (httpcore.RemoteProtocolError, httpcore.LocalProtocolError, httpcore.UnsupportedProtocol) as error:
-            raise Rejected(Reason.REMOTE_STATUS, f"not HTTP: {error}") from error
-        except (
-            httpcore.NetworkError,
-            httpcore.TimeoutException,
-            httpcore.ConnectionNotAvailable,
-            ssl.SSLError,
-        ) as error:
-            raise Unavailable("remote", repr(error)) from error
+            raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
 
     async def _follow(self, url: RemoteUrl, fd: int) -> Fetched:
         for _hop in range(self._max_redirects + 1):
-            if self._guard.host_denied(url.host):
-                raise AddressRefused(f"host {url.host}")
-            connection = httpcore.AsyncHTTPConnection(
-                httpcore.Origin(url.scheme.encode(), url.host.encode(), url.port),
-                ssl_context=self._ssl_context,
-                network_backend=_GuardedBackend(self._guard, self._resolve),
-            )
-            try:
-                request = httpcore.Request(
-                    b"GET",
-                    httpcore.URL(
-                        scheme=url.scheme.encode(), host=url.host.encode(), port=url.port, target=url.target.encode()
-                    ),
-                    headers=_request_headers(url),
-                    extensions={"timeout": {"connect": _CONNECT_TIMEOUT_S, "read": _READ_TIMEOUT_S, "write": 10.0}},
-                )
-                response = await connection.handle_async_request(request)
-                location = _header(response, b"location")
-                if response.status in _REDIRECTS and location:
-                    url = _redirect_target(url, location)
-                    continue
-                _check_status(response)
-                size = await self._write_body(response, fd)
-                return Fetched(size, url, _header(response, b"etag"))
-            finally:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):  # closes one socket
-                    await connection.aclose()
+            async with self._dialler.open_stream(url) as stream:
+                answer = Exchange(stream, self._patience, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
+                await answer.ask(url)
+                location = answer.header(b"location")
+                if answer.status not in _REDIRECTS or not location:
+                    _check_status(answer)
+                    return Fetched(await self._save_body(answer, fd), url, answer.header(b"etag"))
+            url = _redirect_target(url, location)
         raise Rejected(Reason.REMOTE_STATUS, f"more than {self._max_redirects} redirects")
 
-    async def _write_body(self, response: httpcore.Response, fd: int) -> int:
-        encoding = _header(response, b"content-encoding").lower()
-        if encoding not in ("", "identity"):
-            raise Rejected(Reason.REMOTE_STATUS, f"unasked content encoding {encoding[:20]}")
-        announced = _header(response, b"content-length")
-        if announced.isdigit() and int(announced) > self._max_bytes:
-            raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
+    async def _save_body(self, answer: Exchange, fd: int) -> int:
+        self._check_announced(answer)
         size = 0
-        window_ends, window_bytes = trio.current_time() + _RATE_WINDOW_S, 0
-        async for chunk in response.aiter_stream():
+        window_ends, window_bytes = trio.current_time() + self._patience.window_s, 0
+        while chunk := await answer.read():
+            if size + len(chunk) > self._max_bytes:
+                raise Rejected(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
+            _write_at(fd, chunk, size)
             size += len(chunk)
             window_bytes += len(chunk)
-            if size > self._max_bytes:
-                raise Rejected(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
-            os.pwrite(fd, chunk, size - len(chunk))
             if trio.current_time() > window_ends:
-                if window_bytes < _MIN_WINDOW_BYTES:
+                if window_bytes < self._patience.min_window_bytes:
                     raise Unavailable("remote", "sends too slowly")
-                window_ends, window_bytes = trio.current_time() + _RATE_WINDOW_S, 0
+                window_ends, window_bytes = trio.current_time() + self._patience.window_s, 0
         if not size:
             raise Rejected(Reason.EMPTY)
         return size
 
-
-def _request_headers(url: RemoteUrl) -> list[tuple[bytes, bytes]]:
-    return [
-        (b"Host", url.authority.encode()),
-        (b"User-Agent", USER_AGENT),
-        (b"Accept", b"image/*, video/*"),
-        (b"Accept-Encoding", b"identity"),
-        (b"Connection", b"close"),
-    ]
+    def _check_announced(self, answer: Exchange) -> None:
+        encoding = answer.header(b"content-encoding").lower()
+        if encoding not in ("", "identity"):
+            raise Rejected(Reason.REMOTE_STATUS, f"unasked content encoding {shortened(encoding)}")
+        announced = answer.header(b"content-length")  # h11 let only digits through
+        if announced and int(announced) > self._max_bytes:
+            raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
 
 
-def _header(response: httpcore.Response, name: bytes) -> str:
-    for key, value in response.headers:
-        if key.lower() == name:
-            return value.decode("latin-1").strip()
-    return ""
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    """All of it, in the event loop: at most some KiB into the page cache, cheaper than a thread's wake-up."""
+    view = memoryview(data)
+    try:
+        while view:
+            written = os.pwrite(fd, view, offset)
+            view, offset = view[written:], offset + written
+    except OSError as error:
+        if error.errno in _DISK_FULL:
+            raise Unavailable("disk", str(error)) from error
+        raise
 
 
 def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:
+    if has_forbidden_character(location):  # before urljoin, which drops some of them in silence
+        raise AddressRefused("redirect: white space, control characters or a backslash")
     try:
         target = parse_remote_url(urljoin(str(url), location))
     except ValueError as error:  # InvalidUrl, and urljoin's own
@@ -194,91 +143,25 @@ def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:
     return target
 
 
-def _check_status(response: httpcore.Response) -> None:
-    if response.status == 200:
+def _check_status(answer: Exchange) -> None:
+    if answer.status == 200:
         return
-    if response.status in _TRANSIENT:
-        raise Unavailable("remote", f"HTTP {response.status}", retry_after_s=_retry_after(response))
-    raise Rejected(Reason.REMOTE_STATUS, f"HTTP {response.status}")
+    detail = f"HTTP {answer.status}"
+    if answer.status in _TRANSIENT:
+        raise Unavailable("remote", detail, retry_after_s=retry_after_s(answer.header(b"retry-after")))
+    raise Rejected(Reason.REMOTE_STATUS, detail)
 
 
-def _retry_after(response: httpcore.Response) -> float:
-    """``Retry-After`` in seconds or as a date (RFC 9110, 10.2.3), bounded."""
-    text = _header(response, b"retry-after")
-    seconds = 1.0
+def retry_after_s(text: str) -> float:
+    """``Retry-After`` in seconds or as a date (RFC 9110, 10.2.3) in bounded seconds; 1 s for anything else."""
+    if len(text) > _MAX_RETRY_AFTER_CHARACTERS or not text.isascii():
+        return _MIN_RETRY_AFTER_S
     if text.isdigit():
-        seconds = float(text[:9])
-    elif text:
+        seconds = float(text)
+    else:
         try:
             date = parsedate_to_datetime(text)
             seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
-        except ValueError:
-            pass
-    return min(max(seconds, 1.0), _MAX_RETRY_AFTER_S)
-
-
-class _GuardedBackend(httpcore.AsyncNetworkBackend):
-    """Dials only what the guard lets through, whatever name stands in the URL."""
-
-    def __init__(self, guard: AddressGuard, resolve: Resolve) -> None:
-        self._guard = guard
-        self._resolve = resolve
-        self._trio = httpcore.TrioBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        """Resolve, vet every answer, connect to a vetted literal, check the peer."""
-        addresses = await self._vetted(host, port)
-        failure: Exception = httpcore.ConnectError("no addresses")
-        for address in addresses[:4]:
-            try:
-                stream = await self._trio.connect_tcp(str(address), port, timeout=timeout)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-                continue
-            try:
-                peer = stream.get_extra_info("server_addr")
-                self._guard.check_address(ipaddress.ip_address(str(peer[0]).partition("%")[0]), port)
-            except BaseException:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 1.0):  # closes one socket
-                    await stream.aclose()
-                raise
-            return stream
-        raise failure
-
-    async def _vetted(self, host: str, port: int) -> list[IpAddress]:
-        try:
-            answers = [host] if _is_literal(host) else await self._resolve(host, port)
-        except OSError as error:
-            raise httpcore.ConnectError(f"cannot resolve the host: {error}") from error
-        addresses = [ipaddress.ip_address(answer) for answer in answers]
-        for address in addresses:
-            self._guard.check_address(address, port)
-        return addresses
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        """Never."""
-        raise AddressRefused("unix socket")
-
-    async def sleep(self, seconds: float) -> None:
-        """Used by httpcore between retries."""
-        await trio.sleep(seconds)
-
-
-def _is_literal(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-__all__ = ["Fetched", "Fetcher", "InvalidUrl", "resolve_by_system"]
+        except (ValueError, OverflowError):
+            return _MIN_RETRY_AFTER_S
+    return min(max(seconds, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)

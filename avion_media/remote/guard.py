@@ -11,6 +11,8 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Sequence
 
+from avion_media.remote.url import InvalidUrl, normal_host
+
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 PUBLIC_PORTS = frozenset({80, 443})
@@ -59,9 +61,10 @@ class AddressRefused(Exception):
 class AddressGuard:
     """Host rules and address rules of one configuration.
 
-    Rules of hosts are names: ``example.org`` means the host itself and everything below it. With ``allow_hosts`` only
-    those are let through; ``deny_hosts`` wins. ``allow_networks`` lets networks through that would be refused, on any
-    port: for tests, and for peers inside one's own network.
+    Rules of hosts are names or address literals: ``example.org`` (or ``*.example.org``, ``.example.org``) means the
+    host itself and everything below it. With ``allow_hosts`` only those are let through; ``deny_hosts`` wins.
+    ``allow_networks`` lets networks through that would be refused, on any port: for tests, and for peers inside one's
+    own network. `ValueError` for a rule that is no host: it would silently never match.
     """
 
     def __init__(
@@ -97,7 +100,13 @@ class AddressGuard:
 
 
 def _rule(text: str) -> str:
-    return text.strip().lower().lstrip("*").strip(".")
+    host = text.strip()
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    try:
+        return normal_host(host.removeprefix("*").removeprefix("."))
+    except InvalidUrl as error:
+        raise ValueError(f"not a rule for hosts: {text!r} ({error})") from None
 
 
 def _matches(host: str, rules: frozenset[str]) -> bool:

@@ -15,15 +15,18 @@ from urllib.parse import quote
 
 import idna
 
-MAX_URL_CHARACTERS = 2048
+MAX_URL_CHARACTERS = 2048  # of the text, and of its normal form, which must parse again
+MAX_HOST_CHARACTERS = 253  # RFC 1035, 2.3.4, without the root's dot
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# re.ASCII: without it, re.I lets U+017F (long s) pass for the "s" of "https".
 _URL = re.compile(
-    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:#.*)?", re.I | re.S
+    r"(?P<scheme>https?)://(?P<authority>[^/?#]*)(?P<path>/[^?#]*)?(?P<query>\?[^#]*)?(?:#.*)?", re.I | re.S | re.ASCII
 )
 _AUTHORITY = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\[\]:@]+)(?::(?P<port>[0-9]{0,5}))?")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
+_STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
 # What may stand in a path or query as it is; everything else is percent-encoded as UTF-8 (RFC 3986, 3.3 and 3.4).
 _SAFE = "/?:@!$&'()*+,;=-._~%"
 
@@ -63,11 +66,12 @@ def parse_remote_url(text: str) -> RemoteUrl:
     """Parse and normalise; `InvalidUrl` for anything else than a plain http(s) URL.
 
     The fragment is dropped; scheme and host become lower case, an international name its A-labels (IDNA 2008 with
-    UTS 46 mapping); the default port vanishes; an empty path becomes ``/``.
+    UTS 46 mapping); the default port vanishes; an empty path becomes ``/``, and dot segments are resolved. The text
+    of the result parses to an equal result.
     """
     if len(text) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"longer than {MAX_URL_CHARACTERS} characters")
-    if any(character <= " " or character == "\x7f" or character == "\\" for character in text):
+    if has_forbidden_character(text):
         raise InvalidUrl("holds white space, control characters or a backslash")
     match = _URL.fullmatch(text)
     if match is None:
@@ -79,10 +83,22 @@ def parse_remote_url(text: str) -> RemoteUrl:
     port = int(authority["port"]) if authority["port"] else _DEFAULT_PORTS[scheme]
     if not 0 < port < 65536:
         raise InvalidUrl("the port is out of range")
-    return RemoteUrl(scheme, _normal_host(authority["host"]), port, _normal_target(match["path"], match["query"]))
+    url = RemoteUrl(scheme, normal_host(authority["host"]), port, _normal_target(match["path"], match["query"]))
+    if len(str(url)) > MAX_URL_CHARACTERS:
+        raise InvalidUrl(f"longer than {MAX_URL_CHARACTERS} characters when written in ASCII")
+    return url
 
 
-def _normal_host(host: str) -> str:
+def has_forbidden_character(text: str) -> bool:
+    """Whether the text holds what some parsers drop, split at or take for a slash: none of it belongs in a URL."""
+    return any(character <= " " or character == "\x7f" or character == "\\" for character in text)
+
+
+def normal_host(host: str) -> str:
+    """A host (IPv6 in brackets) as it stands in `RemoteUrl.host`; `InvalidUrl` when it is none.
+
+    What ends in a number is an IPv4 address or nothing (WHATWG "ends in a number"): no resolver gets to see ``127.1``.
+    """
     if host.startswith("["):
         try:
             return ipaddress.IPv6Address(host[1:-1]).compressed
@@ -90,25 +106,49 @@ def _normal_host(host: str) -> str:
             raise InvalidUrl("malformed IPv6 address") from None
     if "%" in host:
         raise InvalidUrl("the host is percent-encoded")
-    try:
-        name = idna.encode(host.rstrip(".") if host.endswith(".") and not host.endswith("..") else host, uts46=True)
-    except (idna.IDNAError, UnicodeError):
-        name = host.removesuffix(".").lower().encode("ascii", "replace")  # underscores and the like: judged below
-    text = name.decode("ascii").lower()
-    labels = text.split(".")
-    if len(text) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+    name = _ascii_name(host).removesuffix(".")
+    labels = name.split(".")
+    if len(name) > MAX_HOST_CHARACTERS or not all(_LABEL.fullmatch(label) for label in labels):
         raise InvalidUrl("malformed host name")
     if _NUMERIC_LABEL.fullmatch(labels[-1]):
         try:
-            return str(ipaddress.IPv4Address(text))
+            return str(ipaddress.IPv4Address(name))
         except ValueError:
             raise InvalidUrl("malformed IPv4 address") from None
-    return text
+    return name
+
+
+def _ascii_name(host: str) -> str:
+    """Lower-case A-labels. What is ASCII stays as it is: underscores and emoji domains exist, if not in IDNA 2008."""
+    if len(host) > MAX_HOST_CHARACTERS + 1:
+        raise InvalidUrl("the host is too long")
+    if host.isascii():
+        return host.lower()
+    try:
+        return idna.encode(host, uts46=True).decode("ascii").lower()
+    except (idna.IDNAError, UnicodeError):
+        raise InvalidUrl("malformed international host name") from None
 
 
 def _normal_target(path: str | None, query: str | None) -> str:
-    target = (path or "/") + (query or "")
-    if re.search(r"%(?![0-9a-fA-F]{2})", target):
-        target = re.sub(r"%(?![0-9a-fA-F]{2})", "%25", target)
-    encoded = quote(target, safe=_SAFE)
+    target = _without_dot_segments(path or "/") + (query or "")
+    try:
+        encoded = quote(_STRAY_PERCENT.sub("%25", target), safe=_SAFE)
+    except UnicodeEncodeError:
+        raise InvalidUrl("holds half of a surrogate pair") from None
     return _PERCENT.sub(lambda match: match[0].upper(), encoded)
+
+
+def _without_dot_segments(path: str) -> str:
+    """RFC 3986, 5.2.4, with ``%2e`` read as a dot as browsers do."""
+    kept: list[str] = []
+    segments = path.split("/")[1:]
+    for segment in segments:
+        plain = segment.lower().replace("%2e", ".")
+        if plain == "..":
+            del kept[-1:]
+        elif plain != ".":
+            kept.append(segment)
+    if plain in (".", ".."):
+        kept.append("")  # the path named a directory
+    return "/" + "/".join(kept)

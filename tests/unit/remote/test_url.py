@@ -20,6 +20,16 @@ from avion_media.remote.url import InvalidUrl, parse_remote_url
         ("https://example.org?x=1", "https://example.org/?x=1"),
         ("https://media_1.example.org/a.png", "https://media_1.example.org/a.png"),
         ("https://example.org/100%", "https://example.org/100%25"),
+        ("https://example.org/a/./b/%2E%2e/c/../d", "https://example.org/a/d"),
+        ("https://example.org/../../a/..", "https://example.org/"),
+        ("https://example.org/a/%2e?x=/../y", "https://example.org/a/?x=/../y"),
+        ("https://example.org/a//../b%2f..", "https://example.org/a/b%2F.."),
+        ("https://example.org/%7Euser/[1]|^`", "https://example.org/%7Euser/%5B1%5D%7C%5E%60"),
+        ("https://XN--LS8H.la/", "https://xn--ls8h.la/"),
+        ("https://exa\u00admple.org/", "https://example.org/"),
+        ("https://ｅｘａｍｐｌｅ。ｏｒｇ。/", "https://example.org/"),
+        ("http://example.org:00080/", "http://example.org/"),
+        ("http://example.org:/", "http://example.org/"),
     ],
 )
 def test_normal_form(text: str, expected: str) -> None:
@@ -40,7 +50,10 @@ def test_normal_form(text: str, expected: str) -> None:
         "http://1.2.3.256/", "http://0x7f.1/", "http://foo.0x7f/", "http://1.2.3.4.5/", "http://%31%32%37.0.0.1/",
         "http://[::1/", "http://[::1%25eth0]/", "http://[::1]x/", "http://[1.2.3.4]/", "http://[:::1]/", "http://::1/",
         "http://-a-/", "http://a..b/", "http://.a/", "http://" + "a" * 64 + ".org/", "http://" + "a." * 130 + "org/",
-        "http://example.org/" + "a" * 2048, "http://①②⑦.⓪.⓪.①.x@y/", "http://exa\x00mple.org/", "http://example.org/\x7f",
+        "http://example.org/" + "a" * 2048, "http://example.org/" + "ä" * 500, "http://" + "ä" * 300 + ".org/",
+        "httpſ://example.org/", "httpſ://example.org:443/", "http://example.org/\ud800", "http://\udcff.org/",
+        "http://1.2.3.4../", "http://a_ä.example/", "http://xn--.../", "http://example.org:８０/", "http://a。。b/",
+        "http://①②⑦.⓪.⓪.①.x@y/", "http://exa\x00mple.org/", "http://example.org/\x7f",
     ],
 )  # fmt: skip
 def test_everything_else_is_refused(text: str) -> None:
@@ -60,3 +73,8 @@ def test_arbitrary_text_never_raises_anything_else(text: str) -> None:
         except InvalidUrl:
             continue
         assert parse_remote_url(str(url)) == url
+
+
+@given(st.text("/.%2eE?#:@[]\\ ſäK。①\ud800x", max_size=40))
+def test_odd_characters_never_raise_anything_else(text: str) -> None:
+    test_arbitrary_text_never_raises_anything_else.hypothesis.inner_test(text)  # type: ignore[attr-defined]

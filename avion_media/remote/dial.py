@@ -1,0 +1,178 @@
+"""Connections to strangers: the only place that opens one.
+
+A host is resolved once, all of its answers must pass the guard, and what is dialled is one of those literals, never the
+name: a second answer of the resolver (rebinding) is never asked for. The peer of the standing connection is compared
+once more. TLS still speaks to the name: SNI and certificate belong to the host of the URL. Nothing here knows of
+proxies, so nothing in the environment can bring one in.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import chain, zip_longest
+
+import trio
+
+from avion_media.domain.errors import Unavailable
+from avion_media.remote.guard import AddressGuard, AddressRefused, IpAddress
+from avion_media.remote.url import RemoteUrl
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+# More answers than this are no web server's; each costs a walk through the guard's lists.
+MAX_ANSWERS = 64
+_MAX_DIALLED = 4
+# Threads may be held by names whose servers never answer: more of them than fetches run at once.
+_DNS_THREADS = 16
+_NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a stranger may take, phase by phase; the whole fetch has its own deadline besides."""
+
+    resolve_s: float = 10.0
+    connect_s: float = 5.0  # for each address
+    handshake_s: float = 10.0
+    head_s: float = 20.0  # from the request to the end of the answer's headers
+    read_s: float = 15.0  # for the next bytes of the body
+    window_s: float = 15.0  # each window of the body must bring min_window_bytes: 1 KiB/s
+    min_window_bytes: int = 15 << 10
+
+
+DEFAULT_PATIENCE = Patience()
+
+
+async def resolve_by_system(host: str, port: int) -> list[str]:
+    """All addresses of a host by the system's resolver, in threads of their own so that slow DNS starves nobody.
+
+    Raises OSError (`socket.gaierror`). A cancel leaves the thread behind; it keeps its place in the limiter.
+    """
+    return await trio.to_thread.run_sync(_getaddrinfo, host, port, limiter=_dns_limiter(), abandon_on_cancel=True)
+
+
+def _getaddrinfo(host: str, port: int) -> list[str]:
+    answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+_DNS_LIMITER: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("avion_media.remote.dns")
+
+
+def _dns_limiter() -> trio.CapacityLimiter:
+    try:
+        return _DNS_LIMITER.get()
+    except LookupError:
+        limiter = trio.CapacityLimiter(_DNS_THREADS)
+        _DNS_LIMITER.set(limiter)
+        return limiter
+
+
+class Dialler:
+    """Opens guarded connections. Safe to use from many tasks."""
+
+    def __init__(self, guard: AddressGuard, resolve: Resolve, ssl_context: ssl.SSLContext, patience: Patience) -> None:
+        self._guard = guard
+        self._resolve = resolve
+        self._ssl_context = ssl_context
+        self._patience = patience
+
+    @asynccontextmanager
+    async def open_stream(self, url: RemoteUrl) -> AsyncIterator[trio.abc.Stream]:
+        """A stream to the URL's host, with TLS for https; closed at once, without a word, when the block ends.
+
+        Raises `AddressRefused`, or `Unavailable` ("remote") when no vetted address answers or the certificate is not
+        the host's.
+        """
+        if self._guard.host_denied(url.host):
+            raise AddressRefused(f"host {url.host}")
+        transport = await self._connect(await self._vetted_addresses(url), url.port)
+        try:
+            yield transport if url.scheme == "http" else await self._start_tls(transport, url.host)
+        finally:
+            # The transport itself, not the TLS stream: no farewell that a peer could delay.
+            await trio.aclose_forcefully(transport)
+
+    async def _vetted_addresses(self, url: RemoteUrl) -> list[IpAddress]:
+        literal = url.address
+        addresses = [literal] if literal is not None else await self._look_up(url)
+        for address in addresses:
+            self._guard.check_address(address, url.port)
+        return _alternating(addresses)[:_MAX_DIALLED]
+
+    async def _look_up(self, url: RemoteUrl) -> list[IpAddress]:
+        try:
+            with trio.fail_after(self._patience.resolve_s):
+                answers = await self._resolve(url.host, url.port)
+        except trio.TooSlowError:
+            raise Unavailable("remote", "the resolver did not answer in time") from None
+        except OSError as error:
+            if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
+                # As if it were refused: the difference would tell strangers which names exist inside.
+                raise AddressRefused(f"no such name: {url.host}") from None
+            raise Unavailable("remote", f"cannot resolve the host: {error}") from error
+        if not 0 < len(answers) <= MAX_ANSWERS:
+            raise AddressRefused(f"{len(answers)} addresses")
+        try:
+            return [ipaddress.ip_address(answer) for answer in answers]
+        except ValueError as error:
+            raise AddressRefused(f"the resolver's answer is no address: {error}") from None
+
+    async def _connect(self, addresses: Sequence[IpAddress], port: int) -> trio.SocketStream:
+        failure = "no addresses"
+        for address in addresses:
+            try:
+                with trio.fail_after(self._patience.connect_s):
+                    stream = await trio.open_tcp_stream(str(address), port)
+            except trio.TooSlowError:
+                failure = f"no connection within {self._patience.connect_s:g} s"
+                continue
+            except OSError as error:
+                failure = _told(error)
+                continue
+            try:
+                _check_peer(stream, address)
+            except OSError as error:  # reset before it was asked who it is
+                failure = str(error)
+                await trio.aclose_forcefully(stream)
+                continue
+            except AddressRefused:
+                await trio.aclose_forcefully(stream)
+                raise
+            return stream
+        raise Unavailable("remote", f"cannot connect: {failure}")
+
+    async def _start_tls(self, transport: trio.SocketStream, host: str) -> trio.abc.Stream:
+        # https_compatible: many servers end without a TLS farewell; what is cut short shows in the HTTP framing.
+        stream = trio.SSLStream(transport, self._ssl_context, server_hostname=host, https_compatible=True)
+        try:
+            with trio.fail_after(self._patience.handshake_s):
+                await stream.do_handshake()
+        except trio.TooSlowError:
+            raise Unavailable("remote", f"no TLS within {self._patience.handshake_s:g} s") from None
+        except trio.BrokenResourceError as error:
+            raise Unavailable("remote", f"TLS failed: {error.__cause__ or error}") from error
+        return stream
+
+
+def _told(error: OSError) -> str:
+    """Trio's error says only that all attempts failed; here it is always one."""
+    cause = error.__cause__
+    return str(cause.exceptions[0] if isinstance(cause, ExceptionGroup) else error)
+
+
+def _check_peer(stream: trio.SocketStream, dialled: IpAddress) -> None:
+    peer = ipaddress.ip_address(str(stream.socket.getpeername()[0]))
+    if peer != dialled:
+        raise AddressRefused(f"dialled {dialled}, got {peer}")
+
+
+def _alternating(addresses: Sequence[IpAddress]) -> list[IpAddress]:
+    """Families by turns (RFC 8305, 4), in the resolver's order otherwise: a dead family costs one attempt, not all."""
+    first = [each for each in addresses if each.version == addresses[0].version]
+    others = [each for each in addresses if each.version != addresses[0].version]
+    return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]

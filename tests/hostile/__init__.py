@@ -1,0 +1,1 @@
+"""Tests in which everybody else means harm."""

@@ -1,0 +1,1 @@
+"""Hostile URLs and hostile servers."""

@@ -1,0 +1,297 @@
+"""Names, addresses and TLS: what is dialled is what was vetted, and the name still counts."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import ssl
+import threading
+from dataclasses import dataclass
+
+import pytest
+import trio
+import trio.testing
+import trustme
+
+from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.remote import AddressGuard, Patience, dial, parse_remote_url
+from tests.hostile.remote.strangers import LOOPBACK, Names, fetcher, redirect, response, says, stranger
+
+
+async def test_a_name_is_resolved_once_and_the_literal_dialled(fd: int) -> None:
+    names = Names()
+    names.add("media.example", ["127.0.0.1"], ["169.254.169.254"])
+    with trio.fail_after(5):
+        async with stranger(says(response())) as server:
+            await fetcher(resolve=names).fetch(parse_remote_url(f"http://Media.Example.:{server.port}/"), fd)
+    assert names.asked == ["media.example"]
+    assert f"Host: media.example:{server.port}".encode() in server.requests[0]
+
+
+async def test_rebinding_between_two_hops_is_refused(fd: int) -> None:
+    names = Names()
+    names.add("media.example", ["127.0.0.1"], ["10.0.0.1"])
+    with trio.fail_after(5):
+        async with stranger(says(redirect("/again"))) as server:
+            with pytest.raises(Rejected) as caught:
+                await fetcher(resolve=names).fetch(parse_remote_url(f"http://media.example:{server.port}/"), fd)
+    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize(
+    "bad", ["10.0.0.1", "169.254.169.254", "::ffff:127.0.0.1", "fd00::1", "fe80::1%lo", "::", "junk", ""]
+)
+@pytest.mark.parametrize("first", [True, False])
+async def test_one_bad_answer_among_good_ones_refuses_all(bad: str, first: bool, fd: int) -> None:
+    names = Names()
+    names.add("media.example", [bad, "127.0.0.1"] if first else ["127.0.0.1", bad])
+    with trio.fail_after(5):
+        async with stranger(says(response())) as server:
+            with pytest.raises(Rejected) as caught:
+                await fetcher(resolve=names).fetch(parse_remote_url(f"http://media.example:{server.port}/"), fd)
+    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert server.connections == 0
+
+
+@pytest.mark.parametrize("answers", [[], [f"127.0.1.{last}" for last in range(65)]])
+async def test_no_answers_or_a_flood_of_them_are_refused(answers: list[str], fd: int) -> None:
+    names = Names()
+    names.add("media.example", answers)
+    with pytest.raises(Rejected) as caught:
+        await fetcher(resolve=names).fetch(parse_remote_url("http://media.example/"), fd)
+    assert caught.value.reason is Reason.REMOTE_REFUSED
+
+
+async def test_a_dead_family_costs_one_attempt(fd: int) -> None:
+    names = Names()
+    names.add("media.example", [*(f"127.0.0.{last}" for last in range(2, 9)), "::1"])
+    with trio.fail_after(5):
+        async with stranger(says(response()), host="::1") as server:
+            await fetcher(resolve=names).fetch(parse_remote_url(f"http://media.example:{server.port}/"), fd)
+    assert server.connections == 1
+
+
+async def test_ipv6_literals(fd: int) -> None:
+    with trio.fail_after(5):
+        async with stranger(says(response()), host="::1") as server:
+            await fetcher().fetch(parse_remote_url(server.url()), fd)
+    assert f"Host: [::1]:{server.port}".encode() in server.requests[0]
+
+
+async def test_nobody_listens(fd: int) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(Unavailable, match="refused"):
+            await fetcher().fetch(parse_remote_url(f"http://127.0.0.1:{unused.getsockname()[1]}/"), fd)
+
+
+async def test_a_denied_host_is_refused_before_its_name_is_asked_for(fd: int) -> None:
+    guard = AddressGuard(deny_hosts=["denied.example"])
+    with pytest.raises(Rejected) as caught:
+        await fetcher(guard=guard).fetch(parse_remote_url("http://a.denied.example/"), fd)
+    assert caught.value.reason is Reason.REMOTE_REFUSED
+
+
+@pytest.mark.parametrize("code", [socket.EAI_NONAME, socket.EAI_NODATA])
+async def test_a_name_that_does_not_exist_looks_like_one_that_leads_inside(code: int, fd: int) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        raise socket.gaierror(code, "no")
+
+    with pytest.raises(Rejected) as caught:
+        await fetcher(resolve=resolve).fetch(parse_remote_url("http://redis.internal/"), fd)
+    assert caught.value.reason is Reason.REMOTE_REFUSED
+
+
+async def test_a_resolver_in_trouble_may_recover(fd: int) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        raise socket.gaierror(socket.EAI_AGAIN, "try again")
+
+    with pytest.raises(Unavailable):
+        await fetcher(resolve=resolve).fetch(parse_remote_url("http://media.example/"), fd)
+
+
+async def test_a_slow_resolver_is_left(fd: int, autojump_clock: trio.testing.MockClock) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    started = trio.current_time()
+    with pytest.raises(Unavailable, match="resolver"):
+        await fetcher(resolve=resolve, timeout_s=60).fetch(parse_remote_url("http://media.example/"), fd)
+    assert trio.current_time() - started == Patience().resolve_s
+
+
+async def test_stuck_lookups_hold_only_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    def stuck(host: str, port: int) -> list[str]:
+        release.wait(10)
+        return []
+
+    monkeypatch.setattr(dial, "_getaddrinfo", stuck)
+    try:
+        with trio.fail_after(5):
+            async with trio.open_nursery() as nursery:
+                for _ in range(100):
+                    nursery.start_soon(dial.resolve_by_system, "media.example", 80)
+                await trio.testing.wait_all_tasks_blocked()
+                assert await trio.to_thread.run_sync(lambda: "free") == "free"
+                assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+                nursery.cancel_scope.cancel()
+    finally:
+        release.set()
+
+
+async def test_the_systems_resolver_gives_each_address_once() -> None:
+    assert "127.0.0.1" in await dial.resolve_by_system("localhost", 80)
+    answers = await dial.resolve_by_system("localhost", 80)
+    assert len(answers) == len(set(answers))
+
+
+async def test_a_peer_that_is_not_who_was_dialled_is_refused(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As behind a transparent proxy, or a socket library that thinks for itself."""
+    connect = trio.open_tcp_stream
+
+    async def elsewhere(host: str, port: int) -> trio.SocketStream:
+        return await connect("127.0.0.1", port)
+
+    with trio.fail_after(5):
+        async with stranger(says(response())) as server:
+            monkeypatch.setattr(trio, "open_tcp_stream", elsewhere)
+            with pytest.raises(Rejected) as caught:
+                await fetcher().fetch(parse_remote_url(f"http://127.0.0.2:{server.port}/"), fd)
+    assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert server.requests == []
+
+
+PROXY_VARIABLES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+
+
+async def test_proxies_in_the_environment_are_not_used(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with trio.fail_after(5):
+        async with stranger(says(response(b"proxied"))) as canary, stranger(says(response(b"direct"))) as server:
+            for variable in PROXY_VARIABLES:
+                monkeypatch.setenv(variable, f"http://127.0.0.1:{canary.port}")
+            monkeypatch.setenv("NO_PROXY", "")
+            await fetcher().fetch(parse_remote_url(server.url()), fd)
+            with pytest.raises(Rejected):
+                await fetcher(guard=AddressGuard()).fetch(parse_remote_url("https://127.0.0.1/"), fd)
+    assert os.pread(fd, 100, 0) == b"direct"
+    assert canary.connections == 0
+
+
+@dataclass
+class Authority:
+    """A certificate authority, and a client context that trusts it."""
+
+    ca: trustme.CA
+    client: ssl.SSLContext
+
+    def server(self, *names: str) -> tuple[ssl.SSLContext, list[str | None]]:
+        """A server's context with a certificate for these names, and the SNI names that it will be asked for."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.ca.issue_cert(*names).configure_cert(context)
+        context.set_alpn_protocols(["h2", "http/1.1"])
+        asked: list[str | None] = []
+        context.sni_callback = lambda _socket, name, _context: asked.append(name)
+        return context, asked
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    """A CA of this module."""
+    ca = trustme.CA()
+    client = ssl.create_default_context()
+    ca.configure_trust(client)
+    return Authority(ca, client)
+
+
+async def test_tls_keeps_the_name_while_a_literal_is_dialled(authority: Authority, fd: int) -> None:
+    tls, asked = authority.server("media.example")
+    names = Names()
+    names.add("media.example", ["127.0.0.1"])
+    with trio.fail_after(5):
+        async with stranger(says(response(b"secret")), tls=tls) as server:
+            url = parse_remote_url(f"https://media.example:{server.port}/a")
+            fetched = await fetcher(resolve=names, tls=authority.client).fetch(url, fd)
+    assert fetched.size_bytes == 6
+    assert asked == ["media.example"]  # and h2 was not chosen, or nothing would have arrived
+
+
+async def test_tls_to_a_literal_checks_the_address(authority: Authority, fd: int) -> None:
+    tls, asked = authority.server("127.0.0.1")
+    with trio.fail_after(5):
+        async with stranger(says(response(b"secret")), tls=tls) as server:
+            await fetcher(tls=authority.client).fetch(parse_remote_url(server.url(scheme="https")), fd)
+    assert asked == [None]
+
+
+@pytest.mark.parametrize("names", [("other.example",), ("127.0.0.1",), ("*.media.example",), ("example",)])
+async def test_a_certificate_for_another_name_is_not_accepted(
+    names: tuple[str, ...], authority: Authority, fd: int
+) -> None:
+    tls, _ = authority.server(*names)
+    resolver = Names()
+    resolver.add("media.example", ["127.0.0.1"])
+    with trio.fail_after(5):
+        async with stranger(says(response()), tls=tls) as server:
+            url = parse_remote_url(f"https://media.example:{server.port}/")
+            with pytest.raises(Unavailable, match="TLS failed"):
+                await fetcher(resolve=resolver, tls=authority.client).fetch(url, fd)
+    assert server.requests == []
+
+
+async def test_an_unknown_authority_is_not_accepted(authority: Authority, fd: int) -> None:
+    tls, _ = authority.server("127.0.0.1")
+    with trio.fail_after(5):
+        async with stranger(says(response()), tls=tls) as server:
+            with pytest.raises(Unavailable, match="TLS failed"):
+                await fetcher().fetch(parse_remote_url(server.url(scheme="https")), fd)
+    assert server.requests == []
+
+
+async def test_what_speaks_no_tls_or_says_nothing_is_left(authority: Authority, fd: int) -> None:
+    hasty = fetcher(tls=authority.client, patience=Patience(handshake_s=0.2))
+    with trio.fail_after(5):
+        async with stranger(says(b"")) as silent:
+            with pytest.raises(Unavailable, match="no TLS"):
+                await hasty.fetch(parse_remote_url(silent.url(scheme="https")), fd)
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, _greets_in_clear, [listener])
+            with pytest.raises(Unavailable, match="TLS failed"):
+                await hasty.fetch(parse_remote_url(f"https://127.0.0.1:{listener.socket.getsockname()[1]}/"), fd)
+            nursery.cancel_scope.cancel()
+
+
+async def _greets_in_clear(stream: trio.SocketStream) -> None:
+    async with stream:
+        await stream.send_all(b"HTTP/1.1 400 speak TLS\r\n\r\n")
+
+
+async def test_from_https_never_back_to_http(authority: Authority, fd: int) -> None:
+    tls, _ = authority.server("127.0.0.1")
+    with trio.fail_after(5):
+        async with stranger(says(response())) as plain, stranger(says(redirect(plain.url())), tls=tls) as server:
+            with pytest.raises(Rejected) as caught:
+                await fetcher(tls=authority.client).fetch(parse_remote_url(server.url(scheme="https")), fd)
+            assert (caught.value.reason, plain.connections) == (Reason.REMOTE_REFUSED, 0)
+
+
+async def test_from_http_up_to_https(authority: Authority, fd: int) -> None:
+    tls, _ = authority.server("127.0.0.1")
+    with trio.fail_after(5):
+        async with (
+            stranger(says(response(b"up")), tls=tls) as secure,
+            stranger(says(redirect(secure.url(scheme="https")))) as server,
+        ):
+            fetched = await fetcher(tls=authority.client).fetch(parse_remote_url(server.url()), fd)
+    assert (fetched.final_url.scheme, fetched.size_bytes) == ("https", 2)
+
+
+def test_loopback_is_what_these_tests_may_reach() -> None:
+    """The guard of `fetcher` is no wider than the tests need."""
+    assert {str(each) for each in LOOPBACK} == {"127.0.0.0/8", "::1/128"}
+    assert all(ipaddress.ip_network(each).is_loopback for each in LOOPBACK)

@@ -228,7 +228,7 @@ class Engine:
             return
         for batch in self._batches:
             self._advance_batch(batch, nursery, now)
-        if not self.started and not self._batches and not self._exits:
+        if not self.started and not self._batches:
             self.started = True
             self._emit_own(EventKind.READY, now)
             self._on_started()
@@ -326,7 +326,6 @@ class Engine:
         if record.handle is not handle or record.state is not State.STARTING or record.doom is not None:
             return  # late: it was cancelled or asked to stop meanwhile, or says it twice
         now = trio.current_time()
-        record.deadline = math.inf
         self._timed.discard(record)
         record.ever_ready = True
         self._enter(record, State.RUNNING, EventKind.READY, now)

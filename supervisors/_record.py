@@ -32,7 +32,7 @@ class Record:
         self.start_error: BaseException | None = None
         self.handle: Child | None = None
         self.scope: trio.CancelScope | None = None  # set exactly while the child's task exists
-        self.deadline = math.inf  # of the start while STARTING, of the grace while STOPPING
+        self.deadline = math.inf  # of the start or of the grace, as long as the engine watches it
         self.doom: Exception | None = None  # why the supervisor cancelled it although no stop was asked for
         self.cancelled = False  # the supervisor's own flag: this incarnation was sent the hard way down
         self.down = trio.Event()

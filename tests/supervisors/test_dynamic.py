@@ -115,6 +115,20 @@ async def test_a_task_that_is_done_before_it_is_ready_has_started_well() -> None
             assert pool.snapshot().children == ()
 
 
+async def test_a_failure_right_after_ready_is_no_failed_start() -> None:
+    async def run(child: Child) -> None:
+        child.ready()
+        raise Boom("right after")
+
+    pool = DynamicSupervisor("pool")
+    with trio.fail_after(5):
+        async with open_tree(pool):
+            for number in range(20):  # whoever Trio lets run first
+                await pool.start_child(ChildSpec(name=f"c{number}", run=run, restart=Restart.TEMPORARY))
+            await settled()
+            assert pool.snapshot().children == ()
+
+
 async def test_escalation_ends_the_pool() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool", intensity=Intensity(1, 10))
     with trio.fail_after(5):

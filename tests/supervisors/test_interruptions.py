@@ -178,6 +178,25 @@ def test_ctrl_c_that_reaches_the_supervisor_stops_in_order() -> None:
     assert stage.take_log() == "+a asked -a"
 
 
+def test_ctrl_c_reaches_a_busy_child_where_it_is() -> None:
+    """A child that computes without a checkpoint could not be interrupted otherwise."""
+    stage = Stage()
+
+    async def run(child: Child) -> None:
+        child.ready()
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            stage.log.append("hit")
+            raise
+        stage.log.append("missed")
+
+    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    with pytest.raises(KeyboardInterrupt):
+        trio.run(root.run)
+    assert stage.take_log() == "+a hit -a"
+
+
 def test_a_second_ctrl_c_gives_up_the_grace() -> None:
     clock = MockClock(autojump_threshold=0)
     stage = Stage()

@@ -186,6 +186,7 @@ async def test_who_outstays_its_grace_is_cancelled(autojump_clock: MockClock) ->
         pass
     assert trio.current_time() == 2.0
     assert stage.kinds("b") == ["starting", "ready", "stopping", "cancelled", "stopped"]
+    assert [event.error for event in stage.events if event.kind == "cancelled"] == [None]
     assert stage.kinds("a") == ["starting", "ready", "stopping", "stopped"]
 
 
@@ -226,14 +227,21 @@ async def test_stop_asked_again_changes_nothing(autojump_clock: MockClock) -> No
 
 async def test_abort_during_a_stop_skips_the_grace(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b", shutdown_s=float("inf"))])])
+    inner = Supervisor("s", [stage.spec("b", shutdown_s=float("inf"))])
+    root = Supervisor("app", [stage.spec("a"), inner], observers=[stage.observe])
     async with open_tree(root):
         stage["a"].deaf = stage["b"].deaf = True
+        stage["b"].clean_up_s = 1.0
         root.stop()
         await trio.sleep(2)
         root.abort()
-    assert trio.current_time() == 2.0
+        root.abort()
+        await settled()
+        root.abort()
+    assert trio.current_time() == 3.0
     assert stage.take_log() == "+a +b -b -a"
+    assert stage.kinds("s/b") == ["starting", "ready", "stopping", "cancelled", "stopped"]
+    assert stage.kinds("s") == ["starting", "ready", "stopping", "cancelled", "stopped"]
     root.abort()
 
 

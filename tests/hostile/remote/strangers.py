@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -102,8 +103,8 @@ def redirect(location: str, status: int = 302) -> bytes:
 class Names:
     """A resolver: each name has answers, one list per call; the last list repeats. ``asked`` is what was asked."""
 
-    def __init__(self, **names: Sequence[Sequence[str]]) -> None:
-        self._answers = {name: list(answers) for name, answers in names.items()}
+    def __init__(self, names: Mapping[str, Sequence[str]] | None = None) -> None:
+        self._answers: dict[str, list[Sequence[str]]] = {name: [answers] for name, answers in (names or {}).items()}
         self.asked: list[str] = []
 
     def add(self, name: str, *answers: Sequence[str]) -> None:
@@ -113,6 +114,8 @@ class Names:
     async def __call__(self, host: str, port: int) -> list[str]:
         await trio.lowlevel.checkpoint()
         self.asked.append(host)
+        if host not in self._answers:
+            raise socket.gaierror(socket.EAI_NONAME, "no such name")
         answers = self._answers[host]
         return list(answers.pop(0) if len(answers) > 1 else answers[0])
 

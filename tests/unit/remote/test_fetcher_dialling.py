@@ -45,8 +45,7 @@ async def test_rebinding_between_two_hops_is_refused(fd: int) -> None:
 )
 @pytest.mark.parametrize("first", [True, False])
 async def test_one_bad_answer_among_good_ones_refuses_all(bad: str, first: bool, fd: int) -> None:
-    names = Names()
-    names.add("media.example", [bad, "127.0.0.1"] if first else ["127.0.0.1", bad])
+    names = Names({"media.example": [bad, "127.0.0.1"] if first else ["127.0.0.1", bad]})
     with trio.fail_after(5):
         async with stranger(says(response())) as server:
             with pytest.raises(Rejected) as caught:
@@ -57,16 +56,14 @@ async def test_one_bad_answer_among_good_ones_refuses_all(bad: str, first: bool,
 
 @pytest.mark.parametrize("answers", [[], [f"127.0.1.{last}" for last in range(65)]])
 async def test_no_answers_or_a_flood_of_them_are_refused(answers: list[str], fd: int) -> None:
-    names = Names()
-    names.add("media.example", answers)
+    names = Names({"media.example": answers})
     with pytest.raises(Rejected) as caught:
         await fetcher(resolve=names).fetch(parse_remote_url("http://media.example/"), fd)
     assert caught.value.reason is Reason.REMOTE_REFUSED
 
 
 async def test_a_dead_family_costs_one_attempt(fd: int) -> None:
-    names = Names()
-    names.add("media.example", [*(f"127.0.0.{last}" for last in range(2, 9)), "::1"])
+    names = Names({"media.example": [*(f"127.0.0.{last}" for last in range(2, 9)), "::1"]})
     with trio.fail_after(5):
         async with stranger(says(response()), host="::1") as server:
             await fetcher(resolve=names).fetch(parse_remote_url(f"http://media.example:{server.port}/"), fd)
@@ -210,8 +207,7 @@ def authority() -> Authority:
 
 async def test_tls_keeps_the_name_while_a_literal_is_dialled(authority: Authority, fd: int) -> None:
     tls, asked = authority.server("media.example")
-    names = Names()
-    names.add("media.example", ["127.0.0.1"])
+    names = Names({"media.example": ["127.0.0.1"]})
     with trio.fail_after(5):
         async with stranger(says(response(b"secret")), tls=tls) as server:
             url = parse_remote_url(f"https://media.example:{server.port}/a")
@@ -233,8 +229,7 @@ async def test_a_certificate_for_another_name_is_not_accepted(
     names: tuple[str, ...], authority: Authority, fd: int
 ) -> None:
     tls, _ = authority.server(*names)
-    resolver = Names()
-    resolver.add("media.example", ["127.0.0.1"])
+    resolver = Names({"media.example": ["127.0.0.1"]})
     with trio.fail_after(5):
         async with stranger(says(response()), tls=tls) as server:
             url = parse_remote_url(f"https://media.example:{server.port}/")

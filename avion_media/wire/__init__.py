@@ -1,6 +1,18 @@
-"""Code generated from ``proto/``; written by ``ops/generate-proto``, never by hand."""
+"""Code generated from ``proto/`` by ``ops/generate-proto``; only this file is written by hand.
+
+It is the one place that imports purerpc. purerpc 0.8.0 names an event by what h2 called it before 4.4; without the alias
+its import fails on the h2 that we need. To be removed with the first purerpc that supports h2 4.4.
+"""
 
 import h2.events
 
-# purerpc 0.8.0 names an event of h2 3 that h2 4.1 renamed; to be removed with a purerpc that supports h2 4.
-h2.events.PingAcknowledged = h2.events.PingAckReceived  # type: ignore[attr-defined]
+if not hasattr(h2.events, "PingAcknowledged"):
+    h2.events.PingAcknowledged = h2.events.PingAckReceived
+
+import purerpc
+from google.protobuf.descriptor_pool import DescriptorPool
+
+transport_pool = DescriptorPool()
+"""Holds gRPC's own health and reflection messages, apart from the default pool (see ``ops/generate-proto``)."""
+
+__all__ = ["purerpc", "transport_pool"]

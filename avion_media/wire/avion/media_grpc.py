@@ -1,4 +1,7 @@
-import purerpc
+# ruff: noqa
+# fmt: off
+# mypy: ignore-errors
+from avion_media.wire import purerpc
 import avion_media.wire.avion.media_pb2 as avion_dot_media__pb2
 import google.protobuf.timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 import google.protobuf.duration_pb2 as google_dot_protobuf_dot_duration__pb2

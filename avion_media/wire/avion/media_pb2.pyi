@@ -1,3 +1,6 @@
+# ruff: noqa
+# fmt: off
+# mypy: ignore-errors
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2

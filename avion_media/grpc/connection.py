@@ -1,0 +1,332 @@
+"""The Trio driver of one connection: it reads, lets the protocol core decide, runs handlers, and writes.
+
+Three kinds of tasks: the reader (the connection's own), one writer, and one per call whose handler runs. Everything
+that was queued when the writer wakes goes out in one write. Unary requests get a task only once they are complete: a
+client that sends slowly holds a stream, but no handler.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import trio
+
+from avion_media.grpc.budget import ByteBudget
+from avion_media.grpc.call import Call, Peer
+from avion_media.grpc.events import (
+    CallBegun,
+    CallGone,
+    ConnectionFailed,
+    Event,
+    GoodbyeHeard,
+    MessageReceived,
+    PeerLeaving,
+    RequestEnded,
+    ResponseTaken,
+)
+from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.limits import GrpcLimits
+from avion_media.grpc.methods import Method
+from avion_media.grpc.protocol import Protocol
+from avion_media.grpc.running import RunningCall
+from avion_media.grpc.status import Code, RpcError
+
+_READ_BYTES = 64 << 10
+_GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
+_LINGER_S = 1.0  # how long last words may take to leave, and to be read
+_BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+@dataclass(slots=True)
+class Shared:
+    """What the connections of one server have in common."""
+
+    limits: GrpcLimits
+    methods: dict[str, Method]
+    hooks: Hooks
+    buffered: ByteBudget
+    calls: int = 0
+    idle: trio.Event = field(default_factory=trio.Event)
+    """Replaced whenever it was set: the last call has ended."""
+
+
+@dataclass(slots=True)
+class _Arriving:
+    """A unary request whose message is not complete."""
+
+    call: Call
+    method: Method
+    payload: bytes | None = None
+
+
+class Connection:
+    """One client's connection. `run` returns when it has ended, for whatever reason."""
+
+    def __init__(self, shared: Shared, stream: trio.abc.Stream, peer: Peer) -> None:
+        now = trio.current_time()
+        self._shared = shared
+        self._stream = stream
+        self._peer = peer
+        self._protocol = Protocol(shared.limits, shared.buffered, now)
+        self._arriving: dict[int, _Arriving] = {}
+        self._running: dict[int, RunningCall] = {}
+        self._reading = trio.CancelScope()
+        self._writer = trio.lowlevel.ParkingLot()
+        self._closing = False
+        self._drain_deadline = math.inf  # for the client to see our first GOAWAY
+        self._draining = self._goodbye_said = False
+        self._born_at = self._heard_at = self._busy_at = now
+        self._pinged_at: float | None = None
+        self._owed_since: float | None = now  # since when the client owes the rest of a frame
+        self._tasks: trio.Nursery | None = None
+
+    @property
+    def streams(self) -> int:
+        """Calls that have not ended, arriving ones included."""
+        return self._protocol.calls
+
+    async def run(self) -> None:
+        """Serve until the client leaves, a bound is broken, or a drain has ended. Always closes the stream."""
+        try:
+            async with trio.open_nursery() as writing:
+                writing.start_soon(self._write)
+                async with trio.open_nursery() as self._tasks:
+                    with self._reading:
+                        await self._read()
+                    self._tasks.cancel_scope.cancel()
+                self._closing = True
+                self._wake_writer()
+                writing.cancel_scope.deadline = trio.current_time() + _LINGER_S
+            await self._linger()
+        finally:
+            self._protocol.close()
+            await trio.aclose_forcefully(self._stream)
+
+    @property
+    def _is_drained(self) -> bool:
+        return self._goodbye_said and not self._protocol.calls and not self._running
+
+    # -- Reading and writing
+
+    async def _read(self) -> None:
+        receive = self._stream.receive_some
+        while True:
+            try:
+                data = await receive(_READ_BYTES)
+            except _BROKEN:
+                return
+            if not data:
+                return
+            self._heard_at = now = trio.current_time()
+            self._pinged_at = None
+            failed = self._dispatch(self._protocol.receive(bytes(data), now))
+            if not self._protocol.mid_frame:
+                self._owed_since = None
+            elif self._owed_since is None:
+                self._owed_since = now
+            self._wake_writer()
+            if failed:
+                return
+
+    async def _write(self) -> None:
+        while True:
+            output = self._protocol.take_output()
+            if output:
+                if not await self._send(output):
+                    self._reading.cancel()
+                    return
+                self._dispatch(self._protocol.written(trio.current_time()))
+            elif self._closing:
+                return
+            elif self._is_drained:
+                self._reading.cancel()
+                await self._writer.park()
+            else:
+                await self._writer.park()
+
+    async def _send(self, output: bytes) -> bool:
+        with trio.move_on_after(self._shared.limits.write_timeout_s) as slow:
+            try:
+                await self._stream.send_all(output)
+            except _BROKEN:
+                return False
+        return not slow.cancelled_caught
+
+    async def _linger(self) -> None:
+        """Let the client read our last words: a socket closed with unread input discards them (RFC 9112, 9.6)."""
+        with trio.move_on_after(_LINGER_S):
+            try:
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                    await self._stream.send_eof()
+                while await self._stream.receive_some(_READ_BYTES):
+                    pass
+            except _BROKEN:
+                pass
+
+    def _wake_writer(self) -> None:
+        self._writer.unpark()
+
+    # -- Events
+
+    def _dispatch(self, events: Iterable[Event]) -> bool:
+        """Act on events; whether the connection has failed."""
+        for event in events:
+            if isinstance(event, MessageReceived):
+                self._message(event)
+            elif isinstance(event, RequestEnded):
+                self._request_ended(event.stream_id)
+            elif isinstance(event, CallBegun):
+                self._begun(event)
+            elif isinstance(event, CallGone):
+                self._gone(event)
+            elif isinstance(event, ResponseTaken):
+                if event.stream_id in self._running:
+                    self._running[event.stream_id].wake()
+            elif isinstance(event, GoodbyeHeard):
+                self._say_goodbye()
+            elif isinstance(event, PeerLeaving):
+                self.drain()
+            elif isinstance(event, ConnectionFailed):
+                return True
+        return False
+
+    def _begun(self, event: CallBegun) -> None:
+        head = event.head
+        now = trio.current_time()
+        self._busy_at = now
+        call = Call(head.path, self._peer, head.metadata, now + head.timeout_s, now)
+        method = self._shared.methods.get(head.path)
+        if method is None:
+            self._refuse(event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"no method {head.path}"))
+        elif method.streams_requests:
+            self._start(event.stream_id, call, method)
+        else:
+            self._arriving[event.stream_id] = _Arriving(call, method)
+
+    def _message(self, event: MessageReceived) -> None:
+        arriving = self._arriving.get(event.stream_id)
+        if arriving is None:
+            if event.stream_id in self._running:
+                self._running[event.stream_id].put(event.payload)
+        elif arriving.payload is None:
+            arriving.payload = event.payload
+        else:
+            self._refuse_arriving(event.stream_id, RpcError(Code.UNIMPLEMENTED, "more than one message"))
+
+    def _request_ended(self, stream_id: int) -> None:
+        arriving = self._arriving.get(stream_id)
+        if arriving is None:
+            if stream_id in self._running:
+                self._running[stream_id].end_of_request()
+        elif arriving.payload is None:
+            self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "a request without its message"))
+        else:
+            del self._arriving[stream_id]
+            self._start(stream_id, arriving.call, arriving.method, arriving.payload)
+
+    def _gone(self, event: CallGone) -> None:
+        arriving = self._arriving.pop(event.stream_id, None)
+        if arriving is not None:
+            arriving.call.code = event.code
+            self._note(arriving.call)
+        running = self._running.get(event.stream_id)
+        if running is not None:
+            running.scope.cancel()
+
+    # -- Calls
+
+    def _start(self, stream_id: int, call: Call, method: Method, payload: bytes | None = None) -> None:
+        shared = self._shared
+        if shared.calls >= shared.limits.max_calls or self._tasks is None:
+            self._refuse(stream_id, call, RpcError(Code.RESOURCE_EXHAUSTED, "too many calls at once"))
+            return
+        running = RunningCall(call, method, stream_id, self._protocol, shared.hooks, self._wake_writer)
+        if payload is not None:
+            running.put(payload)
+        if self._draining:
+            running.drain()
+        shared.calls += 1
+        self._running[stream_id] = running
+        self._tasks.start_soon(self._run, running, name=call.method)
+
+    async def _run(self, running: RunningCall) -> None:
+        shared = self._shared
+        try:
+            with shared.hooks.observed(running.call):
+                await running.run()
+        finally:
+            del self._running[running.stream_id]
+            self._busy_at = trio.current_time()
+            if self._goodbye_said:
+                self._wake_writer()
+            shared.calls -= 1
+            if not shared.calls:
+                shared.idle.set()
+                shared.idle = trio.Event()
+
+    def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
+        self._refuse(stream_id, self._arriving.pop(stream_id).call, error)
+
+    def _refuse(self, stream_id: int, call: Call, error: RpcError) -> None:
+        """Answer a call that gets no handler."""
+        self._protocol.send_end(stream_id, error)
+        call.code = error.code
+        self._note(call)
+
+    def _note(self, call: Call) -> None:
+        with self._shared.hooks.observed(call):
+            pass
+
+    # -- Draining and time
+
+    def drain(self) -> None:
+        """Take no new calls, let those in flight end, then end. Streams of responses end at a message boundary."""
+        if self._draining:
+            return
+        self._draining = True
+        self._drain_deadline = trio.current_time() + _GOODBYE_S
+        self._protocol.begin_drain()
+        for running in self._running.values():
+            running.drain()
+        self._wake_writer()
+
+    def _say_goodbye(self) -> None:
+        if self._draining and not self._goodbye_said:
+            self._goodbye_said = True
+            self._protocol.finish_drain()
+            self._wake_writer()
+
+    def check(self, now: float) -> None:
+        """Enforce what depends on time. Called again and again by the server."""
+        limits = self._shared.limits
+        if self._owed_since is not None and now - self._owed_since >= limits.header_timeout_s:
+            self._give_up("a frame was begun but not finished in time")
+        elif self._pinged_at is not None and now - self._pinged_at >= limits.keepalive_timeout_s:
+            self._reading.cancel()
+        elif self._pinged_at is None and now - self._heard_at >= limits.keepalive_interval_s:
+            self._pinged_at = now
+            self._protocol.ping()
+        self._expire_arriving(now)
+        self._dispatch(self._protocol.reset_stalled(now))
+        idle = not self._protocol.calls and now - self._busy_at >= limits.idle_timeout_s
+        if idle or now - self._born_at >= limits.max_age_s:
+            self.drain()
+        if now >= self._drain_deadline:
+            self._say_goodbye()
+        self._wake_writer()
+
+    def _expire_arriving(self, now: float) -> None:
+        timeout_s = self._shared.limits.request_timeout_s
+        late = [
+            stream_id
+            for stream_id, each in self._arriving.items()
+            if now >= min(each.call.deadline, each.call.started_at + timeout_s)
+        ]
+        for stream_id in late:
+            self._refuse_arriving(stream_id, RpcError(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
+
+    def _give_up(self, reason: str) -> None:
+        self._protocol.give_up(reason)
+        self._reading.cancel()

@@ -1,0 +1,75 @@
+"""What the protocol core tells its driver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avion_media.grpc.request_head import RequestHead
+from avion_media.grpc.status import Code
+
+
+@dataclass(frozen=True, slots=True)
+class CallBegun:
+    """A request's headers, checked; the core has answered those that cannot be served."""
+
+    stream_id: int
+    head: RequestHead
+
+
+@dataclass(frozen=True, slots=True)
+class MessageReceived:
+    """One whole message of a request."""
+
+    stream_id: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded:
+    """The client sends no more messages in this call."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallGone:
+    """The call is over before its end: reset by the client (CANCELLED), or answered by the core with this code."""
+
+    stream_id: int
+    code: Code = Code.CANCELLED
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTaken:
+    """What was waiting to be sent in this call has been handed to the connection."""
+
+    stream_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class GoodbyeHeard:
+    """The client has seen our GOAWAY: no new call can come."""
+
+
+@dataclass(frozen=True, slots=True)
+class PeerLeaving:
+    """The client sent GOAWAY: it begins no new call, and waits for those in flight."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionFailed:
+    """The connection cannot go on. What is left to send says so to the client; then it must be closed."""
+
+    reason: str
+
+
+Event = (
+    CallBegun
+    | MessageReceived
+    | RequestEnded
+    | CallGone
+    | ResponseTaken
+    | GoodbyeHeard
+    | PeerLeaving
+    | ConnectionFailed
+)

@@ -1,0 +1,120 @@
+"""Watching the frames of one direction go by, without understanding their payloads.
+
+h2 reports what a frame *means*; what frames merely *cost* (a ping answered, a reset of a stream that is gone, an empty
+DATA frame) often leaves no event. So bytes pass this counter first. It also takes GOAWAY out: h2 forbids answering
+calls in flight after the peer's GOAWAY, while RFC 9113, 6.8 and gRPC want just that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_HEADER_BYTES = 9
+_ACK = END_STREAM = 0x1
+_END_HEADERS = 0x4
+_MAX_GOAWAY_BYTES = 16_384  # the largest frame that we accept; longer ones are left to h2 to refuse
+
+
+class Kind(IntEnum):
+    """Frame types (RFC 9113, 6) that matter here."""
+
+    DATA = 0x0
+    HEADERS = 0x1
+    RST_STREAM = 0x3
+    SETTINGS = 0x4
+    PING = 0x6
+    GOAWAY = 0x7
+    CONTINUATION = 0x9
+
+
+@dataclass(slots=True)
+class Seen:
+    """What went by in one piece."""
+
+    data: bytes
+    """The piece without GOAWAY frames, up to the last frame header that is complete."""
+    nuisances: int = 0
+    """Frames that achieve nothing by themselves, resets aside."""
+    resets: int = 0
+    settings: bool = False
+    going_away: bool = False
+
+
+@dataclass(slots=True)
+class FrameWatch:
+    """Feed it the bytes of a connection in pieces of any size. Only the preface of 24 bytes precedes the frames."""
+
+    _left: int = len(PREFACE)  # bytes still to come of the preface or the frame at hand
+    _cutting: bool = False
+    _partial: bytes = b""  # the beginning of a frame header
+    in_header_block: bool = field(default=False, init=False)
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether the peer owes the rest of the preface, a frame or a header block."""
+        return self._left > 0 or bool(self._partial) or self.in_header_block
+
+    def feed(self, data: bytes) -> Seen:
+        """Account for one piece."""
+        if self._partial:
+            data = self._partial + data
+            self._partial = b""
+        seen = Seen(data)
+        kept: list[bytes] | None = None  # only once something was cut out
+        position = min(self._left, len(data))
+        self._left -= position
+        if self._cutting and position:
+            kept = [b""]
+        start = position if self._cutting else 0
+        end = len(data)
+        while position < end:
+            if end - position < _HEADER_BYTES:
+                self._partial = data[position:]
+                end = position
+                break
+            length = int.from_bytes(data[position : position + 3], "big")
+            cut = self._header(data[position + 3], data[position + 4], length, seen)
+            frame_end = position + _HEADER_BYTES + length
+            self._cutting = cut
+            self._left = max(frame_end - end, 0)
+            if cut:
+                kept = [*(kept or ()), data[start:position]]
+                start = min(frame_end, end)
+            position = min(frame_end, end)
+        if kept is not None:
+            seen.data = b"".join((*kept, data[start:end]))
+        elif end != len(data):
+            seen.data = data[:end]
+        return seen
+
+    def _header(self, kind: int, flags: int, length: int, seen: Seen) -> bool:
+        """Count a frame by its header; whether it is to be cut out."""
+        if kind == Kind.DATA:
+            seen.nuisances += not length and not flags & END_STREAM
+        elif kind == Kind.HEADERS:
+            self.in_header_block = not flags & _END_HEADERS
+        elif kind == Kind.RST_STREAM:
+            seen.resets += 1
+        elif kind == Kind.GOAWAY:
+            seen.going_away = True
+            return length <= _MAX_GOAWAY_BYTES and not self.in_header_block
+        elif kind == Kind.CONTINUATION:
+            self.in_header_block = not flags & _END_HEADERS
+            seen.nuisances += 1
+        elif kind == Kind.SETTINGS:
+            seen.settings = True
+            seen.nuisances += not flags & _ACK
+        else:
+            seen.nuisances += not (kind == Kind.PING and flags & _ACK)
+        return False
+
+
+def count_resets(data: bytes | bytearray) -> int:
+    """RST_STREAM frames among complete frames of our own."""
+    position = resets = 0
+    while position < len(data):
+        resets += data[position + 3] == Kind.RST_STREAM
+        position += _HEADER_BYTES + int.from_bytes(data[position : position + 3], "big")
+    return resets

@@ -1,0 +1,63 @@
+"""grpc.health.v1: what load balancers and kubelets ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import trio
+
+from avion_media.grpc.status import Code, RpcError
+from avion_media.wire.grpc.health.v1 import health_pb2 as wire
+from avion_media.wire.grpc.health.v1.health_grpc import HealthServicer
+
+_Status = wire.HealthCheckResponse.ServingStatus
+_MAX_NAME = 256  # longer names cannot be ours
+
+
+class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
+    """The states of the server (the empty name) and of its services. Everything begins as not serving."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, _Status] = {"": wire.HealthCheckResponse.NOT_SERVING}
+        self._changed = trio.Event()
+        self._shut_down = False
+
+    def set_serving(self, service: str = "") -> None:
+        """This service, or the whole server, takes calls."""
+        self._set(service, wire.HealthCheckResponse.SERVING)
+
+    def set_not_serving(self, service: str = "") -> None:
+        """This service, or the whole server, should not be called for now."""
+        self._set(service, wire.HealthCheckResponse.NOT_SERVING)
+
+    def shut_down(self) -> None:
+        """Nothing serves any more, whatever is set afterwards."""
+        for service in self._statuses:
+            self._set(service, wire.HealthCheckResponse.NOT_SERVING)
+        self._shut_down = True
+
+    def _set(self, service: str, status: _Status) -> None:
+        if not self._shut_down and self._statuses.get(service) != status:
+            self._statuses[service] = status
+            self._changed.set()
+            self._changed = trio.Event()
+
+    async def Check(self, request: wire.HealthCheckRequest) -> wire.HealthCheckResponse:
+        """The state now; NOT_FOUND for a service that nobody has set."""
+        status = self._statuses.get(request.service)
+        if status is None:
+            raise RpcError(Code.NOT_FOUND, "unknown service")
+        return wire.HealthCheckResponse(status=status)
+
+    async def Watch(self, request: wire.HealthCheckRequest) -> AsyncIterator[wire.HealthCheckResponse]:
+        """The state now and each change; SERVICE_UNKNOWN until somebody sets it. Never ends by itself."""
+        if len(request.service) > _MAX_NAME:
+            raise RpcError(Code.INVALID_ARGUMENT, "the name is too long")
+        told = None
+        while True:
+            changed = self._changed
+            status = self._statuses.get(request.service, wire.HealthCheckResponse.SERVICE_UNKNOWN)
+            if status != told:
+                yield wire.HealthCheckResponse(status=status)
+                told = status
+            await changed.wait()

@@ -1,0 +1,102 @@
+"""What the application hangs into the transport. A hook that raises is logged and changes nothing."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from types import TracebackType
+
+from avion_media.grpc.call import Call
+from avion_media.grpc.status import Code, RpcError
+
+_log = logging.getLogger("avion_media.grpc")
+
+MapException = Callable[[Exception], RpcError | None]
+OnError = Callable[[str, str, Exception], None]
+Observe = Callable[[Call], AbstractContextManager[object]]
+_NOTHING = nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """See `GrpcServer`."""
+
+    map_exception: MapException | None = None
+    on_error: OnError | None = None
+    observe: Observe | None = None
+
+    def observed(self, call: Call) -> AbstractContextManager[object]:
+        """What is to be around a call. It never raises and never swallows."""
+        return _NOTHING if self.observe is None else _Observed(self.observe, call)
+
+    def error_for(self, exception: Exception, method: str) -> RpcError:
+        """What a handler's exception tells the client."""
+        cause = _only_leaf(exception)
+        if isinstance(cause, RpcError):
+            return cause
+        mapped = self._mapped(cause)
+        if mapped is not None:
+            return mapped
+        if isinstance(cause, NotImplementedError):
+            return RpcError(Code.UNIMPLEMENTED, f"{method} is not implemented")
+        return RpcError(Code.INTERNAL, f"internal error {self.report(method, exception)}")
+
+    def report(self, method: str, exception: Exception) -> str:
+        """Hand an unforeseen exception to ``on_error``, under a new error id, which is returned."""
+        error_id = secrets.token_hex(8)
+        if self.on_error is None:
+            _log.error("%s failed (error %s)", method, error_id, exc_info=exception)
+            return error_id
+        try:
+            self.on_error(error_id, method, exception)
+        except Exception:  # noqa: BLE001 - code that is not ours, and there is nobody else to tell
+            _log.exception("on_error failed for error %s", error_id)
+        return error_id
+
+    def _mapped(self, exception: Exception) -> RpcError | None:
+        if self.map_exception is None:
+            return None
+        try:
+            return self.map_exception(exception)
+        except Exception:  # noqa: BLE001 - as above; the call is answered INTERNAL
+            _log.exception("map_exception failed")
+            return None
+
+
+def _only_leaf(exception: Exception) -> Exception:
+    """The one exception in a group, as nurseries of a handler raise it; a group of several stays a group."""
+    while isinstance(exception, ExceptionGroup) and len(exception.exceptions) == 1:
+        exception = exception.exceptions[0]
+    return exception
+
+
+class _Observed(AbstractContextManager[None]):
+    """Entering and leaving the application's context manager, whatever it does."""
+
+    __slots__ = ("_call", "_inner", "_observe")
+
+    def __init__(self, observe: Observe, call: Call) -> None:
+        self._observe = observe
+        self._call = call
+        self._inner: AbstractContextManager[object] | None = None
+
+    def __enter__(self) -> None:
+        try:
+            inner = self._observe(self._call)
+            inner.__enter__()
+            self._inner = inner
+        except Exception:  # noqa: BLE001 - code that is not ours: the call goes on unobserved
+            _log.exception("observe failed at the begin of %s", self._call.method)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._inner is None:
+            return
+        try:
+            self._inner.__exit__(kind, error, traceback)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("observe failed at the end of %s", self._call.method)

@@ -1,0 +1,44 @@
+"""Every bound of the transport in one place."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """What one client, and all of them together, may take. The defaults suit small messages from a few services."""
+
+    max_connections: int = 1000
+    """Connections at once; one more is closed unanswered."""
+    max_streams: int = 100
+    """Calls at once on one connection, as advertised. Streams beyond are refused, and clients repeat those."""
+    max_calls: int = 1000
+    """Handlers at once in the whole server; a call beyond is answered RESOURCE_EXHAUSTED."""
+    max_message_bytes: int = 4 << 20
+    """The largest request message; a larger one is answered RESOURCE_EXHAUSTED before it is read."""
+    max_buffered_bytes: int = 64 << 20
+    """Bytes of requests that have not reached a handler yet, in the whole server."""
+    max_header_list_bytes: int = 16 << 10
+    """The decoded size of one header block (RFC 9113, 6.5.2); a larger one ends the connection."""
+    max_nuisance: int = 1000
+    """Burst of frames that cost us work and achieve nothing: resets, pings, settings, empty data (see `budget`)."""
+    nuisance_per_s: float = 100.0
+    """How fast that allowance comes back."""
+    handshake_timeout_s: float = 10.0
+    """For the TLS handshake."""
+    header_timeout_s: float = 10.0
+    """For the preface, and for any frame or header block once it has begun."""
+    request_timeout_s: float = 30.0
+    """For the single message of a unary request to arrive in full."""
+    write_timeout_s: float = 30.0
+    """A client that takes none of the bytes meant for it for so long loses the connection, or the one stalled call."""
+    idle_timeout_s: float = 900.0
+    """A connection without calls for so long is sent away."""
+    max_age_s: float = math.inf
+    """A connection older than this is drained, so that clients find new replicas."""
+    keepalive_interval_s: float = 60.0
+    """After so long without a byte from the client it is pinged."""
+    keepalive_timeout_s: float = 20.0
+    """And must have answered after so long."""

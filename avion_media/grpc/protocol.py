@@ -1,0 +1,501 @@
+"""The protocol core: HTTP/2 by h2, gRPC's framing and its rules on top, and no I/O. Bytes in, events out.
+
+The driver calls `receive` with what it read and acts on the events; it calls the ``send_*`` and ``refuse`` methods as
+handlers answer; after either it writes what `take_output` returns, and calls `written`. Nothing here waits.
+Calls that are gone are silently ignored by every method: a handler need not know in time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+import h2.events
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.exceptions import H2Error
+from h2.settings import SettingCodes, Settings
+from hyperframe.frame import GoAwayFrame
+
+from avion_media.grpc.budget import CALL_CREDIT, DATA_CREDIT, RESET_COST, ByteBudget, NuisanceBudget
+from avion_media.grpc.events import (
+    CallBegun,
+    CallGone,
+    ConnectionFailed,
+    Event,
+    GoodbyeHeard,
+    MessageReceived,
+    PeerLeaving,
+    RequestEnded,
+    ResponseTaken,
+)
+from avion_media.grpc.frames import FrameWatch, count_resets
+from avion_media.grpc.hpack_shortcuts import MemoDecoder, StatelessEncoder
+from avion_media.grpc.limits import GrpcLimits
+from avion_media.grpc.request_head import MalformedRequest, parse_request_head, unsupported_encoding
+from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
+
+RESPONSE_HEADERS: Headers = (
+    (b":status", b"200"),
+    (b"content-type", b"application/grpc"),
+    (b"grpc-accept-encoding", b"identity"),
+)
+PREFIX_BYTES = 5
+_STREAM_WINDOW = 65_535  # the protocol's default, so that it holds from the first frame on
+_CONNECTION_WINDOW = 1 << 20
+_CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
+# Clients learn our limit of streams only from the first SETTINGS. h2 would end the connection of one that was faster.
+_STREAMS_BEFORE_SETTINGS = 200
+_OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
+_MAX_STREAM_ID = 2**31 - 1
+_YOUNG_S = 1.0  # a reset of a younger call is a nuisance
+_DRAIN_PING = b"avion-dr"
+_KEEPALIVE_PING = b"avion-ka"
+
+
+class _Stream:
+    """One call as the core sees it."""
+
+    __slots__ = (
+        "head_sent",
+        "held_bytes",
+        "id",
+        "opened_at",
+        "partial",
+        "pending",
+        "pending_bytes",
+        "progress_at",
+        "remote_open",
+        "trailers",
+        "uncredited_bytes",
+        "wanted",
+    )
+
+    def __init__(self, stream_id: int, now: float) -> None:
+        self.id = stream_id
+        self.opened_at = now
+        self.remote_open = True
+        self.wanted = True  # whether window updates are given for what arrives
+        self.uncredited_bytes = 0
+        self.partial: bytearray | None = None
+        self.held_bytes = 0
+        self.head_sent = False
+        self.pending: deque[memoryview] = deque()
+        self.pending_bytes = 0
+        self.trailers: Headers | None = None
+        self.progress_at = now
+
+
+class Protocol:
+    """The server's side of one connection."""
+
+    def __init__(self, limits: GrpcLimits, buffered: ByteBudget, now: float) -> None:
+        self._limits = limits
+        self._buffered = buffered
+        self._now = now
+        self._watch = FrameWatch()
+        self._nuisance = NuisanceBudget(limits.max_nuisance, limits.nuisance_per_s, now)
+        self._streams: dict[int, _Stream] = {}
+        self._blocked: dict[int, _Stream] = {}
+        self._output = bytearray()
+        self._queued_bytes = 0
+        self._uncredited_bytes = 0
+        self._last_stream_id: int | None = None  # of the final GOAWAY, once sent
+        self._failed = False
+        self.settled = False
+        """Whether the client's preface and settings have come."""
+        self._h2 = self._open(limits)
+
+    @staticmethod
+    def _open(limits: GrpcLimits) -> H2Connection:
+        # Headers are checked in `request_head`, once per distinct block; what we send is ours and needs no check.
+        config = H2Configuration(
+            client_side=False,
+            header_encoding=None,
+            validate_inbound_headers=False,
+            normalize_inbound_headers=False,
+            validate_outbound_headers=False,
+            normalize_outbound_headers=False,
+        )
+        connection = H2Connection(config)
+        connection.decoder = MemoDecoder(limits.max_header_list_bytes)
+        connection.encoder = StatelessEncoder()
+        settings = {
+            SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
+            SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+        }
+        connection.local_settings = Settings(client=False, initial_values=settings)
+        connection.initiate_connection()
+        # From here on h2 tolerates more than was announced: `_begin` refuses the surplus, one by one.
+        settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.max_streams + _STREAMS_BEFORE_SETTINGS
+        connection.local_settings = Settings(client=False, initial_values=settings)
+        connection.increment_flow_control_window(_CONNECTION_WINDOW - _STREAM_WINDOW)
+        return connection
+
+    # -- What the driver looks at
+
+    @property
+    def calls(self) -> int:
+        """Streams that have not ended."""
+        return len(self._streams)
+
+    @property
+    def mid_frame(self) -> bool:
+        """Whether the client owes the rest of something it has begun: the preface, a frame, a header block."""
+        return not self.settled or self._watch.mid_frame
+
+    def pending_bytes(self, stream_id: int) -> int:
+        """Bytes of responses in this call that still wait for the client to take them."""
+        stream = self._streams.get(stream_id)
+        return stream.pending_bytes if stream is not None else 0
+
+    # -- Receiving
+
+    def receive(self, data: bytes, now: float) -> list[Event]:
+        """Take in what was read. After a `ConnectionFailed` nothing more may be fed."""
+        self._now = now
+        events: list[Event] = []
+        seen = self._watch.feed(data)
+        self.settled = self.settled or seen.settings
+        self._collect()
+        quiet = len(self._output)
+        try:
+            arrived = self._h2.receive_data(seen.data)
+            # h2 has taken in the whole piece: calls that it resets further on cannot be answered any more.
+            reset = {event.stream_id for event in arrived if isinstance(event, h2.events.StreamReset)}
+            for event in arrived:
+                if not reset or getattr(event, "stream_id", 0) not in reset or isinstance(event, h2.events.StreamReset):
+                    self._handle(event, events)
+                elif isinstance(event, h2.events.DataReceived):
+                    self._credit_connection(event.flow_controlled_length)
+        except H2Error as error:
+            events.append(self._fail(f"{type(error).__name__}: {error}"))
+        self._collect()
+        resets_by_h2 = count_resets(self._output[quiet:]) if len(self._output) > quiet else 0
+        charge = seen.nuisances + RESET_COST * (seen.resets + resets_by_h2)
+        if charge and not self._nuisance.spend(charge, now) and not self._failed:
+            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
+            events.append(self._fail("too many frames that achieve nothing"))
+        if seen.going_away and not self._failed:
+            events.append(PeerLeaving())
+        return events
+
+    def _handle(self, event: h2.events.Event, events: list[Event]) -> None:
+        if isinstance(event, h2.events.DataReceived):
+            self._data(event, events)
+        elif isinstance(event, h2.events.RequestReceived):
+            self._begin(event, events)
+        elif isinstance(event, h2.events.StreamEnded):
+            self._end(event.stream_id, events)
+        elif isinstance(event, h2.events.WindowUpdated | h2.events.RemoteSettingsChanged):
+            events.extend(self._pump())
+        elif isinstance(event, h2.events.StreamReset):
+            self._reset(event.stream_id, events)
+        elif isinstance(event, h2.events.PingAckReceived) and event.ping_data == _DRAIN_PING:
+            events.append(GoodbyeHeard())
+
+    def _begin(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
+        stream_id = event.stream_id
+        beyond_goaway = self._last_stream_id is not None and stream_id > self._last_stream_id
+        if beyond_goaway or len(self._streams) >= self._limits.max_streams:
+            self._abort(stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        try:
+            head = parse_request_head(tuple(event.headers))
+        except MalformedRequest:
+            self._abort(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        self._streams[stream_id] = _Stream(stream_id, self._now)
+        if head.http_refusal is not None:
+            self._send_end(self._streams[stream_id], head.http_refusal)
+        elif head.refusal is not None:
+            self.refuse(stream_id, head.refusal)
+        else:
+            events.append(CallBegun(stream_id, head))
+
+    def _data(self, event: h2.events.DataReceived, events: list[Event]) -> None:
+        length = event.flow_controlled_length
+        self._credit_connection(length)
+        stream = self._streams.get(event.stream_id)
+        if stream is None:
+            return
+        stream.uncredited_bytes += length
+        data = event.data
+        if (
+            stream.partial is None
+            and _is_one_message(data)
+            and len(data) - PREFIX_BYTES <= self._limits.max_message_bytes
+        ):
+            stream.wanted = False
+            events.append(MessageReceived(stream.id, data[PREFIX_BYTES:]))
+        elif data:
+            self._assemble(stream, data, events)
+
+    def _assemble(self, stream: _Stream, data: bytes, events: list[Event]) -> None:
+        if not self._buffered.take(len(data)):
+            self._drop(stream, RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once"), events)
+            return
+        stream.held_bytes += len(data)
+        if stream.partial is None:
+            stream.partial = bytearray()
+        stream.partial += data
+        position = 0
+        while len(stream.partial) - position >= PREFIX_BYTES:
+            length = int.from_bytes(stream.partial[position + 1 : position + PREFIX_BYTES], "big")
+            refusal = self._refusal_of(stream.partial[position], length)
+            if refusal is not None:
+                self._drop(stream, refusal, events)
+                return
+            end = position + PREFIX_BYTES + length
+            if len(stream.partial) < end:
+                break
+            stream.wanted = False
+            events.append(MessageReceived(stream.id, bytes(stream.partial[position + PREFIX_BYTES : end])))
+            position = end
+        del stream.partial[:position]
+        self._buffered.give_back(position)
+        stream.held_bytes -= position
+        if not stream.partial:
+            stream.partial = None
+        if stream.wanted:
+            self._credit(stream)
+
+    def _refusal_of(self, flag: int, length: int) -> RpcError | None:
+        if flag:
+            return unsupported_encoding()
+        if length > self._limits.max_message_bytes:
+            limit = self._limits.max_message_bytes
+            return RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes; the limit is {limit}")
+        return None
+
+    def _end(self, stream_id: int, events: list[Event]) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        stream.remote_open = False
+        if stream.partial is not None:
+            self._drop(stream, RpcError(Code.INVALID_ARGUMENT, "the request ended within a message"), events)
+            return
+        self._nuisance.earn(CALL_CREDIT)
+        events.append(RequestEnded(stream_id))
+
+    def _reset(self, stream_id: int, events: list[Event]) -> None:
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if self._now - stream.opened_at >= _YOUNG_S:
+            self._nuisance.earn(RESET_COST)  # a call given up after a while is no attack: undo the charge
+        self._forget(stream)
+        events.append(CallGone(stream_id))
+
+    # -- Flow control of requests
+
+    def want_message(self, stream_id: int) -> None:
+        """The handler of this call wants its next message: let the client send it."""
+        stream = self._streams.get(stream_id)
+        if stream is not None and stream.remote_open:
+            stream.wanted = True
+            self._credit(stream)
+
+    def _credit(self, stream: _Stream) -> None:
+        if stream.remote_open and stream.uncredited_bytes >= _CREDIT_AT:
+            self._h2.increment_flow_control_window(stream.uncredited_bytes, stream.id)
+            stream.uncredited_bytes = 0
+
+    def _credit_connection(self, length: int) -> None:
+        # The connection's window is given back at once: a handler that does not read must not stall other calls.
+        self._uncredited_bytes += length
+        if self._uncredited_bytes >= _CREDIT_AT:
+            self._h2.increment_flow_control_window(self._uncredited_bytes)
+            self._uncredited_bytes = 0
+
+    # -- Answering
+
+    def send_message(self, stream_id: int, payload: bytes) -> None:
+        """Send one message of the response, as far as the client takes it; the rest waits (`pending_bytes`)."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        self._send_head(stream)
+        self._queue(stream, payload)
+        self._send_pending(stream)
+
+    def send_response(self, stream_id: int, payload: bytes) -> None:
+        """Send the only message of a response and its end."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        self._send_head(stream)
+        self._queue(stream, payload)
+        stream.trailers = OK_TRAILERS
+        self._send_pending(stream)
+
+    def send_end(self, stream_id: int, error: RpcError | None = None) -> None:
+        """End a response, after what is still waiting: OK, or with an error."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        stream.trailers = OK_TRAILERS if error is None else trailers_of(error)
+        if not stream.pending_bytes:
+            self._finish(stream)
+
+    refuse = send_end
+
+    def _send_head(self, stream: _Stream) -> None:
+        if not stream.head_sent:
+            stream.head_sent = True
+            self._h2.send_headers(stream.id, RESPONSE_HEADERS)
+
+    def _queue(self, stream: _Stream, payload: bytes) -> None:
+        frame = b"\x00" + len(payload).to_bytes(4, "big") + payload
+        if not stream.pending_bytes:
+            stream.progress_at = self._now
+        stream.pending.append(memoryview(frame))
+        stream.pending_bytes += len(frame)
+
+    def _send_pending(self, stream: _Stream) -> bool:
+        """Send as much as the windows and the socket take; whether that was everything."""
+        while stream.pending_bytes:
+            room = min(self._h2.local_flow_control_window(stream.id), _OUTPUT_HIGH_WATER - self._queued_bytes)
+            chunk = stream.pending[0][: max(min(room, self._h2.max_outbound_frame_size), 0)]
+            if not chunk:
+                self._blocked[stream.id] = stream
+                return False
+            self._h2.send_data(stream.id, bytes(chunk))
+            self._nuisance.earn(DATA_CREDIT)
+            self._queued_bytes += len(chunk)
+            stream.pending_bytes -= len(chunk)
+            stream.progress_at = self._now
+            if len(chunk) == len(stream.pending[0]):
+                stream.pending.popleft()
+            else:
+                stream.pending[0] = stream.pending[0][len(chunk) :]
+        self._blocked.pop(stream.id, None)
+        if stream.trailers is not None:
+            self._finish(stream)
+        return True
+
+    def _pump(self) -> Iterator[Event]:
+        # Whoever is blocked again goes to the end of the line.
+        for stream in list(self._blocked.values()):
+            del self._blocked[stream.id]
+            if self._send_pending(stream):
+                yield ResponseTaken(stream.id)
+
+    def _finish(self, stream: _Stream) -> None:
+        trailers = stream.trailers or OK_TRAILERS
+        self._send_end(stream, trailers if stream.head_sent else RESPONSE_HEADERS + trailers)
+
+    def _send_end(self, stream: _Stream, headers: Headers) -> None:
+        self._h2.send_headers(stream.id, headers, end_stream=True)
+        if stream.remote_open:
+            # The response is complete: the client should stop sending (RFC 9113, 8.1).
+            self._abort(stream.id, ErrorCodes.NO_ERROR)
+        self._forget(stream)
+
+    def _drop(self, stream: _Stream, refusal: RpcError, events: list[Event]) -> None:
+        self._release(stream)
+        stream.pending.clear()
+        stream.pending_bytes = 0
+        self.send_end(stream.id, refusal)
+        events.append(CallGone(stream.id, refusal.code))
+
+    def cancel(self, stream_id: int) -> None:
+        """Reset a call: the client sees CANCELLED."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._abort(stream_id, ErrorCodes.CANCEL)
+            self._forget(stream)
+
+    def _abort(self, stream_id: int, code: ErrorCodes) -> None:
+        self._h2.reset_stream(stream_id, code)
+
+    def _forget(self, stream: _Stream) -> None:
+        self._release(stream)
+        self._streams.pop(stream.id, None)
+        self._blocked.pop(stream.id, None)
+
+    def _release(self, stream: _Stream) -> None:
+        self._buffered.give_back(stream.held_bytes)
+        stream.held_bytes = 0
+        stream.partial = None
+
+    # -- Output
+
+    def take_output(self) -> bytes:
+        """What is to be written now, in full, before `written` is called."""
+        if not self._output:
+            return self._h2.data_to_send()
+        self._collect()
+        output = bytes(self._output)
+        self._output.clear()
+        return output
+
+    def written(self, now: float) -> list[Event]:
+        """The socket took the output: send more of what waits."""
+        self._now = now
+        self._queued_bytes = 0
+        return list(self._pump()) if self._blocked else []
+
+    def _collect(self) -> None:
+        self._output += self._h2.data_to_send()
+
+    # -- Time
+
+    def reset_stalled(self, now: float) -> list[Event]:
+        """Reset calls of which the client has taken nothing for the write timeout."""
+        self._now = now
+        stalled = [each for each in self._blocked.values() if now - each.progress_at >= self._limits.write_timeout_s]
+        events: list[Event] = []
+        for stream in stalled:
+            self.cancel(stream.id)
+            events.append(CallGone(stream.id))
+        return events
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life."""
+        if not self._failed:
+            self._h2.ping(_KEEPALIVE_PING)
+
+    # -- The end
+
+    def begin_drain(self) -> None:
+        """Say that the connection will end. Calls that cross this on the wire are still served (gRPC, "GOAWAY")."""
+        if not self._failed:
+            self._send_goaway(_MAX_STREAM_ID)
+            self._h2.ping(_DRAIN_PING)
+
+    def finish_drain(self) -> None:
+        """Name the last call that is served; later ones are refused, and clients send them elsewhere."""
+        if self._last_stream_id is None and not self._failed:
+            self._last_stream_id = self._h2.highest_inbound_stream_id
+            self._send_goaway(self._last_stream_id)
+
+    def give_up(self, reason: str) -> None:
+        """End the connection at once, because the client broke a bound of ours."""
+        if not self._failed:
+            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM, additional_data=reason.encode())
+            self._fail(reason)
+
+    def close(self) -> None:
+        """Give back what the calls still hold. To be called once, when the connection is gone."""
+        for stream in self._streams.values():
+            self._release(stream)
+        self._streams.clear()
+        self._blocked.clear()
+
+    def _send_goaway(self, last_stream_id: int) -> None:
+        # By hand: h2 considers a connection closed after a GOAWAY, and would not let calls in flight finish.
+        self._collect()
+        self._output += GoAwayFrame(0, last_stream_id=last_stream_id, error_code=ErrorCodes.NO_ERROR).serialize()
+
+    def _fail(self, reason: str) -> ConnectionFailed:
+        self._failed = True
+        self.close()
+        return ConnectionFailed(reason)
+
+
+def _is_one_message(data: bytes) -> bool:
+    return len(data) >= PREFIX_BYTES and data[0] == 0 and int.from_bytes(data[1:5], "big") == len(data) - PREFIX_BYTES

@@ -1,0 +1,118 @@
+"""Server reflection, v1 and v1alpha: what grpcurl and its like ask to learn the services' messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Any
+
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from avion_media.grpc.status import Code
+from avion_media.wire import purerpc, transport_pool
+from avion_media.wire.grpc.reflection.v1 import reflection_pb2 as v1
+from avion_media.wire.grpc.reflection.v1.reflection_grpc import ServerReflectionServicer as ServicerV1
+from avion_media.wire.grpc.reflection.v1alpha import reflection_pb2 as v1alpha
+from avion_media.wire.grpc.reflection.v1alpha.reflection_grpc import ServerReflectionServicer as ServicerV1Alpha
+
+
+def reflection_services(services: Iterable[purerpc.Service]) -> list[purerpc.Service]:
+    """Both versions of the reflection service, telling about ``services`` and themselves."""
+    catalogue = _Catalogue(service.name for service in services)
+    servicers = (_ReflectionV1(catalogue), _ReflectionV1Alpha(catalogue))
+    reflecting = [servicer.service for servicer in servicers]
+    catalogue.add(service.name for service in reflecting)
+    return reflecting
+
+
+class _Catalogue:
+    """The files that define the services, and all that those import. Nothing else of the pools is told."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.services: list[str] = []
+        self._files: dict[str, FileDescriptor] = {}
+        self.add(names)
+
+    def add(self, names: Iterable[str]) -> None:
+        for name in names:
+            self.services.append(name)
+            defining = _pool_of(name).FindServiceByName(name).file
+            for file in _with_imports(defining):
+                self._files[file.name] = file
+
+    def file(self, name: str) -> list[FileDescriptor]:
+        file = self._files.get(name)
+        return [] if file is None else list(_with_imports(file))
+
+    def file_of(self, symbol: str) -> list[FileDescriptor]:
+        for pool in (descriptor_pool.Default(), transport_pool):
+            try:
+                file = pool.FindFileContainingSymbol(symbol)
+            except KeyError:
+                continue
+            if file.name in self._files:
+                return self.file(file.name)
+        return []
+
+
+def _pool_of(service: str) -> DescriptorPool:
+    return transport_pool if service.startswith("grpc.") else descriptor_pool.Default()
+
+
+def _with_imports(file: FileDescriptor) -> Iterator[FileDescriptor]:
+    """The file first, then what it imports, each once."""
+    waiting, seen = [file], set()
+    while waiting:
+        each = waiting.pop()
+        if each.name not in seen:
+            seen.add(each.name)
+            yield each
+            waiting.extend(each.dependencies)
+
+
+def _answer(catalogue: _Catalogue, wire: Any, request: Any) -> Any:
+    """One response; ``wire`` is the module of the version asked."""
+    response = wire.ServerReflectionResponse(valid_host=request.host, original_request=request)
+    kind = request.WhichOneof("message_request")
+    if kind == "list_services":
+        for name in catalogue.services:
+            response.list_services_response.service.add(name=name)
+        return response
+    look_up: dict[str | None, Callable[[], list[FileDescriptor]]] = {
+        "file_by_filename": lambda: catalogue.file(request.file_by_filename),
+        "file_containing_symbol": lambda: catalogue.file_of(request.file_containing_symbol),
+    }
+    if kind not in look_up:
+        _refuse(response, Code.UNIMPLEMENTED, "there are no extensions here")
+        return response
+    files = look_up[kind]()
+    if files:
+        serialized = [file.serialized_pb for file in files]
+        response.file_descriptor_response.file_descriptor_proto.extend(serialized)
+    else:
+        _refuse(response, Code.NOT_FOUND, "not defined here")
+    return response
+
+
+def _refuse(response: Any, code: Code, message: str) -> None:
+    response.error_response.error_code = int(code)
+    response.error_response.error_message = message
+
+
+class _ReflectionV1(ServicerV1):  # type: ignore[misc] # generated code is untyped
+    def __init__(self, catalogue: _Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def ServerReflectionInfo(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield _answer(self._catalogue, v1, request)
+
+
+class _ReflectionV1Alpha(ServicerV1Alpha):  # type: ignore[misc] # generated code is untyped
+    def __init__(self, catalogue: _Catalogue) -> None:
+        self._catalogue = catalogue
+
+    async def ServerReflectionInfo(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            yield _answer(self._catalogue, v1alpha, request)

@@ -1,0 +1,161 @@
+"""Running one handler: its request goes in, its answer or its failure goes out."""
+
+from __future__ import annotations
+
+import inspect
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import trio
+from google.protobuf.message import DecodeError
+
+from avion_media.grpc.call import Call
+from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.methods import Method
+from avion_media.grpc.protocol import Protocol
+from avion_media.grpc.status import Code, RpcError
+
+_ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while so much of its response is not taken
+
+
+class RunningCall:
+    """A call whose handler runs. The connection tells it what happens outside; it never raises but Cancelled."""
+
+    __slots__ = (
+        "_draining",
+        "_ended",
+        "_hooks",
+        "_inbox",
+        "_method",
+        "_news",
+        "_protocol",
+        "_pull",
+        "_wake_writer",
+        "call",
+        "scope",
+        "stream_id",
+    )
+
+    def __init__(
+        self,
+        call: Call,
+        method: Method,
+        stream_id: int,
+        protocol: Protocol,
+        hooks: Hooks,
+        wake_writer: Callable[[], None],
+    ) -> None:
+        self.call = call
+        self.stream_id = stream_id
+        self.scope = trio.CancelScope(deadline=call.deadline)
+        self._method = method
+        self._protocol = protocol
+        self._hooks = hooks
+        self._wake_writer = wake_writer
+        self._inbox: deque[bytes] = deque()
+        self._ended = False
+        self._draining = False
+        self._news: trio.Event | None = None
+        self._pull: trio.CancelScope | None = None
+
+    # -- Told by the connection
+
+    def put(self, payload: bytes) -> None:
+        """Another message of the request."""
+        self._inbox.append(payload)
+        self.wake()
+
+    def end_of_request(self) -> None:
+        """No more messages come."""
+        self._ended = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Something that the handler may wait for has happened."""
+        if self._news is not None:
+            self._news.set()
+
+    def drain(self) -> None:
+        """A stream of responses ends at the next message boundary, now if the handler is at one."""
+        self._draining = True
+        if self._pull is not None:
+            self._pull.cancel()
+
+    # -- Running
+
+    async def run(self) -> None:
+        """Run the handler and answer. A cancel from outside leaves the call unanswered."""
+        error: RpcError | None = None
+        response: bytes | None = None
+        try:
+            with self.scope:
+                response = await self._handle()
+        except Exception as exception:  # noqa: BLE001 - handlers may raise anything; the client learns a code
+            error = self._hooks.error_for(exception, self.call.method)
+        if self.scope.cancelled_caught:
+            if trio.current_time() < self.call.deadline:
+                return  # by the client, who is gone
+            error = RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
+        self.call.code = Code.OK if error is None else error.code
+        if response is not None:
+            self._protocol.send_response(self.stream_id, response)
+        else:
+            self._protocol.send_end(self.stream_id, error)
+        self._wake_writer()
+
+    async def _handle(self) -> bytes | None:
+        method = self._method
+        requests = self._requests() if method.streams_requests else self._parsed(self._inbox.popleft())
+        answer = method.handler(requests, self.call)
+        if not method.streams_responses:
+            return (await answer).SerializeToString()  # type: ignore[no-any-return]
+        if inspect.iscoroutine(answer):
+            answer = await answer
+        async with aclosing(answer) as responses:
+            await self._send_all(responses)
+        return None
+
+    def _parsed(self, payload: bytes) -> Any:
+        try:
+            return self._method.parse(payload)
+        except DecodeError:
+            raise RpcError(Code.INVALID_ARGUMENT, "the request is not a message of the expected type") from None
+
+    async def _requests(self) -> AsyncIterator[Any]:
+        while True:
+            while not self._inbox:
+                if self._ended:
+                    return
+                self._protocol.want_message(self.stream_id)
+                self._wake_writer()
+                await self._wait_for_news()
+            yield self._parsed(self._inbox.popleft())
+
+    async def _send_all(self, responses: AsyncIterator[Any]) -> None:
+        while True:
+            with trio.CancelScope() as self._pull:
+                if self._draining:
+                    raise _draining()
+                try:
+                    response = await anext(responses)
+                except StopAsyncIteration:
+                    return
+            if self._pull.cancelled_caught:
+                raise _draining()
+            self._pull = None
+            self._protocol.send_message(self.stream_id, response.SerializeToString())
+            self._wake_writer()
+            await trio.lowlevel.checkpoint()
+            while self._protocol.pending_bytes(self.stream_id) >= _ENOUGH_PENDING_BYTES:
+                await self._wait_for_news()
+
+    async def _wait_for_news(self) -> None:
+        self._news = trio.Event()
+        await self._news.wait()
+        self._news = None
+
+
+def _draining() -> RpcError:
+    return RpcError(Code.UNAVAILABLE, "the server is shutting down; the call may be repeated elsewhere")

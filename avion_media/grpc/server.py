@@ -1,0 +1,184 @@
+"""A gRPC server for Trio."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import trio
+
+from avion_media.grpc.budget import ByteBudget
+from avion_media.grpc.call import Peer
+from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.health import Health
+from avion_media.grpc.hooks import Hooks, MapException, Observe, OnError
+from avion_media.grpc.limits import GrpcLimits
+from avion_media.grpc.methods import methods_of
+from avion_media.grpc.reflection import reflection_services
+from avion_media.wire import purerpc
+
+_MAX_TICK_S = 1.0
+_END_S = 2.0  # after the grace, for connections to close in order
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats:
+    """A look at the server."""
+
+    connections: int
+    streams: int
+    """Calls on the wire, those included whose request is still arriving or whose response is not yet taken."""
+    calls: int
+    """Handlers that run."""
+
+
+class GrpcServer:
+    """Serves purerpc services over HTTP/2, along with health and reflection.
+
+    ``map_exception`` turns an application's exception into what the client is told; whatever it does not know is
+    INTERNAL with an error id, and goes to ``on_error(error_id, method, exception)``. ``observe(call)`` gives a context
+    manager that is entered in the call's task before the handler, and left when `Call.code` is known; refused calls
+    pass through it too.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[purerpc.Service],
+        *,
+        limits: GrpcLimits | None = None,
+        health: Health | None = None,
+        map_exception: MapException | None = None,
+        on_error: OnError | None = None,
+        observe: Observe | None = None,
+        reflection: bool = True,
+    ) -> None:
+        limits = limits or GrpcLimits()
+        self._health = health or Health()
+        all_services = [*services, self._health.service]
+        if reflection:
+            all_services += reflection_services(all_services)
+        self._shared = Shared(
+            limits,
+            methods_of(all_services),
+            Hooks(map_exception, on_error, observe),
+            ByteBudget(limits.max_buffered_bytes),
+        )
+        self._connections: set[Connection] = set()
+        self._accepted = 0  # connections including those still in their TLS handshake
+        self._accepting = trio.CancelScope()
+        self._draining = False
+        self._ended = trio.Event()  # replaced whenever it was set: a connection has ended
+
+    def stats(self) -> ServerStats:
+        """Numbers for gauges."""
+        streams = sum(connection.streams for connection in self._connections)
+        return ServerStats(len(self._connections), streams, self._shared.calls)
+
+    async def serve(
+        self,
+        listeners: Iterable[trio.SocketListener],
+        ssl_context: ssl.SSLContext | None = None,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve until cancelled, or until a `drain` has ended; closes the listeners.
+
+        With ``ssl_context`` only TLS with ALPN ``h2`` is served; the protocol is set on the context. A cancel cuts
+        calls and connections at once.
+        """
+        if ssl_context is not None:
+            ssl_context.set_alpn_protocols(["h2"])
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._keep_time)
+            with self._accepting:
+                accept = partial(self._accept, ssl_context=ssl_context)
+                task_status.started()
+                await trio.serve_listeners(accept, list(listeners), handler_nursery=nursery)
+            while self._accepted:
+                await self._ended.wait()
+            nursery.cancel_scope.cancel()
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new connections and calls, and return when the last call has ended or ``grace_s`` seconds are over.
+
+        Clients are told in time (GOAWAY twice, as gRPC wants it), so that none of their calls is lost. Streams of
+        responses end with UNAVAILABLE at a message boundary. What still runs after the grace is for a cancel of `serve`
+        to end; a cancel of this call leaves the drain going.
+        """
+        self._draining = True
+        self._health.shut_down()
+        self._accepting.cancel()
+        for connection in self._connections:
+            connection.drain()
+        with trio.move_on_after(grace_s):
+            while self._accepted:
+                await self._ended.wait()
+
+    # -- Connections
+
+    async def _accept(self, stream: trio.SocketStream, ssl_context: ssl.SSLContext | None) -> None:
+        if self._accepted >= self._shared.limits.max_connections or self._draining:
+            await trio.aclose_forcefully(stream)
+            return
+        self._accepted += 1
+        try:
+            await self._connection(stream, ssl_context)
+        except Exception as error:  # noqa: BLE001 - a defect met on one connection must not end the others
+            self._shared.hooks.report("connection", error)
+        finally:
+            self._accepted -= 1
+            self._ended.set()
+            self._ended = trio.Event()
+            await trio.aclose_forcefully(stream)
+
+    async def _connection(self, plain: trio.SocketStream, ssl_context: ssl.SSLContext | None) -> None:
+        address = _address_of(plain)
+        if ssl_context is None:
+            connection = Connection(self._shared, plain, Peer(address))
+        else:
+            tls = await self._handshake(plain, ssl_context)
+            if tls is None:
+                return
+            connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None))
+        self._connections.add(connection)
+        try:
+            if self._draining:
+                connection.drain()
+            await connection.run()
+        finally:
+            self._connections.discard(connection)
+
+    async def _handshake(
+        self, plain: trio.SocketStream, context: ssl.SSLContext
+    ) -> trio.SSLStream[trio.SocketStream] | None:
+        # https_compatible: many clients close without TLS's own goodbye.
+        tls = trio.SSLStream(plain, context, server_side=True, https_compatible=True)
+        with trio.move_on_after(self._shared.limits.handshake_timeout_s):
+            try:
+                await tls.do_handshake()
+            except (trio.BrokenResourceError, ssl.SSLError, ssl.CertificateError):
+                return None
+            return tls if tls.selected_alpn_protocol() == "h2" else None
+        return None
+
+    async def _keep_time(self) -> None:
+        limits = self._shared.limits
+        shortest = min(
+            limits.header_timeout_s, limits.request_timeout_s, limits.write_timeout_s, limits.keepalive_timeout_s
+        )
+        tick_s = min(_MAX_TICK_S, shortest / 4)
+        while True:
+            await trio.sleep(tick_s)
+            now = trio.current_time()
+            for connection in self._connections:
+                connection.check(now)
+
+
+def _address_of(stream: trio.SocketStream) -> str:
+    try:
+        host, port = stream.socket.getpeername()[:2]
+    except OSError:  # gone already
+        return ""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,1 @@
+"""Code generated from `tests/interop/proto` by ``ops/generate-proto``."""

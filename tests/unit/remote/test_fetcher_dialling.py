@@ -207,13 +207,21 @@ def authority() -> Authority:
 
 async def test_tls_keeps_the_name_while_a_literal_is_dialled(authority: Authority, fd: int) -> None:
     tls, asked = authority.server("media.example")
-    names = Names({"media.example": ["127.0.0.1"]})
+    protocols = []
+
+    async def behave(stream: trio.abc.Stream, _head: bytes) -> None:
+        assert isinstance(stream, trio.SSLStream)
+        protocols.append(stream.selected_alpn_protocol())
+        await stream.send_all(response(b"secret"))
+
     with trio.fail_after(5):
-        async with stranger(says(response(b"secret")), tls=tls) as server:
+        async with stranger(behave, tls=tls) as server:
             url = parse_remote_url(f"https://media.example:{server.port}/a")
+            names = Names({"media.example": ["127.0.0.1"]})
             fetched = await fetcher(resolve=names, tls=authority.client).fetch(url, fd)
     assert fetched.size_bytes == 6
-    assert asked == ["media.example"]  # and h2 was not chosen, or nothing would have arrived
+    assert asked == ["media.example"]
+    assert protocols == ["http/1.1"]  # though the server would rather speak h2
 
 
 async def test_tls_to_a_literal_checks_the_address(authority: Authority, fd: int) -> None:

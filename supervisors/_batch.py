@@ -92,7 +92,7 @@ class Batches:
 
     def went_down(self, record: Record, now: float) -> None:
         """Have it wait for its turn to come up, if it went down with a batch that starts it again."""
-        if not record.held and any(record in batch.to_stop and record in batch.to_start for batch in self):
+        if not record.held and any(record in batch.to_start for batch in self):
             record.enter(State.WAITING, now)
 
     def due_times(self) -> list[float]:

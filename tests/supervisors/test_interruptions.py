@@ -55,10 +55,21 @@ async def test_a_base_exception_after_a_cancellation_is_what_comes_out() -> None
         raise Alarm("while stopping")
 
     root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    caught: list[BaseException] = []
+
+    async def run_root(task_status: trio.TaskStatus[None]) -> None:
+        try:
+            await root.run(task_status=task_status)
+        except BaseException as exc:
+            caught.append(exc)
+            if isinstance(exc, trio.Cancelled):
+                raise
+
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
-            await nursery.start(run_expecting, root, Alarm)
+            await nursery.start(run_root)
             nursery.cancel_scope.cancel()
+    assert [type(error) for error in caught] == [Alarm]
     assert stage.take_log() == "+a -a"
 
 

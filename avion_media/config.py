@@ -200,6 +200,7 @@ class RemoteConfig(_Section):
 
     max_bytes: Size = 64 << 20
     ttl: Duration = 7 * 86400.0
+    budget: Size = Field(0, description="bytes of the whole cache; beyond it the oldest go first. 0: no bound")
     deny_hosts: NameList = ()
     allow_hosts: NameList = ()
     allow_networks: Networks = ()
@@ -240,6 +241,16 @@ class TasksConfig(_Section):
     backoff: Duration = Field(2.0, gt=0, description="before the first retry; doubles, with jitter")
     max_backoff: Duration = 300.0
     slots: int = Field(2, ge=1, description="processing tasks at once in this process")
+
+
+class SweepConfig(_Section):
+    """The reconciliation: `avion-media sweep`, and the `sweeper` role."""
+
+    interval: Duration = Field(3600.0, gt=0, description="from the end of one pass to the begin of the next")
+    rate: float = Field(10.0, gt=0, description="requests to the store per second; a listing gives 1000 objects each")
+    margin: Duration = Field(3600.0, description="what is younger may belong to work in flight, and is left alone")
+    max_fraction: float = Field(0.2, ge=0, le=1, description="of a listing that a pass may remove without `--force`")
+    always_allowed: int = Field(100, ge=0, description="objects that a pass may remove, whatever their fraction")
 
 
 class CageConfig(_Section):
@@ -287,6 +298,7 @@ class Config(BaseSettings):
     decoders: DecodersConfig = DecodersConfig()
     delete: DeleteConfig = DeleteConfig()
     tasks: TasksConfig = TasksConfig()
+    sweep: SweepConfig = SweepConfig()
     cage: CageConfig = CageConfig()
     drain: DrainConfig = DrainConfig()
     log: LogConfig = LogConfig()

@@ -19,8 +19,11 @@ _COMMANDS = {
     "cache": "media",
     "status": "media",
     "delete": "media",
+    "undelete": "undelete",
+    "why": "why",
     "queues": "queues",
-    "dlq": "queues",
+    "dlq": "dlq",
+    "sweep": "sweep",
     "tree": "tree",
     "config": "config",
 }

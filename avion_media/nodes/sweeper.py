@@ -1,11 +1,94 @@
-"""The reconciliation."""
+"""The sweeper role: every replica has this child, one of them leads and runs the reconciliation."""
 
 from __future__ import annotations
 
+import random
+from datetime import timedelta
+
+import trio
+
+from avion_media.concurrency import run_all
+from avion_media.domain.errors import LeaseLost, MediaError, Unavailable
 from avion_media.runtime import Runtime
+from avion_media.tasks.sweep import START, Leadership, Notebook, Reconciliation, Report
+from avion_media.tasks.sweep.reconciliation import utc_now
+from avion_media.telemetry import get_logger
 from supervisors import Child
+
+_LOOK_S = 5.0  # how often a follower looks whether there is a leader, and a leader whether a pass is due
+_FAILED_PAUSE_S = 60.0  # after a defect
+_RELEASE_S = 2.0
 
 
 async def sweeper(runtime: Runtime, child: Child) -> None:
+    """Lead, or wait for it. An outage is waited for; a pass that it interrupts goes on where it was."""
     child.ready()
-    await child.stopping.wait()
+    with child.until_stopping():
+        await _Sweeper(runtime, child.path).run()
+
+
+class _Sweeper:
+    def __init__(self, runtime: Runtime, path: str) -> None:
+        self._runtime = runtime
+        self._interval = timedelta(seconds=runtime.config.sweep.interval)
+        self._leadership = Leadership(runtime.redis)
+        self._notebook = Notebook(runtime.redis)
+        self._reconciliation = Reconciliation(runtime.store, runtime.redis, runtime.config)
+        self._log = get_logger(path=path)
+
+    async def run(self) -> None:
+        await self._runtime.redis.wait()
+        await self._runtime.store.wait()
+        while True:
+            try:
+                if await self._leadership.acquire():
+                    await self._lead()
+            except Unavailable as error:
+                self._log.info("sweep.waiting", what=error.what, detail=error.detail)
+            except LeaseLost as error:
+                self._log.warning("sweep.lead_lost", detail=str(error))
+            except MediaError as error:
+                # Garbage is no reason to take the service down: said loudly, and tried again.
+                self._log.error("sweep.failed", exc_info=error)
+                await trio.sleep(_FAILED_PAUSE_S)
+            await trio.sleep(_LOOK_S * random.uniform(0.8, 1.2))
+
+    async def _lead(self) -> None:
+        """Run the passes while the lead lasts; gives it up on the way out, whatever the reason."""
+        self._log.info("sweep.leading")
+        try:
+            await run_all([self._leadership.keep, self._work])
+        finally:
+            # Shielded, so that the next leader need not wait for the lease to run out. Bounded by its own time.
+            with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S):
+                try:
+                    await self._leadership.release()
+                except Unavailable:
+                    pass
+
+    async def _work(self) -> None:
+        while True:
+            if self._runtime.lifecycle.taking_work and await self._is_due():
+                await self._sweep()
+            await trio.sleep(_LOOK_S)
+
+    async def _is_due(self) -> bool:
+        if await self._notebook.unfinished() is not None:
+            return True
+        finished_at = await self._notebook.finished_at()
+        return finished_at is None or utc_now() - finished_at >= self._interval
+
+    async def _sweep(self) -> None:
+        cursor = await self._notebook.unfinished() or START
+        await self._notebook.save(cursor)
+        report = await self._reconciliation.run(start=cursor, checkpoint=self._notebook.save)
+        await self._notebook.finish(utc_now())
+        self._tell(report)
+
+    def _tell(self, report: Report) -> None:
+        for refusal in report.refusals:
+            self._log.error("sweep.refused", refusal=str(refusal), advice="avion-media sweep --dry-run, then --force")
+        for doubt in report.unsure:
+            self._log.warning("sweep.unsure", doubt=doubt)
+        found = {str(why): tally.media for why, tally in report.done.items()}
+        self._log.info("sweep.done", listed=report.listed, removed=report.removed, spared=report.spared, **found)

@@ -1,0 +1,47 @@
+"""Store and Redis for the commands that look at them directly, without the service."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from avion_media.cli.media import unwrapped
+from avion_media.cli.output import Failure
+from avion_media.config import Config
+from avion_media.domain.errors import Unavailable
+from avion_media.redis import Redis, open_redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore, open_store
+
+T = TypeVar("T")
+_SETTINGS = {"redis": "AVION_MEDIA_REDIS__URL", "store": "AVION_MEDIA_S3__ENDPOINT_URL and the AWS credentials"}
+
+
+def directly(run: Callable[[], Awaitable[T]]) -> T:
+    """Run with Trio; what is away is one helpful line."""
+    try:
+        return unwrapped(run)
+    except Unavailable as error:
+        raise Failure(f"{error} (see {_SETTINGS.get(error.what, error.what)})") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Both in the slots that the service's own code asks for."""
+
+    store: Slot[ObjectStore]
+    redis: Slot[Redis]
+
+
+@asynccontextmanager
+async def open_resources(config: Config) -> AsyncIterator[Resources]:
+    """Open both, for the length of the block. Neither need be there yet; `Unavailable` comes from the first use."""
+    resources = Resources(Slot("store"), Slot("redis"))
+    async with (
+        open_store(config.s3) as store,
+        open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis,
+    ):
+        with resources.store.filled(store), resources.redis.filled(redis):
+            yield resources

@@ -1,0 +1,80 @@
+"""``avion-media sweep``: one pass of the reconciliation, by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from avion_media.cli.output import Failure, console, json_option, load_config, print_json, print_problem, print_table
+from avion_media.cli.resources import directly, open_resources
+from avion_media.config import Config
+from avion_media.tasks.sweep import MEANINGS, Reconciliation, Report, Verdict
+
+
+@click.command("sweep")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--force", is_flag=True, help="Also when more than SWEEP__MAX_FRACTION of the objects would go.")
+@json_option
+def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
+    """Remove what nobody needs any more, and queue again what was lost.
+
+    The service's `sweeper` role does the same every SWEEP__INTERVAL; both at once do no harm.
+    """
+    config = load_config()
+    verdicts: list[dict[str, Any]] = []
+
+    def tell(verdict: Verdict) -> None:
+        if as_json:
+            verdicts.append(describe(verdict))
+        else:
+            console().print(line(verdict), markup=False)
+
+    report = directly(lambda: _sweep(config, dry_run=dry_run, force=force, tell=tell))
+    if as_json:
+        print_json(report.to_dict() | {"verdicts": verdicts})
+    else:
+        _print(report)
+    if report.refusals and not dry_run:
+        raise Failure(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
+
+
+async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[Verdict], None]) -> Report:
+    async with open_resources(config) as resources:
+        reconciliation = Reconciliation(resources.store, resources.redis, config)
+        return await reconciliation.run(dry_run=dry_run, force=force, observe=tell)
+
+
+def describe(verdict: Verdict) -> dict[str, Any]:
+    """A verdict for programs."""
+    return {
+        "media_id": verdict.medium.name,
+        "why": str(verdict.why),
+        "removed": [each.key for each in verdict.doomed],
+        "bytes": verdict.size_bytes,
+    }
+
+
+def line(verdict: Verdict) -> str:
+    """A verdict for people."""
+    what = " ".join(each.key for each in verdict.doomed) or f"task for {verdict.medium.name}"
+    return f"{verdict.why:<16}  {what}"
+
+
+def _print(report: Report) -> None:
+    if report.done:
+        print_table(
+            ["", "media", "objects", "bytes", "" if not report.dry_run else "(dry run: nothing was done)"],
+            [
+                (why, tally.media, tally.objects, tally.size_bytes, MEANINGS[why])
+                for why, tally in sorted(report.done.items())
+            ],
+        )
+    console().print(
+        f"{report.listed} objects looked at, {report.foreign} of them not ours, {report.spared} media spared",
+        markup=False,
+    )
+    print_problem(f"warning: {each}" for each in report.unsure)
+    if report.dry_run:
+        print_problem(f"it would be refused without --force: {each}" for each in report.refusals)

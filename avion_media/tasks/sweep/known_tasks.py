@@ -1,0 +1,70 @@
+"""Which media the queues still name: one look at the queues for a whole pass, in bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.redis import Redis
+from avion_media.tasks.waiting import FoundTask, Place, each_task
+
+MAX_TASKS = 200_000  # in each index: some 20 MB
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTasks:
+    """Media with a task to make them, with one that was given up, and with one to remove them.
+
+    An index that is not complete says yes to every question: with that long a queue nothing can be told to be lost.
+    """
+
+    making: frozenset[str]
+    given_up: frozenset[str]
+    removing: frozenset[str]
+    making_complete: bool = True
+    removing_complete: bool = True
+
+    def has_task(self, name: str) -> bool:
+        """Whether a task to make the medium waits or runs, or may do so."""
+        return not self.making_complete or name in self.making
+
+    def has_deletion(self, name: str) -> bool:
+        """Whether a task to remove the medium waits or runs, or may do so. Dead letters do not count: it must go."""
+        return not self.removing_complete or name in self.removing
+
+    def doubts(self) -> list[str]:
+        """What cannot be told, in words for an operator."""
+        doubts = []
+        if not self.making_complete:
+            doubts.append("too many tasks wait to tell whether one is lost: only deletions were looked at")
+        if not self.removing_complete:
+            doubts.append("too many deletions wait to tell whether one is lost: none was queued again")
+        return doubts
+
+
+async def look_at_queues(redis: Redis, max_tasks: int = MAX_TASKS) -> KnownTasks:
+    """Index the queues. Raises `Unavailable`."""
+    making = _Index(max_tasks)
+    removing = _Index(max_tasks)
+    making_complete = await each_task(redis, PROCESSING_QUEUE, making.visit)
+    making_complete = making_complete and await each_task(redis, CACHE_QUEUE, making.visit)
+    removing_complete = await each_task(redis, DELETE_QUEUE, removing.visit)
+    return KnownTasks(
+        frozenset(making.alive),
+        frozenset(making.given_up),
+        frozenset(removing.alive),
+        making_complete,
+        removing_complete,
+    )
+
+
+class _Index:
+    def __init__(self, max_tasks: int) -> None:
+        self._max_tasks = max_tasks
+        self.alive: set[str] = set()
+        self.given_up: set[str] = set()
+
+    def visit(self, found: FoundTask) -> bool:
+        if found.subject is not None:
+            (self.given_up if found.place is Place.DEAD_LETTERS else self.alive).add(found.subject)
+        return len(self.alive) + len(self.given_up) < self._max_tasks

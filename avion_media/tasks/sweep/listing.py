@@ -1,0 +1,165 @@
+"""The store's listings, merged: one pass over them shows every medium with all of its objects.
+
+That works because keys of all kinds sort as their ids do: a media id begins with its time, as its key does with the
+date. So an orphan is found without a single HEAD, and memory holds one page of each listing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from avion_media.domain import keys
+from avion_media.domain.ids import AnyId
+from avion_media.resources import Slot
+from avion_media.store import ListedObject, ObjectStore
+from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.sweep.policy import Medium
+
+_ID_LENGTHS = {"uploads": 26, "remote": 64}
+_AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`
+
+
+class Part(StrEnum):
+    """A pass has two parts: what was uploaded, and what was fetched."""
+
+    UPLOADS = "uploads"
+    REMOTE = "remote"
+
+
+class Kind(StrEnum):
+    """What an object is to its medium."""
+
+    INCOMING = "incoming"
+    ORIGINAL = "original"
+    THUMBNAIL = "thumbnail"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One listed object, and the medium that its key names."""
+
+    name: str
+    kind: Kind
+    listed: ListedObject
+
+
+class _Source:
+    """One listing, an object at a time. Keys that are none of ours are passed over and counted."""
+
+    def __init__(
+        self, store: Slot[ObjectStore], pace: Pace, kind: Kind, prefix: str, start_after: str | None, part: Part
+    ) -> None:
+        self._pages = store.get().list(prefix, start_after)
+        self._pace = pace
+        self._kind = kind
+        self._id_length = _ID_LENGTHS[part]
+        # Thumbnails of remote media lie behind those of uploads, under the same prefix.
+        self._end = f"{prefix}remote/" if kind is Kind.THUMBNAIL and part is Part.UPLOADS else None
+        self._page: list[ListedObject] = []
+        self.listed = 0
+        self.foreign = 0
+        self.head: Found | None = None
+
+    async def advance(self) -> None:
+        """Move ``head`` to the next object; None at the end."""
+        self.head = None
+        while self.head is None:
+            while not self._page:
+                await self._pace.wait()
+                try:
+                    self._page = list(reversed(await anext(self._pages)))
+                except StopAsyncIteration:
+                    return
+            listed = self._page.pop()
+            if self._end is not None and listed.key >= self._end:
+                return
+            self.listed += 1
+            name = listed.key.rpartition("/")[2].partition(".")[0]
+            if len(name) == self._id_length:
+                self.head = Found(name, self._kind, listed)
+            else:
+                self.foreign += 1
+
+
+class Media:
+    """The media of one part, in the order of their names. Made by `open_media`."""
+
+    def __init__(self, sources: list[_Source]) -> None:
+        self._sources = sources
+
+    @property
+    def listed(self) -> int:
+        """Objects seen so far."""
+        return sum(each.listed for each in self._sources)
+
+    @property
+    def foreign(self) -> int:
+        """Those among them that name no medium; nobody touches them."""
+        return sum(each.foreign for each in self._sources)
+
+    async def next(self) -> Medium | None:
+        """The next medium with all of its objects; None behind the last."""
+        name = min((each.head.name for each in self._sources if each.head is not None), default=None)
+        if name is None:
+            return None
+        found: list[Found] = []
+        for source in self._sources:
+            while source.head is not None and source.head.name == name:
+                found.append(source.head)
+                await source.advance()
+        return _medium(name, found)
+
+
+def _medium(name: str, found: list[Found]) -> Medium:
+    def one(kind: Kind) -> ListedObject | None:
+        return next((each.listed for each in found if each.kind is kind), None)
+
+    thumbnails = tuple(each.listed for each in found if each.kind is Kind.THUMBNAIL)
+    return Medium(name, one(Kind.INCOMING), one(Kind.ORIGINAL), thumbnails)
+
+
+async def open_media(store: Slot[ObjectStore], pace: Pace, part: Part, after: AnyId | None = None) -> Media:
+    """The media of ``part`` behind the id ``after``. Raises Unavailable."""
+    sizes = await thumbnail_sizes(store, pace)
+
+    def source(kind: Kind, prefix: str, key_of: Callable[[AnyId], str]) -> _Source:
+        return _Source(store, pace, kind, prefix, None if after is None else key_of(after), part)
+
+    if part is Part.UPLOADS:
+        sources = [
+            source(Kind.INCOMING, keys.INCOMING_PREFIX, lambda any_id: f"{keys.INCOMING_PREFIX}{any_id}"),
+            source(Kind.ORIGINAL, keys.ORIGINAL_PREFIX, keys.original),
+        ]
+        below = ""
+    else:
+        sources = [source(Kind.ORIGINAL, keys.CACHED_REMOTE_PREFIX, keys.original)]
+        below = "remote/"
+    for size in sizes:
+        prefix = f"{keys.THUMBNAIL_PREFIX}{size}/{below}"
+        sources.append(source(Kind.THUMBNAIL, prefix, lambda any_id, size=size: keys.thumbnail(any_id, size)))  # type: ignore[misc]
+    for each in sources:
+        await each.advance()
+    return Media(sources)
+
+
+async def thumbnail_sizes(store: Slot[ObjectStore], pace: Pace) -> list[str]:
+    """The sizes that are in the store, those of former configurations too. One request for each."""
+    sizes: list[str] = []
+    after: str | None = None
+    while True:
+        await pace.wait()
+        first = await _first(store.get().list(keys.THUMBNAIL_PREFIX, after, page_size=1))
+        if first is None:
+            return sizes
+        size = first.key.removeprefix(keys.THUMBNAIL_PREFIX).partition("/")[0]
+        sizes.append(size)
+        after = f"{keys.THUMBNAIL_PREFIX}{size}{_AFTER_SLASH}"
+
+
+async def _first(pages: AsyncIterator[tuple[ListedObject, ...]]) -> ListedObject | None:
+    async for page in pages:
+        if page:
+            return page[0]
+    return None

@@ -1,0 +1,6 @@
+-- Give the lead up, if it is ours.
+-- KEYS: leader   ARGV: token
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+return redis.call('DEL', KEYS[1])

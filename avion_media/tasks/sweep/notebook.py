@@ -1,0 +1,70 @@
+"""What the sweeper remembers on Redis: where a pass stands, when the last one ended, and how far back Redis knows.
+
+The hash ``media_sweep`` is lost with everything else when Redis loses its memory. That is its other use: from its
+absence it follows that completed uploads may have been forgotten, and the next pass, which is due at once then, treats
+what lay in the store before as such.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.tasks.sweep.listing import Part
+
+_KEY = "media_sweep"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a pass got: all of ``part`` up to the id ``after`` is done, and all parts before."""
+
+    part: Part = Part.UPLOADS
+    after: AnyId | None = None
+
+
+START = Cursor()
+
+
+class Notebook:
+    """The hash. Every method raises `Unavailable` while Redis is away."""
+
+    def __init__(self, redis: Slot[Redis]) -> None:
+        self._redis = redis
+
+    async def memory_since(self, now: datetime, *, remember: bool) -> datetime:
+        """Since when Redis has not lost its memory: ``now`` if that is not known, which is written down then.
+
+        Without ``remember`` nothing is written.
+        """
+        redis = self._redis.get()
+        if remember:
+            await redis.execute("HSETNX", _KEY, "memory_since", f"{now.timestamp():.3f}")
+        written = await redis.execute("HGET", _KEY, "memory_since")
+        return now if written is None else datetime.fromtimestamp(float(written), UTC)
+
+    async def finished_at(self) -> datetime | None:
+        """When the last pass ended."""
+        written = await self._redis.get().execute("HGET", _KEY, "finished_at")
+        return None if written is None else datetime.fromtimestamp(float(written), UTC)
+
+    async def unfinished(self) -> Cursor | None:
+        """How far the pass under way got; None when there is none."""
+        part, after = await self._redis.get().execute("HMGET", _KEY, "part", "after")
+        try:
+            return Cursor(Part(part.decode()), parse_any_id(after.decode()) if after else None) if part else None
+        except (ValueError, InvalidId):
+            return START  # written by a later version
+
+    async def save(self, cursor: Cursor) -> None:
+        """The pass got this far."""
+        await self._redis.get().execute("HSET", _KEY, "part", cursor.part, "after", str(cursor.after or ""))
+
+    async def finish(self, now: datetime) -> None:
+        """The pass is over."""
+        redis = self._redis.get()
+        await redis.execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")
+        await redis.execute("HDEL", _KEY, "part", "after")

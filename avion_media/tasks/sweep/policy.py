@@ -1,0 +1,168 @@
+"""What to do with one medium, given what the store holds of it and what Redis knows. Pure: no I/O, no clock.
+
+Three rules stand above all others. What is younger than the margin is left alone: it may belong to work in flight. What
+a task still names is left alone: the task ends it. And what may have been promised to a client is never thrown away:
+where it is not known whether an upload was completed, it is processed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from avion_media.config import Config
+from avion_media.domain.tasks import State
+from avion_media.store import ListedObject
+
+
+class Why(StrEnum):
+    """Why something is done about a medium."""
+
+    LOST_TASK = "lost_task"
+    ABANDONED = "abandoned"
+    LEFTOVER = "leftover"
+    ORPHAN = "orphan"
+    EXPIRED = "expired"
+    OVER_BUDGET = "over_budget"
+    OVERDUE_DELETION = "overdue_deletion"
+
+
+MEANINGS: dict[Why, str] = {
+    Why.LOST_TASK: "completed, but its task is lost: queued again",
+    Why.ABANDONED: "uploaded, never completed: removed",
+    Why.LEFTOVER: "processed or refused, its upload was left: removed",
+    Why.ORPHAN: "thumbnails without their original: removed",
+    Why.EXPIRED: "remote, older than its time to live: removed",
+    Why.OVER_BUDGET: "remote, among the oldest while the cache is over its budget: removed",
+    Why.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Medium:
+    """All that the listings show of one medium. ``name`` is its id as the keys have it."""
+
+    name: str
+    incoming: ListedObject | None = None
+    original: ListedObject | None = None
+    thumbnails: tuple[ListedObject, ...] = ()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is a remote hash."""
+        return len(self.name) == 64
+
+    @property
+    def objects(self) -> tuple[ListedObject, ...]:
+        """All of its objects."""
+        return tuple(each for each in (self.incoming, self.original, *self.thumbnails) if each is not None)
+
+    @property
+    def served(self) -> tuple[ListedObject, ...]:
+        """Original and thumbnails."""
+        return tuple(each for each in (self.original, *self.thumbnails) if each is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What Redis knows of one medium. ``tombstone`` is when it was deleted.
+
+    ``has_task``, ``has_deletion``: a task to make or to remove it waits or runs; also when the queue is too long to
+    tell. ``given_up``: its task is a dead letter, so an operator decides, and needs the upload to replay it.
+    """
+
+    state: State | None = None
+    tombstone: datetime | None = None
+    has_task: bool = False
+    given_up: bool = False
+    has_deletion: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The configured bounds. ``memory_since``: Redis knows nothing of what was before, as it lost its memory then."""
+
+    margin: timedelta
+    url_ttl: timedelta
+    remote_ttl: timedelta
+    delete_delay: timedelta
+    memory_since: datetime
+
+    @classmethod
+    def of(cls, config: Config, memory_since: datetime) -> Rules:
+        """The rules of a configuration."""
+        return cls(
+            margin=timedelta(seconds=config.sweep.margin),
+            url_ttl=timedelta(seconds=config.upload.url_ttl),
+            remote_ttl=timedelta(seconds=config.remote.ttl),
+            delete_delay=timedelta(seconds=config.delete.delay),
+            memory_since=memory_since,
+        )
+
+    def deletion_due(self, known: Known) -> datetime | None:
+        """When the objects of a deleted medium are to be removed; None when it is not deleted."""
+        return None if known.tombstone is None else known.tombstone + self.delete_delay
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done about one medium. ``doomed`` are the objects to remove; none when a task is queued."""
+
+    medium: Medium
+    why: Why
+    doomed: tuple[ListedObject, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes that go."""
+        return sum(each.size_bytes for each in self.doomed)
+
+
+def needs_status(medium: Medium) -> bool:
+    """Whether the medium's status matters for the verdict."""
+    return medium.incoming is not None
+
+
+def judge(medium: Medium, known: Known, rules: Rules, now: datetime) -> Verdict | None:
+    """The verdict on one medium; None when it is well, or to be left alone for now."""
+    if known.tombstone is not None:
+        return _judge_deleted(medium, known, rules, now)
+    if known.has_task:
+        return None
+    if medium.incoming is not None:
+        return None if known.given_up else _judge_upload(medium, medium.incoming, known.state, rules, now)
+    if medium.original is None:
+        old = all(_age(each, now) > rules.margin for each in medium.thumbnails)
+        return Verdict(medium, Why.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
+    if medium.is_remote and _age(medium.original, now) > rules.remote_ttl:
+        return Verdict(medium, Why.EXPIRED, medium.served)
+    return None
+
+
+def _judge_deleted(medium: Medium, known: Known, rules: Rules, now: datetime) -> Verdict | None:
+    """Until well past its time a deletion is left to its task, and may be undone."""
+    due = rules.deletion_due(known)
+    if known.has_deletion or due is None or now <= due + rules.margin:
+        return None
+    return Verdict(medium, Why.OVERDUE_DELETION)
+
+
+def _judge_upload(
+    medium: Medium, incoming: ListedObject, state: State | None, rules: Rules, now: datetime
+) -> Verdict | None:
+    if state is None and incoming.last_modified < rules.memory_since:
+        return Verdict(medium, Why.LOST_TASK)  # nobody remembers it, so it may have been completed
+    if _age(incoming, now) <= rules.margin:
+        return None
+    if state is State.PROCESSING:
+        return Verdict(medium, Why.LOST_TASK)
+    if medium.original is not None or (state is not None and state.final):
+        return Verdict(medium, Why.LEFTOVER, (incoming,))
+    if _age(incoming, now) > rules.url_ttl + rules.margin:
+        return Verdict(medium, Why.ABANDONED, (incoming,))
+    return None
+
+
+def _age(listed: ListedObject, now: datetime) -> timedelta:
+    return now - listed.last_modified

@@ -1,0 +1,225 @@
+"""The reconciliation: looks at everything that the store holds, and puts in order what is wrong.
+
+One pass lists all objects, merged by medium (`listing`), asks Redis what it knows of each, judges (`policy`), and
+carries the verdicts out (`remedies`), batch by batch. A batch that would bring the removals to more than a fraction of
+what was listed so far is refused: that many are rather a mistake of ours, or of the configuration, than garbage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from avion_media.config import Config
+from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.domain.tasks import State
+from avion_media.queue import StatusBoard
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+from avion_media.tasks.sweep.budget import Budget
+from avion_media.tasks.sweep.known_tasks import KnownTasks, look_at_queues
+from avion_media.tasks.sweep.listing import Media, Part, open_media
+from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
+from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, judge, needs_status
+from avion_media.tasks.sweep.remedies import Remedies
+from avion_media.tasks.sweep.report import Refusal, Report
+from avion_media.tasks.tombstones import tombstones_of
+
+_CHUNK = 500  # media judged at once: one round trip for their tombstones
+_BATCH = 20_000  # media between two checks of the fraction, and two saved cursors
+
+
+def utc_now() -> datetime:
+    """The time."""
+    return datetime.now(UTC)
+
+
+async def save_nothing(_cursor: Cursor) -> None:
+    """For passes that nobody resumes."""
+
+
+def tell_nobody(_verdict: Verdict) -> None:
+    """For passes of which only the report counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Orders:
+    """How one pass is to be run."""
+
+    dry_run: bool
+    force: bool
+    checkpoint: Callable[[Cursor], Awaitable[None]]
+    observe: Callable[[Verdict], None]
+
+
+class Reconciliation:
+    """Runs passes. ``clock`` gives the time that the age of objects is measured by; ``batch`` is in media."""
+
+    def __init__(
+        self,
+        store: Slot[ObjectStore],
+        redis: Slot[Redis],
+        config: Config,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        batch: int = _BATCH,
+    ) -> None:
+        self.store = store
+        self.redis = redis
+        self.config = config
+        self.clock = clock
+        self.batch = batch
+        self.pace = Pace(config.sweep.rate)
+        self.remedies = Remedies(store, redis, self.pace, clock)
+
+    async def run(
+        self,
+        *,
+        dry_run: bool = False,
+        force: bool = False,
+        start: Cursor = START,
+        checkpoint: Callable[[Cursor], Awaitable[None]] = save_nothing,
+        observe: Callable[[Verdict], None] = tell_nobody,
+    ) -> Report:
+        """One pass, from ``start`` on. ``observe`` is called with each verdict that was, or would be, carried out.
+
+        Raises `Unavailable` when the store or Redis is away. Then, as after a cancel, what was carried out stays, and
+        another pass may go on from the last cursor that ``checkpoint`` was given.
+        """
+        report = Report(dry_run)
+        orders = _Orders(dry_run, force, checkpoint, observe)
+        memory_since = await Notebook(self.redis).memory_since(self.clock(), remember=not dry_run)
+        rules = Rules.of(self.config, memory_since)
+        known_tasks = await look_at_queues(self.redis.get())
+        report.unsure += known_tasks.doubts()
+        parts = list(Part)
+        for part in parts[parts.index(start.part) :]:
+            after = start.after if part is start.part else None
+            await _PartOfPass(self, orders, rules, known_tasks, report, Cursor(part, after)).run()
+        return report
+
+
+class _PartOfPass:
+    """One part of one pass."""
+
+    def __init__(
+        self,
+        reconciliation: Reconciliation,
+        orders: _Orders,
+        rules: Rules,
+        known_tasks: KnownTasks,
+        report: Report,
+        start: Cursor,
+    ) -> None:
+        self._reconciliation = reconciliation
+        self._orders = orders
+        self._rules = rules
+        self._known_tasks = known_tasks
+        self._report = report
+        self._start = start
+        self._wanted = 0  # objects that this part removed, or would have
+        # A part that does not begin at its beginning does not see the whole sum.
+        judged_by_size = start.part is Part.REMOTE and start.after is None
+        self._budget = Budget(reconciliation.config.remote.budget if judged_by_size else 0)
+
+    async def run(self) -> None:
+        """To the end of the part, or to where it is refused."""
+        start, reconciliation = self._start, self._reconciliation
+        media = await open_media(reconciliation.store, reconciliation.pace, start.part, start.after)
+        try:
+            while await self._run_batch(media):
+                pass
+        finally:
+            self._report.listed += media.listed
+            self._report.foreign += media.foreign
+
+    async def _run_batch(self, media: Media) -> bool:
+        """Judge and carry out; whether there is more to do."""
+        planned: list[Verdict] = []
+        seen = 0
+        last: Medium | None = None
+        ended = False
+        while not ended and seen < self._reconciliation.batch:
+            chunk = [each for each in [await media.next() for _ in range(_CHUNK)] if each is not None]
+            planned += await self._judge(chunk)
+            seen += len(chunk)
+            last = chunk[-1] if chunk else last
+            ended = len(chunk) < _CHUNK
+        if ended:
+            planned += self._budget.verdicts()
+        if not await self._carry_out(planned, media.listed):
+            return False
+        if last is not None and not ended:
+            await self._save(last)
+        return not ended
+
+    async def _save(self, last: Medium) -> None:
+        try:
+            after = parse_any_id(last.name)
+        except InvalidId:
+            return  # a foreign object; the next batch ends elsewhere
+        await self._orders.checkpoint(Cursor(self._start.part, after))
+
+    async def _judge(self, chunk: list[Medium]) -> list[Verdict]:
+        tombstones = await tombstones_of(self._reconciliation.redis.get(), [each.name for each in chunk])
+        verdicts = []
+        for medium in chunk:
+            known = Known(
+                state=await self._state(medium.name) if needs_status(medium) else None,
+                tombstone=tombstones.get(medium.name),
+                has_task=self._known_tasks.has_task(medium.name),
+                given_up=medium.name in self._known_tasks.given_up,
+                has_deletion=self._known_tasks.has_deletion(medium.name),
+            )
+            verdict = judge(medium, known, self._rules, self._reconciliation.clock())
+            if verdict is None:
+                if known.tombstone is None and not known.has_task:
+                    self._budget.add(medium)
+            elif _is_id(medium.name):
+                verdicts.append(verdict)
+            else:
+                self._report.foreign += len(medium.objects)
+        return verdicts
+
+    async def _carry_out(self, planned: list[Verdict], listed: int) -> bool:
+        """False when it is refused. Tasks are queued all the same: only removals can do harm."""
+        self._wanted += sum(len(each.doomed) for each in planned)
+        sweep = self._reconciliation.config.sweep
+        allowed = max(sweep.always_allowed, int(sweep.max_fraction * listed))
+        refused = self._wanted > allowed and not self._orders.force
+        if refused:
+            self._report.refuse(Refusal(self._start.part, self._wanted, allowed, listed))
+        for verdict in planned:
+            if self._orders.dry_run:
+                self._done(verdict)
+            elif not verdict.doomed:
+                await self._reconciliation.remedies.queue_again(verdict)
+                self._done(verdict)
+            elif not refused:
+                await self._remove(verdict)
+        return self._orders.dry_run or not refused
+
+    async def _remove(self, verdict: Verdict) -> None:
+        if await self._reconciliation.remedies.remove(verdict):
+            self._done(verdict)
+        else:
+            self._report.spared += 1
+
+    async def _state(self, name: str) -> State | None:
+        status = await StatusBoard(self._reconciliation.redis.get()).get(name)
+        return None if status is None else status.state
+
+    def _done(self, verdict: Verdict) -> None:
+        self._report.count(verdict)
+        self._orders.observe(verdict)
+
+
+def _is_id(name: str) -> bool:
+    try:
+        parse_any_id(name)
+    except InvalidId:
+        return False
+    return True

@@ -1,0 +1,68 @@
+"""Carrying one verdict out. What it rests on is looked at once more, right before anything is removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.ids import parse_any_id
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.sweep.policy import Verdict, Why
+
+_PROCESSING_TTL_S = 86400.0  # how long "processing" is remembered without any news of the task
+_LISTED_PRECISION = timedelta(seconds=1)  # listings tell milliseconds, HEAD whole seconds
+
+
+class Remedies:
+    """Each may be repeated. Raises `Unavailable` when the store or Redis is away."""
+
+    def __init__(self, store: Slot[ObjectStore], redis: Slot[Redis], pace: Pace, clock: Callable[[], datetime]) -> None:
+        self._store = store
+        self._redis = redis
+        self._pace = pace
+        self._clock = clock
+
+    async def queue_again(self, verdict: Verdict) -> None:
+        """Queue the task that is lost. Should it exist after all, the two collapse."""
+        name = verdict.medium.name
+        redis = self._redis.get()
+        if verdict.why is Why.OVERDUE_DELETION:
+            now = self._clock().timestamp()
+            await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": name}, f"delete-{name}", now)
+            return
+        fields = {"media_id": name, "type": "thumbnail"}
+        await TaskQueue(redis, PROCESSING_QUEUE).enqueue(fields, once_key=name)
+        await StatusBoard(redis).put(Status(name, State.PROCESSING), ttl_s=_PROCESSING_TTL_S)
+
+    async def remove(self, verdict: Verdict) -> bool:
+        """Remove the doomed objects; False when the medium has changed since it was judged: then it is spared."""
+        if not await self._still_holds(verdict):
+            return False
+        medium = verdict.medium
+        if medium.is_remote:  # first: it must not be said to be READY once it is gone
+            await StatusBoard(self._redis.get()).forget(medium.name)
+        await self._pace.wait()
+        await self._store.get().delete([each.key for each in verdict.doomed])
+        return True
+
+    async def _still_holds(self, verdict: Verdict) -> bool:
+        medium = verdict.medium
+        if verdict.why in (Why.ABANDONED, Why.LEFTOVER):
+            status = await StatusBoard(self._redis.get()).get(medium.name)
+            return status is None or status.state is not State.PROCESSING
+        await self._pace.wait()
+        try:
+            original = await self._store.get().head(keys.original(parse_any_id(medium.name)))
+        except ObjectMissing:
+            return verdict.why is Why.ORPHAN
+        if medium.original is None:
+            return False
+        unwritten = original.last_modified - medium.original.last_modified < _LISTED_PRECISION
+        return unwritten and original.etag == medium.original.etag

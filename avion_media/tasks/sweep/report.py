@@ -1,0 +1,87 @@
+"""What a pass found and did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from avion_media.tasks.sweep.listing import Part
+from avion_media.tasks.sweep.policy import Verdict, Why
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of one kind of verdict: media, and the objects and bytes that go with them."""
+
+    media: int = 0
+    objects: int = 0
+    size_bytes: int = 0
+
+    def add(self, verdict: Verdict) -> None:
+        """Count one more."""
+        self.media += 1
+        self.objects += len(verdict.doomed)
+        self.size_bytes += verdict.size_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A part was left as it is: removing ``wanted`` of the ``listed`` objects seen is more than is ``allowed``."""
+
+    part: Part
+    wanted: int
+    allowed: int
+    listed: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.part}: it would remove {self.wanted} of {self.listed} objects, more than {self.allowed}, "
+            "which looks like a mistake"
+        )
+
+
+@dataclass(slots=True)
+class Report:
+    """One pass. ``done`` counts what was carried out, or in a dry run what would be.
+
+    ``spared`` are media that had changed by the time it was their turn; ``foreign`` are objects that name no medium.
+    """
+
+    dry_run: bool
+    listed: int = 0
+    foreign: int = 0
+    spared: int = 0
+    done: dict[Why, Tally] = field(default_factory=dict)
+    refusals: list[Refusal] = field(default_factory=list)
+    unsure: list[str] = field(default_factory=list)
+
+    def count(self, verdict: Verdict) -> None:
+        """One more that was carried out."""
+        self.done.setdefault(verdict.why, Tally()).add(verdict)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """A part was refused; a dry run, which goes on, may say so again with more."""
+        self.refusals = [each for each in self.refusals if each.part is not refusal.part] + [refusal]
+
+    @property
+    def removed(self) -> int:
+        """Objects removed."""
+        return sum(tally.objects for tally in self.done.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "dry_run": self.dry_run,
+            "listed": self.listed,
+            "foreign": self.foreign,
+            "spared": self.spared,
+            "done": {
+                str(why): {"media": tally.media, "objects": tally.objects, "bytes": tally.size_bytes}
+                for why, tally in sorted(self.done.items())
+            },
+            "refused": [
+                {"part": str(each.part), "wanted": each.wanted, "allowed": each.allowed, "listed": each.listed}
+                for each in self.refusals
+            ],
+            "unsure": self.unsure,
+        }

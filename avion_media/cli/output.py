@@ -11,7 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from avion_media.config import Config, ConfigError, load
+from avion_media.config import PREFIX, Config, ConfigError, load
+from avion_media.remote.guard import AddressGuard
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -31,9 +32,15 @@ class Misuse(Failure):
 def load_config() -> Config:
     """The configuration, or `Misuse` that lists everything wrong with it."""
     try:
-        return load()
+        config = load()
     except ConfigError as error:
-        raise Misuse(*error.problems, "see: avion-media config --help") from None
+        raise Misuse(*error.problems) from None
+    for name in ("deny_hosts", "allow_hosts"):
+        try:
+            AddressGuard(deny_hosts=getattr(config.remote, name))
+        except ValueError as error:
+            raise Misuse(f"{PREFIX}REMOTE__{name.upper()}: {error}") from None
+    return config
 
 
 def print_problem(lines: Iterable[str]) -> None:

@@ -75,7 +75,10 @@ class Rejected(MediaError):
 
 
 class Unavailable(MediaError):
-    """Something outside is away (`what` is "store", "redis", "cage", "remote"): the same call may succeed later."""
+    """Something outside is away: the same call may succeed later.
+
+    ``what`` is "store", "redis", "cage", "remote" or "disk".
+    """
 
     def __init__(self, what: str, detail: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(f"{what} is not available{': ' + detail if detail else ''}")

@@ -16,6 +16,7 @@ from supervisors import Child, ChildSpec, Intensity, Strategy, Supervisor
 
 _BLOCK_S = 1.0
 _OUTAGE_PAUSE_S = 1.0
+_FORGET_READERS_S = 600.0  # each process reads under a name of its own: old names are removed
 
 
 def events(runtime: Runtime) -> Supervisor:
@@ -51,8 +52,12 @@ async def _read(runtime: Runtime, dropper: Dropper, child: Child) -> None:
     """The stream. An event is acknowledged once its media are tombstoned and their removal is remembered."""
     stream = DropStream(await runtime.redis.wait(), claim_after_s=runtime.config.tasks.claim_after)
     child.ready()
+    forget_again_at = trio.current_time()
     while not child.stopping.is_set():
         try:
+            if trio.current_time() >= forget_again_at:
+                await stream.remove_idle_consumers(_FORGET_READERS_S)
+                forget_again_at = trio.current_time() + _FORGET_READERS_S
             for drop in await stream.take(runtime.consumer, block_s=_BLOCK_S):
                 await dropper.drop(drop)
                 await stream.done(drop)

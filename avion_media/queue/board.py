@@ -41,7 +41,8 @@ class StatusBoard:
     async def put(self, status: Status, ttl_s: float) -> bool:
         """Say how a medium is doing, for ``ttl_s``; whether it was taken.
 
-        It is not when the medium has a tombstone, or is READY and would be anything else. DELETED makes a tombstone.
+        It is not when the medium has a tombstone, is READY and would be anything else, or is FAILED and would be
+        PROCESSING. DELETED makes a tombstone.
         """
         if status.state is State.DELETED:
             await self.tombstone([status.media_id], ttl_s)

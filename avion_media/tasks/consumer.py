@@ -126,12 +126,16 @@ class Consumer:
         idle_s = self._policy.claim_after_s
 
         async def look(queue: TaskQueue) -> Lease | None:
-            lease = await queue.reclaim(self._name, idle_s=idle_s)
+            lease = await queue.reclaim(self._name, idle_s=idle_s, on_poison=self._give_up_poison)
             if lease is None:
                 await queue.remove_idle_consumers(idle_s=10 * idle_s)
             return lease
 
         await self._consume(child, look, pause_s=idle_s / 4)
+
+    async def _give_up_poison(self, task: Task) -> None:
+        self._log.error("task.poison", task_id=task.task_id)
+        await self._handler.give_up(task, Reason.POISON)
 
     async def keep(self, child: ChildLike) -> None:
         """The lease keeper: renews every lease in hand three times before it would be taken for dead."""

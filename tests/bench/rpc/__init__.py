@@ -1,0 +1,1 @@
+"""RequestMediaUpload: calls per server CPU second, against the same handler on grpcio's asyncio server."""

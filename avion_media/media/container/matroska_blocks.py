@@ -98,7 +98,7 @@ def choose_clusters(
     """
     start = clusters[0].element.offset
     stop = min(start + bounds.max_poster_bytes, file.size_bytes)
-    file.require([Range(start, min(_estimated_bytes(file, timing, seconds), stop - start))])
+    file.require([Range(start, _estimated_bytes(file, timing, seconds, stop - start))])
     reader = BlockReader(file.reading_ahead(_NEXT_FETCH_BYTES), bounds.max_boxes)
     first_s: float | None = None
     end, covered = start, 0.0
@@ -123,11 +123,10 @@ def choose_clusters(
     return PosterSamples((Range(start, end - start),), seconds)
 
 
-def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float) -> int:
-    """What so many seconds take at the mean bit rate, generously."""
-    if timing.duration_s <= 0:
-        return _MIN_FETCH_BYTES
-    return max(_MIN_FETCH_BYTES, int(1.3 * file.size_bytes * (seconds + 1) / timing.duration_s))
+def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float, most: int) -> int:
+    """What so many seconds take at the mean bit rate, generously, but at ``most`` that."""
+    mean = file.size_bytes / timing.duration_s if timing.duration_s > 0 else 0.0
+    return int(min(max(1.3 * mean * (seconds + 1), _MIN_FETCH_BYTES), most))
 
 
 def last_shown_s(

@@ -69,7 +69,10 @@ def void_span(offset: int, length: int) -> Iterator[Patch]:
 
 
 class MasterScrub:
-    """Collects in ``edits`` the changes inside one loaded EBML header, SeekHead, Info or Tracks. Raises `Rejected` (corrupt)."""
+    """Collects in ``edits`` the changes inside one loaded EBML header, SeekHead, Info or Tracks.
+
+    Raises `Rejected` (corrupt).
+    """
 
     def __init__(self, master: Master) -> None:
         self.edits = Edits(master.data, master.element.offset)

@@ -30,7 +30,7 @@ from avion_media.media.container.sparse import Missing, Range, SparseFile, eager
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
 _PADDING = frozenset((b"free", b"skip", b"wide"))
-_MAX_SIDX_BYTES = 1 << 20
+_READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by ffmpeg, on its way to the samples
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
 
 
@@ -70,8 +70,6 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
     """
     layout = _read_layout(file, bounds)
     moov = layout.of(b"moov")[0]
-    if moov.size > bounds.max_index_bytes:
-        raise Rejected(Reason.TOO_LARGE, f"moov of {moov.size} bytes")
     region = Region(file.read(moov.offset, moov.size), moov.offset, bounds.max_boxes)
     movie = read_movie(region, moov, bounds)
     video = movie.main_video
@@ -104,7 +102,7 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
 
 def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     boxes: list[Box] = []
-    offset = 0
+    offset = index_bytes = 0
     while offset + 8 <= file.size_bytes:
         fragments = sum(box.type == b"moof" for box in boxes[-8:])
         head = _read_header(file, offset, eager=fragments > 0, seen=len(boxes))
@@ -119,6 +117,9 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
             box = Box(box.type, box.offset, box.header, file.size_bytes - box.offset)
         boxes.append(box)
         offset = box.end
+        index_bytes += box.size if box.type in _READ_WHOLE else 0
+        if index_bytes > bounds.max_index_bytes:
+            raise Rejected(Reason.TOO_LARGE, f"index of {index_bytes} bytes")
         if box.type == b"moof" and fragments == 0:
             _fetch_ahead(file, boxes, bounds)
         if len(boxes) > bounds.max_boxes:
@@ -149,7 +150,7 @@ def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) ->
     """Ask for the beginnings of all fragments at once, where an index tells them."""
     known: list[int] = []
     for box in boxes:
-        if box.type == b"sidx" and box.size <= _MAX_SIDX_BYTES:
+        if box.type == b"sidx":
             region = Region(file.read(box.offset, box.size), box.offset, bounds.max_boxes)
             known.extend(indexed_by_sidx(region, box))
     if not known:
@@ -208,8 +209,6 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
 
 def _read_fragments(file: SparseFile, layout: _Layout, movie: Movie, bounds: VideoBounds) -> _Fragments:
     boxes = layout.of(b"moof")
-    if sum(box.size for box in boxes) > bounds.max_index_bytes:
-        raise Rejected(Reason.TOO_LARGE, "movie fragment headers")
     file.require(Range(box.offset, box.size) for box in boxes)
     budget = SampleBudget(bounds.max_samples)
     clock = {track.track_id: track.table.duration for track in movie.tracks if track.table.count}
@@ -242,7 +241,7 @@ def _poster_ranges(layout: _Layout, moov: Box, fragments: _Fragments, poster: Po
     last = max(moov.offset, poster.ranges[-1].end)
     on_the_way = [box for box in layout.boxes if box.offset <= last]
     headers = [Range(box.offset, min(_HEADER_BYTES, box.size)) for box in on_the_way]
-    wholes = [Range(box.offset, box.size) for box in on_the_way if box.type in (b"ftyp", b"moof", b"moov")]
+    wholes = [Range(box.offset, box.size) for box in on_the_way if box.type in _READ_WHOLE]
     return merged(chain(headers, wholes, poster.ranges))
 
 

@@ -1,0 +1,182 @@
+"""Matroska and WebM as ffmpeg and browsers write them, full of what must go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import MKV, WEBM
+from avion_media.media.container import VideoPlan, apply_patches
+from avion_media.media.container.ebml import Element, Master, parse_element, void_header
+from tests.unit.container.allowed import leaks, probe_leaks
+from tests.unit.container.videos import DATA, examine, examine_bytes, exiftool, ffmpeg, frames, probe, scrub
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=2")
+SOUND = ("-f", "lavfi", "-i", "sine=d=2")
+TITLED = ("-metadata", "title=TITLE-LEAK", "-metadata", "location=LEAK", "-metadata:s:v:0", "title=TRACK-LEAK")
+DATED = ("-metadata", "creation_time=2024-05-06T07:08:09Z")
+VP8 = ("-c:v", "libvpx", "-deadline", "realtime")
+SEGMENT, TAGS, ATTACHMENTS, CHAPTERS = 0x18538067, 0x1254C367, 0x1941A469, 0x1043A770
+
+
+def _make(path: Path, *options: str | Path) -> Path:
+    ffmpeg(*options, path)
+    return path
+
+
+def _assert_clean(path: Path, tmp_path: Path, *, same_frames: bool = True) -> VideoPlan:
+    clean = tmp_path / f"clean{path.suffix}"
+    plan = scrub(path, clean)
+    data = clean.read_bytes()
+    assert len(data) == path.stat().st_size
+    assert b"LEAK" not in data
+    assert b"Lavf" not in data
+    assert not same_frames or frames(clean) == frames(path) != []
+    (tags,) = exiftool(clean)
+    assert list(leaks(tags)) == []
+    assert list(probe_leaks(probe(clean))) == []
+    assert examine(clean).patches == ()
+    assert {TAGS, ATTACHMENTS, CHAPTERS}.isdisjoint(element.id for element in _top_level(data))
+    return plan
+
+
+def _top_level(data: bytes) -> list[Element]:
+    """The segment's children, by the grammar alone: whatever was voided must still add up."""
+    head = parse_element(data, 0, 0)
+    segment = parse_element(data, head.end, head.end)
+    assert segment.id == SEGMENT
+    if segment.size is None:
+        return []
+    return list(Master(data[segment.offset :], segment, 10_000).children())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        (*VP8, "-c:a", "libvorbis"),
+        (*VP8, "-c:a", "libopus"),
+        ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-cues_to_front", "1"),
+        ("-c:v", "libsvtav1", "-preset", "12"),
+    ],
+    ids=" ".join,
+)
+def test_webm_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: Path) -> None:
+    path = _make(tmp_path / "made.webm", *PICTURE, *SOUND, *TITLED, *DATED, *options)
+    plan = _assert_clean(path, tmp_path)
+    assert (plan.width, plan.height, plan.has_audio) == (160, 120, True)
+    assert plan.duration_s == pytest.approx(2.0, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-c:a", "flac"),
+        ("-c:a", "pcm_s16le"),
+        ("-c:v", "libx265", "-x265-params", "log-level=error", "-c:a", "ac3"),
+        ("-cluster_time_limit", "100", "-write_crc32", "1"),
+        ("-write_crc32", "0", "-reserve_index_space", "2000"),
+    ],
+    ids=" ".join,
+)
+def test_mkv_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: Path) -> None:
+    cover = DATA / "jpeg-orientation-1.jpg"
+    chapters = tmp_path / "chapters.txt"
+    chapters.write_text(";FFMETADATA1\ntitle=LEAK\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=1\ntitle=CHAPTER-LEAK\n")
+    attached = ("-attach", cover, "-metadata:s:t", "mimetype=image/jpeg", "-metadata:s:t", "filename=LEAK.jpg")
+    path = _make(
+        tmp_path / "made.mkv", *PICTURE, *SOUND, "-i", chapters, *attached, *TITLED, *DATED, *options
+    )  # fmt: skip
+    assert cover.read_bytes()[:1000] in path.read_bytes()
+    # ffmpeg shows an attached picture as another video track, which goes.
+    _assert_clean(path, tmp_path, same_frames=False)
+    clean = tmp_path / "clean.mkv"
+    before = [line for line in frames(path, "-map", "-0:v:1") if line[0] in "01"]
+    assert frames(clean) == before != []
+    assert cover.read_bytes()[1000:1100] not in clean.read_bytes()
+
+
+def test_subtitles_go_from_their_clusters(tmp_path: Path) -> None:
+    subtitles = tmp_path / "position.srt"
+    subtitles.write_text("1\n00:00:00,000 --> 00:00:01,500\nGPS (-0.1255, 51.5334, 26) LEAK\n")
+    path = _make(tmp_path / "drone.mkv", *PICTURE, *SOUND, "-i", subtitles, "-c:s", "srt")
+    assert b"51.5334" in path.read_bytes()
+    _assert_clean(path, tmp_path)
+    assert b"51.5334" not in (tmp_path / "clean.mkv").read_bytes()
+
+
+def test_a_live_recording_comes_out_clean(tmp_path: Path) -> None:
+    path = tmp_path / "live.webm"
+    path.write_bytes(ffmpeg(*PICTURE, *SOUND, *TITLED, *VP8, "-g", "10", "-f", "webm", "-live", "1", "pipe:1"))
+    plan = _assert_clean(path, tmp_path)
+    assert plan.duration_s == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 20, 3000])
+def test_a_recording_cut_off_is_taken_as_far_as_it_goes(cut: int, tmp_path: Path) -> None:
+    path = tmp_path / "live.webm"
+    path.write_bytes(ffmpeg(*PICTURE, *TITLED, *VP8, "-f", "webm", "-live", "1", "pipe:1")[:-cut])
+    assert examine(path).width == 160
+    clean = tmp_path / "clean.webm"
+    scrub(path, clean)
+    assert b"LEAK" not in clean.read_bytes()
+
+
+@pytest.mark.parametrize("trailer", [b"x", b"xy", b"LEAK" * 40, b"\x1a\x45\xdf\xa3" + b"LEAK" * 40])
+def test_what_follows_the_segment_goes(trailer: bytes) -> None:
+    base = (DATA / "webm-vp8.webm").read_bytes()
+    data = base + trailer
+    clean = apply_patches(examine_bytes(data, WEBM).patches, 0, data)
+    assert len(clean) == len(data)
+    assert not any(clean[len(base) + 9 :])
+    assert b"LEAK" not in clean
+
+
+def test_elements_that_nobody_knows_become_void() -> None:
+    data = (DATA / "webm-vp8.webm").read_bytes()
+    segment = parse_element(data, parse_element(data, 0, 0).end, parse_element(data, 0, 0).end)
+    unknown = b"\x1d\x00\x00\x01\x84LEAK"  # a valid id of four bytes
+    info = b"\x15\x49\xa9\x66\x87\x7b\xa9\x84LEAK"[:12]  # a second Info, with a title
+    assert segment.size is not None
+    grown = data[: segment.offset + 4] + (segment.size + 21).to_bytes(8, "big").replace(b"\0", b"\x01", 1)
+    grown += data[segment.payload :] + unknown + info
+    clean = apply_patches(examine_bytes(grown, WEBM).patches, 0, grown)
+    assert b"LEAK" not in clean
+    assert [element.id for element in _top_level(clean)][-2:] == [0xEC, 0xEC]
+
+
+@pytest.mark.parametrize(("turn", "rotation"), [("90", 270), ("-90", 90), ("180", 180)])
+def test_rotation_is_clockwise_and_swaps_the_sides(turn: str, rotation: int, tmp_path: Path) -> None:
+    upright = _make(tmp_path / "upright.mkv", *PICTURE)
+    turned = _make(tmp_path / "turned.mkv", "-display_rotation", turn, "-i", upright, "-c", "copy")
+    plan = examine(turned)
+    assert plan.rotation == rotation
+    assert (plan.width, plan.height) == ((160, 120) if rotation == 180 else (120, 160))
+
+
+def test_display_size_stretches_the_width(tmp_path: Path) -> None:
+    plan = examine(_make(tmp_path / "wide.webm", *PICTURE, *VP8, "-vf", "setsar=4/3"))
+    assert (plan.width, plan.height) == (213, 120)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with pytest.raises(Rejected) as caught:
+        examine(_make(tmp_path / "sound.mkv", *SOUND))
+    assert caught.value.reason is Reason.NO_VIDEO
+
+
+def test_headers_without_clusters_are_corrupt() -> None:
+    data = (DATA / "webm-vp8.webm").read_bytes()
+    cluster = data.index(b"\x1f\x43\xb6\x75")
+    with pytest.raises(Rejected) as caught:
+        examine_bytes(data[:cluster], MKV)
+    assert caught.value.reason is Reason.CORRUPT
+
+
+@pytest.mark.parametrize("length", [*range(2, 140), 300, 70_000])
+def test_a_void_header_fills_any_length(length: int) -> None:
+    header = void_header(length)
+    element = parse_element(header, 0, 0)
+    assert element.id == 0xEC
+    assert element.end == length

@@ -1,0 +1,260 @@
+"""MP4 and MOV in all the ways that writers lay them out, made by ffmpeg or by hand."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import MOV, MP4
+from avion_media.media.container import VideoPlan, apply_patches
+from tests.unit.container.allowed import leaks, probe_leaks
+from tests.unit.container.videos import DATA, examine, examine_bytes, exiftool, ffmpeg, frames, probe, scrub
+
+PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=2")
+SOUND = ("-f", "lavfi", "-i", "sine=d=2")
+TITLED = ("-metadata", "title=TITLE-LEAK", "-metadata", "location=+51.0-000.1/", "-metadata", "comment=COMMENT-LEAK")
+BASE = DATA / "mp4-h264-moov-at-end.mp4"
+SECRET = b"+37.8199-122.4783/ secret"
+
+
+def _make(path: Path, *options: str | Path) -> Path:
+    ffmpeg(*options, path)
+    return path
+
+
+def _assert_clean(path: Path, tmp_path: Path) -> VideoPlan:
+    """Scrubbed, the file has its length and its frames, and none of the secrets."""
+    clean = tmp_path / f"clean{path.suffix}"
+    plan = scrub(path, clean)
+    data = clean.read_bytes()
+    assert len(data) == path.stat().st_size
+    assert b"LEAK" not in data
+    assert SECRET not in data
+    assert frames(clean) == frames(path) != []
+    (tags,) = exiftool(clean)
+    assert list(leaks(tags)) == []
+    assert list(probe_leaks(probe(clean))) == []
+    assert examine(clean).patches == ()
+    return plan
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-movflags", "+faststart"),
+        ("-movflags", "frag_keyframe+empty_moov+default_base_moof"),
+        ("-movflags", "frag_keyframe+empty_moov+separate_moof+omit_tfhd_offset"),
+        ("-movflags", "frag_keyframe+empty_moov+frag_discont+skip_trailer"),
+        ("-movflags", "frag_keyframe"),
+        ("-movflags", "frag_keyframe+empty_moov+default_base_moof+global_sidx"),
+        ("-movflags", "+use_metadata_tags"),
+        ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-c:a", "libopus"),
+        ("-c:v", "libx265", "-x265-params", "log-level=error", "-tag:v", "hvc1", "-c:a", "ac3"),
+        ("-c:v", "mpeg4", "-c:a", "libmp3lame"),
+        ("-c:a", "flac"),
+        ("-c:a", "alac"),
+        ("-c:v", "libsvtav1", "-preset", "12"),
+    ],
+    ids=" ".join,
+)
+def test_mp4_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: Path) -> None:
+    path = _make(tmp_path / "made.mp4", *PICTURE, *SOUND, *TITLED, "-g", "10", *options)
+    plan = _assert_clean(path, tmp_path)
+    assert (plan.width, plan.height, plan.has_audio) == (160, 120, True)
+    assert plan.duration_s == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("-c:a", "pcm_s16le"),
+        ("-c:a", "pcm_s24be", "-ac", "2"),
+        ("-c:a", "adpcm_ima_qt"),
+        ("-c:a", "pcm_mulaw", "-ar", "8000"),
+        ("-c:v", "prores_ks", "-c:a", "aac"),
+        ("-c:v", "mjpeg", "-c:a", "aac"),
+        ("-c:v", "h263", "-s", "176x144", "-c:a", "pcm_s16be"),
+    ],
+    ids=" ".join,
+)
+def test_mov_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: Path) -> None:
+    # A timecode, a title and a reel name: three tracks or boxes that go.
+    path = _make(tmp_path / "made.mov", *PICTURE, *SOUND, *TITLED, "-timecode", "10:20:30:00", *options)
+    _assert_clean(path, tmp_path)
+
+
+def test_uncompressed_sound_beside_dropped_tracks_survives(tmp_path: Path) -> None:
+    subtitles = tmp_path / "position.srt"
+    subtitles.write_text("1\n00:00:00,000 --> 00:00:01,500\nGPS (-0.1255, 51.5334, 26) LEAK\n")
+    path = _make(tmp_path / "drone.mov", *PICTURE, *SOUND, "-i", subtitles, "-c:a", "pcm_s16le", "-c:s", "mov_text")
+    assert b"LEAK" in path.read_bytes()
+    _assert_clean(path, tmp_path)
+
+
+def test_chapters_go(tmp_path: Path) -> None:
+    chapters = tmp_path / "chapters.txt"
+    chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=1\ntitle=CHAPTER-LEAK\n")
+    path = _make(tmp_path / "chapters.mp4", *PICTURE, "-i", chapters, "-map_metadata", "1", "-map", "0:v")
+    assert probe(path)["chapters"]
+    _assert_clean(path, tmp_path)
+
+
+def test_a_cover_picture_goes_and_is_not_the_video(tmp_path: Path) -> None:
+    cover = DATA / "jpeg-orientation-1.jpg"
+    as_cover = ("-c:v:1", "copy", "-disposition:v:1", "attached_pic")
+    path = _make(tmp_path / "cover.mp4", *PICTURE, "-i", cover, "-map", "0", "-map", "1", *as_cover)
+    assert len(probe(path)["streams"]) == 2
+    clean = tmp_path / "clean.mp4"
+    plan = scrub(path, clean)
+    assert plan.video_stream == 0
+    assert len(probe(clean)["streams"]) == 1
+    assert frames(clean) == [line for line in frames(path) if line.startswith("0,")]
+
+
+@pytest.mark.parametrize(
+    ("turn", "rotation", "size"), [("90", 270, (120, 160)), ("-90", 90, (120, 160)), ("180", 180, (160, 120))]
+)
+def test_rotation_is_clockwise_and_swaps_the_sides(
+    turn: str, rotation: int, size: tuple[int, int], tmp_path: Path
+) -> None:
+    upright = _make(tmp_path / "upright.mp4", *PICTURE)
+    turned = _make(tmp_path / "turned.mp4", "-display_rotation", turn, "-i", upright, "-c", "copy")
+    plan = examine(turned)
+    assert (plan.rotation, (plan.width, plan.height)) == (rotation, size)
+
+
+@pytest.mark.parametrize(("aspect", "width"), [("4/3", 213), ("1/2", 80), ("1/1", 160)])
+def test_pixel_aspect_stretches_the_width(aspect: str, width: int, tmp_path: Path) -> None:
+    plan = examine(_make(tmp_path / "wide.mp4", *PICTURE, "-vf", f"setsar={aspect}"))
+    assert (plan.width, plan.height) == (width, 120)
+
+
+def test_clean_aperture_crops(tmp_path: Path) -> None:
+    path = _make(tmp_path / "plain.mp4", *PICTURE)
+    data = bytearray(path.read_bytes())
+    clap = struct.pack(">I4s8I", 40, b"clap", 100, 1, 80, 1, 0, 1, 0, 1)
+    start = data.index(b"pasp") - 4
+    _insert(data, start, clap, parents=(b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"))
+    plan = examine_bytes(bytes(data), MP4)
+    assert (plan.width, plan.height) == (100, 80)
+
+
+def _insert(data: bytearray, position: int, box: bytes, parents: tuple[bytes, ...]) -> None:
+    """Insert a box and grow its parents, whose types are searched backwards; sample data must come first."""
+    for parent in parents:
+        at = data.rindex(parent, 0, position) - 4
+        struct.pack_into(">I", data, at, int.from_bytes(data[at : at + 4], "big") + len(box))
+    data[position:position] = box
+
+
+# --- laid out by hand -------------------------------------------------------------------------------------------
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    offset = 0
+    while offset < len(data):
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        yield data[offset + 4 : offset + 8], offset, size
+        offset += size
+
+
+def _clean_bytes(data: bytes) -> bytes:
+    plan = examine_bytes(data, MP4)
+    clean = apply_patches(plan.patches, 0, data)
+    assert len(clean) == len(data)
+    return clean
+
+
+def test_unknown_boxes_at_the_top_become_free() -> None:
+    base = BASE.read_bytes()
+    extra = b"".join(
+        struct.pack(">I4s", 8 + len(SECRET), kind) + SECRET
+        for kind in (b"uuid", b"free", b"skip", b"XMP_", b"meta", b"udta", b"prft", b"emsg", b"moov")
+    )
+    clean = _clean_bytes(base + extra)
+    assert SECRET not in clean
+    assert [kind for kind, offset, _ in _boxes(clean) if offset >= len(base)].count(b"free") == 8
+
+
+@pytest.mark.parametrize("length", [1, 7, 8, 30, 5000])
+def test_a_trailer_that_is_no_box_becomes_one(length: int) -> None:
+    base = BASE.read_bytes()
+    trailer = (b"\xff\xff\xffSEFT" + SECRET * 200)[:length]
+    clean = _clean_bytes(base + trailer)
+    assert SECRET not in clean
+    if length < 8:
+        assert clean[len(base) :] == bytes(length)
+    else:
+        assert clean[len(base) :] == struct.pack(">I4s", length, b"free") + bytes(length - 8)
+
+
+def test_private_boxes_inside_the_movie_become_free() -> None:
+    data = bytearray(BASE.read_bytes())
+    secret = struct.pack(">I4s", 8 + len(SECRET), b"uuid") + SECRET
+    at = data.index(b"tkhd") - 4
+    _insert(data, at, secret, (b"trak", b"moov"))
+    at = data.index(b"pasp") - 4 if b"pasp" in data else data.index(b"avcC") - 4
+    _insert(data, at, secret.replace(b"uuid", b"PRIV"), (b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"))
+    clean = _clean_bytes(bytes(data))
+    assert SECRET in data
+    assert SECRET not in clean
+    assert b"uuid" not in clean
+    assert b"PRIV" not in clean
+
+
+def test_media_data_that_no_table_names_is_zeroed(tmp_path: Path) -> None:
+    data = BASE.read_bytes()
+    (mdat,) = [(offset, size) for kind, offset, size in _boxes(data) if kind == b"mdat"]
+    grown = bytearray(data[: mdat[0] + mdat[1]] + SECRET * 4 + data[mdat[0] + mdat[1] :])
+    struct.pack_into(">I", grown, mdat[0], mdat[1] + 4 * len(SECRET))
+    path = tmp_path / "gap.mp4"
+    path.write_bytes(grown)
+    _assert_clean(path, tmp_path)
+
+
+@pytest.mark.parametrize("size_field", ["64 bits", "to the end"])
+def test_other_ways_to_tell_a_size(size_field: str, tmp_path: Path) -> None:
+    data = (DATA / "mp4-h264-udta-xyz-location.mp4").read_bytes()
+    boxes = {kind: (offset, size) for kind, offset, size in _boxes(data)}
+    offset, size = boxes[b"mdat"]
+    assert offset + size == len(data)
+    changed = bytearray(data)
+    if size_field == "to the end":
+        struct.pack_into(">I", changed, offset, 0)
+    else:  # the free box of 8 bytes before it makes room for the longer header
+        assert boxes[b"free"] == (offset - 8, 8)
+        changed[offset - 8 : offset + 8] = struct.pack(">I4sQ", 1, b"mdat", size + 8)
+    path = tmp_path / "sized.mp4"
+    path.write_bytes(changed)
+    _assert_clean(path, tmp_path)
+
+
+def test_an_alias_that_claims_to_be_self_contained_loses_its_path() -> None:
+    data = bytearray((DATA / "mov-external-dref-alis.mov").read_bytes())
+    at = data.index(b"alis") + 4
+    assert data[at : at + 4] == bytes(4)
+    data[at + 3] = 1
+    plan = examine_bytes(bytes(data), MOV)
+    assert b"passwd" in data
+    assert b"passwd" not in apply_patches(plan.patches, 0, bytes(data))
+
+
+@pytest.mark.parametrize(("box", "reason"), [(b"cmov", Reason.UNSUPPORTED_TYPE), (b"rmra", Reason.EXTERNAL_REFERENCE)])
+def test_movie_headers_elsewhere_are_refused(box: bytes, reason: Reason) -> None:
+    data = struct.pack(">I4sI4s", 16, b"moov", 8, box)
+    with pytest.raises(Rejected) as caught:
+        examine_bytes(data, MOV)
+    assert caught.value.reason is reason
+
+
+def test_a_table_far_larger_than_its_box_is_corrupt() -> None:
+    data = bytearray(BASE.read_bytes())
+    at = data.index(b"stsz")
+    struct.pack_into(">I", data, at + 12, 0x00300000)
+    with pytest.raises(Rejected) as caught:
+        examine_bytes(bytes(data), MP4)
+    assert caught.value.reason is Reason.CORRUPT

@@ -1,0 +1,150 @@
+"""Videos to examine, a store that hands out ranges of them, and what ffmpeg and exiftool say of the outcome."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from avion_media.domain.formats import BY_EXTENSION, BY_NAME, MediaFormat
+from avion_media.media.container import (
+    Range,
+    SparseFile,
+    VideoBounds,
+    VideoPlan,
+    apply_patches,
+    examine_job,
+    examine_video,
+    plan_from_json,
+)
+
+DATA = Path(__file__).parents[2] / "data"
+_TIMEOUT_S = 120
+_ROUND_BYTES = 64 << 10
+_MAX_ROUNDS = 64
+
+
+def ffmpeg(*arguments: str | Path, cwd: Path | None = None) -> bytes:
+    """Run ffmpeg; its standard output."""
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-y", *map(str, arguments)]
+    return subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S, cwd=cwd).stdout
+
+
+def format_of(path: Path) -> MediaFormat:
+    """By the file's name, which is right in these tests."""
+    return BY_EXTENSION[path.suffix[1:]]
+
+
+def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float = 5.0) -> VideoPlan:
+    """Examine a file that is all there."""
+    with path.open("rb") as file:
+        sparse = SparseFile(file.fileno(), path.stat().st_size)
+        return examine_video(sparse, format_of(path), poster_seconds=poster_seconds, bounds=bounds)
+
+
+def examine_bytes(data: bytes, fmt: MediaFormat) -> VideoPlan:
+    """Examine a file of these bytes."""
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return examine_video(SparseFile(file.fileno(), len(data)), fmt)
+
+
+def scrub(path: Path, target: Path) -> VideoPlan:
+    """Write the scrubbed file to ``target``."""
+    plan = examine(path)
+    assert plan.remux is None
+    target.write_bytes(apply_patches(plan.patches, 0, path.read_bytes()))
+    return plan
+
+
+class Store:
+    """Plays the object store and the service: fetches what is missing, rounded to 64 KiB, into a sparse file."""
+
+    def __init__(self, source: Path, fd: int) -> None:
+        self.size_bytes = source.stat().st_size
+        self.present: list[list[int]] = []
+        self.rounds = 0
+        self.fd = fd
+        self._source = source
+        os.truncate(fd, self.size_bytes)
+
+    @property
+    def fetched_bytes(self) -> int:
+        return sum(length for _, length in self.present)
+
+    def fetch(self, ranges: Sequence[Sequence[int]]) -> None:
+        with self._source.open("rb") as source:
+            for offset, length in ranges:
+                start = offset // _ROUND_BYTES * _ROUND_BYTES
+                end = min(-(-(offset + length) // _ROUND_BYTES) * _ROUND_BYTES, self.size_bytes)
+                source.seek(start)
+                os.pwrite(self.fd, source.read(end - start), start)
+                self.present.append([start, end - start])
+
+    def examine(self, fmt: MediaFormat, **arguments: object) -> VideoPlan:
+        """Run the job until it has a plan."""
+        given = {"size_bytes": self.size_bytes, "format": fmt.name, **arguments}
+        for _ in range(_MAX_ROUNDS):
+            self.rounds += 1
+            answer = json.loads(json.dumps(examine_job(given | {"present": self.present}, [self.fd])))
+            if "plan" in answer:
+                return plan_from_json(answer["plan"])
+            assert answer["missing"], "asked for nothing"
+            self.fetch(answer["missing"])
+        raise AssertionError("no end of questions")
+
+
+@contextmanager
+def store_of(source: Path) -> Iterator[Store]:
+    """A store with that one object."""
+    with tempfile.TemporaryFile(dir=source.parent) as file:
+        yield Store(source, file.fileno())
+
+
+def sparse_copy(source: Path, target: Path, ranges: Sequence[Range]) -> None:
+    """Only these ranges of the file, and holes between them."""
+    with source.open("rb") as original, target.open("wb") as sparse:
+        sparse.truncate(source.stat().st_size)
+        for each in ranges:
+            original.seek(each.offset)
+            os.pwrite(sparse.fileno(), original.read(each.length), each.offset)
+
+
+def frames(path: Path, *options: str) -> list[str]:
+    """An MD5 for each decoded frame of video and sound, as far as the file decodes."""
+    command = ["ffmpeg", "-nostdin", "-v", "quiet", "-i", str(path), "-map", "0:v", "-map", "0:a?", *options]
+    command += ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
+    answer = subprocess.run(command, check=False, capture_output=True, timeout=_TIMEOUT_S).stdout.decode()
+    return [line for line in answer.splitlines() if not line.startswith("#")]
+
+
+def first_frames(path: Path, fmt: MediaFormat, plan: VideoPlan, count: int) -> list[str]:
+    """The MD5s of the first frames of the plan's video track."""
+    demuxer = "mov" if fmt in (BY_NAME["mp4"], BY_NAME["mov"]) else "matroska"
+    options = ["-t", str(plan.poster_seconds), "-an", "-map", f"0:v:{plan.video_stream}", "-frames:v", str(count)]
+    command = ["ffmpeg", "-nostdin", "-v", "error", "-f", demuxer, "-i", str(path), *options]
+    command += ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
+    answer = subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S).stdout.decode()
+    return [line.rsplit(",", 1)[1] for line in answer.splitlines() if not line.startswith("#")]
+
+
+def probe(path: Path) -> dict[str, Any]:
+    """What ffprobe tells: format, streams, chapters."""
+    command = ["ffprobe", "-v", "quiet", "-show_format", "-show_streams", "-show_chapters", "-of", "json", str(path)]
+    answer: dict[str, Any] = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=60).stdout)
+    return answer
+
+
+def exiftool(*paths: Path) -> list[dict[str, Any]]:
+    """What exiftool finds, timed metadata and unknown tags included, keyed ``group:tag``."""
+    command = ["exiftool", "-json", "-ee3", "-G1", "-a", "-U", *map(str, paths)]
+    answer: list[dict[str, Any]] = json.loads(
+        subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+    )
+    return answer

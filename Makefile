@@ -30,6 +30,7 @@ check: ## formatting, lint, types, and drift of generated code
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/mypy
 	@ops/generate-proto --check
+	@$(VENV)/python ops/generate-docs --check
 
 bench: ## the measurements, as ratios to others doing the same on this machine
 	@ops/bootstrap bench

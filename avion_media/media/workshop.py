@@ -176,7 +176,8 @@ class Workshop:
 
 def _checked(plan: VideoPlan, size_bytes: int) -> VideoPlan:
     """A hijacked child can answer anything: nothing may be fetched or written outside the file."""
-    spans = [(each.offset, each.length) for each in (*plan.poster_ranges, *plan.patches)]
+    spans = [(each.offset, each.length) for each in plan.poster_ranges]
+    spans += [(each.offset, each.length) for each in plan.patches]
     if any(offset < 0 or length < 0 or offset + length > size_bytes for offset, length in spans):
         raise Rejected(Reason.CORRUPT, "the plan reaches outside the file")
     if any(each.data and len(each.data) != each.length for each in plan.patches):

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import grpc
 import httpx
+
 from avion_media.wire.avion import media_pb2 as wire
 
 START_S = 40.0
@@ -190,7 +192,7 @@ def running(environment: dict[str, str], *, roles: str = "") -> Iterator[Service
             log_path=log_path,
         )
         try:
-            eventually(lambda: service.ready() or _died(service), "the service to be ready", START_S)
+            eventually(partial(_ready_or_dead, service), "the service to be ready", START_S)
             yield service
         except BaseException:
             sys.stderr.write(_tail(service.log()))
@@ -205,8 +207,9 @@ def running(environment: dict[str, str], *, roles: str = "") -> Iterator[Service
                 raise
 
 
-def _died(service: Service) -> None:
+def _ready_or_dead(service: Service) -> dict[str, Any] | None:
     assert service.process.poll() is None, f"the service ended: {_tail(service.log())}"
+    return service.ready()
 
 
 def _tail(log: str) -> str:

@@ -1,7 +1,7 @@
 """Every sample file, through the real API, ends as the manifest says.
 
-The manifest is `tests/data/MANIFEST.tsv`: what each file is, and what is expected of it (``thumbnail``: READY; ``reject``:
-refused at the door or FAILED with a reason; ``either``). Width and height are those of the picture as displayed.
+The manifest is `tests/data/MANIFEST.tsv`: what each file is, and what is expected of it (``thumbnail``: READY;
+``reject``: refused at the door or FAILED with a reason; ``either``). Width and height are those of the picture as displayed.
 """
 
 from __future__ import annotations
@@ -53,10 +53,8 @@ def declared_type(name: str) -> str:
 def test_ends_as_the_manifest_says(row: dict[str, str], service: Service, bucket: S3Bucket) -> None:
     body = (DATA / row["file"]).read_bytes()
     assert hashlib.sha256(body).hexdigest() == row["sha256"]
-    try:
-        status = service.upload(row["file"], declared_type(row["file"]), body)
-    except grpc.RpcError as refusal:
-        assert refusal.code() is grpc.StatusCode.INVALID_ARGUMENT
+    status = upload(service, row["file"], body)
+    if status is None:
         assert row["expected"] in ("reject", "either")
         return
     if status.state == wire.MediaStatus.READY:
@@ -68,6 +66,16 @@ def test_ends_as_the_manifest_says(row: dict[str, str], service: Service, bucket
         assert status.reason in set(Reason)
         check_absent(service, status)
     assert list(incoming(bucket, status.media_id)) == []
+
+
+def upload(service: Service, name: str, body: bytes) -> wire.MediaStatus | None:
+    """The final status; None when the request was refused as invalid."""
+    try:
+        return service.upload(name, declared_type(name), body)
+    except grpc.RpcError as refusal:
+        if refusal.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+            raise
+        return None
 
 
 def check_ready(service: Service, status: wire.MediaStatus, row: dict[str, str]) -> None:

@@ -7,13 +7,14 @@ import socket
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.media import describe, print_status, upload_all
 from avion_media.cli.output import Failure, Misuse, console, load_config
-from avion_media.config import Bind, Config
+from avion_media.config import PREFIX, Bind, Config
 from avion_media.lifecycle import Phase
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
 from avion_media.runtime import ROLES, Runtime
@@ -61,12 +62,14 @@ def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, 
     for name, value in _EMBEDDED_CREDENTIALS.items():
         os.environ.setdefault(name, value)
     store_url = f"http://127.0.0.1:{store_port}"
-    changes = {
+    changes: dict[str, Any] = {
         "redis": config.redis.model_copy(update={"url": f"redis://127.0.0.1:{redis_port}/0"}),
         "s3": config.s3.model_copy(update={"endpoint_url": store_url, "public_endpoint_url": store_url}),
         # Nobody has to be moved away from a development server before it stops.
         "drain": config.drain.model_copy(update={"settle": 0.0, "grace": min(config.drain.grace, 10.0)}),
     }
+    if f"{PREFIX}LOG__LEVEL" not in os.environ:  # the terminal belongs to what `dev` itself prints
+        changes["log"] = config.log.model_copy(update={"level": "warning"})
     if free_ports:
         for port in ("grpc", "http", "admin"):
             bind = Bind(host="127.0.0.1", port=_free_port())

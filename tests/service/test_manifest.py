@@ -1,7 +1,8 @@
 """Every sample file, through the real API, ends as the manifest says.
 
 The manifest is `tests/data/MANIFEST.tsv`: what each file is, and what is expected of it (``thumbnail``: READY;
-``reject``: refused at the door or FAILED with a reason; ``either``). Width and height are those of the picture as displayed.
+``reject``: refused at the door or FAILED with a reason; ``either``). Width and height are those of the picture as
+displayed.
 """
 
 from __future__ import annotations

@@ -34,6 +34,14 @@ def make_inputs() -> list[Input]:
     ]
 
 
+def make_job_inputs() -> list[Input]:
+    """What a whole job is measured on: a 2 MP JPEG as messengers send them, and the pictures above without profiles."""
+    jpeg, _with_profile, png, webp = make_inputs()
+    photograph = Image.open(io.BytesIO(jpeg.data)).convert("RGB")
+    small = photograph.resize((1632, 1224), Image.Resampling.LANCZOS)
+    return [Input("2 MP JPEG", "jpeg", _saved(small, "JPEG"), None), jpeg, png, webp]
+
+
 def _saved(image: Image.Image, format_name: str) -> bytes:
     image.info.clear()
     out = io.BytesIO()

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 
 import grpc
+
 from avion_media.wire.avion import media_pb2 as wire
 
 _REQUEST = wire.RequestMediaUploadRequest(filename="IMG_1042.jpg", content_type="image/jpeg", size=3_245_871)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 
 import boto3
 import grpc
-from avion_media.wire.avion import media_pb2 as wire
 from botocore.config import Config as BotoConfig
 
 from avion_media.api.validation import BadRequest, check_upload_request
 from avion_media.config import Config, load
 from avion_media.domain import keys
 from avion_media.domain.ids import new_media_id
+from avion_media.wire.avion import media_pb2 as wire
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client

@@ -1,0 +1,1 @@
+"""The poster of a large video: bytes and seconds by ranges, against download-then-ffmpeg."""

@@ -49,9 +49,9 @@ class _Source:
     """One listing, an object at a time. Keys that are none of ours are passed over and counted."""
 
     def __init__(
-        self, store: Slot[ObjectStore], pace: Pace, kind: Kind, prefix: str, start_after: str | None, part: Part
+        self, pages: AsyncIterator[tuple[ListedObject, ...]], pace: Pace, kind: Kind, prefix: str, part: Part
     ) -> None:
-        self._pages = store.get().list(prefix, start_after)
+        self._pages = pages
         self._pace = pace
         self._kind = kind
         self._id_length = _ID_LENGTHS[part]
@@ -120,12 +120,15 @@ def _medium(name: str, found: list[Found]) -> Medium:
     return Medium(name, one(Kind.INCOMING), one(Kind.ORIGINAL), thumbnails)
 
 
-async def open_media(store: Slot[ObjectStore], pace: Pace, part: Part, after: AnyId | None = None) -> Media:
+async def open_media(
+    store: Slot[ObjectStore], pace: Pace, part: Part, after: AnyId | None = None, *, page_size: int = 1000
+) -> Media:
     """The media of ``part`` behind the id ``after``. Raises Unavailable."""
     sizes = await thumbnail_sizes(store, pace)
 
     def source(kind: Kind, prefix: str, key_of: Callable[[AnyId], str]) -> _Source:
-        return _Source(store, pace, kind, prefix, None if after is None else key_of(after), part)
+        pages = store.get().list(prefix, None if after is None else key_of(after), page_size=page_size)
+        return _Source(pages, pace, kind, prefix, part)
 
     if part is Part.UPLOADS:
         sources = [

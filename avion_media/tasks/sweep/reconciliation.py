@@ -28,7 +28,8 @@ from avion_media.tasks.sweep.remedies import Remedies
 from avion_media.tasks.sweep.report import Refusal, Report
 from avion_media.tasks.tombstones import tombstones_of
 
-_CHUNK = 500  # media judged at once: one round trip for their tombstones
+_CHUNK = 500  # media judged at once, at most: one round trip for their tombstones
+_PAGE = 1000  # objects of one listing request, S3's own bound
 _BATCH = 20_000  # media between two checks of the fraction, and two saved cursors
 
 
@@ -56,7 +57,10 @@ class _Orders:
 
 
 class Reconciliation:
-    """Runs passes. ``clock`` gives the time that the age of objects is measured by; ``batch`` is in media."""
+    """Runs passes. ``clock`` gives the time that the age of objects is measured by.
+
+    ``batch`` is in media, ``page_size`` in objects of each listing.
+    """
 
     def __init__(
         self,
@@ -66,12 +70,14 @@ class Reconciliation:
         *,
         clock: Callable[[], datetime] = utc_now,
         batch: int = _BATCH,
+        page_size: int = _PAGE,
     ) -> None:
         self.store = store
         self.redis = redis
         self.config = config
         self.clock = clock
         self.batch = batch
+        self.page_size = page_size
         self.pace = Pace(config.sweep.rate)
         self.remedies = Remedies(store, redis, self.pace, clock)
 
@@ -128,7 +134,9 @@ class _PartOfPass:
     async def run(self) -> None:
         """To the end of the part, or to where it is refused."""
         start, reconciliation = self._start, self._reconciliation
-        media = await open_media(reconciliation.store, reconciliation.pace, start.part, start.after)
+        media = await open_media(
+            reconciliation.store, reconciliation.pace, start.part, start.after, page_size=reconciliation.page_size
+        )
         try:
             while await self._run_batch(media):
                 pass
@@ -142,12 +150,13 @@ class _PartOfPass:
         seen = 0
         last: Medium | None = None
         ended = False
+        chunk_size = min(_CHUNK, self._reconciliation.batch)
         while not ended and seen < self._reconciliation.batch:
-            chunk = [each for each in [await media.next() for _ in range(_CHUNK)] if each is not None]
+            chunk = [each for each in [await media.next() for _ in range(chunk_size)] if each is not None]
             planned += await self._judge(chunk)
             seen += len(chunk)
             last = chunk[-1] if chunk else last
-            ended = len(chunk) < _CHUNK
+            ended = len(chunk) < chunk_size
         if ended:
             planned += self._budget.verdicts()
         if not await self._carry_out(planned, media.listed):

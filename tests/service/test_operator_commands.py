@@ -1,0 +1,317 @@
+"""The commands that look at Redis and the store directly: `dlq`, `why`, `undelete`, `sweep`. No service runs here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+import redis as redis_py
+
+from avion_media.domain import keys
+from avion_media.domain.errors import Reason
+from avion_media.domain.formats import JPEG, MP4
+from avion_media.domain.ids import MediaId, new_media_id, remote_id_for
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
+from avion_media.queue import Drop, StatusBoard, TaskQueue
+from avion_media.redis import open_redis
+from avion_media.resources import Slot
+from avion_media.tasks.drop import Dropper
+from avion_media.telemetry import NO_TELEMETRY
+from tests.conftest import S3Bucket
+from tests.service.harness import service_environment
+
+Client = Any  # redis-py's types allow for options that no test here uses
+DAY = 86400.0
+
+
+@dataclass
+class Operator:
+    """Somebody at a terminal, and what the commands work on."""
+
+    environment: dict[str, str]
+    bucket: S3Bucket
+    redis: Client
+    redis_url: str
+
+    def run(self, *arguments: str, status: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
+        """One command, which must end with ``status``."""
+        ended = subprocess.run(
+            [sys.executable, "-m", "avion_media", *arguments],
+            env=self.environment | {f"AVION_MEDIA_{name}": value for name, value in settings.items()},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == status, ended.stdout + ended.stderr
+        assert "Traceback" not in ended.stderr
+        return ended
+
+    def json(self, *arguments: str, status: int = 0, **settings: Any) -> Any:
+        """What one command prints with ``--json``."""
+        return json.loads(self.run(*arguments, "--json", status=status, **settings).stdout)
+
+    def put(self, key: str, body: bytes = b"xyz") -> None:
+        self.bucket.client.put_object(Bucket=self.bucket.bucket, Key=key, Body=body, ContentType="image/jpeg")
+
+    def keys(self) -> set[str]:
+        listing = self.bucket.client.list_objects_v2(Bucket=self.bucket.bucket)
+        return {each["Key"] for each in listing.get("Contents", ())}
+
+    def bury(self, queue: str, error: str, days_ago: float, **fields: str) -> str:
+        """A dead letter, written as the contract says; its entry id."""
+        now = time.time()
+        letter = {"task_id": f"task-{error}", **fields, "error": error, "attempts": "5"}
+        letter["failed_at"] = f"{now - days_ago * DAY:.3f}"
+        letter["first_seen"] = f"{now - days_ago * DAY - 60:.3f}"
+        return str(self.redis.xadd(f"{{{queue}}}:dlq", letter))
+
+
+@pytest.fixture
+def operator(s3: S3Bucket, redis_url: str) -> Iterator[Operator]:
+    environment = service_environment(redis_url, s3.address.endpoint_url, s3.bucket)
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
+        yield Operator(environment, s3, client, redis_url)
+
+
+def an_upload(age_s: float = 0.0) -> MediaId:
+    return new_media_id(JPEG, int((time.time() - age_s) * 1000))
+
+
+def test_dead_letters_are_listed_by_queue_error_and_age(operator: Operator) -> None:
+    upload = an_upload()
+    old = operator.bury(PROCESSING_QUEUE, "RuntimeError('boom')", 9, media_id=str(upload), type="thumbnail")
+    young = operator.bury(PROCESSING_QUEUE, "poison: 3 processes died with it", 1, media_id=str(upload))
+    remote = operator.bury(CACHE_QUEUE, "KeyError('boom')", 2, remote_url="https://remote.example/a.png")
+
+    def listed(*filters: str) -> list[str]:
+        return [each["entry_id"] for each in operator.json("dlq", "list", *filters)]
+
+    assert listed() == [old, young, remote]
+    assert listed("--queue", "processing") == [old, young]
+    assert listed("--queue", CACHE_QUEUE) == [remote]
+    assert listed("--error", "BOOM") == [old, remote]
+    assert listed("--older-than", "5d") == [old]
+    assert listed("--newer-than", "36h") == [young]
+    assert listed("--error", "boom", "--newer-than", "5d") == [remote]
+    assert listed("--limit", "1") == [old]
+    table = operator.run("dlq", "list").stdout
+    assert old in table
+    assert str(upload) in table
+    assert "https://remote.example/a.png" in table
+
+
+def test_one_dead_letter_is_shown_whole(operator: Operator) -> None:
+    upload = an_upload()
+    entry_id = operator.bury(PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail", traceparent="00-ab")
+    (shown,) = operator.json("dlq", "show", entry_id)
+    assert shown["media_id"] == str(upload)
+    assert shown["attempts"] == 5
+    assert shown["error"] == "boom"
+    assert shown["traceparent"] == "00-ab"
+    assert datetime.fromisoformat(shown["first_seen"]) < datetime.fromisoformat(shown["failed_at"])
+    assert "boom" in operator.run("dlq", "show", entry_id).stdout
+    assert "no such dead letter" in operator.run("dlq", "show", "1-1", status=1).stderr
+    assert "no such dead letter" in operator.run("dlq", "show", "nonsense", status=1).stderr
+
+
+def test_replay_queues_again_with_the_history(operator: Operator) -> None:
+    upload = an_upload()
+    entry_id = operator.bury(PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail")
+    other = operator.bury(PROCESSING_QUEUE, "other", 1, media_id=str(an_upload()), type="thumbnail")
+    (done,) = operator.json("dlq", "replay", entry_id)["replayed"]
+    assert done["entry_id"] == entry_id
+    ((_, task),) = operator.redis.xrange(PROCESSING_QUEUE)
+    assert task["media_id"] == str(upload)
+    assert (task["error"], task["replays"]) == ("boom", "1")
+    assert "attempts" not in task
+    assert [each["entry_id"] for each in operator.json("dlq", "list")] == [other]
+    assert "no such dead letter" in operator.run("dlq", "replay", entry_id, status=1).stderr
+
+
+def test_replay_and_drop_by_filter(operator: Operator) -> None:
+    for number in range(3):
+        operator.bury(PROCESSING_QUEUE, f"boom {number}", number + 1, media_id=str(an_upload()))
+    operator.bury(DELETE_QUEUE, "boom 4", 1, media_id=str(an_upload()))
+    assert operator.run("dlq", "drop", "--older-than", "60h").stdout.strip() == "1 dropped"
+    assert operator.run("dlq", "replay", "--queue", "processing").stdout.strip() == "2 replayed"
+    assert operator.redis.xlen(PROCESSING_QUEUE) == 2
+    assert operator.run("dlq", "drop", "--all").stdout.strip() == "1 dropped"
+    assert operator.json("dlq", "list") == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["dlq", "replay"],
+        ["dlq", "drop"],
+        ["dlq", "drop", "1-1", "--all"],
+        ["dlq", "replay", "1-1", "--error", "boom"],
+        ["dlq", "list", "--queue", "nonsense"],
+        ["dlq", "list", "--older-than", "nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_nothing_is_dropped_by_a_slip(operator: Operator, arguments: list[str]) -> None:
+    operator.bury(PROCESSING_QUEUE, "boom", 1, media_id=str(an_upload()))
+    operator.run(*arguments, status=2)
+    assert len(operator.json("dlq", "list")) == 1
+
+
+async def test_why_tells_everything_that_is_known(operator: Operator) -> None:
+    upload = an_upload(age_s=60)
+    operator.put(keys.incoming(upload), b"12345")
+    operator.put(keys.original(upload))
+    operator.put(keys.thumbnail(upload, "small"))
+    operator.put(keys.thumbnail(upload, "formersize"))
+    async with open_redis(operator.redis_url) as redis:
+        board = StatusBoard(redis)
+        await board.put(Status(str(upload), State.FAILED, Reason.CORRUPT), ttl_s=60)
+        await board.publish_event("media.failed", str(upload), {"reason": "corrupt"})
+        await board.publish_event("media.failed", str(an_upload()), {"reason": "corrupt"})
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        for task_id in ("running", "retried", "given-up", "waiting"):
+            await queue.enqueue({"media_id": str(upload), "type": "thumbnail"}, task_id=task_id)
+        leases = {}
+        for _ in range(3):
+            lease = await queue.take("worker-1", block_s=1)
+            assert lease is not None
+            leases[lease.task.task_id] = lease
+        await leases["retried"].retry(100, "TimeoutError()")
+        await leases["given-up"].dead_letter("RuntimeError('boom')")
+        await queue.enqueue({"media_id": str(an_upload()), "type": "thumbnail"})
+
+    known = operator.json("why", str(upload))
+    assert known["media_id"] == str(upload)
+    assert known["declared"] == "jpeg"
+    assert known["status"] == {"state": "FAILED", "reason": "corrupt", "retryable": False}
+    assert known["deletion"] is None
+    assert {each["key"]: each["bytes"] for each in known["objects"]} == {
+        keys.incoming(upload): 5,
+        keys.original(upload): 3,
+        keys.thumbnail(upload, "small"): 3,
+        keys.thumbnail(upload, "formersize"): 3,
+    }
+    tasks = {each["task_id"]: each for each in known["tasks"]}
+    assert {name: task["place"] for name, task in tasks.items()} == {
+        "running": "stream",
+        "waiting": "stream",
+        "retried": "delayed",
+        "given-up": "dead letters",
+    }
+    assert tasks["running"]["consumer"] == "worker-1"
+    assert tasks["running"]["deliveries"] == 1
+    assert "consumer" not in tasks["waiting"]
+    assert (tasks["retried"]["error"], tasks["retried"]["attempts_used"]) == ("TimeoutError()", 1)
+    assert datetime.fromisoformat(tasks["retried"]["due_at"]) > datetime.now(UTC)
+    assert tasks["given-up"]["error"] == "RuntimeError('boom')"
+    assert [(each["type"], each["reason"]) for each in known["events"]] == [("media.failed", "corrupt")]
+
+    text = operator.run("why", str(upload)).stdout
+    for part in ("FAILED", "corrupt", keys.original(upload), "worker-1", "RuntimeError('boom')", "media.failed"):
+        assert part in text
+
+
+def test_why_of_a_remote_medium_takes_its_url(operator: Operator) -> None:
+    remote = remote_id_for("https://remote.example/a.png")
+    operator.redis.xadd(CACHE_QUEUE, {"task_id": "t", "remote_url": "https://remote.example/a.png"})
+    known = operator.json("why", "HTTPS://REMOTE.example:443/a.png")
+    assert known["media_id"] == str(remote)
+    assert [each["task_id"] for each in known["tasks"]] == ["t"]
+    assert operator.json("why", str(remote)) == known
+
+
+def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
+    assert "nothing is known" in operator.run("why", str(an_upload()), status=1).stderr
+    assert "26 characters" in operator.run("why", "nonsense", status=1).stderr
+    assert operator.json("why", str(new_media_id(MP4, 0)), status=1)["objects"] == []
+    operator.redis.xadd(EVENTS_STREAM, {"event": "not JSON"})  # somebody else's mistake is no reason to fail
+    operator.json("why", str(an_upload()), status=1)
+
+
+async def drop(operator: Operator, upload: MediaId, delay_s: float = DAY) -> None:
+    """Delete as the events role does."""
+    async with open_redis(operator.redis_url) as redis:
+        board: Slot[StatusBoard] = Slot("redis")
+        queue: Slot[TaskQueue] = Slot("redis")
+        with board.filled(StatusBoard(redis)), queue.filled(TaskQueue(redis, DELETE_QUEUE)):
+            await Dropper(board, queue, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(upload),)))
+
+
+async def test_a_deletion_can_be_taken_back_while_its_delay_runs(operator: Operator) -> None:
+    upload, other = an_upload(), an_upload()
+    for each in (upload, other):
+        operator.put(keys.original(each))
+        await drop(operator, each)
+    deletion = operator.json("why", str(upload))["deletion"]
+    delay = datetime.fromisoformat(deletion["objects_go_at"]) - datetime.fromisoformat(deletion["deleted_at"])
+    assert delay.total_seconds() == DAY
+
+    assert operator.json("undelete", str(upload))["undeleted"] == [str(upload)]
+    assert operator.redis.exists(f"media_tombstone:{{{upload}}}") == 0
+    (left,) = operator.redis.zrange(f"{{{DELETE_QUEUE}}}:delayed", 0, -1)
+    assert str(other) in left
+    assert operator.json("why", str(upload))["deletion"] is None
+    assert "not deleted" in operator.run("undelete", str(upload), status=1).stderr
+
+
+async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:
+    over, gone, running = an_upload(), an_upload(), an_upload()
+    for each in (over, running):
+        operator.put(keys.original(each))
+    for each in (over, gone):
+        await drop(operator, each)
+    async with open_redis(operator.redis_url) as redis:
+        await StatusBoard(redis).tombstone([str(running)])
+    operator.redis.xadd(DELETE_QUEUE, {"task_id": "t", "media_id": str(running)})
+
+    assert "its delay is over" in operator.run("undelete", str(over), status=1, DELETE__DELAY="0").stderr
+    ended = operator.run("undelete", str(gone), str(running), status=1)
+    assert "its original is gone" in ended.stderr
+    assert "it is being removed" in ended.stderr
+    for each in (over, gone, running):
+        assert operator.redis.exists(f"media_tombstone:{{{each}}}") == 1
+    assert operator.redis.zcard(f"{{{DELETE_QUEUE}}}:delayed") == 2
+
+
+def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
+    orphan = keys.thumbnail(an_upload(), "small")
+    abandoned = keys.incoming(an_upload())
+    operator.redis.hset("media_sweep", "memory_since", "0")
+    for key in (orphan, abandoned):
+        operator.put(key)
+    settings: dict[str, Any] = {"SWEEP__MARGIN": "0", "UPLOAD__URL_TTL": "0", "SWEEP__RATE": "1000"}
+
+    assert operator.json("sweep")["done"] == {}  # all of it is too young
+    shown = operator.run("sweep", "--dry-run", **settings).stdout
+    assert orphan in shown
+    assert "dry run" in shown
+    assert operator.keys() == {orphan, abandoned}
+
+    refused = operator.run("sweep", status=1, SWEEP__ALWAYS_ALLOWED="1", **settings)
+    assert "--force" in refused.stderr
+    assert operator.keys() == {orphan, abandoned}
+
+    report = operator.json("sweep", "--force", SWEEP__ALWAYS_ALLOWED="1", **settings)
+    assert report["done"]["orphan"] == {"media": 1, "objects": 1, "bytes": 3}
+    assert {each["why"]: each["removed"] for each in report["verdicts"]} == {
+        "orphan": [orphan],
+        "abandoned": [abandoned],
+    }
+    assert operator.keys() == set()
+
+
+def test_what_is_away_is_one_helpful_line(operator: Operator) -> None:
+    nowhere = {"REDIS__URL": "redis://127.0.0.1:1/0"}
+    for arguments in (["dlq", "list"], ["sweep"], ["why", str(an_upload())], ["undelete", str(an_upload())]):
+        ended = operator.run(*arguments, status=1, **nowhere)
+        assert "AVION_MEDIA_REDIS__URL" in ended.stderr
+    ended = operator.run("sweep", status=1, S3__ENDPOINT_URL="http://127.0.0.1:1", S3__TIMEOUT="1s")
+    assert "AVION_MEDIA_S3__ENDPOINT_URL" in ended.stderr

@@ -1,0 +1,491 @@
+"""The reconciliation on a real Redis and a real Ceph. The clock is moved, not waited for."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+import redis as redis_py
+import trio
+
+from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
+from avion_media.domain import keys
+from avion_media.domain.errors import LeaseLost, Reason, Unavailable
+from avion_media.domain.formats import JPEG
+from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.redis import Redis, open_redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore, open_store
+from avion_media.tasks.sweep import Cursor, Leadership, Reconciliation, Report, Verdict, Why
+from avion_media.tasks.sweep import reconciliation as sweeping
+from avion_media.tasks.sweep.known_tasks import look_at_queues
+from avion_media.tasks.sweep.listing import Part
+from avion_media.tasks.sweep.notebook import Notebook
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, json_lines, running, service_environment
+
+Client = Any  # redis-py's types allow for options that no test here uses
+HOUR = 3600.0
+
+
+def an_upload() -> MediaId:
+    return new_media_id(JPEG, int(datetime.now(UTC).timestamp() * 1000))
+
+
+def a_remote() -> RemoteId:
+    return remote_id_for(f"https://remote.example/{secrets.token_hex(8)}.jpg")
+
+
+@dataclass
+class World:
+    """Store and Redis as the reconciliation sees them, and as an independent client does."""
+
+    bucket: S3Bucket
+    other: Client
+    store: Slot[ObjectStore]
+    redis: Slot[Redis]
+    config: Config
+    board: StatusBoard
+    hours: float = 0.0
+    seen: list[Verdict] = field(default_factory=list)
+
+    def put(self, key: str, body: bytes = b"x") -> None:
+        """An object, written now."""
+        self.bucket.client.put_object(Bucket=self.bucket.bucket, Key=key, Body=body)
+
+    def put_medium(self, any_id: AnyId, *, size: int = 1) -> None:
+        """Original and two thumbnails."""
+        self.put(keys.original(any_id), b"o" * size)
+        self.put(keys.thumbnail(any_id, "small"))
+        self.put(keys.thumbnail(any_id, "large"))
+
+    def keys(self) -> set[str]:
+        """All that is in the bucket."""
+        listing = self.bucket.client.list_objects_v2(Bucket=self.bucket.bucket)
+        return {each["Key"] for each in listing.get("Contents", ())}
+
+    def clock(self) -> datetime:
+        """Now, moved by ``hours``."""
+        return datetime.now(UTC) + timedelta(hours=self.hours)
+
+    def reconciliation(self, **options: Any) -> Reconciliation:
+        return Reconciliation(self.store, self.redis, self.config, clock=self.clock, **options)
+
+    async def sweep(self, *, hours: float, **options: Any) -> Report:
+        """One pass, ``hours`` from now."""
+        self.hours = hours
+        return await self.reconciliation().run(observe=self.seen.append, **options)
+
+    def queued(self, queue: str = PROCESSING_QUEUE) -> list[dict[str, str]]:
+        """The tasks in a stream."""
+        return [fields for _, fields in self.other.xrange(queue)]
+
+
+@pytest.fixture
+async def world(s3: S3Bucket, redis_url: str) -> AsyncIterator[World]:
+    """An empty store, and a Redis that has not lost its memory for as long as anybody can tell."""
+    config = Config(
+        s3=s3.config(),
+        redis=RedisConfig(url=redis_url),
+        sweep=SweepConfig(rate=1000.0),
+        remote=RemoteConfig(ttl=7 * 24 * HOUR),
+    )
+    store_slot: Slot[ObjectStore] = Slot("store")
+    redis_slot: Slot[Redis] = Slot("redis")
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
+        other.hset("media_sweep", "memory_since", "0")
+        async with open_store(config.s3) as store, open_redis(redis_url) as redis:
+            with store_slot.filled(store), redis_slot.filled(redis):
+                yield World(s3, other, store_slot, redis_slot, config, StatusBoard(redis))
+
+
+async def test_an_upload_that_was_never_completed_goes_once_nobody_can_complete_it(world: World) -> None:
+    upload = an_upload()
+    world.put(keys.incoming(upload))
+    assert (await world.sweep(hours=1.1)).done == {}
+    report = await world.sweep(hours=1.5)
+    assert report.done[Why.ABANDONED].objects == 1
+    assert world.keys() == set()
+
+
+async def test_a_completed_upload_whose_task_is_lost_is_queued_again_once(world: World) -> None:
+    upload = an_upload()
+    world.put(keys.incoming(upload))
+    await world.board.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
+    assert (await world.sweep(hours=0.9)).done == {}
+    assert (await world.sweep(hours=1.5)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=1.5)).done == {}
+    (task,) = world.queued()
+    assert task["media_id"] == str(upload)
+    assert task["type"] == "thumbnail"
+    assert world.keys() == {keys.incoming(upload)}
+
+
+@pytest.mark.parametrize("place", ["waiting", "running", "delayed", "given up"])
+async def test_an_upload_that_a_task_names_is_left_alone(world: World, place: str) -> None:
+    upload = an_upload()
+    world.put(keys.incoming(upload))
+    await world.board.put(Status(str(upload), State.FAILED, Reason.INTERNAL), ttl_s=HOUR)
+    # As another service writes it, without any marker of ours.
+    world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(upload), "type": "thumbnail"})
+    queue = TaskQueue(world.redis.get(), PROCESSING_QUEUE)
+    await queue.ensure_group()
+    if place != "waiting":
+        lease = await queue.take("worker", block_s=1)
+        assert lease is not None
+        if place == "delayed":
+            await lease.retry(HOUR, "boom")
+        elif place == "given up":
+            await lease.dead_letter("boom")
+    assert (await world.sweep(hours=100)).done == {}
+    assert world.keys() == {keys.incoming(upload)}
+
+
+async def test_what_was_processed_loses_its_upload_and_nothing_else(world: World) -> None:
+    upload = an_upload()
+    world.put_medium(upload)
+    before = world.keys()
+    world.put(keys.incoming(upload))
+    await world.board.put(Status(str(upload), State.READY), ttl_s=HOUR)
+    assert (await world.sweep(hours=0.5)).done == {}
+    assert (await world.sweep(hours=2)).done[Why.LEFTOVER].objects == 1
+    assert world.keys() == before
+
+
+async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(world: World) -> None:
+    upload = an_upload()
+    world.put(keys.incoming(upload))
+    world.other.flushall()
+    assert (await world.sweep(hours=0.01)).done[Why.LOST_TASK].media == 1
+    assert [task["media_id"] for task in world.queued()] == [str(upload)]
+    status = await world.board.get(str(upload))
+    assert status is not None
+    assert status.state is State.PROCESSING
+    # What comes after that is remembered.
+    later = an_upload()
+    world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 60))
+    world.put(keys.incoming(later))
+    assert (await world.sweep(hours=2)).done[Why.ABANDONED].media == 1
+
+
+async def test_a_dry_run_does_nothing_and_remembers_nothing(world: World) -> None:
+    world.other.flushall()
+    world.put(keys.incoming(an_upload()))
+    world.put(keys.thumbnail(an_upload(), "small"))
+    before = world.keys()
+    report = await world.sweep(hours=30, dry_run=True)
+    assert {why: tally.media for why, tally in report.done.items()} == {Why.LOST_TASK: 1, Why.ORPHAN: 1}
+    assert world.keys() == before
+    assert world.other.keys() == []
+
+
+async def test_thumbnails_without_original_go_those_of_former_sizes_too(world: World) -> None:
+    upload, remote, whole = an_upload(), a_remote(), an_upload()
+    world.put_medium(whole)
+    world.put(keys.thumbnail(whole, "formersize"))
+    before = world.keys()
+    for any_id in (upload, remote):
+        for size in ("small", "formersize"):
+            world.put(keys.thumbnail(any_id, size))
+    assert (await world.sweep(hours=0.5)).done == {}
+    report = await world.sweep(hours=1.5)
+    assert (report.done[Why.ORPHAN].media, report.done[Why.ORPHAN].objects) == (2, 4)
+    assert world.keys() == before
+
+
+async def test_remote_media_go_when_their_time_is_over(world: World) -> None:
+    remote, refreshed = a_remote(), a_remote()
+    world.put_medium(remote)
+    world.put_medium(refreshed)
+    await world.board.put(Status(str(remote), State.READY), ttl_s=HOUR)
+    assert (await world.sweep(hours=24 * 6)).done == {}
+    report = await world.sweep(hours=24 * 8)
+    assert (report.done[Why.EXPIRED].media, report.done[Why.EXPIRED].objects) == (2, 6)
+    assert world.keys() == set()
+    assert await world.board.get(str(remote)) is None
+
+
+async def test_a_remote_medium_that_is_being_fetched_again_stays(world: World) -> None:
+    url = "https://remote.example/picture.jpg"
+    world.put_medium(remote_id_for(url))
+    world.other.xadd(CACHE_QUEUE, {"task_id": "t", "remote_url": "HTTPS://Remote.example:443/picture.jpg"})
+    assert (await world.sweep(hours=24 * 8)).done == {}
+
+
+async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
+    media = [a_remote() for _ in range(3)]
+    for each in media:
+        world.put_medium(each, size=998)  # 1000 bytes with its thumbnails
+    world.config = world.config.model_copy(update={"remote": RemoteConfig(budget=2500)})
+    report = await world.sweep(hours=0.1)
+    assert report.done[Why.OVER_BUDGET].size_bytes == 1000
+    left = world.keys()
+    assert keys.original(media[0]) not in left
+    assert len(left) == 6
+    assert (await world.sweep(hours=0.1)).done == {}
+
+
+async def test_a_deletion_whose_task_is_lost_is_queued_again(world: World) -> None:
+    upload = an_upload()
+    world.put_medium(upload)
+    await world.board.tombstone([str(upload)])
+    assert (await world.sweep(hours=24.5)).done == {}
+    assert (await world.sweep(hours=25.5)).done[Why.OVERDUE_DELETION].media == 1
+    assert (await world.sweep(hours=25.5)).done == {}
+    ((member, due),) = world.other.zrange(f"{{{DELETE_QUEUE}}}:delayed", 0, -1, withscores=True)
+    assert str(upload) in member
+    assert due <= world.clock().timestamp()
+    assert len(world.keys()) == 3
+
+
+async def test_a_medium_that_is_well_is_not_touched_and_foreign_objects_never(world: World) -> None:
+    world.put_medium(an_upload())
+    world.put_medium(a_remote())
+    unknown_format = "0" * 12 + "Z" * 14
+    for key in ("incoming/readme.txt", f"incoming/{unknown_format}", "original/2026/01/01/notes", "cached_remote/ab",
+                "thumbnail/small/odd.jpg", "thumbnail/loose", "backup/2026.tar"):  # fmt: skip
+        world.put(key)
+    before = world.keys()
+    report = await world.sweep(hours=24 * 6)
+    assert (report.done, report.spared) == ({}, 0)
+    assert report.foreign >= 5
+    assert world.keys() == before
+
+
+async def test_more_than_a_fraction_is_refused_without_force(world: World) -> None:
+    world.config = world.config.model_copy(
+        update={"sweep": SweepConfig(rate=1000.0, max_fraction=0.5, always_allowed=2)}
+    )
+    lost = an_upload()
+    world.put(keys.incoming(lost))
+    await world.board.put(Status(str(lost), State.PROCESSING), ttl_s=HOUR)
+    for _ in range(3):
+        world.put(keys.thumbnail(an_upload(), "small"))
+    before = world.keys()
+
+    would_be = await world.sweep(hours=2, dry_run=True)
+    assert would_be.done[Why.ORPHAN].objects == 3
+    assert len(would_be.refusals) == 1
+
+    report = await world.sweep(hours=2)
+    (refusal,) = report.refusals
+    assert (refusal.part, refusal.wanted, refusal.allowed, refusal.listed) == (Part.UPLOADS, 3, 2, 4)
+    assert world.keys() == before
+    assert set(report.done) == {Why.LOST_TASK}  # which cannot do harm
+
+    assert not (await world.sweep(hours=2, force=True)).refusals
+    assert world.keys() == {keys.incoming(lost)}
+
+
+async def test_small_pages_and_batches_come_to_the_same_end(world: World) -> None:
+    well = [an_upload() for _ in range(3)] + [a_remote() for _ in range(2)]
+    for each in well:
+        world.put_medium(each)
+    before = world.keys()
+    orphans: list[AnyId] = [*(an_upload() for _ in range(4)), *(a_remote() for _ in range(3))]
+    for each in orphans:
+        world.put(keys.thumbnail(each, "small"))
+    world.hours = 1.5
+    report = await world.reconciliation(batch=2, page_size=2).run()
+    assert report.done[Why.ORPHAN].media == len(orphans)
+    assert report.listed == len(before) + len(orphans)
+    assert world.keys() == before
+
+
+async def test_a_pass_that_was_interrupted_goes_on_where_it_was(world: World) -> None:
+    orphans: list[AnyId] = [*(an_upload() for _ in range(5)), *(a_remote() for _ in range(5))]
+    for each in orphans:
+        world.put(keys.thumbnail(each, "small"))
+    world.hours = 1.5
+    notebook = Notebook(world.redis)
+    ended: list[str] = []
+    passes = 0
+
+    async def interrupted(cursor: Cursor) -> None:
+        await notebook.save(cursor)
+        raise Unavailable("store")
+
+    while len(ended) < len(orphans):
+        passes += 1
+        start = await notebook.unfinished() or Cursor()
+        with pytest.raises(Unavailable) if passes < 4 else trio.fail_after(60):
+            await world.reconciliation(batch=2).run(
+                start=start,
+                checkpoint=interrupted if passes < 4 else notebook.save,
+                observe=lambda verdict: ended.append(verdict.medium.name),
+            )
+    assert passes == 4
+    assert sorted(ended) == sorted(map(str, orphans))  # each once
+    assert world.keys() == set()
+
+
+async def test_with_too_long_a_queue_nothing_is_told_to_be_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def short_look(redis: Redis) -> Any:
+        return await look_at_queues(redis, max_tasks=2)
+
+    monkeypatch.setattr(sweeping, "look_at_queues", short_look)
+    world.put(keys.incoming(an_upload()))
+    world.put(keys.thumbnail(an_upload(), "small"))
+    for _ in range(3):
+        world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(an_upload()), "type": "thumbnail"})
+    report = await world.sweep(hours=30)
+    assert report.done == {}
+    assert len(report.unsure) == 1
+
+
+def _processing_again(world: World, any_id: AnyId) -> None:
+    world.other.set(f"media_status:{{{any_id}}}", '{"state":"PROCESSING"}')
+
+
+def _published_after_all(world: World, any_id: AnyId) -> None:
+    world.put(keys.original(any_id))
+
+
+def _fetched_again(world: World, any_id: AnyId) -> None:
+    world.put(keys.original(any_id), b"newer")
+
+
+@pytest.mark.parametrize(
+    ("any_id", "prepare", "hours", "meanwhile"),
+    [
+        (an_upload(), lambda world, each: world.put(keys.incoming(each)), 2, _processing_again),
+        (an_upload(), lambda world, each: world.put(keys.thumbnail(each, "small")), 2, _published_after_all),
+        (a_remote(), lambda world, each: world.put_medium(each), 24 * 8, _fetched_again),
+    ],
+    ids=["completed", "published", "fetched"],
+)
+async def test_what_changes_between_verdict_and_removal_is_spared(
+    world: World,
+    any_id: AnyId,
+    prepare: Callable[[World, AnyId], None],
+    hours: float,
+    meanwhile: Callable[[World, AnyId], None],
+) -> None:
+    prepare(world, any_id)
+    before = world.keys()
+    world.hours = hours
+    verdicts: list[Verdict] = []
+    reconciliation = world.reconciliation()
+    await reconciliation.run(dry_run=True, observe=verdicts.append)
+    (verdict,) = verdicts
+    meanwhile(world, any_id)
+    assert not await reconciliation.remedies.remove(verdict)
+    assert before <= world.keys()
+
+
+async def test_an_outage_is_said_and_leaves_things_to_the_next_pass(world: World) -> None:
+    world.put(keys.thumbnail(an_upload(), "small"))
+    store = world.store.get()
+    world.store.empty()
+    with pytest.raises(Unavailable):
+        await world.sweep(hours=2)
+    world.store.fill(store)
+    assert (await world.sweep(hours=2)).done[Why.ORPHAN].media == 1
+
+
+async def test_one_leads_until_it_steps_down(world: World) -> None:
+    one, two = Leadership(world.redis), Leadership(world.redis)
+    assert await one.acquire()
+    assert await one.acquire()
+    assert not await two.acquire()
+    await two.release()
+    assert not await two.acquire()
+    await one.release()
+    assert await two.acquire()
+    assert world.other.pttl("media_sweep_leader") > 25_000
+
+
+async def test_a_lead_that_runs_on_is_renewed_and_a_lost_one_is_noticed(world: World) -> None:
+    leader = Leadership(world.redis, ttl_s=0.6)
+    with trio.fail_after(20):
+        assert await leader.acquire()
+        async with trio.open_nursery() as nursery:
+            lost = trio.Event()
+
+            async def keep() -> None:
+                with pytest.raises(LeaseLost):
+                    await leader.keep()
+                lost.set()
+
+            nursery.start_soon(keep)
+            with trio.move_on_after(1.5):  # more than twice its life
+                await lost.wait()
+            assert not lost.is_set()
+            world.other.set("media_sweep_leader", "another")
+            await lost.wait()
+    assert world.other.get("media_sweep_leader") == "another"
+
+
+@pytest.fixture
+def environment(s3: S3Bucket, redis_url: str) -> dict[str, str]:
+    """Of a service that sweeps all the time, and finds nothing too young."""
+    return service_environment(
+        redis_url,
+        s3.address.endpoint_url,
+        s3.bucket,
+        SWEEP__INTERVAL="100ms",
+        SWEEP__MARGIN="0",
+        SWEEP__RATE="1000",
+        UPLOAD__URL_TTL="0",
+        REDIS__TIMEOUT="1s",
+        DRAIN__GRACE="1s",
+    )
+
+
+def leads(service: Service) -> bool:
+    return any(each["event"] == "sweep.leading" for each in json_lines(service.log()))
+
+
+def with_other_ports(environment: dict[str, str]) -> dict[str, str]:
+    ports = service_environment("", "", "")
+    return environment | {name: value for name, value in ports.items() if name.endswith("__BIND")}
+
+
+def test_the_role_leads_on_one_replica_and_moves_to_the_next(
+    environment: dict[str, str], s3: S3Bucket, redis_url: str
+) -> None:
+    def put_garbage() -> str:
+        key = keys.thumbnail(an_upload(), "small")
+        s3.client.put_object(Bucket=s3.bucket, Key=key, Body=b"x")
+        return key
+
+    def is_gone(key: str) -> bool:
+        return not s3.client.list_objects_v2(Bucket=s3.bucket, Prefix=key).get("Contents")
+
+    with running(environment, roles="sweeper") as first:
+        eventually(lambda: leads(first), "the first replica to lead")
+        with running(with_other_ports(environment), roles="sweeper") as second:
+            garbage = put_garbage()
+            eventually(lambda: is_gone(garbage), "the leader to sweep")
+            assert not leads(second)
+            assert first.stop() == 0
+            eventually(lambda: leads(second), "the second replica to lead")
+            garbage = put_garbage()
+            eventually(lambda: is_gone(garbage), "the new leader to sweep")
+
+
+def test_the_role_outlives_an_outage_and_notices_that_redis_has_lost_its_memory(
+    environment: dict[str, str], s3: S3Bucket, redis_url: str
+) -> None:
+    with (
+        redis_py.Redis.from_url(redis_url, decode_responses=True) as other,
+        running(environment, roles="sweeper") as service,
+    ):
+        eventually(lambda: other.hexists("media_sweep", "finished_at"), "a first pass")
+        other.client_pause(7000)  # longer than the sweeper takes to look again, and to wait for an answer
+        eventually(lambda: "sweep.waiting" in service.log(), "the outage to be noticed")
+        forgotten = an_upload()
+        other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(forgotten), "type": "thumbnail"})
+        s3.client.put_object(Bucket=s3.bucket, Key=keys.incoming(forgotten), Body=b"x")
+        other.flushall()
+        eventually(lambda: other.xlen(PROCESSING_QUEUE), "the forgotten upload to be queued")
+        ((_, task),) = other.xrange(PROCESSING_QUEUE)
+        assert task["media_id"] == str(forgotten)
+        assert task["task_id"] != "t"
+        assert not any("sweep.failed" in line for line in service.log().splitlines())

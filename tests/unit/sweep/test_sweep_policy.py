@@ -1,0 +1,173 @@
+"""The verdict on one medium: each rule by example, and what must hold whatever the facts are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avion_media.domain.tasks import State
+from avion_media.store import ListedObject
+from avion_media.tasks.sweep.policy import MEANINGS, Known, Medium, Rules, Why, judge
+
+NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
+RULES = Rules(
+    margin=timedelta(hours=1),
+    url_ttl=timedelta(minutes=15),
+    remote_ttl=timedelta(days=7),
+    delete_delay=timedelta(hours=24),
+    memory_since=datetime(2026, 1, 1, tzinfo=UTC),
+)
+UPLOAD = "01J" + "0" * 23
+REMOTE = "ab" * 32
+BEFORE_MEMORY_HOURS = 31 * 24.0
+
+
+def listed(kind: str, age_hours: float) -> ListedObject:
+    return ListedObject(kind, 10, "etag", NOW - timedelta(hours=age_hours))
+
+
+def medium(
+    name: str = UPLOAD,
+    incoming: float | None = None,
+    original: float | None = None,
+    thumbnails: tuple[float, ...] = (),
+) -> Medium:
+    """A medium by the ages of its objects in hours."""
+    return Medium(
+        name,
+        None if incoming is None else listed("incoming", incoming),
+        None if original is None else listed("original", original),
+        tuple(listed("thumbnail", age) for age in thumbnails),
+    )
+
+
+def why(medium: Medium, known: Known = Known()) -> Why | None:  # noqa: B008 - frozen
+    verdict = judge(medium, known, RULES, NOW)
+    return verdict.why if verdict else None
+
+
+@pytest.mark.parametrize(
+    ("age", "state", "expected"),
+    [
+        (0.5, None, None),
+        (1.1, None, None),  # the URL's life comes on top of the margin
+        (1.3, None, Why.ABANDONED),
+        (0.5, State.PROCESSING, None),
+        (1.1, State.PROCESSING, Why.LOST_TASK),
+        (0.5, State.FAILED, None),
+        (1.1, State.FAILED, Why.LEFTOVER),
+        (1.1, State.READY, Why.LEFTOVER),
+        (BEFORE_MEMORY_HOURS, None, Why.LOST_TASK),  # perhaps completed: nobody remembers
+        (BEFORE_MEMORY_HOURS, State.FAILED, Why.LEFTOVER),
+    ],
+)
+def test_an_upload_without_original(age: float, state: State | None, expected: Why | None) -> None:
+    assert why(medium(incoming=age), Known(state)) is expected
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(None, Why.LEFTOVER), (State.READY, Why.LEFTOVER), (State.PROCESSING, Why.LOST_TASK)],
+)
+def test_an_upload_left_beside_its_original(state: State | None, expected: Why) -> None:
+    """While it still counts as processing, its event has not been sent: the task does that, and removes the upload."""
+    verdict = judge(medium(incoming=2, original=2, thumbnails=(2,)), Known(state), RULES, NOW)
+    assert verdict is not None
+    assert verdict.why is expected
+    assert [each.key for each in verdict.doomed] == (["incoming"] if expected is Why.LEFTOVER else [])
+
+
+def test_an_upload_forgotten_a_moment_ago_is_processed_at_once() -> None:
+    rules = replace(RULES, memory_since=NOW)
+    verdict = judge(medium(incoming=0.01), Known(), rules, NOW)
+    assert verdict is not None
+    assert verdict.why is Why.LOST_TASK
+
+
+@pytest.mark.parametrize(
+    "each",
+    [
+        medium(incoming=50),
+        medium(incoming=50, original=50),
+        medium(thumbnails=(50,)),
+        medium(REMOTE, original=500, thumbnails=(500,)),
+    ],
+)
+def test_what_a_task_names_is_left_to_it(each: Medium) -> None:
+    assert why(each) is not None
+    assert why(each, Known(State.PROCESSING, has_task=True)) is None
+
+
+def test_a_dead_letter_keeps_the_upload_that_a_replay_needs_and_nothing_else() -> None:
+    assert why(medium(incoming=50), Known(State.PROCESSING, given_up=True)) is None
+    assert why(medium(REMOTE, original=500), Known(given_up=True)) is Why.EXPIRED
+
+
+@pytest.mark.parametrize("name", [UPLOAD, REMOTE])
+def test_thumbnails_without_original(name: str) -> None:
+    assert why(medium(name, thumbnails=(2, 3))) is Why.ORPHAN
+    assert why(medium(name, thumbnails=(2, 0.5))) is None
+    assert why(medium(name, original=2, thumbnails=(2, 3))) is None
+
+
+def test_remote_media_expire_and_uploads_never_do() -> None:
+    old, fresh = 24 * 8.0, 24 * 6.0
+    assert why(medium(REMOTE, original=fresh, thumbnails=(fresh,))) is None
+    verdict = judge(medium(REMOTE, original=old, thumbnails=(old, fresh)), Known(), RULES, NOW)
+    assert verdict is not None
+    assert verdict.why is Why.EXPIRED
+    assert len(verdict.doomed) == 3
+    assert why(medium(UPLOAD, original=old, thumbnails=(old,))) is None
+
+
+@pytest.mark.parametrize(("deleted_hours_ago", "expected"), [(23, None), (24.5, None), (25.5, Why.OVERDUE_DELETION)])
+def test_a_deletion_is_overdue_only_when_it_cannot_be_undone_any_more(
+    deleted_hours_ago: float, expected: Why | None
+) -> None:
+    known = Known(State.DELETED, tombstone=NOW - timedelta(hours=deleted_hours_ago))
+    each = medium(incoming=50, original=50, thumbnails=(50,))
+    assert why(each, known) is expected
+    assert why(each, replace(known, has_deletion=True)) is None
+
+
+def test_every_reason_is_explained() -> None:
+    assert set(MEANINGS) == set(Why)
+
+
+ages = st.floats(0, 24 * 60)
+media = st.builds(
+    medium,
+    name=st.sampled_from([UPLOAD, REMOTE]),
+    incoming=st.none() | ages,
+    original=st.none() | ages,
+    thumbnails=st.lists(ages, max_size=3).map(tuple),
+)
+knowledge = st.builds(
+    Known,
+    state=st.none() | st.sampled_from(list(State)),
+    tombstone=st.none() | ages.map(lambda hours: NOW - timedelta(hours=hours)),
+    has_task=st.booleans(),
+    given_up=st.booleans(),
+    has_deletion=st.booleans(),
+)
+
+
+@given(media, knowledge)
+def test_what_is_never_removed(each: Medium, known: Known) -> None:
+    verdict = judge(each, known, RULES, NOW)
+    if verdict is None or not verdict.doomed:
+        return
+    assert set(verdict.doomed) <= set(each.objects)
+    assert not known.has_task
+    assert known.tombstone is None  # only the deletion's own task removes what was deleted
+    if not each.is_remote:
+        assert each.original not in verdict.doomed
+    if each.incoming in verdict.doomed and each.incoming is not None:
+        assert known.state is not State.PROCESSING
+        assert known.state is not None or each.incoming.last_modified >= RULES.memory_since
+    if verdict.why is not Why.EXPIRED:
+        assert all(NOW - each.last_modified > RULES.margin for each in verdict.doomed)

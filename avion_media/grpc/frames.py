@@ -14,7 +14,7 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEADER_BYTES = 9
 _ACK = END_STREAM = 0x1
 _END_HEADERS = 0x4
-_MAX_GOAWAY_BYTES = 16_384  # the largest frame that we accept; longer ones are left to h2 to refuse
+MAX_FRAME_BYTES = 16_384  # the protocol's default, which we announce; h2 would buffer 16 MiB before it refuses
 
 
 class Kind(IntEnum):
@@ -40,6 +40,7 @@ class Seen:
     resets: int = 0
     settings: bool = False
     going_away: bool = False
+    overlong: bool = False
 
 
 @dataclass(slots=True)
@@ -91,6 +92,7 @@ class FrameWatch:
 
     def _header(self, kind: int, flags: int, length: int, seen: Seen) -> bool:
         """Count a frame by its header; whether it is to be cut out."""
+        seen.overlong = seen.overlong or length > MAX_FRAME_BYTES
         if kind == Kind.DATA:
             seen.nuisances += not length and not flags & END_STREAM
         elif kind == Kind.HEADERS:
@@ -99,7 +101,7 @@ class FrameWatch:
             seen.resets += 1
         elif kind == Kind.GOAWAY:
             seen.going_away = True
-            return length <= _MAX_GOAWAY_BYTES and not self.in_header_block
+            return not self.in_header_block
         elif kind == Kind.CONTINUATION:
             self.in_header_block = not flags & _END_HEADERS
             seen.nuisances += 1

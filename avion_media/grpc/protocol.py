@@ -158,29 +158,33 @@ class Protocol:
         self._now = now
         events: list[Event] = []
         seen = self._watch.feed(data)
+        if seen.overlong:
+            return [self._end_connection(ErrorCodes.FRAME_SIZE_ERROR, "a frame beyond the announced size")]
         self.settled = self.settled or seen.settings
         self._collect()
         quiet = len(self._output)
         try:
-            arrived = self._h2.receive_data(seen.data)
-            # h2 has taken in the whole piece: calls that it resets further on cannot be answered any more.
-            reset = {event.stream_id for event in arrived if isinstance(event, h2.events.StreamReset)}
-            for event in arrived:
-                if not reset or getattr(event, "stream_id", 0) not in reset or isinstance(event, h2.events.StreamReset):
-                    self._handle(event, events)
-                elif isinstance(event, h2.events.DataReceived):
-                    self._credit_connection(event.flow_controlled_length)
+            self._handle_all(self._h2.receive_data(seen.data), events)
         except H2Error as error:
             events.append(self._fail(f"{type(error).__name__}: {error}"))
         self._collect()
-        resets_by_h2 = count_resets(self._output[quiet:]) if len(self._output) > quiet else 0
-        charge = seen.nuisances + RESET_COST * (seen.resets + resets_by_h2)
+        resets_by_us = count_resets(self._output[quiet:]) if len(self._output) > quiet else 0
+        charge = seen.nuisances + RESET_COST * (seen.resets + resets_by_us)
         if charge and not self._nuisance.spend(charge, now) and not self._failed:
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            events.append(self._fail("too many frames that achieve nothing"))
+            reason = "too many frames that achieve nothing"
+            events.append(self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason))
         if seen.going_away and not self._failed:
             events.append(PeerLeaving())
         return events
+
+    def _handle_all(self, arrived: list[h2.events.Event], events: list[Event]) -> None:
+        # h2 has taken in the whole piece: calls that are reset further on in it cannot be answered any more.
+        reset = {event.stream_id for event in arrived if isinstance(event, h2.events.StreamReset)}
+        for event in arrived:
+            if not reset or getattr(event, "stream_id", 0) not in reset or isinstance(event, h2.events.StreamReset):
+                self._handle(event, events)
+            elif isinstance(event, h2.events.DataReceived):
+                self._credit_connection(event.flow_controlled_length)
 
     def _handle(self, event: h2.events.Event, events: list[Event]) -> None:
         if isinstance(event, h2.events.DataReceived):
@@ -476,8 +480,11 @@ class Protocol:
     def give_up(self, reason: str) -> None:
         """End the connection at once, because the client broke a bound of ours."""
         if not self._failed:
-            self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM, additional_data=reason.encode())
-            self._fail(reason)
+            self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason)
+
+    def _end_connection(self, code: ErrorCodes, reason: str) -> ConnectionFailed:
+        self._h2.close_connection(code, additional_data=reason.encode())
+        return self._fail(reason)
 
     def close(self) -> None:
         """Give back what the calls still hold. To be called once, when the connection is gone."""

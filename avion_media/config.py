@@ -130,58 +130,64 @@ RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) 
 class GrpcConfig(_Section):
     """The gRPC port. TLS is on as soon as a certificate is given; a client CA asks clients for theirs (mTLS)."""
 
-    bind: BindAddress = Bind(host="127.0.0.1", port=50051)
-    tls_cert: str = ""
-    tls_key: str = ""
-    tls_client_ca: str = ""
-    max_connections: int = Field(1000, ge=1)
+    bind: BindAddress = Field(Bind(host="127.0.0.1", port=50051), description="where gRPC listens")
+    tls_cert: str = Field("", description="PEM file with the certificate chain; TLS is on as soon as it is given")
+    tls_key: str = Field("", description="PEM file with the key, unless it is in the certificate's file")
+    tls_client_ca: str = Field("", description="PEM file: clients must show a certificate of this CA (mTLS)")
+    max_connections: int = Field(1000, ge=1, description="more are closed at once")
     max_streams: int = Field(100, ge=1, description="calls at once on one connection")
-    max_message: Size = 1 << 20
+    max_message: Size = Field(1 << 20, description="of one request")
     max_calls: int = Field(1000, ge=1, description="handlers at once in the whole process")
 
 
 class HttpConfig(_Section):
     """The origin."""
 
-    bind: BindAddress = Bind(host="127.0.0.1", port=8080)
-    public_url: HttpUrl = ""
-    max_connections: int = Field(1000, ge=1)
+    bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="where the origin listens")
+    public_url: HttpUrl = Field("", description="what the commands print in front of origin paths")
+    max_connections: int = Field(1000, ge=1, description="more are closed at once")
 
 
 class AdminConfig(_Section):
     """The admin port, never public."""
 
-    bind: BindAddress = Bind(host="127.0.0.1", port=9090)
+    bind: BindAddress = Field(
+        Bind(host="127.0.0.1", port=9090), description="where /livez, /readyz, /metrics and /tree listen; never public"
+    )
 
 
 class RedisConfig(_Section):
     """Redis 7+ or Valkey 8+."""
 
-    url: RedisUrl = "redis://127.0.0.1:6379/0"
-    connections: int = Field(24, ge=4)
-    timeout: Duration = 5.0
+    url: RedisUrl = Field(
+        "redis://127.0.0.1:6379/0", description="redis:// or rediss:// (TLS), with credentials if need be"
+    )
+    connections: int = Field(24, ge=4, description="of this process at most")
+    timeout: Duration = Field(5.0, description="of one call")
 
 
 class S3Config(_Section):
     """The object store. `public_endpoint_url` is the host that clients PUT to; `endpoint_url` when empty."""
 
-    endpoint_url: HttpUrl = ""
-    public_endpoint_url: HttpUrl = ""
+    endpoint_url: HttpUrl = Field("", description="the store as the service reaches it; AWS when empty")
+    public_endpoint_url: HttpUrl = Field(
+        "", description="the store as clients reach it, for uploads; the same when empty"
+    )
     bucket: str = Field("avion-media", min_length=3, max_length=63)
     region: str = "us-east-1"
     threads: int = Field(16, ge=1, description="blocking store calls at once")
-    timeout: Duration = 10.0
+    timeout: Duration = Field(10.0, description="of one call, retries aside")
 
 
 class UploadConfig(_Section):
     """Bounds on what is uploaded; pixels are width x height x frames decoded."""
 
-    max_image_bytes: Size = 16 << 20
-    max_video_bytes: Size = 256 << 20
-    max_pixels: int = Field(50_000_000, ge=1)
-    max_frames: int = Field(10_000, ge=1)
-    max_duration: Duration = 4 * 3600.0
-    url_ttl: Duration = 900.0
+    max_image_bytes: Size = Field(16 << 20, description="of an image")
+    max_video_bytes: Size = Field(256 << 20, description="of a video")
+    max_pixels: int = Field(50_000_000, ge=1, description="width × height × frames decoded")
+    max_frames: int = Field(10_000, ge=1, description="of an animation")
+    max_duration: Duration = Field(4 * 3600.0, description="of a video")
+    url_ttl: Duration = Field(900.0, description="how long an upload URL lives")
 
     def max_bytes(self, family: Family) -> int:
         """The largest upload of a family."""
@@ -191,20 +197,23 @@ class UploadConfig(_Section):
 class ThumbnailsConfig(_Section):
     """Named sizes: longest edge in pixels."""
 
-    sizes: Sizes = (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600))
-    quality: int = Field(80, ge=1, le=95)
+    sizes: Sizes = Field(
+        (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600)),
+        description="name:longest edge in pixels; never enlarged",
+    )
+    quality: int = Field(80, ge=1, le=95, description="of the JPEGs, 1 to 95")
 
 
 class RemoteConfig(_Section):
     """The cache of remote servers' media."""
 
-    max_bytes: Size = 64 << 20
-    ttl: Duration = 7 * 86400.0
+    max_bytes: Size = Field(64 << 20, description="of a remote file")
+    ttl: Duration = Field(7 * 86400.0, description="how long a cached file is fresh")
     budget: Size = Field(0, description="bytes of the whole cache; beyond it the oldest go first. 0: no bound")
-    deny_hosts: NameList = ()
-    allow_hosts: NameList = ()
-    allow_networks: Networks = ()
-    timeout: Duration = 60.0
+    deny_hosts: NameList = Field((), description="hosts never fetched from; a name covers everything below it")
+    allow_hosts: NameList = Field((), description="if given, the only hosts fetched from")
+    allow_networks: Networks = Field((), description="CIDRs let through the address guard, on any port; for tests")
+    timeout: Duration = Field(60.0, description="of a whole fetch, redirects included")
     max_redirects: int = Field(3, ge=0, le=10)
 
 
@@ -230,16 +239,16 @@ class DecodersConfig(_Section):
 class DeleteConfig(_Section):
     """Deletion is visible at once and final after the delay."""
 
-    delay: Duration = 86400.0
+    delay: Duration = Field(86400.0, description="between a deletion, visible at once, and the removal of the objects")
 
 
 class TasksConfig(_Section):
     """The queues."""
 
-    max_attempts: int = Field(5, ge=1)
-    claim_after: Duration = Field(60.0, gt=0)
+    max_attempts: int = Field(5, ge=1, description="then the task is a dead letter")
+    claim_after: Duration = Field(60.0, gt=0, description="a worker silent for so long is taken for dead")
     backoff: Duration = Field(2.0, gt=0, description="before the first retry; doubles, with jitter")
-    max_backoff: Duration = 300.0
+    max_backoff: Duration = Field(300.0, description="longest wait before a retry")
     slots: int = Field(2, ge=1, description="processing tasks at once in this process")
 
 
@@ -256,27 +265,27 @@ class SweepConfig(_Section):
 class CageConfig(_Section):
     """Bounds of one confined decoder process, and of all of them together."""
 
-    memory: Size = 1 << 30
-    budget: Size = 2 << 30
-    cpu: Duration = 60.0
-    timeout: Duration = 90.0
+    memory: Size = Field(1 << 30, description="of one confined process")
+    budget: Size = Field(2 << 30, description="of all confined processes together")
+    cpu: Duration = Field(60.0, description="CPU time of one confined process")
+    timeout: Duration = Field(90.0, description="wall time of one confined process")
     slots: int = Field(2, ge=1, description="confined processes at once")
-    require: bool = False
+    require: bool = Field(False, description="refuse to start where the kernel cannot confine as it should")
 
 
 class DrainConfig(_Section):
     """How long the phases of a shutdown may take."""
 
-    settle: Duration = 5.0
-    grace: Duration = 25.0
+    settle: Duration = Field(5.0, description="not ready, but still serving, so that callers move away")
+    grace: Duration = Field(25.0, description="for calls and tasks under way")
     termination_grace_period: Duration = Field(60.0, description="Kubernetes' terminationGracePeriodSeconds")
 
 
 class LogConfig(_Section):
     """Logs go to standard error."""
 
-    format: Literal["json", "console"] = "console"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["json", "console"] = Field("console", description="json or console")
+    level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
 
 class Config(BaseSettings):

@@ -33,5 +33,3 @@ class Dropper:
         fresh = await self._board.get().tombstone(drop.media_ids)
         for media_id in fresh:
             _log.info("drop.tombstone", media_id=media_id)
-
-

@@ -51,10 +51,10 @@ class StoreSource:
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
         """Make ``ranges`` (offset, length) present. `PreconditionFailed` when the object was replaced meanwhile."""
-        wanted = _missing([_rounded(each, self.size_bytes) for each in ranges], self.present)
+        wanted = missing([_rounded(each, self.size_bytes) for each in ranges], self.present)
         if wanted:
             await self._store.read_ranges(self._info.key, wanted, self.fd, etag=self._info.etag)
-            self.present = _merged([*self.present, *wanted])
+            self.present = merged([*self.present, *wanted])
 
 
 def _rounded(wanted: Range, size_bytes: int) -> Range:
@@ -64,7 +64,7 @@ def _rounded(wanted: Range, size_bytes: int) -> Range:
     return first, max(0, end - first)
 
 
-def _merged(ranges: Sequence[Range]) -> list[Range]:
+def merged(ranges: Sequence[Range]) -> list[Range]:
     """Sorted, without overlaps or touching neighbours."""
     merged: list[Range] = []
     for offset, length in sorted(each for each in ranges if each[1] > 0):
@@ -76,10 +76,10 @@ def _merged(ranges: Sequence[Range]) -> list[Range]:
     return merged
 
 
-def _missing(wanted: Sequence[Range], present: Sequence[Range]) -> list[Range]:
+def missing(wanted: Sequence[Range], present: Sequence[Range]) -> list[Range]:
     """The parts of ``wanted`` that are not in ``present`` (which is merged)."""
     missing: list[Range] = []
-    for offset, length in _merged(wanted):
+    for offset, length in merged(wanted):
         position, end = offset, offset + length
         for first, span in present:
             if first + span <= position or first >= end:

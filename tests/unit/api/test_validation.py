@@ -1,0 +1,84 @@
+"""RequestMediaUpload's fields, one by one and all at once."""
+
+from __future__ import annotations
+
+import pytest
+
+from avion_media.api.validation import BadRequest, UploadRequest, check_upload_request
+from avion_media.config import Config
+from avion_media.domain import formats
+
+LIMITS = Config().upload
+ENABLED = Config().decoders.enabled()
+
+
+def check(
+    filename: str = "cat.jpg", content_type: str = "image/jpeg", size: int = 1000, sha256: bytes = b""
+) -> UploadRequest:
+    return check_upload_request(filename, content_type, size, sha256, limits=LIMITS, enabled=ENABLED)
+
+
+def reasons(**fields: object) -> set[str]:
+    with pytest.raises(BadRequest) as caught:
+        check(**fields)  # type: ignore[arg-type]
+    return {violation.reason for violation in caught.value.violations}
+
+
+@pytest.mark.parametrize(
+    ("filename", "content_type", "expected"),
+    [
+        ("cat.jpg", "image/jpeg", formats.JPEG),
+        ("CAT.JPEG", "Image/JPEG; charset=binary", formats.JPEG),
+        ("cat.png", "image/jpeg", formats.PNG),  # the key keeps the declared extension
+        ("blob", "image/png", formats.PNG),  # phones and browsers
+        ("scan.tiff", "image/jpeg", formats.JPEG),  # a wrong name on an accepted type
+        ("фото кота.webp", "image/webp", formats.WEBP),
+        ("clip.mov", "video/quicktime", formats.MOV),
+        ("clip.mkv", "video/matroska", formats.MKV),
+    ],
+)
+def test_accepted(filename: str, content_type: str, expected: formats.MediaFormat) -> None:
+    assert check(filename, content_type).format is expected
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        ({"filename": ""}, "FILENAME_REQUIRED"),
+        ({"filename": "   "}, "FILENAME_REQUIRED"),
+        ({"filename": "a" * 252 + ".jpg"}, "FILENAME_TOO_LONG"),
+        ({"filename": "a/b.jpg"}, "FILENAME_INVALID"),
+        ({"filename": "a\nb.jpg"}, "FILENAME_INVALID"),
+        ({"filename": "cat.exe"}, "EXTENSION_UNSUPPORTED"),
+        ({"filename": "cat.svg"}, "EXTENSION_UNSUPPORTED"),
+        ({"filename": "cat.mp4"}, "EXTENSION_MISMATCH"),
+        ({"content_type": ""}, "CONTENT_TYPE_REQUIRED"),
+        ({"content_type": "application/pdf"}, "CONTENT_TYPE_UNSUPPORTED"),
+        ({"content_type": "image/svg+xml"}, "CONTENT_TYPE_UNSUPPORTED"),
+        ({"content_type": "image/jpeg\r\nX: y"}, "CONTENT_TYPE_UNSUPPORTED"),
+        ({"content_type": "image/heic", "filename": "cat.heic"}, "CONTENT_TYPE_DISABLED"),
+        ({"size": -1}, "SIZE_NEGATIVE"),
+        ({"size": 0}, "SIZE_ZERO"),
+        ({"size": LIMITS.max_image_bytes + 1}, "SIZE_TOO_LARGE"),
+        (
+            {"filename": "a.mp4", "content_type": "video/mp4", "size": LIMITS.max_video_bytes + 1},
+            "SIZE_TOO_LARGE",
+        ),
+        ({"sha256": b"x"}, "SHA256_LENGTH"),
+    ],
+)
+def test_refused(fields: dict[str, object], reason: str) -> None:
+    assert reasons(**fields) == {reason}
+
+
+def test_a_video_may_be_larger_than_an_image() -> None:
+    assert check("a.mp4", "video/mp4", LIMITS.max_image_bytes + 1).format is formats.MP4
+
+
+def test_all_violations_at_once() -> None:
+    assert reasons(filename="", content_type="", size=-5, sha256=b"123") == {
+        "FILENAME_REQUIRED",
+        "CONTENT_TYPE_REQUIRED",
+        "SIZE_NEGATIVE",
+        "SHA256_LENGTH",
+    }

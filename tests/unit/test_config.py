@@ -1,0 +1,95 @@
+"""The configuration: units, one error that lists everything wrong, secrets masked."""
+
+from __future__ import annotations
+
+import pytest
+
+from avion_media.config import Config, ConfigError, effective, load
+from avion_media.domain.media import ThumbnailSize
+
+P = "AVION_MEDIA_"
+
+
+def test_defaults_are_the_contracts() -> None:
+    config = load({})
+    assert str(config.grpc.bind) == "127.0.0.1:50051"
+    assert str(config.http.bind) == "127.0.0.1:8080"
+    assert str(config.admin.bind) == "127.0.0.1:9090"
+    assert config.redis.url == "redis://127.0.0.1:6379/0"
+    assert (config.s3.bucket, config.s3.region) == ("avion-media", "us-east-1")
+    assert config.upload.max_image_bytes == 16 * 2**20
+    assert config.upload.max_video_bytes == 256 * 2**20
+    assert config.upload.max_pixels == 50_000_000
+    assert config.upload.url_ttl == 15 * 60
+    assert [(size.name, size.longest_edge) for size in config.thumbnails.sizes] == [
+        ("small", 400),
+        ("medium", 800),
+        ("large", 1600),
+    ]
+    assert (config.remote.max_bytes, config.remote.ttl) == (64 * 2**20, 7 * 86400)
+    assert config.delete.delay == 86400
+    assert (config.tasks.max_attempts, config.tasks.claim_after) == (5, 60)
+    assert (config.drain.settle, config.drain.grace) == (5, 25)
+    assert config.decoders.enabled() == {"jpeg", "png", "gif", "webp", "avif", "mp4", "mov", "webm", "mkv"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("0", 0), ("1", 1), ("16MiB", 2**24), ("1.5KiB", 1536), ("5MB", 5_000_000), ("2 gib", 2**31), ("7b", 7)],
+)
+def test_sizes(text: str, expected: int) -> None:
+    assert load({P + "UPLOAD__MAX_IMAGE_BYTES": text}).upload.max_image_bytes == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("90", 90), ("500ms", 0.5), ("15m", 900), ("24h", 86400), ("7d", 604800), ("0.5s", 0.5)]
+)
+def test_durations(text: str, expected: float) -> None:
+    assert load({P + "DELETE__DELAY": text}).delete.delay == expected
+
+
+def test_lists_networks_and_thumbnail_sizes() -> None:
+    config = load(
+        {
+            P + "REMOTE__DENY_HOSTS": "bad.example, worse.example",
+            P + "REMOTE__ALLOW_NETWORKS": "127.0.0.0/8,::1/128",
+            P + "THUMBNAILS__SIZES": "tiny:64,big:2048",
+            P + "HTTP__BIND": "[::1]:0",
+        }
+    )
+    assert config.remote.deny_hosts == ("bad.example", "worse.example")
+    assert [str(each) for each in config.remote.allow_networks] == ["127.0.0.0/8", "::1/128"]
+    assert config.thumbnails.sizes == (ThumbnailSize("tiny", 64), ThumbnailSize("big", 2048))
+    assert (config.http.bind.host, config.http.bind.port, str(config.http.bind)) == ("::1", 0, "[::1]:0")
+
+
+def test_everything_wrong_is_listed_at_once() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(
+            {
+                P + "NONSENSE": "1",
+                P + "GRPC__NO_SUCH": "1",
+                P + "GRPC__BIND": "nowhere",
+                P + "DELETE__DELAY": "soon",
+                P + "TASKS__MAX_ATTEMPTS": "0",
+                P + "THUMBNAILS__SIZES": "small:400,small:800",
+                P + "S3__ENDPOINT_URL": "ftp://store",
+                P + "REDIS__URL": "http://:secret@redis",
+            }
+        )
+    problems = caught.value.problems
+    assert len(problems) == 8
+    for variable in ("NONSENSE", "GRPC__NO_SUCH", "GRPC__BIND", "DELETE__DELAY", "TASKS__MAX_ATTEMPTS"):
+        assert any(problem.startswith(P + variable) for problem in problems)
+    assert any("'soon'" in problem and "15m" in problem for problem in problems)
+    assert not any("secret" in problem for problem in problems)
+
+
+def test_other_variables_are_nobodys_business() -> None:
+    assert load({"PATH": "/bin", "AVION_OTHER": "1", "OTEL_SERVICE_NAME": "x"}) == Config()
+
+
+def test_the_effective_configuration_masks_passwords() -> None:
+    shown = effective(load({P + "REDIS__URL": "redis://user:hunter2@redis:6379/0"}))
+    assert shown["redis"]["url"] == "redis://user:***@redis:6379/0"
+    assert "hunter2" not in str(shown)

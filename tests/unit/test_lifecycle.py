@@ -1,0 +1,52 @@
+"""The phases of the process."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from avion_media.lifecycle import FOLLOWERS, IllegalTransition, Lifecycle, Phase
+
+
+@pytest.mark.parametrize(("before", "after"), list(itertools.product(Phase, Phase)))
+def test_only_what_the_table_has_is_legal(before: Phase, after: Phase) -> None:
+    lifecycle = Lifecycle()
+    for phase in Phase:  # the shortest way to `before`
+        if lifecycle.phase is before:
+            break
+        if phase in FOLLOWERS[lifecycle.phase]:
+            lifecycle.advance(phase)
+    assert lifecycle.phase is before
+    if after in FOLLOWERS[before]:
+        lifecycle.advance(after)
+        assert lifecycle.phase is after
+    else:
+        with pytest.raises(IllegalTransition):
+            lifecycle.advance(after)
+        assert lifecycle.phase is before
+
+
+def test_no_phase_leads_back() -> None:
+    order = list(Phase)
+    assert all(order.index(after) > order.index(before) for before in Phase for after in FOLLOWERS[before])
+
+
+async def test_listeners_and_waiters_hear_of_each_phase() -> None:
+    lifecycle = Lifecycle()
+    heard: list[Phase] = []
+    lifecycle.on_change(heard.append)
+    lifecycle.advance(Phase.READY)
+    lifecycle.advance_to(Phase.READY)  # again: nothing happens
+    lifecycle.advance(Phase.STOPPING)
+    await lifecycle.reached(Phase.READY)
+    await lifecycle.reached(Phase.STOPPING)
+    assert heard == [Phase.READY, Phase.STOPPING]
+
+
+def test_work_is_taken_until_the_first_phase_of_the_drain() -> None:
+    taking = {Phase.STARTING, Phase.READY}
+    for phase in Phase:
+        lifecycle = Lifecycle()
+        lifecycle._phase = phase
+        assert lifecycle.taking_work is (phase in taking)

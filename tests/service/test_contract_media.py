@@ -1,0 +1,242 @@
+"""The contract's ids, object keys, metadata, tasks and events, checked with clients of another make."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import redis
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually
+from tests.service.published import (
+    decode_id,
+    encode_id,
+    entries,
+    events_of,
+    keys_of,
+    original_key,
+    thumbnail_key,
+    unfinished,
+)
+
+SIZES = ("small", "medium", "large")
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    """Deletions are final almost at once."""
+    return {"DELETE__DELAY": "300ms"}
+
+
+@pytest.fixture
+def picture(data_directory: Path) -> bytes:
+    """A small JPEG of 600 x 450 pixels."""
+    return (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+
+
+@pytest.fixture
+def ready(service: Service, picture: bytes) -> wire.MediaStatus:
+    """A medium that went all the way."""
+    status = service.upload("cat.jpg", "image/jpeg", picture)
+    assert status.state == wire.MediaStatus.READY
+    return status
+
+
+def done(client: redis.Redis) -> bool:
+    return not unfinished(client)
+
+
+@pytest.mark.parametrize(
+    ("filename", "content_type", "code"),
+    [
+        ("a.jpg", "image/jpeg", 1),
+        ("a.png", "image/png", 2),
+        ("a.gif", "image/gif", 3),
+        ("a.webp", "image/webp", 4),
+        ("a.avif", "image/avif", 5),
+        ("a.mp4", "video/mp4", 32),
+        ("a.mov", "video/quicktime", 33),
+        ("a.webm", "video/webm", 34),
+        ("a.mkv", "video/x-matroska", 35),
+    ],
+)
+def test_an_id_tells_its_date_and_format(service: Service, filename: str, content_type: str, code: int) -> None:
+    granted = service.request_upload(filename, content_type, 1000)
+    decoded = decode_id(granted.media_id)
+    assert decoded.format_code == code
+    assert abs(datetime.now(UTC) - decoded.created) < timedelta(seconds=30)
+    again = decode_id(service.request_upload(filename, content_type, 1000).media_id)
+    assert again.random != decoded.random
+    assert granted.upload_headers["Content-Type"] == content_type
+    assert f"/incoming/{granted.media_id}?" in granted.upload_url
+    life = granted.expires_at.ToDatetime(UTC) - decoded.created
+    assert timedelta(seconds=890) < life < timedelta(seconds=910)
+
+
+def test_a_medium_lies_where_its_id_says_and_incoming_is_gone(
+    ready: wire.MediaStatus, bucket: S3Bucket, redis_client: redis.Redis
+) -> None:
+    expected = {original_key(ready.media_id), *(thumbnail_key(ready.media_id, size) for size in SIZES)}
+    assert keys_of(bucket, ready.media_id) == expected
+    eventually(lambda: done(redis_client), "the queues to be empty")
+
+
+def test_facts_are_metadata_of_the_original(ready: wire.MediaStatus, bucket: S3Bucket) -> None:
+    stored = bucket.client.get_object(Bucket=bucket.bucket, Key=original_key(ready.media_id))
+    content = stored["Body"].read()
+    metadata = stored["Metadata"]
+    assert stored["ContentType"] == "image/jpeg"
+    assert metadata == {
+        "format": "jpeg",
+        "width": "600",
+        "height": "450",
+        "duration": "0.000",
+        "animated": "0",
+        "blurhash": ready.blurhash,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    assert (ready.width, ready.height, ready.size) == (600, 450, len(content))
+    assert (ready.content_type, ready.animated, ready.duration.ToMilliseconds()) == ("image/jpeg", False, 0)
+    assert ready.reason == ""
+    assert dict(ready.thumbnails) == {size: f"/thumbnail/{size}/{ready.media_id}" for size in SIZES}
+
+
+def test_the_store_alone_knows_when_redis_forgot(
+    ready: wire.MediaStatus, service: Service, redis_client: redis.Redis
+) -> None:
+    redis_client.delete(f"media_status:{{{ready.media_id}}}")
+    assert service.status(ready.media_id) == ready
+
+
+def test_states_until_ready(service: Service, picture: bytes) -> None:
+    granted = service.request_upload("cat.jpg", "image/jpeg", len(picture))
+    assert service.status(granted.media_id).state == wire.MediaStatus.PENDING_UPLOAD
+    assert service.put(granted, picture).status_code == 200
+    assert service.status(granted.media_id).state == wire.MediaStatus.PENDING_UPLOAD
+    service.complete(granted.media_id)
+    states = [status.state for status in service.watch(granted.media_id)]
+    assert states[-1] == wire.MediaStatus.READY
+    assert states[:-1] in ([], [wire.MediaStatus.PROCESSING])
+    assert service.watch(granted.media_id)[0].state == wire.MediaStatus.READY  # ends at once
+
+
+def test_the_true_type_of_the_same_family_is_served_under_the_declared_extension(
+    service: Service, bucket: S3Bucket, data_directory: Path
+) -> None:
+    status = service.upload("really-a-png.jpg", "image/jpeg", (data_directory / "png-named.jpg").read_bytes())
+    assert (status.state, status.content_type) == (wire.MediaStatus.READY, "image/png")
+    key = original_key(status.media_id)
+    assert key.endswith(".jpg")
+    assert bucket.client.head_object(Bucket=bucket.bucket, Key=key)["ContentType"] == "image/png"
+    assert service.get(f"/media/{status.media_id}").headers["Content-Type"] == "image/png"
+
+
+def test_ready_and_failed_are_told_on_stream_and_channel(
+    service: Service, redis_client: redis.Redis, picture: bytes
+) -> None:
+    with redis_client.pubsub(ignore_subscribe_messages=True) as channel:
+        channel.subscribe("media_events")
+        eventually(lambda: redis_client.pubsub_numsub("media_events")[0][1], "the subscription")
+        good = service.upload("cat.jpg", "image/jpeg", picture)
+        bad = service.upload("cat.jpg", "image/jpeg", b"no picture at all")
+        heard = [_next_event(channel) for _ in range(2)]
+    assert [(event["type"], event["media_id"]) for event in heard] == [
+        ("media.ready", good.media_id),
+        ("media.failed", bad.media_id),
+    ]
+    assert heard[1]["reason"] == bad.reason
+    assert events_of(redis_client, good.media_id) + events_of(redis_client, bad.media_id) == heard
+    assert {name for fields in entries(redis_client, "media_events") for name in fields} == {"event"}
+
+
+def _next_event(channel: redis.client.PubSub) -> dict[str, str]:
+    message = eventually(lambda: channel.get_message(timeout=1.0), "an event on the channel")
+    event: dict[str, str] = json.loads(message["data"])
+    return event
+
+
+def test_a_task_has_the_contracts_fields_and_completing_twice_makes_one(
+    service: Service, redis_client: redis.Redis, picture: bytes
+) -> None:
+    with redis_client.monitor() as commands:
+        granted = service.request_upload("cat.jpg", "image/jpeg", len(picture))
+        service.put(granted, picture)
+        service.complete(granted.media_id)
+        service.complete(granted.media_id)
+        status = service.watch(granted.media_id)[-1]
+        service.complete(granted.media_id)
+        added = _added_entries(commands, "media_processing_queue", redis_client)
+    assert status.state == wire.MediaStatus.READY
+    assert len(added) == 1
+    task = added[0]
+    assert task["media_id"] == granted.media_id
+    assert task["type"] == "thumbnail"
+    assert task["task_id"]
+    version, trace_id, span_id, _flags = task["traceparent"].split("-")
+    assert (version, len(trace_id), len(span_id)) == ("00", 32, 16)
+    assert len(events_of(redis_client, granted.media_id)) == 1
+    eventually(lambda: done(redis_client), "the queues to be empty")
+
+
+def _added_entries(commands: redis.client.Monitor, stream: str, client: redis.Redis) -> list[dict[str, str]]:
+    """The entries that were added to a stream, read off what the server was told, up to now."""
+    client.echo("that is all")
+    added = []
+    while "that is all" not in (command := commands.next_command()["command"]):
+        words = command.split(" ")
+        if words[0].upper() == "XADD" and words[1] == stream:
+            fields = words[3:]
+            added.append(dict(zip(fields[::2], fields[1::2], strict=True)))
+    return added
+
+
+def test_a_foreign_producers_task_of_only_the_contracts_fields_is_done(
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, picture: bytes
+) -> None:
+    media_id = encode_id(datetime(2024, 2, 29, 23, 59, 59, tzinfo=UTC), 1, 4711)
+    bucket.client.put_object(Bucket=bucket.bucket, Key=f"incoming/{media_id}", Body=picture)
+    redis_client.xadd("media_processing_queue", {"task_id": "theirs", "media_id": media_id, "type": "thumbnail"})
+    eventually(lambda: events_of(redis_client, media_id), "the event")
+    assert service.status(media_id).state == wire.MediaStatus.READY
+    assert f"original/2024/02/29/{media_id}.jpg" in keys_of(bucket, media_id)
+    redis_client.xadd("media_delete_queue", {"task_id": "theirs-too", "media_id": media_id})
+    eventually(lambda: not keys_of(bucket, media_id), "the objects to be removed")
+    eventually(lambda: done(redis_client), "the queues to be empty")
+
+
+@pytest.mark.parametrize("fields", [{"task_id": "x"}, {"media_id": "../../etc/passwd"}, {"nonsense": "1"}])
+def test_a_foreign_producers_nonsense_ends_and_holds_nobody_up(
+    redis_client: redis.Redis, service: Service, picture: bytes, fields: dict[str, str]
+) -> None:
+    redis_client.xadd("media_processing_queue", {**fields})
+    assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
+    eventually(lambda: not redis_client.xlen("media_processing_queue"), "the queue to be empty")
+    for letter in entries(redis_client, "{media_processing_queue}:dlq"):
+        assert letter["error"].startswith("malformed_task")
+        assert float(letter["failed_at"]) > 0
+        assert int(letter["attempts"]) >= 0
+    redis_client.delete("{media_processing_queue}:dlq")
+
+
+@pytest.mark.parametrize("way", ["channel", "stream"])
+def test_what_was_deleted_is_gone_at_once_and_removed_after_the_delay(
+    way: str, ready: wire.MediaStatus, service: Service, bucket: S3Bucket, redis_client: redis.Redis
+) -> None:
+    event = json.dumps({"media_ids": [ready.media_id], "post_id": "anything else"})
+    if way == "stream":
+        redis_client.xadd("drop_deleted", {"event": event})
+    else:
+        assert redis_client.publish("drop_deleted", event) >= 1
+    eventually(lambda: service.status(ready.media_id).state == wire.MediaStatus.DELETED, "the tombstone")
+    for path in (f"/media/{ready.media_id}", *ready.thumbnails.values()):
+        assert service.get(path).status_code == 410
+    eventually(lambda: not keys_of(bucket, ready.media_id), "the objects to be removed")
+    eventually(lambda: len(events_of(redis_client, ready.media_id)) == 2, "the event")
+    assert events_of(redis_client, ready.media_id)[-1] == {"type": "media.deleted", "media_id": ready.media_id}
+    assert service.get(f"/media/{ready.media_id}").status_code == 410
+    eventually(lambda: done(redis_client), "the queues to be empty")

@@ -14,9 +14,11 @@ import pytest
 from tests.services import S3Address, ServiceFailed, redis_server, s3_address_from
 from tests.services.process import accepts_connections, require, running, working_directory
 
+# SIGINT is put right first: a parent that was started in the background hands down that it is ignored.
 OWNER = """
-import sys, time
+import signal, sys, time
 from tests.services import redis_server
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with redis_server() as url:
     print(url, flush=True)
     time.sleep(600)
@@ -35,6 +37,11 @@ def test_a_service_ends_with_its_owner_however_that_ends(by: signal.Signals, tmp
         port = int(owner.stdout.readline().rsplit(":", 1)[1].partition("/")[0])
         assert accepts_connections(port)
         owner.send_signal(by)
+        try:
+            owner.wait(15)
+        except subprocess.TimeoutExpired:
+            owner.kill()
+            raise
 
     deadline = time.monotonic() + 15
     while accepts_connections(port) or list(tmp_path.glob("avion-*")):

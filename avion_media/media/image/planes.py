@@ -85,5 +85,5 @@ def _luma(plane: Image.Image, size: Size) -> Image.Image:
 
 
 def _chroma(image: Image.Image, size: Size) -> Image.Image:
-    """Means of 2x2, 3x3, … pixels as far as they go, HAMMING for the rest: 0.2 dB less than BICUBIC, in half its time."""
+    """Means of 2x2, 3x3, … pixels as far as they go, HAMMING for the rest: 0.2 dB below BICUBIC, in half its time."""
     return image if size == image.size else image.resize(size, _HAMMING, reducing_gap=1.0)

@@ -20,7 +20,8 @@ Range = tuple[int, int]
 """Offset and length, in bytes."""
 POSTER_SCAN_S = 10.0  # of a whole file, so much is searched for a frame that is not blank
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
-MAX_EXAMINE_BYTES = 96 << 20  # … and how many of them
+MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
+MAX_PATCHES = 5000  # of one video: a plan must fit the cage's longest answer
 
 
 class MediaSource(Protocol):
@@ -117,10 +118,11 @@ class Workshop:
             files=[frame, *outputs],
             limits=self._limits(output_bytes=16 << 20),
         )
+        # The size is the decoder's: it also knows a pixel aspect that stands only in the coded video.
         return Processed(
             format=plan.format,
-            width=plan.width,
-            height=plan.height,
+            width=probe.width,
+            height=probe.height,
             blurhash=found["blurhash"],
             thumbnails=self._read_thumbnails(outputs),
             animated=True,
@@ -130,22 +132,31 @@ class Workshop:
 
     async def _examine(self, source: MediaSource, fmt: MediaFormat) -> VideoPlan:
         """Run the container reader, fetching what it misses, until it has seen enough."""
-        bounds = {"max_pixels": self._upload.max_pixels, "max_duration_s": self._upload.max_duration}
-        for _round in range(MAX_EXAMINE_ROUNDS):
-            with read_only(source.fd) as own:
-                found = await self._cage.call(
-                    "avion_media.media.container:examine_job",
-                    {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
-                    files=[own],
-                    limits=self._limits(output_bytes=0),
-                )
+        for rounds in range(MAX_EXAMINE_ROUNDS):
+            found = await self._examine_once(source, fmt)
             if "plan" in found:
                 return _checked(plan_from_json(found["plan"]), source.size_bytes)
+            if source.whole:
+                break  # nothing can be missing
             missing = [(offset, length) for offset, length in found["missing"]]
-            if source.whole or sum(length for _, length in [*missing, *source.present]) > MAX_EXAMINE_BYTES:
-                break
+            if rounds == MAX_EXAMINE_ROUNDS - 2 or _total(missing) + _total(source.present) > MAX_EXAMINE_BYTES:
+                missing = [(0, source.size_bytes)]  # without an index, or with many scattered boxes: all of it, once
             await source.fetch(missing)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
+
+    async def _examine_once(self, source: MediaSource, fmt: MediaFormat) -> Any:
+        bounds = {
+            "max_pixels": self._upload.max_pixels,
+            "max_duration_s": self._upload.max_duration,
+            "max_patches": MAX_PATCHES,
+        }
+        with read_only(source.fd) as own:
+            return await self._cage.call(
+                "avion_media.media.container:examine_job",
+                {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
+                files=[own],
+                limits=self._limits(output_bytes=0),
+            )
 
     def _poster_bounds(self, plan: VideoPlan, *, whole: bool) -> PosterBounds:
         """Of a sparse file ffmpeg may read no further than what was fetched."""
@@ -175,7 +186,12 @@ class Workshop:
 
 
 def _checked(plan: VideoPlan, size_bytes: int) -> VideoPlan:
-    """A hijacked child can answer anything: nothing may be fetched or written outside the file."""
+    """A hijacked child can answer anything: nothing may be fetched or written outside the file.
+
+    What cannot be scrubbed in place is refused: it would be served with what its owner did not mean to show.
+    """
+    if plan.remux is not None:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"cannot be scrubbed in place: {plan.remux}")
     spans = [(each.offset, each.length) for each in plan.poster_ranges]
     spans += [(each.offset, each.length) for each in plan.patches]
     if any(offset < 0 or length < 0 or offset + length > size_bytes for offset, length in spans):
@@ -183,6 +199,10 @@ def _checked(plan: VideoPlan, size_bytes: int) -> VideoPlan:
     if any(each.data and len(each.data) != each.length for each in plan.patches):
         raise Rejected(Reason.CORRUPT, "a patch would change the file's length")
     return plan
+
+
+def _total(ranges: Sequence[Range]) -> int:
+    return sum(length for _, length in ranges)
 
 
 def _temporary(files: ExitStack) -> int:

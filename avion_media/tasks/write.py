@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 
 import trio
 
@@ -14,6 +15,7 @@ from avion_media.store import FileSource, ObjectInfo, ObjectStore
 from avion_media.tasks.publish import WriteOriginal
 
 _HASH_UNIT_BYTES = 1 << 20
+_ZEROS = bytes(1 << 20)
 
 
 async def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
@@ -39,8 +41,8 @@ async def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
 
 
 def _patch_and_hash(fd: int, made: Processed) -> str:
-    for patch in made.patches:
-        os.pwrite(fd, _content(patch), patch.offset)
+    for offset, data in _pieces(made.patches):
+        os.pwrite(fd, data, offset)
     digest = hashlib.sha256()
     offset = 0
     while chunk := os.pread(fd, _HASH_UNIT_BYTES, offset):
@@ -49,8 +51,17 @@ def _patch_and_hash(fd: int, made: Processed) -> str:
     return digest.hexdigest()
 
 
-def _content(patch: Patch) -> bytes:
-    return patch.data or bytes(patch.length)
+def _pieces(patches: Sequence[Patch]) -> list[tuple[int, bytes]]:
+    """Offsets and bytes to write. Fills are cut into pieces that share one block of zeros: a free box can be large."""
+    pieces: list[tuple[int, bytes]] = []
+    for patch in patches:
+        if patch.data:
+            pieces.append((patch.offset, patch.data))
+            continue
+        for start in range(0, patch.length, len(_ZEROS)):
+            length = min(len(_ZEROS), patch.length - start)
+            pieces.append((patch.offset + start, _ZEROS if length == len(_ZEROS) else bytes(length)))
+    return pieces
 
 
 def original_writer(
@@ -83,7 +94,7 @@ def original_writer(
             source_info.key,
             key,
             size_bytes=source.size_bytes,
-            patches=[(patch.offset, _content(patch)) for patch in made.patches],
+            patches=_pieces(made.patches),
             content_type=content_type,
             metadata=metadata,
             source_etag=source_info.etag,

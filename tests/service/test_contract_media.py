@@ -6,6 +6,7 @@ import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -139,7 +140,7 @@ def test_the_true_type_of_the_same_family_is_served_under_the_declared_extension
 def test_ready_and_failed_are_told_on_stream_and_channel(
     service: Service, redis_client: redis.Redis, picture: bytes
 ) -> None:
-    with redis_client.pubsub(ignore_subscribe_messages=True) as channel:
+    with redis_client.pubsub(ignore_subscribe_messages=True) as channel:  # type: ignore[no-untyped-call]
         channel.subscribe("media_events")
         eventually(lambda: redis_client.pubsub_numsub("media_events")[0][1], "the subscription")
         good = service.upload("cat.jpg", "image/jpeg", picture)
@@ -163,7 +164,7 @@ def _next_event(channel: redis.client.PubSub) -> dict[str, str]:
 def test_a_task_has_the_contracts_fields_and_completing_twice_makes_one(
     service: Service, redis_client: redis.Redis, picture: bytes
 ) -> None:
-    with redis_client.monitor() as commands:
+    with redis_client.monitor() as commands:  # type: ignore[no-untyped-call]
         granted = service.request_upload("cat.jpg", "image/jpeg", len(picture))
         service.put(granted, picture)
         service.complete(granted.media_id)
@@ -183,7 +184,7 @@ def test_a_task_has_the_contracts_fields_and_completing_twice_makes_one(
     eventually(lambda: done(redis_client), "the queues to be empty")
 
 
-def _added_entries(commands: redis.client.Monitor, stream: str, client: redis.Redis) -> list[dict[str, str]]:
+def _added_entries(commands: Any, stream: str, client: redis.Redis) -> list[dict[str, str]]:
     """The entries that were added to a stream, read off what the server was told, up to now."""
     client.echo("that is all")
     added = []
@@ -213,7 +214,7 @@ def test_a_foreign_producers_task_of_only_the_contracts_fields_is_done(
 def test_a_foreign_producers_nonsense_ends_and_holds_nobody_up(
     redis_client: redis.Redis, service: Service, picture: bytes, fields: dict[str, str]
 ) -> None:
-    redis_client.xadd("media_processing_queue", {**fields})
+    redis_client.xadd("media_processing_queue", dict[Any, Any](fields))
     assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
     eventually(lambda: not redis_client.xlen("media_processing_queue"), "the queue to be empty")
     for letter in entries(redis_client, "{media_processing_queue}:dlq"):

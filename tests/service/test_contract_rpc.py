@@ -1,0 +1,191 @@
+"""The gRPC port as any client meets it: reflection, health, deadlines, cancels, statuses with their details."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.service.harness import Service, eventually
+from tests.service.published import encode_id, violations
+
+METHODS = {
+    "RequestMediaUpload": ("RequestMediaUploadRequest", "RequestMediaUploadResponse", False),
+    "CompleteMediaUpload": ("CompleteMediaUploadRequest", "CompleteMediaUploadResponse", False),
+    "CacheRemoteMedia": ("CacheRemoteMediaRequest", "CacheRemoteMediaResponse", False),
+    "GetMediaStatus": ("GetMediaStatusRequest", "MediaStatus", False),
+    "WatchMediaStatus": ("GetMediaStatusRequest", "MediaStatus", True),
+}
+FIELDS = {
+    "RequestMediaUploadRequest": {"filename": 1, "content_type": 2, "size": 3, "sha256": 4},
+    "RequestMediaUploadResponse": {"media_id": 1, "upload_url": 2, "upload_headers": 3, "expires_at": 4},
+    "CompleteMediaUploadRequest": {"media_id": 1},
+    "CompleteMediaUploadResponse": {},
+    "CacheRemoteMediaRequest": {"remote_url": 1},
+    "CacheRemoteMediaResponse": {"status": 1, "task_id": 2, "media_id": 3},
+    "GetMediaStatusRequest": {"media_id": 1},
+    "MediaStatus": {
+        "media_id": 1,
+        "state": 2,
+        "reason": 3,
+        "retryable": 4,
+        "content_type": 5,
+        "size": 6,
+        "width": 7,
+        "height": 8,
+        "duration": 9,
+        "animated": 10,
+        "blurhash": 11,
+        "thumbnails": 12,
+    },
+}
+STATES = {
+    "STATE_UNSPECIFIED": 0,
+    "PENDING_UPLOAD": 1,
+    "PROCESSING": 2,
+    "READY": 3,
+    "FAILED": 4,
+    "DELETED": 5,
+}
+
+
+@pytest.fixture
+def channel(service: Service) -> Iterator[grpc.Channel]:
+    """A client that knows nothing but the address."""
+    with grpc.insecure_channel(service.grpc_address) as channel:
+        yield channel
+
+
+def test_reflection_tells_the_contract(channel: grpc.Channel) -> None:
+    database = ProtoReflectionDescriptorDatabase(channel)
+    services = set(database.get_services())
+    assert {"avion.MediaService", "grpc.health.v1.Health"} <= services
+    pool = DescriptorPool(database)
+    methods = pool.FindServiceByName("avion.MediaService").methods_by_name
+    assert {
+        name: (each.input_type.name, each.output_type.name, each.server_streaming) for name, each in methods.items()
+    } == METHODS
+    assert not any(each.client_streaming for each in methods.values())
+    for name, fields in FIELDS.items():
+        message: Any = pool.FindMessageTypeByName(f"avion.{name}")
+        assert {each.name: each.number for each in message.fields} == fields
+    state = pool.FindEnumTypeByName("avion.MediaStatus.State")
+    assert {each.name: each.number for each in state.values} == STATES
+
+
+@pytest.mark.parametrize("name", ["", "avion.MediaService"])
+def test_health(channel: grpc.Channel, name: str) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service=name)
+    assert health.Check(request, timeout=10).status == health_pb2.HealthCheckResponse.SERVING
+    watch = health.Watch(request, timeout=10)
+    assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+    watch.cancel()
+
+
+def test_health_of_an_unknown_service(channel: grpc.Channel) -> None:
+    health = health_pb2_grpc.HealthStub(channel)
+    with pytest.raises(grpc.RpcError) as caught:
+        health.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_unknown_methods_are_unimplemented(channel: grpc.Channel) -> None:
+    for method in ("/avion.MediaService/Nothing", "/nobody/Nothing"):
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(method)(b"", timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_garbage_for_a_message_tells_nothing_of_the_inside(channel: grpc.Channel, service: Service) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/avion.MediaService/GetMediaStatus")(b"\xff\xff\xff", timeout=10)
+    assert caught.value.code() in (grpc.StatusCode.INTERNAL, grpc.StatusCode.INVALID_ARGUMENT)
+    assert "Traceback" not in caught.value.details()
+    assert "avion_media" not in caught.value.details()
+    assert service.ready()
+
+
+def test_a_message_over_the_limit_is_refused(service: Service) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        service.request_upload("x" * (2 << 20), "image/jpeg", 1)
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_deadline_ends_a_watch(service: Service) -> None:
+    granted = service.request_upload("cat.jpg", "image/jpeg", 100)
+    with pytest.raises(grpc.RpcError) as caught:
+        service.watch(granted.media_id, timeout_s=0.3)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_watch_is_told_of_each_change(service: Service, channel: grpc.Channel, data_directory: Path) -> None:
+    body = (data_directory / "jpeg-gray.jpg").read_bytes()
+    granted = service.request_upload("cat.jpg", "image/jpeg", len(body))
+    watch = channel.unary_stream(
+        "/avion.MediaService/WatchMediaStatus",
+        request_serializer=wire.GetMediaStatusRequest.SerializeToString,
+        response_deserializer=wire.MediaStatus.FromString,
+    )(wire.GetMediaStatusRequest(media_id=granted.media_id), timeout=30)
+    assert next(watch).state == wire.MediaStatus.PENDING_UPLOAD
+    service.put(granted, body)
+    service.complete(granted.media_id)
+    states = [status.state for status in watch]
+    assert states in ([wire.MediaStatus.PROCESSING, wire.MediaStatus.READY], [wire.MediaStatus.READY])
+
+
+def test_an_id_with_no_object_is_pending_while_its_url_lives_and_unknown_afterwards(service: Service) -> None:
+    fresh = encode_id(datetime.now(UTC) - timedelta(minutes=14), 1, 1)
+    assert service.status(fresh).state == wire.MediaStatus.PENDING_UPLOAD
+    for unknown in (encode_id(datetime.now(UTC) - timedelta(minutes=16), 1, 1), "ab" * 32):
+        with pytest.raises(grpc.RpcError) as caught:
+            service.status(unknown)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        with pytest.raises(grpc.RpcError) as caught:
+            service.watch(unknown)
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    ("media_id", "reason"),
+    [
+        ("", "MEDIA_ID_REQUIRED"),
+        ("cat", "MEDIA_ID_MALFORMED"),
+        ("U" * 26, "MEDIA_ID_MALFORMED"),
+        ("Z" * 26, "MEDIA_ID_MALFORMED"),
+        ("0" * 26, "MEDIA_ID_MALFORMED"),
+        ("AB" * 32, "MEDIA_ID_MALFORMED"),
+        ("../" * 21 + "x", "MEDIA_ID_MALFORMED"),
+    ],
+)
+def test_a_malformed_id_is_a_bad_field_of_every_method(service: Service, media_id: str, reason: str) -> None:
+    for call in (service.status, service.complete, service.watch):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(media_id)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert violations(caught.value) == {"media_id": reason}
+
+
+def test_a_lower_case_id_is_another_spelling_that_is_not_ours(service: Service) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        service.status(encode_id(datetime.now(UTC), 1, 2**71 + 2**70 - 1).lower())
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def test_calls_are_measured(service: Service) -> None:
+    service.request_upload("cat.jpg", "image/jpeg", 100)
+
+    def counted() -> bool:
+        text = httpx.get(f"{service.admin_url}/metrics", trust_env=False).text
+        return "avion.MediaService/RequestMediaUpload" in text
+
+    eventually(counted, "the call in the metrics")

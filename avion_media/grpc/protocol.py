@@ -7,17 +7,14 @@ Calls that are gone are silently ignored by every method: a handler need not kno
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 
 import h2.events
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error
-from h2.settings import SettingCodes, Settings
 from hyperframe.frame import GoAwayFrame
 
+from avion_media.grpc.assembly import PREFIX_BYTES, Assembly, framed, is_one_message
 from avion_media.grpc.budget import CALL_CREDIT, DATA_CREDIT, RESET_COST, ByteBudget, NuisanceBudget
 from avion_media.grpc.events import (
     CallBegun,
@@ -31,60 +28,23 @@ from avion_media.grpc.events import (
     ResponseTaken,
 )
 from avion_media.grpc.frames import FrameWatch, count_resets
-from avion_media.grpc.hpack_shortcuts import MemoDecoder, StatelessEncoder
+from avion_media.grpc.h2_connection import open_h2
 from avion_media.grpc.limits import GrpcLimits
-from avion_media.grpc.request_head import MalformedRequest, parse_request_head, unsupported_encoding
-from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
+from avion_media.grpc.request_head import MalformedRequest, parse_request_head
+from avion_media.grpc.status import OK_TRAILERS, Headers, RpcError, trailers_of
+from avion_media.grpc.stream import Stream
 
 RESPONSE_HEADERS: Headers = (
     (b":status", b"200"),
     (b"content-type", b"application/grpc"),
     (b"grpc-accept-encoding", b"identity"),
 )
-PREFIX_BYTES = 5
-_STREAM_WINDOW = 65_535  # the protocol's default, so that it holds from the first frame on
-_CONNECTION_WINDOW = 1 << 20
 _CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
-# Clients learn our limit of streams only from the first SETTINGS. h2 would end the connection of one that was faster.
-_STREAMS_BEFORE_SETTINGS = 200
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
 _MAX_STREAM_ID = 2**31 - 1
 _YOUNG_S = 1.0  # a reset of a younger call is a nuisance
 _DRAIN_PING = b"avion-dr"
 _KEEPALIVE_PING = b"avion-ka"
-
-
-class _Stream:
-    """One call as the core sees it."""
-
-    __slots__ = (
-        "head_sent",
-        "held_bytes",
-        "id",
-        "opened_at",
-        "partial",
-        "pending",
-        "pending_bytes",
-        "progress_at",
-        "remote_open",
-        "trailers",
-        "uncredited_bytes",
-        "wanted",
-    )
-
-    def __init__(self, stream_id: int, now: float) -> None:
-        self.id = stream_id
-        self.opened_at = now
-        self.remote_open = True
-        self.wanted = True  # whether window updates are given for what arrives
-        self.uncredited_bytes = 0
-        self.partial: bytearray | None = None
-        self.held_bytes = 0
-        self.head_sent = False
-        self.pending: deque[memoryview] = deque()
-        self.pending_bytes = 0
-        self.trailers: Headers | None = None
-        self.progress_at = now
 
 
 class Protocol:
@@ -96,8 +56,8 @@ class Protocol:
         self._now = now
         self._watch = FrameWatch()
         self._nuisance = NuisanceBudget(limits.max_nuisance, limits.nuisance_per_s, now)
-        self._streams: dict[int, _Stream] = {}
-        self._blocked: dict[int, _Stream] = {}
+        self._streams: dict[int, Stream] = {}
+        self._blocked: dict[int, Stream] = {}
         self._output = bytearray()
         self._queued_bytes = 0
         self._uncredited_bytes = 0
@@ -105,34 +65,7 @@ class Protocol:
         self._failed = False
         self.settled = False
         """Whether the client's preface and settings have come."""
-        self._h2 = self._open(limits)
-
-    @staticmethod
-    def _open(limits: GrpcLimits) -> H2Connection:
-        # Headers are checked in `request_head`, once per distinct block; what we send is ours and needs no check.
-        config = H2Configuration(
-            client_side=False,
-            header_encoding=None,
-            validate_inbound_headers=False,
-            normalize_inbound_headers=False,
-            validate_outbound_headers=False,
-            normalize_outbound_headers=False,
-        )
-        connection = H2Connection(config)
-        connection.decoder = MemoDecoder(limits.max_header_list_bytes)
-        connection.encoder = StatelessEncoder()
-        settings = {
-            SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
-            SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
-            SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
-        }
-        connection.local_settings = Settings(client=False, initial_values=settings)
-        connection.initiate_connection()
-        # From here on h2 tolerates more than was announced: `_begin` refuses the surplus, one by one.
-        settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.max_streams + _STREAMS_BEFORE_SETTINGS
-        connection.local_settings = Settings(client=False, initial_values=settings)
-        connection.increment_flow_control_window(_CONNECTION_WINDOW - _STREAM_WINDOW)
-        return connection
+        self._h2 = open_h2(limits)
 
     # -- What the driver looks at
 
@@ -211,7 +144,7 @@ class Protocol:
         except MalformedRequest:
             self._abort(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
-        self._streams[stream_id] = _Stream(stream_id, self._now)
+        self._streams[stream_id] = Stream(stream_id, self._now)
         if head.http_refusal is not None:
             self._send_end(self._streams[stream_id], head.http_refusal)
         elif head.refusal is not None:
@@ -227,59 +160,32 @@ class Protocol:
             return
         stream.uncredited_bytes += length
         data = event.data
-        if (
-            stream.partial is None
-            and _is_one_message(data)
-            and len(data) - PREFIX_BYTES <= self._limits.max_message_bytes
-        ):
+        if stream.assembly is None and is_one_message(data, self._limits.max_message_bytes):
             stream.wanted = False
             events.append(MessageReceived(stream.id, data[PREFIX_BYTES:]))
         elif data:
             self._assemble(stream, data, events)
 
-    def _assemble(self, stream: _Stream, data: bytes, events: list[Event]) -> None:
-        if not self._buffered.take(len(data)):
-            self._drop(stream, RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once"), events)
+    def _assemble(self, stream: Stream, data: bytes, events: list[Event]) -> None:
+        if stream.assembly is None:
+            stream.assembly = Assembly(self._limits.max_message_bytes, self._buffered)
+        try:
+            messages = stream.assembly.feed(data)
+        except RpcError as refusal:
+            self._drop(stream, refusal, events)
             return
-        stream.held_bytes += len(data)
-        if stream.partial is None:
-            stream.partial = bytearray()
-        stream.partial += data
-        position = 0
-        while len(stream.partial) - position >= PREFIX_BYTES:
-            length = int.from_bytes(stream.partial[position + 1 : position + PREFIX_BYTES], "big")
-            refusal = self._refusal_of(stream.partial[position], length)
-            if refusal is not None:
-                self._drop(stream, refusal, events)
-                return
-            end = position + PREFIX_BYTES + length
-            if len(stream.partial) < end:
-                break
+        if messages:
             stream.wanted = False
-            events.append(MessageReceived(stream.id, bytes(stream.partial[position + PREFIX_BYTES : end])))
-            position = end
-        del stream.partial[:position]
-        self._buffered.give_back(position)
-        stream.held_bytes -= position
-        if not stream.partial:
-            stream.partial = None
-        if stream.wanted:
+            events.extend(MessageReceived(stream.id, payload) for payload in messages)
+        elif stream.wanted:
             self._credit(stream)
-
-    def _refusal_of(self, flag: int, length: int) -> RpcError | None:
-        if flag:
-            return unsupported_encoding()
-        if length > self._limits.max_message_bytes:
-            limit = self._limits.max_message_bytes
-            return RpcError(Code.RESOURCE_EXHAUSTED, f"a message of {length} bytes; the limit is {limit}")
-        return None
 
     def _end(self, stream_id: int, events: list[Event]) -> None:
         stream = self._streams.get(stream_id)
         if stream is None:
             return
         stream.remote_open = False
-        if stream.partial is not None:
+        if stream.assembly is not None and not stream.assembly.is_empty:
             self._drop(stream, RpcError(Code.INVALID_ARGUMENT, "the request ended within a message"), events)
             return
         self._nuisance.earn(CALL_CREDIT)
@@ -303,7 +209,7 @@ class Protocol:
             stream.wanted = True
             self._credit(stream)
 
-    def _credit(self, stream: _Stream) -> None:
+    def _credit(self, stream: Stream) -> None:
         if stream.remote_open and stream.uncredited_bytes >= _CREDIT_AT:
             self._h2.increment_flow_control_window(stream.uncredited_bytes, stream.id)
             stream.uncredited_bytes = 0
@@ -347,19 +253,19 @@ class Protocol:
 
     refuse = send_end
 
-    def _send_head(self, stream: _Stream) -> None:
+    def _send_head(self, stream: Stream) -> None:
         if not stream.head_sent:
             stream.head_sent = True
             self._h2.send_headers(stream.id, RESPONSE_HEADERS)
 
-    def _queue(self, stream: _Stream, payload: bytes) -> None:
-        frame = b"\x00" + len(payload).to_bytes(4, "big") + payload
+    def _queue(self, stream: Stream, payload: bytes) -> None:
+        frame = framed(payload)
         if not stream.pending_bytes:
             stream.progress_at = self._now
         stream.pending.append(memoryview(frame))
         stream.pending_bytes += len(frame)
 
-    def _send_pending(self, stream: _Stream) -> bool:
+    def _send_pending(self, stream: Stream) -> bool:
         """Send as much as the windows and the socket take; whether that was everything."""
         while stream.pending_bytes:
             room = min(self._h2.local_flow_control_window(stream.id), _OUTPUT_HIGH_WATER - self._queued_bytes)
@@ -388,19 +294,19 @@ class Protocol:
             if self._send_pending(stream):
                 yield ResponseTaken(stream.id)
 
-    def _finish(self, stream: _Stream) -> None:
+    def _finish(self, stream: Stream) -> None:
         trailers = stream.trailers or OK_TRAILERS
         self._send_end(stream, trailers if stream.head_sent else RESPONSE_HEADERS + trailers)
 
-    def _send_end(self, stream: _Stream, headers: Headers) -> None:
+    def _send_end(self, stream: Stream, headers: Headers) -> None:
         self._h2.send_headers(stream.id, headers, end_stream=True)
         if stream.remote_open:
             # The response is complete: the client should stop sending (RFC 9113, 8.1).
             self._abort(stream.id, ErrorCodes.NO_ERROR)
         self._forget(stream)
 
-    def _drop(self, stream: _Stream, refusal: RpcError, events: list[Event]) -> None:
-        self._release(stream)
+    def _drop(self, stream: Stream, refusal: RpcError, events: list[Event]) -> None:
+        stream.release()
         stream.pending.clear()
         stream.pending_bytes = 0
         self.send_end(stream.id, refusal)
@@ -416,15 +322,10 @@ class Protocol:
     def _abort(self, stream_id: int, code: ErrorCodes) -> None:
         self._h2.reset_stream(stream_id, code)
 
-    def _forget(self, stream: _Stream) -> None:
-        self._release(stream)
+    def _forget(self, stream: Stream) -> None:
+        stream.release()
         self._streams.pop(stream.id, None)
         self._blocked.pop(stream.id, None)
-
-    def _release(self, stream: _Stream) -> None:
-        self._buffered.give_back(stream.held_bytes)
-        stream.held_bytes = 0
-        stream.partial = None
 
     # -- Output
 
@@ -489,7 +390,7 @@ class Protocol:
     def close(self) -> None:
         """Give back what the calls still hold. To be called once, when the connection is gone."""
         for stream in self._streams.values():
-            self._release(stream)
+            stream.release()
         self._streams.clear()
         self._blocked.clear()
 
@@ -502,7 +403,3 @@ class Protocol:
         self._failed = True
         self.close()
         return ConnectionFailed(reason)
-
-
-def _is_one_message(data: bytes) -> bool:
-    return len(data) >= PREFIX_BYTES and data[0] == 0 and int.from_bytes(data[1:5], "big") == len(data) - PREFIX_BYTES

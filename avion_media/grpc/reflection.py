@@ -47,13 +47,24 @@ class _Catalogue:
 
     def file_of(self, symbol: str) -> list[FileDescriptor]:
         for pool in (descriptor_pool.Default(), transport_pool):
-            try:
-                file = pool.FindFileContainingSymbol(symbol)
-            except KeyError:
-                continue
-            if file.name in self._files:
+            file = _defining(pool, symbol)
+            if file is not None and file.name in self._files:
                 return self.file(file.name)
         return []
+
+
+def _defining(pool: DescriptorPool, symbol: str) -> FileDescriptor | None:
+    try:
+        return pool.FindFileContainingSymbol(symbol)
+    except KeyError:
+        pass
+    # Pools do not know methods by their full names.
+    service, _, method = symbol.rpartition(".")
+    try:
+        descriptor = pool.FindServiceByName(service)
+    except KeyError:
+        return None
+    return descriptor.file if method in descriptor.methods_by_name else None
 
 
 def _pool_of(service: str) -> DescriptorPool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -106,12 +106,17 @@ class RunningCall:
         self._wake_writer()
 
     async def _handle(self) -> bytes | None:
-        method = self._method
-        requests = self._requests() if method.streams_requests else self._parsed(self._inbox.popleft())
-        answer = method.handler(requests, self.call)
-        if not method.streams_responses:
+        if not self._method.streams_requests:
+            return await self._answer(self._parsed(self._inbox.popleft()))
+        async with aclosing(self._requests()) as requests:
+            return await self._answer(requests)
+
+    async def _answer(self, request: Any) -> bytes | None:
+        """The only response; none when the responses were a stream, which is sent by then."""
+        answer = self._method.handler(request, self.call)
+        if not self._method.streams_responses:
             return (await answer).SerializeToString()  # type: ignore[no-any-return]
-        if inspect.iscoroutine(answer):
+        if inspect.iscoroutine(answer):  # so it is for a method that a servicer has not written
             answer = await answer
         async with aclosing(answer) as responses:
             await self._send_all(responses)
@@ -123,7 +128,7 @@ class RunningCall:
         except DecodeError:
             raise RpcError(Code.INVALID_ARGUMENT, "the request is not a message of the expected type") from None
 
-    async def _requests(self) -> AsyncIterator[Any]:
+    async def _requests(self) -> AsyncGenerator[Any, None]:
         while True:
             while not self._inbox:
                 if self._ended:

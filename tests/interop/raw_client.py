@@ -66,7 +66,7 @@ class RawClient:
 
     async def send(self, *pieces: Frame | bytes) -> None:
         """Send frames or bytes in one write. That the server has closed meanwhile is seen when reading."""
-        data = b"".join(piece if isinstance(piece, bytes) else piece.serialize() for piece in pieces)
+        data = b"".join(_bytes_of(piece) for piece in pieces)
         try:
             await self.stream.send_all(data)
         except trio.BrokenResourceError:
@@ -82,7 +82,7 @@ class RawClient:
 
     def call(self, stream_id: int, request: wire.EchoRequest, headers: Headers | None = None) -> bytes:
         """A whole unary request."""
-        frames = [self.head(stream_id, headers), data(stream_id, message(request), end=True)]
+        frames: list[Frame] = [self.head(stream_id, headers), data(stream_id, message(request), end=True)]
         return b"".join(frame.serialize() for frame in frames)
 
     async def read_until(self, condition: Callable[[RawClient], object]) -> None:
@@ -145,6 +145,10 @@ class RawClient:
         """All data of a call."""
         frames = [frame for frame in self.frames if isinstance(frame, DataFrame) and frame.stream_id == stream_id]
         return b"".join(bytes(frame.data) for frame in frames)
+
+
+def _bytes_of(piece: Frame | bytes) -> bytes:
+    return piece if isinstance(piece, bytes) else bytes(Frame.serialize(piece))
 
 
 def data(stream_id: int, body: bytes = b"", *, end: bool = False) -> DataFrame:

@@ -82,7 +82,10 @@ class Service:
     ) -> wire.RequestMediaUploadResponse:
         """RequestMediaUpload."""
         request = wire.RequestMediaUploadRequest(filename=filename, content_type=content_type, size=size, sha256=sha256)
-        return self.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
+        granted: wire.RequestMediaUploadResponse = self.call(
+            "RequestMediaUpload", request, wire.RequestMediaUploadResponse
+        )
+        return granted
 
     def put(self, granted: wire.RequestMediaUploadResponse, body: bytes) -> httpx.Response:
         """What the client does with the URL."""
@@ -97,7 +100,9 @@ class Service:
 
     def status(self, media_id: str) -> wire.MediaStatus:
         """GetMediaStatus."""
-        return self.call("GetMediaStatus", wire.GetMediaStatusRequest(media_id=media_id), wire.MediaStatus)
+        request = wire.GetMediaStatusRequest(media_id=media_id)
+        status: wire.MediaStatus = self.call("GetMediaStatus", request, wire.MediaStatus)
+        return status
 
     def watch(self, media_id: str, timeout_s: float = WAIT_S) -> list[wire.MediaStatus]:
         """All of WatchMediaStatus, to its end."""
@@ -110,9 +115,9 @@ class Service:
 
     def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
         """CacheRemoteMedia."""
-        return self.call(
-            "CacheRemoteMedia", wire.CacheRemoteMediaRequest(remote_url=url), wire.CacheRemoteMediaResponse
-        )
+        request = wire.CacheRemoteMediaRequest(remote_url=url)
+        answer: wire.CacheRemoteMediaResponse = self.call("CacheRemoteMedia", request, wire.CacheRemoteMediaResponse)
+        return answer
 
     def upload(self, filename: str, content_type: str, body: bytes) -> wire.MediaStatus:
         """The whole flow; returns the final status."""

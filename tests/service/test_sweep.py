@@ -127,6 +127,21 @@ async def test_a_completed_upload_whose_task_is_lost_is_queued_again_once(world:
     assert world.keys() == {keys.incoming(upload)}
 
 
+async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_second_task(world: World) -> None:
+    upload = an_upload()
+    world.put(keys.incoming(upload))
+    await world.board.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
+    world.hours = 2
+    verdicts: list[Verdict] = []
+    reconciliation = world.reconciliation()
+    await reconciliation.run(dry_run=True, observe=verdicts.append)
+    await TaskQueue(world.redis.get(), PROCESSING_QUEUE).enqueue(
+        {"media_id": str(upload), "type": "thumbnail"}, task_id="of the client", once_key=str(upload)
+    )
+    await reconciliation.remedies.queue_again(verdicts[0])
+    assert [task["task_id"] for task in world.queued()] == ["of the client"]
+
+
 @pytest.mark.parametrize("place", ["waiting", "running", "delayed", "given up"])
 async def test_an_upload_that_a_task_names_is_left_alone(world: World, place: str) -> None:
     upload = an_upload()
@@ -214,8 +229,15 @@ async def test_remote_media_go_when_their_time_is_over(world: World) -> None:
 async def test_a_remote_medium_that_is_being_fetched_again_stays(world: World) -> None:
     url = "https://remote.example/picture.jpg"
     world.put_medium(remote_id_for(url))
-    world.other.xadd(CACHE_QUEUE, {"task_id": "t", "remote_url": "HTTPS://Remote.example:443/picture.jpg"})
+    task = {"task_id": "t", "remote_url": "HTTPS://Remote.example:443/picture.jpg"}
+    entry_id = world.other.xadd(CACHE_QUEUE, task)
     assert (await world.sweep(hours=24 * 8)).done == {}
+    world.config = world.config.model_copy(update={"remote": RemoteConfig(budget=1)})
+    assert (await world.sweep(hours=1)).done == {}
+    # A fetch that was given up keeps nothing alive.
+    world.other.xdel(CACHE_QUEUE, entry_id)
+    world.other.xadd(f"{{{CACHE_QUEUE}}}:dlq", task)
+    assert set((await world.sweep(hours=24 * 8)).done) == {Why.EXPIRED}
 
 
 async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
@@ -323,6 +345,27 @@ async def test_a_pass_that_was_interrupted_goes_on_where_it_was(world: World) ->
     assert passes == 4
     assert sorted(ended) == sorted(map(str, orphans))  # each once
     assert world.keys() == set()
+
+
+async def test_a_cursor_passes_over_what_lies_before(world: World) -> None:
+    uploads = sorted((an_upload() for _ in range(3)), key=str)
+    media: list[AnyId] = [*uploads, a_remote()]
+    for each in media:
+        world.put_medium(each)
+    assert (await world.sweep(hours=0)).listed == 12
+    assert (await world.sweep(hours=0, start=Cursor(Part.UPLOADS, uploads[1]))).listed == 6
+    assert (await world.sweep(hours=0, start=Cursor(Part.REMOTE))).listed == 3
+
+
+async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
+    notebook = Notebook(world.redis)
+    assert await notebook.unfinished() is None
+    for unreadable in ({"part": "of a later version"}, {"part": "uploads", "after": "nonsense"}):
+        world.other.hset("media_sweep", mapping=unreadable)
+        assert await notebook.unfinished() == Cursor()
+    await notebook.save(Cursor(Part.REMOTE, a_remote()))
+    await notebook.finish(datetime.now(UTC))
+    assert await notebook.unfinished() is None
 
 
 async def test_with_too_long_a_queue_nothing_is_told_to_be_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,13 @@ class Budget:
         self._total_bytes = 0
         self._oldest: list[tuple[float, str, Medium]] = []  # a heap with the *youngest* of the oldest on top
 
-    def add(self, medium: Medium) -> None:
-        """A remote medium that stays as far as all other rules go."""
-        if not self._budget_bytes or medium.original is None:
+    def add(self, medium: Medium, *, removable: bool = True) -> None:
+        """A remote medium that stays as far as all other rules go; it counts even if it may not be removed."""
+        if not self._budget_bytes:
             return
         self._total_bytes += _size_bytes(medium)
+        if medium.original is None or not removable:
+            return
         item = (-medium.original.last_modified.timestamp(), medium.name, medium)
         if len(self._oldest) < self._max_candidates:
             heapq.heappush(self._oldest, item)

@@ -185,8 +185,7 @@ class _PartOfPass:
             )
             verdict = judge(medium, known, self._rules, self._reconciliation.clock())
             if verdict is None:
-                if known.tombstone is None and not known.has_task:
-                    self._budget.add(medium)
+                self._budget.add(medium, removable=known.tombstone is None and not known.has_task)
             elif _is_id(medium.name):
                 verdicts.append(verdict)
             else:

@@ -58,6 +58,12 @@ def test_thumbnails_count_and_go_with_their_original() -> None:
     assert verdict.size_bytes == 10
 
 
+def test_what_may_not_be_removed_counts_all_the_same() -> None:
+    budget = Budget(45)
+    budget.add(remote("oldest", 9), removable=False)
+    assert doomed(budget, MEDIA) == ["b", "d"]
+
+
 async def test_the_pace_is_even_and_saves_nothing_up(autojump_clock: trio.testing.MockClock) -> None:
     pace = Pace(4.0)
     started = trio.current_time()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_NAME_WIDTH = 46
+_NAME_WIDTH = 54
 
 
 @dataclass(frozen=True, slots=True)

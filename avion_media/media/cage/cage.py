@@ -31,7 +31,7 @@ _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 # gets each of their pages by a fault. Huge pages (where the kernel grants them on request) make that 512 times fewer,
 # and a heap that keeps what is freed hands it to the next buffer instead of fetching new pages from the kernel.
 # A seventh (JPEG) to a quarter (WebP) of a job's CPU time. glibc's; other C libraries ignore it.
-_ALLOCATOR: Final = ":".join(
+ALLOCATOR: Final = ":".join(
     (
         "glibc.malloc.hugetlb=1",
         f"glibc.malloc.mmap_threshold={32 << 20}",  # Pillow's blocks have 16 MiB; what is larger goes back when freed
@@ -232,7 +232,7 @@ async def _spawn(
             stderr=complaints,
             pass_fds=[theirs.fileno()],
             start_new_session=True,  # a Ctrl-C at a terminal is for the service
-            env={"PYTHONPATH": os.pathsep.join(sys.path), "GLIBC_TUNABLES": _ALLOCATOR},
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "GLIBC_TUNABLES": ALLOCATOR},
         )
     except OSError as error:
         raise Unavailable("cage", f"cannot start the forker: {error}") from error

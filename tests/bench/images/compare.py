@@ -24,6 +24,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
+from avion_media.media.cage.cage import ALLOCATOR
 from tests.bench.images.inputs import Input, make_inputs
 from tests.bench.images.ssim import luma_ssim
 
@@ -45,11 +46,17 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """``ratio`` is the median of ours / sharp's of the single repeats, which drifts less than the times do."""
+    """``ratio`` is the median of ours / sharp's of the single repeats, which drifts less than the times do.
+
+    ``times_ms`` are the repeats, ours and sharp's; ``cascade_times_ms`` ours and those of sharp used as we use Pillow:
+    one decode, and each size from the largest thumbnail's raw pixels. Few do that, but it can be done.
+    """
 
     name: str
     goal: float | None
     ratio: float
+    times_ms: list[tuple[float, float]]
+    cascade_times_ms: list[tuple[float, float]]
     ours: Side
     sharp: Side
 
@@ -63,16 +70,22 @@ def compare(picture: Input, rounds: int, repeats: int) -> Comparison:
         sharp.mkdir()
         edges = [str(edge) for edge in EDGES]
         our_command = [sys.executable, str(_HERE / "rounds.py"), str(source), picture.format, "{}", str(ours)]
-        sharp_command = ["node", str(_NODE / "thumbnails.mjs"), str(source), "{}", str(sharp)]
+        cascade = Path(scratch, "cascade")
+        cascade.mkdir()
+        script = ["node", str(_NODE / "thumbnails.mjs"), str(source), "{}"]
         times: list[tuple[float, float]] = []
+        cascade_times: list[tuple[float, float]] = []
         for _ in range(repeats):
             our_ms = _cpu_ms([*our_command, str(QUALITY), *edges], rounds)
-            times.append((our_ms, _cpu_ms([*sharp_command, str(QUALITY), *edges], rounds)))
+            times.append((our_ms, _cpu_ms([*script, str(sharp), "each", str(QUALITY), *edges], rounds)))
+            cascade_times.append((our_ms, _cpu_ms([*script, str(cascade), "once", str(QUALITY), *edges], rounds)))
         references = _references(picture.data)
         return Comparison(
             name=picture.name,
             goal=picture.goal,
             ratio=statistics.median(our_ms / sharp_ms for our_ms, sharp_ms in times),
+            times_ms=times,
+            cascade_times_ms=cascade_times,
             ours=_side(statistics.median(each[0] for each in times), ours, references),
             sharp=_side(statistics.median(each[1] for each in times), sharp, references),
         )
@@ -84,7 +97,9 @@ def _cpu_ms(command: Sequence[str], rounds: int) -> float:
 
 
 def _cpu_s(command: Sequence[str], rounds: int) -> float:
-    process = subprocess.Popen([str(rounds) if part == "{}" else part for part in command])
+    # Ours runs as it does in the cage.
+    environment = os.environ | ({"GLIBC_TUNABLES": ALLOCATOR} if command[0] == sys.executable else {})
+    process = subprocess.Popen([str(rounds) if part == "{}" else part for part in command], env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:

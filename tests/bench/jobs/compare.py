@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import redis
 
@@ -35,18 +36,15 @@ def measure(setting: Setting) -> list[Figure]:
                 _run(setting, side, picture, 1 if setting.quick else 4)
         figures = []
         for picture in pictures:
-            pairs = Pairs.taken(
-                rounds,
-                lambda picture=picture: _cpu_ms(setting, ours, picture, jobs),
-                lambda picture=picture: _cpu_ms(setting, theirs, picture, jobs),
-            )
+            measured = partial(_cpu_ms, setting, picture, jobs)
+            pairs = Pairs.taken(rounds, partial(measured, ours), partial(measured, theirs))
             figures.append(pairs.figure(f"image job, {picture.name}", "CPU ms", _GOAL))
         memory_jobs = 1 if setting.quick else _MEMORY_JOBS
         peaks = [_peak_mb(setting, side, pictures, memory_jobs) for side in (ours, theirs)]
         return [*figures, Pairs([(peaks[0], peaks[1])]).figure("image jobs, peak memory (PSS)", "MB")]
 
 
-def _cpu_ms(setting: Setting, side: Side, picture: Input, jobs: int) -> float:
+def _cpu_ms(setting: Setting, picture: Input, jobs: int, side: Side) -> float:
     uploads = _upload(setting, picture, jobs)
     before = cpu_s(side.pid)
     side.enqueue(uploads)

@@ -1,0 +1,20 @@
+"""What the service takes while nobody asks anything of it: all roles, as deployed."""
+
+from __future__ import annotations
+
+import time
+
+from tests.bench.figures import Figure, Goal
+from tests.bench.processes import pss_bytes
+from tests.bench.setting import Setting
+from tests.service.harness import running
+
+_SETTLING_S = 5.0  # first connections and first looks at the store are behind it then
+
+
+def measure(setting: Setting) -> list[Figure]:
+    """PSS of the service and its forker together."""
+    with running(setting.service_environment()) as service:
+        time.sleep(0 if setting.quick else _SETTLING_S)
+        megabytes = pss_bytes(service.process.pid) / 1e6
+    return [Figure("service, idle, all roles (PSS)", "MB", ours=megabytes, goal=Goal(150, of="ours"))]

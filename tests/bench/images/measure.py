@@ -1,0 +1,32 @@
+"""Thumbnails against sharp, as figures."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from tests.bench.figures import Figure, Goal, Pairs
+from tests.bench.images.compare import Comparison, compare
+from tests.bench.images.inputs import make_inputs
+from tests.bench.setting import Setting, install_node_packages
+
+# As printed: less is below the noise of any eye, and of a JPEG's one bit more or less.
+_SSIM_DIGITS = 3
+
+
+def measure(setting: Setting) -> list[Figure]:
+    """CPU, mean SSIM of the three sizes, and peak memory, for each picture."""
+    rounds, repeats = (1, 1) if setting.quick else (8, 5)
+    install_node_packages()
+    return [figure for picture in make_inputs() for figure in _figures(compare(picture, rounds, repeats))]
+
+
+def _figures(found: Comparison) -> list[Figure]:
+    name = f"thumbnails, {found.name}"
+    goal = None if found.goal is None else Goal(found.goal)
+    ssim = [round(fmean(side.ssim.values()), _SSIM_DIGITS) for side in (found.ours, found.sharp)]
+    return [
+        Pairs(found.times_ms).figure(name, "CPU ms", goal),
+        Pairs(found.cascade_times_ms).figure(f"{name}, one decode each", "CPU ms"),
+        Pairs([(ssim[0], ssim[1])]).figure(name, "SSIM", goal and Goal(1.0, at_least=True)),
+        Pairs([(found.ours.peak_rss_mib, found.sharp.peak_rss_mib)]).figure(f"{name}, peak RSS", "MiB"),
+    ]

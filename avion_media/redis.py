@@ -95,10 +95,16 @@ class Script:
 
 
 class Redis:
-    """The connections of one process. Made by `open_redis`, which also closes it."""
+    """The connections of one process, for as long as somebody has them `opened`; `Unavailable` before and after.
 
-    def __init__(self, nursery: trio.Nursery, url: str, connections: int, timeout_s: float) -> None:
-        self._nursery = nursery
+    Whoever holds it may go on holding it while its supervised child is started again: a closed one is one more outage.
+    """
+
+    def __init__(self, url: str, connections: int = 24, timeout_s: float = 5.0) -> None:
+        """See `open_redis` for the arguments."""
+        if connections < 4:
+            raise ValueError(f"connections must be at least 4, got {connections}")
+        self._nursery: trio.Nursery | None = None
         self._location, self._options = _read_url(url)
         self._timeout_s = timeout_s
         self._connect_s = min(timeout_s, _MAX_CONNECT_S)
@@ -110,6 +116,32 @@ class Redis:
         self._blocking = trio.Semaphore(connections - 2)  # all but the shared one and a subscription
         self._idle: list[TCPConnection] = []
         self._available = Availability(up=False, since=time.time(), detail="not connected yet")
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncIterator[None]:
+        """Calls work inside the block; it may be entered again later, but not twice at once.
+
+        Leaving it closes all connections; calls still running then say `Unavailable`. An error in the block comes out
+        as it is.
+        """
+        if self._nursery is not None:
+            raise RuntimeError("opened already")
+        failure: Exception | None = None
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                yield
+            except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
+                failure = error
+            finally:
+                self._nursery = None
+                self._shared = None
+                self._idle.clear()
+                self._failed_dials, self._dial_again_at = 0, -1.0
+                self._went_away("closed")
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
 
     @property
     def available(self) -> Availability:
@@ -274,6 +306,8 @@ class Redis:
         return self._shared
 
     async def _dial(self) -> TCPConnection:
+        if self._nursery is None:
+            raise refusals.ConnectionError("closed")
         if trio.current_time() < self._dial_again_at:
             raise refusals.ConnectionError(self._available.detail or "connecting failed a moment ago")
         connection = _Connection(self._location, **self._options)
@@ -325,17 +359,9 @@ async def open_redis(url: str, connections: int = 24, timeout_s: float = 5.0) ->
     of the whole process, ``timeout_s`` the wait for any answer. Leaving the block closes all of them; calls still
     running then say `Unavailable`. An error in the block comes out as it is.
     """
-    if connections < 4:
-        raise ValueError(f"connections must be at least 4, got {connections}")
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            yield Redis(nursery, url, connections, timeout_s)
-        except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+    redis = Redis(url, connections, timeout_s)
+    async with redis.opened():
+        yield redis
 
 
 def _send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[Reply]:

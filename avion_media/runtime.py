@@ -34,7 +34,11 @@ def consumer_name() -> str:
 
 @dataclass(slots=True)
 class Runtime:
-    """Shared by all children. Resources are slots, since their children may be restarted on their own."""
+    """Shared by all children. Resources are slots, since their children may be restarted on their own.
+
+    What speaks to Redis is there from the begin and stays: to its users, a restart of its child is a short outage like
+    any other, which all of them heal from already. Leases in hand outlive it that way, and subscriptions come back.
+    """
 
     config: Config
     roles: frozenset[str] = frozenset(ROLES)
@@ -85,6 +89,12 @@ class Runtime:
             listener(self.ready)
 
     def __post_init__(self) -> None:
+        settings = self.config.redis
+        redis = Redis(settings.url, settings.connections, settings.timeout)
+        self.redis.fill(redis)
+        self.board.fill(StatusBoard(redis))
+        for name, queue in self.queues.items():
+            queue.fill(TaskQueue(redis, name))
         self.lifecycle.on_change(self._tell_readiness)
 
     def readiness(self) -> dict[str, Any]:
@@ -97,7 +107,7 @@ class Runtime:
         }
 
     def _redis_state(self) -> str:
-        return "up" if self.redis.is_filled and self.redis.get().available.up else "away"
+        return "up" if self.redis.get().available.up else "away"
 
     def _store_state(self) -> str:
         return "up" if self.store.is_filled and self.store.get().available else "away"

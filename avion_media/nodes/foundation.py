@@ -8,8 +8,6 @@ from avion_media.domain.errors import Unavailable
 from avion_media.media.cage import JobReport, open_cage
 from avion_media.media.jobs import preload_for
 from avion_media.media.workshop import Workshop
-from avion_media.queue import StatusBoard, TaskQueue
-from avion_media.redis import open_redis
 from avion_media.runtime import Runtime
 from avion_media.store import open_store
 from avion_media.telemetry import get_logger, instruments
@@ -27,26 +25,17 @@ async def telemetry(runtime: Runtime, child: Child) -> None:
 
 
 async def redis(runtime: Runtime, child: Child) -> None:
-    """The Redis connections, and what speaks through them. Ready at once: an outage is a state."""
-    config = runtime.config.redis
-    async with open_redis(config.url, connections=config.connections, timeout_s=config.timeout) as redis:
-        board = StatusBoard(redis)
-        with runtime.redis.filled(redis), runtime.board.filled(board):
-            queues = {name: TaskQueue(redis, name) for name in runtime.queues}
-            for name, queue in queues.items():
-                runtime.queues[name].fill(queue)
-            try:
-                child.ready()
-                with child.until_stopping():
-                    while True:  # a regular call notices an outage, and its end, also when nobody works
-                        try:
-                            await redis.ping()
-                        except Unavailable:
-                            pass
-                        await trio.sleep(_PING_S)
-            finally:
-                for name in queues:
-                    runtime.queues[name].empty()
+    """The Redis connections. Ready at once: an outage is a state."""
+    redis = runtime.redis.get()
+    async with redis.opened():
+        child.ready()
+        with child.until_stopping():
+            while True:  # a regular call notices an outage, and its end, also when nobody works
+                try:
+                    await redis.ping()
+                except Unavailable:
+                    pass
+                await trio.sleep(_PING_S)
 
 
 async def store(runtime: Runtime, child: Child) -> None:

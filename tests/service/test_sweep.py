@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -532,3 +534,34 @@ def test_the_role_outlives_an_outage_and_notices_that_redis_has_lost_its_memory(
         assert task["media_id"] == str(forgotten)
         assert task["task_id"] != "t"
         assert not any("sweep.failed" in line for line in service.log().splitlines())
+
+
+def test_what_was_lost_comes_to_its_end(
+    environment: dict[str, str], s3: S3Bucket, redis_url: str, data_directory: Path
+) -> None:
+    """A completed upload whose task vanished becomes READY; a deletion whose task vanished is carried out."""
+    upload, deleted = an_upload(), an_upload()
+    picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    settings = {"AVION_MEDIA_DELETE__DELAY": "0"}
+
+    def objects_of(any_id: MediaId) -> set[str]:
+        listing = s3.client.list_objects_v2(Bucket=s3.bucket)
+        return {each["Key"] for each in listing.get("Contents", ()) if str(any_id) in each["Key"]}
+
+    def events() -> set[tuple[str, str]]:
+        found = [json.loads(fields["event"]) for _, fields in other.xrange("media_events")]
+        return {(each["type"], each["media_id"]) for each in found}
+
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
+        other.set(f"media_status:{{{upload}}}", '{"state":"PROCESSING"}')
+        other.set(f"media_tombstone:{{{deleted}}}", str(datetime.now(UTC).timestamp() - 60))
+        s3.client.put_object(Bucket=s3.bucket, Key=keys.incoming(upload), Body=picture, ContentType="image/jpeg")
+        for key in (keys.original(deleted), keys.thumbnail(deleted, "small")):
+            s3.client.put_object(Bucket=s3.bucket, Key=key, Body=b"x")
+        with running(environment | settings, roles="sweeper,processing,delete"):
+            expected = {("media.ready", str(upload)), ("media.deleted", str(deleted))}
+            eventually(lambda: events() == expected, "both to end")
+            eventually(lambda: keys.incoming(upload) not in objects_of(upload), "the upload to be tidied away")
+    assert keys.original(upload) in objects_of(upload)
+    assert len(objects_of(upload)) == 4
+    assert objects_of(deleted) == set()

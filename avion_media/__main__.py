@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
+_SERVERS = ("serve", "dev")  # commands that a signal ends in order, with status 0
+
 
 def main() -> None:
     """Run the command line."""
+    if sys.argv[1:2] and sys.argv[1] in _SERVERS:
+        from avion_media.early_stop import end_at_once_when_told
+
+        end_at_once_when_told()  # before the imports below: they take a second
     from avion_media.cli import command_line
 
     command_line()

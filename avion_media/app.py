@@ -32,26 +32,29 @@ from avion_media.nodes import consumers, foundation, ports, readiness, rpc
 from avion_media.nodes.events import events
 from avion_media.nodes.sweeper import sweeper
 from avion_media.runtime import Runtime
-from supervisors import Child, ChildSpec, Intensity, Strategy, Supervisor
+from supervisors import Backoff, Child, ChildSpec, Intensity, NodeState, NotRunning, State, Strategy, Supervisor
 
 Body = Callable[[Runtime, Child], Awaitable[None]]
 Node = ChildSpec | Supervisor
+# What crashes again and again is tried for half a minute, then its supervisor gives up and the level above decides.
+RESTARTS = Backoff(first_s=0.1, max_s=2.0)
+INTENSITY = Intensity(max_restarts=20, within_s=60.0)
 
 
 def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:
     """The tree for the runtime's roles. ``before`` (as in `dev`) stands left of everything."""
 
-    def worker(name: str, body: Body, *, shutdown_s: float = 5.0, start_timeout_s: float = 30.0) -> ChildSpec:
-        return ChildSpec(name=name, run=partial(body, runtime), shutdown_s=shutdown_s, start_timeout_s=start_timeout_s)
+    def worker(name: str, body: Body, *, shutdown_s: float = 1.0) -> ChildSpec:
+        return ChildSpec(name=name, run=partial(body, runtime), shutdown_s=shutdown_s, backoff=RESTARTS)
 
     by_role: dict[str, Callable[[], Node]] = {
         "processing": lambda: consumers.processing(runtime),
         "cache": lambda: consumers.cache(runtime),
         "delete": lambda: consumers.delete(runtime),
         "events": lambda: events(runtime),
-        "sweeper": lambda: worker("sweeper", sweeper),
-        "http": lambda: worker("origin", ports.origin, shutdown_s=1.0),
-        "grpc": lambda: worker("grpc", rpc.grpc, shutdown_s=1.0),
+        "sweeper": lambda: worker("sweeper", sweeper, shutdown_s=2.0),
+        "http": lambda: worker("origin", ports.origin),
+        "grpc": lambda: worker("grpc", rpc.grpc),
     }
     foundation_nodes = [
         worker("redis", foundation.redis),
@@ -62,22 +65,42 @@ def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:
         "avion-media",
         [
             *before,
-            worker("telemetry", foundation.telemetry),
-            worker("admin", ports.admin, shutdown_s=1.0),
-            Supervisor("foundation", foundation_nodes, strategy=Strategy.REST_FOR_ONE, intensity=Intensity(10, 60.0)),
+            worker("telemetry", foundation.telemetry, shutdown_s=foundation.TELEMETRY_STOP_S),
+            worker("admin", ports.admin),
+            Supervisor("foundation", foundation_nodes, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
             Supervisor(
                 "service",
                 [make() for role, make in by_role.items() if role in runtime.roles],
                 strategy=Strategy.ONE_FOR_ONE,
-                intensity=Intensity(20, 60.0),
+                intensity=INTENSITY,
             ),
-            worker("readiness", readiness.readiness, shutdown_s=1.0),
+            worker("readiness", readiness.readiness),
         ],
         strategy=Strategy.REST_FOR_ONE,
-        intensity=Intensity(5, 60.0),
+        intensity=INTENSITY,
     )
-    runtime.tree = lambda: _with_uptime(root.snapshot().to_dict(), trio.current_time())
+    runtime.tree = lambda: _tree(runtime, root)
+    runtime.kill = partial(_kill, root)
+    root.observe(lambda _event: runtime.set_down(_down(root.snapshot())))
     return root
+
+
+def _kill(root: Supervisor, path: str) -> bool:
+    """Crash a node; whether it was up. LookupError when there is none of that path."""
+    try:
+        return root.kill(path)
+    except NotRunning:  # the supervisor above it is down
+        return False
+
+
+def _down(node: NodeState) -> frozenset[str]:
+    """The paths of the nodes that do not run."""
+    return frozenset(each.path for each in node.walk() if each.state is not State.RUNNING) - {node.path}
+
+
+def _tree(runtime: Runtime, root: Supervisor) -> dict[str, Any]:
+    """The live tree for ``/tree``, with the phase of the process."""
+    return {"phase": str(runtime.lifecycle.phase), **_with_uptime(root.snapshot().to_dict(), trio.current_time())}
 
 
 def _with_uptime(node: dict[str, Any], now: float) -> dict[str, Any]:

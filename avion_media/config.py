@@ -281,6 +281,12 @@ class DrainConfig(_Section):
     termination_grace_period: Duration = Field(60.0, description="Kubernetes' terminationGracePeriodSeconds")
 
 
+class ChaosConfig(_Section):
+    """Killing parts of the running service on purpose: `avion-media chaos`."""
+
+    enabled: bool = Field(False, description="the admin port takes `POST /chaos/kill?path=…`; never in production")
+
+
 class LogConfig(_Section):
     """Logs go to standard error."""
 
@@ -310,6 +316,7 @@ class Config(BaseSettings):
     sweep: SweepConfig = SweepConfig()
     cage: CageConfig = CageConfig()
     drain: DrainConfig = DrainConfig()
+    chaos: ChaosConfig = ChaosConfig()
     log: LogConfig = LogConfig()
 
     @classmethod

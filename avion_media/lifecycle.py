@@ -1,4 +1,18 @@
-"""The phases of the process, as a table: which may follow which, and what each means to the outside."""
+"""The phases of the process, as a table: which may follow which, and what each means to the outside.
+
+==========  ============================================  ==================================================
+phase       entered by                                    what callers see
+==========  ============================================  ==================================================
+STARTING    the process, at its begin                     not ready
+READY       the readiness child: all left of it runs      ready, as long as what callers need runs
+LAME_DUCK   the drain, at the first signal                not ready, still served, for ``DRAIN__SETTLE``
+DRAINING    the drain                                     GOAWAY; what is under way has ``DRAIN__GRACE`` to end
+STOPPING    the drain, or the end of a tree that failed   nothing but the admin port
+DONE        the process, after the last child             nothing
+==========  ============================================  ==================================================
+
+The present phase is in the log, in the metric ``avion.phase``, in ``/tree`` and in ``/readyz``.
+"""
 
 from __future__ import annotations
 

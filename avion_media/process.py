@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
+from avion_media.early_stop import STOP_SIGNALS
 from avion_media.lifecycle import Phase
 from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger
+from avion_media.watchdog import Watchdog
 from supervisors import Supervisor
 
 _log = get_logger(path="process")
 
 
-async def run_until_stopped(root: Supervisor, runtime: Runtime, alongside: Callable[[], Awaitable[None]]) -> None:
+async def run_until_stopped(
+    root: Supervisor, runtime: Runtime, alongside: Callable[[], Awaitable[None]], *, watchdog: Watchdog
+) -> None:
     """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.request_stop` drains it, or it fails.
 
     ``alongside`` runs beside the tree and is cancelled with its end. Raises what `Supervisor.run` raises when it
-    fails, in a group. A second signal skips the phase under way, and so on.
+    fails, in a group. A second signal skips the phase under way, and so on. ``watchdog`` is armed by the first.
     """
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    skip = _Skip()
+
+    def told(number: int) -> None:
+        _log.info("signal", name=signal.Signals(number).name)
+        if runtime.stop_requested.is_set():
+            skip.skip()
+        runtime.stop_requested.set()
+
+    with watchdog.watching(), _on_signal(watchdog.arm, told):
         async with trio.open_nursery() as nursery:
-            skip = _Skip()
-            nursery.start_soon(_watch_signals, runtime, signals, skip)
             nursery.start_soon(_drain_when_asked, root, runtime, skip)
             nursery.start_soon(alongside)
             await root.run()
@@ -34,13 +45,24 @@ async def run_until_stopped(root: Supervisor, runtime: Runtime, alongside: Calla
     runtime.lifecycle.advance(Phase.DONE)
 
 
-async def _watch_signals(runtime: Runtime, signals: AsyncIterator[int], skip: _Skip) -> None:
-    """The first signal asks for the stop, each further one skips the phase under way."""
-    async for number in signals:
-        _log.info("signal", name=signal.Signals(number).name)
-        if runtime.stop_requested.is_set():
-            skip.skip()
-        runtime.stop_requested.set()
+@contextmanager
+def _on_signal(at_once: Callable[[], None], told: Callable[[int], None]) -> Iterator[None]:
+    """Call ``at_once`` in the signal handler itself, and ``told`` as soon as the event loop runs.
+
+    Not `trio.open_signal_receiver`: the watchdog must hear of the signal even when the event loop is stuck.
+    """
+    token = trio.lowlevel.current_trio_token()
+
+    def handle(number: int, _frame: object) -> None:
+        at_once()
+        token.run_sync_soon(told, number)
+
+    before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _Skip) -> None:

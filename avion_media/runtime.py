@@ -24,6 +24,8 @@ from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 Drain = Callable[[float], Awaitable[None]]
 """Ends what is under way, within the seconds it is given."""
+CALLS_NEED = frozenset({"foundation", "foundation/redis", "foundation/store", "service"})
+PORTS = frozenset({"service/grpc", "service/origin"})
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 
 
@@ -55,7 +57,9 @@ class Runtime:
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # port name -> where it really listens
     drains: dict[str, Drain] = field(default_factory=dict)
     tree: Callable[[], dict[str, Any]] = dict
+    kill: Callable[[str], bool] = lambda _path: False  # crashes a node of the tree, for `avion-media chaos`
     components_ready: bool = False
+    down: frozenset[str] = frozenset()  # paths of the nodes that do not run
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
     _readiness_listeners: list[Callable[[bool], None]] = field(default_factory=list)
 
@@ -69,24 +73,36 @@ class Runtime:
             del self.drains[name]
 
     @property
+    def serving(self) -> bool:
+        """Whether gRPC calls should be sent here."""
+        return self.lifecycle.phase is Phase.READY and self.components_ready and not self.down & CALLS_NEED
+
+    @property
     def ready(self) -> bool:
-        """Whether callers should be sent here."""
-        return self.lifecycle.phase is Phase.READY and self.components_ready
+        """Whether callers of whatever port should be sent here. A consumer that is being restarted keeps nobody away:
+        the other replicas do its work, and with the same defect in all of them none would be left to serve."""
+        return self.serving and not self.down & PORTS
 
     def set_components_ready(self, ready: bool) -> None:
         """Told by the readiness child."""
         self.components_ready = ready
         self._tell_readiness()
 
+    def set_down(self, down: frozenset[str]) -> None:
+        """Told at each transition in the tree."""
+        if down != self.down:
+            self.down = down
+            self._tell_readiness()
+
     def on_readiness(self, listener: Callable[[bool], None]) -> Callable[[], None]:
-        """Call ``listener`` with `ready` now and at each change; returns what takes it off again."""
+        """Call ``listener`` with `serving` now and at each change; returns what takes it off again."""
         self._readiness_listeners.append(listener)
-        listener(self.ready)
+        listener(self.serving)
         return lambda: self._readiness_listeners.remove(listener)
 
     def _tell_readiness(self, _phase: Phase | None = None) -> None:
         for listener in list(self._readiness_listeners):
-            listener(self.ready)
+            listener(self.serving)
 
     def __post_init__(self) -> None:
         settings = self.config.redis
@@ -103,6 +119,7 @@ class Runtime:
         return {
             "ready": self.ready,
             "phase": str(self.lifecycle.phase),
+            "down": sorted(self.down),
             "dependencies": {"redis": self._redis_state(), "store": self._store_state()},
         }
 

@@ -10,17 +10,19 @@ from importlib.metadata import version
 import trio
 
 from avion_media.app import Node, build_tree
-from avion_media.config import Config
-from avion_media.nodes.foundation import TELEMETRY_FLUSH_S
+from avion_media.config import PREFIX, Config, ConfigError
+from avion_media.nodes.foundation import TELEMETRY_STOP_S
 from avion_media.process import run_until_stopped
 from avion_media.runtime import Runtime
 from avion_media.telemetry import configure_logging, get_logger, instruments
 from avion_media.telemetry.otel import OpenTelemetry
-from supervisors import Event, EventKind, StartFailed, SupervisionError
+from avion_media.watchdog import Watchdog
+from supervisors import Event, EventKind, StartFailed, SupervisionError, Supervisor
 
 _FAILURES = frozenset({EventKind.FAILED, EventKind.ESCALATED})
 _TOLD = {EventKind.FAILED: "error", EventKind.ESCALATED: "error", EventKind.BACKOFF: "warning"}
-STOP_RESERVE_S = 5.0  # for the ordered stop of the tree after the drain
+# For children that had to be cancelled, and for the process itself. The watchdog ends it after that.
+MARGIN_S = 3.0
 
 
 class TreeFailed(Exception):
@@ -40,24 +42,32 @@ class DrainBudget:
     stop_s: float
     flush_s: float
     allowed_s: float
+    margin_s: float = MARGIN_S
 
     @property
     def total_s(self) -> float:
-        """The sum."""
-        return self.settle_s + self.grace_s + self.stop_s + self.flush_s
+        """The sum: when the watchdog ends the process."""
+        return self.settle_s + self.grace_s + self.stop_s + self.flush_s + self.margin_s
+
+    @property
+    def fits(self) -> bool:
+        """Whether the watchdog would be before Kubernetes."""
+        return self.total_s < self.allowed_s
 
     def explain(self) -> str:
         """The sum, in words."""
         return (
             f"settle {self.settle_s:g} s + grace {self.grace_s:g} s + stop {self.stop_s:g} s + flush {self.flush_s:g} s"
-            f" = {self.total_s:g} s, but the termination grace period is {self.allowed_s:g} s"
+            f" + margin {self.margin_s:g} s = {self.total_s:g} s; it must be less than the termination grace period,"
+            f" {self.allowed_s:g} s"
         )
 
 
-def drain_budget(config: Config) -> DrainBudget:
-    """How long a shutdown with this configuration may take."""
+def drain_budget(config: Config, root: Supervisor) -> DrainBudget:
+    """How long a shutdown of this tree with this configuration may take."""
     drain = config.drain
-    return DrainBudget(drain.settle, drain.grace, STOP_RESERVE_S, TELEMETRY_FLUSH_S, drain.termination_grace_period)
+    stop_s = root.stop_budget_s - TELEMETRY_STOP_S
+    return DrainBudget(drain.settle, drain.grace, stop_s, TELEMETRY_STOP_S, drain.termination_grace_period)
 
 
 Alongside = Callable[[Runtime], Awaitable[None]]
@@ -76,23 +86,28 @@ def serve(
 ) -> None:
     """Run the service until it is drained, with the nodes ``before`` on its left and ``alongside`` beside it.
 
-    Raises `TreeFailed` when it cannot start or gives up.
+    Raises `ConfigError` when a drain would be cut short by Kubernetes, `TreeFailed` when it cannot start or gives up.
     """
-    budget = drain_budget(config)
-    if budget.total_s > budget.allowed_s:
-        raise TreeFailed(f"the drain does not fit: {budget.explain()}")
+    plan = Runtime(config, roles)
+    budget = drain_budget(config, build_tree(plan, before(plan)))
+    if not budget.fits:
+        raise ConfigError([f"the drain does not fit: {budget.explain()} ({PREFIX}DRAIN__TERMINATION_GRACE_PERIOD)"])
     configure_logging(config.log.format, config.log.level)
-    trio.run(_serve, config, roles, before, alongside)
+    trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
 
 
 async def _serve(
-    config: Config, roles: frozenset[str], before: Callable[[Runtime], Iterable[Node]], alongside: Alongside
+    config: Config,
+    roles: frozenset[str],
+    before: Callable[[Runtime], Iterable[Node]],
+    alongside: Alongside,
+    watchdog: Watchdog,
 ) -> None:
     runtime = open_runtime(config, roles)
     root = build_tree(runtime, before(runtime))
     root.observe(lambda event: _tell(runtime, event))
     try:
-        await run_until_stopped(root, runtime, partial(alongside, runtime))
+        await run_until_stopped(root, runtime, partial(alongside, runtime), watchdog=watchdog)
     except* SupervisionError as group:
         raise TreeFailed(*explain(group)) from group
 

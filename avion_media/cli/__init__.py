@@ -25,6 +25,7 @@ _COMMANDS = {
     "dlq": "dlq",
     "sweep": "sweep",
     "tree": "tree",
+    "chaos": "chaos",
     "config": "config",
 }
 EXIT_FAILED = 1

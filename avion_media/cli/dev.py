@@ -14,7 +14,7 @@ import click
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.media import describe, print_status, upload_all
 from avion_media.cli.output import Failure, Misuse, console, load_config
-from avion_media.config import PREFIX, Bind, Config
+from avion_media.config import PREFIX, Bind, Config, ConfigError
 from avion_media.lifecycle import Phase
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
 from avion_media.runtime import ROLES, Runtime
@@ -51,6 +51,8 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
             before=lambda runtime: _embedded_nodes(runtime, redis_port, store_port),
             alongside=partial(_show, demo=demo, once=once, failures=failures),
         )
+    except ConfigError as error:
+        raise Misuse(*error.problems) from None
     except TreeFailed as error:
         raise Failure(*error.lines) from error
     if failures:

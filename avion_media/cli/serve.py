@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
-
 import click
 
 from avion_media.cli.output import Failure, Misuse, load_config
-from avion_media.config import Config
+from avion_media.config import ConfigError
 
 
 @click.command("serve")
@@ -21,6 +19,8 @@ def serve_command(roles: str) -> None:
 
     try:
         serve(config, wanted)
+    except ConfigError as error:
+        raise Misuse(*error.problems) from None
     except TreeFailed as error:
         raise Failure(*error.lines) from error
 
@@ -34,12 +34,3 @@ def parse_roles(text: str) -> frozenset[str]:
     if unknown:
         raise Misuse(f"no such role: {', '.join(unknown)} (there are: {', '.join(ROLES)})")
     return wanted
-
-
-def check_budgets(config: Config) -> None:
-    """Refuse drain budgets that Kubernetes would cut short."""
-    from avion_media.service import drain_budget
-
-    budget = drain_budget(config)
-    if budget.total_s > config.drain.termination_grace_period:
-        sys.stderr.write(budget.explain() + "\n")

@@ -47,6 +47,8 @@ def _fetch(url: str) -> dict[str, Any]:
 def _drawn(node: dict[str, Any], parent: Tree | None = None) -> Tree:
     style = _STYLES.get(node["state"], "dim")
     label = f"{node['name']} [{style}]{node['state']}[/{style}]"
+    if "phase" in node:  # the root's: the phase of the process
+        label += f" [bold]{node['phase']}[/bold]"
     if node.get("uptime_s") is not None:
         label += f" [dim]{node['uptime_s']:.0f} s[/dim]"
     if node["restarts"]:

@@ -14,6 +14,7 @@ from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
 
 TELEMETRY_FLUSH_S = 3.0
+TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
 _PING_S = 2.0
 
 

@@ -51,7 +51,12 @@ def tls_context(config: GrpcConfig) -> ssl.SSLContext | None:
 
 async def admin(runtime: Runtime, child: Child) -> None:
     """``/livez /readyz /metrics /tree``: up first, and answering through the whole drain."""
-    app = admin_application(readiness=runtime.readiness, tree=runtime.tree, telemetry=runtime.telemetry)
+    app = admin_application(
+        readiness=runtime.readiness,
+        tree=runtime.tree,
+        telemetry=runtime.telemetry,
+        kill=runtime.kill if runtime.config.chaos.enabled else None,
+    )
     server = HttpServer(app, max_connections=_ADMIN_CONNECTIONS)
     listeners = await listen(runtime, "admin", runtime.config.admin.bind)
     await serve_until_stopped(child, lambda: server.serve(listeners))

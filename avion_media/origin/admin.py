@@ -1,8 +1,8 @@
-"""The admin port: ``/livez``, ``/readyz``, ``/metrics`` and ``/tree``. Never public."""
+"""The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and what chaos tests need. Never public."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from starlette.applications import Starlette
@@ -18,8 +18,13 @@ def admin_application(
     readiness: Callable[[], dict[str, Any]],
     tree: Callable[[], dict[str, Any]],
     telemetry: Telemetry,
+    kill: Callable[[str], bool] | None = None,
 ) -> Starlette:
-    """``readiness`` gives at least ``ready`` (bool); ``tree`` the live supervision tree. Neither waits."""
+    """``readiness`` gives at least ``ready`` (bool); ``tree`` the live supervision tree. Neither waits.
+
+    With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for one
+    that there is not. Who kills the admin port itself gets no answer.
+    """
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -34,11 +39,23 @@ def admin_application(
     async def show_tree(_request: Request) -> Response:
         return JSONResponse(tree())
 
-    return Starlette(
-        routes=[
-            Route("/livez", livez),
-            Route("/readyz", readyz),
-            Route("/metrics", metrics),
-            Route("/tree", show_tree),
-        ]
-    )
+    routes = [
+        Route("/livez", livez),
+        Route("/readyz", readyz),
+        Route("/metrics", metrics),
+        Route("/tree", show_tree),
+    ]
+    if kill is not None:
+        routes.append(Route("/chaos/kill", _killer(kill), methods=["POST"]))
+    return Starlette(routes=routes)
+
+
+def _killer(kill: Callable[[str], bool]) -> Callable[[Request], Awaitable[Response]]:
+    async def kill_node(request: Request) -> Response:
+        path = request.query_params.get("path", "")
+        try:
+            return JSONResponse({"path": path, "killed": kill(path)})
+        except LookupError:
+            return JSONResponse({"error": f"no running node {path!r}"}, status_code=404)
+
+    return kill_node

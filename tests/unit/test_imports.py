@@ -18,6 +18,8 @@ ALLOWED: dict[str, set[str]] = {
     "concurrency": set(),
     "resources": {"domain"},
     "lifecycle": set(),
+    "early_stop": set(),
+    "watchdog": set(),
     "config": {"domain"},
     "redis": {"domain"},
     "queue": {"domain", "redis"},
@@ -39,7 +41,7 @@ ALLOWED |= {
     "app": LOW | {"nodes", "runtime"},
     "service": LOW | {"app", "nodes", "process", "runtime"},
     "cli": LOW | (HIGH - {"__main__"}),
-    "__main__": {"cli"},
+    "__main__": {"cli", "early_stop"},
 }
 
 

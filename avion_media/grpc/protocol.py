@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import h2.events
 from h2.errors import ErrorCodes
-from h2.exceptions import H2Error
+from h2.exceptions import H2Error, StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
 from avion_media.grpc.assembly import PREFIX_BYTES, Assembly, framed, is_one_message
@@ -31,7 +31,7 @@ from avion_media.grpc.frames import FrameWatch, count_resets
 from avion_media.grpc.h2_connection import open_h2
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.request_head import MalformedRequest, parse_request_head
-from avion_media.grpc.status import OK_TRAILERS, Headers, RpcError, trailers_of
+from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
 from avion_media.grpc.stream import Stream
 
 RESPONSE_HEADERS: Headers = (
@@ -320,7 +320,10 @@ class Protocol:
             self._forget(stream)
 
     def _abort(self, stream_id: int, code: ErrorCodes) -> None:
-        self._h2.reset_stream(stream_id, code)
+        try:
+            self._h2.reset_stream(stream_id, code)
+        except StreamClosedError:
+            pass  # the client's end came in the same piece: nothing is left to reset
 
     def _forget(self, stream: Stream) -> None:
         stream.release()

@@ -18,6 +18,7 @@ NO_METADATA: Metadata = MappingProxyType({})
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
+_REQUIRED = frozenset({b":method", b":scheme", b":path"})
 _CONNECTION_SPECIFIC = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 _CONTENT_TYPE = re.compile(rb"application/grpc(\+proto)?[ \t]*(;.*)?")
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
@@ -46,7 +47,7 @@ class RequestHead:
 def parse_request_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
     """Read a request's header block; raises `MalformedRequest`."""
     pseudo, regular = _split(headers)
-    if pseudo.keys() < {b":method", b":scheme", b":path"}:
+    if not pseudo.keys() >= _REQUIRED:
         raise MalformedRequest("a pseudo header is missing")
     path = pseudo[b":path"].decode("latin-1")
     if pseudo[b":method"] != b"POST":

@@ -120,8 +120,7 @@ class GrpcServer:
 
     async def _accept(self, stream: trio.SocketStream, ssl_context: ssl.SSLContext | None) -> None:
         if self._accepted >= self._shared.limits.max_connections or self._draining:
-            await trio.aclose_forcefully(stream)
-            return
+            return  # Trio closes it
         self._accepted += 1
         try:
             await self._connection(stream, ssl_context)
@@ -131,7 +130,6 @@ class GrpcServer:
             self._accepted -= 1
             self._ended.set()
             self._ended = trio.Event()
-            await trio.aclose_forcefully(stream)
 
     async def _connection(self, plain: trio.SocketStream, ssl_context: ssl.SSLContext | None) -> None:
         address = _address_of(plain)

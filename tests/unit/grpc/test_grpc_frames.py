@@ -1,0 +1,101 @@
+"""Counting frames, however the bytes are cut."""
+
+from __future__ import annotations
+
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    GoAwayFrame,
+    HeadersFrame,
+    PingFrame,
+    RstStreamFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+from avion_media.grpc.frames import PREFACE, FrameWatch, count_resets
+
+_HEADERS = HeadersFrame(1, b"\x83", flags=["END_HEADERS"])
+_GOAWAY = GoAwayFrame(0, last_stream_id=7, additional_data=b"bye")
+_FRAMES: list[tuple[Frame, int, int]] = [  # frame, nuisances, resets
+    (SettingsFrame(0), 1, 0),
+    (SettingsFrame(0, flags=["ACK"]), 0, 0),
+    (_HEADERS, 0, 0),
+    (DataFrame(1, b"abc"), 0, 0),
+    (DataFrame(1), 1, 0),
+    (DataFrame(1, flags=["END_STREAM"]), 0, 0),
+    (PingFrame(0, b"12345678"), 1, 0),
+    (PingFrame(0, b"12345678", flags=["ACK"]), 0, 0),
+    (WindowUpdateFrame(0, 5), 1, 0),
+    (RstStreamFrame(1, 8), 0, 1),
+    (_GOAWAY, 0, 0),
+]
+
+
+def _serialized(frame: Frame) -> bytes:
+    return bytes(frame.serialize())
+
+
+def _bytewise(frame: Frame) -> list[bytes]:
+    return [bytes([byte]) for byte in _serialized(frame)]
+
+
+@given(st.lists(st.sampled_from(_FRAMES), max_size=12), st.lists(st.integers(1, 30), max_size=20))
+def test_pieces_of_any_size_give_the_same(chosen: list[tuple[Frame, int, int]], cuts: list[int]) -> None:
+    stream = PREFACE + b"".join(_serialized(frame) for frame, _, _ in chosen)
+    kept = PREFACE + b"".join(_serialized(frame) for frame, _, _ in chosen if frame is not _GOAWAY)
+    watch = FrameWatch()
+    passed, nuisances, resets, leaving = b"", 0, 0, False
+    position = 0
+    for size in [*cuts, len(stream)]:
+        seen = watch.feed(stream[position : position + size])
+        position += size
+        passed += seen.data
+        nuisances += seen.nuisances
+        resets += seen.resets
+        leaving = leaving or seen.going_away
+    assert passed == kept
+    assert nuisances == sum(count for _, count, _ in chosen)
+    assert resets == sum(count for _, _, count in chosen)
+    assert leaving == any(frame is _GOAWAY for frame, _, _ in chosen)
+    assert not watch.mid_frame
+
+
+def test_what_is_begun_is_known() -> None:
+    watch = FrameWatch()
+    begun = [watch.mid_frame]
+    for piece in (PREFACE[:10], PREFACE[10:], *_bytewise(DataFrame(1, b"ab"))):
+        watch.feed(piece)
+        begun.append(watch.mid_frame)
+    assert begun == [True, True, False, *[True] * 10, False]
+
+
+def test_a_header_block_is_begun_until_its_end() -> None:
+    watch = FrameWatch()
+    begun: list[bool] = []
+    last = ContinuationFrame(1, b"\x86", flags=["END_HEADERS"])
+    for frame in (HeadersFrame(1, b"\x83"), ContinuationFrame(1, b"\x86"), last):
+        watch.feed((b"" if begun else PREFACE) + _serialized(frame))
+        begun.append(watch.mid_frame)
+    assert begun == [True, True, False]
+
+
+def test_goaway_within_a_header_block_is_left_for_h2_to_refuse() -> None:
+    watch = FrameWatch()
+    watch.feed(PREFACE + _serialized(HeadersFrame(1, b"\x83")))
+    assert watch.feed(_serialized(_GOAWAY)).data == _serialized(_GOAWAY)
+
+
+def test_an_overlong_frame_is_known_by_its_header() -> None:
+    watch = FrameWatch()
+    watch.feed(PREFACE)
+    assert not watch.feed(b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(16_384)).overlong
+    assert watch.feed(b"\x00\x40\x01\x00\x00\x00\x00\x00\x01").overlong
+
+
+def test_our_own_resets_are_counted() -> None:
+    frames: list[Frame] = [RstStreamFrame(1, 0), DataFrame(3, bytes(30)), RstStreamFrame(3, 0), SettingsFrame(0)]
+    assert count_resets(b"".join(_serialized(frame) for frame in frames)) == 2

@@ -1,0 +1,259 @@
+"""The protocol core, without I/O: fed by h2's own client, cut at will, and with bytes at random."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import h2.connection
+from h2.config import H2Configuration
+from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from avion_media.grpc import Code, GrpcLimits, RpcError
+from avion_media.grpc.assembly import framed
+from avion_media.grpc.budget import ByteBudget
+from avion_media.grpc.events import CallBegun, CallGone, ConnectionFailed, Event, MessageReceived, RequestEnded
+from avion_media.grpc.frames import PREFACE
+from avion_media.grpc.protocol import Protocol
+
+_HEADERS = [
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/a.B/C"),
+    (":authority", "localhost"),
+    ("te", "trailers"),
+    ("content-type", "application/grpc"),
+]
+
+
+@dataclass
+class Pair:
+    """h2's client and our core, talking."""
+
+    limits: GrpcLimits = field(default_factory=GrpcLimits)
+    budget: ByteBudget = field(default_factory=lambda: ByteBudget(1 << 30))
+
+    def __post_init__(self) -> None:
+        self.now = 0.0
+        self.core = Protocol(self.limits, self.budget, self.now)
+        self.client = h2.connection.H2Connection(H2Configuration(client_side=True))
+        self.client.initiate_connection()
+        self.events: list[Event] = []
+        self.answers: list[object] = []
+        self.exchange()
+
+    def exchange(self, piece_bytes: int = 1 << 20) -> list[Event]:
+        """Pass on everything in both directions until both are silent; returns the core's new events."""
+        new: list[Event] = []
+        while True:
+            to_core = self.client.data_to_send()
+            for start in range(0, len(to_core), piece_bytes):
+                new += self.core.receive(to_core[start : start + piece_bytes], self.now)
+            to_client = self.core.take_output()
+            if to_client:
+                self.answers += self.client.receive_data(to_client)
+                new += self.core.written(self.now)
+            if not to_core and not to_client:
+                break
+        self.events += new
+        return new
+
+    def call(self, body: bytes, stream_id: int = 1) -> None:
+        """Send a request with this body."""
+        self.client.send_headers(stream_id, _HEADERS)
+        while body:
+            room = min(self.client.local_flow_control_window(stream_id), 16_384, len(body))
+            if not room:
+                self.exchange()
+                assert self.client.local_flow_control_window(stream_id), "the window stays closed"
+                continue
+            self.client.send_data(stream_id, body[:room])
+            body = body[room:]
+        self.client.end_stream(stream_id)
+
+    def kinds(self) -> list[type]:
+        """What the client got, by type."""
+        return [type(answer) for answer in self.answers]
+
+
+@given(st.lists(st.binary(max_size=200), max_size=5), st.integers(1, 300))
+def test_messages_arrive_however_the_bytes_are_cut(payloads: list[bytes], piece_bytes: int) -> None:
+    pair = Pair()
+    pair.call(b"".join(framed(payload) for payload in payloads))
+    events = pair.exchange(piece_bytes)
+    assert isinstance(events[0], CallBegun)
+    assert [event.payload for event in events if isinstance(event, MessageReceived)] == payloads
+    assert events[-1] == RequestEnded(1)
+    assert pair.budget.held_bytes == 0
+
+
+def test_a_message_larger_than_the_window_is_let_in() -> None:
+    pair = Pair()
+    payload = bytes(300_000)
+    pair.call(framed(payload))
+    pair.exchange()
+    assert MessageReceived(1, payload) in pair.events
+
+
+def test_a_stream_of_requests_waits_until_its_handler_wants_more() -> None:
+    pair = Pair()
+    pair.client.send_headers(1, _HEADERS)
+    for _ in range(6):
+        pair.client.send_data(1, framed(bytes(10_000)))
+        pair.exchange()
+    closed = pair.client.local_flow_control_window(1)
+    pair.core.want_message(1)
+    pair.exchange()
+    assert pair.client.local_flow_control_window(1) > closed + 50_000
+
+
+def test_a_response_waits_for_windows_and_ends_in_order() -> None:
+    pair = Pair()
+    pair.call(framed(b"x"))
+    pair.exchange()
+    pair.core.send_message(1, bytes(100_000))
+    pair.core.send_message(1, b"last")
+    pair.core.send_end(1)
+    pair.exchange()
+    assert pair.core.pending_bytes(1) > 30_000
+    assert StreamEnded not in pair.kinds()
+    pair.client.increment_flow_control_window(200_000)
+    pair.client.increment_flow_control_window(200_000, 1)
+    pair.exchange()
+    assert pair.kinds()[-2:] == [TrailersReceived, StreamEnded]
+    body = b"".join(bytes(answer.data) for answer in pair.answers if isinstance(answer, DataReceived))
+    assert body == framed(bytes(100_000)) + framed(b"last")
+    assert pair.core.calls == 0
+
+
+def test_output_beyond_the_high_water_waits_for_the_socket() -> None:
+    pair = Pair()
+    pair.client.increment_flow_control_window(1 << 30)
+    pair.client.update_settings({4: 1 << 30})
+    pair.call(framed(b"x"))
+    pair.exchange()
+    pair.core.send_message(1, bytes(1 << 20))
+    assert len(pair.core.take_output()) < 300_000
+    assert pair.core.take_output() == b""
+    pair.core.written(0.0)
+    assert pair.core.take_output()
+
+
+def test_an_error_while_a_message_waits_comes_after_it() -> None:
+    pair = Pair()
+    pair.call(framed(b"x"))
+    pair.exchange()
+    pair.core.send_message(1, bytes(70_000))
+    pair.core.send_end(1, RpcError(Code.ABORTED, "late"))
+    pair.client.increment_flow_control_window(100_000)
+    pair.client.increment_flow_control_window(100_000, 1)
+    pair.exchange()
+    trailers = next(answer for answer in pair.answers if isinstance(answer, TrailersReceived))
+    assert dict(trailers.headers)[b"grpc-status"] == b"10"
+
+
+def test_answers_to_calls_that_are_gone_are_ignored() -> None:
+    pair = Pair()
+    pair.call(framed(b"x"))
+    pair.client.reset_stream(1)
+    pair.exchange()
+    pair.core.send_response(1, b"late")
+    pair.core.send_message(1, b"late")
+    pair.core.send_end(1)
+    pair.core.cancel(1)
+    pair.core.want_message(1)
+    pair.exchange()
+    assert not pair.answers or ResponseReceived not in pair.kinds()
+
+
+def test_a_call_begun_and_reset_in_one_piece_is_never_seen() -> None:
+    pair = Pair()
+    pair.call(framed(b"x"))
+    pair.client.reset_stream(1)
+    assert pair.exchange() == []
+    assert pair.core.calls == 0
+
+
+def test_a_reset_of_a_call_in_flight_is_told() -> None:
+    pair = Pair()
+    pair.client.send_headers(1, _HEADERS)
+    pair.exchange()
+    pair.client.reset_stream(1)
+    assert pair.exchange() == [CallGone(1)]
+
+
+def test_what_half_a_message_held_is_given_back_when_it_goes() -> None:
+    pair = Pair()
+    pair.client.send_headers(1, _HEADERS)
+    pair.client.send_data(1, framed(bytes(1000))[:500])
+    pair.exchange()
+    assert pair.budget.held_bytes == 500
+    pair.client.reset_stream(1)
+    pair.exchange()
+    assert pair.budget.held_bytes == 0
+
+
+def test_what_half_a_message_held_is_given_back_with_the_connection() -> None:
+    pair = Pair()
+    pair.client.send_headers(1, _HEADERS)
+    pair.client.send_data(1, framed(bytes(1000))[:500])
+    pair.exchange()
+    pair.core.close()
+    assert pair.budget.held_bytes == 0
+
+
+def test_a_cancel_resets_the_call() -> None:
+    pair = Pair()
+    pair.call(framed(b"x"))
+    pair.exchange()
+    pair.core.cancel(1)
+    pair.exchange()
+    assert pair.kinds()[-1] is StreamReset
+
+
+_PAYLOADS = [b"\x83\x86\x84", bytes(4), bytes(8), b"\0\0\0\0\x01x", b"\0\x04\0\0\0\0"]
+_FRAME = st.builds(
+    lambda kind, flags, stream_id, payload: (
+        len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream_id.to_bytes(4, "big") + payload
+    ),
+    st.integers(0, 11),
+    st.integers(0, 255),
+    st.sampled_from([0, 0, 1, 1, 3, 5, 2, 2**31 - 1]),
+    st.one_of(
+        st.binary(max_size=40),
+        st.sampled_from(_PAYLOADS),
+    ),
+)
+_SETTINGS = b"\0\0\0\x04\0\0\0\0\0"
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(_FRAME, max_size=30), st.integers(1, 200))
+def test_frames_at_random_never_raise_and_hold_nothing_afterwards(frames: list[bytes], piece_bytes: int) -> None:
+    _feed(PREFACE + _SETTINGS + b"".join(frames), piece_bytes)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=400), st.integers(1, 200))
+def test_bytes_at_random_never_raise(data: bytes, piece_bytes: int) -> None:
+    _feed(PREFACE + _SETTINGS + data, piece_bytes)
+    _feed(data, piece_bytes)
+
+
+def _feed(data: bytes, piece_bytes: int) -> None:
+    budget = ByteBudget(1 << 20)
+    core = Protocol(GrpcLimits(), budget, 0.0)
+    for start in range(0, len(data), piece_bytes):
+        events = core.receive(data[start : start + piece_bytes], 0.0)
+        for event in events:
+            if isinstance(event, CallBegun):
+                core.send_message(event.stream_id, b"early")
+            elif isinstance(event, RequestEnded):
+                core.send_response(event.stream_id, b"answer")
+        core.take_output()
+        core.written(0.0)
+        if any(isinstance(event, ConnectionFailed) for event in events):
+            break
+    core.close()
+    assert budget.held_bytes == 0

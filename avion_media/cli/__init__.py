@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 from typing import Any
 
@@ -58,6 +59,7 @@ def group() -> None:
 
 def command_line() -> None:
     """Run one command. Exit status: 0 done, 1 failed, 2 wrong usage or configuration."""
+    logging.getLogger().addHandler(logging.NullHandler())  # a command says what is wrong itself, once
     try:
         group(prog_name="avion-media", standalone_mode=False)
     except click.exceptions.Exit as done:

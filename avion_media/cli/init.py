@@ -6,8 +6,8 @@ from functools import partial
 
 import click
 
-from avion_media.cli.media import through_redis
 from avion_media.cli.output import json_option, load_config, print_json, print_problem
+from avion_media.cli.resources import directly
 from avion_media.setup import prepare
 
 
@@ -15,7 +15,7 @@ from avion_media.setup import prepare
 @json_option
 def init_command(as_json: bool) -> None:
     """Create what is missing: bucket, CORS, lifecycle rules, consumer groups. Safe to repeat."""
-    created, warnings = through_redis(partial(prepare, load_config()))
+    created, warnings = directly(partial(prepare, load_config()))
     if as_json:
         print_json({"created": created, "warnings": warnings})
         return

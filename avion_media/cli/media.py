@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import trio
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from avion_media.cli.client import Client, Uploaded, open_client
 from avion_media.cli.output import Failure, console, json_option, load_config, print_json, print_problem
+from avion_media.cli.resources import directly, unwrapped
 from avion_media.config import Config
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.tasks import DROP_DELETED
@@ -29,23 +29,6 @@ def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
             return await use(client)
 
     return unwrapped(run)
-
-
-def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; a `Failure` out of a nursery comes out as itself."""
-    try:
-        return trio.run(run)
-    except BaseExceptionGroup as group:
-        failure = _first_failure(group)
-        if failure is None:
-            raise
-        raise failure from None
-
-
-def _first_failure(error: BaseException) -> Failure | None:
-    if isinstance(error, BaseExceptionGroup):
-        return next((found for found in map(_first_failure, error.exceptions) if found), None)
-    return error if isinstance(error, Failure) else None
 
 
 def origin_url(config: Config) -> str:
@@ -87,7 +70,7 @@ def print_status(described: dict[str, Any], title: str = "") -> None:
 
 
 @click.command("upload")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def upload_command(files: tuple[Path, ...], as_json: bool) -> None:
     """Do what a client does: request, PUT with a progress bar, complete, wait, print the URLs."""
@@ -175,18 +158,8 @@ def delete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
             event = json.dumps({"media_ids": list(media_ids)})
             await redis.execute("XADD", DROP_DELETED, "MAXLEN", "~", 100_000, "*", "event", event)
 
-    through_redis(publish)
+    directly(publish)
     if as_json:
         print_json({"deleted": list(media_ids)})
     else:
         print_problem([f"{len(media_ids)} to be deleted: gone from the origin within seconds"])
-
-
-def through_redis(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; Redis being away is one helpful line."""
-    from avion_media.domain.errors import Unavailable
-
-    try:
-        return unwrapped(run)
-    except Unavailable as error:
-        raise Failure(f"{error} (AVION_MEDIA_REDIS__URL)") from None

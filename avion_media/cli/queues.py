@@ -7,8 +7,8 @@ from functools import partial
 
 import click
 
-from avion_media.cli.media import through_redis
 from avion_media.cli.output import json_option, load_config, print_json, print_table
+from avion_media.cli.resources import directly
 from avion_media.config import Config
 from avion_media.queue import QueueStats, TaskQueue
 from avion_media.redis import open_redis
@@ -19,7 +19,7 @@ from avion_media.setup import QUEUES
 @json_option
 def queues_command(as_json: bool) -> None:
     """Depth, lag, pending and oldest age of each queue."""
-    stats = through_redis(partial(_stats, load_config()))
+    stats = directly(partial(_stats, load_config()))
     if as_json:
         print_json({name: asdict(each) for name, each in stats.items()})
         return

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
-from avion_media.cli.media import unwrapped
+import trio
+
 from avion_media.cli.output import Failure
 from avion_media.config import Config
 from avion_media.domain.errors import Unavailable
@@ -17,6 +18,23 @@ from avion_media.store import ObjectStore, open_store
 
 T = TypeVar("T")
 _SETTINGS = {"redis": "AVION_MEDIA_REDIS__URL", "store": "AVION_MEDIA_S3__ENDPOINT_URL and the AWS credentials"}
+
+
+def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
+    """Run with Trio; a `Failure` out of a nursery comes out as itself."""
+    try:
+        return trio.run(run)
+    except BaseExceptionGroup as group:
+        failure = _first_failure(group)
+        if failure is None:
+            raise
+        raise failure from None
+
+
+def _first_failure(error: BaseException) -> Failure | None:
+    if isinstance(error, BaseExceptionGroup):
+        return next((found for found in map(_first_failure, error.exceptions) if found), None)
+    return error if isinstance(error, Failure) else None
 
 
 def directly(run: Callable[[], Awaitable[T]]) -> T:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
 from avion_media.config import S3Config
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import ObjectMissing, Unavailable
 from avion_media.store import bucket
 from avion_media.store.body import BodyReader, ObjectBody
 from avion_media.store.connection import Connection
@@ -258,6 +258,9 @@ class ObjectStore:
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that do not exist are no error. On Unavailable some may be left: repeat."""
+        if len(keys) == 1:  # the usual case, at half the CPU: no XML either way
+            await self._delete_one(keys[0])
+            return
         for first in range(0, len(keys), _DELETES_PER_REQUEST):
             batch = [{"Key": key} for key in keys[first : first + _DELETES_PER_REQUEST]]
             await self._delete_batch({"Objects": batch, "Quiet": True})
@@ -286,6 +289,11 @@ class ObjectStore:
     def presign_get(self, key: str, *, expires_s: int, now: datetime | None = None) -> str:
         """A URL that GETs the object until ``expires_s`` from ``now``. Raises Unavailable without credentials."""
         return self._connection.presigner.get(key, expires_s=expires_s, now=now or datetime.now(UTC))
+
+    async def _delete_one(self, key: str) -> None:
+        request = self._request(key)
+        with suppress(ObjectMissing):
+            await self._connection.change(lambda client: client.delete_object(**request), key)
 
     async def _delete_batch(self, batch: dict[str, Any]) -> None:
         request: dict[str, Any] = {"Bucket": self._connection.bucket, "Delete": batch}

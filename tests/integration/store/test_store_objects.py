@@ -131,6 +131,15 @@ async def test_deleting_is_idempotent_and_takes_more_keys_than_one_request(eithe
     assert [page async for page in either_store.list("")] == []
 
 
+async def test_deleting_one_object_is_idempotent_too(either_store: ObjectStore) -> None:
+    await either_store.put("a", b"a", content_type="text/plain")
+
+    await either_store.delete(["a"])
+    await either_store.delete(["a"])
+
+    assert [page async for page in either_store.list("")] == []
+
+
 async def test_a_listing_pages_in_order_and_resumes(either_store: ObjectStore) -> None:
     keys = [f"incoming/{number:02}" for number in range(7)]
     for key in reversed(keys):

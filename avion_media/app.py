@@ -99,8 +99,13 @@ def _down(node: NodeState) -> frozenset[str]:
 
 
 def _tree(runtime: Runtime, root: Supervisor) -> dict[str, Any]:
-    """The live tree for ``/tree``, with the phase of the process."""
-    return {"phase": str(runtime.lifecycle.phase), **_with_uptime(root.snapshot().to_dict(), trio.current_time())}
+    """The live tree for ``/tree``, with the phase of the process and the number of its Trio tasks."""
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    return {
+        "phase": str(runtime.lifecycle.phase),
+        "tasks": tasks,
+        **_with_uptime(root.snapshot().to_dict(), trio.current_time()),
+    }
 
 
 def _with_uptime(node: dict[str, Any], now: float) -> dict[str, Any]:

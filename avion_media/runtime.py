@@ -20,8 +20,9 @@ from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
-from avion_media.telemetry import NO_TELEMETRY, Telemetry
+from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger
 
+_log = get_logger(path="readiness")
 Drain = Callable[[float], Awaitable[None]]
 """Ends what is under way, within the seconds it is given."""
 CALLS_NEED = frozenset({"foundation", "foundation/redis", "foundation/store", "service"})
@@ -93,6 +94,8 @@ class Runtime:
         if down != self.down:
             self.down = down
             self._tell_readiness()
+            if self.lifecycle.phase is Phase.READY:
+                _log.info("readiness", ready=self.ready, down=sorted(down))
 
     def on_readiness(self, listener: Callable[[bool], None]) -> Callable[[], None]:
         """Call ``listener`` with `serving` now and at each change; returns what takes it off again."""

@@ -34,6 +34,7 @@ from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _BLOCK_S = 1.0  # how long one read waits for an entry; also how soon a reader notices that it should stop
 _HAND_BACK_S = 3.0  # bound of the shielded hand-back of a cancelled task
+_END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis to come back
@@ -214,7 +215,7 @@ class Consumer:
 
     def _start(self, nursery: trio.Nursery, lease: Lease) -> None:
         held = _Held(lease, trio.CancelScope())
-        self._held[lease.task.task_id] = held
+        self._held[lease.entry_id] = held  # two entries may carry one task id
         nursery.start_soon(self._work, held, name=f"task {lease.task.task_id}")
 
     async def _work(self, held: _Held) -> None:
@@ -242,7 +243,7 @@ class Consumer:
         finally:
             if held.lost:
                 outcome = "lease_lost"
-            self._held.pop(task.task_id, None)
+            self._held.pop(held.lease.entry_id, None)
             if not self._held:
                 self._nothing_held.set()
                 self._nothing_held = trio.Event()
@@ -269,7 +270,7 @@ class Consumer:
         try:
             with trio.fail_after(_ATTEMPT_S):
                 await self._handler.run(lease.task)
-            await lease.complete()
+            await self._quietly(lease.complete)
             return "done", ""
         except LeaseLost:
             return "lease_lost", ""
@@ -321,11 +322,21 @@ class Consumer:
         return longest * random.uniform(0.5, 1.0)
 
     async def _quietly(self, end: Callable[[], Awaitable[None]]) -> None:
-        """End a lease if that can be done now. If not, it expires and somebody reclaims it: nothing is lost."""
-        try:
-            await end()
-        except (LeaseLost, Unavailable) as error:
-            self._log.info("task.left_to_reclaim", error=repr(error))
+        """End a lease, trying again through an outage as short as the restart of a supervised child. If it cannot be
+        ended, it expires and somebody reclaims it: nothing is lost."""
+        deadline = trio.current_time() + _END_S
+        pause_s = _OUTAGE_PAUSE_S[0]
+        while True:
+            try:
+                await end()
+            except (LeaseLost, Unavailable) as error:
+                if isinstance(error, LeaseLost) or trio.current_time() + pause_s > deadline:
+                    self._log.info("task.left_to_reclaim", error=repr(error))
+                    return
+            else:
+                return
+            await trio.sleep(pause_s)
+            pause_s *= 2
 
 
 async def _wait_or_stop(child: ChildLike, seconds: float) -> None:

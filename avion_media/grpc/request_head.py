@@ -6,8 +6,9 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from types import MappingProxyType
 
 from avion_media.grpc.status import Code, Headers, RpcError
@@ -15,6 +16,7 @@ from avion_media.grpc.status import Code, Headers, RpcError
 Metadata = Mapping[str, str | bytes]
 NO_METADATA: Metadata = MappingProxyType({})
 
+_MAX_REMEMBERED = 256  # blocks of at most `GrpcLimits.max_header_list_bytes`
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|^[ \t]|[ \t]$")
 _PSEUDO = frozenset({b":method", b":scheme", b":path", b":authority"})
@@ -44,8 +46,9 @@ class RequestHead:
     refusal: RpcError | None = None
 
 
-def parse_request_head(headers: Iterable[tuple[bytes, bytes]]) -> RequestHead:
-    """Read a request's header block; raises `MalformedRequest`."""
+@lru_cache(maxsize=_MAX_REMEMBERED)
+def parse_request_head(headers: Headers) -> RequestHead:
+    """Read a request's header block; raises `MalformedRequest`. Pure: equal blocks are read once."""
     pseudo, regular = _split(headers)
     if not pseudo.keys() >= _REQUIRED:
         raise MalformedRequest("a pseudo header is missing")
@@ -69,7 +72,7 @@ def unsupported_encoding() -> RpcError:
     return RpcError(Code.UNIMPLEMENTED, "compressed messages are not accepted")
 
 
-def _split(headers: Iterable[tuple[bytes, bytes]]) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
+def _split(headers: Headers) -> tuple[dict[bytes, bytes], dict[bytes, bytes]]:
     pseudo: dict[bytes, bytes] = {}
     regular: dict[bytes, bytes] = {}
     for name, value in headers:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
 from avion_media.cli.output import Failure, json_option, load_config, print_json
-from avion_media.cli.resources import Resources, directly, open_resources
+from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
-from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.tasks import DELETE_QUEUE
-from avion_media.queue import StatusBoard, TaskQueue
-from avion_media.tasks.tombstones import tombstones_of
-from avion_media.tasks.waiting import FoundTask, Place, each_task
+from avion_media.tasks.undelete import undelete
 
 
 @click.command("undelete")
@@ -47,45 +40,9 @@ async def _undelete_all(config: Config, any_ids: list[AnyId]) -> tuple[list[str]
     problems: dict[str, str] = {}
     async with open_resources(config) as resources:
         for any_id in any_ids:
-            problem = await _undelete(resources, any_id, config.delete.delay)
+            problem = await undelete(resources.store.get(), resources.redis.get(), any_id, config.delete.delay)
             if problem is None:
                 undone.append(str(any_id))
             else:
                 problems[str(any_id)] = problem
     return undone, problems
-
-
-async def _undelete(resources: Resources, any_id: AnyId, delay_s: float) -> str | None:
-    """What is in the way, or None when the deletion was taken back.
-
-    The task goes first, the tombstone after it. Should this end in between, the medium still counts as deleted and the
-    sweeper queues its removal again; the other way round it would be served until it vanishes.
-    """
-    redis = resources.redis.get()
-    media_id = str(any_id)
-    deleted_at = (await tombstones_of(redis, [media_id])).get(media_id)
-    if deleted_at is None:
-        return "it is not deleted"
-    if deleted_at.timestamp() + delay_s <= time.time():
-        return "too late: its delay is over"
-    try:
-        await resources.store.get().head(keys.original(any_id))
-    except ObjectMissing:
-        return "too late: its original is gone"
-    cancelled = await TaskQueue(redis, DELETE_QUEUE).cancel_delayed(f"delete-{media_id}")
-    if not cancelled and await _is_being_removed(resources, media_id):
-        return "too late: it is being removed"
-    await StatusBoard(redis).undelete(media_id)
-    return None
-
-
-async def _is_being_removed(resources: Resources, media_id: str) -> bool:
-    found = False
-
-    def visit(task: FoundTask) -> bool:
-        nonlocal found
-        found = found or (task.place is Place.STREAM and task.subject == media_id)
-        return not found
-
-    await each_task(resources.redis.get(), DELETE_QUEUE, visit)
-    return found

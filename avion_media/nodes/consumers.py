@@ -59,6 +59,7 @@ def cache(runtime: Runtime) -> Supervisor:
         config.upload,
         config.decoders.enabled(),
         runtime.telemetry,
+        ttl_s=config.remote.ttl,
     )
     return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.tasks.slots)
 

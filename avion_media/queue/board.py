@@ -21,6 +21,8 @@ from avion_media.redis import Redis
 
 TOMBSTONE_TTL_S = 30 * 86_400.0  # far beyond any delay of a deletion: work in flight must not outlive it
 _EVENTS_KEPT = 10_000
+_SAID_S = 86_400.0  # how long an event is remembered: far beyond any repetition of the task that says it
+_DELETED = "media.deleted"
 _CHANGES = "media_status"  # channel: the id of a medium whose status changed
 _PAUSE_S = (0.2, 5.0)  # first and longest wait before the next try to subscribe
 
@@ -42,7 +44,7 @@ class StatusBoard:
         """Say how a medium is doing, for ``ttl_s``; whether it was taken.
 
         It is not when the medium has a tombstone, is READY and would be anything else, or is FAILED and would be
-        PROCESSING. DELETED makes a tombstone.
+        PROCESSING or fail for another reason (our own failures, INTERNAL and POISON, may). DELETED makes a tombstone.
         """
         if status.state is State.DELETED:
             await self.tombstone([status.media_id], ttl_s)
@@ -63,7 +65,7 @@ class StatusBoard:
         fresh = []
         for media_id in media_ids:
             args = (media_id, round(ttl_s * 1000), _CHANGES)
-            if await self._redis.run(scripts.TOMBSTONE, (_tombstone_key(media_id),), args):
+            if await self._redis.run(scripts.TOMBSTONE, _deletion_keys(media_id)[:2], args):
                 fresh.append(media_id)
         return fresh
 
@@ -72,13 +74,42 @@ class StatusBoard:
         return bool(await self._redis.execute("EXISTS", _tombstone_key(media_id)))
 
     async def undelete(self, media_id: str) -> bool:
-        """Take the mark away; whether there was one. What was said of the medium before is said again."""
-        return bool(await self._redis.run(scripts.FORGET, (_tombstone_key(media_id),), (media_id, _CHANGES)))
+        """Take the mark away; False when there was none or its removal has begun.
 
-    async def publish_event(self, event_type: str, media_id: str, details: Mapping[str, Any]) -> None:
-        """Tell other services, on stream and channel `media_events`; only what is durable already."""
+        What was said of the medium before is said again, and a removal that was remembered for later is void.
+        """
+        args = (media_id, round(TOMBSTONE_TTL_S * 1000), _CHANGES)
+        return bool(await self._redis.run(scripts.UNDELETE, _deletion_keys(media_id), args))
+
+    async def begin_removal(self, media_id: str, *, remembered: bool) -> bool:
+        """Mark a medium as deleted for good, right before its objects go; repeating it is harmless.
+
+        False when the removal was ``remembered`` for later and the deletion was undone since: then nothing may go.
+        """
+        args = (media_id, round(TOMBSTONE_TTL_S * 1000), _CHANGES, int(remembered))
+        return bool(await self._redis.run(scripts.BEGIN_REMOVAL, _deletion_keys(media_id), args))
+
+    async def is_being_removed(self, media_id: str) -> bool:
+        """Whether its objects are going or gone: what turns up after that was written too late."""
+        return bool(await self._redis.execute("EXISTS", _deletion_keys(media_id)[2]))
+
+    async def publish_event(
+        self, event_type: str, media_id: str, details: Mapping[str, Any], *, occasion: str = ""
+    ) -> bool:
+        """Tell other services, on stream and channel `media_events`; only what is durable already. Whether it was new.
+
+        It is told once per medium and type, however often this is called; with an ``occasion`` (a task that may come
+        again for the same medium) once for that, whatever the type. Nothing is told after a medium's deletion.
+        """
         event = json.dumps({**details, "type": event_type, "media_id": media_id}, separators=(",", ":"))
-        await self._redis.run(scripts.PUBLISH_EVENT, (EVENTS_STREAM,), (event, _EVENTS_KEPT, EVENTS_STREAM))
+        said_s = TOMBSTONE_TTL_S if event_type == _DELETED else _SAID_S
+        keys = (EVENTS_STREAM, _said_key(media_id, occasion or event_type), _said_key(media_id, _DELETED))
+        args = (event, _EVENTS_KEPT, EVENTS_STREAM, round(said_s * 1000))
+        return bool(await self._redis.run(scripts.PUBLISH_EVENT, keys, args))
+
+    async def has_told(self, media_id: str, occasion: str) -> bool:
+        """Whether an event about this occasion was published."""
+        return bool(await self._redis.execute("EXISTS", _said_key(media_id, occasion)))
 
     async def listen(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
         """Call ``changed`` with the id of each medium whose status changed, in whatever process. Never returns.
@@ -110,6 +141,16 @@ def _status_key(media_id: str) -> str:
 
 def _tombstone_key(media_id: str) -> str:
     return f"media_tombstone:{{{media_id}}}"
+
+
+def _deletion_keys(media_id: str) -> tuple[str, str, str]:
+    """Tombstone, undoing, removal."""
+    return (_tombstone_key(media_id), f"media_undeleted:{{{media_id}}}", f"media_removal:{{{media_id}}}")
+
+
+def _said_key(media_id: str, occasion: str) -> str:
+    """In one cluster slot with the events."""
+    return f"{{{EVENTS_STREAM}}}:said:{media_id}:{occasion}"
 
 
 def _write_status(status: Status) -> str:

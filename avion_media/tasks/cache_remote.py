@@ -32,6 +32,8 @@ class CacheRemote:
         limits: UploadConfig,
         enabled: frozenset[str],
         telemetry: Telemetry,
+        *,
+        ttl_s: float,
     ) -> None:
         self._workshop = workshop
         self._publisher = publisher
@@ -39,19 +41,20 @@ class CacheRemote:
         self._limits = limits
         self._enabled = enabled
         self._telemetry = telemetry
+        self._ttl_s = ttl_s
 
     async def run(self, task: Task) -> None:
         """See `TaskHandler.run`."""
         url, remote_id = _target(task)
-        if await self._publisher.is_deleted(remote_id):
-            await self._publisher.remove_objects(remote_id)
+        if await self._publisher.settle_deleted(remote_id):
             return
-        with ExitStack() as files:
-            fd = files.enter_context(open_spool())
-            size_bytes = await self._fetch(url, fd)
-            facts = await self._process(remote_id, fd, size_bytes, files)
+        if await self._publisher.has_told(remote_id, task.task_id):
+            return  # an earlier attempt came to its end; the server's next answer may be another
+        facts = await self._publisher.published(remote_id, max_age_s=self._ttl_s)
+        if facts is None:
+            facts = await self._obtain(url, remote_id)
         if facts is not None:
-            await self._publisher.announce_ready(remote_id, facts)
+            await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`."""
@@ -59,7 +62,14 @@ class CacheRemote:
             _, remote_id = _target(task)
         except Rejected:
             return  # a foreign producer's mistake: there is no medium to speak of
-        await self._publisher.announce_failed(remote_id, reason)
+        await self._publisher.announce_failed(remote_id, reason, occasion=task.task_id)
+
+    async def _obtain(self, url: RemoteUrl, remote_id: RemoteId) -> MediaFacts | None:
+        """Fetch, make, publish; None when a deletion won."""
+        with ExitStack() as files:
+            fd = files.enter_context(open_spool())
+            size_bytes = await self._fetch(url, fd)
+            return await self._process(remote_id, fd, size_bytes, files)
 
     async def _fetch(self, url: RemoteUrl, fd: int) -> int:
         outcome = "ok"

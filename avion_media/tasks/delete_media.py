@@ -1,4 +1,8 @@
-"""``media_delete_queue``: remove what was deleted, once its delay is over."""
+"""``media_delete_queue``: remove what was deleted, once its delay is over.
+
+A task that came over the delayed set is void when its deletion was undone meanwhile. Any other (a foreign producer's)
+is a deletion in itself: the tombstone first, then the removal.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.tasks import Task
 from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
+from avion_media.tasks.drop import removal_id
 from avion_media.tasks.publish import Publisher
 
 
@@ -20,6 +25,9 @@ class DeleteMedia:
     async def run(self, task: Task) -> None:
         """See `TaskHandler.run`."""
         any_id = _any_id(task)
+        remembered = task.task_id == removal_id(str(any_id))
+        if not await self._board.get().begin_removal(str(any_id), remembered=remembered):
+            return  # undone within the delay
         await self._publisher.remove_objects(any_id)
         await self._board.get().publish_event("media.deleted", str(any_id), {})
 

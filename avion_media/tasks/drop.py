@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import time
 
-from avion_media.queue import Drop, StatusBoard, TaskQueue
+from avion_media.queue import TOMBSTONE_TTL_S, Drop, StatusBoard, TaskQueue
 from avion_media.resources import Slot
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _log = get_logger(path="service/events")
+
+
+def removal_id(media_id: str) -> str:
+    """The id of the task that removes a medium: the same deletion, heard by every replica, collapses into one."""
+    return f"delete-{media_id}"
 
 
 class Dropper:
@@ -28,8 +33,8 @@ class Dropper:
             self._telemetry.count(instruments.EVENTS_MALFORMED)
             _log.warning("drop.malformed", problem=drop.problem, entry_id=drop.entry_id)
         for media_id in drop.media_ids:
-            # The id is also the task's: the same deletion, heard by every replica, collapses into one.
-            await self._queue.get().delay({"media_id": media_id}, f"delete-{media_id}", time.time() + self._delay_s)
-        fresh = await self._board.get().tombstone(drop.media_ids)
+            due_at = time.time() + self._delay_s
+            await self._queue.get().delay({"media_id": media_id}, removal_id(media_id), due_at)
+        fresh = await self._board.get().tombstone(drop.media_ids, TOMBSTONE_TTL_S + self._delay_s)
         for media_id in fresh:
             _log.info("drop.tombstone", media_id=media_id)

@@ -44,8 +44,11 @@ class ProcessMedia:
     async def run(self, task: Task) -> None:
         """See `TaskHandler.run`."""
         media_id = _media_id(task)
-        if await self._publisher.is_deleted(media_id):
-            await self._publisher.remove_objects(media_id)
+        if await self._publisher.settle_deleted(media_id):
+            return
+        failed = await self._publisher.has_failed(media_id)
+        if failed is not None:  # an earlier attempt ended so; by now its upload may be gone
+            await self.give_up(task, failed)
             return
         facts = await self._publisher.published(media_id)
         if facts is None:
@@ -81,9 +84,10 @@ class ProcessMedia:
                 facts = await facts_of(made, source)
                 writer = original_writer(made, source, facts, source_info=info)
                 published = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
-        except PreconditionFailed:
-            # The client's URL still lives and it PUT again while we read: the next attempt sees the new bytes.
-            raise Unavailable("store", "the upload was replaced while it was read") from None
+        except (PreconditionFailed, ObjectMissing):
+            # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
+            # sees the new bytes, or the tombstone.
+            raise Unavailable("store", "the upload was replaced or removed while it was read") from None
         return facts if published else None
 
     def _check_size(self, info: ObjectInfo, family: Family) -> None:

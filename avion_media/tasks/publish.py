@@ -2,12 +2,14 @@
 
 The order is what makes a crash harmless: thumbnails first, the original last (that write makes the medium public, and
 it happens once), then the status and its event, then the leftovers. A tombstone beats all of it: it is looked at before
-the first write and after the last, and what was written in between is taken back.
+the first write and after the last, and what was written in between is taken back. What stood there before is left to
+the removal, so that a deletion can be undone until then.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -58,18 +60,35 @@ class Publisher:
         """Whether the medium has a tombstone."""
         return await self._board.get().is_tombstoned(str(any_id))
 
-    async def published(self, any_id: AnyId) -> MediaFacts | None:
-        """The facts of the original, if it is there (an earlier attempt got that far)."""
+    async def settle_deleted(self, any_id: AnyId) -> bool:
+        """Whether the medium has a tombstone. If its removal was before, what was written since goes as well."""
+        if not await self.is_deleted(any_id):
+            return False
+        if await self._board.get().is_being_removed(str(any_id)):
+            await self.remove_objects(any_id)
+        return True
+
+    async def published(self, any_id: AnyId, *, max_age_s: float = float("inf")) -> MediaFacts | None:
+        """The facts of the original, if it is there and no older than that (an earlier attempt got that far)."""
         try:
             info = await self._store.get().head(keys.original(any_id))
         except ObjectMissing:
             return None
+        if (datetime.now(UTC) - info.last_modified).total_seconds() > max_age_s:
+            return None
         return facts_from_metadata(info.metadata, info.size_bytes)
+
+    async def has_failed(self, media_id: MediaId) -> Reason | None:
+        """Why the medium is at fault, if an earlier attempt came to that end. Failures of our own are none."""
+        status = await self._board.get().get(str(media_id))
+        if status is None or status.state is not State.FAILED or status.reason in _OURS:
+            return None
+        return status.reason
 
     async def publish(
         self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes], write_original: WriteOriginal
     ) -> bool:
-        """Write everything, original last. False when a tombstone won: then nothing of it is left."""
+        """Write everything, original last. False when a tombstone won: then nothing of what was written is left."""
         if await self.is_deleted(any_id):
             return False
         store = self._store.get()
@@ -80,42 +99,56 @@ class Publisher:
             ]
         )
         self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name)
+        wrote = True
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, facts.to_metadata())
         except PreconditionFailed:
-            pass  # an earlier attempt wrote it: the same bytes, since both came from the same upload
-        if await self.is_deleted(any_id):
-            await self.remove_objects(any_id)
-            return False
-        return True
+            wrote = False  # an earlier attempt did: the same bytes, since both came from the same upload
+        if not await self.settle_deleted(any_id):
+            return True
+        if wrote:
+            await store.delete(self._served_keys(any_id))
+        return False
 
-    async def announce_ready(self, any_id: AnyId, facts: MediaFacts) -> None:
-        """Status and event of a medium that can be served."""
+    async def announce_ready(self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "") -> None:
+        """Status and event of a medium that can be served. See `StatusBoard.publish_event` for ``occasion``."""
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=origin_paths(any_id, self._sizes))
-        await self._announce(any_id, status, "ready", {"content_type": facts.format.content_type})
+        if await self._board.get().put(status, ttl_s=self._status_ttl_s):
+            await self._tell(any_id, "ready", {"content_type": facts.format.content_type}, occasion)
 
-    async def announce_failed(self, any_id: AnyId, reason: Reason) -> None:
-        """Status and event of a medium that never will be."""
-        status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in _RETRYABLE)
-        await self._announce(any_id, status, "failed", {"reason": str(reason)})
-
-    async def _announce(self, any_id: AnyId, status: Status, ending: str, details: dict[str, str]) -> None:
+    async def announce_failed(self, any_id: AnyId, reason: Reason, *, occasion: str = "") -> None:
+        """Status and event of a medium that never will be. A reason that was given before stands."""
         board = self._board.get()
+        status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in _RETRYABLE)
+        if not await board.put(status, ttl_s=self._status_ttl_s):
+            standing = await board.get(str(any_id))
+            if standing is None or standing.state is not State.FAILED or standing.reason is None:
+                return
+            reason = standing.reason
+        await self._tell(any_id, "failed", {"reason": str(reason)}, occasion)
+
+    async def _tell(self, any_id: AnyId, ending: str, details: dict[str, str], occasion: str) -> None:
         kind = "media" if isinstance(any_id, MediaId) else "remote"
-        if await board.put(status, ttl_s=self._status_ttl_s):
-            await board.publish_event(f"{kind}.{ending}", str(any_id), details)
+        await self._board.get().publish_event(f"{kind}.{ending}", str(any_id), details, occasion=occasion)
+
+    async def has_told(self, any_id: AnyId, occasion: str) -> bool:
+        """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
+        return await self._board.get().has_told(str(any_id), occasion)
 
     async def remove_objects(self, any_id: AnyId) -> None:
         """Remove all that the store has of a medium; repeating it is harmless."""
-        doomed = [keys.original(any_id), *(keys.thumbnail(any_id, size.name) for size in self._sizes)]
-        if isinstance(any_id, MediaId):
-            doomed.append(keys.incoming(any_id))
-        await self._store.get().delete(doomed)
+        incoming = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
+        await self._store.get().delete([*self._served_keys(any_id), *incoming])
+
+    def _served_keys(self, any_id: AnyId) -> list[str]:
+        return [keys.original(any_id), *(keys.thumbnail(any_id, size.name) for size in self._sizes)]
 
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove what the client PUT; it was never served."""
         await self._store.get().delete([keys.incoming(media_id)])
 
 
+# Failures of ours, whose tasks an operator may replay.
+_OURS = frozenset({Reason.INTERNAL, Reason.POISON})
 # Failures where the same client may fairly try again with the same file.
 _RETRYABLE = frozenset({Reason.INTERNAL, Reason.REMOTE_UNREACHABLE, Reason.MISSING})

@@ -1,15 +1,18 @@
 -- Say how a medium is doing. A tombstone is never overwritten, what is ready stays ready, and what has failed does not
--- become PROCESSING again by a late word (forget it first, to begin anew).
+-- become PROCESSING again by a late word (forget it first, to begin anew), nor fail for another reason: the upload is
+-- gone by then, so a repeated attempt would say it was never there. Only our own failures are open to a later word, since
+-- an operator may replay their tasks.
 -- KEYS: status, tombstone   ARGV: media id, state, status as JSON, life in ms, channel
 -- Returns 1 when it was taken.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   return 0
 end
 local before = redis.call('GET', KEYS[1])
-if before and ARGV[2] ~= 'READY' then
+if before and before ~= ARGV[3] and ARGV[2] ~= 'READY' then
   local readable, status = pcall(cjson.decode, before)
   if readable and type(status) == 'table' then
-    if status.state == 'READY' or (status.state == 'FAILED' and ARGV[2] == 'PROCESSING') then
+    local ours = status.reason == 'internal' or status.reason == 'poison'
+    if status.state == 'READY' or (status.state == 'FAILED' and (ARGV[2] == 'PROCESSING' or not ours)) then
       return 0
     end
   end

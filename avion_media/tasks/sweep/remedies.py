@@ -13,6 +13,7 @@ from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
+from avion_media.tasks.drop import removal_id
 from avion_media.tasks.sweep.pace import Pace
 from avion_media.tasks.sweep.policy import Verdict, Why
 
@@ -35,7 +36,7 @@ class Remedies:
         redis = self._redis.get()
         if verdict.why is Why.OVERDUE_DELETION:
             now = self._clock().timestamp()
-            await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": name}, f"delete-{name}", now)
+            await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": name}, removal_id(name), now)
             return
         fields = {"media_id": name, "type": "thumbnail"}
         await TaskQueue(redis, PROCESSING_QUEUE).enqueue(fields, once_key=name)

@@ -55,14 +55,17 @@ async def test_a_status_expires(board: StatusBoard, other: Client) -> None:
     [
         (PROCESSING, READY, True),
         (PROCESSING, FAILED, True),
-        (FAILED, PROCESSING, True),  # replayed from the dead letters
+        (FAILED, PROCESSING, False),  # a late word
         (FAILED, READY, True),
+        (FAILED, FAILED, True),
+        (FAILED, Status("m1", State.FAILED, reason=Reason.MISSING), False),  # by now its upload is gone
+        (Status("m1", State.FAILED, reason=Reason.POISON), FAILED, True),  # replayed from the dead letters
         (READY, READY, True),
         (READY, PROCESSING, False),  # a second worker that was late
         (READY, FAILED, False),
     ],
 )
-async def test_what_is_ready_stays_ready(board: StatusBoard, before: Status, after: Status, taken: bool) -> None:
+async def test_what_is_final_stays_final(board: StatusBoard, before: Status, after: Status, taken: bool) -> None:
     await board.put(before, ttl_s=60)
     assert await board.put(after, ttl_s=60) is taken
     assert await board.get("m1") == (after if taken else before)
@@ -94,6 +97,31 @@ async def test_an_undeleted_medium_is_what_it_was(board: StatusBoard) -> None:
     assert not await board.is_tombstoned("m1")
 
 
+async def test_a_removal_that_has_begun_cannot_be_undone(board: StatusBoard) -> None:
+    await board.tombstone(["m1"])
+    assert await board.begin_removal("m1", remembered=True)
+    assert await board.begin_removal("m1", remembered=True)  # repeated
+    assert await board.is_being_removed("m1")
+    assert not await board.undelete("m1")
+    assert await board.is_tombstoned("m1")
+
+
+async def test_an_undone_deletion_voids_the_removal_that_was_remembered(board: StatusBoard) -> None:
+    await board.tombstone(["m1"])
+    assert await board.undelete("m1")
+    assert not await board.begin_removal("m1", remembered=True)
+    assert not await board.is_tombstoned("m1")
+    await board.tombstone(["m1"])  # deleted again
+    assert await board.begin_removal("m1", remembered=True)
+
+
+async def test_a_removal_that_nobody_announced_marks_first(board: StatusBoard) -> None:
+    assert await board.begin_removal("m1", remembered=False)
+    assert await board.begin_removal("m2", remembered=True)  # its reader died before the tombstone
+    assert await board.is_tombstoned("m1")
+    assert await board.is_tombstoned("m2")
+
+
 async def test_a_tombstone_expires_and_repeating_it_prolongs_it(board: StatusBoard, other: Client) -> None:
     await board.tombstone(["m1"], ttl_s=10)
     await board.tombstone(["m1"], ttl_s=1000)
@@ -120,6 +148,24 @@ async def test_events_go_to_stream_and_channel(board: StatusBoard, other: Client
     ((_, fields),) = other.xrange(EVENTS_STREAM)
     expected = {"type": "media.ready", "media_id": "m1", "content_type": "image/png"}
     assert json.loads(fields["event"]) == json.loads(heard["data"]) == expected
+
+
+async def test_an_event_is_told_once_and_none_after_the_deletion(board: StatusBoard, other: Client) -> None:
+    told = [
+        await board.publish_event("media.failed", "m1", {}),
+        await board.publish_event("media.failed", "m1", {}),
+        await board.publish_event("media.ready", "m1", {}),
+        await board.publish_event("remote.failed", "r1", {}, occasion="task 1"),
+        await board.publish_event("remote.ready", "r1", {}, occasion="task 1"),
+        await board.publish_event("remote.ready", "r1", {}, occasion="task 2"),
+        await board.publish_event("media.deleted", "r1", {}),
+        await board.publish_event("media.deleted", "r1", {}),
+        await board.publish_event("remote.ready", "r1", {}, occasion="task 3"),
+    ]
+    assert told == [True, False, True, True, False, True, True, False, False]
+    assert await board.has_told("r1", "task 2")
+    assert not await board.has_told("r1", "task 3")
+    assert other.xlen(EVENTS_STREAM) == sum(told)
 
 
 async def test_the_events_stream_is_trimmed(board: StatusBoard, other: Client) -> None:

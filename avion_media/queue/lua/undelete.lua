@@ -1,0 +1,10 @@
+-- Take a deletion back, unless its removal has begun. The undoing stays on record, so that a removal that was remembered
+-- before finds it.
+-- KEYS: tombstone, undoing, removal   ARGV: media id, life of the record in ms, channel
+-- Returns 1 when it was taken back.
+if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('DEL', KEYS[1]) == 0 then
+  return 0
+end
+redis.call('SET', KEYS[2], 1, 'PX', ARGV[2])
+redis.call('PUBLISH', ARGV[3], ARGV[1])
+return 1

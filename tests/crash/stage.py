@@ -1,0 +1,243 @@
+"""Real handlers on a real Redis and a store in memory, stopped before and after each of their calls to either."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import md5
+from tempfile import TemporaryFile
+from typing import Any, cast
+
+import redis as redis_py
+import trio
+
+from avion_media.config import UploadConfig
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Rejected, Unavailable
+from avion_media.domain.formats import PNG, MediaFormat
+from avion_media.domain.ids import MediaId, new_media_id
+from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, Task
+from avion_media.media.workshop import MediaSource, Processed, Workshop
+from avion_media.queue import Drop, StatusBoard, TaskQueue
+from avion_media.redis import Redis, open_redis
+from avion_media.resources import Slot
+from avion_media.store import FileSource, ObjectInfo, ObjectStore
+from avion_media.tasks.delete_media import DeleteMedia
+from avion_media.tasks.drop import Dropper
+from avion_media.tasks.process_media import ProcessMedia
+from avion_media.tasks.publish import Publisher
+from avion_media.telemetry import NO_TELEMETRY
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
+SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))
+Act = Callable[[], Awaitable[object]]
+
+
+class Killed(BaseException):
+    """Ends an actor where it stands, as SIGKILL would: no handler of the service catches it."""
+
+
+class Steps:
+    """Counts the moments before and after each call of one actor, and acts at some of them."""
+
+    def __init__(self, acts: dict[int, Act] | None = None) -> None:
+        self.count = 0
+        self.names: list[str] = []
+        self._acts = acts or {}
+
+    async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        await self._moment(f"before {name}")
+        result = await call()
+        await self._moment(f"after {name}")
+        return result
+
+    async def _moment(self, name: str) -> None:
+        moment, self.count = self.count, self.count + 1
+        self.names.append(name)
+        if moment in self._acts:
+            # Shielded: the actor's death must not cut short what others do. Bounded by the test's Redis.
+            with trio.CancelScope(shield=True):
+                await self._acts[moment]()
+
+
+@dataclass(frozen=True)
+class _Stored:
+    data: bytes
+    content_type: str
+    metadata: dict[str, str]
+    written: datetime
+
+    def info(self, key: str) -> ObjectInfo:
+        etag = md5(self.data, usedforsecurity=False).hexdigest()
+        return ObjectInfo(key, len(self.data), etag, self.written, self.content_type, self.metadata)
+
+
+class MemoryStore:
+    """What the handlers use of `ObjectStore`, for one actor; ``objects`` may be shared by several."""
+
+    def __init__(self, objects: dict[str, _Stored], steps: Steps) -> None:
+        self._objects = objects
+        self._steps = steps
+
+    async def head(self, key: str) -> ObjectInfo:
+        async def look() -> ObjectInfo:
+            return self._find(key).info(key)
+
+        return cast("ObjectInfo", await self._steps.around(f"head {key}", look))
+
+    async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
+        async def fetch() -> ObjectInfo:
+            found = self._find(key)
+            if if_match is not None and found.info(key).etag != if_match:
+                raise PreconditionFailed(key)
+            os.pwrite(fd, found.data, 0)
+            return found.info(key)
+
+        return cast("ObjectInfo", await self._steps.around(f"get {key}", fetch))
+
+    async def put(
+        self,
+        key: str,
+        source: bytes | FileSource,
+        *,
+        content_type: str,
+        metadata: dict[str, str] | None = None,
+        only_if_absent: bool = False,
+    ) -> str:
+        async def write() -> str:
+            if only_if_absent and key in self._objects:
+                raise PreconditionFailed(key)
+            data = source if isinstance(source, bytes) else os.pread(source.fd, source.size_bytes, source.offset)
+            self._objects[key] = _Stored(data, content_type, metadata or {}, datetime.now(UTC))
+            return self._objects[key].info(key).etag
+
+        return cast("str", await self._steps.around(f"put {key}", write))
+
+    async def delete(self, doomed: Sequence[str]) -> None:
+        async def remove() -> None:
+            for key in doomed:
+                self._objects.pop(key, None)
+
+        await self._steps.around("delete", remove)
+
+    def _find(self, key: str) -> _Stored:
+        if key not in self._objects:
+            raise ObjectMissing(key)
+        return self._objects[key]
+
+
+class _Bench:
+    """A workshop that takes everything for a picture, without looking."""
+
+    async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+        scrubbed = files.enter_context(TemporaryFile(buffering=0))  # noqa: SIM115 - the stack closes it
+        scrubbed.write(b"scrubbed")
+        return Processed(
+            fmt, 10, 10, "blur", {size.name: b"jpeg" for size in SIZES}, scrubbed_fd=scrubbed.fileno(), scrubbed_bytes=8
+        )
+
+
+@dataclass
+class Stage:
+    """One medium, and the actors around it. Actors that are not under test have steps of their own."""
+
+    client: Any  # redis-py's types allow for options that no test here uses
+    redis: Redis
+    delay_s: float = 0.0
+    media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
+    objects: dict[str, _Stored] = field(default_factory=dict)
+
+    def upload(self) -> None:
+        """What the client PUTs."""
+        self.objects[keys.incoming(self.media_id)] = _Stored(PNG_HEAD, "image/png", {}, datetime.now(UTC))
+
+    async def process(self, steps: Steps | None = None) -> None:
+        """The upload's task until it ends, as the consumer does it."""
+        store, board = self._actor(steps or Steps())
+        workshop = _slot("workshop", cast("Workshop", _Bench()))
+        publisher = self._publisher(store, board)
+        handler = ProcessMedia(store, workshop, publisher, UploadConfig(), frozenset({"png"}))
+        task = Task("task", {"media_id": str(self.media_id)})
+        try:
+            await handler.run(task)
+        except Rejected as rejection:
+            await handler.give_up(task, rejection.reason)
+        except Unavailable:
+            await self.process(steps)
+
+    async def drop(self) -> None:
+        """A ``drop_deleted`` event."""
+        _, board = self._actor(Steps())
+        queue = _slot("redis", TaskQueue(self.redis, DELETE_QUEUE))
+        await Dropper(board, queue, NO_TELEMETRY, delay_s=self.delay_s).drop(Drop((str(self.media_id),)))
+
+    async def remove(self, steps: Steps | None = None) -> None:
+        """All removals that are due, each to its end."""
+        store, board = self._actor(steps or Steps())
+        handler = DeleteMedia(board, self._publisher(store, board))
+        queue = TaskQueue(self.redis, DELETE_QUEUE)
+        await queue.promote()
+        while (lease := await queue.take("remover", block_s=0)) is not None:
+            await handler.run(lease.task)
+            await lease.complete()
+
+    def events(self) -> list[str]:
+        """Types of all events about the medium, in their order."""
+        written = [json.loads(fields["event"]) for _, fields in self.client.xrange(EVENTS_STREAM)]
+        return [event["type"] for event in written if event["media_id"] == str(self.media_id)]
+
+    def served(self) -> set[str]:
+        """Original and thumbnails that exist."""
+        wanted = {keys.original(self.media_id), *(keys.thumbnail(self.media_id, size.name) for size in SIZES)}
+        return wanted & set(self.objects)
+
+    def _publisher(self, store: Slot[ObjectStore], board: Slot[StatusBoard]) -> Publisher:
+        return Publisher(store, board, SIZES, NO_TELEMETRY, status_ttl_s=600.0)
+
+    def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], Slot[StatusBoard]]:
+        store = cast("ObjectStore", MemoryStore(self.objects, steps))
+        return _slot("store", store), _slot("redis", StatusBoard(stepped(self.redis, steps)))
+
+
+def stepped(redis: Redis, steps: Steps) -> Redis:
+    """The same Redis, for one actor."""
+    return cast("Redis", _Stepped(redis, steps))
+
+
+class _Stepped:
+    """What the handlers use of `Redis`, with its steps."""
+
+    def __init__(self, redis: Redis, steps: Steps) -> None:
+        self._redis = redis
+        self._steps = steps
+
+    async def execute(self, *command: Any) -> Any:
+        return await self._steps.around(f"redis {command[0]}", lambda: self._redis.execute(*command))
+
+    async def run(self, script: Any, script_keys: Any, args: Any = ()) -> Any:
+        return await self._steps.around(f"redis {script.name}", lambda: self._redis.run(script, script_keys, args))
+
+
+def _slot(what: str, value: Any) -> Slot[Any]:
+    slot: Slot[Any] = Slot(what)
+    slot.fill(value)
+    return slot
+
+
+@asynccontextmanager
+async def open_stages(redis_url: str) -> AsyncIterator[Callable[..., Stage]]:
+    """Gives new stages, each with an upload of its own on it."""
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
+        async with open_redis(redis_url) as redis:
+
+            def new_stage(delay_s: float = 0.0) -> Stage:
+                stage = Stage(client, redis, delay_s)
+                stage.upload()
+                return stage
+
+            yield new_stage

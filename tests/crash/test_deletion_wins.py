@@ -1,0 +1,248 @@
+"""A deletion races with processing, with its own removal and with its undoing, in every interleaving."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from itertools import combinations_with_replacement
+from typing import cast
+
+import pytest
+
+from avion_media.domain import keys
+from avion_media.domain.errors import Reason
+from avion_media.domain.tasks import DELETE_QUEUE, State
+from avion_media.queue import StatusBoard
+from avion_media.store import ObjectStore
+from avion_media.tasks.undelete import undelete
+from tests.crash.stage import SIZES, Act, Killed, MemoryStore, Stage, Steps, open_stages, stepped
+
+NewStage = Callable[..., Stage]
+
+
+@pytest.fixture
+async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
+    """An upload that nobody has worked on, each time."""
+    async with open_stages(redis_url) as new:
+        yield new
+
+
+async def die() -> None:
+    raise Killed
+
+
+async def until_it_dies(attempt: Awaitable[None]) -> bool:
+    """Whether it did, or came to its end before."""
+    died = True
+    try:
+        await attempt
+        died = False
+    except* Killed:
+        pass
+    return died
+
+
+async def moments_of_processing(new_stage: NewStage) -> int:
+    """How many moments an undisturbed attempt has."""
+    steps = Steps()
+    stage = new_stage()
+    await stage.process(steps)
+    assert steps.count > 15, steps.names
+    return steps.count
+
+
+async def assert_deleted(stage: Stage, what: object) -> None:
+    """Nothing is left, it is said so once, and nothing else is said after it."""
+    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    assert status is not None, what
+    assert status.state is State.DELETED, what
+    assert not stage.objects, what
+    events = stage.events()
+    assert events.count("media.deleted") == 1, (what, events)
+    assert events[-1] == "media.deleted", (what, events)
+    assert events.count("media.ready") <= 1, (what, events)
+
+
+async def test_a_drop_and_its_removal_at_every_two_moments_of_an_attempt(new_stage: NewStage) -> None:
+    moments = await moments_of_processing(new_stage)
+    for dropped_at, removed_at in combinations_with_replacement(range(moments + 1), 2):
+        stage = new_stage()
+        if dropped_at == removed_at:
+
+            async def both(stage: Stage = stage) -> None:
+                await stage.drop()
+                await stage.remove()
+
+            acts: dict[int, Act] = {dropped_at: both}
+        else:
+            acts = {dropped_at: stage.drop, removed_at: stage.remove}
+        await stage.process(Steps(acts))
+        if dropped_at == moments:
+            await stage.drop()
+        await stage.remove()
+        await assert_deleted(stage, (dropped_at, removed_at))
+
+
+async def test_an_attempt_that_dies_after_the_drop_leaves_nothing_to_the_next(new_stage: NewStage) -> None:
+    moments = await moments_of_processing(new_stage)
+
+    for dropped_at, died_at in combinations_with_replacement(range(moments), 2):
+        if dropped_at == died_at:
+            continue
+        stage = new_stage()
+
+        async def drop_and_remove(stage: Stage = stage) -> None:
+            await stage.drop()
+            await stage.remove()
+
+        # The deletion makes the attempt shorter: it may end before it can die.
+        await until_it_dies(stage.process(Steps({dropped_at: drop_and_remove, died_at: die})))
+        await stage.process()
+        await assert_deleted(stage, (dropped_at, died_at))
+
+
+async def test_until_its_removal_a_deletion_takes_nothing_that_was_public(new_stage: NewStage) -> None:
+    moments = await moments_of_processing(new_stage)
+    for dropped_at in range(moments):
+        stage = new_stage(delay_s=3600)
+        await stage.process()
+        stage.upload()  # the task comes again: its first attempt could not be acknowledged
+        await stage.process(Steps({dropped_at: stage.drop}))
+        assert len(stage.served()) == 1 + len(SIZES), dropped_at
+
+
+async def test_a_foreign_deletion_marks_first_and_removes_then(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    stage.client.xadd(DELETE_QUEUE, {"task_id": "foreign", "media_id": str(stage.media_id)})
+    seen: list[tuple[bool, bool]] = []
+
+    async def look() -> None:
+        marked = await StatusBoard(stage.redis).is_tombstoned(str(stage.media_id))
+        seen.append((marked, bool(stage.objects)))
+
+    await stage.remove(Steps(dict.fromkeys(range(20), look)))
+
+    assert (False, False) not in seen
+    await assert_deleted(stage, seen)
+
+
+async def test_a_foreign_deletion_at_every_moment_of_an_attempt(new_stage: NewStage) -> None:
+    moments = await moments_of_processing(new_stage)
+    for removed_at in range(moments + 1):
+        stage = new_stage()
+        stage.client.xadd(DELETE_QUEUE, {"task_id": "foreign", "media_id": str(stage.media_id)})
+        await stage.process(Steps({removed_at: stage.remove}))
+        await stage.remove()
+        await assert_deleted(stage, removed_at)
+
+
+async def test_a_removal_whose_reader_died_before_the_tombstone_is_done(new_stage: NewStage) -> None:
+    """The removal is remembered first: whoever dies in between must not leave a medium that nobody deletes."""
+    stage = new_stage()
+    await stage.process()
+    await stage.drop()
+    stage.client.delete(f"media_tombstone:{{{stage.media_id}}}")  # as if it had never been written
+    await stage.remove()
+    await assert_deleted(stage, "no tombstone")
+
+
+async def assert_undone_or_gone(stage: Stage, problem: str | None, what: object) -> None:
+    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    assert status is not None
+    if problem is None:
+        assert status.state is State.READY, what
+        assert len(stage.served()) == 1 + len(SIZES), what
+        assert "media.deleted" not in stage.events(), what
+    else:
+        await assert_deleted(stage, (what, problem))
+
+
+@pytest.mark.parametrize("forgotten", [True, False], ids=["as it is", "the removal stays remembered"])
+async def test_undoing_at_every_moment_of_a_removal(new_stage: NewStage, forgotten: bool) -> None:
+    outcomes = set()
+    for moment in range(8):
+        stage = new_stage()
+        await stage.process()
+        await stage.drop()
+        problems: list[str | None] = []
+
+        async def undo(stage: Stage = stage, problems: list[str | None] = problems) -> None:
+            problems.append(await undo_for(stage, cancels=forgotten))
+
+        await stage.remove(Steps({moment: undo}))
+        if not problems:
+            await undo()
+        await stage.remove()
+        await assert_undone_or_gone(stage, problems[0], moment)
+        outcomes.add(problems[0] is None)
+    assert False in outcomes
+    assert forgotten or True in outcomes
+
+
+async def test_a_removal_at_every_moment_of_an_undoing(new_stage: NewStage) -> None:
+    outcomes = set()
+    for moment in range(40):
+        stage = new_stage()
+        await stage.process()
+        await stage.drop()
+        steps = Steps({moment: stage.remove})
+        problem = await undo_for(stage, steps)
+        await stage.remove()
+        await assert_undone_or_gone(stage, problem, (moment, steps.names))
+        outcomes.add(problem is None)
+        if moment >= steps.count:
+            break
+    assert outcomes == {True, False}
+
+
+async def test_deleted_again_after_an_undoing(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    await stage.drop()
+    assert await undo_for(stage) is None
+    await stage.drop()
+    await stage.remove()
+    await assert_deleted(stage, "again")
+
+
+async def undo_for(stage: Stage, steps: Steps | None = None, *, cancels: bool = True) -> str | None:
+    """`undelete`, as if the delay had an hour to go; or its last word alone, if it does not cancel the removal."""
+    steps = steps or Steps()
+    if not cancels:
+        return None if await StatusBoard(stage.redis).undelete(str(stage.media_id)) else "too late"
+    store = cast("ObjectStore", MemoryStore(stage.objects, steps))
+    return await undelete(store, stepped(stage.redis, steps), stage.media_id, 3600.0)
+
+
+async def test_a_refused_upload_that_dies_at_every_moment_fails_for_its_first_reason_once(new_stage: NewStage) -> None:
+    steps = Steps()
+    stage = new_stage()
+    make_corrupt(stage)
+    await stage.process(steps)
+    for moment in range(steps.count):
+        stage = new_stage()
+        make_corrupt(stage)
+        assert await until_it_dies(stage.process(Steps({moment: die})))
+        await stage.process()
+        await stage.process()
+        status = await StatusBoard(stage.redis).get(str(stage.media_id))
+        assert status is not None
+        assert (status.state, status.reason) == (State.FAILED, Reason.UNSUPPORTED_TYPE), moment
+        assert stage.events() == ["media.failed"], moment
+        assert not stage.objects, moment
+
+
+async def test_an_upload_that_dies_at_every_moment_is_ready_once(new_stage: NewStage) -> None:
+    for moment in range(await moments_of_processing(new_stage)):
+        stage = new_stage()
+        assert await until_it_dies(stage.process(Steps({moment: die})))
+        await stage.process()
+        await stage.process()
+        assert stage.events() == ["media.ready"], moment
+        assert set(stage.objects) == stage.served(), moment
+
+
+def make_corrupt(stage: Stage) -> None:
+    key = keys.incoming(stage.media_id)
+    stored = stage.objects[key]
+    stage.objects[key] = type(stored)(b"no picture at all, of any kind", stored.content_type, {}, stored.written)

@@ -1,0 +1,148 @@
+"""What goes wrong outside the service: a Redis that dies and comes back, a store that is cut off, frozen decoders."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import trio
+
+from tests.service.harness import Service, eventually
+from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
+from tests.services.process import Program, accepts_connections, free_port, require, working_directory
+
+
+class DurableRedis:
+    """A redis-server that writes every change to disk, and can be killed and started again at its address."""
+
+    def __init__(self, directory: Path, port: int) -> None:
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._port = port
+        self._directory = directory
+        self._program: Program | None = None
+
+    def start(self) -> None:
+        """Start it, with what it had."""
+        program = require("redis-server", "redis-server")
+        command: list[str | Path] = [
+            program, "--port", str(self._port), "--bind", "127.0.0.1", "--dir", str(self._directory), "--save", "",
+            "--appendonly", "yes", "--appendfsync", "always", "--daemonize", "no",
+        ]  # fmt: skip
+        self._program = Program(command, self._directory / "redis.log")
+        self._program.wait_until(lambda: accepts_connections(self._port), timeout_s=10)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        if self._program is not None:
+            self._program.kill()
+            self._program = None
+
+
+@contextmanager
+def durable_redis() -> Iterator[DurableRedis]:
+    """One, running."""
+    with working_directory("redis") as directory:
+        server = DurableRedis(directory, free_port())
+        server.start()
+        try:
+            yield server
+        finally:
+            server.kill()
+
+
+class StoreGateway:
+    """The only way of a service to the store, which can be cut or stalled. Clients PUT past it."""
+
+    def __init__(self, gateway: FaultyGateway) -> None:
+        self.url = gateway.url
+        self._gateway = gateway
+
+    def cut(self) -> None:
+        """No answer gets through: connections end at its first byte."""
+        self._gateway.break_after = 0
+
+    def stall_after(self, size_bytes: int) -> None:
+        """Of what a connection answers, no more than this gets through, and it stays open."""
+        self._gateway.stall_after = size_bytes
+
+    def restore(self) -> None:
+        """All is well again, for new connections."""
+        self._gateway.break_after = self._gateway.stall_after = None
+
+    def wait_held(self) -> None:
+        """Until an answer was stalled or broken off."""
+        eventually(lambda: self._gateway.held.is_set(), "an answer of the store to be held")
+
+
+@contextmanager
+def store_gateway(target_url: str) -> Iterator[StoreGateway]:
+    """A gateway in a thread of its own, for tests that block."""
+    opened: list[StoreGateway] = []
+    stops: list[trio.CancelScope] = []
+    tokens: list[trio.lowlevel.TrioToken] = []
+    is_open = threading.Event()
+
+    async def serve() -> None:
+        with trio.CancelScope() as scope:
+            async with faulty_gateway(target_url) as gateway:
+                opened.append(StoreGateway(gateway))
+                stops.append(scope)
+                tokens.append(trio.lowlevel.current_trio_token())
+                is_open.set()
+                await trio.sleep_forever()
+
+    thread = threading.Thread(target=trio.run, args=(serve,))
+    thread.start()
+    try:
+        assert is_open.wait(10)
+        yield opened[0]
+    finally:
+        trio.from_thread.run_sync(stops[0].cancel, trio_token=tokens[0])
+        thread.join()
+
+
+def forker_pids(service: Service) -> list[int]:
+    """The process that forks the confined decoders; one, unless it is just being replaced."""
+    found = []
+    for children in Path(f"/proc/{service.process.pid}/task").glob("*/children"):
+        for pid in map(int, children.read_text().split()):
+            if b"avion_media.media.cage.forker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                found.append(pid)
+    return found
+
+
+@contextmanager
+def frozen_decoders(service: Service) -> Iterator[None]:
+    """No decoding begins or ends in the block: a task that gets there stays where it is."""
+    (pid,) = forker_pids(service)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        try:
+            os.kill(pid, signal.SIGCONT)
+        except ProcessLookupError:
+            pass  # it ended with the service
+
+
+def nodes(service: Service) -> dict[str, dict[str, Any]]:
+    """The live tree, by path."""
+    return _by_path(httpx.get(f"{service.admin_url}/tree", trust_env=False, timeout=5).json())
+
+
+def _by_path(node: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = {node["path"]: node}
+    for child in node["children"]:
+        found |= _by_path(child)
+    return found
+
+
+def incarnations(service: Service) -> dict[str, int]:
+    """How often each node was started."""
+    return {path: node["incarnation"] for path, node in nodes(service).items()}

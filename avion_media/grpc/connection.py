@@ -8,8 +8,9 @@ client that sends slowly holds a stream, but no handler.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -48,8 +49,6 @@ class Shared:
     hooks: Hooks
     buffered: ByteBudget
     calls: int = 0
-    idle: trio.Event = field(default_factory=trio.Event)
-    """Replaced whenever it was set: the last call has ended."""
 
 
 @dataclass(slots=True)
@@ -73,7 +72,9 @@ class Connection:
         self._arriving: dict[int, _Arriving] = {}
         self._running: dict[int, RunningCall] = {}
         self._reading = trio.CancelScope()
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._writer = trio.lowlevel.ParkingLot()
+        self._unsent = b""
         self._closing = False
         self._drain_deadline = math.inf  # for the client to see our first GOAWAY
         self._draining = self._goodbye_said = False
@@ -132,7 +133,8 @@ class Connection:
 
     async def _write(self) -> None:
         while True:
-            output = self._protocol.take_output()
+            output = self._unsent + self._protocol.take_output()
+            self._unsent = b""
             if output:
                 if not await self._send(output):
                     self._reading.cancel()
@@ -145,6 +147,26 @@ class Connection:
                 await self._writer.park()
             else:
                 await self._writer.park()
+
+    def _write_now(self) -> None:
+        """Write at once: for a client that makes one call at a time this saves two of four turns of Trio's loop."""
+        if self._socket is None or not self._writer or not self._protocol.has_output:
+            self._wake_writer()  # TLS, or the writer is at work
+            return
+        output = self._protocol.take_output()
+        try:
+            sent = os.write(self._socket.fileno(), output)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._reading.cancel()
+            return
+        if sent < len(output):
+            self._unsent = output[sent:]
+            self._writer.unpark()
+        else:
+            self._dispatch(self._protocol.written(trio.current_time()))
+            self._wake_writer()
 
     async def _send(self, output: bytes) -> bool:
         with trio.move_on_after(self._shared.limits.write_timeout_s) as slow:
@@ -166,7 +188,8 @@ class Connection:
                 pass
 
     def _wake_writer(self) -> None:
-        self._writer.unpark()
+        if self._protocol.has_output or self._closing or self._is_drained:
+            self._writer.unpark()
 
     # -- Events
 
@@ -259,12 +282,11 @@ class Connection:
         finally:
             del self._running[running.stream_id]
             self._busy_at = trio.current_time()
-            if self._goodbye_said:
-                self._wake_writer()
+            if self._running:
+                self._wake_writer()  # others may end in the same turn: one write for all
+            else:
+                self._write_now()
             shared.calls -= 1
-            if not shared.calls:
-                shared.idle.set()
-                shared.idle = trio.Event()
 
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)

@@ -332,10 +332,14 @@ class Protocol:
 
     # -- Output
 
+    @property
+    def has_output(self) -> bool:
+        """Whether there is something to write."""
+        self._collect()
+        return bool(self._output)
+
     def take_output(self) -> bytes:
         """What is to be written now, in full, before `written` is called."""
-        if not self._output:
-            return self._h2.data_to_send()
         self._collect()
         output = bytes(self._output)
         self._output.clear()

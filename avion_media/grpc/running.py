@@ -103,7 +103,6 @@ class RunningCall:
             self._protocol.send_response(self.stream_id, response)
         else:
             self._protocol.send_end(self.stream_id, error)
-        self._wake_writer()
 
     async def _handle(self) -> bytes | None:
         if not self._method.streams_requests:

@@ -1,0 +1,128 @@
+"""The live tree, and what its helpers' deaths do to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+import redis
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.faults import forker_pids, frozen_decoders, incarnations, nodes
+from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.published import unfinished
+
+CONSUMER = ("keeper", "reader", "reclaimer", "promoter")
+TREE = {
+    "telemetry",
+    "admin",
+    "foundation",
+    *(f"foundation/{name}" for name in ("redis", "store", "workshop")),
+    "service",
+    *(f"service/{queue}" for queue in ("processing", "cache", "delete")),
+    *(f"service/{queue}/{name}" for queue in ("processing", "cache", "delete") for name in CONSUMER),
+    "service/events",
+    "service/sweeper",
+    "service/origin",
+    "service/grpc",
+    "readiness",
+}
+
+
+@pytest.fixture(scope="module")
+def settings() -> dict[str, str]:
+    """A task whose decoder died is tried again soon."""
+    return {"TASKS__BACKOFF": "50ms"}
+
+
+def test_the_tree_has_every_node_of_the_design(service: Service) -> None:
+    found = nodes(service)
+    assert TREE - set(found) == set()
+    (root,) = (node for node in found.values() if node["name"] == "avion-media")
+    assert [child["name"] for child in root["children"]] == [
+        "telemetry",
+        "admin",
+        "foundation",
+        "service",
+        "readiness",
+    ]
+    for path in TREE:
+        node = found[path]
+        assert node["state"] == "running", node
+        assert (node["incarnation"], node["restarts"], node["last_failure"]) == (1, 0, None)
+        assert node["uptime_s"] >= 0
+
+
+def test_roles_leave_children_out_and_add_none(redis_url: str, bucket: S3Bucket) -> None:
+    settings = service_environment(redis_url, bucket.address.endpoint_url, bucket.bucket)
+    with running(settings, roles="http,delete") as service:
+        found = nodes(service)
+        below = {path for path in found if path.startswith("service/")}
+        assert below == {"service/origin", "service/delete", *(f"service/delete/{name}" for name in CONSUMER)}
+        assert TREE - below - set(found) == {path for path in TREE if path.startswith("service/") and path not in below}
+
+
+def restarted(service: Service, before: dict[str, int]) -> set[str]:
+    """The nodes that were started again since."""
+    return {path for path, incarnation in incarnations(service).items() if incarnation != before[path]}
+
+
+def test_a_dead_forker_takes_only_the_workshop_with_it(
+    service: Service, redis_client: redis.Redis, data_directory: Path
+) -> None:
+    picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    before = incarnations(service)
+    (forker,) = forker_pids(service)
+    granted = service.request_upload("cat.jpg", "image/jpeg", len(picture))
+    service.put(granted, picture)
+    with frozen_decoders(service):
+        service.complete(granted.media_id)
+        eventually(lambda: redis_client.xpending("media_processing_queue", "media_workers")["pending"], "the task")
+        os.kill(forker, signal.SIGKILL)
+    # The task in hand is tried again by itself, and the next upload works.
+    assert service.watch(granted.media_id)[-1].state == wire.MediaStatus.READY
+    assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
+    assert restarted(service, before) == {"foundation/workshop"}
+    assert nodes(service)["foundation/workshop"]["last_failure"]
+    assert forker_pids(service) != [forker]
+    eventually(lambda: service.ready(), "the service to be ready")
+    eventually(lambda: not unfinished(redis_client), "the queues to be empty")
+
+
+@pytest.mark.parametrize(
+    ("number", "ending"),
+    [
+        (signal.SIGKILL, (wire.MediaStatus.READY, "")),  # as the kernel kills when memory is short: tried again
+        (signal.SIGSEGV, (wire.MediaStatus.FAILED, "decoder_crashed")),
+    ],
+)
+def test_an_ffmpeg_that_dies_ends_its_own_attempt_and_nothing_else(
+    service: Service, data_directory: Path, number: signal.Signals, ending: tuple[int, str]
+) -> None:
+    heavy = (data_directory / "mp4-hevc-8k.mp4").read_bytes()
+    before = incarnations(service)
+    (forker,) = forker_pids(service)
+    granted = service.request_upload("long.mp4", "video/mp4", len(heavy))
+    service.put(granted, heavy)
+    service.complete(granted.media_id)
+    os.kill(eventually(lambda: _ffmpeg_below(forker), "an ffmpeg to run"), number)
+    status = service.watch(granted.media_id)[-1]
+    assert (status.state, status.reason) == ending
+    picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
+    assert restarted(service, before) == set()
+
+
+def _ffmpeg_below(pid: int) -> int | None:
+    """A running ffmpeg among the children of a process."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        try:
+            name = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")[0]
+        except OSError:  # it ended meanwhile
+            continue
+        if name.endswith(b"ffmpeg"):
+            return int(child)
+    return None

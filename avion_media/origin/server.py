@@ -14,6 +14,7 @@ from typing import Any
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
+from hypercorn.events import Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -59,6 +60,25 @@ class _BoundedStream(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class _Connection(TCPServer):  # type: ignore[misc] # hypercorn's types are not followed
+    """Hypercorn's connection, which ends when its client has gone.
+
+    Hypercorn 0.18 lets its idle timer run on then: a connection that nobody has any more would count as open for the
+    whole of the keep-alive time.
+    """
+
+    _gone = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._gone = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: object) -> None:
+        if not (self._gone and isinstance(event, Updated)):  # which would start the timer again
+            await super().protocol_send(event)
 
 
 class HttpServer:
@@ -139,7 +159,7 @@ class HttpServer:
         self._connections += 1
         try:
             bounded = _BoundedStream(stream, self._write_timeout_s)
-            await TCPServer(self._wrapper, self._config, self._context, ConnectionState({}), bounded)
+            await _Connection(self._wrapper, self._config, self._context, ConnectionState({}), bounded)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except Exception as error:  # noqa: BLE001 - a client must not end the server, whatever it makes hypercorn raise

@@ -1,0 +1,92 @@
+"""Every node of the real tree crashes once: its group comes back, the rest never notices, no upload is lost."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+import redis
+
+from avion_media.runtime import CALLS_NEED, PORTS
+from tests.chaos.groups import all_paths, changed, group_of, incarnations, nodes
+from tests.chaos.load import Caller, Later
+from tests.chaos.usage import tree_of
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, json_lines, running, service_environment
+
+_recovery_s: dict[str, float] = {}
+
+
+@pytest.fixture(scope="module")
+def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Iterator[Service]:
+    """One service for all nodes: what one crash leaves behind is the next one's problem, as in life."""
+    environment = service_environment(
+        redis_of_process, bucket.address.endpoint_url, bucket.bucket, CHAOS__ENABLED="true", TASKS__CLAIM_AFTER="2s"
+    )
+    with running(environment) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def caller(service: Service) -> Iterator[Caller]:
+    """A client that repeats what was UNAVAILABLE."""
+    with grpc.insecure_channel(service.grpc_address) as channel:
+        yield Caller(channel, patient=True)
+
+
+@pytest.mark.parametrize("path", all_paths())
+def test_a_crash_restarts_its_group_only(service: Service, caller: Caller, picture: bytes, path: str) -> None:
+    before = incarnations(tree_of(service))
+    log_before = len(json_lines(service.log()))
+    queued = caller.upload(picture)  # being worked on when the crash comes
+    with Later(lambda: caller.upload(picture)) as second:  # on its way when the crash comes
+        killed_at = time.monotonic()
+        kill(service, path)
+        tree = eventually(lambda: recovered(service, path, before[path]), f"{path} and its group to run again", 30)
+        _recovery_s[path] = time.monotonic() - killed_at
+        assert changed(before, incarnations(tree)) == group_of(path)
+    caller.wait_ready([queued, second.result], 30)
+    assert set(caller.codes) <= {"OK", "UNAVAILABLE"}, caller.problems
+    told = [line for line in json_lines(service.log())[log_before:] if line["event"] == "readiness"]
+    assert any(path in line["down"] for line in told), "readiness did not tell of it"
+    assert not told[-1]["down"]
+    assert told[-1]["ready"]
+    if path in CALLS_NEED | PORTS:
+        assert any(not line["ready"] for line in told), "callers were not kept away"
+
+
+def test_recovery_is_quick(service: Service, redis_client: redis.Redis) -> None:
+    """After all of the above; the figures are printed with ``-s``."""
+    worst = max(_recovery_s, key=lambda path: _recovery_s[path])
+    print(
+        f"\n{len(_recovery_s)} nodes crashed: recovery median {statistics.median(_recovery_s.values()):.2f} s,"
+        f" worst {_recovery_s[worst]:.2f} s ({worst})"
+    )
+    assert _recovery_s[worst] < 20
+    assert not redis_client.exists("{media_processing_queue}:dlq")
+
+
+def kill(service: Service, path: str) -> None:
+    """Who kills the admin port, or what stands left of it, gets no answer."""
+    try:
+        answer = httpx.post(f"{service.admin_url}/chaos/kill", params={"path": path}, trust_env=False, timeout=5)
+    except httpx.HTTPError:
+        assert "service/" not in path
+        return
+    assert answer.json() == {"path": path, "killed": True}
+
+
+def recovered(service: Service, path: str, incarnation: int) -> dict[str, Any] | None:
+    """The tree, once ``path`` has been started again and every node runs."""
+    try:
+        tree = tree_of(service)
+    except httpx.HTTPError:
+        return None
+    if incarnations(tree)[path] == incarnation:
+        return None
+    return tree if all(node["state"] == "running" for node in nodes(tree)) else None

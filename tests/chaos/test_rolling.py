@@ -1,0 +1,112 @@
+"""Two replicas restarted in turn behind one client that balances by health: nobody notices."""
+
+from __future__ import annotations
+
+import random
+import signal
+import statistics
+import time
+from contextlib import ExitStack
+
+import httpx
+import redis
+
+from tests.chaos.load import Caller, SteadyCalls, SteadyUploads, balanced_channel, ready_events
+from tests.chaos.scale import ROLLING_RESTARTS, SEED
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, running, service_environment
+
+
+def test_rolling_restarts_go_unnoticed(
+    redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, picture: bytes
+) -> None:
+    chance = random.Random(SEED)
+    with Replicas(redis_of_process, bucket) as replicas, balanced_channel(replicas.addresses) as channel:
+        caller = Caller(channel, patient=False)
+        first = caller.upload(picture)
+        caller.wait_ready([first])
+        drains_s = []
+        with SteadyCalls(caller, first) as calls, SteadyUploads(caller, picture, pause_s=0.1) as uploads:
+            for turn in range(ROLLING_RESTARTS):
+                eventually(lambda: all(map(served, replicas.running)), "both replicas to serve calls")
+                time.sleep(chance.uniform(0, 0.5))  # at whatever moment of the load
+                drains_s.append(replicas.restart(turn % 2))
+        caller.wait_ready(uploads.media_ids)
+        print(
+            f"\n{ROLLING_RESTARTS} rolling restarts, seed {SEED}: {calls.made} calls, {len(uploads.media_ids)} uploads,"
+            f" {dict(caller.codes)}; drain median {statistics.median(drains_s):.2f} s, worst {max(drains_s):.2f} s"
+        )
+        assert set(caller.codes) == {"OK"}, caller.problems
+        announced = ready_events(redis_client)
+        assert {each: announced[each] for each in uploads.media_ids} == dict.fromkeys(uploads.media_ids, 1)
+        assert nothing_left(redis_client)
+
+
+def test_a_killed_replica_costs_time_only(
+    redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, picture: bytes
+) -> None:
+    with Replicas(redis_of_process, bucket) as replicas, balanced_channel(replicas.addresses) as channel:
+        caller = Caller(channel, patient=True)
+        uploaded = [caller.upload(picture) for _ in range(8)]
+        replicas.running[0].process.send_signal(signal.SIGKILL)
+        replicas.running[0].process.wait(10)
+        caller.wait_ready(uploaded)
+        announced = ready_events(redis_client)
+        assert {each: announced[each] for each in uploaded} == dict.fromkeys(uploaded, 1)
+        eventually(lambda: nothing_left(redis_client), "the queue to be empty")
+        assert set(caller.codes) <= {"OK", "UNAVAILABLE"}, caller.problems
+
+
+class Replicas:
+    """Two processes on one Redis and one store. Each keeps its addresses over its restarts."""
+
+    def __init__(self, redis_url: str, bucket: S3Bucket) -> None:
+        self._environments = [
+            service_environment(
+                redis_url,
+                bucket.address.endpoint_url,
+                bucket.bucket,
+                DRAIN__SETTLE="1s",
+                DRAIN__GRACE="10s",
+                TASKS__CLAIM_AFTER="2s",
+            )
+            for _ in range(2)
+        ]
+        self.addresses = [each["AVION_MEDIA_GRPC__BIND"] for each in self._environments]
+        self.running: list[Service] = []
+        self._stacks = [ExitStack(), ExitStack()]
+
+    def __enter__(self) -> Replicas:
+        for stack, environment in zip(self._stacks, self._environments, strict=True):
+            self.running.append(stack.enter_context(running(environment)))
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        for stack in self._stacks:
+            stack.close()
+
+    def restart(self, index: int) -> float:
+        """SIGTERM, wait for the end, start again; how long the drain took, in seconds."""
+        service = self.running[index]
+        asked_at = time.monotonic()
+        status = service.stop(30)
+        took_s = time.monotonic() - asked_at
+        assert status == 0, service.log()[-3000:]
+        self._stacks[index].close()
+        self.running[index] = self._stacks[index].enter_context(running(self._environments[index]))
+        return took_s
+
+
+def served(service: Service) -> bool:
+    """Whether calls of the balanced client reach this replica."""
+    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, timeout=5).text
+    return any(
+        line.startswith("rpc_server_call_duration") and "_count" in line and "avion.MediaService" in line
+        for line in metrics.splitlines()
+    )
+
+
+def nothing_left(client: redis.Redis) -> bool:
+    """No task waits, is worked on, is delayed or was given up."""
+    queue = "media_processing_queue"
+    return not client.xlen(queue) and not client.exists(f"{{{queue}}}:delayed", f"{{{queue}}}:dlq")

@@ -1,8 +1,8 @@
 """Ours: the service's own path, by ranges through the cage. Theirs: the whole file by boto3, then one ffmpeg.
 
-Both end with three JPEGs in this process' hands, and ours with facts, a BlurHash and the scrub's plan besides. Theirs
-takes the first frame, blank or not. Pools and the forker are up before; the store is a Ceph on this very machine, whose
-bytes come at memory's speed: over a network the difference is larger.
+Both end with three JPEGs in this process' hands, and ours with facts, a BlurHash and the scrub's plan besides; ours
+passes over blank frames, theirs takes the first one. Pools and the forker are up before. Measured twice: with the store
+on this very machine, whose bytes come at memory's speed, and behind a link of 1 Gbit/s, which also counts the bytes.
 """
 
 from __future__ import annotations
@@ -11,10 +11,16 @@ import os
 import subprocess
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import boto3
 import trio
+from botocore.config import Config as BotoConfig
 
 from avion_media.config import Config, S3Config, ThumbnailsConfig
 from avion_media.domain.formats import Family
@@ -25,91 +31,118 @@ from avion_media.media.workshop import Workshop
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.sources import StoreSource, open_spool
 from tests.bench.figures import Figure, Goal, Pairs
+from tests.bench.poster.link import GIGABIT, open_link
 from tests.bench.poster.video import LARGE, SMALL, make_videos
 from tests.bench.setting import Setting
 
-_MB = 1e6
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
 _FFMPEG_S = 60
+_GOAL = Goal(0.4)
+
+
+@dataclass(frozen=True)
+class _Video:
+    """A video in a bucket of the store at ``store_url``."""
+
+    store_url: str
+    bucket: str
+    key: str
 
 
 def measure(setting: Setting) -> list[Figure]:
     """Seconds and megabytes until the poster, by where the video's index lies."""
     figures = []
-    for name, path in make_videos(SMALL if setting.quick else LARGE).items():
-        key = f"bench/{path.name}"
-        setting.store.client.upload_file(str(path), setting.store.bucket, key)
-        figures += trio.run(_compare, setting, name, key, path.stat().st_size)
+    store_url, bucket = setting.store.address.endpoint_url, setting.store.bucket
+    rounds = 1 if setting.quick else 7
+    with open_link(store_url, GIGABIT) as link:
+        for name, path in make_videos(SMALL if setting.quick else LARGE).items():
+            key = f"bench/{path.name}"
+            setting.store.client.upload_file(str(path), bucket, key)
+            pairs = trio.run(_seconds, _Video(store_url, bucket, key), rounds)
+            figures.append(pairs.figure(f"poster, {name}", "s", _GOAL))
+            behind_link = _Video(link.url, bucket, key)
+            pairs = trio.run(_seconds, behind_link, 1 if setting.quick else 3)
+            figures.append(pairs.figure(f"poster, {name}, store at 1 Gbit/s", "s", _GOAL))
+            before = link.passed_bytes()
+            trio.run(_ours_once, behind_link)
+            fetched, whole = (link.passed_bytes() - before) / 1e6, path.stat().st_size / 1e6
+            figures.append(
+                Figure(f"poster, {name}, fetched", "MB", fetched, whole, fetched / whole, goal=Goal(10, of="ours"))
+            )
     return figures
 
 
-async def _compare(setting: Setting, name: str, key: str, size_bytes: int) -> list[Figure]:
-    config = Config(s3=S3Config(endpoint_url=setting.store.address.endpoint_url, bucket=setting.store.bucket))
+async def _seconds(video: _Video, rounds: int) -> Pairs:
+    """Both in turns, from a thread of their own; one round before that does not count."""
+    async with _our_side(video) as poster:
+        with _their_client(video) as client:
+            ours = partial(trio.from_thread.run, poster)
+            theirs = partial(_download_then_ffmpeg, client, video)
+            await trio.to_thread.run_sync(Pairs.taken, 1, ours, theirs)
+            return await trio.to_thread.run_sync(Pairs.taken, rounds, ours, theirs)
+
+
+async def _ours_once(video: _Video) -> None:
+    async with _our_side(video) as poster:
+        await poster()
+
+
+@asynccontextmanager
+async def _our_side(video: _Video) -> AsyncIterator[Callable[[], Awaitable[float]]]:
+    """What the processing task does up to the poster, as a function that gives the seconds it took."""
+    config = Config(s3=S3Config(endpoint_url=video.store_url, bucket=video.bucket))
     enabled = config.decoders.enabled()
     async with (
         open_store(config.s3) as store,
         open_cage(budget_bytes=config.cage.budget, preload=preload_for(enabled)) as cage,
     ):
         workshop = Workshop(cage, config.thumbnails, config.upload, config.cage)
-        fetched: list[int] = []
 
         async def poster() -> float:
             began = time.perf_counter()
-            fetched.append(await _poster_by_ranges(store, workshop, key, enabled))
+            await _poster_by_ranges(store, workshop, video.key, enabled)
             return time.perf_counter() - began
 
-        def ours() -> float:
-            return trio.from_thread.run(poster)
-
-        def theirs() -> float:
-            began = time.perf_counter()
-            _download_then_ffmpeg(setting, key, config.thumbnails)
-            return time.perf_counter() - began
-
-        rounds = 1 if setting.quick else 7
-        if not setting.quick:
-            await trio.to_thread.run_sync(lambda: Pairs.taken(1, ours, theirs))  # warm-up
-        pairs = await trio.to_thread.run_sync(lambda: Pairs.taken(rounds, ours, theirs))
-    megabytes = max(fetched) / _MB
-    return [
-        pairs.figure(f"poster, {name}", "s", Goal(0.4)),
-        Figure(
-            f"poster, {name}, fetched",
-            "MB",
-            ours=megabytes,
-            theirs=size_bytes / _MB,
-            ratio=megabytes * _MB / size_bytes,
-            goal=Goal(10, of="ours"),
-        ),
-    ]
+        yield poster
 
 
-async def _poster_by_ranges(store: ObjectStore, workshop: Workshop, key: str, enabled: frozenset[str]) -> int:
-    """What the processing task does up to the poster; returns how many bytes it fetched."""
+async def _poster_by_ranges(store: ObjectStore, workshop: Workshop, key: str, enabled: frozenset[str]) -> None:
     info = await store.head(key)
     with ExitStack() as files:
         source = StoreSource(store, info, files.enter_context(open_spool()))
         await source.fetch([(0, HEAD_BYTES)])
         head = os.pread(source.fd, HEAD_BYTES, 0)
-        made = await workshop.process(
-            source, require_format(sniff(head, size=info.size_bytes), Family.VIDEO, enabled), files
-        )
+        fmt = require_format(sniff(head, size=info.size_bytes), Family.VIDEO, enabled)
+        made = await workshop.process(source, fmt, files)
         assert len(made.thumbnails) == len(ThumbnailsConfig().sizes)
-        return sum(length for _, length in source.present)
 
 
-def _download_then_ffmpeg(setting: Setting, key: str, thumbnails: ThumbnailsConfig) -> list[bytes]:
+@contextmanager
+def _their_client(video: _Video) -> Iterator[S3Client]:
+    config = BotoConfig(s3={"addressing_style": "path"})
+    client: S3Client = boto3.client("s3", endpoint_url=video.store_url, region_name="us-east-1", config=config)
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+def _download_then_ffmpeg(client: S3Client, video: _Video) -> float:
     """boto3's transfer manager (parallel parts), then one ffmpeg that decodes one frame and scales it three times."""
-    edges = [size.longest_edge for size in thumbnails.sizes]
-    labels = [f"s{edge}" for edge in edges]
-    graph = f"[0:v]split={len(edges)}" + "".join(f"[i{label}]" for label in labels)
-    for edge, label in zip(edges, labels, strict=True):
-        graph += f";[i{label}]scale=w={edge}:h={edge}:force_original_aspect_ratio=decrease[{label}]"
+    began = time.perf_counter()
+    edges = [size.longest_edge for size in ThumbnailsConfig().sizes]
+    graph = f"[0:v]split={len(edges)}" + "".join(f"[whole{edge}]" for edge in edges)
+    for edge in edges:
+        graph += f";[whole{edge}]scale=w={edge}:h={edge}:force_original_aspect_ratio=decrease[{edge}]"
     with tempfile.TemporaryDirectory(prefix="avion-media-bench-") as scratch:
-        video = Path(scratch, "video.mp4")
-        setting.store.client.download_file(setting.store.bucket, key, str(video))
-        outputs = [Path(scratch, f"{label}.jpg") for label in labels]
-        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(video), "-filter_complex", graph]
-        for label, output in zip(labels, outputs, strict=True):
-            command += ["-map", f"[{label}]", "-frames:v", "1", "-q:v", "4", str(output)]
+        path = Path(scratch, "video.mp4")
+        client.download_file(video.bucket, video.key, str(path))
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-i", str(path), "-filter_complex", graph]
+        for edge in edges:
+            command += ["-map", f"[{edge}]", "-frames:v", "1", "-q:v", "4", str(Path(scratch, f"{edge}.jpg"))]
         subprocess.run(command, check=True, timeout=_FFMPEG_S)
-        return [output.read_bytes() for output in outputs]
+        thumbnails = [Path(scratch, f"{edge}.jpg").read_bytes() for edge in edges]
+    assert all(thumbnails)
+    return time.perf_counter() - began

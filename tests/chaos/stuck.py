@@ -1,0 +1,38 @@
+"""A program for `test_signals`: a tree whose only child gets stuck, and a watchdog with half a second of patience."""
+
+from __future__ import annotations
+
+import sys
+import time
+from functools import partial
+
+import trio
+
+from avion_media.config import Config, DrainConfig
+from avion_media.process import run_until_stopped
+from avion_media.runtime import Runtime
+from avion_media.service import nothing_alongside
+from avion_media.watchdog import Watchdog
+from supervisors import Child, ChildSpec, Supervisor
+
+
+async def the_stuck_child(how: str, child: Child) -> None:
+    """Blocks the event loop, or holds its stop up behind a shield that nothing bounds."""
+    child.ready()
+    print("stuck", flush=True)
+    if how == "blocked":
+        time.sleep(60)  # noqa: ASYNC251 - the very thing
+    with trio.CancelScope(shield=True):
+        await trio.sleep(60)
+
+
+async def main(how: str) -> None:
+    """Run it until the watchdog ends it."""
+    runtime = Runtime(Config(drain=DrainConfig(settle=0, grace=0)))
+    spec = ChildSpec(name="stuck", run=partial(the_stuck_child, how), shutdown_s=0)
+    root = Supervisor("root", [spec])
+    await run_until_stopped(root, runtime, partial(nothing_alongside, runtime), watchdog=Watchdog(0.5))
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1])

@@ -1,0 +1,112 @@
+"""SIGTERM at any moment of a process's life, twice in a row, and when it is stuck; budgets that do not fit."""
+
+from __future__ import annotations
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+import redis
+
+from tests.chaos.load import Caller, ready_events
+from tests.chaos.scale import SEED
+from tests.conftest import S3Bucket
+from tests.service.harness import eventually, json_lines, running, service_environment
+from tests.services.process import free_port
+
+STUCK = Path(__file__).parent / "stuck.py"
+
+
+@pytest.fixture
+def environment(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> dict[str, str]:
+    """Of a service that settles for longer than any test waits."""
+    return service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, DRAIN__SETTLE="20s")
+
+
+@pytest.mark.parametrize("moment", range(3))
+def test_sigterm_during_the_start_ends_it_cleanly(environment: dict[str, str], moment: int) -> None:
+    delay_s = random.Random(f"{SEED} {moment}").uniform(0.0, 1.5) * moment / 2
+    with subprocess.Popen(
+        [sys.executable, "-m", "avion_media", "serve"],
+        env=environment | {"AVION_MEDIA_DRAIN__SETTLE": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        eventually(lambda: catches_sigterm(process.pid), "the handler to be there", 20)
+        time.sleep(delay_s)  # wherever the start may be by then: imports, configuration, half a tree
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 0, said
+    assert "Traceback" not in said
+
+
+def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client: redis.Redis, picture: bytes) -> None:
+    with running(environment) as service:
+        with grpc.insecure_channel(service.grpc_address) as channel:
+            caller = Caller(channel, patient=False)
+            uploaded = [caller.upload(picture) for _ in range(3)]
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "LAME_DUCK" in service.log(), "the drain to begin")
+        asked_at = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(15) == 0
+        assert time.monotonic() - asked_at < 12, "it settled all the same"
+        phases = [line["phase"] for line in json_lines(service.log()) if line["event"] == "phase"]
+        assert phases == ["READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"]
+    # What was not finished was handed back, and is there for the next process.
+    with (
+        running(environment | {"AVION_MEDIA_DRAIN__SETTLE": "0"}) as service,
+        grpc.insecure_channel(service.grpc_address) as channel,
+    ):
+        Caller(channel, patient=True).wait_ready(uploaded)
+    announced = ready_events(redis_client)
+    assert {each: announced[each] for each in uploaded} == dict.fromkeys(uploaded, 1)
+
+
+@pytest.mark.parametrize("how", ["blocked", "overrun"])
+def test_a_stuck_process_is_ended_with_a_dump(how: str) -> None:
+    """By a thread, after the budget: with all tasks and threads on standard error."""
+    with subprocess.Popen(
+        [sys.executable, STUCK, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as it:
+        assert it.stdout is not None
+        assert it.stdout.readline() == "stuck\n"
+        it.send_signal(signal.SIGTERM)
+        _, said = it.communicate(timeout=20)
+    assert it.returncode == 70, said
+    assert "not ended 0.5 s after the signal" in said
+    assert "the_stuck_child" in said
+    assert "Thread 0x" in said
+
+
+def test_budgets_that_do_not_fit_are_refused(environment: dict[str, str]) -> None:
+    environment = environment | {
+        "AVION_MEDIA_DRAIN__SETTLE": "10s",
+        "AVION_MEDIA_DRAIN__GRACE": "40s",
+        "AVION_MEDIA_ADMIN__BIND": f"127.0.0.1:{free_port()}",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "avion_media", "serve"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "settle 10 s + grace 40 s + stop " in done.stderr
+    assert "AVION_MEDIA_DRAIN__TERMINATION_GRACE_PERIOD" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def catches_sigterm(pid: int) -> bool:
+    """Whether the process has a handler for SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)

@@ -10,8 +10,13 @@ ONCE   ?=
 # The folder whose files the demo uploads.
 DEMO   ?= ops/demo
 
+# The chaos tests: the same seed makes the same choices.
+SEED     ?= 1
+MINUTES  ?= 1
+RESTARTS ?= 20
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench fmt clean
+.PHONY: help demo test chaos check bench fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -23,6 +28,12 @@ demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends aft
 test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) $(PYTEST)
+
+chaos: ## the long chaos tests; SEED=7 MINUTES=1 RESTARTS=20
+	@ops/bootstrap test
+	@AVION_CHAOS_SEED=$(SEED) AVION_CHAOS_SECONDS=$$(($(MINUTES) * 60)) AVION_CHAOS_RESTARTS=$(RESTARTS) \
+		$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/chaos -s \
+		--timeout=$$(($(MINUTES) * 60 + $(RESTARTS) * 30 + 300)) $(PYTEST)
 
 check: ## formatting, lint, types, and drift of generated code
 	@ops/bootstrap env

@@ -84,7 +84,12 @@ class Caller:
         request = wire.RequestMediaUploadRequest(filename="a.jpg", content_type="image/jpeg", size=len(body))
         granted = self.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
         put = httpx.put(
-            granted.upload_url, content=body, headers=dict(granted.upload_headers), trust_env=False, timeout=60
+            granted.upload_url,
+            content=body,
+            headers=dict(granted.upload_headers),
+            trust_env=False,
+            verify=False,
+            timeout=60,
         )
         assert put.status_code == 200, put.text
         complete = wire.CompleteMediaUploadRequest(media_id=granted.media_id)

@@ -1,0 +1,144 @@
+"""Every leaf of the real tree returns, hangs, or lets a cancellation out, in this process: its group comes back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+import trio
+
+from avion_media import app
+from avion_media.config import Bind, Config, load
+from avion_media.nodes import consumers, events
+from avion_media.runtime import CALLS_NEED, PORTS, Runtime
+from supervisors import Child, ChildSpec, Event, Supervisor, open_tree
+from tests.chaos.groups import all_paths, changed, group_of, incarnations, nodes
+from tests.conftest import S3Bucket
+
+HANGING = ("foundation/redis", "service/cache/promoter", "service/origin")
+_HANG_S = 1.0  # the start timeout of those
+LEAVES = [path for path in all_paths() if not any(each.startswith(f"{path}/") for each in all_paths())]
+_RECOVERY_S = 30.0
+
+
+@dataclass
+class Faults:
+    """What to inject, and where. The bodies of the tree look here."""
+
+    triggers: dict[str, trio.Event] = field(default_factory=dict)
+    how: str = "return"
+    hang_next: str = ""
+
+    async def body(self, run: Callable[[Child], Awaitable[None]], child: Child) -> None:
+        """The real body of a child, until its fault is triggered."""
+        if self.hang_next == child.path:
+            self.hang_next = ""
+            await trio.sleep_forever()  # never ready: its start times out
+        trigger = self.triggers[child.path] = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._real, run, child, nursery.cancel_scope)
+            await trigger.wait()
+            nursery.cancel_scope.cancel()
+        if trigger.is_set() and self.how == "cancelled":
+            raise await a_cancellation()
+
+    async def _real(self, run: Callable[[Child], Awaitable[None]], child: Child, scope: trio.CancelScope) -> None:
+        await run(child)
+        scope.cancel()
+
+    def strike(self, path: str, how: str) -> None:
+        """Have one child fail. A hang is one at the start that follows its return."""
+        self.how = how
+        self.hang_next = path if how == "hang" else ""
+        self.triggers[path].set()
+
+    def spec(self, *, name: str, run: Callable[[Child], Awaitable[None]], **settings: Any) -> ChildSpec:
+        """In place of `ChildSpec`: the same child, that can be made to fail."""
+        hangs = any(path.endswith(f"/{name}") for path in HANGING)
+        timeout_s = _HANG_S if hangs else 30.0
+        return ChildSpec(name=name, run=partial(self.body, run), start_timeout_s=timeout_s, **settings)
+
+
+async def a_cancellation() -> trio.Cancelled:
+    """A `trio.Cancelled` as a defect lets it out of the scope it belongs to."""
+    caught: list[trio.Cancelled] = []
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as error:
+            caught.append(error)
+            raise
+    return caught[0]
+
+
+@pytest.fixture
+def config(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Config:
+    """Free ports; nothing of it reaches beyond this test."""
+    free = Bind(host="127.0.0.1", port=0)
+    plain = load({})
+    return plain.model_copy(
+        update={
+            "grpc": plain.grpc.model_copy(update={"bind": free}),
+            "http": plain.http.model_copy(update={"bind": free}),
+            "admin": plain.admin.model_copy(update={"bind": free}),
+            "redis": plain.redis.model_copy(update={"url": redis_of_process}),
+            "s3": bucket.config(),
+        }
+    )
+
+
+@asynccontextmanager
+async def faulty_tree(
+    config: Config, faults: Faults, patch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Supervisor, Runtime]]:
+    """The tree of the service, running, with a fault in every leaf's reach."""
+    for module in (app, consumers, events):
+        patch.setattr(module, "ChildSpec", faults.spec)
+    runtime = Runtime(config)
+    async with open_tree(app.build_tree(runtime)) as root:
+        yield root, runtime
+
+
+@pytest.mark.parametrize("how", ["return", "cancelled", "hang"])
+async def test_a_fault_restarts_its_group_only(config: Config, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    faults = Faults()
+    async with faulty_tree(config, faults, monkeypatch) as (root, runtime):
+        for path in HANGING if how == "hang" else LEAVES:
+            before = incarnations(root.snapshot().to_dict())
+            told: list[bool] = []
+            forget = runtime.on_readiness(lambda _serving, told=told: told.append(runtime.ready))
+            with trio.fail_after(_RECOVERY_S):
+                changes = watch(root)
+                faults.strike(path, how)
+                while not recovered(root, path, before[path]):
+                    await changes.wait()
+                    changes = watch(root)
+            forget()
+            assert changed(before, incarnations(root.snapshot().to_dict())) == group_of(path), path
+            assert runtime.ready, path
+            if path in CALLS_NEED | PORTS:
+                assert False in told, f"{path}: callers were not kept away"
+
+
+def watch(root: Supervisor) -> trio.Event:
+    """Set at the next transition in the tree."""
+    happened = trio.Event()
+
+    def seen(_event: Event) -> None:
+        happened.set()
+        forget()
+
+    forget = root.observe(seen)
+    return happened
+
+
+def recovered(root: Supervisor, path: str, incarnation: int) -> bool:
+    """Whether ``path`` was started again, and everything runs."""
+    tree = root.snapshot().to_dict()
+    return incarnations(tree)[path] > incarnation and all(node["state"] == "running" for node in nodes(tree))

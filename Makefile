@@ -16,7 +16,7 @@ MINUTES  ?= 1
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check bench fmt clean
+.PHONY: help demo test crash chaos check bench fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,10 @@ demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends aft
 test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) $(PYTEST)
+
+crash: ## every crash point: each call of each kind of task, killed, failing, hanging, unanswered; CRASH="--kind image"
+	@ops/bootstrap test
+	@$(VENV)/python -m tests.crash $(CRASH)
 
 chaos: ## the long chaos tests; SEED=7 MINUTES=1 RESTARTS=20
 	@ops/bootstrap test

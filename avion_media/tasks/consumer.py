@@ -284,6 +284,7 @@ class Consumer:
     async def _give_up(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
         try:
+            await lease.renew()  # somebody else's by now? Then it is not ours to say how the medium ended
             await self._handler.give_up(lease.task, reason)
             await lease.complete()
         except LeaseLost:
@@ -310,6 +311,7 @@ class Consumer:
             return "retried", "internal"
 
         async def bury() -> None:
+            await lease.renew()  # as in `_give_up`
             await self._handler.give_up(lease.task, Reason.INTERNAL)
             await lease.dead_letter(repr(error))
 

@@ -1,0 +1,239 @@
+"""The service with a fault in one of its calls: ``python -m tests.crash.faulty``, once for many processes.
+
+It imports the service once and forks a process for each line of JSON on its input: so a start costs milliseconds. The
+calls are named ``redis:…``, ``s3:…``, ``fs:…`` and counted per name, from 1, in each process.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import os
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+_ID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b|\b[0-9a-f]{64}\b|\d{4}/\d\d/\d\d")
+_PR_SET_PDEATHSIG = 1
+KILLED = 9
+HANG_S = 1.3  # longer than a lease, and than what a call may take
+
+
+@dataclass(frozen=True)
+class Fault:
+    """``how`` is one of `points.HOWS`, at the ``nth`` call of that name."""
+
+    name: str
+    nth: int
+    how: str
+
+
+class Injector:
+    """Counts calls, writes each into ``trace``, and tells of the fault when its call has come."""
+
+    def __init__(self, fault: Fault | None, trace: str) -> None:
+        self._fault = fault
+        self._trace = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        self._counts: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def arrive(self, name: str) -> str | None:
+        """How this call is to fail, if at all."""
+        name = _ID.sub("ID", name)
+        with self._lock:
+            self._counts[name] += 1
+            nth = self._counts[name]
+        fires = self._fault is not None and (self._fault.name, self._fault.nth) == (name, nth)
+        _write(self._trace, f"{'!' if fires else ' '} {nth} {name}\n".encode())
+        if not fires:
+            return None
+        assert self._fault is not None
+        return self._fault.how
+
+
+# The service's own calls are patched; these are ours.
+_write, _pwrite, _kill = os.write, os.pwrite, os.kill
+_TemporaryFile = tempfile.TemporaryFile
+_injector: Injector | None = None
+
+
+def _arrive(name: str) -> str | None:
+    return _injector.arrive(name) if _injector is not None else None
+
+
+def _before(how: str | None) -> None:
+    if how == "killed before":
+        os._exit(KILLED)
+    if how in ("stopped", "stopped, then raises"):
+        _kill(os.getpid(), signal.SIGSTOP)
+
+
+def _after(how: str | None) -> None:
+    if how == "killed after":
+        os._exit(KILLED)
+
+
+def patch_files() -> None:
+    """Calls to the file system. A hang holds up the whole process, as a dying disk would."""
+
+    def wrap(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def faulty(*args: Any, **kwargs: Any) -> Any:
+            how = _arrive(f"fs:{name}")
+            _before(how)
+            if how == "hangs":
+                time.sleep(HANG_S)
+            if how in ("raises", "stopped, then raises"):
+                raise OSError(28, "No space left on device")
+            result = call(*args, **kwargs)
+            _after(how)
+            if how == "reply lost":
+                raise OSError(5, "Input/output error")
+            return result
+
+        return faulty
+
+    for name in ("pwrite", "pread", "preadv", "ftruncate"):
+        setattr(os, name, wrap(name, getattr(os, name)))
+    tempfile.TemporaryFile = wrap("TemporaryFile", _TemporaryFile)
+
+
+def patch_redis() -> None:
+    """Every command that is sent, scripts by their names."""
+    import trio
+    from coredis.exceptions import ConnectionError as NoConnection
+
+    import avion_media.redis as adapter
+    from avion_media.queue import scripts
+    from avion_media.redis import Script
+
+    named = {each.sha1: each.name for each in vars(scripts).values() if isinstance(each, Script)}
+    send = adapter._send
+
+    def name_of(command: tuple[Any, ...]) -> str:
+        word = str(command[0])
+        if word in ("EVALSHA", "EVAL"):
+            source = str(command[1])
+            sha1 = source if word == "EVALSHA" else hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+            return f"redis:{named.get(sha1, 'script')} {command[3]}"
+        key = command[1] if len(command) > 1 and word not in ("XREADGROUP", "CLIENT") else ""
+        return f"redis:{word} {key}"
+
+    class Faulty:
+        def __init__(self, connection: Any, command: tuple[Any, ...], how: str) -> None:
+            self.connection, self.command, self.how = connection, command, how
+
+        def __await__(self) -> Any:
+            return self._run().__await__()
+
+        async def _run(self) -> Any:
+            _before(self.how)
+            if self.how in ("raises", "stopped, then raises"):
+                self.connection.invalidate()
+                raise NoConnection("cut before the request")
+            if self.how == "hangs":
+                await trio.sleep_forever()  # the adapter's deadline ends it
+            await send(self.connection, self.command)
+            _after(self.how)
+            self.connection.invalidate()
+            raise NoConnection("cut before the reply")
+
+    def faulty(connection: Any, command: tuple[Any, ...]) -> Any:
+        how = _arrive(name_of(command))
+        return send(connection, command) if how is None else Faulty(connection, command, how)
+
+    adapter._send = faulty
+
+
+def patch_s3() -> None:
+    """Every S3 operation. ``reply lost``: botocore asks again; ``lost for good``: it gives up."""
+    from botocore.client import BaseClient
+    from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
+    from botocore.httpsession import URLLib3Session
+
+    client: Any = BaseClient
+    session: Any = URLLib3Session
+    call, send = client._make_api_call, session.send
+    local = threading.local()
+
+    def faulty_call(self: Any, operation: str, kwargs: dict[str, Any]) -> Any:
+        how = _arrive(f"s3:{operation} {kwargs.get('Key', '')}")
+        _before(how)
+        if how in ("raises", "stopped, then raises"):
+            raise EndpointConnectionError(endpoint_url="http://store")
+        if how == "hangs":
+            time.sleep(HANG_S)
+            raise ReadTimeoutError(endpoint_url="http://store")
+        local.lose = how == "reply lost"
+        result = call(self, operation, kwargs)
+        _after(how)
+        if how == "lost for good":
+            raise ReadTimeoutError(endpoint_url="http://store")
+        return result
+
+    def faulty_send(self: Any, request: Any) -> Any:
+        response = send(self, request)
+        if getattr(local, "lose", False):
+            local.lose = False
+            raise ConnectionClosedError(endpoint_url=request.url)
+        return response
+
+    client._make_api_call = faulty_call
+    session.send = faulty_send
+
+
+def serve(line: dict[str, Any]) -> None:
+    """In the forked process: never returns."""
+    global _injector
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    log = os.open(line["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.update(line["environment"])
+    try:
+        from avion_media.config import load
+        from avion_media.service import serve as serve_tree
+        from tests.crash import sabotage
+
+        fault = Fault(**line["fault"]) if line["fault"] else None
+        if line["sabotage"]:
+            sabotage.SABOTAGES[line["sabotage"]]()
+        if line["whole_video_bytes"] is not None:
+            import avion_media.tasks.process_media as process_media
+
+            process_media.WHOLE_VIDEO_BYTES = line["whole_video_bytes"]
+        _injector = Injector(fault, line["trace"])
+        serve_tree(load(), frozenset(line["roles"]))
+    except BaseException:  # noqa: BLE001 - the end of a process
+        traceback.print_exc()
+    os._exit(0)
+
+
+def main() -> None:
+    """Fork a process per line, and print its id."""
+    patch_files()
+    import avion_media.service
+    import tests.crash.sabotage  # noqa: F401
+
+    assert avion_media.service
+    patch_redis()
+    patch_s3()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
+    for text in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            serve(json.loads(text))
+        print(pid, flush=True)
+
+
+if __name__ == "__main__":
+    main()

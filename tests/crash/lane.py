@@ -1,0 +1,266 @@
+"""A lane: one Redis, one bucket, one source of processes; work is put on it and its processes die."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import boto3
+import redis
+from botocore.config import Config as BotoConfig
+
+from tests.crash.checker import Checker, Entry, Expected, keys_of
+from tests.service.harness import service_environment
+from tests.service.published import encode_id
+from tests.service.remote_server import RemoteServer, remote_server
+from tests.services import S3Address, redis_server
+from tests.services.process import working_directory
+
+DATA = Path(__file__).parents[1] / "data"
+CLAIM_AFTER_S = 0.6
+DELETE_DELAY_S = 1.0
+SETTLE_S = 45.0  # this machine may be busy
+_POLL_S = 0.05
+_PICTURE, _VIDEO, _CORRUPT = "png-display-p3-patch.png", "mp4-h264-udta-xyz-location.mp4", "jpeg-corrupt-header.jpg"
+_LARGE_BYTES = 9 << 20  # more than one part
+PNG, JPEG, MP4 = 2, 1, 32
+
+
+@dataclass
+class Process:
+    """One process of the service."""
+
+    pid: int
+    trace: Path
+    log: Path
+
+    def alive(self) -> bool:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, 0)
+            return True
+        return False
+
+    def stopped(self) -> bool:
+        with suppress(FileNotFoundError, ProcessLookupError):
+            return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+        return False
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def calls(self) -> list[tuple[str, int]]:
+        """Name and number of each call so far."""
+        lines = self.trace.read_text().splitlines() if self.trace.exists() else []
+        return [(name, int(nth)) for nth, _, name in (line[2:].partition(" ") for line in lines)]
+
+    def fired(self) -> bool:
+        """Whether the fault came about."""
+        return self.trace.exists() and any(line.startswith("!") for line in self.trace.read_text().splitlines())
+
+
+@dataclass
+class Lane:
+    """See the module's text. Not for two threads at once."""
+
+    client: Any
+    checker: Checker
+    remote: RemoteServer
+    directory: Path
+    environment: dict[str, str]
+    _source: subprocess.Popen[str]
+    _references: dict[str, dict[str, str]] = field(default_factory=dict)
+    _started: list[Process] = field(default_factory=list)
+
+    def start(
+        self,
+        roles: tuple[str, ...],
+        fault: dict[str, Any] | None = None,
+        *,
+        sabotage: str = "",
+        whole_video_bytes: int | None = None,
+        **settings: str,
+    ) -> Process:
+        """A new process; it need not be ready yet."""
+        name = secrets.token_hex(4)
+        process = Process(0, self.directory / f"{name}.trace", self.directory / f"{name}.log")
+        environment = self.environment | {f"AVION_MEDIA_{key}": value for key, value in settings.items()}
+        order = {
+            "roles": roles,
+            "environment": {key: value for key, value in environment.items() if key.startswith("AVION_")},
+            "fault": fault,
+            "trace": str(process.trace),
+            "log": str(process.log),
+            "sabotage": sabotage,
+            "whole_video_bytes": whole_video_bytes,
+        }
+        assert self._source.stdin is not None
+        assert self._source.stdout is not None
+        self._source.stdin.write(json.dumps(order) + "\n")
+        self._source.stdin.flush()
+        process.pid = int(self._source.stdout.readline())
+        self._started.append(process)
+        return process
+
+    def kill_all(self) -> None:
+        """Whoever is still there."""
+        for process in self._started:
+            if process.alive():
+                process.kill()
+        self._started.clear()
+
+    def wait(self, media_id: str, *, while_alive: Process | None = None, timeout_s: float = SETTLE_S) -> bool:
+        """Watch until the medium and the queues are at rest; False when the time, or the process, ends before."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if self.checker.observe(media_id):
+                return True
+            if while_alive is not None and not while_alive.alive():
+                return False
+            time.sleep(_POLL_S)
+        return False
+
+    # -- work, as clients and other services put it on
+
+    def put_picture(self) -> str:
+        """An image that is to be READY."""
+        return self._put_upload("image", PNG, (DATA / _PICTURE).read_bytes(), "READY")
+
+    def put_refused(self) -> str:
+        """An image that is to fail."""
+        return self._put_upload("refused", JPEG, (DATA / _CORRUPT).read_bytes(), "FAILED", "corrupt")
+
+    def put_video(self) -> str:
+        """A small video that is to be READY."""
+        return self._put_upload("video", MP4, (DATA / _VIDEO).read_bytes(), "READY")
+
+    def put_large_video(self) -> str:
+        """The same video, so long that it travels in parts."""
+        body = (DATA / _VIDEO).read_bytes()
+        padding = _LARGE_BYTES - len(body)
+        free_box = padding.to_bytes(4, "big") + b"free" + bytes(padding - 8)
+        return self._put_upload("large video", MP4, body + free_box, "READY")
+
+    def put_remote(self) -> str:
+        """A remote file that is to be cached."""
+        path = f"/{secrets.token_hex(8)}.png"
+        self.remote.files[path] = (DATA / _PICTURE).read_bytes()
+        url = f"http://127.0.0.1:{self.remote.url.rpartition(':')[2]}{path}"
+        media_id = hashlib.sha256(url.encode()).hexdigest()
+        self._accept(media_id, "remote", "READY")
+        self.client.xadd("media_cache_queue", {"task_id": secrets.token_hex(8), "remote_url": url})
+        return media_id
+
+    def put_deletion(self) -> str:
+        """A medium that is there, and is dropped."""
+        media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
+        for role, key in keys_of(media_id).items():
+            if role != "incoming":
+                self.checker.s3.put_object(Bucket=self.checker.bucket, Key=key, Body=role.encode())
+        entry = self.checker.ledger[media_id] = Entry(media_id, Expected("DELETED"))
+        entry.due = time.time() + DELETE_DELAY_S
+        entry.drop_id = self.client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
+        return media_id
+
+    def _put_upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:
+        media_id = encode_id(datetime.now(UTC), code, secrets.randbits(72))
+        self._accept(media_id, kind, state, reason)
+        self.checker.s3.put_object(
+            Bucket=self.checker.bucket, Key=f"incoming/{media_id}", Body=body, ContentType="image/png"
+        )
+        fields = {"task_id": secrets.token_hex(8), "media_id": media_id, "type": "thumbnail"}
+        self.client.xadd("media_processing_queue", fields)
+        return media_id
+
+    def _accept(self, media_id: str, kind: str, state: str, reason: str = "") -> None:
+        self.checker.ledger[media_id] = Entry(media_id, Expected(state, reason, self._references.get(kind)))
+
+    def remember(self, kind: str, media_id: str) -> None:
+        """What an undisturbed run made is what every other run of the kind must make."""
+        self._references[kind] = self.checker.objects(media_id)
+
+
+@contextmanager
+def open_lane(s3: S3Address) -> Iterator[Lane]:
+    """A lane of its own; everything is stopped and removed afterwards."""
+    with ExitStack() as stack:
+        url = stack.enter_context(redis_server())
+        client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))
+        directory = stack.enter_context(working_directory("crash"))
+        remote = stack.enter_context(remote_server({}))
+        s3_client = boto3.client(
+            "s3",
+            endpoint_url=s3.endpoint_url,
+            region_name="us-east-1",
+            aws_access_key_id=s3.access_key,
+            aws_secret_access_key=s3.secret_key,
+            config=BotoConfig(connect_timeout=5, read_timeout=20, s3={"addressing_style": "path"}),
+        )
+        stack.callback(s3_client.close)
+        bucket = f"crash-{secrets.token_hex(6)}"
+        s3_client.create_bucket(Bucket=bucket)
+        stack.callback(_remove_bucket, s3_client, bucket)
+        environment = _environment(url, s3, bucket)
+        source = stack.enter_context(_source(environment))
+        yield Lane(client, Checker(client, s3_client, bucket), remote, directory, environment, source)
+
+
+def _environment(redis_url: str, s3: S3Address, bucket: str) -> dict[str, str]:
+    environment = service_environment(
+        redis_url,
+        s3.endpoint_url,
+        bucket,
+        ADMIN__BIND="127.0.0.1:0",
+        TASKS__CLAIM_AFTER=f"{CLAIM_AFTER_S}s",
+        TASKS__BACKOFF="50ms",
+        REDIS__TIMEOUT="1s",
+        S3__TIMEOUT="5s",
+        DELETE__DELAY=f"{DELETE_DELAY_S}s",
+        REMOTE__ALLOW_NETWORKS="127.0.0.0/8",
+        CAGE__SLOTS="1",
+    )
+    return environment | {
+        "AWS_ACCESS_KEY_ID": s3.access_key,
+        "AWS_SECRET_ACCESS_KEY": s3.secret_key,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
+
+
+@contextmanager
+def _source(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "tests.crash.faulty"]
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as source:
+        try:
+            yield source
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(source.pid, signal.SIGKILL)
+
+
+def _remove_bucket(client: Any, bucket: str) -> None:
+    for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
+        for upload in page.get("Uploads", ()):
+            client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    for listed in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        if listed.get("Contents"):
+            client.delete_objects(
+                Bucket=bucket, Delete={"Objects": [{"Key": each["Key"]} for each in listed["Contents"]]}
+            )
+    client.delete_bucket(Bucket=bucket)
+
+
+Put = Callable[[Lane], str]

@@ -1,0 +1,188 @@
+"""Crash points: every call of every kind of task, and each way in which it may fail."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+from tests.crash.lane import CLAIM_AFTER_S, Lane, Process, Put, open_lane
+from tests.services import S3Address
+
+HOWS = ("killed before", "killed after", "raises", "hangs", "reply lost")
+_ONLY_S3 = ("lost for good",)  # botocore's own second attempt loses its reply as well
+# Calls that come again and again, whatever the task does: the first of each is a point.
+_BACKGROUND = (
+    "redis:PING", "redis:take", "redis:XREADGROUP", "redis:reclaim", "redis:promote", "redis:renew", "redis:XAUTOCLAIM",
+    "redis:remove_idle_consumers", "redis:CLIENT", "redis:SUBSCRIBE", "redis:XGROUP", "s3:HeadBucket",
+)  # fmt: skip
+_MAX_FILE_CALLS = 2  # of one name: the service reads and writes files in a loop
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of task: how it is put on, and the roles that do it."""
+
+    name: str
+    put: Put
+    roles: tuple[str, ...]
+    whole_video_bytes: int | None = None
+
+
+KINDS = (
+    Kind("image", Lane.put_picture, ("processing",)),
+    Kind("refused", Lane.put_refused, ("processing",)),
+    Kind("video", Lane.put_video, ("processing",), whole_video_bytes=0),
+    Kind("large video", Lane.put_large_video, ("processing",)),
+    Kind("remote", Lane.put_remote, ("cache",)),
+    Kind("delete", Lane.put_deletion, ("events", "delete")),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One crash point."""
+
+    kind: Kind
+    name: str
+    nth: int
+    how: str
+
+    def __str__(self) -> str:
+        return f"{self.kind.name}: {self.name} #{self.nth} {self.how}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a point: violations, and whether the fault came about at all."""
+
+    point: Point
+    violations: tuple[str, ...]
+    fired: bool
+    log: str
+    seconds: float
+
+
+def count_points(lane: Lane) -> list[Point]:
+    """A dry run of each kind: all calls, times all ways to fail. The first run warms caches up, the second counts."""
+    points: list[Point] = []
+    for kind in KINDS:
+        for _ in range(2):
+            process = _start(lane, kind)
+            media_id = kind.put(lane)
+            assert lane.wait(media_id, while_alive=process), process.log.read_text()[-3000:]
+            process.kill()
+            lane.remember(kind.name, media_id)
+            assert not lane.checker.violations([media_id]), lane.checker.violations([media_id])
+        points += [
+            Point(kind, name, nth, how)
+            for name, nth in dict.fromkeys(process.calls())
+            if nth <= _most(name)
+            for how in (*HOWS, *(_ONLY_S3 if name.startswith("s3:") else ()))
+        ]
+    return points
+
+
+def _most(name: str) -> int:
+    if name.startswith("fs:"):
+        return _MAX_FILE_CALLS
+    return 1 if name.startswith(_BACKGROUND) else 1000
+
+
+def _start(lane: Lane, kind: Kind, fault: dict[str, object] | None = None, **more: str) -> Process:
+    return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes, **more)
+
+
+def try_point(lane: Lane, point: Point) -> Outcome:
+    """Put work on, let the process fail at the point, start another if it died, wait, check."""
+    started = time.monotonic()
+    media_id = point.kind.put(lane)
+    process = _start(lane, point.kind, {"name": point.name, "nth": point.nth, "how": point.how})
+    ended = lane.wait(media_id, while_alive=process)
+    other = None
+    if not process.alive():
+        other = _start(lane, point.kind)
+        ended = lane.wait(media_id, while_alive=other)
+    violations = lane.checker.violations([media_id])
+    lane.checker.seen.clear()
+    for each in (process, other):
+        if each is not None:
+            each.kill()
+    if violations or not ended:
+        violations = violations or ["it never came to rest"]
+        lane.client.flushall()  # what is left must not disturb the next point
+    log = "".join(each.log.read_text() for each in (process, other) if each is not None) if violations else ""
+    return Outcome(point, tuple(violations), process.fired(), log, time.monotonic() - started)
+
+
+def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outcome]:
+    """All points, on so many lanes at once. At the end of each lane no consumer of a dead process may be left."""
+    waiting: SimpleQueue[Point] = SimpleQueue()
+    for point in points:
+        waiting.put(point)
+    done: SimpleQueue[Outcome | None] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            with open_lane(s3) as lane:
+                count_points(lane)
+                while not waiting.empty():
+                    done.put(try_point(lane, waiting.get_nowait()))
+                for violation in end_of(lane):
+                    done.put(Outcome(Point(KINDS[0], "the end of the lane", 0, ""), (violation,), True, "", 0))
+        finally:
+            done.put(None)
+
+    with ThreadPoolExecutor(lanes) as pool:
+        futures = [pool.submit(work) for _ in range(lanes)]
+        left = lanes
+        while left:
+            outcome = done.get()
+            if outcome is None:
+                left -= 1
+            else:
+                yield outcome
+        for future in futures:
+            future.result()
+
+
+def end_of(lane: Lane) -> list[str]:
+    """What is wrong with the lane as a whole, after everything."""
+    process = lane.start(("processing", "cache", "delete"))
+    deadline = time.monotonic() + 60 * CLAIM_AFTER_S
+    alive = [f"{_host()}-{process.pid}-"]
+    while (left := lane.checker.left_behind(alive)) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    process.kill()
+    return [*lane.checker.violations(), *(f"consumer left behind: {name}" for name in left)]
+
+
+def _host() -> str:
+    import socket
+
+    return socket.gethostname()
+
+
+def report(outcomes: Iterable[Outcome], total: int) -> list[Outcome]:
+    """Print as they come; those that failed."""
+    failed: list[Outcome] = []
+    not_reached = 0
+    count = 0
+    by_kind: Counter[str] = Counter()
+    for outcome in outcomes:
+        count += 1
+        by_kind[outcome.point.kind.name] += 1
+        not_reached += not outcome.fired
+        if outcome.violations:
+            failed.append(outcome)
+            print(f"FAILED {outcome.point}", *(f"    {each}" for each in outcome.violations), sep="\n", flush=True)
+        elif count % 50 == 0:
+            print(f"{count} of {total} points", flush=True)
+    kinds = ", ".join(f"{name} {number}" for name, number in sorted(by_kind.items()))
+    print(
+        f"{total} crash points ({kinds}): {count - len(failed)} passed, {len(failed)} failed; {not_reached} not reached"
+    )
+    return failed

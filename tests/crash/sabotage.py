@@ -1,0 +1,82 @@
+"""Ways to break the service on purpose, one promise each: the checker must see them all."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+
+def _edit_scripts(old: str, new: str) -> None:
+    from avion_media.queue import scripts
+    from avion_media.redis import Script
+
+    edited = 0
+    for script in vars(scripts).values():
+        if isinstance(script, Script) and old in script.source:
+            edited += 1
+            script.source = script.source.replace(old, new)
+            script.sha1 = hashlib.sha1(script.source.encode(), usedforsecurity=False).hexdigest()
+    assert edited, old
+
+
+def no_fence() -> None:
+    """Whoever asks owns an entry."""
+    _edit_scripts(
+        "return row ~= nil and row[2] == consumer and row[4] == tonumber(deliveries)",
+        "return true",
+    )
+    _edit_scripts("return false -- no group, no owner", "return true")
+
+
+def early_acknowledgement() -> None:
+    """A task is acknowledged before its work."""
+    from avion_media.queue import Lease
+    from avion_media.tasks.consumer import Consumer
+
+    attempt: Any = Consumer._attempt
+
+    async def acknowledge_first(self: Any, lease: Any) -> tuple[str, str]:
+        await lease.complete()
+        lease._ended = False
+        result: tuple[str, str] = await attempt(self, lease)
+        return result
+
+    async def keep(_self: Any) -> None:
+        """There is nothing left to renew."""
+
+    consumer: Any = Consumer
+    lease: Any = Lease
+    consumer._attempt = acknowledge_first
+    lease.renew = keep
+
+
+def group_at_the_end() -> None:
+    """A group that is missing begins at what comes next."""
+    _edit_scripts(
+        "'XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM'", "'XGROUP', 'CREATE', queue, group, '$', 'MKSTREAM'"
+    )
+
+
+def consumer_removed_with_its_tasks() -> None:
+    """Consumers are forgotten whatever they hold, and at once."""
+    _edit_scripts("field(row, 'pending') == 0 and field(row, 'idle') >= tonumber(ARGV[2])", "field(row, 'pending') > 0")
+
+
+def no_tombstone() -> None:
+    """A drop only remembers the removal."""
+    from avion_media.queue import StatusBoard
+
+    async def none(*_arguments: Any, **_more: Any) -> list[str]:
+        return []
+
+    StatusBoard.tombstone = none  # type: ignore[method-assign]
+
+
+SABOTAGES: dict[str, Callable[[], None]] = {
+    "no fence": no_fence,
+    "early acknowledgement": early_acknowledgement,
+    "group at the end": group_at_the_end,
+    "consumer removed with its tasks": consumer_removed_with_its_tasks,
+    "no tombstone": no_tombstone,
+}

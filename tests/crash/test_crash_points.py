@@ -1,0 +1,25 @@
+"""A sample of the crash points, always the same; all of them by `make crash`."""
+
+from __future__ import annotations
+
+import random
+
+from tests.crash.lane import open_lane
+from tests.crash.points import KINDS, count_points, end_of, try_point
+from tests.services import S3Address
+
+SAMPLE = 25
+SEED = 20
+FEWEST = 500  # points that there must be: fewer means that the counting is blind
+
+
+def test_a_sample_of_all_crash_points(ceph_address: S3Address) -> None:
+    with open_lane(ceph_address) as lane:
+        points = count_points(lane)
+        assert len(points) >= FEWEST
+        assert {point.kind for point in points} == set(KINDS)
+        sample = random.Random(SEED).sample(points, SAMPLE)
+        failed = [outcome for outcome in (try_point(lane, point) for point in sample) if outcome.violations]
+        print(f"{len(points)} crash points, {len(sample)} tried, {len(failed)} failed")
+        assert not [(str(each.point), each.violations, each.log[-3000:]) for each in failed]
+        assert not end_of(lane)

@@ -1,0 +1,70 @@
+"""Whoever lost its task to somebody else must not say how the medium ended."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.tasks import PROCESSING_QUEUE, Task
+from avion_media.queue import TaskQueue
+from avion_media.redis import open_redis
+from avion_media.resources import Slot
+from avion_media.tasks.consumer import Consumer, ConsumerPolicy
+from avion_media.telemetry import NO_TELEMETRY
+from supervisors import ChildSpec, Strategy, Supervisor
+
+
+class LosesItsTask:
+    """While it works, its process is taken for dead and another one gets the task."""
+
+    def __init__(self, queue: TaskQueue, failure: Exception) -> None:
+        self._queue = queue
+        self._failure = failure
+        self.given_up = False
+        self.ended = trio.Event()
+
+    async def run(self, _task: Task) -> None:
+        assert await self._queue.reclaim("the other one", idle_s=0) is not None
+        self.ended.set()
+        raise self._failure
+
+    async def give_up(self, _task: Task, _reason: Reason) -> None:
+        self.given_up = True
+
+
+@pytest.fixture
+async def queue(redis_url: str) -> AsyncIterator[TaskQueue]:
+    async with open_redis(redis_url) as redis:
+        yield TaskQueue(redis, PROCESSING_QUEUE)
+
+
+@pytest.mark.parametrize("failure", [Rejected(Reason.CORRUPT), RuntimeError("a defect")], ids=["rejected", "defect"])
+async def test_a_late_owner_is_silent(redis_url: str, queue: TaskQueue, failure: Exception) -> None:
+    await queue.enqueue({"media_id": "m1", "type": "thumbnail"})
+    slot: Slot[TaskQueue] = Slot("redis")
+    async with open_redis(redis_url) as redis:
+        slot.fill(TaskQueue(redis, PROCESSING_QUEUE))
+        handler = LosesItsTask(queue, failure)
+        consumer = Consumer(
+            slot,
+            handler,
+            ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=60, backoff_s=1, max_backoff_s=1),
+            name="the first one",
+            path="first",
+            queue_name=PROCESSING_QUEUE,
+            taking_work=lambda: True,
+            telemetry=NO_TELEMETRY,
+        )
+        root = Supervisor("root", [ChildSpec(name="reader", run=consumer.read)], strategy=Strategy.ONE_FOR_ONE)
+        with trio.fail_after(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(root.run)
+                await handler.ended.wait()
+                await consumer.drain(10)
+                root.stop()
+    assert not handler.given_up
+    stats = await queue.stats()
+    assert (stats.pending, stats.dead_letters) == (1, 0)

@@ -32,19 +32,11 @@ HTTP_DURATION = Instrument(
     "http.server.request.duration",
     "histogram",
     "s",
-    "Duration of origin requests until the last byte",
+    "Duration of origin requests until their headers are known",
     ("http.route", "http.request.method", "http.response.status_code"),
     _SECONDS,
 )
 HTTP_SENT = Instrument("avion.origin.sent", "counter", "By", "Body bytes sent by the origin", ("http.route",))
-STORE_DURATION = Instrument(
-    "avion.store.call.duration",
-    "histogram",
-    "s",
-    "Duration of object-store calls",
-    ("aws.operation", "outcome"),
-    _SECONDS,
-)
 TASK_DURATION = Instrument(
     "messaging.process.duration",
     "histogram",
@@ -53,22 +45,6 @@ TASK_DURATION = Instrument(
     ("messaging.destination.name", "outcome", "reason"),
     _SECONDS,
 )
-QUEUE_DEPTH = Instrument(
-    "avion.queue.depth", "gauge", "{task}", "Entries in the stream", ("messaging.destination.name",)
-)
-QUEUE_LAG = Instrument(
-    "avion.queue.lag", "gauge", "{task}", "Entries never delivered yet", ("messaging.destination.name",)
-)
-QUEUE_PENDING = Instrument(
-    "avion.queue.pending", "gauge", "{task}", "Entries in somebody's hands", ("messaging.destination.name",)
-)
-QUEUE_OLDEST = Instrument(
-    "avion.queue.oldest_age", "gauge", "s", "Age of the oldest entry", ("messaging.destination.name",)
-)
-QUEUE_DELAYED = Instrument(
-    "avion.queue.delayed", "gauge", "{task}", "Tasks that are due later", ("messaging.destination.name",)
-)
-QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "Dead letters", ("messaging.destination.name",))
 THUMBNAILS = Instrument("avion.thumbnails", "counter", "{thumbnail}", "Thumbnails written", ("format",))
 REMOTE_FETCHES = Instrument("avion.remote.fetches", "counter", "{fetch}", "Fetches of remote media", ("outcome",))
 CAGE_CPU = Instrument(

@@ -84,6 +84,13 @@ def test_closed_connections_are_not_counted(service: Service) -> None:
         assert httpx.get(f"{service.admin_url}/livez", trust_env=False, verify=False, timeout=5).status_code == 200
 
 
+def test_nothing_can_be_killed_unless_it_is_enabled(service: Service) -> None:
+    before = incarnations(tree_of(service))
+    answer = httpx.post(f"{service.admin_url}/chaos/kill", params={"path": "service"}, trust_env=False, timeout=5)
+    assert answer.status_code == 404
+    assert incarnations(tree_of(service)) == before
+
+
 def send_and_leave(url: str, data: bytes) -> None:
     """Send, wait for the first bytes of an answer or for the end, and close."""
     address = httpx.URL(url)

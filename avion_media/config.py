@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from avion_media.domain.formats import Family
@@ -242,6 +242,23 @@ class DeleteConfig(_Section):
     delay: Duration = Field(86400.0, description="between a deletion, visible at once, and the removal of the objects")
 
 
+class CdnConfig(_Section):
+    """The CDN in front of the origin, told of deletions."""
+
+    purge_urls: NameList = Field(
+        (), description="where to purge: base URLs of caches, or templates with `{path}`; nobody is told when empty"
+    )
+    purge_method: str = Field("PURGE", pattern="^[A-Z]+$", description="of the request to each of them")
+    timeout: Duration = Field(5.0, gt=0, description="of one request; it is repeated until it succeeds")
+
+    @field_validator("purge_urls")
+    @classmethod
+    def _are_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            _check_url(url)
+        return urls
+
+
 class TasksConfig(_Section):
     """The queues."""
 
@@ -312,6 +329,7 @@ class Config(BaseSettings):
     remote: RemoteConfig = RemoteConfig()
     decoders: DecodersConfig = DecodersConfig()
     delete: DeleteConfig = DeleteConfig()
+    cdn: CdnConfig = CdnConfig()
     tasks: TasksConfig = TasksConfig()
     sweep: SweepConfig = SweepConfig()
     cage: CageConfig = CageConfig()

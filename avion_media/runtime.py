@@ -16,7 +16,7 @@ from avion_media.config import Config
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.lifecycle import Lifecycle, Phase
 from avion_media.media.workshop import Workshop
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import PURGE_QUEUE, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
@@ -27,6 +27,7 @@ Drain = Callable[[float], Awaitable[None]]
 """Ends what is under way, within the seconds it is given."""
 CALLS_NEED = frozenset({"foundation", "foundation/redis", "foundation/store", "service"})
 PORTS = frozenset({"service/grpc", "service/origin"})
+_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE, PURGE_QUEUE)
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 
 
@@ -52,9 +53,7 @@ class Runtime:
     board: Slot[StatusBoard] = field(default_factory=lambda: Slot("redis"))
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot("store"))
     workshop: Slot[Workshop] = field(default_factory=lambda: Slot("cage"))
-    queues: dict[str, Slot[TaskQueue]] = field(
-        default_factory=lambda: {name: Slot("redis") for name in (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)}
-    )
+    queues: dict[str, Slot[TaskQueue]] = field(default_factory=lambda: {name: Slot("redis") for name in _QUEUES})
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # port name -> where it really listens
     drains: dict[str, Drain] = field(default_factory=dict)
     tree: Callable[[], dict[str, Any]] = dict

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.queue import PURGE_QUEUE
 from avion_media.remote import AddressGuard, Fetcher
 from avion_media.runtime import Runtime
 from avion_media.tasks.cache_remote import CacheRemote
@@ -10,6 +13,7 @@ from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
 from avion_media.tasks.delete_media import DeleteMedia
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
+from avion_media.tasks.purge import PurgeMedia, Purges
 from supervisors import ChildSpec, Intensity, Strategy, Supervisor
 
 STATUS_TTL_S = 7 * 86400.0
@@ -65,11 +69,25 @@ def cache(runtime: Runtime) -> Supervisor:
 
 
 def delete(runtime: Runtime) -> Supervisor:
-    """Removal of what was deleted."""
-    return _subtree(runtime, "delete", DELETE_QUEUE, DeleteMedia(runtime.board, _publisher(runtime)), slots=1)
+    """Removal of what was deleted, and where there is a CDN to tell, its purge."""
+    handler = DeleteMedia(runtime.board, _publisher(runtime), purges_of(runtime))
+    beside = [_purge(runtime)] if runtime.config.cdn.purge_urls else []
+    return _subtree(runtime, "delete", DELETE_QUEUE, handler, slots=1, beside=beside)
 
 
-def _subtree(runtime: Runtime, name: str, queue: str, handler: TaskHandler, slots: int) -> Supervisor:
+def _purge(runtime: Runtime) -> Supervisor:
+    handler = PurgeMedia(runtime.config.cdn, runtime.config.thumbnails.sizes)
+    return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
+
+
+def purges_of(runtime: Runtime) -> Purges:
+    """How purges are asked for."""
+    return Purges(runtime.queues[PURGE_QUEUE], runtime.config.cdn)
+
+
+def _subtree(
+    runtime: Runtime, name: str, queue: str, handler: TaskHandler, slots: int, beside: Sequence[Supervisor] = ()
+) -> Supervisor:
     tasks = runtime.config.tasks
     policy = ConsumerPolicy(
         slots=slots,
@@ -97,6 +115,7 @@ def _subtree(runtime: Runtime, name: str, queue: str, handler: TaskHandler, slot
             ChildSpec(name="reader", run=consumer.read, shutdown_s=_STOP_S),
             ChildSpec(name="reclaimer", run=consumer.reclaim, shutdown_s=_STOP_S),
             ChildSpec(name="promoter", run=consumer.promote, shutdown_s=_STOP_S),
+            *beside,
         ],
         strategy=Strategy.ONE_FOR_ONE,
         intensity=Intensity(max_restarts=10, within_s=30.0),

@@ -8,6 +8,7 @@ import trio
 
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
+from avion_media.nodes.consumers import purges_of
 from avion_media.queue import DropChannel, DropStream
 from avion_media.runtime import Runtime
 from avion_media.tasks.drop import Dropper
@@ -22,7 +23,11 @@ _FORGET_READERS_S = 600.0  # each process reads under a name of its own: old nam
 def events(runtime: Runtime) -> Supervisor:
     """Both readers; either may fail without the other."""
     dropper = Dropper(
-        runtime.board, runtime.queues[DELETE_QUEUE], runtime.telemetry, delay_s=runtime.config.delete.delay
+        runtime.board,
+        runtime.queues[DELETE_QUEUE],
+        purges_of(runtime),
+        runtime.telemetry,
+        delay_s=runtime.config.delete.delay,
     )
     return Supervisor(
         "events",

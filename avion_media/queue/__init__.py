@@ -4,11 +4,12 @@ from avion_media.queue.board import TOMBSTONE_TTL_S, StatusBoard
 from avion_media.queue.dead_letters import DeadLetter, DeadLetters
 from avion_media.queue.drops import Drop, DropChannel, DropStream, parse_drop
 from avion_media.queue.lease import Lease
-from avion_media.queue.names import QueueKeys
+from avion_media.queue.names import PURGE_QUEUE, QueueKeys
 from avion_media.queue.task_queue import MAX_DEATHS, QueueStats, TaskQueue
 
 __all__ = [
     "MAX_DEATHS",
+    "PURGE_QUEUE",
     "TOMBSTONE_TTL_S",
     "DeadLetter",
     "DeadLetters",

@@ -9,11 +9,15 @@ from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 # The consumer that holds what was handed back. No process reads under this name.
 SHELF = "-handed-back-"
 
+# Ours alone: what the CDN is to forget.
+PURGE_QUEUE = "media_purge_queue"
+
 # Without these a task of that queue cannot be done by anybody.
 REQUIRED_FIELDS = {
     PROCESSING_QUEUE: ("media_id",),
     CACHE_QUEUE: ("remote_url",),
     DELETE_QUEUE: ("media_id",),
+    PURGE_QUEUE: ("media_id",),
 }
 
 

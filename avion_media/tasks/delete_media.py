@@ -13,14 +13,16 @@ from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
 from avion_media.tasks.drop import removal_id
 from avion_media.tasks.publish import Publisher
+from avion_media.tasks.purge import Purges
 
 
 class DeleteMedia:
     """See `TaskHandler`."""
 
-    def __init__(self, board: Slot[StatusBoard], publisher: Publisher) -> None:
+    def __init__(self, board: Slot[StatusBoard], publisher: Publisher, purges: Purges) -> None:
         self._board = board
         self._publisher = publisher
+        self._purges = purges
 
     async def run(self, task: Task) -> None:
         """See `TaskHandler.run`."""
@@ -29,6 +31,7 @@ class DeleteMedia:
         if not await self._board.get().begin_removal(str(any_id), remembered=remembered):
             return  # undone within the delay
         await self._publisher.remove_objects(any_id)
+        await self._purges.request(str(any_id), "removed")  # again: an answer on its way may have been cached since
         await self._board.get().publish_event("media.deleted", str(any_id), {})
 
     async def give_up(self, task: Task, reason: Reason) -> None:

@@ -6,6 +6,7 @@ import time
 
 from avion_media.queue import TOMBSTONE_TTL_S, Drop, StatusBoard, TaskQueue
 from avion_media.resources import Slot
+from avion_media.tasks.purge import Purges
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _log = get_logger(path="service/events")
@@ -20,10 +21,11 @@ class Dropper:
     """Carries out ``drop_deleted`` events. Repeating one, on whatever replica, changes nothing."""
 
     def __init__(
-        self, board: Slot[StatusBoard], queue: Slot[TaskQueue], telemetry: Telemetry, *, delay_s: float
+        self, board: Slot[StatusBoard], queue: Slot[TaskQueue], purges: Purges, telemetry: Telemetry, *, delay_s: float
     ) -> None:
         self._board = board
         self._queue = queue
+        self._purges = purges
         self._telemetry = telemetry
         self._delay_s = delay_s
 
@@ -36,5 +38,7 @@ class Dropper:
             due_at = time.time() + self._delay_s
             await self._queue.get().delay({"media_id": media_id}, removal_id(media_id), due_at)
         fresh = await self._board.get().tombstone(drop.media_ids, TOMBSTONE_TTL_S + self._delay_s)
+        for media_id in drop.media_ids:  # not only the fresh: whoever marked it may have died before it got here
+            await self._purges.request(media_id, "dropped")
         for media_id in fresh:
             _log.info("drop.tombstone", media_id=media_id)

@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis as redis_py
 import trio
 
-from avion_media.config import UploadConfig
+from avion_media.config import CdnConfig, UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Rejected, Unavailable
 from avion_media.domain.formats import PNG, MediaFormat
@@ -31,6 +31,7 @@ from avion_media.tasks.delete_media import DeleteMedia
 from avion_media.tasks.drop import Dropper
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
+from avion_media.tasks.purge import Purges
 from avion_media.telemetry import NO_TELEMETRY
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
@@ -174,12 +175,13 @@ class Stage:
         """A ``drop_deleted`` event."""
         _, board = self._actor(Steps())
         queue = _slot("redis", TaskQueue(self.redis, DELETE_QUEUE))
-        await Dropper(board, queue, NO_TELEMETRY, delay_s=self.delay_s).drop(Drop((str(self.media_id),)))
+        dropper = Dropper(board, queue, self._purges(), NO_TELEMETRY, delay_s=self.delay_s)
+        await dropper.drop(Drop((str(self.media_id),)))
 
     async def remove(self, steps: Steps | None = None) -> None:
         """All removals that are due, each to its end."""
         store, board = self._actor(steps or Steps())
-        handler = DeleteMedia(board, self._publisher(store, board))
+        handler = DeleteMedia(board, self._publisher(store, board), self._purges())
         queue = TaskQueue(self.redis, DELETE_QUEUE)
         await queue.promote()
         while (lease := await queue.take("remover", block_s=0)) is not None:
@@ -195,6 +197,9 @@ class Stage:
         """Original and thumbnails that exist."""
         wanted = {keys.original(self.media_id), *(keys.thumbnail(self.media_id, size.name) for size in SIZES)}
         return wanted & set(self.objects)
+
+    def _purges(self) -> Purges:
+        return Purges(_slot("redis", None), CdnConfig())
 
     def _publisher(self, store: Slot[ObjectStore], board: Slot[StatusBoard]) -> Publisher:
         return Publisher(store, board, SIZES, NO_TELEMETRY, status_ttl_s=600.0)

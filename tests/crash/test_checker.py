@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -84,7 +85,7 @@ def test_a_skipped_tombstone_is_seen(lane: Lane) -> None:
     assert any("not said to be DELETED" in each for each in lane.checker.violations([media_id]))
 
 
-def red_after(lane: Lane, media_id: str, first: Callable[[], bool], sabotage: str = "", **settings: str) -> list[str]:
+def red_after(lane: Lane, media_id: str, first: Callable[[], bool], sabotage: str = "", **settings: Any) -> list[str]:
     """Wait for ``first``, start another process, and see what is wrong when it had all the time it needs."""
     eventually(first, "the first process to die")
     process = lane.start(("processing",), sabotage=sabotage, **settings)

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 
+from avion_media.config import CdnConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
@@ -23,6 +24,7 @@ from avion_media.queue import Drop, StatusBoard, TaskQueue
 from avion_media.redis import open_redis
 from avion_media.resources import Slot
 from avion_media.tasks.drop import Dropper
+from avion_media.tasks.purge import Purges
 from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
 from tests.service.harness import service_environment
@@ -242,7 +244,8 @@ async def drop(operator: Operator, upload: MediaId, delay_s: float = DAY) -> Non
         board: Slot[StatusBoard] = Slot("redis")
         queue: Slot[TaskQueue] = Slot("redis")
         with board.filled(StatusBoard(redis)), queue.filled(TaskQueue(redis, DELETE_QUEUE)):
-            await Dropper(board, queue, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(upload),)))
+            purges = Purges(queue, CdnConfig())
+            await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(upload),)))
 
 
 async def test_a_deletion_can_be_taken_back_while_its_delay_runs(operator: Operator) -> None:

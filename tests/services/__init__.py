@@ -1,4 +1,4 @@
-"""Real services for the tests: Redis, a single-node Ceph that speaks S3, and moto's S3.
+"""Real services for the tests: Redis, a single-node Ceph that speaks S3, moto's S3, and Varnish as a CDN.
 
 Each is a context manager that starts on free ports in a directory of its own and leaves nothing behind: processes die
 with their parent (even by SIGKILL), and a janitor process removes the directory. `python -m tests.services run -- CMD`
@@ -11,5 +11,6 @@ from tests.services.ceph import ceph
 from tests.services.moto import moto
 from tests.services.process import ServiceFailed
 from tests.services.redis import redis_server
+from tests.services.varnish import varnish
 
-__all__ = ["S3Address", "ServiceFailed", "ceph", "moto", "redis_server", "s3_address_from"]
+__all__ = ["S3Address", "ServiceFailed", "ceph", "moto", "redis_server", "s3_address_from", "varnish"]

@@ -1,0 +1,87 @@
+"""``media_purge_queue``: make the CDN forget what was deleted. Off until ``CDN__PURGE_URLS`` is given.
+
+A queue of its own, so that a CDN that is away holds up no deletion, and is asked again until it has answered.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import httpx
+import trio
+
+from avion_media.config import CdnConfig
+from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.tasks import Task
+from avion_media.queue import TaskQueue
+from avion_media.resources import Slot
+from avion_media.tasks.publish import origin_paths
+from avion_media.telemetry import get_logger
+
+CDN = "cdn"
+_NOT_CACHED = frozenset({404, 410, 412})  # what caches answer when there was nothing to forget
+_log = get_logger(path="service/delete/purge")
+
+
+class Purges:
+    """Queues purges; does nothing where there is no CDN to ask."""
+
+    def __init__(self, queue: Slot[TaskQueue], config: CdnConfig) -> None:
+        self._queue = queue
+        self._enabled = bool(config.purge_urls)
+
+    async def request(self, media_id: str, occasion: str) -> None:
+        """Have the medium purged soon; requests of one occasion collapse. Raises `Unavailable`."""
+        if self._enabled:
+            await self._queue.get().enqueue({"media_id": media_id}, once_key=f"{media_id}:{occasion}")
+
+
+class PurgeMedia:
+    """See `TaskHandler`. Repeating a purge is harmless."""
+
+    def __init__(self, config: CdnConfig, sizes: tuple[ThumbnailSize, ...]) -> None:
+        self._config = config
+        self._sizes = sizes
+
+    async def run(self, task: Task) -> None:
+        """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""
+        any_id = _any_id(task)
+        async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:
+            for url in self._urls(any_id):
+                await self._purge(http, url)
+
+    async def give_up(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.give_up`: nobody waits for a purge."""
+
+    def _urls(self, any_id: AnyId) -> list[str]:
+        paths = [f"/media/{any_id}", *origin_paths(any_id, self._sizes).values()]
+        return [purge_url(target, path) for target in self._config.purge_urls for path in paths]
+
+    async def _purge(self, http: httpx.AsyncClient, url: str) -> None:
+        try:
+            with trio.fail_after(self._config.timeout):  # httpx bounds each of its steps, not their sum
+                response = await http.request(self._config.purge_method, url)
+        except (httpx.HTTPError, trio.TooSlowError) as error:
+            _log.warning("purge.failed", url=url, error=repr(error))
+            raise Unavailable(CDN, repr(error)) from error
+        if response.status_code >= 400 and response.status_code not in _NOT_CACHED:
+            _log.warning("purge.failed", url=url, status=response.status_code)
+            raise Unavailable(CDN, f"it answered {response.status_code}")
+
+
+def purge_url(target: str, path: str) -> str:
+    """Where to ask: ``{path}`` of a template is replaced (percent-encoded in its query); else the path is appended."""
+    if "{path}" not in target:
+        return target.rstrip("/") + path
+    before, _, after = target.partition("{path}")
+    shown = quote(path, safe="") if "?" in before else path.removeprefix("/") if before.endswith("/") else path
+    return before + shown + after
+
+
+def _any_id(task: Task) -> AnyId:
+    try:
+        return parse_any_id(task.fields.get("media_id", ""))
+    except InvalidId as error:
+        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None

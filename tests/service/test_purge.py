@@ -1,0 +1,115 @@
+"""What was deleted is gone from the CDN as well: a real cache, in front of the real origin."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
+import pytest
+import redis
+
+from avion_media.config import CdnConfig
+from avion_media.domain.errors import Unavailable
+from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.tasks import Task
+from avion_media.tasks.purge import PurgeMedia, purge_url
+from tests.conftest import S3Bucket
+from tests.service.harness import eventually, running, service_environment
+from tests.service.published import encode_id, original_key, thumbnail_key, unfinished
+from tests.services import varnish
+from tests.services.process import free_port
+
+PATHS = ("/media/{}", "/thumbnail/small/{}", "/thumbnail/medium/{}", "/thumbnail/large/{}")
+
+
+def fetch(url: str) -> httpx.Response:
+    return httpx.get(url, trust_env=False, timeout=30)
+
+
+def test_a_deletion_empties_the_cdn(redis_url: str, s3: S3Bucket) -> None:
+    media_id = encode_id(datetime.now(UTC), 2, 7)
+    for key in (original_key(media_id), *(thumbnail_key(media_id, size) for size in ("small", "medium", "large"))):
+        s3.client.put_object(Bucket=s3.bucket, Key=key, Body=b"picture", ContentType="image/png")
+    origin_port = free_port()
+    with varnish(origin_port) as cdn, redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        environment = service_environment(
+            redis_url,
+            s3.address.endpoint_url,
+            s3.bucket,
+            HTTP__BIND=f"127.0.0.1:{origin_port}",
+            CDN__PURGE_URLS=cdn,
+            DELETE__DELAY="1h",
+        )
+        with running(environment, roles="http,events,delete"):
+            urls = [cdn + path.format(media_id) for path in PATHS]
+            for url in urls:
+                assert fetch(url).status_code == 200
+                assert int(fetch(url).headers["X-Hits"]) > 0
+            client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
+            eventually(lambda: [fetch(url).status_code for url in urls] == [410] * 4, "the CDN to forget it", 30)
+            assert s3.client.head_object(Bucket=s3.bucket, Key=original_key(media_id))
+            eventually(lambda: not unfinished(client, ["media_purge_queue"]), "the purge to end", 10)
+
+
+@contextmanager
+def purge_endpoint(*answers: int) -> Iterator[tuple[str, list[str]]]:
+    """An endpoint with these answers, one after the other; its URL, and what it was asked."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_response(answers[min(len(asked), len(answers)) - 1])
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_arguments: object) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", asked
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+async def test_a_template_is_asked_for_every_path() -> None:
+    media_id = encode_id(datetime.now(UTC), 2, 8)
+    with purge_endpoint(200, 404) as (url, asked):
+        await purge(f"{url}/purge?path={{path}}", media_id)
+    assert asked == [f"/purge?path=%2Fmedia%2F{media_id}", f"/purge?path=%2Fthumbnail%2Fsmall%2F{media_id}"]
+
+
+async def test_a_cdn_that_fails_is_asked_again() -> None:
+    with purge_endpoint(200, 503) as (url, _), pytest.raises(Unavailable, match="503"):
+        await purge(url, encode_id(datetime.now(UTC), 2, 9))
+    with pytest.raises(Unavailable):
+        await purge(f"http://127.0.0.1:{free_port()}", encode_id(datetime.now(UTC), 2, 9))
+
+
+async def purge(target: str, media_id: str) -> None:
+    config = CdnConfig(purge_urls=(target,), purge_method="POST")
+    await PurgeMedia(config, (ThumbnailSize("small", 400),)).run(Task("t", {"media_id": media_id}))
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        ("http://cache:80", "http://cache:80/media/x"),
+        ("http://cache/", "http://cache/media/x"),
+        ("https://cdn/purge{path}", "https://cdn/purge/media/x"),
+        ("https://cdn/purge/{path}", "https://cdn/purge/media/x"),
+        ("https://cdn/?url=https://a/{path}&soft=1", "https://cdn/?url=https://a/%2Fmedia%2Fx&soft=1"),
+    ],
+)
+def test_where_to_ask(target: str, asked: str) -> None:
+    assert purge_url(target, "/media/x") == asked

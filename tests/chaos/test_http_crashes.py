@@ -16,7 +16,7 @@ from tests.chaos.usage import tree_of
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running, service_environment
 
-_ROUNDS = 20
+_ROUNDS = 5
 _SHORT_CONNECTIONS = 150  # more than the admin port may have at once
 
 
@@ -28,33 +28,39 @@ def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) 
         yield service
 
 
-def h2_by_prior_knowledge() -> bytes:
-    """A request whose body never ends: the answer comes before it."""
+def h2_by_prior_knowledge() -> list[bytes]:
+    """A request over HTTP/2 whose body goes on after its answer."""
     connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     connection.initiate_connection()
-    connection.send_headers(1, request_head(b"POST"))
-    connection.send_data(1, b"x" * 1000)
-    return connection.data_to_send()
+    return [connection.data_to_send(), *_request_with_a_late_body(connection, 1)]
 
 
-def h2_by_upgrade() -> bytes:
-    """An upgrade to h2c inside HTTP/1.1, and such a request behind it."""
+def h2_by_upgrade() -> list[bytes]:
+    """The same behind an upgrade to h2c inside HTTP/1.1."""
     connection = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
     settings = connection.initiate_upgrade_connection() or b""
-    connection.send_headers(3, request_head(b"POST"))
-    connection.send_data(3, b"x" * 1000)
     upgrade = b"GET /media/none HTTP/1.1\r\nHost: origin\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-    return upgrade + b"Upgrade: h2c\r\nHTTP2-Settings: " + settings + b"\r\n\r\n" + connection.data_to_send()
+    upgrade += b"Upgrade: h2c\r\nHTTP2-Settings: " + settings + b"\r\n\r\n"
+    return [upgrade, connection.data_to_send(), *_request_with_a_late_body(connection, 3)]
 
 
-def unfinished_body() -> bytes:
+def _request_with_a_late_body(connection: h2.connection.H2Connection, stream_id: int) -> list[bytes]:
+    connection.send_headers(stream_id, request_head(b"POST"))
+    pieces = [connection.data_to_send()]
+    for _ in range(3):
+        connection.send_data(stream_id, b"x" * 1000)
+        pieces.append(connection.data_to_send())
+    return pieces
+
+
+def unfinished_body() -> list[bytes]:
     """HTTP/1.1 whose answer comes before its body has ended."""
-    return b"POST /media/none HTTP/1.1\r\nHost: origin\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000
+    return [b"POST /media/none HTTP/1.1\r\nHost: origin\r\nContent-Length: 1000000\r\n\r\n", b"x" * 1000, b"x" * 1000]
 
 
-def broken_chunks() -> bytes:
+def broken_chunks() -> list[bytes]:
     """A body that is none."""
-    return b"POST /media/none HTTP/1.1\r\nHost: origin\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+    return [b"POST /media/none HTTP/1.1\r\nHost: origin\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n"]
 
 
 def request_head(method: bytes) -> list[tuple[bytes, bytes]]:
@@ -91,15 +97,18 @@ def test_nothing_can_be_killed_unless_it_is_enabled(service: Service) -> None:
     assert incarnations(tree_of(service)) == before
 
 
-def send_and_leave(url: str, data: bytes) -> None:
-    """Send, wait for the first bytes of an answer or for the end, and close."""
+def send_and_leave(url: str, pieces: list[bytes]) -> None:
+    """Send piece by piece, each time looking what comes for a moment, and close."""
     address = httpx.URL(url)
-    with socket.create_connection((address.host, address.port or 80), timeout=5) as client:
-        client.sendall(data)
-        try:
-            client.recv(1 << 16)
-        except ConnectionError:
-            pass
+    with socket.create_connection((address.host, address.port or 80), timeout=0.05) as client:
+        for piece in pieces:
+            try:
+                client.sendall(piece)
+                client.recv(1 << 16)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                return
 
 
 def _local_port(client: httpx.Client) -> int:

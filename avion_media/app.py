@@ -28,17 +28,14 @@ from typing import Any
 
 import trio
 
-from avion_media.nodes import consumers, foundation, ports, readiness, rpc
+from avion_media.nodes import INTENSITY, RESTARTS, consumers, foundation, ports, readiness, rpc
 from avion_media.nodes.events import events
 from avion_media.nodes.sweeper import sweeper
 from avion_media.runtime import Runtime
-from supervisors import Backoff, Child, ChildSpec, Intensity, NodeState, NotRunning, State, Strategy, Supervisor
+from supervisors import Child, ChildSpec, NodeState, NotRunning, State, Strategy, Supervisor
 
 Body = Callable[[Runtime, Child], Awaitable[None]]
 Node = ChildSpec | Supervisor
-# What crashes again and again is tried for half a minute, then its supervisor gives up and the level above decides.
-RESTARTS = Backoff(first_s=0.1, max_s=2.0)
-INTENSITY = Intensity(max_restarts=20, within_s=60.0)
 
 
 def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:

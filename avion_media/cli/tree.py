@@ -9,6 +9,7 @@ import click
 import httpx
 from rich.live import Live
 from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from avion_media.cli.client import reachable
@@ -32,7 +33,10 @@ def tree_command(watch: bool, as_json: bool) -> None:
     with Live(_drawn(_fetch(url)), console=console(), refresh_per_second=4) as live:
         while True:
             time.sleep(1.0)
-            live.update(_drawn(_fetch(url)))
+            try:
+                live.update(_drawn(_fetch(url)))
+            except Failure as error:  # the admin port may be restarting: keep looking
+                live.update(Text(str(error), style="red"))
 
 
 def _fetch(url: str) -> dict[str, Any]:

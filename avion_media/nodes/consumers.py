@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.nodes import INTENSITY, RESTARTS
 from avion_media.queue import PURGE_QUEUE
 from avion_media.remote import AddressGuard, Fetcher
 from avion_media.runtime import Runtime
@@ -14,7 +15,7 @@ from avion_media.tasks.delete_media import DeleteMedia
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import PurgeMedia, Purges
-from supervisors import ChildSpec, Intensity, Strategy, Supervisor
+from supervisors import ChildSpec, Strategy, Supervisor
 
 STATUS_TTL_S = 7 * 86400.0
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is handed back
@@ -111,12 +112,12 @@ def _subtree(
     return Supervisor(
         name,
         [
-            ChildSpec(name="keeper", run=consumer.keep, shutdown_s=_STOP_S),
-            ChildSpec(name="reader", run=consumer.read, shutdown_s=_STOP_S),
-            ChildSpec(name="reclaimer", run=consumer.reclaim, shutdown_s=_STOP_S),
-            ChildSpec(name="promoter", run=consumer.promote, shutdown_s=_STOP_S),
+            ChildSpec(name="keeper", run=consumer.keep, shutdown_s=_STOP_S, backoff=RESTARTS),
+            ChildSpec(name="reader", run=consumer.read, shutdown_s=_STOP_S, backoff=RESTARTS),
+            ChildSpec(name="reclaimer", run=consumer.reclaim, shutdown_s=_STOP_S, backoff=RESTARTS),
+            ChildSpec(name="promoter", run=consumer.promote, shutdown_s=_STOP_S, backoff=RESTARTS),
             *beside,
         ],
         strategy=Strategy.ONE_FOR_ONE,
-        intensity=Intensity(max_restarts=10, within_s=30.0),
+        intensity=INTENSITY,
     )

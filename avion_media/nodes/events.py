@@ -8,12 +8,13 @@ import trio
 
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
+from avion_media.nodes import INTENSITY, RESTARTS
 from avion_media.nodes.consumers import purges_of
 from avion_media.queue import DropChannel, DropStream
 from avion_media.runtime import Runtime
 from avion_media.tasks.drop import Dropper
 from avion_media.telemetry import get_logger
-from supervisors import Child, ChildSpec, Intensity, Strategy, Supervisor
+from supervisors import Child, ChildSpec, Strategy, Supervisor
 
 _BLOCK_S = 1.0
 _OUTAGE_PAUSE_S = 1.0
@@ -32,11 +33,11 @@ def events(runtime: Runtime) -> Supervisor:
     return Supervisor(
         "events",
         [
-            ChildSpec(name="channel", run=partial(_listen, runtime, dropper), shutdown_s=1.0),
-            ChildSpec(name="stream", run=partial(_read, runtime, dropper), shutdown_s=2.0),
+            ChildSpec(name="channel", run=partial(_listen, runtime, dropper), shutdown_s=1.0, backoff=RESTARTS),
+            ChildSpec(name="stream", run=partial(_read, runtime, dropper), shutdown_s=2.0, backoff=RESTARTS),
         ],
         strategy=Strategy.ONE_FOR_ONE,
-        intensity=Intensity(10, 30.0),
+        intensity=INTENSITY,
     )
 
 

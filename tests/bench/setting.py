@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -54,4 +55,4 @@ def open_setting(*, quick: bool) -> Iterator[Setting]:
 def install_node_packages() -> None:
     """`npm ci` for what we are measured against, unless it is there."""
     if not (NODE / "node_modules" / "bullmq").is_dir():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=NODE, check=True)
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=NODE, check=True, stdout=sys.stderr)

@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of the table")
     arguments = parser.parse_args()
     if not (_NODE / "node_modules" / "sharp").is_dir():
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--loglevel=error"], cwd=_NODE, check=True)
+        subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=_NODE, check=True, stdout=sys.stderr)
     results = [compare(picture, arguments.rounds, arguments.repeats) for picture in make_inputs()]
     if arguments.json:
         print(json.dumps([asdict(result) for result in results], indent=2))

@@ -66,5 +66,4 @@ class Statuses:
 
     def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:
         facts = facts_from_metadata(info.metadata, info.size_bytes)
-        thumbnails = {size.name: f"/thumbnail/{size.name}/{any_id}" for size in self._sizes}
-        return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
+        return Status(str(any_id), State.READY, facts=facts, thumbnails=keys.origin_paths(any_id, self._sizes))

@@ -1,8 +1,11 @@
-"""Object keys: every one follows from an id alone (contract, section 3)."""
+"""Object keys and origin paths: every one follows from an id alone (contract, sections 3 and 5)."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.media import ThumbnailSize
 
 INCOMING_PREFIX = "incoming/"
 ORIGINAL_PREFIX = "original/"
@@ -27,3 +30,8 @@ def thumbnail(any_id: AnyId, size: str) -> str:
     if isinstance(any_id, MediaId):
         return f"{THUMBNAIL_PREFIX}{size}/{any_id.created:%Y/%m/%d}/{any_id}.jpg"
     return f"{THUMBNAIL_PREFIX}{size}/remote/{any_id}.jpg"
+
+
+def origin_paths(any_id: AnyId, sizes: Iterable[ThumbnailSize]) -> dict[str, str]:
+    """Where the origin serves the thumbnails, by the name of their size."""
+    return {size.name: f"/thumbnail/{size.name}/{any_id}" for size in sizes}

@@ -33,11 +33,6 @@ class WriteOriginal(Protocol):
     async def __call__(self, store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None: ...
 
 
-def origin_paths(any_id: AnyId, sizes: tuple[ThumbnailSize, ...]) -> dict[str, str]:
-    """Where the origin serves the thumbnails."""
-    return {size.name: f"/thumbnail/{size.name}/{any_id}" for size in sizes}
-
-
 class Publisher:
     """Writes to the store and the status board for the tasks."""
 
@@ -112,7 +107,7 @@ class Publisher:
 
     async def announce_ready(self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "") -> None:
         """Status and event of a medium that can be served. See `StatusBoard.publish_event` for ``occasion``."""
-        status = Status(str(any_id), State.READY, facts=facts, thumbnails=origin_paths(any_id, self._sizes))
+        status = Status(str(any_id), State.READY, facts=facts, thumbnails=keys.origin_paths(any_id, self._sizes))
         if await self._board.get().put(status, ttl_s=self._status_ttl_s):
             await self._tell(any_id, "ready", {"content_type": facts.format.content_type}, occasion)
 

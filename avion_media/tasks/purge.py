@@ -13,11 +13,11 @@ import trio
 from avion_media.config import CdnConfig
 from avion_media.domain.errors import Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.domain.keys import origin_paths
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import Task
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
-from avion_media.tasks.publish import origin_paths
 from avion_media.telemetry import get_logger
 
 CDN = "cdn"

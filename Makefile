@@ -16,7 +16,7 @@ MINUTES  ?= 1
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash chaos check bench fmt clean
+.PHONY: help demo test crash chaos fuzz check bench fmt clean
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -38,6 +38,11 @@ chaos: ## the long chaos tests; SEED=7 MINUTES=1 RESTARTS=20
 	@AVION_CHAOS_SEED=$(SEED) AVION_CHAOS_SECONDS=$$(($(MINUTES) * 60)) AVION_CHAOS_RESTARTS=$(RESTARTS) \
 		$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/chaos -s \
 		--timeout=$$(($(MINUTES) * 60 + $(RESTARTS) * 30 + 300)) $(PYTEST)
+
+fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEED=7 FUZZ="grpc-frames"
+	@ops/bootstrap test
+	@$(VENV)/python -m tests.fuzz --seconds $$(($(MINUTES) * 60)) \
+		$(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) $(FUZZ)
 
 check: ## formatting, lint, types, and drift of generated code
 	@ops/bootstrap env

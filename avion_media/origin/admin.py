@@ -1,4 +1,7 @@
-"""The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and what chaos tests need. Never public."""
+"""The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and what chaos tests need. Never public.
+
+The first three are for kubelets and Prometheus, who have no token; everything else is for operators.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from avion_media.origin.operators import OperatorGate
 from avion_media.telemetry import Telemetry
 
 
@@ -19,12 +23,16 @@ def admin_application(
     tree: Callable[[], dict[str, Any]],
     telemetry: Telemetry,
     kill: Callable[[str], bool] | None = None,
+    gate: OperatorGate | None = None,
 ) -> Starlette:
     """``readiness`` gives at least ``ready`` (bool); ``tree`` the live supervision tree. Neither waits.
+
+    What shows or changes the inside passes ``gate``; by default everybody does.
 
     With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for one
     that there is not. Who kills the admin port itself gets no answer.
     """
+    gate = gate or OperatorGate()
 
     async def livez(_request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -43,10 +51,10 @@ def admin_application(
         Route("/livez", livez),
         Route("/readyz", readyz),
         Route("/metrics", metrics),
-        Route("/tree", show_tree),
+        Route("/tree", gate.required(show_tree)),
     ]
     if kill is not None:
-        routes.append(Route("/chaos/kill", _killer(kill), methods=["POST"]))
+        routes.append(Route("/chaos/kill", gate.required(_killer(kill)), methods=["POST"]))
     return Starlette(routes=routes)
 
 

@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "wire": set(),
     "telemetry": set(),
     "concurrency": set(),
+    "credentials": set(),
     "resources": {"domain"},
     "lifecycle": set(),
     "early_stop": set(),
@@ -28,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "media": {"domain", "config"},
 }
 LOW = {*ALLOWED}
-HIGH = {"api", "origin", "tasks", "nodes", "cli", "app", "service", "process", "runtime", "setup", "__main__"}
+HIGH = {"api", "origin", "tasks", "nodes", "cli", "app", "service", "process", "runtime", "setup", "doctor", "__main__"}
 # Never imported by anybody below them.
 ALLOWED |= {
     "tasks": LOW - {"grpc", "wire"},
@@ -36,6 +37,7 @@ ALLOWED |= {
     "origin": LOW - {"grpc", "wire", "media", "remote"},
     "api": LOW | {"runtime"},
     "setup": LOW - {"grpc", "wire"},
+    "doctor": LOW - {"grpc", "wire"} | {"setup"},
     "nodes": LOW | {"api", "origin", "tasks", "runtime", "setup"},
     "process": LOW | {"runtime"},
     "app": LOW | {"nodes", "runtime"},

@@ -1,0 +1,114 @@
+"""The gate in front of what is for operators only."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from avion_media.credentials import bearer_token, fingerprint, is_among
+from avion_media.origin.operators import OperatorGate, is_loopback
+
+TOKEN = "a-token-of-some-length"
+HERE = "http://127.0.0.1:9090"
+
+
+async def ask(gate: OperatorGate, method: str = "GET", url: str = HERE, **headers: str) -> httpx.Response:
+    """One request to an endpoint behind the gate; header names write ``-`` as ``_``."""
+
+    async def endpoint(_request: Request) -> Response:
+        return PlainTextResponse("inside")
+
+    app = Starlette(routes=[Route("/", gate.required(endpoint), methods=["GET", "POST"])])
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=url) as client:
+        return await client.request(method, "/", headers=named)
+
+
+def with_token(*, local_only: bool = False) -> OperatorGate:
+    return OperatorGate(lambda: [fingerprint("another-one-of-them"), fingerprint(TOKEN)], local_only=local_only)
+
+
+async def test_an_open_gate_lets_everybody_through() -> None:
+    for method in ("GET", "POST"):
+        answer = await ask(OperatorGate(), method, "http://admin.internal")
+        assert (answer.status_code, answer.text) == (200, "inside")
+        assert answer.headers["Cache-Control"] == "no-store"
+
+
+async def test_a_token_opens_the_gate() -> None:
+    for scheme in ("Bearer", "bearer", "BEARER "):
+        assert (await ask(with_token(), Authorization=f"{scheme} {TOKEN}")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["", TOKEN, f"Basic {TOKEN}", "Bearer", "Bearer ", f"Bearer {TOKEN}x", f"Bearer {TOKEN} x", f"Bearer{TOKEN}"],
+)
+async def test_anything_else_does_not(shown: str) -> None:
+    answer = await ask(with_token(), **({"Authorization": shown} if shown else {}))
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    assert TOKEN not in answer.text
+
+
+async def test_tokens_can_be_replaced_meanwhile() -> None:
+    valid = [fingerprint(TOKEN)]
+    gate = OperatorGate(lambda: valid)
+    assert (await ask(gate, Authorization=f"Bearer {TOKEN}")).status_code == 200
+    valid.clear()
+    assert (await ask(gate, Authorization=f"Bearer {TOKEN}")).status_code == 401
+
+
+async def test_a_session_opens_the_gate_as_well() -> None:
+    gate = OperatorGate(lambda: [fingerprint(TOKEN)], session=lambda request: request.cookies.get("session") == "mine")
+    assert (await ask(gate, Cookie="session=mine")).status_code == 200
+    assert (await ask(gate, Cookie="session=yours")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Origin": "http://127.0.0.1:8080"},
+        {"Sec_Fetch_Site": "cross-site"},
+        {"Sec_Fetch_Site": "same-site"},
+    ],
+)
+async def test_a_foreign_page_cannot_act_through_a_browser(headers: dict[str, str]) -> None:
+    for gate, more in ((OperatorGate(), {}), (with_token(), {"Authorization": f"Bearer {TOKEN}"})):
+        assert (await ask(gate, "POST", **headers, **more)).status_code == 403
+
+
+async def test_the_own_page_can() -> None:
+    answer = await ask(OperatorGate(), "POST", Origin=HERE, Sec_Fetch_Site="same-origin")
+    assert answer.status_code == 200
+
+
+async def test_a_name_that_was_made_to_point_here_reaches_nothing() -> None:
+    gate = OperatorGate(local_only=True)
+    for local in (HERE, "http://localhost:9090", "http://[::1]:9090"):
+        assert (await ask(gate, url=local)).status_code == 200
+    for foreign in ("http://evil.example:9090", "http://127.0.0.1.evil.example", "http://10.0.0.1"):
+        assert (await ask(gate, url=foreign)).status_code == 403
+    # Whoever has the token may use any name.
+    gate = with_token(local_only=True)
+    assert (await ask(gate, url="http://admin.internal", Authorization=f"Bearer {TOKEN}")).status_code == 200
+
+
+def test_what_a_loopback_address_is() -> None:
+    assert all(map(is_loopback, ("localhost", "127.0.0.1", "127.9.9.9", "::1")))
+    assert not any(map(is_loopback, ("", "0.0.0.0", "::", "10.0.0.1", "admin.localhost.example", "127.0.0.1.example")))
+
+
+def test_tokens_are_read_and_compared_whole() -> None:
+    assert bearer_token("Bearer abc.DEF-_~+/=") == "abc.DEF-_~+/="
+    assert bearer_token("Bearer a\u00e9") is None
+    known = [fingerprint("one"), fingerprint("two")]
+    assert is_among(fingerprint("two"), known)
+    assert not is_among(fingerprint("three"), known)
+    assert not is_among(fingerprint("one"), [])

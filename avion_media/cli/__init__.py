@@ -27,6 +27,7 @@ _COMMANDS = {
     "sweep": "sweep",
     "tree": "tree",
     "chaos": "chaos",
+    "doctor": "doctor",
     "config": "config",
 }
 EXIT_FAILED = 1

@@ -91,20 +91,33 @@ def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
 
 
-def _add_lifecycle_rules(client: S3Client, bucket: str) -> bool:
+async def missing_lifecycle_rules(connection: Connection) -> list[str]:
+    """The names of our rules that the bucket does not have, or has in another form."""
+    rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
+    return [rule["ID"] for rule in _LIFECYCLE_RULES if not _has_lifecycle(rules, rule)]
+
+
+def _lifecycle_rules(client: S3Client, bucket: str) -> list[Any]:
     try:
-        rules: list[Any] = list(client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
+        return list(client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"])
     except ClientError as error:
         if error.response["Error"]["Code"] != "NoSuchLifecycleConfiguration":
             raise
-        rules = []
-    present = {rule.get("ID"): rule for rule in rules}
-    if all(_same_lifecycle(present.get(rule["ID"], {}), rule) for rule in _LIFECYCLE_RULES):
+        return []
+
+
+def _add_lifecycle_rules(client: S3Client, bucket: str) -> bool:
+    rules = _lifecycle_rules(client, bucket)
+    if all(_has_lifecycle(rules, rule) for rule in _LIFECYCLE_RULES):
         return False
     ours = {rule["ID"] for rule in _LIFECYCLE_RULES}
     wanted: list[Any] = [*(rule for rule in rules if rule.get("ID") not in ours), *_LIFECYCLE_RULES]
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": wanted})
     return True
+
+
+def _has_lifecycle(rules: list[Any], wanted: dict[str, Any]) -> bool:
+    return any(rule.get("ID") == wanted["ID"] and _same_lifecycle(rule, wanted) for rule in rules)
 
 
 def _same_lifecycle(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 import boto3
 import trio
 from botocore.config import Config as BotoConfig
-from botocore.exceptions import NoCredentialsError
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from avion_media.config import S3Config
 from avion_media.domain.errors import MediaError, Unavailable
-from avion_media.store.errors import NO_CREDENTIALS, STORE, translated
+from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, STORE, translated
 from avion_media.store.presign import Presigner, SigningCredentials
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class Connection:
         return await self._run(call, key, abandon=False)
 
     async def ping(self) -> None:
-        """One small request for the bucket. Raises Unavailable."""
-        await self.query(lambda client: client.head_bucket(Bucket=self.bucket))
+        """One small request for the bucket. Raises Unavailable, also when there is none."""
+        await self.query(self._head_bucket)
 
     async def prepare(self) -> None:
         """Find credentials, so that presigning works; no request to the store. Their absence is no error here."""
@@ -131,6 +131,14 @@ class Connection:
                     await self._changed.wait()
                 else:
                     await trio.sleep_forever()
+
+    def _head_bucket(self, client: S3Client) -> None:
+        try:
+            client.head_bucket(Bucket=self.bucket)
+        except ClientError as error:  # an answer to HEAD has no body, and so no better code than this
+            if error.response["Error"]["Code"] != "404":
+                raise
+            raise Unavailable(STORE, NO_BUCKET, retry_after_s=5.0) from error
 
     async def _run(self, call: Callable[[S3Client], T], key: str, *, abandon: bool) -> T:
         try:

@@ -29,6 +29,7 @@ NO_CREDENTIALS = (
     "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "or any other source that boto3 knows"
 )
+NO_BUCKET = "the bucket does not exist: run avion-media init"
 
 _MISSING = frozenset({"404", "NoSuchKey", "NotFound"})
 _PRECONDITION = frozenset({"412", "PreconditionFailed"})
@@ -73,7 +74,7 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
-        return Unavailable(STORE, "the bucket does not exist: run avion-media init", retry_after_s=5.0)
+        return Unavailable(STORE, NO_BUCKET, retry_after_s=5.0)
     if code in _MISSING:
         return ObjectMissing(key)
     if code in _PRECONDITION:

@@ -86,6 +86,10 @@ class ObjectStore:
         """Create what is missing of the bucket, its CORS and its lifecycle rules; the list says what that was."""
         return await bucket.ensure_bucket(self._connection, self._region)
 
+    async def missing_lifecycle_rules(self) -> list[str]:
+        """Which of the lifecycle rules that `ensure_bucket` makes the bucket does not have."""
+        return await bucket.missing_lifecycle_rules(self._connection)
+
     # -- reads
 
     async def head(self, key: str) -> ObjectInfo:

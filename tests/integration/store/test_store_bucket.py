@@ -19,6 +19,9 @@ async def test_everything_missing_is_created_once(either_s3: S3Bucket) -> None:
     async with open_store(either_s3.config()) as store:
         with pytest.raises(Unavailable, match="init"):
             await store.put("a", b"", content_type="text/plain")
+        with pytest.raises(Unavailable, match="init"):
+            await store.ping()
+        assert not store.available
         created = await store.ensure_bucket()
         again = await store.ensure_bucket()
         await store.ping()

@@ -1,0 +1,45 @@
+"""The cage: what confines decoders on this kernel, and whether ffmpeg is there."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
+from avion_media.media.cage import CageReport
+
+
+class CageProbes:
+    """What the workshop relies on; from the report that the cage makes of itself at its start."""
+
+    def __init__(self, report: CageReport) -> None:
+        self._report = report
+
+    def all(self) -> list[Probe]:
+        """In the order in which they are worth reading."""
+        weaker = "a hijacked decoder could do this; CAGE__REQUIRE=true refuses to start here"
+        probe = partial(Probe, Area.CAGE)
+        return [
+            probe("decoders are denied all that they need not", self._gaps, weaker, Verdict.WARNING),
+            probe("the kernel has Landlock and seccomp", self._kernel, weaker, Verdict.WARNING),
+            probe("ffmpeg and ffprobe can run confined", self._programs, "videos are not processed"),
+        ]
+
+    async def _gaps(self) -> str:
+        if self._report.gaps:
+            raise DoesNotHold(f"not denied: {', '.join(self._report.gaps)}")
+        return "self-test passed"
+
+    async def _kernel(self) -> str:
+        lacking = [
+            name
+            for name, there in (("Landlock", self._report.landlock_abi), ("seccomp", self._report.seccomp))
+            if not there
+        ]
+        if lacking:
+            raise DoesNotHold(f"no {' and no '.join(lacking)}")
+        return f"Landlock ABI {self._report.landlock_abi}"
+
+    async def _programs(self) -> str:
+        if self._report.missing_programs:
+            raise DoesNotHold("; ".join(f"{name}: {why}" for name, why in self._report.missing_programs.items()))
+        return ""

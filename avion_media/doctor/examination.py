@@ -1,0 +1,91 @@
+"""The whole examination: opens what is examined, runs every probe, leaves nothing behind."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import httpx
+
+from avion_media.config import Config
+from avion_media.doctor.cage import CageProbes
+from avion_media.doctor.objects import ObjectProbes
+from avion_media.doctor.probe import Area, Finding, Probe, Verdict, run_probe
+from avion_media.doctor.redis import RedisProbes
+from avion_media.doctor.uploads import UploadProbes
+from avion_media.domain.errors import Unavailable
+from avion_media.domain.keys import INCOMING_PREFIX
+from avion_media.media.cage import open_cage
+from avion_media.redis import open_redis
+from avion_media.store import open_store
+
+_HTTP_S = 10.0
+Found = Callable[[Finding], None]
+
+
+async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[Finding]:
+    """Run the probes of these areas, one after the other, and tell ``found`` of each as it ends.
+
+    It writes below ``incoming/doctor-…`` and removes that again; what a cancel or a crash leaves there goes by the
+    bucket's lifecycle rule. On Redis it changes nothing. A dependency that is away is one failed finding, not many.
+    """
+    findings: list[Finding] = []
+
+    def note(finding: Finding) -> None:
+        findings.append(finding)
+        found(finding)
+
+    if Area.STORE in areas:
+        async with _store_probes(config, note) as probes:
+            await _run(probes, note)
+    if Area.REDIS in areas:
+        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+            await _run(RedisProbes(redis).all(), note)
+    if Area.CAGE in areas:
+        await _examine_cage(note)
+    return findings
+
+
+async def _run(probes: list[Probe], note: Found) -> None:
+    """All of them; when the first, that it is there at all, fails, the others would only repeat it."""
+    for number, probe in enumerate(probes):
+        finding = await run_probe(probe)
+        note(finding)
+        if number == 0 and finding.verdict is not Verdict.OK:
+            return
+
+
+@asynccontextmanager
+async def _store_probes(config: Config, note: Found) -> AsyncIterator[list[Probe]]:
+    folder = f"{INCOMING_PREFIX}doctor-{secrets.token_hex(8)}/"
+    async with (
+        open_store(config.s3) as store,
+        httpx.AsyncClient(trust_env=False, timeout=_HTTP_S) as http,
+    ):
+
+        async def answers() -> str:
+            await store.ping()
+            return config.s3.endpoint_url
+
+        objects = ObjectProbes(store, http, folder)
+        there = Probe(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
+        yield [there, *UploadProbes(store, http, folder).all(), *objects.all()]
+        if store.available:
+            left = await objects.clean()
+            if left:
+                note(_left_behind(left))
+
+
+def _left_behind(keys: list[str]) -> Finding:
+    claim = "the examination leaves nothing behind"
+    return Finding(Area.STORE, claim, Verdict.WARNING, ", ".join(keys), "remove these objects by hand")
+
+
+async def _examine_cage(note: Found) -> None:
+    claim = "decoders can be confined at all"
+    try:
+        async with open_cage(slots=1, budget_bytes=1 << 30, preload=(), require=False) as cage:
+            await _run(CageProbes(cage.report).all(), note)
+    except Unavailable as error:
+        note(Finding(Area.CAGE, claim, Verdict.FAILED, str(error), "nothing is processed"))

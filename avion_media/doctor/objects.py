@@ -1,0 +1,189 @@
+"""Objects: what workers and the origin rely on when they read, write, copy and list."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import httpx
+
+from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
+from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed
+from avion_media.store import ObjectStore
+
+_MEBIBYTE = 1 << 20
+_LARGE_BYTES = 11 * _MEBIBYTE + 123  # three parts of a multipart copy, and beyond any store's first stripe
+_TYPE = "application/octet-stream"
+_BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts about a medium may have
+
+
+class ObjectProbes:
+    """What the workers and the origin rely on. ``folder`` is a key prefix of this examination alone."""
+
+    def __init__(self, store: ObjectStore, http: httpx.AsyncClient, folder: str) -> None:
+        self._store = store
+        self._http = http
+        self._folder = folder
+        self._large = random.Random(1).randbytes(_LARGE_BYTES)
+
+    def all(self) -> list[Probe]:
+        """In the order in which they are worth reading."""
+
+        probe = partial(Probe, Area.STORE)
+        wrong_bytes = "visitors and workers get wrong bytes"
+        replaced = "a client can swap an upload between its check and its publication"
+        return [
+            probe("metadata comes back unchanged", self._metadata, "type, size and blurhash of media are lost"),
+            probe("ranges are right, also far into an object", self._ranges, wrong_bytes),
+            probe("a read of another version is refused (If-Match)", self._if_match, replaced),
+            probe("a write can be conditional (If-None-Match)", self._only_once, "two workers may publish twice"),
+            probe("a copy of another version is refused", self._copy_if_match, replaced),
+            probe("a patched multipart copy is right", self._patched, "large videos cannot be scrubbed"),
+            probe("a patched copy of another version is refused", self._patched_if_match, replaced),
+            probe("listings are ordered and can be resumed", self._listing, "the sweep misses objects"),
+            probe("what was deleted is gone", self._deleted, "deleted media stay"),
+            probe(
+                "a presigned download works",
+                self._presigned_get,
+                "the origin's redirect mode cannot be used",
+                Verdict.WARNING,
+            ),
+            probe(
+                "lifecycle rules empty incoming/",
+                self._lifecycle,
+                "abandoned uploads stay until the sweep finds them; `avion-media init` sets the rules",
+                Verdict.WARNING,
+            ),
+        ]
+
+    async def _metadata(self) -> str:
+        key = f"{self._folder}metadata"
+        await self._store.put(key, b"x", content_type="image/webp", metadata={"blurhash": _BLURHASH})
+        info = await self._store.head(key)
+        if info.metadata.get("blurhash") != _BLURHASH or info.content_type != "image/webp":
+            raise DoesNotHold(f"came back as {info.content_type} {info.metadata}")
+        return ""
+
+    async def _ranges(self) -> str:
+        await self._put_large()
+        for first, length in ((0, 10), (4 * _MEBIBYTE - 5, 10), (9 * _MEBIBYTE + 1, 1000), (_LARGE_BYTES - 7, 7)):
+            got = await self._store.read(self._source, first, length, max_bytes=length)
+            if got != self._large[first : first + length]:
+                raise DoesNotHold(f"wrong bytes at offset {first}")
+        return ""
+
+    async def _if_match(self) -> str:
+        key = f"{self._folder}if-match"
+        etag = await self._store.put(key, b"first", content_type=_TYPE)
+        await self._store.put(key, b"second", content_type=_TYPE)
+        try:
+            await self._store.read(key, max_bytes=10, if_match=etag)
+        except PreconditionFailed:
+            return ""
+        raise DoesNotHold("the new version was handed out for the old one")
+
+    async def _only_once(self) -> str:
+        key = f"{self._folder}once"
+        await self._store.put(key, b"first", content_type=_TYPE, only_if_absent=True)
+        try:
+            await self._store.put(key, b"second", content_type=_TYPE, only_if_absent=True)
+        except PreconditionFailed:
+            return ""
+        raise DoesNotHold("the object was replaced")
+
+    async def _copy_if_match(self) -> str:
+        key = f"{self._folder}copied"
+        etag = await self._store.put(key, b"first", content_type=_TYPE)
+        await self._store.copy(key, f"{key}-1", content_type=_TYPE, source_etag=etag)
+        await self._store.put(key, b"second", content_type=_TYPE)
+        try:
+            await self._store.copy(key, f"{key}-2", content_type=_TYPE, source_etag=etag)
+        except PreconditionFailed:
+            return ""
+        raise DoesNotHold("the new version was copied for the old one")
+
+    async def _patched(self) -> str:
+        etag = await self._put_large()
+        await self._patch(etag)
+        expected = b"\0" * 16 + self._large[16:]
+        if await self._store.read(f"{self._folder}patched", max_bytes=_LARGE_BYTES) != expected:
+            raise DoesNotHold("the copy has other bytes")
+        return ""
+
+    async def _patched_if_match(self) -> str:
+        await self._put_large()
+        try:
+            await self._patch("0" * 32)
+        except PreconditionFailed:
+            return ""
+        raise DoesNotHold("parts of another version were copied")
+
+    async def _patch(self, etag: str) -> None:
+        await self._store.patch_copy(
+            self._source,
+            f"{self._folder}patched",
+            size_bytes=_LARGE_BYTES,
+            source_etag=etag,
+            patches=[(0, b"\0" * 16)],
+            content_type=_TYPE,
+        )
+
+    async def _listing(self) -> str:
+        prefix = f"{self._folder}list/"
+        keys = [f"{prefix}{name}" for name in ("a", "b", "c")]
+        for key in keys:
+            await self._store.put(key, b"x", content_type=_TYPE)
+        listed = [each.key async for page in self._store.list(prefix, page_size=2) for each in page]
+        resumed = [each.key async for page in self._store.list(prefix, start_after=keys[0]) for each in page]
+        if (listed, resumed) != (keys, keys[1:]):
+            raise DoesNotHold(f"listed {listed}, then {resumed}")
+        return ""
+
+    async def _deleted(self) -> str:
+        keys = [f"{self._folder}deleted-{number}" for number in (1, 2)]
+        for key in keys:
+            await self._store.put(key, b"x", content_type=_TYPE)
+        await self._store.delete(keys)
+        for key in keys:
+            try:
+                await self._store.head(key)
+            except ObjectMissing:
+                continue
+            raise DoesNotHold("it can still be read")
+        return ""
+
+    async def _presigned_get(self) -> str:
+        key = f"{self._folder}download"
+        await self._store.put(key, b"to be read", content_type=_TYPE)
+        response = await self._http.get(self._store.presign_get(key, expires_s=60))
+        if (response.status_code, response.content) != (200, b"to be read"):
+            raise DoesNotHold(f"the store answered {response.status_code}")
+        return ""
+
+    async def _lifecycle(self) -> str:
+        missing = await self._store.missing_lifecycle_rules()
+        if missing:
+            raise DoesNotHold(f"not there: {', '.join(missing)}")
+        return ""
+
+    @property
+    def _source(self) -> str:
+        return f"{self._folder}large"
+
+    async def _put_large(self) -> str:
+        """The large object, once; its etag."""
+        try:
+            info = await self._store.head(self._source)
+        except ObjectMissing:
+            return await self._store.put(self._source, self._large, content_type=_TYPE)
+        return info.etag
+
+    async def clean(self) -> list[str]:
+        """Remove everything below ``folder``; the keys that could not be removed."""
+        keys: list[str] = []
+        try:
+            keys = [each.key async for page in self._store.list(self._folder) for each in page]
+            await self._store.delete(keys)
+        except MediaError:
+            return keys or [f"{self._folder}*"]
+        return []

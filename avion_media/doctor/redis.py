@@ -1,0 +1,97 @@
+"""Redis: what the queues rely on."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from functools import partial
+from statistics import median
+from typing import Final
+
+from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
+from avion_media.redis import Redis, Script
+from avion_media.setup import QUEUES, redis_warnings
+
+_MAJOR: Final = {"redis": 7, "valkey": 8}
+_MAX_SKEW_S = 5.0
+_PINGS = 21
+
+
+class RedisProbes:
+    """What the queues, the status board and the events rely on."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    def all(self) -> list[Probe]:
+        """In the order in which they are worth reading."""
+
+        probe = partial(Probe, Area.REDIS)
+        return [
+            probe("it answers", self._answers, "no task is taken or done, no state is known"),
+            probe("it is Redis 7, Valkey 8 or newer", self._version, "commands are missing"),
+            probe("it runs our scripts", self._scripts, "leases cannot be fenced: nothing is processed"),
+            probe("each queue has its consumer group", self._groups, "run `avion-media init`", Verdict.WARNING),
+            probe(
+                "its clock agrees with ours", self._clock, "retries and deletions come early or late", Verdict.WARNING
+            ),
+            probe(
+                "it loses nothing by its settings",
+                self._durability,
+                "tasks may vanish; only the sweep would find their media again",
+                Verdict.WARNING,
+            ),
+        ]
+
+    async def _answers(self) -> str:
+        took = []
+        for _ in range(_PINGS):
+            started = time.perf_counter()
+            await self._redis.ping()
+            took.append(time.perf_counter() - started)
+        return f"median {median(took) * 1000:.1f} ms"
+
+    async def _version(self) -> str:
+        info = await self._info("server")
+        kind = "valkey" if "valkey_version" in info else "redis"
+        version = info.get(f"{kind}_version", "")
+        major = version.partition(".")[0]
+        if not major.isdigit() or int(major) < _MAJOR[kind]:
+            raise DoesNotHold(f"{kind} {version or 'of an unknown version'}")
+        return f"{kind} {version}, {info.get('redis_mode') or info.get('server_mode') or 'standalone'}"
+
+    async def _scripts(self) -> str:
+        script = Script("doctor", f"return 'examined by {uuid.uuid4().hex}'")
+        reply = await self._redis.run(script, ["{avion-media-doctor}:none"])
+        if reply not in (script.source[8:-1], script.source[8:-1].encode()):
+            raise DoesNotHold(f"a script returned {reply!r}")
+        return ""
+
+    async def _groups(self) -> str:
+        missing = []
+        for queue in QUEUES:
+            if not await self._redis.execute("EXISTS", queue) or not await self._redis.execute(
+                "XINFO", "GROUPS", queue
+            ):
+                missing.append(queue)
+        if missing:
+            raise DoesNotHold(f"none on {', '.join(missing)}")
+        return ""
+
+    async def _clock(self) -> str:
+        seconds, microseconds = await self._redis.execute("TIME")
+        skew_s = abs(int(seconds) + int(microseconds) / 1e6 - time.time())
+        if skew_s > _MAX_SKEW_S:
+            raise DoesNotHold(f"they are {skew_s:.0f} s apart")
+        return f"{skew_s:.1f} s apart"
+
+    async def _durability(self) -> str:
+        warnings = await redis_warnings(self._redis)
+        if warnings:
+            raise DoesNotHold("; ".join(warnings))
+        return ""
+
+    async def _info(self, section: str) -> dict[str, str]:
+        text = (await self._redis.execute("INFO", section)).decode()
+        pairs = (line.partition(":") for line in text.splitlines() if ":" in line)
+        return {name: value for name, _, value in pairs}

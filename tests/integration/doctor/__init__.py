@@ -1,0 +1,1 @@
+"""Tests of `avion_media.doctor` on real services."""

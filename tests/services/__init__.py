@@ -7,10 +7,20 @@ pytest-xdist share one. A Redis starts in 50 ms and holds the service's fixed ke
 """
 
 from tests.services.addresses import S3Address, s3_address_from
-from tests.services.ceph import ceph
+from tests.services.ceph import CephNode, ceph, ceph_node
 from tests.services.moto import moto
 from tests.services.process import ServiceFailed
 from tests.services.redis import redis_server
 from tests.services.varnish import varnish
 
-__all__ = ["S3Address", "ServiceFailed", "ceph", "moto", "redis_server", "s3_address_from", "varnish"]
+__all__ = [
+    "CephNode",
+    "S3Address",
+    "ServiceFailed",
+    "ceph",
+    "ceph_node",
+    "moto",
+    "redis_server",
+    "s3_address_from",
+    "varnish",
+]

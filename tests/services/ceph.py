@@ -57,9 +57,47 @@ class _Node:
         return [require(program, package), "--conf", self.conf, *arguments]
 
 
+class CephNode:
+    """The running cluster. Its gateway, the part that speaks S3, can be killed and started again at its address."""
+
+    def __init__(self, node: _Node) -> None:
+        self._node = node
+        self._gateway: Program | None = None
+
+    def start_gateway(self) -> None:
+        """Start it and wait until it listens. What was written before is there again."""
+        node = self._node
+        command = node.command("radosgw", "-n", "client.admin", "-f")
+        self._gateway = Program([*command], node.log("rgw-output"))
+        self._gateway.wait_until(lambda: accepts_connections(node.rgw_port), _START_TIMEOUT_S)
+
+    def kill_gateway(self) -> None:
+        """SIGKILL, with whatever it had in hand. Safe to repeat."""
+        if self._gateway is not None:
+            self._gateway.kill()
+            self._gateway = None
+
+    def stop_gateway(self) -> None:
+        """SIGTERM. Safe to repeat."""
+        if self._gateway is not None:
+            self._gateway.stop()
+            self._gateway = None
+
+    def create_user(self) -> S3Address:
+        """The endpoint with the keys of a new user."""
+        return _create_user(self._node)
+
+
 @contextmanager
 def ceph() -> Iterator[S3Address]:
     """Start the cluster and yield its S3 endpoint with the keys of one user. Raises ServiceFailed."""
+    with ceph_node() as node:
+        yield node.create_user()
+
+
+@contextmanager
+def ceph_node() -> Iterator[CephNode]:
+    """The same for tests that kill its gateway, without a user yet. Raises ServiceFailed."""
     for program, package in (
         ("monmaptool", "ceph-common"), ("ceph", "ceph-common"), ("ceph-mon", "ceph-mon"), ("ceph-osd", "ceph-osd"),
         ("radosgw", "radosgw"), ("radosgw-admin", "radosgw"),
@@ -70,8 +108,10 @@ def ceph() -> Iterator[S3Address]:
         _write_configuration(node)
         daemons.enter_context(_monitor(node))
         daemons.enter_context(_osd(node))
-        with _gateway(node):
-            yield _create_user(node)
+        running_node = CephNode(node)
+        daemons.callback(running_node.stop_gateway)
+        running_node.start_gateway()
+        yield running_node
 
 
 def _write_configuration(node: _Node) -> None:
@@ -174,13 +214,6 @@ def _osd(node: _Node) -> Iterator[Program]:
     )
     with running(node.command("ceph-osd", "-i", "0", "-f"), node.log("osd-output")) as osd:
         yield osd
-
-
-@contextmanager
-def _gateway(node: _Node) -> Iterator[Program]:
-    with running(node.command("radosgw", "-n", "client.admin", "-f"), node.log("rgw-output")) as gateway:
-        gateway.wait_until(lambda: accepts_connections(node.rgw_port), _START_TIMEOUT_S)
-        yield gateway
 
 
 def _create_user(node: _Node) -> S3Address:

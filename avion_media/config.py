@@ -13,9 +13,21 @@ from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from avion_media.credentials import MIN_TOKEN_LENGTH
 from avion_media.domain.formats import Family
 from avion_media.domain.media import ThumbnailSize
 
@@ -105,13 +117,30 @@ class Bind(_Section):
     host: str
     port: int
 
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can connect."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:  # a name, or every address
+            return False
+
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def _check_token(value: SecretStr) -> SecretStr:
+    if value.get_secret_value() and not re.fullmatch(f"[!-~]{{{MIN_TOKEN_LENGTH},}}", value.get_secret_value()):
+        raise ValueError(f"expected at least {MIN_TOKEN_LENGTH} printable ASCII characters without blanks")
+    return value
 
 
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
 Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
 BindAddress = Annotated[Bind, BeforeValidator(_parse_bind), PlainSerializer(str)]
+OptionalBind = Annotated[Bind | None, BeforeValidator(_parse_bind), PlainSerializer(lambda bind: str(bind or ""))]
 NameList = Annotated[tuple[str, ...], BeforeValidator(_split)]
 Networks = Annotated[
     tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...],
@@ -126,6 +155,8 @@ Sizes = Annotated[
 HttpUrl = Annotated[str, BeforeValidator(lambda value: _check_url(value) if isinstance(value, str) else value)]
 RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) else value)]
 
+Token = Annotated[SecretStr, AfterValidator(_check_token), PlainSerializer(lambda token: "***" if token else "")]
+
 
 class GrpcConfig(_Section):
     """The gRPC port. TLS is on as soon as a certificate is given; a client CA asks clients for theirs (mTLS)."""
@@ -134,10 +165,45 @@ class GrpcConfig(_Section):
     tls_cert: str = Field("", description="PEM file with the certificate chain; TLS is on as soon as it is given")
     tls_key: str = Field("", description="PEM file with the key, unless it is in the certificate's file")
     tls_client_ca: str = Field("", description="PEM file: clients must show a certificate of this CA (mTLS)")
+    auth: Literal["", "off", "token", "mtls", "any"] = Field(
+        "",
+        description="how callers prove who they are: `token`, `mtls`, `any` of the two, or `off`;"
+        " must be given where others than this machine can connect",
+    )
+    callers_file: str = Field("", description="TOML file of the callers and the methods that each may call")
     max_connections: int = Field(1000, ge=1, description="more are closed at once")
+    max_connections_per_peer: int = Field(500, ge=1, description="of one IPv4 address or IPv6 network (/64)")
+    max_connection_age: Duration = Field(
+        3600.0, gt=0, description="then clients are asked to connect anew, give or take 10 %"
+    )
     max_streams: int = Field(100, ge=1, description="calls at once on one connection")
     max_message: Size = Field(1 << 20, description="of one request")
     max_calls: int = Field(1000, ge=1, description="handlers at once in the whole process")
+
+    @field_validator("auth")
+    @classmethod
+    def _is_decided(cls, auth: str, info: ValidationInfo) -> str:
+        bind = info.data.get("bind")
+        if not auth and isinstance(bind, Bind) and not bind.is_loopback:
+            raise ValueError(
+                f"must be token, mtls or any (or off, explicitly), since {bind} is not of this machine alone"
+            )
+        if auth in ("mtls", "any") and not (info.data.get("tls_cert") and info.data.get("tls_client_ca")):
+            raise ValueError(f"{auth} needs GRPC__TLS_CERT and GRPC__TLS_CLIENT_CA")
+        return auth
+
+    @field_validator("callers_file")
+    @classmethod
+    def _is_needed(cls, path: str, info: ValidationInfo) -> str:
+        auth = info.data.get("auth")  # None when it is wrong itself
+        if auth is not None and bool(path) != (auth in ("token", "mtls", "any")):
+            raise ValueError("goes with GRPC__AUTH token, mtls or any" if path else f"GRPC__AUTH {auth} needs it")
+        return path
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether callers must prove who they are."""
+        return self.auth in ("token", "mtls", "any")
 
 
 class HttpConfig(_Section):
@@ -146,14 +212,49 @@ class HttpConfig(_Section):
     bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="where the origin listens")
     public_url: HttpUrl = Field("", description="what the commands print in front of origin paths")
     max_connections: int = Field(1000, ge=1, description="more are closed at once")
+    max_connections_per_peer: int = Field(500, ge=1, description="of one IPv4 address or IPv6 network (/64)")
 
 
 class AdminConfig(_Section):
-    """The admin port, never public."""
+    """The admin port, never public. `/livez`, `/readyz` and `/metrics` are open, all else is for who has the token."""
 
     bind: BindAddress = Field(
         Bind(host="127.0.0.1", port=9090), description="where /livez, /readyz, /metrics and /tree listen; never public"
     )
+    token: Token = Field(SecretStr(""), description="what operators show, as a bearer token")
+    token_file: str = Field("", description="file with such tokens, one a line; read again when it changes")
+    auth: Literal["", "off"] = Field(
+        "", description="`off`: no token is asked for, although others than this machine can connect"
+    )
+
+    @field_validator("auth")
+    @classmethod
+    def _is_decided(cls, auth: str, info: ValidationInfo) -> str:
+        bind = info.data.get("bind")
+        has_token = bool(info.data.get("token")) or bool(info.data.get("token_file"))
+        if has_token and auth == "off":
+            raise ValueError("contradicts ADMIN__TOKEN")
+        if isinstance(bind, Bind) and not (bind.is_loopback or has_token or auth):
+            raise ValueError(
+                f"{bind} is not of this machine alone: give ADMIN__TOKEN or ADMIN__TOKEN_FILE (or off, explicitly)"
+            )
+        return auth
+
+    @property
+    def authenticates(self) -> bool:
+        """Whether operators must show a token."""
+        return bool(self.token) or bool(self.token_file)
+
+
+class ClientConfig(_Section):
+    """What the commands show to the running service: `upload`, `cache`, `status`; `tree` and `chaos` as operators."""
+
+    address: OptionalBind = Field(None, description="where gRPC is reached, if not at `GRPC__BIND`")
+    token: Token = Field(SecretStr(""), description="the bearer token of a caller")
+    token_file: str = Field("", description="file with that token")
+    tls_ca: str = Field("", description="PEM file: TLS, to a server with a certificate of this CA")
+    tls_cert: str = Field("", description="PEM file with a certificate to show (mTLS)")
+    tls_key: str = Field("", description="PEM file with its key, unless it is in the certificate's file")
 
 
 class RedisConfig(_Section):
@@ -173,6 +274,11 @@ class S3Config(_Section):
     public_endpoint_url: HttpUrl = Field(
         "", description="the store as clients reach it, for uploads; the same when empty"
     )
+    signing_profile: str = Field(
+        "",
+        description="profile of the AWS files whose credentials sign upload URLs (PutObject on incoming/ is all they"
+        " need); those of the service when empty",
+    )
     bucket: str = Field("avion-media", min_length=3, max_length=63)
     region: str = "us-east-1"
     threads: int = Field(16, ge=1, description="blocking store calls at once")
@@ -186,7 +292,8 @@ class UploadConfig(_Section):
     max_video_bytes: Size = Field(256 << 20, description="of a video")
     max_pixels: int = Field(50_000_000, ge=1, description="width × height × frames decoded")
     max_frames: int = Field(10_000, ge=1, description="of an animation")
-    max_duration: Duration = Field(4 * 3600.0, description="of a video")
+    max_duration: Duration = Field(4 * 3600.0, description="of a video or an animation")
+    max_aspect: float = Field(200.0, ge=1, description="the longer side in terms of the shorter one")
     url_ttl: Duration = Field(900.0, description="how long an upload URL lives")
 
     def max_bytes(self, family: Family) -> int:
@@ -205,16 +312,31 @@ class ThumbnailsConfig(_Section):
 
 
 class RemoteConfig(_Section):
-    """The cache of remote servers' media."""
+    """The cache of remote servers' media. Each stranger is bounded by itself, and all of them together."""
 
     max_bytes: Size = Field(64 << 20, description="of a remote file")
-    ttl: Duration = Field(7 * 86400.0, description="how long a cached file is fresh")
-    budget: Size = Field(0, description="bytes of the whole cache; beyond it the oldest go first. 0: no bound")
+    ttl: Duration = Field(7 * 86400.0, description="how long a cached file is fresh, and is kept after its last use")
+    negative_ttl: Duration = Field(3600.0, gt=0, description="how long a URL that failed for good is not asked again")
+    unreachable_ttl: Duration = Field(300.0, gt=0, description="the same for one whose server did not answer")
+    budget: Size = Field(0, description="bytes of the whole cache; beyond it the longest unused go first. 0: no bound")
     deny_hosts: NameList = Field((), description="hosts never fetched from; a name covers everything below it")
     allow_hosts: NameList = Field((), description="if given, the only hosts fetched from")
+    deny_networks: Networks = Field((), description="CIDRs never fetched from, besides all that is not public")
     allow_networks: Networks = Field((), description="CIDRs let through the address guard, on any port; for tests")
-    timeout: Duration = Field(60.0, description="of a whole fetch, redirects included")
+    user_agent: str = Field(
+        "",
+        max_length=256,
+        pattern=r"^([!-~]([ -~]*[!-~])?)?$",
+        description="`avion-media/VERSION` when empty, with `HTTP__PUBLIC_URL` if that is given",
+    )
+    timeout: Duration = Field(60.0, gt=0, description="of a whole fetch, redirects included")
     max_redirects: int = Field(3, ge=0, le=10)
+    slots: int = Field(8, ge=1, description="fetches at once in this process; each may hold `MAX_BYTES` on disk")
+    host_slots: int = Field(4, ge=1, description="fetches at once from one host, in all processes")
+    breaker_failures: int = Field(5, ge=1, description="of one server in a row, then it is left in peace")
+    breaker_pause: Duration = Field(30.0, gt=0, description="for so long at first; doubles with each failed probe")
+    breaker_max_pause: Duration = Field(600.0, gt=0, description="the longest of these pauses")
+    patience: Duration = Field(900.0, gt=0, description="a URL whose server is left in peace for longer is given up")
 
 
 class DecodersConfig(_Section):
@@ -317,11 +439,12 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
     )
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"redis.url"})
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"redis.url", "admin.token", "client.token"})
 
     grpc: GrpcConfig = GrpcConfig()
     http: HttpConfig = HttpConfig()
     admin: AdminConfig = AdminConfig()
+    client: ClientConfig = ClientConfig()
     redis: RedisConfig = RedisConfig()
     s3: S3Config = S3Config()
     upload: UploadConfig = UploadConfig()
@@ -379,7 +502,7 @@ def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:
     if error["type"] == "extra_forbidden":
         return f"{variable}: no such setting"
     value = sections.get(section, {}).get(name, "")
-    shown = "***" if f"{section}.{name}" in Config.SECRETS else repr(value)
+    shown = "***" if f"{section}.{name}" in Config.SECRETS else repr(mask_url(value))
     return f"{variable}={shown}: {error['msg'].removeprefix('Value error, ')}"
 
 
@@ -388,8 +511,13 @@ def mask_url(url: str) -> str:
     return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
 
 
+def _masked(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_masked(each) for each in value]
+    return mask_url(value) if isinstance(value, str) else value
+
+
 def effective(config: Config) -> dict[str, dict[str, Any]]:
     """The configuration as plain data, secrets masked, for `avion-media config`."""
     data = config.model_dump(mode="json")
-    data["redis"]["url"] = mask_url(data["redis"]["url"])
-    return data
+    return {section: {name: _masked(value) for name, value in values.items()} for section, values in data.items()}

@@ -93,3 +93,52 @@ def test_the_effective_configuration_masks_passwords() -> None:
     shown = effective(load({P + "REDIS__URL": "redis://user:hunter2@redis:6379/0"}))
     assert shown["redis"]["url"] == "redis://user:***@redis:6379/0"
     assert "hunter2" not in str(shown)
+
+
+def problems_of(**settings: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load({P + name: value for name, value in settings.items()})
+    return caught.value.problems
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:50051", "media.internal:50051"])
+def test_a_port_that_others_reach_must_say_who_may_use_it(bind: str) -> None:
+    (problem,) = problems_of(GRPC__BIND=bind)
+    assert problem.startswith(P + "GRPC__AUTH")
+    assert "off, explicitly" in problem
+    (problem,) = problems_of(ADMIN__BIND=bind)
+    assert "ADMIN__TOKEN" in problem
+    assert not load({P + "GRPC__BIND": bind, P + "GRPC__AUTH": "off"}).grpc.authenticates
+    assert not load({P + "ADMIN__BIND": bind, P + "ADMIN__AUTH": "off"}).admin.authenticates
+    assert load({P + "ADMIN__BIND": bind, P + "ADMIN__TOKEN_FILE": "/run/token"}).admin.authenticates
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
+def test_a_port_of_this_machine_alone_need_not(bind: str) -> None:
+    config = load({P + "GRPC__BIND": bind, P + "ADMIN__BIND": bind})
+    assert not config.grpc.authenticates
+    assert not config.admin.authenticates
+
+
+def test_authentication_is_configured_whole() -> None:
+    assert "GRPC__TLS_CLIENT_CA" in problems_of(GRPC__AUTH="mtls", GRPC__CALLERS_FILE="callers.toml")[0]
+    assert P + "GRPC__CALLERS_FILE" in problems_of(GRPC__AUTH="token")[0]
+    assert P + "GRPC__CALLERS_FILE" in problems_of(GRPC__CALLERS_FILE="callers.toml")[0]
+    assert "contradicts" in problems_of(ADMIN__AUTH="off", ADMIN__TOKEN="long-enough-a-token")[0]
+
+
+def test_tokens_are_never_shown() -> None:
+    secret = "operators-secret-token"
+    config = load({P + "ADMIN__TOKEN": secret, P + "CLIENT__TOKEN": secret})
+    assert effective(config)["admin"]["token"] == effective(config)["client"]["token"] == "***"
+    assert secret not in repr(config)
+    assert secret not in str(effective(config))
+    for bad in ("tooshort", "with blanks in between", "ünprintable-token-of-some-length"):
+        (problem,) = problems_of(CLIENT__TOKEN=bad)
+        assert bad not in problem
+
+
+def test_passwords_in_urls_are_masked_everywhere() -> None:
+    url = "https://user:hunter2@cdn.example/purge"
+    assert effective(load({P + "CDN__PURGE_URLS": url}))["cdn"]["purge_urls"] == ["https://user:***@cdn.example/purge"]
+    assert "hunter2" not in str(problems_of(CDN__PURGE_URLS="ftp://user:hunter2@cdn.example"))

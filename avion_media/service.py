@@ -20,6 +20,7 @@ from avion_media.watchdog import Watchdog
 from supervisors import Event, EventKind, StartFailed, SupervisionError, Supervisor
 
 _FAILURES = frozenset({EventKind.FAILED, EventKind.ESCALATED})
+_COUNTED = {EventKind.FAILED: instruments.FAILURES, EventKind.ESCALATED: instruments.ESCALATIONS}
 _TOLD = {EventKind.FAILED: "error", EventKind.ESCALATED: "error", EventKind.BACKOFF: "warning"}
 # For children that had to be cancelled, and for the process itself. The watchdog ends it after that.
 MARGIN_S = 3.0
@@ -120,12 +121,15 @@ def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
 
 
 def _tell(runtime: Runtime, event: Event) -> None:
-    """Each transition as a log line and a count."""
+    """Each transition as a log line; failures, restarts and escalations as counts."""
     log = get_logger(path=event.path, incarnation=event.incarnation)
     level = _TOLD.get(event.kind, "debug")
     error = event.error if event.kind in _FAILURES else None
     getattr(log, level)(f"supervision.{event.kind}", **({"exc_info": error} if error else {}))
-    runtime.telemetry.count(instruments.SUPERVISION, path=event.path, event=str(event.kind))
+    if event.kind in _COUNTED:
+        runtime.telemetry.count(_COUNTED[event.kind], path=event.path)
+    elif event.kind is EventKind.STARTING and event.incarnation > 1:
+        runtime.telemetry.count(instruments.RESTARTS, path=event.path)
 
 
 def explain(error: BaseException) -> list[str]:

@@ -189,7 +189,7 @@ class Origin:
     async def _chunks(self, stack: AsyncExitStack, body: AsyncIterator[bytes], route: str) -> AsyncIterator[bytes]:
         async with stack:
             async for chunk in body:
-                self._telemetry.count(instruments.HTTP_SENT, len(chunk), http__route=route)
+                self._telemetry.count(instruments.ORIGIN_SENT, len(chunk), http__route=route)
                 yield chunk
 
 

@@ -32,7 +32,7 @@ class Dropper:
     async def drop(self, drop: Drop) -> None:
         """Remember the removal first, then make the media invisible. `Unavailable` leaves it to be repeated."""
         if drop.problem:
-            self._telemetry.count(instruments.EVENTS_MALFORMED)
+            self._telemetry.count(instruments.DROPS_MALFORMED)
             _log.warning("drop.malformed", problem=drop.problem, entry_id=drop.entry_id)
         for media_id in drop.media_ids:
             due_at = time.time() + self._delay_s

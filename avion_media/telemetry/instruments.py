@@ -1,63 +1,261 @@
-"""Every metric of the service. Names follow OpenTelemetry's conventions; attributes listed are all there are."""
+"""Every metric of the service. Names and attributes are OpenTelemetry's where it has any; ours begin with ``avion``.
+
+``docs/telemetry.md`` is generated from this file. Alerts and dashboards are written on these names: the list may grow,
+but what is in it stays.
+"""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
+
+from avion_media.telemetry import attributes as a
+from avion_media.telemetry.attributes import Attribute
+
+Kind = Literal["counter", "histogram", "gauge", "updown", "total"]
+"""The last three are read when metrics are collected: a value, a sum that goes up and down, a sum that only grows."""
+_PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "1": ""}
+MAX_ZEROS = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One metric: its kind, unit (UCUM), meaning and the attributes it may carry (all of bounded cardinality)."""
+    """One metric: its kind, unit (UCUM), meaning, and the attributes that each of its points has."""
 
     name: str
-    kind: Literal["counter", "updown", "histogram", "gauge"]
+    kind: Kind
     unit: str
     description: str
-    attributes: tuple[str, ...] = ()
+    attributes: tuple[Attribute, ...] = ()
     boundaries: tuple[float, ...] = ()
 
+    @property
+    def prometheus_name(self) -> str:
+        """Its name on ``/metrics``; a histogram's series add ``_bucket``, ``_sum`` and ``_count``."""
+        unit = "" if self.unit.startswith("{") else _PROMETHEUS_UNITS[self.unit]
+        name = re.sub(r"[^a-zA-Z0-9]", "_", self.name) + (f"_{unit}" if unit else "")
+        return f"{name}_total" if self.kind in ("counter", "total") else name
 
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+    def zeros(self) -> list[dict[str, str]]:
+        """The attribute sets that a counter has from the begin, so that a rate is seen from the first event on.
 
+        None where a value is open. Where all combinations are too many, the first value of each attribute.
+        """
+        if not all(each.values for each in self.attributes):
+            return []
+        names = [each.name for each in self.attributes]
+        values = [each.values for each in self.attributes]
+        count = 1
+        for each in values:
+            count *= len(each)
+        sets = product(*values) if count <= MAX_ZEROS else [tuple(each[0] for each in values)]
+        return [dict(zip(names, each, strict=True)) for each in sets]
+
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_SLOW = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
+_MEMORY = tuple(float(mebibytes << 20) for mebibytes in (16, 32, 64, 128, 256, 512, 1024, 2048))
+
+# -- gRPC
 RPC_DURATION = Instrument(
     "rpc.server.call.duration",
     "histogram",
     "s",
-    "Duration of gRPC calls as the server sees them",
-    ("rpc.method", "rpc.response.status_code"),
-    _SECONDS,
+    "gRPC calls, from the request's headers to the answer",
+    (a.GRPC, a.RPC_SERVER_METHOD, a.RPC_CODE),
+    _FAST,
 )
+
+# -- HTTP
 HTTP_DURATION = Instrument(
     "http.server.request.duration",
     "histogram",
     "s",
-    "Duration of origin requests until their headers are known",
-    ("http.route", "http.request.method", "http.response.status_code"),
-    _SECONDS,
+    "origin requests, until the headers of the answer are known",
+    (a.HTTP_ROUTE, a.HTTP_METHOD, a.HTTP_STATUS, a.SCHEME),
+    _FAST,
 )
-HTTP_SENT = Instrument("avion.origin.sent", "counter", "By", "Body bytes sent by the origin", ("http.route",))
+HTTP_ACTIVE = Instrument(
+    "http.server.active_requests", "updown", "{request}", "origin requests whose answer has not ended", (a.SCHEME,)
+)
+ORIGIN_SENT = Instrument("avion.origin.sent", "counter", "By", "bytes of bodies sent by the origin", (a.HTTP_ROUTE,))
+
+# -- the object store and Redis
+S3_DURATION = Instrument(
+    "rpc.client.call.duration",
+    "histogram",
+    "s",
+    "calls of the object store, the transfer of files included; of streamed bodies until their headers",
+    (a.AWS_API, a.S3_METHOD, a.STORE_ERROR),
+    _FAST,
+)
+STORE_IO = Instrument("avion.store.io", "counter", "By", "bytes of objects read and written", (a.DIRECTION,))
+DEPENDENCY_UP = Instrument(
+    "avion.dependency.up", "gauge", "1", "1 while the last call was answered, else 0", (a.DEPENDENCY,)
+)
+
+# -- queues, by one look every few seconds; every replica tells the same, so take the maximum
+QUEUE_LENGTH = Instrument(
+    "avion.queue.length", "gauge", "{task}", "tasks on the stream: lag + pending", (a.DESTINATION,)
+)
+QUEUE_LAG = Instrument("avion.queue.lag", "gauge", "{task}", "tasks that no consumer has taken yet", (a.DESTINATION,))
+QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks in consumers' hands", (a.DESTINATION,))
+QUEUE_OLDEST = Instrument(
+    "avion.queue.oldest.age",
+    "gauge",
+    "s",
+    "age of the oldest task on the stream; 0 when there is none",
+    (a.DESTINATION,),
+)
+QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.DESTINATION,))
+QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "tasks given up", (a.DESTINATION,))
+QUEUE_CONSUMERS = Instrument("avion.queue.consumers", "gauge", "{consumer}", "consumers in the group", (a.DESTINATION,))
+
+# -- tasks
 TASK_DURATION = Instrument(
     "messaging.process.duration",
     "histogram",
     "s",
-    "Duration of one attempt at a task",
-    ("messaging.destination.name", "outcome", "reason"),
-    _SECONDS,
+    "attempts at a task, from its delivery to its end",
+    (a.MESSAGING_SYSTEM, a.PROCESS, a.DESTINATION, a.TASK_OUTCOME),
+    _SLOW,
 )
-THUMBNAILS = Instrument("avion.thumbnails", "counter", "{thumbnail}", "Thumbnails written", ("format",))
-REMOTE_FETCHES = Instrument("avion.remote.fetches", "counter", "{fetch}", "Fetches of remote media", ("outcome",))
+TASK_OUTCOMES = Instrument(
+    "avion.task.outcomes",
+    "counter",
+    "{attempt}",
+    "attempts at a task, by how they ended",
+    (a.DESTINATION, a.TASK_OUTCOME, a.TASK_REASON),
+)
+TASK_COMPLETION = Instrument(
+    "avion.task.completion.duration",
+    "histogram",
+    "s",
+    "tasks from when they were first queued to their end, retries included",
+    (a.DESTINATION, a.TASK_OUTCOME),
+    (*_SLOW, 3600.0, 86400.0),
+)
+TASKS_SENT = Instrument(
+    "messaging.client.sent.messages",
+    "counter",
+    "{message}",
+    "tasks queued by this process",
+    (a.MESSAGING_SYSTEM, a.SEND, a.DESTINATION),
+)
+TASKS_CONSUMED = Instrument(
+    "messaging.client.consumed.messages",
+    "counter",
+    "{message}",
+    "tasks delivered to this process, repeated deliveries included",
+    (a.MESSAGING_SYSTEM, a.PROCESS, a.DESTINATION),
+)
+
+# -- media
+THUMBNAILS = Instrument(
+    "avion.thumbnails", "counter", "{thumbnail}", "thumbnails, by the medium's type", (a.FORMAT, a.THUMBNAIL_OUTCOME)
+)
+REMOTE_FETCHES = Instrument(
+    "avion.remote.fetches", "counter", "{fetch}", "fetches of remote media", (a.FORMAT, a.FETCH_OUTCOME)
+)
+REMOTE_DURATION = Instrument(
+    "avion.remote.fetch.duration",
+    "histogram",
+    "s",
+    "fetches of remote media, redirects included",
+    (a.FETCH_OUTCOME,),
+    _SLOW,
+)
+REMOTE_RECEIVED = Instrument("avion.remote.received", "counter", "By", "bytes of remote media fetched in full")
+CAGE_DURATION = Instrument(
+    "avion.cage.duration", "histogram", "s", "confined processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
+)
 CAGE_CPU = Instrument(
-    "avion.cage.cpu", "histogram", "s", "CPU seconds used by one confined process", ("job", "outcome"), _SECONDS
+    "avion.cage.cpu.time", "histogram", "s", "CPU time of confined processes", (a.JOB, a.JOB_OUTCOME), _FAST
 )
-EVENTS_MALFORMED = Instrument(
-    "avion.events.malformed", "counter", "{event}", "drop_deleted events that could not be read"
+CAGE_PEAK = Instrument(
+    "avion.cage.memory.peak", "histogram", "By", "greatest resident memory of confined processes", (a.JOB,), _MEMORY
 )
-SUPERVISION = Instrument(
-    "avion.supervision.transitions", "counter", "{transition}", "Restarts and failures in the tree", ("path", "event")
+CAGE_RESERVED = Instrument(
+    "avion.cage.memory.reserved", "gauge", "By", "sum of the memory limits of the confined processes that run"
 )
-PHASE = Instrument("avion.phase", "gauge", "1", "1 for the present phase of the process", ("phase",))
+CAGE_BUDGET = Instrument("avion.cage.memory.budget", "gauge", "By", "what that sum may reach")
+CAGE_KILLS = Instrument(
+    "avion.cage.kills", "counter", "{process}", "confined processes that were killed", (a.JOB, a.KILL_CAUSE)
+)
+
+# -- deletions, the CDN, the reconciliation
+DROPS = Instrument("avion.drops", "counter", "{medium}", "media that drop_deleted made disappear")
+DROPS_MALFORMED = Instrument(
+    "avion.drops.malformed", "counter", "{event}", "drop_deleted events that could not be read"
+)
+DROPS_LOST = Instrument("avion.drops.lost", "counter", "{event}", "events of the channel that found the backlog full")
+DROPS_DEAF = Instrument(
+    "avion.drops.deaf", "counter", "s", "time without a subscription to the channel; the stream has no gap"
+)
+PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purges asked of the CDN", (a.PURGE_OUTCOME,))
+SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "passes of the reconciliation", (a.PASS_OUTCOME,))
+SWEEP_DURATION = Instrument(
+    "avion.sweep.duration", "histogram", "s", "passes of the reconciliation", (a.PASS_OUTCOME,), (*_SLOW, 3600.0)
+)
+SWEEP_MEDIA = Instrument(
+    "avion.sweep.media", "counter", "{medium}", "media that a pass did something about", (a.SWEEP_WHY,)
+)
+SWEEP_FREED = Instrument("avion.sweep.freed", "counter", "By", "bytes that passes removed", (a.SWEEP_WHY,))
+SWEEP_FINISHED = Instrument(
+    "avion.sweep.finished.time",
+    "gauge",
+    "s",
+    "when the last pass of any replica ended, Unix seconds; 0 before the first",
+)
+
+# -- bounds
+LIMITER_USED = Instrument("avion.limiter.used", "gauge", "{slot}", "slots in use", (a.LIMITER,))
+LIMITER_LIMIT = Instrument("avion.limiter.limit", "gauge", "{slot}", "slots there are", (a.LIMITER,))
+LIMITER_WAITING = Instrument("avion.limiter.waiting", "gauge", "{task}", "who waits for a slot", (a.LIMITER,))
+LIMITER_WAIT = Instrument(
+    "avion.limiter.wait.duration",
+    "histogram",
+    "s",
+    "waits for a slot, those of no length included",
+    (a.WAITED_LIMITER,),
+    _FAST,
+)
+
+# -- the process
+FAILURES = Instrument(
+    "avion.supervision.failures", "counter", "{failure}", "failures of a node of the tree", (a.NODE_PATH,)
+)
+RESTARTS = Instrument(
+    "avion.supervision.restarts", "counter", "{restart}", "restarts of a node of the tree", (a.NODE_PATH,)
+)
+ESCALATIONS = Instrument(
+    "avion.supervision.escalations", "counter", "{escalation}", "supervisors that gave up", (a.NODE_PATH,)
+)
+NODE_UP = Instrument("avion.supervision.node.up", "gauge", "1", "1 while the node runs, else 0", (a.NODE_PATH,))
+PHASE = Instrument(
+    "avion.phase", "gauge", "1", "1 for the present phase of the process, 0 for the others", (a.PHASE_NAME,)
+)
+READY = Instrument("avion.ready", "gauge", "1", "1 while /readyz says so, else 0")
+DRAIN_ELAPSED = Instrument("avion.drain.elapsed", "gauge", "s", "since the signal to stop; 0 before")
+DRAIN_BUDGET = Instrument("avion.drain.budget", "gauge", "s", "what each part of a shutdown may take", (a.DRAIN_PART,))
+LOOP_LAG = Instrument("avion.event_loop.lag", "histogram", "s", "how late the event loop runs what is due", (), _FAST)
+LOOP_TASKS = Instrument("avion.event_loop.tasks", "gauge", "{task}", "Trio tasks that live")
+TELEMETRY_SPANS = Instrument(
+    "avion.telemetry.spans", "total", "{span}", "spans handed to the OTLP exporter", (a.SPAN_OUTCOME,)
+)
+PROCESS_CPU = Instrument(
+    "process.cpu.time", "total", "s", "CPU time of this process, confined ones aside", (a.CPU_MODE,)
+)
+PROCESS_MEMORY = Instrument(
+    "process.memory.usage", "updown", "By", "resident memory of this process, confined ones aside"
+)
+PROCESS_FDS = Instrument("process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors")
+PROCESS_THREADS = Instrument("process.thread.count", "updown", "{thread}", "threads")
+PROCESS_UPTIME = Instrument("process.uptime", "gauge", "s", "since the process began")
 
 INSTRUMENTS: tuple[Instrument, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Instrument)
 )
+BY_NAME: dict[str, Instrument] = {each.name: each for each in INSTRUMENTS}

@@ -58,7 +58,9 @@ class OpenTelemetry:
         self._meters = MeterProvider(resource=resource, metric_readers=readers)
         self._tracer = self._tracers.get_tracer("avion_media")
         self._meter = self._meters.get_meter("avion_media")
-        self._instruments = {each.name: self._create(each) for each in INSTRUMENTS if each.kind != "gauge"}
+        self._instruments = {
+            each.name: self._create(each) for each in INSTRUMENTS if each.kind in ("counter", "histogram")
+        }
 
     def _create(self, instrument: Instrument) -> Any:
         if instrument.kind == "histogram":

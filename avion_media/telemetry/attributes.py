@@ -1,0 +1,115 @@
+"""What the attributes of metrics may say: every value is known beforehand, or of a set as small as the configuration.
+
+Attributes become labels, and each new value a time series that is kept for ever. So nothing that a stranger can choose
+(a path, an id, a method that there is not) may become one: what is not foreseen here is counted as ``_OTHER``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from avion_media.domain.errors import Reason
+from avion_media.domain.formats import FORMATS
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+
+OTHER = "_OTHER"
+NONE = ""
+MAX_OPEN_VALUES = 64
+"""Of an attribute whose values follow from the code's own names, such as the paths of the tree."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attribute:
+    """One attribute. Without ``values`` it is open: described by ``meaning``, and bounded by `MAX_OPEN_VALUES`.
+
+    With one value it is constant: nobody need give it.
+    """
+
+    name: str
+    values: tuple[str, ...] = ()
+    meaning: str = ""
+
+    def described(self) -> str:
+        """For the documentation: the values, or what they are."""
+        shown = ", ".join(f"`{each}`" if each else "empty" for each in self.values)
+        return f"{self.meaning}: {shown}" if self.meaning and shown else self.meaning or shown
+
+
+def _numbers(*ranges: range) -> tuple[str, ...]:
+    return tuple(str(number) for each in ranges for number in each)
+
+
+_CODES = (
+    "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED "
+    "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
+    "UNAUTHENTICATED"
+)
+_S3_OPERATIONS = (
+    "AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteObject "
+    "DeleteObjects GetBucketCors GetBucketLifecycleConfiguration GetObject HeadBucket HeadObject ListObjectsV2 "
+    "ListMultipartUploads ListParts PutBucketCors PutBucketLifecycleConfiguration PutObject UploadPart UploadPartCopy"
+)
+_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE, "media_purge_queue")
+_REASONS = tuple(str(reason) for reason in Reason)
+_FORMATS = tuple(each.name for each in FORMATS)
+
+GRPC = Attribute("rpc.system.name", ("grpc",))
+AWS_API = Attribute("rpc.system.name", ("aws-api",))
+RPC_SERVER_METHOD = Attribute("rpc.method", meaning="`package.Service/Method` of the methods served; `_OTHER`")
+RPC_CODE = Attribute("rpc.response.status_code", tuple(_CODES.split()))
+S3_METHOD = Attribute("rpc.method", tuple(f"S3/{operation}" for operation in _S3_OPERATIONS.split()))
+STORE_ERROR = Attribute(
+    "error.type", (NONE, "missing", "precondition", "range", "too_large", "unavailable", "refused", "cancelled")
+)
+DIRECTION = Attribute("network.io.direction", ("receive", "transmit"))
+HTTP_ROUTE = Attribute("http.route", ("/media/{id}", "/thumbnail/{size}/{id}", OTHER))
+HTTP_METHOD = Attribute("http.request.method", ("GET", "HEAD", OTHER))
+HTTP_STATUS = Attribute("http.response.status_code", _numbers(range(200, 210), range(300, 309), range(400, 600)))
+SCHEME = Attribute("url.scheme", ("http",))
+MESSAGING_SYSTEM = Attribute("messaging.system", ("redis",))
+SEND = Attribute("messaging.operation.name", ("send",))
+PROCESS = Attribute("messaging.operation.name", ("process",))
+DESTINATION = Attribute("messaging.destination.name", _QUEUES)
+TASK_OUTCOME = Attribute(
+    "outcome", ("done", "rejected", "retried", "dead_letter", "cancelled", "lease_lost"), "how an attempt ended"
+)
+TASK_REASON = Attribute(
+    "reason",
+    (NONE, *_REASONS, "store", "redis", "cage", "remote", "disk", "cdn", "unavailable"),
+    "the code of a rejection, or what was away",
+)
+FORMAT = Attribute("format", (NONE, *_FORMATS), "by content; empty while unknown")
+THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
+FETCH_OUTCOME = Attribute("outcome", ("ok", *_REASONS, "unavailable", "cancelled", "failed"))
+JOB = Attribute("job", ("image_job", "frame_job", "examine_job", "ffmpeg", "ffprobe", "probe", OTHER))
+JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
+KILL_CAUSE = Attribute("cause", ("limit", "crashed", "killed"), "a bound, the content, or from outside (memory)")
+LIMITER = Attribute(
+    "limiter",
+    (
+        "rpc.calls",
+        "rpc.connections",
+        "http.connections",
+        "redis.calls",
+        "store.threads",
+        "cage.slots",
+        "tasks.processing",
+        "tasks.cache",
+        "tasks.delete",
+        "tasks.purge",
+    ),
+)
+WAITED_LIMITER = Attribute("limiter", ("store.threads", "cage.slots"))
+NODE_PATH = Attribute(
+    "path", meaning="the node's path in the tree, such as `service/processing/reader`; `/` is the root"
+)
+PHASE_NAME = Attribute("phase", ("STARTING", "READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"))
+DRAIN_PART = Attribute("part", ("settle", "grace", "stop", "flush", "margin"))
+DEPENDENCY = Attribute("dependency", ("redis", "store"))
+CPU_MODE = Attribute("cpu.mode", ("user", "system"))
+PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
+SWEEP_WHY = Attribute(
+    "why", ("lost_task", "abandoned", "leftover", "orphan", "expired", "over_budget", "overdue_deletion")
+)
+PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))
+SPAN_OUTCOME = Attribute("outcome", ("exported", "dropped", "failed"))

@@ -11,6 +11,8 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import boto3
@@ -40,6 +42,33 @@ _WATCH_WHEN_AWAY_S = 1.0
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Who signs: uploads may have credentials of their own, with no right but to put what is incoming."""
+
+    uploads: Presigner
+    downloads: Presigner
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where the credentials come from; botocore keeps temporary ones fresh. Reading them may block."""
+
+    own: Credentials
+    uploads: Credentials
+
+    def snapshot(self) -> _Snapshot:
+        return _Snapshot(_frozen(self.own), _frozen(self.uploads))
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """Both, as they are now."""
+
+    own: SigningCredentials
+    uploads: SigningCredentials
+
+
 class Connection:
     """The client, its threads, its credentials and whether the store answers. Made by `open_store`."""
 
@@ -49,8 +78,9 @@ class Connection:
         self._config = config
         self._connecting = trio.Lock()
         self._client: S3Client | None = None
-        self._credentials: Credentials | None = None
-        self._presigner: Presigner | None = None
+        self._sources: _Sources | None = None
+        self._signers: Signers | None = None
+        self._signed_with: _Snapshot | None = None
         self._why_not = NO_CREDENTIALS
         self._no_connect_before = float("-inf")
         self._available = False
@@ -73,11 +103,11 @@ class Connection:
         return bool(self._config.endpoint_url)
 
     @property
-    def presigner(self) -> Presigner:
-        """The signer for the present credentials. Raises Unavailable while there are none."""
-        if self._presigner is None:
+    def signers(self) -> Signers:
+        """The signers for the present credentials. Raises Unavailable while there are none."""
+        if self._signers is None:
             raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
-        return self._presigner
+        return self._signers
 
     async def wait_available(self) -> None:
         """Return once the store answers; at once while it does."""
@@ -163,21 +193,19 @@ class Connection:
                 raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
             try:
                 with trio.fail_after(_CREDENTIALS_S), translated():
-                    client, credentials, snapshot = await trio.to_thread.run_sync(
-                        self._make_client, abandon_on_cancel=True
-                    )
+                    client, sources, snapshot = await trio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
             except (trio.TooSlowError, Unavailable) as error:
                 self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
                 self._forget_credentials(error)
-            self._client, self._credentials = client, credentials
+            self._client, self._sources = client, sources
             self._sign_with(client, snapshot)
             return client
 
-    def _make_client(self) -> tuple[S3Client, Credentials, SigningCredentials]:
+    def _make_client(self) -> tuple[S3Client, _Sources, _Snapshot]:
         session = boto3.Session(region_name=self._config.region)
-        credentials = session.get_credentials()
-        if credentials is None:
-            raise NoCredentialsError
+        own = _credentials_of(session)
+        profile = self._config.signing_profile
+        sources = _Sources(own, _credentials_of(boto3.Session(profile_name=profile)) if profile else own)
         client: S3Client = session.client(
             "s3",
             endpoint_url=self._config.endpoint_url or None,
@@ -193,27 +221,29 @@ class Connection:
                 response_checksum_validation="when_required",
             ),
         )
-        return client, credentials, _snapshot(credentials)
+        return client, sources, sources.snapshot()
 
     async def _refresh_credentials(self) -> None:
         """Take a new snapshot; botocore fetches new temporary credentials 15 minutes before the old ones end."""
         client = await self._connect()
-        credentials = self._credentials
-        assert credentials is not None  # set together with the client
+        sources = self._sources
+        assert sources is not None  # set together with the client
         try:
             with trio.fail_after(_CREDENTIALS_S), translated():
-                snapshot = await trio.to_thread.run_sync(_snapshot, credentials, abandon_on_cancel=True)
+                snapshot = await trio.to_thread.run_sync(sources.snapshot, abandon_on_cancel=True)
         except (trio.TooSlowError, Unavailable) as error:
             self._forget_credentials(error)
         self._sign_with(client, snapshot)
 
-    def _sign_with(self, client: S3Client, credentials: SigningCredentials) -> None:
-        if self._presigner is None or self._presigner.credentials != credentials:
+    def _sign_with(self, client: S3Client, snapshot: _Snapshot) -> None:
+        if self._signers is None or self._signed_with != snapshot:
             endpoint = self._config.public_endpoint_url or self._config.endpoint_url or client.meta.endpoint_url
-            self._presigner = Presigner(endpoint, self.bucket, client.meta.region_name, credentials)
+            signer = partial(Presigner, endpoint, self.bucket, client.meta.region_name)
+            self._signers = Signers(uploads=signer(snapshot.uploads), downloads=signer(snapshot.own))
+            self._signed_with = snapshot
 
     def _forget_credentials(self, cause: Exception) -> NoReturn:
-        self._presigner = None
+        self._signers = None
         self._why_not = cause.detail if isinstance(cause, Unavailable) else "finding its credentials took too long"
         raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S) from cause
 
@@ -235,6 +265,13 @@ class Connection:
         return min(self._config.timeout, _MAX_CONNECT_S)
 
 
-def _snapshot(credentials: Credentials) -> SigningCredentials:
+def _credentials_of(session: boto3.Session) -> Credentials:
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    return credentials
+
+
+def _frozen(credentials: Credentials) -> SigningCredentials:
     frozen = credentials.get_frozen_credentials()
     return SigningCredentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")

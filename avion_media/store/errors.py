@@ -17,6 +17,7 @@ from botocore.exceptions import (
     IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
+    ProfileNotFound,
     TokenRetrievalError,
 )
 from botocore.exceptions import ConnectionError as NoConnectionError
@@ -63,7 +64,7 @@ def translate(error: Exception, key: str = "") -> MediaError:
         return _translate_client_error(error, key)
     if isinstance(error, NoCredentialsError):
         return Unavailable(STORE, NO_CREDENTIALS, retry_after_s=5.0)
-    if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError):
+    if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError | ProfileNotFound):
         return Unavailable(STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
     if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
         return Unavailable(STORE, str(error))

@@ -62,11 +62,6 @@ class Presigner:
         self._token_query = f"&X-Amz-Security-Token={quote(credentials.token, safe='')}" if credentials.token else ""
         self._day = self._derive("19700101")
 
-    @property
-    def credentials(self) -> SigningCredentials:
-        """The snapshot that it signs with."""
-        return self._credentials
-
     def put(
         self,
         key: str,

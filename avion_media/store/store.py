@@ -286,13 +286,13 @@ class ObjectStore:
         It works with the public address of the store. Temporary credentials that end sooner end it sooner.
         Raises Unavailable while there are no credentials.
         """
-        return self._connection.presigner.put(
+        return self._connection.signers.uploads.put(
             key, content_type=content_type, size_bytes=size_bytes, sha256_digest=sha256, expires_s=expires_s, now=now
         )
 
     def presign_get(self, key: str, *, expires_s: int, now: datetime | None = None) -> str:
         """A URL that GETs the object until ``expires_s`` from ``now``. Raises Unavailable without credentials."""
-        return self._connection.presigner.get(key, expires_s=expires_s, now=now or datetime.now(UTC))
+        return self._connection.signers.downloads.get(key, expires_s=expires_s, now=now or datetime.now(UTC))
 
     async def _delete_one(self, key: str) -> None:
         request = self._request(key)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from urllib.parse import parse_qs, quote, urlsplit
 
 import botocore.auth
@@ -16,8 +17,10 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.store import ObjectStore, PresignedPut
+from avion_media.domain.errors import Unavailable
+from avion_media.store import ObjectStore, PresignedPut, open_store
 from avion_media.store.presign import Presigner, SigningCredentials
+from tests.conftest import S3Bucket
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
 BODY = b"the body of the upload"
@@ -198,3 +201,31 @@ async def test_a_presigned_get_serves_the_object_and_no_other(store: ObjectStore
     assert (await client.get(url)).content == b"a"
     assert (await client.get(url.replace("/a?", "/b?"))).status_code == 403
     assert (await client.delete(url)).status_code == 403
+
+
+async def test_upload_urls_can_be_signed_by_credentials_of_their_own(
+    s3: S3Bucket, aws_environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "credentials"
+    profiles.write_text("[uploader]\naws_access_key_id = UPLOADER\naws_secret_access_key = unknown-to-the-store\n")
+    aws_environment.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profiles))
+
+    async with open_store(s3.config(signing_profile="uploader")) as store, httpx.AsyncClient(trust_env=False) as http:
+        put = store.presign_put(
+            "incoming/a", content_type="image/jpeg", size_bytes=1, expires_s=60, now=datetime.now(UTC)
+        )
+        refused = await http.put(put.url, content=b"x", headers=put.headers)
+        await store.put("original/a", b"x", content_type="image/jpeg")
+        served = await http.get(store.presign_get("original/a", expires_s=60))
+
+    assert parameters(put.url)["X-Amz-Credential"][0].startswith("UPLOADER/")
+    assert refused.status_code == 403  # this store does not know them: so they are what was signed with
+    assert served.content == b"x"  # downloads are signed as ourselves: the uploader may not read
+
+
+async def test_a_signing_profile_that_is_not_there_is_told_by_its_name(s3: S3Bucket) -> None:
+    async with open_store(s3.config(signing_profile="nobody")) as store:
+        with pytest.raises(Unavailable, match="nobody"):
+            store.presign_put(
+                "incoming/a", content_type="image/jpeg", size_bytes=1, expires_s=60, now=datetime.now(UTC)
+            )

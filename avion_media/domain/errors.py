@@ -87,6 +87,18 @@ class Unavailable(MediaError):
         self.retry_after_s = retry_after_s
 
 
+class Deferred(Unavailable):
+    """Not now, though nothing failed: a remote host has all of its slots taken, or is left in peace for a while.
+
+    The task comes again after ``retry_after_s``, at no attempt. ``patient``: its turn comes for certain, so it may wait
+    as long as that takes; one that is not is given up at some time.
+    """
+
+    def __init__(self, detail: str, retry_after_s: float, *, patient: bool = True) -> None:
+        super().__init__("remote", detail, retry_after_s)
+        self.patient = patient
+
+
 class Overloaded(MediaError):
     """A bound of our own is reached; the caller should slow down."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
 
+from avion_media.config import Config, RemoteConfig
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.nodes import INTENSITY, RESTARTS
 from avion_media.queue import PURGE_QUEUE
-from avion_media.remote import AddressGuard, Fetcher
+from avion_media.redis import Redis
+from avion_media.remote import AddressGuard, Fetcher, HostPolicy, Hosts
 from avion_media.runtime import Runtime
 from avion_media.tasks.cache_remote import CacheRemote
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
@@ -25,8 +28,30 @@ def guard_of(runtime: Runtime) -> AddressGuard:
     """The address guard of the configuration."""
     remote = runtime.config.remote
     return AddressGuard(
-        deny_hosts=remote.deny_hosts, allow_hosts=remote.allow_hosts, allow_networks=remote.allow_networks
+        deny_hosts=remote.deny_hosts,
+        allow_hosts=remote.allow_hosts,
+        deny_networks=remote.deny_networks,
+        allow_networks=remote.allow_networks,
     )
+
+
+def user_agent_of(config: Config) -> str:
+    """How the fetcher names itself: an administrator who sees it in a log should find whom to ask."""
+    if config.remote.user_agent:
+        return config.remote.user_agent
+    ours = f"avion-media/{version('avion-media')}"
+    return f"{ours} (+{config.http.public_url})" if config.http.public_url else ours
+
+
+def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> Hosts:
+    """The bounds per remote host of the configuration."""
+    policy = HostPolicy(
+        slots=remote.host_slots,
+        breaker_failures=remote.breaker_failures,
+        first_pause_s=remote.breaker_pause,
+        longest_pause_s=remote.breaker_max_pause,
+    )
+    return Hosts(redis, policy)
 
 
 def _publisher(runtime: Runtime) -> Publisher:
@@ -56,6 +81,8 @@ def cache(runtime: Runtime) -> Supervisor:
         max_bytes=config.remote.max_bytes,
         timeout_s=config.remote.timeout,
         max_redirects=config.remote.max_redirects,
+        user_agent=user_agent_of(config),
+        hosts=hosts_of(runtime.redis.get, config.remote),
     )
     handler = CacheRemote(
         runtime.workshop,
@@ -66,7 +93,7 @@ def cache(runtime: Runtime) -> Supervisor:
         runtime.telemetry,
         ttl_s=config.remote.ttl,
     )
-    return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.tasks.slots)
+    return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots)
 
 
 def delete(runtime: Runtime) -> Supervisor:
@@ -96,6 +123,7 @@ def _subtree(
         claim_after_s=tasks.claim_after,
         backoff_s=tasks.backoff,
         max_backoff_s=tasks.max_backoff,
+        patience_s=runtime.config.remote.patience,
     )
     consumer = Consumer(
         runtime.queues[queue],

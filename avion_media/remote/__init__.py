@@ -1,8 +1,25 @@
-"""Fetching from strangers: URL parsing, the address guard, the fetcher."""
+"""Fetching from strangers: URL parsing, the address guard, bounds per host, the fetcher."""
 
+from avion_media.remote.answers import RemoteGone, ServerError
 from avion_media.remote.dial import Patience
 from avion_media.remote.fetcher import Fetched, Fetcher
 from avion_media.remote.guard import AddressGuard
+from avion_media.remote.hosts import HostPolicy, Hosts
 from avion_media.remote.url import InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.remote.validators import Validators, validators_from
 
-__all__ = ["AddressGuard", "Fetched", "Fetcher", "InvalidUrl", "Patience", "RemoteUrl", "parse_remote_url"]
+__all__ = [
+    "AddressGuard",
+    "Fetched",
+    "Fetcher",
+    "HostPolicy",
+    "Hosts",
+    "InvalidUrl",
+    "Patience",
+    "RemoteGone",
+    "RemoteUrl",
+    "ServerError",
+    "Validators",
+    "parse_remote_url",
+    "validators_from",
+]

@@ -8,6 +8,7 @@ else that they do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import h11
@@ -17,7 +18,8 @@ from avion_media.domain.errors import Reason, Rejected, Unavailable
 from avion_media.remote.dial import Patience
 from avion_media.remote.url import RemoteUrl
 
-USER_AGENT: Final = "avion-media (+https://joinavion.example/media)"
+# Some servers choose by it, and some answer 406 when nothing fits: their media have whatever type they were given.
+_ACCEPT: Final = "image/*, video/*, */*;q=0.1"
 _READ_BYTES: Final = 16 << 10
 _MAX_INCOMPLETE_BYTES: Final = 16 << 10  # with one read on top of it, the headers stay below 32 KiB
 _MAX_INTERIM_RESPONSES: Final = 8
@@ -44,8 +46,8 @@ class Exchange:
         self._body_bytes = 0
         self.status = 0
 
-    async def ask(self, url: RemoteUrl) -> None:
-        """Send the request and receive the answer's headers.
+    async def ask(self, url: RemoteUrl, user_agent: str, conditions: Sequence[tuple[str, str]] = ()) -> None:
+        """Send the request, with the headers ``conditions`` besides, and receive the answer's headers.
 
         Raises `Rejected` (REMOTE_STATUS) for what is not HTTP, and `Unavailable` when the server goes or is slow.
         """
@@ -54,9 +56,10 @@ class Exchange:
             target=url.target,
             headers=[
                 ("Host", url.authority),
-                ("User-Agent", USER_AGENT),
-                ("Accept", "image/*, video/*"),
+                ("User-Agent", user_agent),
+                ("Accept", _ACCEPT),
                 ("Accept-Encoding", "identity"),
+                *conditions,
                 ("Connection", "close"),
             ],
         )

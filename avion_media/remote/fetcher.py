@@ -17,13 +17,20 @@ from urllib.parse import urljoin
 import trio
 
 from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.remote.answers import REMOTE, RemoteGone, ServerError
 from avion_media.remote.dial import DEFAULT_PATIENCE, Dialler, Patience, Resolve, resolve_by_system
 from avion_media.remote.exchange import Exchange, shortened
 from avion_media.remote.guard import AddressGuard, AddressRefused
+from avion_media.remote.hosts import Admission, EverybodyAdmitted
 from avion_media.remote.url import RemoteUrl, has_forbidden_character, parse_remote_url
+from avion_media.remote.validators import Validators, validators_of
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 530})
+_NOT_MODIFIED = 304
+_GONE = frozenset({404, 410, 451})
+# To come back for. What is of the whole server counts against it; what may be of this resource alone does not.
+_OF_RESOURCE = frozenset({408, 425, 500})
+_OF_HOST = frozenset({429, 502, 503, 504, 520, 521, 522, 523, 524, 530})
 _DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _MIN_RETRY_AFTER_S = 1.0
 _MAX_RETRY_AFTER_S = 3600.0
@@ -33,11 +40,11 @@ _FRAMING_BYTES = 256 << 10  # headers, interim responses, and the framing of a s
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What arrived: its size, and what revalidation needs."""
+    """What arrived: its size, whence, and what revalidation needs, if the server gave it."""
 
     size_bytes: int
     final_url: RemoteUrl
-    etag: str
+    validators: Validators | None
 
 
 class Fetcher:
@@ -50,44 +57,66 @@ class Fetcher:
         max_bytes: int,
         timeout_s: float,
         max_redirects: int = 3,
+        user_agent: str = "avion-media",
+        hosts: Admission | None = None,
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
         patience: Patience = DEFAULT_PATIENCE,
     ) -> None:
-        """``timeout_s`` bounds a whole fetch, redirects included; ``ssl_context`` is set to offer HTTP/1.1 only."""
+        """``timeout_s`` bounds a whole fetch, redirects included; ``ssl_context`` is set to offer HTTP/1.1 only.
+
+        ``hosts`` admits each single request; everybody is admitted without.
+        """
         ssl_context = ssl_context or ssl.create_default_context()
         ssl_context.set_alpn_protocols(["http/1.1"])
         self._dialler = Dialler(guard, resolve, ssl_context, patience)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._max_redirects = max_redirects
+        self._user_agent = user_agent
+        self._hosts = hosts or EverybodyAdmitted()
         self._patience = patience
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
         """GET ``url`` into the empty file ``fd``.
 
         Raises `Rejected` (REMOTE_REFUSED: the guard, or a name that does not exist, which must look the same;
-        REMOTE_STATUS: the server's answer; TOO_LARGE; EMPTY) or `Unavailable` ("remote": worth another attempt, also
-        for a body that broke off; "disk": ours is full). A cancel closes the connection and leaves the file partly
-        written.
+        REMOTE_STATUS: the server's answer, `RemoteGone` if that was it; TOO_LARGE; EMPTY) or `Unavailable` ("remote":
+        worth another attempt, also for a body that broke off, `ServerError` for a status; "disk": ours is full), and
+        what ``hosts`` raises: `Deferred`. A cancel closes the connection and leaves the file partly written.
         """
+        fetched = await self._bounded(url, fd, None)
+        if fetched is None:
+            raise AssertionError("304 is no answer to a request without conditions")
+        return fetched
+
+    async def fetch_if_changed(self, url: RemoteUrl, fd: int, known: Validators) -> Fetched | None:
+        """As `fetch`; None when the server says that what is ``known`` is still good: then ``fd`` stays empty."""
+        return await self._bounded(url, fd, known)
+
+    async def _bounded(self, url: RemoteUrl, fd: int, known: Validators | None) -> Fetched | None:
         try:
-            with trio.fail_after(self._timeout_s):
-                return await self._follow(url, fd)
+            with trio.fail_after(self._timeout_s) as scope:
+                return await self._follow(url, fd, known, scope.deadline)
         except trio.TooSlowError:
-            raise Unavailable("remote", f"took longer than {self._timeout_s:g} s") from None
+            raise Unavailable(REMOTE, f"took longer than {self._timeout_s:g} s") from None
         except AddressRefused as refusal:
             raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
 
-    async def _follow(self, url: RemoteUrl, fd: int) -> Fetched:
+    async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
         for _hop in range(self._max_redirects + 1):
-            async with self._dialler.open_stream(url) as stream:
+            async with self._hosts.admitted(url, deadline), self._dialler.open_stream(url) as stream:
                 answer = Exchange(stream, self._patience, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
-                await answer.ask(url)
+                conditions = known.conditions(url) if known is not None else []
+                await answer.ask(url, self._user_agent, conditions)
                 location = answer.header(b"location")
                 if answer.status not in _REDIRECTS or not location:
+                    if answer.status == _NOT_MODIFIED and conditions:
+                        return None
                     _check_status(answer)
-                    return Fetched(await self._save_body(answer, fd), url, answer.header(b"etag"))
+                    size_bytes = await self._save_body(answer, fd)
+                    etag, date = answer.header(b"etag"), answer.header(b"last-modified")
+                    return Fetched(size_bytes, url, validators_of(url, etag, date))
             url = _redirect_target(url, location)
         raise Rejected(Reason.REMOTE_STATUS, f"more than {self._max_redirects} redirects")
 
@@ -144,18 +173,21 @@ def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:
 
 
 def _check_status(answer: Exchange) -> None:
-    if answer.status == 200:
+    status = answer.status
+    if status == 200:
         return
-    detail = f"HTTP {answer.status}"
-    if answer.status in _TRANSIENT:
-        raise Unavailable("remote", detail, retry_after_s=retry_after_s(answer.header(b"retry-after")))
-    raise Rejected(Reason.REMOTE_STATUS, detail)
+    if status in _GONE:
+        raise RemoteGone(status)
+    if status in _OF_HOST or status in _OF_RESOURCE:
+        asked = answer.header(b"retry-after")
+        raise ServerError(status, of_host=status in _OF_HOST, asked_pause_s=retry_after_s(asked))
+    raise Rejected(Reason.REMOTE_STATUS, f"HTTP {status}")
 
 
-def retry_after_s(text: str) -> float:
-    """``Retry-After`` in seconds or as a date (RFC 9110, 10.2.3) in bounded seconds; 1 s for anything else."""
+def retry_after_s(text: str) -> float | None:
+    """``Retry-After`` in seconds or as a date (RFC 9110, 10.2.3), in bounded seconds; None when it is neither."""
     if len(text) > _MAX_RETRY_AFTER_CHARACTERS or not text.isascii():
-        return _MIN_RETRY_AFTER_S
+        return None
     if text.isdigit():
         seconds = float(text)
     else:
@@ -163,5 +195,5 @@ def retry_after_s(text: str) -> float:
             date = parsedate_to_datetime(text)
             seconds = (date.replace(tzinfo=date.tzinfo or UTC) - datetime.now(UTC)).total_seconds()
         except (ValueError, OverflowError):
-            return _MIN_RETRY_AFTER_S
+            return None
     return min(max(seconds, _MIN_RETRY_AFTER_S), _MAX_RETRY_AFTER_S)

@@ -64,7 +64,8 @@ class AddressGuard:
     Rules of hosts are names or address literals: ``example.org`` (or ``*.example.org``, ``.example.org``) means the
     host itself and everything below it. With ``allow_hosts`` only those are let through; ``deny_hosts`` wins.
     ``allow_networks`` lets networks through that would be refused, on any port: for tests, and for peers inside one's
-    own network. `ValueError` for a rule that is no host: it would silently never match.
+    own network. ``deny_networks`` wins over it, and over all else. `ValueError` for a rule that is no host: it would
+    silently never match.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class AddressGuard:
         *,
         deny_hosts: Iterable[str] = (),
         allow_hosts: Iterable[str] = (),
+        deny_networks: Sequence[IpNetwork] = (),
         allow_networks: Sequence[IpNetwork] = (),
     ) -> None:
         self._deny_hosts = frozenset(_rule(each) for each in deny_hosts)
         self._allow_hosts = frozenset(_rule(each) for each in allow_hosts)
+        self._deny_networks = tuple(deny_networks)
         self._allow_networks = tuple(allow_networks)
 
     def host_denied(self, host: str) -> bool:
@@ -86,17 +89,23 @@ class AddressGuard:
 
     def check_address(self, address: IpAddress, port: int) -> None:
         """`AddressRefused` unless a connection to this address and port may be made."""
-        if any(address.version == network.version and address in network for network in self._allow_networks):
+        if _is_in(address, self._deny_networks):
+            raise AddressRefused(f"address {address}")
+        if _is_in(address, self._allow_networks):
             return
         if port not in PUBLIC_PORTS:
             raise AddressRefused(f"port {port}")
         if isinstance(address, ipaddress.IPv4Address):
-            denied = any(address in network for network in _DENIED_IPV4)
+            denied = _is_in(address, _DENIED_IPV4)
         else:
-            denied = address not in _GLOBAL_IPV6 or any(address in network for network in _DENIED_IPV6)
+            denied = address not in _GLOBAL_IPV6 or _is_in(address, _DENIED_IPV6)
             denied = denied or address.scope_id is not None
         if denied:
             raise AddressRefused(f"address {address}")
+
+
+def _is_in(address: IpAddress, networks: Iterable[IpNetwork]) -> bool:
+    return any(address.version == network.version and address in network for network in networks)
 
 
 def _rule(text: str) -> str:

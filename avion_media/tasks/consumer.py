@@ -10,6 +10,7 @@ returns                the lease is completed
 `Rejected`             the medium is at fault: `TaskHandler.give_up` records it, then the lease is completed
 `Unavailable`          something outside is away: back to the delayed set; an attempt is used up only where the
                        handler says that it was the task's own fault (a remote server)
+`Deferred`             its turn has not come (bounds per remote host): back to the delayed set, no attempt used up
 `LeaseLost`            somebody else owns the task: stop, touch nothing
 cancelled              the process drains or the child was killed: handed back at once, no attempt used up
 anything else          a defect of ours: retried with backoff, after ``max_attempts`` a dead letter
@@ -18,6 +19,7 @@ anything else          a defect of ours: retried with backoff, after ``max_attem
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -26,7 +28,7 @@ from typing import Protocol
 
 import trio
 
-from avion_media.domain.errors import LeaseLost, Reason, Rejected, Unavailable
+from avion_media.domain.errors import Deferred, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.resources import Slot
@@ -63,13 +65,15 @@ class ChildLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerPolicy:
-    """Bounds of one consumer. Times in seconds."""
+    """Bounds of one consumer. Times in seconds; ``patience_s`` is how old a task may get by waiting for a remote server
+    that asked for time, or is left in peace."""
 
     slots: int
     max_attempts: int
     claim_after_s: float
     backoff_s: float
     max_backoff_s: float
+    patience_s: float = math.inf
 
 
 @dataclass(slots=True)
@@ -276,6 +280,8 @@ class Consumer:
             return "lease_lost", ""
         except Rejected as rejection:
             return await self._give_up(lease, rejection.reason, rejection.detail)
+        except Deferred as error:
+            return await self._after_deferral(lease, error)
         except Unavailable as error:
             return await self._after_outage(lease, error)
         except Exception as error:  # noqa: BLE001 - a defect in one task must not take the reader down
@@ -296,11 +302,24 @@ class Consumer:
             return "retried", "unavailable"
         return "rejected", str(reason)
 
+    async def _after_deferral(self, lease: Lease, error: Deferred) -> tuple[str, str]:
+        if not error.patient and self._too_late(lease, error.retry_after_s):
+            return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
+        delay_s = error.retry_after_s * random.uniform(1.0, 1.2)  # many wait for the same moment
+        await self._quietly(lambda: lease.retry(delay_s, error.detail, count=False))
+        return "deferred", "remote"
+
+    def _too_late(self, lease: Lease, delay_s: float) -> bool:
+        return time.time() + delay_s - lease.first_seen > self._policy.patience_s
+
     async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
         ours = error.what != "remote"
-        if not ours and lease.attempt >= self._policy.max_attempts:
+        backoff_s = self._backoff_s(lease.attempt)
+        asked_s = 0.0 if ours else error.retry_after_s
+        used_up = lease.attempt >= self._policy.max_attempts or (asked_s > backoff_s and self._too_late(lease, asked_s))
+        if not ours and used_up:
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
-        delay_s = max(self._backoff_s(lease.attempt), 0.0 if ours else error.retry_after_s)
+        delay_s = max(backoff_s, asked_s)
         await self._quietly(lambda: lease.retry(delay_s, str(error), count=not ours))
         return "retried", error.what
 

@@ -71,7 +71,9 @@ SEND = Attribute("messaging.operation.name", ("send",))
 PROCESS = Attribute("messaging.operation.name", ("process",))
 DESTINATION = Attribute("messaging.destination.name", _QUEUES)
 TASK_OUTCOME = Attribute(
-    "outcome", ("done", "rejected", "retried", "dead_letter", "cancelled", "lease_lost"), "how an attempt ended"
+    "outcome",
+    ("done", "rejected", "retried", "deferred", "dead_letter", "cancelled", "lease_lost"),
+    "how an attempt ended",
 )
 TASK_REASON = Attribute(
     "reason",
@@ -80,7 +82,9 @@ TASK_REASON = Attribute(
 )
 FORMAT = Attribute("format", (NONE, *_FORMATS), "by content; empty while unknown")
 THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
-FETCH_OUTCOME = Attribute("outcome", ("ok", *_REASONS, "unavailable", "cancelled", "failed"))
+FETCH_OUTCOME = Attribute(
+    "outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "cancelled", "failed")
+)
 JOB = Attribute("job", ("image_job", "frame_job", "examine_job", "ffmpeg", "ffprobe", "probe", OTHER))
 JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
 KILL_CAUSE = Attribute("cause", ("limit", "crashed", "killed"), "a bound, the content, or from outside (memory)")

@@ -85,6 +85,18 @@ def test_allowed_networks_pass_on_any_port_and_nothing_beside_them() -> None:
         guard.check_address(ipaddress.ip_address("8.8.8.8"), 8080)
 
 
+def test_denied_networks_come_on_top_and_win() -> None:
+    guard = AddressGuard(
+        deny_networks=[ipaddress.ip_network("8.8.8.0/24"), ipaddress.ip_network("2001:4860::/32")],
+        allow_networks=[ipaddress.ip_network("8.8.8.8/32"), ipaddress.ip_network("2001:4860::1/128")],
+    )
+    for address in ("8.8.8.0", "8.8.8.8", "8.8.8.255", "2001:4860::1", "2001:4860:ffff::1"):
+        with pytest.raises(AddressRefused):
+            guard.check_address(ipaddress.ip_address(address), 443)
+    for address in ("8.8.7.255", "8.8.9.0", "2001:4861::1"):
+        guard.check_address(ipaddress.ip_address(address), 443)
+
+
 @pytest.mark.parametrize("rule", ["bad.example", ".bad.example", "*.bad.example", " BAD.Example. ", "bad。example"])
 def test_a_rule_means_the_host_and_all_below_it_anchored_at_dots(rule: str) -> None:
     guard = AddressGuard(deny_hosts=[rule])

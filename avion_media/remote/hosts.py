@@ -1,0 +1,156 @@
+"""How much is asked of one host at once, and when it is left in peace: shared by all replicas through Redis.
+
+Two bounds, by host and by server (host and port):
+
+- *slots*: so many fetches from one host at once, however many replicas there are. A slow host holds these and no more.
+- *breaker*: after some failures in a row, or when it asks for time (``Retry-After``), a server is asked by nobody for a
+  while; then by one probe, whose fate decides. Pauses double from probe to probe, up to a bound.
+
+What counts as a failure is trouble of the whole server: no connection, no TLS, too slow, broken off, a gateway's
+status. An answer of whatever kind ends the row, so that one broken file, or one hostile user with a list of them, does
+not cut a server off. Refusals of the guard, cancels and failures of our own side say nothing about a server.
+
+A breaker in each process was considered: it needs no Redis, but twenty replicas then knock twenty times at a server
+that is down, and ignore what it asked of one of them.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Protocol
+
+import trio
+
+from avion_media.domain.errors import Deferred, Rejected, Unavailable
+from avion_media.redis import Redis, Script
+from avion_media.remote.answers import REMOTE, ServerError
+from avion_media.remote.url import RemoteUrl
+
+_LUA = files("avion_media.remote") / "lua"
+_ENTER = Script("enter", (_LUA / "enter.lua").read_text())
+_LEAVE = Script("leave", (_LUA / "leave.lua").read_text())
+_SLOT_MARGIN_S = 10.0  # a slot outlives the fetch's own deadline by this, if its process dies
+_LEAVE_S = 2.0  # bound of the shielded farewell
+_WAIT_S = (0.5, 15.0)  # for a slot: shortest and longest
+_MAX_CAUSE_CHARACTERS = 200
+
+
+class Admission(Protocol):
+    """Decides whether a request may be made now, and hears how it went."""
+
+    def admitted(self, url: RemoteUrl, deadline: float) -> AbstractAsyncContextManager[None]:
+        """A block in which one request is made, until ``deadline`` (Trio's clock) at the latest; or `Deferred`."""
+
+
+class EverybodyAdmitted:
+    """No bounds, no memory."""
+
+    @asynccontextmanager
+    async def admitted(self, url: RemoteUrl, deadline: float) -> AsyncIterator[None]:
+        """See `Admission`."""
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class HostPolicy:
+    """Bounds per host. Times in seconds."""
+
+    slots: int
+    breaker_failures: int
+    first_pause_s: float
+    longest_pause_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTrouble:
+    """What is remembered of a server that failed. ``paused_until`` is in Unix seconds, 0 when it is not paused."""
+
+    failures: int
+    paused_until: float
+    cause: str
+
+
+class Hosts:
+    """See the module's text; an `Admission`. Safe to use from many tasks."""
+
+    def __init__(self, redis: Callable[[], Redis], policy: HostPolicy) -> None:
+        self._redis = redis
+        self._policy = policy
+
+    @asynccontextmanager
+    async def admitted(self, url: RemoteUrl, deadline: float) -> AsyncIterator[None]:
+        """See `Admission`. Also raises `Unavailable` ("redis").
+
+        The slot is given back whatever happens, within 2 s; if that fails, it is free a little after ``deadline``.
+        """
+        token = secrets.token_hex(8)
+        outcome, pause_s, cause = "unknown", 0.0, ""
+        entered = False
+        try:
+            entered = await self._enter(url, token, max(0.0, deadline - trio.current_time()) + _SLOT_MARGIN_S)
+            yield
+            outcome = "answered"
+        except ServerError as error:
+            outcome, pause_s, cause = _judge(error)
+            raise
+        except Unavailable as error:
+            outcome, cause = "failed" if error.what == REMOTE else "unknown", error.detail
+            raise
+        except Rejected:
+            outcome = "answered"
+            raise
+        except trio.Cancelled:
+            if trio.current_time() >= deadline:  # it took all the time there was; otherwise we were told to stop
+                outcome, cause = "failed", "too slow"
+            raise
+        finally:
+            if entered:
+                # Shielded, so that a drain leaves no slot taken behind. Bounded by its deadline.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _LEAVE_S):
+                    await self._leave(url, token, outcome, pause_s, cause)
+
+    async def trouble_of(self, url: RemoteUrl) -> ServerTrouble | None:
+        """What is remembered of the URL's server; None when nothing is. Raises `Unavailable`."""
+        flat = await self._redis().execute("HMGET", _keys(url)[0], "failures", "paused_until", "cause")
+        if all(each is None for each in flat):
+            return None
+        failures, paused_until, cause = flat
+        return ServerTrouble(int(failures or 0), float(paused_until or 0), (cause or b"").decode(errors="replace"))
+
+    async def _enter(self, url: RemoteUrl, token: str, life_s: float) -> bool:
+        """True, or `Deferred`. After a cancel the slot may be taken, until the end of its life."""
+        args = (token, self._policy.slots, f"{life_s:.3f}", *_WAIT_S)
+        answer, wait_s = await self._redis().run(_ENTER, _keys(url), args)
+        if answer == b"full":
+            raise Deferred("all slots of this host are taken", math.ceil(float(wait_s) * 10) / 10)
+        if answer == b"paused":
+            raise Deferred("this server is left in peace for a while", float(wait_s), patient=False)
+        return True
+
+    async def _leave(self, url: RemoteUrl, token: str, outcome: str, pause_s: float, cause: str) -> None:
+        policy = self._policy
+        args = (
+            token, outcome, f"{pause_s:.3f}", policy.breaker_failures, policy.first_pause_s, policy.longest_pause_s,
+            cause[:_MAX_CAUSE_CHARACTERS],
+        )  # fmt: skip
+        try:
+            await self._redis().run(_LEAVE, _keys(url), args)
+        except Unavailable:
+            pass  # how the fetch went is the caller's news; the slot has its own end
+
+
+def _judge(error: ServerError) -> tuple[str, float, str]:
+    if error.of_host and error.asked_pause_s is not None:
+        return "asked", error.asked_pause_s, error.detail
+    return ("failed" if error.of_host else "answered"), 0.0, error.detail
+
+
+def _keys(url: RemoteUrl) -> tuple[str, str, str]:
+    """Trouble, slots, turned away: in one cluster slot."""
+    host = f"{{{url.host}}}"
+    return f"remote_server:{host}:{url.port}", f"remote_slots:{host}", f"remote_waiting:{host}"

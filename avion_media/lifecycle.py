@@ -4,7 +4,7 @@
 phase       entered by                                    what callers see
 ==========  ============================================  ==================================================
 STARTING    the process, at its begin                     not ready
-READY       the readiness child: all left of it runs      ready, as long as what callers need runs
+READY       the readiness child: all left of it runs      ready, as long as every node runs
 LAME_DUCK   the drain, at the first signal                not ready, still served, for ``DRAIN__SETTLE``
 DRAINING    the drain                                     GOAWAY; what is under way has ``DRAIN__GRACE`` to end
 STOPPING    the drain, or the end of a tree that failed   nothing but the admin port

@@ -26,7 +26,6 @@ _log = get_logger(path="readiness")
 Drain = Callable[[float], Awaitable[None]]
 """Ends what is under way, within the seconds it is given."""
 CALLS_NEED = frozenset({"foundation", "foundation/redis", "foundation/store", "service"})
-PORTS = frozenset({"service/grpc", "service/origin"})
 _QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE, PURGE_QUEUE)
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 
@@ -60,7 +59,9 @@ class Runtime:
     kill: Callable[[str], bool] = lambda _path: False  # crashes a node of the tree, for `avion-media chaos`
     components_ready: bool = False
     down: frozenset[str] = frozenset()  # paths of the nodes that do not run
+    flips: int = 0  # how often `ready` has changed
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
+    _was_ready: bool = False
     _readiness_listeners: list[Callable[[bool], None]] = field(default_factory=list)
 
     @contextmanager
@@ -74,14 +75,14 @@ class Runtime:
 
     @property
     def serving(self) -> bool:
-        """Whether gRPC calls should be sent here."""
+        """Whether gRPC calls should be sent here: what they need runs. A consumer that is being restarted keeps no call
+        away: the other replicas do its work, and with the same defect in all of them none would be left to serve."""
         return self.lifecycle.phase is Phase.READY and self.components_ready and not self.down & CALLS_NEED
 
     @property
     def ready(self) -> bool:
-        """Whether callers of whatever port should be sent here. A consumer that is being restarted keeps nobody away:
-        the other replicas do its work, and with the same defect in all of them none would be left to serve."""
-        return self.serving and not self.down & PORTS
+        """Whether this replica is whole: every node of its tree runs."""
+        return self.lifecycle.phase is Phase.READY and self.components_ready and not self.down
 
     def set_components_ready(self, ready: bool) -> None:
         """Told by the readiness child."""
@@ -91,18 +92,20 @@ class Runtime:
     def set_down(self, down: frozenset[str]) -> None:
         """Told at each transition in the tree."""
         if down != self.down:
-            self.down = down
+            before, self.down = self.down, down
             self._tell_readiness()
-            if self.lifecycle.phase is Phase.READY:
-                _log.info("readiness", ready=self.ready, down=sorted(down))
+            if self.lifecycle.phase is Phase.READY and _topmost(before) != _topmost(down):
+                _log.info("readiness", ready=self.ready, down=_topmost(down))
 
     def on_readiness(self, listener: Callable[[bool], None]) -> Callable[[], None]:
-        """Call ``listener`` with `serving` now and at each change; returns what takes it off again."""
+        """Call ``listener`` with `serving` now and at whatever may change it; returns what takes it off again."""
         self._readiness_listeners.append(listener)
         listener(self.serving)
         return lambda: self._readiness_listeners.remove(listener)
 
     def _tell_readiness(self, _phase: Phase | None = None) -> None:
+        self.flips += self.ready is not self._was_ready
+        self._was_ready = self.ready
         for listener in list(self._readiness_listeners):
             listener(self.serving)
 
@@ -120,6 +123,7 @@ class Runtime:
         every replica has it, and callers learn more from UNAVAILABLE with RetryInfo than from no endpoint at all."""
         return {
             "ready": self.ready,
+            "flips": self.flips,
             "phase": str(self.lifecycle.phase),
             "down": sorted(self.down),
             "dependencies": {"redis": self._redis_state(), "store": self._store_state()},
@@ -130,3 +134,8 @@ class Runtime:
 
     def _store_state(self) -> str:
         return "up" if self.store.is_filled and self.store.get().available else "away"
+
+
+def _topmost(paths: frozenset[str]) -> list[str]:
+    """Without those below another one, which says it for them."""
+    return sorted(path for path in paths if not any(path.startswith(f"{above}/") for above in paths))

@@ -1,0 +1,74 @@
+"""The Kubernetes manifests as `kubectl kustomize` would print them, and how to find one's way in them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from avion_media.config import PREFIX, Config, load
+from avion_media.runtime import ROLES
+
+ROOT = Path(__file__).resolve().parents[2]
+OVERLAYS = tuple(sorted(each.name for each in (ROOT / "ops/kubernetes/overlays").iterdir()))
+Manifest = dict[str, Any]
+_BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
+
+
+@cache
+def build(overlay: str) -> tuple[Manifest, ...]:
+    """All objects of an overlay, by kustomize itself."""
+    command = ["kustomize", "build", str(ROOT / "ops/kubernetes/overlays" / overlay)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    return tuple(yaml.safe_load_all(done.stdout))
+
+
+def of_kind(overlay: str, *kinds: str) -> list[Manifest]:
+    """The overlay's objects of these kinds."""
+    return [each for each in build(overlay) if each["kind"] in kinds]
+
+
+def named(overlay: str, kind: str, name: str) -> Manifest:
+    """One object."""
+    return next(each for each in of_kind(overlay, kind) if each["metadata"]["name"] == name)
+
+
+def pods(overlay: str) -> Iterator[tuple[str, Manifest]]:
+    """The pod template of everything that makes pods, with the name of what makes them."""
+    for each in of_kind(overlay, "Deployment", "Job"):
+        yield each["metadata"]["name"], each["spec"]["template"]
+    for each in of_kind(overlay, "CronJob"):
+        yield each["metadata"]["name"], each["spec"]["jobTemplate"]["spec"]["template"]
+
+
+def container(pod: Manifest) -> Manifest:
+    """Its only container."""
+    (only,) = pod["spec"]["containers"]
+    assert isinstance(only, dict)
+    return only
+
+
+def settings(overlay: str) -> Config:
+    """What a pod takes from the overlay's ConfigMap. Raises `ConfigError` as the service would."""
+    (config_map,) = of_kind(overlay, "ConfigMap")
+    return load({name: value for name, value in config_map["data"].items() if name.startswith(PREFIX)})
+
+
+def roles(pod: Manifest) -> frozenset[str]:
+    """The roles that a pod's ``serve`` is given; empty for another command."""
+    args = container(pod)["args"]
+    if args[0] != "serve":
+        return frozenset()
+    wanted = frozenset(args[args.index("--roles") + 1].split(","))
+    assert wanted <= frozenset(ROLES)
+    return wanted
+
+
+def quantity(text: str) -> int:
+    """Bytes of a Kubernetes quantity with a binary suffix."""
+    return int(text[:-2]) * _BINARY[text[-2:]]

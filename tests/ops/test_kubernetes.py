@@ -1,0 +1,245 @@
+"""The Kubernetes manifests: valid by Kubernetes' own schemas, and true to the configuration and the code."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+
+from avion_media.app import build_tree
+from avion_media.config import PREFIX, Config
+from avion_media.domain.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.remote.guard import PUBLIC_PORTS, AddressGuard, AddressRefused
+from avion_media.runtime import ROLES, Runtime
+from avion_media.service import drain_budget
+from tests.ops.keda_schema import SCHEMAS
+from tests.ops.manifests import OVERLAYS, Manifest, build, container, named, of_kind, pods, quantity, roles, settings
+
+pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
+# The oldest version whose fields are all used (matchLabelKeys), and the newest whose schemas there are.
+KUBERNETES = ("1.29", "1.37")
+# The service beside its confined processes: idle it is 120 MB, the rest are bodies under way, at most 16 MiB an image.
+SERVICE_BYTES = 512 << 20
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_everything_passes_the_schemas_strictly(overlay: str, version: str) -> None:
+    for each in build(overlay):
+        if each["kind"] in SCHEMAS:
+            jsonschema.validate(each, SCHEMAS[each["kind"]])
+        else:
+            kubernetes_validate.validate(each, version, strict=True)
+
+
+def test_the_schemas_find_a_mistake(overlay: str) -> None:
+    api = named(overlay, "Deployment", "avion-media-api")
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(api | {"spec": api["spec"] | {"replica": 3}}, KUBERNETES[-1], strict=True)
+
+
+def test_the_settings_are_settings_of_the_service(overlay: str) -> None:
+    assert settings(overlay).log.format == "json"
+
+
+def test_no_variable_of_kubernetes_own_looks_like_a_setting(overlay: str) -> None:
+    services = [each["metadata"]["name"] for each in of_kind(overlay, "Service")]
+    assert any(f"{name.upper().replace('-', '_')}_SERVICE_HOST".startswith(PREFIX) for name in services)
+    assert all(pod["spec"]["enableServiceLinks"] is False for _name, pod in pods(overlay))
+
+
+def test_every_role_runs_exactly_once(overlay: str) -> None:
+    given = [role for _name, pod in pods(overlay) for role in roles(pod)]
+    commands = {container(pod)["args"][0] for _name, pod in pods(overlay)}
+    assert sorted([*given, "sweeper"]) == sorted(ROLES)
+    assert commands == {"serve", "init", "sweep"}
+
+
+def test_a_drain_fits_into_the_grace_period(overlay: str) -> None:
+    config = settings(overlay)
+    for deployment in of_kind(overlay, "Deployment"):
+        pod = deployment["spec"]["template"]
+        budget = drain_budget(config, build_tree(Runtime(config, roles(pod))))
+        assert budget.fits, budget.explain()
+        assert pod["spec"]["terminationGracePeriodSeconds"] == config.drain.termination_grace_period
+
+
+def test_a_lame_duck_is_out_of_the_endpoints_before_it_stops_serving(overlay: str) -> None:
+    config = settings(overlay)
+    for deployment in of_kind(overlay, "Deployment"):
+        probe = container(deployment["spec"]["template"])["readinessProbe"]
+        assert probe["httpGet"] == {"path": "/readyz", "port": "admin"}
+        assert probe["periodSeconds"] * probe["failureThreshold"] + 2 <= config.drain.settle
+
+
+def test_liveness_gives_a_busy_pod_time_and_does_not_look_at_others(overlay: str) -> None:
+    for deployment in of_kind(overlay, "Deployment"):
+        one = container(deployment["spec"]["template"])
+        alive, start = one["livenessProbe"], one["startupProbe"]
+        # /readyz tells of outages elsewhere: no reason to restart anything.
+        assert alive["httpGet"] == start["httpGet"] == {"path": "/livez", "port": "admin"}
+        assert alive["periodSeconds"] * alive["failureThreshold"] >= 60
+        assert start["periodSeconds"] * start["failureThreshold"] >= 60
+
+
+def test_memory_limits_hold_the_cage_and_the_service(overlay: str) -> None:
+    config = settings(overlay)
+    for name, pod in pods(overlay):
+        limit = quantity(container(pod)["resources"]["limits"]["memory"])
+        if roles(pod) & {"processing", "cache"}:
+            assert limit >= config.cage.budget + SERVICE_BYTES, name
+            assert config.cage.budget >= config.cage.memory
+        else:
+            assert limit >= 256 << 20, name
+
+
+def test_the_spool_holds_the_largest_videos_of_all_slots(overlay: str) -> None:
+    config = settings(overlay)
+    largest = max(config.upload.max_video_bytes, config.upload.max_image_bytes, config.remote.max_bytes)
+    for _name, pod in pods(overlay):
+        (volume,) = pod["spec"]["volumes"]
+        mounts = container(pod)["volumeMounts"]
+        assert mounts == [{"name": volume["name"], "mountPath": "/tmp"}]
+        if roles(pod) & {"processing", "cache"}:
+            # The source, and at worst as much again that was made of it.
+            assert quantity(volume["emptyDir"]["sizeLimit"]) >= 2 * config.tasks.slots * largest
+
+
+def test_pods_are_as_confined_as_the_restricted_profile_asks_and_more(overlay: str) -> None:
+    for name, pod in pods(overlay):
+        spec, one = pod["spec"], container(pod)
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert one["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert spec["automountServiceAccountToken"] is False
+        assert not any(key in spec for key in ("hostNetwork", "hostPID", "hostIPC"))
+        assert "hostPort" not in str(one.get("ports", []))
+    (namespace,) = of_kind(overlay, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def test_the_kernel_has_to_confine_decoders(overlay: str) -> None:
+    assert settings(overlay).cage.require
+
+
+def test_secrets_are_referred_to_and_never_there(overlay: str) -> None:
+    assert not of_kind(overlay, "Secret")
+    (config_map,) = of_kind(overlay, "ConfigMap")
+    for setting in Config.SECRETS:
+        assert f"{PREFIX}{setting.replace('.', '__').upper()}" not in config_map["data"]
+    assert not any(name.startswith("AWS_") for name in config_map["data"])
+    for _name, pod in pods(overlay):
+        assert {"secretRef": {"name": "avion-media-secrets"}} in container(pod)["envFrom"]
+
+
+def test_images_have_a_version(overlay: str) -> None:
+    for _name, pod in pods(overlay):
+        _, _, tag = container(pod)["image"].rpartition(":")
+        assert tag not in {"", "latest"}
+
+
+def test_selectors_select_what_they_mean(overlay: str) -> None:
+    templates = {name: pod["metadata"]["labels"] for name, pod in pods(overlay)}
+    selectors: list[dict[str, str]] = []
+    for each in of_kind(overlay, "Deployment", "PodDisruptionBudget"):
+        selectors.append(each["spec"]["selector"]["matchLabels"])
+    selectors += [each["spec"]["selector"] for each in of_kind(overlay, "Service")]
+    selectors += [each["spec"]["podSelector"]["matchLabels"] for each in of_kind(overlay, "NetworkPolicy")]
+    for selector in selectors:
+        matching = [name for name, labels in templates.items() if selector.items() <= labels.items()]
+        assert matching, selector
+        assert len(matching) == 1 or "app.kubernetes.io/component" not in selector
+
+
+def test_autoscalers_scale_what_there_is(overlay: str) -> None:
+    deployments = {each["metadata"]["name"]: each for each in of_kind(overlay, "Deployment")}
+    for each in of_kind(overlay, "HorizontalPodAutoscaler", "ScaledObject"):
+        target = deployments[each["spec"]["scaleTargetRef"]["name"]]
+        # Or every deployment of a new version would undo what the autoscaler did.
+        assert "replicas" not in target["spec"]
+
+
+def test_keda_looks_at_the_queues_of_the_roles_that_it_scales(overlay: str) -> None:
+    queues = {"processing": PROCESSING_QUEUE, "cache": CACHE_QUEUE, "delete": DELETE_QUEUE}
+    for scaled in of_kind(overlay, "ScaledObject"):
+        target = named(overlay, "Deployment", scaled["spec"]["scaleTargetRef"]["name"])
+        mine = {queues[role] for role in roles(target["spec"]["template"]) & queues.keys()}
+        assert {each["metadata"]["stream"] for each in scaled["spec"]["triggers"]} == mine
+        assert {each["metadata"]["consumerGroup"] for each in scaled["spec"]["triggers"]} == {CONSUMER_GROUP}
+
+
+def _egress(overlay: str, labels: dict[str, str]) -> list[Manifest]:
+    """All that pods with these labels may reach."""
+    return [
+        rule
+        for each in of_kind(overlay, "NetworkPolicy")
+        if each["spec"]["podSelector"]["matchLabels"].items() <= labels.items()
+        for rule in each["spec"].get("egress", [])
+    ]
+
+
+def _public_blocks(rules: list[Manifest]) -> list[dict[str, Any]]:
+    blocks = [to["ipBlock"] for rule in rules for to in rule["to"] if "ipBlock" in to]
+    return [block for block in blocks if not ipaddress.ip_network(block["cidr"]).is_private]
+
+
+def test_only_fetchers_reach_the_internet_and_only_by_the_webs_ports(overlay: str) -> None:
+    for _name, pod in pods(overlay):
+        rules = _egress(overlay, pod["metadata"]["labels"])
+        assert rules
+        assert all("to" in rule for rule in rules), "a rule without a destination allows everything"
+        blocks = _public_blocks(rules)
+        if "cache" not in roles(pod):
+            assert not blocks
+            continue
+        assert [block["cidr"] for block in blocks] == ["0.0.0.0/0", "2000::/3"]
+        (rule,) = (rule for rule in rules if _public_blocks([rule]))
+        assert {each["port"] for each in rule["ports"]} == PUBLIC_PORTS
+
+
+def test_fetchers_reach_no_address_that_the_guard_refuses(overlay: str) -> None:
+    (pod,) = (pod for _name, pod in pods(overlay) if "cache" in roles(pod))
+    blocks = _public_blocks(_egress(overlay, pod["metadata"]["labels"]))
+    guard = AddressGuard()
+    edges = [
+        ipaddress.ip_address(int(network[position]) + step)
+        for block in blocks
+        for network in map(ipaddress.ip_network, [block["cidr"], *block["except"]])
+        for position, step in ((0, 0), (-1, 0), (0, -1), (-1, 1))
+        if 0 <= int(network[position]) + step < 1 << network.max_prefixlen
+        and not (network.version == 6 and int(network[position]) + step < 1 << 32)
+    ]
+    for address in edges:
+        allowed = any(
+            address in ipaddress.ip_network(block["cidr"])
+            and not any(address in ipaddress.ip_network(each) for each in block["except"])
+            for block in blocks
+        )
+        assert allowed == _lets_through(guard, address), address
+
+
+def _lets_through(guard: AddressGuard, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    try:
+        guard.check_address(address, 443)
+    except AddressRefused:
+        return False
+    return True
+
+
+def test_callers_come_in_by_their_label_and_the_admin_port_is_for_monitoring(overlay: str) -> None:
+    doors: dict[str, list[Any]] = {}
+    for policy in of_kind(overlay, "NetworkPolicy"):
+        for rule in policy["spec"].get("ingress", []):
+            for port in rule["ports"]:
+                doors.setdefault(port["port"], []).append(rule.get("from"))
+    assert doors.keys() == {"admin", "grpc", "http"}
+    assert all(doors["admin"])
+    assert "monitoring" in str(doors["admin"])
+    assert all(doors["grpc"])
+    assert doors["http"] == [None]

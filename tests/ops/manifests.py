@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from functools import cache
@@ -53,10 +54,16 @@ def container(pod: Manifest) -> Manifest:
     return only
 
 
+def image_settings() -> dict[str, str]:
+    """The settings that the image itself brings along."""
+    return dict(re.findall(rf"({PREFIX}\w+)=(\S+)", (ROOT / "Dockerfile").read_text()))
+
+
 def settings(overlay: str) -> Config:
-    """What a pod takes from the overlay's ConfigMap. Raises `ConfigError` as the service would."""
+    """What a pod takes from its image and the overlay's ConfigMap. Raises `ConfigError` as the service would."""
     (config_map,) = of_kind(overlay, "ConfigMap")
-    return load({name: value for name, value in config_map["data"].items() if name.startswith(PREFIX)})
+    given = {name: value for name, value in config_map["data"].items() if name.startswith(PREFIX)}
+    return load(image_settings() | given)
 
 
 def roles(pod: Manifest) -> frozenset[str]:

@@ -211,6 +211,12 @@ class HttpConfig(_Section):
 
     bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="where the origin listens")
     public_url: HttpUrl = Field("", description="what the commands print in front of origin paths")
+    mode: Literal["proxy", "redirect"] = Field(
+        "proxy", description="`proxy` streams from the store, `redirect` answers 307 with a presigned URL of it"
+    )
+    redirect_ttl: Duration = Field(
+        3600.0, ge=2, le=7 * 86400, description="life of such a URL; caches may keep the redirect for half of it"
+    )
     max_connections: int = Field(1000, ge=1, description="more are closed at once")
     max_connections_per_peer: int = Field(500, ge=1, description="of one IPv4 address or IPv6 network (/64)")
 

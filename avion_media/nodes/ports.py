@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Awaitable, Callable
 
 import trio
 
-from avion_media.config import Bind, GrpcConfig
+from avion_media.config import Bind
+from avion_media.nodes.rotation import open_operators
 from avion_media.origin.admin import admin_application
 from avion_media.origin.app import Origin
+from avion_media.origin.operators import OperatorGate
 from avion_media.origin.server import HttpServer, listener_address, open_listeners
 from avion_media.runtime import Runtime
 from supervisors import Child
@@ -36,37 +37,36 @@ async def serve_until_stopped(child: Child, serve: Callable[[], Awaitable[None]]
         await trio.sleep_forever()
 
 
-def tls_context(config: GrpcConfig) -> ssl.SSLContext | None:
-    """A server context, or None without a certificate; a client CA makes client certificates mandatory (mTLS)."""
-    if not config.tls_cert:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.load_cert_chain(config.tls_cert, config.tls_key or None)
-    if config.tls_client_ca:
-        context.load_verify_locations(config.tls_client_ca)
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
-
-
 async def admin(runtime: Runtime, child: Child) -> None:
     """``/livez /readyz /metrics /tree``: up first, and answering through the whole drain."""
+    config = runtime.config.admin
+    operators = open_operators(config)
+    gate = OperatorGate(None if operators is None else lambda: operators.value, local_only=config.bind.is_loopback)
     app = admin_application(
         readiness=runtime.readiness,
         tree=runtime.tree,
         telemetry=runtime.telemetry,
         kill=runtime.kill if runtime.config.chaos.enabled else None,
+        gate=gate,
     )
     server = HttpServer(app, max_connections=_ADMIN_CONNECTIONS)
-    listeners = await listen(runtime, "admin", runtime.config.admin.bind)
-    await serve_until_stopped(child, lambda: server.serve(listeners))
+    listeners = await listen(runtime, "admin", config.bind)
+    async with trio.open_nursery() as nursery:
+        if operators is not None:
+            nursery.start_soon(operators.watch)
+        await serve_until_stopped(child, lambda: server.serve(listeners))
+        nursery.cancel_scope.cancel()
 
 
 async def origin(runtime: Runtime, child: Child) -> None:
     """Media and thumbnails for the CDN."""
     config = runtime.config
-    app = Origin(runtime.store, runtime.board, config.thumbnails.sizes, runtime.telemetry).application()
-    server = HttpServer(app, max_connections=config.http.max_connections)
+    app = Origin(runtime.store, runtime.board, config.thumbnails.sizes, runtime.telemetry, config.http).application()
+    server = HttpServer(
+        app,
+        max_connections=config.http.max_connections,
+        max_connections_per_peer=config.http.max_connections_per_peer,
+    )
     listeners = await listen(runtime, "http", config.http.bind)
     with runtime.draining("origin", server.drain):
         await serve_until_stopped(child, lambda: server.serve(listeners))

@@ -56,17 +56,30 @@ def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> b
     return _parse_date(if_range) == last_modified.replace(microsecond=0)
 
 
-def parse_range(header: str | None, size: int) -> tuple[int, int] | Unsatisfiable | None:
-    """The first and last byte asked for; None to serve everything (no range, several, or one that is malformed)."""
+def forwardable_range(header: str | None) -> tuple[int | None, int | None] | None:
+    """A single range to hand on as it is, without knowing the size; None to ask for everything.
+
+    ``(first, last)``, ``(first, None)`` to the end, or ``(None, n)`` for the last n bytes.
+    """
     match = _SINGLE_RANGE.fullmatch(header) if header else None
     if match is None or not (match[1] or match[2]):
         return None
-    if not match[1]:
-        suffix = int(match[2])
-        return (max(0, size - suffix), size - 1) if suffix and size else Unsatisfiable()
-    first = int(match[1])
-    if match[2] and int(match[2]) < first:
+    first = int(match[1]) if match[1] else None
+    last = int(match[2]) if match[2] else None
+    if first is not None and last is not None and last < first:
         return None
+    return first, last
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | Unsatisfiable | None:
+    """The first and last byte asked for; None to serve everything (no range, several, or one that is malformed)."""
+    asked = forwardable_range(header)
+    if asked is None:
+        return None
+    first, last = asked
+    if first is None:
+        suffix = last or 0
+        return (max(0, size - suffix), size - 1) if suffix and size else Unsatisfiable()
     if first >= size:
         return Unsatisfiable()
-    return first, min(int(match[2]), size - 1) if match[2] else size - 1
+    return first, size - 1 if last is None else min(last, size - 1)

@@ -19,6 +19,7 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
+from avion_media.peers import ConnectionCount, TooMany
 from avion_media.telemetry import get_logger
 
 _HTTP2_PREFACE = b"PRI * HTTP/2.0"
@@ -92,6 +93,7 @@ class HttpServer:
         app: AsgiApp,
         *,
         max_connections: int,
+        max_connections_per_peer: int | None = None,
         write_timeout_s: float = 30.0,
         keep_alive_s: float = 75.0,
     ) -> None:
@@ -108,8 +110,7 @@ class HttpServer:
         self._wrapper = ASGIWrapper(self._counted(app))
         self._context = WorkerContext(None)
         self._write_timeout_s = write_timeout_s
-        self._max_connections = max_connections
-        self._connections = 0
+        self._connections = ConnectionCount(max_connections, max_connections_per_peer or max_connections)
         self._requests = 0
         self._idle = trio.Event()
         self._accepting = trio.CancelScope()
@@ -117,7 +118,7 @@ class HttpServer:
     @property
     def connections(self) -> int:
         """Open connections."""
-        return self._connections
+        return self._connections.total
 
     @property
     def requests(self) -> int:
@@ -153,19 +154,15 @@ class HttpServer:
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         """One connection; whatever happens in it ends here."""
-        if self._connections >= self._max_connections:
-            await stream.aclose()
-            return
-        self._connections += 1
         try:
-            bounded = _BoundedStream(stream, self._write_timeout_s)
-            await _Connection(self._wrapper, self._config, self._context, ConnectionState({}), bounded)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            with self._connections.counted(stream):
+                bounded = _BoundedStream(stream, self._write_timeout_s)
+                await _Connection(self._wrapper, self._config, self._context, ConnectionState({}), bounded)
+        except (TooMany, trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except Exception as error:  # noqa: BLE001 - a client must not end the server, whatever it makes hypercorn raise
             get_logger(path="service/origin").warning("http.connection_failed", error=repr(error))
         finally:
-            self._connections -= 1
             await trio.aclose_forcefully(stream)
 
 

@@ -93,13 +93,26 @@ class Presigner:
         url = self._sign("PUT", key, canonical, names, payload, expires_s, now)
         return PresignedPut(url, headers, now + timedelta(seconds=expires_s))
 
-    def get(self, key: str, *, expires_s: int, now: datetime) -> str:
-        """A GET of ``key``."""
-        return self._sign("GET", key, f"host:{self._host}\n", "host", _UNSIGNED_PAYLOAD, expires_s, now)
+    def get(
+        self, key: str, *, expires_s: int, now: datetime, content_type: str = "", content_disposition: str = ""
+    ) -> str:
+        """A GET of ``key``; the store answers with these headers instead of the object's own, when given."""
+        wanted = (("disposition", content_disposition), ("type", content_type))  # in the order of their names
+        overrides = "".join(f"&response-content-{name}={quote(value, safe='')}" for name, value in wanted if value)
+        return self._sign("GET", key, f"host:{self._host}\n", "host", _UNSIGNED_PAYLOAD, expires_s, now, overrides)
 
     def _sign(
-        self, method: str, key: str, canonical_headers: str, names: str, payload: str, expires_s: int, now: datetime
+        self,
+        method: str,
+        key: str,
+        canonical_headers: str,
+        names: str,
+        payload: str,
+        expires_s: int,
+        now: datetime,
+        more_query: str = "",
     ) -> str:
+        """``more_query`` must be sorted, and after ``X-Amz-…``: the signature is over the query in order."""
         if not 1 <= expires_s <= _MAX_EXPIRES_S:
             raise ValueError(f"expires_s must be within 1 and {_MAX_EXPIRES_S}, got {expires_s}")
         moment = now.astimezone(UTC)
@@ -111,7 +124,7 @@ class Presigner:
         path = self._base_path + quote(key, safe="/~")
         query = (
             f"{day.query_start}{timestamp}&X-Amz-Expires={expires_s}{self._token_query}"
-            f"&X-Amz-SignedHeaders={names.replace(';', '%3B')}"
+            f"&X-Amz-SignedHeaders={names.replace(';', '%3B')}{more_query}"
         )
         canonical = f"{method}\n{path}\n{query}\n{canonical_headers}\n{names}\n{payload}"
         to_sign = f"{_ALGORITHM}\n{timestamp}\n{day.scope}\n{sha256(canonical.encode()).hexdigest()}"

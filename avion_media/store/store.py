@@ -290,9 +290,26 @@ class ObjectStore:
             key, content_type=content_type, size_bytes=size_bytes, sha256_digest=sha256, expires_s=expires_s, now=now
         )
 
-    def presign_get(self, key: str, *, expires_s: int, now: datetime | None = None) -> str:
-        """A URL that GETs the object until ``expires_s`` from ``now``. Raises Unavailable without credentials."""
-        return self._connection.signers.downloads.get(key, expires_s=expires_s, now=now or datetime.now(UTC))
+    def presign_get(
+        self,
+        key: str,
+        *,
+        expires_s: int,
+        now: datetime | None = None,
+        content_type: str = "",
+        content_disposition: str = "",
+    ) -> str:
+        """A URL that GETs the object until ``expires_s`` from ``now``. Raises Unavailable without credentials.
+
+        The store answers with this content type and disposition instead of the object's own, when given.
+        """
+        return self._connection.signers.downloads.get(
+            key,
+            expires_s=expires_s,
+            now=now or datetime.now(UTC),
+            content_type=content_type,
+            content_disposition=content_disposition,
+        )
 
     async def _delete_one(self, key: str) -> None:
         request = self._request(key)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -42,7 +43,10 @@ def admin_application(
         return JSONResponse(report, status_code=200 if report["ready"] else 503)
 
     async def metrics(_request: Request) -> Response:
-        return Response(telemetry.render_metrics(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        telemetry.refresh()
+        # In a thread: some hundred series take milliseconds, which everybody else would wait for.
+        page = await trio.to_thread.run_sync(telemetry.render_metrics)
+        return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def show_tree(_request: Request) -> Response:
         return JSONResponse(tree())

@@ -5,6 +5,6 @@ Every instrument is declared in `instruments`, so the list of metrics is one tab
 """
 
 from avion_media.telemetry.api import NO_TELEMETRY, NoTelemetry, Span, Telemetry
-from avion_media.telemetry.logs import configure_logging, get_logger
+from avion_media.telemetry.logs import bind_path, configure_logging, get_logger
 
-__all__ = ["NO_TELEMETRY", "NoTelemetry", "Span", "Telemetry", "configure_logging", "get_logger"]
+__all__ = ["NO_TELEMETRY", "NoTelemetry", "Span", "Telemetry", "bind_path", "configure_logging", "get_logger"]

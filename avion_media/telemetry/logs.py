@@ -1,25 +1,84 @@
-"""Structured logs on standard error: one line per fact, JSON for machines or coloured text for people."""
+"""Structured logs on standard error: one line per fact, JSON for machines or coloured text for people.
+
+Each line has the time, the level and the fact's name (``event``), and as far as there are any: ``path`` (the supervised
+child), ``task_id``, ``media_id``, ``trace_id`` and ``span_id``. What a client must not read in somebody's log is not
+there: no file names, no signatures of presigned URLs, no passwords of URLs.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
 import sys
+import time
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
+from avion_media.telemetry.tracing import current_span
+
 _SIGNATURE = re.compile(r"(X-Amz-(?:Signature|Credential|Security-Token)=)[^&\s\"']+", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(://[^:/@\s]*:)[^@/\s]+@")
+_SUSPECT = ("amz-", "://")
+_EXPORTERS = "opentelemetry."
+_EXPORTER_PAUSE_S = 60.0
+
+Event = MutableMapping[str, Any]
 
 
-def _mask_secrets(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Presigned signatures and passwords in URLs never reach a log line."""
+def _mask_secrets(_logger: object, _method: str, event: Event) -> Event:
+    """Presigned signatures and passwords in URLs never reach a log line, tracebacks included."""
     for key, value in event.items():
-        if isinstance(value, str) and ("X-Amz-" in value or "://" in value):
-            event[key] = _URL_PASSWORD.sub(r"\1***@", _SIGNATURE.sub(r"\1***", value))
+        event[key] = _masked(value)
     return event
+
+
+def _masked(value: Any) -> Any:
+    if isinstance(value, str):
+        if any(each in value.lower() for each in _SUSPECT):
+            return _URL_PASSWORD.sub(r"\1***@", _SIGNATURE.sub(r"\1***", value))
+    elif isinstance(value, list | tuple):
+        return [_masked(each) for each in value]
+    elif isinstance(value, dict):
+        return {name: _masked(each) for name, each in value.items()}
+    return value
+
+
+def _add_trace(_logger: object, _method: str, event: Event) -> Event:
+    """The present span's place, whether or not the trace is recorded: what several processes log belongs together."""
+    span = current_span()
+    if span is not None:
+        context = span.context
+        event["trace_id"] = f"{context.trace_id:032x}"
+        event["span_id"] = f"{context.span_id:016x}"
+    return event
+
+
+class ExporterRepeats(logging.Filter):
+    """A collector that is away is one fact, not one a second: of equal messages one a minute passes, with how many were
+    held back, and without its traceback."""
+
+    def __init__(self, pause_s: float = _EXPORTER_PAUSE_S) -> None:
+        super().__init__()
+        self._pause_s = pause_s
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}  # by logger and template, of which there are few
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """See `logging.Filter.filter`."""
+        if not record.name.startswith(_EXPORTERS):
+            return True
+        key = (record.name, str(record.msg))
+        told_at, held_back = self._told.get(key, (float("-inf"), 0))
+        now = time.monotonic()
+        if now - told_at < self._pause_s:
+            self._told[key] = (told_at, held_back + 1)
+            return False
+        self._told[key] = (now, 0)
+        record.exc_info = None
+        if held_back:
+            record.msg, record.args = f"{record.getMessage()} ({held_back} more like it before)", ()
+        return True
 
 
 def configure_logging(log_format: str, level: str) -> None:
@@ -28,15 +87,14 @@ def configure_logging(log_format: str, level: str) -> None:
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(
-            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
-        )
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     before: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info if log_format == "json" else structlog.processors.StackInfoRenderer(),
+        structlog.processors.format_exc_info,  # here, and not by the renderer: tracebacks are masked as well
         _mask_secrets,
     ]
     structlog.configure(
@@ -46,8 +104,14 @@ def configure_logging(log_format: str, level: str) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(ExporterRepeats())
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=before, processor=renderer))
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
+
+
+def bind_path(path: str) -> None:
+    """Let all log lines of the present task, and of those it starts, name the supervised child ``path``."""
+    structlog.contextvars.bind_contextvars(path=path)
 
 
 def get_logger(**context: Any) -> Any:

@@ -1,139 +1,189 @@
-"""Telemetry by the OpenTelemetry SDK: Prometheus on the admin port always, OTLP when ``OTEL_*`` asks for it."""
+"""Telemetry by OpenTelemetry: Prometheus on the admin port always, OTLP when ``OTEL_…`` asks for it."""
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 
-from opentelemetry import trace
-from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import CallbackOptions, Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from prometheus_client import CollectorRegistry, generate_latest
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
-from avion_media.telemetry.api import AttributeValue, Span
-from avion_media.telemetry.instruments import INSTRUMENTS, Instrument
+from avion_media.telemetry import instruments, otlp
+from avion_media.telemetry.api import NO_SPAN, Span
+from avion_media.telemetry.instruments import Instrument
+from avion_media.telemetry.metrics import Metrics
+from avion_media.telemetry.sampling import sampler_from
+from avion_media.telemetry.span_queue import Health, QueueBounds, SpanQueue
+from avion_media.telemetry.tracing import AttributeValue, Kind, Tracer, current_span
 
-_KINDS = {kind.name.lower(): kind for kind in trace.SpanKind}
-_PROPAGATOR = TraceContextTextMapPropagator()
-
-
-class _OtelSpan:
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
-
-    def set(self, **attributes: AttributeValue) -> None:
-        """See `Span.set`."""
-        self._span.set_attributes(_dotted(attributes))
-
-
-def _dotted(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
-    return {name.replace("__", ".") if "__" in name else name: value for name, value in attributes.items()}
+_log = logging.getLogger(__name__)
+_UNKNOWN_S = 1.0  # how long the end waits for a collector that was never tried
 
 
 class OpenTelemetry:
-    """See `Telemetry`; one per process. Attribute names write a dot as two underscores (``rpc__method``)."""
+    """See `Telemetry`; one per process.
 
-    def __init__(self, service_version: str) -> None:
-        resource = Resource.create({"service.name": "avion-media", "service.version": service_version})
-        self._registry = CollectorRegistry()
-        readers: list[MetricReader] = [
-            PrometheusMetricReader(disable_target_info=True, scope_info_enabled=False, registry=self._registry)
-        ]
-        self._tracers = TracerProvider(resource=resource)
-        if _otlp_wanted():
-            from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
-            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    Settings that make no sense are logged, and what they are about stays off: a mistake in them is no reason not to
+    serve.
+    """
 
-            readers.append(PeriodicExportingMetricReader(OTLPMetricExporter()))
-            self._tracers.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-        self._meters = MeterProvider(resource=resource, metric_readers=readers)
-        self._tracer = self._tracers.get_tracer("avion_media")
-        self._meter = self._meters.get_meter("avion_media")
-        self._instruments = {
-            each.name: self._create(each) for each in INSTRUMENTS if each.kind in ("counter", "histogram")
-        }
+    def __init__(self, version: str, instance: str = "", environ: Mapping[str, str] = os.environ) -> None:
+        resource = _resource(version, instance)
+        self._metrics_health = Health()
+        self._exports_metrics = _is_wanted(environ, "metrics")
+        readers = (
+            [PeriodicExportingMetricReader(otlp.metric_exporter(self._metrics_health))] if self._exports_metrics else []
+        )
+        self._metrics = Metrics(resource, readers)
+        self._spans: SpanQueue | None = None
+        if _is_wanted(environ, "traces"):
+            self._spans = SpanQueue(otlp.span_export(resource, version), _bounds(environ))
+            self.observe(instruments.TELEMETRY_SPANS, self._span_counts)
+        else:
+            self.observe(instruments.TELEMETRY_SPANS, _no_span_counts)
+        self._tracer = Tracer(_sampler(environ), self._spans.put if self._spans else None)
 
-    def _create(self, instrument: Instrument) -> Any:
-        if instrument.kind == "histogram":
-            return self._meter.create_histogram(
-                instrument.name,
-                unit=instrument.unit,
-                description=instrument.description,
-                explicit_bucket_boundaries_advisory=list(instrument.boundaries) or None,
-            )
-        create = self._meter.create_counter if instrument.kind == "counter" else self._meter.create_up_down_counter
-        return create(instrument.name, unit=instrument.unit, description=instrument.description)
+    # -- spans
 
-    @contextmanager
     def span(
-        self, name: str, *, kind: str = "internal", parent: str = "", **attributes: AttributeValue
-    ) -> Iterator[Span]:
+        self,
+        name: str,
+        *,
+        kind: Kind = "internal",
+        parent: str = "",
+        medium: str = "",
+        link: str = "",
+        **attributes: AttributeValue,
+    ) -> AbstractContextManager[Span]:
         """See `Telemetry.span`."""
-        context = _PROPAGATOR.extract({"traceparent": parent}) if parent else None
-        with self._tracer.start_as_current_span(
-            name, context=context, kind=_KINDS[kind], attributes=_dotted(attributes)
-        ) as span:
-            yield _OtelSpan(span)
+        return self._tracer.start(name, kind, parent, medium, link, attributes)
+
+    def child_span(
+        self, name: str, *, kind: Kind = "internal", **attributes: AttributeValue
+    ) -> AbstractContextManager[Span]:
+        """See `Telemetry.child_span`."""
+        if current_span() is None:
+            return NO_SPAN
+        return self._tracer.start(name, kind, "", "", "", attributes)
+
+    def lapsed(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
+        """See `Telemetry.lapsed`."""
+        if current_span() is None or not self._tracer.records:
+            return
+        span = self._tracer.start(name, "internal", "", "", "", attributes)
+        span.start_ns = time.time_ns() - round(seconds * 1e9)
+        if error:
+            span.fail(error)
+        span.end()
+
+    def join_medium(self, media_id: str, *, begins: bool = False) -> None:
+        """See `Telemetry.join_medium`."""
+        span = current_span()
+        if span is not None:
+            span.join_medium(media_id, begins=begins)
 
     def traceparent(self) -> str:
         """See `Telemetry.traceparent`."""
-        carrier: dict[str, str] = {}
-        _PROPAGATOR.inject(carrier)
-        return carrier.get("traceparent", "")
+        span = current_span()
+        return span.context.traceparent if span is not None else ""
 
-    def count(self, instrument: Instrument, value: int = 1, **attributes: AttributeValue) -> None:
+    # -- metrics
+
+    def count(self, instrument: Instrument, value: float = 1, **attributes: AttributeValue) -> None:
         """See `Telemetry.count`."""
-        self._instruments[instrument.name].add(value, _dotted(attributes))
+        self._metrics.add(instrument, value, attributes)
 
     def record(self, instrument: Instrument, value: float, **attributes: AttributeValue) -> None:
         """See `Telemetry.record`."""
-        self._instruments[instrument.name].record(value, _dotted(attributes))
+        self._metrics.record(instrument, value, attributes)
 
     def observe(
-        self, instrument: Instrument, read: Callable[[], list[tuple[float, dict[str, AttributeValue]]]]
+        self, instrument: Instrument, read: Callable[[], Sequence[tuple[float, dict[str, AttributeValue]]]]
     ) -> None:
         """See `Telemetry.observe`."""
+        self._metrics.observe(instrument, read)
 
-        def callback(_options: CallbackOptions) -> Iterable[Observation]:
-            return [Observation(value, _dotted(attributes)) for value, attributes in read()]
-
-        self._meter.create_observable_gauge(
-            instrument.name, [callback], unit=instrument.unit, description=instrument.description
-        )
+    def refresh(self) -> None:
+        """See `Telemetry.refresh`."""
+        self._metrics.refresh()
 
     def render_metrics(self) -> bytes:
         """See `Telemetry.render_metrics`."""
-        return generate_latest(self._registry)
+        return self._metrics.render()
+
+    def _span_counts(self) -> list[tuple[float, dict[str, AttributeValue]]]:
+        spans = self._spans
+        assert spans is not None  # only observed then
+        return [
+            (spans.exported, {"outcome": "exported"}),
+            (spans.failed, {"outcome": "failed"}),
+            (spans.dropped, {"outcome": "dropped"}),
+        ]
+
+    # -- the end
+
+    def flush(self) -> None:
+        """See `Telemetry.flush`."""
+        if self._spans is not None:
+            self._spans.flush()
+        if self._exports_metrics:
+            otlp.in_thread(self._metrics.flush, "telemetry-flush")
 
     def shutdown(self, timeout_s: float) -> None:
-        """See `Telemetry.shutdown`. The SDK's own shutdown can block for 30 s on a hanging exporter: it gets a
-        daemon thread, which the process does not wait for."""
-        worker = threading.Thread(target=self._shutdown_providers, name="telemetry-shutdown", daemon=True)
-        worker.start()
-        worker.join(timeout_s)
+        """See `Telemetry.shutdown`. Both signals have the same time, side by side, in threads that nobody waits for."""
+        began = time.monotonic()
+        answers = [self._metrics_health.answers, self._spans.health.answers if self._spans is not None else None]
+        joins: list[tuple[Callable[[float], None], float]] = []
+        if self._exports_metrics and (patience_s := _patience(answers[0], answers, timeout_s)):
+            joins.append((otlp.in_thread(self._metrics.shutdown, "telemetry-end").join, patience_s))
+        if self._spans is not None and (patience_s := _patience(answers[1], answers, timeout_s)):
+            self._spans.close()
+            joins.append((self._spans.join, patience_s))
+        for join, patience_s in joins:
+            join(max(0.0, began + patience_s - time.monotonic()))
 
-    def _shutdown_providers(self) -> None:
-        self._tracers.shutdown()
-        self._meters.shutdown()
+
+def _patience(answers: bool | None, all_answers: Sequence[bool | None], timeout_s: float) -> float:
+    """How long the end waits for a collector: not at all for one that does not answer, a little if nobody knows."""
+    if answers is None:
+        return 0.0 if False in all_answers else min(timeout_s, _UNKNOWN_S)
+    return timeout_s if answers else 0.0
 
 
-def _otlp_wanted() -> bool:
-    if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+def _resource(version: str, instance: str) -> Resource:
+    """The process: what the environment says of it (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``) goes first."""
+    ours = {"service.name": "avion-media", "service.version": version}
+    if instance:
+        ours["service.instance.id"] = instance
+    return Resource.create({**ours, **OTELResourceDetector().detect().attributes})
+
+
+def _is_wanted(environ: Mapping[str, str], signal: str) -> bool:
+    try:
+        return otlp.wanted(environ, signal)
+    except ValueError as error:
+        _log.error("no %s are exported: %s", signal, error)
         return False
-    return any(
-        os.environ.get(name)
-        for name in (
-            "OTEL_EXPORTER_OTLP_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-            "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
-        )
-    )
+
+
+def _sampler(environ: Mapping[str, str]) -> Callable[..., bool]:
+    try:
+        return sampler_from(environ)
+    except ValueError as error:
+        _log.error("traces are sampled as by default: %s", error)
+        return sampler_from({})
+
+
+def _bounds(environ: Mapping[str, str]) -> QueueBounds:
+    try:
+        return QueueBounds.from_environment(environ)
+    except ValueError as error:
+        _log.error("spans are queued as by default: %s", error)
+        return QueueBounds()
+
+
+def _no_span_counts() -> list[tuple[float, dict[str, AttributeValue]]]:
+    return [(0.0, {"outcome": outcome}) for outcome in ("exported", "failed", "dropped")]

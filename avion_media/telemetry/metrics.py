@@ -1,0 +1,131 @@
+"""Metrics by the OpenTelemetry SDK: one meter provider, read by Prometheus and, if asked for, by OTLP.
+
+No attribute leaves this module that `attributes` does not foresee. Gauges are snapshots: they are read in the event
+loop by `refresh`, and whichever thread collects metrics finds the last values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.metrics import CallbackOptions, Observation
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry, generate_latest
+
+from avion_media.telemetry.attributes import MAX_OPEN_VALUES, OTHER, Attribute
+from avion_media.telemetry.instruments import INSTRUMENTS, Instrument
+from avion_media.telemetry.tracing import AttributeValue
+
+Attributes = dict[str, AttributeValue]
+Point = tuple[float, Attributes]
+Read = Callable[[], Sequence[Point]]
+_OBSERVED = frozenset({"gauge", "updown", "total"})
+
+
+class Metrics:
+    """All instruments. Attribute names write a dot as two underscores (``rpc__method``)."""
+
+    def __init__(self, resource: Resource, readers: Sequence[MetricReader] = ()) -> None:
+        self._registry = CollectorRegistry()
+        prometheus = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
+        # Exemplars would need the SDK's own spans; its exit handler would wait for a collector that hangs.
+        self._provider = MeterProvider(
+            resource=resource,
+            metric_readers=[prometheus, *readers],
+            exemplar_filter=AlwaysOffExemplarFilter(),
+            shutdown_on_exit=False,
+        )
+        self._meter = self._provider.get_meter("avion_media")
+        self._reads: dict[str, list[Read]] = {}
+        self._observed: dict[str, list[Observation]] = {}
+        self._series: dict[tuple[object, ...], Attributes] = {}
+        self._open_values: dict[str, set[str]] = {}
+        self._instruments = {each.name: self._create(each) for each in INSTRUMENTS}
+        for each in INSTRUMENTS:
+            if each.kind == "counter":
+                for attributes in each.zeros():
+                    self._instruments[each.name].add(0, attributes)
+
+    def add(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
+        """See `Telemetry.count`."""
+        self._instruments[instrument.name].add(value, self._checked(instrument, attributes))
+
+    def record(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
+        """See `Telemetry.record`."""
+        self._instruments[instrument.name].record(value, self._checked(instrument, attributes))
+
+    def observe(self, instrument: Instrument, read: Read) -> None:
+        """See `Telemetry.observe`."""
+        self._reads.setdefault(instrument.name, []).append(read)
+
+    def refresh(self) -> None:
+        """See `Telemetry.refresh`."""
+        for instrument in INSTRUMENTS:
+            reads = self._reads.get(instrument.name)
+            if reads:
+                self._observed[instrument.name] = [
+                    Observation(value, self._checked(instrument, attributes))
+                    for read in reads
+                    for value, attributes in read()
+                ]
+
+    def render(self) -> bytes:
+        """See `Telemetry.render_metrics`."""
+        return generate_latest(self._registry)
+
+    def flush(self) -> None:
+        """Send all metrics by OTLP now; blocks for as long as that takes."""
+        self._provider.force_flush()
+
+    def shutdown(self) -> None:
+        """The same, and never again."""
+        self._provider.shutdown()
+
+    def _create(self, instrument: Instrument) -> Any:
+        words = {"unit": instrument.unit, "description": instrument.description}
+        if instrument.kind in _OBSERVED:
+            return self._create_observed(instrument, words)
+        if instrument.kind == "counter":
+            return self._meter.create_counter(instrument.name, **words)
+        boundaries = list(instrument.boundaries) or None
+        return self._meter.create_histogram(instrument.name, explicit_bucket_boundaries_advisory=boundaries, **words)
+
+    def _create_observed(self, instrument: Instrument, words: dict[str, str]) -> Any:
+        def callback(_options: CallbackOptions) -> Sequence[Observation]:
+            return self._observed.get(instrument.name, ())
+
+        create = {
+            "gauge": self._meter.create_observable_gauge,
+            "updown": self._meter.create_observable_up_down_counter,
+            "total": self._meter.create_observable_counter,
+        }[instrument.kind]
+        return create(instrument.name, callbacks=[callback], **words)
+
+    def _checked(self, instrument: Instrument, given: Attributes) -> Attributes:
+        """The attributes of the instrument, all of them, each with a value that it may have."""
+        key = (instrument.name, *given.items())
+        known = self._series.get(key)
+        if known is not None:
+            return known
+        dotted = {name.replace("__", "."): value for name, value in given.items()}
+        checked = {each.name: self._value(each, dotted) for each in instrument.attributes}
+        if OTHER not in checked.values():  # what is not foreseen may be anything, and each time something else
+            self._series[key] = checked
+        return checked
+
+    def _value(self, attribute: Attribute, given: Attributes) -> AttributeValue:
+        if len(attribute.values) == 1:
+            return attribute.values[0]
+        value = given.get(attribute.name, OTHER)
+        text = str(value)
+        if attribute.values:
+            return value if text in attribute.values else OTHER
+        seen = self._open_values.setdefault(attribute.name, set())
+        if text not in seen and len(seen) >= MAX_OPEN_VALUES:
+            return OTHER
+        seen.add(text)
+        return value

@@ -1,0 +1,115 @@
+"""Export by OTLP over HTTP, as the standard variables say (``OTEL_EXPORTER_OTLP_…``).
+
+Only ``http/protobuf``: the exporter for OTLP over gRPC brings grpcio along, a second HTTP/2 stack with threads of its
+own, and every collector takes both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from avion_media.telemetry.context import TraceContext
+from avion_media.telemetry.span_queue import Export, Health
+from avion_media.telemetry.tracing import Span
+
+SCOPE = "avion_media"
+_PROTOCOL = "http/protobuf"
+_KINDS = {kind.name.lower(): kind for kind in SpanKind}
+_UNSET, _ERROR = Status(StatusCode.UNSET), StatusCode.ERROR
+
+
+def wanted(environ: Mapping[str, str], signal: str) -> bool:
+    """Whether ``signal`` (traces, metrics) is to be exported: an endpoint is given, or OTLP is asked for by name.
+
+    Unlike an SDK without any settings, a service that was told nothing tries no collector on localhost.
+    ValueError for a protocol or an exporter that there is not.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return False
+    exporter = environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower()
+    if exporter == "none":
+        return False
+    if exporter not in ("", "otlp"):
+        raise ValueError(f"OTEL_{signal.upper()}_EXPORTER={exporter}: expected otlp or none")
+    endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal.upper()}_ENDPOINT")
+    if not exporter and not any(environ.get(name) for name in endpoints):
+        return False
+    for name in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
+        protocol = environ.get(name, "").strip()
+        if protocol and protocol != _PROTOCOL:
+            raise ValueError(f"{name}={protocol}: only {_PROTOCOL} is spoken")
+        if protocol:
+            break
+    return True
+
+
+def span_export(resource: Resource, scope_version: str) -> Export:
+    """What sends spans to the collector."""
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    exporter = OTLPSpanExporter()
+    scope = InstrumentationScope(SCOPE, scope_version)
+
+    def export(spans: Sequence[Span]) -> bool:
+        return exporter.export([_readable(span, resource, scope) for span in spans]) is SpanExportResult.SUCCESS
+
+    return export
+
+
+def metric_exporter(health: Health) -> MetricExporter:
+    """What sends metrics to the collector, and notes whether it answers."""
+    from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+    class Watched(OTLPMetricExporter):
+        def export(
+            self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: Any
+        ) -> MetricExportResult:
+            health.trying()
+            result = MetricExportResult.FAILURE
+            try:
+                result = super().export(metrics_data, timeout_millis, **kwargs)
+            finally:
+                health.tried(result is MetricExportResult.SUCCESS)
+            return result
+
+    return Watched()
+
+
+def in_thread(call: Callable[[], object], name: str) -> threading.Thread:
+    """Run what may block in a thread that the process does not wait for."""
+    thread = threading.Thread(target=call, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _readable(span: Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:
+    attributes: dict[str, Any] = {name.replace("__", "."): value for name, value in span.attributes.items()}
+    if span.error:
+        attributes["error.type"] = span.error
+    context = span.context
+    return ReadableSpan(
+        name=span.name,
+        context=_sdk_context(context, remote=False),
+        parent=_sdk_context(TraceContext(context.trace_id, span.parent_id, context.flags)) if span.parent_id else None,
+        resource=resource,
+        attributes=attributes,
+        links=[Link(_sdk_context(each)) for each in span.links],
+        kind=_KINDS[span.kind],
+        status=Status(_ERROR) if span.error else _UNSET,
+        start_time=span.start_ns,
+        end_time=span.end_ns,
+        instrumentation_scope=scope,
+    )
+
+
+def _sdk_context(context: TraceContext, *, remote: bool = True) -> SpanContext:
+    return SpanContext(context.trace_id, context.span_id, is_remote=remote, trace_flags=TraceFlags(context.flags))

@@ -1,0 +1,131 @@
+"""From spans that ended to an exporter, in a thread of its own: whoever ends a span never waits for a collector.
+
+Decision: a queue of our own rather than the SDK's batch processor, which takes only the SDK's spans, cannot tell
+whether its exporter answers, and blocks a shutdown for 30 s when it does not. What does not fit is dropped and counted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from avion_media.telemetry.tracing import Span
+
+Export = Callable[[Sequence[Span]], bool]
+"""Sends a batch, and says whether it arrived. May block for as long as it likes."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBounds:
+    """As the SDK's batch processor has them, from the same variables (``OTEL_BSP_…``)."""
+
+    max_queue: int = 2048
+    max_batch: int = 512
+    delay_s: float = 5.0
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> QueueBounds:
+        """ValueError when a variable is no positive number."""
+
+        def number(name: str, default: float) -> float:
+            value = float(environ.get(name, "").strip() or default)
+            if value <= 0:
+                raise ValueError(f"{name}: expected a positive number")
+            return value
+
+        default = cls()
+        max_queue = int(number("OTEL_BSP_MAX_QUEUE_SIZE", default.max_queue))
+        max_batch = int(number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", default.max_batch))
+        delay_s = number("OTEL_BSP_SCHEDULE_DELAY", default.delay_s * 1000) / 1000
+        return cls(max_queue, min(max_batch, max_queue), delay_s)
+
+
+class Health:
+    """Whether an exporter answers, as far as it was tried."""
+
+    _PATIENCE_S = 1.0  # a collector that takes longer for one batch is not waited for at the end
+
+    def __init__(self) -> None:
+        self._answers: bool | None = None
+        self._trying_since: float | None = None
+
+    def trying(self) -> None:
+        """An export begins."""
+        self._trying_since = time.monotonic()
+
+    def tried(self, answered: bool) -> None:
+        """And has ended."""
+        self._answers = answered
+        self._trying_since = None
+
+    @property
+    def answers(self) -> bool | None:
+        """None while nobody knows."""
+        since = self._trying_since
+        if since is not None and time.monotonic() - since > self._PATIENCE_S:
+            return False
+        return self._answers
+
+
+class SpanQueue:
+    """A bounded queue and its thread, which does not keep the process alive."""
+
+    def __init__(self, export: Export, bounds: QueueBounds) -> None:
+        self.health = Health()
+        self.exported = self.failed = self.dropped = 0
+        self._export = export
+        self._bounds = bounds
+        self._queue: deque[Span] = deque()
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="telemetry-spans", daemon=True)
+        self._thread.start()
+
+    def put(self, span: Span) -> None:
+        """Queue a span; drops it when the queue is full. Never waits."""
+        waiting = len(self._queue)
+        if waiting >= self._bounds.max_queue:
+            self.dropped += 1
+            return
+        self._queue.append(span)
+        if waiting + 1 == self._bounds.max_batch:
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Export what is there soon. Does not wait for it."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Export what is there, then end the thread. Does not wait for it: see `join`."""
+        self._closed = True
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the thread, for ``timeout_s`` at most."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._bounds.delay_s)
+            self._wake.clear()
+            self._export_all()
+        self._export_all()
+
+    def _export_all(self) -> None:
+        """All there is, until an export fails: then the rest waits for the next time."""
+        answered = True
+        while self._queue and answered:
+            batch = [self._queue.popleft() for _ in range(min(self._bounds.max_batch, len(self._queue)))]
+            self.health.trying()
+            try:
+                answered = self._export(batch)
+            except Exception:  # noqa: BLE001 - whatever it is, it concerns this batch; the exporter logs its own
+                answered = False
+            self.health.tried(answered)
+            if answered:
+                self.exported += len(batch)
+            else:
+                self.failed += len(batch)

@@ -1,59 +1,22 @@
-"""What was deleted is gone from the CDN as well: a real cache, in front of the real origin."""
+"""How a CDN is told of a deletion. What real ones make of it: test_cdn."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-import httpx
 import pytest
-import redis
 
 from avion_media.config import CdnConfig
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import Task
 from avion_media.tasks.purge import PurgeMedia, purge_url
-from tests.conftest import S3Bucket
-from tests.service.harness import eventually, running, service_environment
-from tests.service.published import encode_id, original_key, thumbnail_key, unfinished
-from tests.services import varnish
+from tests.service.published import encode_id
 from tests.services.process import free_port
-
-PATHS = ("/media/{}", "/thumbnail/small/{}", "/thumbnail/medium/{}", "/thumbnail/large/{}")
-
-
-def fetch(url: str) -> httpx.Response:
-    return httpx.get(url, trust_env=False, timeout=30)
-
-
-def test_a_deletion_empties_the_cdn(redis_url: str, s3: S3Bucket) -> None:
-    media_id = encode_id(datetime.now(UTC), 2, 7)
-    for key in (original_key(media_id), *(thumbnail_key(media_id, size) for size in ("small", "medium", "large"))):
-        s3.client.put_object(Bucket=s3.bucket, Key=key, Body=b"picture", ContentType="image/png")
-    origin_port = free_port()
-    with varnish(origin_port) as cdn, redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        environment = service_environment(
-            redis_url,
-            s3.address.endpoint_url,
-            s3.bucket,
-            HTTP__BIND=f"127.0.0.1:{origin_port}",
-            CDN__PURGE_URLS=cdn,
-            DELETE__DELAY="1h",
-        )
-        with running(environment, roles="http,events,delete"):
-            urls = [cdn + path.format(media_id) for path in PATHS]
-            for url in urls:
-                assert fetch(url).status_code == 200
-                assert int(fetch(url).headers["X-Hits"]) > 0
-            client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
-            eventually(lambda: [fetch(url).status_code for url in urls] == [410] * 4, "the CDN to forget it", 30)
-            assert s3.client.head_object(Bucket=s3.bucket, Key=original_key(media_id))
-            eventually(lambda: not unfinished(client, ["media_purge_queue"]), "the purge to end", 10)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Real services for the tests: Redis, a single-node Ceph that speaks S3, moto's S3, and Varnish as a CDN.
+"""Real services for the tests: Redis, Valkey, a Cluster, Sentinels, a Ceph that speaks S3, moto's S3, Varnish, nginx.
 
 Each is a context manager that starts on free ports in a directory of its own and leaves nothing behind: processes die
 with their parent (even by SIGKILL), and a janitor process removes the directory. `python -m tests.services run -- CMD`
@@ -8,19 +8,27 @@ pytest-xdist share one. A Redis starts in 50 ms and holds the service's fixed ke
 
 from tests.services.addresses import S3Address, s3_address_from
 from tests.services.ceph import CephNode, ceph, ceph_node
+from tests.services.cluster import RedisCluster, redis_cluster
 from tests.services.moto import moto
+from tests.services.nginx import nginx
 from tests.services.process import ServiceFailed
-from tests.services.redis import redis_server
+from tests.services.redis import RedisServer, redis_server
+from tests.services.sentinel import watched_redis
 from tests.services.varnish import varnish
 
 __all__ = [
     "CephNode",
+    "RedisCluster",
+    "RedisServer",
     "S3Address",
     "ServiceFailed",
     "ceph",
     "ceph_node",
     "moto",
+    "nginx",
+    "redis_cluster",
     "redis_server",
     "s3_address_from",
     "varnish",
+    "watched_redis",
 ]

@@ -1,0 +1,65 @@
+# A CDN of one machine: Varnish 6.1 or newer in front of the origin.
+#
+#   varnishd -f ops/cdn/varnish.vcl -a :80 -s malloc,4g
+#   AVION_MEDIA_CDN__PURGE_URLS=http://varnish.internal
+#
+# What the origin says is immutable stays a day, then is asked for again by its ETag (304: no bytes). So a purge that never
+# arrived costs a day, not a year. While the origin drains, restarts or is away, what is here goes on being served.
+vcl 4.1;
+
+backend origin {
+    .host = "127.0.0.1";
+    .port = "8080";
+    .connect_timeout = 2s;
+    .first_byte_timeout = 15s;
+    .between_bytes_timeout = 15s;
+}
+
+# Who may purge: the service's pods, nobody else.
+acl service {
+    "localhost";
+    "127.0.0.1";
+    "::1";
+}
+
+sub vcl_recv {
+    if (req.method == "PURGE") {
+        if (client.ip !~ service) {
+            return (synth(405));
+        }
+        return (purge);
+    }
+    if (req.method != "GET" && req.method != "HEAD") {
+        return (synth(405));
+    }
+    # One object, one entry: whatever a link has behind its path, and whoever asks.
+    set req.url = regsub(req.url, "\?.*$", "");
+    unset req.http.Cookie;
+    unset req.http.Authorization;
+    return (hash);
+}
+
+sub vcl_backend_response {
+    if (bereq.is_bgfetch && beresp.status >= 500) {
+        return (abandon);  # an origin in trouble must not replace what is here
+    }
+    if (beresp.ttl > 1d) {
+        set beresp.ttl = 1d;
+    }
+    if (beresp.status == 200) {
+        set beresp.grace = 7d;  # stale, but served while a fresh one is fetched, or cannot be had
+        set beresp.keep = 7d;   # for If-None-Match
+    } else {
+        set beresp.grace = 0s;
+    }
+}
+
+sub vcl_deliver {
+    if (obj.hits > 0) {
+        set resp.http.X-Cache = "HIT";
+    } else {
+        set resp.http.X-Cache = "MISS";
+    }
+    unset resp.http.Via;
+    unset resp.http.X-Varnish;
+}

@@ -1,0 +1,118 @@
+"""The origin behind a real CDN, with the configurations that we give to operators: Varnish and nginx."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+import redis
+
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.published import encode_id, original_key, thumbnail_key, unfinished
+from tests.services import nginx, varnish
+from tests.services.process import free_port
+
+Cdn = Callable[..., AbstractContextManager[str]]
+BODY = bytes(range(256)) * 40
+PATHS = ("/media/{}", "/thumbnail/small/{}", "/thumbnail/medium/{}", "/thumbnail/large/{}")
+
+pytestmark = pytest.mark.parametrize("cdn", [varnish, nginx])
+
+
+def fetch(url: str, **headers: str) -> httpx.Response:
+    return httpx.get(url, headers=headers, trust_env=False, timeout=30)
+
+
+def came_from(response: httpx.Response) -> str:
+    return response.headers["X-Cache"]
+
+
+@pytest.fixture
+def media_id(s3: S3Bucket) -> str:
+    """A medium with all its thumbnails."""
+    media_id = encode_id(datetime.now(UTC), 2, 7)
+    for key in (original_key(media_id), *(thumbnail_key(media_id, size) for size in ("small", "medium", "large"))):
+        s3.client.put_object(Bucket=s3.bucket, Key=key, Body=BODY, ContentType="image/png")
+    return media_id
+
+
+@contextmanager
+def service_behind(cdn: Cdn, redis_url: str, s3: S3Bucket, *, fresh_s: int = 86400) -> Iterator[tuple[str, Service]]:
+    """The service with a CDN in front of it, which it purges."""
+    origin_port = free_port()
+    with cdn(origin_port, fresh_s=fresh_s) as url:
+        environment = service_environment(
+            redis_url,
+            s3.address.endpoint_url,
+            s3.bucket,
+            HTTP__BIND=f"127.0.0.1:{origin_port}",
+            CDN__PURGE_URLS=url,
+            DELETE__DELAY="1h",
+        )
+        with running(environment, roles="http,events,delete") as service:
+            yield url, service
+
+
+def test_hits_ranges_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str) -> None:
+    with service_behind(cdn, redis_url, s3) as (url, service), redis.Redis.from_url(redis_url) as client:
+        urls = [url + path.format(media_id) for path in PATHS]
+        for each in urls:
+            assert (fetch(each).content, came_from(fetch(each))) == (BODY, "HIT")
+        asked_before = requests_of(service)
+
+        part = fetch(urls[0], Range="bytes=10-19")
+        assert (part.status_code, part.content, came_from(part)) == (206, BODY[10:20], "HIT")
+        same = fetch(f"{urls[0]}?utm=x", **{"If-None-Match": part.headers["ETag"]})
+        assert (same.status_code, came_from(same)) == (304, "HIT")
+        assert fetch(urls[0]).headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        assert requests_of(service) == asked_before
+
+        client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
+        eventually(lambda: [fetch(each).status_code for each in urls] == [410] * 4, "the CDN to forget it", 30)
+        assert s3.client.head_object(Bucket=s3.bucket, Key=original_key(media_id))
+        eventually(lambda: not unfinished(client, ["media_purge_queue"]), "the purge to end", 10)
+
+
+def test_what_is_stale_is_asked_for_by_its_etag(cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str) -> None:
+    with service_behind(cdn, redis_url, s3, fresh_s=1) as (url, service):
+        path = f"{url}/media/{media_id}"
+        assert fetch(path).content == BODY
+
+        def revalidated() -> bool:
+            assert fetch(path).content == BODY
+            return answers_of(service, "304") >= 1
+
+        eventually(revalidated, "a revalidation", 30)
+        assert answers_of(service, "200") == 1
+
+
+def test_what_is_stale_is_served_while_the_service_drains_and_is_away(
+    cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str
+) -> None:
+    with service_behind(cdn, redis_url, s3, fresh_s=1) as (url, service):
+        path = f"{url}/media/{media_id}"
+        assert fetch(path).content == BODY
+        service.process.terminate()
+        stale_at = time.monotonic() + 2.0
+        while service.process.poll() is None or time.monotonic() < stale_at:
+            assert fetch(path).content == BODY  # no request fails, whatever phase the drain is in
+            time.sleep(0.02)
+        assert (fetch(path).status_code, fetch(path).content) == (200, BODY)
+
+
+def requests_of(service: Service) -> int:
+    """How many requests reached the origin."""
+    return answers_of(service, "")
+
+
+def answers_of(service: Service, status: str) -> int:
+    """… and were answered with this status."""
+    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, timeout=10).text
+    lines = [line for line in metrics.splitlines() if line.startswith("http_server_request_duration_seconds_count{")]
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines if f'status_code="{status}' in line)

@@ -1,0 +1,61 @@
+"""nginx in front of an origin, with the configuration that we give to operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.services.configuration import configured
+from tests.services.process import (
+    ServiceFailed,
+    accepts_connections,
+    free_port,
+    require,
+    running,
+    working_directory,
+)
+
+_PURGE_MODULE = Path("/usr/lib/nginx/modules/ngx_http_cache_purge_module.so")
+_MAIN = """
+load_module {module};
+daemon off;
+master_process off;
+pid {directory}/nginx.pid;
+error_log stderr warn;
+events {{ worker_connections 512; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    include {directory}/cdn.conf;
+}}
+"""
+
+
+@contextmanager
+def nginx(origin_port: int, *, fresh_s: int = 86400) -> Iterator[str]:
+    """Start a cache and yield its URL; what it has is fresh for ``fresh_s``. Raises ServiceFailed."""
+    program = require("nginx", "nginx")
+    if not _PURGE_MODULE.exists():
+        raise ServiceFailed(
+            "nginx cannot purge: apt-get install libnginx-mod-http-cache-purge (or: ops/bootstrap test)"
+        )
+    with working_directory("nginx") as directory:
+        port = free_port()
+        changes = {
+            "server 127.0.0.1:8080": f"server 127.0.0.1:{origin_port}",
+            "listen 80;": f"listen 127.0.0.1:{port};",
+            "/var/cache/nginx/avion-media": f"{directory}/cache",
+            "proxy_cache_valid 200 1d;": f"proxy_cache_valid 200 {fresh_s}s;",
+        }
+        (directory / "cdn.conf").write_text(configured("nginx.conf", changes))
+        main = directory / "nginx.conf"
+        main.write_text(_MAIN.format(module=_PURGE_MODULE, directory=directory))
+        command: list[str | Path] = [program, "-c", main, "-p", directory, "-e", "stderr"]
+        with running(command, directory / "nginx.log") as server:
+            server.wait_until(lambda: accepts_connections(port), timeout_s=30)
+            yield f"http://127.0.0.1:{port}"

@@ -16,7 +16,7 @@ from avion_media.config import Config
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.lifecycle import Lifecycle, Phase
 from avion_media.media.workshop import Workshop
-from avion_media.queue import PURGE_QUEUE, StatusBoard, TaskQueue
+from avion_media.queue import PURGE_QUEUE, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
@@ -50,6 +50,7 @@ class Runtime:
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     redis: Slot[Redis] = field(default_factory=lambda: Slot("redis"))
     board: Slot[StatusBoard] = field(default_factory=lambda: Slot("redis"))
+    remote_board: Slot[RemoteBoard] = field(default_factory=lambda: Slot("redis"))
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot("store"))
     workshop: Slot[Workshop] = field(default_factory=lambda: Slot("cage"))
     queues: dict[str, Slot[TaskQueue]] = field(default_factory=lambda: {name: Slot("redis") for name in _QUEUES})
@@ -114,8 +115,9 @@ class Runtime:
         redis = Redis(settings.url, settings.connections, settings.timeout)
         self.redis.fill(redis)
         self.board.fill(StatusBoard(redis))
+        self.remote_board.fill(RemoteBoard(redis))
         for name, queue in self.queues.items():
-            queue.fill(TaskQueue(redis, name))
+            queue.fill(TaskQueue(redis, name, telemetry=self.telemetry))
         self.lifecycle.on_change(self._tell_readiness)
 
     def readiness(self) -> dict[str, Any]:

@@ -57,6 +57,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         )
         now = time.time()
         media_id = new_media_id(upload.format, int(now * 1000))
+        self._runtime.telemetry.join_medium(media_id.text, begins=True)
         signed = self._runtime.store.get().presign_put(
             keys.incoming(media_id),
             content_type=upload.content_type,
@@ -74,6 +75,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def CompleteMediaUpload(self, request: wire.CompleteMediaUploadRequest) -> wire.CompleteMediaUploadResponse:
         """One look at what is known, one HEAD, one task, once."""
         media_id = _media_id(request.media_id)
+        self._runtime.telemetry.join_medium(media_id.text)
         board = self._runtime.board.get()
         known = await board.get(media_id.text)
         if known is not None and known.state is State.DELETED:
@@ -95,37 +97,45 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             .enqueue(
                 {"media_id": media_id.text, "type": "thumbnail"},
                 once_key=media_id.text,
-                traceparent=self._runtime.telemetry.traceparent(),
             )
         )
         await self._runtime.board.get().put(Status(media_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
 
     async def CacheRemoteMedia(self, request: wire.CacheRemoteMediaRequest) -> wire.CacheRemoteMediaResponse:
-        """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL."""
+        """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL.
+
+        A URL that failed a short while ago is not asked again: if there is an older copy, that is ready; if not, the
+        answer names the task that failed, and the status says why.
+        """
         url = _remote_url(request.remote_url)
         if self._guard.host_denied(url.host):
             raise HostDenied(url.host)
         remote_id = remote_id_for(str(url))
-        if await self._is_fresh(remote_id):
+        remote_board = self._runtime.remote_board.get()
+        memory = await remote_board.recall(remote_id)
+        if memory.deleted:
+            raise AlreadyDeleted(remote_id.text)
+        if await self._has_copy(remote_id, stale_too=memory.validated or memory.failure is not None):
+            await remote_board.mark_used(remote_id, datetime.now(UTC), self._config.remote.ttl)
             return wire.CacheRemoteMediaResponse(status="ready", media_id=remote_id.text)
+        if memory.failure is not None:
+            task_id = memory.failure.task_id
+            return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
+        await remote_board.begin_anew(remote_id)
         task_id = (
             await self._runtime.queues[CACHE_QUEUE]
             .get()
-            .enqueue(
-                {"remote_url": str(url)}, once_key=remote_id.text, traceparent=self._runtime.telemetry.traceparent()
-            )
+            .enqueue({"remote_url": str(url)}, once_key=remote_id.text)
         )
         await self._runtime.board.get().put(Status(remote_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 
-    async def _is_fresh(self, remote_id: RemoteId) -> bool:
-        if await self._runtime.board.get().is_tombstoned(remote_id.text):
-            raise AlreadyDeleted(remote_id.text)
+    async def _has_copy(self, remote_id: RemoteId, *, stale_too: bool) -> bool:
         try:
             info = await self._runtime.store.get().head(keys.original(remote_id))
         except ObjectMissing:
             return False
-        return (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
+        return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest) -> wire.MediaStatus:
         """What is known now."""

@@ -87,11 +87,13 @@ def cache(runtime: Runtime) -> Supervisor:
     handler = CacheRemote(
         runtime.workshop,
         _publisher(runtime),
+        runtime.remote_board,
         fetcher,
+        purges_of(runtime),
+        config.remote,
         config.upload,
         config.decoders.enabled(),
         runtime.telemetry,
-        ttl_s=config.remote.ttl,
     )
     return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots)
 

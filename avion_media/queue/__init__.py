@@ -5,6 +5,7 @@ from avion_media.queue.dead_letters import DeadLetter, DeadLetters
 from avion_media.queue.drops import Drop, DropChannel, DropStream, parse_drop
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import PURGE_QUEUE, QueueKeys
+from avion_media.queue.remote_board import RemoteBoard, RemoteFailure, RemoteMemory
 from avion_media.queue.task_queue import MAX_DEATHS, QueueStats, TaskQueue
 
 __all__ = [
@@ -19,6 +20,9 @@ __all__ = [
     "Lease",
     "QueueKeys",
     "QueueStats",
+    "RemoteBoard",
+    "RemoteFailure",
+    "RemoteMemory",
     "StatusBoard",
     "TaskQueue",
     "parse_drop",

@@ -35,7 +35,7 @@ class StatusBoard:
 
     async def get(self, media_id: str) -> Status | None:
         """What is said of a medium: DELETED as soon as it has a tombstone; None when nothing is."""
-        written, tombstone = await self._redis.execute("MGET", _status_key(media_id), _tombstone_key(media_id))
+        written, tombstone = await self._redis.execute("MGET", status_key(media_id), tombstone_key(media_id))
         if tombstone is not None:
             return Status(media_id, State.DELETED)
         return None if written is None else _read_status(media_id, written)
@@ -49,13 +49,13 @@ class StatusBoard:
         if status.state is State.DELETED:
             await self.tombstone([status.media_id], ttl_s)
             return True
-        keys = (_status_key(status.media_id), _tombstone_key(status.media_id))
+        keys = (status_key(status.media_id), tombstone_key(status.media_id))
         args = (status.media_id, str(status.state), _write_status(status), round(ttl_s * 1000), _CHANGES)
         return bool(await self._redis.run(scripts.PUT_STATUS, keys, args))
 
     async def forget(self, media_id: str) -> bool:
         """Remove the status, so that the store is asked again; whether there was one. A tombstone stays."""
-        return bool(await self._redis.run(scripts.FORGET, (_status_key(media_id),), (media_id, _CHANGES)))
+        return bool(await self._redis.run(scripts.FORGET, (status_key(media_id),), (media_id, _CHANGES)))
 
     async def tombstone(self, media_ids: Iterable[str], ttl_s: float = TOMBSTONE_TTL_S) -> list[str]:
         """Mark media as deleted, one after the other; those that were not before.
@@ -71,7 +71,7 @@ class StatusBoard:
 
     async def is_tombstoned(self, media_id: str) -> bool:
         """Whether a medium is marked as deleted."""
-        return bool(await self._redis.execute("EXISTS", _tombstone_key(media_id)))
+        return bool(await self._redis.execute("EXISTS", tombstone_key(media_id)))
 
     async def undelete(self, media_id: str) -> bool:
         """Take the mark away; False when there was none or its removal has begun.
@@ -135,17 +135,19 @@ class StatusBoard:
                 pause_s = min(longest_s, pause_s * 2)
 
 
-def _status_key(media_id: str) -> str:
+def status_key(media_id: str) -> str:
+    """Where the status of a medium is written."""
     return f"media_status:{{{media_id}}}"
 
 
-def _tombstone_key(media_id: str) -> str:
+def tombstone_key(media_id: str) -> str:
+    """Where it is written that a medium was deleted."""
     return f"media_tombstone:{{{media_id}}}"
 
 
 def _deletion_keys(media_id: str) -> tuple[str, str, str]:
     """Tombstone, undoing, removal."""
-    return (_tombstone_key(media_id), f"media_undeleted:{{{media_id}}}", f"media_removal:{{{media_id}}}")
+    return (tombstone_key(media_id), f"media_undeleted:{{{media_id}}}", f"media_removal:{{{media_id}}}")
 
 
 def _said_key(media_id: str, occasion: str) -> str:

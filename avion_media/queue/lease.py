@@ -29,6 +29,7 @@ class Lease:
         consumer: str,
         deliveries: int,
         max_dead_letters: int,
+        marker_lingers_ms: int,
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -36,6 +37,7 @@ class Lease:
         self._fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
         self._deliveries = deliveries
         self._max_dead_letters = max_dead_letters
+        self._marker_lingers_ms = marker_lingers_ms
         self._ended = False
 
     @property
@@ -88,7 +90,7 @@ class Lease:
 
     async def complete(self) -> None:
         """The task's effect is durable: remove it."""
-        await self._decide(scripts.COMPLETE, (self._keys.stream, *self._marker()), (self.task.task_id,))
+        await self._decide(scripts.COMPLETE, (self._keys.stream, *self._marker()), self._release())
         self._ended = True
 
     async def retry(self, delay_s: float, error: str, *, count: bool = True) -> None:
@@ -111,12 +113,15 @@ class Lease:
         await self._decide(
             scripts.DEAD_LETTER,
             (self._keys.stream, self._keys.dead_letters, *self._marker()),
-            (self.task.task_id, self._max_dead_letters, *flatten(fields)),
+            (*self._release(), self._max_dead_letters, *flatten(fields)),
         )
         self._ended = True
 
     def _marker(self) -> tuple[str, ...]:
         return (self._keys.marker(self._entry.once),) if self._entry.once else ()
+
+    def _release(self) -> tuple[str, int]:
+        return self.task.task_id, self._marker_lingers_ms
 
     async def _decide(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
         if self._ended or not await self._redis.run(script, keys, (*self._fence, *args)):

@@ -21,6 +21,12 @@ REQUIRED_FIELDS = {
 }
 
 
+# How long a task that has ended still answers for a second request. For uploads, a minute, since a late caller must not
+# have the medium processed anew. Whether a remote medium is to be fetched anew is decided by what is known of it.
+MARKER_LINGERS_S = {CACHE_QUEUE: 0.0}
+DEFAULT_MARKER_LINGERS_S = 60.0
+
+
 @dataclass(frozen=True, slots=True)
 class QueueKeys:
     """The keys of one queue."""

@@ -22,8 +22,9 @@ from avion_media.queue import scripts
 from avion_media.queue.dead_letters import DeadLetters
 from avion_media.queue.entries import delayed_member, delayed_pattern, flatten, read_entry, task_fields
 from avion_media.queue.lease import Lease
-from avion_media.queue.names import REQUIRED_FIELDS, SHELF, QueueKeys
+from avion_media.queue.names import DEFAULT_MARKER_LINGERS_S, MARKER_LINGERS_S, REQUIRED_FIELDS, SHELF, QueueKeys
 from avion_media.redis import Redis, RedisRefused, Reply
+from avion_media.telemetry import NO_TELEMETRY, Telemetry, instruments
 
 MAX_DEATHS = 3  # of processes with one task in hand: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
@@ -60,14 +61,17 @@ class TaskQueue:
         required: tuple[str, ...] | None = None,
         max_deaths: int = MAX_DEATHS,
         max_dead_letters: int = _MAX_DEAD_LETTERS,
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
         self.name = name
         self.dead_letters = DeadLetters(redis, QueueKeys(name))
         self._redis = redis
         self._keys = QueueKeys(name)
         self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
+        self._marker_lingers_ms = round(MARKER_LINGERS_S.get(name, DEFAULT_MARKER_LINGERS_S) * 1000)
         self._max_deaths = max_deaths
         self._max_dead_letters = max_dead_letters
+        self._telemetry = telemetry
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
 
     async def ensure_group(self) -> bool:
@@ -88,18 +92,30 @@ class TaskQueue:
         traceparent: str = "",
         once_key: str | None = None,
     ) -> str:
-        """Add a task; its id.
+        """Add a task; its id. By default it carries the present span as its ``traceparent``.
 
-        With ``once_key`` a second call, while the first one's task lives and a minute longer, adds nothing and returns
+        With ``once_key`` a second call, while the first one's task lives and a while longer, adds nothing and returns
         the first's id: so it may be repeated after `Unavailable` or a cancel, when nobody knows if it got through.
         """
-        task = Task(task_id or str(uuid.uuid4()), fields, traceparent)
-        entry = task_fields(task)
-        keys = [self._keys.stream]
-        if once_key is not None:
-            entry["once"] = once_key
-            keys.append(self._keys.marker(once_key))
-        reply: bytes = await self._redis.run(scripts.ENQUEUE, keys, (task.task_id, _ONCE_MS, *flatten(entry)))
+        task_id = task_id or str(uuid.uuid4())
+        with self._telemetry.child_span(
+            f"send {self.name}",
+            kind="producer",
+            messaging__system="redis",
+            messaging__operation__name="send",
+            messaging__operation__type="send",
+            messaging__destination__name=self.name,
+            messaging__message__id=task_id,
+        ):
+            task = Task(task_id, fields, traceparent or self._telemetry.traceparent())
+            entry = task_fields(task)
+            keys = [self._keys.stream]
+            if once_key is not None:
+                entry["once"] = once_key
+                keys.append(self._keys.marker(once_key))
+            reply: bytes = await self._redis.run(scripts.ENQUEUE, keys, (task_id, _ONCE_MS, *flatten(entry)))
+        if reply.decode() == task_id:
+            self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
 
     async def take(self, consumer: str, block_s: float) -> Lease | None:
@@ -156,7 +172,10 @@ class TaskQueue:
         The same fields and id collapse, from whatever replica and however often; the first ``due_at`` stands.
         """
         member = delayed_member({"task_id": member_id, **fields})
-        return bool(await self._redis.execute("ZADD", self._keys.delayed, "NX", f"{due_at:.3f}", member))
+        added = bool(await self._redis.execute("ZADD", self._keys.delayed, "NX", f"{due_at:.3f}", member))
+        if added:
+            self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
+        return added
 
     async def cancel_delayed(self, member_id: str) -> bool:
         """Take a task out of the delayed set; whether it was there. Steps through the whole set: for rare use."""
@@ -233,6 +252,7 @@ class TaskQueue:
             consumer=consumer,
             deliveries=deliveries,
             max_dead_letters=self._max_dead_letters,
+            marker_lingers_ms=self._marker_lingers_ms,
         )
         former = self._leases.get(lease.entry_id)
         if former is not None:

@@ -1,24 +1,57 @@
-"""``media_cache_queue``: fetch a remote medium under the guard, and publish it like an upload."""
+"""``media_cache_queue``: fetch a remote medium under the guard, and publish it like an upload.
+
+What a task finds decides what it does, whoever asked for it and however often:
+
+==============================  ======================================================================================
+a tombstone                     nothing
+a copy that is fresh            tells that it is ready
+a failure a short while ago     tells that, or that an older copy is ready; the server is not asked
+a copy past its time to live    asks the server if it has changed; 304 renews it, 404, 410 and 451 remove it, any other
+                                failure leaves it as it is
+nothing                         fetches
+==============================  ======================================================================================
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-from avion_media.config import UploadConfig
-from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.config import RemoteConfig, UploadConfig
+from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
-from avion_media.domain.media import MediaFacts
+from avion_media.domain.media import MediaFacts, facts_from_metadata
 from avion_media.domain.tasks import Task
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.media.workshop import Workshop
-from avion_media.remote import Fetcher, InvalidUrl, RemoteUrl, parse_remote_url
+from avion_media.queue import RemoteBoard, RemoteFailure
+from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
 from avion_media.resources import Slot
-from avion_media.tasks.publish import Publisher
+from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.tasks.publish import OURS, Publisher, WriteOriginal
+from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, open_spool
 from avion_media.tasks.write import facts_of, original_writer
 from avion_media.telemetry import Telemetry, instruments
+
+# Failures that may be over soon. All others are held against the URL for longer, a poisonous one too.
+_PASSING = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """What is in the store already."""
+
+    facts: MediaFacts
+    info: ObjectInfo
+
+    @property
+    def age_s(self) -> float:
+        return (datetime.now(UTC) - self.info.last_modified).total_seconds()
 
 
 class CacheRemote:
@@ -28,20 +61,23 @@ class CacheRemote:
         self,
         workshop: Slot[Workshop],
         publisher: Publisher,
+        board: Slot[RemoteBoard],
         fetcher: Fetcher,
+        purges: Purges,
+        config: RemoteConfig,
         limits: UploadConfig,
         enabled: frozenset[str],
         telemetry: Telemetry,
-        *,
-        ttl_s: float,
     ) -> None:
         self._workshop = workshop
         self._publisher = publisher
+        self._board = board
         self._fetcher = fetcher
+        self._purges = purges
+        self._config = config
         self._limits = limits
         self._enabled = enabled
         self._telemetry = telemetry
-        self._ttl_s = ttl_s
 
     async def run(self, task: Task) -> None:
         """See `TaskHandler.run`."""
@@ -50,11 +86,14 @@ class CacheRemote:
             return
         if await self._publisher.has_told(remote_id, task.task_id):
             return  # an earlier attempt came to its end; the server's next answer may be another
-        facts = await self._publisher.published(remote_id, max_age_s=self._ttl_s)
-        if facts is None:
-            facts = await self._obtain(url, remote_id)
-        if facts is not None:
-            await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
+        memory = await self._board.get().recall(remote_id)
+        copy = await self._copy(remote_id)
+        if copy is not None and (memory.validated or copy.age_s < self._config.ttl):
+            await self._tell_ready(task, remote_id, copy.facts)
+        elif memory.failure is not None and not _is_replayed(memory.failure, task):
+            await self._tell_failure(task, remote_id, memory.failure.reason, copy)
+        else:
+            await self._obtain(task, url, remote_id, copy)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`."""
@@ -62,39 +101,102 @@ class CacheRemote:
             _, remote_id = _target(task)
         except Rejected:
             return  # a foreign producer's mistake: there is no medium to speak of
-        await self._publisher.announce_failed(remote_id, reason, occasion=task.task_id)
+        ttl_s = self._config.unreachable_ttl if reason in _PASSING else self._config.negative_ttl
+        failure = RemoteFailure(reason, task.task_id, datetime.now(UTC).timestamp())
+        await self._board.get().remember_failure(remote_id, failure, ttl_s)
+        await self._tell_failure(task, remote_id, reason, await self._copy(remote_id))
 
-    async def _obtain(self, url: RemoteUrl, remote_id: RemoteId) -> MediaFacts | None:
-        """Fetch, make, publish; None when a deletion won."""
+    async def _copy(self, remote_id: RemoteId) -> _Copy | None:
+        """None also for a copy whose facts are damaged."""
+        info = await self._publisher.original(remote_id)
+        facts = None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
+        return None if info is None or facts is None else _Copy(facts, info)
+
+    async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts) -> None:
+        await self._board.get().mark_used(remote_id, datetime.now(UTC), self._config.ttl)
+        await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
+
+    async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
+        """An older copy is served for as long as somebody asks for it: its server may be back."""
+        # A failure of ours is no end: the same task may be replayed, and tell another.
+        occasion = f"{task.task_id}:{reason}" if reason in OURS else task.task_id
+        if copy is None:
+            await self._publisher.announce_failed(remote_id, reason, occasion=occasion)
+        else:
+            await self._publisher.announce_ready(remote_id, copy.facts, occasion=occasion)
+
+    async def _obtain(self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None) -> None:
+        """Fetch, make, publish, tell."""
+        board = self._board.get()
+        await board.forget_failure(remote_id)
+        await board.begin_anew(remote_id)
         with ExitStack() as files:
             fd = files.enter_context(open_spool())
-            size_bytes = await self._fetch(url, fd)
-            return await self._process(remote_id, fd, size_bytes, files)
+            try:
+                fetched = await self._fetch(url, fd, copy)
+            except RemoteGone:
+                if copy is not None:
+                    await self._publisher.retract(remote_id)
+                    await self._purges.request(str(remote_id), f"gone:{task.task_id}")
+                raise
+            if fetched is None and copy is not None:
+                await board.mark_validated(remote_id, self._config.ttl)
+                await self._tell_ready(task, remote_id, copy.facts)
+            elif fetched is not None:
+                facts = await self._process(remote_id, fd, fetched, files)
+                if facts is not None:
+                    await self._tell_new(task, remote_id, facts, copy)
 
-    async def _fetch(self, url: RemoteUrl, fd: int) -> int:
-        outcome = "ok"
+    async def _tell_new(self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: _Copy | None) -> None:
+        if copy is not None and copy.facts.sha256 != facts.sha256:
+            await self._purges.request(str(remote_id), f"replaced:{task.task_id}")
+        await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
+
+    async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
+        """None when the copy is still good."""
+        known = None if copy is None else validators_from(copy.info.metadata)
+        outcome = "failed"
         try:
-            return (await self._fetcher.fetch(url, fd)).size_bytes
+            if known is None:
+                fetched: Fetched | None = await self._fetcher.fetch(url, fd)
+            else:
+                fetched = await self._fetcher.fetch_if_changed(url, fd, known)
+            outcome = "ok" if fetched is not None else "not_modified"
         except Rejected as rejection:
             outcome = str(rejection.reason)
             raise
-        except Unavailable:
-            outcome = "unavailable"
+        except Unavailable as error:
+            outcome = "deferred" if isinstance(error, Deferred) else "unavailable"
             raise
         finally:
             self._telemetry.count(instruments.REMOTE_FETCHES, outcome=outcome)
+        return fetched
 
-    async def _process(self, remote_id: RemoteId, fd: int, size_bytes: int, files: ExitStack) -> MediaFacts | None:
-        found = sniff(os.pread(fd, HEAD_BYTES, 0), size=size_bytes)
+    async def _process(self, remote_id: RemoteId, fd: int, fetched: Fetched, files: ExitStack) -> MediaFacts | None:
+        """The facts of what was published; None when a deletion won."""
+        found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
         fmt = require_format(found, _family(found), self._enabled)
-        if size_bytes > self._limits.max_bytes(fmt.family):
-            raise Rejected(Reason.TOO_LARGE, f"{size_bytes} bytes")
-        source = SpooledSource(fd, size_bytes)
+        if fetched.size_bytes > self._limits.max_bytes(fmt.family):
+            raise Rejected(Reason.TOO_LARGE, f"{fetched.size_bytes} bytes")
+        source = SpooledSource(fd, fetched.size_bytes)
         made = await self._workshop.get().process(source, fmt, files)
         facts = await facts_of(made, source)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
-        published = await self._publisher.publish(remote_id, facts, made.thumbnails, writer)
+        validators = {} if fetched.validators is None else fetched.validators.to_metadata()
+        published = await self._publisher.publish(remote_id, facts, made.thumbnails, _with_metadata(writer, validators))
         return facts if published else None
+
+
+def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:
+    async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        await writer(store, key, content_type, {**metadata, **more})
+
+    return write
+
+
+def _is_replayed(failure: RemoteFailure, task: Task) -> bool:
+    """Whether it was this very task that failed, for a reason of ours: then an operator wants it tried again."""
+    return failure.task_id == task.task_id and failure.reason in OURS
 
 
 def _family(found: Sniffed) -> Family:

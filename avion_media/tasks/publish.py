@@ -9,7 +9,6 @@ the removal, so that a deletion can be undone until then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Protocol
 
@@ -21,7 +20,7 @@ from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metad
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
-from avion_media.store import ObjectStore
+from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.telemetry import Telemetry, instruments
 
 JPEG_TYPE = "image/jpeg"
@@ -63,20 +62,22 @@ class Publisher:
             await self.remove_objects(any_id)
         return True
 
-    async def published(self, any_id: AnyId, *, max_age_s: float = float("inf")) -> MediaFacts | None:
-        """The facts of the original, if it is there and no older than that (an earlier attempt got that far)."""
+    async def original(self, any_id: AnyId) -> ObjectInfo | None:
+        """The original, if it is there."""
         try:
-            info = await self._store.get().head(keys.original(any_id))
+            return await self._store.get().head(keys.original(any_id))
         except ObjectMissing:
             return None
-        if (datetime.now(UTC) - info.last_modified).total_seconds() > max_age_s:
-            return None
-        return facts_from_metadata(info.metadata, info.size_bytes)
+
+    async def published(self, any_id: AnyId) -> MediaFacts | None:
+        """The facts of the original, if it is there (an earlier attempt got that far)."""
+        info = await self.original(any_id)
+        return None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
 
     async def has_failed(self, media_id: MediaId) -> Reason | None:
         """Why the medium is at fault, if an earlier attempt came to that end. Failures of our own are none."""
         status = await self._board.get().get(str(media_id))
-        if status is None or status.state is not State.FAILED or status.reason in _OURS:
+        if status is None or status.state is not State.FAILED or status.reason in OURS:
             return None
         return status.reason
 
@@ -130,6 +131,11 @@ class Publisher:
         """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
         return await self._board.get().has_told(str(any_id), occasion)
 
+    async def retract(self, any_id: AnyId) -> None:
+        """Remove a medium that is no longer to be served, without a tombstone. Repeating it is harmless."""
+        await self._board.get().forget(str(any_id))  # first: it must not be said to be READY once it is gone
+        await self.remove_objects(any_id)
+
     async def remove_objects(self, any_id: AnyId) -> None:
         """Remove all that the store has of a medium; repeating it is harmless."""
         incoming = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
@@ -144,6 +150,6 @@ class Publisher:
 
 
 # Failures of ours, whose tasks an operator may replay.
-_OURS = frozenset({Reason.INTERNAL, Reason.POISON})
+OURS = frozenset({Reason.INTERNAL, Reason.POISON})
 # Failures where the same client may fairly try again with the same file.
 _RETRYABLE = frozenset({Reason.INTERNAL, Reason.REMOTE_UNREACHABLE, Reason.MISSING})

@@ -40,11 +40,11 @@ local function remove(queue, group, id)
   redis.call('XDEL', queue, id)
 end
 
--- A task that was unique while it lived ends. Its marker stays a minute longer: whoever decided to ask for it a moment
+-- A task that was unique while it lived ends. Its marker stays a while longer: whoever decided to ask for it a moment
 -- ago, before its end was known, still hears of this one.
-local function release(marker, task_id)
+local function release(marker, task_id, linger_ms)
   if marker and redis.call('GET', marker) == task_id then
-    redis.call('PEXPIRE', marker, 60000, 'LT')
+    redis.call('PEXPIRE', marker, linger_ms, 'LT')
   end
 end
 

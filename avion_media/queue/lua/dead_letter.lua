@@ -1,13 +1,13 @@
 -- Move an entry to the dead letters.
 -- KEYS: queue, dead letters [, marker]
--- ARGV: group, id, consumer, deliveries, task id, most dead letters kept, field, value, …
+-- ARGV: group, id, consumer, deliveries, task id, how long its marker stays in ms, most dead letters kept, field, value, …
 if not owns(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-local letter = { unpack(ARGV, 7) }
+local letter = { unpack(ARGV, 8) }
 letter[#letter + 1] = 'failed_at'
 letter[#letter + 1] = seconds(now_s())
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[6], '*', unpack(letter))
+redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[7], '*', unpack(letter))
 remove(KEYS[1], ARGV[1], ARGV[2])
-release(KEYS[3], ARGV[5])
+release(KEYS[3], ARGV[5], ARGV[6])
 return 1

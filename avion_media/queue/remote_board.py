@@ -1,0 +1,115 @@
+"""What is remembered of remote media besides their status: failures, use, revalidation.
+
+None of it is the truth: without it a URL is asked again sooner than it need be, and a copy is kept for a shorter time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from avion_media.domain.errors import Reason
+from avion_media.domain.ids import RemoteId
+from avion_media.queue import scripts
+from avion_media.queue.board import status_key, tombstone_key
+from avion_media.redis import Redis, RedisRefused
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFailure:
+    """Why a URL is not asked again for a while, and the task that found out. ``failed_at`` is in Unix seconds."""
+
+    reason: Reason
+    task_id: str
+    failed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteMemory:
+    """What is remembered of one remote medium. ``validated``: its server said lately that the copy is still good."""
+
+    deleted: bool
+    failure: RemoteFailure | None
+    validated: bool
+
+
+class RemoteBoard:
+    """Every method raises `Unavailable` while Redis is away."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def recall(self, remote_id: RemoteId) -> RemoteMemory:
+        """All at once."""
+        keys = (tombstone_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
+        tombstone, failure, validated = await self._redis.execute("MGET", *keys)
+        return RemoteMemory(tombstone is not None, _read_failure(failure), validated is not None)
+
+    async def remember_failure(self, remote_id: RemoteId, failure: RemoteFailure, ttl_s: float) -> None:
+        """Hold a failure against the URL for ``ttl_s``. Before its status is told: see `begin_anew`."""
+        document = {"reason": str(failure.reason), "task_id": failure.task_id, "failed_at": failure.failed_at}
+        await self._set(_failure_key(remote_id), json.dumps(document, separators=(",", ":")), ttl_s)
+
+    async def forget_failure(self, remote_id: RemoteId) -> None:
+        """The URL may be asked again."""
+        await self._redis.execute("DEL", _failure_key(remote_id))
+
+    async def begin_anew(self, remote_id: RemoteId) -> None:
+        """Forget a status of FAILED that is no longer held against the URL, so that it can be PROCESSING again.
+
+        What fails meanwhile is not forgotten: its failure is remembered before its status says so.
+        """
+        await self._redis.run(scripts.BEGIN_ANEW, (status_key(str(remote_id)), _failure_key(remote_id)))
+
+    async def mark_validated(self, remote_id: RemoteId, ttl_s: float) -> None:
+        """The copy is good for another ``ttl_s``, whatever its age."""
+        await self._set(_validated_key(remote_id), "1", ttl_s)
+
+    async def mark_used(self, remote_id: RemoteId, at: datetime, ttl_s: float) -> None:
+        """Somebody asked for the copy; remembered for ``ttl_s``."""
+        await self._set(_used_key(str(remote_id)), f"{at.timestamp():.3f}", ttl_s)
+
+    async def last_uses(self, names: Sequence[str]) -> dict[str, datetime]:
+        """When (UTC) those of the remote media were last asked for that have been lately. One round trip."""
+        if not names:
+            return {}
+        keys = [_used_key(each) for each in names]
+        try:
+            values = await self._redis.execute("MGET", *keys)
+        except RedisRefused as refused:
+            if refused.code != "CROSSSLOT":  # a cluster answers for one slot at a time
+                raise
+            values = [await self._redis.execute("GET", key) for key in keys]
+        return {
+            name: datetime.fromtimestamp(float(value), UTC)
+            for name, value in zip(names, values, strict=True)
+            if value is not None
+        }
+
+    async def _set(self, key: str, value: str, ttl_s: float) -> None:
+        await self._redis.execute("SET", key, value, "PX", max(1, round(ttl_s * 1000)))
+
+
+def _failure_key(remote_id: RemoteId) -> str:
+    return f"remote_failure:{{{remote_id}}}"
+
+
+def _validated_key(remote_id: RemoteId) -> str:
+    return f"remote_validated:{{{remote_id}}}"
+
+
+def _used_key(name: str) -> str:
+    return f"remote_used:{{{name}}}"
+
+
+def _read_failure(written: bytes | None) -> RemoteFailure | None:
+    """None also for what a later version of us wrote."""
+    if written is None:
+        return None
+    try:
+        document = json.loads(written)
+        return RemoteFailure(Reason(document["reason"]), str(document["task_id"]), float(document["failed_at"]))
+    except (ValueError, KeyError, TypeError):
+        return None

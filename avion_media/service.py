@@ -12,6 +12,7 @@ import trio
 from avion_media.app import Node, build_tree
 from avion_media.config import PREFIX, Config, ConfigError
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
+from avion_media.nodes.rotation import problems_with_files
 from avion_media.process import run_until_stopped
 from avion_media.runtime import Runtime
 from avion_media.telemetry import configure_logging, get_logger, instruments
@@ -87,7 +88,8 @@ def serve(
 ) -> None:
     """Run the service until it is drained, with the nodes ``before`` on its left and ``alongside`` beside it.
 
-    Raises `ConfigError` when a drain would be cut short by Kubernetes, `TreeFailed` when it cannot start or gives up.
+    Raises `ConfigError` when a drain would be cut short by Kubernetes, or files of credentials cannot be used;
+    `TreeFailed` when it cannot start or gives up.
     """
     plan = Runtime(config, roles)
     budget = drain_budget(config, build_tree(plan, before(plan)))
@@ -97,6 +99,9 @@ def serve(
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
 
 
+    problems = problems_with_files(config, roles)
+    if problems:
+        raise ConfigError(problems)
 async def _serve(
     config: Config,
     roles: frozenset[str],

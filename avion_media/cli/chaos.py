@@ -12,6 +12,7 @@ import httpx
 
 from avion_media.cli.client import reachable
 from avion_media.cli.output import Failure, Misuse, console, load_config
+from avion_media.cli.tokens import check_admitted, operator_headers
 from avion_media.config import PREFIX
 
 _TIMEOUT_S = 5.0
@@ -25,11 +26,12 @@ _OUT_OF_REACH_S = 10.0  # the admin port is one of those killed: so long it may 
 def chaos_command(seed: int, seconds: float, interval: str) -> None:
     """Kill nodes of the live tree at random. The service must run with AVION_MEDIA_CHAOS__ENABLED=true."""
     least_s, most_s = _parse_interval(interval)
-    url = f"http://{reachable(load_config().admin.bind)}"
+    config = load_config().admin
+    url = f"http://{reachable(config.bind)}"
     chance = random.Random(seed)
     ends_at = time.monotonic() + seconds
     kills = 0
-    with httpx.Client(base_url=url, trust_env=False, timeout=_TIMEOUT_S) as client:
+    with httpx.Client(base_url=url, headers=operator_headers(config), trust_env=False, timeout=_TIMEOUT_S) as client:
         paths = sorted(_paths(_tree(client)))
         while time.monotonic() < ends_at:
             time.sleep(chance.uniform(least_s, most_s))
@@ -57,7 +59,7 @@ def _tree(client: httpx.Client) -> dict[str, Any]:
     deadline = time.monotonic() + _OUT_OF_REACH_S
     while True:
         try:
-            tree: dict[str, Any] = client.get("/tree").raise_for_status().json()
+            tree: dict[str, Any] = check_admitted(client.get("/tree")).json()
             return tree
         except httpx.HTTPError as error:
             if time.monotonic() > deadline:

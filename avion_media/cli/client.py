@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ import anyio
 import httpx
 import trio
 
-from avion_media.cli.output import Failure
-from avion_media.config import Bind, Config
+from avion_media.cli.output import Failure, Misuse
+from avion_media.cli.tokens import caller_metadata
+from avion_media.config import PREFIX, Bind, ClientConfig, Config
 from avion_media.domain.formats import by_filename
 from avion_media.wire import purerpc
 from avion_media.wire.avion import media_pb2 as wire
@@ -44,23 +46,47 @@ def reachable(bind: Bind) -> Bind:
 @asynccontextmanager
 async def open_client(config: Config) -> AsyncIterator[Client]:
     """A client of the service that this configuration describes."""
-    bind = reachable(config.grpc.bind)
+    bind = config.client.address or reachable(config.grpc.bind)
+    metadata = caller_metadata(config.client)
+    context = _tls_context(config.client)
+    opening = (
+        purerpc.secure_channel(bind.host, bind.port, context)
+        if context
+        else purerpc.insecure_channel(bind.host, bind.port)
+    )
     try:
         async with (
-            purerpc.insecure_channel(bind.host, bind.port) as channel,
+            opening as channel,
             httpx.AsyncClient(trust_env=False) as http,
         ):
-            yield Client(MediaServiceStub(channel), http, str(bind))
+            yield Client(MediaServiceStub(channel), http, str(bind), metadata)
     except OSError as error:
         raise Failure(
             f"cannot reach the service at {bind}: {error.strerror or error} (is `avion-media serve` running?)"
         ) from None
 
 
+def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
+    """As configured, or None for plain text."""
+    if not config.tls_ca:
+        return None
+    try:
+        context = ssl.create_default_context(cafile=config.tls_ca)
+        if config.tls_cert:
+            context.load_cert_chain(config.tls_cert, config.tls_key or None)
+    except OSError as error:
+        raise Misuse(f"{PREFIX}CLIENT__TLS_CA, __TLS_CERT, __TLS_KEY: {error}") from None
+    context.set_alpn_protocols(["h2"])
+    return context
+
+
 class Client:
     """Calls with deadlines; every failure is a `Failure` with one helpful line."""
 
-    def __init__(self, stub: Any, http: httpx.AsyncClient, address: str) -> None:
+    def __init__(
+        self, stub: Any, http: httpx.AsyncClient, address: str, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        self._metadata = metadata
         self._stub = stub
         self._http = http
         self._address = address
@@ -88,9 +114,10 @@ class Client:
         except OSError as error:
             raise Failure(f"{path}: {error.strerror}") from None
         request = wire.RequestMediaUploadRequest(filename=path.name, content_type=declared_type(path), size=size)
-        granted = await self._call(self._stub.RequestMediaUpload(request))
+        granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
         await self._put(path, granted, size, progress)
-        await self._call(self._stub.CompleteMediaUpload(wire.CompleteMediaUploadRequest(media_id=granted.media_id)))
+        completed = wire.CompleteMediaUploadRequest(media_id=granted.media_id)
+        await self._call(self._stub.CompleteMediaUpload(completed, metadata=self._metadata))
         return Uploaded(str(path), await self.wait(granted.media_id))
 
     async def _put(self, path: Path, granted: wire.RequestMediaUploadResponse, size: int, progress: Progress) -> None:
@@ -115,7 +142,8 @@ class Client:
 
         async def follow() -> wire.MediaStatus | None:
             last = None
-            async for status in self._stub.WatchMediaStatus(wire.GetMediaStatusRequest(media_id=media_id)):
+            request = wire.GetMediaStatusRequest(media_id=media_id)
+            async for status in self._stub.WatchMediaStatus(request, metadata=self._metadata):
                 last = status
             return last
 
@@ -126,13 +154,14 @@ class Client:
 
     async def status(self, media_id: str) -> wire.MediaStatus:
         """What is known of a medium."""
-        call: Awaitable[wire.MediaStatus] = self._stub.GetMediaStatus(wire.GetMediaStatusRequest(media_id=media_id))
+        request = wire.GetMediaStatusRequest(media_id=media_id)
+        call: Awaitable[wire.MediaStatus] = self._stub.GetMediaStatus(request, metadata=self._metadata)
         return await self._call(call)
 
     async def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
         """Ask for a remote medium."""
         request = wire.CacheRemoteMediaRequest(remote_url=url)
-        call: Awaitable[wire.CacheRemoteMediaResponse] = self._stub.CacheRemoteMedia(request)
+        call: Awaitable[wire.CacheRemoteMediaResponse] = self._stub.CacheRemoteMedia(request, metadata=self._metadata)
         return await self._call(call)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from rich.tree import Tree
 
 from avion_media.cli.client import reachable
 from avion_media.cli.output import Failure, console, json_option, load_config, print_json
+from avion_media.cli.tokens import check_admitted, operator_headers
 
 _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed": "bold red", "stopping": "yellow"}
 
@@ -23,26 +25,27 @@ _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed":
 @json_option
 def tree_command(watch: bool, as_json: bool) -> None:
     """Show the live tree: states, restarts, last errors, uptimes."""
-    url = f"http://{reachable(load_config().admin.bind)}/tree"
+    config = load_config().admin
+    fetch = partial(_fetch, f"http://{reachable(config.bind)}/tree", operator_headers(config))
     if as_json:
-        print_json(_fetch(url))
+        print_json(fetch())
         return
     if not watch:
-        console().print(_drawn(_fetch(url)))
+        console().print(_drawn(fetch()))
         return
-    with Live(_drawn(_fetch(url)), console=console(), refresh_per_second=4) as live:
+    with Live(_drawn(fetch()), console=console(), refresh_per_second=4) as live:
         while True:
             time.sleep(1.0)
             try:
-                live.update(_drawn(_fetch(url)))
+                live.update(_drawn(fetch()))
             except Failure as error:  # the admin port may be restarting: keep looking
                 live.update(Text(str(error), style="red"))
 
 
-def _fetch(url: str) -> dict[str, Any]:
+def _fetch(url: str, headers: dict[str, str]) -> dict[str, Any]:
     try:
-        with httpx.Client(trust_env=False, timeout=5.0) as client:
-            tree: dict[str, Any] = client.get(url).raise_for_status().json()
+        with httpx.Client(trust_env=False, timeout=5.0, headers=headers) as client:
+            tree: dict[str, Any] = check_admitted(client.get(url)).json()
     except httpx.HTTPError as error:
         raise Failure(f"no tree from {url}: {error} (AVION_MEDIA_ADMIN__BIND)") from None
     return tree

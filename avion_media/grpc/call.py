@@ -30,11 +30,14 @@ class Call:
     method: str
     """As on the wire: ``/avion.MediaService/GetMediaStatus``."""
     peer: Peer
-    metadata: Metadata = field(default_factory=lambda: NO_METADATA)
-    """Names in lower case; values of ``-bin`` names are bytes. Without the transport's own headers."""
+    metadata: Metadata = field(default_factory=lambda: NO_METADATA, repr=False)
+    """Names in lower case; values of ``-bin`` names are bytes. Without the transport's own headers. Never to be logged:
+    credentials are here."""
     deadline: float = math.inf
     """On Trio's clock, from the client's ``grpc-timeout``. The handler is cancelled when it passes."""
     started_at: float = field(default_factory=trio.current_time)
+    caller: str = ""
+    """Who calls, as ``authorise`` found out; empty when nobody asked."""
     code: Code = Code.CANCELLED
     """What the client was told; as long as nothing was: CANCELLED."""
 

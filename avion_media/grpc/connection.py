@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ from avion_media.grpc.status import Code, RpcError
 
 _READ_BYTES = 64 << 10
 _GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
+_AGE_JITTER = 0.1
 _LINGER_S = 1.0  # how long last words may take to leave, and to be read
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -77,8 +79,10 @@ class Connection:
         self._unsent = b""
         self._closing = False
         self._drain_deadline = math.inf  # for the client to see our first GOAWAY
-        self._draining = self._goodbye_said = False
-        self._born_at = self._heard_at = self._busy_at = now
+        self._streams_deadline = math.inf  # for streams of responses, once the connection is to end
+        self._draining = self._ending_streams = self._goodbye_said = False
+        self._heard_at = self._busy_at = now
+        self._retires_at = now + shared.limits.max_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
         self._pinged_at: float | None = None
         self._owed_since: float | None = now  # since when the client owes the rest of a frame
         self._tasks: trio.Nursery | None = None
@@ -210,7 +214,7 @@ class Connection:
             elif isinstance(event, GoodbyeHeard):
                 self._say_goodbye()
             elif isinstance(event, PeerLeaving):
-                self.drain()
+                self._retire()
             elif isinstance(event, ConnectionFailed):
                 return True
         return False
@@ -220,8 +224,11 @@ class Connection:
         now = trio.current_time()
         self._busy_at = now
         call = Call(head.path, self._peer, head.metadata, now + head.timeout_s, now)
+        refusal = self._shared.hooks.refusal_of(call)
         method = self._shared.methods.get(head.path)
-        if method is None:
+        if refusal is not None:
+            self._refuse(event.stream_id, call, refusal)
+        elif method is None:
             self._refuse(event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"no method {head.path}"))
         elif method.streams_requests:
             self._start(event.stream_id, call, method)
@@ -268,7 +275,7 @@ class Connection:
         running = RunningCall(call, method, stream_id, self._protocol, shared.hooks, self._wake_writer)
         if payload is not None:
             running.put(payload)
-        if self._draining:
+        if self._ending_streams:
             running.drain()
         shared.calls += 1
         self._running[stream_id] = running
@@ -305,13 +312,22 @@ class Connection:
 
     def drain(self) -> None:
         """Take no new calls, let those in flight end, then end. Streams of responses end at a message boundary."""
+        self._retire()
+        if not self._ending_streams:
+            self._ending_streams = True
+            for running in self._running.values():
+                running.drain()
+            self._wake_writer()
+
+    def _retire(self) -> None:
+        """The same, but streams of responses may go on for a while."""
         if self._draining:
             return
         self._draining = True
-        self._drain_deadline = trio.current_time() + _GOODBYE_S
+        now = trio.current_time()
+        self._drain_deadline = now + _GOODBYE_S
+        self._streams_deadline = now + self._shared.limits.max_age_grace_s
         self._protocol.begin_drain()
-        for running in self._running.values():
-            running.drain()
         self._wake_writer()
 
     def _say_goodbye(self) -> None:
@@ -333,7 +349,9 @@ class Connection:
         self._expire_arriving(now)
         self._dispatch(self._protocol.reset_stalled(now))
         idle = not self._protocol.calls and now - self._busy_at >= limits.idle_timeout_s
-        if idle or now - self._born_at >= limits.max_age_s:
+        if idle or now >= self._retires_at:
+            self._retire()
+        if now >= self._streams_deadline:
             self.drain()
         if now >= self._drain_deadline:
             self._say_goodbye()

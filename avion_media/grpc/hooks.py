@@ -17,6 +17,7 @@ _log = logging.getLogger("avion_media.grpc")
 MapException = Callable[[Exception], RpcError | None]
 OnError = Callable[[str, str, Exception], None]
 Observe = Callable[[Call], AbstractContextManager[object]]
+Authorise = Callable[[Call], None]
 _NOTHING = nullcontext()
 
 
@@ -27,6 +28,19 @@ class Hooks:
     map_exception: MapException | None = None
     on_error: OnError | None = None
     observe: Observe | None = None
+    authorise: Authorise | None = None
+
+    def refusal_of(self, call: Call) -> RpcError | None:
+        """Why this call may not be made, if so; a check that fails lets nobody through."""
+        if self.authorise is None:
+            return None
+        try:
+            self.authorise(call)
+        except RpcError as refusal:
+            return refusal
+        except Exception as error:  # noqa: BLE001 - code that is not ours
+            return RpcError(Code.INTERNAL, f"internal error {self.report(call.method, error)}")
+        return None
 
     def observed(self, call: Call) -> AbstractContextManager[object]:
         """What is to be around a call. It never raises and never swallows."""

@@ -12,6 +12,8 @@ class GrpcLimits:
 
     max_connections: int = 1000
     """Connections at once; one more is closed unanswered."""
+    max_connections_per_peer: int = 500
+    """The same for one peer (see `avion_media.peers`). Generous: a whole gateway may stand behind one address."""
     max_streams: int = 100
     """Calls at once on one connection, as advertised. Streams beyond are refused, and clients repeat those."""
     max_calls: int = 1000
@@ -37,7 +39,10 @@ class GrpcLimits:
     idle_timeout_s: float = 900.0
     """A connection without calls for so long is sent away."""
     max_age_s: float = math.inf
-    """A connection older than this is drained, so that clients find new replicas."""
+    """Clients of an older connection are asked to open a new one, so that they find new replicas; give or take 10 %, so
+    that they do not come all at once."""
+    max_age_grace_s: float = 600.0
+    """Calls that are in flight then may go on for so long; streams of responses are ended after it."""
     keepalive_interval_s: float = 60.0
     """After so long without a byte from the client it is pinged."""
     keepalive_timeout_s: float = 20.0

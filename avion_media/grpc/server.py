@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -13,10 +13,11 @@ from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.call import Peer
 from avion_media.grpc.connection import Connection, Shared
 from avion_media.grpc.health import Health
-from avion_media.grpc.hooks import Hooks, MapException, Observe, OnError
+from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import methods_of
 from avion_media.grpc.reflection import reflection_services
+from avion_media.peers import ConnectionCount, TooMany
 from avion_media.wire import purerpc
 
 _MAX_TICK_S = 1.0
@@ -40,7 +41,9 @@ class GrpcServer:
     ``map_exception`` turns an application's exception into what the client is told; whatever it does not know is
     INTERNAL with an error id, and goes to ``on_error(error_id, method, exception)``. ``observe(call)`` gives a context
     manager that is entered in the call's task before the handler, and left when `Call.code` is known; refused calls
-    pass through it too.
+    pass through it too. ``authorise(call)`` is asked at the begin of every call, before anything else of it is looked
+    at: it raises the `RpcError` for one that may not be made, and may set `Call.caller`. It is asked for health and
+    reflection as well.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class GrpcServer:
         map_exception: MapException | None = None,
         on_error: OnError | None = None,
         observe: Observe | None = None,
+        authorise: Authorise | None = None,
         reflection: bool = True,
     ) -> None:
         limits = limits or GrpcLimits()
@@ -62,14 +66,20 @@ class GrpcServer:
         self._shared = Shared(
             limits,
             methods_of(all_services),
-            Hooks(map_exception, on_error, observe),
+            Hooks(map_exception, on_error, observe, authorise),
             ByteBudget(limits.max_buffered_bytes),
         )
         self._connections: set[Connection] = set()
-        self._accepted = 0  # connections including those still in their TLS handshake
+        # Including those still in their TLS handshake.
+        self._accepted = ConnectionCount(limits.max_connections, limits.max_connections_per_peer)
         self._accepting = trio.CancelScope()
         self._draining = False
         self._ended = trio.Event()  # replaced whenever it was set: a connection has ended
+
+    @property
+    def methods(self) -> frozenset[str]:
+        """The paths of all methods served."""
+        return frozenset(self._shared.methods)
 
     def stats(self) -> ServerStats:
         """Numbers for gauges."""
@@ -79,24 +89,22 @@ class GrpcServer:
     async def serve(
         self,
         listeners: Iterable[trio.SocketListener],
-        ssl_context: ssl.SSLContext | None = None,
+        ssl_context: Callable[[], ssl.SSLContext] | None = None,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve until cancelled, or until a `drain` has ended; closes the listeners.
 
-        With ``ssl_context`` only TLS with ALPN ``h2`` is served; the protocol is set on the context. A cancel cuts
-        calls and connections at once.
+        With ``ssl_context`` only TLS with ALPN ``h2`` is served; it gives the context for a new connection, which must
+        offer that protocol. A cancel cuts calls and connections at once.
         """
-        if ssl_context is not None:
-            ssl_context.set_alpn_protocols(["h2"])
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_time)
             with self._accepting:
                 accept = partial(self._accept, ssl_context=ssl_context)
                 task_status.started()
                 await trio.serve_listeners(accept, list(listeners), handler_nursery=nursery)
-            while self._accepted:
+            while self._accepted.total:
                 await self._ended.wait()
             nursery.cancel_scope.cancel()
 
@@ -113,30 +121,31 @@ class GrpcServer:
         for connection in self._connections:
             connection.drain()
         with trio.move_on_after(grace_s):
-            while self._accepted:
+            while self._accepted.total:
                 await self._ended.wait()
 
     # -- Connections
 
-    async def _accept(self, stream: trio.SocketStream, ssl_context: ssl.SSLContext | None) -> None:
-        if self._accepted >= self._shared.limits.max_connections or self._draining:
+    async def _accept(self, stream: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
+        if self._draining:
             return  # Trio closes it
-        self._accepted += 1
         try:
-            await self._connection(stream, ssl_context)
+            with self._accepted.counted(stream):
+                await self._connection(stream, ssl_context)
+        except TooMany:
+            return
         except Exception as error:  # noqa: BLE001 - a defect met on one connection must not end the others
             self._shared.hooks.report("connection", error)
         finally:
-            self._accepted -= 1
             self._ended.set()
             self._ended = trio.Event()
 
-    async def _connection(self, plain: trio.SocketStream, ssl_context: ssl.SSLContext | None) -> None:
+    async def _connection(self, plain: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
         address = _address_of(plain)
         if ssl_context is None:
             connection = Connection(self._shared, plain, Peer(address))
         else:
-            tls = await self._handshake(plain, ssl_context)
+            tls = await self._handshake(plain, ssl_context())
             if tls is None:
                 return
             connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None))

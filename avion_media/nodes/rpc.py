@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import trio
+from avion_media.api.callers import Authoriser, Callers
 
 from avion_media.api.errors import map_exception
 from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Watchers
 from avion_media.config import GrpcConfig
-from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health
+from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health, RpcError
 from avion_media.nodes.consumers import guard_of
-from avion_media.nodes.ports import listen, serve_until_stopped, tls_context
+from avion_media.nodes.ports import listen, serve_until_stopped
+from avion_media.nodes.rotation import open_callers, open_tls
 from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
 
 SERVICE_NAME = "avion.MediaService"
+_REFUSALS_EVERY_S = 10.0
+_MAX_METHOD = 100
 _log = get_logger(path="service/grpc")
 
 
@@ -30,7 +35,9 @@ async def grpc(runtime: Runtime, child: Child) -> None:
     statuses = Statuses(runtime.store, runtime.board, config.thumbnails.sizes, config.upload.url_ttl)
     service = MediaService(runtime, guard_of(runtime), statuses, watchers)
     health = Health()
+    tls, callers = open_tls(config.grpc), open_callers(config.grpc)
     server = GrpcServer(
+        authorise=None if callers is None else _Authorising(config.grpc, lambda: callers.value),
         [service.service],
         limits=limits_of(config.grpc),
         health=health,
@@ -38,7 +45,7 @@ async def grpc(runtime: Runtime, child: Child) -> None:
         on_error=_on_error,
         observe=lambda call: _observed(runtime, call),
     )
-    ssl_context = tls_context(config.grpc)
+    ssl_context = None if tls is None else lambda: tls.value
     listeners = await listen(runtime, "grpc", config.grpc.bind)
 
     def tell(ready: bool) -> None:
@@ -51,6 +58,9 @@ async def grpc(runtime: Runtime, child: Child) -> None:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, watchers)
                 await serve_until_stopped(child, lambda: server.serve(listeners, ssl_context))
+                for files in (tls, callers):
+                    if files is not None:
+                        nursery.start_soon(files.watch)
                 nursery.cancel_scope.cancel()
     finally:
         forget()
@@ -61,12 +71,43 @@ def limits_of(config: GrpcConfig) -> GrpcLimits:
     return GrpcLimits(
         max_connections=config.max_connections,
         max_streams=config.max_streams,
+        max_connections_per_peer=config.max_connections_per_peer,
+        max_age_s=config.max_connection_age,
         max_calls=config.max_calls,
         max_message_bytes=config.max_message,
     )
 
 
 async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
+class _Authorising:
+    """The check of callers, and a log of whom it refuses: one line at most in a while, for an operator who wonders."""
+
+    def __init__(self, config: GrpcConfig, callers: Callable[[], Callers]) -> None:
+        self._check = Authoriser(
+            callers, tokens=config.auth in ("token", "any"), certificates=config.auth in ("mtls", "any")
+        )
+        self._refused = 0
+        self._told_at = -math.inf
+
+    def __call__(self, call: Call) -> None:
+        try:
+            self._check(call)
+        except RpcError as refusal:
+            self._refused += 1
+            now = trio.current_time()
+            if now - self._told_at >= _REFUSALS_EVERY_S:
+                _log.warning(
+                    "rpc.refused",
+                    code=refusal.code.name,
+                    caller=call.caller,
+                    method=call.method[:_MAX_METHOD],
+                    peer=call.peer.address,
+                    since_last_line=self._refused,
+                )
+                self._refused, self._told_at = 0, now
+            raise
+
+
     board = await runtime.board.wait()
     await board.listen(watchers.ring, watchers.ring_all)
 

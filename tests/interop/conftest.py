@@ -40,6 +40,7 @@ class Certificates:
         """For the server; with ``ask_clients`` a client without a certificate of ours is refused."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self.server.configure_cert(context)
+        context.set_alpn_protocols(["h2"])
         if ask_clients:
             self.authority.configure_trust(context)
             context.verify_mode = ssl.CERT_REQUIRED

@@ -77,7 +77,7 @@ async def echo_server(
     )
     with trio.fail_after(HARD_LIMIT_S):
         async with trio.open_nursery() as nursery:
-            await nursery.start(running.server.serve, listeners, ssl_context)
+            await nursery.start(running.server.serve, listeners, None if ssl_context is None else lambda: ssl_context)
             yield running
             nursery.cancel_scope.cancel()
 

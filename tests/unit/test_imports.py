@@ -12,19 +12,20 @@ PACKAGE = "avion_media"
 # part -> the parts it may import from (besides itself). What stands alone knows nobody.
 ALLOWED: dict[str, set[str]] = {
     "domain": set(),
-    "grpc": {"wire"},
+    "grpc": {"peers", "wire"},
     "wire": set(),
     "telemetry": {"domain"},
     "concurrency": set(),
     "credentials": set(),
+    "peers": set(),
     "resources": {"domain"},
     "lifecycle": set(),
     "early_stop": set(),
     "watchdog": set(),
     "config": {"credentials", "domain"},
     "redis": {"domain"},
-    "queue": {"domain", "redis"},
-    "store": {"domain", "config"},
+    "queue": {"domain", "redis", "telemetry"},
+    "store": {"domain", "config", "telemetry"},
     "remote": {"domain", "redis"},
     "media": {"domain", "config"},
 }

@@ -1,0 +1,163 @@
+"""Who may call what: the callers' file, and the check at the begin of every call (docs/callers.md).
+
+The file is TOML, one table for each caller::
+
+    [callers.gateway]
+    methods = ["RequestMediaUpload", "CompleteMediaUpload", "GetMediaStatus", "WatchMediaStatus"]
+    tokens_sha256 = ["2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"]
+    certificates = ["spiffe://avion.example/gateway", "gateway.avion.internal"]
+
+Tokens are there as the SHA-256 of their text in hex, several while one is being replaced. Certificates are meant by a
+name in them (subjectAltName): a URI, compared exactly, or a DNS name; never by their common name, never by a pattern.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from avion_media.credentials import bearer_token, fingerprint, is_among
+from avion_media.grpc import Call, Code, RpcError
+from avion_media.wire.avion import media_pb2 as wire
+
+ANY_METHOD = "*"
+_SERVICE = wire.DESCRIPTOR.services_by_name["MediaService"]
+_PREFIX = f"/{_SERVICE.full_name}/"
+METHODS = frozenset(_SERVICE.methods_by_name)
+_FOR_EVERYBODY = "/grpc.health.v1.Health/"  # kubelets and load balancers have no credentials
+_FOR_EVERY_CALLER = "/grpc.reflection."
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-fA-F]{64}")
+_KEYS = frozenset({"methods", "tokens_sha256", "certificates"})
+
+
+class InvalidCallers(ValueError):
+    """The callers' file cannot be used; the text says where and why, and shows no secret."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One program that may call, and how it is known."""
+
+    name: str
+    methods: frozenset[str]
+    """Methods of MediaService."""
+    tokens: tuple[bytes, ...] = ()
+    """SHA-256 of its tokens."""
+    certificates: frozenset[str] = frozenset()
+    """Names in its certificate: URIs, or DNS names in lower case."""
+
+    def may_call(self, path: str) -> bool:
+        """Whether a path such as ``/avion.MediaService/GetMediaStatus`` is among its methods."""
+        return path.startswith(_FOR_EVERY_CALLER) or (
+            path.startswith(_PREFIX) and path.removeprefix(_PREFIX) in self.methods
+        )
+
+
+Callers = tuple[Caller, ...]
+
+
+class Authoriser:
+    """Asked at the begin of every call; sets `Call.caller`, or refuses. What it says to strangers tells them nothing.
+
+    ``callers`` gives those of now. Health is for everybody; reflection for every caller; what is not among a caller's
+    methods is PERMISSION_DENIED, whether it exists or not.
+    """
+
+    def __init__(self, callers: Callable[[], Callers], *, tokens: bool, certificates: bool) -> None:
+        self._callers = callers
+        self._tokens = tokens
+        self._certificates = certificates
+
+    def __call__(self, call: Call) -> None:
+        """Raise `RpcError` unless this call may be made."""
+        if call.method.startswith(_FOR_EVERYBODY):
+            return
+        caller = self._caller_of(call)
+        if caller is None:
+            raise RpcError(Code.UNAUTHENTICATED, "no valid credentials")
+        call.caller = caller.name
+        if not caller.may_call(call.method):
+            raise RpcError(Code.PERMISSION_DENIED, "this caller may not call this method")
+
+    def _caller_of(self, call: Call) -> Caller | None:
+        authorization = call.metadata.get("authorization")
+        if self._tokens and authorization is not None:  # it is what the caller wants to be known by
+            token = bearer_token(str(authorization))
+            return None if token is None else self._by_token(fingerprint(token))
+        if self._certificates and call.peer.certificate is not None:
+            return self._by_certificate(call.peer.certificate)
+        return None
+
+    def _by_token(self, shown: bytes) -> Caller | None:
+        known = [caller for caller in self._callers() if is_among(shown, caller.tokens)]
+        return known[0] if known else None
+
+    def _by_certificate(self, certificate: Mapping[str, Any]) -> Caller | None:
+        names = frozenset(_names(certificate))
+        return next((caller for caller in self._callers() if names & caller.certificates), None)
+
+
+def _names(certificate: Mapping[str, Any]) -> Iterable[str]:
+    for kind, name in certificate.get("subjectAltName", ()):
+        if kind == "URI":
+            yield name
+        elif kind == "DNS":
+            yield name.lower()
+
+
+def parse_callers(text: str) -> Callers:
+    """Read the callers' file; `InvalidCallers` for anything that is not exactly as it should be."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidCallers(f"no TOML: {error}") from None
+    if document.keys() != {"callers"} or not isinstance(document["callers"], dict) or not document["callers"]:
+        raise InvalidCallers("expected tables [callers.NAME] and nothing else")
+    callers = tuple(_caller(name, table) for name, table in document["callers"].items())
+    _check_distinct(callers)
+    return callers
+
+
+def _caller(name: str, table: Any) -> Caller:
+    where = f"[callers.{name}]"
+    if not _NAME.fullmatch(name):
+        raise InvalidCallers(f"{where}: a name is lower-case letters, digits, - and _")
+    if not isinstance(table, dict) or not table.keys() <= _KEYS:
+        raise InvalidCallers(f"{where}: expected {', '.join(sorted(_KEYS))}")
+    methods = frozenset(_strings(where, table, "methods"))
+    if ANY_METHOD in methods:
+        methods = METHODS
+    if not methods or not methods <= METHODS:
+        raise InvalidCallers(f"{where}: methods are * or some of {', '.join(sorted(METHODS))}")
+    hashes = _strings(where, table, "tokens_sha256")
+    if not all(map(_SHA256.fullmatch, hashes)):
+        raise InvalidCallers(f"{where}: tokens_sha256 are 64 hex digits each (never the tokens themselves)")
+    certificates = frozenset(_certificate(where, each) for each in _strings(where, table, "certificates"))
+    if not hashes and not certificates:
+        raise InvalidCallers(f"{where}: needs tokens_sha256 or certificates")
+    return Caller(name, methods, tuple(map(bytes.fromhex, hashes)), certificates)
+
+
+def _certificate(where: str, name: str) -> str:
+    if not name or "*" in name:
+        raise InvalidCallers(f"{where}: certificates are whole URIs or DNS names")
+    return name if "://" in name else name.lower()
+
+
+def _strings(where: str, table: Mapping[str, Any], key: str) -> list[str]:
+    values = table.get(key, [])
+    if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
+        raise InvalidCallers(f"{where}: {key} is a list of strings")
+    return values
+
+
+def _check_distinct(callers: Callers) -> None:
+    """What proves one caller must not prove another."""
+    tokens = [token for caller in callers for token in caller.tokens]
+    names = [name for caller in callers for name in caller.certificates]
+    if len({*tokens}) != len(tokens) or len({*names}) != len(names):
+        raise InvalidCallers("the same token or certificate twice")

@@ -1,0 +1,42 @@
+"""The tokens that the commands show, as settings or files have them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+from pydantic import SecretStr
+
+from avion_media.cli.output import Failure, Misuse
+from avion_media.config import PREFIX, AdminConfig, ClientConfig
+
+
+def caller_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:
+    """For gRPC calls: the caller's token, if there is one."""
+    token = _token(config.token, config.token_file, "CLIENT__TOKEN_FILE")
+    return (("authorization", f"Bearer {token}"),) if token else ()
+
+
+def operator_headers(config: AdminConfig) -> dict[str, str]:
+    """For the admin port: an operator's token, if there is one. The service's own settings have it."""
+    token = _token(config.token, config.token_file, "ADMIN__TOKEN_FILE")
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def check_admitted(response: httpx.Response) -> httpx.Response:
+    """The admin port's answer; `Failure` when it asks for another token."""
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise Failure(f"{response.url} is for operators: give their token as {PREFIX}ADMIN__TOKEN")
+    return response.raise_for_status()
+
+
+def _token(given: SecretStr, path: str, setting: str) -> str:
+    if given or not path:
+        return given.get_secret_value()
+    try:
+        words = Path(path).read_text(encoding="ascii").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise Misuse(f"{PREFIX}{setting}: {error}") from None
+    if not words:
+        raise Misuse(f"{PREFIX}{setting}: {path} holds no token")
+    return words[0]

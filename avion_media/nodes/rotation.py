@@ -1,0 +1,130 @@
+"""Certificates, callers and tokens in files: read at the start, and again whenever they change."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Generic, NoReturn, TypeVar
+
+import trio
+
+from avion_media.api.callers import Callers, parse_callers
+from avion_media.config import PREFIX, AdminConfig, Config, GrpcConfig
+from avion_media.credentials import MIN_TOKEN_LENGTH, fingerprint
+from avion_media.telemetry import get_logger
+
+_LOOK_EVERY_S = 2.0
+_log = get_logger(path="credentials")
+T = TypeVar("T")
+
+
+class FromFiles(Generic[T]):
+    """What some files say. ``read`` makes it of them; what it raises at first is the caller's to handle.
+
+    Kubernetes replaces mounted secrets by swapping a symbolic link: files are told apart by what the link leads to.
+    A later version that cannot be read is logged, and the former stays: an operator's slip is no outage.
+    """
+
+    def __init__(self, paths: Iterable[str], read: Callable[[], T]) -> None:
+        self._paths = tuple(path for path in paths if path)
+        self._read = read
+        self._seen = self._look()
+        self.value = read()
+
+    async def watch(self) -> NoReturn:
+        """Look again and again. A cancel leaves the present value."""
+        while True:
+            await trio.sleep(_LOOK_EVERY_S)
+            await self.look_again()
+
+    async def look_again(self) -> None:
+        """Read the files if they have changed."""
+        seen = await trio.to_thread.run_sync(self._look)
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self.value = await trio.to_thread.run_sync(self._read)
+        except (OSError, ValueError) as error:
+            _log.error("credentials.unreadable", files=list(self._paths), error=str(error))
+        else:
+            _log.info("credentials.read_again", files=list(self._paths))
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return tuple(map(_version, self._paths))
+
+
+def _version(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+# -- What is read
+
+
+def tls_context(config: GrpcConfig) -> ssl.SSLContext:
+    """The server's side of TLS. With a client CA, clients must show a certificate, or may if a token does as well."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["h2"])
+    context.load_cert_chain(config.tls_cert, config.tls_key or None)
+    if config.tls_client_ca:
+        context.load_verify_locations(config.tls_client_ca)
+        context.verify_mode = ssl.CERT_OPTIONAL if config.auth == "any" else ssl.CERT_REQUIRED
+    return context
+
+
+def open_tls(config: GrpcConfig) -> FromFiles[ssl.SSLContext] | None:
+    """The context for new connections, or None without a certificate. `OSError` (`ssl.SSLError`) for bad files."""
+    if not config.tls_cert:
+        return None
+    return FromFiles((config.tls_cert, config.tls_key, config.tls_client_ca), lambda: tls_context(config))
+
+
+def open_callers(config: GrpcConfig) -> FromFiles[Callers] | None:
+    """The callers, or None when nobody asks who calls. `OSError` or `InvalidCallers` for a bad file."""
+    if not config.authenticates:
+        return None
+    path = config.callers_file
+    return FromFiles((path,), lambda: parse_callers(Path(path).read_text(encoding="utf-8")))
+
+
+def open_operators(config: AdminConfig) -> FromFiles[tuple[bytes, ...]] | None:
+    """Fingerprints of the operators' tokens, or None when none is asked for. `OSError` or ValueError for a bad file."""
+    if not config.authenticates:
+        return None
+    return FromFiles((config.token_file,), lambda: _operator_tokens(config))
+
+
+def _operator_tokens(config: AdminConfig) -> tuple[bytes, ...]:
+    tokens = [config.token.get_secret_value()] if config.token else []
+    if config.token_file:
+        tokens += tokens_of(config.token_file)
+    return tuple(map(fingerprint, tokens))
+
+
+def tokens_of(path: str) -> list[str]:
+    """The tokens in a file, one a line; ValueError when there is none, or one that is too short."""
+    tokens = Path(path).read_text(encoding="ascii").split()
+    if not tokens or min(map(len, tokens)) < MIN_TOKEN_LENGTH:
+        raise ValueError(f"{path}: expected tokens of at least {MIN_TOKEN_LENGTH} characters, one a line")
+    return tokens
+
+
+def problems_with_files(config: Config, roles: frozenset[str]) -> list[str]:
+    """What would keep the ports from being opened, one line for each setting; told before anything starts."""
+    checks: list[tuple[str, Callable[[], object]]] = [("ADMIN__TOKEN_FILE", lambda: open_operators(config.admin))]
+    if "grpc" in roles:
+        checks.append(("GRPC__TLS_CERT", lambda: open_tls(config.grpc)))
+        checks.append(("GRPC__CALLERS_FILE", lambda: open_callers(config.grpc)))
+    problems = []
+    for setting, check in checks:
+        try:
+            check()
+        except (OSError, ValueError) as error:
+            problems.append(f"{PREFIX}{setting}: {error}")
+    return problems

@@ -18,8 +18,9 @@ from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health, RpcError
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.ports import listen, serve_until_stopped
 from avion_media.nodes.rotation import open_callers, open_tls
+from avion_media.nodes.observed_calls import ObservedCall
 from avion_media.runtime import Runtime
-from avion_media.telemetry import get_logger, instruments
+from avion_media.telemetry import get_logger
 from supervisors import Child
 
 SERVICE_NAME = "avion.MediaService"
@@ -43,9 +44,10 @@ async def grpc(runtime: Runtime, child: Child) -> None:
         health=health,
         map_exception=map_exception,
         on_error=_on_error,
-        observe=lambda call: _observed(runtime, call),
+        observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
     )
     ssl_context = None if tls is None else lambda: tls.value
+    methods = server.methods
     listeners = await listen(runtime, "grpc", config.grpc.bind)
 
     def tell(ready: bool) -> None:
@@ -114,17 +116,3 @@ class _Authorising:
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:
     _log.error("rpc.defect", error_id=error_id, method=method, exc_info=error)
-
-
-@contextmanager
-def _observed(runtime: Runtime, call: Call) -> Iterator[None]:
-    """A span and a measurement around each call."""
-    traceparent = call.metadata.get("traceparent", "")
-    name = call.method.lstrip("/")
-    with runtime.telemetry.span(
-        name, kind="server", parent=str(traceparent), rpc__system__name="grpc", rpc__method=name
-    ):
-        yield
-    runtime.telemetry.record(
-        instruments.RPC_DURATION, call.duration_s, rpc__method=name, rpc__response__status_code=call.code.name
-    )

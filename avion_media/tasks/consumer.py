@@ -32,6 +32,7 @@ from avion_media.domain.errors import Deferred, LeaseLost, Reason, Rejected, Una
 from avion_media.domain.tasks import Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.resources import Slot
+from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _BLOCK_S = 1.0  # how long one read waits for an entry; also how soon a reader notices that it should stop
@@ -141,6 +142,12 @@ class Consumer:
     async def _give_up_poison(self, task: Task) -> None:
         self._log.error("task.poison", task_id=task.task_id)
         await self._handler.give_up(task, Reason.POISON)
+        self._telemetry.count(
+            instruments.TASK_OUTCOMES,
+            messaging__destination__name=self._queue_name,
+            outcome="dead_letter",
+            reason=str(Reason.POISON),
+        )
 
     async def keep(self, child: ChildLike) -> None:
         """The lease keeper: renews every lease in hand three times before it would be taken for dead."""
@@ -224,51 +231,22 @@ class Consumer:
 
     async def _work(self, held: _Held) -> None:
         """One attempt and its end; releases the slot that `_consume` acquired."""
-        task = held.lease.task
-        started = time.monotonic()
-        outcome = "cancelled"
-        reason = ""
-        try:
-            with (
-                held.scope,
-                self._telemetry.span(
-                    f"process {self._queue_name}",
-                    kind="consumer",
-                    parent=task.traceparent,
-                    messaging__message__id=task.task_id,
-                    messaging__operation__type="process",
-                ),
-            ):
-                outcome, reason = await self._attempt(held.lease)
-        except trio.Cancelled:
-            with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
-                await self._quietly(held.lease.hand_back)
-            raise
-        finally:
-            if held.lost:
-                outcome = "lease_lost"
-            self._held.pop(held.lease.entry_id, None)
-            if not self._held:
-                self._nothing_held.set()
-                self._nothing_held = trio.Event()
-            self._free.release()
-            seconds = time.monotonic() - started
-            self._telemetry.record(
-                instruments.TASK_DURATION,
-                seconds,
-                messaging__destination__name=self._queue_name,
-                outcome=outcome,
-                reason=reason,
-            )
-            self._log.info(
-                "task.ended",
-                task_id=task.task_id,
-                media_id=task.fields.get("media_id", ""),
-                attempt=held.lease.attempt,
-                outcome=outcome,
-                reason=reason,
-                seconds=round(seconds, 3),
-            )
+        with ObservedAttempt(self._telemetry, self._path, self._queue_name, held.lease) as observed:
+            try:
+                with held.scope:
+                    observed.outcome, observed.reason = await self._attempt(held.lease)
+            except trio.Cancelled:
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
+                    await self._quietly(held.lease.hand_back)
+                raise
+            finally:
+                if held.lost:
+                    observed.outcome = "lease_lost"
+                self._held.pop(held.lease.entry_id, None)
+                if not self._held:
+                    self._nothing_held.set()
+                    self._nothing_held = trio.Event()
+                self._free.release()
 
     async def _attempt(self, lease: Lease) -> tuple[str, str]:
         try:

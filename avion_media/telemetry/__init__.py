@@ -4,7 +4,16 @@ Code above says *what happened* (`count`, `record`, `span`); which SDK carries i
 Every instrument is declared in `instruments`, so the list of metrics is one table that can be checked.
 """
 
-from avion_media.telemetry.api import NO_TELEMETRY, NoTelemetry, Span, Telemetry
+from avion_media.telemetry.api import NO_SPAN, NO_TELEMETRY, NoTelemetry, Span, Telemetry
 from avion_media.telemetry.logs import bind_path, configure_logging, get_logger
 
-__all__ = ["NO_TELEMETRY", "NoTelemetry", "Span", "Telemetry", "bind_path", "configure_logging", "get_logger"]
+__all__ = [
+    "NO_SPAN",
+    "NO_TELEMETRY",
+    "NoTelemetry",
+    "Span",
+    "Telemetry",
+    "bind_path",
+    "configure_logging",
+    "get_logger",
+]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
-from avion_media.api.callers import Authoriser, Callers
 
+from avion_media.api.callers import Authoriser, Callers
 from avion_media.api.errors import map_exception
 from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import Statuses
@@ -16,9 +15,9 @@ from avion_media.api.watch import Watchers
 from avion_media.config import GrpcConfig
 from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health, RpcError
 from avion_media.nodes.consumers import guard_of
+from avion_media.nodes.observed_calls import ObservedCall
 from avion_media.nodes.ports import listen, serve_until_stopped
 from avion_media.nodes.rotation import open_callers, open_tls
-from avion_media.nodes.observed_calls import ObservedCall
 from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger
 from supervisors import Child
@@ -38,13 +37,13 @@ async def grpc(runtime: Runtime, child: Child) -> None:
     health = Health()
     tls, callers = open_tls(config.grpc), open_callers(config.grpc)
     server = GrpcServer(
-        authorise=None if callers is None else _Authorising(config.grpc, lambda: callers.value),
         [service.service],
         limits=limits_of(config.grpc),
         health=health,
         map_exception=map_exception,
         on_error=_on_error,
         observe=lambda call: ObservedCall(runtime.telemetry, methods, call),
+        authorise=None if callers is None else _Authorising(config.grpc, lambda: callers.value),
     )
     ssl_context = None if tls is None else lambda: tls.value
     methods = server.methods
@@ -59,10 +58,10 @@ async def grpc(runtime: Runtime, child: Child) -> None:
         with runtime.draining("grpc", server.drain):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, watchers)
-                await serve_until_stopped(child, lambda: server.serve(listeners, ssl_context))
                 for files in (tls, callers):
                     if files is not None:
                         nursery.start_soon(files.watch)
+                await serve_until_stopped(child, lambda: server.serve(listeners, ssl_context))
                 nursery.cancel_scope.cancel()
     finally:
         forget()
@@ -72,15 +71,14 @@ def limits_of(config: GrpcConfig) -> GrpcLimits:
     """The transport's limits as configured."""
     return GrpcLimits(
         max_connections=config.max_connections,
-        max_streams=config.max_streams,
         max_connections_per_peer=config.max_connections_per_peer,
         max_age_s=config.max_connection_age,
+        max_streams=config.max_streams,
         max_calls=config.max_calls,
         max_message_bytes=config.max_message,
     )
 
 
-async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
 class _Authorising:
     """The check of callers, and a log of whom it refuses: one line at most in a while, for an operator who wonders."""
 
@@ -110,6 +108,7 @@ class _Authorising:
             raise
 
 
+async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
     board = await runtime.board.wait()
     await board.listen(watchers.ring, watchers.ring_all)
 

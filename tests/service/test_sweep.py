@@ -20,7 +20,7 @@ from avion_media.domain.errors import LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore, open_store
@@ -226,6 +226,30 @@ async def test_remote_media_go_when_their_time_is_over(world: World) -> None:
     assert (report.done[Why.EXPIRED].media, report.done[Why.EXPIRED].objects) == (2, 6)
     assert world.keys() == set()
     assert await world.board.get(str(remote)) is None
+
+
+async def test_remote_media_that_are_asked_for_stay(world: World) -> None:
+    used, unused = a_remote(), a_remote()
+    for each in (used, unused):
+        world.put_medium(each)
+    await RemoteBoard(world.redis.get()).mark_used(used, datetime.now(UTC) + timedelta(days=3), HOUR)
+    assert (await world.sweep(hours=24 * 8)).done[Why.EXPIRED].media == 1
+    assert {keys.original(used)} <= world.keys()
+    assert (await world.sweep(hours=24 * 9.9)).done == {}
+    assert (await world.sweep(hours=24 * 10.1)).done[Why.EXPIRED].media == 1
+    assert world.keys() == set()
+
+
+async def test_a_use_after_the_verdict_spares_it(world: World) -> None:
+    remote = a_remote()
+    world.put_medium(remote)
+    before = world.keys()
+    await world.sweep(hours=24 * 8, dry_run=True)
+    (verdict,) = world.seen
+    assert verdict.why is Why.EXPIRED
+    await RemoteBoard(world.redis.get()).mark_used(remote, world.clock(), HOUR)
+    assert not await world.reconciliation().remedies.remove(verdict)
+    assert world.keys() == before
 
 
 async def test_a_remote_medium_that_is_being_fetched_again_stays(world: World) -> None:

@@ -1,10 +1,10 @@
-"""Which remote media go when the cache is over its budget: the oldest, found in one pass and in bounded memory."""
+"""Which remote media go when the cache is over its budget: the longest unused, found in one pass, in bounded memory."""
 
 from __future__ import annotations
 
 import heapq
 
-from avion_media.tasks.sweep.policy import Medium, Verdict, Why
+from avion_media.tasks.sweep.policy import NOTHING_KNOWN, Known, Medium, Verdict, Why, last_needed
 
 MAX_CANDIDATES = 10_000  # what does not fit in here is the next pass's
 
@@ -16,29 +16,31 @@ class Budget:
         self._budget_bytes = budget_bytes
         self._max_candidates = max_candidates
         self._total_bytes = 0
-        self._oldest: list[tuple[float, str, Medium]] = []  # a heap with the *youngest* of the oldest on top
+        # A heap with the one that was used *last* of the longest unused on top.
+        self._unused: list[tuple[float, str, Medium, Known]] = []
 
-    def add(self, medium: Medium, *, removable: bool = True) -> None:
+    def add(self, medium: Medium, known: Known = NOTHING_KNOWN) -> None:
         """A remote medium that stays as far as all other rules go; it counts even if it may not be removed."""
         if not self._budget_bytes:
             return
         self._total_bytes += _size_bytes(medium)
-        if medium.original is None or not removable:
+        used_at = last_needed(medium, known)
+        if used_at is None or known.tombstone is not None or known.has_task:
             return
-        item = (-medium.original.last_modified.timestamp(), medium.name, medium)
-        if len(self._oldest) < self._max_candidates:
-            heapq.heappush(self._oldest, item)
+        item = (-used_at.timestamp(), medium.name, medium, known)
+        if len(self._unused) < self._max_candidates:
+            heapq.heappush(self._unused, item)
         else:
-            heapq.heappushpop(self._oldest, item)
+            heapq.heappushpop(self._unused, item)
 
     def verdicts(self) -> list[Verdict]:
-        """As many of the oldest as it takes to come down to the budget, oldest first."""
+        """As many as it takes to come down to the budget, the longest unused first."""
         excess_bytes = self._total_bytes - self._budget_bytes
         verdicts = []
-        for _, _, medium in sorted(self._oldest, reverse=True):
+        for _, _, medium, known in sorted(self._unused, key=lambda item: item[:2], reverse=True):
             if excess_bytes <= 0 or not self._budget_bytes:
                 break
-            verdicts.append(Verdict(medium, Why.OVER_BUDGET, medium.served))
+            verdicts.append(Verdict(medium, Why.OVER_BUDGET, medium.served, known.last_use))
             excess_bytes -= _size_bytes(medium)
         return verdicts
 

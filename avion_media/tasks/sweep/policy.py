@@ -33,8 +33,8 @@ MEANINGS: dict[Why, str] = {
     Why.ABANDONED: "uploaded, never completed: removed",
     Why.LEFTOVER: "processed or refused, its upload was left: removed",
     Why.ORPHAN: "thumbnails without their original: removed",
-    Why.EXPIRED: "remote, older than its time to live: removed",
-    Why.OVER_BUDGET: "remote, among the oldest while the cache is over its budget: removed",
+    Why.EXPIRED: "remote, neither fetched nor asked for within its time to live: removed",
+    Why.OVER_BUDGET: "remote, among the longest unused while the cache is over its budget: removed",
     Why.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
 }
 
@@ -66,7 +66,7 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What Redis knows of one medium. ``tombstone`` is when it was deleted.
+    """What Redis knows of one medium. ``tombstone`` is when it was deleted, ``last_use`` when it was last asked for.
 
     ``has_task``, ``has_deletion``: a task to make or to remove it waits or runs; also when the queue is too long to
     tell. ``given_up``: its task is a dead letter, so an operator decides, and needs the upload to replay it.
@@ -77,6 +77,10 @@ class Known:
     has_task: bool = False
     given_up: bool = False
     has_deletion: bool = False
+    last_use: datetime | None = None
+
+
+NOTHING_KNOWN = Known()
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,11 +111,15 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to be done about one medium. ``doomed`` are the objects to remove; none when a task is queued."""
+    """What is to be done about one medium. ``doomed`` are the objects to remove; none when a task is queued.
+
+    ``last_use``: it rests on that, for a remote medium.
+    """
 
     medium: Medium
     why: Why
     doomed: tuple[ListedObject, ...] = ()
+    last_use: datetime | None = None
 
     @property
     def size_bytes(self) -> int:
@@ -135,9 +143,18 @@ def judge(medium: Medium, known: Known, rules: Rules, now: datetime) -> Verdict 
     if medium.original is None:
         old = all(_age(each, now) > rules.margin for each in medium.thumbnails)
         return Verdict(medium, Why.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
-    if medium.is_remote and _age(medium.original, now) > rules.remote_ttl:
-        return Verdict(medium, Why.EXPIRED, medium.served)
+    needed = last_needed(medium, known)
+    if medium.is_remote and needed is not None and now - needed > rules.remote_ttl:
+        return Verdict(medium, Why.EXPIRED, medium.served, known.last_use)
     return None
+
+
+def last_needed(medium: Medium, known: Known) -> datetime | None:
+    """When a remote medium was fetched or last asked for, whichever was later; None without an original."""
+    if medium.original is None:
+        return None
+    fetched = medium.original.last_modified
+    return fetched if known.last_use is None else max(fetched, known.last_use)
 
 
 def _judge_deleted(medium: Medium, known: Known, rules: Rules, now: datetime) -> Verdict | None:

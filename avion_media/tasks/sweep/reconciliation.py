@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from avion_media.config import Config
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.tasks import State
-from avion_media.queue import StatusBoard
+from avion_media.queue import RemoteBoard, StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
@@ -173,7 +173,9 @@ class _PartOfPass:
         await self._orders.checkpoint(Cursor(self._start.part, after))
 
     async def _judge(self, chunk: list[Medium]) -> list[Verdict]:
-        tombstones = await tombstones_of(self._reconciliation.redis.get(), [each.name for each in chunk])
+        redis = self._reconciliation.redis.get()
+        tombstones = await tombstones_of(redis, [each.name for each in chunk])
+        last_uses = await RemoteBoard(redis).last_uses([each.name for each in chunk if each.is_remote])
         verdicts = []
         for medium in chunk:
             known = Known(
@@ -182,10 +184,11 @@ class _PartOfPass:
                 has_task=self._known_tasks.has_task(medium.name),
                 given_up=medium.name in self._known_tasks.given_up,
                 has_deletion=self._known_tasks.has_deletion(medium.name),
+                last_use=last_uses.get(medium.name),
             )
             verdict = judge(medium, known, self._rules, self._reconciliation.clock())
             if verdict is None:
-                self._budget.add(medium, removable=known.tombstone is None and not known.has_task)
+                self._budget.add(medium, known)
             elif _is_id(medium.name):
                 verdicts.append(verdict)
             else:

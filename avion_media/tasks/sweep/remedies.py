@@ -9,7 +9,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
@@ -58,6 +58,8 @@ class Remedies:
         if verdict.why in (Why.ABANDONED, Why.LEFTOVER):
             status = await StatusBoard(self._redis.get()).get(medium.name)
             return status is None or status.state is not State.PROCESSING
+        if verdict.why in (Why.EXPIRED, Why.OVER_BUDGET) and await self._last_use(medium.name) != verdict.last_use:
+            return False  # asked for since
         await self._pace.wait()
         try:
             original = await self._store.get().head(keys.original(parse_any_id(medium.name)))
@@ -67,3 +69,6 @@ class Remedies:
             return False
         unwritten = original.last_modified - medium.original.last_modified < _LISTED_PRECISION
         return unwritten and original.etag == medium.original.etag
+
+    async def _last_use(self, name: str) -> datetime | None:
+        return (await RemoteBoard(self._redis.get()).last_uses([name])).get(name)

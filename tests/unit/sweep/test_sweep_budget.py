@@ -10,7 +10,7 @@ import trio.testing
 from avion_media.store import ListedObject
 from avion_media.tasks.sweep.budget import Budget
 from avion_media.tasks.sweep.pace import Pace
-from avion_media.tasks.sweep.policy import Medium, Why
+from avion_media.tasks.sweep.policy import Known, Medium, Why
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -60,8 +60,15 @@ def test_thumbnails_count_and_go_with_their_original() -> None:
 
 def test_what_may_not_be_removed_counts_all_the_same() -> None:
     budget = Budget(45)
-    budget.add(remote("oldest", 9), removable=False)
+    budget.add(remote("oldest", 9), Known(has_task=True))
     assert doomed(budget, MEDIA) == ["b", "d"]
+
+
+def test_what_was_asked_for_lately_is_not_old() -> None:
+    budget = Budget(39)
+    for each in MEDIA:
+        budget.add(each, Known(last_use=NOW - timedelta(hours=1) if each.name in ("b", "d") else None))
+    assert [verdict.medium.name for verdict in budget.verdicts()] == ["e", "a"]
 
 
 async def test_the_pace_is_even_and_saves_nothing_up(autojump_clock: trio.testing.MockClock) -> None:

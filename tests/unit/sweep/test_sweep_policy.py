@@ -124,6 +124,13 @@ def test_remote_media_expire_and_uploads_never_do() -> None:
     assert why(medium(UPLOAD, original=old, thumbnails=(old,))) is None
 
 
+@pytest.mark.parametrize(("used_days_ago", "expected"), [(6.9, None), (7.1, Why.EXPIRED), (9, Why.EXPIRED)])
+def test_remote_media_live_by_their_last_use(used_days_ago: float, expected: Why | None) -> None:
+    known = Known(last_use=NOW - timedelta(days=used_days_ago))
+    assert why(medium(REMOTE, original=24 * 8.0), known) is expected
+    assert why(medium(REMOTE, original=24 * 6.0), known) is None
+
+
 @pytest.mark.parametrize(("deleted_hours_ago", "expected"), [(23, None), (24.5, None), (25.5, Why.OVERDUE_DELETION)])
 def test_a_deletion_is_overdue_only_when_it_cannot_be_undone_any_more(
     deleted_hours_ago: float, expected: Why | None

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     TOO_MANY_PIXELS = "too_many_pixels"
     TOO_MANY_FRAMES = "too_many_frames"
     BAD_DIMENSIONS = "bad_dimensions"
+    BAD_ASPECT = "bad_aspect"
     TOO_LONG = "too_long"
     TOO_LARGE = "too_large"
     DECODER_LIMIT = "decoder_limit"
@@ -47,6 +48,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.TOO_MANY_PIXELS: "more pixels than `UPLOAD__MAX_PIXELS`",
     Reason.TOO_MANY_FRAMES: "more frames than `UPLOAD__MAX_FRAMES`",
     Reason.BAD_DIMENSIONS: "a side is zero, or longer than any decoder takes",
+    Reason.BAD_ASPECT: "one side is longer than `UPLOAD__MAX_ASPECT` times the other",
     Reason.TOO_LONG: "longer than `UPLOAD__MAX_DURATION`",
     Reason.TOO_LARGE: "more bytes than the limit of its family, or than `REMOTE__MAX_BYTES`",
     Reason.DECODER_LIMIT: "decoding needed more memory, time or output than one confined process may use",

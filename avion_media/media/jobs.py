@@ -12,7 +12,7 @@ from typing import Any
 
 from avion_media.domain.formats import BY_NAME, HEIC
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, ImageResult, make_thumbnails, thumbnails_of_frame
+from avion_media.media.image import ImageBounds, ImageResult, NeedsMoreMemory, make_thumbnails, thumbnails_of_frame
 from avion_media.media.scrub import scrub_image
 
 
@@ -25,15 +25,20 @@ def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
 def image_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """Thumbnails and the scrubbed original of one image.
 
-    Arguments: format (name), sizes ([name, longest edge]), quality, bounds. Files: the source, where the scrubbed
-    original goes, then one file per size.
+    Arguments: format (name), sizes ([name, longest edge]), quality, bounds, granted_bytes (of memory). Files: the
+    source, where the scrubbed original goes, then one file per size. Returns ``{"needed_bytes": …}``, and nothing is
+    written, when more memory than granted may be needed.
     """
     source, scrubbed, *thumbnail_files = files
     fmt = BY_NAME[arguments["format"]]
+    bounds = ImageBounds(**arguments["bounds"])
     with mmap.mmap(source, 0, prot=mmap.PROT_READ) as data:
-        result = make_thumbnails(
-            data, fmt, _sizes(arguments), ImageBounds(**arguments["bounds"]), quality=arguments["quality"]
-        )
+        try:
+            result = make_thumbnails(
+                data, fmt, _sizes(arguments), bounds, arguments["quality"], granted_bytes=arguments["granted_bytes"]
+            )
+        except NeedsMoreMemory as more:
+            return {"needed_bytes": more.needed_bytes}
         original = scrub_image(data[:], fmt)
     _write(scrubbed, original)
     _write_thumbnails(result.thumbnails, arguments, thumbnail_files)

@@ -14,6 +14,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
 from avion_media.media.cage import Cage, Limits, read_only
 from avion_media.media.container import Patch, VideoPlan, plan_from_json
+from avion_media.media.image import forecast_bytes
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 
 Range = tuple[int, int]
@@ -21,6 +22,7 @@ Range = tuple[int, int]
 POSTER_SCAN_S = 10.0  # of a whole file, so much is searched for a frame that is not blank
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
+_FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
 MAX_PATCHES = 5000  # of one video: a plan must fit the cage's longest answer
 
 
@@ -80,14 +82,10 @@ class Workshop:
     async def _image(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         scrubbed = _temporary(files)
         outputs = [_temporary(files) for _ in self._thumbnails.sizes]
-        bounds = {"max_pixels": self._upload.max_pixels, "max_frames": self._upload.max_frames}
-        with read_only(source.fd) as own:
-            found = await self._cage.call(
-                "avion_media.media.jobs:image_job",
-                self._job_arguments() | {"format": fmt.name, "bounds": bounds},
-                files=[own, scrubbed, *outputs],
-                limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20)),
-            )
+        granted_bytes = forecast_bytes(source.fd, fmt, source.size_bytes)
+        found = await self._image_job(source, fmt, [scrubbed, *outputs], granted_bytes)
+        if "needed_bytes" in found:  # its first bytes promised less
+            found = await self._image_job(source, fmt, [scrubbed, *outputs], self._cage_config.memory)
         return Processed(
             format=fmt,
             width=found["width"],
@@ -100,6 +98,28 @@ class Workshop:
             scrubbed_bytes=found["size_bytes"],
             sha256=found["sha256"],
         )
+
+    async def _image_job(
+        self, source: MediaSource, fmt: MediaFormat, outputs: Sequence[int], granted_bytes: int
+    ) -> dict[str, Any]:
+        """One run, admitted to the cage by ``granted_bytes`` (or by the most that a job may have)."""
+        upload, memory_bytes = self._upload, min(granted_bytes, self._cage_config.memory)
+        bounds = {
+            "max_pixels": upload.max_pixels,
+            "max_frames": upload.max_frames,
+            "max_aspect": upload.max_aspect,
+            "max_duration_s": upload.max_duration,
+            "max_memory_bytes": self._cage_config.memory,
+        }
+        arguments = {"format": fmt.name, "bounds": bounds, "granted_bytes": memory_bytes}
+        with read_only(source.fd) as own:
+            found: dict[str, Any] = await self._cage.call(
+                "avion_media.media.jobs:image_job",
+                self._job_arguments() | arguments,
+                files=[own, *outputs],
+                limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20), memory_bytes=memory_bytes),
+            )
+        return found
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         plan = await self._examine(source, fmt)
@@ -116,7 +136,9 @@ class Workshop:
             "avion_media.media.jobs:frame_job",
             self._job_arguments() | {"width": poster.width, "height": poster.height},
             files=[frame, *outputs],
-            limits=self._limits(output_bytes=16 << 20),
+            limits=self._limits(
+                output_bytes=16 << 20, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
+            ),
         )
         # The size is the decoder's: it also knows a pixel aspect that stands only in the coded video.
         return Processed(
@@ -147,6 +169,7 @@ class Workshop:
     async def _examine_once(self, source: MediaSource, fmt: MediaFormat) -> Any:
         bounds = {
             "max_pixels": self._upload.max_pixels,
+            "max_aspect": self._upload.max_aspect,
             "max_duration_s": self._upload.max_duration,
             "max_patches": MAX_PATCHES,
         }
@@ -174,9 +197,10 @@ class Workshop:
         sizes = [[size.name, size.longest_edge] for size in self._thumbnails.sizes]
         return {"sizes": sizes, "quality": self._thumbnails.quality}
 
-    def _limits(self, *, output_bytes: int) -> Limits:
+    def _limits(self, *, output_bytes: int, memory_bytes: int | None = None) -> Limits:
         config = self._cage_config
-        return Limits(memory_bytes=config.memory, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
+        memory_bytes = min(memory_bytes or config.memory, config.memory)
+        return Limits(memory_bytes=memory_bytes, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
 
     def _read_thumbnails(self, outputs: list[int]) -> dict[str, bytes]:
         return {

@@ -24,13 +24,15 @@ def shown_size(width: float, height: float, pixel_aspect: float, rotation: int, 
     """The displayed size of a coded (and cropped) ``width`` by ``height``.
 
     The pixel aspect (width over height) stretches the width, as ffmpeg does; an implausible one counts as square.
-    Raises `Rejected`: bad_dimensions for an empty or overlong side, too_many_pixels.
+    Raises `Rejected`: bad_dimensions for an empty or overlong side, bad_aspect, too_many_pixels.
     """
     if not 1 / _MAX_PIXEL_ASPECT <= pixel_aspect <= _MAX_PIXEL_ASPECT:
         pixel_aspect = 1.0
     shown = max(1, round(width * pixel_aspect)), max(1, round(height))
     if min(width, height) < 1 or max(*shown, width, height) > bounds.max_side:
         raise Rejected(Reason.BAD_DIMENSIONS, f"{width} x {height} shown as {shown[0]} x {shown[1]}")
+    if max(shown) > bounds.max_aspect * min(shown):
+        raise Rejected(Reason.BAD_ASPECT, f"{width} x {height} shown as {shown[0]} x {shown[1]}")
     if max(shown[0] * shown[1], width * height) > bounds.max_pixels:
         raise Rejected(Reason.TOO_MANY_PIXELS, f"{width} x {height} shown as {shown[0]} x {shown[1]}")
     if rotation in (90, 270):

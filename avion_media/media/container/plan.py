@@ -21,6 +21,7 @@ class VideoBounds:
 
     max_pixels: int = 50_000_000  # of one picture, coded or displayed: TOO_MANY_PIXELS
     max_side: int = 16_384  # pixels; H.264 level 6.2 and HEVC stay below 16 888: BAD_DIMENSIONS
+    max_aspect: float = 200.0  # the longer side in terms of the shorter one: BAD_ASPECT
     max_duration_s: float = 4 * 3600.0  # TOO_LONG
     max_tracks: int = 64  # CORRUPT; an iPhone writes up to 8
     max_index_bytes: int = 64 << 20  # moov, moof and sidx, or all Matroska headers: TOO_LARGE; 4 h at 60 Hz take 13 MB

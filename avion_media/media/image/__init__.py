@@ -11,6 +11,7 @@ import PIL.ImageOps  # this and the next, as the plugins of preinit(), Pillow im
 import PIL.TiffImagePlugin
 
 from avion_media.media.image.blurhash import blurhash
+from avion_media.media.image.cost import NeedsMoreMemory, forecast_bytes
 from avion_media.media.image.header import ImageData, ImageHeader, inspect_image
 from avion_media.media.image.outline import ImageBounds
 from avion_media.media.image.thumbnails import ImageResult, make_thumbnails, thumbnails_of_frame
@@ -22,7 +23,9 @@ __all__ = [
     "ImageData",
     "ImageHeader",
     "ImageResult",
+    "NeedsMoreMemory",
     "blurhash",
+    "forecast_bytes",
     "inspect_image",
     "make_thumbnails",
     "thumbnails_of_frame",

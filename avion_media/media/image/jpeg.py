@@ -14,6 +14,7 @@ from avion_media.media.image.outline import MAX_ICC_BYTES, Outline, bounded_part
 _SOF_HUFFMAN = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
 _SOF_OTHER = frozenset((0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
 _WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+_SOF_PROGRESSIVE = 0xC2
 _EOI, _SOS = 0xD9, 0xDA
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _DECODED_BY = _SOF_HUFFMAN | frozenset((0xC4, 0xDB, 0xDD))  # Huffman, quantisation, restart interval
@@ -24,9 +25,19 @@ _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class JpegOutline(Outline):
-    """``ycbcr``: the three components are surely luma and chroma, so the decoder need not make RGB of them."""
+    """``ycbcr``: the three components are surely luma and chroma, so the decoder need not make RGB of them.
+
+    ``held_whole``: its scans hold parts of the picture (progressive ones always do), so the decoder keeps all its
+    coefficients until the last scan.
+    """
 
     ycbcr: bool = False
+    held_whole: bool = False
+
+    @property
+    def decoded_bytes(self) -> int:
+        """It is shrunk on its way, by 8 at most."""
+        return self.width * self.height * 3 // 64
 
 
 def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
@@ -34,6 +45,7 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
     if data[:3] != b"\xff\xd8\xff":
         raise Rejected(Reason.CORRUPT, "no JPEG signature")
     frame: bytes | None = None
+    progressive = False
     jfif = False
     adobe_transform: int | None = None
     exif = b""
@@ -42,7 +54,7 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
     kept = [data[:2]]
     for marker, segment in segments:
         if marker in _SOF_HUFFMAN:
-            frame = segment
+            frame, progressive = segment, marker == _SOF_PROGRESSIVE
         elif marker in _SOF_OTHER:
             raise Rejected(Reason.UNSUPPORTED_TYPE, f"JPEG process SOF{marker - 0xC0}")
         elif marker == _APP0 and segment[:5] == b"JFIF\0":
@@ -68,6 +80,7 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
         colour=_icc(icc_parts),
         pixels=b"".join((*kept, data[scan:])),
         ycbcr=_is_ycbcr(frame, jfif, adobe_transform),
+        held_whole=progressive or data[scan + 4 : scan + 5] != frame[5:6],
     )
 
 

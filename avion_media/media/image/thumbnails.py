@@ -12,6 +12,7 @@ from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.image.blurhash import blurhash
 from avion_media.media.image.boundary import rejecting_damage
 from avion_media.media.image.colour import Colour, is_srgb, to_srgb
+from avion_media.media.image.cost import NeedsMoreMemory, decoding_bytes
 from avion_media.media.image.decode import decode_image
 from avion_media.media.image.header import ImageData, ImageHeader, header_of, read_outline
 from avion_media.media.image.outline import ImageBounds
@@ -41,16 +42,24 @@ class ImageResult:
 
 
 def make_thumbnails(
-    data: ImageData, fmt: MediaFormat, sizes: Sequence[ThumbnailSize], bounds: ImageBounds, quality: int = 80
+    data: ImageData,
+    fmt: MediaFormat,
+    sizes: Sequence[ThumbnailSize],
+    bounds: ImageBounds,
+    quality: int = 80,
+    granted_bytes: int | None = None,
 ) -> ImageResult:
     """Thumbnails of the picture in ``data``, a file of format ``fmt``, in one or more ``sizes``.
 
     Aspect is kept (`fit_within` gives the dimensions), nothing is enlarged, transparency becomes white, of an animation
     the first frame is taken. ``quality`` is JPEG's, 1 to 95. Raises `Rejected` as `inspect_image` does, before the
-    decode, and CORRUPT or DECODER_LIMIT from the decode. Opens no file, no socket and (but for HEIC) no thread; memory
-    is 20 bytes a pixel at worst (WebP with alpha), 1 or 2 for a large JPEG.
+    decode, and CORRUPT or DECODER_LIMIT from the decode; `NeedsMoreMemory` before the decode when ``granted_bytes``
+    (all of the bound, if not given) may not suffice. Opens no file, no socket and (but for HEIC) no thread.
     """
     outline = read_outline(bytes(data), fmt, bounds)
+    needed_bytes = decoding_bytes(fmt, outline, len(data))
+    if granted_bytes is not None and granted_bytes < min(needed_bytes, bounds.max_memory_bytes):
+        raise NeedsMoreMemory(needed_bytes)
     longest_edge = max(size.longest_edge for size in sizes)
     in_srgb = is_srgb(outline.colour)
     image = decode_image(outline, longest_edge, as_ycbcr=in_srgb)

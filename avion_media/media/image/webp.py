@@ -12,7 +12,9 @@ def walk_webp(data: bytes, max_frames: int) -> Outline:
     """Outline a WebP: canvas, frames of an animation, orientation, ICC profile."""
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         raise Rejected(Reason.CORRUPT, "no WebP signature")
-    size = _canvas_size(data)
+    size = canvas_size(data)
+    if size is None:
+        raise Rejected(Reason.CORRUPT, "no WebP bitstream header")
     counter = FrameCounter(max_frames)
     colour: Colour | None = None
     orientation = 1
@@ -41,8 +43,8 @@ def walk_webp(data: bytes, max_frames: int) -> Outline:
     )
 
 
-def _canvas_size(data: bytes) -> tuple[int, int]:
-    """The canvas, from the first chunk: it says so in each of the three kinds of WebP."""
+def canvas_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height, from the first chunk: it says so in each of the three kinds of WebP. None when it does not."""
     kind, header = data[12:16], data[20:30]
     if kind == b"VP8X" and len(header) == 10:
         return 1 + int.from_bytes(header[4:7], "little"), 1 + int.from_bytes(header[7:10], "little")
@@ -51,4 +53,4 @@ def _canvas_size(data: bytes) -> tuple[int, int]:
     if kind == b"VP8L" and header[:1] == b"\x2f" and len(header) >= 5:
         bits = int.from_bytes(header[1:5], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    raise Rejected(Reason.CORRUPT, "no WebP bitstream header")
+    return None

@@ -157,3 +157,10 @@ def test_absurd_dimensions(width: int) -> None:
     at = data.index(b"avc1", 100) - 4
     struct.pack_into(">H", data, at + 32, width)
     assert _reason(bytes(data), MP4) is Reason.BAD_DIMENSIONS
+
+
+def test_an_absurd_aspect() -> None:
+    data = bytearray(_CONTENTS["mp4-h264-rotated-90-tiny.mp4"])
+    at = data.index(b"avc1", 100) - 4
+    struct.pack_into(">HH", data, at + 32, 16_000, 60)
+    assert _reason(bytes(data), MP4) is Reason.BAD_ASPECT

@@ -134,3 +134,19 @@ def test_a_file_in_too_many_parts_is_given_up() -> None:
 @pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
 def test_any_kind_of_buffer_will_do(view: type[bytes] | type[bytearray] | type[memoryview]) -> None:
     assert inspect_image(view(saved(quadrants(), "PNG")), PNG, ImageBounds()).width == 96
+
+
+@pytest.mark.parametrize(("format_name", "fmt"), FORMATS)
+@pytest.mark.parametrize("size", [(201, 1), (1, 201)])
+def test_the_aspect_is_bounded(format_name: str, fmt: MediaFormat, size: tuple[int, int]) -> None:
+    data = saved(Image.new("RGB", size), format_name)
+    assert refusal_of(data, fmt) is Reason.BAD_ASPECT
+    assert inspect_image(data, fmt, ImageBounds(max_aspect=201)).width == size[0]
+
+
+@pytest.mark.parametrize(("format_name", "fmt"), [("PNG", PNG), ("GIF", GIF), ("WEBP", WEBP)])
+def test_the_playing_time_is_bounded(format_name: str, fmt: MediaFormat) -> None:
+    frames = [Image.new("RGB", (16, 16), (40 * index, 0, 0)) for index in range(5)]
+    data = saved(frames[0], format_name, save_all=True, append_images=frames[1:], duration=2000)
+    assert inspect_image(data, fmt, ImageBounds(max_duration_s=10.0)).duration_s == pytest.approx(10.0)
+    assert refusal_of(data, fmt, ImageBounds(max_duration_s=9.9)) is Reason.TOO_LONG

@@ -48,6 +48,7 @@ REASONS = {
     Reason.CORRUPT,
     Reason.UNSUPPORTED_TYPE,
     Reason.BAD_DIMENSIONS,
+    Reason.BAD_ASPECT,
     Reason.TOO_MANY_PIXELS,
     Reason.TOO_MANY_FRAMES,
     Reason.DECODER_LIMIT,

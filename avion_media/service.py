@@ -91,6 +91,9 @@ def serve(
     Raises `ConfigError` when a drain would be cut short by Kubernetes, or files of credentials cannot be used;
     `TreeFailed` when it cannot start or gives up.
     """
+    problems = problems_with_files(config, roles)
+    if problems:
+        raise ConfigError(problems)
     plan = Runtime(config, roles)
     budget = drain_budget(config, build_tree(plan, before(plan)))
     if not budget.fits:
@@ -99,9 +102,6 @@ def serve(
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
 
 
-    problems = problems_with_files(config, roles)
-    if problems:
-        raise ConfigError(problems)
 async def _serve(
     config: Config,
     roles: frozenset[str],

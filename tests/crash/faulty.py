@@ -111,12 +111,13 @@ def patch_redis() -> None:
     import trio
     from coredis.exceptions import ConnectionError as NoConnection
 
-    import avion_media.redis as adapter
+    import avion_media.redis.node
     from avion_media.queue import scripts
     from avion_media.redis import Script
 
     named = {each.sha1: each.name for each in vars(scripts).values() if isinstance(each, Script)}
-    send = adapter._send
+    adapter: Any = avion_media.redis.node
+    send = adapter.send
 
     def name_of(command: tuple[Any, ...]) -> str:
         word = str(command[0])
@@ -150,7 +151,7 @@ def patch_redis() -> None:
         how = _arrive(name_of(command))
         return send(connection, command) if how is None else Faulty(connection, command, how)
 
-    adapter._send = faulty
+    adapter.send = faulty
 
 
 def patch_s3() -> None:

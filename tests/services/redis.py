@@ -1,23 +1,87 @@
-"""A redis-server of its own: nothing on disk, no eviction, database 0."""
+"""A redis-server or valkey-server of its own: nothing on disk unless asked, no eviction, database 0."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Literal
 
-from tests.services.process import accepts_connections, free_port, require, running, working_directory
+import redis
+
+from tests.services.process import Program, accepts_connections, free_port, require, working_directory
+
+Flavour = Literal["redis", "valkey"]
+_PROGRAMS = {"redis": "redis-server", "valkey": "valkey-server"}  # the packages are called the same
+
+
+class RedisServer:
+    """A server on a fixed port of 127.0.0.1 that can be killed, and started again with what it wrote to its directory.
+
+    Raises ServiceFailed.
+    """
+
+    def __init__(self, directory: Path, *arguments: str, flavour: Flavour = "redis") -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._directory = directory
+        self._arguments = arguments
+        self._flavour = flavour
+        self._program: Program | None = None
+
+    def start(self) -> None:
+        """Start it; it accepts connections afterwards."""
+        program = _PROGRAMS[self._flavour]
+        self._program = Program(
+            [
+                require(program, program), "--port", str(self.port), "--bind", "127.0.0.1",
+                "--dir", str(self._directory), "--save", "", "--appendonly", "no",
+                "--maxmemory-policy", "noeviction", "--daemonize", "no", *self._arguments,
+            ],
+            self._directory / "redis.log",
+        )  # fmt: skip
+        self._program.wait_until(lambda: accepts_connections(self.port), timeout_s=10)
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert self._program is not None
+        return self._program.pid
+
+    def client(self) -> Any:
+        """A new client to this server alone; close it."""
+        return redis.Redis.from_url(self.url, decode_responses=True)
+
+    def ask(self, *command: str | int) -> Any:
+        """One command."""
+        with self.client() as client:
+            return client.execute_command(*command)
+
+    def kill(self) -> None:
+        """SIGKILL. Safe to repeat."""
+        if self._program is not None:
+            self._program.kill()
+
+    def stop(self) -> None:
+        """SIGTERM. Safe to repeat."""
+        if self._program is not None:
+            self._program.stop()
 
 
 @contextmanager
-def redis_server(*arguments: str) -> Iterator[str]:
-    """Start redis-server with these extra arguments and yield its URL. Raises ServiceFailed."""
-    program = require("redis-server", "redis-server")
-    with working_directory("redis") as directory:
-        port = free_port()
-        command = [
-            program, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(directory), "--save", "",
-            "--appendonly", "no", "--maxmemory-policy", "noeviction", "--daemonize", "no", *arguments,
-        ]  # fmt: skip
-        with running([*command], directory / "redis.log") as server:
-            server.wait_until(lambda: accepts_connections(port), timeout_s=10)
-            yield f"redis://127.0.0.1:{port}/0"
+def redis_server(*arguments: str, flavour: Flavour = "redis") -> Iterator[str]:
+    """Start a server with these extra arguments and yield its URL. Raises ServiceFailed."""
+    with working_directory(flavour) as directory:
+        server = RedisServer(directory, *arguments, flavour=flavour)
+        server.start()
+        try:
+            yield server.url
+        finally:
+            server.stop()
+
+
+def answers(server: RedisServer, *command: str | int) -> Any:
+    """What a server says, or None while it says nothing."""
+    with suppress(redis.RedisError, OSError):
+        return server.ask(*command)
+    return None

@@ -1,50 +1,81 @@
-"""Redis alone, and Redis as a cluster node that owns all slots: there, a script whose keys lie apart is refused."""
+"""The queue's servers: Redis, Valkey, and a Redis Cluster of three masters. The same tests run on all of them."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
 import redis as redis_py
+import trio
 
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
-from tests.services import redis_server
-from tests.services.process import Program, accepts_connections, free_port, require, working_directory
+from tests.integration.queue.proxy import Proxy, open_proxy
+from tests.services import RedisCluster, RedisServer, redis_cluster, redis_server
+from tests.services.process import working_directory
 
 Client: TypeAlias = Any  # redis-py's types allow for options that no test here uses
 
 
 @pytest.fixture(scope="session")
-def redis_cluster_node() -> Iterator[str]:
-    with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as url:
-        with redis_py.Redis.from_url(url) as client:
-            client.execute_command("CLUSTER ADDSLOTSRANGE", 0, 16383)
-            while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
-                pass
+def valkey_of_process() -> Iterator[str]:
+    with redis_server(flavour="valkey") as url:
         yield url
 
 
-@pytest.fixture(params=["standalone", "cluster"])
-def redis_url(request: pytest.FixtureRequest) -> str:
-    """An empty Redis."""
-    name = {"standalone": "redis_of_process", "cluster": "redis_cluster_node"}[request.param]
-    url: str = request.getfixturevalue(name)
-    with redis_py.Redis.from_url(url) as client:
-        client.flushall()
-        client.script_flush()
-    return url
+@pytest.fixture(scope="session")
+def cluster_of_process() -> Iterator[RedisCluster]:
+    with redis_cluster() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["redis", "valkey", "cluster"])
+def cluster(request: pytest.FixtureRequest) -> RedisCluster | None:
+    """The cluster, where the test runs on one."""
+    return request.getfixturevalue("cluster_of_process") if request.param == "cluster" else None
 
 
 @pytest.fixture
-def other(redis_url: str) -> Iterator[Client]:
+def redis_url(request: pytest.FixtureRequest, cluster: RedisCluster | None) -> str:
+    """An empty server, or one of the nodes of an empty cluster."""
+    if cluster is not None:
+        urls = [server.url for server in cluster.servers]
+    else:
+        urls = [request.getfixturevalue(f"{request.node.callspec.params['cluster']}_of_process")]
+    for url in urls:
+        with redis_py.Redis.from_url(url) as client:
+            client.flushall()
+            client.script_flush()
+    return urls[0]
+
+
+@pytest.fixture
+def other(redis_url: str, cluster: RedisCluster | None) -> Iterator[Client]:
     """An independent client: plays the other services and looks at the state."""
-    with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
+    if cluster is None:
+        with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
+            yield client
+        return
+    # It must never go through a proxy: that runs in this thread, which it blocks.
+    with redis_py.RedisCluster.from_url(redis_url, decode_responses=True, address_remap=cluster.past_proxy) as client:
         yield client
+
+
+def infos(other: Client, section: str, name: str) -> list[Any]:
+    """What the servers tell of themselves under a name, those that tell it."""
+    if isinstance(other, redis_py.RedisCluster):
+        told = list(other.info(section, target_nodes=other.ALL_NODES).values())
+    else:
+        told = [other.info(section)]
+    return [each[name] for each in told if name in each]
+
+
+def info(other: Client, section: str, name: str) -> int:
+    """A number that the servers tell of themselves, summed up."""
+    return sum(infos(other, section, name))
 
 
 @pytest.fixture
@@ -54,51 +85,53 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
+async def proxy(redis_url: str, cluster: RedisCluster | None) -> AsyncIterator[Proxy]:
+    """The only way to the server that has the queue `PROCESSING_QUEUE`."""
+    if cluster is None:
+        async with open_proxy(redis_url) as opened:
+            yield opened
+        return
+    async with open_proxy(cluster.owner_of(PROCESSING_QUEUE).url) as opened, announced(cluster, opened):
+        yield opened
+
+
+@asynccontextmanager
+async def announced(cluster: RedisCluster, proxy: Proxy) -> AsyncIterator[None]:
+    """Have the queue's node say that it is where the proxy is."""
+    owner = cluster.owner_of(PROCESSING_QUEUE)
+    cluster.proxied[proxy.port] = owner.port
+    await _announce(cluster, owner, proxy.port)
+    try:
+        yield
+    finally:
+        await _announce(cluster, owner, 0)
+        del cluster.proxied[proxy.port]
+
+
+async def _announce(cluster: RedisCluster, owner: RedisServer, port: int) -> None:
+    owner.ask("CONFIG", "SET", "cluster-announce-port", port)
+    expected = port or owner.port
+    with trio.fail_after(20):
+        while not all(_is_announced(each, expected) for each in cluster.servers):  # noqa: ASYNC110 - gossip
+            await trio.sleep(0.05)
+
+
+def _is_announced(server: RedisServer, port: int) -> bool:
+    return port in [row[2][1] for row in server.ask("CLUSTER", "SLOTS")]
+
+
+@pytest.fixture
 def queue(redis: Redis) -> TaskQueue:
     return TaskQueue(redis, PROCESSING_QUEUE)
 
 
-class RestartableRedis:
-    """A redis-server on a fixed port that can be killed, stopped for a while and started again; it keeps an AOF."""
-
-    def __init__(self, directory: Path) -> None:
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._directory = directory
-        self._program: Program | None = None
-
-    def start(self) -> None:
-        self._program = Program(
-            [
-                require("redis-server", "redis-server"), "--port", str(self.port), "--bind", "127.0.0.1",
-                "--dir", self._directory, "--save", "", "--appendonly", "yes", "--appendfsync", "always",
-            ],
-            self._directory / "redis.log",
-        )  # fmt: skip
-        self._program.wait_until(lambda: accepts_connections(self.port), timeout_s=10)
-
-    @property
-    def pid(self) -> int:
-        assert self._program is not None
-        return self._program.pid
-
-    def kill(self) -> None:
-        if self._program is not None:
-            self._program.kill()
-
-
-@contextmanager
-def restartable() -> Iterator[RestartableRedis]:
+@pytest.fixture(params=["redis", "valkey"])
+def server(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """A server of the test's own that loses nothing when it is killed."""
     with working_directory("redis") as directory:
-        server = RestartableRedis(directory)
+        durable = RedisServer(directory, "--appendonly", "yes", "--appendfsync", "always", flavour=request.param)
+        durable.start()
         try:
-            server.start()
-            yield server
+            yield durable
         finally:
-            server.kill()
-
-
-@pytest.fixture
-def server() -> Iterator[RestartableRedis]:
-    with restartable() as started:
-        yield started
+            durable.kill()

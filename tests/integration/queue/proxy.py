@@ -16,6 +16,7 @@ class Proxy:
         parts = urlsplit(target)
         self._target = (parts.hostname or "", parts.port or 0)
         self.url = ""
+        self.port = 0
         self.connections = 0  # accepted so far
         self.lose_reply_to: bytes | None = None  # cut the connection instead of the reply to a request with these bytes
         self.lost = 0
@@ -30,8 +31,8 @@ class Proxy:
 
     async def serve(self, task_status: trio.TaskStatus[None]) -> None:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        port = listeners[0].socket.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{port}/0"
+        self.port = listeners[0].socket.getsockname()[1]
+        self.url = f"redis://127.0.0.1:{self.port}/0"
         await trio.serve_listeners(self._connected, listeners, task_status=_Started(task_status))
 
     async def _connected(self, client: trio.SocketStream) -> None:

@@ -13,7 +13,8 @@ from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import EVENTS_STREAM, State, Status
 from avion_media.queue import StatusBoard
 from avion_media.redis import Redis, open_redis
-from tests.integration.queue.conftest import Client, RestartableRedis
+from tests.integration.queue.conftest import Client
+from tests.services import RedisServer
 
 FACTS = MediaFacts(MP4, 123456, 1920, 1080, "LEHV6nWB2yk8", "ab" * 32, animated=False, duration_s=12.5)
 READY = Status("m1", State.READY, facts=FACTS, thumbnails={"small": "/thumbnail/small/m1"})
@@ -46,7 +47,7 @@ async def test_what_is_put_can_be_read(board: StatusBoard, status: Status) -> No
 
 async def test_a_status_expires(board: StatusBoard, other: Client) -> None:
     await board.put(PROCESSING, ttl_s=60)
-    (key,) = other.keys("*")
+    (key,) = other.scan_iter()
     assert 0 < other.pttl(key) <= 60_000
 
 
@@ -125,14 +126,14 @@ async def test_a_removal_that_nobody_announced_marks_first(board: StatusBoard) -
 async def test_a_tombstone_expires_and_repeating_it_prolongs_it(board: StatusBoard, other: Client) -> None:
     await board.tombstone(["m1"], ttl_s=10)
     await board.tombstone(["m1"], ttl_s=1000)
-    (key,) = other.keys("*")
+    (key,) = other.scan_iter()
     assert 10_000 < other.pttl(key) <= 1_000_000
 
 
 @pytest.mark.parametrize("written", ["", "nonsense", "[]", "{}", '{"state":"BORED"}', '{"state":"READY","facts":7}'])
 async def test_a_status_that_cannot_be_read_is_none(board: StatusBoard, other: Client, written: str) -> None:
     await board.put(PROCESSING, ttl_s=60)
-    (key,) = other.keys("*")
+    (key,) = other.scan_iter()
     other.set(key, written)
     assert await board.get("m1") is None
     if "READY" not in written:
@@ -216,11 +217,11 @@ async def test_every_change_is_heard_once(board: StatusBoard) -> None:
         await board.put(Status("end", State.PROCESSING), ttl_s=60)
         await ears.until(7, missed=1)
         nursery.cancel_scope.cancel()
-    assert ears.heard == ["m1", "m1", "m1", "m2", "m1", "m1", "end"]
+    assert sorted(ears.heard) == ["end", *["m1"] * 5, "m2"]  # nodes of a cluster keep no order among them
     assert ears.missed == 1
 
 
-async def test_changes_are_heard_across_processes_and_after_an_outage(server: RestartableRedis) -> None:
+async def test_changes_are_heard_across_processes_and_after_an_outage(server: RedisServer) -> None:
     ears = Ears()
     async with (
         open_redis(server.url, timeout_s=2) as mine,

@@ -14,7 +14,8 @@ from avion_media.domain.tasks import DROP_DELETED
 from avion_media.queue import Drop, DropChannel, DropStream
 from avion_media.queue.drops import DROPS_GROUP
 from avion_media.redis import Redis, open_redis
-from tests.integration.queue.conftest import Client, RestartableRedis
+from tests.integration.queue.conftest import Client, info
+from tests.services import RedisServer
 
 REMOTE = "ab" * 32
 
@@ -55,7 +56,7 @@ async def test_a_reader_waits_for_events_and_for_the_stream(stream: DropStream, 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
         with trio.fail_after(5):
-            while other.info("clients")["blocked_clients"] == 0:
+            while info(other, "clients", "blocked_clients") == 0:
                 await trio.lowlevel.checkpoint()
         other.flushall()
         other.xadd(DROP_DELETED, {"event": event(media_id)})
@@ -120,10 +121,11 @@ class Post:
 
 
 async def publish(other: Client, text: str) -> None:
-    """Until somebody hears it."""
+    """As soon as somebody listens."""
     with trio.fail_after(10):
-        while not other.publish(DROP_DELETED, text):
+        while not info(other, "clients", "pubsub_clients"):
             await trio.lowlevel.checkpoint()
+    other.publish(DROP_DELETED, text)
 
 
 async def test_the_channel_is_heard_and_repeated_until_it_could_be_handled(
@@ -166,7 +168,7 @@ async def test_events_beyond_the_backlog_are_counted(redis: Redis, other: Client
     assert post.lost == 300 - 256
 
 
-async def test_a_gap_in_the_subscription_is_measured(server: RestartableRedis) -> None:
+async def test_a_gap_in_the_subscription_is_measured(server: RedisServer) -> None:
     post = Post()
     async with open_redis(server.url, timeout_s=2) as redis, trio.open_nursery() as nursery:
         nursery.start_soon(post.listen, redis)

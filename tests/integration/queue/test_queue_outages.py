@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
@@ -15,22 +15,17 @@ from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.queue import Lease, QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
-from tests.integration.queue.conftest import Client, RestartableRedis
-from tests.integration.queue.proxy import Proxy, open_proxy
+from tests.integration.queue.conftest import Client, info
+from tests.integration.queue.proxy import Proxy
+from tests.services import RedisServer
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
-
-
-@pytest.fixture
-async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
-    async with open_proxy(redis_url) as opened:
-        yield opened
 
 
 async def blocked(other: Client, readers: int = 1) -> None:
     """Until that many clients wait on the server."""
     with trio.fail_after(10):
-        while other.info("clients")["blocked_clients"] != readers:
+        while info(other, "clients", "blocked_clients") != readers:
             await trio.lowlevel.checkpoint()
 
 
@@ -86,7 +81,7 @@ def is_up(redis: Redis) -> bool:
     return redis.available.up
 
 
-async def test_the_server_dies_and_comes_back(server: RestartableRedis) -> None:
+async def test_the_server_dies_and_comes_back(server: RedisServer) -> None:
     async with open_redis(server.url, timeout_s=2.0) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         ids = {await queue.enqueue(FIELDS) for _ in range(3)}
@@ -110,7 +105,7 @@ async def test_the_server_dies_and_comes_back(server: RestartableRedis) -> None:
         assert {held.task.task_id, *(lease.task.task_id for lease in rest)} == ids
 
 
-async def test_a_blocked_reader_lives_through_a_restart(server: RestartableRedis) -> None:
+async def test_a_blocked_reader_lives_through_a_restart(server: RedisServer) -> None:
     async with open_redis(server.url, timeout_s=2.0) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         found: list[Lease] = []
@@ -137,7 +132,7 @@ async def test_a_blocked_reader_lives_through_a_restart(server: RestartableRedis
         assert found[0].task.task_id == task_id
 
 
-async def test_a_server_that_hangs_is_unavailable_in_time_and_nothing_is_lost(server: RestartableRedis) -> None:
+async def test_a_server_that_hangs_is_unavailable_in_time_and_nothing_is_lost(server: RedisServer) -> None:
     async with open_redis(server.url, timeout_s=0.3) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         await queue.enqueue(FIELDS)
@@ -343,4 +338,4 @@ async def test_cancels_under_contention_lose_no_connection(redis: Redis, queue: 
             await blocked(other, readers=22)
             nursery.cancel_scope.cancel()
         await blocked(other, readers=0)
-    assert other.info("clients")["connected_clients"] <= 24 + 2  # ours, and the test's own
+    assert info(other, "clients", "connected_clients") <= 24 + 2  # ours, and the test's own

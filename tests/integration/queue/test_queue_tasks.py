@@ -12,7 +12,7 @@ import trio
 from avion_media.domain.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import Lease, QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import Redis
-from tests.integration.queue.conftest import Client
+from tests.integration.queue.conftest import Client, info
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
 KEYS = QueueKeys(PROCESSING_QUEUE)
@@ -40,7 +40,7 @@ async def test_a_waiting_reader_gets_what_comes(queue: TaskQueue, other: Client)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(taken, queue)
         with trio.fail_after(5):
-            while other.info("clients")["blocked_clients"] == 0:
+            while info(other, "clients", "blocked_clients") == 0:
                 await trio.lowlevel.checkpoint()
         other.xadd(PROCESSING_QUEUE, FIELDS)
 

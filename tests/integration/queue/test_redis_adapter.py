@@ -12,12 +12,12 @@ import trio
 import trio.testing
 import trustme
 
-import avion_media.redis as adapter
+import avion_media.redis.subscription as subscription
 from avion_media.domain.errors import Unavailable
 from avion_media.redis import Redis, RedisRefused, Script, open_redis
-from tests.integration.queue.conftest import Client, RestartableRedis
+from tests.integration.queue.conftest import Client, info, infos
 from tests.integration.queue.proxy import open_proxy
-from tests.services import redis_server
+from tests.services import RedisServer, redis_server
 from tests.services.process import free_port
 
 
@@ -31,12 +31,14 @@ async def test_replies_come_as_they_are(redis: Redis) -> None:
 
 
 async def test_a_script_that_the_server_does_not_know_is_sent_once(redis: Redis, other: Client) -> None:
+    def sent() -> int:
+        return sum(calls["calls"] for calls in infos(other, "commandstats", "cmdstat_eval"))
+
     script = Script("double", "return {KEYS[1], ARGV[1] * 2}")
+    before = sent()
     for number in (1, 2, 3):
         assert await redis.run(script, ("k",), (number,)) == [b"k", 2 * number]
-    calls = other.info("commandstats")
-    assert calls["cmdstat_eval"]["calls"] >= 1
-    assert other.script_exists(script.sha1) == [True]
+    assert sent() == before + 1
 
 
 async def test_a_refusal_is_no_outage(redis: Redis) -> None:
@@ -62,7 +64,7 @@ async def test_what_the_server_cannot_do_just_now_is_an_outage(redis: Redis, rep
     assert redis.available.up
 
 
-async def test_a_replica_that_refuses_writes_is_an_outage_and_heals(server: RestartableRedis) -> None:
+async def test_a_replica_that_refuses_writes_is_an_outage_and_heals(server: RedisServer) -> None:
     with redis_py.Redis.from_url(server.url) as other:
         async with open_redis(server.url) as redis:
             await redis.execute("SET", "k", "v")
@@ -97,7 +99,7 @@ async def test_nobody_there_is_a_state_from_the_start() -> None:
         assert redis.available.since >= began
 
 
-async def test_a_crowd_that_meets_an_outage_does_not_dial_one_by_one(server: RestartableRedis) -> None:
+async def test_a_crowd_that_meets_an_outage_does_not_dial_one_by_one(server: RedisServer) -> None:
     async with open_proxy(server.url) as proxy, open_redis(proxy.url) as redis:
         proxy.refuse = True
 
@@ -114,19 +116,20 @@ async def test_a_crowd_that_meets_an_outage_does_not_dial_one_by_one(server: Res
         await answered(redis)
 
 
-async def test_a_connection_that_goes_silent_is_given_up(server: RestartableRedis) -> None:
-    async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.2) as redis:
-        await redis.ping()
+async def test_a_connection_that_goes_silent_is_given_up(server: RedisServer) -> None:
+    async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.5) as redis:
+        await answered(redis)
+        before = proxy.connections
         proxy.mute = True
-        with trio.fail_after(2), pytest.raises(Unavailable, match="no answer in time"):
+        with trio.fail_after(5), pytest.raises(Unavailable, match="no answer in time"):
             await redis.ping()
         proxy.mute = False
         await answered(redis)
-        assert proxy.connections == 2
+        assert proxy.connections > before
 
 
-async def test_a_silent_subscription_is_given_up(server: RestartableRedis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adapter, "_QUIET_S", 0.1)
+async def test_a_silent_subscription_is_given_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subscription, "_QUIET_S", 0.1)
     async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.2) as redis:
 
         def subscribed() -> None:
@@ -136,7 +139,7 @@ async def test_a_silent_subscription_is_given_up(server: RestartableRedis, monke
             await redis.listen("c", heard=lambda channel, message: None, subscribed=subscribed)
 
 
-async def test_a_cut_fails_the_calls_in_flight_and_no_later_ones(server: RestartableRedis) -> None:
+async def test_a_cut_fails_the_calls_in_flight_and_no_later_ones(server: RedisServer) -> None:
     async with open_proxy(server.url) as proxy, open_redis(proxy.url) as redis:
         await redis.ping()
         failed = 0
@@ -168,7 +171,7 @@ async def test_a_cancelled_call_leaves_the_others_their_answers(redis: Redis) ->
     assert await redis.execute("ECHO", "mine") == b"mine"
 
 
-async def test_closing_while_calls_run_ends_them(server: RestartableRedis) -> None:
+async def test_closing_while_calls_run_ends_them(server: RedisServer) -> None:
     async def wait(redis: Redis) -> None:
         with pytest.raises(Unavailable):
             await redis.execute_blocking("BLPOP", "list", 30, block_s=30)
@@ -195,7 +198,7 @@ async def test_too_many_blocking_reads_wait_and_none_is_lost(redis_url: str, oth
         for _ in range(2):
             nursery.start_soon(lambda: redis.execute_blocking("BLPOP", "list", 30, block_s=30))
         with trio.fail_after(5):
-            while other.info("clients")["blocked_clients"] < 2:
+            while info(other, "clients", "blocked_clients") < 2:
                 await trio.lowlevel.checkpoint()
         assert await redis.execute_blocking("BLPOP", "list", 0.05, block_s=0.05) is None
         await redis.ping()  # commands never wait for them

@@ -1,0 +1,22 @@
+"""Redis on Trio: a thin adapter over coredis's connections, and the one place that turns its errors into ours.
+
+Behind the URL is one server, a master that Sentinels watch, or a cluster: that is found out, and found out again when
+it changes (docs/redis.md). Commands of the whole process share *one* connection to each server: 2.5 times the calls per
+second of coredis's pool, and none of the pool's faults under cancellation (6.9: a cancelled waiter loses a wakeup, a
+cancelled connect and a dropped blocking connection each lose a slot for good).
+
+An outage is a state: calls say `Unavailable`, the next ones connect again, no more often than a growing pause allows.
+
+    address, slots      what a URL and a command say; pure
+    connection, node    one connection; one server
+    topology            which server has what
+    locator, directory  who is in charge: found out, and kept up to date
+    client              the calls
+"""
+
+from avion_media.redis.client import Redis, Script, open_redis
+from avion_media.redis.connection import Argument, Reply
+from avion_media.redis.directory import Availability
+from avion_media.redis.errors import RedisRefused
+
+__all__ = ["Argument", "Availability", "Redis", "RedisRefused", "Reply", "Script", "open_redis"]

@@ -1,0 +1,66 @@
+"""What coredis raises, sorted: an outage, a word about where to ask instead, or a refusal."""
+
+from __future__ import annotations
+
+import anyio
+import trio
+from coredis import exceptions as refusals
+
+from avion_media.domain.errors import MediaError
+
+# The server is there, but cannot do it now; not our fault, and it passes.
+PASSING = frozenset({"OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"})
+# It, or the way to it, is gone.
+AWAY = (
+    refusals.ConnectionError,  # includes LOADING, and a Cancelled inside a connect, which coredis turns into this
+    refusals.ReadOnlyError,  # a failover happened behind the address
+    refusals.AuthenticationError,
+    anyio.BrokenResourceError,
+    anyio.ClosedResourceError,
+    OSError,
+    trio.TooSlowError,
+)
+# Everything that can come out of a call.
+ANY = (*AWAY, refusals.RedisError)
+# Signs that somebody else may be in charge by now.
+DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError)
+
+# coredis cuts these off the message; callers decide by them.
+_CODES: tuple[tuple[type[Exception], str], ...] = (
+    (refusals.StreamDuplicateConsumerGroupError, "BUSYGROUP"),
+    (refusals.StreamConsumerGroupError, "NOGROUP"),
+    (refusals.NoScriptError, "NOSCRIPT"),
+    (refusals.WrongTypeError, "WRONGTYPE"),
+    (refusals.UnblockedError, "UNBLOCKED"),  # a failover under a blocking read
+    (refusals.ClusterDownError, "CLUSTERDOWN"),
+    (refusals.TryAgainError, "TRYAGAIN"),
+    (refusals.ClusterCrossSlotError, "CROSSSLOT"),
+    (refusals.AuthorizationError, "NOPERM"),
+)
+
+
+class RedisRefused(MediaError):
+    """Redis answered with an error that is no outage: a defect of ours. ``code`` is its first word (``NOGROUP``)."""
+
+    def __init__(self, command: str, code: str, message: str) -> None:
+        super().__init__(f"redis refused {command}: {code} {message}")
+        self.code = code
+
+
+def code_of(error: BaseException) -> tuple[str, str]:
+    """The first word of what Redis answered, and the rest."""
+    message = str(error)
+    for kind, code in _CODES:
+        if isinstance(error, kind):
+            return code, message
+    code, _, rest = message.partition(" ")
+    return (code, rest) if code.isupper() else ("ERR", message)
+
+
+def cause_of(error: BaseException) -> str:
+    """The innermost cause, in a few words."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, trio.TooSlowError):
+        return "no answer in time"
+    return str(error) or type(error).__name__

@@ -1,0 +1,133 @@
+"""Finding out what a URL leads to, and who is in charge there: asked of whoever answers, never configured.
+
+A server says in its HELLO what it is. One that stands alone is it. A Sentinel names the master it watches. A node of a
+cluster names all masters and their slots.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import trio
+from coredis import exceptions as refusals
+from coredis.connection import TCPConnection
+
+from avion_media.redis.address import Address, Target
+from avion_media.redis.connection import Dialler, Reply, send
+from avion_media.redis.errors import ANY
+from avion_media.redis.node import Node
+from avion_media.redis.topology import Cluster, Single, Topology
+
+T = TypeVar("T")
+
+
+class Locator:
+    """Asks the seeds of a URL. Every method raises one of `errors.ANY` when nobody knows."""
+
+    def __init__(self, target: Target, dialler: Dialler, timeout_s: float) -> None:
+        self._target = target
+        self._dialler = dialler
+        self._timeout_s = timeout_s
+        self._seeds = deque(target.seeds)  # the first is the one to ask next: who has not answered goes to the end
+
+    async def locate(self) -> Topology:
+        """Who is in charge now."""
+        return await self._ask_seeds(self._located_by)
+
+    async def master_address(self, master: str) -> Address:
+        """Where the Sentinels say that the master is."""
+
+        async def ask(seed: Address) -> Address:
+            sentinel = await self._dial_seed(seed)
+            try:
+                return await _address_of(sentinel, master)
+            finally:
+                sentinel.invalidate()
+
+        return await self._ask_seeds(ask)
+
+    async def _ask_seeds(self, ask: Callable[[Address], Awaitable[T]]) -> T:
+        """What the first of them says that can; the next call begins with the next one if the time was up before."""
+        began = trio.current_time()
+        failure: Exception = refusals.ConnectionError("no seed")
+        for _ in range(len(self._seeds)):
+            try:
+                with trio.fail_after(self._timeout_s):
+                    return await ask(self._seeds[0])
+            except ANY as error:
+                failure = error
+                self._seeds.rotate(-1)
+            if trio.current_time() - began >= self._timeout_s:
+                break
+        raise failure
+
+    async def _located_by(self, seed: Address) -> Topology:
+        connection = await self._dial_seed(seed)
+        kept = False
+        try:
+            mode, role = await _mode_and_role(connection)
+            if mode == b"sentinel":
+                return await self._watched_by(connection)
+            if mode == b"cluster":
+                return await self._cluster_of(seed, connection)
+            if role != b"master" and len(self._seeds) > 1:
+                raise refusals.ConnectionError(f"{seed} is a replica")
+            if self._target.database:
+                await send(connection, ("SELECT", self._target.database))
+            kept = True
+        finally:
+            if not kept:
+                connection.invalidate()
+        return Single(self._open_node(seed, connection))
+
+    async def _watched_by(self, sentinel: TCPConnection) -> Single:
+        master = self._target.master or await _only_master(sentinel)
+        address = await _address_of(sentinel, master)
+        connection = await self._dialler.dial(address, self._target.connection_options(seed=False))
+        is_master = False
+        try:
+            _, role = await _mode_and_role(connection)
+            is_master = role == b"master"
+        finally:
+            if not is_master:
+                connection.invalidate()
+        if not is_master:  # any more, and the Sentinels have not noticed, or not yet
+            raise refusals.ConnectionError(f"{address} is not the master of {master}")
+        return Single(self._open_node(address, connection), master)
+
+    async def _cluster_of(self, seed: Address, connection: TCPConnection) -> Cluster:
+        if self._target.database:
+            raise refusals.ConnectionError(f"a cluster has database 0 only, not {self._target.database}")
+        cluster = Cluster(self._open_node)
+        cluster.adopt(await send(connection, ("CLUSTER", "SLOTS")), seed)
+        return cluster
+
+    async def _dial_seed(self, seed: Address) -> TCPConnection:
+        return await self._dialler.dial(seed, self._target.connection_options(seed=True))
+
+    def _open_node(self, address: Address, connection: TCPConnection | None = None) -> Node:
+        options = self._target.connection_options(seed=False)
+        return Node(self._dialler, address, options, self._timeout_s, connection)
+
+
+async def _mode_and_role(connection: TCPConnection) -> tuple[bytes, bytes]:
+    hello: dict[bytes, Reply] = await send(connection, ("HELLO",))
+    return hello[b"mode"], hello.get(b"role", b"")
+
+
+async def _only_master(sentinel: TCPConnection) -> str:
+    names = [str(each[b"name"].decode()) for each in await send(sentinel, ("SENTINEL", "MASTERS"))]
+    if len(names) != 1:
+        watched = ", ".join(sorted(names)) or "nobody"
+        raise refusals.ConnectionError(f"the Sentinel watches {watched}: the URL must name one")
+    return names[0]
+
+
+async def _address_of(sentinel: TCPConnection, master: str) -> Address:
+    reply = await send(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master))
+    if reply is None:
+        raise refusals.ConnectionError(f"the Sentinel knows no master {master}")
+    host, port = reply
+    return Address(host.decode(), int(port))

@@ -1,0 +1,146 @@
+"""One server, as this process uses it.
+
+Commands of the whole process share *one* connection to it. coredis writes and answers in order, so calls from any
+number of tasks travel as a pipeline. A cancelled call leaves its request in the pipeline; the answer is dropped when it
+comes. Blocking commands, which would hold up the others, have connections of their own, kept for the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from coredis import exceptions as refusals
+from coredis.connection import TCPConnection
+
+from avion_media.domain.errors import MediaError
+from avion_media.redis.address import Address
+from avion_media.redis.connection import Argument, Dialler, Pause, Reply, send
+from avion_media.redis.errors import AWAY
+
+_MAX_CALLS = 1024  # in flight at once: bounds the write buffer, which coredis leaves unbounded
+
+Undo = Callable[[Reply], Awaitable[None]]
+
+
+class Node:
+    """A server at ``address``. Its methods raise whatever of `errors.ANY` coredis raises."""
+
+    def __init__(
+        self,
+        dialler: Dialler,
+        address: Address,
+        options: dict[str, Any],
+        timeout_s: float,
+        connection: TCPConnection | None = None,
+    ) -> None:
+        """``connection`` is one that is there already."""
+        self.address = address
+        self._dialler = dialler
+        self._options = options
+        self._timeout_s = timeout_s
+        self._shared = connection
+        self._dialling = trio.Lock()
+        self._pause = Pause()
+        self._calls = trio.CapacityLimiter(_MAX_CALLS)
+        self._idle: list[TCPConnection] = []
+        self._closed = False
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether calls find a connection."""
+        return self._shared is not None and self._shared.usable
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether calls wait for its answers."""
+        return self._calls.borrowed_tokens > 0
+
+    def close(self) -> None:
+        """End its connections; one that a blocking command uses ends with that command."""
+        self._closed = True
+        for connection in (*self._idle, self._shared):
+            if connection is not None:
+                connection.invalidate()
+        self._idle.clear()
+
+    async def call(self, command: tuple[Argument, ...], *, asking: bool = False) -> Reply:
+        """One command that does not block on the server. ``asking``: for a slot that is just moving to this node."""
+        sent_over: TCPConnection | None = None
+        try:
+            with trio.fail_after(self._timeout_s):
+                async with self._calls:
+                    sent_over = await self._shared_connection()
+                    if asking:
+                        send(sent_over, ("ASKING",))  # counts for the next command, which follows without a pause
+                    return await send(sent_over, command)
+        except trio.TooSlowError:
+            if sent_over is not None:
+                sent_over.invalidate()  # answers come in order: all calls behind this one are stuck as well
+            raise
+
+    async def call_blocking(
+        self, command: tuple[Argument, ...], block_s: float, undo: Undo | None, *, asking: bool = False
+    ) -> Reply:
+        """One command that waits on the server for at most ``block_s``. See `Redis.execute_blocking` for a cancel."""
+        connection = await self._idle_connection()
+        if asking:
+            send(connection, ("ASKING",))
+        request = send(connection, command)
+        at_rest = True
+        try:
+            with trio.fail_after(block_s + self._timeout_s):
+                return await request
+        except trio.TooSlowError:
+            at_rest = False
+            raise
+        except trio.Cancelled:
+            at_rest = False
+            # Shielded, so that nothing is handed out to nobody. Bounded by one call's time.
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._timeout_s):
+                at_rest = await self._stop_waiting(connection, request, undo)
+            raise
+        finally:
+            if at_rest and not self._closed:
+                self._idle.append(connection)
+            else:
+                connection.invalidate()
+
+    async def dial(self) -> TCPConnection:
+        """A connection for the caller alone, who invalidates it in the end."""
+        if self._closed:
+            raise refusals.ConnectionError(f"{self.address} is not in charge any more")
+        self._pause.check()
+        try:
+            connection = await self._dialler.dial(self.address, self._options)
+        except AWAY as error:
+            self._pause.failed(error)
+            raise
+        self._pause.succeeded()
+        return connection
+
+    async def _stop_waiting(self, connection: TCPConnection, request: Awaitable[Reply], undo: Undo | None) -> bool:
+        """Whether the connection is at rest again."""
+        try:
+            await self.call(("CLIENT", "UNBLOCK", connection.client_id or 0))
+            reply = await request
+            if reply is not None and undo is not None:
+                await undo(reply)
+        except (MediaError, refusals.RedisError, *AWAY):
+            return False  # what was handed out, if anything, is found again when its lease has expired
+        return True
+
+    async def _idle_connection(self) -> TCPConnection:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return await self.dial()
+
+    async def _shared_connection(self) -> TCPConnection:
+        if self._shared is None or not self._shared.usable:
+            async with self._dialling:  # whoever waits here takes what the first one got
+                if self._shared is None or not self._shared.usable:
+                    self._shared = await self.dial()
+        return self._shared

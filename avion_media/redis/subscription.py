@@ -1,0 +1,55 @@
+"""A subscription on a connection of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Any
+
+import trio
+from coredis import exceptions as refusals
+from coredis.connection import TCPConnection
+
+from avion_media.redis.connection import send
+from avion_media.redis.errors import AWAY
+
+_QUIET_S = 15.0  # a silent subscription is asked for a sign of life after this long
+
+
+async def hear(
+    connection: TCPConnection,
+    channels: tuple[str, ...],
+    heard: Callable[[str, bytes], None],
+    subscribed: Callable[[], None],
+    timeout_s: float,
+) -> None:
+    """Subscribe, and call back, until the connection is lost. See `Redis.listen`."""
+    missing = set(channels)
+    connection.send_command(b"SUBSCRIBE", *channels)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_watch_over, connection, timeout_s)
+        try:
+            async with aclosing(connection.push_messages) as pushes:
+                push: Any  # kind, channel, payload
+                async for push in pushes:
+                    channel = push[1].decode()
+                    if push[0] == b"message":
+                        heard(channel, push[2])
+                    elif push[0] == b"subscribe" and channel in missing:
+                        missing.discard(channel)
+                        if not missing:
+                            subscribed()
+        except refusals.ConnectionError:
+            pass  # the caller says so, outside the nursery
+        nursery.cancel_scope.cancel()
+
+
+async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:
+    """End a subscription whose server is silent for good."""
+    try:
+        while True:
+            await trio.sleep(_QUIET_S)
+            with trio.fail_after(timeout_s):
+                await send(connection, ("PING",))
+    except AWAY:
+        connection.invalidate()

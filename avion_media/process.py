@@ -13,7 +13,7 @@ from avion_media.lifecycle import Phase
 from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger
 from avion_media.watchdog import Watchdog
-from supervisors import Supervisor
+from supervisors import Event, EventKind, Supervisor
 
 _log = get_logger(path="process")
 
@@ -24,7 +24,8 @@ async def run_until_stopped(
     """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.request_stop` drains it, or it fails.
 
     ``alongside`` runs beside the tree and is cancelled with its end. Raises what `Supervisor.run` raises when it
-    fails, in a group. A second signal skips the phase under way, and so on. ``watchdog`` is armed by the first.
+    fails, in a group. A second signal skips the phase under way, and so on. ``watchdog`` is armed by the first signal,
+    or when the tree stops without one, because it gives up.
     """
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
     skip = _Skip()
@@ -35,14 +36,22 @@ async def run_until_stopped(
             skip.skip()
         runtime.stop_requested.set()
 
-    with watchdog.watching(), _on_signal(watchdog.arm, told):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_drain_when_asked, root, runtime, skip)
-            nursery.start_soon(alongside)
-            await root.run()
-            nursery.cancel_scope.cancel()
-    runtime.lifecycle.advance_to(Phase.STOPPING)
-    runtime.lifecycle.advance(Phase.DONE)
+    def stopping(event: Event) -> None:
+        if event.path == root.snapshot().path and event.kind is EventKind.STOPPING:  # for whatever reason
+            watchdog.arm()
+            runtime.lifecycle.advance_to(Phase.STOPPING)
+
+    root.observe(stopping)
+    try:
+        with watchdog.watching(), _on_signal(watchdog.arm, told):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_drain_when_asked, root, runtime, skip)
+                nursery.start_soon(alongside)
+                await root.run()
+                nursery.cancel_scope.cancel()
+    finally:
+        runtime.lifecycle.advance_to(Phase.STOPPING)
+        runtime.lifecycle.advance(Phase.DONE)
 
 
 @contextmanager

@@ -18,7 +18,15 @@ from avion_media.runtime import Runtime
 from avion_media.telemetry import configure_logging, get_logger, instruments
 from avion_media.telemetry.otel import OpenTelemetry
 from avion_media.watchdog import Watchdog
-from supervisors import Event, EventKind, StartFailed, SupervisionError, Supervisor
+from supervisors import (
+    Event,
+    EventKind,
+    StartFailed,
+    SupervisionError,
+    Supervisor,
+    TooManyRestarts,
+    describe,
+)
 
 _FAILURES = frozenset({EventKind.FAILED, EventKind.ESCALATED})
 _COUNTED = {EventKind.FAILED: instruments.FAILURES, EventKind.ESCALATED: instruments.ESCALATIONS}
@@ -115,7 +123,9 @@ async def _serve(
     try:
         await run_until_stopped(root, runtime, partial(alongside, runtime), watchdog=watchdog)
     except* SupervisionError as group:
-        raise TreeFailed(*explain(group)) from group
+        lines = explain(group)
+        get_logger(path="process").critical("tree.failed", why=lines)
+        raise TreeFailed(*lines) from group
 
 
 def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
@@ -138,11 +148,11 @@ def _tell(runtime: Runtime, event: Event) -> None:
 
 
 def explain(error: BaseException) -> list[str]:
-    """The causes of a failed tree, innermost first, one line each."""
+    """The causes of a failed tree, innermost first, one line each, with the path of the node that it was."""
     if isinstance(error, BaseExceptionGroup):
         return [line for each in error.exceptions for line in explain(each)]
-    cause = error.__cause__
-    lines = explain(cause) if cause is not None else []
-    if isinstance(error, StartFailed) or not lines:
-        lines.append(str(error) or repr(error))
-    return lines
+    lines = []
+    if isinstance(error, StartFailed | TooManyRestarts) and error.__cause__ is not None:
+        cause, child = error.__cause__, error.path if isinstance(error, StartFailed) else error.child
+        lines = explain(cause) if isinstance(cause, SupervisionError) else [f"{child}: {describe(cause)}"]
+    return [*lines, str(error)]

@@ -15,6 +15,7 @@ from supervisors._errors import (
     TooManyChildren,
     TooManyRestarts,
     UnexpectedReturn,
+    describe,
 )
 from supervisors._policy import NO_BACKOFF, AutoShutdown, Backoff, Intensity, Restart, Strategy
 from supervisors._spec import ChildSpec
@@ -47,5 +48,6 @@ __all__ = [
     "TooManyChildren",
     "TooManyRestarts",
     "UnexpectedReturn",
+    "describe",
     "open_tree",
 ]

@@ -1,0 +1,24 @@
+"""A program for `test_root`: the real service with a sweeper that crashes when it runs, and patience for one restart."""
+
+from __future__ import annotations
+
+from unittest.mock import patch
+
+import trio
+
+from avion_media import app
+from avion_media.cli import command_line
+from avion_media.runtime import Runtime
+from supervisors import Child, Intensity
+
+
+async def doomed(_runtime: Runtime, child: Child) -> None:
+    """In place of the sweeper: every start succeeds, and nothing else."""
+    child.ready()
+    await trio.sleep(0.2)  # time for the whole tree to come up: it falls from its full height
+    raise RuntimeError("a defect of the sweeper")
+
+
+if __name__ == "__main__":
+    with patch.object(app, "sweeper", doomed), patch.object(app, "INTENSITY", Intensity(1, 60.0)):
+        command_line()

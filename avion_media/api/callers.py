@@ -38,6 +38,10 @@ class InvalidCallers(ValueError):
     """The callers' file cannot be used; the text says where and why, and shows no secret."""
 
 
+Name = tuple[str, str]
+"""Kind (``URI`` or ``DNS``) and value of a name in a certificate; DNS names in lower case."""
+
+
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One program that may call, and how it is known."""
@@ -47,8 +51,8 @@ class Caller:
     """Methods of MediaService."""
     tokens: tuple[bytes, ...] = ()
     """SHA-256 of its tokens."""
-    certificates: frozenset[str] = frozenset()
-    """Names in its certificate: URIs, or DNS names in lower case."""
+    certificates: frozenset[Name] = frozenset()
+    """Names of which its certificate has one."""
 
     def may_call(self, path: str) -> bool:
         """Whether a path such as ``/avion.MediaService/GetMediaStatus`` is among its methods."""
@@ -101,12 +105,9 @@ class Authoriser:
         return next((caller for caller in self._callers() if names & caller.certificates), None)
 
 
-def _names(certificate: Mapping[str, Any]) -> Iterable[str]:
+def _names(certificate: Mapping[str, Any]) -> Iterable[Name]:
     for kind, name in certificate.get("subjectAltName", ()):
-        if kind == "URI":
-            yield name
-        elif kind == "DNS":
-            yield name.lower()
+        yield kind, name.lower() if kind == "DNS" else name
 
 
 def parse_callers(text: str) -> Callers:
@@ -142,10 +143,10 @@ def _caller(name: str, table: Any) -> Caller:
     return Caller(name, methods, tuple(map(bytes.fromhex, hashes)), certificates)
 
 
-def _certificate(where: str, name: str) -> str:
+def _certificate(where: str, name: str) -> Name:
     if not name or "*" in name:
         raise InvalidCallers(f"{where}: certificates are whole URIs or DNS names")
-    return name if "://" in name else name.lower()
+    return ("URI", name) if "://" in name else ("DNS", name.lower())
 
 
 def _strings(where: str, table: Mapping[str, Any], key: str) -> list[str]:

@@ -39,17 +39,17 @@ class FromFiles(Generic[T]):
             await self.look_again()
 
     async def look_again(self) -> None:
-        """Read the files if they have changed."""
+        """Read the files if they have changed. After a cancel they are read the next time."""
         seen = await trio.to_thread.run_sync(self._look)
         if seen == self._seen:
             return
-        self._seen = seen
         try:
             self.value = await trio.to_thread.run_sync(self._read)
         except (OSError, ValueError) as error:
             _log.error("credentials.unreadable", files=list(self._paths), error=str(error))
         else:
             _log.info("credentials.read_again", files=list(self._paths))
+        self._seen = seen
 
     def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
         return tuple(map(_version, self._paths))

@@ -1,0 +1,104 @@
+"""Files that are read again when they change."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from avion_media.config import AdminConfig, Config, GrpcConfig
+from avion_media.credentials import fingerprint
+from avion_media.nodes import rotation
+from avion_media.nodes.rotation import FromFiles, open_operators, problems_with_files
+
+ONE, TWO = "the-first-of-two-tokens", "the-second-of-two-tokens"
+
+
+def number_in(path: Path) -> int:
+    return int(path.read_text())
+
+
+async def test_a_change_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation, "_LOOK_EVERY_S", 0.01)
+    path = tmp_path / "number"
+    path.write_text("1")
+    read_again = trio.Event()
+
+    def read() -> int:
+        if number_in(path) != 1:
+            trio.from_thread.run_sync(read_again.set)
+        return number_in(path)
+
+    files = FromFiles((str(path),), read)
+    assert files.value == 1
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(files.watch)
+            path.write_text("23")
+            await read_again.wait()
+            while files.value != 23:
+                await trio.lowlevel.checkpoint()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_swapped_link_is_a_change_although_nothing_else_differs(tmp_path: Path) -> None:
+    link = tmp_path / "current"
+    for name in ("1", "2"):
+        (tmp_path / name).write_text(name)
+        os.utime(tmp_path / name, (1, 1))
+    link.symlink_to("1")
+    files = FromFiles((str(link),), lambda: number_in(link))
+    (tmp_path / "next").symlink_to("2")
+    (tmp_path / "next").rename(link)
+    await files.look_again()
+    assert files.value == 2
+
+
+async def test_a_bad_version_leaves_the_former_until_a_good_one_comes(tmp_path: Path) -> None:
+    path = tmp_path / "number"
+    path.write_text("1")
+    files = FromFiles((str(path),), lambda: number_in(path))
+    path.write_text("nonsense")
+    await files.look_again()
+    assert files.value == 1
+    path.unlink()
+    await files.look_again()
+    assert files.value == 1
+    path.write_text("2")
+    await files.look_again()
+    assert files.value == 2
+
+
+async def test_operators_have_the_token_of_the_setting_and_those_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"{ONE}\n")
+    operators = open_operators(AdminConfig.model_validate({"token": TWO, "token_file": str(path)}))
+    assert operators is not None
+    assert set(operators.value) == {fingerprint(ONE), fingerprint(TWO)}
+    path.write_text("short")
+    await operators.look_again()
+    assert fingerprint(ONE) in operators.value
+    assert open_operators(AdminConfig()) is None
+
+
+@pytest.mark.parametrize("content", [None, "", "[callers", "[callers.x]\nmethods = ['*']\ntokens_sha256 = ['secret']"])
+def test_what_is_wrong_with_files_is_told_before_the_start(tmp_path: Path, content: str | None) -> None:
+    callers, token = tmp_path / "callers.toml", tmp_path / "token"
+    if content is not None:
+        callers.write_text(content)
+        token.write_text("short")
+    config = Config(
+        grpc=GrpcConfig(auth="token", callers_file=str(callers), tls_cert=str(tmp_path / "no-such.pem")),
+        admin=AdminConfig(token_file=str(token)),
+    )
+    problems = problems_with_files(config, frozenset({"grpc"}))
+    assert [problem.partition(":")[0].removeprefix("AVION_MEDIA_") for problem in problems] == [
+        "ADMIN__TOKEN_FILE",
+        "GRPC__TLS_CERT",
+        "GRPC__CALLERS_FILE",
+    ]
+    assert "secret" not in str(problems)
+    assert len(problems_with_files(config, frozenset({"http"}))) == 1
+    assert problems_with_files(Config(), frozenset({"grpc"})) == []

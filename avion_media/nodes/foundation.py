@@ -41,7 +41,7 @@ async def redis(runtime: Runtime, child: Child) -> None:
 
 async def store(runtime: Runtime, child: Child) -> None:
     """The object store. Ready at once: it looks after its own outages."""
-    async with open_store(runtime.config.s3) as store:
+    async with open_store(runtime.config.s3, telemetry=runtime.telemetry) as store:
         with runtime.store.filled(store):
             child.ready()
             await child.stopping.wait()

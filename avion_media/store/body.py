@@ -93,4 +93,5 @@ class ObjectBody:
         chunk = await self._connection.read(lambda _client: self._reader.read(CHUNK_BYTES), self.info.key)
         if not chunk:
             raise StopAsyncIteration
+        self._connection.received(len(chunk))
         return chunk

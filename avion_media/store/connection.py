@@ -23,7 +23,9 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from avion_media.config import S3Config
 from avion_media.domain.errors import MediaError, Unavailable
 from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, STORE, translated
+from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials
+from avion_media.telemetry import NO_TELEMETRY, Telemetry, instruments
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -72,7 +74,8 @@ class _Snapshot:
 class Connection:
     """The client, its threads, its credentials and whether the store answers. Made by `open_store`."""
 
-    def __init__(self, config: S3Config, max_threads: int) -> None:
+    def __init__(self, config: S3Config, max_threads: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
+        self._telemetry = telemetry
         self.bucket = config.bucket
         self.threads = trio.CapacityLimiter(max_threads)
         self._config = config
@@ -114,27 +117,43 @@ class Connection:
         while not self._available:
             await self._changed.wait()
 
-    async def read(self, call: Callable[[S3Client], T], key: str = "") -> T:
+    # ``operation`` is what telemetry calls the call: the name in S3's API of the one request that it makes.
+
+    async def read(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """Run a call that changes nothing in a thread. A cancel returns at once; the thread drops its result later."""
-        return await self._run(call, key, abandon=True)
+        with self._observed(operation, key) as observed:
+            return await self._run(observed.timed(call), key, abandon=True)
 
-    async def query(self, call: Callable[[S3Client], T], key: str = "") -> T:
+    async def query(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """A read of facts, bounded as a whole, the wait for a thread included. Unavailable when the time runs out."""
-        try:
-            with trio.fail_after(self.max_request_s):
-                return await self._run(call, key, abandon=True)
-        except trio.TooSlowError:
-            error = Unavailable(STORE, f"no answer within {self.max_request_s:g} s")
-            self._note(False, str(error))
-            raise error from None
+        with self._observed(operation, key) as observed:
+            try:
+                with trio.fail_after(self.max_request_s):
+                    return await self._run(observed.timed(call), key, abandon=True)
+            except trio.TooSlowError:
+                error = Unavailable(STORE, f"no answer within {self.max_request_s:g} s")
+                self._note(False, str(error))
+                raise error from None
 
-    async def change(self, call: Callable[[S3Client], T], key: str = "") -> T:
+    async def change(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """Run a call that changes the store in a thread. Once it runs, a cancel waits for it and its result stands."""
-        return await self._run(call, key, abandon=False)
+        with self._observed(operation, key) as observed:
+            return await self._run(observed.timed(call), key, abandon=False)
+
+    def received(self, count: int) -> None:
+        """So many bytes of objects were read."""
+        self._telemetry.count(instruments.STORE_IO, count, network__io__direction="receive")
+
+    def sent(self, count: int) -> None:
+        """So many bytes of objects were written."""
+        self._telemetry.count(instruments.STORE_IO, count, network__io__direction="transmit")
+
+    def _observed(self, operation: str, key: str) -> StoreCall:
+        return StoreCall(self._telemetry, operation, self.bucket, key)
 
     async def ping(self) -> None:
         """One small request for the bucket. Raises Unavailable, also when there is none."""
-        await self.query(self._head_bucket)
+        await self.query(self._head_bucket, operation="HeadBucket")
 
     async def prepare(self) -> None:
         """Find credentials, so that presigning works; no request to the store. Their absence is no error here."""

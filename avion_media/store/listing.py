@@ -32,7 +32,9 @@ class Listing:
         request = self._request
         if request is None:
             raise StopAsyncIteration
-        response: Any = await self._connection.query(lambda client: client.list_objects_v2(**request))
+        response: Any = await self._connection.query(
+            lambda client: client.list_objects_v2(**request), operation="ListObjectsV2"
+        )
         token = response.get("NextContinuationToken") if response.get("IsTruncated") else None
         self._request = {**request, "ContinuationToken": token} if token else None
         page = tuple(

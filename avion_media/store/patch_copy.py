@@ -34,7 +34,9 @@ class PatchCopy:
         """Write the new object from ``parts`` and return its etag. On a failure or cancel nothing is left behind."""
         target: dict[str, Any] = {"Bucket": self.connection.bucket, "Key": self.target_key}
         created = await self.connection.change(
-            lambda client: client.create_multipart_upload(**target, **headers), self.target_key
+            lambda client: client.create_multipart_upload(**target, **headers),
+            self.target_key,
+            operation="CreateMultipartUpload",
         )
         upload: dict[str, Any] = {**target, "UploadId": created["UploadId"]}
         try:
@@ -49,6 +51,7 @@ class PatchCopy:
             completed = await self.connection.change(
                 lambda client: client.complete_multipart_upload(**upload, MultipartUpload={"Parts": listed}),
                 self.target_key,
+                operation="CompleteMultipartUpload",
             )
         except BaseException:
             await self._abort(upload)
@@ -63,13 +66,18 @@ class PatchCopy:
             "CopySourceRange": f"bytes={part.start}-{part.end - 1}",
             "CopySourceIfMatch": f'"{self.source_etag}"',
         }
-        response = await self.connection.change(lambda client: client.upload_part_copy(**request), self.source_key)
+        response = await self.connection.change(
+            lambda client: client.upload_part_copy(**request), self.source_key, operation="UploadPartCopy"
+        )
         return str(response["CopyPartResult"]["ETag"])
 
     async def _send(self, upload: Mapping[str, Any], number: int, part: Part) -> str:
         body = await self.patched_bytes(part)
         request = {**upload, "PartNumber": number, "Body": body}
-        response = await self.connection.change(lambda client: client.upload_part(**request), self.target_key)
+        response = await self.connection.change(
+            lambda client: client.upload_part(**request), self.target_key, operation="UploadPart"
+        )
+        self.connection.sent(len(body))
         return str(response["ETag"])
 
     async def patched_bytes(self, part: Part) -> bytes:
@@ -83,7 +91,10 @@ class PatchCopy:
             "Range": f"bytes={part.start}-{part.end - 1}",
             "IfMatch": f'"{self.source_etag}"',
         }
-        base = await self.connection.read(lambda client: client.get_object(**request)["Body"].read(), self.source_key)
+        base = await self.connection.read(
+            lambda client: client.get_object(**request)["Body"].read(), self.source_key, operation="GetObject"
+        )
+        self.connection.received(len(base))
         return patched(base, part.start, self.patches)
 
     async def _abort(self, upload: Mapping[str, Any]) -> None:
@@ -92,7 +103,11 @@ class PatchCopy:
         # `Connection.max_request_s` for a request that has begun.
         with trio.move_on_after(self.connection.max_request_s, shield=True):
             try:
-                await self.connection.change(lambda client: client.abort_multipart_upload(**upload), self.target_key)
+                await self.connection.change(
+                    lambda client: client.abort_multipart_upload(**upload),
+                    self.target_key,
+                    operation="AbortMultipartUpload",
+                )
             except MediaError as error:
                 log.warning("a multipart upload could not be aborted: %s", error)
 

@@ -20,20 +20,23 @@ from avion_media.store.objects import ByteRange, FileSource, ObjectInfo, Presign
 from avion_media.store.patch_copy import PatchCopy, in_parallel
 from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
 from avion_media.store.transfer import Download, FileBody
+from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound
 
 
 @asynccontextmanager
-async def open_store(config: S3Config, max_threads: int | None = None) -> AsyncIterator[ObjectStore]:
+async def open_store(
+    config: S3Config, max_threads: int | None = None, telemetry: Telemetry = NO_TELEMETRY
+) -> AsyncIterator[ObjectStore]:
     """Open the store, with at most ``max_threads`` (by default ``config.threads``) blocking calls at once.
 
     Opening is lazy: it looks for credentials, but a store that is away, or credentials that are missing, show only in
     `ObjectStore.available` and as Unavailable from each call, until they are there. The caller ends what still uses
     the store before it leaves the block.
     """
-    connection = Connection(config, max_threads or config.threads)
+    connection = Connection(config, max_threads or config.threads, telemetry)
     await connection.prepare()
     try:
         async with trio.open_nursery() as nursery:
@@ -95,7 +98,9 @@ class ObjectStore:
     async def head(self, key: str) -> ObjectInfo:
         """Facts about one object. Raises ObjectMissing."""
         request = self._request(key)
-        response = await self._connection.query(lambda client: client.head_object(**request), key)
+        response = await self._connection.query(
+            lambda client: client.head_object(**request), key, operation="HeadObject"
+        )
         return object_info(key, response)
 
     async def read(
@@ -128,7 +133,11 @@ class ObjectStore:
         """
         request = self._request(key, if_match)
         with Download(fd) as download:
-            return await self._connection.read(lambda client: download.whole(client, request, max_bytes), key)
+            info = await self._connection.read(
+                lambda client: download.whole(client, request, max_bytes), key, operation="GetObject"
+            )
+        self._connection.received(info.size_bytes)
+        return info
 
     async def read_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], fd: int, *, etag: str | None = None
@@ -142,7 +151,10 @@ class ObjectStore:
 
             async def fetch(offset: int, length: int) -> None:
                 request = self._request(key, etag, (offset, offset + length - 1))
-                await self._connection.read(lambda client: download.part(client, request, offset), key)
+                await self._connection.read(
+                    lambda client: download.part(client, request, offset), key, operation="GetObject"
+                )
+                self._connection.received(length)
 
             wanted = [(offset, length) for offset, length in ranges if length > 0]
             await in_parallel(fetch, wanted, _RANGES_AT_ONCE)
@@ -158,7 +170,9 @@ class ObjectStore:
         request = self._request(key, if_match, byte_range)
         reader = BodyReader()
         try:
-            response = await self._connection.read(lambda client: reader.open(client, request), key)
+            response = await self._connection.read(
+                lambda client: reader.open(client, request), key, operation="GetObject"
+            )
             yield ObjectBody(self._connection, reader, key, response)
         finally:
             reader.leave()
@@ -197,7 +211,9 @@ class ObjectStore:
             body = source if isinstance(source, bytes) else FileBody(source)
             return str(client.put_object(**request, Body=body)["ETag"]).strip('"')
 
-        return await self._connection.change(send, key)
+        etag = await self._connection.change(send, key, operation="PutObject")
+        self._connection.sent(len(source) if isinstance(source, bytes) else source.size_bytes)
+        return etag
 
     async def copy(
         self,
@@ -220,7 +236,9 @@ class ObjectStore:
         }
         if source_etag is not None:
             request["CopySourceIfMatch"] = f'"{source_etag}"'
-        response = await self._connection.change(lambda client: client.copy_object(**request), source_key)
+        response = await self._connection.change(
+            lambda client: client.copy_object(**request), source_key, operation="CopyObject"
+        )
         return str(response["CopyObjectResult"]["ETag"]).strip('"')
 
     async def patch_copy(
@@ -314,11 +332,13 @@ class ObjectStore:
     async def _delete_one(self, key: str) -> None:
         request = self._request(key)
         with suppress(ObjectMissing):
-            await self._connection.change(lambda client: client.delete_object(**request), key)
+            await self._connection.change(lambda client: client.delete_object(**request), key, operation="DeleteObject")
 
     async def _delete_batch(self, batch: dict[str, Any]) -> None:
         request: dict[str, Any] = {"Bucket": self._connection.bucket, "Delete": batch}
-        response = await self._connection.change(lambda client: client.delete_objects(**request))
+        response = await self._connection.change(
+            lambda client: client.delete_objects(**request), operation="DeleteObjects"
+        )
         failures = [each for each in response.get("Errors", []) if each["Code"] != "NoSuchKey"]
         if failures:
             raise Unavailable(STORE, f"{len(failures)} objects could not be deleted: {failures[0]}")

@@ -1,0 +1,101 @@
+"""A span and a measurement around each call of the store, by the conventions for AWS SDKs and S3.
+
+The trace's context does not travel along: the store signs what it understands, and need not know our traces.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar
+
+import trio
+
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge
+from avion_media.telemetry import NO_SPAN, Span, Telemetry, instruments
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+T = TypeVar("T")
+
+THREADS = "store.threads"
+# The answers that a caller asked for, and those that are somebody's fault.
+_ANSWERS: tuple[tuple[type[BaseException], str], ...] = (
+    (ObjectMissing, "missing"),
+    (PreconditionFailed, "precondition"),
+    (RangeNotSatisfiable, "range"),
+    (TooLarge, "too_large"),
+    (trio.Cancelled, "cancelled"),
+)
+_FAULTS: tuple[tuple[type[BaseException], str], ...] = ((Unavailable, "unavailable"), (StoreRefused, "refused"))
+
+
+class StoreCall(AbstractContextManager["StoreCall"]):
+    """``operation`` is the name in S3's API (``GetObject``); without one only the wait for a thread is measured."""
+
+    def __init__(self, telemetry: Telemetry, operation: str, bucket: str, key: str) -> None:
+        self._telemetry = telemetry
+        self._operation = operation
+        self._bucket = bucket
+        self._key = key
+        self._block: AbstractContextManager[Span] = NO_SPAN
+        self._span: Span = NO_SPAN
+        self._asked_at = 0.0
+        self._began_at: float | None = None
+
+    def timed(self, call: Callable[[S3Client], T]) -> Callable[[S3Client], T]:
+        """``call``, for a thread; notes when that begins."""
+
+        def run(client: S3Client) -> T:
+            self._began_at = time.perf_counter()
+            return call(client)
+
+        return run
+
+    def __enter__(self) -> StoreCall:
+        if self._operation:
+            where = {"aws__s3__bucket": self._bucket} | ({"aws__s3__key": self._key} if self._key else {})
+            self._block = self._telemetry.child_span(
+                f"S3.{self._operation}",
+                kind="client",
+                rpc__system__name="aws-api",
+                rpc__method=f"S3/{self._operation}",
+                **where,
+            )
+            self._span = self._block.__enter__()
+        self._asked_at = time.perf_counter()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        now = time.perf_counter()
+        waited_s = (self._began_at or now) - self._asked_at
+        self._telemetry.record(instruments.LIMITER_WAIT, waited_s, limiter=THREADS)
+        if not self._operation:
+            return
+        error_type = "" if error is None else self._told(error)
+        self._telemetry.record(
+            instruments.S3_DURATION,
+            now - self._asked_at,
+            rpc__method=f"S3/{self._operation}",
+            error__type=error_type,
+        )
+        self._block.__exit__(None, None, None)
+
+    def _told(self, error: BaseException) -> str:
+        """The error in a word. Only a fault makes the span a failure."""
+        for kind, word in _FAULTS:
+            if isinstance(error, kind):
+                self._span.fail(word)
+                return word
+        for kind, word in _ANSWERS:
+            if isinstance(error, kind):
+                self._span.set(error__type=word)
+                return word
+        self._span.fail(type(error).__name__)
+        return type(error).__name__

@@ -1,0 +1,74 @@
+"""One replica of the random chaos: the real service, which one kind of file kills, and which writes down its attempts.
+
+``python -m tests.chaos.random_replica``: `avion-media serve`, with the path of the notes in ``AVION_CHAOS_ATTEMPTS``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from typing import Any
+
+DEADLY = b"avion-media tests: whoever works on this file dies"
+_HEAD_BYTES = 4096
+
+
+def die_of_deadly_files() -> None:
+    """As of a defect that takes the whole process down, and says nothing."""
+    from avion_media.media.workshop import MediaSource, Processed, Workshop
+
+    process = Workshop.process
+
+    async def deadly(self: Workshop, source: MediaSource, fmt: Any, files: ExitStack) -> Processed:
+        if DEADLY in os.pread(source.fd, _HEAD_BYTES, 0):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return await process(self, source, fmt, files)
+
+    Workshop.process = deadly  # type: ignore[method-assign]
+
+
+def write_down_attempts(path: str) -> None:
+    """``time pid begin|end id``, a line each. Of an attempt that died with its process there is no end."""
+    from avion_media.tasks.cache_remote import CacheRemote
+    from avion_media.tasks.delete_media import DeleteMedia
+    from avion_media.tasks.process_media import ProcessMedia
+
+    notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+    def note(what: str, media_id: str) -> None:
+        os.write(notes, f"{time.time():.3f} {os.getpid()} {what} {media_id}\n".encode())
+
+    def wrap(handler: Any, kind: str) -> None:
+        run = handler.run
+
+        async def noted(self: Any, task: Any) -> None:
+            media_id = task.fields.get("media_id") or hashlib.sha256(task.fields["remote_url"].encode()).hexdigest()
+            note(f"begin {kind}", media_id)
+            try:
+                await run(self, task)
+            finally:
+                note(f"end {kind}", media_id)
+
+        handler.run = noted
+
+    wrap(ProcessMedia, "process")
+    wrap(CacheRemote, "cache")
+    wrap(DeleteMedia, "delete")
+
+
+def main() -> None:
+    """Serve."""
+    from avion_media.cli import command_line
+
+    die_of_deadly_files()
+    write_down_attempts(os.environ["AVION_CHAOS_ATTEMPTS"])
+    sys.argv = ["avion-media", "serve"]
+    command_line()
+
+
+if __name__ == "__main__":
+    main()

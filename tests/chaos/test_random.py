@@ -1,0 +1,19 @@
+"""Two minutes of random chaos, always the same choices; `make chaos` makes others, for longer."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.chaos.random_run import run
+
+SEED = 20
+MINUTES = 2.0
+FEWEST = 50  # media: fewer means that nothing was tried
+
+
+@pytest.mark.timeout(900)
+def test_nothing_is_lost_and_nothing_happens_twice() -> None:
+    report = run(SEED, MINUTES)
+    print("", *report.lines(), sep="\n")
+    assert report.accepted >= FEWEST
+    assert report.good, "\n".join(report.lines())

@@ -61,7 +61,9 @@ def _map_exception(exception: Exception) -> RpcError | None:
 
 @asynccontextmanager
 async def echo_server(
-    limits: GrpcLimits | None = None, ssl_context: ssl.SSLContext | None = None
+    limits: GrpcLimits | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    authorise: Callable[[Call], None] | None = None,
 ) -> AsyncIterator[EchoServer]:
     """A server on a free port, cut off at the end of the block; the block has a hard limit of time."""
     echo, health = Echo(), Health()
@@ -74,6 +76,7 @@ async def echo_server(
         map_exception=_map_exception,
         on_error=lambda *error: running.errors.append(error),
         observe=running.observe,
+        authorise=authorise,
     )
     with trio.fail_after(HARD_LIMIT_S):
         async with trio.open_nursery() as nursery:

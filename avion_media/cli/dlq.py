@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import click
@@ -12,6 +11,7 @@ import click
 from avion_media.cli.output import Failure, Misuse, console, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import directly
 from avion_media.config import parse_duration
+from avion_media.inspection import moment
 from avion_media.queue import DeadLetter, DeadLetters, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.setup import QUEUES
@@ -67,11 +67,6 @@ class Filter:
             and (self.older_than_s is None or age_s >= self.older_than_s)
             and (self.newer_than_s is None or age_s < self.newer_than_s)
         )
-
-
-def moment(unix_s: float) -> str:
-    """A Unix time as ISO 8601, UTC."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds") if unix_s else ""
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:

@@ -30,7 +30,22 @@ ALLOWED: dict[str, set[str]] = {
     "media": {"domain", "config"},
 }
 LOW = {*ALLOWED}
-HIGH = {"api", "origin", "tasks", "nodes", "cli", "app", "service", "process", "runtime", "setup", "doctor", "__main__"}
+HIGH = {
+    "api",
+    "origin",
+    "tasks",
+    "nodes",
+    "cli",
+    "app",
+    "service",
+    "process",
+    "runtime",
+    "setup",
+    "doctor",
+    "inspection",
+    "console",
+    "__main__",
+}
 # Never imported by anybody below them.
 ALLOWED |= {
     "tasks": LOW - {"grpc", "wire"},
@@ -39,7 +54,9 @@ ALLOWED |= {
     "api": LOW | {"runtime"},
     "setup": LOW - {"grpc", "wire"},
     "doctor": LOW - {"grpc", "wire"} | {"setup"},
-    "nodes": LOW | {"api", "origin", "tasks", "runtime", "setup"},
+    "inspection": LOW - {"grpc", "wire"} | {"setup", "tasks"},
+    "console": LOW - {"grpc"} | {"api", "inspection", "origin", "runtime", "setup"},
+    "nodes": LOW | {"api", "console", "origin", "tasks", "runtime", "setup"},
     "process": LOW | {"runtime"},
     "app": LOW | {"nodes", "runtime"},
     "service": LOW | {"app", "nodes", "process", "runtime"},

@@ -1,0 +1,165 @@
+"""All that is known of one medium, wherever it is written: for `avion-media why` and the console."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from avion_media.config import Config
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.tasks import EVENTS_STREAM, Status
+from avion_media.queue import StatusBoard
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.setup import QUEUES
+from avion_media.store import ObjectStore
+from avion_media.tasks.sweep.listing import thumbnail_sizes
+from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.tombstones import tombstones_of
+from avion_media.tasks.waiting import FoundTask, Place, each_task, hands_of
+
+_REQUESTS_PER_SECOND = 100.0
+_EVENTS = 10_000  # looked at; more are hardly kept
+
+
+async def dossier(config: Config, store: Slot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
+    """Everything about one medium as plain data. Changes nothing; walks through all waiting tasks.
+
+    ``status``, ``deletion``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is known. Raises
+    `Unavailable` when the store or Redis is away.
+    """
+    return {
+        "media_id": str(any_id),
+        **_in_the_id(config, any_id),
+        "status": await _status(redis, any_id),
+        "deletion": await _deletion(redis, any_id, config.delete.delay),
+        "objects": await _objects(config, store, any_id),
+        "tasks": await _tasks(redis, any_id),
+        "events": await _events(redis, any_id),
+    }
+
+
+def is_unknown(known: dict[str, Any]) -> bool:
+    """Whether a dossier says nothing beyond what is in the id itself."""
+    return not any(known[name] for name in ("status", "deletion", "objects", "tasks", "events"))
+
+
+def moment(unix_s: float) -> str:
+    """A Unix time as ISO 8601, UTC; empty for 0."""
+    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds") if unix_s else ""
+
+
+def _in_the_id(config: Config, any_id: AnyId) -> dict[str, Any]:
+    if not isinstance(any_id, MediaId):
+        return {}
+    expires = any_id.created + timedelta(seconds=config.upload.url_ttl)
+    return {
+        "declared": any_id.format.name,
+        "requested_at": any_id.created.isoformat(timespec="seconds"),
+        "url_expires_at": expires.isoformat(timespec="seconds"),
+    }
+
+
+async def _status(redis: Redis, any_id: AnyId) -> dict[str, Any] | None:
+    status: Status | None = await StatusBoard(redis).get(str(any_id))
+    if status is None:
+        return None
+    return {
+        "state": str(status.state),
+        **({"reason": str(status.reason), "retryable": status.retryable} if status.reason else {}),
+        **(status.facts.to_metadata() if status.facts else {}),
+    }
+
+
+async def _deletion(redis: Redis, any_id: AnyId, delay_s: float) -> dict[str, str] | None:
+    deleted_at = (await tombstones_of(redis, [str(any_id)])).get(str(any_id))
+    if deleted_at is None:
+        return None
+    due = deleted_at + timedelta(seconds=delay_s)
+    return {
+        "deleted_at": deleted_at.isoformat(timespec="seconds"),
+        "objects_go_at": due.isoformat(timespec="seconds"),
+    }
+
+
+async def _objects(config: Config, store: Slot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
+    configured = [size.name for size in config.thumbnails.sizes]
+    sizes = {*configured, *await thumbnail_sizes(store, Pace(_REQUESTS_PER_SECOND))}
+    names = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
+    names += [keys.original(any_id), *(keys.thumbnail(any_id, size) for size in sorted(sizes))]
+    found = []
+    for key in names:
+        try:
+            info = await store.get().head(key)
+        except ObjectMissing:
+            continue
+        found.append(
+            {
+                "key": key,
+                "bytes": info.size_bytes,
+                "content_type": info.content_type,
+                "last_modified": info.last_modified.isoformat(timespec="seconds"),
+                **({"metadata": info.metadata} if info.metadata else {}),
+            }
+        )
+    return found
+
+
+async def _tasks(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:
+    found: dict[tuple[str, ...], FoundTask] = {}  # one that moved meanwhile is seen twice
+
+    def visit(task: FoundTask) -> bool:
+        if task.subject == str(any_id):
+            found[task.queue, task.place, task.entry.entry_id, task.entry.task.task_id] = task
+        return True
+
+    for queue in QUEUES:
+        await each_task(redis, queue, visit)
+    return [await _task(redis, task) for task in found.values()]
+
+
+async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
+    entry = found.entry
+    described: dict[str, Any] = {
+        "queue": found.queue,
+        "place": str(found.place),
+        "task_id": entry.task.task_id,
+        "attempts_used": entry.attempts,
+        "error": entry.error,
+        "first_seen": moment(entry.first_seen),
+        "replays": entry.replays,
+        "traceparent": entry.task.traceparent,
+    }
+    if found.place is Place.DELAYED:
+        described["due_at"] = moment(found.due_at or 0.0)
+    else:
+        described["entry_id"] = entry.entry_id
+    if found.place is Place.DEAD_LETTERS:
+        described["failed_at"] = moment(entry.failed_at)
+    if found.place is Place.STREAM:
+        hands = await hands_of(redis, found.queue, entry.entry_id)
+        if hands is not None:
+            described |= {
+                "consumer": hands.consumer,
+                "deliveries": hands.deliveries,
+                "renewed_s_ago": round(hands.idle_s, 1),
+            }
+    return {name: value for name, value in described.items() if value not in ("", 0)}
+
+
+async def _events(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:
+    rows = await redis.execute("XREVRANGE", EVENTS_STREAM, "+", "-", "COUNT", _EVENTS)
+    found = []
+    for entry_id, flat in reversed(rows):
+        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        try:
+            event = json.loads(fields.get(b"event", b""))
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("media_id") == str(any_id):
+            rest = {name: value for name, value in event.items() if name != "media_id"}
+            found.append({"at": moment(int(entry_id.partition(b"-")[0]) / 1000), **rest})
+    return found

@@ -41,11 +41,16 @@ class AutoShutdown(StrEnum):
     ALL_SIGNIFICANT = "all_significant"
 
 
+def _check_number(what: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise SpecError(f"{what} must be a number, not {value!r}")
+    return value
+
+
 def check_seconds(what: str, value: object, *, zero: bool) -> None:
     """Raise `SpecError` unless ``value`` is a number of seconds that can be waited for; infinity is one."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise SpecError(f"{what} must be a number of seconds, not {value!r}")
-    if not (value >= 0 if zero else value > 0):
+    seconds = _check_number(what, value)
+    if not (seconds >= 0 if zero else seconds > 0):
         raise SpecError(f"{what} must be {'at least' if zero else 'more than'} 0 s, not {value!r}")
 
 
@@ -82,9 +87,9 @@ class Backoff:
         check_seconds("healthy_after_s", self.healthy_after_s, zero=True)
         if math.isinf(self.max_s) or self.first_s > self.max_s:
             raise SpecError(f"max_s must be finite and at least first_s, not {self.max_s!r}")
-        if not 1 <= self.factor < math.inf:
+        if not 1 <= _check_number("factor", self.factor) < math.inf:
             raise SpecError(f"factor must be at least 1, not {self.factor!r}")
-        if not 0 <= self.jitter <= 1:
+        if not 0 <= _check_number("jitter", self.jitter) <= 1:
             raise SpecError(f"jitter must be between 0 and 1, not {self.jitter!r}")
 
     def delay_s(self, failures: int, chance: float) -> float:

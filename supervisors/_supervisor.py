@@ -104,13 +104,16 @@ class _Base(Subtree):
             engine.finished = True
             self._since = trio.current_time()
 
-    def stop(self) -> None:
+    def stop(self, path: str = ROOT) -> None:
         """Ask for the ordered stop: children right to left, each with its grace. Never waits, may be repeated.
 
         Before the first `run` it makes that one end at once, with nothing started. On a supervisor inside a tree it is
-        an end of its own accord, which its parent may answer with a restart; for a part of a tree, use `stop_child`.
+        an end of its own accord, which its parent may answer with a restart; for a part of a tree, give its ``path`` to
+        the root: that is `stop_child`.
         """
-        if self._engine is None:
+        if path != ROOT:
+            self.stop_child(path)
+        elif self._engine is None:
             self._stop_asked = True
         elif not self._engine.finished:
             self._engine.begin_stop()
@@ -283,8 +286,8 @@ class DynamicSupervisor(_Base):
         observers: Iterable[Observer] = (),
         random: Callable[[], float] = random.random,
     ) -> None:
-        if max_children is not None and (isinstance(max_children, bool) or max_children < 1):
-            raise SpecError(f"supervisor {name!r}: max_children must be at least 1, not {max_children!r}")
+        if max_children is not None and not (type(max_children) is int and max_children >= 1):
+            raise SpecError(f"supervisor {name!r}: max_children must be an integer of at least 1, not {max_children!r}")
         limit = math.inf if max_children is None else max_children
         plan = Plan(Strategy.ONE_FOR_ONE, intensity, AutoShutdown.NEVER, limit, dynamic=True, random=random)
         super().__init__(name, (), plan, observers)

@@ -181,6 +181,17 @@ async def test_stop_child_of_the_root_path_is_the_stop() -> None:
             root.stop_child("/")
 
 
+async def test_stop_with_a_path_is_stop_child() -> None:
+    stage = Stage()
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [Supervisor("s", [stage.spec("a"), stage.spec("b")])])) as root:
+            root.stop("s/a")
+            await settled()
+            assert stage.up() == {"b"}
+            with pytest.raises(NoSuchChild):
+                root.stop("s/c")
+
+
 async def test_terminate_child_waits_until_it_is_down(autojump_clock: MockClock) -> None:
     stage = Stage()
     async with open_tree(Supervisor("app", [Supervisor("s", [stage.spec("a"), stage.spec("b")])])) as root:

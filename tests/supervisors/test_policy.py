@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -86,10 +87,14 @@ def test_backoff_is_clamped(failures: int, chance: float, first_s: float, factor
         {"factor": math.inf},
         {"jitter": -0.1},
         {"jitter": 1.1},
+        {"factor": "2"},
+        {"factor": math.nan},
+        {"jitter": True},
+        {"jitter": None},
         {"healthy_after_s": -1},
     ],
 )
-def test_faulty_backoff(fields: dict[str, float]) -> None:
+def test_faulty_backoff(fields: dict[str, Any]) -> None:
     with pytest.raises(SpecError):
         Backoff(**fields)
 

@@ -84,8 +84,8 @@ def test_faulty_supervisor(arguments: dict[str, Any], says: str) -> None:
         supervisor_with(arguments)
 
 
-@pytest.mark.parametrize("max_children", [0, -1, True])
-def test_faulty_dynamic_supervisor(max_children: int) -> None:
+@pytest.mark.parametrize("max_children", [0, -1, True, 2.0, "3"])
+def test_faulty_dynamic_supervisor(max_children: Any) -> None:
     with pytest.raises(SpecError, match="max_children"):
         DynamicSupervisor("pool", max_children=max_children)
 

@@ -414,6 +414,25 @@ async def test_a_callback_on_stop_is_called_once_unless_taken_off() -> None:
     assert root.snapshot().children[0].last_failure is None
 
 
+async def test_a_callback_on_stop_may_take_itself_off() -> None:
+    called: list[str] = []
+
+    async def run(child: Child) -> None:
+        def first() -> None:
+            called.append("first")
+            take_off()
+
+        take_off = child.on_stop(first)
+        child.on_stop(lambda: called.append("second"))
+        child.ready()
+        await child.stopping.wait()
+
+    with trio.fail_after(5):
+        async with open_tree(Supervisor("app", [ChildSpec(name="a", run=run)])):
+            pass
+    assert called == ["first", "second"]
+
+
 async def test_until_stopping_entered_while_stopping() -> None:
     seen: list[bool] = []
 

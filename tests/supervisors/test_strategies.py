@@ -218,6 +218,21 @@ async def test_stopped_by_hand_while_the_group_stops(autojump_clock: MockClock) 
         assert root.snapshot().children[2].state is State.STOPPED
 
 
+async def test_a_finished_child_started_by_hand_while_its_group_stops_is_left_alone(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    specs = [stage.spec("a", restart=Restart.TEMPORARY), stage.spec("b"), stage.spec("c")]
+    async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
+        stage["a"].finish()
+        await settled()
+        stage["b"].stop_s = 2.0
+        stage["c"].fail()
+        await trio.sleep(1)
+        root.restart_child("a")
+        await trio.sleep(5)
+        assert stage.take_log() == "+a +b +c -a -c +a -b +b +c"
+        assert stage.up() == {"a", "b", "c"}
+
+
 async def test_a_deaf_sibling_is_cancelled_after_its_grace(autojump_clock: MockClock) -> None:
     stage = Stage()
     specs = [stage.spec("a"), stage.spec("b", shutdown_s=3.0)]

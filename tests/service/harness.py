@@ -106,12 +106,16 @@ class Service:
 
     def watch(self, media_id: str, timeout_s: float = WAIT_S) -> list[wire.MediaStatus]:
         """All of WatchMediaStatus, to its end."""
-        stream = self._channel.unary_stream(
+        return list(self.watching(media_id, timeout_s))
+
+    def watching(self, media_id: str, timeout_s: float = WAIT_S) -> Iterator[wire.MediaStatus]:
+        """WatchMediaStatus, one after the other."""
+        stream: Iterator[wire.MediaStatus] = self._channel.unary_stream(
             "/avion.MediaService/WatchMediaStatus",
             request_serializer=wire.GetMediaStatusRequest.SerializeToString,
             response_deserializer=wire.MediaStatus.FromString,
         )(wire.GetMediaStatusRequest(media_id=media_id), timeout=timeout_s)
-        return list(stream)
+        return stream
 
     def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
         """CacheRemoteMedia."""

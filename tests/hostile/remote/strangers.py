@@ -13,6 +13,7 @@ import trio
 
 from avion_media.remote import AddressGuard, Fetcher, Patience
 from avion_media.remote.dial import Resolve
+from avion_media.remote.hosts import Admission
 
 Behaviour = Callable[[trio.abc.Stream, bytes], Awaitable[None]]
 LOOPBACK = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
@@ -133,6 +134,8 @@ def fetcher(
     patience: Patience | None = None,
     tls: ssl.SSLContext | None = None,
     guard: AddressGuard | None = None,
+    hosts: Admission | None = None,
+    user_agent: str = "avion-media",
 ) -> Fetcher:
     """A fetcher that may talk to this machine's loopback."""
     return Fetcher(
@@ -142,4 +145,6 @@ def fetcher(
         resolve=resolve,
         ssl_context=tls,
         patience=patience or Patience(),
+        hosts=hosts,
+        user_agent=user_agent,
     )

@@ -28,6 +28,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     DECODER_LIMIT = "decoder_limit"
     DECODER_CRASHED = "decoder_crashed"
+    DECODER_KILLED = "decoder_killed"
     EXTERNAL_REFERENCE = "external_reference"
     REMOTE_REFUSED = "remote_refused"
     REMOTE_UNREACHABLE = "remote_unreachable"
@@ -53,6 +54,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.TOO_LARGE: "more bytes than the limit of its family, or than `REMOTE__MAX_BYTES`",
     Reason.DECODER_LIMIT: "decoding needed more memory, time or output than one confined process may use",
     Reason.DECODER_CRASHED: "the decoder was killed by the content",
+    Reason.DECODER_KILLED: "the decoder was killed from outside in all attempts, most likely for want of memory",
     Reason.EXTERNAL_REFERENCE: "a container that points outside itself",
     Reason.REMOTE_REFUSED: "the remote URL leads where the fetcher does not go; one code for all refusals",
     Reason.REMOTE_UNREACHABLE: "the remote server did not answer, in all attempts",
@@ -79,7 +81,7 @@ class Rejected(MediaError):
 class Unavailable(MediaError):
     """Something outside is away: the same call may succeed later.
 
-    ``what`` is "store", "redis", "cage", "remote" or "disk".
+    ``what`` is "store", "redis", "cage", "remote", "disk", or "upload" (replaced while it was read).
     """
 
     def __init__(self, what: str, detail: str = "", retry_after_s: float = 1.0) -> None:
@@ -99,6 +101,16 @@ class Deferred(Unavailable):
     def __init__(self, detail: str, retry_after_s: float, *, patient: bool = True) -> None:
         super().__init__("remote", detail, retry_after_s)
         self.patient = patient
+
+
+class DecoderKilled(Unavailable):
+    """Whoever decoded the medium was killed from outside, for want of memory or along with the forker.
+
+    Nobody knows whether the medium was to blame. So an attempt is used up, as it must end if it was.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__("cage", detail)
 
 
 class Overloaded(MediaError):

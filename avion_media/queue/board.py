@@ -44,7 +44,7 @@ class StatusBoard:
         """Say how a medium is doing, for ``ttl_s``; whether it was taken.
 
         It is not when the medium has a tombstone, is READY and would be anything else, or is FAILED and would be
-        PROCESSING or fail for another reason (our own failures, INTERNAL and POISON, may). DELETED makes a tombstone.
+        PROCESSING or fail for another reason (failures that are not the medium's may). DELETED makes a tombstone.
         """
         if status.state is State.DELETED:
             await self.tombstone([status.media_id], ttl_s)

@@ -43,6 +43,11 @@ class QueueKeys:
         """Stream: tasks given up."""
         return f"{{{self.stream}}}:dlq"
 
+    @property
+    def watch(self) -> str:
+        """Hash: since when, and when last, somebody could renew leases."""
+        return f"{{{self.stream}}}:watch"
+
     def marker(self, once_key: str) -> str:
         """String: the id of the task that is unique under ``once_key``."""
         return f"{{{self.stream}}}:once:{once_key}"

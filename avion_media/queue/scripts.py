@@ -17,6 +17,7 @@ def _load(name: str) -> Script:
 ENQUEUE = _load("enqueue")
 TAKE = _load("take")
 RECLAIM = _load("reclaim")
+WATCH = _load("watch")
 RENEW = _load("renew")
 COMPLETE = _load("complete")
 RETRY = _load("retry")

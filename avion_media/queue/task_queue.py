@@ -151,8 +151,11 @@ class TaskQueue:
             await trio.lowlevel.checkpoint_if_cancelled()
             alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
             with trio.CancelScope(shield=True):  # as in `take`
+                idle_ms = round(idle_s * 1000)
                 found = await self._redis.run(
-                    scripts.RECLAIM, (self.name,), (CONSUMER_GROUP, consumer, round(idle_s * 1000), *alive)
+                    scripts.RECLAIM,
+                    (self.name, self._keys.watch),
+                    (CONSUMER_GROUP, consumer, idle_ms, _gap_ms(idle_s), *alive),
                 )
             if found is None:
                 return None
@@ -165,6 +168,14 @@ class TaskQueue:
                 await self._bury(lease, f"{Reason.POISON}: {lease.deaths} processes died with it")
             else:
                 return lease
+
+    async def watch(self, idle_s: float) -> None:
+        """Note that leases can be renewed now. To be called more often than twice in ``idle_s``, by whoever renews.
+
+        After a longer gap (Redis was away, or all of us) `reclaim` takes nothing until ``idle_s`` have passed: whoever
+        could not renew meanwhile is not dead. A queue that nobody ever watched is not held up.
+        """
+        await self._redis.run(scripts.WATCH, (self._keys.watch,), (_gap_ms(idle_s),))
 
     async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
         """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``; whether it is new.
@@ -271,6 +282,10 @@ class TaskQueue:
     async def _bury(self, lease: Lease, error: str) -> None:
         with suppress(LeaseLost):  # somebody else has it, and does the same
             await lease.dead_letter(error)
+
+
+def _gap_ms(idle_s: float) -> int:
+    return round(idle_s * 500)
 
 
 def _first_entry(reply: Reply) -> Reply:

@@ -8,8 +8,9 @@ How an attempt ends:
 =====================  ===============================================================================================
 returns                the lease is completed
 `Rejected`             the medium is at fault: `TaskHandler.give_up` records it, then the lease is completed
-`Unavailable`          something outside is away: back to the delayed set; an attempt is used up only where the
-                       handler says that it was the task's own fault (a remote server)
+`Unavailable`          something outside is away: back to the delayed set, no attempt used up unless it was a remote
+                       server; no more tasks are taken for a while that grows until one comes through
+`DecoderKilled`        by something outside, but perhaps for the medium's sake: retried with backoff, then a dead letter
 `Deferred`             its turn has not come (bounds per remote host): back to the delayed set, no attempt used up
 `LeaseLost`            somebody else owns the task: stop, touch nothing
 cancelled              the process drains or the child was killed: handed back at once, no attempt used up
@@ -23,16 +24,18 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
-from avion_media.domain.errors import Deferred, LeaseLost, Reason, Rejected, Unavailable
+from avion_media.domain.errors import DecoderKilled, Deferred, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.resources import Slot
 from avion_media.tasks.observed_attempt import ObservedAttempt
+from avion_media.tasks.outage import OutagePause
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _BLOCK_S = 1.0  # how long one read waits for an entry; also how soon a reader notices that it should stop
@@ -40,7 +43,8 @@ _HAND_BACK_S = 3.0  # bound of the shielded hand-back of a cancelled task
 _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
-_OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis to come back
+_OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
+_OUTAGES = frozenset({"store", "redis", "cage", "disk"})  # `Unavailable.what` that every task meets
 
 
 class TaskHandler(Protocol):
@@ -108,6 +112,7 @@ class Consumer:
         self._taking_work = taking_work
         self._telemetry = telemetry
         self._free = trio.Semaphore(policy.slots)
+        self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._held: dict[str, _Held] = {}
         self._nothing_held = trio.Event()
         self._log = get_logger(path=path)
@@ -153,6 +158,7 @@ class Consumer:
         """The lease keeper: renews every lease in hand three times before it would be taken for dead."""
         child.ready()
         while not (child.stopping.is_set() and not self._held):
+            await self._watch()
             for held in list(self._held.values()):
                 await self._renew(held)
             if child.stopping.is_set():
@@ -169,6 +175,10 @@ class Consumer:
 
         child.ready()
         await self._through_outages(child, step)
+
+    async def _watch(self) -> None:
+        with suppress(Unavailable):  # that is the gap which the next watch finds
+            await self._queue.get().watch(self._policy.claim_after_s)
 
     async def _renew(self, held: _Held) -> None:
         try:
@@ -187,7 +197,9 @@ class Consumer:
         async with trio.open_nursery() as nursery:
 
             async def step() -> None:
-                if not await self._take_one(child, nursery, next_lease):
+                if self._outage.remaining_s:
+                    await _wait_or_stop(child, self._outage.remaining_s)
+                elif not await self._take_one(child, nursery, next_lease):
                     await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
 
             child.ready()
@@ -199,7 +211,7 @@ class Consumer:
         await self._free.acquire()
         started = False
         try:
-            if not child.stopping.is_set() and self._taking_work():
+            if not child.stopping.is_set() and self._taking_work() and not self._outage.remaining_s:
                 lease = await next_lease(self._queue.get())
                 if lease is not None:
                     self._start(nursery, lease)
@@ -252,18 +264,23 @@ class Consumer:
         try:
             with trio.fail_after(_ATTEMPT_S):
                 await self._handler.run(lease.task)
+            self._outage.succeeded()
             await self._quietly(lease.complete)
             return "done", ""
         except LeaseLost:
             return "lease_lost", ""
         except Rejected as rejection:
+            self._outage.succeeded()
             return await self._give_up(lease, rejection.reason, rejection.detail)
         except Deferred as error:
             return await self._after_deferral(lease, error)
+        except DecoderKilled as error:
+            return await self._after_failure(lease, Reason.DECODER_KILLED, str(error))
         except Unavailable as error:
             return await self._after_outage(lease, error)
         except Exception as error:  # noqa: BLE001 - a defect in one task must not take the reader down
-            return await self._after_defect(lease, error)
+            self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
+            return await self._after_failure(lease, Reason.INTERNAL, repr(error))
 
     async def _give_up(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
@@ -275,6 +292,7 @@ class Consumer:
             return "lease_lost", ""
         except Unavailable as error:
             # Recording it needs the store and Redis too: come back to it without using up an attempt.
+            self._outage.failed()
             cause = repr(error)
             await self._quietly(lambda: lease.retry(self._backoff_s(1), cause, count=False))
             return "retried", "unavailable"
@@ -292,7 +310,9 @@ class Consumer:
 
     async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
         ours = error.what != "remote"
-        backoff_s = self._backoff_s(lease.attempt)
+        if error.what in _OUTAGES:
+            self._outage.failed()
+        backoff_s = max(self._backoff_s(lease.attempt), self._outage.pause_s if ours else 0.0)
         asked_s = 0.0 if ours else error.retry_after_s
         used_up = lease.attempt >= self._policy.max_attempts or (asked_s > backoff_s and self._too_late(lease, asked_s))
         if not ours and used_up:
@@ -301,19 +321,19 @@ class Consumer:
         await self._quietly(lambda: lease.retry(delay_s, str(error), count=not ours))
         return "retried", error.what
 
-    async def _after_defect(self, lease: Lease, error: Exception) -> tuple[str, str]:
-        self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
+    async def _after_failure(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
+        """Perhaps the medium's doing, perhaps ours: an attempt is used up; after the last one a dead letter is left."""
         if lease.attempt < self._policy.max_attempts:
-            await self._quietly(lambda: lease.retry(self._backoff_s(lease.attempt), repr(error), count=True))
-            return "retried", "internal"
+            await self._quietly(lambda: lease.retry(self._backoff_s(lease.attempt), error, count=True))
+            return "retried", str(reason)
 
         async def bury() -> None:
             await lease.renew()  # as in `_give_up`
-            await self._handler.give_up(lease.task, Reason.INTERNAL)
-            await lease.dead_letter(repr(error))
+            await self._handler.give_up(lease.task, reason)
+            await lease.dead_letter(error if reason is Reason.INTERNAL else f"{reason}: {error}")
 
         await self._quietly(bury)
-        return "dead_letter", "internal"
+        return "dead_letter", str(reason)
 
     def _backoff_s(self, attempt: int) -> float:
         """Exponential with full jitter on its upper half."""

@@ -16,7 +16,7 @@ from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.media.workshop import MediaSource, Workshop
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
-from avion_media.tasks.publish import Publisher
+from avion_media.tasks.publish import OURS, Publisher
 from avion_media.tasks.sources import SpooledSource, StoreSource, open_spool
 from avion_media.tasks.write import facts_of, original_writer
 
@@ -65,7 +65,8 @@ class ProcessMedia:
         except InvalidId:
             return  # a foreign producer's mistake: there is no medium to speak of
         await self._publisher.announce_failed(media_id, reason)
-        await self._publisher.remove_incoming(media_id)
+        if reason not in OURS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
+            await self._publisher.remove_incoming(media_id)
 
     async def _process(self, media_id: MediaId) -> MediaFacts | None:
         """Look, fetch, make, publish; None when a deletion won."""
@@ -87,7 +88,7 @@ class ProcessMedia:
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
             # sees the new bytes, or the tombstone.
-            raise Unavailable("store", "the upload was replaced or removed while it was read") from None
+            raise Unavailable("upload", "it was replaced or removed while it was read") from None
         return facts if published else None
 
     def _check_size(self, info: ObjectInfo, family: Family) -> None:

@@ -150,6 +150,6 @@ class Publisher:
 
 
 # Failures of ours, whose tasks an operator may replay.
-OURS = frozenset({Reason.INTERNAL, Reason.POISON})
+OURS = frozenset({Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED})
 # Failures where the same client may fairly try again with the same file.
-_RETRYABLE = frozenset({Reason.INTERNAL, Reason.REMOTE_UNREACHABLE, Reason.MISSING})
+_RETRYABLE = frozenset({Reason.INTERNAL, Reason.DECODER_KILLED, Reason.REMOTE_UNREACHABLE, Reason.MISSING})

@@ -77,7 +77,7 @@ TASK_OUTCOME = Attribute(
 )
 TASK_REASON = Attribute(
     "reason",
-    (NONE, *_REASONS, "store", "redis", "cage", "remote", "disk", "cdn", "unavailable"),
+    (NONE, *_REASONS, "store", "redis", "cage", "remote", "disk", "upload", "cdn", "unavailable"),
     "the code of a rejection, or what was away",
 )
 FORMAT = Attribute("format", (NONE, *_FORMATS), "by content; empty while unknown")

@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import DecoderKilled, Unavailable
 from avion_media.media.cage.terms import JobReport
 from avion_media.media.cage.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, beside, pack, unpack_exit
 
@@ -71,13 +71,13 @@ class Job:
             self._give_up_on_forker()
 
     async def finish(self) -> Exit:
-        """Wait until the child is reaped. `Unavailable` when the forker is gone or could not fork."""
+        """Wait until the child is reaped. `DecoderKilled` if the forker is gone, `Unavailable` if it could not fork."""
         if self._exit is None:
             with trio.move_on_after(self.task.limits.wall_s + _OVERTIME_S):
                 await self._receive_exit()
         if self._exit is None:
             self._give_up_on_forker()
-            raise Unavailable("cage", "the forker is gone")
+            raise DecoderKilled("the forker is gone, and the job with it")
         if self._exit.error:
             raise Unavailable("cage", self._exit.error)
         return self._exit

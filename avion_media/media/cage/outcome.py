@@ -6,7 +6,7 @@ import json
 import signal
 from typing import Any, Final
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.domain.errors import DecoderKilled, Reason, Rejected, Unavailable
 from avion_media.media.cage.child import EXEC_FAILED
 from avion_media.media.cage.job import Job, Observer
 from avion_media.media.cage.terms import CageJobFailed, Completed, JobReport, Limits, Outcome
@@ -58,7 +58,7 @@ def _check_end(end: Exit, job: Job) -> None:
         raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.usage.cpu_s:.1f} s of CPU")
     if end.signal == signal.SIGKILL:
         # Not by us: the kernel's OOM killer, whose victim says nothing about the medium. Try again, here or elsewhere.
-        raise Unavailable("cage", f"{job.task.name} was killed from outside (out of memory?)")
+        raise DecoderKilled(f"{job.task.name} was killed from outside (out of memory?)")
     raise Rejected(Reason.DECODER_CRASHED, f"{job.task.name} was killed by {name}")
 
 

@@ -11,7 +11,7 @@ local before = redis.call('GET', KEYS[1])
 if before and before ~= ARGV[3] and ARGV[2] ~= 'READY' then
   local readable, status = pcall(cjson.decode, before)
   if readable and type(status) == 'table' then
-    local ours = status.reason == 'internal' or status.reason == 'poison'
+    local ours = status.reason == 'internal' or status.reason == 'poison' or status.reason == 'decoder_killed'
     if status.state == 'READY' or (status.state == 'FAILED' and (ARGV[2] == 'PROCESSING' or not ours)) then
       return 0
     end

@@ -1,10 +1,19 @@
--- One entry whose owner has not renewed its lease for so long that it counts as dead.
--- KEYS: queue   ARGV: group, consumer, idle ms, ids in this consumer's living hands …
+-- One entry whose owner has not renewed its lease for so long that it counts as dead. After an outage of this server
+-- nobody does, until it has been watched for as long as that: its owner could not renew, and shall come first.
+-- KEYS: queue, watch   ARGV: group, consumer, idle ms, longest gap of a watch in ms, ids in this consumer's hands …
 -- Returns {id, deliveries, fields}, or nil. Deliveries minus one is how many owners died with it.
 local queue, group, consumer, idle_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local alive = {}
-for index = 4, #ARGV do
+for index = 5, #ARGV do
   alive[ARGV[index]] = true
+end
+
+local since, last = unpack(redis.call('HMGET', KEYS[2], 'since', 'last'))
+if since then
+  local now = now_s()
+  if now - tonumber(last) > tonumber(ARGV[4]) / 1000 or now - tonumber(since) < tonumber(idle_ms) / 1000 then
+    return nil
+  end
 end
 
 local count = 16 + #ARGV

@@ -1,0 +1,165 @@
+"""What is away costs tasks nothing but time; what kills decoders again and again costs them their attempts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import redis as redis_py
+import trio
+
+from avion_media.domain.errors import DecoderKilled, MediaError, Reason, Unavailable
+from avion_media.domain.tasks import PROCESSING_QUEUE, Task
+from avion_media.queue import QueueStats, TaskQueue
+from avion_media.redis import Redis, open_redis
+from avion_media.resources import Slot
+from avion_media.tasks.consumer import Consumer, ConsumerPolicy
+from avion_media.telemetry import NO_TELEMETRY
+from supervisors import ChildSpec, Strategy, Supervisor
+from tests.service.faults import DurableRedis, durable_redis
+
+CLAIM_AFTER_S = 0.8
+_HARD_LIMIT_S = 60.0
+
+
+class Work:
+    """A handler that notes what it is asked for, and fails with what ``failure`` gives."""
+
+    def __init__(self, failure: Callable[[], MediaError | None] = lambda: None) -> None:
+        self._failure = failure
+        self.begun: list[float] = []
+        self.given_up: list[Reason] = []
+        self.hold = trio.Event()
+        self.hold.set()
+
+    async def run(self, _task: Task) -> None:
+        self.begun.append(trio.current_time())
+        await self.hold.wait()
+        failure = self._failure()
+        if failure is not None:
+            raise failure
+
+    async def give_up(self, _task: Task, reason: Reason) -> None:
+        self.given_up.append(reason)
+
+
+def consumer_of(redis: Redis, work: Work, name: str, **policy: Any) -> Supervisor:
+    slot: Slot[TaskQueue] = Slot("redis")
+    slot.fill(TaskQueue(redis, PROCESSING_QUEUE))
+    bounds = {"slots": 1, "max_attempts": 3, "claim_after_s": CLAIM_AFTER_S, "backoff_s": 0.05, "max_backoff_s": 0.05}
+    consumer = Consumer(
+        slot,
+        work,
+        ConsumerPolicy(**(bounds | policy)),
+        name=name,
+        path=name,
+        queue_name=PROCESSING_QUEUE,
+        taking_work=lambda: True,
+        telemetry=NO_TELEMETRY,
+    )
+    loops = (consumer.keep, consumer.read, consumer.reclaim, consumer.promote)
+    children = [ChildSpec(name=loop.__name__, run=loop, shutdown_s=5) for loop in loops]
+    return Supervisor(name, children, strategy=Strategy.ONE_FOR_ONE)
+
+
+@asynccontextmanager
+async def working(*consumers: Supervisor) -> AsyncIterator[None]:
+    with trio.fail_after(_HARD_LIMIT_S):
+        async with trio.open_nursery() as nursery:
+            for each in consumers:
+                nursery.start_soon(each.run)
+            yield
+            for each in consumers:
+                each.stop()
+
+
+async def until(look: Callable[[], object]) -> None:
+    while not look():  # noqa: ASYNC110 - what is looked at tells nobody
+        await trio.sleep(0.02)
+
+
+async def settled(queue: TaskQueue) -> QueueStats:
+    """The queue, once nothing is left to do."""
+    while True:
+        stats = await queue.stats()
+        if not stats.depth and not stats.delayed:
+            return stats
+        await trio.sleep(0.02)
+
+
+async def test_few_tasks_find_out_that_the_store_is_away(redis_url: str) -> None:
+    away_for_s = 1.0
+
+    def failure() -> MediaError | None:
+        return Unavailable("store") if trio.current_time() < work.begun[0] + away_for_s else None
+
+    work = Work(failure)
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        for number in range(20):
+            await queue.enqueue({"media_id": f"m{number}"})
+        async with working(consumer_of(redis, work, "only")):
+            stats = await settled(queue)
+        failed = [at for at in work.begun if at < work.begun[0] + away_for_s]
+        # The pauses are 0.2, 0.4 and 0.8 s, give or take a fifth; on a slow machine there are fewer.
+        assert len(failed) <= 4
+        assert len(work.begun) == 20 + len(failed)
+        assert stats.dead_letters == 0
+
+
+async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url: str) -> None:
+    work = Work(lambda: DecoderKilled("out of memory?"))
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        async with working(consumer_of(redis, work, "only")):
+            await settled(queue)
+        (letter,) = await queue.dead_letters.list()
+    assert len(work.begun) == 3
+    assert work.given_up == [Reason.DECODER_KILLED]
+    assert letter.error.startswith("decoder_killed: ")
+    assert letter.attempts == 3
+
+
+@pytest.fixture
+def durable() -> Iterator[DurableRedis]:
+    with durable_redis() as server:
+        yield server
+
+
+async def test_who_could_not_renew_while_redis_was_away_is_not_dead(durable: DurableRedis) -> None:
+    """Three outages, each longer than a lease, with one task in hand: nobody takes it, and it is no poison."""
+    owner, heir = Work(), Work()
+    owner.hold = trio.Event()
+    async with open_redis(durable.url, timeout_s=1) as first, open_redis(durable.url, timeout_s=1) as second:
+        queue = TaskQueue(second, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        async with working(consumer_of(first, owner, "owner")):
+            await until(lambda: owner.begun)
+            async with working(consumer_of(second, heir, "heir")):
+                for _ in range(3):
+                    durable.kill()
+                    await trio.sleep(1.5 * CLAIM_AFTER_S)
+                    durable.start()  # blocks for a moment: a server dies with the thread that started it
+                    await trio.sleep(1.5 * CLAIM_AFTER_S)
+                owner.hold.set()
+                stats = await settled(queue)
+    assert stats.dead_letters == 0
+    assert (len(owner.begun), len(heir.begun)) == (1, 0)
+
+
+async def test_who_is_dead_is_found_out_after_an_outage_too(durable: DurableRedis) -> None:
+    heir = Work()
+    async with open_redis(durable.url, timeout_s=1) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        assert await TaskQueue(redis, PROCESSING_QUEUE).take("the dead one", block_s=0) is not None
+        async with working(consumer_of(redis, heir, "heir")):
+            durable.kill()
+            await trio.sleep(1.5 * CLAIM_AFTER_S)
+            durable.start()
+            await until(lambda: heir.begun)
+    with redis_py.Redis.from_url(durable.url) as client:
+        assert client.xlen(PROCESSING_QUEUE) == 0

@@ -30,6 +30,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from avion_media.credentials import MIN_TOKEN_LENGTH
 from avion_media.domain.formats import Family
 from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.redis_url import read_redis_url
 
 PREFIX = "AVION_MEDIA_"
 _SIZE_UNITS = {
@@ -102,8 +103,7 @@ def _check_url(value: str) -> str:
 
 
 def _check_redis_url(value: str) -> str:
-    if urlsplit(value).scheme not in ("redis", "rediss"):
-        raise ValueError("expected redis://host:port/database or rediss://…")
+    read_redis_url(value)
     return value
 
 
@@ -264,12 +264,13 @@ class ClientConfig(_Section):
 
 
 class RedisConfig(_Section):
-    """Redis 7+ or Valkey 8+."""
+    """Redis 7+ or Valkey 8+: one server, Sentinels or a cluster (docs/redis.md)."""
 
     url: RedisUrl = Field(
-        "redis://127.0.0.1:6379/0", description="redis:// or rediss:// (TLS), with credentials if need be"
+        "redis://127.0.0.1:6379/0",
+        description="one server, nodes of a cluster, or redis+sentinel://host:port,host:port/master; rediss for TLS",
     )
-    connections: int = Field(24, ge=4, description="of this process at most")
+    connections: int = Field(24, ge=4, description="of this process at most, to one server")
     timeout: Duration = Field(5.0, description="of one call")
 
 
@@ -513,8 +514,8 @@ def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def mask_url(url: str) -> str:
-    """The URL with its password replaced by ``***``."""
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+    """The URL with its passwords replaced by ``***``."""
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url))
 
 
 def _masked(value: Any) -> Any:

@@ -7,8 +7,8 @@ cancelled connect and a dropped blocking connection each lose a slot for good).
 
 An outage is a state: calls say `Unavailable`, the next ones connect again, no more often than a growing pause allows.
 
-    address, slots      what a URL and a command say; pure
     connection, node    one connection; one server
+    slots               which slot of a cluster a command is for
     topology            which server has what
     locator, directory  who is in charge: found out, and kept up to date
     client              the calls

@@ -12,7 +12,7 @@ import trio
 from coredis import exceptions as refusals
 
 from avion_media.domain.errors import Unavailable
-from avion_media.redis.address import read_url
+from avion_media.domain.redis_url import read_redis_url
 from avion_media.redis.connection import LONGEST_PAUSE_S, Argument, Dialler, Reply
 from avion_media.redis.directory import Availability, Directory
 from avion_media.redis.errors import ANY, AWAY, DEPOSED, PASSING, RedisRefused, cause_of, code_of
@@ -49,9 +49,11 @@ class Redis:
         if connections < 4:
             raise ValueError(f"connections must be at least 4, got {connections}")
         self._timeout_s = timeout_s
-        self._dialler = Dialler(timeout_s)
-        self._directory = Directory(Locator(read_url(url), self._dialler, timeout_s), self._dialler)
-        self._blocking = trio.Semaphore(connections - 2)  # all but the shared one and a subscription
+        target = read_redis_url(url)
+        self._dialler = Dialler(target, timeout_s)
+        self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler)
+        self.max_blocking = connections - 2  # all but the shared one and a subscription
+        self._blocking = trio.Semaphore(self.max_blocking)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
@@ -80,6 +82,16 @@ class Redis:
     def available(self) -> Availability:
         """The last known state; never waits, never asks the server. In a cluster: of all its masters."""
         return self._directory.available
+
+    @property
+    def blocking(self) -> int:
+        """Blocking commands under way, of `max_blocking` at most."""
+        return self.max_blocking - self._blocking.value
+
+    @property
+    def waiting(self) -> int:
+        """Blocking commands that wait for a connection."""
+        return self._blocking.statistics().tasks_waiting
 
     async def ping(self) -> None:
         """Ask all servers for a sign of life. `Unavailable` when one gives none.
@@ -263,7 +275,7 @@ async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
 
 @asynccontextmanager
 async def open_redis(url: str, connections: int = 24, timeout_s: float = 5.0) -> AsyncIterator[Redis]:
-    """Open the adapter for what ``url`` leads to: see `address`.
+    """Open the adapter for what ``url`` leads to: see `avion_media.domain.redis_url`.
 
     Never fails because Redis is away: connections are made when first needed. ``connections`` (at least 4) bounds those
     of the whole process to one server, ``timeout_s`` the wait for any answer. Leaving the block closes all of them;

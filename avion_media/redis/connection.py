@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 from collections.abc import Awaitable
 from typing import Any
 
@@ -11,7 +12,7 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection, TCPLocation
 
-from avion_media.redis.address import Address
+from avion_media.domain.redis_url import Address, Credentials, Target
 from avion_media.redis.errors import cause_of
 
 Argument = str | bytes | int | float
@@ -31,17 +32,21 @@ def send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[
 
 
 class Dialler:
-    """Makes connections that live in ``nursery``, as long as it is open."""
+    """Makes connections for ``target`` that live in ``nursery``, as long as it is open."""
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, target: Target, timeout_s: float) -> None:
         self.nursery: trio.Nursery | None = None
         self._connect_s = min(timeout_s, _MAX_CONNECT_S)
+        tls = ssl.create_default_context(cafile=target.ssl_ca_certs or None) if target.tls else None
+        self._options = _options(target.credentials, target.database, tls)
+        # A seed's database is chosen when it is known not to be a Sentinel, which has none.
+        self._seed_options = _options(target.seed_credentials, 0, tls)
 
-    async def dial(self, address: Address, options: dict[str, Any]) -> TCPConnection:
+    async def dial(self, address: Address, *, seed: bool = False) -> TCPConnection:
         """A new connection; whoever asked for it invalidates it. One of `errors.AWAY` when there is none."""
         if self.nursery is None:
             raise refusals.ConnectionError("closed")
-        connection = _Connection(TCPLocation(*address), **options)
+        connection = _Connection(TCPLocation(*address), **(self._seed_options if seed else self._options))
         try:
             # Shielded: coredis turns a Cancelled in here into an error of its own. Bounded by its own time.
             with trio.fail_after(self._connect_s, shield=True):
@@ -49,6 +54,15 @@ class Dialler:
         except refusals.ResponseError as error:  # credentials, database: whatever it is, there is no connection
             raise refusals.ConnectionError(cause_of(error)) from error
         return connection
+
+
+def _options(credentials: Credentials, database: int, tls: ssl.SSLContext | None) -> dict[str, Any]:
+    options: dict[str, Any] = {"db": database, "socket_keepalive": True}
+    if credentials.username or credentials.password:
+        options |= {"username": credentials.username or "default", "password": credentials.password}
+    if tls is not None:
+        options["ssl_context"] = tls
+    return options
 
 
 class Pause:

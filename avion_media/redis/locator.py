@@ -14,7 +14,7 @@ import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
-from avion_media.redis.address import Address, Target
+from avion_media.domain.redis_url import Address, Target
 from avion_media.redis.connection import Dialler, Reply, send
 from avion_media.redis.errors import ANY
 from avion_media.redis.node import Node
@@ -85,7 +85,7 @@ class Locator:
     async def _watched_by(self, sentinel: TCPConnection) -> Single:
         master = self._target.master or await _only_master(sentinel)
         address = await _address_of(sentinel, master)
-        connection = await self._dialler.dial(address, self._target.connection_options(seed=False))
+        connection = await self._dialler.dial(address)
         is_master = False
         try:
             _, role = await _mode_and_role(connection)
@@ -105,11 +105,10 @@ class Locator:
         return cluster
 
     async def _dial_seed(self, seed: Address) -> TCPConnection:
-        return await self._dialler.dial(seed, self._target.connection_options(seed=True))
+        return await self._dialler.dial(seed, seed=True)
 
     def _open_node(self, address: Address, connection: TCPConnection | None = None) -> Node:
-        options = self._target.connection_options(seed=False)
-        return Node(self._dialler, address, options, self._timeout_s, connection)
+        return Node(self._dialler, address, self._timeout_s, connection)
 
 
 async def _mode_and_role(connection: TCPConnection) -> tuple[bytes, bytes]:

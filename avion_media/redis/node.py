@@ -8,14 +8,13 @@ comes. Blocking commands, which would hold up the others, have connections of th
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
 
 import trio
 from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
 from avion_media.domain.errors import MediaError
-from avion_media.redis.address import Address
+from avion_media.domain.redis_url import Address
 from avion_media.redis.connection import Argument, Dialler, Pause, Reply, send
 from avion_media.redis.errors import AWAY
 
@@ -31,14 +30,12 @@ class Node:
         self,
         dialler: Dialler,
         address: Address,
-        options: dict[str, Any],
         timeout_s: float,
         connection: TCPConnection | None = None,
     ) -> None:
         """``connection`` is one that is there already."""
         self.address = address
         self._dialler = dialler
-        self._options = options
         self._timeout_s = timeout_s
         self._shared = connection
         self._dialling = trio.Lock()
@@ -113,7 +110,7 @@ class Node:
             raise refusals.ConnectionError(f"{self.address} is not in charge any more")
         self._pause.check()
         try:
-            connection = await self._dialler.dial(self.address, self._options)
+            connection = await self._dialler.dial(self.address)
         except AWAY as error:
             self._pause.failed(error)
             raise

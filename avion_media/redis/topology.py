@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from coredis import exceptions as refusals
 
-from avion_media.redis.address import Address
+from avion_media.domain.redis_url import Address
 from avion_media.redis.connection import Argument, Reply
 from avion_media.redis.node import Node
 from avion_media.redis.slots import SLOTS, slot_of

@@ -1,15 +1,20 @@
-"""What a Redis URL says: where to begin, with which credentials, and whose master is meant."""
+"""Redis URLs: what they say of where to begin, with which credentials, and of the master that is meant.
+
+    redis://[user:password@]host[:port][,host[:port]…][/database]          rediss:// with TLS
+    redis+sentinel://[user:password@]host[:port],…/master[/database]       rediss+sentinel://
+    redis+cluster://…                                                      the same as redis://
+
+Parameters: ``ssl_ca_certs`` (a PEM file, in place of the system's authorities), ``sentinel_username`` and
+``sentinel_password`` (the Sentinels' own; user and password in front of the host are the servers').
+"""
 
 from __future__ import annotations
 
-import ssl
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
-_SCHEMES = frozenset(
-    {"redis", "rediss", "redis+cluster", "rediss+cluster", "redis+sentinel", "rediss+sentinel"}
-)  # fmt: skip
+_SCHEMES = frozenset({f"{scheme}{kind}" for scheme in ("redis", "rediss") for kind in ("", "+cluster", "+sentinel")})
 _PORT = 6379
 _SENTINEL_PORT = 26379
 _PARAMETERS = frozenset({"ssl_ca_certs", "sentinel_username", "sentinel_password"})
@@ -42,21 +47,12 @@ class Target:
     database: int = 0
     credentials: Credentials = Credentials()
     seed_credentials: Credentials = Credentials()  # the Sentinels' own, where the URL says that they are Sentinels
-    ssl_context: ssl.SSLContext | None = field(default=None, repr=False)
-
-    def connection_options(self, *, seed: bool) -> dict[str, Any]:
-        """For coredis. A seed's database is chosen when it is known not to be a Sentinel, which has none."""
-        credentials = self.seed_credentials if seed else self.credentials
-        options: dict[str, Any] = {"db": 0 if seed else self.database, "socket_keepalive": True}
-        if credentials.password or credentials.username:
-            options |= {"username": credentials.username or "default", "password": credentials.password}
-        if self.ssl_context is not None:
-            options["ssl_context"] = self.ssl_context
-        return options
+    tls: bool = False
+    ssl_ca_certs: str = ""
 
 
-def read_url(url: str) -> Target:
-    """Read it. ValueError for what is none; the message does not repeat the password."""
+def read_redis_url(url: str) -> Target:
+    """Read one. ValueError for what is none; the message repeats nothing of it."""
     try:
         parts = urlsplit(url)
         query = {name: values[-1] for name, values in parse_qs(parts.query, strict_parsing=bool(parts.query)).items()}
@@ -69,16 +65,15 @@ def read_url(url: str) -> Target:
     seeds = tuple(_address(each, _SENTINEL_PORT if sentinel else _PORT) for each in hosts.split(","))
     master, database = _path(parts.path, sentinel)
     credentials = _login(login)
-    tls = parts.scheme.startswith("rediss")
+    of_sentinels = Credentials(query.get("sentinel_username", ""), query.get("sentinel_password", ""))
     return Target(
         seeds,
         master,
         database,
         credentials,
-        Credentials(query.get("sentinel_username", ""), query.get("sentinel_password", ""))
-        if sentinel
-        else credentials,
-        ssl.create_default_context(cafile=query.get("ssl_ca_certs")) if tls else None,
+        seed_credentials=of_sentinels if sentinel else credentials,
+        tls=parts.scheme.startswith("rediss"),
+        ssl_ca_certs=query.get("ssl_ca_certs", ""),
     )
 
 

@@ -32,6 +32,7 @@ from avion_media.nodes import INTENSITY, RESTARTS, consumers, foundation, ports,
 from avion_media.nodes.events import events
 from avion_media.nodes.sweeper import sweeper
 from avion_media.runtime import Runtime
+from avion_media.telemetry import bind_path
 from supervisors import Child, ChildSpec, NodeState, NotRunning, State, Strategy, Supervisor
 
 Body = Callable[[Runtime, Child], Awaitable[None]]
@@ -42,7 +43,11 @@ def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:
     """The tree for the runtime's roles. ``before`` (as in `dev`) stands left of everything."""
 
     def worker(name: str, body: Body, *, shutdown_s: float = 1.0) -> ChildSpec:
-        return ChildSpec(name=name, run=partial(body, runtime), shutdown_s=shutdown_s, backoff=RESTARTS)
+        async def run(child: Child) -> None:
+            bind_path(child.path)
+            await body(runtime, child)
+
+        return ChildSpec(name=name, run=run, shutdown_s=shutdown_s, backoff=RESTARTS)
 
     by_role: dict[str, Callable[[], Node]] = {
         "processing": lambda: consumers.processing(runtime),

@@ -16,7 +16,7 @@ from avion_media.config import Config
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.lifecycle import Lifecycle, Phase
 from avion_media.media.workshop import Workshop
-from avion_media.queue import PURGE_QUEUE, RemoteBoard, StatusBoard, TaskQueue
+from avion_media.queue import PURGE_QUEUE, QueueStats, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
@@ -33,6 +33,15 @@ ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 def consumer_name() -> str:
     """A name for this process in the consumer groups: readable, and never used twice."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Limiter:
+    """How a bound on something stands, for gauges: slots used, slots there are, and who waits for one."""
+
+    used: int
+    limit: int
+    waiting: int = 0
 
 
 @dataclass(slots=True)
@@ -56,6 +65,10 @@ class Runtime:
     queues: dict[str, Slot[TaskQueue]] = field(default_factory=lambda: {name: Slot("redis") for name in _QUEUES})
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # port name -> where it really listens
     drains: dict[str, Drain] = field(default_factory=dict)
+    limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
+    queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
+    swept_at: float = 0.0  # when the last pass of the reconciliation ended, Unix seconds
+    active_requests: Callable[[], int] = lambda: 0  # of the origin
     tree: Callable[[], dict[str, Any]] = dict
     kill: Callable[[str], bool] = lambda _path: False  # crashes a node of the tree, for `avion-media chaos`
     components_ready: bool = False

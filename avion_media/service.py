@@ -11,10 +11,12 @@ import trio
 
 from avion_media.app import Node, build_tree
 from avion_media.config import PREFIX, Config, ConfigError
+from avion_media.lifecycle import Phase
+from avion_media.nodes import gauges
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
 from avion_media.nodes.rotation import problems_with_files
 from avion_media.process import run_until_stopped
-from avion_media.runtime import Runtime
+from avion_media.runtime import Runtime, consumer_name
 from avion_media.telemetry import configure_logging, get_logger, instruments
 from avion_media.telemetry.otel import OpenTelemetry
 from avion_media.watchdog import Watchdog
@@ -63,6 +65,17 @@ class DrainBudget:
     def fits(self) -> bool:
         """Whether the watchdog would be before Kubernetes."""
         return self.total_s < self.allowed_s
+
+    def parts(self) -> list[tuple[float, dict[str, str | int | float | bool]]]:
+        """The parts, as a gauge has them."""
+        parts = {
+            "settle": self.settle_s,
+            "grace": self.grace_s,
+            "stop": self.stop_s,
+            "flush": self.flush_s,
+            "margin": self.margin_s,
+        }
+        return [(seconds, {"part": part}) for part, seconds in parts.items()]
 
     def explain(self) -> str:
         """The sum, in words."""
@@ -120,6 +133,8 @@ async def _serve(
     runtime = open_runtime(config, roles)
     root = build_tree(runtime, before(runtime))
     root.observe(lambda event: _tell(runtime, event))
+    gauges.observe_tree(runtime, root)
+    runtime.telemetry.observe(instruments.DRAIN_BUDGET, drain_budget(config, root).parts)
     try:
         await run_until_stopped(root, runtime, partial(alongside, runtime), watchdog=watchdog)
     except* SupervisionError as group:
@@ -130,8 +145,10 @@ async def _serve(
 
 def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
     """A runtime with real telemetry."""
-    runtime = Runtime(config, roles, OpenTelemetry(version("avion-media")))
-    runtime.telemetry.observe(instruments.PHASE, lambda: [(1.0, {"phase": str(runtime.lifecycle.phase)})])
+    name = consumer_name()
+    runtime = Runtime(config, roles, OpenTelemetry(version("avion-media"), name), consumer=name)
+    gauges.observe(runtime)
+    runtime.lifecycle.on_change(lambda phase: runtime.telemetry.flush() if phase is Phase.LAME_DUCK else None)
     return runtime
 
 

@@ -11,7 +11,7 @@ from avion_media.nodes import INTENSITY, RESTARTS
 from avion_media.queue import PURGE_QUEUE
 from avion_media.redis import Redis
 from avion_media.remote import AddressGuard, Fetcher, HostPolicy, Hosts
-from avion_media.runtime import Runtime
+from avion_media.runtime import Limiter, Runtime
 from avion_media.tasks.cache_remote import CacheRemote
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
 from avion_media.tasks.delete_media import DeleteMedia
@@ -106,7 +106,7 @@ def delete(runtime: Runtime) -> Supervisor:
 
 
 def _purge(runtime: Runtime) -> Supervisor:
-    handler = PurgeMedia(runtime.config.cdn, runtime.config.thumbnails.sizes)
+    handler = PurgeMedia(runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
     return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
 
 
@@ -138,6 +138,7 @@ def _subtree(
         telemetry=runtime.telemetry,
     )
     runtime.drains[name] = consumer.drain
+    runtime.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)
     # The keeper stands left of whoever holds tasks, and so outlives them when the tree stops.
     return Supervisor(
         name,

@@ -13,7 +13,7 @@ from avion_media.nodes.consumers import purges_of
 from avion_media.queue import DropChannel, DropStream
 from avion_media.runtime import Runtime
 from avion_media.tasks.drop import Dropper
-from avion_media.telemetry import get_logger
+from avion_media.telemetry import get_logger, instruments
 from supervisors import Child, ChildSpec, Strategy, Supervisor
 
 _BLOCK_S = 1.0
@@ -46,12 +46,17 @@ async def _listen(runtime: Runtime, dropper: Dropper, child: Child) -> None:
     log = get_logger(path=child.path)
     redis = await runtime.redis.wait()
     child.ready()
+
+    def gap(seconds: float) -> None:
+        runtime.telemetry.count(instruments.DROPS_DEAF, seconds)
+        log.warning("drop.gap", seconds=round(seconds, 3))
+
+    def lost() -> None:
+        runtime.telemetry.count(instruments.DROPS_LOST)
+        log.error("drop.backlog_full")
+
     with child.until_stopping():
-        await DropChannel(redis).listen(
-            dropper.drop,
-            gap=lambda seconds: log.warning("drop.gap", seconds=round(seconds, 3)),
-            lost=lambda: log.error("drop.backlog_full"),
-        )
+        await DropChannel(redis).listen(dropper.drop, gap=gap, lost=lost)
 
 
 async def _read(runtime: Runtime, dropper: Dropper, child: Child) -> None:

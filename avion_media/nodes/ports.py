@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from avion_media.config import Bind
+from avion_media.nodes.gauges import limiting
 from avion_media.nodes.rotation import open_operators
 from avion_media.origin.admin import admin_application
 from avion_media.origin.app import Origin
+from avion_media.origin.observed import ObservedOrigin
 from avion_media.origin.operators import OperatorGate
 from avion_media.origin.server import HttpServer, listener_address, open_listeners
-from avion_media.runtime import Runtime
+from avion_media.runtime import Limiter, Runtime
 from supervisors import Child
 
 _ADMIN_CONNECTIONS = 64
@@ -63,10 +65,12 @@ async def origin(runtime: Runtime, child: Child) -> None:
     config = runtime.config
     app = Origin(runtime.store, runtime.board, config.thumbnails.sizes, runtime.telemetry, config.http).application()
     server = HttpServer(
-        app,
+        ObservedOrigin(app, runtime.telemetry),
         max_connections=config.http.max_connections,
         max_connections_per_peer=config.http.max_connections_per_peer,
     )
     listeners = await listen(runtime, "http", config.http.bind)
-    with runtime.draining("origin", server.drain):
+    runtime.active_requests = lambda: server.requests
+    slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.http.max_connections))
+    with slots, runtime.draining("origin", server.drain):
         await serve_until_stopped(child, lambda: server.serve(listeners))

@@ -15,10 +15,11 @@ from avion_media.api.watch import Watchers
 from avion_media.config import GrpcConfig
 from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health, RpcError
 from avion_media.nodes.consumers import guard_of
+from avion_media.nodes.gauges import limiting
 from avion_media.nodes.observed_calls import ObservedCall
 from avion_media.nodes.ports import listen, serve_until_stopped
 from avion_media.nodes.rotation import open_callers, open_tls
-from avion_media.runtime import Runtime
+from avion_media.runtime import Limiter, Runtime
 from avion_media.telemetry import get_logger
 from supervisors import Child
 
@@ -55,7 +56,11 @@ async def grpc(runtime: Runtime, child: Child) -> None:
 
     forget = runtime.on_readiness(tell)
     try:
-        with runtime.draining("grpc", server.drain):
+        calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.stats().calls, config.grpc.max_calls))
+        connections = limiting(
+            runtime, "rpc.connections", lambda: Limiter(server.stats().connections, config.grpc.max_connections)
+        )
+        with runtime.draining("grpc", server.drain), calls, connections:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, watchers)
                 for files in (tls, callers):

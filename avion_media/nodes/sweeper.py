@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import trio
@@ -12,7 +14,7 @@ from avion_media.domain.errors import LeaseLost, MediaError, Unavailable
 from avion_media.runtime import Runtime
 from avion_media.tasks.sweep import START, Leadership, Notebook, Reconciliation, Report
 from avion_media.tasks.sweep.reconciliation import utc_now
-from avion_media.telemetry import get_logger
+from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
 
 _LOOK_S = 5.0  # how often a follower looks whether there is a leader, and a leader whether a pass is due
@@ -81,9 +83,34 @@ class _Sweeper:
     async def _sweep(self) -> None:
         cursor = await self._notebook.unfinished() or START
         await self._notebook.save(cursor)
-        report = await self._reconciliation.run(start=cursor, checkpoint=self._notebook.save)
-        await self._notebook.finish(utc_now())
+        with self._measured() as ended:
+            report = await self._reconciliation.run(start=cursor, checkpoint=self._notebook.save)
+            await self._notebook.finish(utc_now())
+            ended(report)
         self._tell(report)
+
+    @contextmanager
+    def _measured(self) -> Iterator[Callable[[Report], None]]:
+        """Around a pass; what it gives is told of its report."""
+        telemetry = self._runtime.telemetry
+        started = trio.current_time()
+        outcome = "failed"
+
+        def ended(report: Report) -> None:
+            nonlocal outcome
+            outcome = "refused" if report.refusals else "done"
+            for why, tally in report.done.items():
+                telemetry.count(instruments.SWEEP_MEDIA, tally.media, why=str(why))
+                telemetry.count(instruments.SWEEP_FREED, tally.size_bytes, why=str(why))
+
+        try:
+            yield ended
+        except (Unavailable, LeaseLost, trio.Cancelled):
+            outcome = "interrupted"  # another pass goes on from there
+            raise
+        finally:
+            telemetry.count(instruments.SWEEP_PASSES, outcome=outcome)
+            telemetry.record(instruments.SWEEP_DURATION, trio.current_time() - started, outcome=outcome)
 
     def _tell(self, report: Report) -> None:
         for refusal in report.refusals:

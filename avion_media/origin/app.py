@@ -9,7 +9,6 @@ store (307), for stores that clients or the CDN reach better themselves.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from typing import Protocol
@@ -113,22 +112,10 @@ class Origin:
         return await self._observed(request, Target("/thumbnail/{size}/{id}", any_id, key, JPEG.content_type))
 
     async def _observed(self, request: Request, target: Target) -> Response:
-        started = time.monotonic()
         timing = ServerTiming()
-        status = 500
-        try:
-            response = await self._answer(request, target, timing)
-            status = response.status_code
-            response.headers["Server-Timing"] = timing.header()
-            return response
-        finally:
-            self._telemetry.record(
-                instruments.HTTP_DURATION,
-                time.monotonic() - started,
-                http__route=target.route,
-                http__request__method=request.method,
-                http__response__status_code=status,
-            )
+        response = await self._answer(request, target, timing)
+        response.headers["Server-Timing"] = timing.header()
+        return response
 
     async def _answer(self, request: Request, target: Target, timing: ServerTiming) -> Response:
         try:

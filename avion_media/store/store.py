@@ -68,6 +68,11 @@ class ObjectStore:
         return self._connection.available
 
     @property
+    def threads(self) -> trio.CapacityLimiter:
+        """The limiter of blocking calls, to look at."""
+        return self._connection.threads
+
+    @property
     def max_threads(self) -> int:
         """How many blocking calls may run at once."""
         return int(self._connection.threads.total_tokens)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.config import RemoteConfig, UploadConfig
-from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
+from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
@@ -32,11 +32,12 @@ from avion_media.queue import RemoteBoard, RemoteFailure
 from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.tasks.observed_fetch import ObservedFetch
 from avion_media.tasks.publish import OURS, Publisher, WriteOriginal
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, open_spool
 from avion_media.tasks.write import facts_of, original_writer
-from avion_media.telemetry import Telemetry, instruments
+from avion_media.telemetry import Telemetry
 
 # Failures that may be over soon. All others are held against the URL for longer, a poisonous one too.
 _PASSING = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
@@ -155,21 +156,12 @@ class CacheRemote:
     async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
         """None when the copy is still good."""
         known = None if copy is None else validators_from(copy.info.metadata)
-        outcome = "failed"
-        try:
+        with ObservedFetch(self._telemetry, url, fd) as observed:
             if known is None:
                 fetched: Fetched | None = await self._fetcher.fetch(url, fd)
             else:
                 fetched = await self._fetcher.fetch_if_changed(url, fd, known)
-            outcome = "ok" if fetched is not None else "not_modified"
-        except Rejected as rejection:
-            outcome = str(rejection.reason)
-            raise
-        except Unavailable as error:
-            outcome = "deferred" if isinstance(error, Deferred) else "unavailable"
-            raise
-        finally:
-            self._telemetry.count(instruments.REMOTE_FETCHES, outcome=outcome)
+            observed.arrived(fetched)
         return fetched
 
     async def _process(self, remote_id: RemoteId, fd: int, fetched: Fetched, files: ExitStack) -> MediaFacts | None:
@@ -179,7 +171,8 @@ class CacheRemote:
         if fetched.size_bytes > self._limits.max_bytes(fmt.family):
             raise Rejected(Reason.TOO_LARGE, f"{fetched.size_bytes} bytes")
         source = SpooledSource(fd, fetched.size_bytes)
-        made = await self._workshop.get().process(source, fmt, files)
+        with self._publisher.making(fmt):
+            made = await self._workshop.get().process(source, fmt, files)
         facts = await facts_of(made, source)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()

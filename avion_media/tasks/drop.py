@@ -40,5 +40,6 @@ class Dropper:
         fresh = await self._board.get().tombstone(drop.media_ids, TOMBSTONE_TTL_S + self._delay_s)
         for media_id in drop.media_ids:  # not only the fresh: whoever marked it may have died before it got here
             await self._purges.request(media_id, "dropped")
+        self._telemetry.count(instruments.DROPS, len(fresh))
         for media_id in fresh:
             _log.info("drop.tombstone", media_id=media_id)

@@ -83,7 +83,7 @@ class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
     def _measure(self, seconds: float) -> None:
         where = {"messaging__destination__name": self._queue_name, "outcome": self.outcome}
         self._telemetry.record(instruments.TASK_DURATION, seconds, **where)
-        self._telemetry.count(instruments.TASK_OUTCOMES, reason=self.reason, **where)
+        self._telemetry.count(instruments.TASK_OUTCOMES, 1, reason=self.reason, **where)
         if self.outcome in _FINAL:
             age_s = max(0.0, time.time() - self._lease.first_seen)
             self._telemetry.record(instruments.TASK_COMPLETION, age_s, **where)

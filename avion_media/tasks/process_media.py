@@ -81,7 +81,8 @@ class ProcessMedia:
                 source = await self._open_source(store, info, media_id, files)
                 head = os.pread(source.fd, HEAD_BYTES, 0)
                 fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
-                made = await self._workshop.get().process(source, fmt, files)
+                with self._publisher.making(fmt):
+                    made = await self._workshop.get().process(source, fmt, files)
                 facts = await facts_of(made, source)
                 writer = original_writer(made, source, facts, source_info=info)
                 published = await self._publisher.publish(media_id, facts, made.thumbnails, writer)

@@ -8,13 +8,15 @@ the removal, so that a deletion can be undone until then.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
 from avion_media.concurrency import run_all
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected
+from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata
 from avion_media.domain.tasks import State, Status
@@ -81,6 +83,16 @@ class Publisher:
             return None
         return status.reason
 
+    @contextmanager
+    def making(self, fmt: MediaFormat) -> Iterator[None]:
+        """Around the making of a medium's thumbnails: counts those that cannot be made."""
+        try:
+            yield
+        except Exception as error:
+            outcome = "rejected" if isinstance(error, Rejected) else "failed"
+            self._telemetry.count(instruments.THUMBNAILS, len(self._sizes), format=fmt.name, outcome=outcome)
+            raise
+
     async def publish(
         self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes], write_original: WriteOriginal
     ) -> bool:
@@ -94,7 +106,7 @@ class Publisher:
                 for size, data in thumbnails.items()
             ]
         )
-        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name)
+        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name, outcome="written")
         wrote = True
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, facts.to_metadata())

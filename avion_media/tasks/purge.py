@@ -18,7 +18,7 @@ from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import Task
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
-from avion_media.telemetry import get_logger
+from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 CDN = "cdn"
 _NOT_CACHED = frozenset({404, 410, 412})  # what caches answer when there was nothing to forget
@@ -41,8 +41,11 @@ class Purges:
 class PurgeMedia:
     """See `TaskHandler`. Repeating a purge is harmless."""
 
-    def __init__(self, config: CdnConfig, sizes: tuple[ThumbnailSize, ...]) -> None:
+    def __init__(
+        self, config: CdnConfig, sizes: tuple[ThumbnailSize, ...], telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self._config = config
+        self._telemetry = telemetry
         self._sizes = sizes
 
     async def run(self, task: Task) -> None:
@@ -64,9 +67,12 @@ class PurgeMedia:
             with trio.fail_after(self._config.timeout):  # httpx bounds each of its steps, not their sum
                 response = await http.request(self._config.purge_method, url)
         except (httpx.HTTPError, trio.TooSlowError) as error:
+            self._telemetry.count(instruments.PURGES, outcome="unreachable")
             _log.warning("purge.failed", url=url, error=repr(error))
             raise Unavailable(CDN, repr(error)) from error
-        if response.status_code >= 400 and response.status_code not in _NOT_CACHED:
+        refused = response.status_code >= 400 and response.status_code not in _NOT_CACHED
+        self._telemetry.count(instruments.PURGES, outcome="refused" if refused else "ok")
+        if refused:
             _log.warning("purge.failed", url=url, status=response.status_code)
             raise Unavailable(CDN, f"it answered {response.status_code}")
 

@@ -94,7 +94,7 @@ LIMITER = Attribute(
         "rpc.calls",
         "rpc.connections",
         "http.connections",
-        "redis.calls",
+        "redis.connections",
         "store.threads",
         "cage.slots",
         "tasks.processing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import trio
@@ -14,10 +14,13 @@ from avion_media.domain.errors import Reason, Rejected
 class Admission:
     """First come, first served: a small task never overtakes a large one that waits for memory (it would starve)."""
 
-    def __init__(self, slots: int, budget_bytes: int) -> None:
+    def __init__(self, slots: int, budget_bytes: int, waited: Callable[[float], None] | None = None) -> None:
+        """``waited`` is told how many seconds each task waited that was admitted."""
         if slots < 1 or budget_bytes < 1:
             raise ValueError("the cage needs at least one slot and some memory")
+        self.slots = slots
         self.budget_bytes = budget_bytes
+        self._waited = waited
         self._free_slots = slots
         self._free_bytes = budget_bytes
         self._waiting: deque[tuple[int, trio.Event]] = deque()
@@ -26,6 +29,11 @@ class Admission:
     def waiting(self) -> int:
         """How many tasks wait to be admitted."""
         return len(self._waiting)
+
+    @property
+    def used_slots(self) -> int:
+        """How many tasks are inside."""
+        return self.slots - self._free_slots
 
     @property
     def used_bytes(self) -> int:
@@ -40,8 +48,11 @@ class Admission:
         """
         if memory_bytes > self.budget_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the cage has {self.budget_bytes}")
+        asked_at = trio.current_time()
         await self._enter(memory_bytes)
         try:
+            if self._waited is not None:
+                self._waited(trio.current_time() - asked_at)
             yield
         finally:
             self._free_slots += 1

@@ -187,17 +187,19 @@ async def open_cage(
     programs: Sequence[str] = ("ffmpeg", "ffprobe"),
     require: bool = False,
     observer: Observer | None = None,
+    waited: Callable[[float], None] | None = None,
 ) -> AsyncIterator[Cage]:
     """Start the forker, test the confinement, and give the `Cage`; on leaving, nothing of it is left running.
 
     ``slots`` tasks run at once, the sum of their memory limits within ``budget_bytes``. ``preload`` names modules
     (``module``) or modules with a function to call (``module:function``) for the forker to load. ``programs`` are
     looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap in the
-    confinement is fatal. ``observer`` is told of every finished task, synchronously.
+    confinement is fatal. ``observer`` is told of every finished task, synchronously, and ``waited`` of the seconds that
+    each waited to be admitted.
 
     Raises `Unavailable` ("cage") when the forker cannot start, or for ``require``.
     """
-    admission = Admission(slots, budget_bytes)
+    admission = Admission(slots, budget_bytes, waited)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with trio.socket.from_stdlib_socket(ours) as control, os.fdopen(os.memfd_create("forker"), "w+b") as complaints:
         with theirs:

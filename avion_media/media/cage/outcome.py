@@ -95,6 +95,8 @@ def _observe(observer: Observer | None, job: Job, end: Exit, error: Exception | 
         return
     if error is None:
         outcome = Outcome.DONE
+    elif isinstance(error, Unavailable) and end.signal == signal.SIGKILL:
+        outcome = Outcome.KILLED
     elif not isinstance(error, Rejected):
         outcome = Outcome.FAILED
     elif error.reason is Reason.DECODER_LIMIT:

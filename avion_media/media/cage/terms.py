@@ -57,6 +57,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"  # the task itself found the medium at fault
     LIMIT = "limit"  # memory, CPU, time or output
     CRASHED = "crashed"  # killed by a signal, or gone without an answer
+    KILLED = "killed"  # from outside: most likely by the kernel, for want of memory
     FAILED = "failed"  # a defect of ours
 
 

@@ -1,0 +1,191 @@
+"""What is not counted where it happens, but looked at: queues, limiters, the event loop, the process.
+
+The gauges are read whenever metrics are collected. What must be asked for (the queues) is asked by `keep_looking`,
+every few seconds and with a deadline: however many scrape, Redis hears of it once.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import trio
+
+from avion_media.domain.errors import Unavailable
+from avion_media.lifecycle import Phase
+from avion_media.queue import QueueStats
+from avion_media.runtime import Limiter, Runtime
+from avion_media.tasks.sweep import Notebook
+from avion_media.telemetry import get_logger, instruments
+from avion_media.telemetry.instruments import Instrument
+from supervisors import State, Supervisor
+
+_log = get_logger(path="telemetry")
+_POLL_S = 5.0
+_FIRST_POLL_S = 0.5  # until Redis was there once
+_LAG_EVERY_S = 0.25
+_NO_QUEUE = QueueStats(
+    depth=0, lag=0, pending=0, oldest_age_s=0.0, delayed=0, next_due=None, dead_letters=0, consumers=0
+)
+_OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
+    instruments.QUEUE_LENGTH: lambda stats: stats.depth,
+    instruments.QUEUE_LAG: lambda stats: stats.lag,
+    instruments.QUEUE_PENDING: lambda stats: stats.pending,
+    instruments.QUEUE_OLDEST: lambda stats: stats.oldest_age_s,
+    instruments.QUEUE_DELAYED: lambda stats: stats.delayed,
+    instruments.QUEUE_DEAD: lambda stats: stats.dead_letters,
+    instruments.QUEUE_CONSUMERS: lambda stats: stats.consumers,
+}
+_OF_LIMITERS: dict[Instrument, Callable[[Limiter], float]] = {
+    instruments.LIMITER_USED: lambda limiter: limiter.used,
+    instruments.LIMITER_LIMIT: lambda limiter: limiter.limit,
+    instruments.LIMITER_WAITING: lambda limiter: limiter.waiting,
+}
+Point = tuple[float, dict[str, str | int | float | bool]]
+
+
+def observe(runtime: Runtime) -> None:
+    """Have all gauges read from now on. Once per process.
+
+    What the last look at Redis found stays while Redis is away: ``avion.dependency.up`` tells that.
+    """
+    told = runtime.telemetry.observe
+    for instrument, of_queue in _OF_QUEUES.items():
+        told(instrument, _queue_points(runtime, of_queue))
+    for instrument, of_limiter in _OF_LIMITERS.items():
+        told(instrument, _limiter_points(runtime, of_limiter))
+    told(instruments.SWEEP_FINISHED, lambda: [(runtime.swept_at, {})])
+    told(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
+    told(instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase])
+    told(instruments.READY, lambda: [(float(runtime.ready), {})])
+    told(instruments.HTTP_ACTIVE, lambda: [(runtime.active_requests(), {})])
+    told(instruments.CAGE_RESERVED, lambda: [(_admission(runtime)[0], {})])
+    told(instruments.CAGE_BUDGET, lambda: [(_admission(runtime)[1], {})])
+    told(instruments.LOOP_TASKS, lambda: [(trio.lowlevel.current_statistics().tasks_living, {})])
+    _observe_process(runtime)
+    _observe_drain(runtime)
+
+
+def observe_tree(runtime: Runtime, root: Supervisor) -> None:
+    """Have the states of the nodes read; what is counted of each begins at zero."""
+    told = runtime.telemetry
+    told.observe(
+        instruments.NODE_UP,
+        lambda: [(float(node.state is State.RUNNING), {"path": node.path}) for node in root.snapshot().walk()],
+    )
+    for node in root.snapshot().walk():
+        for instrument in (instruments.FAILURES, instruments.RESTARTS, instruments.ESCALATIONS):
+            told.count(instrument, 0, path=node.path)
+
+
+async def keep_looking(runtime: Runtime) -> None:
+    """Look at the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_measure_lag, runtime)
+        while True:
+            try:
+                runtime.telemetry.refresh()
+                await _look(runtime)
+            except Unavailable:
+                pass  # the next look is as good
+            except Exception as error:  # noqa: BLE001 - the whole tree stands right of telemetry, and needs no gauges
+                _log.error("gauges.failed", exc_info=error)
+            pause_s = _POLL_S if runtime.queue_stats else _FIRST_POLL_S
+            await trio.sleep(pause_s * random.uniform(0.8, 1.2))
+
+
+async def _look(runtime: Runtime) -> None:
+    for name, queue in runtime.queues.items():
+        runtime.queue_stats[name] = await queue.get().stats()
+    swept_at = await Notebook(runtime.redis).finished_at()
+    runtime.swept_at = swept_at.timestamp() if swept_at is not None else 0.0
+
+
+async def _measure_lag(runtime: Runtime) -> None:
+    while True:
+        due = trio.current_time() + _LAG_EVERY_S
+        await trio.sleep_until(due)
+        runtime.telemetry.record(instruments.LOOP_LAG, trio.current_time() - due)
+
+
+def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Callable[[], list[Point]]:
+    return lambda: [
+        (value(runtime.queue_stats.get(name, _NO_QUEUE)), {"messaging__destination__name": name})
+        for name in runtime.queues
+    ]
+
+
+def _limiter_points(runtime: Runtime, value: Callable[[Limiter], float]) -> Callable[[], list[Point]]:
+    return lambda: [(value(read()), {"limiter": name}) for name, read in runtime.limiters.items()]
+
+
+def _dependencies(runtime: Runtime) -> list[Point]:
+    store_up = runtime.store.is_filled and runtime.store.get().available
+    return [
+        (float(runtime.redis.get().available.up), {"dependency": "redis"}),
+        (float(store_up), {"dependency": "store"}),
+    ]
+
+
+def _admission(runtime: Runtime) -> tuple[int, int]:
+    """Of the cage: bytes reserved, and the budget."""
+    if not runtime.workshop.is_filled:
+        return 0, runtime.config.cage.budget
+    admission = runtime.workshop.get().cage.admission
+    return admission.used_bytes, admission.budget_bytes
+
+
+def _observe_drain(runtime: Runtime) -> None:
+    began_at: float | None = None
+
+    def begin(phase: Phase) -> None:
+        nonlocal began_at
+        if began_at is None and phase not in (Phase.STARTING, Phase.READY):
+            began_at = time.monotonic()
+
+    runtime.lifecycle.on_change(begin)
+    runtime.telemetry.observe(
+        instruments.DRAIN_ELAPSED, lambda: [(0.0 if began_at is None else time.monotonic() - began_at, {})]
+    )
+
+
+def _observe_process(runtime: Runtime) -> None:
+    began_at = time.monotonic()
+    told = runtime.telemetry.observe
+    told(instruments.PROCESS_CPU, _cpu_times)
+    told(instruments.PROCESS_MEMORY, lambda: _from_status("VmRSS", 1024))
+    told(instruments.PROCESS_THREADS, lambda: _from_status("Threads", 1))
+    told(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
+    told(instruments.PROCESS_UPTIME, lambda: [(time.monotonic() - began_at, {})])
+
+
+def _cpu_times() -> list[Point]:
+    times = os.times()
+    return [(times.user, {"cpu__mode": "user"}), (times.system, {"cpu__mode": "system"})]
+
+
+def _from_status(name: str, factor: int) -> list[Point]:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == name:
+            return [(int(value.split()[0]) * factor, {})]
+    return []
+
+
+@contextmanager
+def limiting(runtime: Runtime, name: str, read: Callable[[], Limiter]) -> Iterator[None]:
+    """Have a limiter among the gauges for the length of the block."""
+    runtime.limiters[name] = read
+    try:
+        yield
+    finally:
+        del runtime.limiters[name]
+
+
+def of_capacity(limiter: trio.CapacityLimiter) -> Limiter:
+    """How a limiter of Trio's stands."""
+    return Limiter(limiter.borrowed_tokens, int(limiter.total_tokens), limiter.statistics().tasks_waiting)

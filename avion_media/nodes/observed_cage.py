@@ -1,0 +1,35 @@
+"""What is told of each confined process: a span, its time and memory, whether it had to be killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from avion_media.media.cage import JobReport, Outcome
+from avion_media.telemetry import Telemetry, instruments
+
+SLOTS = "cage.slots"
+_KILLED = frozenset({Outcome.LIMIT, Outcome.CRASHED, Outcome.KILLED})
+_FAULTS = _KILLED | {Outcome.FAILED}
+
+
+def cage_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:
+    """For `open_cage`: called in the task that waited for the process, which gives the span its place."""
+
+    def observe(report: JobReport) -> None:
+        job, outcome, usage = report.name.rpartition(":")[2], report.outcome, report.usage
+        telemetry.lapsed(
+            f"cage {job}",
+            usage.wall_s,
+            error=str(outcome) if outcome in _FAULTS else "",
+            avion__cage__job=job,
+            avion__cage__outcome=str(outcome),
+            avion__cage__cpu_time=usage.cpu_s,
+            avion__cage__memory_peak=usage.peak_rss_bytes,
+        )
+        telemetry.record(instruments.CAGE_DURATION, usage.wall_s, job=job, outcome=str(outcome))
+        telemetry.record(instruments.CAGE_CPU, usage.cpu_s, job=job, outcome=str(outcome))
+        telemetry.record(instruments.CAGE_PEAK, usage.peak_rss_bytes, job=job)
+        if outcome in _KILLED:
+            telemetry.count(instruments.CAGE_KILLS, job=job, cause=str(outcome))
+
+    return observe

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from avion_media.config import Config
@@ -11,6 +11,8 @@ from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.tasks import EVENTS_STREAM, Status
+from avion_media.inspection.moments import moment
+from avion_media.inspection.remote import remote_memory
 from avion_media.queue import StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
@@ -28,28 +30,25 @@ _EVENTS = 10_000  # looked at; more are hardly kept
 async def dossier(config: Config, store: Slot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
     """Everything about one medium as plain data. Changes nothing; walks through all waiting tasks.
 
-    ``status``, ``deletion``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is known. Raises
-    `Unavailable` when the store or Redis is away.
+    ``status``, ``deletion``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is
+    known. Raises `Unavailable` when the store or Redis is away.
     """
+    tasks = await _find_tasks(redis, any_id)
     return {
         "media_id": str(any_id),
         **_in_the_id(config, any_id),
         "status": await _status(redis, any_id),
         "deletion": await _deletion(redis, any_id, config.delete.delay),
+        "remote": await remote_memory(redis, any_id, [each.entry.task.fields.get("remote_url", "") for each in tasks]),
         "objects": await _objects(config, store, any_id),
-        "tasks": await _tasks(redis, any_id),
+        "tasks": [await _task(redis, each) for each in tasks],
         "events": await _events(redis, any_id),
     }
 
 
 def is_unknown(known: dict[str, Any]) -> bool:
     """Whether a dossier says nothing beyond what is in the id itself."""
-    return not any(known[name] for name in ("status", "deletion", "objects", "tasks", "events"))
-
-
-def moment(unix_s: float) -> str:
-    """A Unix time as ISO 8601, UTC; empty for 0."""
-    return datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds") if unix_s else ""
+    return not any(known[name] for name in ("status", "deletion", "remote", "objects", "tasks", "events"))
 
 
 def _in_the_id(config: Config, any_id: AnyId) -> dict[str, Any]:
@@ -108,7 +107,7 @@ async def _objects(config: Config, store: Slot[ObjectStore], any_id: AnyId) -> l
     return found
 
 
-async def _tasks(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:
+async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
     found: dict[tuple[str, ...], FoundTask] = {}  # one that moved meanwhile is seen twice
 
     def visit(task: FoundTask) -> bool:
@@ -118,7 +117,7 @@ async def _tasks(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:
 
     for queue in QUEUES:
         await each_task(redis, queue, visit)
-    return [await _task(redis, task) for task in found.values()]
+    return list(found.values())
 
 
 async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
@@ -127,6 +126,7 @@ async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
         "queue": found.queue,
         "place": str(found.place),
         "task_id": entry.task.task_id,
+        "remote_url": entry.task.fields.get("remote_url", ""),
         "attempts_used": entry.attempts,
         "error": entry.error,
         "first_seen": moment(entry.first_seen),

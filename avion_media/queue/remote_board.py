@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from avion_media.domain.errors import Reason
@@ -19,10 +19,14 @@ from avion_media.redis import Redis, RedisRefused
 
 @dataclass(frozen=True, slots=True)
 class RemoteFailure:
-    """Why a URL is not asked again for a while, and the task that found out. ``failed_at`` is in Unix seconds."""
+    """Why a URL is not asked again for a while, and the task that found out. ``failed_at`` is in Unix seconds.
+
+    ``server`` is ``host:port`` of the URL: from its hash nobody can tell.
+    """
 
     reason: Reason
     task_id: str
+    server: str
     failed_at: float
 
 
@@ -47,9 +51,14 @@ class RemoteBoard:
         tombstone, failure, validated = await self._redis.execute("MGET", *keys)
         return RemoteMemory(tombstone is not None, _read_failure(failure), validated is not None)
 
+    async def seconds_left(self, remote_id: RemoteId) -> tuple[float, float]:
+        """For how long a failure is still held against the URL, and for how long a validated copy is good; 0: not."""
+        left = [await self._redis.execute("PTTL", key) for key in (_failure_key(remote_id), _validated_key(remote_id))]
+        return max(0, left[0]) / 1000, max(0, left[1]) / 1000
+
     async def remember_failure(self, remote_id: RemoteId, failure: RemoteFailure, ttl_s: float) -> None:
         """Hold a failure against the URL for ``ttl_s``. Before its status is told: see `begin_anew`."""
-        document = {"reason": str(failure.reason), "task_id": failure.task_id, "failed_at": failure.failed_at}
+        document = asdict(failure)
         await self._set(_failure_key(remote_id), json.dumps(document, separators=(",", ":")), ttl_s)
 
     async def forget_failure(self, remote_id: RemoteId) -> None:
@@ -110,6 +119,11 @@ def _read_failure(written: bytes | None) -> RemoteFailure | None:
         return None
     try:
         document = json.loads(written)
-        return RemoteFailure(Reason(document["reason"]), str(document["task_id"]), float(document["failed_at"]))
+        return RemoteFailure(
+            reason=Reason(document["reason"]),
+            task_id=str(document["task_id"]),
+            server=str(document["server"]),
+            failed_at=float(document["failed_at"]),
+        )
     except (ValueError, KeyError, TypeError):
         return None

@@ -114,14 +114,6 @@ class Hosts:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _LEAVE_S):
                     await self._leave(url, token, outcome, pause_s, cause)
 
-    async def trouble_of(self, url: RemoteUrl) -> ServerTrouble | None:
-        """What is remembered of the URL's server; None when nothing is. Raises `Unavailable`."""
-        flat = await self._redis().execute("HMGET", _keys(url)[0], "failures", "paused_until", "cause")
-        if all(each is None for each in flat):
-            return None
-        failures, paused_until, cause = flat
-        return ServerTrouble(int(failures or 0), float(paused_until or 0), (cause or b"").decode(errors="replace"))
-
     async def _enter(self, url: RemoteUrl, token: str, life_s: float) -> bool:
         """True, or `Deferred`. After a cancel the slot may be taken, until the end of its life."""
         args = (token, self._policy.slots, f"{life_s:.3f}", *_WAIT_S)
@@ -144,6 +136,16 @@ class Hosts:
             pass  # how the fetch went is the caller's news; the slot has its own end
 
 
+async def trouble_of(redis: Redis, server: str) -> ServerTrouble | None:
+    """What is remembered of a server (`RemoteUrl.server`); None when nothing is. Raises `Unavailable`."""
+    failures, paused_until, cause = await redis.execute(
+        "HMGET", _trouble_key(server), "failures", "paused_until", "cause"
+    )
+    if failures is paused_until is cause is None:
+        return None
+    return ServerTrouble(int(failures or 0), float(paused_until or 0), (cause or b"").decode(errors="replace"))
+
+
 def _judge(error: ServerError) -> tuple[str, float, str]:
     if error.of_host and error.asked_pause_s is not None:
         return "asked", error.asked_pause_s, error.detail
@@ -152,5 +154,9 @@ def _judge(error: ServerError) -> tuple[str, float, str]:
 
 def _keys(url: RemoteUrl) -> tuple[str, str, str]:
     """Trouble, slots, turned away: in one cluster slot."""
-    host = f"{{{url.host}}}"
-    return f"remote_server:{host}:{url.port}", f"remote_slots:{host}", f"remote_waiting:{host}"
+    return _trouble_key(url.server), f"remote_slots:{{{url.host}}}", f"remote_waiting:{{{url.host}}}"
+
+
+def _trouble_key(server: str) -> str:
+    host, _, port = server.rpartition(":")
+    return f"remote_server:{{{host.strip('[]')}}}:{port}"

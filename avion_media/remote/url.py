@@ -58,6 +58,11 @@ class RemoteUrl:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
+    @property
+    def server(self) -> str:
+        """``host:port``, whatever the scheme."""
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
     def __str__(self) -> str:
         return f"{self.scheme}://{self.authority}{self.target}"
 

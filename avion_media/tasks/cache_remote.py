@@ -99,11 +99,11 @@ class CacheRemote:
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`."""
         try:
-            _, remote_id = _target(task)
+            url, remote_id = _target(task)
         except Rejected:
             return  # a foreign producer's mistake: there is no medium to speak of
         ttl_s = self._config.unreachable_ttl if reason in _PASSING else self._config.negative_ttl
-        failure = RemoteFailure(reason, task.task_id, datetime.now(UTC).timestamp())
+        failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
         await self._board.get().remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._copy(remote_id))
 

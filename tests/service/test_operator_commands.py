@@ -230,6 +230,24 @@ def test_why_of_a_remote_medium_takes_its_url(operator: Operator) -> None:
     assert operator.json("why", str(remote)) == known
 
 
+def test_why_tells_what_keeps_a_remote_url_from_being_asked(operator: Operator) -> None:
+    url = "https://remote.example/b.png"
+    remote = remote_id_for(url)
+    failure = {"reason": "remote_status", "task_id": "t", "server": "remote.example:443", "failed_at": time.time() - 60}
+    operator.redis.set(f"remote_failure:{{{remote}}}", json.dumps(failure), px=3_000_000)
+    operator.redis.set(f"remote_used:{{{remote}}}", f"{time.time():.3f}")
+    trouble = {"failures": "7", "paused_until": f"{time.time() + 50:.3f}", "cause": "cannot connect"}
+    operator.redis.hset("remote_server:{remote.example}:443", mapping=trouble)
+    known = operator.json("why", url)["remote"]
+    assert (known["failed"], known["by_task"], known["server"]) == ("remote_status", "t", "remote.example:443")
+    assert (known["server_failures"], known["server_cause"]) == (7, "cannot connect")
+    assert known["failed_at"] < known["last_use"] < known["server_paused_until"] < known["not_asked_until"]
+    # Of a URL whose task waits, the task tells the server.
+    waiting = "https://remote.example/c.png"
+    operator.redis.zadd(f"{{{CACHE_QUEUE}}}:delayed", {json.dumps({"task_id": "w", "remote_url": waiting}): 2e9})
+    assert operator.json("why", waiting)["remote"]["server_cause"] == "cannot connect"
+
+
 def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
     assert "nothing is known" in operator.run("why", str(an_upload()), status=1).stderr
     assert "26 characters" in operator.run("why", "nonsense", status=1).stderr

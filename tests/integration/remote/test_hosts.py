@@ -13,7 +13,7 @@ import trio
 
 from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
 from avion_media.redis import Redis, open_redis
-from avion_media.remote import HostPolicy, Hosts, RemoteGone, ServerError, parse_remote_url
+from avion_media.remote import HostPolicy, Hosts, RemoteGone, ServerError, parse_remote_url, trouble_of
 from avion_media.remote.guard import AddressRefused
 
 URL = parse_remote_url("https://remote.example/a.png")
@@ -101,7 +101,7 @@ async def test_a_cancelled_fetch_leaves_no_slot_taken_and_says_nothing(hosts: Ho
     assert not other.exists(SERVER)
 
 
-async def test_failures_in_a_row_have_a_server_left_in_peace(hosts: Hosts, other: Any) -> None:
+async def test_failures_in_a_row_have_a_server_left_in_peace(redis: Redis, hosts: Hosts, other: Any) -> None:
     for _ in range(2):
         await fetch(hosts, DOWN)
     await fetch(hosts, Rejected(Reason.TOO_LARGE))  # an answer: the row is broken
@@ -110,7 +110,7 @@ async def test_failures_in_a_row_have_a_server_left_in_peace(hosts: Hosts, other
     refused = await refusal(hosts)
     assert not refused.patient
     assert 29 < refused.retry_after_s <= 30
-    trouble = await hosts.trouble_of(URL)
+    trouble = await trouble_of(redis, URL.server)
     assert trouble is not None
     assert (trouble.failures, trouble.cause) == (3, "cannot connect")
     await fetch(hosts, url="https://remote.example:444/")  # another server on that host
@@ -220,8 +220,8 @@ async def test_without_redis_nobody_is_asked_and_no_answer_is_lost(redis: Redis)
     assert answer == "kept"
 
 
-async def test_nothing_is_remembered_of_a_server_that_is_well(hosts: Hosts, other: Any) -> None:
-    assert await hosts.trouble_of(URL) is None
+async def test_nothing_is_remembered_of_a_server_that_is_well(redis: Redis, hosts: Hosts, other: Any) -> None:
+    assert await trouble_of(redis, URL.server) is None
     await fetch(hosts)
-    assert await hosts.trouble_of(URL) is None
+    assert await trouble_of(redis, URL.server) is None
     assert other.keys("remote_*") == []

@@ -1,0 +1,58 @@
+"""What is remembered of a remote medium and of its server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from avion_media.domain.ids import AnyId, RemoteId
+from avion_media.inspection.moments import moment
+from avion_media.queue import RemoteBoard
+from avion_media.redis import Redis
+from avion_media.remote import InvalidUrl, parse_remote_url, trouble_of
+
+
+async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dict[str, Any] | None:
+    """None when there is nothing. ``urls`` are those of the medium's tasks: they name its server, if no failure does.
+
+    Raises `Unavailable`.
+    """
+    if not isinstance(any_id, RemoteId):
+        return None
+    board = RemoteBoard(redis)
+    memory = await board.recall(any_id)
+    not_asked_s, fresh_s = await board.seconds_left(any_id)
+    last_use = (await board.last_uses([str(any_id)])).get(str(any_id))
+    now = time.time()
+    known: dict[str, Any] = {}
+    if last_use is not None:
+        known["last_use"] = moment(last_use.timestamp())
+    if memory.validated:
+        known["validated_until"] = moment(now + fresh_s)
+    if memory.failure is not None:
+        known |= {
+            "failed": str(memory.failure.reason),
+            "failed_at": moment(memory.failure.failed_at),
+            "not_asked_until": moment(now + not_asked_s),
+            "by_task": memory.failure.task_id,
+        }
+    server = memory.failure.server if memory.failure is not None else _server_of(urls)
+    if server is not None:
+        known |= await _server(redis, server, now)
+    return known or None
+
+
+def _server_of(urls: Sequence[str]) -> str | None:
+    try:
+        return next((parse_remote_url(url).server for url in urls), None)
+    except InvalidUrl:
+        return None
+
+
+async def _server(redis: Redis, server: str, now: float) -> dict[str, Any]:
+    trouble = await trouble_of(redis, server)
+    if trouble is None:
+        return {"server": server}
+    paused = {"server_paused_until": moment(trouble.paused_until)} if trouble.paused_until > now else {}
+    return {"server": server, "server_failures": trouble.failures, "server_cause": trouble.cause, **paused}

@@ -1,34 +1,63 @@
-# avion-media: one image for all roles. Build: `docker build -t avion-media .`; run: `docker run avion-media serve`.
-# The root file system may be read-only: give it an emptyDir (or tmpfs) at /tmp for spool files.
+# avion-media: one image for all roles. What it holds, how it was tried and how it is run: docs/container.md.
+#
+#   docker build -t avion-media .
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges avion-media serve
 
+# --- ffmpeg with what posters need and nothing else: two demuxers, nine decoders, one encoder (raw pictures), no network.
+# The source is Debian's, with its security fixes; what is not compiled in cannot be attacked.
+FROM debian:trixie-slim AS ffmpeg
+RUN sed -i 's/^Types: deb$/Types: deb deb-src/' /etc/apt/sources.list.d/debian.sources \
+    && apt-get update \
+    && apt-get install --yes --no-install-recommends dpkg-dev gcc libc6-dev make nasm pkg-config libdav1d-dev libzimg-dev
+WORKDIR /src
+RUN apt-get source --only-source ffmpeg && mv ffmpeg-*/ ffmpeg
+WORKDIR /src/ffmpeg
+RUN ./configure --prefix=/opt/ffmpeg --disable-everything --disable-autodetect --disable-doc --disable-network \
+        --disable-avdevice --disable-ffplay --enable-libdav1d --enable-libzimg --disable-debug \
+        --enable-protocol=fd,pipe \
+        --enable-demuxer=mov,matroska --enable-muxer=rawvideo \
+        --enable-decoder=h264,hevc,libdav1d,vp8,vp9,mpeg4,h263,mjpeg,prores \
+        --enable-encoder=rawvideo,wrapped_avframe \
+        --enable-parser=h264,hevc,av1,vp8,vp9,mpeg4video,h263,mjpeg \
+        --enable-bsf=vp9_superframe_split,av1_frame_split,h264_mp4toannexb,hevc_mp4toannexb \
+        --enable-filter=scale,zscale,tonemap,format,select,split,transpose,hflip,vflip,setsar,null,buffer,buffersink,trim \
+    && make -j"$(nproc)" ffmpeg ffprobe \
+    && strip ffmpeg ffprobe \
+    && install -D -t /opt/ffmpeg/bin ffmpeg ffprobe
+
+# --- The locked Python environment.
 FROM debian:trixie-slim AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv ca-certificates \
     && rm -rf /var/lib/apt/lists/*
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir uv
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir 'uv>=0.9,<1'
+ENV UV_PROJECT_ENVIRONMENT=/opt/avion-media UV_PYTHON_PREFERENCE=only-system UV_NO_CACHE=1 UV_LINK_MODE=copy
 WORKDIR /src
 # Dependencies first: they change less often than the code, and this layer is then reused.
 COPY pyproject.toml uv.lock README.md ./
-RUN UV_PROJECT_ENVIRONMENT=/opt/avion-media /opt/uv/bin/uv sync \
-    --locked --no-dev --no-install-project --extra heic --python-preference only-system --compile-bytecode
+RUN /opt/uv/bin/uv sync --locked --no-dev --no-install-project --extra heic --compile-bytecode
 COPY avion_media avion_media
 COPY supervisors supervisors
-RUN UV_PROJECT_ENVIRONMENT=/opt/avion-media /opt/uv/bin/uv sync \
-    --locked --no-dev --no-editable --extra heic --python-preference only-system --compile-bytecode
+RUN /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode
 
+# --- What runs: Python, two libraries, the environment and two programs. No shell is started by it, and no compiler is there.
 FROM debian:trixie-slim
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 ffmpeg ca-certificates \
+    && apt-get install --yes --no-install-recommends python3 ca-certificates libdav1d7 libzimg2 \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin avion
+    && groupadd --system --gid 10001 avion \
+    && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin avion
+COPY --from=ffmpeg /opt/ffmpeg/bin/ffmpeg /opt/ffmpeg/bin/ffprobe /usr/local/bin/
 COPY --from=build /opt/avion-media /opt/avion-media
 ENV PATH=/opt/avion-media/bin:$PATH \
     PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
     AVION_MEDIA_GRPC__BIND=0.0.0.0:50051 \
     AVION_MEDIA_HTTP__BIND=0.0.0.0:8080 \
     AVION_MEDIA_ADMIN__BIND=0.0.0.0:9090 \
     AVION_MEDIA_LOG__FORMAT=json
-USER 10001
+# By number: Kubernetes' runAsNonRoot cannot judge a name.
+USER 10001:10001
 EXPOSE 50051 8080 9090
 STOPSIGNAL SIGTERM
 # Exec form: the service is PID 1 and gets SIGTERM itself. It reaps its own children.

@@ -1,0 +1,117 @@
+"""The compose file of one host: valid by the Compose Specification, and true to the configuration."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import compose_spec
+import pytest
+import yaml
+
+from avion_media.app import build_tree
+from avion_media.config import PREFIX, Config, load, parse_duration, parse_size
+from avion_media.runtime import Runtime
+from avion_media.service import drain_budget
+from tests.ops.manifests import ROOT, image_settings
+
+COMPOSE = ROOT / "ops/compose"
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `prepare` leaves it."""
+    folder = tmp_path_factory.mktemp("compose")
+    addresses = ["https://media.example.org", "https://upload.example.org"]
+    subprocess.run(
+        [COMPOSE / "prepare", *addresses], env=os.environ | {"PREPARE_IN": str(folder)}, check=True, timeout=30
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def compose(prepared: Path) -> dict[str, Any]:
+    """The compose file with merge keys and variables resolved."""
+    variables = dict(line.split("=", 1) for line in (prepared / ".env").read_text().splitlines())
+    text = re.sub(r"\$\{(\w+):\?[^}]*\}", lambda match: variables[match[1]], (COMPOSE / "compose.yaml").read_text())
+    resolved = yaml.safe_load(text)
+    assert isinstance(resolved, dict)
+    return resolved
+
+
+def _settings(service: dict[str, Any]) -> Config:
+    given = {name: value for name, value in service["environment"].items() if name.startswith(PREFIX)}
+    return load(image_settings() | given)
+
+
+def test_it_is_valid_compose(compose: dict[str, Any]) -> None:
+    compose_spec.PyCompose.from_yaml(yaml.safe_dump(compose))
+
+
+def test_the_validation_finds_a_mistake(compose: dict[str, Any]) -> None:
+    wrong = compose | {"services": compose["services"] | {"media": compose["services"]["media"] | {"prots": []}}}
+    with pytest.raises(ValueError, match="prots"):
+        compose_spec.PyCompose.from_yaml(yaml.safe_dump(wrong))
+
+
+def test_the_settings_are_settings_of_the_service(compose: dict[str, Any]) -> None:
+    for name in ("media", "init"):
+        config = _settings(compose["services"][name])
+        assert config.grpc.authenticates
+        assert config.admin.authenticates
+        assert config.cage.require
+
+
+def test_a_drain_fits_into_the_stop_grace_period(compose: dict[str, Any]) -> None:
+    media = compose["services"]["media"]
+    config = _settings(media)
+    assert drain_budget(config, build_tree(Runtime(config))).fits
+    assert parse_duration(media["stop_grace_period"]) == config.drain.termination_grace_period
+
+
+def test_the_memory_limit_holds_the_cage_the_spool_and_the_service(compose: dict[str, Any]) -> None:
+    media = compose["services"]["media"]
+    config = _settings(media)
+    (spool,) = media["tmpfs"]
+    spool_bytes = int(parse_size(re.search(r"size=(\w+)", spool)[1] + "ib"))  # type: ignore[index, call-overload]
+    limit = int(parse_size(media["mem_limit"].replace("m", "MiB")))  # type: ignore[call-overload]
+    assert limit >= config.cage.budget + spool_bytes + (512 << 20)
+    assert spool_bytes >= 2 * config.tasks.slots * config.upload.max_video_bytes
+
+
+def test_every_service_is_confined_and_of_a_version(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert not service["image"].endswith(":latest")
+        assert ":" in service["image"]
+
+
+def test_only_visitors_and_uploads_come_in_from_outside(compose: dict[str, Any]) -> None:
+    ports = {port for service in compose["services"].values() for port in service.get("ports", [])}
+    assert {port for port in ports if not port.startswith("127.0.0.1:")} == {"80:80", "9000:9000"}
+
+
+def test_no_secret_is_in_the_file_and_what_is_made_is_not_committed(prepared: Path) -> None:
+    text = (COMPOSE / "compose.yaml").read_text()
+    for line in (prepared / ".env").read_text().splitlines():
+        name, _, value = line.partition("=")
+        assert f"{name}:?" in text
+        assert name in {"MEDIA_URL", "UPLOAD_URL", "AWS_ACCESS_KEY_ID"} or value not in text
+    assert (COMPOSE / ".gitignore").read_text().split() == [".env", "access/"]
+    assert (prepared / ".env").stat().st_mode & 0o077 == 0
+
+
+def test_preparing_again_changes_nothing(prepared: Path) -> None:
+    before = {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()}
+    subprocess.run(
+        [COMPOSE / "prepare", "http://other", "http://other"],
+        env=os.environ | {"PREPARE_IN": str(prepared)},
+        check=True,
+        timeout=30,
+    )
+    assert {path: path.read_bytes() for path in prepared.rglob("*") if path.is_file()} == before

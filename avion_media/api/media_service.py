@@ -123,9 +123,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
         await remote_board.begin_anew(remote_id)
         task_id = (
-            await self._runtime.queues[CACHE_QUEUE]
-            .get()
-            .enqueue({"remote_url": str(url)}, once_key=remote_id.text)
+            await self._runtime.queues[CACHE_QUEUE].get().enqueue({"remote_url": str(url)}, once_key=remote_id.text)
         )
         await self._runtime.board.get().put(Status(remote_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)

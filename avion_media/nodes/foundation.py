@@ -67,9 +67,7 @@ async def workshop(runtime: Runtime, child: Child) -> None:
         if cage.report.gaps:
             get_logger(path=child.path).warning("cage.gaps", gaps=cage.report.gaps)
         admission = cage.admission
-        slots = limiting(
-            runtime, SLOTS, lambda: Limiter(admission.used_slots, admission.slots, admission.waiting)
-        )
+        slots = limiting(runtime, SLOTS, lambda: Limiter(admission.used_slots, admission.slots, admission.waiting))
         with slots, runtime.workshop.filled(Workshop(cage, config.thumbnails, config.upload, config.cage)):
             child.ready()
             with child.until_stopping():

@@ -1,0 +1,115 @@
+"""Traces of the whole service, as a collector sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+import redis
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, json_lines, running
+from tests.telemetry.collector import Collector, SeenSpan, below, one
+from tests.telemetry.traced import COMPLETE, PROCESS, REQUEST, SEND, environment, trace_of
+
+
+@pytest.fixture(scope="module")
+def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, otlp: Collector) -> Iterator[Service]:
+    with running(environment(redis_of_process, bucket, otlp, DELETE__DELAY="0")) as service:
+        yield service
+
+
+def test_an_upload_is_one_trace_from_the_request_to_the_decoder(
+    service: Service, otlp: Collector, data_directory: Path
+) -> None:
+    picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    status = service.upload("cat.jpg", "image/jpeg", picture)
+    assert status.state == wire.MediaStatus.READY
+    trace = otlp.complete_trace(trace_of(status.media_id), [REQUEST, COMPLETE, PROCESS])
+    request, complete, send, process = (one(trace, name) for name in (REQUEST, COMPLETE, SEND, PROCESS))
+    assert (request.kind, request.parent_id) == ("SERVER", "")
+    assert (complete.kind, complete.parent_id) == ("SERVER", request.span_id)
+    assert (send.kind, send.parent_id) == ("PRODUCER", complete.span_id)
+    assert (process.kind, process.parent_id) == ("CONSUMER", send.span_id)
+    assert below(trace, complete) == ["S3.HeadObject", SEND]
+    assert below(trace, process) == [
+        "S3.DeleteObject",
+        "S3.GetObject",
+        *["S3.HeadObject"] * 2,
+        *["S3.PutObject"] * 4,
+        "cage image_job",
+    ]
+    assert process.attributes["messaging.destination.name"] == "media_processing_queue"
+    assert process.attributes["messaging.message.id"] == send.attributes["messaging.message.id"]
+    assert process.attributes["avion.task.outcome"] == "done"
+    get = one(trace, "S3.GetObject")
+    assert (get.kind, get.attributes["rpc.method"]) == ("CLIENT", "S3/GetObject")
+    assert get.attributes["aws.s3.key"] == f"incoming/{status.media_id}"
+    assert not any(span.failed for span in trace)
+    assert all(span.start_ns <= span.end_ns for span in trace)
+    assert {span.resource["service.name"] for span in trace} == {"media-under-test"}
+    assert {span.resource["deployment.environment.name"] for span in trace} == {"tests"}
+
+
+def test_a_videos_trace_has_each_run_of_ffmpeg(service: Service, otlp: Collector, data_directory: Path) -> None:
+    video = (data_directory / "mp4-h264-faststart.mp4").read_bytes()
+    status = service.upload("clip.mp4", "video/mp4", video)
+    assert status.state == wire.MediaStatus.READY
+    trace = otlp.complete_trace(trace_of(status.media_id), [PROCESS])
+    jobs = {span.name for span in trace if span.parent_id == one(trace, PROCESS).span_id and "cage" in span.name}
+    assert jobs == {"cage examine_job", "cage ffprobe", "cage ffmpeg", "cage frame_job"}
+
+
+def test_a_clients_own_trace_is_continued_and_linked(service: Service, otlp: Collector) -> None:
+    theirs = "4bf92f3577b34da6a3ce929d0e0e4736"
+    request = wire.RequestMediaUploadRequest(filename="a.png", content_type="image/png", size=10)
+    with grpc.insecure_channel(service.grpc_address) as channel:
+        granted = channel.unary_unary(
+            f"/{REQUEST}",
+            request_serializer=wire.RequestMediaUploadRequest.SerializeToString,
+            response_deserializer=wire.RequestMediaUploadResponse.FromString,
+        )(request, timeout=20, metadata=[("traceparent", f"00-{theirs}-00f067aa0ba902b7-01")])
+    span = one(otlp.complete_trace(theirs, [REQUEST]), REQUEST)
+    assert span.parent_id == "00f067aa0ba902b7"
+    medium = trace_of(granted.media_id)
+    assert span.links == ((medium, medium[16:]),)
+
+
+def test_a_deletion_has_a_trace_of_its_own_linked_to_the_mediums(
+    service: Service, otlp: Collector, redis_client: redis.Redis, data_directory: Path
+) -> None:
+    picture = (data_directory / "jpeg-gray.jpg").read_bytes()
+    media_id = service.upload("cat.jpg", "image/jpeg", picture).media_id
+    redis_client.xadd("drop_deleted", {"event": f'{{"media_ids": ["{media_id}"]}}'})
+
+    def look() -> SeenSpan | None:
+        medium = trace_of(media_id)
+        deletions = [span for span in otlp.spans if span.name == "process media_delete_queue"]
+        return next((span for span in deletions if (medium, medium[16:]) in span.links), None)
+
+    deletion = eventually(look, "the span of the deletion")
+    assert deletion.trace_id != trace_of(media_id)
+    assert deletion.attributes["avion.task.outcome"] == "done"
+
+
+def test_what_is_logged_of_a_task_names_its_trace(service: Service, data_directory: Path) -> None:
+    picture = (data_directory / "jpeg-gray.jpg").read_bytes()
+    media_id = service.upload("cat.jpg", "image/jpeg", picture).media_id
+    line = eventually(
+        lambda: next((each for each in json_lines(service.log()) if each.get("media_id") == media_id), None), "its log"
+    )
+    assert line["event"] == "task.ended"
+    assert line["trace_id"] == trace_of(media_id)
+    assert line["path"] == "service/processing"
+    assert line["task_id"]
+
+
+def test_a_visitors_traceparent_is_not_believed(service: Service, otlp: Collector) -> None:
+    theirs = "5bf92f3577b34da6a3ce929d0e0e4736"
+    path = "/media/01HF7YAT0005JWZKGXWQT731A6"
+    assert service.get(path, traceparent=f"00-{theirs}-00f067aa0ba902b7-01").status_code == 404
+    eventually(lambda: [span for span in otlp.spans if span.name == "GET /media/{id}"], "the request's span")
+    assert not otlp.trace(theirs)

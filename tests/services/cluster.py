@@ -38,6 +38,7 @@ class RedisCluster:
         return RedisServer(
             directory, "--cluster-enabled", "yes", "--cluster-port", str(free_port()),
             "--cluster-node-timeout", str(_NODE_TIMEOUT_MS), "--repl-diskless-sync-delay", "0",
+            "--repl-ping-replica-period", "1",
             flavour=flavour,
         )  # fmt: skip
 

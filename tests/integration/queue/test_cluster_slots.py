@@ -50,9 +50,9 @@ def test_commands_with_keys(cluster_of_process: RedisCluster, command: tuple[str
 @pytest.mark.parametrize("command", WITHOUT_KEY, ids=lambda command: str(command[0]))
 def test_commands_without(cluster_of_process: RedisCluster, command: tuple[str | int, ...]) -> None:
     assert slot_of(command) is None
-    with redis_py.Redis.from_url(cluster_of_process.url) as client:
-        with suppress(redis_py.ResponseError):  # the command has no key arguments
-            assert client.execute_command("COMMAND GETKEYS", *command) == []
+    # The refusal: "The command has no key arguments".
+    with redis_py.Redis.from_url(cluster_of_process.url) as client, suppress(redis_py.ResponseError):
+        assert client.execute_command("COMMAND GETKEYS", *command) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""Servers of the test's own, of which some die."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from avion_media.domain.errors import LeaseLost, Unavailable
+from avion_media.queue import Lease, TaskQueue
+
+
+async def until(condition: Callable[[], bool], within_s: float = 40.0) -> None:
+    """Until other processes have come to it."""
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110 - they tell nobody
+            await trio.sleep(0.05)
+
+
+async def persistently(call: Callable[[], Awaitable[Any]], within_s: float = 40.0) -> Any:
+    """The call's result, through as many outages as it takes: as every caller of the queue does."""
+    with trio.fail_after(within_s):
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                await trio.sleep(0.05)
+
+
+class Workers:
+    """Work through a queue, as the service does: taken, worked on for a moment, completed; what was left is reclaimed.
+
+    ``done`` has each task's media_id as often as somebody completed it.
+    """
+
+    def __init__(self, queue: TaskQueue, *, count: int = 4, claim_after_s: float = 1.0) -> None:
+        self.done: list[str] = []
+        self.started: set[str] = set()
+        self.outages = 0
+        self._something_done = trio.Event()
+        self._queue = queue
+        self._count = count
+        self._claim_after_s = claim_after_s
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for _ in range(self._count):
+                nursery.start_soon(self._read)
+            nursery.start_soon(self._reclaim)
+
+    async def until_done(self, media_ids: set[str], within_s: float = 60.0) -> None:
+        """Until all of them are."""
+        with trio.fail_after(within_s):
+            while not media_ids <= set(self.done):
+                self._something_done = trio.Event()
+                await self._something_done.wait()
+
+    async def _read(self) -> None:
+        while True:
+            lease = await self._through_outages(lambda: self._queue.take("a", block_s=0.5))
+            if lease is not None:
+                await self._work(lease)
+
+    async def _reclaim(self) -> None:
+        while True:
+            lease = await self._through_outages(lambda: self._queue.reclaim("a", self._claim_after_s))
+            if lease is not None:
+                await self._work(lease)
+            await trio.sleep(0.1)
+
+    async def _work(self, lease: Lease) -> None:
+        media_id = lease.task.fields["media_id"]
+        self.started.add(media_id)
+        await trio.sleep(0.01)
+        try:
+            await self._through_outages(lease.complete)
+        except LeaseLost:
+            return
+        self.done.append(media_id)
+        self._something_done.set()
+
+    async def _through_outages(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                self.outages += 1
+                await trio.sleep(0.05)

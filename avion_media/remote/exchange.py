@@ -163,4 +163,4 @@ def _check_greeting(greeting: bytes) -> None:
 
 def shortened(text: str) -> str:
     """A stranger's text fit for a log line: bounded, without control characters."""
-    return ascii(text[:_MAX_DETAIL_CHARACTERS])[1:-1]
+    return ascii(text[:_MAX_DETAIL_CHARACTERS])[1:-1][:_MAX_DETAIL_CHARACTERS]

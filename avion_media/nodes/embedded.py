@@ -65,7 +65,13 @@ async def _run_store(port: int, child: Child) -> None:
 async def _run_program(child: Child, command: Sequence[str], port: int) -> None:
     """Run a server in the foreground; ready when its port answers. It ends with this child, however that ends."""
     with tempfile.TemporaryFile() as output:
-        process = await trio.lowlevel.open_process(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
+        process = await trio.lowlevel.open_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,  # a Ctrl-C at a terminal is for the service, which then stops it in its turn
+        )
         try:
             with child.until_stopping():
                 async with trio.open_nursery() as nursery:

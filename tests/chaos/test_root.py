@@ -11,6 +11,7 @@ import httpx
 import pytest
 import redis
 
+from tests.chaos.usage import processes_with
 from tests.conftest import S3Bucket
 from tests.service.harness import json_lines, service_environment
 
@@ -72,15 +73,3 @@ def test_a_start_that_fails_says_which_node_and_why(redis_of_process: str, bucke
     assert last[1:] == ["avion-media: service/grpc failed to start", "avion-media: service failed to start"]
     (failed,) = (line for line in json_lines(done.stderr) if line["event"] == "tree.failed")
     assert [f"avion-media: {line}" for line in failed["why"]] == last
-
-
-def processes_with(mark: str) -> list[str]:
-    """The command lines of all processes that have ``mark`` in their environment."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if mark.encode() in (process / "environ").read_bytes():
-                found.append((process / "cmdline").read_text())
-        except OSError:  # it ended meanwhile, or is another's
-            continue
-    return found

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
+import uuid
 from pathlib import Path
 
 import grpc
@@ -15,6 +17,7 @@ import redis
 
 from tests.chaos.load import Caller, ready_events
 from tests.chaos.scale import SEED
+from tests.chaos.usage import processes_with
 from tests.conftest import S3Bucket
 from tests.service.harness import eventually, json_lines, running, service_environment
 from tests.services.process import free_port
@@ -67,6 +70,30 @@ def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client:
         Caller(channel, patient=True).wait_ready(uploaded)
     announced = ready_events(redis_client)
     assert {each: announced[each] for each in uploaded} == dict.fromkeys(uploaded, 1)
+
+
+def test_ctrl_c_at_the_terminal_of_dev_is_an_ordered_stop(tmp_path: Path) -> None:
+    """The terminal sends it to all processes of the group: those that the service stands on must not hear it."""
+    mark = uuid.uuid4().hex
+    said = tmp_path / "said"
+    with (
+        said.open("wb") as output,
+        subprocess.Popen(
+            [sys.executable, "-m", "avion_media", "dev", "--free-ports"],
+            env=os.environ | {"AVION_TEST_MARK": mark},
+            stdout=output,
+            stderr=output,
+            process_group=0,
+        ) as process,
+    ):
+        try:
+            eventually(lambda: "Ctrl-C stops everything" in said.read_text() or process.poll(), "dev to be ready", 90)
+            os.killpg(process.pid, signal.SIGINT)
+            assert process.wait(30) == 0, said.read_text()
+        finally:
+            process.kill()
+    assert said.read_text().endswith("Ctrl-C stops everything.\n"), said.read_text()
+    assert processes_with(mark) == []
 
 
 @pytest.mark.parametrize("how", ["blocked", "overrun"])

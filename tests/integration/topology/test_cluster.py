@@ -10,7 +10,7 @@ import trio
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
 from avion_media.queue import StatusBoard, TaskQueue
-from avion_media.redis import open_redis
+from avion_media.redis import Redis, open_redis
 from avion_media.redis.slots import key_slot
 from tests.integration.topology.conftest import Workers, persistently, until
 from tests.services import RedisCluster, RedisServer, redis_cluster
@@ -35,6 +35,10 @@ def ends_of_move(cluster: RedisCluster) -> tuple[RedisServer, RedisServer]:
     """From where the queue's slot moves, and whereto."""
     source = cluster.owner_of(PROCESSING_QUEUE)
     return source, next(each for each in cluster.masters if each is not source)
+
+
+def is_up(redis: Redis) -> bool:
+    return redis.available.up
 
 
 def begin_move(source: RedisServer, target: RedisServer) -> None:
@@ -95,6 +99,20 @@ async def test_keys_that_have_moved_already_are_asked_for_there(cluster: RedisCl
         assert await redis.execute("XLEN", PROCESSING_QUEUE) == 1
 
 
+async def test_a_script_whose_keys_are_on_their_way_waits_for_them(cluster: RedisCluster) -> None:
+    source, target = ends_of_move(cluster)
+    async with open_redis(cluster.url, timeout_s=20.0) as redis, trio.open_nursery() as nursery:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue(FIELDS)
+        begin_move(source, target)
+        # Its marker is nowhere yet, the queue is here: neither node may run it.
+        nursery.start_soon(lambda: queue.enqueue(FIELDS, once_key="new"))
+        await until(lambda: "errorstat_TRYAGAIN" in source.ask("INFO", "errorstats"))
+        move_keys(source, target)
+        end_move(cluster, target)
+    assert target.ask("XLEN", PROCESSING_QUEUE) == 2
+
+
 async def test_a_blocked_reader_follows_a_slot_that_moves(cluster: RedisCluster) -> None:
     source, target = ends_of_move(cluster)
     async with open_redis(cluster.url) as redis, trio.open_nursery() as nursery:
@@ -139,12 +157,12 @@ async def test_a_master_dies_and_its_replica_takes_over(replicated_cluster: Redi
         owner.kill()
         with pytest.raises(Unavailable):
             await queue.stats()
-        assert not redis.available.up
+        assert not is_up(redis)
         await workers.until_done(media_ids)
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             await persistently(redis.ping)
-            assert redis.available.up
+            assert is_up(redis)
             assert (await queue.stats()).depth == 0
             states = [await board.get(media_id) for media_id in sorted(media_ids)]
     assert workers.outages > 0
@@ -166,11 +184,11 @@ async def test_what_one_dead_master_has_not_is_served_all_the_while(cluster: Red
             await redis.execute("SET", here, "v")
         with pytest.raises(Unavailable):
             await redis.ping()
-        assert not redis.available.up
+        assert not is_up(redis)
         assert str(dead.port) in redis.available.detail
         dead.start()
         await persistently(redis.ping)
-        assert redis.available.up
+        assert is_up(redis)
 
 
 async def test_any_node_of_the_url_will_do(cluster: RedisCluster) -> None:

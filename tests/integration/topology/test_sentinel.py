@@ -105,3 +105,13 @@ async def test_where_urls_lead(watched: Watched) -> None:
         sentinel.kill()
     async with open_redis(watched.url, timeout_s=2.0) as redis:
         assert await redis.execute("ECHO", "here") == b"here"
+
+
+async def test_a_replica_that_sentinels_take_for_the_master_is_not_used(watched: Watched) -> None:
+    watched.sentinels[0].ask("SENTINEL", "MONITOR", "other", "127.0.0.1", str(watched.replica.port), "1")
+    async with open_redis(f"redis+sentinel://127.0.0.1:{watched.sentinels[0].port}/other") as redis:
+        with pytest.raises(Unavailable, match="is not the master of other"):
+            await redis.execute("GET", "k")
+    async with open_redis(f"redis+sentinel://127.0.0.1:{watched.sentinels[0].port}") as redis:
+        with pytest.raises(Unavailable, match=r"watches media, other: the URL must name one"):
+            await redis.ping()

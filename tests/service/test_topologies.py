@@ -1,0 +1,83 @@
+"""The whole service on a Redis Cluster, and on a master that Sentinels watch; each loses a master while it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.published import keys_of
+from tests.services import redis_cluster, watched_redis
+
+DELAY = "1s"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """``client`` is an independent one; ``kill`` takes the master of the processing queue away."""
+
+    url: str
+    client: Any
+    kill: Callable[[], None]
+
+
+@pytest.fixture(params=["cluster", "sentinel"])
+def servers(request: pytest.FixtureRequest) -> Iterator[Servers]:
+    if request.param == "cluster":
+        with (
+            redis_cluster(replicas=True) as cluster,
+            redis.RedisCluster.from_url(cluster.url, decode_responses=True) as client,
+        ):
+            yield Servers(cluster.url, client, cluster.owner_of("media_processing_queue").kill)
+        return
+    with watched_redis() as watched, redis.Redis(port=watched.replica.port, decode_responses=True) as client:
+        yield Servers(watched.url, client, watched.master.kill)
+
+
+def upload(service: Service, body: bytes) -> str:
+    status = service.upload("cat.jpg", "image/jpeg", body)
+    assert status.state == wire.MediaStatus.READY
+    return status.media_id
+
+
+def test_upload_ready_delete_and_again_after_a_failover(
+    servers: Servers, bucket: S3Bucket, data_directory: Path
+) -> None:
+    picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    settings = {"DELETE__DELAY": DELAY, "REDIS__TIMEOUT": "2s", "TASKS__CLAIM_AFTER": "2s"}
+    environment = service_environment(servers.url, bucket.address.endpoint_url, bucket.bucket, **settings)
+    with running(environment) as service:
+        initialised = service.run_cli("init", "--json")
+        assert initialised.returncode == 0, initialised.stderr
+        assert json.loads(initialised.stdout)["warnings"]  # nothing here is written to disk
+
+        kept, doomed = upload(service, picture), upload(service, picture)
+        assert service.get(f"/media/{doomed}").status_code == 200
+        deleted = service.run_cli("delete", doomed)
+        assert deleted.returncode == 0, deleted.stderr
+        eventually(lambda: service.get(f"/media/{doomed}").status_code == 410, "the deleted medium to be gone")
+        eventually(lambda: not keys_of(bucket, doomed), "its objects to be removed")
+
+        servers.kill()
+        eventually(lambda: redis_is(service, "away"), "the outage to be told")
+        eventually(lambda: redis_is(service, "up"), "the new master to be found", 60)
+        assert service.status(kept).state == wire.MediaStatus.READY
+        assert service.get(f"/media/{doomed}").status_code == 410
+        upload(service, picture)
+        queues = json.loads(service.run_cli("queues", "--json").stdout)
+        assert [each["depth"] for each in queues.values()] == [0] * len(queues)
+        events = [json.loads(fields["event"]) for _, fields in servers.client.xrange("media_events")]
+        assert sorted(each["type"] for each in events) == ["media.deleted", *["media.ready"] * 3]
+
+
+def redis_is(service: Service, state: str) -> bool:
+    readiness = service.ready()
+    return readiness is not None and readiness["dependencies"]["redis"] == state

@@ -33,7 +33,16 @@ class Instrument:
 
     @property
     def prometheus_name(self) -> str:
-        """Its name on ``/metrics``; a histogram's series add ``_bucket``, ``_sum`` and ``_count``."""
+        """Its name on ``/metrics``; a histogram's series add ``_bucket``, ``_sum`` and ``_count``.
+
+        No other name may end like these (``promtool check metrics``): ``process.thread.count`` is ``process_threads``.
+        """
+        name = self.exporters_name
+        return f"{name.removesuffix('_count')}s" if name.endswith("_count") else name
+
+    @property
+    def exporters_name(self) -> str:
+        """The same by the rules of OpenTelemetry's exporter."""
         unit = "" if self.unit.startswith("{") else _PROMETHEUS_UNITS[self.unit]
         name = re.sub(r"[^a-zA-Z0-9]", "_", self.name) + (f"_{unit}" if unit else "")
         return f"{name}_total" if self.kind in ("counter", "total") else name

@@ -24,6 +24,11 @@ Attributes = dict[str, AttributeValue]
 Point = tuple[float, Attributes]
 Read = Callable[[], Sequence[Point]]
 _OBSERVED = frozenset({"gauge", "updown", "total"})
+_RENAMED = [
+    (each.exporters_name.encode(), each.prometheus_name.encode())
+    for each in INSTRUMENTS
+    if each.exporters_name != each.prometheus_name
+]
 
 
 class Metrics:
@@ -75,7 +80,10 @@ class Metrics:
 
     def render(self) -> bytes:
         """See `Telemetry.render_metrics`."""
-        return generate_latest(self._registry)
+        page = generate_latest(self._registry)
+        for exporters_name, name in _RENAMED:
+            page = page.replace(exporters_name, name)
+        return page
 
     def flush(self) -> None:
         """Send all metrics by OTLP now; blocks for as long as that takes."""

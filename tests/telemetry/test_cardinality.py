@@ -1,0 +1,67 @@
+"""However hostile what is measured, the number of time series is bounded."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.resources import Resource
+from prometheus_client.parser import text_string_to_metric_families
+
+from avion_media.telemetry.attributes import MAX_OPEN_VALUES, OTHER
+from avion_media.telemetry.instruments import INSTRUMENTS, RPC_DURATION, Instrument
+from avion_media.telemetry.metrics import Metrics
+
+COUNTERS = [each for each in INSTRUMENTS if each.kind in ("counter", "histogram")]
+
+
+def label_sets(metrics: Metrics, instrument: Instrument) -> set[tuple[tuple[str, str], ...]]:
+    """The sets of labels that an instrument's series have."""
+    page = metrics.render().decode()
+    return {
+        tuple(sorted((name, value) for name, value in sample.labels.items() if name != "le"))
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name.startswith(instrument.prometheus_name)
+    }
+
+
+@pytest.fixture(scope="module")
+def metrics() -> Metrics:
+    return Metrics(Resource({}))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(COUNTERS), st.text(max_size=30))
+def test_strange_values_become_other(metrics: Metrics, instrument: Instrument, value: str) -> None:
+    attributes = {each.name.replace(".", "__"): value for each in instrument.attributes}
+    measure = metrics.add if instrument.kind == "counter" else metrics.record
+    measure(instrument, 1, dict(attributes))
+    for labels in label_sets(metrics, instrument):
+        for name, seen in labels:
+            (attribute,) = [each for each in instrument.attributes if each.name.replace(".", "_") == name]
+            assert not attribute.values or seen in (*attribute.values, OTHER)
+
+
+def test_an_open_attribute_has_only_so_many_values() -> None:
+    metrics = Metrics(Resource({}))
+    for number in range(10 * MAX_OPEN_VALUES):
+        metrics.record(RPC_DURATION, 0.1, {"rpc__method": f"a/{number}", "rpc__response__status_code": "OK"})
+    seen = label_sets(metrics, RPC_DURATION)
+    assert len(seen) == MAX_OPEN_VALUES + 1
+    assert any(("rpc_method", OTHER) in labels for labels in seen)
+
+
+def test_a_point_has_all_attributes_of_its_instrument() -> None:
+    metrics = Metrics(Resource({}))
+    metrics.record(RPC_DURATION, 0.1, {})
+    (labels,) = label_sets(metrics, RPC_DURATION)
+    assert dict(labels) == {
+        "rpc_system_name": "grpc",
+        "rpc_method": OTHER,
+        "rpc_response_status_code": OTHER,
+    }
+
+
+def test_there_are_not_too_many_series_to_begin_with(metrics: Metrics) -> None:
+    assert sum(len(each.zeros()) for each in COUNTERS if each.kind == "counter") < 300

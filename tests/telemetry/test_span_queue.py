@@ -1,0 +1,121 @@
+"""The queue before the exporter: bounded, and never waited for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from avion_media.telemetry.sampling import sampler_from
+from avion_media.telemetry.span_queue import Health, QueueBounds, SpanQueue
+from avion_media.telemetry.tracing import Span, Tracer
+
+SLOW = QueueBounds(max_queue=4, max_batch=2, delay_s=3600)
+
+
+def a_span() -> Span:
+    return Tracer(sampler_from({})).start("a", "internal", "", "", "", {})
+
+
+class Exporter:
+    """Takes batches, or holds them until it is let go."""
+
+    def __init__(self, *answers: bool, held: bool = False) -> None:
+        self.batches: list[int] = []
+        self.begun = threading.Event()
+        self.go = threading.Event()
+        self._answers = list(answers)
+        if not held:
+            self.go.set()
+
+    def __call__(self, spans: Sequence[Span]) -> bool:
+        self.batches.append(len(spans))
+        self.begun.set()
+        assert self.go.wait(20)
+        return self._answers.pop(0) if self._answers else True
+
+
+def test_what_is_left_at_the_end_is_exported() -> None:
+    exporter = Exporter()
+    queue = SpanQueue(exporter, SLOW)
+    queue.put(a_span())
+    queue.close()
+    queue.join(20)
+    assert (exporter.batches, queue.exported, queue.health.answers) == ([1], 1, True)
+
+
+def test_a_full_batch_does_not_wait_and_a_full_queue_drops() -> None:
+    exporter = Exporter(held=True)
+    queue = SpanQueue(exporter, SLOW)
+    for _ in range(2):
+        queue.put(a_span())
+    assert exporter.begun.wait(20)
+    for _ in range(6):  # two batches wait, two spans are too much
+        queue.put(a_span())
+    assert queue.dropped == 2
+    exporter.go.set()
+    queue.close()
+    queue.join(20)
+    assert (sum(exporter.batches), queue.exported) == (6, 6)
+
+
+def test_the_rest_waits_when_an_export_fails() -> None:
+    exporter = Exporter(False, held=True)
+    queue = SpanQueue(exporter, SLOW)
+    for _ in range(4):
+        queue.put(a_span())
+    assert exporter.begun.wait(20)
+    queue.close()
+    exporter.go.set()
+    queue.join(20)
+    # The thread had ended its round; the last one, on closing, took the rest.
+    assert (exporter.batches, queue.failed, queue.exported) == ([2, 2], 2, 2)
+
+
+def test_an_exporter_that_raises_is_one_that_failed() -> None:
+    def export(_spans: Sequence[Span]) -> bool:
+        raise RuntimeError("a defect of somebody else's")
+
+    queue = SpanQueue(export, SLOW)
+    queue.put(a_span())
+    queue.close()
+    queue.join(20)
+    assert (queue.failed, queue.health.answers) == (1, False)
+
+
+def test_joining_an_exporter_that_hangs_is_bounded() -> None:
+    exporter = Exporter(held=True)
+    queue = SpanQueue(exporter, SLOW)
+    queue.put(a_span())
+    queue.close()
+    assert exporter.begun.wait(20)
+    queue.join(0.01)
+    assert queue.exported == 0
+    exporter.go.set()
+    queue.join(20)
+
+
+def test_an_exporter_that_takes_too_long_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("avion_media.telemetry.span_queue.time.monotonic", lambda: now)
+    health = Health()
+    seen = [health.answers]
+    health.trying()
+    seen.append(health.answers)
+    now += 1.5
+    seen.append(health.answers)
+    health.tried(True)
+    seen.append(health.answers)
+    assert seen == [None, None, False, True]
+
+
+def test_bounds_are_those_of_the_environment() -> None:
+    environ = {
+        "OTEL_BSP_MAX_QUEUE_SIZE": "100",
+        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "200",
+        "OTEL_BSP_SCHEDULE_DELAY": "250",
+    }
+    assert QueueBounds.from_environment(environ) == QueueBounds(100, 100, 0.25)
+    with pytest.raises(ValueError, match="OTEL_BSP_SCHEDULE_DELAY"):
+        QueueBounds.from_environment({"OTEL_BSP_SCHEDULE_DELAY": "-1"})

@@ -4,6 +4,7 @@ IPv4 has a deny list, from IANA's special-purpose registry
 (https://www.iana.org/assignments/iana-ipv4-special-registry) and the clouds' metadata addresses. IPv6 has an allow
 list: global unicast (2000::/3) without the parts that embed IPv4 or are special
 (https://www.iana.org/assignments/iana-ipv6-special-registry), so NAT64, mapped and unique-local forms are out.
+A NAT64 prefix of one's own network looks like any other (RFC 6052, 2.2): whoever has one denies it besides.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ _DENIED_IPV4 = tuple(
         "240.0.0.0/4",  # reserved and broadcast
     )
 )
+_ISATAP_IDENTIFIERS = frozenset({0x0000_5EFE, 0x0200_5EFE})  # followed by the IPv4 address
 _GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 _DENIED_IPV6 = tuple(
     ipaddress.IPv6Network(text)
@@ -98,10 +100,15 @@ class AddressGuard:
         if isinstance(address, ipaddress.IPv4Address):
             denied = _is_in(address, _DENIED_IPV4)
         else:
-            denied = address not in _GLOBAL_IPV6 or _is_in(address, _DENIED_IPV6)
+            denied = address not in _GLOBAL_IPV6 or _is_in(address, _DENIED_IPV6) or _is_isatap(address)
             denied = denied or address.scope_id is not None
         if denied:
             raise AddressRefused(f"address {address}")
+
+
+def _is_isatap(address: ipaddress.IPv6Address) -> bool:
+    """Whether the interface identifier embeds an IPv4 address for a tunnel inside a site (RFC 5214, 6.1)."""
+    return int(address) >> 32 & 0xFFFFFFFF in _ISATAP_IDENTIFIERS
 
 
 def _is_in(address: IpAddress, networks: Iterable[IpNetwork]) -> bool:

@@ -94,6 +94,8 @@ class CacheRemote:
         elif memory.failure is not None and not _is_replayed(memory.failure, task):
             await self._tell_failure(task, remote_id, memory.failure.reason, copy)
         else:
+            if memory.failure is not None:
+                await self._board.get().forget_failure(remote_id)
             await self._obtain(task, url, remote_id, copy)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
@@ -129,7 +131,6 @@ class CacheRemote:
     async def _obtain(self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None) -> None:
         """Fetch, make, publish, tell."""
         board = self._board.get()
-        await board.forget_failure(remote_id)
         await board.begin_anew(remote_id)
         with ExitStack() as files:
             fd = files.enter_context(open_spool())

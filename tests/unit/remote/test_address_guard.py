@@ -39,6 +39,8 @@ REFUSED = [
     # discard only, unique local (and metadata there), link local, site local, multicast, documentation, segment ids
     "100::1", "fc00::1", "fd00::1", "fd00:ec2::254", "fd20:ce::254", "fe80::1", "fe80::1%eth0", "fec0::1", "ff02::1",
     "2001:db8::1", "3fff::1", "5f00::1", "2620:4f:8000::1",
+    # ISATAP, in a global prefix
+    "2a00:1450::5efe:7f00:1", "2a00:1450::200:5efe:10.0.0.1",
     # never assigned
     "4000::1", "8000::1", "1fff:ffff::1", "1::1", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "2606:4700::1%1",
 ]  # fmt: skip

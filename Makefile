@@ -16,7 +16,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash chaos fuzz check bench fmt clean
+.PHONY: help demo test crash chaos fuzz check bench fmt clean mutants
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,10 @@ fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEE
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.fuzz --seconds $$(($(MINUTES) * 60)) \
 		$(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) $(FUZZ)
+
+mutants: ## small changes of supervisors/, each of which must make a test fail; MUTANTS="--only _policy"
+	@ops/bootstrap env
+	@$(VENV)/python -m tests.mutation $(MUTANTS)
 
 check: ## formatting, lint, types, and drift of generated code
 	@ops/bootstrap env

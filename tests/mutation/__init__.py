@@ -1,0 +1,1 @@
+"""Are the tests of `supervisors/` good enough? Each small change of its code must make one of them fail."""

@@ -1,0 +1,174 @@
+"""One mutant against the tests: in a forked process, in which the mutated module is imported in place of the real one.
+
+Forking spares each mutant the start of Python, pytest and Hypothesis; nothing is written to the checkout.
+"""
+
+from __future__ import annotations
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import os
+import resource
+import select
+import signal
+import sys
+import time
+import types
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import pytest
+
+# No more than these tests need, since the start of pytest is most of what a trial costs: no rewriting of assertions, no
+# conftest.py, and of the plugins these. They are imported already, of which pytest warns; and a warning is an error.
+PLUGINS = ("pytest_trio.plugin", "pytest_timeout", "_hypothesis_pytestplugin")
+_OPTIONS = (
+    *("-x", "-q", "--tb=no", "--assert=plain", "--noconftest", "--hypothesis-seed=0"),
+    *("-p", "no:cacheprovider", *(part for name in PLUGINS for part in ("-p", name))),
+    *("-W", "ignore::pytest.PytestAssertRewriteWarning"),
+)
+_ALL_PASSED = 0
+_KILLERS = 6
+_SPARE_CPU_S = 0.3
+_PATIENCE = 4.0  # a test may use so many times what it needs without a mutant
+_UNKNOWN_CPU_S = 10.0
+_LOOK_S = 0.2
+# A mutant that waits for ever uses no processor time; one that is merely kept waiting by others does, now and then.
+_IDLE_S = 6.0
+_MEMORY_BYTES = 4 << 30  # an endless loop that fills a list
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+class Verdict(StrEnum):
+    """What became of a mutant."""
+
+    KILLED = "killed"  # a test failed
+    HUNG = "hung"  # it was ended: too much processor time, or none at all. As good as killed
+    SURVIVED = "survived"
+
+
+class Trials:
+    """Runs the tests, in the order given, against one mutant after the other.
+
+    What killed one mutant most often kills its neighbour: the tests that failed last are run first.
+    """
+
+    def __init__(self, tests: Sequence[str], idle_s: float = _IDLE_S) -> None:
+        self._tests = tests
+        self._idle_s = idle_s
+        self._killers: list[str] = []
+        self._cpu_s: dict[str, float] = {}  # test -> what it needs without a mutant
+
+    def measure(self, module: str, source: str) -> bool:
+        """Try the original: whether all tests pass, as they must before `run`."""
+        verdict, told = self._try(module, source)
+        self._cpu_s = {test: float(cpu_s) for kind, test, cpu_s in told if kind == "passed"}
+        return verdict is Verdict.SURVIVED
+
+    def run(self, module: str, source: str) -> Verdict:
+        """Run the tests up to the first failure with ``source`` as ``module``."""
+        verdict, told = self._try(module, source)
+        for kind, test, _ in told:
+            if kind == "failed":
+                self._killers = [test, *(each for each in self._killers if each != test)][:_KILLERS]
+        return verdict
+
+    def _try(self, module: str, source: str) -> tuple[Verdict, list[list[str]]]:
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os._exit(self._in_child(module, source, writer))
+        os.close(writer)
+        with open(reader) as told:
+            verdict = _verdict(pid, self._idle_s)
+            return verdict, [line.rstrip().split("\t") for line in told]
+
+    def _in_child(self, module: str, source: str, writer: int) -> int:
+        """The exit status of pytest; one that is not 0 for whatever else goes wrong."""
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for stream in range(3):
+                os.dup2(nowhere, stream)
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # what tests/conftest.py would do
+            sys.meta_path.insert(0, Substitute(module, source))
+            teller = Teller(writer, self._cpu_s)
+            status = int(pytest.main([*_OPTIONS, *self._killers], [teller])) if self._killers else 0
+            return status or int(pytest.main([*_OPTIONS, *self._tests], [teller]))
+        except BaseException:  # noqa: BLE001 - the end of this process: it must not run on as a second parent
+            return 1
+
+
+class Teller:
+    """A plugin of pytest: writes what became of each test to a pipe, and has the kernel end what loops for ever."""
+
+    def __init__(self, writer: int, cpu_s: Mapping[str, float]) -> None:
+        self._writer = writer
+        self._cpu_s = cpu_s
+        self._began_at = 0.0
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """See pytest."""
+        # Processor time, as the machine may be busy; at its end SIGPROF ends the process.
+        signal.setitimer(signal.ITIMER_PROF, _SPARE_CPU_S + _PATIENCE * self._cpu_s.get(nodeid, _UNKNOWN_CPU_S))
+        self._began_at = time.process_time()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """See pytest."""
+        if report.failed or report.when == "call":
+            used_s = time.process_time() - self._began_at
+            line = f"{'failed' if report.failed else 'passed'}\t{report.nodeid}\t{used_s:.3f}\n"
+            if report.failed or not self._cpu_s:
+                os.write(self._writer, line.encode())
+
+
+def _verdict(pid: int, idle_s: float) -> Verdict:
+    """Wait for the child; end it once it no longer moves."""
+    descriptor = os.pidfd_open(pid)
+    try:
+        used, moved_at = -1.0, time.monotonic()
+        while not select.select([descriptor], [], [], _LOOK_S)[0]:
+            now_used = _cpu_s(pid)
+            if now_used > used:
+                used, moved_at = now_used, time.monotonic()
+            elif time.monotonic() - moved_at > idle_s:
+                os.kill(pid, signal.SIGKILL)
+                break
+    finally:
+        os.close(descriptor)
+    _, status = os.waitpid(pid, 0)
+    if os.WIFSIGNALED(status):
+        return Verdict.HUNG
+    return Verdict.SURVIVED if os.waitstatus_to_exitcode(status) == _ALL_PASSED else Verdict.KILLED
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+class Substitute(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Gives one module another text; everything else about it is as it was."""
+
+    def __init__(self, module: str, source: str) -> None:
+        self._module = module
+        self._source = source
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The real module's, with this loader."""
+        if fullname != self._module:
+            return None
+        real = importlib.machinery.PathFinder.find_spec(fullname, path)
+        assert real is not None
+        return importlib.util.spec_from_loader(fullname, self, origin=real.origin)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Run the other text."""
+        assert module.__spec__ is not None
+        exec(compile(self._source, str(module.__spec__.origin), "exec"), module.__dict__)

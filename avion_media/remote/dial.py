@@ -88,14 +88,20 @@ class Dialler:
         Raises `AddressRefused`, or `Unavailable` ("remote") when no vetted address answers or the certificate is not
         the host's.
         """
-        if self._guard.host_denied(url.host):
-            raise AddressRefused(f"host {url.host}")
+        self.check(url)
         transport = await self._connect(await self._vetted_addresses(url), url.port)
         try:
             yield transport if url.scheme == "http" else await self._start_tls(transport, url.host)
         finally:
             # The transport itself, not the TLS stream: no farewell that a peer could delay.
             await trio.aclose_forcefully(transport)
+
+    def check(self, url: RemoteUrl) -> None:
+        """`AddressRefused` if that can be told from the URL alone; nobody is asked."""
+        if self._guard.host_denied(url.host):
+            raise AddressRefused(f"host {url.host}")
+        if url.address is not None:
+            self._guard.check_address(url.address, url.port)
 
     async def _vetted_addresses(self, url: RemoteUrl) -> list[IpAddress]:
         literal = url.address

@@ -12,9 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avion_media.domain.errors import Deferred, Reason, Rejected
-from avion_media.remote import RemoteGone, RemoteUrl, ServerError, Validators, parse_remote_url, validators_from
+from avion_media.remote import (
+    AddressGuard,
+    RemoteGone,
+    RemoteUrl,
+    ServerError,
+    Validators,
+    parse_remote_url,
+    validators_from,
+)
 from avion_media.remote.validators import source_of, validators_of
-from tests.hostile.remote.strangers import fetcher, redirect, response, says, stranger
+from tests.hostile.remote.strangers import Names, fetcher, redirect, response, says, stranger
 
 DATE = "Wed, 01 Jul 2026 10:00:00 GMT"
 URL = parse_remote_url("https://remote.example/a.png")
@@ -145,6 +153,16 @@ async def test_each_hop_is_admitted_for_itself(fd: int) -> None:
         with trio.fail_after(5), pytest.raises(Deferred):
             await fetcher(hosts=Doorkeeper(target.port)).fetch(url, fd)
         assert (server.connections, target.connections) == (2, 1)
+
+
+async def test_what_is_refused_anyway_waits_for_no_turn(fd: int) -> None:
+    doorkeeper = Doorkeeper()
+    for text in ("http://169.254.169.254/", "http://[::1]/", "http://public.example:22/"):
+        names = Names({"public.example": ["93.184.216.34"]})
+        with trio.fail_after(5), pytest.raises(Rejected) as caught:
+            await fetcher(hosts=doorkeeper, guard=AddressGuard(), resolve=names).fetch(parse_remote_url(text), fd)
+        assert caught.value.reason is Reason.REMOTE_REFUSED
+    assert doorkeeper.entered == [22]  # a name has to be asked for
 
 
 async def test_the_fetcher_says_who_it_is(fd: int) -> None:

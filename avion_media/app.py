@@ -29,6 +29,7 @@ from typing import Any
 import trio
 
 from avion_media.nodes import INTENSITY, RESTARTS, consumers, foundation, ports, readiness, rpc
+from avion_media.nodes.admin import admin
 from avion_media.nodes.events import events
 from avion_media.nodes.sweeper import sweeper
 from avion_media.runtime import Runtime
@@ -68,7 +69,7 @@ def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:
         [
             *before,
             worker("telemetry", foundation.telemetry, shutdown_s=foundation.TELEMETRY_STOP_S),
-            worker("admin", ports.admin),
+            worker("admin", admin),
             Supervisor("foundation", foundation_nodes, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
             Supervisor(
                 "service",

@@ -232,6 +232,7 @@ class AdminConfig(_Section):
     auth: Literal["", "off"] = Field(
         "", description="`off`: no token is asked for, although others than this machine can connect"
     )
+    uploads: bool = Field(False, description="the console has an upload box; `dev` switches it on")
 
     @field_validator("auth")
     @classmethod

@@ -67,6 +67,8 @@ def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, 
     changes: dict[str, Any] = {
         "redis": config.redis.model_copy(update={"url": f"redis://127.0.0.1:{redis_port}/0"}),
         "s3": config.s3.model_copy(update={"endpoint_url": store_url, "public_endpoint_url": store_url}),
+        "admin": config.admin.model_copy(update={"uploads": True}),
+        "chaos": config.chaos.model_copy(update={"enabled": True}),  # there is nothing here that a kill could cost
         # Nobody has to be moved away from a development server before it stops.
         "drain": config.drain.model_copy(update={"settle": 0.0, "grace": min(config.drain.grace, 10.0)}),
     }
@@ -75,7 +77,7 @@ def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, 
     if free_ports:
         for port in ("grpc", "http", "admin"):
             bind = Bind(host="127.0.0.1", port=_free_port())
-            changes[port] = getattr(config, port).model_copy(update={"bind": bind})
+            changes[port] = changes.get(port, getattr(config, port)).model_copy(update={"bind": bind})
     else:
         for port in ("grpc", "http", "admin"):
             _check_port(port, getattr(config, port).bind)
@@ -115,8 +117,8 @@ async def _show(runtime: Runtime, *, demo: Path | None, once: bool, failures: li
     addresses = {name: f"{host}:{port}" for name, (host, port) in sorted(runtime.addresses.items())}
     out = console()
     out.print(f"\n[bold]avion-media is ready[/bold]   origin http://{addresses['http']}   gRPC {addresses['grpc']}")
-    out.print(f"  admin http://{addresses['admin']}  (/readyz /metrics /tree)   store {runtime.config.s3.endpoint_url}")
-    out.print(f"  Redis {runtime.config.redis.url}\n")
+    out.print(f"  console http://{addresses['admin']}/console   (there too: /readyz /metrics /tree)")
+    out.print(f"  store {runtime.config.s3.endpoint_url}   Redis {runtime.config.redis.url}\n")
     if demo is not None:
         try:
             async with open_client(runtime.config) as client:

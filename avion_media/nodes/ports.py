@@ -1,4 +1,4 @@
-"""The HTTP ports: origin and admin."""
+"""The origin, and what the nodes with a port share."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ import trio
 
 from avion_media.config import Bind
 from avion_media.nodes.gauges import limiting
-from avion_media.nodes.rotation import open_operators
-from avion_media.origin.admin import admin_application
 from avion_media.origin.app import Origin
+from avion_media.origin.http1 import HttpLimits
 from avion_media.origin.observed import ObservedOrigin
-from avion_media.origin.operators import OperatorGate
 from avion_media.origin.server import HttpServer, listener_address, open_listeners
 from avion_media.runtime import Limiter, Runtime
 from supervisors import Child
-
-_ADMIN_CONNECTIONS = 64
 
 
 async def listen(runtime: Runtime, name: str, bind: Bind) -> list[trio.SocketListener]:
@@ -39,36 +35,15 @@ async def serve_until_stopped(child: Child, serve: Callable[[], Awaitable[None]]
         await trio.sleep_forever()
 
 
-async def admin(runtime: Runtime, child: Child) -> None:
-    """``/livez /readyz /metrics /tree``: up first, and answering through the whole drain."""
-    config = runtime.config.admin
-    operators = open_operators(config)
-    gate = OperatorGate(None if operators is None else lambda: operators.value, local_only=config.bind.is_loopback)
-    app = admin_application(
-        readiness=runtime.readiness,
-        tree=runtime.tree,
-        telemetry=runtime.telemetry,
-        kill=runtime.kill if runtime.config.chaos.enabled else None,
-        gate=gate,
-    )
-    server = HttpServer(app, max_connections=_ADMIN_CONNECTIONS)
-    listeners = await listen(runtime, "admin", config.bind)
-    async with trio.open_nursery() as nursery:
-        if operators is not None:
-            nursery.start_soon(operators.watch)
-        await serve_until_stopped(child, lambda: server.serve(listeners))
-        nursery.cancel_scope.cancel()
-
-
 async def origin(runtime: Runtime, child: Child) -> None:
     """Media and thumbnails for the CDN."""
     config = runtime.config
     app = Origin(runtime.store, runtime.board, config.thumbnails.sizes, runtime.telemetry, config.http).application()
-    server = HttpServer(
-        ObservedOrigin(app, runtime.telemetry),
+    limits = HttpLimits(
         max_connections=config.http.max_connections,
         max_connections_per_peer=config.http.max_connections_per_peer,
     )
+    server = HttpServer(ObservedOrigin(app, runtime.telemetry), limits)
     listeners = await listen(runtime, "http", config.http.bind)
     runtime.active_requests = lambda: server.requests
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.http.max_connections))

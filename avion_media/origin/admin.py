@@ -5,14 +5,14 @@ The first three are for kubelets and Prometheus, who have no token; everything e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from avion_media.origin.operators import OperatorGate
 from avion_media.telemetry import Telemetry
@@ -25,10 +25,11 @@ def admin_application(
     telemetry: Telemetry,
     kill: Callable[[str], bool] | None = None,
     gate: OperatorGate | None = None,
+    pages: Sequence[BaseRoute] = (),
 ) -> Starlette:
     """``readiness`` gives at least ``ready`` (bool); ``tree`` the live supervision tree. Neither waits.
 
-    What shows or changes the inside passes ``gate``; by default everybody does.
+    What shows or changes the inside passes ``gate``; by default everybody does. ``pages`` look after that themselves.
 
     With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for one
     that there is not. Who kills the admin port itself gets no answer.
@@ -51,7 +52,7 @@ def admin_application(
     async def show_tree(_request: Request) -> Response:
         return JSONResponse(tree())
 
-    routes = [
+    routes: list[BaseRoute] = [
         Route("/livez", livez),
         Route("/readyz", readyz),
         Route("/metrics", metrics),
@@ -59,7 +60,7 @@ def admin_application(
     ]
     if kill is not None:
         routes.append(Route("/chaos/kill", gate.required(_killer(kill)), methods=["POST"]))
-    return Starlette(routes=routes)
+    return Starlette(routes=[*routes, *pages])
 
 
 def _killer(kill: Callable[[str], bool]) -> Callable[[Request], Awaitable[Response]]:

@@ -1,0 +1,57 @@
+"""The admin port: probes, metrics, the tree, and the console."""
+
+from __future__ import annotations
+
+import trio
+
+from avion_media.api.media_service import MediaService
+from avion_media.api.statuses import Statuses
+from avion_media.api.watch import Watchers
+from avion_media.console import Console, Sessions, Uploads
+from avion_media.nodes.consumers import guard_of
+from avion_media.nodes.ports import listen, serve_until_stopped
+from avion_media.nodes.rotation import open_operators
+from avion_media.origin.admin import admin_application
+from avion_media.origin.http1 import HttpLimits
+from avion_media.origin.operators import OperatorGate
+from avion_media.origin.server import HttpServer
+from avion_media.runtime import Runtime
+from supervisors import Child
+
+_CONNECTIONS = 64
+
+
+async def admin(runtime: Runtime, child: Child) -> None:
+    """Up first, and answering through the whole drain."""
+    config = runtime.config.admin
+    operators = open_operators(config)
+    sessions = Sessions()
+    gate = OperatorGate(
+        None if operators is None else lambda: operators.value,
+        local_only=config.bind.is_loopback,
+        session=sessions.is_open,
+    )
+    app = admin_application(
+        readiness=runtime.readiness,
+        tree=runtime.tree,
+        telemetry=runtime.telemetry,
+        kill=runtime.kill if runtime.config.chaos.enabled else None,
+        gate=gate,
+        pages=Console(runtime, gate, sessions, uploads=_uploads(runtime)).routes(),
+    )
+    server = HttpServer(app, HttpLimits(max_connections=_CONNECTIONS))
+    listeners = await listen(runtime, "admin", config.bind)
+    async with trio.open_nursery() as nursery:
+        if operators is not None:
+            nursery.start_soon(operators.watch)
+        await serve_until_stopped(child, lambda: server.serve(listeners))
+        nursery.cancel_scope.cancel()
+
+
+def _uploads(runtime: Runtime) -> Uploads | None:
+    """The upload box's side of things; nobody watches there, so its service needs no subscription."""
+    if not runtime.config.admin.uploads:
+        return None
+    config = runtime.config
+    statuses = Statuses(runtime.store, runtime.board, config.thumbnails.sizes, config.upload.url_ttl)
+    return Uploads(MediaService(runtime, guard_of(runtime), statuses, Watchers()))

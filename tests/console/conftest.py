@@ -1,0 +1,90 @@
+"""`avion-media dev`, as `make demo` runs it, and a real Chromium."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.service.harness import eventually
+from tests.services.process import require
+
+START_S = 90.0
+_ANNOUNCED = re.compile(r"console http://(?P<admin>\S+)/console.*Redis (?P<redis>redis://\S+)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Development:
+    """A running `avion-media dev`."""
+
+    admin_url: str
+    redis_url: str
+
+    @property
+    def console_url(self) -> str:
+        """The page."""
+        return f"{self.admin_url}/console"
+
+
+@contextmanager
+def development() -> Iterator[Development]:
+    """Start it on free ports; stop it as Ctrl-C does."""
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AVION_MEDIA_", "OTEL_", "AWS_")) and not name.upper().endswith("_PROXY")
+    }
+    with tempfile.TemporaryDirectory(prefix="avion-console-") as directory:
+        log = Path(directory) / "dev.log"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "avion_media", "dev", "--free-ports"],
+                stdout=output,
+                stderr=output,
+                env=inherited,
+                start_new_session=True,
+            )
+        try:
+
+            def announced() -> re.Match[str] | None:
+                assert process.poll() is None, log.read_text()
+                return _ANNOUNCED.search(log.read_text())
+
+            found = eventually(announced, "dev to announce its console", START_S)
+            yield Development(f"http://{found['admin']}", found["redis"])
+        finally:
+            process.send_signal(signal.SIGINT)
+            try:
+                assert process.wait(timeout=40) == 0, log.read_text()
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+
+
+@pytest.fixture(scope="module")
+def dev() -> Iterator[Development]:
+    """One for all tests of a module."""
+    with development() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium. Its own sandbox does not work as root; the pages are ours."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=require("chromium", "chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        yield browser
+        browser.close()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import trio
 
+_PLENTY = 0.9
 _IPV6_PREFIX = 64  # whoever has one IPv6 address has its whole network
 
 
@@ -24,6 +25,11 @@ class ConnectionCount:
         self._max_per_peer = max_per_peer
         self._by_peer: Counter[str] = Counter()
         self.total = 0
+
+    @property
+    def is_scarce(self) -> bool:
+        """Whether few are left: time to end an idle one for each that comes, so that newcomers find room."""
+        return self.total > _PLENTY * self._max_in_all
 
     @contextmanager
     def counted(self, stream: trio.SocketStream) -> Iterator[None]:

@@ -92,6 +92,11 @@ class Connection:
         """Calls that have not ended, arriving ones included."""
         return self._protocol.calls
 
+    @property
+    def idle_since(self) -> float:
+        """When the last call ended, or the connection began; infinite while there is a call, or the end has begun."""
+        return math.inf if self._protocol.calls or self._draining else self._busy_at
+
     async def run(self) -> None:
         """Serve until the client leaves, a bound is broken, or a drain has ended. Always closes the stream."""
         try:
@@ -214,7 +219,7 @@ class Connection:
             elif isinstance(event, GoodbyeHeard):
                 self._say_goodbye()
             elif isinstance(event, PeerLeaving):
-                self._retire()
+                self.retire()
             elif isinstance(event, ConnectionFailed):
                 return True
         return False
@@ -312,15 +317,15 @@ class Connection:
 
     def drain(self) -> None:
         """Take no new calls, let those in flight end, then end. Streams of responses end at a message boundary."""
-        self._retire()
+        self.retire()
         if not self._ending_streams:
             self._ending_streams = True
             for running in self._running.values():
                 running.drain()
             self._wake_writer()
 
-    def _retire(self) -> None:
-        """The same, but streams of responses may go on for a while."""
+    def retire(self) -> None:
+        """As `drain`, but streams of responses may go on for a while."""
         if self._draining:
             return
         self._draining = True
@@ -350,7 +355,7 @@ class Connection:
         self._dispatch(self._protocol.reset_stalled(now))
         idle = not self._protocol.calls and now - self._busy_at >= limits.idle_timeout_s
         if idle or now >= self._retires_at:
-            self._retire()
+            self.retire()
         if now >= self._streams_deadline:
             self.drain()
         if now >= self._drain_deadline:

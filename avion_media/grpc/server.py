@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -129,6 +130,8 @@ class GrpcServer:
     async def _accept(self, stream: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
         if self._draining:
             return  # Trio closes it
+        if self._accepted.is_scarce:
+            self._retire_an_idle_one()
         try:
             with self._accepted.counted(stream):
                 await self._connection(stream, ssl_context)
@@ -139,6 +142,12 @@ class GrpcServer:
         finally:
             self._ended.set()
             self._ended = trio.Event()
+
+    def _retire_an_idle_one(self) -> None:
+        """Send away whoever has made no call for the longest time, if somebody is without one now."""
+        idle = [connection for connection in self._connections if connection.idle_since < math.inf]
+        if idle:
+            min(idle, key=lambda connection: connection.idle_since).retire()
 
     async def _connection(self, plain: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
         address = _address_of(plain)

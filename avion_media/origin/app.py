@@ -9,8 +9,8 @@ store (307), for stores that clients or the CDN reach better themselves.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing
 from typing import Protocol
 
 from starlette.applications import Starlette
@@ -201,7 +201,7 @@ class Origin:
             headers["Content-Range"] = str(body.content_range)
         return _StoreResponse(self._chunks(body, target.route), stack, status_code=status, headers=headers)
 
-    async def _chunks(self, body: AsyncIterator[bytes], route: str) -> AsyncIterator[bytes]:
+    async def _chunks(self, body: AsyncIterator[bytes], route: str) -> AsyncGenerator[bytes, None]:
         async for chunk in body:
             self._telemetry.count(instruments.ORIGIN_SENT, len(chunk), http__route=route)
             yield chunk
@@ -211,13 +211,19 @@ class _StoreResponse(StreamingResponse):
     """Streams a store body, and gives its connection back however the response ends."""
 
     def __init__(
-        self, content: AsyncIterator[bytes], stack: AsyncExitStack, *, status_code: int, headers: Mapping[str, str]
+        self,
+        content: AsyncGenerator[bytes, None],
+        stack: AsyncExitStack,
+        *,
+        status_code: int,
+        headers: Mapping[str, str],
     ) -> None:
         super().__init__(content, status_code=status_code, headers=headers)
+        self._content = content
         self._stack = stack
 
     async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
-        async with self._stack:
+        async with self._stack, aclosing(self._content):
             await super().__call__(scope, receive, send)
 
 

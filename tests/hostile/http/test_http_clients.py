@@ -1,0 +1,137 @@
+"""Clients that take their time, that leave, that come in numbers: each costs a bounded time, and others nothing."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import trio
+
+from avion_media.origin.http1 import HttpLimits
+from tests.hostile.http.serving import GET, Client, attacked
+
+HANG = GET.replace(b"/ ", b"/hang ", 1)
+ENDLESS = GET.replace(b"/ ", b"/endless ", 1)
+POST = b"POST /body HTTP/1.1\r\nHost: origin\r\nContent-Length: 100\r\n\r\n"
+
+
+@pytest.mark.parametrize("beginning", [b"G", b"GET / HTTP/1.1\r\n", GET[:-1], GET[:-4], GET + b"GET /"])
+async def test_a_head_that_does_not_end_is_waited_for_a_while(beginning: bytes) -> None:
+    async with attacked(HttpLimits(head_timeout_s=0.2)) as world, world.client() as client:
+        await client.send(beginning)
+        assert b"HTTP/1.1 408" in await client.read_to_end()
+        await world.until_connections(1)
+
+
+async def test_dripping_a_head_prolongs_nothing() -> None:
+    async with attacked(HttpLimits(head_timeout_s=0.3)) as world, world.client() as client:
+        await client.send(b"GET / HTTP/1.1\r\n")
+        assert b"HTTP/1.1 408" in await _read_while_dripping(client, b"X: 1\r\n")
+
+
+async def test_empty_lines_keep_no_connection_open() -> None:
+    limits = HttpLimits(keep_alive_s=0.3, head_timeout_s=0.3)
+    async with attacked(limits, with_good=False) as world, world.client() as client:
+        await _read_while_dripping(client, b"\r\n")
+
+
+async def _read_while_dripping(client: Client, drop: bytes) -> bytes:
+    """What comes while the same bytes are sent again and again, until the server closes."""
+    async with trio.open_nursery() as nursery:
+
+        async def drip() -> None:
+            while True:
+                await client.send(drop)
+                await trio.sleep(0.01)
+
+        nursery.start_soon(drip)
+        answer = await client.read_to_end()
+        nursery.cancel_scope.cancel()
+    return answer
+
+
+async def test_a_body_that_does_not_come_is_waited_for_a_while() -> None:
+    async with attacked(HttpLimits(body_timeout_s=0.2)) as world, world.client() as client:
+        await client.send(POST + b"x" * 99)
+        assert b"HTTP/1.1 408" in await client.read_to_end()
+        await world.until_connections(1)
+
+
+async def test_a_connection_without_requests_is_ended() -> None:
+    async with attacked(HttpLimits(keep_alive_s=0.2), with_good=False) as world:
+        async with world.client() as client:
+            assert await client.read_to_end() == b""
+        await world.until_connections(0)
+
+
+async def test_a_connection_is_ended_some_time_after_its_last_request() -> None:
+    async with attacked(HttpLimits(keep_alive_s=0.5), with_good=False) as world, world.client() as client:
+        await client.send(GET)
+        assert b"served" in await client.read_to_end()
+
+
+async def test_a_client_that_does_not_read_is_dropped_and_its_response_ended() -> None:
+    async with attacked(HttpLimits(write_timeout_s=0.3)) as world, world.client() as client:
+        await client.send(ENDLESS)
+        await world.app.until_cancelled(1)
+        await world.until_connections(1)
+
+
+async def test_a_client_that_reads_on_is_not_dropped() -> None:
+    async with attacked(HttpLimits(write_timeout_s=0.5, body_timeout_s=0.3)) as world:
+        async with world.client() as client:
+            await client.send(ENDLESS)
+            ends_at = trio.current_time() + 1.0
+            while trio.current_time() < ends_at:
+                assert await client.stream.receive_some(65_536)
+        await world.app.until_cancelled(1)
+
+
+@pytest.mark.parametrize("request_bytes", [HANG, ENDLESS, ENDLESS + GET])
+async def test_what_works_for_a_client_ends_when_it_leaves(request_bytes: bytes) -> None:
+    async with attacked() as world:
+        async with world.client() as client:
+            await client.send(request_bytes)
+            await world.app.until_entered(1)
+        await world.app.until_cancelled(1)
+        await world.until_connections(1)
+
+
+async def test_a_reset_ends_it_too() -> None:
+    async with attacked() as world:
+        async with world.client() as client:
+            await client.send(HANG)
+            await world.app.until_entered(1)
+            client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        await world.app.until_cancelled(1)
+        await world.until_connections(1)
+
+
+async def test_connections_beyond_the_limit_are_closed() -> None:
+    async with attacked(HttpLimits(max_connections_per_peer=3)) as world:
+        async with world.client() as first, world.client() as second:
+            await first.get()
+            await second.get()
+            async with world.client() as third:
+                assert await third.read_to_end() == b""
+            await first.get()
+        await world.until_connections(1)
+        async with world.client() as client:
+            await client.get()
+
+
+async def test_who_holds_connections_without_requests_makes_room_for_newcomers() -> None:
+    async with attacked(HttpLimits(max_connections=20)) as world, trio.open_nursery() as nursery:
+
+        async def hold() -> None:
+            async with world.client() as client:
+                await client.read_to_end()
+
+        for _ in range(17):
+            nursery.start_soon(hold)
+        while world.server.connections < 18:  # noqa: ASYNC110 - nobody tells
+            await trio.sleep(0.01)
+        for _ in range(10):
+            async with world.client() as client:
+                await client.get()
+        nursery.cancel_scope.cancel()

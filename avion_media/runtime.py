@@ -67,6 +67,7 @@ class Runtime:
     drains: dict[str, Drain] = field(default_factory=dict)
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
     queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
+    warnings: list[str] = field(default_factory=list)  # settings of Redis under which it may lose tasks
     swept_at: float = 0.0  # when the last pass of the reconciliation ended, Unix seconds
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     tree: Callable[[], dict[str, Any]] = dict
@@ -142,6 +143,7 @@ class Runtime:
             "phase": str(self.lifecycle.phase),
             "down": sorted(self.down),
             "dependencies": {"redis": self._redis_state(), "store": self._store_state()},
+            "warnings": self.warnings,
         }
 
     def _redis_state(self) -> str:

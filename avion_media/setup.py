@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from avion_media.config import Config
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, open_redis
+from avion_media.queue import PURGE_QUEUE, TaskQueue
+from avion_media.redis import Redis, RedisRefused, Reply, open_redis
 from avion_media.store import open_store
 
 QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
+ALL_QUEUES = (*QUEUES, PURGE_QUEUE)
+"""Also the one that is made when there is a CDN to tell: what operators see and work on."""
 
 
 async def prepare(config: Config) -> tuple[list[str], list[str]]:
@@ -27,23 +29,38 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
 
 
 async def redis_warnings(redis: Redis) -> list[str]:
-    """Settings under which Redis may lose tasks; empty when all is well or it does not tell."""
-    warnings = []
-    policy = await _setting(redis, "maxmemory-policy")
-    if policy and policy != "noeviction":
-        warnings.append(f"Redis may evict tasks: maxmemory-policy is {policy}, should be noeviction")
-    if await _setting(redis, "appendonly") == "no" and not await _setting(redis, "save"):
-        warnings.append("Redis keeps nothing over a restart: neither appendonly nor save is set")
-    return warnings
+    """What makes one of the servers likely to lose tasks; empty when all is well, or they do not tell.
 
-
-async def _setting(redis: Redis, name: str) -> str:
-    from avion_media.redis import RedisRefused
-
+    Raises `Unavailable`.
+    """
     try:
-        reply = await redis.execute("CONFIG", "GET", name)
-    except RedisRefused:  # managed services forbid CONFIG
-        return ""
-    value = dict(zip(reply[::2], reply[1::2], strict=True)) if isinstance(reply, list) else reply
-    found = value.get(name.encode(), value.get(name, b""))
-    return found.decode() if isinstance(found, bytes) else str(found)
+        told = {server: _read_info(reply) for server, reply in (await redis.execute_on_all("INFO")).items()}
+    except RedisRefused:
+        return []
+    never_saved = await _servers_that_never_save(redis)
+    warnings: dict[str, list[str]] = {}
+    for server, info in told.items():
+        policy = info.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            warning = f"Redis may evict tasks: maxmemory-policy is {policy}, should be noeviction"
+            warnings.setdefault(warning, []).append(server)
+        if info.get("aof_enabled") == "0" and server in never_saved:
+            warning = "Redis keeps nothing over a restart: neither appendonly nor save is set"
+            warnings.setdefault(warning, []).append(server)
+    if len(told) == 1:
+        return list(warnings)
+    return [f"{warning} (on {', '.join(sorted(servers))})" for warning, servers in warnings.items()]
+
+
+def _read_info(reply: Reply) -> dict[str, str]:
+    pairs = (line.partition(":") for line in reply.decode(errors="replace").splitlines())
+    return {name: value for name, _, value in pairs}
+
+
+async def _servers_that_never_save(redis: Redis) -> set[str]:
+    """None, where the servers do not tell."""
+    try:
+        replies = await redis.execute_on_all("CONFIG", "GET", "save")
+    except RedisRefused:  # managed services forbid CONFIG; INFO does not say it
+        return set()
+    return {server for server, reply in replies.items() if not dict(reply).get(b"save")}

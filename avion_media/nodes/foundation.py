@@ -10,7 +10,9 @@ from avion_media.media.jobs import preload_for
 from avion_media.media.workshop import Workshop
 from avion_media.nodes.gauges import keep_looking, limiting, of_capacity
 from avion_media.nodes.observed_cage import SLOTS, cage_observer
+from avion_media.redis import Redis
 from avion_media.runtime import Limiter, Runtime
+from avion_media.setup import redis_warnings
 from avion_media.store import open_store
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
@@ -18,6 +20,7 @@ from supervisors import Child
 TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
 _PING_S = 2.0
+_DURABILITY_S = 60.0
 
 
 async def telemetry(runtime: Runtime, child: Child) -> None:
@@ -34,15 +37,39 @@ async def redis(runtime: Runtime, child: Child) -> None:
     connections = limiting(
         runtime, "redis.connections", lambda: Limiter(redis.blocking, redis.max_blocking, redis.waiting)
     )
+    durability = _Durability(runtime, child.path)
     async with redis.opened():
         child.ready()
         with connections, child.until_stopping():
             while True:  # a regular call notices an outage, and its end, also when nobody works
                 try:
                     await redis.ping()
+                    await durability.look(redis)
                 except Unavailable:
                     pass
                 await trio.sleep(_PING_S)
+
+
+class _Durability:
+    """Whether Redis is set up to keep what it is given; looked at after each outage, as it may be another one since."""
+
+    def __init__(self, runtime: Runtime, path: str) -> None:
+        self._runtime = runtime
+        self._log = get_logger(path=path)
+        self._again_at = -1.0
+        self._up_since = 0.0
+
+    async def look(self, redis: Redis) -> None:
+        """Unless it did a moment ago. Raises `Unavailable`."""
+        up_since = redis.available.since
+        if trio.current_time() < self._again_at and up_since == self._up_since:
+            return
+        warnings = await redis_warnings(redis)
+        if warnings != self._runtime.warnings:
+            for warning in warnings:
+                self._log.warning("redis.not_durable", warning=warning)
+            self._runtime.warnings = warnings
+        self._up_since, self._again_at = up_since, trio.current_time() + _DURABILITY_S
 
 
 async def store(runtime: Runtime, child: Child) -> None:

@@ -57,7 +57,9 @@ def test_upload_ready_delete_and_again_after_a_failover(
     with running(environment) as service:
         initialised = service.run_cli("init", "--json")
         assert initialised.returncode == 0, initialised.stderr
-        assert json.loads(initialised.stdout)["warnings"]  # nothing here is written to disk
+        warnings = json.loads(initialised.stdout)["warnings"]
+        assert "keeps nothing over a restart" in warnings[0]
+        eventually(lambda: (service.ready() or {}).get("warnings") == warnings, "readiness to say so too")
 
         kept, doomed = upload(service, picture), upload(service, picture)
         assert service.get(f"/media/{doomed}").status_code == 200

@@ -16,7 +16,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash chaos fuzz check bench fmt clean mutants
+.PHONY: help demo test crash chaos fuzz check bench scale fmt clean mutants
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -60,6 +60,10 @@ check: ## formatting, lint, types, and drift of generated code
 bench: ## the measurements, as ratios to others doing the same on this machine
 	@ops/bootstrap bench
 	@$(VENV)/python -m tests.bench
+
+scale: ## a million tasks queued, delayed and given up: memory, figures, and what one task costs
+	@ops/bootstrap bench
+	@$(VENV)/python -m tests.scale
 
 fmt: ## format the code, and fix what the linter can
 	@ops/bootstrap env

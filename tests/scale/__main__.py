@@ -1,0 +1,94 @@
+"""`make scale`: what a backlog of a million tasks costs, beside one of a thousand.
+
+usage: python -m tests.scale [--tasks N] [--rounds N]
+
+Queued, delayed and given up, that many each. CPU time of one task, ours and the server's; then the memory of the whole
+service, all roles, while it works on such a backlog. Needs some 2 GB for Redis.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from functools import partial
+
+import redis as redis_py
+import trio
+
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.queue import QueueKeys
+from tests.bench.processes import pss_bytes, watching_memory
+from tests.bench.setting import Setting, open_setting
+from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue
+from tests.scale.costs import Measured, measure
+from tests.service.harness import running
+from tests.services import ServiceFailed
+
+_FEW = 1000
+_WATCHED_S = 30.0  # the sweeper's first pass is within
+_USAGE_ERROR = 2
+
+
+def main() -> int:
+    """Exit status 0 if the figures of the queue are right; what they cost is printed, not judged."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scale", description=__doc__.split("\n")[0])
+    parser.add_argument("--tasks", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=500)
+    arguments = parser.parse_args()
+    try:
+        with open_setting(quick=False) as setting:
+            few, many = (
+                trio.run(partial(measure, setting.redis_url, count, arguments.rounds))
+                for count in (_FEW, arguments.tasks)
+            )
+            _print_costs(few, many)
+            for count in (_FEW, arguments.tasks):
+                _print_memory(setting, count)
+    except ServiceFailed as error:
+        print(f"a service could not be started: {error}", file=sys.stderr)
+        return _USAGE_ERROR
+    return 0 if all(_is_right(each) for each in (few, many)) else 1
+
+
+def _is_right(measured: Measured) -> bool:
+    tasks, deletions = measured.tasks, measured.deletions
+    return (tasks.depth, tasks.lag, tasks.dead_letters, deletions.delayed) == (measured.count,) * 4
+
+
+def _print_costs(few: Measured, many: Measured) -> None:
+    for each in (few, many):
+        print(
+            f"{each.count:>9} queued: depth {each.tasks.depth}, oldest {each.tasks.oldest_age_s:.0f} s, delayed"
+            f" {each.deletions.delayed}, dead letters {each.tasks.dead_letters}; one deletion undone in"
+            f" {each.cancel_s:.2f} s"
+        )
+    print(f"\n{'CPU time, µs':<46}{'ours':>16}{'ratio':>8}{'Redis':>16}{'ratio':>8}")
+    for name, at_few in few.costs.items():
+        at_many = many.costs[name]
+        print(
+            f"{name:<46}{f'{at_few.ours:.0f} → {at_many.ours:.0f}':>16}{at_many.ours / at_few.ours:>8.2f}"
+            f"{f'{at_few.server:.0f} → {at_many.server:.0f}':>16}{at_many.server / at_few.server:>8.2f}"
+        )
+    print()
+
+
+def _print_memory(setting: Setting, count: int) -> None:
+    with redis_py.Redis.from_url(setting.redis_url, decode_responses=True) as client:
+        client.flushall()
+        fill_queue(client, PROCESSING_QUEUE, count)
+        fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, count)
+        fill_dead_letters(client, QueueKeys(PROCESSING_QUEUE).dead_letters, count)
+        with running(setting.service_environment()) as service, watching_memory(service.process.pid) as memory:
+            time.sleep(_WATCHED_S)
+            settled = pss_bytes(service.process.pid)
+            swept = "done" if client.hexists("media_sweep", "finished_at") else "under way"
+            left = client.xlen(PROCESSING_QUEUE)
+    print(
+        f"{count:>9} queued: service, all roles, after {_WATCHED_S:.0f} s {settled / 1e6:.0f} MB, at most"
+        f" {memory.peak_bytes / 1e6:.0f} MB; {count - left} tasks ended, reconciliation {swept}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""What one task, and one look at the queue, costs at a given backlog: CPU time of this process and of the server."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import redis as redis_py
+
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.queue import QueueKeys, QueueStats, TaskQueue
+from avion_media.redis import open_redis
+from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue, media_id
+
+Client: TypeAlias = Any  # redis-py's types allow for options that no test here uses
+FIELDS = {"media_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "type": "thumbnail"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU microseconds for one time."""
+
+    ours: float
+    server: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """All costs at one backlog, and what was said of it. ``cancel_s`` is how long it took to undo one deletion."""
+
+    count: int
+    costs: dict[str, Cost]
+    tasks: QueueStats
+    deletions: QueueStats
+    cancel_s: float
+
+
+async def measure(url: str, count: int, rounds: int) -> Measured:
+    """``count`` tasks queued, as many delayed and as many given up, on the empty server at ``url``."""
+    with redis_py.Redis.from_url(url) as client:
+        client.flushall()
+        fill_queue(client, PROCESSING_QUEUE, count)
+        fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, count)
+        fill_dead_letters(client, QueueKeys(PROCESSING_QUEUE).dead_letters, count)
+        async with open_redis(url, timeout_s=30.0) as redis:
+            tasks, deletions = (
+                TaskQueue(redis, name, max_dead_letters=2 * count) for name in (PROCESSING_QUEUE, DELETE_QUEUE)
+            )
+            found = await tasks.stats(), await deletions.stats()
+            steps = _Steps(tasks, deletions, count)
+            costs = {name: await _cost(client, step, rounds) for name, step in steps.all().items()}
+            began = time.monotonic()
+            assert await deletions.cancel_delayed(f"drop:{media_id(count - 1)}")
+            return Measured(count, costs, *found, time.monotonic() - began)
+
+
+class _Steps:
+    """Each leaves the backlog as long as it was."""
+
+    def __init__(self, tasks: TaskQueue, deletions: TaskQueue, count: int) -> None:
+        self._tasks = tasks
+        self._deletions = deletions
+        self._count = count
+        self._number = 0
+
+    def all(self) -> dict[str, Callable[[], Awaitable[None]]]:
+        """By what they are called in the table."""
+        return {
+            "queued, taken, renewed, completed": self._complete,
+            "queued, taken, handed back, completed": self._hand_back,
+            "queued, taken, given up, replayed, completed": self._give_up,
+            "delayed until now, promoted, completed": self._promote,
+            "looked for abandoned tasks": self._reclaim,
+            "asked for the figures of the queue": self._look,
+            "listed 100 dead letters, somewhere": self._list,
+        }
+
+    async def _complete(self) -> None:
+        await self._enqueue()
+        lease = await self._tasks.take("a", 0)
+        assert lease is not None
+        await lease.renew()
+        await lease.complete()
+
+    async def _hand_back(self) -> None:
+        await self._enqueue()
+        for ends in (False, True):
+            lease = await self._tasks.take("a", 0)
+            assert lease is not None
+            await (lease.complete() if ends else lease.hand_back())
+
+    async def _give_up(self) -> None:
+        await self._enqueue()
+        lease = await self._tasks.take("a", 0)
+        assert lease is not None
+        await lease.dead_letter("internal: out of luck")
+        (oldest,) = await self._tasks.dead_letters.list(1)
+        assert await self._tasks.dead_letters.replay(oldest.entry_id)
+        await self._finish_one(self._tasks)
+
+    async def _promote(self) -> None:
+        self._number += 1
+        assert await self._deletions.delay({"media_id": f"now-{self._number}"}, f"now-{self._number}", time.time() - 1)
+        assert await self._deletions.promote() == 1
+        await self._finish_one(self._deletions)
+
+    async def _reclaim(self) -> None:
+        assert await self._tasks.reclaim("b", idle_s=60) is None
+
+    async def _look(self) -> None:
+        assert (await self._tasks.stats()).depth == self._count
+
+    async def _list(self) -> None:
+        letters = self._tasks.dead_letters
+        (somewhere,) = await letters.list(1)
+        assert len(await letters.list(100, somewhere.entry_id)) == 100
+
+    async def _enqueue(self) -> None:
+        self._number += 1
+        await self._tasks.enqueue(FIELDS, once_key=f"m{self._number}")
+
+    @staticmethod
+    async def _finish_one(queue: TaskQueue) -> None:
+        lease = await queue.take("a", 0)
+        assert lease is not None
+        await lease.complete()
+
+
+async def _cost(client: Client, step: Callable[[], Awaitable[None]], rounds: int) -> Cost:
+    await step()  # scripts are known afterwards
+    ours, server = time.process_time(), _server_cpu_s(client)
+    for _ in range(rounds):
+        await step()
+    ours, server = time.process_time() - ours, _server_cpu_s(client) - server
+    return Cost(ours * 1e6 / rounds, server * 1e6 / rounds)
+
+
+def _server_cpu_s(client: Client) -> float:
+    told = client.info("cpu")
+    return float(told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"])

@@ -1,0 +1,22 @@
+"""A long backlog costs a task nothing. The full size: ``make scale``."""
+
+from __future__ import annotations
+
+from tests.scale.backlog import BACKLOG_AGE_S
+from tests.scale.costs import measure
+
+FEW, MANY = 1000, 20_000
+
+
+async def test_figures_are_right_and_a_task_costs_the_same_at_any_length(redis_of_process: str) -> None:
+    few, many = await measure(redis_of_process, FEW, rounds=100), await measure(redis_of_process, MANY, rounds=100)
+    for measured, count in ((few, FEW), (many, MANY)):
+        tasks, deletions = measured.tasks, measured.deletions
+        assert (tasks.depth, tasks.lag, tasks.pending, tasks.dead_letters) == (count, count, 0, count)
+        assert BACKLOG_AGE_S <= tasks.oldest_age_s < BACKLOG_AGE_S + 300
+        assert (deletions.depth, deletions.delayed) == (0, count)
+        assert deletions.next_due is not None
+    # Twenty times the length: what looks through all of it costs a multiple. CPU time, so that load does not count.
+    for name, cost in many.costs.items():
+        assert cost.server < 4 * few.costs[name].server + 50, name
+        assert cost.ours < 4 * few.costs[name].ours + 200, name

@@ -303,6 +303,9 @@ class UploadConfig(_Section):
     max_duration: Duration = Field(4 * 3600.0, description="of a video or an animation")
     max_aspect: float = Field(200.0, ge=1, description="the longer side in terms of the shorter one")
     url_ttl: Duration = Field(900.0, description="how long an upload URL lives")
+    max_pending: int = Field(
+        250_000, ge=0, description="requested and not completed, of one caller at one replica; 0: no bound"
+    )
 
     def max_bytes(self, family: Family) -> int:
         """The largest upload of a family."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
+from avion_media.api.pending_uploads import PendingUploads
 from avion_media.api.statuses import Statuses, UnknownMedium
 from avion_media.api.validation import BadRequest, Violation, check_upload_request
 from avion_media.api.watch import Watchers
@@ -14,6 +16,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, new_media_id, parse_any_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.grpc import Call
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
@@ -44,18 +47,23 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self._guard = guard
         self._statuses = statuses
         self._watchers = watchers
+        upload = runtime.config.upload
+        self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
 
-    async def RequestMediaUpload(self, request: wire.RequestMediaUploadRequest) -> wire.RequestMediaUploadResponse:
+    async def RequestMediaUpload(
+        self, message: wire.RequestMediaUploadRequest, request: Call | None = None
+    ) -> wire.RequestMediaUploadResponse:
         """Check, make an id, sign a PUT: no I/O at all."""
         upload = check_upload_request(
-            request.filename,
-            request.content_type,
-            request.size,
-            request.sha256,
+            message.filename,
+            message.content_type,
+            message.size,
+            message.sha256,
             limits=self._config.upload,
             enabled=self._enabled,
         )
         now = time.time()
+        self._pending.admit(_caller(request), now)
         media_id = new_media_id(upload.format, int(now * 1000))
         self._runtime.telemetry.join_medium(media_id.text, begins=True)
         signed = self._runtime.store.get().presign_put(
@@ -72,33 +80,32 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         response.expires_at.seconds = int(signed.expires_at.timestamp())
         return response
 
-    async def CompleteMediaUpload(self, request: wire.CompleteMediaUploadRequest) -> wire.CompleteMediaUploadResponse:
+    async def CompleteMediaUpload(
+        self, message: wire.CompleteMediaUploadRequest, request: Call | None = None
+    ) -> wire.CompleteMediaUploadResponse:
         """One look at what is known, one HEAD, one task, once."""
-        media_id = _media_id(request.media_id)
+        media_id = _media_id(message.media_id)
         self._runtime.telemetry.join_medium(media_id.text)
         board = self._runtime.board.get()
         known = await board.get(media_id.text)
         if known is not None and known.state is State.DELETED:
             raise AlreadyDeleted(media_id.text)
         if known is None or not known.state.final:
-            await self._begin_processing(media_id)
+            await self._begin_processing(media_id, _caller(request))
         return wire.CompleteMediaUploadResponse()
 
-    async def _begin_processing(self, media_id: MediaId) -> None:
+    async def _begin_processing(self, media_id: MediaId, caller: str) -> None:
         if not await self._statuses.uploaded(media_id):
             status = await self._statuses.look_up(media_id)
             if status.state is State.PENDING_UPLOAD:
                 raise NothingUploaded(media_id.text)
             return  # processed long ago
         # The task first: if the status cannot be written any more, the task still ends and writes it.
-        await (
-            self._runtime.queues[PROCESSING_QUEUE]
-            .get()
-            .enqueue(
-                {"media_id": media_id.text, "type": "thumbnail"},
-                once_key=media_id.text,
-            )
-        )
+        task_id = str(uuid.uuid4())
+        queue = self._runtime.queues[PROCESSING_QUEUE].get()
+        fields = {"media_id": media_id.text, "type": "thumbnail"}
+        if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text) == task_id:
+            self._pending.completed(caller, media_id.created.timestamp())
         await self._runtime.board.get().put(Status(media_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
 
     async def CacheRemoteMedia(self, request: wire.CacheRemoteMediaRequest) -> wire.CacheRemoteMediaResponse:
@@ -152,6 +159,11 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
                 if status.state.final:
                     return
                 await woken.wait()
+
+
+def _caller(call: Call | None) -> str:
+    """Who calls; nobody asks within the process, and where callers need not prove who they are."""
+    return call.caller if call is not None else ""
 
 
 def to_wire(status: Status) -> wire.MediaStatus:

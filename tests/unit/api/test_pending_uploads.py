@@ -1,0 +1,59 @@
+"""The bound on uploads that were requested and never completed."""
+
+from __future__ import annotations
+
+import pytest
+
+from avion_media.api.errors import map_exception
+from avion_media.api.pending_uploads import PendingUploads, TooManyPending
+from avion_media.grpc import Code
+
+NOW = 1_800_000_000.0
+
+
+def test_a_caller_is_bounded_and_others_are_not_affected() -> None:
+    pending = PendingUploads(3, lifetime_s=900)
+    for _ in range(3):
+        pending.admit("gateway", NOW)
+    with pytest.raises(TooManyPending, match="gateway has 3") as refusal:
+        pending.admit("gateway", NOW + 61)
+    told = map_exception(refusal.value)
+    assert told is not None
+    assert told.code is Code.RESOURCE_EXHAUSTED
+    pending.admit("importer", NOW)
+    assert (pending.pending("gateway"), pending.pending("importer")) == (3, 1)
+
+
+def test_what_is_completed_counts_no_more() -> None:
+    pending = PendingUploads(2, lifetime_s=900)
+    for _ in range(1000):
+        pending.admit("", NOW)
+        pending.completed("", NOW)
+    assert pending.pending("") == 0
+
+
+def test_completions_of_other_replicas_requests_give_no_credit() -> None:
+    pending = PendingUploads(2, lifetime_s=900)
+    for minute in range(5):
+        pending.completed("", NOW - minute * 60)
+    pending.admit("", NOW)
+    pending.admit("", NOW)
+    with pytest.raises(TooManyPending):
+        pending.admit("", NOW)
+
+
+def test_what_was_never_completed_ends_with_its_url() -> None:
+    pending = PendingUploads(2, lifetime_s=120)
+    pending.admit("", NOW)
+    pending.admit("", NOW)
+    with pytest.raises(TooManyPending):
+        pending.admit("", NOW + 120)
+    pending.admit("", NOW + 240)
+    assert pending.pending("") == 1
+
+
+def test_without_a_bound_nothing_is_counted() -> None:
+    pending = PendingUploads(0, lifetime_s=900)
+    for _ in range(10):
+        pending.admit("", NOW)
+    assert pending.pending("") == 0

@@ -14,7 +14,7 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.ids import RemoteId
 from avion_media.queue import scripts
 from avion_media.queue.board import status_key, tombstone_key
-from avion_media.redis import Redis, RedisRefused
+from avion_media.redis import Redis
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +82,7 @@ class RemoteBoard:
 
     async def last_uses(self, names: Sequence[str]) -> dict[str, datetime]:
         """When (UTC) those of the remote media were last asked for that have been lately. One round trip."""
-        if not names:
-            return {}
-        keys = [_used_key(each) for each in names]
-        try:
-            values = await self._redis.execute("MGET", *keys)
-        except RedisRefused as refused:
-            if refused.code != "CROSSSLOT":  # a cluster answers for one slot at a time
-                raise
-            values = [await self._redis.execute("GET", key) for key in keys]
+        values = await self._redis.get_many([_used_key(each) for each in names])
         return {
             name: datetime.fromtimestamp(float(value), UTC)
             for name, value in zip(names, values, strict=True)

@@ -235,6 +235,9 @@ class Connection:
                 max_pool_connections=int(self.threads.total_tokens),
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},
+                # The environment's are for whoever wants them: nothing else here obeys HTTP_PROXY, and a store on this
+                # machine cannot be reached through one.
+                proxies={},
                 # Newer checksums only where an operation demands one: radosgw and others do not know them.
                 request_checksum_calculation="when_required",
                 response_checksum_validation="when_required",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +33,26 @@ def settings() -> dict[str, str]:
         "TASKS__MAX_ATTEMPTS": "2",
         "TASKS__BACKOFF": "50ms",
     }
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[socket.socket]:
+    """Hears whoever obeys `HTTP_PROXY`."""
+    with socket.create_server(("127.0.0.1", 0)) as canary:
+        canary.setblocking(False)
+        yield canary
+
+
+@pytest.fixture(scope="module")
+def service(
+    redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, settings: dict[str, str], proxy: socket.socket
+) -> Iterator[Service]:
+    """With proxies in its environment."""
+    environment = service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, **settings)
+    url = f"http://127.0.0.1:{proxy.getsockname()[1]}"
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+    with running(environment | dict.fromkeys(names, url)) as service:
+        yield service
 
 
 @pytest.fixture
@@ -229,3 +250,13 @@ def test_two_replicas_fetch_once_and_wake_the_watchers_of_both(
         assert next(here).state == next(there).state == wire.MediaStatus.READY
     assert remote.asked[path] == 1
     assert [event["type"] for event in events_of(redis_client, remote_id(url))] == ["remote.ready"]
+
+
+def test_nothing_of_all_this_went_through_a_proxy(
+    service: Service, redis_client: redis.Redis, remote: RemoteServer, proxy: socket.socket
+) -> None:
+    assert ended(service, redis_client, f"{remote.url}/{PICTURE}?directly").state == wire.MediaStatus.FAILED
+    remote.files[f"/{PICTURE}?directly-too"] = remote.files[f"/{PICTURE}"]
+    assert ended(service, redis_client, f"{remote.url}/{PICTURE}?directly-too").state == wire.MediaStatus.READY
+    with pytest.raises(BlockingIOError):
+        proxy.accept()

@@ -14,7 +14,8 @@ Matrix = tuple[float, float, float, float]  # a, b, c, d of (x, y) -> (a x + c y
 UNIT_MATRIX: Matrix = (1.0, 0.0, 0.0, 1.0)
 VISUAL_ENTRY_BYTES = 86  # a visual sample entry up to its child boxes: ISO/IEC 14496-12, 12.1.3
 
-_MAX_EDITS = 10_000
+# Editors write a few. Each makes a decoder begin at a sync sample again: a thousand took minutes for one picture.
+_MAX_EDITS = 100
 
 # Still pictures as a second video track are previews and chapter images, and JPEGs carry Exif.
 _STILL_CODECS = frozenset((b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"png ", b"tiff", b"gif "))
@@ -172,7 +173,9 @@ def _read_edits(region: Region, edts: Box | None) -> tuple[tuple[int, int], ...]
         return ()
     version, count = region.integers(elst, "B3xI")
     layout, size = ("Qq4x", 20) if version == 1 else ("Ii4x", 12)
-    if count > _MAX_EDITS or elst.payload + 8 + count * size > elst.end:
+    if _MAX_EDITS < count <= (elst.end - elst.payload - 8) // size:
+        raise Rejected(Reason.DECODER_LIMIT, f"{count} edits")
+    if elst.payload + 8 + count * size > elst.end:
         raise corrupt(f"elst with {count} edits")
     return tuple(struct.iter_unpack(">" + layout, region.at(elst.payload + 8, count * size)))
 

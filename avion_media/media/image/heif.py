@@ -17,10 +17,11 @@ from PIL import AvifImagePlugin, Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.image.colour import CodePoints, Colour, IccProfile
 from avion_media.media.image.exif import orientation_of
-from avion_media.media.image.isobmff import still_code_points, track_duration_s
+from avion_media.media.image.isobmff import still_code_points, still_extent, track_duration_s
 from avion_media.media.image.outline import MAX_ICC_BYTES, Outline
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+_LIBAVIF_MAX_SIDE, _LIBAVIF_MAX_PIXELS = 32_768, 16_384 * 16_384  # avifDecoder.imageDimensionLimit, .imageSizeLimit
 
 
 def _no_picture() -> Image.Image:
@@ -36,7 +37,13 @@ class HeifOutline(Outline):
 
 def walk_avif(data: bytes, _max_frames: int) -> HeifOutline:
     """Outline an AVIF, still or sequence. Rotation is that of ``irot`` and ``imir``; EXIF does not count."""
-    opened = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    try:
+        opened = AvifImagePlugin.AvifImageFile(io.BytesIO(data))
+    except Exception:  # anything, and no decoder knows why: an absurd size has a reason of its own
+        width, height = still_extent(data) or (0, 0)
+        if max(width, height) <= _LIBAVIF_MAX_SIDE and width * height <= _LIBAVIF_MAX_PIXELS:
+            raise
+        return HeifOutline(width=width, height=height)
 
     def decode() -> Image.Image:
         opened.load()

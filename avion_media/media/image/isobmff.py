@@ -43,21 +43,35 @@ def _find(data: bytes, path: tuple[bytes, ...], start: int, end: int) -> tuple[i
 
 def still_code_points(data: bytes) -> CodePoints | None:
     """Primaries and transfer (``colr`` of kind ``nclx``) of the primary item; None when it names none."""
-    meta = _find(data, (b"meta",), 0, len(data))
-    if meta is None:
-        return None
-    properties = _find(data, (b"iprp", b"ipco"), *meta)
-    if properties is None:
-        return None
-    wanted = _primary_properties(data, meta)
-    for index, (kind, start, stop) in enumerate(_boxes(data, *properties), 1):
-        if kind == b"colr" and index in wanted and data[start : start + 4] == b"nclx" and stop - start >= 10:
+    for kind, start, stop in _primary_properties(data):
+        if kind == b"colr" and data[start : start + 4] == b"nclx" and stop - start >= 10:
             primaries, transfer = struct.unpack_from(">HH", data, start + 4)
             return CodePoints(primaries, transfer)
     return None
 
 
-def _primary_properties(data: bytes, meta: tuple[int, int]) -> frozenset[int]:
+def still_extent(data: bytes) -> tuple[int, int] | None:
+    """Width and height (``ispe``) that the primary item is said to have; None when it does not say."""
+    for kind, start, stop in _primary_properties(data):
+        if kind == b"ispe" and stop - start >= 12:
+            width, height = struct.unpack_from(">II", data, start + 4)
+            return width, height
+    return None
+
+
+def _primary_properties(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Type, first content byte and end of each property of the primary item."""
+    meta = _find(data, (b"meta",), 0, len(data))
+    properties = _find(data, (b"iprp", b"ipco"), *meta) if meta else None
+    if meta is None or properties is None:
+        return
+    wanted = _primary_indices(data, meta)
+    for index, each in enumerate(_boxes(data, *properties), 1):
+        if index in wanted:
+            yield each
+
+
+def _primary_indices(data: bytes, meta: tuple[int, int]) -> frozenset[int]:
     """The 1-based indices of the properties that the primary item has."""
     primary = _find(data, (b"pitm",), *meta)
     association = _find(data, (b"iprp", b"ipma"), *meta)

@@ -40,15 +40,19 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
     pixels: list[memoryview] = []
     first: dict[bytes, bytes] = {}
     counter = FrameCounter(max_frames)
+    palette = False
     for kind, content, whole in _chunks(data):
         if kind == b"IDAT":
             pixels.append(content)
         elif kind in (b"IHDR", b"PLTE") or (kind == b"tRNS" and colour_type == _PALETTE_COLOUR_TYPE):
             kept.append(whole)
+            palette |= kind == b"PLTE"
         elif kind == b"fcTL":
             counter.add(_delay_s(content))
         elif kind in _ANCILLARY:
             first.setdefault(kind, bytes(content))
+    if colour_type == _PALETTE_COLOUR_TYPE and not palette:
+        raise Rejected(Reason.CORRUPT, "PNG of a palette without one")
     return PngOutline(
         width=int.from_bytes(header[0:4], "big"),
         height=int.from_bytes(header[4:8], "big"),

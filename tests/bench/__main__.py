@@ -2,9 +2,9 @@
 
 usage: python -m tests.bench [--quick] [--json] [MEASUREMENT ...]
 
-Measurements: images rpc poster jobs idle; all of them without arguments (below ten minutes). Both sides of each take
-turns; figures are medians of the rounds, and the spread of the ratio tells how noisy the machine was. What is measured,
-and how, is written in docs/benchmarks.md.
+Measurements: images rpc poster jobs idle telemetry origin; all of them without arguments (some fifteen minutes). Both
+sides of each take turns; figures are medians of the rounds, and the spread of the ratio tells how noisy the machine
+was. What is measured, and how, is written in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from tests.bench import idle
+from tests.bench import idle, telemetry
 from tests.bench.figures import HEADING, Figure
 from tests.bench.images import measure as images
 from tests.bench.jobs import compare as jobs
+from tests.bench.origin import compare as origin
 from tests.bench.poster import compare as poster
 from tests.bench.rpc import compare as rpc
 from tests.bench.setting import NODE, Setting, install_node_packages, open_setting
@@ -34,6 +35,8 @@ MEASUREMENTS: dict[str, Callable[[Setting], Sequence[Figure]]] = {
     "poster": poster.measure,
     "jobs": jobs.measure,
     "idle": idle.measure,
+    "telemetry": telemetry.measure,
+    "origin": origin.measure,
 }
 _USAGE_ERROR = 2
 

@@ -1,0 +1,69 @@
+"""Real files as seeds: the samples of the tests, and the hostile files that the tests make. Small ones, many kinds.
+
+A parser is given a format with its bytes, so an input for one begins with a byte that stands for the format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from avion_media.domain.formats import BY_EXTENSION, FORMATS, Family, MediaFormat
+from avion_media.media.sniff import HEAD_BYTES, sniff
+from tests.hostile.media.bomb import Bomb
+from tests.unit.container.videos import DATA
+
+IMAGE_FORMATS = tuple(fmt for fmt in FORMATS if fmt.family is Family.IMAGE)
+VIDEO_FORMATS = tuple(fmt for fmt in FORMATS if fmt.family is Family.VIDEO)
+_MAX_IMAGE_BYTES = 64 << 10
+_MAX_VIDEO_BYTES = 256 << 10
+
+
+def labelled(data: bytes, formats: Sequence[MediaFormat]) -> tuple[MediaFormat, bytes]:
+    """The format that the first byte stands for, and the rest."""
+    return formats[(data[0] if data else 0) % len(formats)], data[1:]
+
+
+def images() -> list[bytes]:
+    """Labelled images."""
+    return _labelled_samples(IMAGE_FORMATS, _MAX_IMAGE_BYTES)
+
+
+def videos() -> list[bytes]:
+    """Labelled videos."""
+    return _labelled_samples(VIDEO_FORMATS, _MAX_VIDEO_BYTES)
+
+
+def heads(length: int) -> list[bytes]:
+    """The first bytes of everything."""
+    return [content[:length] for content in _contents()]
+
+
+@cache
+def _contents() -> tuple[bytes, ...]:
+    known = [path for path in sorted(DATA.iterdir()) if path.suffix[1:] in BY_EXTENSION]
+    return tuple(path.read_bytes() for path in known if _is_small(path))
+
+
+def _is_small(path: Path) -> bool:
+    family = BY_EXTENSION[path.suffix[1:]].family
+    return path.stat().st_size <= (_MAX_IMAGE_BYTES if family is Family.IMAGE else _MAX_VIDEO_BYTES)
+
+
+def _labelled_samples(formats: Sequence[MediaFormat], max_bytes: int) -> list[bytes]:
+    found = []
+    for content in (*_contents(), *(bomb.make() for bomb in _small_bombs(formats))):
+        fmt = sniff(content[:HEAD_BYTES], size=len(content)).format
+        if fmt in formats and len(content) < max_bytes:
+            found.append(bytes((formats.index(fmt),)) + content)
+    return found
+
+
+def _small_bombs(formats: Sequence[MediaFormat]) -> list[Bomb]:
+    """Those that are made in no time: they reach code that no good file does."""
+    from tests.hostile.media import heif_bombs, jpeg_bombs, matroska_bombs, mp4_bombs  # they encode pictures
+
+    groups = (heif_bombs, jpeg_bombs) if formats == IMAGE_FORMATS else (matroska_bombs, mp4_bombs)
+    slow = ("49-", "million", "megabyte", "gigabyte", "0000", "giant", "1000", "changing")
+    return [bomb for group in groups for bomb in group.BOMBS if not any(word in bomb.name for word in slow)]

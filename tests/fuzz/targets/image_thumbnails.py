@@ -1,0 +1,20 @@
+"""Whole images to thumbnails: the decoders in Pillow, libavif and libwebp behind our walks."""
+
+from __future__ import annotations
+
+from avion_media.domain.errors import Rejected
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.image import ImageBounds, make_thumbnails
+from tests.fuzz.parser import parser_target
+from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
+
+_BOUNDS = ImageBounds(max_pixels=1_000_000, max_frames=50, max_memory_bytes=64 << 20)
+_SIZES = [ThumbnailSize("only", 64)]
+
+
+def _feed(data: bytes) -> None:
+    fmt, content = labelled(data, IMAGE_FORMATS)
+    make_thumbnails(content, fmt, _SIZES, _BOUNDS)
+
+
+TARGET = parser_target("image-thumbnails", images, _feed, allowed=(Rejected,), max_cpu_s=5.0)

@@ -1,0 +1,81 @@
+"""The readers of MP4 and Matroska indices, whole and over a file of holes, and the scrub that they plan."""
+
+from __future__ import annotations
+
+import os
+
+from avion_media.domain.errors import Rejected
+from avion_media.domain.formats import MediaFormat
+from avion_media.media.container import (
+    Missing,
+    Patch,
+    Range,
+    SparseFile,
+    VideoBounds,
+    VideoPlan,
+    apply_patches,
+    examine_video,
+    plan_from_json,
+)
+from tests.fuzz.parser import parser_target
+from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
+
+_BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
+_UNIT_BYTES = 4 << 10
+_MAX_ROUNDS = 64
+
+
+def _feed(data: bytes) -> None:
+    fmt, content = labelled(data, VIDEO_FORMATS)
+    spool = os.memfd_create("fuzz")
+    try:
+        os.write(spool, content)
+        try:
+            plan = examine_video(SparseFile(spool, len(content)), fmt, bounds=_BOUNDS)
+        finally:
+            _examine_in_pieces(spool, len(content), fmt)
+    finally:
+        os.close(spool)
+    _check(plan, content)
+
+
+def _check(plan: VideoPlan, content: bytes) -> None:
+    assert plan_from_json(plan.to_json()) == plan, "the plan does not survive its journey"
+    assert all(_is_inside(each, len(content)) for each in plan.patches), "a patch outside the file"
+    assert all(_is_inside(each, len(content)) for each in plan.poster_ranges), "a range outside the file"
+    assert len(apply_patches(plan.patches, 0, content)) == len(content), "the scrub moves bytes"
+
+
+def _examine_in_pieces(spool: int, size_bytes: int, fmt: MediaFormat) -> None:
+    """As the service does with a file in the store: whatever is asked for must come nearer to an end."""
+    present: list[Range] = []
+    for _ in range(_MAX_ROUNDS):
+        file = SparseFile(spool, size_bytes, present)
+        missing = _missing(file, fmt)
+        if not missing:
+            return
+        assert all(_is_inside(each, size_bytes) for each in missing), "asks for what is not in the file"
+        assert any(file.missing(each.offset, each.length) for each in missing), "asks for what it has"
+        present += [_rounded(each, size_bytes) for each in missing]
+
+
+def _missing(file: SparseFile, fmt: MediaFormat) -> tuple[Range, ...]:
+    try:
+        examine_video(file, fmt, bounds=_BOUNDS)
+    except Missing as missing:
+        return missing.ranges
+    except Rejected:
+        pass  # an end as well
+    return ()
+
+
+def _is_inside(part: Range | Patch, size_bytes: int) -> bool:
+    return part.offset >= 0 and part.length > 0 and part.end <= size_bytes
+
+
+def _rounded(part: Range, size_bytes: int) -> Range:
+    start = part.offset - part.offset % _UNIT_BYTES
+    return Range(start, min(size_bytes, part.end + _UNIT_BYTES) - start)
+
+
+TARGET = parser_target("video-containers", videos, _feed, allowed=(Rejected,), max_bytes=256 << 10, weight=2.0)

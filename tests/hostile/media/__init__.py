@@ -1,0 +1,1 @@
+"""Files made to break, fill, stall or fool whoever decodes them."""

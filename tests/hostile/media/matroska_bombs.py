@@ -1,0 +1,242 @@
+"""WebM and MKV: sizes that are unknown or absurd, lacing that lies, indices in circles, compressed frames."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from functools import cache
+
+from avion_media.domain.errors import Reason
+from avion_media.media.container.ebml import Element, parse_element
+from tests.hostile.media.bomb import READY, Bomb
+from tests.unit.scrub.samples import DATA
+
+MIB = 1 << 20
+EBML, SEGMENT, INFO, TRACKS, CLUSTER, CUES = 0x1A45DFA3, 0x18538067, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
+SEEK_HEAD, TAGS, ATTACHMENTS = 0x114D9B74, 0x1254C367, 0x1941A469
+TRACK_ENTRY, VIDEO, CODEC_ID, CONTENT_ENCODINGS = 0xAE, 0xE0, 0x86, 0x6D80
+TIMESTAMP, SIMPLE_BLOCK = 0xE7, 0xA3
+UNKNOWN = b"\x01\xff\xff\xff\xff\xff\xff\xff"
+
+
+def element(identifier: int, *contents: bytes, size: bytes | None = None) -> bytes:
+    """One element; its size in eight bytes, or as forged."""
+    content = b"".join(contents)
+    name = identifier.to_bytes((identifier.bit_length() + 7) // 8, "big")
+    return name + (size or (len(content) | 1 << 56).to_bytes(8, "big")) + content
+
+
+def number(identifier: int, value: int, width: int = 4) -> bytes:
+    """An unsigned integer."""
+    return element(identifier, value.to_bytes(width, "big"))
+
+
+@cache
+def plain() -> bytes:
+    """A good WebM (VP8, 640 x 360)."""
+    return (DATA / "webm-vp8.webm").read_bytes()
+
+
+def children(data: bytes, parent: Element) -> list[Element]:
+    """The children of an element."""
+    found, offset = [], parent.payload
+    while offset < min(parent.end, len(data)):
+        found.append(parse_element(data, offset, offset))
+        offset = found[-1].end
+    return found
+
+
+@cache
+def parts() -> dict[int, bytes]:
+    """The first element of each kind in the good file's segment, whole; and the EBML header."""
+    head = parse_element(plain(), 0, 0)
+    segment = parse_element(plain(), head.end, head.end)
+    found = {EBML: plain()[: head.end]}
+    for each in children(plain(), segment):
+        found.setdefault(each.id, plain()[each.offset : each.end])
+    return found
+
+
+@cache
+def first_frame() -> bytes:
+    """The first picture, as coded."""
+    cluster = parts()[CLUSTER]
+    for each in children(cluster, parse_element(cluster, 0, 0)):
+        frame = cluster[each.payload + 4 : each.end]
+        if each.id == SIMPLE_BLOCK and frame[3:6] == b"\x9d\x01\x2a":
+            return frame
+    raise AssertionError("no block in the good file")
+
+
+def file_of(*contents: bytes, size: bytes | None = None) -> bytes:
+    """A file whose segment holds these elements."""
+    return parts()[EBML] + element(SEGMENT, *contents, size=size)
+
+
+def info(scale: int = 1_000_000, seconds: float | None = 1.0) -> bytes:
+    """Info."""
+    duration = element(0x4489, struct.pack(">d", seconds * 1e9 / scale)) if seconds is not None and scale else b""
+    return element(INFO, number(0x2AD7B1, scale, 8), duration)
+
+
+def track(width: int = 640, height: int = 360, codec: bytes = b"V_VP8", *more: bytes, count: int = 1) -> bytes:
+    """Tracks of one video, ``count`` times."""
+    video = element(VIDEO, number(0xB0, width), number(0xBA, height))
+    head = number(0x73C5, 1) + number(0x83, 1, 1) + element(CODEC_ID, codec) + video + b"".join(more)
+    return element(TRACKS, *(element(TRACK_ENTRY, number(0xD7, each + 1), head) for each in range(count)))
+
+
+def cluster(*blocks: bytes, size: bytes | None = None) -> bytes:
+    """A cluster of these blocks."""
+    return element(CLUSTER, number(TIMESTAMP, 0), *blocks, size=size)
+
+
+def block(frame: bytes, flags: int = 0x80) -> bytes:
+    """A key frame of the first track."""
+    return element(SIMPLE_BLOCK, b"\x81\0\0", bytes((flags,)), frame)
+
+
+def good_cluster() -> bytes:
+    """A cluster of the first picture."""
+    return cluster(block(first_frame()))
+
+
+def vp8_sized(width: int, height: int) -> bytes:
+    """The first picture whose own header says another size."""
+    data = bytearray(first_frame())
+    struct.pack_into("<HH", data, 6, width, height)
+    return bytes(data)
+
+
+def compressed(megabytes: int) -> bytes:
+    """A frame of zeros, compressed as Matroska can."""
+    deflater = zlib.compressobj(9)
+    data = b"".join((*(deflater.compress(bytes(MIB)) for _ in range(megabytes)), deflater.flush()))
+    compression = element(0x5034, number(0x4254, 0, 1))
+    encodings = element(CONTENT_ENCODINGS, element(0x6240, number(0x5031, 0, 1), number(0x5032, 1, 1), compression))
+    return file_of(info(), track(640, 360, b"V_VP8", encodings), cluster(block(data)))
+
+
+def nested_unknown(depth: int) -> bytes:
+    """Clusters of unknown size, each inside the one before."""
+    return file_of(info(), track(), element(CLUSTER, size=UNKNOWN) * depth + good_cluster(), size=UNKNOWN)
+
+
+def cues_of_themselves() -> bytes:
+    """A SeekHead that leads to cues, which say that the first cluster is where they are."""
+    seek = element(SEEK_HEAD, element(0x4DBB, element(0x53AB, CUES.to_bytes(4, "big")), number(0x53AC, 0)))
+    position = len(seek)
+    seek = element(SEEK_HEAD, element(0x4DBB, element(0x53AB, CUES.to_bytes(4, "big")), number(0x53AC, position)))
+    point = element(0xBB, number(0xB3, 0), element(0xB7, number(0xF7, 1), number(0xF1, position)))
+    return file_of(seek, element(CUES, point * 2000), info(), track(), good_cluster())
+
+
+def seek_heads_in_a_circle() -> bytes:
+    """A SeekHead that leads to itself, ten thousand times."""
+    seek = element(0x4DBB, element(0x53AB, SEEK_HEAD.to_bytes(4, "big")), number(0x53AC, 0))
+    return file_of(element(SEEK_HEAD, seek * 10_000), info(), track(), good_cluster())
+
+
+def renamed(codec: bytes) -> bytes:
+    """The good picture (VP8) under the name of another codec."""
+    return file_of(info(), track(640, 360, codec), good_cluster())
+
+
+def shaped(width: int, height: int) -> bytes:
+    """The good picture in a track of another size."""
+    return file_of(info(), track(width, height), good_cluster())
+
+
+_XIPH, _EBML_LACING, _FIXED = 0x82, 0x86, 0x84
+
+BOMBS = (
+    Bomb("65535x65535.webm", lambda: shaped(65_535, 65_535), Reason.BAD_DIMENSIONS),
+    Bomb("4-billion-wide.mkv", lambda: shaped(0xFFFFFFFF, 0xFFFFFFFF), Reason.BAD_DIMENSIONS),
+    Bomb("16000x16000.mkv", lambda: shaped(16_000, 16_000), Reason.TOO_MANY_PIXELS),
+    Bomb("no-size.webm", lambda: shaped(0, 0), Reason.BAD_DIMENSIONS),
+    Bomb("ribbon.webm", lambda: shaped(16_000, 16), Reason.BAD_ASPECT),
+    Bomb(
+        "picture-of-16383x16383.webm",
+        lambda: file_of(info(), track(), cluster(block(vp8_sized(16_383, 16_383)))),
+        Reason.CORRUPT,
+    ),
+    Bomb(
+        "picture-of-another-size.webm", lambda: file_of(info(), track(), cluster(block(vp8_sized(4096, 4096)))), READY
+    ),
+    Bomb("vp8-as-vp9.webm", lambda: renamed(b"V_VP9"), Reason.CORRUPT),
+    Bomb("vp8-as-av1.webm", lambda: renamed(b"V_AV1"), Reason.CORRUPT),
+    Bomb("vp8-as-h264.mkv", lambda: renamed(b"V_MPEG4/ISO/AVC"), Reason.CORRUPT),
+    Bomb("vp8-as-hevc.mkv", lambda: renamed(b"V_MPEGH/ISO/HEVC"), Reason.CORRUPT),
+    Bomb("vp8-as-raw.mkv", lambda: renamed(b"V_UNCOMPRESSED"), Reason.UNSUPPORTED_TYPE),
+    Bomb("vp8-as-an-exotic-codec.mkv", lambda: renamed(b"V_REAL/RV40"), Reason.UNSUPPORTED_TYPE),
+    Bomb("vp8-as-nothing.mkv", lambda: renamed(b"V_" + b"Z" * 10_000), Reason.UNSUPPORTED_TYPE),
+    Bomb("noise-for-pictures.webm", lambda: file_of(info(), track(), cluster(block(b"\xa5" * 5000))), Reason.CORRUPT),
+    Bomb("frame-of-a-gigabyte-compressed.mkv", lambda: compressed(1024), Reason.CORRUPT),
+    Bomb(
+        "lacing-of-xiph-that-lies.mkv",
+        lambda: file_of(info(), track(), cluster(block(b"\xff" * 300, _XIPH))),
+        Reason.CORRUPT,
+    ),
+    Bomb(
+        "lacing-of-ebml-that-lies.mkv",
+        lambda: file_of(info(), track(), cluster(block(b"\x10\xff" + UNKNOWN * 9, _EBML_LACING))),
+        Reason.CORRUPT,
+    ),
+    Bomb(
+        "lacing-of-fixed-sizes-that-lies.mkv",
+        lambda: file_of(info(), track(), cluster(block(b"\xff\0\0", _FIXED))),
+        Reason.CORRUPT,
+    ),
+    Bomb("nested-unknown-sizes.webm", lambda: nested_unknown(50_000), READY),
+    Bomb(
+        "250000-clusters.webm",
+        lambda: file_of(info(), track(), good_cluster(), element(CLUSTER) * 250_000),
+        Reason.DECODER_LIMIT,
+    ),
+    Bomb("a-million-elements.webm", lambda: file_of(b"\xec\x80" * 1_000_000), Reason.DECODER_LIMIT),
+    Bomb(
+        "element-of-exabytes.webm",
+        lambda: file_of(info(), track(), element(TAGS, size=b"\x01" + b"\xff" * 6 + b"\xfe"), good_cluster()),
+        Reason.CORRUPT,
+    ),
+    Bomb(
+        "tracks-of-exabytes.webm",
+        lambda: file_of(info(), element(TRACKS, size=b"\x01" + b"\xff" * 6 + b"\xfe"), good_cluster()),
+        Reason.CORRUPT,
+    ),
+    Bomb(
+        "tracks-without-a-size.webm",
+        lambda: file_of(info(), element(TRACKS, size=UNKNOWN), good_cluster()),
+        Reason.CORRUPT,
+    ),
+    Bomb(
+        "tracks-of-70-megabytes.mkv",
+        lambda: file_of(info(), track(640, 360, b"V_VP8", element(0x536E, bytes(70 * MIB))), good_cluster()),
+        Reason.TOO_LARGE,
+    ),
+    Bomb("1000-tracks.mkv", lambda: file_of(info(), track(count=1000), good_cluster()), Reason.CORRUPT),
+    Bomb("cues-of-themselves.webm", cues_of_themselves, READY),
+    Bomb("seek-heads-in-a-circle.webm", seek_heads_in_a_circle, READY),
+    Bomb("no-clock.webm", lambda: file_of(info(scale=0), track(), good_cluster()), Reason.CORRUPT),
+    Bomb(
+        "slow-clock.webm",
+        lambda: file_of(info(scale=(1 << 64) - 1, seconds=1e6), track(), good_cluster()),
+        Reason.TOO_LONG,
+    ),
+    Bomb("endless.webm", lambda: file_of(info(seconds=float("inf")), track(), good_cluster()), READY),
+    Bomb("no-cluster.webm", lambda: file_of(info(), track()), Reason.CORRUPT),
+    Bomb("no-block.webm", lambda: file_of(info(), track(), cluster()), Reason.CORRUPT),
+    Bomb("no-picture.mkv", lambda: file_of(info(), element(TRACKS), good_cluster()), Reason.NO_VIDEO),
+    Bomb(
+        "attached-program.mkv",
+        lambda: file_of(
+            info(), track(), element(ATTACHMENTS, element(0x61A7, element(0x465C, b"\x7fELF" * 1000))), good_cluster()
+        ),
+        READY,
+    ),
+    Bomb(
+        "header-of-a-megabyte.webm",
+        lambda: element(EBML, element(0x4282, b"webm"), bytes(MIB)) + plain()[40:],
+        Reason.CORRUPT,
+    ),
+)

@@ -35,7 +35,9 @@ from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall
 from avion_media.grpc.status import Code, RpcError
 
-_READ_BYTES = 64 << 10
+# What is read at once is worked off at once, and other clients wait meanwhile: so many bytes of the smallest frames
+# take a few milliseconds.
+_READ_BYTES = 8 << 10
 _GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
 _AGE_JITTER = 0.1
 _LINGER_S = 1.0  # how long last words may take to leave, and to be read

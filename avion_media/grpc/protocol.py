@@ -43,6 +43,7 @@ _CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
 _MAX_STREAM_ID = 2**31 - 1
 _YOUNG_S = 1.0  # a reset of a younger call is a nuisance
+_TOO_MANY = "too many frames that achieve nothing"
 _DRAIN_PING = b"avion-dr"
 _KEEPALIVE_PING = b"avion-ka"
 
@@ -94,6 +95,8 @@ class Protocol:
         if seen.overlong:
             return [self._end_connection(ErrorCodes.FRAME_SIZE_ERROR, "a frame beyond the announced size")]
         self.settled = self.settled or seen.settings
+        if not self._spend(seen.nuisances + RESET_COST * seen.resets):  # before they have cost anything more
+            return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _TOO_MANY)]
         self._collect()
         quiet = len(self._output)
         try:
@@ -102,13 +105,14 @@ class Protocol:
             events.append(self._fail(f"{type(error).__name__}: {error}"))
         self._collect()
         resets_by_us = count_resets(self._output[quiet:]) if len(self._output) > quiet else 0
-        charge = seen.nuisances + RESET_COST * (seen.resets + resets_by_us)
-        if charge and not self._nuisance.spend(charge, now) and not self._failed:
-            reason = "too many frames that achieve nothing"
-            events.append(self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason))
+        if not self._spend(RESET_COST * resets_by_us) and not self._failed:
+            events.append(self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _TOO_MANY))
         if seen.going_away and not self._failed:
             events.append(PeerLeaving())
         return events
+
+    def _spend(self, charge: int) -> bool:
+        return not charge or self._nuisance.spend(charge, self._now)
 
     def _handle_all(self, arrived: list[h2.events.Event], events: list[Event]) -> None:
         # h2 has taken in the whole piece: calls that are reset further on in it cannot be answered any more.

@@ -79,6 +79,7 @@ class _Protocol(H11Protocol):  # type: ignore[misc] # hypercorn's types are not 
     def __init__(self, limits: HttpLimits, *arguments: Any) -> None:
         super().__init__(*arguments)
         self._limits = limits
+        self._deaf = False
 
     @property
     def owes_head(self) -> bool:
@@ -94,6 +95,16 @@ class _Protocol(H11Protocol):  # type: ignore[misc] # hypercorn's types are not 
         """Answer without the application, if nothing was answered yet."""
         if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             await self._send_error_response(status)
+
+    async def stream_send(self, event: object) -> None:
+        """What the application answers. Too late, once the request was answered here or a part was cut off."""
+        if self._deaf:
+            return
+        try:
+            await super().stream_send(event)
+        except trio.Cancelled:
+            self._deaf = True  # h11 has taken the event for sent: nothing that follows would fit
+            raise
 
     async def _check_protocol(self, _event: h11.Request) -> None:
         """No upgrade to HTTP/2."""
@@ -126,6 +137,7 @@ class _Protocol(H11Protocol):  # type: ignore[misc] # hypercorn's types are not 
         self.keep_alive_requests += 1
 
     async def _send_error_response(self, status_code: int) -> None:
+        self._deaf = True
         headers = _ERROR_HEADERS + self.config.response_headers("h11")
         await self._send_h11_event(h11.Response(headers=headers, status_code=status_code))
         await self._send_h11_event(h11.EndOfMessage())

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+from structlog.testing import capture_logs
 
 from avion_media.origin.http1 import HttpLimits
 from avion_media.origin.server import HttpServer
@@ -167,7 +168,8 @@ class Attacked:
 
 @asynccontextmanager
 async def attacked(limits: HttpLimits | None = None, *, with_good: bool = True) -> AsyncIterator[Attacked]:
-    """The server for the length of the block; the good client was served before, meanwhile and after.
+    """The server for the length of the block; the good client was served before, meanwhile and after, and nothing in
+    the server has failed.
 
     ``with_good=False`` where idle connections are ended so early that it would be sent away itself.
     """
@@ -175,7 +177,7 @@ async def attacked(limits: HttpLimits | None = None, *, with_good: bool = True) 
     server = HttpServer(app.application, limits or HttpLimits())
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     world = Attacked(listeners[0].socket.getsockname()[1], server, app)
-    with trio.fail_after(HARD_LIMIT_S):
+    with capture_logs() as logs, trio.fail_after(HARD_LIMIT_S):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(server.serve, listeners)
             if with_good:
@@ -185,3 +187,4 @@ async def attacked(limits: HttpLimits | None = None, *, with_good: bool = True) 
             while with_good and world.served < before + 2:  # noqa: ASYNC110 - nobody tells
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
+    assert not logs, "a connection ended by a defect"

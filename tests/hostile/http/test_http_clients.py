@@ -97,6 +97,15 @@ async def test_what_works_for_a_client_ends_when_it_leaves(request_bytes: bytes)
         await world.until_connections(1)
 
 
+async def test_a_client_that_leaves_while_it_is_answered_is_no_defect() -> None:
+    async with attacked() as world:
+        for _ in range(30):
+            async with world.client() as client:
+                await client.send(GET * 20)
+                await client.stream.send_eof()
+                await client.read_to_end()
+
+
 async def test_a_reset_ends_it_too() -> None:
     async with attacked() as world:
         async with world.client() as client:

@@ -1,0 +1,175 @@
+"""Attackers at work on a live server, and the judgement afterwards."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from tests.fuzz.session import Finding, Session
+
+Connection = Callable[[random.Random], list[bytes]]
+"""Makes what one attacker sends over one connection, in pieces."""
+ATTACKERS = 4
+_QUIET_SHARE = 0.25
+_SESSION_S = 1.0
+_SETTLE_S = 15.0  # for the server to let go of what was left open: its own limits are 5 s and less
+_MAX_GROWTH_BYTES = 32 << 20
+_WARM_UP_INPUTS = 200  # what is allocated once is allocated by then
+
+
+@dataclass
+class Program:
+    """A program that answers each line by one JSON object."""
+
+    process: subprocess.Popen[str]
+
+    def ask(self) -> Any:
+        """Its answer; `Finding` when it has died."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write("\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        return json.loads(self.line() or "null")
+
+    def line(self) -> str:
+        """Its next line."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise Finding(f"{self.process.args!r} ended with {self.process.wait(10)}")
+        return line
+
+    @property
+    def memory_bytes(self) -> int:
+        """Its resident memory."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) * 1024
+
+
+@contextmanager
+def program(module: str, *arguments: str) -> Iterator[Program]:
+    """The program for the length of the block."""
+    command = [sys.executable, "-m", f"tests.fuzz.live.{module}", *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield Program(process)
+        finally:
+            process.kill()
+
+
+def attack(session: Session, kind: str, connection: Connection) -> None:
+    """Attack for the session's time, with a good client all along; `Finding` for a crash, a leak or a call that failed.
+
+    First the good client is alone for a while: its latency then is what the one under attack is compared with. The
+    ratio is printed, not judged: on a busy machine it says little.
+    """
+    with program("server", kind) as server:
+        port = int(server.line())
+        with program("good_client", kind, str(port)) as good:
+            trio.run(trio.sleep, 0.5)
+            good.ask()
+            trio.run(trio.sleep, session.seconds * _QUIET_SHARE)
+            quiet = good.ask()
+            memory = _Memory(server)
+            trio.run(_all_attackers, session, port, connection, memory)
+            attacked = good.ask()
+            _settled(session, server)
+            _judge(session, quiet, attacked, memory)
+
+
+class _Memory:
+    """The server's memory once it is warm, and at the end."""
+
+    def __init__(self, server: Program) -> None:
+        self._server = server
+        self.warm_bytes = 0
+
+    def look(self, inputs: int) -> None:
+        if not self.warm_bytes and inputs >= _WARM_UP_INPUTS:
+            self.warm_bytes = self._server.memory_bytes
+
+    @property
+    def growth_bytes(self) -> int:
+        return self._server.memory_bytes - self.warm_bytes if self.warm_bytes else 0
+
+
+async def _all_attackers(session: Session, port: int, connection: Connection, memory: _Memory) -> None:
+    async with trio.open_nursery() as nursery:
+        for number in range(ATTACKERS):
+            chance = random.Random(f"{session.name}:{session.seed}:{number}")
+            nursery.start_soon(_attacker, session, port, connection, chance, memory)
+
+
+async def _attacker(
+    session: Session, port: int, connection: Connection, chance: random.Random, memory: _Memory
+) -> None:
+    while not session.time_is_up:
+        pieces = connection(chance)
+        with trio.move_on_after(_SESSION_S):
+            try:
+                await _one_connection(port, pieces, chance.random() < 0.8)
+            except (OSError, trio.BrokenResourceError):
+                pass  # the server has had enough, as it may
+        session.inputs += 1
+        memory.look(session.inputs)
+
+
+async def _one_connection(port: int, pieces: list[bytes], reads: bool) -> None:
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream, trio.open_nursery() as nursery:
+        if reads:
+            nursery.start_soon(_read_all, stream)
+        for piece in pieces:
+            await stream.send_all(piece)
+            await trio.lowlevel.checkpoint()
+        if reads:
+            await stream.send_eof()
+        else:
+            nursery.cancel_scope.cancel()
+
+
+async def _read_all(stream: trio.SocketStream) -> None:
+    try:
+        while await stream.receive_some(65_536):
+            pass
+    except (OSError, trio.BrokenResourceError):
+        pass
+
+
+def _settled(session: Session, server: Program) -> None:
+    """Wait until nothing is left but the good client's own connection."""
+    for _ in range(int(_SETTLE_S * 10)):
+        held = server.ask()
+        if held["defects"]:
+            raise Finding(f"{session.name}: defects, seed {session.seed}: {held['defects'][:3]}")
+        if held["connections"] <= 1 and max(value for name, value in held.items() if name != "defects") <= 1:
+            return
+        trio.run(trio.sleep, 0.1)
+    raise Finding(f"{session.name}: still held after {_SETTLE_S:g} s: {held}, seed {session.seed}")
+
+
+def _judge(session: Session, quiet: dict[str, Any], attacked: dict[str, Any], memory: _Memory) -> None:
+    growth = memory.growth_bytes
+    session.figures |= {
+        "memory": f"{growth / (1 << 20):+.1f} MiB",
+        "good calls": quiet["calls"] + attacked["calls"],
+        "p99": f"{attacked['p99_ms']:.1f} ms, quiet {quiet['p99_ms']:.1f} ms",
+        "ratio": f"{attacked['p99_ms'] / quiet['p99_ms']:.2f}" if quiet["p99_ms"] else "none",
+    }
+    failures = quiet["failures"] + attacked["failures"]
+    if failures:
+        raise Finding(f"{session.name}: the good client failed, seed {session.seed}: {failures}")
+    if not attacked["calls"]:
+        raise Finding(f"{session.name}: the good client was not served, seed {session.seed}")
+    if growth > _MAX_GROWTH_BYTES:
+        raise Finding(f"{session.name}: the server grew by {growth >> 20} MiB, seed {session.seed}")

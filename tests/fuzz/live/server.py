@@ -1,0 +1,135 @@
+"""Run as a program, with ``grpc`` or ``http``: a server on a free port, for attackers. Prints the port.
+
+For each line on standard input it prints one JSON object: what it holds, and the defects that it was told of.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+import trio
+
+from avion_media.config import HttpConfig
+from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.media import ThumbnailSize
+from avion_media.grpc import GrpcLimits, GrpcServer, Health
+from avion_media.origin.app import Origin
+from avion_media.origin.http1 import HttpLimits
+from avion_media.origin.server import HttpServer
+from avion_media.store import ByteRange, ContentRange, ObjectInfo, RangeNotSatisfiable
+from avion_media.telemetry import NO_TELEMETRY
+from tests.interop.echo import Echo
+
+SERVED_ID = "0" * 64
+BODY = bytes(range(256)) * 256
+Held = Callable[[], dict[str, int]]
+# Short, so that what is left open is seen to end within a run.
+GRPC_LIMITS = GrpcLimits(header_timeout_s=2.0, request_timeout_s=2.0, write_timeout_s=2.0, idle_timeout_s=5.0)
+HTTP_LIMITS = HttpLimits(head_timeout_s=2.0, body_timeout_s=2.0, keep_alive_s=5.0, write_timeout_s=2.0)
+
+
+class _Store:
+    """One object, and the two methods of the store that the origin asks."""
+
+    def get(self) -> Any:
+        return self
+
+    async def head(self, key: str) -> ObjectInfo:
+        if SERVED_ID not in key:
+            raise ObjectMissing(key)
+        return ObjectInfo(key, len(BODY), "etag", datetime(2025, 1, 1, tzinfo=UTC), "image/jpeg")
+
+    @asynccontextmanager
+    async def open_body(
+        self, key: str, byte_range: ByteRange | None = None, *, if_match: str | None = None
+    ) -> AsyncIterator[Any]:
+        yield _Body(await self.head(key), byte_range)
+
+
+class _Body:
+    """An object's body in two pieces, or a part of it."""
+
+    def __init__(self, info: ObjectInfo, asked: ByteRange | None) -> None:
+        first, last = asked or (0, None)
+        if first is None:
+            first, last = max(len(BODY) - (last or 0), 0), None
+        if first >= len(BODY):
+            raise RangeNotSatisfiable(info.key)
+        data = BODY[first : None if last is None else last + 1]
+        self.info = info
+        self.length_bytes = len(data)
+        self.content_range = None if asked is None else ContentRange(first, first + len(data) - 1, len(BODY))
+        self._pieces = [piece for piece in (data[:1000], data[1000:]) if piece]
+
+    def __aiter__(self) -> _Body:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._pieces:
+            raise StopAsyncIteration
+        return self._pieces.pop(0)
+
+
+class _Tombstones:
+    def get(self) -> _Tombstones:
+        return self
+
+    async def is_tombstoned(self, _media_id: str) -> bool:
+        return False
+
+
+async def _serve_grpc(defects: list[str], listeners: list[trio.SocketListener], nursery: trio.Nursery) -> Held:
+    health = Health()
+    health.set_serving()
+    server = GrpcServer(
+        [Echo().service],
+        limits=GRPC_LIMITS,
+        health=health,
+        # The Echo service fails when it is asked to; anything else is a defect.
+        on_error=lambda _id, method, error: None if "secret" in str(error) else defects.append(f"{method}: {error!r}"),
+    )
+    nursery.start_soon(server.serve, listeners)
+
+    def held() -> dict[str, int]:
+        stats = server.stats()
+        return {"connections": stats.connections, "streams": stats.streams, "calls": stats.calls}
+
+    return held
+
+
+async def _serve_http(defects: list[str], listeners: list[trio.SocketListener], nursery: trio.Nursery) -> Held:
+    def note(_logger: object, _method: str, event: Any) -> Any:
+        defects.append(str(event))
+        raise structlog.DropEvent
+
+    structlog.configure(processors=[note])
+    origin = Origin(_Store(), _Tombstones(), (ThumbnailSize("small", 400),), NO_TELEMETRY, HttpConfig())
+    server = HttpServer(origin.application(), HTTP_LIMITS)
+    nursery.start_soon(server.serve, listeners)
+    return lambda: {"connections": server.connections, "requests": server.requests}
+
+
+async def _main(kind: str) -> None:
+    defects: list[str] = []
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with trio.open_nursery() as nursery:
+        serve = {"grpc": _serve_grpc, "http": _serve_http}[kind]
+        held = await serve(defects, listeners, nursery)
+        print(listeners[0].socket.getsockname()[1], flush=True)
+        async with trio.lowlevel.FdStream(0) as asked:
+            while await asked.receive_some(1024):
+                print(json.dumps({**held(), "defects": defects}), flush=True)
+        nursery.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.ERROR)
+    trio.run(_main, sys.argv[1])

@@ -20,6 +20,7 @@ from avion_media.queue import scripts
 from avion_media.redis import Redis
 
 TOMBSTONE_TTL_S = 30 * 86_400.0  # far beyond any delay of a deletion: work in flight must not outlive it
+TAKING_BACK_S = 120.0  # two calls of the store with all their retries
 _EVENTS_KEPT = 10_000
 _SAID_S = 86_400.0  # how long an event is remembered: far beyond any repetition of the task that says it
 _DELETED = "media.deleted"
@@ -74,12 +75,29 @@ class StatusBoard:
         return bool(await self._redis.execute("EXISTS", tombstone_key(media_id)))
 
     async def undelete(self, media_id: str) -> bool:
-        """Take the mark away; False when there was none or its removal has begun.
+        """Take the mark away; False when there was none, its removal has begun, or `is_being_taken_back`.
 
         What was said of the medium before is said again, and a removal that was remembered for later is void.
         """
         args = (media_id, round(TOMBSTONE_TTL_S * 1000), _CHANGES)
-        return bool(await self._redis.run(scripts.UNDELETE, _deletion_keys(media_id), args))
+        keys = (*_deletion_keys(media_id), _taking_back_key(media_id))
+        return bool(await self._redis.run(scripts.UNDELETE, keys, args))
+
+    async def begin_taking_back(self, media_id: str) -> bool:
+        """Keep the deletion from being undone while what was written after it goes; False when it was undone already.
+
+        To be ended by `end_taking_back`, and soon: it ends by itself after `TAKING_BACK_S`.
+        """
+        keys = (tombstone_key(media_id), _taking_back_key(media_id))
+        return bool(await self._redis.run(scripts.BEGIN_TAKING_BACK, keys, (round(TAKING_BACK_S * 1000),)))
+
+    async def end_taking_back(self, media_id: str) -> None:
+        """All of it is gone."""
+        await self._redis.execute("DEL", _taking_back_key(media_id))
+
+    async def is_being_taken_back(self, media_id: str) -> bool:
+        """Whether an attempt that a deletion overtook is just removing what it wrote."""
+        return bool(await self._redis.execute("EXISTS", _taking_back_key(media_id)))
 
     async def begin_removal(self, media_id: str, *, remembered: bool) -> bool:
         """Mark a medium as deleted for good, right before its objects go; repeating it is harmless.
@@ -148,6 +166,10 @@ def tombstone_key(media_id: str) -> str:
 def _deletion_keys(media_id: str) -> tuple[str, str, str]:
     """Tombstone, undoing, removal."""
     return (tombstone_key(media_id), f"media_undeleted:{{{media_id}}}", f"media_removal:{{{media_id}}}")
+
+
+def _taking_back_key(media_id: str) -> str:
+    return f"media_taking_back:{{{media_id}}}"
 
 
 def _said_key(media_id: str, occasion: str) -> str:

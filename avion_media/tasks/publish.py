@@ -96,7 +96,10 @@ class Publisher:
     async def publish(
         self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes], write_original: WriteOriginal
     ) -> bool:
-        """Write everything, original last. False when a tombstone won: then nothing of what was written is left."""
+        """Write everything, original last. False when a tombstone won: then nothing of what was written is left.
+
+        What was uploaded stays until the removal, so that the deletion can be undone.
+        """
         if await self.is_deleted(any_id):
             return False
         store = self._store.get()
@@ -114,9 +117,21 @@ class Publisher:
             wrote = False  # an earlier attempt did: the same bytes, since both came from the same upload
         if not await self.settle_deleted(any_id):
             return True
-        if wrote:
-            await store.delete(self._served_keys(any_id))
-        return False
+        return wrote and not await self._take_back(any_id)
+
+    async def _take_back(self, any_id: AnyId) -> bool:
+        """Remove what was just written, unless the deletion was undone since; whether it is gone.
+
+        The original first: as long as it is there its thumbnails are too, wherever this ends.
+        """
+        board, store = self._board.get(), self._store.get()
+        if not await board.begin_taking_back(str(any_id)):
+            return False
+        original, *thumbnails = self._served_keys(any_id)
+        await store.delete([original])
+        await store.delete(thumbnails)
+        await board.end_taking_back(str(any_id))
+        return True
 
     async def announce_ready(self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "") -> None:
         """Status and event of a medium that can be served. See `StatusBoard.publish_event` for ``occasion``."""

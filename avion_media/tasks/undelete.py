@@ -6,8 +6,8 @@ import time
 
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
-from avion_media.domain.ids import AnyId
-from avion_media.domain.tasks import DELETE_QUEUE
+from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.store import ObjectStore
@@ -16,6 +16,7 @@ from avion_media.tasks.tombstones import tombstones_of
 from avion_media.tasks.waiting import FoundTask, Place, each_task
 
 _TOO_LATE = "too late: it is being removed"
+_NOT_NOW = "what was made of it after its deletion is just being removed; try again in two minutes"
 
 
 async def undelete(store: ObjectStore, redis: Redis, any_id: AnyId, delay_s: float) -> str | None:
@@ -23,7 +24,8 @@ async def undelete(store: ObjectStore, redis: Redis, any_id: AnyId, delay_s: flo
 
     The remembered removal goes first, the tombstone after it. Should this end in between, the medium still counts as
     deleted and the sweeper queues its removal again; the other way round it would be served until it vanishes. A
-    removal that begins at the same moment wins: the board decides which of the two was first.
+    removal that begins at the same moment wins: the board decides which of the two was first. An upload that was
+    deleted before it was done is processed then; should this end before it is queued, the sweeper queues it.
     """
     media_id = str(any_id)
     deleted_at = (await tombstones_of(redis, [media_id])).get(media_id)
@@ -31,14 +33,32 @@ async def undelete(store: ObjectStore, redis: Redis, any_id: AnyId, delay_s: flo
         return "it is not deleted"
     if deleted_at.timestamp() + delay_s <= time.time():
         return "too late: its delay is over"
-    try:
-        await store.head(keys.original(any_id))
-    except ObjectMissing:
+    uploaded = isinstance(any_id, MediaId) and await _is_there(store, keys.incoming(any_id))
+    if not uploaded and not await _is_there(store, keys.original(any_id)):
         return "too late: its original is gone"
     cancelled = await TaskQueue(redis, DELETE_QUEUE).cancel_delayed(removal_id(media_id))
     if not cancelled and await _is_queued(redis, media_id):
         return _TOO_LATE
-    return None if await StatusBoard(redis).undelete(media_id) else _TOO_LATE
+    board = StatusBoard(redis)
+    if not await board.undelete(media_id):
+        return _NOT_NOW if await board.is_being_taken_back(media_id) else _TOO_LATE
+    if isinstance(any_id, MediaId) and (uploaded or await _is_unfinished(board, media_id)):
+        await TaskQueue(redis, PROCESSING_QUEUE).enqueue({"media_id": media_id, "type": "thumbnail"})
+    return None
+
+
+async def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        await store.head(key)
+    except ObjectMissing:
+        return False
+    return True
+
+
+async def _is_unfinished(board: StatusBoard, media_id: str) -> bool:
+    """Whether its deletion kept an attempt from saying how it ended."""
+    status = await board.get(media_id)
+    return status is not None and not status.state.final
 
 
 async def _is_queued(redis: Redis, media_id: str) -> bool:

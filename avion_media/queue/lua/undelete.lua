@@ -1,8 +1,8 @@
--- Take a deletion back, unless its removal has begun. The undoing stays on record, so that a removal that was remembered
--- before finds it.
--- KEYS: tombstone, undoing, removal   ARGV: media id, life of the record in ms, channel
+-- Take a deletion back, unless its removal has begun, or what was written after it is just being taken back. The undoing
+-- stays on record, so that a removal that was remembered before finds it.
+-- KEYS: tombstone, undoing, removal, taking back   ARGV: media id, life of the record in ms, channel
 -- Returns 1 when it was taken back.
-if redis.call('EXISTS', KEYS[3]) == 1 or redis.call('DEL', KEYS[1]) == 0 then
+if redis.call('EXISTS', KEYS[3], KEYS[4]) > 0 or redis.call('DEL', KEYS[1]) == 0 then
   return 0
 end
 redis.call('SET', KEYS[2], 1, 'PX', ARGV[2])

@@ -1,0 +1,126 @@
+"""A deletion undone in the middle of processing leaves no trace: the medium is there, as if never deleted."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from itertools import combinations, combinations_with_replacement
+from typing import cast
+
+import pytest
+
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.store import ObjectStore
+from avion_media.tasks.undelete import undelete
+from tests.crash.stage import SIZES, Act, Killed, MemoryStore, Stage, Steps, open_stages
+
+NewStage = Callable[..., Stage]
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
+    async with open_stages(redis_url) as new:
+        yield lambda: new(delay_s=HOUR_S)
+
+
+async def completed(new_stage: NewStage) -> Stage:
+    """An upload whose task is queued, and which is said to be PROCESSING."""
+    stage = new_stage()
+    await StatusBoard(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
+    return stage
+
+
+async def undo(stage: Stage) -> str | None:
+    store = cast("ObjectStore", MemoryStore(stage.objects, Steps()))
+    return await undelete(store, stage.redis, stage.media_id, HOUR_S)
+
+
+async def queued(stage: Stage) -> int:
+    """Work on what an undoing queued; how many tasks that were."""
+    queue = TaskQueue(stage.redis, PROCESSING_QUEUE)
+    count = 0
+    while (lease := await queue.take("worker", block_s=0)) is not None:
+        assert lease.task.fields["media_id"] == str(stage.media_id)
+        await stage.process()
+        await lease.complete()
+        count += 1
+    return count
+
+
+async def assert_as_if_never_deleted(stage: Stage, what: object) -> None:
+    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    assert status is not None, what
+    assert status.state is State.READY, what
+    assert len(stage.served()) == 1 + len(SIZES), (what, sorted(stage.objects))
+    assert set(stage.objects) == stage.served(), what
+    assert stage.events() == ["media.ready"], what
+    assert stage.client.zcard(f"{{{DELETE_QUEUE}}}:delayed") == 0, what
+
+
+async def moments_of(new_stage: NewStage) -> range:
+    """Before each call of an attempt, and some more: one that finds its deletion late takes back what it wrote."""
+    steps = Steps()
+    await new_stage().process(steps)
+    return range(0, steps.count + 10, 2)
+
+
+@pytest.mark.parametrize("at_once", [True, False], ids=["its task is done at once", "its task is done later"])
+async def test_dropped_and_undone_at_every_two_moments_of_an_attempt(new_stage: NewStage, at_once: bool) -> None:
+    refused = 0
+    for dropped_at, undone_at in combinations_with_replacement(await moments_of(new_stage), 2):
+        stage = await completed(new_stage)
+        problems: list[str | None] = []
+
+        async def undo_it(stage: Stage = stage, problems: list[str | None] = problems) -> None:
+            problems.append(await undo(stage))
+            if at_once:
+                await queued(stage)
+
+        async def both(stage: Stage = stage, undo_it: Act = undo_it) -> None:
+            await stage.drop()
+            await undo_it()
+
+        acts: dict[int, Act] = {dropped_at: stage.drop, undone_at: undo_it}
+        if dropped_at == undone_at:
+            acts = {dropped_at: both}
+        steps = Steps(acts)
+        await stage.process(steps)
+        if dropped_at >= steps.count:
+            continue  # it was over before
+        if not problems or problems[0] is not None:
+            refused += bool(problems)
+            assert await undo(stage) is None, (dropped_at, undone_at, problems)
+        await queued(stage)
+        await assert_as_if_never_deleted(stage, (dropped_at, undone_at, steps.names))
+    assert refused, "nothing was ever just being taken back"
+
+
+async def test_undone_after_an_attempt_that_died_while_it_took_back(new_stage: NewStage) -> None:
+
+    async def die() -> None:
+        raise Killed
+
+    for dropped_at, died_at in combinations(await moments_of(new_stage), 2):
+        stage = await completed(new_stage)
+        steps = Steps({dropped_at: stage.drop, died_at: die})
+        try:
+            await stage.process(steps)
+        except* Killed:
+            pass
+        if dropped_at >= steps.count:
+            continue
+        await stage.process()  # the task comes again, and finds the tombstone
+        stage.client.delete(f"media_taking_back:{{{stage.media_id}}}")  # as it ends by itself
+        assert await undo(stage) is None, (dropped_at, died_at)
+        await queued(stage)
+        await assert_as_if_never_deleted(stage, (dropped_at, died_at, steps.names))
+
+
+async def test_what_was_ready_is_not_processed_again(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    await stage.drop()
+    assert await undo(stage) is None
+    assert await queued(stage) == 0
+    await assert_as_if_never_deleted(stage, "ready")

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from tests.chaos.random_proxy import Mode, Proxy
 from tests.chaos.random_world import CLAIM_AFTER_S, World
 
+_DURING_A_START = 0.2  # where a start takes longer than the pauses, nothing would ever run otherwise
+
 
 @dataclass
 class Fault:
@@ -42,7 +44,7 @@ class Faults:
         kind = chance.choice(["replica killed", "replica stopped"])
         hold_s = chance.uniform(1.3, 2.2) * CLAIM_AFTER_S
         pid = replica.pid
-        if not pid:
+        if not pid or not (replica.ready() or chance.random() < _DURING_A_START):
             return
         fault = Fault(kind, in_hand=self._world.in_hand(replica))
         if kind == "replica killed":

@@ -22,6 +22,7 @@ from avion_media.tasks.sweep.listing import thumbnail_sizes
 from avion_media.tasks.sweep.pace import Pace
 from avion_media.tasks.tombstones import tombstones_of
 from avion_media.tasks.waiting import FoundTask, Place, each_task, hands_of
+from avion_media.telemetry.context import trace_of_medium
 
 _REQUESTS_PER_SECOND = 100.0
 _EVENTS = 10_000  # looked at; more are hardly kept
@@ -55,7 +56,9 @@ def _in_the_id(config: Config, any_id: AnyId) -> dict[str, Any]:
     if not isinstance(any_id, MediaId):
         return {}
     expires = any_id.created + timedelta(seconds=config.upload.url_ttl)
+    trace = trace_of_medium(any_id.text)
     return {
+        **({"trace_id": f"{trace.trace_id:032x}"} if trace is not None else {}),
         "declared": any_id.format.name,
         "requested_at": any_id.created.isoformat(timespec="seconds"),
         "url_expires_at": expires.isoformat(timespec="seconds"),

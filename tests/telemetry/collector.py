@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from tests.service.harness import eventually
+from tests.service.harness import eventually, free_port
 
 
 @dataclass(frozen=True)
@@ -100,6 +100,28 @@ def collector(answer: Callable[[BaseHTTPRequestHandler], None] | None = None) ->
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+@contextmanager
+def hanging_collector() -> Iterator[str]:
+    """The address of one that takes requests, and never answers."""
+    over = threading.Event()
+
+    def hang(request: BaseHTTPRequestHandler) -> None:
+        over.wait()
+        request.close_connection = True
+
+    with collector(hang) as found:
+        try:
+            yield found.url
+        finally:
+            over.set()
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """An address at which nobody listens."""
+    yield f"http://127.0.0.1:{free_port()}"
 
 
 def _take(found: Collector, path: str, body: bytes) -> None:

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 import redis
 
 from tests.conftest import S3Bucket
-from tests.service.harness import free_port, json_lines, running, service_environment
-from tests.telemetry.collector import collector
+from tests.service.harness import json_lines, running, service_environment
+from tests.telemetry.collector import hanging_collector, nobody
 
 FLUSH_S = 2.0  # less than what a collector that answers may have
 
 
-@contextmanager
-def dead() -> Iterator[str]:
-    """Nobody listens."""
-    yield f"http://127.0.0.1:{free_port()}"
-
-
-@contextmanager
-def hanging() -> Iterator[str]:
-    """It takes requests, and never answers."""
-    over = threading.Event()
-
-    def hang(request: BaseHTTPRequestHandler) -> None:
-        over.wait()
-        request.close_connection = True
-
-    with collector(hang) as found:
-        try:
-            yield found.url
-        finally:
-            over.set()
-
-
-@pytest.mark.parametrize("away", [dead, hanging])
+@pytest.mark.parametrize("away", [nobody, hanging_collector])
 def test_calls_and_drain_go_on_as_if_it_were_there(
     redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, away: Any
 ) -> None:

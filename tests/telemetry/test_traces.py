@@ -9,16 +9,20 @@ import grpc
 import pytest
 import redis
 
+from avion_media.telemetry.span_names import SPANS
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running
+from tests.service.remote_server import remote_server
 from tests.telemetry.collector import Collector, SeenSpan, below, one
 from tests.telemetry.traced import COMPLETE, PROCESS, REQUEST, SEND, environment, trace_of
 
 
 @pytest.fixture(scope="module")
 def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, otlp: Collector) -> Iterator[Service]:
-    with running(environment(redis_of_process, bucket, otlp, DELETE__DELAY="0")) as service:
+    with running(
+        environment(redis_of_process, bucket, otlp, DELETE__DELAY="0", REMOTE__ALLOW_NETWORKS="127.0.0.1/32")
+    ) as service:
         yield service
 
 
@@ -113,3 +117,20 @@ def test_a_visitors_traceparent_is_not_believed(service: Service, otlp: Collecto
     assert service.get(path, traceparent=f"00-{theirs}-00f067aa0ba902b7-01").status_code == 404
     eventually(lambda: [span for span in otlp.spans if span.name == "GET /media/{id}"], "the request's span")
     assert not otlp.trace(theirs)
+
+
+def test_every_span_is_one_of_the_documentation(service: Service, otlp: Collector, data_directory: Path) -> None:
+    video = (data_directory / "mp4-h264-faststart.mp4").read_bytes()
+    media_id = service.upload("clip.mp4", "video/mp4", video).media_id
+    assert service.get(f"/media/{media_id}").status_code == 200
+    with remote_server({"/a.mp4": video}) as remote:
+        service.watch(service.cache(f"{remote.url}/a.mp4").media_id)
+        assert not any("traceparent" in request for request in remote.requests)
+
+    def look() -> bool:
+        return all(any(each.matches(span.name) for span in otlp.spans) for each in SPANS)
+
+    eventually(look, "a span of each kind")
+    for span in otlp.spans:
+        documented = [each for each in SPANS if each.matches(span.name) and each.kind.upper() == span.kind]
+        assert any(set(span.attributes) <= {*each.attributes, "error.type"} for each in documented), span

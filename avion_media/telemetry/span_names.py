@@ -1,0 +1,88 @@
+"""Every kind of span, for the documentation and for the test that compares it with what a collector sees."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from avion_media.telemetry.tracing import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class SpanName:
+    """``pattern`` is the name, with what varies in braces; ``of`` is what it times, ``parent`` what it is below of.
+
+    Failed spans of any kind have ``error.type`` besides.
+    """
+
+    pattern: str
+    kind: Kind
+    of: str
+    parent: str
+    attributes: tuple[str, ...]
+
+    def matches(self, name: str) -> bool:
+        """Whether a span of that name is meant."""
+        words = re.split(r"(\{[a-z]+\})", self.pattern)
+        return bool(re.fullmatch("".join(r"\S+" if each[:1] == "{" else re.escape(each) for each in words), name))
+
+
+_TASK = (
+    "messaging.system",
+    "messaging.operation.name",
+    "messaging.operation.type",
+    "messaging.destination.name",
+    "messaging.message.id",
+)
+
+SPANS: tuple[SpanName, ...] = (
+    SpanName(
+        "avion.MediaService/{method}",
+        "server",
+        "one gRPC call; health checks and reflection have none",
+        "the client's `traceparent`, else the first span of the medium's trace, else nothing",
+        ("rpc.system.name", "rpc.method", "rpc.response.status_code"),
+    ),
+    SpanName("send {queue}", "producer", "queueing a task", "whatever queues it", _TASK),
+    SpanName(
+        "process {queue}",
+        "consumer",
+        "one attempt at a task, to its acknowledgement",
+        "the `traceparent` of the task, else (uploads) the first span of the medium's trace, else nothing",
+        (
+            *_TASK,
+            "avion.task.attempt",
+            "avion.task.deaths",
+            "avion.task.outcome",
+            "avion.task.reason",
+        ),
+    ),
+    SpanName(
+        "S3.{operation}",
+        "client",
+        "one call of the store, the wait for a thread included",
+        "the call, task or request that makes it; none in the background",
+        ("rpc.system.name", "rpc.method", "aws.s3.bucket", "aws.s3.key"),
+    ),
+    SpanName(
+        "cage {job}",
+        "internal",
+        "one confined process, from fork to exit: `image_job`, `examine_job`, `ffprobe`, `ffmpeg`, `frame_job`",
+        "the task",
+        ("avion.cage.job", "avion.cage.outcome", "avion.cage.cpu_time", "avion.cage.memory_peak"),
+    ),
+    SpanName(
+        "GET",
+        "client",
+        "one fetch of a remote medium, redirects included; nothing of the trace is sent along",
+        "the task",
+        ("http.request.method", "url.scheme", "server.address", "server.port", "avion.remote.outcome"),
+    ),
+    SpanName(
+        "{method} {route}",
+        "server",
+        "one request of the origin, to the end of its body",
+        "nothing; linked to the medium's trace",
+        ("http.request.method", "http.route", "url.scheme", "http.response.status_code"),
+    ),
+)

@@ -36,7 +36,7 @@ _ENTER = Script("enter", (_LUA / "enter.lua").read_text())
 _LEAVE = Script("leave", (_LUA / "leave.lua").read_text())
 _SLOT_MARGIN_S = 10.0  # a slot outlives the fetch's own deadline by this, if its process dies
 _LEAVE_S = 2.0  # bound of the shielded farewell
-_WAIT_S = (0.5, 15.0)  # for a slot: shortest and longest
+_WAIT_S = (0.5, 120.0)  # for a slot: shortest and longest
 _MAX_CAUSE_CHARACTERS = 200
 
 
@@ -91,6 +91,7 @@ class Hosts:
         token = secrets.token_hex(8)
         outcome, pause_s, cause = "unknown", 0.0, ""
         entered = False
+        started = trio.current_time()
         try:
             entered = await self._enter(url, token, max(0.0, deadline - trio.current_time()) + _SLOT_MARGIN_S)
             yield
@@ -112,7 +113,7 @@ class Hosts:
             if entered:
                 # Shielded, so that a drain leaves no slot taken behind. Bounded by its deadline.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _LEAVE_S):
-                    await self._leave(url, token, outcome, pause_s, cause)
+                    await self._leave(url, token, outcome, pause_s, cause, trio.current_time() - started)
 
     async def _enter(self, url: RemoteUrl, token: str, life_s: float) -> bool:
         """True, or `Deferred`. After a cancel the slot may be taken, until the end of its life."""
@@ -124,11 +125,11 @@ class Hosts:
             raise Deferred("this server is left in peace for a while", float(wait_s), patient=False)
         return True
 
-    async def _leave(self, url: RemoteUrl, token: str, outcome: str, pause_s: float, cause: str) -> None:
+    async def _leave(self, url: RemoteUrl, token: str, outcome: str, pause_s: float, cause: str, took_s: float) -> None:
         policy = self._policy
         args = (
             token, outcome, f"{pause_s:.3f}", policy.breaker_failures, policy.first_pause_s, policy.longest_pause_s,
-            cause[:_MAX_CAUSE_CHARACTERS],
+            cause[:_MAX_CAUSE_CHARACTERS], f"{took_s:.3f}",
         )  # fmt: skip
         try:
             await self._redis().run(_LEAVE, _keys(url), args)
@@ -153,8 +154,8 @@ def _judge(error: ServerError) -> tuple[str, float, str]:
 
 
 def _keys(url: RemoteUrl) -> tuple[str, str, str]:
-    """Trouble, slots, turned away: in one cluster slot."""
-    return _trouble_key(url.server), f"remote_slots:{{{url.host}}}", f"remote_waiting:{{{url.host}}}"
+    """Trouble, slots, the line for them: in one cluster slot."""
+    return _trouble_key(url.server), f"remote_slots:{{{url.host}}}", f"remote_line:{{{url.host}}}"
 
 
 def _trouble_key(server: str) -> str:

@@ -215,8 +215,8 @@ def test_one_host_gets_no_more_than_its_slots(
     remote.hold.clear()
     answers = [service.cache(f"{remote.url}/{number}.jpg") for number in range(8)]
     eventually(lambda: sum(remote.asked.values()) == 2, "two requests")
-    waiting = "remote_waiting:{127.0.0.1}"
-    eventually(lambda: int(redis_client.get(waiting) or 0) >= 6, "the others to be turned away")
+    delayed = "{media_cache_queue}:delayed"
+    eventually(lambda: redis_client.zcard(delayed) == 6, "the others to be turned away")
     with remote_server({"/x.jpg": remote.files["/0.jpg"]}, host="127.0.0.3") as other:  # is not held up by that
         assert service.watch(service.cache(f"{other.url}/x.jpg").media_id)[-1].state == wire.MediaStatus.READY
     assert sum(remote.asked.values()) == 2

@@ -19,8 +19,11 @@ from avion_media.remote.guard import AddressRefused
 URL = parse_remote_url("https://remote.example/a.png")
 POLICY = HostPolicy(slots=2, breaker_failures=3, first_pause_s=30.0, longest_pause_s=100.0)
 DOWN = Unavailable("remote", "cannot connect")
-SERVER, SLOTS, WAITING = (f"remote_{what}:{{remote.example}}" for what in ("server", "slots", "waiting"))
-SERVER += ":443"
+SERVER, SLOTS, LINE = (
+    "remote_server:{remote.example}:443",
+    "remote_slots:{remote.example}",
+    "remote_line:{remote.example}",
+)
 
 
 @pytest.fixture
@@ -77,12 +80,24 @@ async def test_a_host_has_its_slots_in_all_replicas_together(redis: Redis, hosts
     assert other.zcard(SLOTS) == 0
 
 
-async def test_a_crowd_comes_again_the_later_the_larger_it_is(hosts: Hosts) -> None:
+async def test_a_crowd_stands_in_line(hosts: Hosts) -> None:
+    """Two slots and a fetch a second, until it is known better: a turn each half second."""
     async with hosts.admitted(URL, soon()), hosts.admitted(URL, soon()):
-        waits = [(await refusal(hosts)).retry_after_s for _ in range(100)]
-    assert waits[0] == 0.5
-    assert waits == sorted(waits)
-    assert waits[-1] == 15.0
+        started = time.monotonic()
+        turns = [(await refusal(hosts)).retry_after_s + time.monotonic() - started for _ in range(300)]
+    for number, turn in enumerate(turns[:200]):
+        assert turn == pytest.approx(0.5 + number * 0.5, abs=1.0 + 0.01 * number)
+    assert max(turns) <= 121 + time.monotonic() - started
+
+
+async def test_the_line_goes_on_at_the_pace_of_the_fetches(hosts: Hosts, other: Any) -> None:
+    async with hosts.admitted(URL, soon()), hosts.admitted(URL, soon()):
+        await refusal(hosts)
+    other.hset(LINE, mapping={"mean": "20", "until": "0"})
+    async with hosts.admitted(URL, soon()), hosts.admitted(URL, soon()):
+        first, second = await refusal(hosts), await refusal(hosts)
+    assert 9 < second.retry_after_s - first.retry_after_s <= 10.1
+    assert float(other.hget(LINE, "mean")) == pytest.approx(0.64 * 20, abs=1)  # two quick ones since
 
 
 async def test_the_slot_of_a_dead_process_is_free_again(hosts: Hosts, other: Any) -> None:

@@ -115,12 +115,12 @@ class _Base(Subtree):
             self.stop_child(path)
         elif self._engine is None:
             self._stop_asked = True
-        elif not self._engine.finished:
+        else:  # nothing, after its end
             self._engine.begin_stop()
 
     def abort(self) -> None:
-        """Stop without any grace: children are cancelled, still right to left. Never waits."""
-        if self._engine is not None and not self._engine.finished:
+        """Stop without any grace: children are cancelled, still right to left. Never waits; nothing if none runs."""
+        if self._engine is not None:
             self._engine.abort()
 
     # --- single nodes: paths are as in `Child.path`, or below this supervisor if it is not the root ---

@@ -12,14 +12,16 @@ from supervisors import (
     Backoff,
     Child,
     ChildSpec,
+    Intensity,
     NodeState,
     NoSuchChild,
     NotRunning,
     State,
     Supervisor,
+    TooManyRestarts,
     open_tree,
 )
-from tests.supervisors.probes import Stage, settled
+from tests.supervisors.probes import Stage, run_expecting, settled
 
 
 async def test_the_path_and_the_incarnation_that_a_child_sees() -> None:
@@ -255,6 +257,34 @@ async def test_restart_child_cuts_the_backoff_short(autojump_clock: MockClock) -
         await settled()
         assert stage.up() == {"a"}
         assert trio.current_time() == 0.0
+
+
+async def test_stop_child_in_backoff_is_told_and_dated(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", backoff=Backoff(first_s=20, jitter=0))], observers=[stage.observe])
+    async with open_tree(root):
+        stage["a"].fail()
+        await trio.sleep(3)
+        root.stop_child("a")
+        node = root.snapshot().children[0]
+        assert (node.state, node.since) == (State.STOPPED, 3.0)
+        await settled()
+        assert stage.kinds("a")[-2:] == ["backoff", "stopped"]
+        assert stage.events[-1].at == 3.0
+
+
+async def test_the_root_after_its_end_and_after_the_next(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")], intensity=Intensity(0, 1))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run_expecting, root, TooManyRestarts)
+        await trio.sleep(3)
+        stage["a"].fail()
+    assert (root.snapshot().state, root.snapshot().since) == (State.FAILED, 3.0)
+    assert root.snapshot().last_failure == "TooManyRestarts: /: more than 0 restarts within 1 s, the last for a"
+    async with open_tree(root):
+        assert root.snapshot().last_failure is None
+    assert root.snapshot().state is State.STOPPED
 
 
 async def test_stop_child_that_has_no_turn_yet(autojump_clock: MockClock) -> None:

@@ -207,6 +207,21 @@ async def test_escalation_below_is_a_crash_above() -> None:
     assert stage.kinds("inner")[:4] == ["starting", "ready", "escalated", "failed"]
 
 
+async def test_a_nested_supervisor_counts_its_own_incarnations() -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("b")], intensity=Intensity(0, 10))
+    root = Supervisor("app", [ChildSpec(child=inner, backoff=NO_BACKOFF)], observers=[stage.observe])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            stage["b"].fail()
+            await settled()
+            assert inner.snapshot().incarnation == 2
+            assert root.snapshot().incarnation == 1
+            stage["b"].fail()
+            await settled()
+    assert [event.incarnation for event in stage.events if event.kind == "escalated"] == [1, 2]
+
+
 async def test_escalation_goes_up_to_the_root() -> None:
     stage = Stage()
     inner = ChildSpec(child=Supervisor("inner", [stage.spec("b")], intensity=Intensity(1, 10)), backoff=NO_BACKOFF)

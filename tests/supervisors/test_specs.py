@@ -70,9 +70,9 @@ def test_faulty_child(fields: dict[str, Any], says: str) -> None:
         ({"children": [ChildSpec(name="a", run=idle), ChildSpec(name="a", run=idle)]}, "twice: a"),
         ({"children": [ChildSpec(name="a", run=idle), Supervisor("a")]}, "twice: a"),
         ({"children": [idle]}, "a child is"),
-        ({"strategy": "one_for_one"}, "strategy"),
-        ({"intensity": 3}, "intensity"),
-        ({"auto_shutdown": None}, "auto_shutdown"),
+        ({"strategy": "one_for_one"}, "strategy must be of Strategy"),
+        ({"intensity": 3}, "intensity must be of Intensity"),
+        ({"auto_shutdown": None}, "auto_shutdown must be of AutoShutdown"),
         (
             {"children": [ChildSpec(name="a", run=idle, restart=Restart.TRANSIENT, significant=True)]},
             "need an auto_shutdown",

@@ -275,7 +275,21 @@ async def test_stop_before_the_run() -> None:
     root.stop()
     with trio.fail_after(5):
         await root.run()
-    assert stage.take_log() == ""
+        assert stage.take_log() == ""
+        async with open_tree(root):  # that request is used up
+            assert stage.take_log() == "+a"
+
+
+async def test_abort_without_a_run_does_nothing() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    root.abort()
+    with trio.fail_after(5):
+        async with open_tree(root):
+            assert stage.up() == {"a"}
+        root.abort()
+        async with open_tree(root):
+            assert stage.up() == {"a"}
 
 
 async def test_stop_after_the_end_does_not_reach_the_next_run() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import errno
+import mmap
 import os
 import resource
 import signal
@@ -113,3 +116,32 @@ def _is_open(number: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def make_calls(arguments: dict[str, Any], files: list[int]) -> dict[str, str]:
+    """How each system call (name: number) ends, made with arguments that are all -1."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    ends = {}
+    for name, number in arguments["calls"].items():
+        done = libc.syscall(ctypes.c_long(number), *[ctypes.c_long(-1)] * 6)
+        ends[name] = errno.errorcode[ctypes.get_errno()] if done == -1 else "done"
+    return ends
+
+
+def use_i386(arguments: dict[str, Any], files: list[int]) -> None:
+    """A call by the numbers of another architecture, for which new code is needed: it cannot even be mapped."""
+    with mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC):
+        pass
+
+
+def raise_limits(arguments: dict[str, Any], files: list[int]) -> list[str]:
+    """The limits that could be raised."""
+    raised = []
+    for name in ("RLIMIT_AS", "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_NOFILE", "RLIMIT_CORE"):
+        which = getattr(resource, name)
+        soft, hard = resource.getrlimit(which)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(which, (soft, hard + 1))
+            raised.append(name)
+    return raised

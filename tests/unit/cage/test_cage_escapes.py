@@ -1,0 +1,109 @@
+"""What a hijacked decoder would try, tried from inside: in our own jobs, and in a program after its exec."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import trio
+
+from avion_media.media.cage import Cage, CageJobFailed, Limits
+from avion_media.media.cage.wire import Task
+from tests.unit.cage.forbidden_calls import forbidden_calls
+
+HARD_LIMIT_S = 60
+X32 = 0x40000000
+
+
+@pytest.mark.parametrize("as_program", [False, True], ids=["job", "program"])
+async def test_no_forbidden_call_exists(cage: Cage, limits: Limits, as_program: bool) -> None:
+    calls = forbidden_calls()
+    assert len(calls) > 80
+    task = Task("caged_jobs:make_calls", limits, arguments={"calls": calls}, as_program=as_program)
+    ends = await cage._call(task, ())
+    refused = {"prctl": "EPERM"}
+    assert ends == {name: refused.get(name, "ENOSYS") for name in calls}
+
+
+@pytest.mark.parametrize("as_program", [False, True], ids=["job", "program"])
+async def test_nor_by_the_numbers_of_x32(cage: Cage, limits: Limits, as_program: bool) -> None:
+    calls = {name: number | X32 for name, number in {**forbidden_calls(), "read": 0, "open": 2}.items()}
+    task = Task("caged_jobs:make_calls", limits, arguments={"calls": calls}, as_program=as_program)
+    assert set((await cage._call(task, ())).values()) == {"ENOSYS"}
+
+
+async def test_a_job_maps_no_code(cage: Cage, limits: Limits) -> None:
+    with pytest.raises(CageJobFailed, match="PermissionError"):
+        await cage.call("caged_jobs:use_i386", {}, limits=limits)
+
+
+async def test_limits_are_never_raised(cage: Cage, limits: Limits) -> None:
+    assert await cage.call("caged_jobs:raise_limits", {}, limits=limits) == []
+
+
+def _status(pid: int) -> dict[str, str]:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def _limit(pid: int, name: str) -> str:
+    lines = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    return next(line[len(name) :].split()[1] for line in lines if line.startswith(name))
+
+
+def _check_confined(pid: int, limits: Limits) -> None:
+    """What the kernel says of a running child, from outside."""
+    status = _status(pid)
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"  # a filter
+    assert {status[name].strip("0") for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {""}
+    assert set(status["Uid"].split()) == set(status["Gid"].split()) == {"65534"}
+    assert _limit(pid, "Max core file size") == "0"
+    assert _limit(pid, "Max file size") == str(limits.output_bytes)
+    assert _limit(pid, "Max open files") == str(limits.max_files)
+    assert _limit(pid, "Max address space") != "unlimited"
+    assert _limit(pid, "Max cpu time") != "unlimited"
+    assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
+
+
+def _environment(pid: int) -> set[str]:
+    text = Path(f"/proc/{pid}/environ").read_text()
+    return {variable.partition("=")[0] for variable in text.split("\0") if variable}
+
+
+async def test_a_job_is_confined_as_the_kernel_sees_it(cage: Cage, limits: Limits) -> None:
+    reader, writer = os.pipe()
+    with trio.fail_after(HARD_LIMIT_S):
+        async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
+
+            async def hang() -> None:
+                await cage.call("caged_jobs:hang", {}, files=[writer], limits=limits)
+
+            nursery.start_soon(hang)
+            pid = int(await told.receive_some(100))
+            os.close(writer)
+            _check_confined(pid, limits)
+            # The forker's own, which the kernel goes on showing: the child's is empty, and there are no secrets in either.
+            assert _environment(pid) == {"PYTHONPATH", "GLIBC_TUNABLES"}
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_program_is_still_confined_after_its_exec(cage: Cage, limits: Limits) -> None:
+    seen: list[int] = []
+
+    def look(output: bytearray) -> bool:
+        children = Path(f"/proc/{cage.forker_pid}/task/{cage.forker_pid}/children").read_text().split()
+        (pid,) = map(int, children)
+        assert Path(f"/proc/{pid}/comm").read_text() == "ffmpeg\n"
+        _check_confined(pid, limits)
+        assert _environment(pid) == {"MALLOC_ARENA_MAX"}
+        seen.append(pid)
+        return True
+
+    with trio.fail_after(HARD_LIMIT_S):
+        endless = "testsrc=size=64x64:rate=1"
+        command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", endless, "-f", "rawvideo", "pipe:1"]
+        done = await cage.execute(command, files={}, limits=limits, max_stdout_bytes=1 << 30, enough=look)
+    assert done.stopped
+    assert len(seen) == 1

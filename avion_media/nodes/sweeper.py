@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import trio
 
@@ -75,10 +75,21 @@ class _Sweeper:
             await trio.sleep(_LOOK_S)
 
     async def _is_due(self) -> bool:
+        await self._note_losses()
         if await self._notebook.unfinished() is not None:
             return True
         finished_at = await self._notebook.finished_at()
         return finished_at is None or utc_now() - finished_at >= self._interval
+
+    async def _note_losses(self) -> None:
+        """A queue that has lost its group may have lost its tasks as well."""
+        for slot in self._runtime.queues.values():
+            queue = slot.get()
+            loss = await queue.loss()
+            if loss is not None:
+                self._log.warning("sweep.queue_lost", queue=queue.name, at=loss.at)
+                await self._notebook.lose_memory(datetime.fromtimestamp(loss.at, UTC))
+                await queue.forget(loss)
 
     async def _sweep(self) -> None:
         cursor = await self._notebook.unfinished() or START

@@ -6,7 +6,7 @@ from avion_media.queue.drops import Drop, DropChannel, DropStream, parse_drop
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import PURGE_QUEUE, QueueKeys
 from avion_media.queue.remote_board import RemoteBoard, RemoteFailure, RemoteMemory
-from avion_media.queue.task_queue import MAX_DEATHS, QueueStats, TaskQueue
+from avion_media.queue.task_queue import MAX_DEATHS, Loss, QueueStats, TaskQueue
 
 __all__ = [
     "MAX_DEATHS",
@@ -18,6 +18,7 @@ __all__ = [
     "DropChannel",
     "DropStream",
     "Lease",
+    "Loss",
     "QueueKeys",
     "QueueStats",
     "RemoteBoard",

@@ -7,6 +7,7 @@ dies, `reclaim` gives the entry to another. `delay` and `promote` are the way in
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -44,6 +45,14 @@ class QueueStats:
     next_due: float | None  # Unix seconds
     dead_letters: int
     consumers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A queue's group was lost and made anew at ``at`` (Unix seconds, by the server's clock)."""
+
+    at: float
+    noted: bytes
 
 
 class TaskQueue:
@@ -91,11 +100,13 @@ class TaskQueue:
         task_id: str | None = None,
         traceparent: str = "",
         once_key: str | None = None,
+        lost_if_older_s: float = math.inf,
     ) -> str:
         """Add a task; its id. By default it carries the present span as its ``traceparent``.
 
         With ``once_key`` a second call, while the first one's task lives and a while longer, adds nothing and returns
-        the first's id: so it may be repeated after `Unavailable` or a cancel, when nobody knows if it got through.
+        the first's id: so it may be repeated after `Unavailable` or a cancel, when nobody knows if it got through. A
+        first one that was asked for more than ``lost_if_older_s`` ago is known to be lost, and does not count.
         """
         task_id = task_id or str(uuid.uuid4())
         with self._telemetry.child_span(
@@ -113,7 +124,8 @@ class TaskQueue:
             if once_key is not None:
                 entry["once"] = once_key
                 keys.append(self._keys.marker(once_key))
-            reply: bytes = await self._redis.run(scripts.ENQUEUE, keys, (task_id, _ONCE_MS, *flatten(entry)))
+            oldest_ms = round(min(lost_if_older_s * 1000, _ONCE_MS))
+            reply: bytes = await self._redis.run(scripts.ENQUEUE, keys, (task_id, _ONCE_MS, oldest_ms, *flatten(entry)))
         if reply.decode() == task_id:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
@@ -129,7 +141,9 @@ class TaskQueue:
             # Shielded, as a reply that is dropped here would leave its task with nobody until it is reclaimed. Bounded
             # by one call's time.
             with trio.CancelScope(shield=True):
-                found = await self._redis.run(scripts.TAKE, (self.name,), (CONSUMER_GROUP, consumer, SHELF))
+                found = await self._redis.run(
+                    scripts.TAKE, (self.name, self._keys.watch), (CONSUMER_GROUP, consumer, SHELF)
+                )
             if found is None and block_s > 0:
                 found = await self._wait_for_entry(consumer, block_s)
             if found is None:
@@ -211,6 +225,15 @@ class TaskQueue:
         moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
         return moved
 
+    async def loss(self) -> Loss | None:
+        """That the group was lost, with whatever was in the queue, and is there again; until `forget` is told."""
+        noted = await self._redis.execute("HGET", self._keys.watch, "lost")
+        return None if noted is None else Loss(float(noted), noted)
+
+    async def forget(self, loss: Loss) -> None:
+        """What was lost is being looked for. Another loss, after this one, is not forgotten."""
+        await self._redis.run(scripts.FORGET_LOSS, (self._keys.watch,), (loss.noted,))
+
     async def remove_idle_consumers(self, idle_s: float) -> int:
         """Forget consumers that hold nothing and have not asked for ``idle_s``; how many."""
         args = (CONSUMER_GROUP, round(idle_s * 1000))
@@ -244,10 +267,7 @@ class TaskQueue:
         except RedisRefused as refused:
             if refused.code != "NOGROUP":
                 raise
-            await (
-                self.ensure_group()
-            )  # the stream or its group was removed while we waited: begin at 0, never at the end
-            return None
+            return None  # the stream or its group was removed while we waited: the next `take` makes it anew
         return _first_entry(reply)
 
     async def _give_back(self, consumer: str, reply: Reply) -> None:

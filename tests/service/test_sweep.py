@@ -20,7 +20,7 @@ from avion_media.domain.errors import LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
-from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
+from avion_media.queue import QueueKeys, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore, open_store
@@ -136,11 +136,12 @@ async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_secon
     world.hours = 2
     verdicts: list[Verdict] = []
     reconciliation = world.reconciliation()
+    looked_at = reconciliation.clock()
     await reconciliation.run(dry_run=True, observe=verdicts.append)
     await TaskQueue(world.redis.get(), PROCESSING_QUEUE).enqueue(
         {"media_id": str(upload), "type": "thumbnail"}, task_id="of the client", once_key=str(upload)
     )
-    await reconciliation.remedies.queue_again(verdicts[0])
+    await reconciliation.remedies.queue_again(verdicts[0], looked_at)
     assert [task["task_id"] for task in world.queued()] == ["of the client"]
 
 
@@ -558,6 +559,33 @@ def test_the_role_outlives_an_outage_and_notices_that_redis_has_lost_its_memory(
         assert task["media_id"] == str(forgotten)
         assert task["task_id"] != "t"
         assert not any("sweep.failed" in line for line in service.log().splitlines())
+
+
+def test_the_role_notices_that_one_queue_was_removed(environment: dict[str, str], s3: S3Bucket, redis_url: str) -> None:
+    upload = an_upload()
+
+    async def complete_and_lose() -> str:
+        async with open_redis(redis_url) as redis:
+            queue = TaskQueue(redis, PROCESSING_QUEUE)
+            fields = {"media_id": str(upload), "type": "thumbnail"}
+            task_id = await queue.enqueue(fields, once_key=str(upload))
+            await StatusBoard(redis).put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
+            await redis.execute("DEL", PROCESSING_QUEUE)
+            assert await queue.take("a", 0) is None  # as every reader does, which makes the group anew
+            return task_id
+
+    with (
+        redis_py.Redis.from_url(redis_url, decode_responses=True) as other,
+        running(environment, roles="sweeper"),
+    ):
+        eventually(lambda: other.hexists("media_sweep", "finished_at"), "a first pass")
+        s3.client.put_object(Bucket=s3.bucket, Key=keys.incoming(upload), Body=b"x")
+        lost = trio.run(complete_and_lose)
+        eventually(lambda: other.xlen(PROCESSING_QUEUE), "the lost task to be queued again")
+        ((_, task),) = other.xrange(PROCESSING_QUEUE)
+        assert task["media_id"] == str(upload)
+        assert task["task_id"] != lost
+        assert not other.hexists(QueueKeys(PROCESSING_QUEUE).watch, "lost")
 
 
 def test_what_was_lost_comes_to_its_end(

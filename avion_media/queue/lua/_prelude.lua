@@ -12,14 +12,18 @@ local function seconds(value)
 end
 
 -- A command on a stream's group. A group that was lost (FLUSHALL, DEL, XGROUP DESTROY, a restart without persistence)
--- is made anew from the beginning, never from the end: what is in the stream has not been completed.
-local function with_group(queue, group, ...)
+-- is made anew from the beginning, never from the end: what is in the stream has not been completed. What was in it may be
+-- gone, so the time is noted in the queue's watch: then the reconciliation looks for what is missing.
+local function with_group(queue, group, watch, ...)
   local reply = redis.pcall(...)
   if type(reply) ~= 'table' or not reply.err then
     return reply
   end
   if string.find(reply.err, '^NOGROUP') then
     redis.call('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')
+    if watch then
+      redis.call('HSET', watch, 'lost', seconds(now_s()))
+    end
   end
   return redis.call(...) -- any other error comes again, and is raised
 end

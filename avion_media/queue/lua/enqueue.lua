@@ -1,12 +1,13 @@
 -- Add a task, once per marker. The first task's id, whoever asks, and however often.
--- KEYS: queue [, marker]   ARGV: task id, marker's life in ms, field, value, …
+-- KEYS: queue [, marker]   ARGV: task id, marker's life in ms, oldest marker that counts in ms, field, value, …
 local marker = KEYS[2]
 if marker then
   local first = redis.call('GET', marker)
-  if first then
+  -- Of an older one it is known that its task is lost.
+  if first and tonumber(ARGV[2]) - redis.call('PTTL', marker) <= tonumber(ARGV[3]) then
     return first
   end
   redis.call('SET', marker, ARGV[1], 'PX', ARGV[2])
 end
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 3))
+redis.call('XADD', KEYS[1], '*', unpack(ARGV, 4))
 return ARGV[1]

@@ -17,7 +17,7 @@ if since then
 end
 
 local count = 16 + #ARGV
-for _, row in ipairs(with_group(queue, group, 'XPENDING', queue, group, 'IDLE', idle_ms, '-', '+', count)) do
+for _, row in ipairs(with_group(queue, group, KEYS[2], 'XPENDING', queue, group, 'IDLE', idle_ms, '-', '+', count)) do
   local id, owner, deliveries = row[1], row[2], row[4]
   local mine = owner == consumer
   if not (mine and alive[id]) then

@@ -46,6 +46,14 @@ class Notebook:
         written = await redis.execute("HGET", _KEY, "memory_since")
         return now if written is None else datetime.fromtimestamp(float(written), UTC)
 
+    async def lose_memory(self, at: datetime) -> None:
+        """Redis has lost a part of its memory: a pass is due, from the start on, that takes this into account."""
+        redis = self._redis.get()
+        known = await redis.execute("HGET", _KEY, "memory_since")
+        since = max(at.timestamp(), float(known or 0))
+        await redis.execute("HSET", _KEY, "memory_since", f"{since:.3f}")
+        await redis.execute("HDEL", _KEY, "finished_at", "part", "after")
+
     async def finished_at(self) -> datetime | None:
         """When the last pass ended."""
         written = await self._redis.get().execute("HGET", _KEY, "finished_at")

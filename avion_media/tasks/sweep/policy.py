@@ -168,8 +168,8 @@ def _judge_deleted(medium: Medium, known: Known, rules: Rules, now: datetime) ->
 def _judge_upload(
     medium: Medium, incoming: ListedObject, state: State | None, rules: Rules, now: datetime
 ) -> Verdict | None:
-    if state is None and incoming.last_modified < rules.memory_since:
-        return Verdict(medium, Why.LOST_TASK)  # nobody remembers it, so it may have been completed
+    if state in (None, State.PROCESSING) and incoming.last_modified < rules.memory_since:
+        return Verdict(medium, Why.LOST_TASK)  # it may have been completed, and no task remembers it
     if _age(incoming, now) <= rules.margin:
         return None
     if state is State.PROCESSING:

@@ -99,12 +99,13 @@ class Reconciliation:
         orders = _Orders(dry_run, force, checkpoint, observe)
         memory_since = await Notebook(self.redis).memory_since(self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, memory_since)
+        looked_at = self.clock()
         known_tasks = await look_at_queues(self.redis.get())
         report.unsure += known_tasks.doubts()
         parts = list(Part)
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
-            await _PartOfPass(self, orders, rules, known_tasks, report, Cursor(part, after)).run()
+            await _PartOfPass(self, orders, rules, known_tasks, looked_at, report, Cursor(part, after)).run()
         return report
 
 
@@ -117,6 +118,7 @@ class _PartOfPass:
         orders: _Orders,
         rules: Rules,
         known_tasks: KnownTasks,
+        looked_at: datetime,
         report: Report,
         start: Cursor,
     ) -> None:
@@ -124,6 +126,7 @@ class _PartOfPass:
         self._orders = orders
         self._rules = rules
         self._known_tasks = known_tasks
+        self._looked_at = looked_at
         self._report = report
         self._start = start
         self._wanted = 0  # objects that this part removed, or would have
@@ -207,7 +210,7 @@ class _PartOfPass:
             if self._orders.dry_run:
                 self._done(verdict)
             elif not verdict.doomed:
-                await self._reconciliation.remedies.queue_again(verdict)
+                await self._reconciliation.remedies.queue_again(verdict, self._looked_at)
                 self._done(verdict)
             elif not refused:
                 await self._remove(verdict)

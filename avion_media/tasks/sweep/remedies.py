@@ -30,8 +30,8 @@ class Remedies:
         self._pace = pace
         self._clock = clock
 
-    async def queue_again(self, verdict: Verdict) -> None:
-        """Queue the task that is lost. Should it exist after all, the two collapse."""
+    async def queue_again(self, verdict: Verdict, looked_at: datetime) -> None:
+        """Queue the task that was not in the queues when they were ``looked_at``; with one since then it collapses."""
         name = verdict.medium.name
         redis = self._redis.get()
         if verdict.why is Why.OVERDUE_DELETION:
@@ -39,7 +39,9 @@ class Remedies:
             await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": name}, removal_id(name), now)
             return
         fields = {"media_id": name, "type": "thumbnail"}
-        await TaskQueue(redis, PROCESSING_QUEUE).enqueue(fields, once_key=name)
+        await TaskQueue(redis, PROCESSING_QUEUE).enqueue(
+            fields, once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
+        )
         await StatusBoard(redis).put(Status(name, State.PROCESSING), ttl_s=_PROCESSING_TTL_S)
 
     async def remove(self, verdict: Verdict) -> bool:

@@ -13,7 +13,7 @@ import trio
 
 from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
-from avion_media.queue import Lease, QueueKeys, TaskQueue
+from avion_media.queue import Lease, Loss, QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
 from tests.integration.queue.conftest import Client, info
 from tests.integration.queue.proxy import Proxy
@@ -339,3 +339,36 @@ async def test_cancels_under_contention_lose_no_connection(redis: Redis, queue: 
             nursery.cancel_scope.cancel()
         await blocked(other, readers=0)
     assert info(other, "clients", "connected_clients") <= 24 + 2  # ours, and the test's own
+
+
+@pytest.mark.parametrize("emptying", EMPTYINGS)
+async def test_the_loss_of_the_group_is_noted_until_it_is_dealt_with(
+    queue: TaskQueue, other: Client, emptying: str
+) -> None:
+    await queue.ensure_group()
+    assert await queue.take("a", 0) is None
+    assert await queue.loss() is None
+    EMPTYINGS[emptying](other)
+    await (queue.take("a", 0) if emptying == "DEL" else queue.reclaim("a", 60))
+    first = await queue.loss()
+    assert first is not None
+    EMPTYINGS[emptying](other)
+    assert await queue.take("a", 0) is None
+    second = await queue.loss()
+    assert second is not None
+    await queue.forget(Loss(first.at - 1, b"another"))
+    assert await queue.loss() == second
+    await queue.forget(second)
+    assert await queue.loss() is None
+
+
+async def test_a_task_that_is_known_to_be_lost_does_not_stand_in_for_another(queue: TaskQueue, other: Client) -> None:
+    lost = await queue.enqueue(FIELDS, once_key="k")
+    other.delete(PROCESSING_QUEUE)
+    other.pexpire(QueueKeys(PROCESSING_QUEUE).marker("k"), 7 * 86_400_000 - 5000)  # that was five seconds ago
+    assert await queue.enqueue(FIELDS, once_key="k", lost_if_older_s=60) == lost
+    assert other.xlen(PROCESSING_QUEUE) == 0
+    found = await queue.enqueue(FIELDS, once_key="k", lost_if_older_s=1)
+    assert found != lost
+    assert await queue.enqueue(FIELDS, once_key="k", lost_if_older_s=1) == found
+    assert other.xlen(PROCESSING_QUEUE) == 1

@@ -81,9 +81,10 @@ def test_an_upload_left_beside_its_original(state: State | None, expected: Why) 
     assert [each.key for each in verdict.doomed] == (["incoming"] if expected is Why.LEFTOVER else [])
 
 
-def test_an_upload_forgotten_a_moment_ago_is_processed_at_once() -> None:
+@pytest.mark.parametrize("state", [None, State.PROCESSING])
+def test_an_upload_whose_task_was_forgotten_a_moment_ago_is_processed_at_once(state: State | None) -> None:
     rules = replace(RULES, memory_since=NOW)
-    verdict = judge(medium(incoming=0.01), Known(), rules, NOW)
+    verdict = judge(medium(incoming=0.01), Known(state), rules, NOW)
     assert verdict is not None
     assert verdict.why is Why.LOST_TASK
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-_ID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b|\b[0-9a-f]{64}\b|\d{4}/\d\d/\d\d")
+_ID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b|\b[0-9a-f]{64}\b|\d{4}/\d\d/\d\d|(?<=}:)\d+")
 _PR_SET_PDEATHSIG = 1
 KILLED = 9
 HANG_S = 1.3  # longer than a lease, and than what a call may take
@@ -114,8 +114,10 @@ def patch_redis() -> None:
     import avion_media.redis.node
     from avion_media.queue import scripts
     from avion_media.redis import Script
+    from avion_media.remote import hosts
 
-    named = {each.sha1: each.name for each in vars(scripts).values() if isinstance(each, Script)}
+    everything = (*vars(scripts).values(), *vars(hosts).values())
+    named = {each.sha1: each.name for each in everything if isinstance(each, Script)}
     adapter: Any = avion_media.redis.node
     send = adapter.send
 

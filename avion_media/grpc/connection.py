@@ -35,9 +35,10 @@ from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall
 from avion_media.grpc.status import Code, RpcError
 
-# What is read at once is worked off at once, and other clients wait meanwhile: so many bytes of the smallest frames
-# take a few milliseconds.
-_READ_BYTES = 8 << 10
+_READ_BYTES = 64 << 10
+# What was read is worked off in slices, between which other clients have their turn: so many bytes of the smallest
+# frames take a millisecond. The rest of a large frame is one slice.
+_SLICE_BYTES = 1024
 _GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
 _AGE_JITTER = 0.1
 _LINGER_S = 1.0  # how long last words may take to leave, and to be read
@@ -131,16 +132,27 @@ class Connection:
                 return
             if not data:
                 return
-            self._heard_at = now = trio.current_time()
+            self._heard_at = trio.current_time()
             self._pinged_at = None
-            failed = self._dispatch(self._protocol.receive(bytes(data), now))
+            if not await self._work_off(bytes(data)):
+                return
+
+    async def _work_off(self, data: bytes) -> bool:
+        """Act on what was read; whether the connection goes on."""
+        begin = 0
+        while True:
+            now = trio.current_time()
+            end = begin + max(_SLICE_BYTES, self._protocol.frame_bytes_left)
+            failed = self._dispatch(self._protocol.receive(data[begin:end], now))
             if not self._protocol.mid_frame:
                 self._owed_since = None
             elif self._owed_since is None:
                 self._owed_since = now
             self._wake_writer()
-            if failed:
-                return
+            if failed or end >= len(data):
+                return not failed
+            begin = end
+            await trio.lowlevel.checkpoint()
 
     async def _write(self) -> None:
         while True:

@@ -57,6 +57,11 @@ class FrameWatch:
         """Whether the peer owes the rest of the preface, a frame or a header block."""
         return self._left > 0 or bool(self._partial) or self.in_header_block
 
+    @property
+    def bytes_left(self) -> int:
+        """How many bytes of the preface, or of the frame at hand, are still to come."""
+        return self._left
+
     def feed(self, data: bytes) -> Seen:
         """Account for one piece."""
         if self._partial:

@@ -80,6 +80,11 @@ class Protocol:
         """Whether the client owes the rest of something it has begun: the preface, a frame, a header block."""
         return not self.settled or self._watch.mid_frame
 
+    @property
+    def frame_bytes_left(self) -> int:
+        """How much of the frame at hand is still to come."""
+        return self._watch.bytes_left
+
     def pending_bytes(self, stream_id: int) -> int:
         """Bytes of responses in this call that still wait for the client to take them."""
         stream = self._streams.get(stream_id)

@@ -149,13 +149,13 @@ async def _read_all(stream: trio.SocketStream) -> None:
 def _settled(session: Session, server: Program) -> None:
     """Wait until nothing is left but the good client's own connection."""
     for _ in range(int(_SETTLE_S * 10)):
-        held = server.ask()
-        if held["defects"]:
-            raise Finding(f"{session.name}: defects, seed {session.seed}: {held['defects'][:3]}")
-        if held["connections"] <= 1 and max(value for name, value in held.items() if name != "defects") <= 1:
+        told = server.ask()
+        if told["defects"]:
+            raise Finding(f"{session.name}: defects, seed {session.seed}: {told['defects'][:3]}")
+        if max(told["held"].values()) <= 1:
             return
         trio.run(trio.sleep, 0.1)
-    raise Finding(f"{session.name}: still held after {_SETTLE_S:g} s: {held}, seed {session.seed}")
+    raise Finding(f"{session.name}: still held after {_SETTLE_S:g} s: {told['held']}, seed {session.seed}")
 
 
 def _judge(session: Session, quiet: dict[str, Any], attacked: dict[str, Any], memory: _Memory) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +20,7 @@ import trio
 from avion_media.config import HttpConfig
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.media import ThumbnailSize
-from avion_media.grpc import GrpcLimits, GrpcServer, Health
+from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health
 from avion_media.origin.app import Origin
 from avion_media.origin.http1 import HttpLimits
 from avion_media.origin.server import HttpServer
@@ -29,7 +30,7 @@ from tests.interop.echo import Echo
 
 SERVED_ID = "0" * 64
 BODY = bytes(range(256)) * 256
-Held = Callable[[], dict[str, int]]
+Look = dict[str, dict[str, int]]
 # Short, so that what is left open is seen to end within a run.
 GRPC_LIMITS = GrpcLimits(header_timeout_s=2.0, request_timeout_s=2.0, write_timeout_s=2.0, idle_timeout_s=5.0)
 HTTP_LIMITS = HttpLimits(head_timeout_s=2.0, body_timeout_s=2.0, keep_alive_s=5.0, write_timeout_s=2.0)
@@ -86,26 +87,39 @@ class _Tombstones:
         return False
 
 
-async def _serve_grpc(defects: list[str], listeners: list[trio.SocketListener], nursery: trio.Nursery) -> Held:
+async def _serve_grpc(
+    defects: list[str], listeners: list[trio.SocketListener], nursery: trio.Nursery
+) -> Callable[[], Look]:
     health = Health()
     health.set_serving()
+    codes: Counter[str] = Counter()
+
+    @contextmanager
+    def counted(call: Call) -> Iterator[None]:
+        yield
+        codes[call.code.name] += 1
+
     server = GrpcServer(
         [Echo().service],
         limits=GRPC_LIMITS,
         health=health,
+        observe=counted,
         # The Echo service fails when it is asked to; anything else is a defect.
         on_error=lambda _id, method, error: None if "secret" in str(error) else defects.append(f"{method}: {error!r}"),
     )
     nursery.start_soon(server.serve, listeners)
 
-    def held() -> dict[str, int]:
+    def look() -> Look:
         stats = server.stats()
-        return {"connections": stats.connections, "streams": stats.streams, "calls": stats.calls}
+        held = {"connections": stats.connections, "streams": stats.streams, "calls": stats.calls}
+        return {"held": held, "codes": dict(codes)}
 
-    return held
+    return look
 
 
-async def _serve_http(defects: list[str], listeners: list[trio.SocketListener], nursery: trio.Nursery) -> Held:
+async def _serve_http(
+    defects: list[str], listeners: list[trio.SocketListener], nursery: trio.Nursery
+) -> Callable[[], Look]:
     def note(_logger: object, _method: str, event: Any) -> Any:
         defects.append(str(event))
         raise structlog.DropEvent
@@ -114,7 +128,7 @@ async def _serve_http(defects: list[str], listeners: list[trio.SocketListener], 
     origin = Origin(_Store(), _Tombstones(), (ThumbnailSize("small", 400),), NO_TELEMETRY, HttpConfig())
     server = HttpServer(origin.application(), HTTP_LIMITS)
     nursery.start_soon(server.serve, listeners)
-    return lambda: {"connections": server.connections, "requests": server.requests}
+    return lambda: {"held": {"connections": server.connections, "requests": server.requests}}
 
 
 async def _main(kind: str) -> None:
@@ -122,11 +136,11 @@ async def _main(kind: str) -> None:
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         serve = {"grpc": _serve_grpc, "http": _serve_http}[kind]
-        held = await serve(defects, listeners, nursery)
+        look = await serve(defects, listeners, nursery)
         print(listeners[0].socket.getsockname()[1], flush=True)
         async with trio.lowlevel.FdStream(0) as asked:
             while await asked.receive_some(1024):
-                print(json.dumps({**held(), "defects": defects}), flush=True)
+                print(json.dumps({**look(), "defects": defects}), flush=True)
         nursery.cancel_scope.cancel()
 
 

@@ -1,0 +1,62 @@
+"""Settings of the remote cache, and what is made of them."""
+
+from __future__ import annotations
+
+import ipaddress
+from importlib.metadata import version
+
+import pytest
+
+from avion_media.config import Config, ConfigError, HttpConfig, RemoteConfig, load
+from avion_media.nodes.consumers import guard_of, user_agent_of
+from avion_media.remote.guard import AddressRefused
+from avion_media.runtime import Runtime
+
+R = "AVION_MEDIA_REMOTE__"
+OURS = f"avion-media/{version('avion-media')}"
+
+
+@pytest.mark.parametrize(
+    ("public_url", "given", "expected"),
+    [
+        ("", "", OURS),
+        ("https://media.example", "", f"{OURS} (+https://media.example)"),
+        ("https://media.example", "mine/1.0 (+mailto:a@b.example)", "mine/1.0 (+mailto:a@b.example)"),
+    ],
+)
+def test_the_fetcher_is_named_after_the_version_and_the_instance(public_url: str, given: str, expected: str) -> None:
+    config = Config(http=HttpConfig(public_url=public_url), remote=RemoteConfig(user_agent=given))
+    assert user_agent_of(config) == expected
+
+
+@pytest.mark.parametrize("text", ["a\r\nX: y", "a\n", "\na", " a", "a ", "a\x00", "ä", "a" * 257])
+def test_a_user_agent_that_is_no_header_is_a_mistake(text: str) -> None:
+    with pytest.raises(ConfigError, match="USER_AGENT"):
+        load({R + "USER_AGENT": text})
+
+
+def test_denied_networks_reach_the_guard() -> None:
+    config = load({R + "DENY_NETWORKS": "8.8.8.0/24, 2001:4860::/32", R + "DENY_HOSTS": "*.bad.example"})
+    guard = guard_of(Runtime(config))
+    for address in ("8.8.8.8", "2001:4860:4860::8888"):
+        with pytest.raises(AddressRefused):
+            guard.check_address(ipaddress.ip_address(address), 443)
+    guard.check_address(ipaddress.ip_address("8.8.4.4"), 443)
+    assert guard.host_denied("a.bad.example")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DENY_NETWORKS", "8.8.8.8/24"),
+        ("DENY_NETWORKS", "example.org"),
+        ("HOST_SLOTS", "0"),
+        ("SLOTS", "-1"),
+        ("NEGATIVE_TTL", "0"),
+        ("TIMEOUT", "0"),
+        ("BREAKER_PAUSE", "soon"),
+    ],
+)
+def test_mistakes_are_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=name):
+        load({R + name: value})

@@ -143,11 +143,25 @@ class Runtime:
             "phase": str(self.lifecycle.phase),
             "down": sorted(self.down),
             "dependencies": {"redis": self._redis_state(), "store": self._store_state()},
+            "cage": self._cage_state(),
             "warnings": self.warnings,
         }
 
     def _redis_state(self) -> str:
         return "up" if self.redis.get().available.up else "away"
+
+    def _cage_state(self) -> dict[str, Any] | None:
+        """What confines the decoders on this machine; None while there is no cage."""
+        if not self.workshop.is_filled:
+            return None
+        report = self.workshop.get().cage.report
+        return {
+            "landlock": report.landlock_abi,
+            "seccomp": report.seccomp,
+            "drops_root": report.drops_root,
+            "gaps": list(report.gaps),
+            "missing_programs": dict(report.missing_programs),
+        }
 
     def _store_state(self) -> str:
         return "up" if self.store.is_filled and self.store.get().available else "away"

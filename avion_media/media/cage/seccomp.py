@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import struct
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ from avion_media.media.cage.syscalls import AUDIT_ARCH, NUMBERS
 
 _ANYWHERE: Final = """
     read write mmap munmap brk futex madvise mremap readv writev pread64 pwrite64 preadv pwritev lseek close fstat
-    fcntl dup dup2 dup3 ftruncate fadvise64 fsync fdatasync fallocate copy_file_range sendfile fstatfs
+    dup dup2 dup3 ftruncate fadvise64 fsync fdatasync fallocate copy_file_range sendfile fstatfs
     membarrier mincore rseq set_robust_list get_robust_list set_tid_address exit exit_group restart_syscall
     sched_yield sched_getaffinity sched_getparam sched_getscheduler getcpu
     rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack
@@ -43,6 +44,17 @@ _AT_EMPTY_PATH: Final = 0x1000
 _CLONE_THREAD: Final = 0x10000
 _PROT_EXEC: Final = 0x4
 _PR_SET_NAME: Final = 15
+# Duplicates, flags and seals. Not F_SETOWN and its like: whoever owns a pipe is sent its signals, and kills its fellows
+# (all cages are of one user; Landlock knows signals from version 6 only).
+_FCNTL: Final = (
+    fcntl.F_DUPFD,
+    fcntl.F_DUPFD_CLOEXEC,
+    fcntl.F_GETFD,
+    fcntl.F_SETFD,
+    fcntl.F_GETFL,
+    fcntl.F_SETFL,
+    fcntl.F_GET_SEALS,
+)
 _WRITING: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC  # O_TMPFILE needs one of the first two
 
 _ALLOW: Final = 0x7FFF0000
@@ -59,11 +71,11 @@ _OFFSET_ARGUMENTS: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class _Only:
-    """Allow ``name`` only if argument ``index`` (its low 32 bits) masked by ``mask`` equals ``value``."""
+    """Allow ``name`` only if argument ``index`` (its low 32 bits) masked by ``mask`` is one of ``values``."""
 
     name: str
     index: int
-    value: int
+    values: tuple[int, ...]
     mask: int = 0xFFFFFFFF
 
 
@@ -78,10 +90,10 @@ def job_filter(pid: int) -> bytes:
         _ANYWHERE.split(),
         [
             *_in_any_process(pid),
-            _Only("mmap", 2, 0, _PROT_EXEC),
-            _Only("mprotect", 2, 0, _PROT_EXEC),
-            _Only("newfstatat", 3, _AT_EMPTY_PATH, _AT_EMPTY_PATH),
-            _Only("statx", 2, _AT_EMPTY_PATH, _AT_EMPTY_PATH),
+            _Only("mmap", 2, (0,), _PROT_EXEC),
+            _Only("mprotect", 2, (0,), _PROT_EXEC),
+            _Only("newfstatat", 3, (_AT_EMPTY_PATH,), _AT_EMPTY_PATH),
+            _Only("statx", 2, (_AT_EMPTY_PATH,), _AT_EMPTY_PATH),
         ],
         refused=_BY_PATH.split(),
     )
@@ -91,7 +103,7 @@ def program_filter(pid: int, program_fd: int) -> bytes:
     """The filter for process ``pid`` that is about to become the program open (close-on-exec) as ``program_fd``."""
     return _assemble(
         [*_ANYWHERE.split(), *_FOR_LOADING.split()],
-        [*_in_any_process(pid), _Only("openat", 2, 0, _WRITING), _Only("execveat", 0, program_fd)],
+        [*_in_any_process(pid), _Only("openat", 2, (0,), _WRITING), _Only("execveat", 0, (program_fd,))],
     )
 
 
@@ -104,10 +116,11 @@ def install(program: bytes) -> None:
 
 def _in_any_process(pid: int) -> list[_Only]:
     return [
-        _Only("clone", 0, _CLONE_THREAD, _CLONE_THREAD),  # threads, never processes
-        _Only("tgkill", 0, pid),  # abort() and raise()
-        _Only("prctl", 0, _PR_SET_NAME),
-        _Only("prlimit64", 0, 0),  # the limits are hard: it can only read or lower its own
+        _Only("clone", 0, (_CLONE_THREAD,), _CLONE_THREAD),  # threads, never processes
+        _Only("tgkill", 0, (pid,)),  # abort() and raise()
+        _Only("prctl", 0, (_PR_SET_NAME,)),
+        _Only("fcntl", 1, _FCNTL),
+        _Only("prlimit64", 0, (0,)),  # the limits are hard: it can only read or lower its own
     ]
 
 
@@ -127,16 +140,18 @@ def _assemble(allowed: Sequence[str], conditions: Sequence[_Only], refused: Sequ
                 code += [_instruction(_JUMP_EQUAL, NUMBERS[name], 0, 1), _instruction(_RETURN, answer)]
     for each in conditions:
         if each.name in NUMBERS:
-            code += [
-                _instruction(_JUMP_EQUAL, NUMBERS[each.name], 0, 5),
-                _instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * each.index),
-                _instruction(_AND, each.mask),
-                _instruction(_JUMP_EQUAL, each.value, 0, 1),
-                _instruction(_RETURN, _ALLOW),
-                _instruction(_RETURN, _ERRNO | errno.EPERM),
-            ]
+            code += _checked(each)
     code.append(_instruction(_RETURN, _ERRNO | errno.ENOSYS))
     return b"".join(code)
+
+
+def _checked(each: _Only) -> list[bytes]:
+    """If it is this call: load the argument, compare it with each value, and return in either case."""
+    steps = [_instruction(_LOAD, _OFFSET_ARGUMENTS + 8 * each.index), _instruction(_AND, each.mask)]
+    for value in each.values:
+        steps += [_instruction(_JUMP_EQUAL, value, 0, 1), _instruction(_RETURN, _ALLOW)]
+    steps.append(_instruction(_RETURN, _ERRNO | errno.EPERM))
+    return [_instruction(_JUMP_EQUAL, NUMBERS[each.name], 0, len(steps)), *steps]
 
 
 def _instruction(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes:

@@ -84,7 +84,7 @@ async def test_a_job_is_confined_as_the_kernel_sees_it(cage: Cage, limits: Limit
             pid = int(await told.receive_some(100))
             os.close(writer)
             _check_confined(pid, limits)
-            # The forker's own, which the kernel goes on showing: the child's is empty, and there are no secrets in either.
+            # The forker's own, which the kernel goes on showing; the child's is empty. No secrets in either.
             assert _environment(pid) == {"PYTHONPATH", "GLIBC_TUNABLES"}
             nursery.cancel_scope.cancel()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import struct
 
@@ -76,6 +77,15 @@ def test_only_itself_may_be_signalled_and_limited(program: bytes) -> None:
     assert decide(program, NUMBERS["tgkill"], 1, 1, 9) == DENY
     assert decide(program, NUMBERS["prlimit64"], 0) == ALLOW
     assert decide(program, NUMBERS["prlimit64"], PID + 1) == DENY
+
+
+@pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])
+def test_descriptors_are_duplicated_but_send_no_signals(program: bytes) -> None:
+    for command in (fcntl.F_DUPFD_CLOEXEC, fcntl.F_GETFL, fcntl.F_SETFD):
+        assert decide(program, NUMBERS["fcntl"], 3, command) == ALLOW
+    f_setown_ex = 15
+    for command in (fcntl.F_SETOWN, fcntl.F_SETSIG, f_setown_ex, fcntl.F_SETLEASE, fcntl.F_NOTIFY):
+        assert decide(program, NUMBERS["fcntl"], 3, command) == DENY
 
 
 @pytest.mark.parametrize("program", [JOB, PROGRAM], ids=["job", "program"])

@@ -7,6 +7,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TypeVar
 
 import trio
 from coredis import exceptions as refusals
@@ -20,6 +21,8 @@ from avion_media.redis.locator import Locator
 from avion_media.redis.node import Node, Undo
 from avion_media.redis.subscription import hear
 from avion_media.redis.topology import Cluster, Single, Topology
+
+T = TypeVar("T")
 
 REDIS = "redis"
 _HOP_PAUSE_S = 0.05  # before a call that was sent elsewhere is sent elsewhere once more
@@ -195,7 +198,7 @@ class Redis:
                     give_up_at = trio.current_time() + self._timeout_s
                 else:
                     await trio.sleep(_HOP_PAUSE_S)
-                node, asking = self._next_hop(topology, node, asking, hop)
+                node, asking = self._routed(command[0], partial(self._next_hop, topology, node, asking, hop))
             except ANY as error:
                 raise self._told(command[0], node, error) from error
             else:
@@ -235,7 +238,7 @@ class Redis:
         except ANY as error:
             raise self._told(command, None, error) from error
 
-    def _routed(self, command: Argument, route: Callable[[], Node]) -> Node:
+    def _routed(self, command: Argument, route: Callable[[], T]) -> T:
         try:
             return route()
         except refusals.ConnectionError as error:

@@ -114,7 +114,8 @@ class Directory:
     async def _refresh(self) -> None:
         while self._refresh_wanted and isinstance(self._topology, Cluster):
             self._refresh_wanted = False
-            if not await self._adopt_slots(self._topology):
+            cluster = self._topology
+            if not await self._adopt_slots(cluster) and cluster is self._topology:
                 self._replace(None)  # the seeds may know more
             await trio.sleep(_REFRESH_PAUSE_S)
         self._refreshing = False
@@ -127,8 +128,9 @@ class Directory:
                 rows = await node.call(("CLUSTER", "SLOTS"))
             except ANY:
                 continue
-            cluster.adopt(rows, node.address)
-            self._forget_troubles_elsewhere()
+            if cluster is self._topology:  # else it was closed meanwhile
+                cluster.adopt(rows, node.address)
+                self._forget_troubles_elsewhere()
             return True
         return False
 

@@ -9,7 +9,9 @@ from coredis import exceptions as refusals
 from avion_media.domain.errors import MediaError
 
 # The server is there, but cannot do it now; not our fault, and it passes.
-PASSING = frozenset({"OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "UNBLOCKED"})
+PASSING = frozenset(
+    {"OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
+)
 # It, or the way to it, is gone.
 AWAY = (
     refusals.ConnectionError,  # includes LOADING, and a Cancelled inside a connect, which coredis turns into this
@@ -23,7 +25,7 @@ AWAY = (
 # Everything that can come out of a call.
 ANY = (*AWAY, refusals.RedisError)
 # Signs that somebody else may be in charge by now.
-DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError)
+DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError, refusals.AskError)
 
 # coredis cuts these off the message; callers decide by them.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
@@ -34,6 +36,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (refusals.UnblockedError, "UNBLOCKED"),  # a failover under a blocking read
     (refusals.ClusterDownError, "CLUSTERDOWN"),
     (refusals.TryAgainError, "TRYAGAIN"),
+    (refusals.AskError, "REDIRECTED"),  # MOVED as well: in circles, or by a server that has become a node of a cluster
     (refusals.ClusterCrossSlotError, "CROSSSLOT"),
     (refusals.AuthorizationError, "NOPERM"),
 )

@@ -59,6 +59,7 @@ class Cluster:
         self._known: dict[Address, Node] = {}  # masters, and others that calls were sent to by one
         self._masters: list[Node] = []
         self._owners: list[Node | None] = [None] * SLOTS
+        self._closed = False
 
     @property
     def nodes(self) -> Collection[Node]:
@@ -92,21 +93,24 @@ class Cluster:
             node.close()
 
     def moved(self, slot: int, host: str, port: int, asked: Address) -> Node:
-        """The slot is elsewhere from now on, says the node at ``asked``."""
+        """The slot is elsewhere from now on, says the node at ``asked``. ConnectionError when closed."""
         node = self.at(host, port, asked)
         self._owners[slot] = node
         return node
 
     def at(self, host: str, port: int, asked: Address) -> Node:
-        """The node at an address that the node at ``asked`` names."""
+        """The node at an address that the node at ``asked`` names. ConnectionError when closed."""
         return self._at(_announced(host.encode(), port, asked))
 
     def close(self) -> None:
-        """End all connections."""
+        """End all connections; calls under way are sent nowhere any more."""
+        self._closed = True
         for node in self._known.values():
             node.close()
 
     def _at(self, address: Address) -> Node:
+        if self._closed:
+            raise refusals.ConnectionError("the cluster is being looked for anew")
         if address not in self._known:
             self._known[address] = self._open_node(address)
         return self._known[address]

@@ -70,7 +70,7 @@ class Telemetry(Protocol):
         """Let `refresh` read a gauge. ``read`` must not wait. Several reads of one instrument add up."""
 
     def refresh(self) -> None:
-        """Read all gauges, in the event loop."""
+        """Read all gauges, in the event loop. One that cannot be read keeps its last value."""
 
     def render_metrics(self) -> bytes:
         """All metrics in Prometheus' text format. Takes some milliseconds: call it in a thread, after `refresh`."""

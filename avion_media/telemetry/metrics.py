@@ -6,6 +6,7 @@ loop by `refresh`, and whichever thread collects metrics finds the last values.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,12 +18,13 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 
 from avion_media.telemetry.attributes import MAX_OPEN_VALUES, OTHER, Attribute
-from avion_media.telemetry.instruments import INSTRUMENTS, Instrument
+from avion_media.telemetry.instruments import BY_NAME, INSTRUMENTS, Instrument
 from avion_media.telemetry.tracing import AttributeValue
 
 Attributes = dict[str, AttributeValue]
 Point = tuple[float, Attributes]
 Read = Callable[[], Sequence[Point]]
+_log = logging.getLogger(__name__)
 _OBSERVED = frozenset({"gauge", "updown", "total"})
 _RENAMED = [
     (each.exporters_name.encode(), each.prometheus_name.encode())
@@ -69,14 +71,16 @@ class Metrics:
 
     def refresh(self) -> None:
         """See `Telemetry.refresh`."""
-        for instrument in INSTRUMENTS:
-            reads = self._reads.get(instrument.name)
-            if reads:
-                self._observed[instrument.name] = [
-                    Observation(value, self._checked(instrument, attributes))
-                    for read in reads
-                    for value, attributes in read()
-                ]
+        for name, reads in self._reads.items():
+            try:
+                points = [point for read in reads for point in read()]
+            except Exception as error:  # noqa: BLE001 - a gauge that cannot be read must not take the others away
+                _log.warning("%s cannot be read: %r", name, error)
+                continue
+            instrument = BY_NAME[name]
+            self._observed[name] = [
+                Observation(value, self._checked(instrument, attributes)) for value, attributes in points
+            ]
 
     def render(self) -> bytes:
         """See `Telemetry.render_metrics`."""

@@ -9,7 +9,7 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
 from avion_media.telemetry.attributes import MAX_OPEN_VALUES, OTHER
-from avion_media.telemetry.instruments import INSTRUMENTS, RPC_DURATION, Instrument
+from avion_media.telemetry.instruments import INSTRUMENTS, LOOP_TASKS, PROCESS_UPTIME, RPC_DURATION, Instrument
 from avion_media.telemetry.metrics import Metrics
 
 COUNTERS = [each for each in INSTRUMENTS if each.kind in ("counter", "histogram")]
@@ -61,6 +61,17 @@ def test_a_point_has_all_attributes_of_its_instrument() -> None:
         "rpc_method": OTHER,
         "rpc_response_status_code": OTHER,
     }
+
+
+def test_a_gauge_that_cannot_be_read_keeps_its_value_and_harms_no_other() -> None:
+    metrics = Metrics(Resource({}))
+    values = [1.0]
+    metrics.observe(LOOP_TASKS, lambda: [(values.pop(), {})])
+    metrics.observe(PROCESS_UPTIME, lambda: [(2.0, {})])
+    metrics.refresh()
+    metrics.refresh()  # nothing to pop any more
+    page = metrics.render().decode().splitlines()
+    assert {"avion_event_loop_tasks 1.0", "process_uptime_seconds 2.0"} <= set(page)
 
 
 def test_there_are_not_too_many_series_to_begin_with(metrics: Metrics) -> None:

@@ -143,10 +143,11 @@ class Connection:
         while True:
             now = trio.current_time()
             end = begin + max(_SLICE_BYTES, self._protocol.frame_bytes_left)
+            before = self._protocol.frames_begun
             failed = self._dispatch(self._protocol.receive(data[begin:end], now))
             if not self._protocol.mid_frame:
                 self._owed_since = None
-            elif self._owed_since is None:
+            elif self._owed_since is None or self._protocol.frames_begun != before:
                 self._owed_since = now
             self._wake_writer()
             if failed or end >= len(data):

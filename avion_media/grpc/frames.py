@@ -51,6 +51,8 @@ class FrameWatch:
     _cutting: bool = False
     _partial: bytes = b""  # the beginning of a frame header
     in_header_block: bool = field(default=False, init=False)
+    begun: int = field(default=0, init=False)
+    """Frames that have begun; a whole header block counts as one."""
 
     @property
     def mid_frame(self) -> bool:
@@ -98,6 +100,7 @@ class FrameWatch:
     def _header(self, kind: int, flags: int, length: int, seen: Seen) -> bool:
         """Count a frame by its header; whether it is to be cut out."""
         seen.overlong = seen.overlong or length > MAX_FRAME_BYTES
+        self.begun += not self.in_header_block
         if kind == Kind.DATA:
             seen.nuisances += not length and not flags & END_STREAM
         elif kind == Kind.HEADERS:

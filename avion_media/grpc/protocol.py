@@ -81,6 +81,11 @@ class Protocol:
         return not self.settled or self._watch.mid_frame
 
     @property
+    def frames_begun(self) -> int:
+        """Changes whenever the client begins something new (see `mid_frame`)."""
+        return self._watch.begun
+
+    @property
     def frame_bytes_left(self) -> int:
         """How much of the frame at hand is still to come."""
         return self._watch.bytes_left

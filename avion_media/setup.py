@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from avion_media.config import Config
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import PURGE_QUEUE, TaskQueue
 from avion_media.redis import Redis, RedisRefused, Reply, open_redis
+from avion_media.resources import Slot
 from avion_media.store import open_store
+from avion_media.tasks.sweep.notebook import Notebook
 
 QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
 ALL_QUEUES = (*QUEUES, PURGE_QUEUE)
@@ -25,7 +29,15 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
         for name in QUEUES:
             if await TaskQueue(redis, name).ensure_group():
                 created.append(f"consumer group of {name}")
+        await _begin_memory(redis)
         return created, await redis_warnings(redis)
+
+
+async def _begin_memory(redis: Redis) -> None:
+    """From now on Redis remembers which uploads were completed; the sweeper need not guess."""
+    slot: Slot[Redis] = Slot("redis")
+    with slot.filled(redis):
+        await Notebook(slot).memory_since(datetime.now(UTC), remember=True)
 
 
 async def redis_warnings(redis: Redis) -> list[str]:

@@ -52,7 +52,7 @@ ALLOWED |= {
     "runtime": LOW - {"grpc", "wire"},
     "origin": LOW - {"grpc", "wire", "media", "remote"},
     "api": LOW | {"runtime"},
-    "setup": LOW - {"grpc", "wire"},
+    "setup": LOW - {"grpc", "wire"} | {"tasks"},
     "doctor": LOW - {"grpc", "wire"} | {"setup"},
     "inspection": LOW - {"grpc", "wire"} | {"setup", "tasks"},
     "console": LOW - {"grpc"} | {"api", "inspection", "origin", "runtime", "setup"},

@@ -9,6 +9,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -18,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import grpc
 import redis
 from botocore.config import Config as BotoConfig
 
+from avion_media.wire.avion import media_pb2 as wire
 from tests.crash.checker import Checker, Entry, Expected, keys_of
 from tests.service.harness import service_environment
 from tests.service.published import encode_id
@@ -33,6 +36,7 @@ CLAIM_AFTER_S = 0.6
 DELETE_DELAY_S = 1.0
 SETTLE_S = 45.0  # this machine may be busy
 _POLL_S = 0.05
+_CALL_S = 5.0
 _PICTURE, _VIDEO, _CORRUPT = "png-display-p3-patch.png", "mp4-h264-udta-xyz-location.mp4", "jpeg-corrupt-header.jpg"
 _LARGE_BYTES = 9 << 20  # more than one part
 PNG, JPEG, MP4 = 2, 1, 32
@@ -82,6 +86,8 @@ class Lane:
     environment: dict[str, str]
     _source: subprocess.Popen[str]
     _references: dict[str, dict[str, str]] = field(default_factory=dict)
+    _asking: list[threading.Thread] = field(default_factory=list)
+    _give_up: threading.Event = field(default_factory=threading.Event)
     _started: list[Process] = field(default_factory=list)
 
     def start(
@@ -115,17 +121,18 @@ class Lane:
         return process
 
     def kill_all(self) -> None:
-        """Whoever is still there."""
+        """Whoever is still there; clients ask no more."""
+        self._end_asking()
         for process in self._started:
             if process.alive():
                 process.kill()
         self._started.clear()
 
     def wait(self, media_id: str, *, while_alive: Process | None = None, timeout_s: float = SETTLE_S) -> bool:
-        """Watch until the medium and the queues are at rest; False when the time, or the process, ends before."""
+        """Watch until the medium, the queues and the clients are at rest; False when time or process end before."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            if self.checker.observe(media_id):
+            if self.checker.observe(media_id) and not any(each.is_alive() for each in self._asking):
                 return True
             if while_alive is not None and not while_alive.alive():
                 return False
@@ -163,6 +170,24 @@ class Lane:
         self.client.xadd("media_cache_queue", {"task_id": secrets.token_hex(8), "remote_url": url})
         return media_id
 
+    def put_completed(self) -> str:
+        """An image of which a client says that it is there, again and again until that is acknowledged."""
+        media_id = self._upload("completion", PNG, (DATA / _PICTURE).read_bytes(), "READY")
+        self._ask(media_id)
+        return media_id
+
+    def put_lost(self) -> str:
+        """An image that was completed, but its task is lost: only a sweep finds it."""
+        media_id = self._upload("sweep", PNG, (DATA / _PICTURE).read_bytes(), "READY")
+        self.client.set(f"media_status:{{{media_id}}}", json.dumps({"state": "PROCESSING"}))
+        self.sweep_again()
+        return media_id
+
+    def sweep_again(self) -> None:
+        """As if the time of the last leader, and the time until the next pass, had run out."""
+        self.client.delete("media_sweep_leader")
+        self.client.hdel("media_sweep", "finished_at", "part", "after")
+
     def put_deletion(self) -> str:
         """A medium that is there, and is dropped."""
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
@@ -175,14 +200,46 @@ class Lane:
         return media_id
 
     def _put_upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:
+        media_id = self._upload(kind, code, body, state, reason)
+        fields = {"task_id": secrets.token_hex(8), "media_id": media_id, "type": "thumbnail"}
+        self.client.xadd("media_processing_queue", fields)
+        return media_id
+
+    def _upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:
         media_id = encode_id(datetime.now(UTC), code, secrets.randbits(72))
         self._accept(media_id, kind, state, reason)
         self.checker.s3.put_object(
             Bucket=self.checker.bucket, Key=f"incoming/{media_id}", Body=body, ContentType="image/png"
         )
-        fields = {"task_id": secrets.token_hex(8), "media_id": media_id, "type": "thumbnail"}
-        self.client.xadd("media_processing_queue", fields)
         return media_id
+
+    def _ask(self, media_id: str) -> None:
+        """CompleteMediaUpload, by a client of its own."""
+        self._end_asking()
+        self._give_up.clear()
+        asking = threading.Thread(target=self._complete, args=(media_id,), daemon=True)
+        self._asking.append(asking)
+        asking.start()
+
+    def _end_asking(self) -> None:
+        self._give_up.set()
+        for each in self._asking:
+            each.join(2 * _CALL_S)
+        self._asking.clear()
+
+    def _complete(self, media_id: str) -> None:
+        request = wire.CompleteMediaUploadRequest(media_id=media_id).SerializeToString()
+        options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
+        with grpc.insecure_channel(self.environment["AVION_MEDIA_GRPC__BIND"], options=options) as channel:
+            while not self._give_up.is_set():
+                try:
+                    channel.unary_unary("/avion.MediaService/CompleteMediaUpload")(request, timeout=_CALL_S)
+                except grpc.RpcError as error:
+                    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                        self.checker.seen.append(f"{media_id}: completing it is {error.code().name}")
+                    time.sleep(_POLL_S)
+                else:
+                    return
 
     def _accept(self, media_id: str, kind: str, state: str, reason: str = "") -> None:
         self.checker.ledger[media_id] = Entry(media_id, Expected(state, reason, self._references.get(kind)))
@@ -230,6 +287,7 @@ def _environment(redis_url: str, s3: S3Address, bucket: str) -> dict[str, str]:
         DELETE__DELAY=f"{DELETE_DELAY_S}s",
         REMOTE__ALLOW_NETWORKS="127.0.0.0/8",
         CAGE__SLOTS="1",
+        SWEEP__MARGIN="0s",
     )
     return environment | {
         "AWS_ACCESS_KEY_ID": s3.access_key,

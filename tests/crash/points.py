@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -16,20 +16,26 @@ HOWS = ("killed before", "killed after", "raises", "hangs", "reply lost")
 _ONLY_S3 = ("lost for good",)  # botocore's own second attempt loses its reply as well
 # Calls that come again and again, whatever the task does: the first of each is a point.
 _BACKGROUND = (
-    "redis:PING", "redis:take", "redis:XREADGROUP", "redis:reclaim", "redis:promote", "redis:renew", "redis:XAUTOCLAIM",
-    "redis:remove_idle_consumers", "redis:CLIENT", "redis:SUBSCRIBE", "redis:XGROUP", "s3:HeadBucket",
+    "redis:PING", "redis:watch", "redis:take", "redis:XREADGROUP", "redis:reclaim", "redis:promote", "redis:renew",
+    "redis:XAUTOCLAIM", "redis:remove_idle_consumers", "redis:CLIENT", "redis:SUBSCRIBE", "redis:XGROUP",
+    "s3:HeadBucket",
 )  # fmt: skip
+# Calls that only look, whatever is done: points of the first kind alone.
+_LOOKING = ("redis:INFO", "redis:CONFIG", "redis:stats")
+_MAX_LISTINGS = 4  # of one pass: one after the other, in turn for originals, thumbnails and uploads
 _MAX_FILE_CALLS = 2  # of one name: the service reads and writes files in a loop
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of task: how it is put on, and the roles that do it."""
+    """One kind of task: how it is put on, and the roles that do it. ``beside``: roles of a process that never fails."""
 
     name: str
     put: Put
     roles: tuple[str, ...]
     whole_video_bytes: int | None = None
+    beside: tuple[str, ...] = ()
+    after_death: Callable[[Lane], None] = lambda _lane: None
 
 
 KINDS = (
@@ -39,6 +45,8 @@ KINDS = (
     Kind("large video", Lane.put_large_video, ("processing",)),
     Kind("remote", Lane.put_remote, ("cache",)),
     Kind("delete", Lane.put_deletion, ("events", "delete")),
+    Kind("completion", Lane.put_completed, ("grpc",), beside=("processing",)),
+    Kind("sweep", Lane.put_lost, ("sweeper",), beside=("processing",), after_death=Lane.sweep_again),
 )
 
 
@@ -71,24 +79,30 @@ def count_points(lane: Lane) -> list[Point]:
     points: list[Point] = []
     for kind in KINDS:
         for _ in range(2):
+            beside = _start_beside(lane, kind)
             process = _start(lane, kind)
             media_id = kind.put(lane)
             assert lane.wait(media_id, while_alive=process), process.log.read_text()[-3000:]
-            process.kill()
+            for each in (process, *beside):
+                each.kill()
             lane.remember(kind.name, media_id)
             assert not lane.checker.violations([media_id]), lane.checker.violations([media_id])
         points += [
             Point(kind, name, nth, how)
             for name, nth in dict.fromkeys(process.calls())
-            if nth <= _most(name)
+            if nth <= _most(name, kind)
             for how in (*HOWS, *(_ONLY_S3 if name.startswith("s3:") else ()))
         ]
     return points
 
 
-def _most(name: str) -> int:
+def _most(name: str, kind: Kind) -> int:
+    if name.startswith(_LOOKING):
+        return 1 if kind is KINDS[0] else 0
     if name.startswith("fs:"):
         return _MAX_FILE_CALLS
+    if name.startswith("s3:ListObjectsV2"):
+        return _MAX_LISTINGS
     return 1 if name.startswith(_BACKGROUND) else 1000
 
 
@@ -96,25 +110,30 @@ def _start(lane: Lane, kind: Kind, fault: dict[str, object] | None = None, **mor
     return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes, **more)
 
 
+def _start_beside(lane: Lane, kind: Kind) -> list[Process]:
+    return [lane.start(kind.beside)] if kind.beside else []
+
+
 def try_point(lane: Lane, point: Point) -> Outcome:
     """Put work on, let the process fail at the point, start another if it died, wait, check."""
     started = time.monotonic()
     media_id = point.kind.put(lane)
+    beside = _start_beside(lane, point.kind)
     process = _start(lane, point.kind, {"name": point.name, "nth": point.nth, "how": point.how})
     ended = lane.wait(media_id, while_alive=process)
     other = None
     if not process.alive():
+        point.kind.after_death(lane)
         other = _start(lane, point.kind)
         ended = lane.wait(media_id, while_alive=other)
     violations = lane.checker.violations([media_id])
     lane.checker.seen.clear()
-    for each in (process, other):
-        if each is not None:
-            each.kill()
+    lane.kill_all()
     if violations or not ended:
         violations = violations or ["it never came to rest"]
         lane.client.flushall()  # what is left must not disturb the next point
-    log = "".join(each.log.read_text() for each in (process, other) if each is not None) if violations else ""
+    processes = (process, other, *beside)
+    log = "".join(each.log.read_text() for each in processes if each is not None) if violations else ""
     return Outcome(point, tuple(violations), process.fired(), log, time.monotonic() - started)
 
 

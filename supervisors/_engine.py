@@ -201,9 +201,7 @@ class Engine:
 
     def _interrupted(self, exc: BaseException) -> None:
         self._outcome.interrupt(exc)
-        # A second Ctrl-C: whoever waits has waited enough. And below another supervisor only that one cancels, as the
-        # last resort, without grace.
-        if self.stopping or (self._nested and isinstance(exc, trio.Cancelled)):
+        if self.stopping:  # a second Ctrl-C: whoever waits has waited enough
             self._brutal = True
         self.begin_stop()
 

@@ -329,7 +329,7 @@ async def test_killing_the_root() -> None:
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, Killed)
             stage["a"].deaf = stage["b"].deaf = True
-            root.kill("/")
+            assert root.kill("/") is True
     assert stage.take_log() == "+a +b -b -a"
     assert stage.kinds("/") == ["starting", "ready", "stopping", "failed"]
 

@@ -96,6 +96,11 @@ def test_specification_is_frozen() -> None:
         spec.name = "b"  # type: ignore[misc]
 
 
+def test_fields_are_given_by_name() -> None:
+    with pytest.raises(TypeError):
+        ChildSpec("a", idle)  # type: ignore[call-arg]
+
+
 def test_defaults() -> None:
     worker, tree = ChildSpec(name="a", run=idle), ChildSpec(child=Supervisor("s"))
     assert (worker.grace_s, worker.start_limit_s, worker.restart) == (5.0, 30.0, Restart.PERMANENT)

@@ -19,7 +19,7 @@ from supervisors import (
     UnexpectedReturn,
     open_tree,
 )
-from tests.supervisors.probes import PLENTY, Boom, Stage, settled
+from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
 
 
 async def test_an_empty_supervisor_starts_and_stops() -> None:
@@ -120,6 +120,19 @@ async def test_ready_after_the_start_timeout_is_too_late(autojump_clock: MockClo
     with pytest.raises(StartFailed) as caught:
         await Supervisor("app", [ChildSpec(name="a", run=run, start_timeout_s=1.0)]).run()
     assert isinstance(caught.value.__cause__, StartTimeout)
+
+
+async def test_a_kill_during_the_clean_up_after_a_start_timeout_changes_nothing(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", start_timeout_s=1.0)], observers=[stage.observe])
+    stage["a"].hangs_in_start = True
+    stage["a"].clean_up_s = 2.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_expecting, root, StartFailed)
+        await trio.sleep(2)
+        assert root.kill("a")
+    assert root.snapshot().children[0].last_failure == "StartTimeout: a was not ready within 1 s"
+    assert stage.kinds("a") == ["starting", "cancelled", "failed"]
 
 
 async def test_a_permanent_child_that_returns_before_it_is_ready_failed_to_start() -> None:

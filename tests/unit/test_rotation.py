@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import ssl
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
+import trustme
 
 from avion_media.config import AdminConfig, Config, GrpcConfig
 from avion_media.credentials import fingerprint
 from avion_media.nodes import rotation
-from avion_media.nodes.rotation import FromFiles, open_operators, problems_with_files
+from avion_media.nodes.rotation import FromFiles, open_operators, open_tls, problems_with_files
 
 ONE, TWO = "the-first-of-two-tokens", "the-second-of-two-tokens"
 
@@ -69,6 +72,27 @@ async def test_a_bad_version_leaves_the_former_until_a_good_one_comes(tmp_path: 
     path.write_text("2")
     await files.look_again()
     assert files.value == 2
+
+
+async def test_a_new_certificate_holds_for_new_connections(tmp_path: Path) -> None:
+    path = tmp_path / "server.pem"
+    trustme.CA().issue_cert("one.internal").private_key_and_cert_chain_pem.write_to_path(str(path))
+    tls = open_tls(GrpcConfig(tls_cert=str(path)))
+    assert tls is not None
+    first = tls.value
+    path.write_text("broken")
+    await tls.look_again()
+    assert tls.value is first
+    authority = trustme.CA()
+    authority.issue_cert("two.internal").private_key_and_cert_chain_pem.write_to_path(str(path))
+    await tls.look_again()
+    assert tls.value is not first
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    near, far = trio.testing.memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.SSLStream(far, tls.value, server_side=True).do_handshake)
+        await trio.SSLStream(near, client, server_hostname="two.internal").do_handshake()
 
 
 async def test_operators_have_the_token_of_the_setting_and_those_of_the_file(tmp_path: Path) -> None:

@@ -36,8 +36,7 @@ _ARITHMETIC: dict[type[ast.operator], str] = {
 }
 _OPPOSITES = {"min": "max", "max": "min", "any": "all", "all": "any", "popleft": "pop"}
 _COPIES = frozenset({"list", "tuple", "set", "frozenset", "sorted", "reversed"})
-# Without them the module is the same to everybody but a type checker or a linter.
-_NO_BEHAVIOUR = frozenset({"abstractmethod"})
+_ABSTRACT = "abstractmethod"  # it, and what goes with it, is for type checkers: nobody calls that function
 _COMMUTATIVE = frozenset({"min", "max"})
 
 Enums = Mapping[str, tuple[str, ...]]
@@ -246,8 +245,9 @@ def _call(node: ast.AST) -> Iterator[_Change]:
 
 def _decorator(node: ast.AST) -> Iterator[_Change]:
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        names = [ast.unparse(decorator) for decorator in node.decorator_list]
         for decorator in node.decorator_list:
-            if ast.unparse(decorator) not in _NO_BEHAVIOUR:
+            if _ABSTRACT not in names:
                 yield decorator, ""
 
 

@@ -36,7 +36,7 @@ _SPARE_CPU_S = 0.3
 _PATIENCE = 4.0  # a test may use so many times what it needs without a mutant
 _UNKNOWN_CPU_S = 10.0
 _LOOK_S = 0.2
-# A mutant that waits for ever uses no processor time; one that is merely kept waiting by others does, now and then.
+# A mutant that waits for ever sleeps and uses no processor time.
 _IDLE_S = 6.0
 _MEMORY_BYTES = 4 << 30  # an endless loop that fills a list
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -133,7 +133,7 @@ def _verdict(pid: int, idle_s: float) -> Verdict:
         used, moved_at = -1.0, time.monotonic()
         while not select.select([descriptor], [], [], _LOOK_S)[0]:
             now_used = _cpu_s(pid)
-            if now_used > used:
+            if now_used > used or _wants_to_run(pid):
                 used, moved_at = now_used, time.monotonic()
             elif time.monotonic() - moved_at > idle_s:
                 os.kill(pid, signal.SIGKILL)
@@ -144,6 +144,15 @@ def _verdict(pid: int, idle_s: float) -> Verdict:
     if os.WIFSIGNALED(status):
         return Verdict.HUNG
     return Verdict.SURVIVED if os.waitstatus_to_exitcode(status) == _ALL_PASSED else Verdict.KILLED
+
+
+def _wants_to_run(pid: int) -> bool:
+    """Whether any of its threads is not asleep: it may only be kept waiting by the rest of the machine."""
+    try:
+        states = [path.read_text().rpartition(")")[2].split()[0] for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except OSError:  # one of them has just ended
+        return True
+    return any(state != "S" for state in states)
 
 
 def _cpu_s(pid: int) -> float:

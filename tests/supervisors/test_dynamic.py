@@ -271,6 +271,17 @@ async def test_whole_trees_come_and_go() -> None:
     assert stage.take_log() == "+a +b -a +a -b -a"
 
 
+async def test_graces_of_different_lengths_end_each_at_its_own_time(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    pool = DynamicSupervisor("pool", observers=[stage.observe])
+    async with open_tree(pool):
+        for name, grace_s in (("a", 1.0), ("b", 5.0)):
+            await pool.start_child(stage.spec(name, shutdown_s=grace_s))
+            stage[name].deaf = True
+    ends = {event.path: event.at for event in stage.events if event.kind == "cancelled"}
+    assert ends == {"a": 1.0, "b": 5.0}
+
+
 async def test_thousands_of_children() -> None:
     pool, up = DynamicSupervisor("pool"), 0
 

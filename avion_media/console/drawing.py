@@ -13,7 +13,7 @@ import trio
 from avion_media.console.overview import Overview
 from avion_media.domain.errors import MediaError
 
-SECTIONS: Final = ("status", "queues", "letters", "media", "tree")
+SECTIONS: Final = ("status", "queues", "letters", "media", "tree", "limits")
 _READ_S: Final = 3.0
 
 
@@ -64,7 +64,11 @@ async def draw_sections(overview: Overview, viewer: Viewer) -> dict[str, str]:
 
 
 async def _status(overview: Overview) -> dict[str, Any]:
-    return {"status": overview.status(), "limits": overview.limits()}
+    return {"status": overview.status()}
+
+
+async def _limits(overview: Overview) -> dict[str, Any]:
+    return {"limits": overview.limits()}
 
 
 async def _tree(overview: Overview) -> dict[str, Any]:
@@ -89,6 +93,7 @@ _READERS: Final[dict[str, Callable[[Overview], Awaitable[dict[str, Any]]]]] = {
     "queues": _queues,
     "letters": _letters,
     "media": _media,
+    "limits": _limits,
 }
 
 

@@ -145,8 +145,9 @@ async def test_delayed_tasks_collapse_and_the_first_date_stands(redis: Redis, ot
 async def test_a_delayed_task_can_be_cancelled_and_no_other(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, DELETE_QUEUE)
     names = ["01HZX", "01HZXX", "01HZ*", "01HZ?", "01HZ[X]", '01"HZX', "01\\HZX"]
-    for name in [*names, *(f"filler-{number}" for number in range(3000))]:
+    for name in names:
         await queue.delay({"media_id": name}, name, 4e9)
+    other.zadd(QueueKeys(DELETE_QUEUE).delayed, {f'{{"task_id":"filler-{number}"}}': 4e9 for number in range(3000)})
     for name in names:
         assert await queue.cancel_delayed(name), name
         assert not await queue.cancel_delayed(name), name
@@ -306,7 +307,7 @@ async def test_ids_that_are_none_name_no_dead_letter(queue: TaskQueue, entry_id:
 
 async def test_dead_letters_are_bounded(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE, max_dead_letters=100)
-    for _ in range(400):
+    for _ in range(250):
         await buried(queue)
     assert 100 <= other.xlen(KEYS.dead_letters) <= 220  # Redis trims whole nodes of about a hundred
 

@@ -16,14 +16,24 @@ from tests.service.harness import Service, eventually, running, service_environm
 from tests.service.published import events_of, keys_of, unfinished
 from tests.service.remote_server import RemoteServer, remote_server
 from tests.service.test_contract_remote import remote_id
+from tests.service.test_purge import purge_endpoint
 
 PICTURE, OTHER = "jpeg-gray.jpg", "jpeg-exif-thumbnail-differs.jpg"
 
 
 @pytest.fixture(scope="module")
-def settings() -> dict[str, str]:
+def cdn() -> Iterator[tuple[str, list[str]]]:
+    """Where purges go, and those that were asked for."""
+    with purge_endpoint(200) as endpoint:
+        yield endpoint
+
+
+@pytest.fixture(scope="module")
+def settings(cdn: tuple[str, list[str]]) -> dict[str, str]:
     """Every copy is past its time to live at once."""
     return {
+        "CDN__PURGE_URLS": cdn[0],
+        "CDN__PURGE_METHOD": "POST",
         "REMOTE__ALLOW_NETWORKS": "127.0.0.1/32,127.0.0.3/32",
         "REMOTE__TTL": "0",
         "REMOTE__HOST_SLOTS": "2",
@@ -103,7 +113,11 @@ def test_a_url_that_failed_is_not_asked_again_until_its_time_has_passed(
 
 
 def test_a_copy_that_has_not_changed_is_renewed_without_a_download(
-    service: Service, bucket: S3Bucket, redis_client: redis.Redis, remote: RemoteServer
+    service: Service,
+    bucket: S3Bucket,
+    redis_client: redis.Redis,
+    remote: RemoteServer,
+    cdn: tuple[str, list[str]],
 ) -> None:
     path = f"/{PICTURE}?renewed"
     url = remote.url + path
@@ -125,9 +139,12 @@ def test_a_copy_that_has_not_changed_is_renewed_without_a_download(
     renewed = bucket.client.head_object(Bucket=bucket.bucket, Key=key)
     assert renewed["LastModified"] >= written["LastModified"]
     assert [event["type"] for event in events_of(redis_client, remote_id(url))] == ["remote.ready"] * 3
+    assert f"/media/{remote_id(url)}" not in cdn[1]
 
 
-def test_a_copy_that_has_changed_is_replaced(service: Service, redis_client: redis.Redis, remote: RemoteServer) -> None:
+def test_a_copy_that_has_changed_is_replaced(
+    service: Service, redis_client: redis.Redis, remote: RemoteServer, cdn: tuple[str, list[str]]
+) -> None:
     path = f"/{PICTURE}?replaced"
     remote.files[path] = remote.files[f"/{PICTURE}"]
     remote.headers[path] = {"ETag": '"one"'}
@@ -137,11 +154,18 @@ def test_a_copy_that_has_changed_is_replaced(service: Service, redis_client: red
     after = ended(service, redis_client, remote.url + path)
     assert after.state == wire.MediaStatus.READY
     assert (after.width, after.height, after.size) != (before.width, before.height, before.size)
+    eventually(lambda: f"/media/{after.media_id}" in cdn[1], "the purge")
+    assert f"/thumbnail/small/{after.media_id}" in cdn[1]
 
 
 @pytest.mark.parametrize("status", [404, 410, 451])
 def test_a_copy_goes_when_its_server_says_that_it_is_gone(
-    service: Service, bucket: S3Bucket, redis_client: redis.Redis, remote: RemoteServer, status: int
+    service: Service,
+    bucket: S3Bucket,
+    redis_client: redis.Redis,
+    remote: RemoteServer,
+    cdn: tuple[str, list[str]],
+    status: int,
 ) -> None:
     path = f"/{PICTURE}?gone{status}"
     remote.files[path] = remote.files[f"/{PICTURE}"]
@@ -151,6 +175,7 @@ def test_a_copy_goes_when_its_server_says_that_it_is_gone(
     assert (gone.state, gone.reason) == (wire.MediaStatus.FAILED, "remote_status")
     assert keys_of(bucket, gone.media_id) == set()
     assert service.get(f"/media/{gone.media_id}").status_code == 404
+    eventually(lambda: f"/media/{gone.media_id}" in cdn[1], "the purge")
 
 
 @pytest.mark.parametrize("status", [403, 500])

@@ -1,0 +1,83 @@
+"""Visitors that leave in the middle of a body, or never read it: the store's connections come back all the same."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.published import encode_id, original_key
+
+LARGE_BYTES = 24 << 20  # more than the kernel's buffers hold, so that the store's connection is in use until the end
+VISITORS = 12
+THREADS = 2
+
+
+@pytest.fixture(scope="module")
+def service(redis_of_process: str, bucket: S3Bucket) -> Iterator[Service]:
+    """An origin with few connections to its store."""
+    environment = service_environment(
+        redis_of_process, bucket.address.endpoint_url, bucket.bucket, S3__THREADS=str(THREADS)
+    )
+    with running(environment, roles="http") as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def path(bucket: S3Bucket) -> str:
+    """Of a large object."""
+    media_id = encode_id(datetime.now(UTC), 1, 3)
+    bucket.client.put_object(Bucket=bucket.bucket, Key=original_key(media_id), Body=bytes(LARGE_BYTES))
+    return f"/media/{media_id}"
+
+
+def store_connections(service: Service) -> int:
+    """How many connections the process has to the store now."""
+    port = int(service.environment["AVION_MEDIA_S3__ENDPOINT_URL"].rpartition(":")[2])
+    process = Path(f"/proc/{service.process.pid}")
+    inodes = set()
+    for each in (process / "fd").iterdir():
+        try:
+            inodes.add(os.readlink(each).removeprefix("socket:[").removesuffix("]"))
+        except FileNotFoundError:
+            continue  # closed meanwhile
+    rows = [line.split() for line in (process / "net" / "tcp").read_text().splitlines()[1:]]
+    established = [row for row in rows if row[3] == "01" and row[9] in inodes]
+    return sum(int(row[2].rpartition(":")[2], 16) == port for row in established)
+
+
+def visit(service: Service, path: str) -> socket.socket:
+    """Ask for it, and read the answer's first bytes."""
+    host, port = service.http_url.removeprefix("http://").split(":")
+    visitor = socket.create_connection((host, int(port)), timeout=30)
+    visitor.sendall(f"GET {path} HTTP/1.1\r\nHost: origin\r\n\r\n".encode())
+    assert visitor.recv(12) == b"HTTP/1.1 200"
+    return visitor
+
+
+@pytest.mark.parametrize("abruptly", [False, True])
+def test_who_leaves_gives_the_stores_connection_back(service: Service, path: str, abruptly: bool) -> None:
+    visitors = [visit(service, path) for _ in range(VISITORS)]
+    assert store_connections(service) >= VISITORS
+    for visitor in visitors:
+        if abruptly:
+            visitor.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+        visitor.close()
+    eventually(lambda: store_connections(service) <= THREADS, "the store's connections to come back")
+    assert len(service.get(path).content) == LARGE_BYTES
+
+
+def test_who_does_not_read_keeps_nobody_else_waiting(service: Service, path: str) -> None:
+    visitors = [visit(service, path) for _ in range(VISITORS)]
+    try:
+        assert len(service.get(path).content) == LARGE_BYTES
+    finally:
+        for visitor in visitors:
+            visitor.close()
+    eventually(lambda: store_connections(service) <= THREADS, "the store's connections to come back")

@@ -80,6 +80,17 @@ TASK_REASON = Attribute(
     (NONE, *_REASONS, "store", "redis", "cage", "remote", "disk", "upload", "cdn", "unavailable"),
     "the code of a rejection, or what was away",
 )
+USUAL_ENDS = (
+    ("done", NONE),
+    ("rejected", str(Reason.CORRUPT)),
+    ("retried", "store"),
+    ("retried", "redis"),
+    ("retried", "cage"),
+    ("retried", str(Reason.INTERNAL)),
+    ("dead_letter", str(Reason.INTERNAL)),
+    ("dead_letter", str(Reason.POISON)),
+)
+"""Outcomes with reasons that alerts are written on."""
 FORMAT = Attribute("format", (NONE, *_FORMATS), "by content; empty while unknown")
 THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
 FETCH_OUTCOME = Attribute(

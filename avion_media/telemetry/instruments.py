@@ -17,7 +17,6 @@ from avion_media.telemetry.attributes import Attribute
 Kind = Literal["counter", "histogram", "gauge", "updown", "total"]
 """The last three are read when metrics are collected: a value, a sum that goes up and down, a sum that only grows."""
 _PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "1": ""}
-MAX_ZEROS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,8 @@ class Instrument:
     description: str
     attributes: tuple[Attribute, ...] = ()
     boundaries: tuple[float, ...] = ()
+    first: tuple[tuple[str, ...], ...] = ()
+    """Values of the attributes, in their order, that a counter has from the begin; by default all there can be."""
 
     @property
     def prometheus_name(self) -> str:
@@ -50,16 +51,12 @@ class Instrument:
     def zeros(self) -> list[dict[str, str]]:
         """The attribute sets that a counter has from the begin, so that a rate is seen from the first event on.
 
-        None where a value is open. Where all combinations are too many, the first value of each attribute.
+        None where a value is open: whoever knows the values counts zero.
         """
         if not all(each.values for each in self.attributes):
             return []
         names = [each.name for each in self.attributes]
-        values = [each.values for each in self.attributes]
-        count = 1
-        for each in values:
-            count *= len(each)
-        sets = product(*values) if count <= MAX_ZEROS else [tuple(each[0] for each in values)]
+        sets = self.first or product(*(each.values for each in self.attributes))
         return [dict(zip(names, each, strict=True)) for each in sets]
 
 
@@ -137,6 +134,7 @@ TASK_OUTCOMES = Instrument(
     "{attempt}",
     "attempts at a task, by how they ended",
     (a.DESTINATION, a.TASK_OUTCOME, a.TASK_REASON),
+    first=tuple((queue, *end) for queue in a.DESTINATION.values for end in a.USUAL_ENDS),
 )
 TASK_COMPLETION = Instrument(
     "avion.task.completion.duration",
@@ -166,7 +164,12 @@ THUMBNAILS = Instrument(
     "avion.thumbnails", "counter", "{thumbnail}", "thumbnails, by the medium's type", (a.FORMAT, a.THUMBNAIL_OUTCOME)
 )
 REMOTE_FETCHES = Instrument(
-    "avion.remote.fetches", "counter", "{fetch}", "fetches of remote media", (a.FORMAT, a.FETCH_OUTCOME)
+    "avion.remote.fetches",
+    "counter",
+    "{fetch}",
+    "fetches of remote media",
+    (a.FORMAT, a.FETCH_OUTCOME),
+    first=tuple((a.NONE, outcome) for outcome in a.FETCH_OUTCOME.values),
 )
 REMOTE_DURATION = Instrument(
     "avion.remote.fetch.duration",

@@ -22,7 +22,7 @@ import httpx
 
 from avion_media.wire.avion import media_pb2 as wire
 
-START_S = 40.0
+START_S = 90.0
 WAIT_S = 60.0
 _POLL_S = 0.05
 T = TypeVar("T")

@@ -119,7 +119,7 @@ def _try_all(
 def _expected(only: str) -> dict[tuple[str, tuple[str, ...]], Reason]:
     entries = tomllib.loads(REASONS.read_text())["survivor"]
     reasons = [
-        Reason(entry["module"], tuple(entry["change"].strip().splitlines()), entry["why"])
+        Reason(entry["module"], tuple(map(str.strip, entry["change"].strip().splitlines())), entry["why"])
         for entry in entries
         if only in entry["module"]
     ]
@@ -127,7 +127,7 @@ def _expected(only: str) -> dict[tuple[str, tuple[str, ...]], Reason]:
 
 
 def _key(module: str, mutant: Mutant) -> tuple[str, tuple[str, ...]]:
-    return module, tuple(f"{line[0]} {line[1:].strip()}" for line in mutant.diff())
+    return module, tuple(f"{line[0]} {line[1:].strip()}".strip() for line in mutant.diff())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Metrics by the OpenTelemetry SDK: one meter provider, read by Prometheus and, if asked for, by OTLP.
+"""Metrics by the OpenTelemetry SDK: one meter provider and one reader, for `/metrics` and for OTLP.
+
+Decision: one reader for both. The SDK's own way, a reader for each, keeps every sum twice: 3 µs more a measurement, of
+the 5 that a call may cost more with OTLP than without. So what OTLP gets is cumulative, as on ``/metrics``.
 
 No attribute leaves this module that `attributes` does not foresee. Gauges are snapshots: they are read in the event
 loop by `refresh`, and whichever thread collects metrics finds the last values.
@@ -7,13 +10,14 @@ loop by `refresh`, and whichever thread collects metrics finds the last values.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import MetricReader
+from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 
@@ -33,16 +37,41 @@ _RENAMED = [
 ]
 
 
+class _Reader(PrometheusMetricReader):
+    """Prometheus' reader, which can be asked for what it has read."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._taken: MetricsData | None = None
+        self._taking = False
+        super().__init__(scope_info_enabled=False, registry=registry)
+
+    def take(self) -> MetricsData | None:
+        """All metrics, past the page."""
+        self._taken, self._taking = None, True
+        try:
+            self.collect()
+        finally:
+            self._taking = False
+        return self._taken
+
+    def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
+        if self._taking:
+            self._taken = metrics_data
+        else:
+            super()._receive_metrics(metrics_data, timeout_millis, **kwargs)
+
+
 class Metrics:
     """All instruments. Attribute names write a dot as two underscores (``rpc__method``)."""
 
-    def __init__(self, resource: Resource, readers: Sequence[MetricReader] = ()) -> None:
+    def __init__(self, resource: Resource) -> None:
         self._registry = CollectorRegistry()
-        prometheus = PrometheusMetricReader(scope_info_enabled=False, registry=self._registry)
+        self._reader = _Reader(self._registry)
+        self._reading = threading.Lock()  # one at a time: for the page, or for OTLP
         # Exemplars would need the SDK's own spans; its exit handler would wait for a collector that hangs.
         self._provider = MeterProvider(
             resource=resource,
-            metric_readers=[prometheus, *readers],
+            metric_readers=[self._reader],
             exemplar_filter=AlwaysOffExemplarFilter(),
             shutdown_on_exit=False,
         )
@@ -84,18 +113,16 @@ class Metrics:
 
     def render(self) -> bytes:
         """See `Telemetry.render_metrics`."""
-        page = generate_latest(self._registry)
+        with self._reading:
+            page = generate_latest(self._registry)
         for exporters_name, name in _RENAMED:
             page = page.replace(exporters_name, name)
         return page
 
-    def flush(self) -> None:
-        """Send all metrics by OTLP now; blocks for as long as that takes."""
-        self._provider.force_flush()
-
-    def shutdown(self) -> None:
-        """The same, and never again."""
-        self._provider.shutdown()
+    def take(self) -> MetricsData | None:
+        """All metrics as the SDK has them; None when there are none. From any thread."""
+        with self._reading:
+            return self._reader.take()
 
     def _create(self, instrument: Instrument) -> Any:
         words = {"unit": instrument.unit, "description": instrument.description}

@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 
 from avion_media.telemetry import instruments, otlp
 from avion_media.telemetry.api import NO_SPAN, Span
 from avion_media.telemetry.instruments import Instrument
+from avion_media.telemetry.metric_export import MetricExport, interval_s
 from avion_media.telemetry.metrics import Metrics
 from avion_media.telemetry.sampling import sampler_from
-from avion_media.telemetry.span_queue import Health, QueueBounds, SpanQueue
+from avion_media.telemetry.span_queue import QueueBounds, SpanQueue
 from avion_media.telemetry.tracing import AttributeValue, Kind, Tracer, current_span
 
 _log = logging.getLogger(__name__)
@@ -32,12 +32,10 @@ class OpenTelemetry:
 
     def __init__(self, version: str, instance: str = "", environ: Mapping[str, str] = os.environ) -> None:
         resource = _resource(version, instance)
-        self._metrics_health = Health()
-        self._exports_metrics = _is_wanted(environ, "metrics")
-        readers = (
-            [PeriodicExportingMetricReader(otlp.metric_exporter(self._metrics_health))] if self._exports_metrics else []
-        )
-        self._metrics = Metrics(resource, readers)
+        self._metrics = Metrics(resource)
+        self._metric_export: MetricExport | None = None
+        if _is_wanted(environ, "metrics"):
+            self._metric_export = MetricExport(otlp.metric_export(self._metrics.take), _interval_s(environ))
         self._spans: SpanQueue | None = None
         if _is_wanted(environ, "traces"):
             self._spans = SpanQueue(otlp.span_export(resource, version), _bounds(environ))
@@ -127,23 +125,21 @@ class OpenTelemetry:
 
     def flush(self) -> None:
         """See `Telemetry.flush`."""
-        if self._spans is not None:
-            self._spans.flush()
-        if self._exports_metrics:
-            otlp.in_thread(self._metrics.flush, "telemetry-flush")
+        for exporting in (self._spans, self._metric_export):
+            if exporting is not None:
+                exporting.flush()
 
     def shutdown(self, timeout_s: float) -> None:
-        """See `Telemetry.shutdown`. Both signals have the same time, side by side, in threads that nobody waits for."""
+        """See `Telemetry.shutdown`. Both signals have the same time, side by side."""
         began = time.monotonic()
-        answers = [self._metrics_health.answers, self._spans.health.answers if self._spans is not None else None]
-        joins: list[tuple[Callable[[float], None], float]] = []
-        if self._exports_metrics and (patience_s := _patience(answers[0], answers, timeout_s)):
-            joins.append((otlp.in_thread(self._metrics.shutdown, "telemetry-end").join, patience_s))
-        if self._spans is not None and (patience_s := _patience(answers[1], answers, timeout_s)):
-            self._spans.close()
-            joins.append((self._spans.join, patience_s))
-        for join, patience_s in joins:
-            join(max(0.0, began + patience_s - time.monotonic()))
+        exporting = [each for each in (self._spans, self._metric_export) if each is not None]
+        answers = [each.health.answers for each in exporting]
+        patience_s = [_patience(each, answers, timeout_s) for each in answers]
+        waited_for = [(each, seconds) for each, seconds in zip(exporting, patience_s, strict=True) if seconds]
+        for each, _ in waited_for:
+            each.close()
+        for each, seconds in waited_for:
+            each.join(max(0.0, began + seconds - time.monotonic()))
 
 
 def _patience(answers: bool | None, all_answers: Sequence[bool | None], timeout_s: float) -> float:
@@ -175,6 +171,14 @@ def _sampler(environ: Mapping[str, str]) -> Callable[..., bool]:
     except ValueError as error:
         _log.error("traces are sampled as by default: %s", error)
         return sampler_from({})
+
+
+def _interval_s(environ: Mapping[str, str]) -> float:
+    try:
+        return interval_s(environ)
+    except ValueError as error:
+        _log.error("metrics are exported as often as by default: %s", error)
+        return interval_s({})
 
 
 def _bounds(environ: Mapping[str, str]) -> QueueBounds:

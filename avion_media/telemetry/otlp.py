@@ -6,11 +6,10 @@ own, and every collector takes both.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult, MetricsData
+from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -18,7 +17,7 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from avion_media.telemetry.context import TraceContext
-from avion_media.telemetry.span_queue import Export, Health
+from avion_media.telemetry.span_queue import Export
 from avion_media.telemetry.tracing import Span
 
 SCOPE = "avion_media"
@@ -65,30 +64,17 @@ def span_export(resource: Resource, scope_version: str) -> Export:
     return export
 
 
-def metric_exporter(health: Health) -> MetricExporter:
-    """What sends metrics to the collector, and notes whether it answers."""
+def metric_export(take: Callable[[], MetricsData | None]) -> Callable[[], bool]:
+    """What sends the metrics that ``take`` gives to the collector."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-    class Watched(OTLPMetricExporter):
-        def export(
-            self, metrics_data: MetricsData, timeout_millis: float | None = 10_000, **kwargs: Any
-        ) -> MetricExportResult:
-            health.trying()
-            result = MetricExportResult.FAILURE
-            try:
-                result = super().export(metrics_data, timeout_millis, **kwargs)
-            finally:
-                health.tried(result is MetricExportResult.SUCCESS)
-            return result
+    exporter = OTLPMetricExporter()
 
-    return Watched()
+    def export() -> bool:
+        metrics = take()
+        return metrics is None or exporter.export(metrics) is MetricExportResult.SUCCESS
 
-
-def in_thread(call: Callable[[], object], name: str) -> threading.Thread:
-    """Run what may block in a thread that the process does not wait for."""
-    thread = threading.Thread(target=call, name=name, daemon=True)
-    thread.start()
-    return thread
+    return export
 
 
 def _readable(span: Span, resource: Resource, scope: InstrumentationScope) -> ReadableSpan:

@@ -7,11 +7,11 @@ whether its exporter answers, and blocks a shutdown for 30 s when it does not. W
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from avion_media.telemetry.health import Health
 from avion_media.telemetry.tracing import Span
 
 Export = Callable[[Sequence[Span]], bool]
@@ -41,33 +41,6 @@ class QueueBounds:
         max_batch = int(number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", default.max_batch))
         delay_s = number("OTEL_BSP_SCHEDULE_DELAY", default.delay_s * 1000) / 1000
         return cls(max_queue, min(max_batch, max_queue), delay_s)
-
-
-class Health:
-    """Whether an exporter answers, as far as it was tried."""
-
-    _PATIENCE_S = 1.0  # a collector that takes longer for one batch is not waited for at the end
-
-    def __init__(self) -> None:
-        self._answers: bool | None = None
-        self._trying_since: float | None = None
-
-    def trying(self) -> None:
-        """An export begins."""
-        self._trying_since = time.monotonic()
-
-    def tried(self, answered: bool) -> None:
-        """And has ended."""
-        self._answers = answered
-        self._trying_since = None
-
-    @property
-    def answers(self) -> bool | None:
-        """None while nobody knows."""
-        since = self._trying_since
-        if since is not None and time.monotonic() - since > self._PATIENCE_S:
-            return False
-        return self._answers
 
 
 class SpanQueue:

@@ -1,0 +1,128 @@
+"""Alert rules and dashboards: accepted by promtool, each alert shown to fire, and on metrics that there are."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from avion_media.telemetry.instruments import INSTRUMENTS
+from tests.ops.manifests import ROOT
+
+PROMETHEUS = ROOT / "ops/prometheus"
+RUNBOOKS = ROOT / "docs/runbooks"
+DASHBOARDS = sorted((ROOT / "ops/grafana").glob("*.json"))
+_OURS = re.compile(r"\b(?:avion|rpc|http|messaging|process)_[a-z0-9_]+")
+# Labels that Prometheus gives, and `le` of histograms.
+_LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
+
+
+def _promtool(*arguments: str | Path) -> str:
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def _alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((PROMETHEUS / "alerts.yaml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def _queries() -> Iterator[tuple[str, str]]:
+    """Every expression, with where it stands."""
+    for alert in _alerts():
+        yield alert["alert"], alert["expr"]
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            for target in panel.get("targets", []):
+                yield f"{path.name}: {panel['title']}", target["expr"]
+
+
+def _scraped(attribute: str) -> str:
+    """The label as Prometheus stores it: its own labels win, and a metric's is renamed."""
+    label = attribute.replace(".", "_")
+    return f"exported_{label}" if label in _LABELS_OF_PROMETHEUS else label
+
+
+def _series() -> dict[str, set[str]]:
+    """The names on /metrics, each with its labels."""
+    series: dict[str, set[str]] = {}
+    for each in INSTRUMENTS:
+        suffixes = ("_bucket", "_count", "_sum") if each.kind == "histogram" else ("",)
+        labels = {_scraped(attribute.name) for attribute in each.attributes}
+        series |= {each.prometheus_name + suffix: labels for suffix in suffixes}
+    return series
+
+
+def test_promtool_accepts_the_rules_and_the_configuration() -> None:
+    _promtool("check", "rules", "--lint-fatal", PROMETHEUS / "alerts.yaml")
+    _promtool("check", "config", PROMETHEUS / "prometheus.yaml")
+
+
+def test_the_rules_pass_their_unit_tests() -> None:
+    _promtool("test", "rules", PROMETHEUS / "alerts.test.yaml")
+
+
+def test_every_alert_fires_in_a_unit_test_and_first_does_not() -> None:
+    tests = yaml.safe_load((PROMETHEUS / "alerts.test.yaml").read_text())["tests"]
+    cases = [case for each in tests for case in each.get("alert_rule_test", [])]
+    fired = {case["alertname"] for case in cases if case["exp_alerts"]}
+    silent = {case["alertname"] for case in cases if not case["exp_alerts"]}
+    names = [alert["alert"] for alert in _alerts()]
+    assert sorted(names) == sorted(fired)
+    assert sorted(names) == sorted(silent)
+
+
+def test_every_alert_has_a_runbook_that_there_is_and_every_runbook_an_alert() -> None:
+    named = {alert["annotations"]["runbook_url"].rstrip("/").rpartition("/")[2] for alert in _alerts()}
+    there = {path.stem for path in RUNBOOKS.glob("*.md")} - {"index"}
+    assert named == there
+    for alert in _alerts():
+        page = alert["annotations"]["runbook_url"].rstrip("/").rpartition("/")[2]
+        assert alert["alert"] in (RUNBOOKS / f"{page}.md").read_text(), f"{page} does not name {alert['alert']}"
+        assert alert["labels"]["severity"] in {"page", "ticket"}
+
+
+def test_queries_use_metrics_and_labels_that_there_are() -> None:
+    series = _series()
+    for where, query in _queries():
+        without_texts = re.sub(r'"[^"]*"', '""', query)
+        labels_used = set(re.findall(r"([a-z_]+)\s*(?:=~|!~|!=|=)\s*\"", query))
+        for grouping in re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", query):
+            labels_used |= {label.strip() for label in grouping.split(",") if label.strip()}
+        metrics = set(_OURS.findall(without_texts)) - labels_used
+        known = _LABELS_OF_PROMETHEUS.union(*(series[each] for each in metrics & series.keys()))
+        assert metrics or "up{" in query, where
+        assert metrics <= series.keys(), f"{where}: {metrics - series.keys()}"
+        assert labels_used <= known, f"{where}: {labels_used - known}"
+
+
+def test_values_in_queries_are_values_that_there_are() -> None:
+    values: dict[str, set[str]] = {}
+    open_labels = set(_LABELS_OF_PROMETHEUS)
+    for each in INSTRUMENTS:
+        for attribute in each.attributes:
+            label = _scraped(attribute.name)
+            values.setdefault(label, set()).update(attribute.values)
+            if not attribute.values:
+                open_labels.add(label)
+    for where, query in _queries():
+        for label, operator, text in re.findall(r'([a-z_]+)\s*(=~|!~|!=|=)\s*"([^"]*)"', query):
+            if label not in open_labels and "." not in text:
+                named = set(text.split("|")) if "~" in operator else {text}
+                assert named <= values[label] | {""}, f"{where}: {label} is never {named - values[label]}"
+
+
+@pytest.mark.parametrize("path", DASHBOARDS, ids=lambda path: path.stem)
+def test_dashboards_are_what_the_generator_writes(path: Path) -> None:
+    subprocess.run([ROOT / "ops/generate-dashboards", "--check"], check=True, timeout=60)
+    dashboard = json.loads(path.read_text())
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    assert all(panel["description"] and panel["targets"] for panel in panels)

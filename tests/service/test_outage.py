@@ -252,4 +252,7 @@ def test_a_task_that_kills_three_processes_is_poison(redis_url: str, bucket: S3B
             assert letter["error"].startswith("poison")
             eventually(lambda: not client.xlen(QUEUE), "the queue to be empty")
             assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
-            assert keys_of(bucket, media_id) <= {f"incoming/{media_id}"}
+            assert keys_of(bucket, media_id) == {f"incoming/{media_id}"}  # what a replay needs
+            assert service.run_cli("dlq", "replay", "--all").returncode == 0
+            eventually(partial(is_ready, service, media_id), "the replayed task to be done")
+            eventually(partial(is_whole, bucket, media_id), "incoming/ to be empty")

@@ -16,7 +16,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash chaos fuzz check bench scale fmt clean mutants
+.PHONY: help demo test crash chaos fuzz check docs bench scale fmt clean mutants
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -49,13 +49,20 @@ mutants: ## small changes of supervisors/, each of which must make a test fail; 
 	@ops/bootstrap env
 	@$(VENV)/python -m tests.mutation $(MUTANTS)
 
-check: ## formatting, lint, types, and drift of generated code
+check: ## formatting, lint, types, drift of generated files, links of the documentation
 	@ops/bootstrap env
 	@$(VENV)/ruff format --check --quiet . || { echo "not formatted; try: make fmt"; exit 1; }
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/mypy
 	@ops/generate-proto --check
 	@$(VENV)/python ops/generate-docs --check
+	@ops/generate-dashboards --check
+	@$(MAKE) --no-print-directory docs >/dev/null
+
+docs: ## the documentation as a site, in build/site; fails on a link or heading that is not there
+	@ops/bootstrap docs
+	@NO_MKDOCS_2_WARNING=1 build/docs-env/bin/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 bench: ## the measurements, as ratios to others doing the same on this machine
 	@ops/bootstrap bench

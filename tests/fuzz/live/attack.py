@@ -21,6 +21,7 @@ Connection = Callable[[random.Random], list[bytes]]
 ATTACKERS = 4
 _QUIET_SHARE = 0.25
 _SESSION_S = 1.0
+_REST = 2.0  # an attacker rests for so many times as long as its connection took: else it would be a test of CPU speed
 _SETTLE_S = 15.0  # for the server to let go of what was left open: its own limits are 5 s and less
 _MAX_GROWTH_BYTES = 32 << 20
 _WARM_UP_INPUTS = 200  # what is allocated once is allocated by then
@@ -72,7 +73,8 @@ def attack(session: Session, kind: str, connection: Connection) -> None:
     """Attack for the session's time, with a good client all along; `Finding` for a crash, a leak or a call that failed.
 
     First the good client is alone for a while: its latency then is what the one under attack is compared with. The
-    ratio is printed, not judged: on a busy machine it says little.
+    ratio is printed, not judged: on a busy machine it says little. The attackers rest now and then, so that they do not
+    simply keep the processors busy, which any client with valid calls could do as well.
     """
     with program("server", kind) as server:
         port = int(server.line())
@@ -81,9 +83,12 @@ def attack(session: Session, kind: str, connection: Connection) -> None:
             good.ask()
             trio.run(trio.sleep, session.seconds * _QUIET_SHARE)
             quiet = good.ask()
+            server.ask()  # what only the first calls cost is over
             memory = _Memory(server)
             trio.run(_all_attackers, session, port, connection, memory)
             attacked = good.ask()
+            told = server.ask()
+            session.figures["longest turn"] = f"{told['longest_turn_ms']:.1f} ms of CPU ({told['slowest']})"
             _settled(session, server)
             _judge(session, quiet, attacked, memory)
 
@@ -116,6 +121,7 @@ async def _attacker(
 ) -> None:
     while not session.time_is_up:
         pieces = connection(chance)
+        begun = trio.current_time()
         with trio.move_on_after(_SESSION_S):
             try:
                 await _one_connection(port, pieces, chance.random() < 0.8)
@@ -123,6 +129,7 @@ async def _attacker(
                 pass  # the server has had enough, as it may
         session.inputs += 1
         memory.look(session.inputs)
+        await trio.sleep(_REST * (trio.current_time() - begun))
 
 
 async def _one_connection(port: int, pieces: list[bytes], reads: bool) -> None:

@@ -1,6 +1,7 @@
 """Run as a program, with ``grpc`` or ``http``: a server on a free port, for attackers. Prints the port.
 
-For each line on standard input it prints one JSON object: what it holds, and the defects that it was told of.
+For each line on standard input it prints one JSON object: what it holds, the defects that it was told of, and the
+longest turn since the line before.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -24,6 +26,7 @@ from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health
 from avion_media.origin.app import Origin
 from avion_media.origin.http1 import HttpLimits
 from avion_media.origin.server import HttpServer
+from avion_media.service import spare_collections
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, RangeNotSatisfiable
 from avion_media.telemetry import NO_TELEMETRY
 from tests.interop.echo import Echo
@@ -131,16 +134,38 @@ async def _serve_http(
     return lambda: {"held": {"connections": server.connections, "requests": server.requests}}
 
 
+class _Turns(trio.abc.Instrument):
+    """The longest turn of any task, in CPU time: so long everybody else waits, however busy the machine is."""
+
+    def __init__(self) -> None:
+        self.longest_s = 0.0
+        self.slowest = ""
+        self._begun = time.thread_time()
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._begun = time.thread_time()
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        took_s = time.thread_time() - self._begun
+        if took_s > self.longest_s:
+            self.longest_s, self.slowest = took_s, task.name
+
+
 async def _main(kind: str) -> None:
     defects: list[str] = []
+    turns = _Turns()
+    trio.lowlevel.add_instrument(turns)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with trio.open_nursery() as nursery:
         serve = {"grpc": _serve_grpc, "http": _serve_http}[kind]
         look = await serve(defects, listeners, nursery)
+        spare_collections()  # as the service does
         print(listeners[0].socket.getsockname()[1], flush=True)
         async with trio.lowlevel.FdStream(0) as asked:
             while await asked.receive_some(1024):
-                print(json.dumps({**look(), "defects": defects}), flush=True)
+                told = {"defects": defects, "longest_turn_ms": 1000 * turns.longest_s, "slowest": turns.slowest}
+                turns.longest_s = 0.0
+                print(json.dumps({**look(), **told}), flush=True)
         nursery.cancel_scope.cancel()
 
 

@@ -101,8 +101,8 @@ class _Talk:
     def _message(self) -> bytes:
         chance = self._chance
         behaviour = chance.choice(("", "", "hang", "fail", "refuse"))
-        request = wire.EchoRequest(text="x", behaviour=behaviour, count=chance.randint(1, 50))
-        request.response_bytes = chance.choice((0, 10, 10_000, 100_000))
+        request = wire.EchoRequest(text="x", behaviour=behaviour, count=chance.randint(1, 10))
+        request.response_bytes = chance.choice((0, 10, 1000, 10_000))
         payload = request.SerializeToString() if chance.random() < 0.9 else chance.randbytes(20)
         length = len(payload) if chance.random() < 0.95 else chance.choice(_EDGES)
         return bytes([chance.random() < 0.03]) + length.to_bytes(4, "big") + payload

@@ -27,8 +27,8 @@ ANY_METHOD = "*"
 _SERVICE = wire.DESCRIPTOR.services_by_name["MediaService"]
 _PREFIX = f"/{_SERVICE.full_name}/"
 METHODS = frozenset(_SERVICE.methods_by_name)
-_FOR_EVERYBODY = "/grpc.health.v1.Health/"  # kubelets and load balancers have no credentials
-_FOR_EVERY_CALLER = "/grpc.reflection."
+_FOR_EVERYBODY = "/grpc.health.v1.Health/Check"  # kubelets have no credentials; it holds nothing, as Watch would
+_FOR_EVERY_CALLER = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _KEYS = frozenset({"methods", "tokens_sha256", "certificates"})
@@ -67,8 +67,8 @@ Callers = tuple[Caller, ...]
 class Authoriser:
     """Asked at the begin of every call; sets `Call.caller`, or refuses. What it says to strangers tells them nothing.
 
-    ``callers`` gives those of now. Health is for everybody; reflection for every caller; what is not among a caller's
-    methods is PERMISSION_DENIED, whether it exists or not.
+    ``callers`` gives those of now. The health of the moment is for everybody; watching it, and reflection, for every
+    caller; what is not among a caller's methods is PERMISSION_DENIED, whether it exists or not.
     """
 
     def __init__(self, callers: Callable[[], Callers], *, tokens: bool, certificates: bool) -> None:
@@ -78,7 +78,7 @@ class Authoriser:
 
     def __call__(self, call: Call) -> None:
         """Raise `RpcError` unless this call may be made."""
-        if call.method.startswith(_FOR_EVERYBODY):
+        if call.method == _FOR_EVERYBODY:
             return
         caller = self._caller_of(call)
         if caller is None:

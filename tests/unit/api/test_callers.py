@@ -83,7 +83,9 @@ def test_health_is_for_everybody_and_reflection_for_every_caller() -> None:
     for authorization in (None, "Bearer x", f"Bearer {INBOX_TOKEN}"):
         assert asked("/grpc.health.v1.Health/Check", authorization)[0] is Code.OK
     reflection = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-    assert asked(reflection, f"Bearer {INBOX_TOKEN}") == (Code.OK, "activitypub")
+    for method in (reflection, "/grpc.health.v1.Health/Watch"):  # both hold a handler for as long as one likes
+        assert asked(method, f"Bearer {INBOX_TOKEN}") == (Code.OK, "activitypub")
+        assert asked(method)[0] is Code.UNAUTHENTICATED
 
 
 def test_what_is_not_there_looks_like_what_is_not_allowed() -> None:

@@ -125,5 +125,9 @@ class PreconditionFailed(MediaError):
     """A conditional write or read found another state than it asked for."""
 
 
+class SourceReplaced(PreconditionFailed):
+    """What was to be copied or read on is not the object any more that it was begun with; the target is untouched."""
+
+
 class LeaseLost(MediaError):
     """The task belongs to somebody else by now: stop at once, publish nothing, acknowledge nothing."""

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import trio
 
 from avion_media.config import S3Config
-from avion_media.domain.errors import ObjectMissing, Unavailable
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store import bucket
 from avion_media.store.body import BodyReader, ObjectBody
 from avion_media.store.connection import Connection
 from avion_media.store.errors import STORE, RangeNotSatisfiable, TooLarge
 from avion_media.store.listing import Listing
 from avion_media.store.objects import ByteRange, FileSource, ObjectInfo, PresignedPut, object_info, range_header
-from avion_media.store.patch_copy import PatchCopy, in_parallel
+from avion_media.store.patch_copy import PatchCopy, in_parallel, of_the_source
 from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
 from avion_media.store.transfer import Download, FileBody
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
@@ -257,31 +259,72 @@ class ObjectStore:
         content_type: str,
         metadata: Mapping[str, str] | None = None,
         cache_control: str | None = None,
+        only_if_absent: bool = False,
     ) -> str:
         """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Returns the new etag.
 
         Only the changed parts travel (5 MiB each at least), the rest is copied inside the store. ``size_bytes`` and
-        ``source_etag`` are the source's. Raises ObjectMissing, PreconditionFailed (the source has changed since),
+        ``source_etag`` are the source's. Raises ObjectMissing, SourceReplaced (it has another etag by now),
+        PreconditionFailed (for ``only_if_absent``, and there is a target; not every store knows that of parts),
         ValueError (patches overlap or lie outside). On a failure or cancel the multipart upload is aborted.
         """
         ordered = check_patches(patches, size_bytes)
         parts = plan_parts(size_bytes, ordered)
-        copying = PatchCopy(self._connection, source_key, source_etag, target_key, ordered)
+        copying = PatchCopy(self._connection, source_key, source_etag, target_key, ordered, only_if_absent)
+        if only_if_absent and (len(parts) > 1 or not ordered):  # Ceph knows that of plain writes only, S3 not of copies
+            await self._require_absent(target_key)
         if len(parts) > 1:
-            return await copying.send(parts, _headers(content_type, metadata, cache_control))
+            headers = _headers(content_type, metadata, cache_control)
+            if all(part.sent for part in parts):
+                return await copying.send(parts, headers)
+            async with self._held(source_key, source_etag) as (held_key, held_etag):
+                return await replace(copying, source_key=held_key, source_etag=held_etag).send(parts, headers)
         if ordered:
             body = await copying.patched_bytes(Part(0, size_bytes, sent=True))
             return await self.put(
-                target_key, body, content_type=content_type, metadata=metadata, cache_control=cache_control
+                target_key,
+                body,
+                content_type=content_type,
+                metadata=metadata,
+                cache_control=cache_control,
+                only_if_absent=only_if_absent,
             )
-        return await self.copy(
-            source_key,
-            target_key,
-            content_type=content_type,
-            metadata=metadata,
-            cache_control=cache_control,
-            source_etag=source_etag,
-        )
+        with of_the_source():
+            return await self.copy(
+                source_key,
+                target_key,
+                content_type=content_type,
+                metadata=metadata,
+                cache_control=cache_control,
+                source_etag=source_etag,
+            )
+
+    @asynccontextmanager
+    async def _held(self, source_key: str, source_etag: str) -> AsyncIterator[tuple[str, str]]:
+        """A copy of that source which nobody else writes to, for the length of the block: its key and etag.
+
+        Ceph 18 ignores the condition on the source of an UploadPartCopy, though not that of a CopyObject: whoever can
+        still write to the source would get other bytes in between. What a crash leaves lies beside the source, where
+        the lifecycle rule ends it.
+        """
+        held_key = f"{source_key}.{secrets.token_hex(8)}"
+        with of_the_source():
+            held_etag = await self.copy(
+                source_key, held_key, content_type="application/octet-stream", source_etag=source_etag
+            )
+        try:
+            yield held_key, held_etag
+        finally:
+            # Shielded, since a cancelled task must not leave it; bounded as an abort of its upload is.
+            with trio.move_on_after(self._connection.max_request_s, shield=True), suppress(Unavailable):
+                await self._delete_one(held_key)
+
+    async def _require_absent(self, key: str) -> None:
+        try:
+            await self.head(key)
+        except ObjectMissing:
+            return
+        raise PreconditionFailed(key)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; those that do not exist are no error. On Unavailable some may be left: repeat."""

@@ -64,6 +64,7 @@ class ProcessMedia:
             media_id = parse_media_id(task.fields.get("media_id", ""))
         except InvalidId:
             return  # a foreign producer's mistake: there is no medium to speak of
+        await self._publisher.remove_unpublished(media_id)
         await self._publisher.announce_failed(media_id, reason)
         if reason not in OURS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
             await self._publisher.remove_incoming(media_id)

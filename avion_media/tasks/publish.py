@@ -15,7 +15,7 @@ from typing import Protocol
 
 from avion_media.concurrency import run_all
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected, SourceReplaced
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata
@@ -29,7 +29,10 @@ JPEG_TYPE = "image/jpeg"
 
 
 class WriteOriginal(Protocol):
-    """Writes the scrubbed original under ``key``, once: `PreconditionFailed` when it is there already."""
+    """Writes the scrubbed original under ``key``, once: `PreconditionFailed` when it is there already.
+
+    `SourceReplaced` when what it would be made of was replaced meanwhile: then nothing is written.
+    """
 
     async def __call__(self, store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None: ...
 
@@ -113,6 +116,8 @@ class Publisher:
         wrote = True
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, facts.to_metadata())
+        except SourceReplaced:
+            raise  # nothing was written
         except PreconditionFailed:
             wrote = False  # an earlier attempt did: the same bytes, since both came from the same upload
         if not await self.settle_deleted(any_id):
@@ -153,6 +158,14 @@ class Publisher:
     async def _tell(self, any_id: AnyId, ending: str, details: dict[str, str], occasion: str) -> None:
         kind = "media" if isinstance(any_id, MediaId) else "remote"
         await self._board.get().publish_event(f"{kind}.{ending}", str(any_id), details, occasion=occasion)
+
+    async def remove_unpublished(self, media_id: MediaId) -> None:
+        """Remove thumbnails of an attempt that never got to its original: its upload was replaced since."""
+        original, *thumbnails = self._served_keys(media_id)
+        try:
+            await self._store.get().head(original)
+        except ObjectMissing:
+            await self._store.get().delete(thumbnails)
 
     async def has_told(self, any_id: AnyId, occasion: str) -> bool:
         """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""

@@ -98,6 +98,7 @@ def original_writer(
             content_type=content_type,
             metadata=metadata,
             source_etag=source_info.etag,
+            only_if_absent=not replace,
         )
 
     return write

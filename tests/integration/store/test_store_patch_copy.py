@@ -7,7 +7,7 @@ import random
 import pytest
 import trio
 
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, SourceReplaced
 from avion_media.store import ObjectStore
 from tests.conftest import S3Bucket
 
@@ -66,17 +66,51 @@ async def test_a_small_object_is_patched_by_a_plain_put(either_store: ObjectStor
     assert await either_store.read("b", max_bytes=10) == b"012xyz6789"
 
 
-async def test_a_source_that_changed_since_is_never_half_copied(store: ObjectStore, s3: S3Bucket) -> None:
+@pytest.mark.parametrize(
+    "patches", [[], [(9 << 20, b"x")], [(0, bytes(24 << 20))]], ids=["none", "parts", "all but the last bytes"]
+)
+async def test_a_source_that_changed_since_is_never_half_copied(
+    store: ObjectStore, s3: S3Bucket, patches: list[tuple[int, bytes]]
+) -> None:
     etag = await store.put("a", CONTENT, content_type="video/mp4")
     await store.put("a", CONTENT[::-1], content_type="video/mp4")
 
-    with pytest.raises(PreconditionFailed):
+    with pytest.raises(SourceReplaced):
         await store.patch_copy(
-            "a", "b", size_bytes=len(CONTENT), source_etag=etag, patches=[(9 << 20, b"x")], content_type="video/mp4"
+            "a",
+            "b",
+            size_bytes=len(CONTENT),
+            source_etag=etag,
+            patches=patches,
+            content_type="video/mp4",
+            only_if_absent=True,
         )
 
     with pytest.raises(ObjectMissing):
         await store.head("b")
+    assert open_uploads(s3) == []
+
+
+@pytest.mark.parametrize("patches", [[], [(9 << 20, b"x")], [(0, b"x")]], ids=["none", "parts", "start"])
+async def test_a_target_that_is_there_can_be_left_as_it_is(
+    store: ObjectStore, s3: S3Bucket, patches: list[tuple[int, bytes]]
+) -> None:
+    etag = await store.put("a", CONTENT, content_type="video/mp4")
+    await store.put("b", b"first", content_type="video/mp4")
+
+    with pytest.raises(PreconditionFailed) as refused:
+        await store.patch_copy(
+            "a",
+            "b",
+            size_bytes=len(CONTENT),
+            source_etag=etag,
+            patches=patches,
+            content_type="video/mp4",
+            only_if_absent=True,
+        )
+
+    assert not isinstance(refused.value, SourceReplaced)
+    assert await store.read("b", max_bytes=10) == b"first"
     assert open_uploads(s3) == []
 
 

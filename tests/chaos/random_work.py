@@ -145,8 +145,8 @@ class Clients:
             self.to_drop.append(media_id)
 
     def _draw(self) -> tuple[str, Body, bool]:
-        if time.monotonic() > self._next_deadly_at:
-            self._next_deadly_at += _DEADLY_EVERY_S
+        if time.monotonic() > self._next_deadly_at and not self._deadly_is_open():
+            self._next_deadly_at = time.monotonic() + _DEADLY_EVERY_S
             return "deadly", self._deadly, False
         (kind,) = self._chance.choices(list(_SHARES), list(_SHARES.values()))
         pictures = [each for each in self._bodies if each.name.startswith("picture")]
@@ -154,6 +154,10 @@ class Clients:
         if kind in ("video", "corrupt"):
             body = next(each for each in self._bodies if each.name == kind)
         return kind, body, self._chance.random() < _DROPPED_AT_ONCE + _DROPPED_LATER
+
+    def _deadly_is_open(self) -> bool:
+        """Two at once take turns in killing both replicas, and nothing else gets done."""
+        return any(self._ledger.accepted[each].kind == "deadly" for each in self._ledger.open())
 
     def upload(self, body: Body, kind: str) -> str:
         """PUT and complete, each until it is done; the id, or nothing when it never was."""

@@ -37,6 +37,7 @@ BUCKET = "random-chaos"
 CLAIM_AFTER_S = 3.0
 DELETE_DELAY_S = 4.0
 _WATCH_S = 0.05
+_START_S = 180.0  # the machine may be busy
 
 
 class Replica:
@@ -173,7 +174,8 @@ def open_world() -> Iterator[World]:
         stack.callback(lambda: [each.end() for each in replicas])
         for replica in replicas:
             replica.start()
-        assert world.watch(lambda: all(each.ready() for each in replicas), 60), replicas[0].log.read_text()[-3000:]
+        ready = world.watch(lambda: all(each.ready() for each in replicas), _START_S)
+        assert ready, replicas[0].log.read_text()[-3000:]
         yield world
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from tempfile import TemporaryFile
 from typing import Any, Protocol
+
+import trio
 
 from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
@@ -23,7 +26,8 @@ POSTER_SCAN_S = 10.0  # of a whole file, so much is searched for a frame that is
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
-MAX_PATCHES = 5000  # of one video: a plan must fit the cage's longest answer
+MAX_PATCHES = 50_000  # of one video: hours of subtitles take ten thousand
+_MAX_PLAN_BYTES = 16 << 20
 
 
 class MediaSource(Protocol):
@@ -155,9 +159,11 @@ class Workshop:
     async def _examine(self, source: MediaSource, fmt: MediaFormat) -> VideoPlan:
         """Run the container reader, fetching what it misses, until it has seen enough."""
         for rounds in range(MAX_EXAMINE_ROUNDS):
-            found = await self._examine_once(source, fmt)
-            if "plan" in found:
-                return _checked(plan_from_json(found["plan"]), source.size_bytes)
+            with TemporaryFile(prefix="avion-media-", buffering=0) as written:
+                found = await self._examine_once(source, fmt, written.fileno())
+                if "plan_bytes" in found:
+                    # In a thread: fifty thousand patches take it a while.
+                    return await trio.to_thread.run_sync(_read_plan, written.fileno(), source.size_bytes)
             if source.whole:
                 break  # nothing can be missing
             missing = [(offset, length) for offset, length in found["missing"]]
@@ -166,7 +172,7 @@ class Workshop:
             await source.fetch(missing)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
 
-    async def _examine_once(self, source: MediaSource, fmt: MediaFormat) -> Any:
+    async def _examine_once(self, source: MediaSource, fmt: MediaFormat, plan_fd: int) -> Any:
         bounds = {
             "max_pixels": self._upload.max_pixels,
             "max_aspect": self._upload.max_aspect,
@@ -177,8 +183,8 @@ class Workshop:
             return await self._cage.call(
                 "avion_media.media.container:examine_job",
                 {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
-                files=[own],
-                limits=self._limits(output_bytes=0),
+                files=[own, plan_fd],
+                limits=self._limits(output_bytes=_MAX_PLAN_BYTES),
             )
 
     def _poster_bounds(self, plan: VideoPlan, *, whole: bool) -> PosterBounds:
@@ -209,13 +215,22 @@ class Workshop:
         }
 
 
+def _read_plan(fd: int, size_bytes: int) -> VideoPlan:
+    """The plan that a child wrote. Raises `Rejected`."""
+    try:
+        plan = plan_from_json(json.loads(os.pread(fd, _MAX_PLAN_BYTES, 0)))
+        return _checked(plan, size_bytes)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Rejected(Reason.DECODER_CRASHED, f"a plan that is none: {error!r}"[:300]) from None
+
+
 def _checked(plan: VideoPlan, size_bytes: int) -> VideoPlan:
     """A hijacked child can answer anything: nothing may be fetched or written outside the file.
 
     What cannot be scrubbed in place is refused: it would be served with what its owner did not mean to show.
     """
     if plan.remux is not None:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, f"cannot be scrubbed in place: {plan.remux}")
+        raise Rejected(Reason.TOO_SCATTERED, plan.remux)
     spans = [(each.offset, each.length) for each in plan.poster_ranges]
     spans += [(each.offset, each.length) for each in plan.patches]
     if any(offset < 0 or length < 0 or offset + length > size_bytes for offset, length in spans):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -39,15 +41,20 @@ def examine_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """`examine_video` with plain values, for a confined process.
 
     Arguments: ``size_bytes``, ``present`` ([[offset, length], …]), ``format`` (its name), and optionally ``bounds``
-    (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file, at its full length. Returns
-    ``{"missing": [[offset, length], …]}`` or ``{"plan": …}``; raises `Rejected`.
+    (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file, at its full length, and where the plan
+    goes (as JSON: its patches may be more than an answer holds). Returns ``{"missing": [[offset, length], …]}`` or
+    ``{"plan_bytes": …}``; raises `Rejected`.
     """
+    source, target = files
     present = [Range(offset, length) for offset, length in arguments["present"]]
-    file = SparseFile(files[0], arguments["size_bytes"], present)
+    file = SparseFile(source, arguments["size_bytes"], present)
     bounds = VideoBounds(**arguments.get("bounds", {}))
     seconds = arguments.get("poster_seconds", POSTER_SECONDS)
     try:
         plan = examine_video(file, BY_NAME[arguments["format"]], poster_seconds=seconds, bounds=bounds)
     except Missing as missing:
         return {"missing": [[each.offset, each.length] for each in missing.ranges]}
-    return {"plan": plan.to_json()}
+    written = json.dumps(plan.to_json()).encode()
+    with os.fdopen(os.dup(target), "wb") as out:
+        out.write(written)
+    return {"plan_bytes": len(written)}

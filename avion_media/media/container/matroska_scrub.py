@@ -54,6 +54,9 @@ _STAYS_IN_TRACK = frozenset(
 )
 
 
+_SMALL_VOID_BYTES = 64
+
+
 def void(element: Element) -> Iterator[Patch]:
     """Turn an element (of at least 2 bytes, as all are) into a zeroed Void."""
     return void_span(element.offset, element.end - element.offset)
@@ -62,6 +65,9 @@ def void(element: Element) -> Iterator[Patch]:
 def void_span(offset: int, length: int) -> Iterator[Patch]:
     """Turn ``length`` bytes into a zeroed Void; a single byte, too short for one, is zeroed."""
     header = void_header(length) if length >= 2 else b""
+    if header and length <= _SMALL_VOID_BYTES:  # one patch instead of two: there may be thousands
+        yield Patch(offset, length, header.ljust(length, b"\0"))
+        return
     if header:
         yield Patch(offset, len(header), header)
     if length > len(header):

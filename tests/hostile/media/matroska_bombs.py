@@ -147,6 +147,14 @@ def shaped(width: int, height: int) -> bytes:
     return file_of(info(), track(width, height), good_cluster())
 
 
+def subtitled(lines: int) -> bytes:
+    """Blocks of a text track, each between two of the picture's: nothing private lies beside another."""
+    text = number(0x73C5, 2) + number(0x83, 17, 1) + element(CODEC_ID, b"S_TEXT/UTF8")
+    both = element(TRACKS, track()[12:], element(TRACK_ENTRY, number(0xD7, 2), text))
+    line = element(SIMPLE_BLOCK, b"\x82\0\0\x80", b"words") + element(SIMPLE_BLOCK, b"\x81\0\0\0", b"\0")
+    return file_of(info(), both, cluster(block(first_frame()), line * lines))
+
+
 _XIPH, _EBML_LACING, _FIXED = 0x82, 0x86, 0x84
 
 BOMBS = (
@@ -217,6 +225,8 @@ BOMBS = (
     Bomb("1000-tracks.mkv", lambda: file_of(info(), track(count=1000), good_cluster()), Reason.CORRUPT),
     Bomb("cues-of-themselves.webm", cues_of_themselves, READY),
     Bomb("seek-heads-in-a-circle.webm", seek_heads_in_a_circle, READY),
+    Bomb("20000-subtitles.mkv", lambda: subtitled(20_000), READY),
+    Bomb("60000-subtitles.mkv", lambda: subtitled(60_000), Reason.TOO_SCATTERED),
     Bomb("no-clock.webm", lambda: file_of(info(scale=0), track(), good_cluster()), Reason.CORRUPT),
     Bomb(
         "slow-clock.webm",

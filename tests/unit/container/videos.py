@@ -92,9 +92,11 @@ class Store:
         given = {"size_bytes": self.size_bytes, "format": fmt.name, **arguments}
         for _ in range(_MAX_ROUNDS):
             self.rounds += 1
-            answer = json.loads(json.dumps(examine_job(given | {"present": self.present}, [self.fd])))
-            if "plan" in answer:
-                return plan_from_json(answer["plan"])
+            with tempfile.TemporaryFile() as written:
+                files = [self.fd, written.fileno()]
+                answer = json.loads(json.dumps(examine_job(given | {"present": self.present}, files)))
+                if "plan_bytes" in answer:
+                    return plan_from_json(json.loads(os.pread(written.fileno(), answer["plan_bytes"], 0)))
             assert answer["missing"], "asked for nothing"
             self.fetch(answer["missing"])
         raise AssertionError("no end of questions")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from avion_media.telemetry.health import Health
 from avion_media.telemetry.tracing import Span
 
+_LONGEST_PAUSE_S = 60.0
 Export = Callable[[Sequence[Span]], bool]
 """Sends a batch, and says whether it arrived. May block for as long as it likes."""
 
@@ -54,6 +55,7 @@ class SpanQueue:
         self._queue: deque[Span] = deque()
         self._wake = threading.Event()
         self._closed = False
+        self._failures = 0  # in a row
         self._thread = threading.Thread(target=self._run, name="telemetry-spans", daemon=True)
         self._thread.start()
 
@@ -64,7 +66,7 @@ class SpanQueue:
             self.dropped += 1
             return
         self._queue.append(span)
-        if waiting + 1 == self._bounds.max_batch:
+        if waiting + 1 == self._bounds.max_batch and not self._failures:
             self._wake.set()
 
     def flush(self) -> None:
@@ -82,7 +84,7 @@ class SpanQueue:
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait(self._bounds.delay_s)
+            self._wake.wait(self.pause_s)
             self._wake.clear()
             self._export_all()
         self._export_all()
@@ -100,5 +102,14 @@ class SpanQueue:
             self.health.tried(answered)
             if answered:
                 self.exported += len(batch)
+                self._failures = 0
             else:
                 self.failed += len(batch)
+                self._failures += 1
+
+    @property
+    def pause_s(self) -> float:
+        """Until the next export. A collector that is away is tried less and less often: encoding a batch for it in vain
+        costs as much CPU as a hundred calls."""
+        longest_s = max(_LONGEST_PAUSE_S, self._bounds.delay_s)
+        return min(longest_s, self._bounds.delay_s * 2.0 ** min(self._failures, 16))

@@ -79,9 +79,12 @@ class Span:
 
     def end(self) -> None:
         """Record it, if it is sampled. Called once, by leaving the block."""
-        if self._tracer.records and self.context.sampled:
-            self.end_ns = time.time_ns()
-            self._tracer.record(self)
+        if self._tracer.records:
+            if not self._span_id:
+                self._settle()
+            if self._flags & SAMPLED:
+                self.end_ns = time.time_ns()
+                self._tracer.record(self)
 
     def set(self, **attributes: AttributeValue) -> None:
         """See `api.Span.set`."""

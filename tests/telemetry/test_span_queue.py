@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -72,6 +73,33 @@ def test_the_rest_waits_when_an_export_fails() -> None:
     queue.join(20)
     # The thread had ended its round; the last one, on closing, took the rest.
     assert (exporter.batches, queue.failed, queue.exported) == ([2, 2], 2, 2)
+
+
+def test_an_exporter_that_fails_is_tried_less_often_until_it_answers() -> None:
+    pauses: list[float] = []
+    answers = [False] * 6 + [True]
+
+    def export(_spans: Sequence[Span]) -> bool:
+        pauses.append(queue.pause_s)
+        return answers[len(pauses) - 1]
+
+    queue = SpanQueue(export, QueueBounds(max_queue=100, max_batch=1, delay_s=5.0))
+    for number in range(len(answers)):
+        queue.put(a_span())
+        queue.flush()
+        assert reached(pauses, number + 1)
+    queue.close()
+    queue.join(20)
+    assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
+    assert queue.pause_s == 5.0
+
+
+def reached(pauses: list[float], count: int) -> bool:
+    """Wait for another thread to get there."""
+    deadline = time.monotonic() + 20
+    while len(pauses) < count and time.monotonic() < deadline:
+        time.sleep(0.001)
+    return len(pauses) == count
 
 
 def test_an_exporter_that_raises_is_one_that_failed() -> None:

@@ -23,7 +23,7 @@ class State(StrEnum):
 
 
 _UP = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
-_BY_ITSELF = frozenset({State.STOPPING, State.BACKOFF, State.WAITING, State.FINISHED, State.FAILED})
+_BY_ITSELF = frozenset({State.STOPPING, State.BACKOFF, State.FINISHED, State.FAILED})
 
 # What is absent is illegal. WAITING follows every way of being down: a node goes up again with its group or by hand.
 LEGAL: dict[State, frozenset[State]] = {

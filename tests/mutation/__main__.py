@@ -30,6 +30,9 @@ REASONS = Path(__file__).with_name("survivors.toml")
 # Those that fail soonest first.
 _ORDER = (
     "policy",
+    "errors",
+    "states",
+    "records",
     "specs",
     "start_stop",
     "restarts",

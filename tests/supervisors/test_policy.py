@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisors import AutoShutdown, Backoff, Intensity, Restart, SpecError, Strategy
+from supervisors import NO_BACKOFF, AutoShutdown, Backoff, Intensity, Restart, SpecError, Strategy
 from supervisors._policy import RestartWindow, restart_group, should_restart
 
 
@@ -57,6 +57,7 @@ def test_window_refuses_exactly_when_a_naive_count_does(gaps: list[float], limit
 def test_backoff_doubles_up_to_its_maximum() -> None:
     backoff = Backoff(first_s=1.0, max_s=5.0, factor=2.0, jitter=0.0)
     assert [backoff.delay_s(failures, 0.5) for failures in (1, 2, 3, 4, 5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+    assert backoff.delay_s(10**9, 0.5) == 5.0  # 2 ** 10**9 is more than a float can be
 
 
 def test_jitter_only_shortens() -> None:
@@ -73,42 +74,52 @@ def test_backoff_is_clamped(failures: int, chance: float, first_s: float, factor
 
 
 @pytest.mark.parametrize(
-    "fields",
+    ("fields", "says"),
     [
-        {"first_s": -0.1},
-        {"first_s": "1"},
-        {"first_s": True},
-        {"first_s": math.nan},
-        {"first_s": 3.0, "max_s": 2.0},
-        {"max_s": math.inf},
-        {"max_s": math.nan},
-        {"max_s": "5"},
-        {"factor": 0.9},
-        {"factor": math.inf},
-        {"jitter": -0.1},
-        {"jitter": 1.1},
-        {"factor": "2"},
-        {"factor": math.nan},
-        {"jitter": True},
-        {"jitter": None},
-        {"healthy_after_s": -1},
+        ({"first_s": -0.1}, "first_s must be at least 0 s, not -0.1"),
+        ({"first_s": "1"}, "first_s must be a number, not '1'"),
+        ({"first_s": True}, "first_s must be a number, not True"),
+        ({"first_s": math.nan}, "first_s must be at least 0 s, not nan"),
+        ({"first_s": 3.0, "max_s": 2.0}, "max_s must be finite and at least first_s, not 2.0"),
+        ({"max_s": math.inf}, "max_s must be finite and at least first_s, not inf"),
+        ({"max_s": math.nan}, "max_s must be at least 0 s, not nan"),
+        ({"max_s": "5"}, "max_s must be a number, not '5'"),
+        ({"factor": 0.9}, "factor must be at least 1, not 0.9"),
+        ({"factor": math.inf}, "factor must be at least 1, not inf"),
+        ({"factor": "2"}, "factor must be a number, not '2'"),
+        ({"factor": math.nan}, "factor must be at least 1, not nan"),
+        ({"jitter": -0.1}, "jitter must be between 0 and 1, not -0.1"),
+        ({"jitter": 1.1}, "jitter must be between 0 and 1, not 1.1"),
+        ({"jitter": True}, "jitter must be a number, not True"),
+        ({"jitter": None}, "jitter must be a number, not None"),
+        ({"healthy_after_s": -1}, "healthy_after_s must be at least 0 s, not -1"),
     ],
 )
-def test_faulty_backoff(fields: dict[str, Any]) -> None:
-    with pytest.raises(SpecError):
+def test_faulty_backoff(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError) as caught:
         Backoff(**fields)
+    assert str(caught.value) == says
 
 
 def test_limits_of_backoff() -> None:
     assert Backoff(first_s=0, max_s=0, factor=1, jitter=1, healthy_after_s=0).delay_s(7, 0.9) == 0.0
+    assert [NO_BACKOFF.delay_s(failures, 0.0) for failures in (1, 2, 10**9)] == [0.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize(
-    "fields", [{"max_restarts": -1}, {"max_restarts": 1.5}, {"max_restarts": True}, {"within_s": 0}, {"within_s": -1}]
+    ("fields", "says"),
+    [
+        ({"max_restarts": -1}, "max_restarts must be an integer of at least 0, not -1"),
+        ({"max_restarts": 1.5}, "max_restarts must be an integer of at least 0, not 1.5"),
+        ({"max_restarts": True}, "max_restarts must be an integer of at least 0, not True"),
+        ({"within_s": 0}, "within_s must be more than 0 s, not 0"),
+        ({"within_s": -1}, "within_s must be more than 0 s, not -1"),
+    ],
 )
-def test_faulty_intensity(fields: dict[str, int]) -> None:
-    with pytest.raises(SpecError):
+def test_faulty_intensity(fields: dict[str, Any], says: str) -> None:
+    with pytest.raises(SpecError) as caught:
         Intensity(**fields)
+    assert str(caught.value) == says
 
 
 def test_defaults_are_those_of_the_documentation() -> None:

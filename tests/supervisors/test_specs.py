@@ -69,6 +69,7 @@ def test_faulty_child(fields: dict[str, Any], says: str) -> None:
         ({"name": "a/b"}, "a name"),
         ({"children": [ChildSpec(name="a", run=idle), ChildSpec(name="a", run=idle)]}, "twice: a"),
         ({"children": [ChildSpec(name="a", run=idle), Supervisor("a")]}, "twice: a"),
+        ({"children": [ChildSpec(name=name, run=idle) for name in "ecadbbdace"]}, "twice: a, b, c, d, e"),
         ({"children": [idle]}, "a child is"),
         ({"strategy": "one_for_one"}, "strategy must be of Strategy"),
         ({"intensity": 3}, "intensity must be of Intensity"),

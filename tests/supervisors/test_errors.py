@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+import trio
+
+from supervisors import (
+    Killed,
+    StartFailed,
+    StartTimeout,
+    SupervisionError,
+    TooManyRestarts,
+    UnexpectedReturn,
+    describe,
+)
+from supervisors._errors import is_fatal
+from tests.supervisors.probes import leak_a_cancelled
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (StartFailed("s/a"), "s/a failed to start"),
+        (StartTimeout("s/a", 30.0), "s/a was not ready within 30 s"),
+        (UnexpectedReturn("s/a", was_ready=True), "s/a returned"),
+        (UnexpectedReturn("s/a", was_ready=False), "s/a returned before it was ready"),
+        (Killed("s/a"), "s/a was killed"),
+    ],
+)
+def test_an_error_names_its_node(error: StartFailed | StartTimeout | UnexpectedReturn | Killed, says: str) -> None:
+    assert isinstance(error, SupervisionError)
+    assert str(error) == says
+    assert error.path == "s/a"
+
+
+def test_an_escalation_names_the_supervisor_and_the_child() -> None:
+    error = TooManyRestarts("s", "s/a", 3, 5.0)
+    assert str(error) == "s: more than 3 restarts within 5 s, the last for s/a"
+    assert (error.path, error.child) == ("s", "s/a")
+
+
+def test_what_is_fatal() -> None:
+    assert is_fatal(KeyboardInterrupt())
+    assert is_fatal(SystemExit())
+    assert is_fatal(BaseExceptionGroup("", [ValueError(), BaseExceptionGroup("", [GeneratorExit()])]))
+    assert not is_fatal(ValueError())
+    assert not is_fatal(ExceptionGroup("", [ValueError(), OSError()]))
+
+
+async def test_a_leaked_cancellation_is_not_fatal() -> None:
+    with pytest.raises(trio.Cancelled) as caught:
+        await leak_a_cancelled()
+    assert not is_fatal(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError("connection lost"), "OSError: connection lost"),
+        (OSError(), "OSError"),
+        (ExceptionGroup("both", [OSError("left"), ValueError()]), "ExceptionGroup: both [OSError: left; ValueError]"),
+        (ValueError("x" * 488), "ValueError: " + "x" * 488),
+        (ValueError("x" * 489), "ValueError: " + "x" * 487 + "…"),
+    ],
+)
+def test_one_bounded_line(error: Exception, says: str) -> None:
+    assert describe(error) == says

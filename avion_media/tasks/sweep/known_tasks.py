@@ -65,6 +65,7 @@ class _Index:
         self.given_up: set[str] = set()
 
     def visit(self, found: FoundTask) -> bool:
-        if found.subject is not None:
-            (self.given_up if found.place is Place.DEAD_LETTERS else self.alive).add(found.subject)
+        subject = found.subject
+        if subject is not None:
+            (self.given_up if found.place is Place.DEAD_LETTERS else self.alive).add(subject)
         return len(self.alive) + len(self.given_up) < self._max_tasks

@@ -263,7 +263,7 @@ class Engine:
         self._timed.add(record)
         if record.handle is not None:
             record.handle.ask_to_stop()
-        if self._brutal or record.spec.grace_s == 0:
+        if record.spec.grace_s == 0:
             self._cancel(record, now)
 
     def _cancel(self, record: Record, now: float) -> None:

@@ -71,7 +71,6 @@ class Record:
         """The task of this incarnation is gone; the caller enters the next state."""
         self.handle = None
         self.scope = None
-        self.deadline = math.inf
         self.down.set()
 
     def failure_of(self, error: BaseException | None, *, was_ready: bool) -> BaseException | None:
@@ -91,7 +90,6 @@ class Record:
     def cancel(self) -> None:
         """The hard way down, all the way: a supervisor below gives up its children's grace too."""
         self.cancelled = True
-        self.deadline = math.inf
         if self.spec.child is not None:
             self.spec.child.abort()
         if self.scope is not None:

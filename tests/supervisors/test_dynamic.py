@@ -158,6 +158,15 @@ async def test_max_children_counts_those_in_backoff_and_those_stopping(autojump_
         assert stage.up() == {"c"}
 
 
+async def test_a_pool_of_one() -> None:
+    stage, pool = Stage(), DynamicSupervisor("pool", max_children=1)
+    with trio.fail_after(5):
+        async with open_tree(pool):
+            await pool.start_child(stage.spec("a"))
+            with pytest.raises(TooManyChildren):
+                await pool.start_child(stage.spec("b"))
+
+
 async def test_a_name_in_use_and_a_significant_child_are_refused(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     async with open_tree(pool):

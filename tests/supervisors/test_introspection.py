@@ -12,6 +12,8 @@ from supervisors import (
     Backoff,
     Child,
     ChildSpec,
+    DynamicSupervisor,
+    Event,
     Intensity,
     NodeState,
     NoSuchChild,
@@ -92,6 +94,60 @@ async def test_snapshot_from_another_thread_while_nobody_runs_the_loop() -> None
             thread.start()
             thread.join()
             assert [node.state for node in found[0].walk()] == [State.RUNNING] * 3
+
+
+async def test_snapshot_while_a_child_comes_and_another_goes() -> None:
+    """As another thread may see it; here in one, so that it happens each time."""
+    stage, pool = Stage(), DynamicSupervisor("pool")
+
+    class Restless(Supervisor):
+        def node_children(self, path: str) -> tuple[NodeState, ...]:
+            engine = pool._engine
+            assert engine is not None
+            engine.records["b"] = engine.records.pop("a")
+            return super().node_children(path)
+
+    with trio.fail_after(5):
+        async with open_tree(pool):
+            await pool.start_child(ChildSpec(child=Restless("r")))
+            await pool.start_child(stage.spec("a"))
+            assert [node.path for node in pool.snapshot().walk()] == ["/", "r", "a"]
+
+
+async def test_the_state_of_the_root(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    stage["a"].start_s = stage["a"].stop_s = 2.0
+    states = [root.snapshot().state]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        states.append(root.snapshot().state)
+        await trio.sleep(2)
+        states.append(root.snapshot().state)
+        root.stop()
+        await trio.sleep(1)
+        states.append(root.snapshot().state)
+    assert states == [State.WAITING, State.STARTING, State.RUNNING, State.STOPPING]
+    assert root.snapshot().state is State.STOPPED
+
+
+async def test_an_observer_may_take_itself_off() -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a")])
+    seen: list[str] = []
+
+    def once(event: Event) -> None:
+        seen.append(f"{event.path} {event.kind}")
+        take_off()
+
+    take_off = root.observe(once)
+    root.observe(stage.observe)
+    with trio.fail_after(5):
+        async with open_tree(root):
+            pass
+    assert seen == ["/ starting"]
+    assert stage.kinds("/") == ["starting", "ready", "stopping", "stopped"]
 
 
 async def test_a_long_failure_is_cut() -> None:

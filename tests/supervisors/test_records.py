@@ -31,13 +31,14 @@ def kill(record: Record) -> None:
 
 
 def holds_nothing(record: Record) -> bool:
-    return (record.handle, record.scope, record.deadline) == (None, None, math.inf)
+    return (record.handle, record.scope) == (None, None)
 
 
 def test_before_the_first_start() -> None:
     record = record_of()
     assert (record.spec.name, record.path, record.state, record.since) == ("a", "s/a", State.WAITING, 1.0)
     assert holds_nothing(record)
+    assert record.deadline == math.inf
     assert (record.incarnation, record.failures, record.last_failure) == (0, 0, None)
     assert (record.doom, record.start_error) == (None, None)
     assert [record.begun, record.held, record.ever_ready, record.cancelled] == [False] * 4
@@ -58,12 +59,11 @@ def test_from_the_start_to_the_end() -> None:
     assert record.down.is_set()
 
 
-def test_a_cancelled_incarnation_is_not_watched_any_more_and_the_next_one_is_new() -> None:
+def test_the_incarnation_after_a_cancelled_one_is_new() -> None:
     record = record_of()
     begin(record, 2.0)
     kill(record)
     assert record.cancelled
-    assert record.deadline == math.inf
     assert record.scope is not None
     assert record.scope.cancel_called
     record.end()

@@ -22,6 +22,9 @@ async def idle(child: Child) -> None:
     await child.stopping.wait()
 
 
+SIGNIFICANT = ChildSpec(name="a", run=idle, restart=Restart.TRANSIENT, significant=True)
+
+
 def spec_with(fields: dict[str, Any]) -> ChildSpec:
     merged: dict[str, Any] = {"name": "a", "run": idle} | fields
     return ChildSpec(**merged)
@@ -74,10 +77,8 @@ def test_faulty_child(fields: dict[str, Any], says: str) -> None:
         ({"strategy": "one_for_one"}, "strategy must be of Strategy"),
         ({"intensity": 3}, "intensity must be of Intensity"),
         ({"auto_shutdown": None}, "auto_shutdown must be of AutoShutdown"),
-        (
-            {"children": [ChildSpec(name="a", run=idle, restart=Restart.TRANSIENT, significant=True)]},
-            "need an auto_shutdown",
-        ),
+        ({"children": [SIGNIFICANT]}, "need an auto_shutdown"),
+        ({"children": [SIGNIFICANT, ChildSpec(name="b", run=idle)]}, "need an auto_shutdown"),
     ],
 )
 def test_faulty_supervisor(arguments: dict[str, Any], says: str) -> None:
@@ -118,5 +119,5 @@ def test_budgets_add_up_along_the_tree() -> None:
 
 
 def test_significant_children_with_their_flag() -> None:
-    spec = ChildSpec(name="a", run=idle, restart=Restart.TRANSIENT, significant=True)
-    assert Supervisor("app", [spec], auto_shutdown=AutoShutdown.ANY_SIGNIFICANT).children == (spec,)
+    root = Supervisor("app", [SIGNIFICANT], auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)
+    assert root.children == (SIGNIFICANT,)

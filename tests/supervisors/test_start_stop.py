@@ -135,6 +135,32 @@ async def test_a_kill_during_the_clean_up_after_a_start_timeout_changes_nothing(
     assert stage.kinds("a") == ["starting", "cancelled", "failed"]
 
 
+async def test_a_start_timeout_during_the_clean_up_after_a_kill_changes_nothing(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", start_timeout_s=2.0)], observers=[stage.observe])
+    stage["a"].hangs_in_start = True
+    stage["a"].clean_up_s = 2.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_expecting, root, StartFailed)
+        await trio.sleep(1)
+        root.kill("a")
+    assert root.snapshot().children[0].last_failure == "Killed: a was killed"
+    assert stage.kinds("a") == ["starting", "cancelled", "failed"]
+
+
+async def test_the_start_timeout_of_a_child_that_is_gone_does_not_matter(autojump_clock: MockClock) -> None:
+    async def run(child: Child) -> None:
+        await trio.lowlevel.checkpoint()
+
+    stage = Stage()
+    done = ChildSpec(name="a", run=run, restart=Restart.TRANSIENT, start_timeout_s=1.0)
+    async with open_tree(Supervisor("app", [done, stage.spec("b")], observers=[stage.observe])) as root:
+        await trio.sleep(2)
+        root.restart_child("b")  # it looks at its children
+        await settled()
+        assert stage.kinds("a") == ["starting", "returned"]
+
+
 async def test_a_permanent_child_that_returns_before_it_is_ready_failed_to_start() -> None:
     async def run(child: Child) -> None:
         await trio.lowlevel.checkpoint()

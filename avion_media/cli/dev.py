@@ -128,6 +128,9 @@ async def _show(runtime: Runtime, *, demo: Path | None, once: bool, failures: li
     if once:
         runtime.stop_requested.set()
     else:
+        # Redis and the store are on free ports: without this, `queues` in another terminal would look elsewhere.
+        out.print("For the commands in another terminal:", highlight=False)
+        out.print(f"  {_export(runtime.config)}", highlight=False, soft_wrap=True)
         out.print("Ctrl-C stops everything.")
 
 
@@ -140,3 +143,13 @@ async def _demonstrate(client: Client, folder: Path, base_url: str) -> list[str]
     failed = [f"{each.file}: {each.status.reason}" for each in ended if each.status.state != wire.MediaStatus.READY]
     console().print(f"\n{len(ended) - len(failed)} of {len(files)} files ready\n")
     return [problem for _, problem in problems] + failed
+
+
+def _export(config: Config) -> str:
+    """What points the commands of a shell to the embedded Redis and store."""
+    settings = {
+        f"{PREFIX}REDIS__URL": config.redis.url,
+        f"{PREFIX}S3__ENDPOINT_URL": config.s3.endpoint_url,
+        **_EMBEDDED_CREDENTIALS,
+    }
+    return " ".join(["export", *(f"{name}={value}" for name, value in settings.items())])

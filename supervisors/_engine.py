@@ -392,7 +392,7 @@ class Engine:
         self._batches.restart(everyone, group, now + delay_s, now)
 
     def _consider_auto_shutdown(self, record: Record) -> None:
-        if not record.spec.significant or self._plan.auto_shutdown is AutoShutdown.NEVER:
+        if not record.spec.significant:  # none is where the plan says never
             return
         left = [each for each in self.records.values() if each.spec.significant and not each.over]
         if self._plan.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:

@@ -241,6 +241,27 @@ async def test_a_start_that_is_stopped_before_its_turn_is_told() -> None:
     assert stage.up() == set()
 
 
+async def test_a_start_in_the_moment_in_which_the_pool_stops_is_told() -> None:
+    """As above: in some of the rounds the stop comes before the child's turn."""
+    stage = Stage()
+
+    async def start(pool: DynamicSupervisor) -> None:
+        spec = stage.spec("a", shutdown_s=0)
+        stage["a"].hangs_in_start = True
+        with pytest.raises(StartFailed):
+            await pool.start_child(spec)
+
+    with trio.fail_after(5):
+        for _ in range(20):
+            pool = DynamicSupervisor("pool")
+            async with open_tree(pool), trio.open_nursery() as nursery:
+                nursery.start_soon(start, pool)
+                while not pool.snapshot().children:
+                    await trio.lowlevel.checkpoint()
+                pool.stop()
+    assert stage.up() == set()
+
+
 async def test_terminate_child_that_is_in_backoff(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     async with open_tree(pool):

@@ -18,12 +18,27 @@ from supervisors import (
     NodeState,
     NoSuchChild,
     NotRunning,
+    Restart,
     State,
     Supervisor,
     TooManyRestarts,
     open_tree,
 )
 from tests.supervisors.probes import Stage, run_expecting, settled
+
+
+async def test_the_task_of_a_child_is_named_after_its_path() -> None:
+    names: list[str] = []
+
+    async def run(child: Child) -> None:
+        names.append(trio.lowlevel.current_task().name)
+        child.ready()
+
+    with trio.fail_after(5):
+        leaf = ChildSpec(name="a", run=run, restart=Restart.TEMPORARY)
+        async with open_tree(Supervisor("app", [Supervisor("s", [leaf])])):
+            pass
+    assert names == ["s/a"]
 
 
 async def test_the_path_and_the_incarnation_that_a_child_sees() -> None:
@@ -169,6 +184,7 @@ async def test_events_tell_each_transition_in_order(autojump_clock: MockClock) -
         await trio.sleep(1)
         stage["a"].fail()
         await trio.sleep(5)
+    assert [event.kind for event in stage.events if event.delay_s] == ["backoff"]
     told = [(event.path, str(event.kind), event.incarnation, event.at) for event in stage.events]
     assert told == [
         ("/", "starting", 1, 0),
@@ -287,6 +303,24 @@ async def test_restart_child_that_was_stopped() -> None:
             root.restart_child("a")
             await settled()
             assert stage.take_log() == ""
+
+
+async def test_restart_child_that_has_never_been_ready(autojump_clock: MockClock) -> None:
+    """A failure to start by hand is retried: the first start of its supervisor is long over."""
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", shutdown_s=1.0), stage.spec("b")])
+    stage["a"].hangs_in_start = True
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await settled()
+        await root.terminate_child("a")
+        await settled()
+        stage["a"].hangs_in_start = False
+        stage["a"].failing_starts = 1
+        root.restart_child("a")
+        await settled()
+        assert stage.take_log() == "+a +b -a +a -a +a"
+        root.stop()
 
 
 async def test_restart_child_that_is_still_stopping(autojump_clock: MockClock) -> None:

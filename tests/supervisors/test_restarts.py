@@ -128,6 +128,9 @@ async def test_one_restart_too_many_escalates(autojump_clock: MockClock) -> None
     assert stage.take_log() == "+a +b -b +b -b +b -b -a"
     assert root.snapshot().state is State.FAILED
     assert stage.kinds("/") == ["starting", "ready", "escalated", "stopping", "failed"]
+    (escalated,) = [event for event in stage.events if event.kind == "escalated"]
+    assert isinstance(escalated.error, TooManyRestarts)
+    assert escalated.at == 9.0
 
 
 async def test_failures_that_are_far_enough_apart_do_not_escalate(autojump_clock: MockClock) -> None:
@@ -261,6 +264,41 @@ async def test_backoff_starts_over_after_health(autojump_clock: MockClock) -> No
         stage["a"].fail()
         await trio.sleep(10)
     assert [event.delay_s for event in stage.events if event.kind == "backoff"] == [1, 10, 1]
+
+
+async def test_a_long_start_is_no_health(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    backoff = Backoff(first_s=1, max_s=60, factor=10, jitter=0, healthy_after_s=3)
+    spec = stage.spec("a", backoff=backoff, start_timeout_s=5.0)
+    async with open_tree(Supervisor("app", [spec], observers=[stage.observe], intensity=PLENTY)):
+        stage["a"].hangs_in_start = True
+        stage["a"].fail()
+        await trio.sleep(20)
+        stage["a"].hangs_in_start = False
+        await trio.sleep(20)
+    assert [event.delay_s for event in stage.events if event.kind == "backoff"] == [1, 10, 60]
+
+
+async def test_ready_of_a_former_incarnation_says_nothing_of_this_one() -> None:
+    handles: list[Child] = []
+
+    async def run(child: Child) -> None:
+        handles.append(child)
+        if len(handles) == 1:
+            child.ready()
+            raise Boom("once")
+        await child.stopping.wait()
+
+    root = Supervisor("app", [ChildSpec(name="a", run=run, backoff=NO_BACKOFF)])
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(root.run)
+            await settled()
+            handles[0].ready()
+            assert root.snapshot().children[0].state is State.STARTING
+            handles[1].ready()
+            assert root.snapshot().children[0].state is State.RUNNING
+            root.stop()
 
 
 async def test_jitter_takes_its_chance_from_the_given_source(autojump_clock: MockClock) -> None:

@@ -365,6 +365,18 @@ async def test_stop_in_the_same_moment_as_a_crash() -> None:
     assert {child.state for child in root.snapshot().children} == {State.FAILED, State.STOPPED}
 
 
+async def test_stop_in_the_same_moment_as_a_return() -> None:
+    stage = Stage()
+    specs = [stage.spec("a", restart=Restart.TRANSIENT), stage.spec("b")]
+    root = Supervisor("app", specs, observers=[stage.observe])
+    with trio.fail_after(5):
+        async with open_tree(root):
+            stage["a"].finish()
+            root.stop()
+    assert root.snapshot().children[0].state is State.FINISHED
+    assert stage.kinds("a") == ["starting", "ready", "returned"]
+
+
 async def test_stop_while_a_group_is_being_stopped(autojump_clock: MockClock) -> None:
     """The child that is on its way out keeps its deadline: two stops do not give two graces."""
     stage = Stage()

@@ -34,7 +34,7 @@ from hypercorn.typing import ConnectionState
 from avion_media.origin.answers import SAFETY_HEADERS
 
 _READ_BYTES = 64 << 10
-_FINISH_S = 5.0  # what an application may still do after its answer is complete
+_FINISH_S = 5.0  # for an answer under way, and what its application does after it, once nothing more is read
 _LINGER_S = 1.0  # how long last words may take to be read
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _HOPELESS = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -263,8 +263,8 @@ class HttpConnection:
         elif isinstance(event, Updated):
             self._since = trio.current_time()
             self._waiting.deadline = self._deadline()
-        elif isinstance(event, Closed) and not self._over:
-            self._end_of_output()
+        elif isinstance(event, Closed) and not self._reading.cancel_called:
+            # Not the end of output yet: what follows may be wrong while the answer before it is being sent.
             self._everything.deadline = trio.current_time() + _FINISH_S
             self._reading.cancel()
 

@@ -128,6 +128,15 @@ async def test_what_is_pipelined_behind_a_closing_request_holds_up_nothing(closi
         await world.until_connections(1)
 
 
+async def test_an_answer_under_way_is_finished_although_nonsense_follows_its_request() -> None:
+    async with attacked() as world:
+        for _ in range(20):
+            async with world.client() as client:
+                await client.send(head(b"Connection: close"))
+                await client.send(b"nonsense\r\n\r\n")
+                assert (await client.read_to_end()).startswith(b"HTTP/1.1 ")
+
+
 async def test_endless_pipelining_without_reading_is_cut() -> None:
     async with attacked(HttpLimits(write_timeout_s=0.3)) as world, world.client() as client:
         while not await _is_cut(client.stream, GET * 1000):

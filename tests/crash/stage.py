@@ -224,6 +224,9 @@ class _Stepped:
     async def execute(self, *command: Any) -> Any:
         return await self._steps.around(f"redis {command[0]}", lambda: self._redis.execute(*command))
 
+    async def get_many(self, keys: Sequence[str]) -> Any:
+        return await self._steps.around("redis MGET", lambda: self._redis.get_many(keys))
+
     async def run(self, script: Any, script_keys: Any, args: Any = ()) -> Any:
         return await self._steps.around(f"redis {script.name}", lambda: self._redis.run(script, script_keys, args))
 

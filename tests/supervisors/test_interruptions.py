@@ -420,6 +420,7 @@ async def test_a_defect_of_the_engine_leaves_no_orphan(monkeypatch: pytest.Monke
             monkeypatch.setattr(Engine, "_step", broken)
             stage["a"].fail()
     assert stage.up() == set()
+    assert root.snapshot().state is State.FAILED
 
 
 async def test_an_observer_may_act_on_the_tree() -> None:

@@ -42,11 +42,17 @@ class MetricExport:
         self._closed = True
         self._wake.set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
     def join(self, timeout_s: float) -> None:
         """Wait for the end of the thread, for ``timeout_s`` at most."""
         self._thread.join(timeout_s)
 
     def _run(self) -> None:
+        self._try()  # at once, so that it is known early whether the collector answers
         while not self._closed:
             self._wake.wait(self._interval_s)
             self._wake.clear()

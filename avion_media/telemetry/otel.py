@@ -20,6 +20,7 @@ from avion_media.telemetry.span_queue import QueueBounds, SpanQueue
 from avion_media.telemetry.tracing import AttributeValue, Kind, Tracer, current_span
 
 _log = logging.getLogger(__name__)
+_LOOK_S = 0.02  # how often the end looks whether the collector still answers
 _UNKNOWN_S = 1.0  # how long the end waits for a collector that was never tried
 
 
@@ -139,7 +140,8 @@ class OpenTelemetry:
         for each, _ in waited_for:
             each.close()
         for each, seconds in waited_for:
-            each.join(max(0.0, began + seconds - time.monotonic()))
+            while not each.ended and each.health.answers is not False and time.monotonic() < began + seconds:
+                each.join(_LOOK_S)
 
 
 def _patience(answers: bool | None, all_answers: Sequence[bool | None], timeout_s: float) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from avion_media.telemetry.health import Health
 from avion_media.telemetry.tracing import Span
 
+_FIRST_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 Export = Callable[[Sequence[Span]], bool]
 """Sends a batch, and says whether it arrived. May block for as long as it likes."""
@@ -78,6 +79,11 @@ class SpanQueue:
         self._closed = True
         self._wake.set()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
     def join(self, timeout_s: float) -> None:
         """Wait for the end of the thread, for ``timeout_s`` at most."""
         self._thread.join(timeout_s)
@@ -111,5 +117,7 @@ class SpanQueue:
     def pause_s(self) -> float:
         """Until the next export. A collector that is away is tried less and less often: encoding a batch for it in vain
         costs as much CPU as a hundred calls."""
+        if self.health.answers is None:  # so that it is known early whether it answers
+            return min(_FIRST_S, self._bounds.delay_s)
         longest_s = max(_LONGEST_PAUSE_S, self._bounds.delay_s)
         return min(longest_s, self._bounds.delay_s * 2.0 ** min(self._failures, 16))

@@ -21,7 +21,8 @@ from tests.telemetry.collector import collector, hanging_collector, nobody
 _CLIENT_S = 120
 _UNCHANGED = Goal(0.95, at_least=True)
 _NO_LONGER = Goal(1.05)
-_DRAIN_ROUNDS = 5
+_DRAIN_ROUNDS = 3
+_SETTLE = "5s"  # the default; without it a drain of an idle service takes a tenth of a second
 Away = Callable[[], AbstractContextManager[str]]
 
 
@@ -64,7 +65,7 @@ def _drain(setting: Setting) -> Figure:
     """From SIGTERM to the exit, of a service that has spans to tell."""
 
     def seconds(url: str) -> float:
-        with _service(setting, url) as service:
+        with _service(setting, url, DRAIN__SETTLE="0" if setting.quick else _SETTLE) as service:
             _load(service, 100 if setting.quick else 2000)
             began = time.monotonic()
             service.stop()
@@ -75,8 +76,8 @@ def _drain(setting: Setting) -> Figure:
     return pairs.figure("collector hanging: drain", "s", _NO_LONGER)
 
 
-def _service(setting: Setting, url: str) -> AbstractContextManager[Service]:
-    environment = setting.service_environment()
+def _service(setting: Setting, url: str, **settings: str) -> AbstractContextManager[Service]:
+    environment = setting.service_environment(**settings)
     if url:
         environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = url
     return running(environment, roles="grpc")

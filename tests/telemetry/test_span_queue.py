@@ -90,7 +90,7 @@ def test_an_exporter_that_fails_is_tried_less_often_until_it_answers() -> None:
         assert reached(pauses, number + 1)
     queue.close()
     queue.join(20)
-    assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
+    assert pauses == [0.5, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
     assert queue.pause_s == 5.0
 
 

@@ -100,7 +100,8 @@ def test_pictures(service: Service, bucket: S3Bucket) -> None:
     bodies = pictures()
     assert len({len(body) for body in bodies.values()}) == 1
     allowed = {name: scrubbed_picture(body) for name, body in bodies.items()}
-    replays, endings = 0, []
+    replays = 0
+    endings: list[tuple[str | None, str]] = []
     while replays < REPLAYS or len(endings) < PICTURE_ROUNDS:
         status, sent = race(service, "a.jpg", "image/jpeg", bodies)
         endings.append((check_served(service, bucket, status, allowed), status.media_id))

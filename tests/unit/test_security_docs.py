@@ -1,0 +1,18 @@
+"""What docs/security.md names as proof is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("page", ["security.md", "remote.md"])
+def test_every_test_that_is_named_exists(page: str) -> None:
+    named = set(re.findall(r"`(tests/[A-Za-z0-9_/.]+)`", (ROOT / "docs" / page).read_text()))
+
+    assert named
+    assert not [path for path in sorted(named) if not (ROOT / path).exists()]

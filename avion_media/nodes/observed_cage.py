@@ -26,10 +26,10 @@ def cage_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:
             avion__cage__cpu_time=usage.cpu_s,
             avion__cage__memory_peak=usage.peak_rss_bytes,
         )
-        telemetry.record(instruments.CAGE_DURATION, usage.wall_s, job=job, outcome=str(outcome))
-        telemetry.record(instruments.CAGE_CPU, usage.cpu_s, job=job, outcome=str(outcome))
-        telemetry.record(instruments.CAGE_PEAK, usage.peak_rss_bytes, job=job)
+        telemetry.record(instruments.CAGE_DURATION, usage.wall_s, avion__cage__job=job, outcome=str(outcome))
+        telemetry.record(instruments.CAGE_CPU, usage.cpu_s, avion__cage__job=job, outcome=str(outcome))
+        telemetry.record(instruments.CAGE_PEAK, usage.peak_rss_bytes, avion__cage__job=job)
         if outcome in _KILLED:
-            telemetry.count(instruments.CAGE_KILLS, job=job, cause=str(outcome))
+            telemetry.count(instruments.CAGE_KILLS, avion__cage__job=job, cause=str(outcome))
 
     return observe

@@ -44,7 +44,7 @@ _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
-_OUTAGES = frozenset({"store", "redis", "cage", "disk"})  # `Unavailable.what` that every task meets
+_OUTAGES = frozenset({"store", "redis", "cage", "disk", "cdn"})  # `Unavailable.what` that every task meets
 
 
 class TaskHandler(Protocol):

@@ -40,6 +40,7 @@ _ORDER = (
     "introspection",
     "dynamic",
     "interruptions",
+    "protection",
     "docs",
     "machine",
 )

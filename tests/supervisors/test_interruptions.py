@@ -106,12 +106,14 @@ async def test_a_cancellation_during_the_stop_adds_nothing(autojump_clock: MockC
 async def test_a_base_exception_of_a_child_stops_the_tree_in_order_and_comes_out(alarm: BaseException) -> None:
     stage = Stage()
     inner = ChildSpec(child=Supervisor("inner", [stage.spec("b"), stage.spec("c")]), backoff=NO_BACKOFF)
-    root = Supervisor("app", [stage.spec("a"), inner, stage.spec("d")], intensity=PLENTY)
+    specs = [stage.spec("a"), inner, stage.spec("d")]
+    root = Supervisor("app", specs, intensity=PLENTY, observers=[stage.observe])
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, type(alarm))
             stage["b"].fail(alarm)
     assert stage.take_log() == "+a +b +c +d -b -c -d -a"
+    assert [event.path for event in stage.events if event.error is alarm] == ["inner/b", "inner", "/"]
     assert root.snapshot().state is State.FAILED
 
 

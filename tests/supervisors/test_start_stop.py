@@ -148,6 +148,13 @@ async def test_a_start_timeout_during_the_clean_up_after_a_kill_changes_nothing(
     assert stage.kinds("a") == ["starting", "cancelled", "failed"]
 
 
+async def test_the_start_timeout_of_a_child_that_is_ready_does_not_matter(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a", start_timeout_s=1.0)], observers=[stage.observe])):
+        await trio.sleep(10)
+        assert stage.kinds("a") == ["starting", "ready"]
+
+
 async def test_the_start_timeout_of_a_child_that_is_gone_does_not_matter(autojump_clock: MockClock) -> None:
     async def run(child: Child) -> None:
         await trio.lowlevel.checkpoint()

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from typing import Protocol
 
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -44,6 +45,8 @@ from avion_media.store import ByteRange, ObjectInfo, ObjectStore, RangeNotSatisf
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _CONDITIONS = ("if-none-match", "if-modified-since", "if-range")
+_TOMBSTONE_S = 1.0
+_STORE_S = 8.0  # until the headers of an answer: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
 _log = get_logger(path="service/origin")
 
@@ -123,18 +126,22 @@ class Origin:
                 deleted = await self._deleted(str(target.any_id))
             if deleted:
                 return plain(410, "this medium was deleted", cache_control=GONE)
-            with timing.measured("store"):
+            with timing.measured("store"), trio.fail_after(_STORE_S):
                 return await self._from_store(request, target)
         except ObjectMissing:
             return plain(404, "no such medium")
+        except trio.TooSlowError:
+            _log.warning("origin.unavailable", what="store", media_id=str(target.any_id), waited_s=_STORE_S)
+            return try_again()
         except Unavailable as error:
             _log.warning("origin.unavailable", what=error.what, media_id=str(target.any_id))
             return try_again(error.retry_after_s)
 
     async def _deleted(self, media_id: str) -> bool:
         try:
-            return await self._tombstones.get().is_tombstoned(media_id)
-        except Unavailable:
+            with trio.fail_after(_TOMBSTONE_S):
+                return await self._tombstones.get().is_tombstoned(media_id)
+        except (Unavailable, trio.TooSlowError):
             return False  # Redis away: serve what the store has; removal itself happens in the store
 
     async def _from_store(self, request: Request, target: Target) -> Response:

@@ -1,0 +1,86 @@
+"""A store or a Redis that takes the connection and says nothing: the CDN hears of it before it gives up itself."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import httpx
+import trio
+from trio.testing import MockClock
+
+from avion_media.config import HttpConfig, ThumbnailsConfig
+from avion_media.domain.errors import ObjectMissing
+from avion_media.origin.app import Origin
+from avion_media.telemetry import NO_TELEMETRY
+
+PATH = "http://origin/media/" + "0" * 64
+
+
+class Slot:
+    """Holds anything."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def get(self) -> Any:
+        return self._value
+
+
+class Board:
+    """Knows no deletion, at once or never."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self._hangs = hangs
+
+    async def is_tombstoned(self, _media_id: str) -> bool:
+        if self._hangs:
+            await trio.sleep_forever()
+        return False
+
+
+class Store:
+    """Has nothing, at once or never."""
+
+    def __init__(self, *, hangs: bool) -> None:
+        self._hangs = hangs
+
+    def open_body(self, key: str, *_: Any, **__: Any) -> AbstractAsyncContextManager[Any]:
+        return _Body(key, hangs=self._hangs)
+
+
+class _Body(AbstractAsyncContextManager[Any]):
+    def __init__(self, key: str, *, hangs: bool) -> None:
+        self._key = key
+        self._hangs = hangs
+
+    async def __aenter__(self) -> Any:
+        if self._hangs:
+            await trio.sleep_forever()
+        raise ObjectMissing(self._key)
+
+    async def __aexit__(self, *_: object) -> None:
+        """Never entered."""
+
+
+async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[httpx.Response, float]:
+    """The answer, and after how many seconds."""
+    sizes = ThumbnailsConfig().sizes
+    origin = Origin(Slot(Store(hangs=store_hangs)), Slot(Board(hangs=redis_hangs)), sizes, NO_TELEMETRY, HttpConfig())
+    started = trio.current_time()
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(origin.application())) as client:
+        response = await client.get(PATH)
+    return response, trio.current_time() - started
+
+
+async def test_a_store_that_hangs_is_503_in_time(autojump_clock: MockClock) -> None:
+    response, waited_s = await asked(redis_hangs=False, store_hangs=True)
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "1"
+    assert waited_s < 10
+
+
+async def test_a_redis_that_hangs_costs_a_second(autojump_clock: MockClock) -> None:
+    response, waited_s = await asked(redis_hangs=True, store_hangs=False)
+    assert response.status_code == 404
+    assert waited_s < 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 
 from avion_media.config import UploadConfig
@@ -10,6 +11,9 @@ from avion_media.domain.formats import BY_EXTENSION, Family, MediaFormat, by_con
 
 MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32
+# Control characters, line and paragraph separators. Not what merely cannot be seen: joiners hold emoji and words of
+# many scripts together, and macOS puts a narrow no-break space into the names of its screenshots.
+_NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
 # Extensions that people's files carry although the content is of an accepted type (the content decides later).
 _TOLERATED_EXTENSIONS = {
     Family.IMAGE: frozenset({"tif", "tiff", "bmp", "jxl", "mpo", "jps", "img", "image"}),
@@ -91,7 +95,7 @@ def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
         return Violation("filename", "must be given", "FILENAME_REQUIRED")
     if len(filename) > MAX_FILENAME_CHARACTERS:
         return Violation("filename", f"is longer than {MAX_FILENAME_CHARACTERS} characters", "FILENAME_TOO_LONG")
-    if not filename.isprintable() or "/" in filename or "\\" in filename:
+    if any(unicodedata.category(each) in _NOT_IN_NAMES for each in filename) or "/" in filename or "\\" in filename:
         return Violation("filename", "must not hold control characters or path separators", "FILENAME_INVALID")
     _, dot, extension = filename.rpartition(".")
     if not dot:

@@ -33,6 +33,9 @@ def reasons(**fields: object) -> set[str]:
         ("blob", "image/png", formats.PNG),  # phones and browsers
         ("scan.tiff", "image/jpeg", formats.JPEG),  # a wrong name on an accepted type
         ("фото кота.webp", "image/webp", formats.WEBP),
+        ("\U0001f468\u200d\U0001f469\u200d\U0001f467 family.jpg", "image/jpeg", formats.JPEG),  # an emoji of several
+        ("Screenshot 2026-11-25 at 10.00.00\u202fAM.png", "image/png", formats.PNG),  # as macOS names them
+        ("عکس\u200cها.jpg", "image/jpeg", formats.JPEG),  # a joiner inside a word
         ("clip.mov", "video/quicktime", formats.MOV),
         ("clip.mkv", "video/matroska", formats.MKV),
     ],
@@ -49,6 +52,8 @@ def test_accepted(filename: str, content_type: str, expected: formats.MediaForma
         ({"filename": "a" * 252 + ".jpg"}, "FILENAME_TOO_LONG"),
         ({"filename": "a/b.jpg"}, "FILENAME_INVALID"),
         ({"filename": "a\nb.jpg"}, "FILENAME_INVALID"),
+        ({"filename": "a\u2028b.jpg"}, "FILENAME_INVALID"),
+        ({"filename": "a\x9bb.jpg"}, "FILENAME_INVALID"),
         ({"filename": "cat.exe"}, "EXTENSION_UNSUPPORTED"),
         ({"filename": "cat.svg"}, "EXTENSION_UNSUPPORTED"),
         ({"filename": "cat.mp4"}, "EXTENSION_MISMATCH"),

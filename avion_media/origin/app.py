@@ -92,13 +92,16 @@ class Origin:
 
     def application(self) -> Starlette:
         """The routes, with every answer, errors too, carrying the safety headers."""
-        return Starlette(
+        application = Starlette(
             routes=[
                 Route("/media/{id}", self._media, methods=["GET"]),
                 Route("/thumbnail/{size}/{id}", self._thumbnail, methods=["GET"]),
             ],
             exception_handlers={HTTPException: on_http_error, Exception: on_defect},
         )
+        # Starlette would send a path with a slash too many to wherever the client's Host says, for caches to keep.
+        application.router.redirect_slashes = False
+        return application
 
     async def _media(self, request: Request) -> Response:
         any_id = _parse_id(request.path_params["id"])

@@ -209,6 +209,12 @@ def test_what_was_uploaded_but_not_processed_is_never_served(service: Service, b
     bucket.client.delete_object(Bucket=bucket.bucket, Key=f"incoming/{granted.media_id}")
 
 
+def test_a_slash_too_many_leads_nowhere(service: Service, path: str) -> None:
+    response = httpx.get(service.http_url + path + "/", headers={"Host": "elsewhere.example"}, trust_env=False)
+    assert response.status_code == 404
+    check_safety(response)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
 def test_other_methods_are_405(service: Service, path: str, method: str) -> None:
     response = httpx.request(method, service.http_url + path, content=b"x" * 10, trust_env=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -113,7 +114,8 @@ class Client:
             size = (await trio.Path(path).stat()).st_size
         except OSError as error:
             raise Failure(f"{path}: {error.strerror}") from None
-        request = wire.RequestMediaUploadRequest(filename=path.name, content_type=declared_type(path), size=size)
+        filename = os.fsencode(path.name).decode(errors="replace")  # names of files need not be UTF-8
+        request = wire.RequestMediaUploadRequest(filename=filename, content_type=declared_type(path), size=size)
         granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
         await self._put(path, granted, size, progress)
         completed = wire.CompleteMediaUploadRequest(media_id=granted.media_id)

@@ -8,7 +8,16 @@ from typing import Any, TypeVar
 
 import click
 
-from avion_media.cli.output import Failure, Misuse, console, json_option, load_config, print_json, print_table
+from avion_media.cli.output import (
+    Failure,
+    Misuse,
+    console,
+    json_option,
+    load_config,
+    print_json,
+    print_table,
+    verbatim,
+)
 from avion_media.cli.resources import directly
 from avion_media.config import parse_duration
 from avion_media.inspection import moment
@@ -150,7 +159,7 @@ def show_command(entry_id: str, as_json: bool) -> None:
         return
     for each in found:
         for name, value in each.to_dict().items():
-            console().print(f"  {name:<13} {value}", markup=False)
+            console().print(verbatim(f"  {name:<13} {value}"))
 
 
 @dlq_command.command("replay")

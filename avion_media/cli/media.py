@@ -12,7 +12,16 @@ import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from avion_media.cli.client import Client, Uploaded, open_client
-from avion_media.cli.output import Failure, console, json_option, load_config, print_json, print_problem
+from avion_media.cli.output import (
+    Failure,
+    console,
+    harmless,
+    json_option,
+    load_config,
+    print_json,
+    print_problem,
+    verbatim,
+)
 from avion_media.cli.resources import directly, unwrapped
 from avion_media.config import Config
 from avion_media.domain.ids import InvalidId, parse_any_id
@@ -63,10 +72,10 @@ def print_status(described: dict[str, Any], title: str = "") -> None:
     """One medium as lines."""
     out = console()
     if title:
-        out.print(f"[bold]{title}[/bold]")
+        out.print(verbatim(title), style="bold")
     for name, value in described.items():
         for key, each in value.items() if isinstance(value, dict) else ((name, value),):
-            out.print(f"  {key:<13} {each}", markup=False)
+            out.print(verbatim(f"  {key:<13} {each}"))
 
 
 @click.command("upload")
@@ -94,10 +103,10 @@ async def upload_all(
     """Upload one after the other; problems of one do not stop the rest."""
     ended: list[Uploaded] = []
     problems: list[tuple[str, str]] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console(), disable=not show, transient=True) as progress:
         for file in files:
-            bar = progress.add_task(file.name, total=file.stat().st_size if file.exists() else None)
+            bar = progress.add_task(harmless(file.name), total=file.stat().st_size if file.exists() else None)
             try:
                 ended.append(await client.upload(file, partial(_show_sent, progress, bar)))
             except Failure as failure:

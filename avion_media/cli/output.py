@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from avion_media.config import PREFIX, Config, ConfigError, load
 from avion_media.remote.guard import AddressGuard
+
+# Control characters (escape sequences begin with one), what breaks lines, and what cannot be encoded.
+_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
@@ -46,12 +51,13 @@ def load_config() -> Config:
 def print_problem(lines: Iterable[str]) -> None:
     """Say on standard error what went wrong."""
     for line in lines:
-        click.echo(f"avion-media: {line}", err=True)
+        click.echo("\n".join(map(harmless, f"avion-media: {line}".split("\n"))), err=True)
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n")
+    """One JSON document on standard output. What is no Unicode (a file's name may not be) is escaped as JSON does."""
+    document = json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n"
+    sys.stdout.write(document.encode(errors="backslashreplace").decode())
 
 
 def console() -> Console:
@@ -59,13 +65,23 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 
 
+def harmless(text: str) -> str:
+    """Text of others, such as a file's name or a stranger's URL, that cannot steer the terminal any more."""
+    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _STEERING else each for each in text)
+
+
+def verbatim(text: str) -> Text:
+    """The same for the console: it does not mark up anything either."""
+    return Text(harmless(text))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table that stays readable without colours. Numbers are put right."""
+    """A table that stays readable without colours. Numbers are put right, cells shown as they are."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     shown = [[str(cell) for cell in row] for row in rows]
     for index, column in enumerate(columns):
         numeric = bool(shown) and all(row[index].replace(".", "").rstrip("s%").isdigit() for row in shown)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for row in shown:
-        table.add_row(*row)
+        table.add_row(*map(verbatim, row))
     console().print(table)

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from avion_media.cli.output import Failure, console, json_option, load_config, print_json
+from avion_media.cli.output import Failure, console, harmless, json_option, load_config, print_json
 from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id, remote_id_for
@@ -65,4 +65,4 @@ def _print(known: dict[str, Any]) -> None:
 
 
 def _short(value: object) -> str:
-    return json.dumps(value) if isinstance(value, dict) else str(value)
+    return harmless(json.dumps(value) if isinstance(value, dict) else str(value))

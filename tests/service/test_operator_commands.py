@@ -124,6 +124,15 @@ def test_one_dead_letter_is_shown_whole(operator: Operator) -> None:
     assert "no such dead letter" in operator.run("dlq", "show", "nonsense", status=1).stderr
 
 
+def test_what_strangers_wrote_neither_marks_up_nor_steers_the_terminal(operator: Operator) -> None:
+    url = "http://[fe80::1]/[/x]"
+    entry_id = operator.bury(CACHE_QUEUE, "boom [/b] \x1b[31m\x9b1m", 1, remote_url=url)
+    for shown in (operator.run("dlq", "list").stdout, operator.run("dlq", "show", entry_id).stdout):
+        assert url in shown
+        assert r"boom [/b] \x1b[31m\x9b1m" in shown
+        assert "\x1b" not in shown
+
+
 def test_replay_queues_again_with_the_history(operator: Operator) -> None:
     upload = an_upload()
     entry_id = operator.bury(PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail")

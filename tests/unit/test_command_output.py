@@ -1,0 +1,43 @@
+"""What the commands print of others' text."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from avion_media.cli.media import print_status
+from avion_media.cli.output import harmless, print_json, print_problem, print_table
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("photo.jpg", "photo.jpg"),
+        ("фото \U0001f468\u200d\U0001f467\u202f.jpg", "фото \U0001f468\u200d\U0001f467\u202f.jpg"),
+        ("\x1b[2J", r"\x1b[2J"),
+        ("a\nb\u2028\x7f", r"a\nb\u2028\x7f"),
+        ("caf\udce9.jpg", r"caf\udce9.jpg"),  # a file name that is no UTF-8
+    ],
+)
+def test_control_characters_are_spelt_out(text: str, shown: str) -> None:
+    assert harmless(text) == shown
+
+
+@pytest.mark.parametrize("text", ["[/red]", "[draft] a.jpg", "[bold]x", "http://[fe80::1]/"])
+def test_brackets_are_no_markup(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(["file"], [(text,)])
+    print_status({"reason": text}, text)
+    assert capsys.readouterr().out.count(text) == 3
+
+
+def test_a_problem_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    print_problem(["it said:\n\x1b]0;title\x07"])
+    assert capsys.readouterr().err == "avion-media: it said:\n\\x1b]0;title\\x07\n"
+
+
+def test_a_name_that_is_no_unicode_is_json(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"file": "caf\udce9 é.jpg"})
+    printed = capsys.readouterr().out
+    assert "é" in printed
+    assert json.loads(printed.encode()) == {"file": "caf\udce9 é.jpg"}

@@ -128,9 +128,9 @@ async def _show(runtime: Runtime, *, demo: Path | None, once: bool, failures: li
     if once:
         runtime.stop_requested.set()
     else:
-        # Redis and the store are on free ports: without this, `queues` in another terminal would look elsewhere.
+        # Redis and the store are always on free ports: without this, `queues` in another terminal would look elsewhere.
         out.print("For the commands in another terminal:", highlight=False)
-        out.print(f"  {_export(runtime.config)}", highlight=False, soft_wrap=True)
+        out.print(f"  {exports(runtime.config)}", highlight=False, soft_wrap=True)
         out.print("Ctrl-C stops everything.")
 
 
@@ -145,9 +145,15 @@ async def _demonstrate(client: Client, folder: Path, base_url: str) -> list[str]
     return [problem for _, problem in problems] + failed
 
 
-def _export(config: Config) -> str:
-    """What points the commands of a shell to the embedded Redis and store."""
+def exports(config: Config) -> str:
+    """What points the commands of a shell to this service, its Redis and its store."""
+    defaults = Config()
     settings = {
+        **{
+            f"{PREFIX}{port.upper()}__BIND": str(getattr(config, port).bind)
+            for port in ("grpc", "http", "admin")
+            if getattr(config, port).bind != getattr(defaults, port).bind
+        },
         f"{PREFIX}REDIS__URL": config.redis.url,
         f"{PREFIX}S3__ENDPOINT_URL": config.s3.endpoint_url,
         **_EMBEDDED_CREDENTIALS,

@@ -27,7 +27,7 @@ demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends aft
 
 test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
 	@ops/bootstrap test
-	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST)
+	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 crash: ## every crash point: each call of each kind of task, killed, failing, hanging, unanswered; CRASH="--kind image"
 	@ops/bootstrap test

@@ -51,9 +51,10 @@ def test_a_killed_replica_costs_time_only(
         replicas.running[0].process.send_signal(signal.SIGKILL)
         replicas.running[0].process.wait(10)
         caller.wait_ready(uploaded)
+        # One that was killed between the state and its event leaves the event to whoever takes over its task.
+        eventually(lambda: nothing_left(redis_client), "the queue to be empty")
         announced = ready_events(redis_client)
         assert {each: announced[each] for each in uploaded} == dict.fromkeys(uploaded, 1)
-        eventually(lambda: nothing_left(redis_client), "the queue to be empty")
         assert set(caller.codes) <= {"OK", "UNAVAILABLE"}, caller.problems
 
 

@@ -5,6 +5,7 @@ Forking spares each mutant the start of Python, pytest and Hypothesis; nothing i
 
 from __future__ import annotations
 
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -89,6 +90,7 @@ class Trials:
     def _in_child(self, module: str, source: str, writer: int) -> int:
         """The exit status of pytest; one that is not 0 for whatever else goes wrong."""
         try:
+            gc.freeze()  # what the parent has is no garbage: a large one would cost more time than the tests do
             resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             nowhere = os.open(os.devnull, os.O_RDWR)

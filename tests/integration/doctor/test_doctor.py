@@ -23,6 +23,7 @@ NOT_CHECKED_BY_MOTO = {
     "an upload of other bytes than the signed hash is refused",
     "an expired URL is refused",
     "a copy of another version is refused",
+    "a patched copy of another version is refused",
 }
 
 
@@ -46,6 +47,19 @@ async def test_a_store_that_keeps_every_promise(s3: S3Bucket, redis_url: str) ->
 
     assert broken(findings) == {"it loses nothing by its settings": Verdict.WARNING}  # the test's Redis has no file
     assert len(findings) >= 29
+    assert not s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents")
+
+
+async def test_whoever_stops_it_finds_the_bucket_as_it_was(s3: S3Bucket) -> None:
+    seen: list[Finding] = []
+
+    def read_no_further(finding: Finding) -> None:
+        seen.append(finding)
+        if len(seen) == 3:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        await examine(Config(s3=s3.config()), frozenset({Area.STORE}), read_no_further)
     assert not s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents")
 
 

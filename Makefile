@@ -42,7 +42,7 @@ chaos: ## random chaos with a report, then parts and replicas killed under load;
 
 fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEED=7 FUZZ="grpc-frames"
 	@ops/bootstrap test
-	@$(VENV)/python -m tests.fuzz --seconds $$(($(MINUTES) * 60)) \
+	@$(VENV)/python -m tests.fuzz --seconds $$(($(if $(filter file,$(origin MINUTES)),5,$(MINUTES)) * 60)) \
 		$(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) $(FUZZ)
 
 mutants: ## small changes of supervisors/, each of which must make a test fail; MUTANTS="--only _policy"

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import httpx
+import trio
 
 from avion_media.config import Config
 from avion_media.doctor.cage import CageProbes
@@ -21,14 +22,15 @@ from avion_media.redis import open_redis
 from avion_media.store import open_store
 
 _HTTP_S = 10.0
+_CLEAN_S = 10.0
 Found = Callable[[Finding], None]
 
 
 async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[Finding]:
     """Run the probes of these areas, one after the other, and tell ``found`` of each as it ends.
 
-    It writes below ``incoming/doctor-…`` and removes that again; what a cancel or a crash leaves there goes by the
-    bucket's lifecycle rule. On Redis it changes nothing. A dependency that is away is one failed finding, not many.
+    It writes below ``incoming/doctor-…`` and removes that again, after a cancel too; what a crash leaves there goes by
+    the bucket's lifecycle rule. On Redis it changes nothing. A dependency that is away is one failed finding, not many.
     """
     findings: list[Finding] = []
 
@@ -70,11 +72,16 @@ async def _store_probes(config: Config, note: Found) -> AsyncIterator[list[Probe
 
         objects = ObjectProbes(store, http, folder)
         there = Probe(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
-        yield [there, *UploadProbes(store, http, folder).all(), *objects.all()]
-        if store.available:
-            left = await objects.clean()
-            if left:
-                note(_left_behind(left))
+        left: list[str] = []
+        try:
+            yield [there, *UploadProbes(store, http, folder).all(), *objects.all()]
+        finally:
+            if store.available:
+                # Shielded, since Ctrl-C or a reader that has seen enough must not leave it there; bounded by its time.
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _CLEAN_S):
+                    left = await objects.clean()
+        if left:
+            note(_left_behind(left))
 
 
 def _left_behind(keys: list[str]) -> Finding:

@@ -148,7 +148,7 @@ class Origin:
             return False  # Redis away: serve what the store has; removal itself happens in the store
 
     async def _from_store(self, request: Request, target: Target) -> Response:
-        if self._redirects:
+        if self._redirects and request.method != "HEAD":  # a URL signed for GET is refused to whoever HEADs it
             return await self._redirect(target)
         byte_range = forwardable_range(request.headers.get("range"))
         needs_facts = any(name in request.headers for name in _CONDITIONS) or byte_range == _NO_BYTES

@@ -43,8 +43,11 @@ def test_media_and_thumbnails_are_redirected_to_the_store(
         assert served.content.startswith(b"\xff\xd8\xff")
         assert served.headers["Content-Type"] == "image/jpeg"
         assert served.headers["Content-Disposition"] == "inline"
+        assert httpx.head(response.headers["Location"], trust_env=False).status_code == 403  # signed for GET
         head = httpx.head(service.http_url + path, trust_env=False)
-        assert (head.status_code, head.content) == (307, b"")
+        assert (head.status_code, head.content) == (200, b"")
+        for name in ("Content-Type", "Content-Length", "Content-Disposition", "ETag", "Last-Modified"):
+            assert head.headers[name] == served.headers[name]
 
     redis_client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [status.media_id]})})
     eventually(lambda: service.status(status.media_id).state == wire.MediaStatus.DELETED, "the tombstone")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -23,6 +24,10 @@ class Task:
     task_id: str
     fields: dict[str, str]
     traceparent: str = ""
+
+
+Confirm = Callable[[], Awaitable[None]]
+"""Asks whether the task is still in this attempt's hands, and extends its lease. `LeaseLost` when it is not."""
 
 
 class State(StrEnum):

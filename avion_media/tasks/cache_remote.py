@@ -25,7 +25,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
-from avion_media.domain.tasks import Task
+from avion_media.domain.tasks import Confirm, Task
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.media.workshop import Workshop
 from avion_media.queue import RemoteBoard, RemoteFailure
@@ -80,7 +80,7 @@ class CacheRemote:
         self._enabled = enabled
         self._telemetry = telemetry
 
-    async def run(self, task: Task) -> None:
+    async def run(self, task: Task, confirm: Confirm) -> None:
         """See `TaskHandler.run`."""
         url, remote_id = _target(task)
         if await self._publisher.settle_deleted(remote_id):
@@ -96,7 +96,7 @@ class CacheRemote:
         else:
             if memory.failure is not None:
                 await self._board.get().forget_failure(remote_id)
-            await self._obtain(task, url, remote_id, copy)
+            await self._obtain(task, url, remote_id, copy, confirm)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`."""
@@ -128,7 +128,9 @@ class CacheRemote:
         else:
             await self._publisher.announce_ready(remote_id, copy.facts, occasion=occasion)
 
-    async def _obtain(self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None) -> None:
+    async def _obtain(
+        self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None, confirm: Confirm
+    ) -> None:
         """Fetch, make, publish, tell."""
         board = self._board.get()
         await board.begin_anew(remote_id)
@@ -145,7 +147,7 @@ class CacheRemote:
                 await board.mark_validated(remote_id, self._config.ttl)
                 await self._tell_ready(task, remote_id, copy.facts)
             elif fetched is not None:
-                facts = await self._process(remote_id, fd, fetched, files)
+                facts = await self._process(remote_id, fd, fetched, files, confirm)
                 if facts is not None:
                     await self._tell_new(task, remote_id, facts, copy)
 
@@ -165,7 +167,9 @@ class CacheRemote:
             observed.arrived(fetched)
         return fetched
 
-    async def _process(self, remote_id: RemoteId, fd: int, fetched: Fetched, files: ExitStack) -> MediaFacts | None:
+    async def _process(
+        self, remote_id: RemoteId, fd: int, fetched: Fetched, files: ExitStack, confirm: Confirm
+    ) -> MediaFacts | None:
         """The facts of what was published; None when a deletion won."""
         found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
         fmt = require_format(found, _family(found), self._enabled)
@@ -177,8 +181,8 @@ class CacheRemote:
         facts = await facts_of(made, source)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
-        published = await self._publisher.publish(remote_id, facts, made.thumbnails, _with_metadata(writer, validators))
-        return facts if published else None
+        await confirm()
+        return await self._publisher.publish(remote_id, facts, made.thumbnails, _with_metadata(writer, validators))
 
 
 def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:

@@ -31,7 +31,7 @@ from typing import Protocol
 import trio
 
 from avion_media.domain.errors import DecoderKilled, Deferred, LeaseLost, Reason, Rejected, Unavailable
-from avion_media.domain.tasks import Task
+from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.resources import Slot
 from avion_media.tasks.observed_attempt import ObservedAttempt
@@ -50,8 +50,12 @@ _OUTAGES = frozenset({"store", "redis", "cage", "disk", "cdn"})  # `Unavailable.
 class TaskHandler(Protocol):
     """One kind of task. Both methods may be repeated and must then come to the same end."""
 
-    async def run(self, task: Task) -> None:
-        """Do the work; errors as in the table above."""
+    async def run(self, task: Task, confirm: Confirm) -> None:
+        """Do the work; errors as in the table above.
+
+        An attempt whose process stood still for long may be overtaken by another: it calls ``confirm`` before its
+        first write that would show.
+        """
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """Record that the task ended in ``reason`` for good: status, event, leftovers."""
@@ -263,7 +267,7 @@ class Consumer:
     async def _attempt(self, lease: Lease) -> tuple[str, str]:
         try:
             with trio.fail_after(_ATTEMPT_S):
-                await self._handler.run(lease.task)
+                await self._handler.run(lease.task, lease.renew)
             self._outage.succeeded()
             await self._quietly(lease.complete)
             return "done", ""

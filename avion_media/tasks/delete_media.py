@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.tasks import Task
+from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
 from avion_media.tasks.drop import removal_id
@@ -24,8 +24,8 @@ class DeleteMedia:
         self._publisher = publisher
         self._purges = purges
 
-    async def run(self, task: Task) -> None:
-        """See `TaskHandler.run`."""
+    async def run(self, task: Task, _confirm: Confirm) -> None:
+        """See `TaskHandler.run`. What is removed twice is as gone as what is removed once."""
         any_id = _any_id(task)
         remembered = task.task_id == removal_id(str(any_id))
         if not await self._board.get().begin_removal(str(any_id), remembered=remembered):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
+import trio
+
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
-from avion_media.domain.tasks import Task
+from avion_media.domain.tasks import Confirm, Task
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.media.workshop import MediaSource, Workshop
 from avion_media.resources import Slot
@@ -22,6 +24,7 @@ from avion_media.tasks.write import facts_of, original_writer
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
 WHOLE_VIDEO_BYTES = 8 << 20
+_RESTORE_S = 120.0  # bound of the shielded making of thumbnails that an overtaken attempt has overwritten
 
 
 class ProcessMedia:
@@ -41,7 +44,7 @@ class ProcessMedia:
         self._limits = limits
         self._enabled = enabled
 
-    async def run(self, task: Task) -> None:
+    async def run(self, task: Task, confirm: Confirm) -> None:
         """See `TaskHandler.run`."""
         media_id = _media_id(task)
         if await self._publisher.settle_deleted(media_id):
@@ -52,7 +55,7 @@ class ProcessMedia:
             return
         facts = await self._publisher.published(media_id)
         if facts is None:
-            facts = await self._process(media_id)
+            facts = await self._process(media_id, confirm)
         if facts is None:
             return  # deleted while it was worked on
         await self._publisher.announce_ready(media_id, facts)
@@ -69,7 +72,7 @@ class ProcessMedia:
         if reason not in OURS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
             await self._publisher.remove_incoming(media_id)
 
-    async def _process(self, media_id: MediaId) -> MediaFacts | None:
+    async def _process(self, media_id: MediaId, confirm: Confirm) -> MediaFacts | None:
         """Look, fetch, make, publish; None when a deletion won."""
         store = self._store.get()
         try:
@@ -86,12 +89,29 @@ class ProcessMedia:
                     made = await self._workshop.get().process(source, fmt, files)
                 facts = await facts_of(made, source)
                 writer = original_writer(made, source, facts, source_info=info)
-                published = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
+                await confirm()
+                standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
+            if standing is not None and standing != facts:
+                standing = await self._restore_thumbnails(media_id, standing)
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
             # sees the new bytes, or the tombstone.
             raise Unavailable("upload", "it was replaced or removed while it was read") from None
-        return facts if published else None
+        return standing
+
+    async def _restore_thumbnails(self, media_id: MediaId, standing: MediaFacts) -> MediaFacts | None:
+        """Make the thumbnails of the original that stands; None when a deletion won.
+
+        The client PUT another file while its upload was worked on, and another attempt was first: what this one wrote
+        shows a file that is not served. Shielded, as a later attempt would take what it finds for whole.
+        """
+        store = self._store.get()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _RESTORE_S), ExitStack() as files:
+            info = await store.head(keys.original(media_id))
+            source = await self._open_source(store, info, media_id, files)
+            made = await self._workshop.get().process(source, standing.format, files)
+            await self._publisher.write_thumbnails(media_id, standing.format, made.thumbnails)
+        return None if await self._publisher.settle_deleted(media_id) else standing
 
     def _check_size(self, info: ObjectInfo, family: Family) -> None:
         if info.size_bytes == 0:

@@ -98,31 +98,40 @@ class Publisher:
 
     async def publish(
         self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes], write_original: WriteOriginal
-    ) -> bool:
-        """Write everything, original last. False when a tombstone won: then nothing of what was written is left.
+    ) -> MediaFacts | None:
+        """Write everything, original last. None when a tombstone won: then nothing of what was written is left.
 
+        Otherwise the facts of the original that stands. They are not ``facts`` when another attempt was first, with
+        what the client had PUT by then: the thumbnails are to be written again (`write_thumbnails`), of that one.
         What was uploaded stays until the removal, so that the deletion can be undone.
         """
         if await self.is_deleted(any_id):
-            return False
+            return None
         store = self._store.get()
-        await run_all(
-            [
-                partial(store.put, keys.thumbnail(any_id, size), data, content_type=JPEG_TYPE)
-                for size, data in thumbnails.items()
-            ]
-        )
-        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name, outcome="written")
+        await self.write_thumbnails(any_id, facts.format, thumbnails)
+        standing = facts
         wrote = True
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, facts.to_metadata())
         except SourceReplaced:
             raise  # nothing was written
         except PreconditionFailed:
-            wrote = False  # an earlier attempt did: the same bytes, since both came from the same upload
+            wrote = False
+            standing = await self.published(any_id) or facts
         if not await self.settle_deleted(any_id):
-            return True
-        return wrote and not await self._take_back(any_id)
+            return standing
+        return standing if wrote and not await self._take_back(any_id) else None
+
+    async def write_thumbnails(self, any_id: AnyId, fmt: MediaFormat, thumbnails: Mapping[str, bytes]) -> None:
+        """Write them, over those that are there."""
+        put = self._store.get().put
+        await run_all(
+            [
+                partial(put, keys.thumbnail(any_id, size), data, content_type=JPEG_TYPE)
+                for size, data in thumbnails.items()
+            ]
+        )
+        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=fmt.name, outcome="written")
 
     async def _take_back(self, any_id: AnyId) -> bool:
         """Remove what was just written, unless the deletion was undone since; whether it is gone.

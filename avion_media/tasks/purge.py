@@ -15,7 +15,7 @@ from avion_media.domain.errors import Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths
 from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import Task
+from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
@@ -48,7 +48,7 @@ class PurgeMedia:
         self._telemetry = telemetry
         self._sizes = sizes
 
-    async def run(self, task: Task) -> None:
+    async def run(self, task: Task, _confirm: Confirm) -> None:
         """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""
         any_id = _any_id(task)
         async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:

@@ -36,7 +36,7 @@ async def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
         blurhash=made.blurhash,
         sha256=sha256,
         animated=made.animated,
-        duration_s=made.duration_s,
+        duration_s=round(made.duration_s, 3),  # as `MediaFacts.to_metadata` keeps it
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from hashlib import md5
+from hashlib import md5, sha256
 from tempfile import TemporaryFile
 from typing import Any, cast
 
@@ -17,11 +17,11 @@ import trio
 
 from avion_media.config import CdnConfig, UploadConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Rejected, Unavailable
+from avion_media.domain.errors import LeaseLost, ObjectMissing, PreconditionFailed, Rejected, Unavailable
 from avion_media.domain.formats import PNG, MediaFormat
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, Task
+from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, Confirm, Task
 from avion_media.media.workshop import MediaSource, Processed, Workshop
 from avion_media.queue import Drop, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
@@ -37,6 +37,10 @@ from avion_media.telemetry import NO_TELEMETRY
 PNG_HEAD = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + bytes(64)
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("large", 1600))
 Act = Callable[[], Awaitable[object]]
+
+
+async def in_hand() -> None:
+    """Nobody takes the task over."""
 
 
 class Killed(BaseException):
@@ -136,11 +140,24 @@ class _Bench:
     """A workshop that takes everything for a picture, without looking."""
 
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+        data = os.pread(source.fd, source.size_bytes, 0)
         scrubbed = files.enter_context(TemporaryFile(buffering=0))  # noqa: SIM115 - the stack closes it
-        scrubbed.write(b"scrubbed")
+        scrubbed.write(data)
         return Processed(
-            fmt, 10, 10, "blur", {size.name: b"jpeg" for size in SIZES}, scrubbed_fd=scrubbed.fileno(), scrubbed_bytes=8
+            fmt,
+            10,
+            10,
+            "blur",
+            {size.name: thumbnail_of(data) for size in SIZES},
+            scrubbed_fd=scrubbed.fileno(),
+            scrubbed_bytes=len(data),
+            sha256=sha256(data).hexdigest(),
         )
+
+
+def thumbnail_of(data: bytes) -> bytes:
+    """What `_Bench` makes of it."""
+    return b"jpeg" + data[-1:]
 
 
 @dataclass
@@ -153,11 +170,11 @@ class Stage:
     media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
     objects: dict[str, _Stored] = field(default_factory=dict)
 
-    def upload(self) -> None:
-        """What the client PUTs."""
-        self.objects[keys.incoming(self.media_id)] = _Stored(PNG_HEAD, "image/png", {}, datetime.now(UTC))
+    def upload(self, mark: bytes = b"1") -> None:
+        """What the client PUTs; bodies of another mark have another content."""
+        self.objects[keys.incoming(self.media_id)] = _Stored(PNG_HEAD + mark, "image/png", {}, datetime.now(UTC))
 
-    async def process(self, steps: Steps | None = None) -> None:
+    async def process(self, steps: Steps | None = None, confirm: Confirm = in_hand) -> None:
         """The upload's task until it ends, as the consumer does it."""
         store, board = self._actor(steps or Steps())
         workshop = _slot("workshop", cast("Workshop", _Bench()))
@@ -165,11 +182,13 @@ class Stage:
         handler = ProcessMedia(store, workshop, publisher, UploadConfig(), frozenset({"png"}))
         task = Task("task", {"media_id": str(self.media_id)})
         try:
-            await handler.run(task)
+            await handler.run(task, confirm)
         except Rejected as rejection:
             await handler.give_up(task, rejection.reason)
+        except LeaseLost:
+            pass
         except Unavailable:
-            await self.process(steps)
+            await self.process(steps, confirm)
 
     async def drop(self) -> None:
         """A ``drop_deleted`` event."""
@@ -185,7 +204,7 @@ class Stage:
         queue = TaskQueue(self.redis, DELETE_QUEUE)
         await queue.promote()
         while (lease := await queue.take("remover", block_s=0)) is not None:
-            await handler.run(lease.task)
+            await handler.run(lease.task, lease.renew)
             await lease.complete()
 
     def events(self) -> list[str]:

@@ -11,7 +11,7 @@ import redis as redis_py
 import trio
 
 from avion_media.domain.errors import DecoderKilled, MediaError, Reason, Unavailable
-from avion_media.domain.tasks import PROCESSING_QUEUE, Task
+from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
 from avion_media.queue import QueueStats, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
@@ -34,7 +34,7 @@ class Work:
         self.hold = trio.Event()
         self.hold.set()
 
-    async def run(self, _task: Task) -> None:
+    async def run(self, _task: Task, _confirm: Confirm) -> None:
         self.begun.append(trio.current_time())
         await self.hold.wait()
         failure = self._failure()

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.tasks import PROCESSING_QUEUE, Task
+from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
 from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
 from avion_media.resources import Slot
@@ -26,7 +26,7 @@ class LosesItsTask:
         self.given_up = False
         self.ended = trio.Event()
 
-    async def run(self, _task: Task) -> None:
+    async def run(self, _task: Task, _confirm: Confirm) -> None:
         assert await self._queue.reclaim("the other one", idle_s=0) is not None
         self.ended.set()
         raise self._failure

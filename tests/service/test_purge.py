@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import trio
 
 from avion_media.config import CdnConfig
 from avion_media.domain.errors import Unavailable
@@ -61,7 +62,8 @@ async def test_a_cdn_that_fails_is_asked_again() -> None:
 
 async def purge(target: str, media_id: str) -> None:
     config = CdnConfig(purge_urls=(target,), purge_method="POST")
-    await PurgeMedia(config, (ThumbnailSize("small", 400),)).run(Task("t", {"media_id": media_id}))
+    handler = PurgeMedia(config, (ThumbnailSize("small", 400),))
+    await handler.run(Task("t", {"media_id": media_id}), trio.lowlevel.checkpoint)
 
 
 @pytest.mark.parametrize(

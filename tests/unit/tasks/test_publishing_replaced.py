@@ -74,7 +74,7 @@ async def test_an_original_that_is_there_is_as_good_as_written(publisher: Publis
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
         raise PreconditionFailed(key)
 
-    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write)
+    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) == FACTS
 
 
 async def test_thumbnails_without_an_original_are_removed(publisher: Publisher, store: FakeStore) -> None:

@@ -10,7 +10,8 @@ import click
 from avion_media.cli.output import Failure, console, json_option, load_config, print_json, print_problem, print_table
 from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
-from avion_media.tasks.sweep import MEANINGS, Reconciliation, Report, Verdict
+from avion_media.tasks.sweep import MEANINGS, Notebook, Reconciliation, Report, Verdict
+from avion_media.tasks.sweep.reconciliation import utc_now
 
 
 @click.command("sweep")
@@ -43,7 +44,10 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
 async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[Verdict], None]) -> Report:
     async with open_resources(config) as resources:
         reconciliation = Reconciliation(resources.store, resources.redis, config)
-        return await reconciliation.run(dry_run=dry_run, force=force, observe=tell)
+        report = await reconciliation.run(dry_run=dry_run, force=force, observe=tell)
+        if not dry_run and not report.refusals:
+            await Notebook(resources.redis).note_whole_pass(utc_now())  # whoever waits for the sweeper's pass has it
+        return report
 
 
 def describe(verdict: Verdict) -> dict[str, Any]:

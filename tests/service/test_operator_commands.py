@@ -329,6 +329,10 @@ def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
     assert "--force" in refused.stderr
     assert operator.keys() == {orphan, abandoned}
 
+    operator.redis.hdel("media_sweep", "finished_at")
+    operator.run("sweep", status=1, SWEEP__ALWAYS_ALLOWED="1", **settings)
+    operator.run("sweep", "--dry-run", **settings)
+    assert not operator.redis.hexists("media_sweep", "finished_at")  # the alert for it stands
     report = operator.json("sweep", "--force", SWEEP__ALWAYS_ALLOWED="1", **settings)
     assert report["done"]["orphan"] == {"media": 1, "objects": 1, "bytes": 3}
     assert {each["why"]: each["removed"] for each in report["verdicts"]} == {
@@ -336,6 +340,7 @@ def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
         "abandoned": [abandoned],
     }
     assert operator.keys() == set()
+    assert operator.redis.hexists("media_sweep", "finished_at")
 
 
 def test_what_is_away_is_one_helpful_line(operator: Operator) -> None:

@@ -73,6 +73,9 @@ class Notebook:
 
     async def finish(self, now: datetime) -> None:
         """The pass is over."""
-        redis = self._redis.get()
-        await redis.execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")
-        await redis.execute("HDEL", _KEY, "part", "after")
+        await self.note_whole_pass(now)
+        await self._redis.get().execute("HDEL", _KEY, "part", "after")
+
+    async def note_whole_pass(self, now: datetime) -> None:
+        """A pass from start to end is over, beside the one that may be under way."""
+        await self._redis.get().execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")

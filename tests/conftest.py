@@ -76,6 +76,14 @@ def redis_of_process() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module")
+def redis_of_module(redis_of_process: str) -> str:
+    """The same, empty when the module begins."""
+    with redis.Redis.from_url(redis_of_process) as client:
+        client.flushall()
+    return redis_of_process
+
+
 @pytest.fixture
 def redis_url(redis_of_process: str) -> str:
     """An empty Redis."""

@@ -76,7 +76,7 @@ tokens_sha256 = {hashes["activitypub"]}
 
 
 @pytest.fixture(scope="module")
-def world(redis_of_process: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+def world(redis_of_module: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """One service for the module; no store is needed to be refused or to have a URL signed."""
     folder = tmp_path_factory.mktemp("credentials")
     authority = trustme.CA()
@@ -88,7 +88,7 @@ def world(redis_of_process: str, tmp_path_factory: pytest.TempPathFactory) -> It
     gateway, activitypub, operator = (secrets.token_hex(16) for _ in range(3))
     files["callers.toml"].write_text(callers_text(gateway=gateway, activitypub=activitypub))
     environment = service_environment(
-        redis_of_process,
+        redis_of_module,
         "http://127.0.0.1:1",
         "nowhere",
         GRPC__AUTH="any",

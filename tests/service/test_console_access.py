@@ -37,10 +37,10 @@ def log_in(client: httpx.Client, token: str = TOKEN) -> httpx.Response:
 
 
 @pytest.fixture(scope="module")
-def guarded(redis_of_process: str, bucket: S3Bucket) -> Iterator[Service]:
+def guarded(redis_of_module: str, bucket: S3Bucket) -> Iterator[Service]:
     """A service whose admin port asks for a token."""
     environment = service_environment(
-        redis_of_process,
+        redis_of_module,
         bucket.address.endpoint_url,
         bucket.bucket,
         ADMIN__TOKEN=TOKEN,
@@ -83,8 +83,8 @@ def test_a_session_begins_with_the_token_and_ends_with_the_log_out(guarded: Serv
         assert client.get("/console").status_code == 303
 
 
-def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_process: str) -> None:
-    with redis_py.Redis.from_url(redis_of_process) as redis, browsing(guarded) as client, browsing(guarded) as other:
+def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_module: str) -> None:
+    with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client, browsing(guarded) as other:
         entry_id = redis.xadd(DEAD, {"task_id": "t", "media_id": MEDIA_ID, "error": "x", "attempts": "1"}).decode()
         log_in(client)
         log_in(other)
@@ -136,9 +136,9 @@ def test_pages_allow_nothing_foreign(guarded: Service) -> None:
         assert client.get("/console/assets/../pages.py").status_code == 404
 
 
-def test_what_strangers_wrote_is_text(guarded: Service, redis_of_process: str) -> None:
+def test_what_strangers_wrote_is_text(guarded: Service, redis_of_module: str) -> None:
     script = "<script>alert(1)</script>"
-    with redis_py.Redis.from_url(redis_of_process) as redis, browsing(guarded) as client:
+    with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
         redis.xadd("{media_cache_queue}:dlq", {"task_id": "t", "remote_url": script, "error": script, "attempts": "1"})
         log_in(client)
         page = client.get("/console").text

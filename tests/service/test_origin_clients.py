@@ -20,10 +20,10 @@ THREADS = 2
 
 
 @pytest.fixture(scope="module")
-def service(redis_of_process: str, bucket: S3Bucket) -> Iterator[Service]:
+def service(redis_of_module: str, bucket: S3Bucket) -> Iterator[Service]:
     """An origin with few connections to its store."""
     environment = service_environment(
-        redis_of_process, bucket.address.endpoint_url, bucket.bucket, S3__THREADS=str(THREADS)
+        redis_of_module, bucket.address.endpoint_url, bucket.bucket, S3__THREADS=str(THREADS)
     )
     with running(environment, roles="http") as service:
         yield service

@@ -91,7 +91,7 @@ class _Side:
         """Of the small object, over 8 connections."""
         before = cpu_s(self.pid)
         get_all(self.port, self.small, requests, 8)
-        return requests / (cpu_s(self.pid) - before)
+        return requests / max(0.01, cpu_s(self.pid) - before)
 
     def megabytes_per_cpu_s(self, requests: int) -> float:
         """Of the large object, over 2 connections."""
@@ -102,9 +102,7 @@ class _Side:
 
 def _compare(name: str, ours: _Side, theirs: _Side, *, quick: bool) -> list[Figure]:
     rounds, small, large = (1, 80, 4) if quick else (5, 2400, 24)
-    requests = Pairs.taken(
-        rounds, lambda: ours.requests_per_cpu_s(small), lambda: max(1.0, theirs.requests_per_cpu_s(small))
-    )
+    requests = Pairs.taken(rounds, lambda: ours.requests_per_cpu_s(small), lambda: theirs.requests_per_cpu_s(small))
     bytes_ = Pairs.taken(rounds, lambda: ours.megabytes_per_cpu_s(large), lambda: theirs.megabytes_per_cpu_s(large))
     return [
         requests.figure(f"origin, 40 KiB, vs {name}", "requests / CPU s"),

@@ -39,6 +39,12 @@ sub vcl_recv {
     return (hash);
 }
 
+# By the path alone, whatever host a visitor asks for and a purge is sent to: there is one origin behind.
+sub vcl_hash {
+    hash_data(req.url);
+    return (lookup);
+}
+
 sub vcl_backend_response {
     if (bereq.is_bgfetch && beresp.status >= 500) {
         return (abandon);  # an origin in trouble must not replace what is here

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.parametrize("cdn", [varnish, nginx])
 
 
 def fetch(url: str, **headers: str) -> httpx.Response:
-    return httpx.get(url, headers=headers, trust_env=False, timeout=30)
+    """What a visitor gets: who asks for the public host, where purges are sent to the cache's own."""
+    return httpx.get(url, headers={"Host": "media.example.org"} | headers, trust_env=False, timeout=30)
 
 
 def came_from(response: httpx.Response) -> str:

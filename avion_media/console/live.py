@@ -4,7 +4,7 @@ that changed, as HTML."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import trio
@@ -25,18 +25,18 @@ class LivePages:
         self._overview = overview
         self._viewers = 0
 
-    def stream(self, viewer: Viewer) -> Response:
-        """Events for one page until its browser goes; 503 when too many look on already."""
+    def stream(self, viewer: Viewer, may_look: Callable[[], bool]) -> Response:
+        """Events for one page, until its browser goes or may look no more; 503 when too many look on already."""
         if self._viewers >= _MAX_VIEWERS:
             return Response("too many live pages\n", 503, headers={"Retry-After": "10"})
-        return StreamingResponse(self._events(viewer), media_type="text/event-stream")
+        return StreamingResponse(self._events(viewer, may_look), media_type="text/event-stream")
 
-    async def _events(self, viewer: Viewer) -> AsyncIterator[str]:
+    async def _events(self, viewer: Viewer, may_look: Callable[[], bool]) -> AsyncIterator[str]:
         self._viewers += 1
         try:
             shown: dict[str, str] = {}
             said_at = trio.current_time()
-            while True:
+            while may_look():
                 sections = await draw_sections(self._overview, viewer)
                 for name, html in sections.items():
                     if shown.get(name) != html:

@@ -138,13 +138,16 @@ class Console:
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def _hardened(self, request: Request, response: Response) -> Response:
-        """Nothing but our own style and script, pictures of the origin, and uploads to the store."""
+        """Nothing but our own style and script, pictures of the origin, and what goes to the store itself."""
         config = self._runtime.config.s3
         store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
         connect = f"'self' {store}" if self._uploads is not None else "'self'"
+        pictures = _site(self._origin(request))
+        if self._runtime.config.http.mode == "redirect":
+            pictures += f" {store}"
         response.headers["Content-Security-Policy"] = (
             f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
-            f" img-src 'self' data: {_site(self._origin(request))}; form-action 'self'; base-uri 'none';"
+            f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
             " frame-ancestors 'none'"
         )
         response.headers["X-Content-Type-Options"] = "nosniff"
@@ -189,7 +192,7 @@ class Console:
         return HTMLResponse(page, 404 if unknown else 200)
 
     async def _follow(self, request: Request) -> Response:
-        return self._live.stream(self._viewer(request))
+        return self._live.stream(self._viewer(request), lambda: self._gate.is_operator(request))
 
     async def _login_page(self, request: Request) -> Response:
         if self._gate.is_operator(request):

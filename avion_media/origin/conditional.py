@@ -24,7 +24,7 @@ def http_date(moment: datetime) -> str:
 def _parse_date(text: str) -> datetime | None:
     try:
         parsed = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # also a year or an offset of twenty digits
         return None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 

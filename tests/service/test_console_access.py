@@ -107,6 +107,19 @@ def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_modul
         assert again.headers["Location"] == "/console?did=gone#letters"
 
 
+def test_a_live_page_ends_with_its_session(guarded: Service) -> None:
+    with browsing(guarded) as client:
+        log_in(client)
+        token = form_token(client.get("/console"))
+        with client.stream("GET", "/console/live") as live:
+            assert live.status_code == 200
+            pieces = live.iter_text()
+            assert "event: section" in next(pieces)
+            assert client.post("/console/logout", data={"form_token": token}).status_code == 303
+            for _ in pieces:
+                pass  # the client's timeout is the limit
+
+
 def test_wrong_letters_and_nodes_are_told(guarded: Service) -> None:
     with browsing(guarded) as client:
         log_in(client)

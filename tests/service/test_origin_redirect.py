@@ -54,6 +54,11 @@ def test_media_and_thumbnails_are_redirected_to_the_store(
     assert service.get(f"/media/{status.media_id}").status_code == 410
 
 
+def test_the_console_may_show_what_the_store_serves(service: Service, bucket: S3Bucket) -> None:
+    policy = httpx.get(f"{service.admin_url}/console", trust_env=False).headers["Content-Security-Policy"]
+    assert f"img-src 'self' data: {service.http_url} {bucket.address.endpoint_url};" in policy
+
+
 def test_what_is_not_there_is_not_redirected(service: Service) -> None:
     response = service.get(f"/media/{encode_id(datetime(2025, 1, 1, tzinfo=UTC), 1, 1)}")
     assert (response.status_code, response.headers["Cache-Control"]) == (404, "public, max-age=10")

@@ -1,5 +1,6 @@
 // Keeps the page up to date, and is the client behind the upload box. Without it the page is simply not live.
 
+const AGAIN_MS = 3000;
 const connection = document.getElementById("connection");
 
 function follow() {
@@ -8,11 +9,19 @@ function follow() {
   events.addEventListener("error", () => {
     connection.textContent = "Not connected: trying again…";
     connection.hidden = false;
+    if (events.readyState === EventSource.CLOSED) setTimeout(followAgain, AGAIN_MS);
   });
   events.addEventListener("section", (event) => {
     const { name, html } = JSON.parse(event.data);
     replace(document.querySelector(`[data-live="${name}"]`), html);
   });
+}
+
+// The browser itself tries again only when nobody answers at all. The session may be over: then the page leads to the login.
+async function followAgain() {
+  const page = await fetch("/console", { redirect: "manual" }).catch(() => null);
+  if (page?.type === "opaqueredirect") location.reload();
+  else follow();
 }
 
 // Puts new content in place and gives the focus back to whatever had it.

@@ -13,7 +13,8 @@ class MediaFacts:
     """Facts about one medium, all from its content, never as declared.
 
     ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
-    ``duration_s`` is 0.0 for stills; ``sha256`` is that of the scrubbed original, in hex.
+    ``duration_s`` is 0.0 for stills; ``sha256`` is that of the scrubbed original, in hex, or empty where it was not
+    computed: of a large video only some ranges are read.
     """
 
     format: MediaFormat
@@ -27,15 +28,17 @@ class MediaFacts:
 
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values)."""
-        return {
+        metadata = {
             "format": self.format.name,
             "width": str(self.width),
             "height": str(self.height),
             "blurhash": self.blurhash,
-            "sha256": self.sha256,
             "animated": "1" if self.animated else "0",
             "duration": f"{self.duration_s:.3f}",
         }
+        if self.sha256:
+            metadata["sha256"] = self.sha256
+        return metadata
 
 
 def facts_from_metadata(metadata: Mapping[str, str], size_bytes: int) -> MediaFacts | None:

@@ -21,7 +21,8 @@ _ZEROS = bytes(1 << 20)
 async def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
     """The facts of the scrubbed original; patches are applied to a whole source here, so that it can be hashed.
 
-    A video of which only ranges were fetched has no SHA-256: it would cost reading all of it.
+    A video of which only ranges were fetched has no SHA-256 (it is left out of its metadata): that would cost reading
+    all of it.
     """
     size_bytes, sha256 = source.size_bytes, made.sha256
     if made.scrubbed_fd is not None:

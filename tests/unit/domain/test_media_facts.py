@@ -1,0 +1,21 @@
+"""What is known of a medium survives being written as metadata and read back."""
+
+from __future__ import annotations
+
+import pytest
+
+from avion_media.domain.formats import MP4
+from avion_media.domain.media import MediaFacts, facts_from_metadata
+
+WHOLE = MediaFacts(MP4, 10, 320, 240, "hash", "ab" * 32, animated=False, duration_s=1.5)
+IN_RANGES = MediaFacts(MP4, 10, 320, 240, "hash", "", animated=False, duration_s=1.5)
+
+
+@pytest.mark.parametrize("facts", [WHOLE, IN_RANGES], ids=["whole", "in ranges"])
+def test_facts_are_read_back_as_they_were_written(facts: MediaFacts) -> None:
+    assert facts_from_metadata(facts.to_metadata(), facts.size_bytes) == facts
+
+
+def test_a_digest_that_was_not_computed_is_left_out() -> None:
+    assert "sha256" not in IN_RANGES.to_metadata()
+    assert WHOLE.to_metadata()["sha256"] == WHOLE.sha256

@@ -25,6 +25,11 @@ class Task:
     fields: dict[str, str]
     traceparent: str = ""
 
+    @property
+    def subject(self) -> str:
+        """What it is about, as whoever queued it wrote it: a media id, the hash of a remote medium, or its URL."""
+        return self.fields.get("media_id") or self.fields.get("remote_url", "")
+
 
 Confirm = Callable[[], Awaitable[None]]
 """Asks whether the task is still in this attempt's hands, and extends its lease. `LeaseLost` when it is not."""

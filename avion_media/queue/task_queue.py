@@ -11,7 +11,7 @@ import math
 import uuid
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -26,6 +26,7 @@ from avion_media.queue.lease import Lease
 from avion_media.queue.names import DEFAULT_MARKER_LINGERS_S, MARKER_LINGERS_S, REQUIRED_FIELDS, SHELF, QueueKeys
 from avion_media.redis import Redis, RedisRefused, Reply
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, instruments
+from avion_media.telemetry.context import trace_of_subject
 
 MAX_DEATHS = 3  # of processes with one task in hand: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
@@ -102,7 +103,8 @@ class TaskQueue:
         once_key: str | None = None,
         lost_if_older_s: float = math.inf,
     ) -> str:
-        """Add a task; its id. By default it carries the present span as its ``traceparent``.
+        """Add a task; its id. By default it carries the present span as its ``traceparent``, or where there is none
+        the trace of what it is about.
 
         With ``once_key`` a second call, while the first one's task lives and a while longer, adds nothing and returns
         the first's id: so it may be repeated after `Unavailable` or a cancel, when nobody knows if it got through. A
@@ -118,8 +120,7 @@ class TaskQueue:
             messaging__destination__name=self.name,
             messaging__message__id=task_id,
         ):
-            task = Task(task_id, fields, traceparent or self._telemetry.traceparent())
-            entry = task_fields(task)
+            entry = task_fields(_traced(Task(task_id, fields, traceparent or self._telemetry.traceparent())))
             keys = [self._keys.stream]
             if once_key is not None:
                 entry["once"] = once_key
@@ -194,9 +195,10 @@ class TaskQueue:
     async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
         """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``; whether it is new.
 
-        The same fields and id collapse, from whatever replica and however often; the first ``due_at`` stands.
+        The same fields and id collapse, from whatever replica and however often; the first ``due_at`` stands. So its
+        ``traceparent`` is that of what it is about, never of whoever calls this.
         """
-        member = delayed_member({"task_id": member_id, **fields})
+        member = delayed_member(task_fields(_traced(Task(member_id, fields))))
         added = bool(await self._redis.execute("ZADD", self._keys.delayed, "NX", f"{due_at:.3f}", member))
         if added:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
@@ -302,6 +304,11 @@ class TaskQueue:
     async def _bury(self, lease: Lease, error: str) -> None:
         with suppress(LeaseLost):  # somebody else has it, and does the same
             await lease.dead_letter(error)
+
+
+def _traced(task: Task) -> Task:
+    """The task with a ``traceparent`` in any case (contract, section 4)."""
+    return task if task.traceparent else replace(task, traceparent=trace_of_subject(task.subject).traceparent)
 
 
 def _gap_ms(idle_s: float) -> int:

@@ -11,6 +11,7 @@ import structlog
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import Lease
 from avion_media.telemetry import Span, Telemetry, get_logger, instruments
+from avion_media.telemetry.context import trace_of_subject
 
 _DEFECTS = frozenset({"internal"})
 _FINAL = frozenset({"done", "rejected", "dead_letter"})
@@ -19,8 +20,9 @@ _FINAL = frozenset({"done", "rejected", "dead_letter"})
 class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
     """Entered in the attempt's own task; ``outcome`` and ``reason`` are set by the time it is left.
 
-    The span continues the trace of whoever queued the task; without one, the trace of the medium that is processed.
-    Other tasks about a medium (its deletion, days later) have traces of their own, linked to the medium's.
+    The span continues the trace of whoever queued the task. Where that was no call and no task (a foreign producer, a
+    drop, the sweeper), the trace of the medium that is processed; other tasks about a medium (its deletion, days later)
+    have traces of their own then, linked to the medium's.
     """
 
     def __init__(self, telemetry: Telemetry, path: str, queue_name: str, lease: Lease) -> None:
@@ -38,10 +40,12 @@ class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
         task = self._lease.task
         media_id = task.fields.get("media_id", "")
         processing = self._queue_name == PROCESSING_QUEUE
+        # One that was derived from the medium names nobody's span, and says nothing of sampling.
+        derived = task.traceparent == trace_of_subject(task.subject).traceparent
         return self._telemetry.span(
             f"process {self._queue_name}",
             kind="consumer",
-            parent=task.traceparent,
+            parent="" if derived else task.traceparent,
             medium=media_id if processing else "",
             link="" if processing else media_id,
             messaging__system="redis",

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from hashlib import sha256
 
 SAMPLED = 1
 _ID_BITS = (1 << 64) - 1
 _CROCKFORD = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")  # to the digits that `int` knows
 _MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+_HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
 # Version 00, and whatever a later version appends (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 
@@ -57,3 +59,15 @@ def trace_of_medium(media_id: str) -> TraceContext | None:
         return None
     value = int(media_id.translate(_CROCKFORD), 32)
     return TraceContext(value, value & _ID_BITS or 1) if value else None
+
+
+def trace_of_subject(subject: str) -> TraceContext:
+    """The trace of what a task is about: the same in every process, for tasks that no call or other task queues.
+
+    `trace_of_medium` for a media id; else the first bits of the hash that names a remote medium (by it, or by its URL).
+    """
+    medium = trace_of_medium(subject)
+    if medium is not None:
+        return medium
+    digest = subject if _HASH.fullmatch(subject) else sha256(subject.encode()).hexdigest()
+    return TraceContext(int(digest[:32], 16) or 1, int(digest[:16], 16) or 1)

@@ -48,7 +48,8 @@ SPANS: tuple[SpanName, ...] = (
         "process {queue}",
         "consumer",
         "one attempt at a task, to its acknowledgement",
-        "the `traceparent` of the task, else (uploads) the first span of the medium's trace, else nothing",
+        "the `traceparent` of the task; where it has none, or only the medium's: for uploads the first span of the "
+        "medium's trace, else nothing",
         (
             *_TASK,
             "avion.task.attempt",

@@ -6,8 +6,8 @@ import pytest
 import trio
 
 from avion_media.domain.formats import JPEG
-from avion_media.domain.ids import new_media_id
-from avion_media.telemetry.context import TraceContext, parse_traceparent, trace_of_medium
+from avion_media.domain.ids import new_media_id, remote_id_for
+from avion_media.telemetry.context import TraceContext, parse_traceparent, trace_of_medium, trace_of_subject
 from avion_media.telemetry.sampling import sampler_from
 from avion_media.telemetry.tracing import Span, Tracer, current_span
 
@@ -62,6 +62,17 @@ def test_a_mediums_trace_is_its_id() -> None:
     assert trace.traceparent == "00-018bcfe5680001123456789abcdef012-3456789abcdef012-00"
     assert trace_of_medium("not an id") is None
     assert trace_of_medium("a" * 64) is None
+    assert trace_of_subject(media_id.text) == trace
+
+
+def test_what_is_no_upload_has_a_trace_by_its_hash() -> None:
+    url = "https://a.example/b.png"
+    named = remote_id_for(url).text
+    trace = trace_of_subject(url)
+    assert trace.traceparent == f"00-{named[:32]}-{named[:16]}-00"
+    assert trace_of_subject(named) == trace
+    assert parse_traceparent(trace_of_subject("0" * 64).traceparent)
+    assert parse_traceparent(trace_of_subject("").traceparent)
 
 
 def test_children_follow_their_parent_and_tasks_inherit_it() -> None:

@@ -12,6 +12,7 @@ import trio
 from avion_media.domain.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import Lease, QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import Redis
+from avion_media.telemetry.context import parse_traceparent
 from tests.integration.queue.conftest import Client, info
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
@@ -138,7 +139,9 @@ async def test_delayed_tasks_collapse_and_the_first_date_stands(redis: Redis, ot
     ]
     assert added == [True, False, False]
     ((member, score),) = other.zrange(QueueKeys(DELETE_QUEUE).delayed, 0, -1, withscores=True)
-    assert json.loads(member) == {"task_id": "01HZX", "media_id": "01HZX"}
+    task = json.loads(member)
+    assert parse_traceparent(task.pop("traceparent"))
+    assert task == {"task_id": "01HZX", "media_id": "01HZX"}
     assert score == pytest.approx(due, abs=0.001)
 
 

@@ -1,0 +1,172 @@
+"""Tasks that no call queues carry a ``traceparent`` all the same: that of what they are about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import pytest
+import redis as redis_py
+
+from avion_media.config import CdnConfig
+from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.ids import MediaId, parse_any_id
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.queue import PURGE_QUEUE, Drop, QueueKeys, StatusBoard, TaskQueue
+from avion_media.redis import Redis, open_redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+from avion_media.tasks.drop import Dropper
+from avion_media.tasks.observed_attempt import ObservedAttempt
+from avion_media.tasks.purge import Purges
+from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.sweep.policy import Medium, Verdict, Why
+from avion_media.tasks.sweep.remedies import Remedies
+from avion_media.tasks.undelete import undelete
+from avion_media.telemetry import NO_TELEMETRY, NoTelemetry
+from avion_media.telemetry import Span as AnySpan
+from avion_media.telemetry.context import trace_of_medium
+from avion_media.telemetry.sampling import sampler_from
+from avion_media.telemetry.tracing import Span, Tracer
+
+UPLOAD = "01HF7YAT0005JWZKGXWQT731A6"
+REMOTE = "7a" * 32
+DERIVED = {
+    UPLOAD: "00-018bcfe568000165cfce1de5f4718546-cfce1de5f4718546-00",
+    REMOTE: f"00-{REMOTE[:32]}-{REMOTE[:16]}-00",
+}
+THEIRS = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+HOUR_S = 3600.0
+
+
+class Recorded(NoTelemetry):
+    """Real spans, kept."""
+
+    def __init__(self) -> None:
+        self.spans: list[Span] = []
+        self._tracer = Tracer(sampler_from({}), self.spans.append)
+
+    def span(
+        self,
+        name: str,
+        *,
+        kind: Any = "internal",
+        parent: str = "",
+        medium: str = "",
+        link: str = "",
+        **attributes: Any,
+    ) -> AbstractContextManager[AnySpan]:
+        return self._tracer.start(name, kind, parent, medium, link, attributes)
+
+
+class UploadOnly:
+    """A store that has what was uploaded, and nothing else."""
+
+    async def head(self, key: str) -> None:
+        if not key.startswith("incoming/"):
+            raise ObjectMissing(key)
+
+
+class World:
+    """The producers, and what they queued."""
+
+    def __init__(self, redis: Redis, client: Any) -> None:
+        self.redis = redis
+        self._client = client
+
+    async def drop(self, media_id: str, delay_s: float = HOUR_S) -> None:
+        purges = Purges(_slot(TaskQueue(self.redis, PURGE_QUEUE)), CdnConfig(purge_urls=("http://cdn.example",)))
+        board, queue = _slot(StatusBoard(self.redis)), _slot(TaskQueue(self.redis, DELETE_QUEUE))
+        await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((media_id,)))
+
+    async def sweep(self, media_id: str, why: Why) -> None:
+        remedies = Remedies(_slot(None), _slot(self.redis), cast("Pace", None), lambda: datetime.now(UTC))
+        await remedies.queue_again(Verdict(Medium(media_id), why), datetime.now(UTC))
+
+    def delayed(self) -> list[dict[str, str]]:
+        return [json.loads(member) for member in self._client.zrange(QueueKeys(DELETE_QUEUE).delayed, 0, -1)]
+
+    def queued(self, queue: str) -> list[dict[str, str]]:
+        return [fields for _, fields in self._client.xrange(queue)]
+
+
+def _slot(value: Any) -> Slot[Any]:
+    slot: Slot[Any] = Slot("redis")
+    slot.fill(value)
+    return slot
+
+
+@pytest.fixture
+async def world(redis_url: str) -> AsyncIterator[World]:
+    with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
+        async with open_redis(redis_url) as redis:
+            yield World(redis, client)
+
+
+@pytest.mark.parametrize("media_id", [UPLOAD, REMOTE])
+async def test_a_drop_heard_by_all_and_the_sweepers_repetition_are_one_task(world: World, media_id: str) -> None:
+    for _ in range(2):
+        await world.drop(media_id)
+    await world.sweep(media_id, Why.OVERDUE_DELETION)
+    (task,) = world.delayed()
+    assert task == {"task_id": f"delete-{media_id}", "media_id": media_id, "traceparent": DERIVED[media_id]}
+    (purge,) = world.queued(PURGE_QUEUE)
+    assert purge["traceparent"] == DERIVED[media_id]
+
+
+async def test_the_sweeper_queues_a_lost_task_with_it(world: World) -> None:
+    await world.sweep(UPLOAD, Why.LOST_TASK)
+    (task,) = world.queued(PROCESSING_QUEUE)
+    assert task["traceparent"] == DERIVED[UPLOAD]
+
+
+async def test_an_undoing_takes_the_drop_out_and_queues_the_upload_with_it(world: World) -> None:
+    await world.drop(UPLOAD)
+    upload = parse_any_id(UPLOAD)
+    assert isinstance(upload, MediaId)
+    assert await undelete(cast("ObjectStore", UploadOnly()), world.redis, upload, HOUR_S) is None
+    assert world.delayed() == []
+    (task,) = world.queued(PROCESSING_QUEUE)
+    assert task["traceparent"] == DERIVED[UPLOAD]
+
+
+async def attempted(redis: Redis, queue_name: str) -> Span:
+    """The span of one attempt at the next task."""
+    telemetry = Recorded()
+    queue = TaskQueue(redis, queue_name)
+    await queue.promote()
+    lease = await queue.take("worker", block_s=5)
+    assert lease is not None
+    with ObservedAttempt(telemetry, "path", queue_name, lease):
+        pass
+    (span,) = telemetry.spans
+    return span
+
+
+async def test_the_attempt_at_an_upload_is_of_its_trace_and_sampled_by_its_id(world: World) -> None:
+    await world.sweep(UPLOAD, Why.LOST_TASK)
+    span = await attempted(world.redis, PROCESSING_QUEUE)
+    medium = trace_of_medium(UPLOAD)
+    assert medium is not None
+    assert (span.context.trace_id, span.parent_id) == (medium.trace_id, medium.span_id)
+
+
+async def test_a_deletion_and_a_purge_have_traces_of_their_own_linked_to_the_mediums(world: World) -> None:
+    await world.drop(UPLOAD, delay_s=0)
+    medium = trace_of_medium(UPLOAD)
+    for queue_name in (DELETE_QUEUE, PURGE_QUEUE):
+        span = await attempted(world.redis, queue_name)
+        assert (span.parent_id, span.links) == (0, (medium,))
+    await world.drop(REMOTE, delay_s=0)
+    span = await attempted(world.redis, DELETE_QUEUE)
+    assert (span.parent_id, span.links) == (0, ())
+    assert f"{span.context.trace_id:032x}" != REMOTE[:32]
+
+
+async def test_a_purge_that_a_task_queued_is_of_that_tasks_trace(world: World) -> None:
+    await TaskQueue(world.redis, PURGE_QUEUE).enqueue({"media_id": UPLOAD}, traceparent=THEIRS)
+    span = await attempted(world.redis, PURGE_QUEUE)
+    assert span.context.traceparent[:36] == THEIRS[:36]

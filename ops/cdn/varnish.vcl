@@ -23,17 +23,22 @@ acl service {
 }
 
 sub vcl_recv {
-    if (req.method == "PURGE") {
-        if (client.ip !~ service) {
-            return (synth(405));
-        }
-        return (purge);
+    if (req.method == "PURGE" && client.ip !~ service) {
+        return (synth(405));
     }
-    if (req.method != "GET" && req.method != "HEAD") {
+    if (req.method != "PURGE" && req.method != "GET" && req.method != "HEAD") {
         return (synth(405));
     }
     # One object, one entry: whatever a link has behind its path, and whoever asks.
     set req.url = regsub(req.url, "\?.*$", "");
+    # The origin's paths, letter by letter: in another spelling (%6dedia) an object would be an entry that no purge
+    # reaches.
+    if (req.url !~ "^/(media|thumbnail/[a-z][a-z0-9_-]*)/[0-9A-Za-z]+$") {
+        return (synth(404));
+    }
+    if (req.method == "PURGE") {
+        return (purge);
+    }
     unset req.http.Cookie;
     unset req.http.Authorization;
     return (hash);

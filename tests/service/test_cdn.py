@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +23,20 @@ from tests.services.process import free_port
 Cdn = Callable[..., AbstractContextManager[str]]
 BODY = bytes(range(256)) * 40
 PATHS = ("/media/{}", "/thumbnail/small/{}", "/thumbnail/medium/{}", "/thumbnail/large/{}")
+# What some servers take for /media/{id}, and others do not.
+SPELLINGS = (
+    "/media//{}",
+    "//media/{}",
+    "/media/./{}",
+    "/x/../media/{}",
+    "/x/%2e%2e/media/{}",
+    "/%6dedia/{}",
+    "/media%2F{}",
+    "/media/{}/",
+    "/media/{}#x",
+    "/media/{}%3Fx",
+    "/media/{}%00",
+)
 
 pytestmark = pytest.mark.parametrize("cdn", [varnish, nginx])
 
@@ -105,6 +121,41 @@ def test_what_is_stale_is_served_while_the_service_drains_and_is_away(
             assert fetch(path).content == BODY  # no request fails, whatever phase the drain is in
             time.sleep(0.02)
         assert (fetch(path).status_code, fetch(path).content) == (200, BODY)
+
+
+def test_a_stranger_puts_nothing_before_visitors_by_another_spelling_of_a_path(
+    cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str
+) -> None:
+    with service_behind(cdn, redis_url, s3) as (url, service):
+        for spelled in SPELLINGS:
+            assert status_of_raw(url, spelled.format(media_id)) in {400, 404}, spelled
+        assert requests_of(service) == 0
+        assert fetch(f"{url}/media/{media_id}").content == BODY
+        # … nor does another spelling become an entry of its own, which no purge would reach.
+        assert status_of_raw(url, f"http://media.example.org/media/{media_id}?v=1") == 200
+        assert requests_of(service) == 1
+
+
+def test_a_stranger_purges_nothing(cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str) -> None:
+    with service_behind(cdn, redis_url, s3) as (url, _):
+        path = f"{url}/media/{media_id}"
+        assert fetch(path).content == BODY
+        elsewhere = httpx.HTTPTransport(local_address="127.0.0.9")
+        with httpx.Client(transport=elsewhere, trust_env=False, timeout=30) as stranger:
+            assert stranger.request("PURGE", path).status_code in {403, 405}
+        assert came_from(fetch(path)) == "HIT"
+
+
+def status_of_raw(url: str, target: str) -> int:
+    """The answer to a request line with exactly this target: HTTP libraries tidy paths up."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)
+    try:
+        connection.putrequest("GET", target, skip_host=True)
+        connection.putheader("Host", "media.example.org")
+        connection.endheaders()
+        return connection.getresponse().status
+    finally:
+        connection.close()
 
 
 def requests_of(service: Service) -> int:

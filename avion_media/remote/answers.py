@@ -1,4 +1,4 @@
-"""What an answer of a remote server meant, where `Rejected` and `Unavailable` alone say too little."""
+"""What an answer of a remote server or a resolver meant, where `Rejected` and `Unavailable` alone say too little."""
 
 from __future__ import annotations
 
@@ -18,6 +18,16 @@ class ServerError(Unavailable):
         super().__init__(REMOTE, f"HTTP {status}", retry_after_s=asked_pause_s or 1.0)
         self.of_host = of_host
         self.asked_pause_s = asked_pause_s
+
+
+class ResolverTrouble(Unavailable):
+    """No answer about a name, not even that there is none: our resolver's doing, or that of the domain's own servers.
+
+    Nobody can tell which, and the server of the URL was never asked: it is not held against it.
+    """
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(REMOTE, detail)
 
 
 class RemoteGone(Rejected):

@@ -18,7 +18,8 @@ from itertools import chain, zip_longest
 
 import trio
 
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Deferred, Unavailable
+from avion_media.remote.answers import ResolverTrouble
 from avion_media.remote.guard import AddressGuard, AddressRefused, IpAddress
 from avion_media.remote.url import RemoteUrl
 
@@ -26,8 +27,10 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 # More answers than this are no web server's; each costs a walk through the guard's lists.
 MAX_ANSWERS = 64
 _MAX_DIALLED = 4
-# Threads may be held by names whose servers never answer: more of them than fetches run at once.
-_DNS_THREADS = 16
+# Lookups that were given up keep their threads until the system's resolver gives up too: up to half a minute mostly.
+_MAX_LEFT_BEHIND = 64
+_MAX_LEFT_BEHIND_OF_DOMAIN = 8
+_LEFT_BEHIND_WAIT_S = 10.0
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY})
 
 
@@ -48,11 +51,24 @@ DEFAULT_PATIENCE = Patience()
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:
-    """All addresses of a host by the system's resolver, in threads of their own so that slow DNS starves nobody.
+    """All addresses of a host by the system's resolver, each lookup in a thread of its own: none waits for another.
 
-    Raises OSError (`socket.gaierror`). A cancel leaves the thread behind; it keeps its place in the limiter.
+    Raises OSError (`socket.gaierror`), or `Deferred` while too many lookups that were given up still hold their
+    threads, of names in one domain or in all. A cancel leaves the thread behind. How many lookups run at once is
+    bounded by whoever asks.
     """
-    return await trio.to_thread.run_sync(_getaddrinfo, host, port, limiter=_dns_limiter(), abandon_on_cancel=True)
+    left_behind = _left_behind()
+    left_behind[:] = [each for each in left_behind if each.thread.borrowed_tokens]
+    domain = _domain_of(host)
+    of_domain = sum(each.domain == domain for each in left_behind)
+    if of_domain >= _MAX_LEFT_BEHIND_OF_DOMAIN or len(left_behind) >= _MAX_LEFT_BEHIND:
+        raise Deferred("too many lookups never got an answer", _LEFT_BEHIND_WAIT_S)
+    thread = trio.CapacityLimiter(1)
+    try:
+        return await trio.to_thread.run_sync(_getaddrinfo, host, port, limiter=thread, abandon_on_cancel=True)
+    finally:
+        if thread.borrowed_tokens:  # cancelled; the token is given back when the thread ends
+            left_behind.append(_LeftBehind(domain, thread))
 
 
 def _getaddrinfo(host: str, port: int) -> list[str]:
@@ -60,16 +76,26 @@ def _getaddrinfo(host: str, port: int) -> list[str]:
     return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
 
 
-_DNS_LIMITER: trio.lowlevel.RunVar[trio.CapacityLimiter] = trio.lowlevel.RunVar("avion_media.remote.dns")
+@dataclass(frozen=True, slots=True)
+class _LeftBehind:
+    domain: str
+    thread: trio.CapacityLimiter
 
 
-def _dns_limiter() -> trio.CapacityLimiter:
+_LEFT_BEHIND: trio.lowlevel.RunVar[list[_LeftBehind]] = trio.lowlevel.RunVar("avion_media.remote.left_behind")
+
+
+def _left_behind() -> list[_LeftBehind]:
     try:
-        return _DNS_LIMITER.get()
+        return _LEFT_BEHIND.get()
     except LookupError:
-        limiter = trio.CapacityLimiter(_DNS_THREADS)
-        _DNS_LIMITER.set(limiter)
-        return limiter
+        _LEFT_BEHIND.set([])
+        return _LEFT_BEHIND.get()
+
+
+def _domain_of(host: str) -> str:
+    """Its last two labels. What is registered may have three (``example.co.uk``): such domains share their bound."""
+    return ".".join(host.rsplit(".", 2)[-2:])
 
 
 class Dialler:
@@ -86,7 +112,7 @@ class Dialler:
         """A stream to the URL's host, with TLS for https; closed at once, without a word, when the block ends.
 
         Raises `AddressRefused`, or `Unavailable` ("remote") when no vetted address answers or the certificate is not
-        the host's.
+        the host's; `ResolverTrouble` or `Deferred` when nobody knows its addresses.
         """
         self.check(url)
         transport = await self._connect(await self._vetted_addresses(url), url.port)
@@ -111,16 +137,18 @@ class Dialler:
         return _alternating(addresses)[:_MAX_DIALLED]
 
     async def _look_up(self, url: RemoteUrl) -> list[IpAddress]:
+        # Never all the time that is left: an end by the fetch's own deadline would be held against the server.
+        left_s = trio.current_effective_deadline() - trio.current_time()
         try:
-            with trio.fail_after(self._patience.resolve_s):
+            with trio.fail_after(max(0.0, min(self._patience.resolve_s, left_s / 2))):
                 answers = await self._resolve(url.host, url.port)
         except trio.TooSlowError:
-            raise Unavailable("remote", "the resolver did not answer in time") from None
+            raise ResolverTrouble("the resolver did not answer in time") from None
         except OSError as error:
             if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
                 # As if it were refused: the difference would tell strangers which names exist inside.
                 raise AddressRefused(f"no such name: {url.host}") from None
-            raise Unavailable("remote", f"cannot resolve the host: {error}") from error
+            raise ResolverTrouble(f"cannot resolve the host: {error}") from error
         if not 0 < len(answers) <= MAX_ANSWERS:
             raise AddressRefused(f"{len(answers)} addresses")
         try:

@@ -8,7 +8,8 @@ Two bounds, by host and by server (host and port):
 
 What counts as a failure is trouble of the whole server: no connection, no TLS, too slow, broken off, a gateway's
 status. An answer of whatever kind ends the row, so that one broken file, or one hostile user with a list of them, does
-not cut a server off. Refusals of the guard, cancels and failures of our own side say nothing about a server.
+not cut a server off. Refusals of the guard, names that cannot be resolved, cancels and failures of our own side say
+nothing about a server.
 
 A breaker in each process was considered: it needs no Redis, but twenty replicas then knock twenty times at a server
 that is down, and ignore what it asked of one of them.
@@ -28,7 +29,7 @@ import trio
 
 from avion_media.domain.errors import Deferred, Rejected, Unavailable
 from avion_media.redis import Redis, Script
-from avion_media.remote.answers import REMOTE, ServerError
+from avion_media.remote.answers import REMOTE, ResolverTrouble, ServerError
 from avion_media.remote.url import RemoteUrl
 
 _LUA = files("avion_media.remote") / "lua"
@@ -98,6 +99,8 @@ class Hosts:
             outcome = "answered"
         except ServerError as error:
             outcome, pause_s, cause = _judge(error)
+            raise
+        except (Deferred, ResolverTrouble):  # it was never asked
             raise
         except Unavailable as error:
             outcome, cause = "failed" if error.what == REMOTE else "unknown", error.detail

@@ -14,6 +14,7 @@ import trio
 from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
 from avion_media.redis import Redis, open_redis
 from avion_media.remote import HostPolicy, Hosts, RemoteGone, ServerError, parse_remote_url, trouble_of
+from avion_media.remote.answers import ResolverTrouble
 from avion_media.remote.guard import AddressRefused
 
 URL = parse_remote_url("https://remote.example/a.png")
@@ -151,7 +152,16 @@ async def test_any_answer_ends_the_row(hosts: Hosts, other: Any, outcome: BaseEx
 
 
 @pytest.mark.parametrize(
-    "outcome", [Unavailable("store"), Unavailable("redis"), Unavailable("disk"), AddressRefused("10.0.0.1"), OSError()]
+    "outcome",
+    [
+        Unavailable("store"),
+        Unavailable("redis"),
+        Unavailable("disk"),
+        AddressRefused("10.0.0.1"),
+        ResolverTrouble("the resolver did not answer in time"),
+        Deferred("too many lookups never got an answer", 10.0),
+        OSError(),
+    ],
 )
 async def test_what_fails_on_our_side_is_not_counted_against_a_server(
     hosts: Hosts, other: Any, outcome: BaseException

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -14,8 +15,9 @@ import trio
 import trio.testing
 import trustme
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
 from avion_media.remote import AddressGuard, Patience, dial, parse_remote_url
+from avion_media.remote.answers import ResolverTrouble
 from tests.hostile.remote.strangers import LOOPBACK, Names, fetcher, redirect, response, says, stranger
 
 
@@ -105,40 +107,96 @@ async def test_a_resolver_in_trouble_may_recover(fd: int) -> None:
     async def resolve(host: str, port: int) -> list[str]:
         raise socket.gaierror(socket.EAI_AGAIN, "try again")
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(ResolverTrouble):
         await fetcher(resolve=resolve).fetch(parse_remote_url("http://media.example/"), fd)
 
 
-async def test_a_slow_resolver_is_left(fd: int, autojump_clock: trio.testing.MockClock) -> None:
+@pytest.mark.parametrize(("timeout_s", "left_after_s"), [(60.0, Patience().resolve_s), (5.0, 2.5)])
+async def test_a_slow_resolver_is_left(
+    timeout_s: float, left_after_s: float, fd: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Before the fetch's own deadline, which would be held against the server."""
+
     async def resolve(host: str, port: int) -> list[str]:
         await trio.sleep_forever()
         raise AssertionError
 
     started = trio.current_time()
-    with pytest.raises(Unavailable, match="resolver"):
-        await fetcher(resolve=resolve, timeout_s=60).fetch(parse_remote_url("http://media.example/"), fd)
-    assert trio.current_time() - started == Patience().resolve_s
+    with pytest.raises(ResolverTrouble, match="in time"):
+        await fetcher(resolve=resolve, timeout_s=timeout_s).fetch(parse_remote_url("http://media.example/"), fd)
+    assert trio.current_time() - started == left_after_s
 
 
-async def test_stuck_lookups_hold_only_threads_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def stuck(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """The system's resolver answers for ``*.slow.example`` and ``*.slower.example`` only once this is set."""
     release = threading.Event()
 
-    def stuck(host: str, port: int) -> list[str]:
-        release.wait(10)
-        return []
+    def getaddrinfo(host: str, port: int) -> list[str]:
+        if host.endswith((".slow.example", ".slower.example")):
+            release.wait(10)
+        return ["127.0.0.1"]
 
-    monkeypatch.setattr(dial, "_getaddrinfo", stuck)
-    try:
-        with trio.fail_after(5):
-            async with trio.open_nursery() as nursery:
-                for _ in range(100):
-                    nursery.start_soon(dial.resolve_by_system, "media.example", 80)
-                await trio.testing.wait_all_tasks_blocked()
-                assert await trio.to_thread.run_sync(lambda: "free") == "free"
-                assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
-                nursery.cancel_scope.cancel()
-    finally:
-        release.set()
+    monkeypatch.setattr(dial, "_getaddrinfo", getaddrinfo)
+    yield release
+    release.set()
+
+
+async def give_up(*hosts: str) -> None:
+    """Ask for all of them at once, and leave them all without an answer."""
+    async with trio.open_nursery() as nursery:
+        for host in hosts:
+            nursery.start_soon(dial.resolve_by_system, host, 80)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+async def test_stuck_lookups_hold_only_threads_of_their_own(stuck: threading.Event) -> None:
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            for number in range(50):
+                nursery.start_soon(dial.resolve_by_system, f"{number}.slow.example", 80)
+            await trio.testing.wait_all_tasks_blocked()
+            assert await dial.resolve_by_system("media.example", 80) == ["127.0.0.1"]
+            assert await trio.to_thread.run_sync(lambda: "free") == "free"
+            assert trio.to_thread.current_default_thread_limiter().borrowed_tokens == 0
+            nursery.cancel_scope.cancel()
+
+
+async def test_names_of_a_domain_that_never_answers_are_put_off_and_others_are_not(stuck: threading.Event) -> None:
+    with trio.fail_after(5):
+        await give_up(*(f"{number}.slow.example" for number in range(7)))
+        await give_up("8.slow.example")
+        assert await dial.resolve_by_system("media.test", 80) == ["127.0.0.1"]
+        with pytest.raises(Deferred) as caught:
+            await dial.resolve_by_system("9.slow.example", 80)
+        assert caught.value.patient
+        stuck.set()
+        await answered("9.slow.example")
+
+
+async def test_many_domains_that_never_answer_have_everybody_put_off(
+    stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Charged to nobody: see `Deferred`."""
+    monkeypatch.setattr(dial, "_MAX_LEFT_BEHIND", 4)
+    with trio.fail_after(5):
+        await give_up("a.slow.example", "b.slow.example", "a.slower.example", "b.slower.example")
+        with pytest.raises(Deferred):
+            await dial.resolve_by_system("media.test", 80)
+        stuck.set()
+        await answered("media.test")
+
+
+async def answered(host: str) -> None:
+    """Ask until there is an answer: threads end when they like."""
+    while True:
+        try:
+            assert await dial.resolve_by_system(host, 80) == ["127.0.0.1"]
+        except Deferred:
+            await trio.sleep(0.01)
+        else:
+            return
 
 
 async def test_the_systems_resolver_gives_each_address_once() -> None:

@@ -104,9 +104,10 @@ class Fetcher:
             raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
 
     async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
-        for _hop in range(self._max_redirects + 1):
+        for hop in range(self._max_redirects + 1):
             self._dialler.check(url)  # first: what is refused anyway need not wait for its turn
-            async with self._hosts.admitted(url, deadline), self._dialler.open_stream(url) as stream:
+            admitted = self._hosts.admitted(url, deadline, redirected=hop > 0)
+            async with admitted, self._dialler.open_stream(url) as stream:
                 answer = Exchange(stream, self._patience, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
                 conditions = known.conditions(url) if known is not None else []
                 await answer.ask(url, self._user_agent, conditions)

@@ -44,15 +44,20 @@ _MAX_CAUSE_CHARACTERS = 200
 class Admission(Protocol):
     """Decides whether a request may be made now, and hears how it went."""
 
-    def admitted(self, url: RemoteUrl, deadline: float) -> AbstractAsyncContextManager[None]:
-        """A block in which one request is made, until ``deadline`` (Trio's clock) at the latest; or `Deferred`."""
+    def admitted(
+        self, url: RemoteUrl, deadline: float, *, redirected: bool = False
+    ) -> AbstractAsyncContextManager[None]:
+        """A block in which one request is made, until ``deadline`` (Trio's clock) at the latest; or `Deferred`.
+
+        ``redirected``: others, who sent us here, used some of the time before.
+        """
 
 
 class EverybodyAdmitted:
     """No bounds, no memory."""
 
     @asynccontextmanager
-    async def admitted(self, url: RemoteUrl, deadline: float) -> AsyncIterator[None]:
+    async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
         """See `Admission`."""
         yield
 
@@ -84,7 +89,7 @@ class Hosts:
         self._policy = policy
 
     @asynccontextmanager
-    async def admitted(self, url: RemoteUrl, deadline: float) -> AsyncIterator[None]:
+    async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
         """See `Admission`. Also raises `Unavailable` ("redis").
 
         The slot is given back whatever happens, within 2 s; if that fails, it is free a little after ``deadline``.
@@ -109,7 +114,8 @@ class Hosts:
             outcome = "answered"
             raise
         except trio.Cancelled:
-            if trio.current_time() >= deadline:  # it took all the time there was; otherwise we were told to stop
+            # It took all the time there was. Otherwise we were told to stop, or whoever sent us here left too little.
+            if trio.current_time() >= deadline and not redirected:
                 outcome, cause = "failed", "too slow"
             raise
         finally:

@@ -230,6 +230,17 @@ async def test_a_server_that_takes_all_the_time_there_is_has_failed(hosts: Hosts
     await refusal(hosts)
 
 
+async def test_time_that_was_used_up_on_the_way_is_not_held_against_the_target_of_a_redirect(
+    hosts: Hosts, other: Any
+) -> None:
+    for _ in range(3):
+        with trio.move_on_after(0.05) as scope:
+            async with hosts.admitted(URL, scope.deadline, redirected=True):
+                await trio.sleep_forever()
+    await fetch(hosts)
+    assert not other.exists(SERVER)
+
+
 async def test_without_redis_nobody_is_asked_and_no_answer_is_lost(redis: Redis) -> None:
     def away() -> Redis:
         raise Unavailable("redis")

@@ -126,15 +126,17 @@ class Doorkeeper:
 
     def __init__(self, closed_port: int = 0) -> None:
         self.entered: list[int] = []
+        self.redirected: list[bool] = []
         self.inside = 0
         self._closed_port = closed_port
 
     @asynccontextmanager
-    async def admitted(self, url: RemoteUrl, deadline: float) -> AsyncIterator[None]:
+    async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
         assert deadline <= trio.current_time() + 10.0
         if url.port == self._closed_port:
             raise Deferred("later", 3.0)
         self.entered.append(url.port)
+        self.redirected.append(redirected)
         self.inside += 1
         assert self.inside == 1
         try:
@@ -150,6 +152,7 @@ async def test_each_hop_is_admitted_for_itself(fd: int) -> None:
         with trio.fail_after(5):
             await fetcher(hosts=doorkeeper).fetch(url, fd)
         assert doorkeeper.entered == [server.port, target.port]
+        assert doorkeeper.redirected == [False, True]
         with trio.fail_after(5), pytest.raises(Deferred):
             await fetcher(hosts=Doorkeeper(target.port)).fetch(url, fd)
         assert (server.connections, target.connections) == (2, 1)

@@ -37,11 +37,11 @@ _REDIS_STREAMS = _object(
     type={"const": "redis-streams"},
     name=_TEXT,
     metadata=_object(
-        ("stream", "consumerGroup", "lagCount", "activationLagCount"),
+        # No consumerGroup, since KEDA ignores streamLength beside it; nor lagCount, which it reads as 0 where Redis
+        # knows no lag (and KEDA 2.16 refuses activationLagCount "0": kedacore/keda#6481).
+        ("stream", "streamLength"),
         stream=_TEXT,
-        consumerGroup=_TEXT,
-        lagCount=_NUMBER_AS_TEXT,
-        activationLagCount=_NUMBER_AS_TEXT,
+        streamLength=_NUMBER_AS_TEXT,
         databaseIndex=_NUMBER_AS_TEXT,
         enableTLS={"enum": ["true", "false"]},
     ),
@@ -79,7 +79,12 @@ SCHEMAS: dict[str, Schema] = {
             ("secretTargetRef",),
             secretTargetRef={
                 "type": "array",
-                "items": _object(("parameter", "name", "key"), parameter=_TEXT, name=_TEXT, key=_TEXT),
+                "items": _object(
+                    ("parameter", "name", "key"),
+                    parameter={"enum": ["address", "username", "password", "tls", "ca"]},
+                    name=_TEXT,
+                    key=_TEXT,
+                ),
             },
         ),
     ),

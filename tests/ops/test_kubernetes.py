@@ -12,12 +12,24 @@ import pytest
 
 from avion_media.app import build_tree
 from avion_media.config import PREFIX, Config
-from avion_media.domain.tasks import CACHE_QUEUE, CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.remote.guard import PUBLIC_PORTS, AddressGuard, AddressRefused
 from avion_media.runtime import ROLES, Runtime
 from avion_media.service import drain_budget
 from tests.ops.keda_schema import SCHEMAS
-from tests.ops.manifests import OVERLAYS, Manifest, build, container, named, of_kind, pods, quantity, roles, settings
+from tests.ops.manifests import (
+    OVERLAYS,
+    ROOT,
+    Manifest,
+    build,
+    container,
+    named,
+    of_kind,
+    pods,
+    quantity,
+    roles,
+    settings,
+)
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
 # The oldest version whose fields are all used (matchLabelKeys), and the newest whose schemas there are.
@@ -184,7 +196,14 @@ def test_keda_looks_at_the_queues_of_the_roles_that_it_scales(overlay: str) -> N
         target = named(overlay, "Deployment", scaled["spec"]["scaleTargetRef"]["name"])
         mine = {queues[role] for role in roles(target["spec"]["template"]) & queues.keys()}
         assert {each["metadata"]["stream"] for each in scaled["spec"]["triggers"]} == mine
-        assert {each["metadata"]["consumerGroup"] for each in scaled["spec"]["triggers"]} == {CONSUMER_GROUP}
+
+
+def test_the_page_makes_the_secret_with_all_that_keda_reads(overlay: str) -> None:
+    page = (ROOT / "docs/how-to/deploy.md").read_text()
+    for each in of_kind(overlay, "TriggerAuthentication"):
+        for reference in each["spec"]["secretTargetRef"]:
+            assert f"secret generic {reference['name']} " in page
+            assert f"--from-literal={reference['key']}=" in page
 
 
 def _egress(overlay: str, labels: dict[str, str]) -> list[Manifest]:

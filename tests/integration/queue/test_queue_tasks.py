@@ -337,6 +337,21 @@ async def test_stats_count_everything(queue: TaskQueue) -> None:
     await held.complete()
 
 
+async def test_the_streams_length_is_the_depth_whatever_the_order_in_which_tasks_end(
+    queue: TaskQueue, other: Client
+) -> None:
+    """What KEDA scales by (ops/kubernetes/components/keda). XINFO's lag is unknown after this."""
+    for _ in range(6):
+        await queue.enqueue(FIELDS)
+    first, second, third = [await taken(queue, consumer) for consumer in "abc"]
+    await third.complete()
+    await first.retry(60.0, "failed")
+    stats = await queue.stats()
+    assert (other.xlen(PROCESSING_QUEUE), stats.depth, stats.lag, stats.pending) == (4, 4, 3, 1)
+    await second.complete()
+    assert other.xlen(PROCESSING_QUEUE) == (await queue.stats()).depth == 3
+
+
 async def test_only_consumers_with_empty_hands_are_forgotten(queue: TaskQueue, other: Client) -> None:
     await queue.enqueue(FIELDS)
     await queue.enqueue(FIELDS)

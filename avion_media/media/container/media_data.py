@@ -21,26 +21,43 @@ def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:
     """Where the chunks of the tracks that stay lie, as their tables say."""
     starts = sorted({offset for track in movie.tracks for offset in track.table.chunks})
     for track in movie.kept:
-        if _has_uncertain_size(track):
-            yield from _open_ended(track, starts, media)
+        if _counts_frames(track):
+            yield from _sound_chunks(track, starts, media)
         else:
             yield from track.table.chunk_ranges()
 
 
-def _has_uncertain_size(track: Track) -> bool:
-    """QuickTime counts the samples of uncompressed sound in frames, or in bytes, and the table does not say which."""
-    return track.handler == b"soun" and track.table.constant_size != 0
+def _counts_frames(track: Track) -> bool:
+    """QuickTime counts sound of a constant size in frames, and what its table says of their size may be wrong."""
+    table = track.table
+    return bool(track.sound and table.constant_size) and [delta for _, delta in table.durations[:1]] == [1]
 
 
-def _open_ended(track: Track, starts: Sequence[int], media: Sequence[Range]) -> Iterator[Range]:
-    """Each chunk up to where the next one of any track begins, or to the end of its ``mdat``."""
+def _sound_chunks(track: Track, starts: Sequence[int], media: Sequence[Range]) -> Iterator[Range]:
+    """Each chunk as long as the sample entry says: what a decoder reads of it.
+
+    Uncompressed sound is at least as long as the table says, in case that the table is right. Where that is not
+    enough, the chunk reaches no further than to the next one of any track, nor beyond its ``mdat``.
+    """
+    constant_size = track.table.constant_size
     for chunk in track.table.chunk_ranges():
-        following = bisect.bisect_right(starts, chunk.offset)
-        box = _enclosing(media, chunk.offset)
-        end = box.end if box else chunk.end
-        if following < len(starts):
-            end = min(end, starts[following])
-        yield Range(chunk.offset, max(chunk.end, end) - chunk.offset)
+        frames = chunk.length // constant_size
+        lengths = (
+            each.bytes_of(frames) if each.frames > 1 else max(each.bytes_of(frames), chunk.length)
+            for each in track.sound
+        )
+        end = chunk.offset + max(lengths)
+        if end > chunk.end:
+            end = max(chunk.end, min(end, _limit(chunk.offset, starts, media)))
+        yield Range(chunk.offset, end - chunk.offset)
+
+
+def _limit(offset: int, starts: Sequence[int], media: Sequence[Range]) -> int:
+    """Where the chunk behind the one at ``offset`` begins, or the ``mdat`` around it ends."""
+    following = bisect.bisect_right(starts, offset)
+    box = _enclosing(media, offset)
+    ends = [*starts[following : following + 1], *([box.end] if box else [])]
+    return min(ends, default=offset)
 
 
 def _enclosing(media: Sequence[Range], offset: int) -> Range | None:

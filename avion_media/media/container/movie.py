@@ -9,6 +9,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.container.boxes import Box, Region, corrupt, first, required
 from avion_media.media.container.plan import VideoBounds
 from avion_media.media.container.samples import SampleBudget, SampleTable, read_sample_table
+from avion_media.media.container.sound import SoundPacket, read_sound_packets
 
 Matrix = tuple[float, float, float, float]  # a, b, c, d of (x, y) -> (a x + c y, b x + d y)
 UNIT_MATRIX: Matrix = (1.0, 0.0, 0.0, 1.0)
@@ -37,7 +38,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's, media time)."""
+    """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's, media time).
+
+    ``sound`` is that of each sample entry, of a track of sound.
+    """
 
     box: Box
     track_id: int
@@ -48,6 +52,7 @@ class Track:
     edits: tuple[tuple[int, int], ...]
     codec: bytes
     picture: Picture | None
+    sound: tuple[SoundPacket, ...]
     table: SampleTable
 
     @property
@@ -139,7 +144,9 @@ def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
     stbl = required(info, b"stbl", "minf")
     tables = region.children(stbl.payload, stbl.end)
     table = read_sample_table(region, tables, budget)
-    entry = _first_entry(region, required(tables, b"stsd", "stbl"))
+    stsd = required(tables, b"stsd", "stbl")
+    entries = _read_entries(region, stsd)
+    entry = entries[0] if entries else None
     return Track(
         box=trak,
         track_id=track_id,
@@ -150,6 +157,7 @@ def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
         edits=_read_edits(region, first(boxes, b"edts")),
         codec=entry.type if entry else b"",
         picture=_read_picture(region, entry) if entry and handler == b"vide" else None,
+        sound=read_sound_packets(region, stsd, entries) if handler == b"soun" else (),
         table=table,
     )
 
@@ -192,11 +200,11 @@ def _refuse_external_data(region: Region, info: list[Box]) -> None:
             raise Rejected(Reason.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
 
 
-def _first_entry(region: Region, stsd: Box) -> Box | None:
-    entry = next(iter(region.children(stsd.payload + 8, stsd.end)), None)
-    if entry is not None and entry.type in _ENCRYPTED:
+def _read_entries(region: Region, stsd: Box) -> list[Box]:
+    entries = region.children(stsd.payload + 8, stsd.end)
+    if entries and entries[0].type in _ENCRYPTED:
         raise corrupt("encrypted")
-    return entry
+    return entries
 
 
 def _read_picture(region: Region, entry: Box) -> Picture:

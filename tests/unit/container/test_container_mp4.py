@@ -95,6 +95,84 @@ def test_uncompressed_sound_beside_dropped_tracks_survives(tmp_path: Path) -> No
     _assert_clean(path, tmp_path)
 
 
+_UNCOMPRESSED = [
+    ("-c:a", "pcm_s16le"),
+    ("-c:a", "pcm_s24le", "-ac", "2"),
+    ("-c:a", "pcm_f64be"),
+    ("-c:a", "pcm_u8"),
+    ("-c:a", "pcm_s32le", "-ac", "6"),
+    ("-c:a", "pcm_mulaw", "-ar", "8000", "-ac", "2"),
+]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [*_UNCOMPRESSED, ("-c:a", "adpcm_ima_qt"), ("-c:a", "libmp3lame"), ("-c:a", "aac")],
+    ids=" ".join,
+)
+def test_what_a_camera_writes_beside_chunks_of_sound_is_zeroed(options: tuple[str, ...], tmp_path: Path) -> None:
+    path = _make(tmp_path / "dash.mov", *PICTURE, *SOUND, "-movflags", "+faststart", *options)
+    path.write_bytes(_with_blocks_behind_sound(path.read_bytes()))
+    _assert_clean(path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "frames_in_sample"),
+    [*((options, 1) for options in _UNCOMPRESSED), (("-c:a", "adpcm_ima_qt", "-ac", "2"), 64)],
+    ids=str,
+)
+def test_sound_that_is_counted_in_frames_stays_whole_and_nothing_beside_it(
+    options: tuple[str, ...], frames_in_sample: int, tmp_path: Path
+) -> None:
+    path = _make(tmp_path / "dash.mov", *PICTURE, *SOUND, "-movflags", "+faststart", *options)
+    data = _with_blocks_behind_sound(path.read_bytes())
+    _count_frames(data, frames_in_sample)
+    path.write_bytes(data)
+    _assert_clean(path, tmp_path)
+
+
+def _with_blocks_behind_sound(source: bytes) -> bytearray:
+    """A position behind the first chunk of sound and one at the end, as dash cameras write it; ``moov`` comes first."""
+    data = bytearray(source)
+    block = (struct.pack(">I", 256) + b"freeGPS " + SECRET).ljust(256, b"\0")
+    tables = [_stco(data, at) for at in _places(data, b"stco")]
+    sound = min(_stco(data, data.index(b"stco", data.index(b"soun"))))
+    following = min(offset for table in tables for offset in table if offset > sound)
+    for at in _places(data, b"stco"):
+        moved = [offset + len(block) * (offset >= following) for offset in _stco(data, at)]
+        struct.pack_into(f">{len(moved)}I", data, at + 12, *moved)
+    data[following:following] = block
+    data += block
+    at = data.index(b"mdat") - 4
+    struct.pack_into(">I", data, at, int.from_bytes(data[at : at + 4], "big") + 2 * len(block))
+    return data
+
+
+def _stco(data: bytearray, at: int) -> tuple[int, ...]:
+    (count,) = struct.unpack_from(">I", data, at + 8)
+    return struct.unpack_from(f">{count}I", data, at + 12)
+
+
+def _places(data: bytearray, kind: bytes) -> Iterator[int]:
+    at = data.find(kind)
+    while at >= 0:
+        yield at
+        at = data.find(kind, at + 1)
+
+
+def _count_frames(data: bytearray, frames_in_sample: int) -> None:
+    """Let a sample of sound be one frame, said to be of one byte, as in old QuickTime."""
+    sound = data.index(b"soun")
+    stts, stsc, stsz = (data.index(kind, sound) for kind in (b"stts", b"stsc", b"stsz"))
+    constant_size, samples = struct.unpack_from(">II", data, stsz + 8)
+    assert constant_size
+    struct.pack_into(">III", data, stts + 8, 1, samples * frames_in_sample, 1)
+    struct.pack_into(">II", data, stsz + 8, 1, samples * frames_in_sample)
+    (runs,) = struct.unpack_from(">I", data, stsc + 8)
+    for at in range(stsc + 16, stsc + 12 + 12 * runs, 12):
+        struct.pack_into(">I", data, at, struct.unpack_from(">I", data, at)[0] * frames_in_sample)
+
+
 def test_chapters_go(tmp_path: Path) -> None:
     chapters = tmp_path / "chapters.txt"
     chapters.write_text(";FFMETADATA1\n[CHAPTER]\nTIMEBASE=1/1\nSTART=0\nEND=1\ntitle=CHAPTER-LEAK\n")

@@ -7,7 +7,8 @@ How an attempt ends:
 
 =====================  ===============================================================================================
 returns                the lease is completed
-`Rejected`             the medium is at fault: `TaskHandler.give_up` records it, then the lease is completed
+`Rejected`             the medium is at fault: `TaskHandler.give_up` records it, then the lease is completed; for a task
+                       that cannot be read there is no medium, but a dead letter
 `Unavailable`          something outside is away: back to the delayed set, no attempt used up unless it was a remote
                        server; no more tasks are taken for a while that grows until one comes through
 `DecoderKilled`        by something outside, but perhaps for the medium's sake: retried with backoff, then a dead letter
@@ -291,7 +292,10 @@ class Consumer:
         try:
             await lease.renew()  # somebody else's by now? Then it is not ours to say how the medium ended
             await self._handler.give_up(lease.task, reason)
-            await lease.complete()
+            if reason is Reason.MALFORMED_TASK:
+                await lease.dead_letter(f"{reason}: {detail}")
+            else:
+                await lease.complete()
         except LeaseLost:
             return "lease_lost", ""
         except Unavailable as error:

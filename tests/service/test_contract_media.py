@@ -217,11 +217,30 @@ def test_a_foreign_producers_nonsense_ends_and_holds_nobody_up(
     redis_client.xadd("media_processing_queue", dict[Any, Any](fields))
     assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
     eventually(lambda: not redis_client.xlen("media_processing_queue"), "the queue to be empty")
-    for letter in entries(redis_client, "{media_processing_queue}:dlq"):
-        assert letter["error"].startswith("malformed_task")
-        assert float(letter["failed_at"]) > 0
-        assert int(letter["attempts"]) >= 0
+    (letter,) = entries(redis_client, "{media_processing_queue}:dlq")
     redis_client.delete("{media_processing_queue}:dlq")
+    assert letter["error"].startswith("malformed_task: ")
+    assert letter.items() >= fields.items()
+    assert float(letter["failed_at"]) > 0
+    assert int(letter["attempts"]) >= 0
+
+
+@pytest.mark.parametrize(
+    ("queue", "fields"),
+    [
+        ("media_delete_queue", {"task_id": "theirs", "media_id": "01K0NOTANID"}),
+        ("media_cache_queue", {"task_id": "theirs", "remote_url": "gopher://a.example/"}),
+    ],
+)
+def test_a_task_that_cannot_be_read_is_a_dead_letter_of_the_other_queues_too(
+    redis_client: redis.Redis, service: Service, queue: str, fields: dict[str, str]
+) -> None:
+    redis_client.xadd(queue, dict[Any, Any](fields))
+    (letter,) = eventually(lambda: entries(redis_client, f"{{{queue}}}:dlq"), "the dead letter")
+    redis_client.delete(f"{{{queue}}}:dlq")
+    assert letter["error"].startswith("malformed_task: ")
+    assert letter.items() >= fields.items()
+    eventually(lambda: done(redis_client), "the queues to be empty")
 
 
 @pytest.mark.parametrize("way", ["channel", "stream"])

@@ -29,7 +29,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from avion_media.credentials import MIN_TOKEN_LENGTH
 from avion_media.domain.formats import Family
-from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.media import ThumbnailSize, is_size_name
 from avion_media.domain.redis_url import read_redis_url
 
 PREFIX = "AVION_MEDIA_"
@@ -78,7 +78,7 @@ def _parse_sizes(value: object) -> object:
     sizes = []
     for part in value.split(","):
         name, _, edge = part.strip().partition(":")
-        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name) or not re.fullmatch(r"[1-9][0-9]{0,4}", edge):
+        if not is_size_name(name) or not re.fullmatch(r"[1-9][0-9]{0,4}", edge):
             raise ValueError("expected name:pixels pairs, such as small:400,medium:800")
         sizes.append(ThumbnailSize(name, int(edge)))
     if len({size.name for size in sizes}) != len(sizes):

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.domain.media import ThumbnailSize, facts_from_metadata
+from avion_media.domain.media import ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
@@ -66,4 +66,5 @@ class Statuses:
 
     def _ready(self, any_id: AnyId, info: ObjectInfo) -> Status:
         facts = facts_from_metadata(info.metadata, info.size_bytes)
-        return Status(str(any_id), State.READY, facts=facts, thumbnails=keys.origin_paths(any_id, self._sizes))
+        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
+        return Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)

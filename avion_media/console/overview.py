@@ -168,7 +168,7 @@ class Overview:
 
     def _smallest_thumbnail(self, media_id: str) -> str:
         smallest = min(self._runtime.config.thumbnails.sizes, key=lambda size: size.longest_edge, default=None)
-        return "" if smallest is None else origin_paths(parse_any_id(media_id), [smallest])[smallest.name]
+        return "" if smallest is None else origin_paths(parse_any_id(media_id), [smallest.name])[smallest.name]
 
 
 def _rows(node: dict[str, Any], depth: int) -> Iterator[NodeRow]:

@@ -185,8 +185,8 @@ class Console:
             known = await dossier(config, self._runtime.store, self._runtime.redis.get(), any_id)
         except Unavailable as error:
             return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 503)
-        served = {each["key"] for each in known["objects"] if each["key"].startswith("thumbnail/")}
-        thumbnails = origin_paths(any_id, config.thumbnails.sizes).values() if served else ()
+        served = [each["key"].split("/")[1] for each in known["objects"] if each["key"].startswith("thumbnail/")]
+        thumbnails = origin_paths(any_id, served).values()
         unknown = is_unknown(known)
         page = draw("medium.html", viewer, known=known, unknown=unknown, thumbnails=list(thumbnails))
         return HTMLResponse(page, 404 if unknown else 200)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.domain.media import ThumbnailSize
 
 INCOMING_PREFIX = "incoming/"
 ORIGINAL_PREFIX = "original/"
@@ -32,6 +31,6 @@ def thumbnail(any_id: AnyId, size: str) -> str:
     return f"{THUMBNAIL_PREFIX}{size}/remote/{any_id}.jpg"
 
 
-def origin_paths(any_id: AnyId, sizes: Iterable[ThumbnailSize]) -> dict[str, str]:
-    """Where the origin serves the thumbnails, by the name of their size."""
-    return {size.name: f"/thumbnail/{size.name}/{any_id}" for size in sizes}
+def origin_paths(any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
+    """Where the origin serves the thumbnails of these sizes, by the name of their size."""
+    return {size: f"/thumbnail/{size}/{any_id}" for size in sizes}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
 
@@ -14,7 +15,8 @@ class MediaFacts:
 
     ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
     ``duration_s`` is 0.0 for stills; ``sha256`` is that of the scrubbed original, in hex, or empty where it was not
-    computed: of a large video only some ranges are read.
+    computed: of a large video only some ranges are read. ``thumbnails`` names the sizes that were made of it, which
+    need not be those of today's configuration; it is empty where an earlier version did not write them down.
     """
 
     format: MediaFormat
@@ -25,6 +27,7 @@ class MediaFacts:
     sha256: str
     animated: bool = False
     duration_s: float = 0.0
+    thumbnails: tuple[str, ...] = ()
 
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values)."""
@@ -38,7 +41,13 @@ class MediaFacts:
         }
         if self.sha256:
             metadata["sha256"] = self.sha256
+        if self.thumbnails:
+            metadata["thumbnails"] = ",".join(self.thumbnails)
         return metadata
+
+    def is_of_same_file(self, other: MediaFacts) -> bool:
+        """Whether all that comes from the content is the same; the sizes come from the configuration."""
+        return replace(self, thumbnails=()) == replace(other, thumbnails=())
 
 
 def facts_from_metadata(metadata: Mapping[str, str], size_bytes: int) -> MediaFacts | None:
@@ -53,6 +62,7 @@ def facts_from_metadata(metadata: Mapping[str, str], size_bytes: int) -> MediaFa
             sha256=metadata.get("sha256", ""),
             animated=metadata.get("animated") == "1",
             duration_s=float(metadata.get("duration", "0")),
+            thumbnails=parse_size_names(metadata.get("thumbnails", "")),
         )
     except (KeyError, ValueError):
         return None
@@ -64,6 +74,21 @@ class ThumbnailSize:
 
     name: str
     longest_edge: int
+
+
+def is_size_name(text: str) -> bool:
+    """Whether a thumbnail size can have this name. It becomes a part of keys and URLs."""
+    return re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", text) is not None
+
+
+def parse_size_names(text: str) -> tuple[str, ...]:
+    """The names in a list with commas; what cannot be one is left out."""
+    return tuple(name for name in text.split(",") if is_size_name(name))
+
+
+def sizes_of(facts: MediaFacts | None, configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
+    """The names of the sizes that a medium has: those that were made of it or, if that is not known, the configured."""
+    return facts.thumbnails if facts is not None and facts.thumbnails else tuple(size.name for size in configured)
 
 
 def fit_within(width: int, height: int, longest_edge: int) -> tuple[int, int]:

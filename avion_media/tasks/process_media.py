@@ -91,7 +91,7 @@ class ProcessMedia:
                 writer = original_writer(made, source, facts, source_info=info)
                 await confirm()
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
-            if standing is not None and standing != facts:
+            if standing is not None and not standing.is_of_same_file(facts):
                 standing = await self._restore_thumbnails(media_id, standing)
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
@@ -110,7 +110,9 @@ class ProcessMedia:
             info = await store.head(keys.original(media_id))
             source = await self._open_source(store, info, media_id, files)
             made = await self._workshop.get().process(source, standing.format, files)
-            await self._publisher.write_thumbnails(media_id, standing.format, made.thumbnails)
+            has = standing.thumbnails or made.thumbnails
+            thumbnails = {size: data for size, data in made.thumbnails.items() if size in has}
+            await self._publisher.write_thumbnails(media_id, standing.format, thumbnails)
         return None if await self._publisher.settle_deleted(media_id) else standing
 
     def _check_size(self, info: ObjectInfo, family: Family) -> None:

@@ -8,7 +8,7 @@ the removal, so that a deletion can be undone until then.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
@@ -18,11 +18,12 @@ from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected, SourceReplaced
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata
+from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.tasks.sweep.listing import thumbnail_sizes
 from avion_media.telemetry import Telemetry, instruments
 
 JPEG_TYPE = "image/jpeg"
@@ -97,18 +98,27 @@ class Publisher:
             raise
 
     async def publish(
-        self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes], write_original: WriteOriginal
+        self,
+        any_id: AnyId,
+        facts: MediaFacts,
+        thumbnails: Mapping[str, bytes],
+        write_original: WriteOriginal,
+        *,
+        replaced: MediaFacts | None = None,
     ) -> MediaFacts | None:
         """Write everything, original last. None when a tombstone won: then nothing of what was written is left.
 
-        Otherwise the facts of the original that stands. They are not ``facts`` when another attempt was first, with
-        what the client had PUT by then: the thumbnails are to be written again (`write_thumbnails`), of that one.
-        What was uploaded stays until the removal, so that the deletion can be undone.
+        Otherwise the facts of the original that stands. They are of another file than ``facts`` when another attempt
+        was first, with what the client had PUT by then: the thumbnails are to be written again (`write_thumbnails`),
+        of that one. What was uploaded stays until the removal, so that the deletion can be undone. ``replaced`` are
+        the facts of the original that is written over, if there is one.
         """
         if await self.is_deleted(any_id):
             return None
         store = self._store.get()
         await self.write_thumbnails(any_id, facts.format, thumbnails)
+        if replaced is not None:  # first: the new original does not name those sizes any more
+            await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
         standing = facts
         wrote = True
         try:
@@ -118,9 +128,11 @@ class Publisher:
         except PreconditionFailed:
             wrote = False
             standing = await self.published(any_id) or facts
+            if standing.thumbnails:  # the other attempt's configuration may have been another
+                await self._remove_thumbnails(any_id, thumbnails.keys() - set(standing.thumbnails))
         if not await self.settle_deleted(any_id):
             return standing
-        return standing if wrote and not await self._take_back(any_id) else None
+        return standing if wrote and not await self._take_back(any_id, thumbnails) else None
 
     async def write_thumbnails(self, any_id: AnyId, fmt: MediaFormat, thumbnails: Mapping[str, bytes]) -> None:
         """Write them, over those that are there."""
@@ -133,7 +145,12 @@ class Publisher:
         )
         self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=fmt.name, outcome="written")
 
-    async def _take_back(self, any_id: AnyId) -> bool:
+    async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:
+        doomed = _thumbnail_keys(any_id, sizes)
+        if doomed:
+            await self._store.get().delete(doomed)
+
+    async def _take_back(self, any_id: AnyId, sizes: Iterable[str]) -> bool:
         """Remove what was just written, unless the deletion was undone since; whether it is gone.
 
         The original first: as long as it is there its thumbnails are too, wherever this ends.
@@ -141,15 +158,15 @@ class Publisher:
         board, store = self._board.get(), self._store.get()
         if not await board.begin_taking_back(str(any_id)):
             return False
-        original, *thumbnails = self._served_keys(any_id)
-        await store.delete([original])
-        await store.delete(thumbnails)
+        await store.delete([keys.original(any_id)])
+        await store.delete(_thumbnail_keys(any_id, sizes))
         await board.end_taking_back(str(any_id))
         return True
 
     async def announce_ready(self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "") -> None:
         """Status and event of a medium that can be served. See `StatusBoard.publish_event` for ``occasion``."""
-        status = Status(str(any_id), State.READY, facts=facts, thumbnails=keys.origin_paths(any_id, self._sizes))
+        thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
+        status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
         if await self._board.get().put(status, ttl_s=self._status_ttl_s):
             await self._tell(any_id, "ready", {"content_type": facts.format.content_type}, occasion)
 
@@ -180,22 +197,39 @@ class Publisher:
         """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
         return await self._board.get().has_told(str(any_id), occasion)
 
-    async def retract(self, any_id: AnyId) -> None:
-        """Remove a medium that is no longer to be served, without a tombstone. Repeating it is harmless."""
+    async def retract(self, any_id: AnyId) -> tuple[str, ...]:
+        """Remove a medium that is no longer to be served, without a tombstone. As `remove_objects`."""
         await self._board.get().forget(str(any_id))  # first: it must not be said to be READY once it is gone
-        await self.remove_objects(any_id)
+        return await self.remove_objects(any_id)
 
-    async def remove_objects(self, any_id: AnyId) -> None:
-        """Remove all that the store has of a medium; repeating it is harmless."""
+    async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
+        """Remove all that the store has of a medium; repeating it is harmless. Returns the sizes it may have had."""
+        sizes = await self._possible_sizes(any_id)
         incoming = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
-        await self._store.get().delete([*self._served_keys(any_id), *incoming])
+        await self._store.get().delete([keys.original(any_id), *_thumbnail_keys(any_id, sizes), *incoming])
+        return sizes
+
+    async def _possible_sizes(self, any_id: AnyId) -> tuple[str, ...]:
+        """Those that the original names and, for what an attempt left that never got to it, the configured ones.
+
+        Where the original is gone already, or does not say: all that any medium in the store has.
+        """
+        facts = await self.published(any_id)
+        known = facts.thumbnails if facts is not None else ()
+        known = known or tuple(await thumbnail_sizes(self._store))
+        return tuple(dict.fromkeys((*known, *(size.name for size in self._sizes))))
 
     def _served_keys(self, any_id: AnyId) -> list[str]:
+        """Of the configured sizes."""
         return [keys.original(any_id), *(keys.thumbnail(any_id, size.name) for size in self._sizes)]
 
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove what the client PUT; it was never served."""
         await self._store.get().delete([keys.incoming(media_id)])
+
+
+def _thumbnail_keys(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
+    return [keys.thumbnail(any_id, size) for size in sizes]
 
 
 # Failures of ours, whose tasks an operator may replay.

@@ -14,7 +14,7 @@ from avion_media.config import CdnConfig
 from avion_media.domain.errors import Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths
-from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.media import ThumbnailSize, sizes_of
 from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
@@ -59,7 +59,7 @@ class PurgeMedia:
         """See `TaskHandler.give_up`: nobody waits for a purge."""
 
     def _urls(self, any_id: AnyId) -> list[str]:
-        paths = [f"/media/{any_id}", *origin_paths(any_id, self._sizes).values()]
+        paths = [f"/media/{any_id}", *origin_paths(any_id, sizes_of(None, self._sizes)).values()]
         return [purge_url(target, path) for target in self._config.purge_urls for path in paths]
 
     async def _purge(self, http: httpx.AsyncClient, url: str) -> None:

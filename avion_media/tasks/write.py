@@ -38,6 +38,7 @@ async def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
         sha256=sha256,
         animated=made.animated,
         duration_s=round(made.duration_s, 3),  # as `MediaFacts.to_metadata` keeps it
+        thumbnails=tuple(made.thumbnails),
     )
 
 

@@ -26,7 +26,7 @@ from avion_media.media.workshop import MediaSource, Processed, Workshop
 from avion_media.queue import Drop, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
-from avion_media.store import FileSource, ObjectInfo, ObjectStore
+from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore
 from avion_media.tasks.delete_media import DeleteMedia
 from avion_media.tasks.drop import Dropper
 from avion_media.tasks.process_media import ProcessMedia
@@ -82,6 +82,31 @@ class _Stored:
         return ObjectInfo(key, len(self.data), etag, self.written, self.content_type, self.metadata)
 
 
+@dataclass
+class _Pages:
+    """A listing of a `MemoryStore`."""
+
+    objects: dict[str, _Stored]
+    steps: Steps
+    prefix: str
+    after: str
+    page_size: int
+
+    def __aiter__(self) -> _Pages:
+        return self
+
+    async def __anext__(self) -> tuple[ListedObject, ...]:
+        page = cast("list[ObjectInfo]", await self.steps.around(f"list {self.prefix}", self._look))
+        if not page:
+            raise StopAsyncIteration
+        self.after = page[-1].key
+        return tuple(ListedObject(each.key, each.size_bytes, each.etag, each.last_modified) for each in page)
+
+    async def _look(self) -> list[ObjectInfo]:
+        found = sorted(key for key in self.objects if key.startswith(self.prefix) and key > self.after)
+        return [self.objects[key].info(key) for key in found[: self.page_size]]
+
+
 class MemoryStore:
     """What the handlers use of `ObjectStore`, for one actor; ``objects`` may be shared by several."""
 
@@ -123,6 +148,9 @@ class MemoryStore:
 
         return cast("str", await self._steps.around(f"put {key}", write))
 
+    def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> _Pages:
+        return _Pages(self._objects, self._steps, prefix, start_after or "", page_size)
+
     async def delete(self, doomed: Sequence[str]) -> None:
         async def remove() -> None:
             for key in doomed:
@@ -136,8 +164,11 @@ class MemoryStore:
         return self._objects[key]
 
 
+@dataclass(frozen=True)
 class _Bench:
     """A workshop that takes everything for a picture, without looking."""
+
+    sizes: Sequence[ThumbnailSize]
 
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         data = os.pread(source.fd, source.size_bytes, 0)
@@ -148,7 +179,7 @@ class _Bench:
             10,
             10,
             "blur",
-            {size.name: thumbnail_of(data) for size in SIZES},
+            {size.name: thumbnail_of(data) for size in self.sizes},
             scrubbed_fd=scrubbed.fileno(),
             scrubbed_bytes=len(data),
             sha256=sha256(data).hexdigest(),
@@ -162,11 +193,15 @@ def thumbnail_of(data: bytes) -> bytes:
 
 @dataclass
 class Stage:
-    """One medium, and the actors around it. Actors that are not under test have steps of their own."""
+    """One medium, and the actors around it. Actors that are not under test have steps of their own.
+
+    ``sizes`` are those of the configuration; an actor has those of the moment when it began.
+    """
 
     client: Any  # redis-py's types allow for options that no test here uses
     redis: Redis
     delay_s: float = 0.0
+    sizes: tuple[ThumbnailSize, ...] = SIZES
     media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
     objects: dict[str, _Stored] = field(default_factory=dict)
 
@@ -177,7 +212,7 @@ class Stage:
     async def process(self, steps: Steps | None = None, confirm: Confirm = in_hand) -> None:
         """The upload's task until it ends, as the consumer does it."""
         store, board = self._actor(steps or Steps())
-        workshop = _slot("workshop", cast("Workshop", _Bench()))
+        workshop = _slot("workshop", cast("Workshop", _Bench(self.sizes)))
         publisher = self._publisher(store, board)
         handler = ProcessMedia(store, workshop, publisher, UploadConfig(), frozenset({"png"}))
         task = Task("task", {"media_id": str(self.media_id)})
@@ -221,7 +256,7 @@ class Stage:
         return Purges(_slot("redis", None), CdnConfig())
 
     def _publisher(self, store: Slot[ObjectStore], board: Slot[StatusBoard]) -> Publisher:
-        return Publisher(store, board, SIZES, NO_TELEMETRY, status_ttl_s=600.0)
+        return Publisher(store, board, self.sizes, NO_TELEMETRY, status_ttl_s=600.0)
 
     def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], Slot[StatusBoard]]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))

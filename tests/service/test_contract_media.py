@@ -100,6 +100,7 @@ def test_facts_are_metadata_of_the_original(ready: wire.MediaStatus, bucket: S3B
         "animated": "0",
         "blurhash": ready.blurhash,
         "sha256": hashlib.sha256(content).hexdigest(),
+        "thumbnails": "small,medium,large",
     }
     assert (ready.width, ready.height, ready.size) == (600, 450, len(content))
     assert (ready.content_type, ready.animated, ready.duration.ToMilliseconds()) == ("image/jpeg", False, 0)

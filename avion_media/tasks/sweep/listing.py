@@ -147,12 +147,13 @@ async def open_media(
     return Media(sources)
 
 
-async def thumbnail_sizes(store: Slot[ObjectStore], pace: Pace) -> list[str]:
-    """The sizes that are in the store, those of former configurations too. One request for each."""
+async def thumbnail_sizes(store: Slot[ObjectStore], pace: Pace | None = None) -> list[str]:
+    """The sizes that are in the store, those of former configurations too. One request for each, and one more."""
     sizes: list[str] = []
     after: str | None = None
     while True:
-        await pace.wait()
+        if pace is not None:
+            await pace.wait()
         first = await _first(store.get().list(keys.THUMBNAIL_PREFIX, after, page_size=1))
         if first is None:
             return sizes

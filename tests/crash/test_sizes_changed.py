@@ -1,0 +1,138 @@
+"""Thumbnail sizes that are configured anew: a medium keeps those that were made of it; its removal takes them all."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import cast
+
+import pytest
+
+from avion_media.api.statuses import Statuses
+from avion_media.domain import keys
+from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.tasks import State, Status
+from avion_media.queue import StatusBoard
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+from tests.crash.stage import MemoryStore, Stage, Steps, open_stages
+
+NewStage = Callable[..., Stage]
+SMALL, LARGE, HUGE = ThumbnailSize("small", 400), ThumbnailSize("large", 1600), ThumbnailSize("huge", 3200)
+BEFORE, AFTER = (SMALL, LARGE), (SMALL, HUGE)
+
+
+@pytest.fixture
+async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
+    """An upload that nobody has worked on, each time."""
+    async with open_stages(redis_url) as new:
+        yield new
+
+
+async def status_of(stage: Stage) -> Status:
+    """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
+    store: Slot[ObjectStore] = Slot("store")
+    store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
+    board: Slot[StatusBoard] = Slot("redis")
+    board.fill(StatusBoard(stage.redis))
+    statuses = Statuses(store, board, stage.sizes, url_ttl_s=900.0)
+    now = await statuses.look_up(stage.media_id)
+    await board.get().forget(str(stage.media_id))
+    assert await statuses.look_up(stage.media_id) == now
+    return now
+
+
+def there(stage: Stage) -> set[str]:
+    """The sizes of the thumbnails that are in the store."""
+    found = {key.split("/")[1] for key in stage.objects if key.startswith(keys.THUMBNAIL_PREFIX)}
+    assert {keys.thumbnail(stage.media_id, size) for size in found} <= set(stage.objects)
+    return found
+
+
+def forget_sizes(stage: Stage) -> None:
+    """As if an earlier version, which wrote no names of sizes, had made the original."""
+    key = keys.original(stage.media_id)
+    stored = stage.objects[key]
+    metadata = {name: value for name, value in stored.metadata.items() if name != "thumbnails"}
+    stage.objects[key] = replace(stored, metadata=metadata)
+
+
+async def test_a_status_names_the_sizes_that_were_made(new_stage: NewStage) -> None:
+    stage = new_stage()
+    stage.sizes = BEFORE
+    await stage.process()
+    stage.sizes = AFTER
+    assert (await status_of(stage)).thumbnails.keys() == {"small", "large"} == there(stage)
+    await stage.process()  # the task comes again: it announces what an earlier attempt had published
+    assert (await status_of(stage)).thumbnails.keys() == {"small", "large"}
+
+
+async def test_the_configured_sizes_are_told_of_an_original_that_names_none(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    forget_sizes(stage)
+    await StatusBoard(stage.redis).forget(str(stage.media_id))
+    assert (await status_of(stage)).thumbnails.keys() == {size.name for size in stage.sizes}
+
+
+@pytest.mark.parametrize("left", ["all", "no names of sizes", "no original"])
+async def test_a_removal_takes_thumbnails_of_sizes_that_are_not_configured_any_more(
+    new_stage: NewStage, left: str
+) -> None:
+    stage = new_stage()
+    stage.sizes = BEFORE
+    await stage.process()
+    stage.sizes = AFTER
+    if left == "no names of sizes":
+        forget_sizes(stage)
+    elif left == "no original":  # the removal ended between one object and the next
+        del stage.objects[keys.original(stage.media_id)]
+    await stage.drop()
+    await stage.remove()
+    assert not stage.objects
+
+
+async def test_a_removal_asks_the_store_twice(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.process()
+    await stage.drop()
+    steps = Steps()
+    await stage.remove(steps)
+    calls = [name for name in steps.names if name.startswith("before") and "redis" not in name]
+    assert calls == [f"before head {keys.original(stage.media_id)}", "before delete"]
+
+
+async def test_attempts_of_two_configurations_leave_what_the_status_names(new_stage: NewStage) -> None:
+    steps = Steps()
+    await new_stage().process(steps)
+    for moment in range(steps.count):
+        stage = new_stage()
+
+        async def overtake(stage: Stage = stage) -> None:
+            stage.sizes = AFTER
+            await stage.process()
+
+        stage.sizes = BEFORE
+        await stage.process(Steps({moment: overtake}))
+        status = await status_of(stage)
+        assert status.state is State.READY
+        assert status.thumbnails.keys() == there(stage), steps.names[moment]
+        await stage.drop()
+        await stage.remove()
+        assert not stage.objects, steps.names[moment]
+
+
+async def test_a_deletion_at_every_moment_of_an_attempt_of_another_configuration(new_stage: NewStage) -> None:
+    steps = Steps()
+    await new_stage().process(steps)
+    for moment in range(steps.count):
+        stage = new_stage()
+
+        async def delete(stage: Stage = stage) -> None:
+            stage.sizes = AFTER
+            await stage.drop()
+            await stage.remove()
+
+        stage.sizes = BEFORE
+        await stage.process(Steps({moment: delete}))
+        assert not stage.objects, steps.names[moment]

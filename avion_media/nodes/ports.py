@@ -38,7 +38,7 @@ async def serve_until_stopped(child: Child, serve: Callable[[], Awaitable[None]]
 async def origin(runtime: Runtime, child: Child) -> None:
     """Media and thumbnails for the CDN."""
     config = runtime.config
-    app = Origin(runtime.store, runtime.board, config.thumbnails.sizes, runtime.telemetry, config.http).application()
+    app = Origin(runtime.store, runtime.board, runtime.telemetry, config.http).application()
     limits = HttpLimits(
         max_connections=config.http.max_connections,
         max_connections_per_peer=config.http.max_connections_per_peer,

@@ -25,7 +25,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.media import is_size_name
 from avion_media.origin.answers import (
     GONE,
     SAFETY_HEADERS,
@@ -79,13 +79,11 @@ class Origin:
         self,
         store: StoreSlot,
         tombstones: TombstoneSlot,
-        sizes: tuple[ThumbnailSize, ...],
         telemetry: Telemetry,
         config: HttpConfig,
     ) -> None:
         self._store = store
         self._tombstones = tombstones
-        self._size_names = frozenset(size.name for size in sizes)
         self._telemetry = telemetry
         self._redirects = config.mode == "redirect"
         self._redirect_ttl_s = int(config.redirect_ttl)
@@ -112,9 +110,9 @@ class Origin:
     async def _thumbnail(self, request: Request) -> Response:
         any_id = _parse_id(request.path_params["id"])
         size = request.path_params["size"]
-        if any_id is None or size not in self._size_names:
+        if any_id is None or not is_size_name(size):
             return plain(404, "no such thumbnail")
-        key = keys.thumbnail(any_id, size)
+        key = keys.thumbnail(any_id, size)  # of whatever configuration: URLs outlive it
         return await self._observed(request, Target("/thumbnail/{size}/{id}", any_id, key, JPEG.content_type))
 
     async def _observed(self, request: Request, target: Target) -> Response:

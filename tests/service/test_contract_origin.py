@@ -15,7 +15,7 @@ import redis
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
-from tests.service.published import encode_id, original_key
+from tests.service.published import encode_id, original_key, thumbnail_key
 
 IMMUTABLE = "public, max-age=31536000, immutable"
 SAFETY = {
@@ -66,6 +66,18 @@ def test_a_medium_is_served_whole(service: Service, path: str, content: bytes) -
     assert response.headers["ETag"].endswith('"')
     age = datetime.now(UTC) - parsedate_to_datetime(response.headers["Last-Modified"])
     assert timedelta(seconds=-5) < age < timedelta(minutes=5)
+
+
+def test_a_thumbnail_of_a_size_that_is_not_configured_any_more_is_served(
+    service: Service, medium: wire.MediaStatus, bucket: S3Bucket
+) -> None:
+    path = f"/thumbnail/former/{medium.media_id}"
+    assert service.get(path).status_code == 404
+    bucket.client.put_object(Bucket=bucket.bucket, Key=thumbnail_key(medium.media_id, "former"), Body=b"jpeg")
+    response = service.get(path)
+    assert (response.status_code, response.content) == (200, b"jpeg")
+    assert response.headers["Content-Type"] == "image/jpeg"
+    check_safety(response)
 
 
 def test_thumbnails_are_served_as_jpeg(service: Service, medium: wire.MediaStatus) -> None:
@@ -188,6 +200,8 @@ def test_if_range_lets_a_range_stand_only_for_the_same_version(service: Service,
         "/media/nonsense",
         "/media/..%2f..%2fetc%2fpasswd",
         f"/thumbnail/huge/{UNKNOWN_ID}",
+        f"/thumbnail/..%2f/{UNKNOWN_ID}",
+        f"/thumbnail/Sm%C3%A4ll/{UNKNOWN_ID}",
         "/",
         "/incoming/x",
         "/metrics",

@@ -21,7 +21,6 @@ import trio
 
 from avion_media.config import HttpConfig
 from avion_media.domain.errors import ObjectMissing
-from avion_media.domain.media import ThumbnailSize
 from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health
 from avion_media.origin.app import Origin
 from avion_media.origin.http1 import HttpLimits
@@ -128,7 +127,7 @@ async def _serve_http(
         raise structlog.DropEvent
 
     structlog.configure(processors=[note])
-    origin = Origin(_Store(), _Tombstones(), (ThumbnailSize("small", 400),), NO_TELEMETRY, HttpConfig())
+    origin = Origin(_Store(), _Tombstones(), NO_TELEMETRY, HttpConfig())
     server = HttpServer(origin.application(), HTTP_LIMITS)
     nursery.start_soon(server.serve, listeners)
     return lambda: {"held": {"connections": server.connections, "requests": server.requests}}

@@ -9,7 +9,7 @@ import httpx
 import trio
 from trio.testing import MockClock
 
-from avion_media.config import HttpConfig, ThumbnailsConfig
+from avion_media.config import HttpConfig
 from avion_media.domain.errors import ObjectMissing
 from avion_media.origin.app import Origin
 from avion_media.telemetry import NO_TELEMETRY
@@ -65,8 +65,7 @@ class _Body(AbstractAsyncContextManager[Any]):
 
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[httpx.Response, float]:
     """The answer, and after how many seconds."""
-    sizes = ThumbnailsConfig().sizes
-    origin = Origin(Slot(Store(hangs=store_hangs)), Slot(Board(hangs=redis_hangs)), sizes, NO_TELEMETRY, HttpConfig())
+    origin = Origin(Slot(Store(hangs=store_hangs)), Slot(Board(hangs=redis_hangs)), NO_TELEMETRY, HttpConfig())
     started = trio.current_time()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(origin.application())) as client:
         response = await client.get(PATH)

@@ -165,7 +165,8 @@ def delete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
     async def publish() -> None:
         async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
             event = json.dumps({"media_ids": list(media_ids)})
-            await redis.execute("XADD", DROP_DELETED, "MAXLEN", "~", 100_000, "*", "event", event)
+            # Trims nothing: the stream is the producer's, and may hold deletions that nobody has read yet.
+            await redis.execute("XADD", DROP_DELETED, "*", "event", event)
 
     directly(publish)
     if as_json:

@@ -275,6 +275,17 @@ async def drop(operator: Operator, upload: MediaId, delay_s: float = DAY) -> Non
             await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(upload),)))
 
 
+def test_a_deletion_pushes_none_out_that_nobody_has_read(operator: Operator) -> None:
+    waiting = 100_500
+    fill = "for i = 1, ARGV[1] do redis.call('XADD', KEYS[1], '*', 'event', i) end"
+    operator.redis.eval(fill, 1, "drop_deleted", waiting)
+    upload = an_upload()
+    operator.run("delete", str(upload))
+    assert operator.redis.xlen("drop_deleted") == waiting + 1
+    ((_, last),) = operator.redis.xrevrange("drop_deleted", count=1)
+    assert json.loads(last["event"]) == {"media_ids": [str(upload)]}
+
+
 async def test_a_deletion_can_be_taken_back_while_its_delay_runs(operator: Operator) -> None:
     upload, other = an_upload(), an_upload()
     for each in (upload, other):

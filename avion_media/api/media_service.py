@@ -63,9 +63,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             enabled=self._enabled,
         )
         now = time.time()
-        self._pending.admit(_caller(request), now)
         media_id = new_media_id(upload.format, int(now * 1000))
-        self._runtime.telemetry.join_medium(media_id.text, begins=True)
         signed = self._runtime.store.get().presign_put(
             keys.incoming(media_id),
             content_type=upload.content_type,
@@ -74,6 +72,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             expires_s=int(self._config.upload.url_ttl),
             now=datetime.fromtimestamp(now, UTC),
         )
+        self._pending.admit(_caller(request), now)  # what could not be signed is not pending
+        self._runtime.telemetry.join_medium(media_id.text, begins=True)
         response = wire.RequestMediaUploadResponse(
             media_id=media_id.text, upload_url=signed.url, upload_headers=signed.headers
         )

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any, cast
+
 import pytest
 
 from avion_media.api.errors import map_exception
+from avion_media.api.media_service import MediaService
 from avion_media.api.pending_uploads import PendingUploads, TooManyPending
+from avion_media.config import load
+from avion_media.domain.errors import Unavailable
 from avion_media.grpc import Code
+from avion_media.resources import Slot
+from avion_media.runtime import Runtime
+from avion_media.store.presign import Presigner, SigningCredentials
+from avion_media.telemetry import NO_TELEMETRY
+from avion_media.wire.avion import media_pb2 as wire
 
 NOW = 1_800_000_000.0
 
@@ -57,3 +68,29 @@ def test_without_a_bound_nothing_is_counted() -> None:
     for _ in range(10):
         pending.admit("", NOW)
     assert pending.pending("") == 0
+
+
+class Signing:
+    """The part of a store that signs uploads."""
+
+    def __init__(self) -> None:
+        self._presigner = Presigner("http://store.example", "bucket", "us-east-1", SigningCredentials("id", "secret"))
+
+    def presign_put(self, key: str, *, sha256: bytes | None, **terms: Any) -> Any:
+        return self._presigner.put(key, sha256_digest=sha256, **terms)
+
+
+async def test_what_was_answered_unavailable_is_not_pending() -> None:
+    store: Slot[Any] = Slot("store")
+    config = load({"AVION_MEDIA_UPLOAD__MAX_PENDING": "2"})
+    runtime = cast("Runtime", SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store))
+    service = MediaService(runtime, cast("Any", None), cast("Any", None), cast("Any", None))
+    request = wire.RequestMediaUploadRequest(filename="cat.jpg", content_type="image/jpeg", size=10)
+    for _ in range(5):
+        with pytest.raises(Unavailable):
+            await service.RequestMediaUpload(request)
+    with store.filled(Signing()):
+        for _ in range(2):
+            assert (await service.RequestMediaUpload(request)).upload_url
+        with pytest.raises(TooManyPending):
+            await service.RequestMediaUpload(request)

@@ -1,4 +1,4 @@
-# A CDN of one machine: Varnish 6.1 or newer in front of the origin.
+# A CDN of one machine: Varnish 6.1 or newer in front of the origin. Where the origin is, and who may purge: origin.vcl.
 #
 #   varnishd -f ops/cdn/varnish.vcl -a :80 -s malloc,4g
 #   AVION_MEDIA_CDN__PURGE_URLS=http://varnish.internal
@@ -7,20 +7,7 @@
 # arrived costs a day, not a year. While the origin drains, restarts or is away, what is here goes on being served.
 vcl 4.1;
 
-backend origin {
-    .host = "127.0.0.1";
-    .port = "8080";
-    .connect_timeout = 2s;
-    .first_byte_timeout = 15s;
-    .between_bytes_timeout = 15s;
-}
-
-# Who may purge: the service's pods, nobody else.
-acl service {
-    "localhost";
-    "127.0.0.1";
-    "::1";
-}
+include "./origin.vcl";
 
 sub vcl_recv {
     if (req.method == "PURGE" && client.ip !~ service) {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 import subprocess
@@ -94,6 +95,26 @@ def test_every_service_is_confined_and_of_a_version(compose: dict[str, Any]) -> 
 def test_only_visitors_and_uploads_come_in_from_outside(compose: dict[str, Any]) -> None:
     ports = {port for service in compose["services"].values() for port in service.get("ports", [])}
     assert {port for port in ports if not port.startswith("127.0.0.1:")} == {"80:80", "9000:9000"}
+
+
+def test_the_cdn_outlives_the_service_and_finds_it_at_its_address(compose: dict[str, Any]) -> None:
+    media, cdn = compose["services"]["media"], compose["services"]["cdn"]
+    assert "network_mode" not in cdn, "it would be gone with every restart of the other"
+    assert "depends_on" not in cdn, "it would stop before the other, and wait for it"
+    origin = (COMPOSE / "origin.vcl").read_text()
+    (backend,) = re.findall(r'\.host = "([^"]+)";', origin)
+    assert re.findall(r'^    "([^"]+)";', origin, re.MULTILINE) == [backend], "nobody else may purge"
+    assert backend == media["networks"]["edge"]["ipv4_address"]
+    (network,) = (ipaddress.ip_network(each["subnet"]) for each in compose["networks"]["edge"]["ipam"]["config"])
+    gateway, *free = network.hosts()
+    addresses = [ipaddress.ip_address(each["networks"]["edge"]["ipv4_address"]) for each in (media, cdn)]
+    assert len(set(addresses)) == 2
+    assert set(addresses) <= set(free) - {gateway}
+    assert _settings(media).cdn.purge_urls == ("http://cdn",)
+    assert re.findall(r'\.port = "(\d+)";', origin) == [str(_settings(media).http.bind.port)]
+    (include,) = re.findall(r'include "\./(.+)";', (ROOT / "ops/cdn/varnish.vcl").read_text())
+    mounts = {Path(source).name: target for source, target in (each.split(":")[:2] for each in cdn["volumes"])}
+    assert mounts["origin.vcl"] == str(Path(mounts["varnish.vcl"]).parent / include)
 
 
 def test_no_secret_is_in_the_file_and_what_is_made_is_not_committed(prepared: Path) -> None:

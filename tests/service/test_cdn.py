@@ -17,7 +17,7 @@ import redis
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import encode_id, original_key, thumbnail_key, unfinished
-from tests.services import nginx, varnish
+from tests.services import compose_varnish, nginx, varnish
 from tests.services.process import free_port
 
 Cdn = Callable[..., AbstractContextManager[str]]
@@ -38,7 +38,7 @@ SPELLINGS = (
     "/media/{}%00",
 )
 
-pytestmark = pytest.mark.parametrize("cdn", [varnish, nginx])
+pytestmark = pytest.mark.parametrize("cdn", [varnish, compose_varnish, nginx])
 
 
 def fetch(url: str, **headers: str) -> httpx.Response:

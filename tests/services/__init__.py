@@ -14,7 +14,7 @@ from tests.services.nginx import nginx
 from tests.services.process import ServiceFailed
 from tests.services.redis import RedisServer, redis_server
 from tests.services.sentinel import watched_redis
-from tests.services.varnish import varnish
+from tests.services.varnish import compose_varnish, varnish
 
 __all__ = [
     "CephNode",
@@ -24,6 +24,7 @@ __all__ = [
     "ServiceFailed",
     "ceph",
     "ceph_node",
+    "compose_varnish",
     "moto",
     "nginx",
     "redis_cluster",

@@ -52,7 +52,7 @@ def nginx(origin_port: int, *, fresh_s: int = 86400) -> Iterator[str]:
             "/var/cache/nginx/avion-media": f"{directory}/cache",
             "proxy_cache_valid 200 1d;": f"proxy_cache_valid 200 {fresh_s}s;",
         }
-        (directory / "cdn.conf").write_text(configured("nginx.conf", changes))
+        (directory / "cdn.conf").write_text(configured("cdn/nginx.conf", changes))
         main = directory / "nginx.conf"
         main.write_text(_MAIN.format(module=_PURGE_MODULE, directory=directory))
         command: list[str | Path] = [program, "-c", main, "-p", directory, "-e", "stderr"]

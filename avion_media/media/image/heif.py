@@ -12,11 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import AvifImagePlugin, Image
+from PIL import AvifImagePlugin, ExifTags, Image
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.image.colour import CodePoints, Colour, IccProfile
-from avion_media.media.image.exif import orientation_of
 from avion_media.media.image.isobmff import still_code_points, still_extent, track_duration_s
 from avion_media.media.image.outline import MAX_ICC_BYTES, Outline
 
@@ -52,12 +51,20 @@ def walk_avif(data: bytes, _max_frames: int) -> HeifOutline:
     return HeifOutline(
         width=opened.width,
         height=opened.height,
-        orientation=orientation_of(opened.info.get("exif", b"")),  # into which Pillow puts the rotation of the boxes
+        orientation=_orientation(opened.info),
         frames=opened.n_frames,
         duration_s=track_duration_s(data) if opened.n_frames > 1 else 0.0,
         colour=_icc(opened.info) or still_code_points(data),
         decode=decode,
     )
+
+
+def _orientation(info: Mapping[Any, Any]) -> int:
+    """That of the boxes, which Pillow puts into the Exif of the file if that says otherwise, as Pillow reads it."""
+    exif = Image.Exif()
+    exif.load(info.get("exif", b""))
+    orientation = exif.get(ExifTags.Base.Orientation, 1)
+    return int(orientation) if 1 <= orientation <= 8 else 1
 
 
 def walk_heic(data: bytes, _max_frames: int) -> HeifOutline:

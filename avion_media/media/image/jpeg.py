@@ -7,13 +7,14 @@ import struct
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.exif import EXIF_PREFIX, read_exif
 from avion_media.media.image.colour import Colour, IccProfile
-from avion_media.media.image.exif import orientation_of
 from avion_media.media.image.outline import MAX_ICC_BYTES, Outline, bounded_parts
 
 _SOF_HUFFMAN = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
 _SOF_OTHER = frozenset((0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))
-_WITHOUT_LENGTH = frozenset((0x01, *range(0xD0, 0xD9)))
+# 0x02 to 0xBF are reserved: whoever goes on there, as the scrub does, looks for the next marker.
+_WITHOUT_LENGTH = frozenset((*range(0x01, 0xC0), *range(0xD0, 0xD9)))
 _SOF_PROGRESSIVE = 0xC2
 _EOI, _SOS = 0xD9, 0xDA
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
@@ -59,7 +60,7 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
             raise Rejected(Reason.UNSUPPORTED_TYPE, f"JPEG process SOF{marker - 0xC0}")
         elif marker == _APP0 and segment[:5] == b"JFIF\0":
             jfif = True
-        elif marker == _APP1 and segment[:5] == b"Exif\0" and not exif:
+        elif marker == _APP1 and segment[:6] == EXIF_PREFIX and not exif:
             exif = segment
         elif marker == _APP2 and segment[:12] == _ICC_PREFIX and len(segment) > 14:
             icc_parts[segment[12]] = segment[14:]
@@ -76,7 +77,7 @@ def walk_jpeg(data: bytes, _max_frames: int) -> JpegOutline:
     return JpegOutline(
         width=int.from_bytes(frame[3:5], "big"),
         height=int.from_bytes(frame[1:3], "big"),
-        orientation=orientation_of(exif),
+        orientation=read_exif(memoryview(exif)).orientation,
         colour=_icc(icc_parts),
         pixels=b"".join((*kept, data[scan:])),
         ycbcr=_is_ycbcr(frame, jfif, adobe_transform),

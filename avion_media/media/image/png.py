@@ -12,12 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.exif import read_exif
 from avion_media.media.image.colour import BT709_PRIMARIES, Chromaticities, CodePoints, Colour, IccProfile
-from avion_media.media.image.exif import orientation_of
 from avion_media.media.image.outline import MAX_ICC_BYTES, FrameCounter, Outline, bounded_parts
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PALETTE_COLOUR_TYPE = 3
+_PIXELS = frozenset((b"IDAT", b"fdAT"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def walk_png(data: bytes, max_frames: int) -> PngOutline:
     return PngOutline(
         width=int.from_bytes(header[0:4], "big"),
         height=int.from_bytes(header[4:8], "big"),
-        orientation=orientation_of(first.get(b"eXIf", b"")),
+        orientation=read_exif(memoryview(first.get(b"eXIf", b""))).orientation,
         frames=max(1, counter.frames),
         duration_s=counter.animated_s,
         colour=_colour(first),
@@ -69,7 +70,7 @@ _ANCILLARY = frozenset((b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf", b"
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
-    """Type, content and whole of each chunk (the last one may be cut off) up to IEND, without copying them."""
+    """Type, content and whole of each chunk up to IEND, without copying them. One of pixels may be cut off."""
     view = memoryview(data)
     position = 8
     for _ in bounded_parts():
@@ -78,7 +79,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview]]:
         if len(kind) < 4 or kind == b"IEND":
             return
         end = position + 8 + length
-        yield kind, view[position + 8 : end], view[position : end + 4]
+        if end + 4 <= len(view) or kind in _PIXELS:
+            yield kind, view[position + 8 : end], view[position : end + 4]
         position = end + 4
 
 

@@ -3,42 +3,37 @@
 from __future__ import annotations
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.image.colour import Colour, IccProfile
-from avion_media.media.image.exif import orientation_of
+from avion_media.media.exif import read_exif
+from avion_media.media.image.colour import IccProfile
 from avion_media.media.image.outline import MAX_ICC_BYTES, FrameCounter, Outline, bounded_parts
+from avion_media.media.scrub.structure import is_icc_profile
+from avion_media.media.scrub.webp import webp_body, webp_chunks
 
 
 def walk_webp(data: bytes, max_frames: int) -> Outline:
-    """Outline a WebP: canvas, frames of an animation, orientation, ICC profile."""
-    if data[:4] != b"RIFF" or data[8:12] != b"WEBP":
-        raise Rejected(Reason.CORRUPT, "no WebP signature")
+    """Outline a WebP: canvas, frames of an animation, orientation, ICC profile, of the chunks that the scrub reads."""
+    body = webp_body(memoryview(data))
     size = canvas_size(data)
     if size is None:
         raise Rejected(Reason.CORRUPT, "no WebP bitstream header")
     counter = FrameCounter(max_frames)
-    colour: Colour | None = None
-    orientation = 1
-    position = 12
-    for _ in bounded_parts():
-        if position + 8 > len(data):
-            break
-        kind = data[position : position + 4]
-        length = int.from_bytes(data[position + 4 : position + 8], "little")
-        start = position + 8
-        if kind == b"ANMF":
-            counter.add(int.from_bytes(data[start + 12 : start + 15], "little") / 1000)
-        elif kind == b"ICCP" and length <= MAX_ICC_BYTES:
-            colour = IccProfile(data[start : start + length])
-        elif kind == b"EXIF":
-            orientation = orientation_of(data[start : start + length])
-        position = start + length + (length & 1)
+    profile: memoryview | None = None
+    exif: memoryview | None = None
+    if data[12:16] == b"VP8X":  # without, a file is its first chunk
+        for _, (kind, content) in zip(bounded_parts(), webp_chunks(body), strict=False):
+            if kind == b"ANMF":
+                counter.add(int.from_bytes(content[12:15], "little") / 1000)
+            elif kind == b"ICCP" and profile is None and is_icc_profile(content):
+                profile = content
+            elif kind == b"EXIF" and exif is None:
+                exif = content
     return Outline(
         width=size[0],
         height=size[1],
-        orientation=orientation,
+        orientation=read_exif(exif).orientation if exif else 1,
         frames=max(1, counter.frames),
         duration_s=counter.animated_s,
-        colour=colour,
+        colour=IccProfile(bytes(profile)) if profile and len(profile) <= MAX_ICC_BYTES else None,
         pixels=data,
     )
 

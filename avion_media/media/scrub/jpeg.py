@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from avion_media.media.scrub.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
+from avion_media.media.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from avion_media.media.scrub.structure import corrupt, is_icc_profile
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"

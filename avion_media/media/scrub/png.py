@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avion_media.media.scrub.exif import ExifFacts, minimal_exif, read_exif
+from avion_media.media.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.scrub.structure import corrupt, is_icc_profile
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -8,8 +8,8 @@ import pytest
 
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG
+from avion_media.media.exif import read_exif
 from avion_media.media.scrub import scrub_image
-from avion_media.media.scrub.exif import read_exif
 from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, jpeg_segment, oriented, picture, refused, saved, tiff
 from tests.unit.scrub.samples import decode
 

@@ -1,4 +1,8 @@
-"""The two facts in an Exif block that change how a picture is shown, and the smallest block that states them."""
+"""The two facts in an Exif block that change how a picture is shown, and the smallest block that states them.
+
+What thumbnails are turned by and what the scrub writes come from here, so that both always agree. Only the tag in IFD0
+counts. XMP (`tiff:Orientation`) does not: browsers ignore it, and the scrubbed original no longer has it.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +44,14 @@ def read_exif(block: memoryview) -> ExifFacts:
     if order is None or len(block) < 8:
         return ExifFacts()
     main = dict(_entries(block, order, struct.unpack_from(f"{order}I", block, 4)[0]))
-    orientation = _number(main.get(_ORIENTATION), order)
-    return ExifFacts(orientation if 1 <= orientation <= 8 else 1, _is_adobe_rgb(block, order, main))
+    return ExifFacts(_orientation(main.get(_ORIENTATION), order), _is_adobe_rgb(block, order, main))
+
+
+def _orientation(entry: memoryview | None, order: str) -> int:
+    """Only of the type that the standard gives it: browsers take no other."""
+    is_short = entry is not None and struct.unpack_from(f"{order}H", entry, 2)[0] == _SHORT
+    orientation = _number(entry, order) if is_short else 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
 def _is_adobe_rgb(block: memoryview, order: str, main: dict[int, memoryview]) -> bool:

@@ -9,7 +9,9 @@ from contextlib import aclosing
 from typing import Any
 
 import trio
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import RetryInfo
 
 from avion_media.grpc.call import Call
 from avion_media.grpc.hooks import Hooks
@@ -17,6 +19,7 @@ from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.status import Code, RpcError
 
+_RETRY_S = 1  # after that, whoever was cut off by a drain may call again
 _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while so much of its response is not taken
 
 
@@ -162,4 +165,5 @@ class RunningCall:
 
 
 def _draining() -> RpcError:
-    return RpcError(Code.UNAVAILABLE, "the server is shutting down; the call may be repeated elsewhere")
+    retry = RetryInfo(retry_delay=Duration(seconds=_RETRY_S))
+    return RpcError(Code.UNAVAILABLE, "the server is shutting down; the call may be repeated elsewhere", [retry])

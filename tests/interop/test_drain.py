@@ -16,6 +16,7 @@ from tests.interop.methods import TIMEOUT_S, repeat, say
 from tests.interop.raw_client import RawClient, raw_client, request_headers
 from tests.interop.serving import echo_server, in_thread, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
+from tests.service.published import retry_delay_s
 
 HANG = wire.EchoRequest(behaviour="hang")
 HELLO = wire.EchoRequest(text="hello")
@@ -153,24 +154,24 @@ async def test_a_client_that_leaves_gets_its_answers_server() -> None:
         await client.read_to_end()
 
 
-async def test_an_endless_stream_of_a_real_client_ends_with_unavailable() -> None:
+async def test_an_endless_stream_of_a_real_client_ends_with_unavailable_and_a_delay() -> None:
     async with echo_server() as server:
 
-        def client() -> grpc.StatusCode:
+        def client() -> tuple[grpc.StatusCode, float]:
             with grpc.insecure_channel(server.address) as channel:
                 stream = repeat(channel)(wire.EchoRequest(text="on"), timeout=TIMEOUT_S)
-                with pytest.raises(grpc.RpcError):
+                with pytest.raises(grpc.RpcError) as ended:
                     for _ in stream:
                         pass
-                return stream.code()
+                return stream.code(), retry_delay_s(ended.value)
 
         async with trio.open_nursery() as nursery:
-            codes: list[grpc.StatusCode] = []
+            told: list[tuple[grpc.StatusCode, float]] = []
 
             async def call() -> None:
-                codes.append(await in_thread(client))
+                told.append(await in_thread(client))
 
             nursery.start_soon(call)
             await server.echo.until(lambda echo: echo.sent > 20)
             await server.server.drain(10)
-        assert codes == [grpc.StatusCode.UNAVAILABLE]
+        assert told == [(grpc.StatusCode.UNAVAILABLE, 1.0)]

@@ -8,6 +8,7 @@ from typing import Final
 from avion_media.media.cage import Limits
 
 _PROBE_MEMORY_BYTES: Final = 256 << 20  # an 8K HEVC takes 60 MiB, an index of 256 MiB of fragments some more
+_COPY_BYTES: Final = 64 << 20  # the first frame of each video; one of 8K ProRes is 20 MiB
 _BASE_MEMORY_BYTES: Final = 128 << 20
 # Decoded frames that a decoder holds: at most 16 references of a small picture, 6 of the largest that its level
 # allows; 3 bytes a pixel (10 bit 4:2:0), one thread. Measured for the first frame: 8K HEVC needs less than 192 MiB.
@@ -31,6 +32,10 @@ class PosterBounds:
     def for_probe(self) -> Limits:
         """Limits of a run of ffprobe."""
         return self._limits(_PROBE_MEMORY_BYTES, output_bytes=0)
+
+    def for_copy(self) -> Limits:
+        """Limits of a run of ffmpeg that copies the first frames, still coded, into a file."""
+        return self._limits(_PROBE_MEMORY_BYTES, _COPY_BYTES)
 
     def for_frames(self, coded_pixels: int, output_bytes: int) -> Limits:
         """Limits of a run of ffmpeg over frames of ``coded_pixels``; memory by what such frames take."""

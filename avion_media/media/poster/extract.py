@@ -133,7 +133,7 @@ class _Run:
             "t": self.bounds.scan_s + 1,
         }
         source = ffmpeg.input(URL, noautorotate=None, **options)
-        sampled = source[str(self.probe.stream_index)].filter("select", _SAMPLING)
+        sampled = source[f"V:{self.probe.video_stream}"].filter("select", _SAMPLING)
         return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
 
     def _upright(self, frames: Any) -> Any:

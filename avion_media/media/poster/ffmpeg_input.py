@@ -12,6 +12,11 @@ URL: Final = "fd:"
 # By the names of decoders (libdav1d is AV1). What phones, browsers and cameras make; nothing exotic.
 DECODERS: Final = "h264,hevc,libdav1d,av1,vp8,vp9,mpeg4,h263,mjpeg,prores"
 CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "h263", "mjpeg", "prores"})
+# What their sound is coded with. None of it is ever decoded, but ffprobe opens a decoder for each stream; see `probe`.
+SOUND_DECODERS: Final = (
+    "aac,alac,mp3float,mp3,mp2float,mp2,opus,vorbis,flac,ac3,eac3,amrnb,amrwb,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,"
+    "pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_alaw,pcm_mulaw"
+)
 
 _DEMUXERS: Final = {MP4: "mov", MOV: "mov", WEBM: "matroska", MKV: "matroska"}
 _MAX_DETAIL: Final = 300

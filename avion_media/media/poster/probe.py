@@ -1,9 +1,14 @@
-"""What a video is, by ffprobe in the cage."""
+"""What a video is, by ffprobe in the cage.
+
+ffprobe opens a decoder for every stream of the file, whatever it is asked, and fails on the first one that is not on
+the list. So a file with sound or subtitles of any other kind is asked twice: the second time as a copy of its video
+alone, made by ffmpeg, which opens no decoder but those on the list and goes on without the others.
+"""
 
 from __future__ import annotations
 
 import json
-import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -11,29 +16,42 @@ from typing import Any, Final
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.cage import Cage, read_only
+from avion_media.media.cage import Cage, Completed, read_only
 from avion_media.media.poster.bounds import PosterBounds
-from avion_media.media.poster.ffmpeg_input import CODECS, DECODERS, INPUT_FD, URL, complaint, input_options
+from avion_media.media.poster.ffmpeg_input import (
+    CODECS,
+    DECODERS,
+    INPUT_FD,
+    SOUND_DECODERS,
+    URL,
+    complaint,
+    input_options,
+)
 from avion_media.media.poster.geometry import UPRIGHT, Orientation, displayed_size, orientation_of, sample_aspect
 
 _MAX_SIDE: Final = 1 << 16
 _MAX_ANSWER_BYTES: Final = 256 << 10
+_REFUSED: Final = b"not on whitelist"
+_COPY_FD: Final = 4
+# For VP8 and VP9, AV1 and so on, not every muxer will do. These keep rotation, pixel aspect and colours.
+_COPY_MUXERS: Final = {"mov": ("mp4", "mov"), "matroska": ("matroska",)}
 _STREAM: Final = (
-    "stream=index,codec_type,codec_name,width,height,sample_aspect_ratio,pix_fmt,duration,"
+    "stream=codec_type,codec_name,width,height,sample_aspect_ratio,pix_fmt,"
     "color_range,color_space,color_transfer,color_primaries"
 )
-_ENTRIES: Final = f"{_STREAM}:stream_disposition=default,attached_pic:stream_side_data=displaymatrix:format=duration"
+_ENTRIES: Final = f"{_STREAM}:stream_disposition=default,attached_pic:stream_side_data=displaymatrix"
 
 
 @dataclass(frozen=True, slots=True)
 class VideoProbe:
-    """The video stream that a player would show.
+    """The video stream that a player would show: ``video_stream`` counts among those that are not attached pictures
+    (ffmpeg's ``V:N``).
 
     ``width`` and ``height`` are as displayed, ``coded_width`` and ``coded_height`` as decoded. Colour properties are in
     ffmpeg's words, empty when the video does not say. ``duration_s`` is 0.0 when unknown.
     """
 
-    stream_index: int
+    video_stream: int
     codec: str
     width: int
     height: int
@@ -41,7 +59,6 @@ class VideoProbe:
     coded_height: int
     orientation: Orientation
     sample_aspect: Fraction
-    duration_s: float
     pix_fmt: str = ""
     color_range: str = ""
     matrix: str = ""
@@ -66,26 +83,55 @@ async def probe_video(cage: Cage, fd: int, fmt: MediaFormat, bounds: PosterBound
     (codec), CORRUPT, or what the cage rejects; and `Unavailable`. A cancel leaves nothing running. ``fd`` is not moved.
     """
     bounds = bounds or PosterBounds()
-    options = input_options(fmt)
-    # Only the video's decoders are listed: ffprobe fails on any stream whose decoder is not, and a video is not to be
-    # refused for its sound. So sound decoders get opened here, in the cage (and never in `extract_poster`).
-    options["codec_whitelist:v"] = DECODERS
-    argv = ["ffprobe", "-v", "error", "-of", "json", "-show_entries", _ENTRIES]
-    argv += [word for name, value in options.items() for word in (f"-{name}", str(value))]
     with read_only(fd) as source:
-        done = await cage.execute(
-            [*argv, "-i", URL],
-            files={INPUT_FD: source},
-            limits=bounds.for_probe(),
-            max_stdout_bytes=_MAX_ANSWER_BYTES,
-        )
-    if done.returncode != 0 and b"not on whitelist" in done.stderr:
+        done = await _ffprobe(cage, source, fmt, bounds)
+        if done.returncode != 0 and _REFUSED in done.stderr:
+            done = await _ffprobe_video_alone(cage, source, fmt, bounds)
+    if done.returncode != 0 and _REFUSED in done.stderr:
         raise Rejected(Reason.UNSUPPORTED_TYPE, done.stderr.decode(errors="replace")[:300])
     if done.returncode != 0:
         raise complaint(done.stderr)
     probe = read_probe(done.stdout)
     _check(probe, bounds)
     return probe
+
+
+async def _ffprobe(cage: Cage, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
+    options = input_options(fmt) | {"codec_whitelist": f"{DECODERS},{SOUND_DECODERS}"}
+    argv = ["ffprobe", "-v", "error", "-of", "json", "-show_entries", _ENTRIES, *_words(options), "-i", URL]
+    return await cage.execute(
+        argv, files={INPUT_FD: source}, limits=bounds.for_probe(), max_stdout_bytes=_MAX_ANSWER_BYTES
+    )
+
+
+async def _ffprobe_video_alone(cage: Cage, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
+    """ffprobe's answer about the first frames of the videos, copied as they are."""
+    options = input_options(fmt) | {"codec_whitelist": DECODERS, "t": 1}
+    argv = ["ffmpeg", "-nostdin", "-v", "error", *_words(options), "-i", URL, "-map", "0:V", "-c", "copy"]
+    said = b""
+    for muxer in _COPY_MUXERS[str(options["f"])]:
+        copy = os.memfd_create("video")
+        try:
+            os.lseek(source, 0, os.SEEK_SET)
+            done = await cage.execute(
+                [*argv, "-frames:v", "1", "-f", muxer, "-fd", str(_COPY_FD), URL],
+                files={INPUT_FD: source, _COPY_FD: copy},
+                limits=bounds.for_copy(),
+                max_stdout_bytes=0,
+            )
+            if done.returncode == 0:
+                with read_only(copy) as video:
+                    return await _ffprobe(cage, video, fmt, bounds)
+            said = done.stderr
+        finally:
+            os.close(copy)
+    if b"matches no streams" in said:
+        raise Rejected(Reason.NO_VIDEO, "no stream is a video")
+    raise complaint(said)
+
+
+def _words(options: Mapping[str, str | int]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"-{name}", str(value))]
 
 
 def read_probe(answer: bytes) -> VideoProbe:
@@ -95,8 +141,8 @@ def read_probe(answer: bytes) -> VideoProbe:
         videos = [each for each in found["streams"] if _is_video(each)]
         if not videos:
             raise Rejected(Reason.NO_VIDEO, "no stream is a video")
-        stream = next((each for each in videos if each["disposition"].get("default")), videos[0])
-        return _read_stream(stream, found.get("format", {}))
+        number = next((number for number, each in enumerate(videos) if each["disposition"].get("default")), 0)
+        return _read_stream(videos[number], number)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise Rejected(Reason.CORRUPT, f"unreadable probe: {error!r}") from None
 
@@ -105,13 +151,13 @@ def _is_video(stream: Mapping[str, Any]) -> bool:
     return stream.get("codec_type") == "video" and not stream["disposition"].get("attached_pic")
 
 
-def _read_stream(stream: Mapping[str, Any], container: Mapping[str, Any]) -> VideoProbe:
+def _read_stream(stream: Mapping[str, Any], number: int) -> VideoProbe:
     coded_width, coded_height = int(stream.get("width", 0)), int(stream.get("height", 0))
     orientation = _orientation(stream)
     aspect = sample_aspect(stream.get("sample_aspect_ratio"))
     width, height = displayed_size(coded_width, coded_height, aspect, orientation)
     return VideoProbe(
-        stream_index=int(stream["index"]),
+        video_stream=number,
         codec=str(stream.get("codec_name", "")),
         width=width,
         height=height,
@@ -119,7 +165,6 @@ def _read_stream(stream: Mapping[str, Any], container: Mapping[str, Any]) -> Vid
         coded_height=coded_height,
         orientation=orientation,
         sample_aspect=aspect,
-        duration_s=_seconds(container.get("duration")) or _seconds(stream.get("duration")),
         pix_fmt=_word(stream, "pix_fmt"),
         color_range=_word(stream, "color_range"),
         matrix=_word(stream, "color_space"),
@@ -136,11 +181,6 @@ def _orientation(stream: Mapping[str, Any]) -> Orientation:
         if len(numbers) == 9:
             return orientation_of(numbers)
     return UPRIGHT
-
-
-def _seconds(text: Any) -> float:
-    seconds = float(text or 0.0)
-    return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
 
 
 def _word(stream: Mapping[str, Any], key: str) -> str:

@@ -6,13 +6,14 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import BY_EXTENSION, MOV, MP4, WEBM, MediaFormat
-from avion_media.media.cage import Cage, open_cage
+from avion_media.domain.formats import BY_EXTENSION, MKV, MOV, MP4, WEBM, MediaFormat
+from avion_media.media.cage import Cage, Completed, open_cage
 from avion_media.media.poster import Poster, PosterBounds, VideoProbe, extract_poster, probe_video
 
 DATA = Path(__file__).parents[2] / "data"
@@ -269,6 +270,68 @@ async def test_a_cover_picture_is_not_a_video(cage: Cage, tmp_path: Path) -> Non
     disposition = ("-map", "0", "-map", "1", "-c:v", "mjpeg", "-frames:v", "1", "-disposition:v", "attached_pic")
     await _ffmpeg(*inputs, *disposition, str(path))
     assert await _rejection(cage, path) is Reason.NO_VIDEO
+
+
+@pytest.fixture
+def said(monkeypatch: pytest.MonkeyPatch) -> bytearray:
+    """All that programs say in a cage."""
+    heard, execute = bytearray(), Cage.execute
+
+    async def execute_and_listen(cage: Cage, *arguments: Any, **named: Any) -> Completed:
+        done = await execute(cage, *arguments, **named)
+        heard.extend(done.stderr)
+        return done
+
+    monkeypatch.setattr(Cage, "execute", execute_and_listen)
+    return heard
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "other"),
+    [
+        ("sound.mkv", "libx264", ("-c:a", "adpcm_ms")),
+        ("sound.mkv", "libvpx-vp9", ("-c:a", "adpcm_ms")),
+        ("sound.mov", "libx264", ("-c:a", "adpcm_ms")),
+        ("sound.mov", "prores_ks", ("-c:a", "adpcm_ms")),
+        ("words.mp4", "libx264", ("-c:s", "mov_text")),
+        ("words.mp4", "libvpx-vp9", ("-c:s", "mov_text")),
+        ("words.mkv", "libx264", ("-c:s", "subrip")),
+    ],
+)
+async def test_no_decoder_is_opened_for_exotic_sound_or_subtitles_and_the_video_is_the_same(
+    cage: Cage, said: bytearray, tmp_path: Path, name: str, codec: str, other: tuple[str, ...]
+) -> None:
+    upright, alone, path = (tmp_path / f"{each}{Path(name).suffix}" for each in ("upright", "alone", "path"))
+    words = tmp_path / "words.srt"
+    words.write_text("1\n00:00:00,000 --> 00:00:01,000\nhello\n")
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x32:rate=2:duration=1")
+    looks = ("-vf", "setsar=2", "-color_range", "tv", "-colorspace", "bt709", "-color_trc", "bt709")
+    await _ffmpeg(*picture, *looks, "-c:v", codec, str(upright))
+    flip = () if path.suffix == ".mkv" else ("-display_hflip",)
+    await _ffmpeg("-display_rotation", "90", *flip, "-i", str(upright), "-c", "copy", str(alone))
+    beside = ("-i", str(words)) if name.startswith("words") else ("-f", "lavfi", "-i", "sine=duration=1")
+    await _ffmpeg(*beside, "-i", str(alone), "-map", "0", "-map", "1", "-c:v", "copy", *other, str(path))
+    expected = await _poster(cage, alone)
+    assert b"not on whitelist" not in said
+    assert await _poster(cage, path) == expected
+    assert expected[0].rotation
+    assert b"not on whitelist" in said
+
+
+async def test_exotic_sound_alone_is_no_video(cage: Cage, tmp_path: Path) -> None:
+    path = tmp_path / "sound.mkv"
+    await _ffmpeg("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "adpcm_ms", str(path))
+    assert await _rejection(cage, path) is Reason.NO_VIDEO
+
+
+@pytest.mark.parametrize("sound", ["aac", "alac", "libmp3lame", "flac", "ac3", "pcm_s16le", "libopus", "libvorbis"])
+async def test_usual_sound_costs_no_second_look(cage: Cage, said: bytearray, tmp_path: Path, sound: str) -> None:
+    path = tmp_path / "sound.mkv"
+    picture = ("-f", "lavfi", "-i", "testsrc2=size=64x32:rate=2:duration=1", "-f", "lavfi", "-i", "sine=duration=1")
+    await _ffmpeg(*picture, *X264, "-c:a", sound, str(path))
+    with path.open("rb") as source:
+        await probe_video(cage, source.fileno(), MKV)
+    assert said == b""
 
 
 async def test_an_exotic_codec_is_unsupported(cage: Cage, tmp_path: Path) -> None:

@@ -22,7 +22,6 @@ MATRIX = """
 
 def _stream(**changes: Any) -> dict[str, Any]:
     stream = {
-        "index": 0,
         "codec_type": "video",
         "codec_name": "h264",
         "width": 800,
@@ -32,8 +31,8 @@ def _stream(**changes: Any) -> dict[str, Any]:
     return stream | changes
 
 
-def _answer(*streams: dict[str, Any], duration: str = "4.5") -> bytes:
-    return json.dumps({"streams": streams, "format": {"duration": duration}}).encode()
+def _answer(*streams: dict[str, Any]) -> bytes:
+    return json.dumps({"streams": streams}).encode()
 
 
 def _reason(answer: bytes) -> Reason:
@@ -57,30 +56,24 @@ def test_everything_is_read() -> None:
     assert (probe.coded_width, probe.coded_height, probe.coded_pixels) == (800, 640, 512_000)
     assert probe.orientation == Orientation(90)
     assert probe.rotation == 90
-    assert probe.duration_s == 4.5
     assert (probe.pix_fmt, probe.color_range, probe.matrix) == ("yuv420p10le", "tv", "bt2020nc")
     assert (probe.transfer, probe.primaries) == ("arib-std-b67", "bt2020")
 
 
 def test_what_the_video_does_not_say_stays_open() -> None:
-    probe = read_probe(_answer(_stream(color_space="unknown", color_transfer="reserved"), duration=""))
-    assert (probe.matrix, probe.transfer, probe.primaries, probe.duration_s) == ("", "", "", 0.0)
+    probe = read_probe(_answer(_stream(color_space="unknown", color_transfer="reserved")))
+    assert (probe.matrix, probe.transfer, probe.primaries) == ("", "", "")
 
 
 def test_the_default_video_wins_over_an_earlier_one_and_over_pictures() -> None:
-    cover = _stream(index=0, codec_name="mjpeg", disposition={"default": 1, "attached_pic": 1})
-    other = _stream(index=1, disposition={"default": 0, "attached_pic": 0})
-    sound = {"index": 2, "codec_type": "audio", "disposition": {"default": 1}}
-    main = _stream(index=3)
-    assert read_probe(_answer(cover, other, sound, main)).stream_index == 3
-    assert read_probe(_answer(cover, other, sound)).stream_index == 1
+    cover = _stream(codec_name="mjpeg", disposition={"default": 1, "attached_pic": 1})
+    other = _stream(disposition={"default": 0, "attached_pic": 0})
+    sound = {"codec_type": "audio", "disposition": {"default": 1}}
+    main = _stream()
+    assert read_probe(_answer(cover, other, sound, main)).video_stream == 1
+    assert read_probe(_answer(cover, other, sound)).video_stream == 0
     assert _reason(_answer(cover, sound)) is Reason.NO_VIDEO
     assert _reason(_answer()) is Reason.NO_VIDEO
-
-
-@pytest.mark.parametrize("duration", ["inf", "-1", "nan"])
-def test_absurd_durations_are_unknown(duration: str) -> None:
-    assert read_probe(_answer(_stream(), duration=duration)).duration_s == 0.0
 
 
 @pytest.mark.parametrize(
@@ -95,10 +88,8 @@ def test_absurd_durations_are_unknown(duration: str) -> None:
         b"[" * 100_000,
         _answer(_stream(width="wide")),
         _answer(_stream(width=float("inf"))),
-        _answer(_stream(index=None)),
         _answer(_stream(disposition=None)),
         _answer(_stream(side_data_list=[{"displaymatrix": "0: a b c"}])),
-        _answer(_stream(), duration="long"),
     ],
 )
 def test_what_cannot_be_read_is_corrupt(answer: bytes) -> None:
@@ -112,9 +103,7 @@ _JSON = st.recursive(
 )
 
 
-@given(
-    st.dictionaries(st.sampled_from([*sorted(_stream()), "side_data_list", "sample_aspect_ratio", "duration"]), _JSON)
-)
+@given(st.dictionaries(st.sampled_from([*sorted(_stream()), "side_data_list", "sample_aspect_ratio"]), _JSON))
 def test_no_answer_of_a_hijacked_ffprobe_escapes_as_another_error(changes: dict[str, Any]) -> None:
     try:
         read_probe(_answer(_stream(**changes)))

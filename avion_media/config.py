@@ -96,10 +96,17 @@ def _parse_bind(value: object) -> object:
 
 
 def _check_url(value: str) -> str:
-    parts = urlsplit(value)
-    if value and (parts.scheme not in ("http", "https") or not parts.hostname):
+    if value and not _is_http(value):
         raise ValueError("expected an http:// or https:// address")
     return value.rstrip("/")
+
+
+def _is_http(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # not even a URL; what it says of it may have a password in it
+        return False
 
 
 def _check_redis_url(value: str) -> str:
@@ -155,6 +162,24 @@ Sizes = Annotated[
 HttpUrl = Annotated[str, BeforeValidator(lambda value: _check_url(value) if isinstance(value, str) else value)]
 RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) else value)]
 
+
+def _mask_purge_url(url: str) -> str:
+    """Without what may be a credential: user and password, and the values of the query but ``{path}``."""
+    # To the last @: an odd password has one in it, or what looks like the URL's path.
+    base, question, query = re.sub(r"://.*@", "://***@", url).partition("?")
+    return base + question + "&".join(_mask_field(field) for field in query.split("&"))
+
+
+def _mask_field(field: str) -> str:
+    name, equals, value = field.partition("=")
+    if equals:
+        return f"{name}={value if value == '{path}' else '***'}"
+    return "***" if field else ""
+
+
+PurgeUrls = Annotated[
+    tuple[str, ...], BeforeValidator(_split), PlainSerializer(lambda urls: [_mask_purge_url(url) for url in urls])
+]
 Token = Annotated[SecretStr, AfterValidator(_check_token), PlainSerializer(lambda token: "***" if token else "")]
 
 
@@ -272,7 +297,7 @@ class RedisConfig(_Section):
         description="one server, nodes of a cluster, or redis+sentinel://host:port,host:port/master; rediss for TLS",
     )
     connections: int = Field(24, ge=4, description="of this process at most, to one server")
-    timeout: Duration = Field(5.0, description="of one call")
+    timeout: Duration = Field(5.0, gt=0, description="of one call")
 
 
 class S3Config(_Section):
@@ -290,7 +315,7 @@ class S3Config(_Section):
     bucket: str = Field("avion-media", min_length=3, max_length=63)
     region: str = "us-east-1"
     threads: int = Field(16, ge=1, description="blocking store calls at once")
-    timeout: Duration = Field(10.0, description="of one call, retries aside")
+    timeout: Duration = Field(10.0, gt=0, description="of one call, retries aside")
 
 
 class UploadConfig(_Section):
@@ -302,7 +327,7 @@ class UploadConfig(_Section):
     max_frames: int = Field(10_000, ge=1, description="of an animation")
     max_duration: Duration = Field(4 * 3600.0, description="of a video or an animation")
     max_aspect: float = Field(200.0, ge=1, description="the longer side in terms of the shorter one")
-    url_ttl: Duration = Field(900.0, description="how long an upload URL lives")
+    url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="how long an upload URL lives")
     max_pending: int = Field(
         250_000, ge=0, description="requested and not completed, of one caller at one replica; 0: no bound"
     )
@@ -378,8 +403,10 @@ class DeleteConfig(_Section):
 class CdnConfig(_Section):
     """The CDN in front of the origin, told of deletions."""
 
-    purge_urls: NameList = Field(
-        (), description="where to purge: base URLs of caches, or templates with `{path}`; nobody is told when empty"
+    purge_urls: PurgeUrls = Field(
+        (),
+        description="where to purge: base URLs of caches, or templates with `{path}`; nobody is told when empty."
+        " A secret, if there is a token in it",
     )
     purge_method: str = Field("PURGE", pattern="^[A-Z]+$", description="of the request to each of them")
     timeout: Duration = Field(5.0, gt=0, description="of one request; it is repeated until it succeeds")
@@ -415,10 +442,10 @@ class SweepConfig(_Section):
 class CageConfig(_Section):
     """Bounds of one confined decoder process, and of all of them together."""
 
-    memory: Size = Field(1 << 30, description="of one confined process")
-    budget: Size = Field(2 << 30, description="of all confined processes together")
-    cpu: Duration = Field(60.0, description="CPU time of one confined process")
-    timeout: Duration = Field(90.0, description="wall time of one confined process")
+    memory: Size = Field(1 << 30, gt=0, description="of one confined process")
+    budget: Size = Field(2 << 30, gt=0, description="of all confined processes together")
+    cpu: Duration = Field(60.0, gt=0, description="CPU time of one confined process")
+    timeout: Duration = Field(90.0, gt=0, description="wall time of one confined process")
     slots: int = Field(2, ge=1, description="confined processes at once")
     require: bool = Field(False, description="refuse to start where the kernel cannot confine as it should")
 
@@ -450,7 +477,7 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
     )
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"redis.url", "admin.token", "client.token"})
+    SECRETS: ClassVar[frozenset[str]] = frozenset({"redis.url", "cdn.purge_urls", "admin.token", "client.token"})
 
     grpc: GrpcConfig = GrpcConfig()
     http: HttpConfig = HttpConfig()
@@ -519,7 +546,7 @@ def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:
 
 def mask_url(url: str) -> str:
     """The URL with its passwords replaced by ``***``."""
-    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url))
+    return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
 
 
 def _masked(value: Any) -> Any:

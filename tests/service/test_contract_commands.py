@@ -216,6 +216,8 @@ def test_everything_wrong_with_the_configuration_is_told_at_once(service: Servic
         "GRPC__BINDD": "127.0.0.1:1",
         "NONSENSE__NAME": "1",
         "REDIS__URL": "http://me:hush@127.0.0.1",
+        "UPLOAD__URL_TTL": "8d",
+        "S3__TIMEOUT": "0",
         "DECODERS__JPEG": "perhaps",
         "LOG__FORMAT": "poetry",
         "THUMBNAILS__SIZES": "small",

@@ -27,7 +27,7 @@ from avion_media.tasks.drop import Dropper
 from avion_media.tasks.purge import Purges
 from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
-from tests.service.harness import service_environment
+from tests.service.harness import eventually, service_environment
 
 Client = Any  # redis-py's types allow for options that no test here uses
 DAY = 86400.0
@@ -328,11 +328,16 @@ def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
     operator.redis.hset("media_sweep", "memory_since", "0")
     for key in (orphan, abandoned):
         operator.put(key)
-    settings: dict[str, Any] = {"SWEEP__MARGIN": "0", "UPLOAD__URL_TTL": "0", "SWEEP__RATE": "1000"}
+
+    def old_enough(shown: str) -> str | None:
+        return shown if orphan in shown and abandoned in shown else None
+
+    settings: dict[str, Any] = {"SWEEP__MARGIN": "0", "UPLOAD__URL_TTL": "1", "SWEEP__RATE": "1000"}
 
     assert operator.json("sweep")["done"] == {}  # all of it is too young
-    shown = operator.run("sweep", "--dry-run", **settings).stdout
-    assert orphan in shown
+    shown = eventually(
+        lambda: old_enough(operator.run("sweep", "--dry-run", **settings).stdout), "both to be old enough"
+    )
     assert "dry run" in shown
     assert operator.keys() == {orphan, abandoned}
 

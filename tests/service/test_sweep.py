@@ -494,7 +494,7 @@ async def test_a_lead_that_runs_on_is_renewed_and_a_lost_one_is_noticed(world: W
 
 @pytest.fixture
 def environment(s3: S3Bucket, redis_url: str) -> dict[str, str]:
-    """Of a service that sweeps all the time, and finds nothing too young."""
+    """Of a service that sweeps all the time, and finds nothing too young that is older than a second."""
     return service_environment(
         redis_url,
         s3.address.endpoint_url,
@@ -502,7 +502,7 @@ def environment(s3: S3Bucket, redis_url: str) -> dict[str, str]:
         SWEEP__INTERVAL="100ms",
         SWEEP__MARGIN="0",
         SWEEP__RATE="1000",
-        UPLOAD__URL_TTL="0",
+        UPLOAD__URL_TTL="1",
         REDIS__TIMEOUT="1s",
         DRAIN__GRACE="1s",
     )

@@ -58,3 +58,6 @@ def test_no_password_is_told() -> None:
     assert mask_url(url) == masked
     assert "secret" not in repr(read_redis_url(url))
     assert "over" not in repr(read_redis_url(url))
+    for odd in ("redis://me:hu@sh@a/0", "redis://me:hu/sh@a/0", "redis://me:hu?sh@a/0"):
+        assert "hu" not in mask_url(odd)
+        assert "sh" not in mask_url(odd)

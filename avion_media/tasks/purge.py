@@ -5,7 +5,7 @@ A queue of its own, so that a CDN that is away holds up no deletion, and is aske
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
 import trio
@@ -52,28 +52,29 @@ class PurgeMedia:
         """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""
         any_id = _any_id(task)
         async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:
-            for url in self._urls(any_id):
-                await self._purge(http, url)
+            for target, path in self._wanted(any_id):
+                await self._purge(http, target, path)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`: nobody waits for a purge."""
 
-    def _urls(self, any_id: AnyId) -> list[str]:
+    def _wanted(self, any_id: AnyId) -> list[tuple[str, str]]:
         paths = [f"/media/{any_id}", *origin_paths(any_id, sizes_of(None, self._sizes)).values()]
-        return [purge_url(target, path) for target in self._config.purge_urls for path in paths]
+        return [(target, path) for target in self._config.purge_urls for path in paths]
 
-    async def _purge(self, http: httpx.AsyncClient, url: str) -> None:
+    async def _purge(self, http: httpx.AsyncClient, target: str, path: str) -> None:
+        log = _log.bind(cache=urlsplit(target).netloc.rpartition("@")[2], object=path)  # the URL may have a token in it
         try:
             with trio.fail_after(self._config.timeout):  # httpx bounds each of its steps, not their sum
-                response = await http.request(self._config.purge_method, url)
+                response = await http.request(self._config.purge_method, purge_url(target, path))
         except (httpx.HTTPError, trio.TooSlowError) as error:
             self._telemetry.count(instruments.PURGES, outcome="unreachable")
-            _log.warning("purge.failed", url=url, error=repr(error))
+            log.warning("purge.failed", error=repr(error))
             raise Unavailable(CDN, repr(error)) from error
         refused = response.status_code >= 400 and response.status_code not in _NOT_CACHED
         self._telemetry.count(instruments.PURGES, outcome="refused" if refused else "ok")
         if refused:
-            _log.warning("purge.failed", url=url, status=response.status_code)
+            log.warning("purge.failed", status=response.status_code)
             raise Unavailable(CDN, f"it answered {response.status_code}")
 
 

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from avion_media.config import CdnConfig
 from avion_media.domain.errors import Unavailable
@@ -58,6 +60,18 @@ async def test_a_cdn_that_fails_is_asked_again() -> None:
         await purge(url, encode_id(datetime.now(UTC), 2, 9))
     with pytest.raises(Unavailable):
         await purge(f"http://127.0.0.1:{free_port()}", encode_id(datetime.now(UTC), 2, 9))
+
+
+@pytest.mark.parametrize("answers", [True, False])
+async def test_a_failure_is_logged_with_the_cache_and_the_path_and_no_token(answers: bool) -> None:
+    media_id = encode_id(datetime.now(UTC), 2, 9)
+    with purge_endpoint(503) as (url, _), capture_logs() as logged:
+        cache = urlsplit(url).netloc if answers else f"127.0.0.1:{free_port()}"
+        with pytest.raises(Unavailable):
+            await purge(f"http://hunter2:hunter2@{cache}/{{path}}?token=hunter2", media_id)
+    (line,) = logged
+    assert (line["event"], line["cache"], line["object"]) == ("purge.failed", cache, f"/media/{media_id}")
+    assert "hunter2" not in str(logged)
 
 
 async def purge(target: str, media_id: str) -> None:

@@ -139,6 +139,35 @@ def test_tokens_are_never_shown() -> None:
 
 
 def test_passwords_in_urls_are_masked_everywhere() -> None:
-    url = "https://user:hunter2@cdn.example/purge"
-    assert effective(load({P + "CDN__PURGE_URLS": url}))["cdn"]["purge_urls"] == ["https://user:***@cdn.example/purge"]
-    assert "hunter2" not in str(problems_of(CDN__PURGE_URLS="ftp://user:hunter2@cdn.example"))
+    url = "https://user:hunter2@store.example"
+    assert effective(load({P + "S3__ENDPOINT_URL": url}))["s3"]["endpoint_url"] == "https://user:***@store.example"
+    assert "hunter2" not in str(problems_of(S3__ENDPOINT_URL="ftp://user:hunter2@store.example"))
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://cdn", "http://cdn"),
+        ("https://user:hunter2@cdn.example/purge", "https://***@cdn.example/purge"),
+        ("https://hunter2@cdn.example/", "https://***@cdn.example/"),
+        ("https://me:80/hunter2@cdn.example", "https://***@cdn.example"),
+        ("https://me:80?hunter2@cdn.example/x", "https://***@cdn.example/x"),
+        ("https://cdn.example/{path}?token=hunter2", "https://cdn.example/{path}?token=***"),
+        ("https://cdn.example/?p={path}&token=a=hunter2&soft=1", "https://cdn.example/?p={path}&token=***&soft=***"),
+        ("https://cdn.example/{path}?hunter2", "https://cdn.example/{path}?***"),
+        ("https://cdn.example/{path}?", "https://cdn.example/{path}?"),
+    ],
+)
+def test_no_token_of_a_purge_url_is_told(url: str, shown: str) -> None:
+    config = load({P + "CDN__PURGE_URLS": f"http://other,{url}"})
+    assert config.cdn.purge_urls == ("http://other", url)
+    assert effective(config)["cdn"]["purge_urls"] == ["http://other", shown]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://hunter2@cdn", "cdn?token=hunter2", "http://a:hunter2/b@cdn", "http://hunter2\N{FULLWIDTH SOLIDUS}@cdn"],
+)
+def test_a_purge_url_that_is_none_is_refused_without_being_told(url: str) -> None:
+    (problem,) = problems_of(CDN__PURGE_URLS=f"http://other,{url}")
+    assert problem == f"{P}CDN__PURGE_URLS=***: expected an http:// or https:// address"

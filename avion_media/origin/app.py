@@ -176,7 +176,9 @@ class Origin:
         asked = request.headers
         info = await self._store.get().head(target.key)
         etag = quoted(info.etag)
-        if is_not_modified(asked.get("if-none-match"), asked.get("if-modified-since"), etag, info.last_modified):
+        lines = asked.getlist("if-none-match")
+        known = ", ".join(lines) if lines else None  # a list in several lines is one list (RFC 9110, 5.3)
+        if is_not_modified(known, asked.get("if-modified-since"), etag, info.last_modified):
             return Response(status_code=304, headers=validators(info))
         if request.method == "HEAD":  # Range is defined for GET alone (RFC 9110, 14.2)
             headers = object_headers(info, target) | {"Content-Length": str(info.size_bytes)}

@@ -129,6 +129,17 @@ def test_what_the_client_has_is_not_sent_again(service: Service, path: str) -> N
         check_safety(response)
 
 
+def test_a_list_in_several_lines_is_one_list(service: Service, path: str) -> None:
+    etag = service.get(path).headers["ETag"]
+
+    def status(*tags: str) -> int:
+        lines = [("If-None-Match", tag) for tag in tags]
+        return httpx.get(service.http_url + path, headers=lines, trust_env=False).status_code
+
+    assert status('"other"', etag) == status(etag, '"other"') == status('"a"', f'"b", {etag}', '"c"') == 304
+    assert status('"other"', '"another"') == 200
+
+
 def test_what_the_client_has_not_is_sent(service: Service, path: str, content: bytes) -> None:
     modified = service.get(path).headers["Last-Modified"]
     for asked in (

@@ -106,7 +106,7 @@ def delete(runtime: Runtime) -> Supervisor:
 
 
 def _purge(runtime: Runtime) -> Supervisor:
-    handler = PurgeMedia(runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
+    handler = PurgeMedia(runtime.store, runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
     return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
 
 

@@ -140,20 +140,21 @@ class CacheRemote:
                 fetched = await self._fetch(url, fd, copy)
             except RemoteGone:
                 if copy is not None:
-                    await self._publisher.retract(remote_id)
-                    await self._purges.request(str(remote_id), f"gone:{task.task_id}")
+                    sizes = await self._publisher.retract(remote_id)
+                    await self._purges.request(str(remote_id), f"gone:{task.task_id}", sizes)
                 raise
             if fetched is None and copy is not None:
                 await board.mark_validated(remote_id, self._config.ttl)
                 await self._tell_ready(task, remote_id, copy.facts)
             elif fetched is not None:
-                facts = await self._process(remote_id, fd, fetched, files, confirm)
+                facts = await self._process(remote_id, fd, fetched, files, confirm, copy)
                 if facts is not None:
                     await self._tell_new(task, remote_id, facts, copy)
 
     async def _tell_new(self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: _Copy | None) -> None:
         if copy is not None and copy.facts.sha256 != facts.sha256:
-            await self._purges.request(str(remote_id), f"replaced:{task.task_id}")
+            sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
+            await self._purges.request(str(remote_id), f"replaced:{task.task_id}", sizes)
         await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
 
     async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
@@ -168,7 +169,13 @@ class CacheRemote:
         return fetched
 
     async def _process(
-        self, remote_id: RemoteId, fd: int, fetched: Fetched, files: ExitStack, confirm: Confirm
+        self,
+        remote_id: RemoteId,
+        fd: int,
+        fetched: Fetched,
+        files: ExitStack,
+        confirm: Confirm,
+        copy: _Copy | None,
     ) -> MediaFacts | None:
         """The facts of what was published; None when a deletion won."""
         found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
@@ -182,7 +189,13 @@ class CacheRemote:
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
         await confirm()
-        return await self._publisher.publish(remote_id, facts, made.thumbnails, _with_metadata(writer, validators))
+        return await self._publisher.publish(
+            remote_id,
+            facts,
+            made.thumbnails,
+            _with_metadata(writer, validators),
+            replaced=None if copy is None else copy.facts,
+        )
 
 
 def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:

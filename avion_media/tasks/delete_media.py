@@ -30,8 +30,8 @@ class DeleteMedia:
         remembered = task.task_id == removal_id(str(any_id))
         if not await self._board.get().begin_removal(str(any_id), remembered=remembered):
             return  # undone within the delay
-        await self._publisher.remove_objects(any_id)
-        await self._purges.request(str(any_id), "removed")  # again: an answer on its way may have been cached since
+        sizes = await self._publisher.remove_objects(any_id)
+        await self._purges.request(str(any_id), "removed", sizes)  # again: an answer on its way may be cached by now
         await self._board.get().publish_event("media.deleted", str(any_id), {})
 
     async def give_up(self, task: Task, reason: Reason) -> None:

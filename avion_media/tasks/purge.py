@@ -5,22 +5,25 @@ A queue of its own, so that a CDN that is away holds up no deletion, and is aske
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import quote, urlsplit
 
 import httpx
 import trio
 
 from avion_media.config import CdnConfig
-from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.domain.errors import ObjectMissing, Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.keys import origin_paths
-from avion_media.domain.media import ThumbnailSize, sizes_of
+from avion_media.domain.keys import origin_paths, original
+from avion_media.domain.media import ThumbnailSize, facts_from_metadata, parse_size_names
 from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
+from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 CDN = "cdn"
+_SIZES = "sizes"  # field of a task: the names of sizes, with commas between them
 _NOT_CACHED = frozenset({404, 410, 412})  # what caches answer when there was nothing to forget
 _log = get_logger(path="service/delete/purge")
 
@@ -32,35 +35,61 @@ class Purges:
         self._queue = queue
         self._enabled = bool(config.purge_urls)
 
-    async def request(self, media_id: str, occasion: str) -> None:
-        """Have the medium purged soon; requests of one occasion collapse. Raises `Unavailable`."""
+    async def request(self, media_id: str, occasion: str, sizes: Iterable[str] = ()) -> None:
+        """Have the medium purged soon; requests of one occasion collapse. Raises `Unavailable`.
+
+        ``sizes`` names those of its thumbnails, if they are known: its original may not be there to tell any more.
+        """
         if self._enabled:
-            await self._queue.get().enqueue({"media_id": media_id}, once_key=f"{media_id}:{occasion}")
+            fields = {"media_id": media_id}
+            if named := ",".join(sizes):
+                fields[_SIZES] = named
+            await self._queue.get().enqueue(fields, once_key=f"{media_id}:{occasion}")
 
 
 class PurgeMedia:
     """See `TaskHandler`. Repeating a purge is harmless."""
 
     def __init__(
-        self, config: CdnConfig, sizes: tuple[ThumbnailSize, ...], telemetry: Telemetry = NO_TELEMETRY
+        self,
+        store: Slot[ObjectStore],
+        config: CdnConfig,
+        sizes: tuple[ThumbnailSize, ...],
+        telemetry: Telemetry = NO_TELEMETRY,
     ) -> None:
+        self._store = store
         self._config = config
         self._telemetry = telemetry
-        self._sizes = sizes
+        self._configured = tuple(size.name for size in sizes)
 
     async def run(self, task: Task, _confirm: Confirm) -> None:
         """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""
         any_id = _any_id(task)
+        named = parse_size_names(task.fields.get(_SIZES, ""))
+        sizes = dict.fromkeys((*self._configured, *named))
         async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:
-            for target, path in self._wanted(any_id):
-                await self._purge(http, target, path)
+            await self._purge_all(http, [f"/media/{any_id}", *origin_paths(any_id, sizes).values()])
+            if not named:  # last: a store that is away holds up none of the others
+                more = [size for size in await self._made_of(any_id) if size not in sizes]
+                await self._purge_all(http, origin_paths(any_id, more).values())
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`: nobody waits for a purge."""
 
-    def _wanted(self, any_id: AnyId) -> list[tuple[str, str]]:
-        paths = [f"/media/{any_id}", *origin_paths(any_id, sizes_of(None, self._sizes)).values()]
-        return [(target, path) for target in self._config.purge_urls for path in paths]
+    async def _made_of(self, any_id: AnyId) -> tuple[str, ...]:
+        """The sizes that the original names, if it is there."""
+        try:
+            info = await self._store.get().head(original(any_id))
+        except ObjectMissing:
+            return ()
+        facts = facts_from_metadata(info.metadata, info.size_bytes)
+        return () if facts is None else facts.thumbnails
+
+    async def _purge_all(self, http: httpx.AsyncClient, paths: Iterable[str]) -> None:
+        paths = tuple(paths)
+        for target in self._config.purge_urls:
+            for path in paths:
+                await self._purge(http, target, path)
 
     async def _purge(self, http: httpx.AsyncClient, target: str, path: str) -> None:
         log = _log.bind(cache=urlsplit(target).netloc.rpartition("@")[2], object=path)  # the URL may have a token in it

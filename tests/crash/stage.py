@@ -23,7 +23,7 @@ from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, Confirm, Task
 from avion_media.media.workshop import MediaSource, Processed, Workshop
-from avion_media.queue import Drop, StatusBoard, TaskQueue
+from avion_media.queue import PURGE_QUEUE, Drop, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore
@@ -202,6 +202,7 @@ class Stage:
     redis: Redis
     delay_s: float = 0.0
     sizes: tuple[ThumbnailSize, ...] = SIZES
+    cdn: CdnConfig = field(default_factory=CdnConfig)
     media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
     objects: dict[str, _Stored] = field(default_factory=dict)
 
@@ -253,7 +254,7 @@ class Stage:
         return wanted & set(self.objects)
 
     def _purges(self) -> Purges:
-        return Purges(_slot("redis", None), CdnConfig())
+        return Purges(_slot("redis", TaskQueue(self.redis, PURGE_QUEUE)), self.cdn)
 
     def _publisher(self, store: Slot[ObjectStore], board: Slot[StatusBoard]) -> Publisher:
         return Publisher(store, board, self.sizes, NO_TELEMETRY, status_ttl_s=600.0)

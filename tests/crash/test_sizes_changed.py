@@ -9,10 +9,11 @@ from typing import cast
 import pytest
 
 from avion_media.api.statuses import Statuses
+from avion_media.config import CdnConfig
 from avion_media.domain import keys
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import State, Status
-from avion_media.queue import StatusBoard
+from avion_media.queue import PURGE_QUEUE, StatusBoard
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
 from tests.crash.stage import MemoryStore, Stage, Steps, open_stages
@@ -100,6 +101,18 @@ async def test_a_removal_asks_the_store_twice(new_stage: NewStage) -> None:
     await stage.remove(steps)
     calls = [name for name in steps.names if name.startswith("before") and "redis" not in name]
     assert calls == [f"before head {keys.original(stage.media_id)}", "before delete"]
+
+
+async def test_a_removal_says_which_sizes_to_purge(new_stage: NewStage) -> None:
+    stage = new_stage()
+    stage.cdn = CdnConfig(purge_urls=("http://cdn.example",))
+    stage.sizes = BEFORE
+    await stage.process()
+    stage.sizes = AFTER
+    await stage.drop()
+    await stage.remove()
+    named = [fields.get("sizes") for _, fields in stage.client.xrange(PURGE_QUEUE)]
+    assert named == [None, "small,large,huge"]  # the first, while its original is there to ask
 
 
 async def test_attempts_of_two_configurations_leave_what_the_status_names(new_stage: NewStage) -> None:

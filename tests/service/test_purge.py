@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import cast
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,9 +15,12 @@ import trio
 from structlog.testing import capture_logs
 
 from avion_media.config import CdnConfig
-from avion_media.domain.errors import Unavailable
-from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.errors import ObjectMissing, Unavailable
+from avion_media.domain.formats import JPEG
+from avion_media.domain.media import MediaFacts, ThumbnailSize
 from avion_media.domain.tasks import Task
+from avion_media.resources import Slot
+from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.purge import PurgeMedia, purge_url
 from tests.service.published import encode_id
 from tests.services.process import free_port
@@ -55,6 +59,40 @@ async def test_a_template_is_asked_for_every_path() -> None:
     assert asked == [f"/purge?path=%2Fmedia%2F{media_id}", f"/purge?path=%2Fthumbnail%2Fsmall%2F{media_id}"]
 
 
+class Store:
+    """Has one original, of these sizes, or is away."""
+
+    def __init__(self, sizes: tuple[str, ...] = (), *, away: bool = False) -> None:
+        self._facts = MediaFacts(JPEG, 10, 4, 3, "blur", "", thumbnails=sizes)
+        self._away = away
+
+    async def head(self, key: str) -> ObjectInfo:
+        await trio.lowlevel.checkpoint()
+        if self._away:
+            raise Unavailable("store", "away")
+        if not self._facts.thumbnails:
+            raise ObjectMissing(key)
+        return ObjectInfo(key, 10, "etag", datetime.now(UTC), "image/jpeg", self._facts.to_metadata())
+
+
+async def test_sizes_that_are_not_configured_any_more_are_asked_for_as_well() -> None:
+    media_id = encode_id(datetime.now(UTC), 1, 8)
+    expected = [f"/media/{media_id}", f"/thumbnail/small/{media_id}", f"/thumbnail/former/{media_id}"]
+    with purge_endpoint(200) as (url, asked):
+        await purge(url, media_id, Store(("former", "small")))
+    assert asked == expected
+    with purge_endpoint(200) as (url, asked):  # its original is gone, and the store not needed: the task names them
+        await purge(url, media_id, Store(away=True), sizes="small,former,../x")
+    assert asked == expected
+
+
+async def test_a_store_that_is_away_holds_up_none_of_the_configured_sizes() -> None:
+    media_id = encode_id(datetime.now(UTC), 1, 8)
+    with purge_endpoint(200) as (url, asked), pytest.raises(Unavailable, match="store"):
+        await purge(url, media_id, Store(away=True))
+    assert asked == [f"/media/{media_id}", f"/thumbnail/small/{media_id}"]
+
+
 async def test_a_cdn_that_fails_is_asked_again() -> None:
     with purge_endpoint(200, 503) as (url, _), pytest.raises(Unavailable, match="503"):
         await purge(url, encode_id(datetime.now(UTC), 2, 9))
@@ -74,10 +112,12 @@ async def test_a_failure_is_logged_with_the_cache_and_the_path_and_no_token(answ
     assert "hunter2" not in str(logged)
 
 
-async def purge(target: str, media_id: str) -> None:
+async def purge(target: str, media_id: str, store: Store | None = None, **fields: str) -> None:
     config = CdnConfig(purge_urls=(target,), purge_method="POST")
-    handler = PurgeMedia(config, (ThumbnailSize("small", 400),))
-    await handler.run(Task("t", {"media_id": media_id}), trio.lowlevel.checkpoint)
+    slot: Slot[ObjectStore] = Slot("store")
+    slot.fill(cast("ObjectStore", store or Store()))
+    handler = PurgeMedia(slot, config, (ThumbnailSize("small", 400),))
+    await handler.run(Task("t", {"media_id": media_id, **fields}), trio.lowlevel.checkpoint)
 
 
 @pytest.mark.parametrize(

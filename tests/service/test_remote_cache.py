@@ -158,6 +158,47 @@ def test_a_copy_that_has_changed_is_replaced(
     assert f"/thumbnail/small/{after.media_id}" in cdn[1]
 
 
+@pytest.mark.parametrize("then", ["replaced", "gone"])
+def test_a_copy_takes_its_thumbnails_of_former_sizes_with_it(
+    service: Service,
+    bucket: S3Bucket,
+    redis_client: redis.Redis,
+    remote: RemoteServer,
+    cdn: tuple[str, list[str]],
+    then: str,
+) -> None:
+    path = f"/{PICTURE}?former-{then}"
+    remote.files[path] = remote.files[f"/{PICTURE}"]
+    medium = ended(service, redis_client, remote.url + path)
+    former = f"thumbnail/former/remote/{medium.media_id}.jpg"
+    make_former_size(bucket, medium.media_id, former)
+    redis_client.delete(f"media_status:{{{medium.media_id}}}")
+    assert service.status(medium.media_id).thumbnails["former"] == f"/thumbnail/former/{medium.media_id}"
+    if then == "replaced":
+        remote.files[path] = remote.files[f"/{OTHER}"]
+    else:
+        remote.status[path] = 410
+    after = ended(service, redis_client, remote.url + path)
+    assert "former" not in after.thumbnails
+    assert former not in keys_of(bucket, medium.media_id)
+    eventually(lambda: f"/thumbnail/former/{medium.media_id}" in cdn[1], "the purge")
+
+
+def make_former_size(bucket: S3Bucket, media_id: str, key: str) -> None:
+    """As if a size ``former`` had been configured when the copy was made."""
+    original = f"cached_remote/{media_id}"
+    stored = bucket.client.head_object(Bucket=bucket.bucket, Key=original)
+    bucket.client.copy_object(
+        Bucket=bucket.bucket,
+        Key=original,
+        CopySource={"Bucket": bucket.bucket, "Key": original},
+        ContentType=stored["ContentType"],
+        Metadata={**stored["Metadata"], "thumbnails": stored["Metadata"]["thumbnails"] + ",former"},
+        MetadataDirective="REPLACE",
+    )
+    bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=b"jpeg")
+
+
 @pytest.mark.parametrize("status", [404, 410, 451])
 def test_a_copy_goes_when_its_server_says_that_it_is_gone(
     service: Service,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
@@ -15,9 +14,10 @@ import trio
 from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
+from avion_media.media.answers import checked_frame, checked_image, checked_missing, checked_names, read_plan
 from avion_media.media.cage import Cage, Limits, read_only
-from avion_media.media.container import Patch, VideoPlan, plan_from_json
-from avion_media.media.image import forecast_bytes
+from avion_media.media.container import Patch, VideoPlan
+from avion_media.media.image import ImageBounds, forecast_bytes
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 
 Range = tuple[int, int]
@@ -90,6 +90,7 @@ class Workshop:
         found = await self._image_job(source, fmt, [scrubbed, *outputs], granted_bytes)
         if "needed_bytes" in found:  # its first bytes promised less
             found = await self._image_job(source, fmt, [scrubbed, *outputs], self._cage_config.memory)
+        found = checked_image(found, scrubbed, self._image_bounds())
         return Processed(
             format=fmt,
             width=found["width"],
@@ -107,23 +108,16 @@ class Workshop:
         self, source: MediaSource, fmt: MediaFormat, outputs: Sequence[int], granted_bytes: int
     ) -> dict[str, Any]:
         """One run, admitted to the cage by ``granted_bytes`` (or by the most that a job may have)."""
-        upload, memory_bytes = self._upload, min(granted_bytes, self._cage_config.memory)
-        bounds = {
-            "max_pixels": upload.max_pixels,
-            "max_frames": upload.max_frames,
-            "max_aspect": upload.max_aspect,
-            "max_duration_s": upload.max_duration,
-            "max_memory_bytes": self._cage_config.memory,
-        }
-        arguments = {"format": fmt.name, "bounds": bounds, "granted_bytes": memory_bytes}
+        memory_bytes = min(granted_bytes, self._cage_config.memory)
+        arguments = {"format": fmt.name, "bounds": asdict(self._image_bounds()), "granted_bytes": memory_bytes}
         with read_only(source.fd) as own:
-            found: dict[str, Any] = await self._cage.call(
+            found = await self._cage.call(
                 "avion_media.media.jobs:image_job",
                 self._job_arguments() | arguments,
                 files=[own, *outputs],
                 limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20), memory_bytes=memory_bytes),
             )
-        return found
+        return checked_names(found)
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         plan = await self._examine(source, fmt)
@@ -144,6 +138,7 @@ class Workshop:
                 output_bytes=16 << 20, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
             ),
         )
+        found = checked_frame(found)
         # The size is the decoder's: it also knows a pixel aspect that stands only in the coded video.
         return Processed(
             format=plan.format,
@@ -160,13 +155,13 @@ class Workshop:
         """Run the container reader, fetching what it misses, until it has seen enough."""
         for rounds in range(MAX_EXAMINE_ROUNDS):
             with TemporaryFile(prefix="avion-media-", buffering=0) as written:
-                found = await self._examine_once(source, fmt, written.fileno())
+                found = checked_names(await self._examine_once(source, fmt, written.fileno()))
                 if "plan_bytes" in found:
                     # In a thread: fifty thousand patches take it a while.
-                    return await trio.to_thread.run_sync(_read_plan, written.fileno(), source.size_bytes)
+                    return await trio.to_thread.run_sync(self._read_plan, written.fileno(), fmt, source.size_bytes)
             if source.whole:
                 break  # nothing can be missing
-            missing = [(offset, length) for offset, length in found["missing"]]
+            missing = checked_missing(found, source.size_bytes)
             if rounds == MAX_EXAMINE_ROUNDS - 2 or _total(missing) + _total(source.present) > MAX_EXAMINE_BYTES:
                 missing = [(0, source.size_bytes)]  # without an index, or with many scattered boxes: all of it, once
             await source.fetch(missing)
@@ -186,6 +181,18 @@ class Workshop:
                 files=[own, plan_fd],
                 limits=self._limits(output_bytes=_MAX_PLAN_BYTES),
             )
+
+    def _read_plan(self, fd: int, fmt: MediaFormat, size_bytes: int) -> VideoPlan:
+        return read_plan(fd, fmt, size_bytes, max_bytes=_MAX_PLAN_BYTES, max_duration_s=self._upload.max_duration)
+
+    def _image_bounds(self) -> ImageBounds:
+        return ImageBounds(
+            max_pixels=self._upload.max_pixels,
+            max_frames=self._upload.max_frames,
+            max_aspect=self._upload.max_aspect,
+            max_duration_s=self._upload.max_duration,
+            max_memory_bytes=self._cage_config.memory,
+        )
 
     def _poster_bounds(self, plan: VideoPlan, *, whole: bool) -> PosterBounds:
         """Of a sparse file ffmpeg may read no further than what was fetched."""
@@ -213,31 +220,6 @@ class Workshop:
             size.name: os.pread(fd, os.fstat(fd).st_size, 0)
             for size, fd in zip(self._thumbnails.sizes, outputs, strict=True)
         }
-
-
-def _read_plan(fd: int, size_bytes: int) -> VideoPlan:
-    """The plan that a child wrote. Raises `Rejected`."""
-    try:
-        plan = plan_from_json(json.loads(os.pread(fd, _MAX_PLAN_BYTES, 0)))
-        return _checked(plan, size_bytes)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise Rejected(Reason.DECODER_CRASHED, f"a plan that is none: {error!r}"[:300]) from None
-
-
-def _checked(plan: VideoPlan, size_bytes: int) -> VideoPlan:
-    """A hijacked child can answer anything: nothing may be fetched or written outside the file.
-
-    What cannot be scrubbed in place is refused: it would be served with what its owner did not mean to show.
-    """
-    if plan.remux is not None:
-        raise Rejected(Reason.TOO_SCATTERED, plan.remux)
-    spans = [(each.offset, each.length) for each in plan.poster_ranges]
-    spans += [(each.offset, each.length) for each in plan.patches]
-    if any(offset < 0 or length < 0 or offset + length > size_bytes for offset, length in spans):
-        raise Rejected(Reason.CORRUPT, "the plan reaches outside the file")
-    if any(each.data and len(each.data) != each.length for each in plan.patches):
-        raise Rejected(Reason.CORRUPT, "a patch would change the file's length")
-    return plan
 
 
 def _total(ranges: Sequence[Range]) -> int:

@@ -10,7 +10,7 @@ import PIL.Image
 import PIL.ImageOps  # this and the next, as the plugins of preinit(), Pillow imports as late as it can
 import PIL.TiffImagePlugin
 
-from avion_media.media.image.blurhash import blurhash
+from avion_media.media.image.blurhash import blurhash, is_blurhash
 from avion_media.media.image.cost import NeedsMoreMemory, forecast_bytes
 from avion_media.media.image.header import ImageData, ImageHeader, inspect_image
 from avion_media.media.image.outline import ImageBounds
@@ -27,6 +27,7 @@ __all__ = [
     "blurhash",
     "forecast_bytes",
     "inspect_image",
+    "is_blurhash",
     "make_thumbnails",
     "thumbnails_of_frame",
 ]

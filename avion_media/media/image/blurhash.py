@@ -15,6 +15,9 @@ _LINEAR = tuple(
     level / 255 / 12.92 if level <= 10 else float(((level / 255 + 0.055) / 1.055) ** 2.4) for level in range(256)
 )
 
+_SIZE_FLAGS = range(81)
+_HEAD_DIGITS, _DETAIL_DIGITS = 6, 2  # size, largest detail and average; then each further component
+
 Factor = tuple[float, float, float]
 
 
@@ -33,6 +36,15 @@ def blurhash(image: Image.Image, across: int, down: int) -> str:
     return "".join(
         (size_flag, _base83(step, 1), _encode_average(average), *(_encode_detail(d, scale) for d in details))
     )
+
+
+def is_blurhash(text: str) -> bool:
+    """Whether it has a hash's characters, and as many as its own first one says."""
+    if len(text) < _HEAD_DIGITS or not set(text) <= set(_ALPHABET):
+        return False
+    flag = _ALPHABET.index(text[0])
+    across, down = flag % 9 + 1, flag // 9 + 1
+    return flag in _SIZE_FLAGS and len(text) == _HEAD_DIGITS + _DETAIL_DIGITS * (across * down - 1)
 
 
 def _factors(image: Image.Image, across: int, down: int) -> list[Factor]:

@@ -1,0 +1,116 @@
+"""What confined processes answer is believed as far as it can be true: a hijacked one can answer anything.
+
+All functions raise `Rejected` (DECODER_CRASHED) on what no sound job gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any, NoReturn, TypeGuard
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import MediaFormat
+from avion_media.media.container import VideoPlan, plan_from_json
+from avion_media.media.container.plan import POSTER_SECONDS
+from avion_media.media.image import ImageBounds, is_blurhash
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def checked_image(answer: Any, scrubbed_fd: int, bounds: ImageBounds) -> dict[str, Any]:
+    """What `image_job` found, which wrote the scrubbed original to ``scrubbed_fd``; all its names are there."""
+    found = checked_frame(answer)
+    width, height = found.get("width"), found.get("height")
+    if not (
+        _is_count(width)
+        and _is_count(height)
+        and 0 < min(width, height) <= max(width, height) <= bounds.max_side
+        and width * height <= bounds.max_pixels
+        and isinstance(found.get("animated"), bool)
+        and _is_duration(found.get("duration_s"), bounds.max_duration_s)
+        and _is_count(found.get("size_bytes"))
+        and found["size_bytes"] == os.fstat(scrubbed_fd).st_size
+        and isinstance(found.get("sha256"), str)
+        and _SHA256.fullmatch(found["sha256"])
+    ):
+        _refuse(found)
+    return found
+
+
+def checked_frame(answer: Any) -> dict[str, Any]:
+    """What `frame_job` found."""
+    found = checked_names(answer)
+    if not isinstance(found.get("blurhash"), str) or not is_blurhash(found["blurhash"]):
+        _refuse(found)
+    return found
+
+
+def checked_names(answer: Any) -> dict[str, Any]:
+    """An answer of names and values, of which nothing more is known."""
+    if not isinstance(answer, dict):
+        _refuse(answer)
+    return answer
+
+
+def checked_missing(answer: Any, size_bytes: int) -> list[tuple[int, int]]:
+    """The ranges that `examine_job` misses of a file of ``size_bytes``."""
+    try:
+        missing = [(offset, length) for offset, length in answer["missing"]]
+    except (KeyError, TypeError, ValueError):
+        _refuse(answer)
+    if not _lie_within(missing, size_bytes):
+        _refuse(answer)
+    return missing
+
+
+def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max_duration_s: float) -> VideoPlan:
+    """The plan that `examine_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``.
+
+    Raises `Rejected` (TOO_SCATTERED) when the file cannot be scrubbed in place: it would be served with what its owner
+    did not mean to show.
+    """
+    try:
+        plan = plan_from_json(json.loads(os.pread(fd, max_bytes, 0)))
+        sound = _is_sound(plan, fmt, size_bytes, max_duration_s)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise Rejected(Reason.DECODER_CRASHED, f"a plan that is none: {error!r}"[:300]) from None
+    if not sound:
+        raise Rejected(Reason.DECODER_CRASHED, "a plan that fits no file of this kind and length")
+    if plan.remux is not None:
+        raise Rejected(Reason.TOO_SCATTERED, str(plan.remux)[:300])
+    return plan
+
+
+def _is_sound(plan: VideoPlan, fmt: MediaFormat, size_bytes: int, max_duration_s: float) -> bool:
+    """Nothing may be fetched or written outside the file, nor twice at one place, nor with a change of length."""
+    ranges = [(each.offset, each.length) for each in plan.poster_ranges]
+    patches = [(each.offset, each.length) for each in plan.patches]
+    return (
+        plan.format == fmt
+        and _is_duration(plan.duration_s, max_duration_s)
+        and _is_duration(plan.poster_seconds, POSTER_SECONDS)
+        and _lie_within(ranges, size_bytes)
+        and _lie_within(patches, size_bytes)
+        and all(offset + length <= following for (offset, length), (following, _) in pairwise(patches))
+        and all(len(each.data) in (0, each.length) for each in plan.patches)
+    )
+
+
+def _lie_within(ranges: Sequence[tuple[Any, Any]], size_bytes: int) -> bool:
+    return all(_is_count(offset) and _is_count(length) and offset + length <= size_bytes for offset, length in ranges)
+
+
+def _is_count(value: Any) -> TypeGuard[int]:
+    return type(value) is int and value >= 0
+
+
+def _is_duration(value: Any, max_s: float) -> bool:
+    return type(value) in (int, float) and 0 <= value <= max_s  # which no NaN is
+
+
+def _refuse(answer: Any) -> NoReturn:
+    raise Rejected(Reason.DECODER_CRASHED, f"an answer that is none: {answer!r}"[:300])

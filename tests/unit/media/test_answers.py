@@ -1,0 +1,198 @@
+"""A hijacked decoder answers whatever it likes: what cannot be true is a crash of the decoder, and goes no further."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import JPEG, MOV, MP4, MediaFormat
+from avion_media.media.answers import checked_frame
+from avion_media.media.cage import Cage
+from avion_media.media.image import is_blurhash
+from avion_media.media.workshop import Processed, Range, Workshop
+from tests.unit.container.videos import DATA, examine
+
+VIDEO = DATA / "mp4-h264-udta-xyz-location.mp4"
+ORIGINAL = b"scrubbed"
+TRUE = {
+    "width": 40,
+    "height": 30,
+    "animated": False,
+    "duration_s": 0.0,
+    "blurhash": "LEHV6nWB2yk8pyo0adR*.7kCMdnj",
+    "size_bytes": len(ORIGINAL),
+    "sha256": "0f" * 32,
+}
+
+
+class _Source:
+    """A file that is all there, and remembers what was asked for."""
+
+    def __init__(self, path: Path, files: ExitStack) -> None:
+        self.fd = files.enter_context(path.open("rb")).fileno()
+        self.size_bytes = path.stat().st_size
+        self.whole = False
+        self.present: list[Range] = []
+        self.asked: list[Range] = []
+
+    async def fetch(self, ranges: Sequence[Range]) -> None:
+        self.asked += ranges
+        raise InterruptedError("as far as this test goes")
+
+
+class _Hijacked:
+    """A cage whose only process answers ``answer`` and writes ``written`` to the file that is its second."""
+
+    def __init__(self, answer: Any, written: bytes) -> None:
+        self._answer = answer
+        self._written = written
+
+    async def call(self, job: str, arguments: object, *, files: Sequence[int], limits: object) -> Any:
+        os.pwrite(files[1], self._written, 0)
+        return json.loads(json.dumps(self._answer))
+
+
+async def _process(answer: Any, written: bytes, fmt: MediaFormat, asked: list[Range] | None = None) -> Processed:
+    workshop = Workshop(cast("Cage", _Hijacked(answer, written)), ThumbnailsConfig(), UploadConfig(), CageConfig())
+    with ExitStack() as files:
+        source = _Source(VIDEO, files)
+        source.asked = source.asked if asked is None else asked
+        return await workshop.process(source, fmt, files)
+
+
+async def _refusal(answer: Any, written: bytes, fmt: MediaFormat) -> Reason:
+    asked: list[Range] = []
+    with pytest.raises(Rejected) as caught:
+        await _process(answer, written, fmt, asked)
+    assert asked == []
+    return caught.value.reason
+
+
+async def test_a_true_answer_is_taken() -> None:
+    made = await _process(TRUE, ORIGINAL, JPEG)
+    assert (made.width, made.height, made.blurhash) == (40, 30, TRUE["blurhash"])
+
+
+SIDES: tuple[Any, ...] = (10**12, 65_501, 0, -1, 4.5, "40", None, True, [])
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        *({side: value} for side in ("width", "height") for value in SIDES),
+        {"width": 20_000, "height": 20_000},
+        {"width": float("nan")},
+        *({"duration_s": value} for value in (float("nan"), float("inf"), -0.1, 10.0**300, 10**400, "1", None, True)),
+        *({"animated": value} for value in (1, "yes", None)),
+        *({"blurhash": value} for value in ("", "LEHV6n", "<script>", "L" * 1000, "é" * 28, 7, None)),
+        *({"size_bytes": value} for value in (0, -1, len(ORIGINAL) + 1, 8.0, "8", None, True)),
+        *({"sha256": value} for value in ("", "0F" * 32, "0f" * 31, "0f" * 32 + "\n", "x" * 64, 5, None)),
+    ],
+    ids=str,
+)
+async def test_facts_of_a_picture_that_cannot_be_true_are_a_crash(lie: dict[str, Any]) -> None:
+    assert await _refusal(TRUE | lie, ORIGINAL, JPEG) is Reason.DECODER_CRASHED
+
+
+@pytest.mark.parametrize("name", TRUE)
+async def test_facts_of_a_picture_that_are_missing_are_a_crash(name: str) -> None:
+    rest = {key: value for key, value in TRUE.items() if key != name}
+    assert await _refusal(rest, ORIGINAL, JPEG) is Reason.DECODER_CRASHED
+
+
+@pytest.mark.parametrize("answer", [None, 1, "needed_bytes", ["needed_bytes"], {}, {"needed_bytes": 1}], ids=str)
+async def test_an_answer_of_another_kind_is_a_crash(answer: Any) -> None:
+    assert await _refusal(answer, ORIGINAL, JPEG) is Reason.DECODER_CRASHED
+    assert await _refusal(answer, ORIGINAL, MP4) is Reason.DECODER_CRASHED
+
+
+@pytest.mark.parametrize("answer", [None, [], {}, {"blurhash": "<script>"}, {"blurhash": 7}], ids=str)
+def test_facts_of_a_frame_that_cannot_be_true_are_a_crash(answer: Any) -> None:
+    with pytest.raises(Rejected) as caught:
+        checked_frame(answer)
+    assert caught.value.reason is Reason.DECODER_CRASHED
+
+
+SIZE = VIDEO.stat().st_size
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [None, 5, [1], [[1]], [[1, 2, 3]], [[-1, 4]], [[0, -4]], [[0, SIZE + 1]], [[SIZE, 1]], [[0.5, 1]], [["0", "1"]]],
+    ids=str,
+)
+async def test_only_what_the_file_has_is_fetched(missing: Any) -> None:
+    assert await _refusal({"missing": missing}, b"", MP4) is Reason.DECODER_CRASHED
+
+
+def _plan(**lies: Any) -> bytes:
+    return json.dumps(examine(VIDEO).to_json() | lies).encode()
+
+
+async def test_a_sound_plan_is_taken() -> None:
+    asked: list[Range] = []
+    with pytest.raises(InterruptedError):
+        await _process({"plan_bytes": 1}, _plan(), MP4, asked)
+    assert asked == [(each.offset, each.length) for each in examine(VIDEO).poster_ranges]
+
+
+@pytest.mark.parametrize(
+    "lies",
+    [
+        *({"duration_s": value} for value in (float("nan"), float("inf"), -1, 1e9, "2", None, True)),
+        *({"poster_seconds": value} for value in (float("nan"), float("inf"), -1, 1e9, "2", None)),
+        {"format": "mov"},
+        {"format": "jpeg"},
+        {"format": []},
+        {"more": 1},
+        {"poster_ranges": [[0, SIZE + 1]]},
+        {"poster_ranges": [[-1, 1]]},
+        {"poster_ranges": [[0.0, 1.0]]},
+        {"patches": [[SIZE - 1, 2, ""]]},
+        {"patches": [[0, 2, "00"]]},
+        {"patches": [[0, 4, ""], [3, 4, ""]]},
+        {"patches": [[8, 4, ""], [0, 4, ""]]},
+        {"patches": [[True, 4, ""]]},
+        {"patches": [[0, 4, "xy"]]},
+        {"patches": 7},
+    ],
+    ids=str,
+)
+async def test_a_plan_that_cannot_be_true_is_a_crash(lies: dict[str, Any]) -> None:
+    assert await _refusal({"plan_bytes": 1}, _plan(**lies), MP4) is Reason.DECODER_CRASHED
+
+
+@pytest.mark.parametrize("written", [b"", b"[]", b"{}", b"null", b"[" * 100_000, b"\xff", _plan()[:-1]])
+async def test_a_plan_that_is_none_is_a_crash(written: bytes) -> None:
+    assert await _refusal({"plan_bytes": 1}, written, MP4) is Reason.DECODER_CRASHED
+
+
+async def test_a_plan_for_another_format_is_a_crash() -> None:
+    assert await _refusal({"plan_bytes": 1}, _plan(), MOV) is Reason.DECODER_CRASHED
+
+
+async def test_what_cannot_be_scrubbed_in_place_is_refused() -> None:
+    assert await _refusal({"plan_bytes": 1}, _plan(remux="scattered", patches=[]), MP4) is Reason.TOO_SCATTERED
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("LEHV6nWB2yk8pyo0adR*.7kCMdnj", True),
+        ("00OWt6", True),
+        ("~" + "0" * 165, False),  # its first character says more than 9 x 9
+        ("LEHV6nWB2yk8pyo0adR*.7kCMdn", False),
+        ("LEHV6nWB2yk8pyo0adR*.7kCMdn ", False),
+        ("", False),
+    ],
+)
+def test_a_blurhash_is_as_long_as_it_says(text: str, expected: bool) -> None:
+    assert is_blurhash(text) is expected

@@ -68,7 +68,13 @@ def processing(runtime: Runtime) -> Supervisor:
     """Thumbnails and originals of uploads."""
     config = runtime.config
     handler = ProcessMedia(
-        runtime.store, runtime.workshop, _publisher(runtime), config.upload, config.decoders.enabled()
+        runtime.store,
+        runtime.workshop,
+        _publisher(runtime),
+        runtime.queues[PROCESSING_QUEUE],
+        purges_of(runtime),
+        config.upload,
+        config.decoders.enabled(),
     )
     return _subtree(runtime, "processing", PROCESSING_QUEUE, handler, config.tasks.slots)
 

@@ -1,6 +1,6 @@
 """Tasks, statuses and events on Redis: fenced leases, delayed tasks, dead letters, the status board, `drop_deleted`."""
 
-from avion_media.queue.board import TOMBSTONE_TTL_S, StatusBoard
+from avion_media.queue.board import ANY_FAILURE, TOMBSTONE_TTL_S, StatusBoard
 from avion_media.queue.dead_letters import DeadLetter, DeadLetters
 from avion_media.queue.drops import Drop, DropChannel, DropStream, parse_drop
 from avion_media.queue.lease import Lease
@@ -9,6 +9,7 @@ from avion_media.queue.remote_board import RemoteBoard, RemoteFailure, RemoteMem
 from avion_media.queue.task_queue import MAX_DEATHS, Loss, QueueStats, TaskQueue
 
 __all__ = [
+    "ANY_FAILURE",
     "MAX_DEATHS",
     "PURGE_QUEUE",
     "TOMBSTONE_TTL_S",

@@ -21,6 +21,7 @@ from avion_media.redis import Redis
 
 TOMBSTONE_TTL_S = 30 * 86_400.0  # far beyond any delay of a deletion: work in flight must not outlive it
 TAKING_BACK_S = 120.0  # two calls of the store with all their retries
+ANY_FAILURE = "*"
 _EVENTS_KEPT = 10_000
 _SAID_S = 86_400.0  # how long an event is remembered: far beyond any repetition of the task that says it
 _DELETED = "media.deleted"
@@ -41,17 +42,25 @@ class StatusBoard:
             return Status(media_id, State.DELETED)
         return None if written is None else _read_status(media_id, written)
 
-    async def put(self, status: Status, ttl_s: float) -> bool:
+    async def put(self, status: Status, ttl_s: float, *, over: Reason | str | None = ANY_FAILURE) -> bool:
         """Say how a medium is doing, for ``ttl_s``; whether it was taken.
 
         It is not when the medium has a tombstone, is READY and would be anything else, or is FAILED and would be
-        PROCESSING or fail for another reason (failures that are not the medium's may). DELETED makes a tombstone.
+        PROCESSING or fail for another reason (failures that are not the medium's may). READY is taken over the failure
+        ``over`` only; None is no failure. DELETED makes a tombstone.
         """
         if status.state is State.DELETED:
             await self.tombstone([status.media_id], ttl_s)
             return True
         keys = (status_key(status.media_id), tombstone_key(status.media_id))
-        args = (status.media_id, str(status.state), _write_status(status), round(ttl_s * 1000), _CHANGES)
+        args = (
+            status.media_id,
+            str(status.state),
+            _write_status(status),
+            round(ttl_s * 1000),
+            _CHANGES,
+            str(over or ""),
+        )
         return bool(await self._redis.run(scripts.PUT_STATUS, keys, args))
 
     async def forget(self, media_id: str) -> bool:

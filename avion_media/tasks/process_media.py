@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack
 
-import trio
-
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
@@ -16,15 +14,17 @@ from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import Confirm, Task
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.media.workshop import MediaSource, Workshop
+from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.publish import OURS, Publisher
+from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, StoreSource, open_spool
 from avion_media.tasks.write import facts_of, original_writer
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
 WHOLE_VIDEO_BYTES = 8 << 20
-_RESTORE_S = 120.0  # bound of the shielded making of thumbnails that an overtaken attempt has overwritten
+_ANEW = "anew"  # field of a task of our own: the thumbnails of a published medium are to be made again
 
 
 class ProcessMedia:
@@ -35,12 +35,16 @@ class ProcessMedia:
         store: Slot[ObjectStore],
         workshop: Slot[Workshop],
         publisher: Publisher,
+        queue: Slot[TaskQueue],
+        purges: Purges,
         limits: UploadConfig,
         enabled: frozenset[str],
     ) -> None:
         self._store = store
         self._workshop = workshop
         self._publisher = publisher
+        self._queue = queue
+        self._purges = purges
         self._limits = limits
         self._enabled = enabled
 
@@ -49,17 +53,21 @@ class ProcessMedia:
         media_id = _media_id(task)
         if await self._publisher.settle_deleted(media_id):
             return
-        failed = await self._publisher.has_failed(media_id)
-        if failed is not None:  # an earlier attempt ended so; by now its upload may be gone
+        failed = await self._publisher.failure(media_id)
+        if failed is not None and failed not in OURS:  # an earlier attempt ended so; by now its upload may be gone
             await self.give_up(task, failed)
             return
         facts = await self._publisher.published(media_id)
-        if facts is None:
+        if _ANEW in task.fields:
+            facts = facts and await self._make_thumbnails_anew(task, media_id, facts, confirm)
+        elif facts is None:
             facts = await self._process(media_id, confirm)
         if facts is None:
-            return  # deleted while it was worked on
-        await self._publisher.announce_ready(media_id, facts)
-        await self._publisher.remove_incoming(media_id)
+            return  # deleted before it was done
+        if await self._publisher.announce_ready(media_id, facts, over=failed):
+            await self._publisher.remove_incoming(media_id)
+        else:
+            await self._publisher.yield_to_failure(media_id, facts)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`."""
@@ -67,6 +75,13 @@ class ProcessMedia:
             media_id = parse_media_id(task.fields.get("media_id", ""))
         except InvalidId:
             return  # a foreign producer's mistake: there is no medium to speak of
+        if _ANEW in task.fields:
+            return  # it stays as it is
+        facts = await self._publisher.published(media_id) if reason in OURS else None
+        if facts is not None:  # nothing but the saying of it was left to do
+            await self._publisher.announce_ready(media_id, facts)
+            await self._publisher.remove_incoming(media_id)
+            return
         await self._publisher.remove_unpublished(media_id)
         await self._publisher.announce_failed(media_id, reason)
         if reason not in OURS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
@@ -92,28 +107,35 @@ class ProcessMedia:
                 await confirm()
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
             if standing is not None and not standing.is_of_same_file(facts):
-                standing = await self._restore_thumbnails(media_id, standing)
+                await self._queue.get().enqueue({"media_id": str(media_id), "type": "thumbnail", _ANEW: "thumbnails"})
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
             # sees the new bytes, or the tombstone.
             raise Unavailable("upload", "it was replaced or removed while it was read") from None
         return standing
 
-    async def _restore_thumbnails(self, media_id: MediaId, standing: MediaFacts) -> MediaFacts | None:
-        """Make the thumbnails of the original that stands; None when a deletion won.
+    async def _make_thumbnails_anew(
+        self, task: Task, media_id: MediaId, facts: MediaFacts, confirm: Confirm
+    ) -> MediaFacts | None:
+        """Make them of the original that is served; None when a deletion won.
 
-        The client PUT another file while its upload was worked on, and another attempt was first: what this one wrote
-        shows a file that is not served. Shielded, as a later attempt would take what it finds for whole.
+        The client PUT another file while its upload was worked on, and the attempt that was first with the original was
+        not the last to write thumbnails: they show a file that is not served.
         """
         store = self._store.get()
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + _RESTORE_S), ExitStack() as files:
-            info = await store.head(keys.original(media_id))
-            source = await self._open_source(store, info, media_id, files)
-            made = await self._workshop.get().process(source, standing.format, files)
-            has = standing.thumbnails or made.thumbnails
+        with ExitStack() as files:
+            try:
+                info = await store.head(keys.original(media_id))
+                source = await self._open_source(store, info, media_id, files)
+            except ObjectMissing:
+                return None
+            made = await self._workshop.get().process(source, facts.format, files)
+            await confirm()
+            has = facts.thumbnails or made.thumbnails
             thumbnails = {size: data for size, data in made.thumbnails.items() if size in has}
-            await self._publisher.write_thumbnails(media_id, standing.format, thumbnails)
-        return None if await self._publisher.settle_deleted(media_id) else standing
+            await self._publisher.write_thumbnails(media_id, facts.format, thumbnails)
+        await self._purges.request(str(media_id), f"anew:{task.task_id}")
+        return None if await self._publisher.settle_deleted(media_id) else facts
 
     def _check_size(self, info: ObjectInfo, family: Family) -> None:
         if info.size_bytes == 0:

@@ -20,7 +20,7 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
-from avion_media.queue import StatusBoard
+from avion_media.queue import ANY_FAILURE, StatusBoard
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.sweep.listing import thumbnail_sizes
@@ -80,12 +80,10 @@ class Publisher:
         info = await self.original(any_id)
         return None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
 
-    async def has_failed(self, media_id: MediaId) -> Reason | None:
-        """Why the medium is at fault, if an earlier attempt came to that end. Failures of our own are none."""
+    async def failure(self, media_id: MediaId) -> Reason | None:
+        """Why the medium is said to have failed, if it is: by an earlier attempt, or by one that was first."""
         status = await self._board.get().get(str(media_id))
-        if status is None or status.state is not State.FAILED or status.reason in OURS:
-            return None
-        return status.reason
+        return status.reason if status is not None and status.state is State.FAILED else None
 
     @contextmanager
     def making(self, fmt: MediaFormat) -> Iterator[None]:
@@ -163,12 +161,26 @@ class Publisher:
         await board.end_taking_back(str(any_id))
         return True
 
-    async def announce_ready(self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "") -> None:
-        """Status and event of a medium that can be served. See `StatusBoard.publish_event` for ``occasion``."""
+    async def announce_ready(
+        self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "", over: Reason | str | None = ANY_FAILURE
+    ) -> bool:
+        """Status and event of a medium that can be served; whether it was taken.
+
+        It is not if the medium was deleted, or said to have failed otherwise than ``over``. For that see
+        `StatusBoard.put`, and `StatusBoard.publish_event` for ``occasion``.
+        """
         thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
-        if await self._board.get().put(status, ttl_s=self._status_ttl_s):
-            await self._tell(any_id, "ready", {"content_type": facts.format.content_type}, occasion)
+        if not await self._board.get().put(status, ttl_s=self._status_ttl_s, over=over):
+            return False
+        await self._tell(any_id, "ready", {"content_type": facts.format.content_type}, occasion)
+        return True
+
+    async def yield_to_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
+        """Remove what an attempt wrote that was overtaken by one that failed. A deletion sees to it by itself."""
+        if await self.failure(media_id) is not None:
+            await self._store.get().delete([keys.original(media_id)])
+            await self._store.get().delete(_thumbnail_keys(media_id, sizes_of(facts, self._sizes)))
 
     async def announce_failed(self, any_id: AnyId, reason: Reason, *, occasion: str = "") -> None:
         """Status and event of a medium that never will be. A reason that was given before stands."""

@@ -125,13 +125,17 @@ class Verdict:
     def _expected(self, entry: Accepted) -> tuple[str, str]:
         if entry.dropped_at:
             return "DELETED", ""
-        if entry.kind != "deadly" and self._died_by_chance(entry.media_id):
+        if entry.kind != "deadly" and self._died_by_chance(entry.media_id) and not self._is_ready(entry.media_id):
             return "FAILED", "poison"
         return entry.body.state, entry.body.reason
 
     def _died_by_chance(self, media_id: str) -> bool:
         """Innocent, but three processes died, or stood still, with it in hand."""
         return media_id in self._dead_letters and self._attempts.deaths(media_id) >= MAX_DEATHS
+
+    def _is_ready(self, media_id: str) -> bool:
+        """Of the three that died, one may have written it all and not lived to say so."""
+        return self._said(media_id) == ("READY", "")
 
     def _judge_objects(self, entry: Accepted, state: str) -> None:
         roles = keys_of(entry.media_id)

@@ -17,11 +17,11 @@ import trio
 
 from avion_media.config import CdnConfig, UploadConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import LeaseLost, ObjectMissing, PreconditionFailed, Rejected, Unavailable
+from avion_media.domain.errors import LeaseLost, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
 from avion_media.domain.formats import PNG, MediaFormat
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, Confirm, Task
+from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, Confirm, Task
 from avion_media.media.workshop import MediaSource, Processed, Workshop
 from avion_media.queue import PURGE_QUEUE, Drop, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
@@ -206,17 +206,27 @@ class Stage:
     media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
     objects: dict[str, _Stored] = field(default_factory=dict)
 
-    def upload(self, mark: bytes = b"1") -> None:
+    def upload(self, mark: bytes = b"1", head: bytes = PNG_HEAD) -> None:
         """What the client PUTs; bodies of another mark have another content."""
-        self.objects[keys.incoming(self.media_id)] = _Stored(PNG_HEAD + mark, "image/png", {}, datetime.now(UTC))
+        self.objects[keys.incoming(self.media_id)] = _Stored(head + mark, "image/png", {}, datetime.now(UTC))
 
     async def process(self, steps: Steps | None = None, confirm: Confirm = in_hand) -> None:
         """The upload's task until it ends, as the consumer does it."""
-        store, board = self._actor(steps or Steps())
-        workshop = _slot("workshop", cast("Workshop", _Bench(self.sizes)))
-        publisher = self._publisher(store, board)
-        handler = ProcessMedia(store, workshop, publisher, UploadConfig(), frozenset({"png"}))
-        task = Task("task", {"media_id": str(self.media_id)})
+        await self._attempt(Task("task", {"media_id": str(self.media_id)}), steps or Steps(), confirm)
+
+    async def process_queued(self) -> None:
+        """All tasks that are queued, each to its end."""
+        queue = TaskQueue(self.redis, PROCESSING_QUEUE)
+        while (lease := await queue.take("worker", block_s=0)) is not None:
+            await self._attempt(lease.task, Steps(), lease.renew)
+            await lease.complete()
+
+    async def give_up(self, reason: Reason) -> None:
+        """The upload's task ends so, for whatever cause."""
+        await self._processing(Steps()).give_up(Task("task", {"media_id": str(self.media_id)}), reason)
+
+    async def _attempt(self, task: Task, steps: Steps, confirm: Confirm) -> None:
+        handler = self._processing(steps)
         try:
             await handler.run(task, confirm)
         except Rejected as rejection:
@@ -224,7 +234,14 @@ class Stage:
         except LeaseLost:
             pass
         except Unavailable:
-            await self.process(steps, confirm)
+            await self._attempt(task, steps, confirm)
+
+    def _processing(self, steps: Steps) -> ProcessMedia:
+        store, board = self._actor(steps)
+        workshop = _slot("workshop", cast("Workshop", _Bench(self.sizes)))
+        queue = _slot("redis", TaskQueue(self.redis, PROCESSING_QUEUE))
+        publisher = self._publisher(store, board)
+        return ProcessMedia(store, workshop, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
     async def drop(self) -> None:
         """A ``drop_deleted`` event."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 
 import pytest
 
 from avion_media.domain import keys
-from avion_media.domain.errors import LeaseLost
-from avion_media.domain.tasks import State
+from avion_media.domain.errors import LeaseLost, Reason
+from avion_media.domain.tasks import State, Status
 from avion_media.queue import StatusBoard
 from tests.crash.stage import SIZES, Stage, Steps, open_stages, thumbnail_of
 
@@ -23,20 +24,15 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
 
 
 class Overtaken:
-    """What happens to an attempt while it stands still at one moment."""
+    """What happens to an attempt while it stands still at one moment; its task is another's then."""
 
-    def __init__(self, stage: Stage, *, deleted: bool = False) -> None:
-        self._stage = stage
-        self._deleted = deleted
+    def __init__(self, happens: Callable[[], Awaitable[None]]) -> None:
+        self._happens = happens
         self.happened = False
 
     async def happen(self) -> None:
-        self._stage.upload(b"2")
         self.happened = True
-        await self._stage.process()
-        if self._deleted:
-            await self._stage.drop()
-            await self._stage.remove()
+        await self._happens()
 
     async def confirm(self) -> None:
         """The fence of the attempt that stood still."""
@@ -44,27 +40,92 @@ class Overtaken:
             raise LeaseLost
 
 
-async def test_thumbnails_are_of_the_original_that_is_served(new_stage: NewStage) -> None:
-    steps = Steps()
-    await new_stage().process(steps)
-    served: set[bytes] = set()
-    for moment in range(steps.count):
+async def swapped_and_published(stage: Stage) -> None:
+    stage.upload(b"2")
+    await stage.process()
+
+
+async def swapped_and_refused(stage: Stage) -> None:
+    stage.upload(head=b"<!DOCTYPE html>")
+    await stage.process()
+
+
+async def poisoned(stage: Stage) -> None:
+    await stage.give_up(Reason.POISON)
+
+
+async def overtaken_everywhere(
+    new_stage: NewStage, happens: Callable[[Stage], Awaitable[None]]
+) -> AsyncIterator[tuple[Stage, str]]:
+    """Each moment's stage at its end, and the moment."""
+    undisturbed = Steps()
+    await new_stage().process(undisturbed)
+    for moment, name in enumerate(undisturbed.names):
         stage = new_stage()
-        other = Overtaken(stage)
+        other = Overtaken(partial(happens, stage))
         await stage.process(Steps({moment: other.happen}), other.confirm)
         assert other.happened
-        original = stage.objects[keys.original(stage.media_id)].data
-        served.add(original[-1:])
+        yield stage, name
+
+
+async def state_of(stage: Stage) -> Status:
+    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    assert status is not None
+    return status
+
+
+async def test_thumbnails_are_of_the_original_that_is_served(new_stage: NewStage) -> None:
+    served: set[bytes] = set()
+    async for stage, moment in overtaken_everywhere(new_stage, swapped_and_published):
+        await stage.process_queued()
+        original = stage.objects[keys.original(stage.media_id)]
+        served.add(original.data[-1:])
         for size in SIZES:
             thumbnail = stage.objects[keys.thumbnail(stage.media_id, size.name)].data
-            assert thumbnail == thumbnail_of(original), steps.names[moment]
-        status = await StatusBoard(stage.redis).get(str(stage.media_id))
-        assert status is not None
+            assert thumbnail == thumbnail_of(original.data), moment
+        status = await state_of(stage)
         assert status.state is State.READY
         assert status.facts is not None
-        assert status.facts.sha256 == stage.objects[keys.original(stage.media_id)].metadata["sha256"]
+        assert status.facts.sha256 == original.metadata["sha256"]
         assert stage.events() == ["media.ready"]
     assert served == {b"1", b"2"}
+
+
+@pytest.mark.parametrize(("happens", "reason"), [(swapped_and_refused, "unsupported_type"), (poisoned, "poison")])
+async def test_nothing_is_served_of_what_was_said_to_have_failed(
+    new_stage: NewStage, happens: Callable[[Stage], Awaitable[None]], reason: str
+) -> None:
+    states: set[State] = set()
+    async for stage, moment in overtaken_everywhere(new_stage, happens):
+        status = await state_of(stage)
+        states.add(status.state)
+        if status.state is State.FAILED:
+            assert status.reason == reason, moment
+            assert not stage.served(), moment
+            assert stage.events() == ["media.failed"], moment
+        else:
+            assert status.state is State.READY, moment
+            assert len(stage.served()) == 1 + len(SIZES), moment
+            assert stage.events() == ["media.ready"], moment
+    assert states == {State.FAILED, State.READY}
+
+
+async def test_a_poisonous_upload_that_is_replayed_is_served(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.give_up(Reason.POISON)
+    await stage.process()
+    assert (await state_of(stage)).state is State.READY
+    assert len(stage.served()) == 1 + len(SIZES)
+
+
+async def test_a_poisonous_upload_that_is_published_is_served(new_stage: NewStage) -> None:
+    """Three processes died with it, the last of them after its last write."""
+    stage = new_stage()
+    await stage.process()
+    stage.client.delete(f"media_status:{{{stage.media_id}}}")
+    await stage.give_up(Reason.POISON)
+    assert (await state_of(stage)).state is State.READY
+    assert len(stage.served()) == 1 + len(SIZES)
 
 
 async def test_an_attempt_that_was_overtaken_before_it_published_writes_nothing(new_stage: NewStage) -> None:
@@ -74,17 +135,18 @@ async def test_an_attempt_that_was_overtaken_before_it_published_writes_nothing(
     looks_for_a_tombstone = 2  # moments: before that look and after it
     for moment in range(writes[0] - looks_for_a_tombstone):
         stage = new_stage()
-        other = Overtaken(stage)
+        other = Overtaken(partial(swapped_and_published, stage))
         steps = Steps({moment: other.happen})
         await stage.process(steps, other.confirm)
         assert not [name for name in steps.names if name.startswith("before put")], undisturbed.names[moment]
 
 
-async def test_a_deletion_takes_also_what_an_overtaken_attempt_makes_again(new_stage: NewStage) -> None:
-    steps = Steps()
-    await new_stage().process(steps)
-    for moment in range(steps.count):
-        stage = new_stage()
-        other = Overtaken(stage, deleted=True)
-        await stage.process(Steps({moment: other.happen}), other.confirm)
-        assert not stage.served(), steps.names[moment]
+async def test_a_deletion_takes_also_what_is_made_anew(new_stage: NewStage) -> None:
+    async def deleted(stage: Stage) -> None:
+        await swapped_and_published(stage)
+        await stage.drop()
+        await stage.remove()
+
+    async for stage, moment in overtaken_everywhere(new_stage, deleted):
+        await stage.process_queued()
+        assert not stage.served(), moment

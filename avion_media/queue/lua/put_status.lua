@@ -2,17 +2,22 @@
 -- become PROCESSING again by a late word (forget it first, to begin anew), nor fail for another reason: the upload is
 -- gone by then, so a repeated attempt would say it was never there. Only our own failures are open to a later word, since
 -- an operator may replay their tasks.
--- KEYS: status, tombstone   ARGV: media id, state, status as JSON, life in ms, channel
+-- READY comes over a failure only where its attempt knew of that one (or knows of all: *): else it was overtaken by it.
+-- KEYS: status, tombstone   ARGV: media id, state, status as JSON, life in ms, channel, reason of the failure known or *
 -- Returns 1 when it was taken.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   return 0
 end
 local before = redis.call('GET', KEYS[1])
-if before and before ~= ARGV[3] and ARGV[2] ~= 'READY' then
+if before and before ~= ARGV[3] then
   local readable, status = pcall(cjson.decode, before)
   if readable and type(status) == 'table' then
     local ours = status.reason == 'internal' or status.reason == 'poison' or status.reason == 'decoder_killed'
-    if status.state == 'READY' or (status.state == 'FAILED' and (ARGV[2] == 'PROCESSING' or not ours)) then
+    if ARGV[2] == 'READY' then
+      if status.state == 'FAILED' and ARGV[6] ~= '*' and ARGV[6] ~= status.reason then
+        return 0
+      end
+    elseif status.state == 'READY' or (status.state == 'FAILED' and (ARGV[2] == 'PROCESSING' or not ours)) then
       return 0
     end
   end

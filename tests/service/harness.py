@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,18 +20,12 @@ import grpc
 import httpx
 
 from avion_media.wire.avion import media_pb2 as wire
+from tests.services.process import free_port
 
 START_S = 90.0
 WAIT_S = 60.0
 _POLL_S = 0.05
 T = TypeVar("T")
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def eventually(look: Callable[[], T | None], what: str, timeout_s: float = WAIT_S) -> T:

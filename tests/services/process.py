@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -15,6 +16,8 @@ from pathlib import Path
 
 _STOP_GRACE_S = 5.0
 _LOG_TAIL_BYTES = 4000
+_PORTS = (10_000, 22_000)  # and 10 000 above is where a node of a Redis Cluster talks to the others
+_chance = random.SystemRandom()  # tests may seed the common one
 
 
 class ServiceFailed(Exception):
@@ -31,11 +34,18 @@ def require(program: str, package: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nobody listened on a moment ago.
+
+    Not one of those that the kernel gives to outgoing connections: it would be taken before its server is up.
+    """
+    while True:
+        port = _chance.randint(*_PORTS)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 @contextmanager

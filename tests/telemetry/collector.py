@@ -14,7 +14,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1 import trace_pb2
 
-from tests.service.harness import eventually, free_port
+from tests.service.harness import eventually
+from tests.services.process import free_port
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from tests.bench.origin.reader import get_all, latencies_s, slow_clients
 from tests.bench.processes import cpu_s, pss_bytes, watching_memory
 from tests.bench.setting import Setting
 from tests.conftest import S3Bucket
-from tests.service.harness import Service, eventually, free_port, running
+from tests.service.harness import Service, eventually, running
 from tests.service.published import encode_id, original_key, thumbnail_key
-from tests.services.process import accepts_connections, require, working_directory
+from tests.services.process import accepts_connections, free_port, require, working_directory
 from tests.services.process import running as program
 
 _MEBIBYTE = 1 << 20

@@ -11,7 +11,8 @@ from pathlib import Path
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.processes import cpu_s
 from tests.bench.setting import Setting
-from tests.service.harness import free_port, running
+from tests.service.harness import running
+from tests.services.process import free_port
 
 CONNECTIONS = 4
 IN_FLIGHT = 8  # on each

@@ -13,8 +13,9 @@ from avion_media.config import Config, RedisConfig, S3Config
 from avion_media.doctor import Area, Finding, Verdict, examine
 from avion_media.setup import prepare
 from tests.conftest import S3Bucket, fresh_bucket
-from tests.service.harness import free_port, service_environment
+from tests.service.harness import service_environment
 from tests.services import S3Address
+from tests.services.process import free_port
 
 NOT_CHECKED_BY_MOTO = {
     "an upload of another length is refused",

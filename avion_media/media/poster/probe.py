@@ -31,7 +31,6 @@ from avion_media.media.poster.geometry import UPRIGHT, Orientation, displayed_si
 
 _MAX_SIDE: Final = 1 << 16
 _MAX_ANSWER_BYTES: Final = 256 << 10
-_REFUSED: Final = b"not on whitelist"
 _COPY_FD: Final = 4
 # For VP8 and VP9, AV1 and so on, not every muxer will do. These keep rotation, pixel aspect and colours.
 _COPY_MUXERS: Final = {"mov": ("mp4", "mov"), "matroska": ("matroska",)}
@@ -84,13 +83,17 @@ async def probe_video(cage: Cage, fd: int, fmt: MediaFormat, bounds: PosterBound
     """
     bounds = bounds or PosterBounds()
     with read_only(fd) as source:
-        done = await _ffprobe(cage, source, fmt, bounds)
-        if done.returncode != 0 and _REFUSED in done.stderr:
+        first = done = await _ffprobe(cage, source, fmt, bounds)
+        refused = done.returncode != 0 and b"not on whitelist" in done.stderr
+        if refused:
             done = await _ffprobe_video_alone(cage, source, fmt, bounds)
-    if done.returncode != 0 and _REFUSED in done.stderr:
-        raise Rejected(Reason.UNSUPPORTED_TYPE, done.stderr.decode(errors="replace")[:300])
+    if refused and b"matches no streams" in done.stderr:
+        raise Rejected(Reason.NO_VIDEO, "no stream is a video")
     if done.returncode != 0:
-        raise complaint(done.stderr)
+        rejection = complaint(done.stderr)
+        if refused and rejection.reason is Reason.CORRUPT:  # then it was the video that was refused
+            rejection = Rejected(Reason.UNSUPPORTED_TYPE, first.stderr.decode(errors="replace")[:300])
+        raise rejection
     probe = read_probe(done.stdout)
     _check(probe, bounds)
     return probe
@@ -105,10 +108,9 @@ async def _ffprobe(cage: Cage, source: int, fmt: MediaFormat, bounds: PosterBoun
 
 
 async def _ffprobe_video_alone(cage: Cage, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
-    """ffprobe's answer about the first frames of the videos, copied as they are."""
+    """ffprobe's answer about the first frames of the videos, or ffmpeg's when it cannot copy them."""
     options = input_options(fmt) | {"codec_whitelist": DECODERS, "t": 1}
     argv = ["ffmpeg", "-nostdin", "-v", "error", *_words(options), "-i", URL, "-map", "0:V", "-c", "copy"]
-    said = b""
     for muxer in _COPY_MUXERS[str(options["f"])]:
         copy = os.memfd_create("video")
         try:
@@ -122,12 +124,9 @@ async def _ffprobe_video_alone(cage: Cage, source: int, fmt: MediaFormat, bounds
             if done.returncode == 0:
                 with read_only(copy) as video:
                     return await _ffprobe(cage, video, fmt, bounds)
-            said = done.stderr
         finally:
             os.close(copy)
-    if b"matches no streams" in said:
-        raise Rejected(Reason.NO_VIDEO, "no stream is a video")
-    raise complaint(said)
+    return done
 
 
 def _words(options: Mapping[str, str | int]) -> list[str]:

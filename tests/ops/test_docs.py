@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import click
@@ -14,6 +16,7 @@ import yaml
 from avion_media.cli import group
 from avion_media.config import PREFIX, Config
 from avion_media.telemetry.instruments import INSTRUMENTS
+from supervisors import EventKind
 from tests.ops.manifests import OVERLAYS, ROOT, build
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -107,4 +110,60 @@ def test_metrics_and_manifests_exist(page: Path) -> None:
         assert (kind, name) in objects, f"{kind}/{name}"
 
 
+def _shell_lines(page: Path) -> Iterator[str]:
+    """The lines of the page's blocks, and code within sentences; a line that goes on in the next is one."""
+    text = page.read_text().replace("\\\n", " ")
+    yield from (line for block in _FENCE.findall(text) for line in block.splitlines())
+    yield from re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
+
+
+@pytest.mark.parametrize("page", OPERATIONS, ids=_name)
+def test_commands_are_typed_where_they_are(page: Path) -> None:
+    """The image has avion-media and Python; curl is on an operator's machine, with the admin port forwarded to it."""
+    for line in _shell_lines(page):
+        for url in re.findall(r"\bcurl .*?(\S*://\S*|\$\S+)", line):
+            assert url.startswith("http://127.0.0.1:9090/"), line
+        if "py-spy dump" in line:
+            assert "kubectl debug" in page.read_text()
+        for command in re.findall(r"\bexec (?:-\S+ )*\S+/\S+ -- +(\S+)", line):
+            assert command in {"avion-media", "python3", "env"}, line
+        if re.search(r"avion-media (status|cache|upload) (?!.*\|)", line):  # they call gRPC
+            assert "AVION_MEDIA_CLIENT__TOKEN=" in line, line
+            assert "kubectl" not in line or "deployment/avion-media-api" in line, line
+
+
+@pytest.mark.parametrize("page", OPERATIONS, ids=_name)
+def test_python_in_commands_is_python(page: Path) -> None:
+    for program in re.findall(r"python3 -c '([^']*)'", page.read_text()):
+        ast.parse(program)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_events_of_the_log_exist(page: Path) -> None:
+    text = page.read_text()
+    events, strings = _events_and_strings()
+    for name in re.findall(r"\bgrep (?:-\S+ )*[\"']?([a-z_]+\.[a-z_]+)\b", text):
+        assert name in events, name
+    for name in re.findall(r"^(?:\S+ )?\[(?:info|warning|error|critical) *\] ([a-z_]+\.[a-z_]+) ", text, re.MULTILINE):
+        assert name in events, name
+    first_words = {event.split(".")[0] for event in events}
+    for name in re.findall(r"`([a-z_]+\.[a-z_]+)`", text):
+        assert name in events | strings or name.split(".")[0] not in first_words, name
+
+
+@cache
+def _events_and_strings() -> tuple[frozenset[str], frozenset[str]]:
+    """The names that the code logs, and all strings in it that look like one (limiters, attributes of metrics)."""
+    events = {f"supervision.{kind}" for kind in EventKind}
+    strings: set[str] = set()
+    for path in (ROOT / "avion_media").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                strings.add(node.value)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LEVELS:
+                events |= {str(each.value) for each in node.args if isinstance(each, ast.Constant)}
+    return frozenset(events), frozenset(strings)
+
+
+_LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 _LABELS = {attribute.name.replace(".", "_") for each in INSTRUMENTS for attribute in each.attributes}

@@ -24,11 +24,15 @@ from avion_media.queue import QueueKeys, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore, open_store
+from avion_media.tasks.delete_media import DeleteMedia
+from avion_media.tasks.publish import Publisher
+from avion_media.tasks.purge import Purges
 from avion_media.tasks.sweep import Cursor, Leadership, Reconciliation, Report, Verdict, Why
 from avion_media.tasks.sweep import reconciliation as sweeping
 from avion_media.tasks.sweep.known_tasks import look_at_queues
 from avion_media.tasks.sweep.listing import Part
 from avion_media.tasks.sweep.notebook import Notebook
+from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 
@@ -291,6 +295,44 @@ async def test_a_deletion_whose_task_is_lost_is_queued_again(world: World) -> No
     assert str(upload) in member
     assert due <= world.clock().timestamp()
     assert len(world.keys()) == 3
+
+
+@pytest.mark.parametrize("original", [True, False], ids=["whole", "without its original"])
+async def test_a_deletion_that_is_queued_again_takes_all_that_is_left(world: World, original: bool) -> None:
+    """Those of sizes that are not configured any more too: else it would be queued again by each pass."""
+    upload = an_upload()
+    world.put_medium(upload)
+    world.put(keys.thumbnail(upload, "former"))
+    if not original:
+        world.bucket.client.delete_object(Bucket=world.bucket.bucket, Key=keys.original(upload))
+    await world.board.tombstone([str(upload)])
+    assert (await world.sweep(hours=25.5)).done[Why.OVERDUE_DELETION].media == 1
+    await remove_what_is_due(world)
+    assert world.keys() == set()
+    assert (await world.sweep(hours=25.5)).done == {}
+
+
+async def test_what_lies_elsewhere_under_the_name_of_a_deleted_medium_is_foreign(world: World) -> None:
+    upload = an_upload()
+    world.put(f"thumbnail/small/elsewhere/{upload}.png")
+    await world.board.tombstone([str(upload)])
+    report = await world.sweep(hours=25.5)
+    assert (report.done, report.foreign) == ({}, 1)
+
+
+async def remove_what_is_due(world: World) -> None:
+    """The tasks that remove media, as if their time had come."""
+    delayed = f"{{{DELETE_QUEUE}}}:delayed"
+    world.other.zadd(delayed, dict.fromkeys(world.other.zrange(delayed, 0, -1), 0.0))
+    queue: Slot[TaskQueue] = Slot("redis")
+    board: Slot[StatusBoard] = Slot("redis")
+    with queue.filled(TaskQueue(world.redis.get(), DELETE_QUEUE)), board.filled(world.board):
+        publisher = Publisher(world.store, board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR)
+        handler = DeleteMedia(board, publisher, Purges(queue, world.config.cdn))
+        await queue.get().promote()
+        while (lease := await queue.get().take("remover", block_s=0)) is not None:
+            await handler.run(lease.task, lease.renew)
+            await lease.complete()
 
 
 async def test_a_medium_that_is_well_is_not_touched_and_foreign_objects_never(world: World) -> None:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.config import Config
-from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.domain import keys
+from avion_media.domain.ids import InvalidId, MediaId, parse_any_id
 from avion_media.domain.tasks import State
 from avion_media.queue import RemoteBoard, StatusBoard
 from avion_media.redis import Redis
@@ -23,7 +24,7 @@ from avion_media.tasks.sweep.known_tasks import KnownTasks, look_at_queues
 from avion_media.tasks.sweep.listing import Media, Part, open_media
 from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
 from avion_media.tasks.sweep.pace import Pace
-from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, judge, needs_status
+from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, Why, judge, needs_status
 from avion_media.tasks.sweep.remedies import Remedies
 from avion_media.tasks.sweep.report import Refusal, Report
 from avion_media.tasks.tombstones import tombstones_of
@@ -192,7 +193,7 @@ class _PartOfPass:
             verdict = judge(medium, known, self._rules, self._reconciliation.clock())
             if verdict is None:
                 self._budget.add(medium, known)
-            elif _is_id(medium.name):
+            elif _is_id(medium.name) and (verdict.why is not Why.OVERDUE_DELETION or _has_own_object(medium)):
                 verdicts.append(verdict)
             else:
                 self._report.foreign += len(medium.objects)
@@ -229,6 +230,14 @@ class _PartOfPass:
     def _done(self, verdict: Verdict) -> None:
         self._report.count(verdict)
         self._orders.observe(verdict)
+
+
+def _has_own_object(medium: Medium) -> bool:
+    """Whether a removal will find any of it: what only has a medium's name, and lies elsewhere, is somebody else's."""
+    any_id = parse_any_id(medium.name)
+    own = {keys.original(any_id)} | ({keys.incoming(any_id)} if isinstance(any_id, MediaId) else set())
+    own |= {keys.thumbnail(any_id, each.key.split("/")[1]) for each in medium.thumbnails}
+    return any(each.key in own for each in medium.objects)
 
 
 def _is_id(name: str) -> bool:

@@ -151,7 +151,7 @@ class Consumer:
 
     async def _give_up_poison(self, task: Task) -> None:
         self._log.error("task.poison", task_id=task.task_id)
-        await self._handler.give_up(task, Reason.POISON)
+        await self._record_end(task, Reason.POISON)
         self._telemetry.count(
             instruments.TASK_OUTCOMES,
             messaging__destination__name=self._queue_name,
@@ -304,6 +304,9 @@ class Consumer:
             cause = repr(error)
             await self._quietly(lambda: lease.retry(self._backoff_s(1), cause, count=False))
             return "retried", "unavailable"
+        except Exception as error:  # noqa: BLE001 - as in `_attempt`
+            self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
+            return await self._after_failure(lease, Reason.INTERNAL, repr(error))
         return "rejected", str(reason)
 
     async def _after_deferral(self, lease: Lease, error: Deferred) -> tuple[str, str]:
@@ -337,11 +340,20 @@ class Consumer:
 
         async def bury() -> None:
             await lease.renew()  # as in `_give_up`
-            await self._handler.give_up(lease.task, reason)
+            await self._record_end(lease.task, reason)
             await lease.dead_letter(error if reason is Reason.INTERNAL else f"{reason}: {error}")
 
         await self._quietly(bury)
         return "dead_letter", str(reason)
+
+    async def _record_end(self, task: Task, reason: Reason) -> None:
+        """Before a dead letter, which is left also when a defect keeps its end from being recorded."""
+        try:
+            await self._handler.give_up(task, reason)
+        except (LeaseLost, Unavailable):
+            raise
+        except Exception as error:  # noqa: BLE001 - as in `_attempt`
+            self._log.error("task.defect", task_id=task.task_id, reason=reason, exc_info=error)
 
     def _backoff_s(self, attempt: int) -> float:
         """Exponential with full jitter on its upper half."""

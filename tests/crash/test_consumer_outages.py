@@ -10,9 +10,9 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.domain.errors import DecoderKilled, MediaError, Reason, Unavailable
+from avion_media.domain.errors import DecoderKilled, MediaError, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
-from avion_media.queue import QueueStats, TaskQueue
+from avion_media.queue import MAX_DEATHS, QueueStats, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
@@ -121,6 +121,55 @@ async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url
     assert work.given_up == [Reason.DECODER_KILLED]
     assert letter.error.startswith("decoder_killed: ")
     assert letter.attempts == 3
+
+
+class CannotRecord(Work):
+    """A defect where the end of a task is recorded."""
+
+    async def give_up(self, task: Task, reason: Reason) -> None:
+        await super().give_up(task, reason)
+        raise RuntimeError("a defect")
+
+
+@pytest.mark.parametrize(
+    ("failure", "attempts", "recorded"),
+    [
+        (Rejected(Reason.CORRUPT), 3, [Reason.CORRUPT, Reason.CORRUPT, Reason.CORRUPT, Reason.INTERNAL]),
+        (DecoderKilled("out of memory?"), 3, [Reason.DECODER_KILLED]),
+    ],
+    ids=["rejected", "out of attempts"],
+)
+async def test_an_end_that_cannot_be_recorded_takes_nobody_else_down(
+    redis_url: str, failure: MediaError, attempts: int, recorded: list[Reason]
+) -> None:
+    work = CannotRecord(lambda: failure)
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        supervisor = consumer_of(redis, work, "only")
+        async with working(supervisor):
+            await settled(queue)
+            restarts = [child.restarts for child in supervisor.snapshot().children]
+        (letter,) = await queue.dead_letters.list()
+    assert restarts == [0, 0, 0, 0]
+    assert len(work.begun) == attempts
+    assert work.given_up == recorded
+    assert letter.attempts == attempts
+
+
+async def test_poison_whose_end_cannot_be_recorded_is_a_dead_letter(redis_url: str) -> None:
+    work = CannotRecord()
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        for number in range(MAX_DEATHS):
+            assert await queue.reclaim(f"dead {number}", idle_s=0) if number else await queue.take("first", block_s=0)
+        async with working(consumer_of(redis, work, "heir")):
+            await settled(queue)
+        (letter,) = await queue.dead_letters.list()
+    assert not work.begun
+    assert work.given_up == [Reason.POISON]
+    assert letter.error.startswith("poison")
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 FINDINGS = Path("build/fuzz")
+LONG_S = 15.0
 
 
 class Finding(AssertionError):
@@ -34,6 +35,11 @@ class Session:
     def time_is_up(self) -> bool:
         """Whether the run should end."""
         return time.monotonic() >= self.ends_at
+
+    @property
+    def is_long(self) -> bool:
+        """Whether there is time for what takes long, and to judge latencies: in `make fuzz`, not in the tests."""
+        return self.seconds >= LONG_S
 
     def keep(self, data: bytes) -> Path:
         """Write a failing input where it is found again; returns its file."""

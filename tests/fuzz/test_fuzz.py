@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.fuzz.live.attack import Try, judge
 from tests.fuzz.parser import parser_target
-from tests.fuzz.session import Finding, Session, Target
+from tests.fuzz.session import LONG_S, Finding, Session, Target
 from tests.fuzz.targets import all_targets
 
 SECONDS = 30.0
@@ -58,3 +59,13 @@ def test_what_fails_or_hangs_is_found_and_kept(
     (kept,) = tmp_path.iterdir()  # type: ignore[attr-defined]
     assert str(kept) in str(found.value)
     assert len(kept.read_bytes()) > 100
+
+
+def test_a_slow_good_client_is_found_when_there_was_time_for_two_tries() -> None:
+    quiet = [1.0] * 99 + [2.0]
+    slow, fast = Try(quiet, [4.0] * 100), Try(quiet, [3.9] * 100)
+    long, short = Session("sample", LONG_S, SEED), Session("sample", LONG_S - 1, SEED)
+    judge(long, [slow, fast], 0)
+    judge(short, [slow], 0)
+    with pytest.raises(Finding, match=r"2\.00 times"):
+        judge(long, [slow, slow], 0)

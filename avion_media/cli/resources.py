@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -21,14 +22,52 @@ _SETTINGS = {"redis": "AVION_MEDIA_REDIS__URL", "store": "AVION_MEDIA_S3__ENDPOI
 
 
 def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; a `Failure` out of a nursery comes out as itself."""
+    """Run with Trio; a `Failure` out of a nursery comes out as itself, and a Ctrl-C as `KeyboardInterrupt`."""
     try:
-        return trio.run(run)
+        return trio.run(_interruptible, run)
     except BaseExceptionGroup as group:
         failure = _first_failure(group)
         if failure is None:
             raise
         raise failure from None
+
+
+async def _interruptible(run: Callable[[], Awaitable[T]]) -> T:
+    """Ctrl-C cancels ``run``; a second one, should its end take long, ends the process.
+
+    Trio would raise `KeyboardInterrupt` wherever the main task waits. In the midst of `Nursery.start` that comes out as
+    an internal error of Trio, when the task to be started fails because of it (trio 0.35).
+    """
+    token = trio.lowlevel.current_trio_token()
+    scope = trio.CancelScope()
+    with _on_ctrl_c(lambda: token.run_sync_soon(scope.cancel)):
+        try:
+            with scope:
+                ended = await run()
+        except Exception:
+            if not scope.cancel_called:
+                raise
+    if scope.cancel_called:  # however it ended: what failed because of it need not be told
+        raise KeyboardInterrupt
+    return ended
+
+
+@contextmanager
+def _on_ctrl_c(told: Callable[[], None]) -> Iterator[None]:
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:  # as for what a shell runs in the background
+        yield
+        return
+
+    def handle(_number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        told()
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _first_failure(error: BaseException) -> Failure | None:

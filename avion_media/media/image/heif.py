@@ -17,7 +17,8 @@ from PIL import AvifImagePlugin, ExifTags, Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.image.colour import CodePoints, Colour, IccProfile
 from avion_media.media.image.isobmff import still_code_points, still_extent, track_duration_s
-from avion_media.media.image.outline import MAX_ICC_BYTES, Outline
+from avion_media.media.image.outline import Outline
+from avion_media.media.scrub.icc import MAX_ICC_BYTES
 
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 _LIBAVIF_MAX_SIDE, _LIBAVIF_MAX_PIXELS = 32_768, 16_384 * 16_384  # avifDecoder.imageDimensionLimit, .imageSizeLimit

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.exif import EXIF_PREFIX, read_exif
 from avion_media.media.image.colour import Colour, IccProfile
-from avion_media.media.image.outline import MAX_ICC_BYTES, Outline, bounded_parts
+from avion_media.media.image.outline import Outline, bounded_parts
+from avion_media.media.scrub.icc import MAX_ICC_BYTES
 
 _SOF_HUFFMAN = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
 _SOF_OTHER = frozenset((0xC3, *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)))

@@ -11,9 +11,6 @@ from avion_media.media.image.colour import Colour
 MAX_PARTS = 2_000_000
 """Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
 
-MAX_ICC_BYTES = 4 << 20
-"""The largest CMYK profiles in use have 3 MB; a larger one is ignored like a broken one."""
-
 SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
 """EXIF orientations in which the stored width is the displayed height."""
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.exif import read_exif
 from avion_media.media.image.colour import BT709_PRIMARIES, Chromaticities, CodePoints, Colour, IccProfile
-from avion_media.media.image.outline import MAX_ICC_BYTES, FrameCounter, Outline, bounded_parts
+from avion_media.media.image.outline import FrameCounter, Outline, bounded_parts
+from avion_media.media.scrub.icc import MAX_ICC_BYTES
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PALETTE_COLOUR_TYPE = 3

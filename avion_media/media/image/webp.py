@@ -5,8 +5,8 @@ from __future__ import annotations
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.exif import read_exif
 from avion_media.media.image.colour import IccProfile
-from avion_media.media.image.outline import MAX_ICC_BYTES, FrameCounter, Outline, bounded_parts
-from avion_media.media.scrub.structure import is_icc_profile
+from avion_media.media.image.outline import FrameCounter, Outline, bounded_parts
+from avion_media.media.scrub.icc import MAX_ICC_BYTES
 from avion_media.media.scrub.webp import webp_body, webp_chunks
 
 
@@ -23,7 +23,7 @@ def walk_webp(data: bytes, max_frames: int) -> Outline:
         for _, (kind, content) in zip(bounded_parts(), webp_chunks(body), strict=False):
             if kind == b"ANMF":
                 counter.add(int.from_bytes(content[12:15], "little") / 1000)
-            elif kind == b"ICCP" and profile is None and is_icc_profile(content):
+            elif kind == b"ICCP" and profile is None:
                 profile = content
             elif kind == b"EXIF" and exif is None:
                 exif = content

@@ -1,8 +1,9 @@
 """The original as it is served: the picture as uploaded, and nothing about who made it, where, or with what.
 
-Every format has an allow list. What a decoder needs to show the same pixels stays byte for byte (coded data, ICC
-profile, orientation, animation); everything else goes, known or not. Nothing is decoded or encoded again, so what
-hides inside coded data (SEI messages, metadata OBUs, bits after the last block of a scan) is out of reach.
+Every format has an allow list. What a decoder needs to show the same pixels stays: coded data byte for byte, the
+numbers of an ICC profile, orientation, animation. Everything else goes, known or not. Nothing is decoded or encoded
+again, so what hides inside coded data (SEI messages, metadata OBUs, bits after the last block of a scan) is out of
+reach.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SCRUBBERS: dict[str, Callable[[memoryview], bytes]] = {
 
 
 def scrub_image(data: bytes | memoryview, fmt: MediaFormat) -> bytes:
-    """The file without private metadata; decoded pixels, ICC profile, orientation and animation are unchanged.
+    """The file without private metadata; decoded pixels and their colours, orientation and animation are unchanged.
 
     ``fmt`` is what `sniff` said. The result is rarely longer than ``data`` (by a few dozen bytes at most), scrubbing
     it again changes nothing, and time and memory are linear in the length. A file that was cut short inside its

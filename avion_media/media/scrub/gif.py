@@ -4,7 +4,10 @@ application data go, and what follows the trailer.
 
 from __future__ import annotations
 
-from avion_media.media.scrub.structure import corrupt, is_icc_profile
+import io
+
+from avion_media.media.scrub.icc import neutral_profile
+from avion_media.media.scrub.structure import corrupt
 
 _HEADERS = (b"GIF87a", b"GIF89a")
 _HEADER_BYTES = 13  # with the logical screen descriptor
@@ -14,7 +17,6 @@ _GRAPHIC_CONTROL, _APPLICATION = 0xF9, 0xFF
 _IDENTIFIER_BYTES = 11
 _LOOPS = (b"NETSCAPE2.0", b"ANIMEXTS1.0")
 _ICC = b"ICCRGBG1012"
-_ICC_HEADER_BYTES = 128
 
 
 def scrub_gif(view: memoryview) -> bytes:
@@ -86,7 +88,7 @@ def _kept_extension(extension: memoryview) -> bytes | memoryview:
     blocks = extension[3 + _IDENTIFIER_BYTES :]
     if identifier in _LOOPS:
         return _loop_count(extension[: 3 + _IDENTIFIER_BYTES], blocks)
-    return extension if identifier == _ICC and is_icc_profile(_first_bytes(blocks, _ICC_HEADER_BYTES)) else b""
+    return _profile(extension[: 3 + _IDENTIFIER_BYTES], blocks) if identifier == _ICC else b""
 
 
 def _loop_count(head: memoryview, blocks: memoryview) -> bytes:
@@ -98,11 +100,14 @@ def _loop_count(head: memoryview, blocks: memoryview) -> bytes:
     return b""
 
 
-def _first_bytes(blocks: memoryview, wanted: int) -> bytes:
-    """The content of the blocks, without their lengths, up to ``wanted`` bytes or a little more."""
-    content = bytearray()
+def _profile(head: memoryview, blocks: memoryview) -> bytes:
+    """The extension with what stays of its profile, in blocks of the same lengths."""
+    parts = []
     offset = 0
-    while (length := blocks[offset]) and len(content) < wanted:
-        content += blocks[offset + 1 : offset + 1 + length]
+    while length := blocks[offset]:
+        parts.append(blocks[offset + 1 : offset + 1 + length])
         offset += length + 1
-    return bytes(content)
+    profile = io.BytesIO(neutral_profile(b"".join(parts)))
+    if not profile.getbuffer():
+        return b""
+    return b"".join((head, *(bytes((len(part),)) + profile.read(len(part)) for part in parts), b"\x00"))

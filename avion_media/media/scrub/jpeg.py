@@ -6,12 +6,14 @@ the Adobe RGB mark of Exif. No JFIF segment is added where there was none: it wo
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from avion_media.media.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
-from avion_media.media.scrub.structure import corrupt, is_icc_profile
+from avion_media.media.scrub.icc import neutral_profile
+from avion_media.media.scrub.structure import corrupt
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"
 _SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
@@ -142,12 +144,15 @@ def _assemble(kept: _Kept, ended: bool) -> bytes:
     return bytes(out)
 
 
-def _profile_chunks(chunks: list[memoryview]) -> list[memoryview]:
-    """The chunks, if together they are a profile: of each the sequence number is byte 12."""
+def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:
+    """The chunks with what stays of their profile, in order: of each the sequence number is byte 12."""
     if any(len(chunk) < _ICC_HEADER_BYTES for chunk in chunks):
         return []
     in_order = sorted(chunks, key=lambda chunk: chunk[12])
-    return chunks if is_icc_profile(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in in_order)) else []
+    profile = io.BytesIO(neutral_profile(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in in_order)))
+    if not profile.getbuffer():
+        return []
+    return [bytes(chunk[:_ICC_HEADER_BYTES]) + profile.read(len(chunk) - _ICC_HEADER_BYTES) for chunk in in_order]
 
 
 def _segment(marker: int, payload: bytes | memoryview) -> bytes:

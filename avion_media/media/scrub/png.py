@@ -1,5 +1,5 @@
-"""PNG and APNG: picture, palette, transparency, colour and animation chunks stay, up to IEND. Nothing is inflated,
-except the first bytes of an ICC profile.
+"""PNG and APNG: picture, palette, transparency, colour and animation chunks stay, up to IEND. Nothing is inflated
+but the ICC profile.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.media.exif import ExifFacts, minimal_exif, read_exif
-from avion_media.media.scrub.structure import corrupt, is_icc_profile
+from avion_media.media.scrub.icc import MAX_ICC_BYTES, neutral_profile
+from avion_media.media.scrub.structure import corrupt
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CHUNK_OVERHEAD = 12  # length, type and CRC
-_ICC_HEADER_BYTES = 128
 _PIXELS = frozenset((b"IDAT", b"fdAT"))
 # The only lengths that the standard allows; another length is somebody's own data.
 _LENGTHS: dict[bytes, range] = {
@@ -101,11 +101,15 @@ def _profile(payload: memoryview) -> bytes:
     _, nul, rest = bytes(payload).partition(b"\x00")
     if not nul or rest[:1] != b"\x00":
         return b""
+    inflater = zlib.decompressobj()
     try:
-        start = zlib.decompressobj().decompress(rest[1:], _ICC_HEADER_BYTES)
+        profile = inflater.decompress(rest[1:], MAX_ICC_BYTES)
     except zlib.error:
         return b""
-    return _chunk(b"iCCP", b"icc\x00" + rest) if is_icc_profile(start) else b""
+    neutral = neutral_profile(profile) if inflater.eof else b""
+    if neutral != profile or inflater.unused_data:
+        rest = b"\x00" + zlib.compress(neutral, zlib.Z_BEST_COMPRESSION)
+    return _chunk(b"iCCP", b"icc\x00" + rest) if neutral else b""
 
 
 def _chunk(kind: bytes, payload: bytes) -> bytes:

@@ -6,18 +6,10 @@ from typing import Literal
 
 from avion_media.domain.errors import Reason, Rejected
 
-_ICC_HEADER_BYTES = 128
-_ICC_SIGNATURE = slice(36, 40)
-
 
 def corrupt(detail: str) -> Rejected:
     """The error for a structure that does not hold together; ``detail`` is for operators."""
     return Rejected(Reason.CORRUPT, detail)
-
-
-def is_icc_profile(start: bytes | bytearray | memoryview) -> bool:
-    """Whether the bytes begin like an ICC profile. What does not is free data under a profile's name."""
-    return len(start) >= _ICC_HEADER_BYTES and start[_ICC_SIGNATURE] == b"acsp"
 
 
 class Reader:

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from avion_media.media.exif import ExifFacts, minimal_exif, read_exif
-from avion_media.media.scrub.structure import corrupt, is_icc_profile
+from avion_media.media.scrub.icc import neutral_profile
+from avion_media.media.scrub.structure import corrupt
 
 _CHUNK_HEADER_BYTES = 8
 _IMAGES = frozenset((b"VP8 ", b"VP8L"))
@@ -58,14 +59,14 @@ def _simple(body: memoryview) -> bytes:
 
 def _extended(body: memoryview) -> bytes:
     features = bytearray()
-    profile = b""
+    profile: bytes | None = None
     facts: ExifFacts | None = None
     picture = bytearray()
     for kind, payload in webp_chunks(body):
         if kind == b"VP8X" and not features:
             features += payload[:_FEATURES_BYTES]
-        elif kind == b"ICCP" and not profile and is_icc_profile(payload):
-            profile = _chunk(kind, payload)
+        elif kind == b"ICCP" and profile is None:
+            profile = neutral_profile(payload)
         elif kind == b"EXIF" and facts is None:
             facts = ExifFacts(read_exif(payload).orientation)
         else:
@@ -76,7 +77,8 @@ def _extended(body: memoryview) -> bytes:
     features[0] &= _HAS_ALPHA | _HAS_ANIMATION
     features[0] |= (_HAS_ICC if profile else 0) | (_HAS_EXIF if exif else 0)
     features[1:4] = bytes(3)  # reserved
-    return _chunk(b"VP8X", features) + profile + picture + (_chunk(b"EXIF", exif) if exif else b"")
+    profile_chunk = _chunk(b"ICCP", profile) if profile else b""
+    return _chunk(b"VP8X", features) + profile_chunk + picture + (_chunk(b"EXIF", exif) if exif else b"")
 
 
 def _kept(kind: bytes, payload: memoryview) -> bytes:

@@ -13,6 +13,7 @@ from avion_media.domain.formats import MOV, MP4
 from avion_media.media.container import VideoPlan, apply_patches
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import DATA, examine, examine_bytes, exiftool, ffmpeg, frames, probe, scrub
+from tests.unit.scrub.made_files import CLEAN_PROFILE, SRGB_PROFILE
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=2")
 SOUND = ("-f", "lavfi", "-i", "sine=d=2")
@@ -219,6 +220,22 @@ def test_clean_aperture_crops(tmp_path: Path) -> None:
     _insert(data, start, clap, parents=(b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"))
     plan = examine_bytes(bytes(data), MP4)
     assert (plan.width, plan.height) == (100, 80)
+
+
+def test_a_colour_profile_loses_what_says_whose_it_is(tmp_path: Path) -> None:
+    path = _make(tmp_path / "plain.mp4", *PICTURE)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"pasp") - 4
+    colours = (b"prof" + SRGB_PROFILE, b"prof" + SECRET, b"SECR" + SECRET, b"nclx\0\1\0\1\0\1\0" + SECRET)
+    for content in colours:
+        box = struct.pack(">I4s", 8 + len(content), b"colr") + content
+        _insert(data, start, box, parents=(b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"))
+    path.write_bytes(data)
+    _assert_clean(path, tmp_path)
+    clean = (tmp_path / "clean.mp4").read_bytes()
+    assert SRGB_PROFILE not in clean
+    assert CLEAN_PROFILE in clean
+    assert clean.count(b"colr") == 2 + data.count(b"colr") - len(colours)
 
 
 def _insert(data: bytearray, position: int, box: bytes, parents: tuple[bytes, ...]) -> None:

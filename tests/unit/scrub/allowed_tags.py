@@ -38,7 +38,24 @@ Track: TrackHeaderVersion TrackCreateDate TrackModifyDate TrackID TrackDuration 
     MediaLanguageCode HandlerType GraphicsMode OpColor OtherFormat
     TimeToSampleTable SampleToChunk SampleSizes ChunkOffset SyncSampleTable
     Unknown_auxl Unknown_edts Unknown_av1C Unknown_colr Unknown_ccst Unknown_auxi
+ICC-header: ProfileVersion ProfileClass ColorSpaceData ProfileConnectionSpace ProfileFileSignature CMMFlags
+    DeviceAttributes RenderingIntent ConnectionSpaceIlluminant
+ICC_Profile: MediaWhitePoint MediaBlackPoint Luminance ChromaticAdaptation RedMatrixColumn GreenMatrixColumn
+    BlueMatrixColumn RedTRC GreenTRC BlueTRC GrayTRC
+    AToB0 AToB1 AToB2 BToA0 BToA1 BToA2 Gamut
 """
+# There, but empty.
+_EMPTY = {
+    "ProfileCMMType": "",
+    "DeviceManufacturer": "",
+    "DeviceModel": "",
+    "ProfileCreator": "",
+    "ProfileDescription": "",
+    "ProfileCopyright": "",
+    "ProfileDateTime": "2000:01:01 00:00:00",
+    "PrimaryPlatform": "Unknown ()",
+    "ProfileID": 0,
+}
 
 _NO_DATE = "0000:00:00 00:00:00"
 _NO_PROFILE_NAME = "icc"
@@ -64,10 +81,12 @@ def leaks(tags: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_allowed(name: str, value: object) -> bool:
-    if name == "SourceFile" or name.startswith(("System:", "ICC")):
+    if name == "SourceFile" or name.startswith("System:"):
         return True
     if name.endswith("Date"):
         return value == _NO_DATE
+    if name.startswith("ICC") and (tag := name.partition(":")[2]) in _EMPTY:
+        return value == _EMPTY[tag]
     if name == "PNG:ProfileName":
         return value == _NO_PROFILE_NAME
     return re.sub(r"^Track\d+:", "Track:", name) in _NAMES

@@ -13,8 +13,10 @@ from PIL import Image, ImageCms
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.media.scrub import scrub_image
+from avion_media.media.scrub.icc import neutral_profile
 
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+CLEAN_PROFILE = neutral_profile(SRGB_PROFILE)
 LEAK = b"THE-LEAK"
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pillow_heif
-from PIL import Image
+from PIL import Image, ImageCms
 
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 
@@ -84,10 +85,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Decoded:
-    """What Pillow (or libheif) makes of a picture."""
+    """What Pillow (or libheif) makes of a picture. Profiles are alike when they show the same ``colours``."""
 
     frames: tuple[Frame, ...]
-    icc_profile: bytes | None
+    icc_profile: bytes | None = field(compare=False)
+    colours: tuple[bytes, ...]
     orientation: int
     loop: object
 
@@ -100,9 +102,37 @@ def decode(content: bytes, fmt: MediaFormat) -> Decoded:
         return Decoded(
             frames,
             image.info.get("icc_profile"),
+            colours(image.info.get("icc_profile")),
             image.getexif().get(0x0112, 1),
             image.info.get("loop"),
         )
+
+
+def colours(profile: bytes | None) -> tuple[bytes, ...]:
+    """What Little CMS makes of samples all over a profile's space, for each rendering intent; empty when it refuses."""
+    if profile is None:
+        return ()
+    try:
+        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}[opened.profile.xcolor_space]
+        levels = itertools.product(range(0, 256, 51), repeat=len(Image.new(mode, (1, 1)).getbands()))
+        samples = bytes(itertools.chain.from_iterable(levels))
+        probe = Image.frombytes(mode, (len(samples) // len(Image.new(mode, (1, 1)).getbands()), 1), samples)
+        target = ImageCms.createProfile("sRGB")
+        transforms = (
+            ImageCms.buildTransform(opened, target, mode, "RGB", intent, flags)
+            for intent in ImageCms.Intent
+            for flags in (ImageCms.Flags.NONE, ImageCms.Flags.BLACKPOINTCOMPENSATION)
+        )
+        return tuple(_shown(probe, transform) for transform in transforms)
+    except (ImageCms.PyCMSError, OSError):
+        return ()
+
+
+def _shown(probe: Image.Image, transform: ImageCms.ImageCmsTransform) -> bytes:
+    shown = ImageCms.applyTransform(probe, transform)
+    assert shown is not None
+    return shown.tobytes()
 
 
 def _open(content: bytes, fmt: MediaFormat) -> Image.Image:

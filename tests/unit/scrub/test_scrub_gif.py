@@ -7,7 +7,7 @@ import pytest
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import GIF
 from avion_media.media.scrub import scrub_image
-from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, gif_extension, picture, refused, saved
+from tests.unit.scrub.made_files import CLEAN_PROFILE, LEAK, gif_extension, picture, refused, saved
 
 ANIMATED = saved(picture(mode="P"), "GIF", save_all=True, append_images=[picture(mode="P").rotate(90)], duration=70)
 PLAIN = saved(picture(mode="P"), "GIF")
@@ -58,7 +58,7 @@ def test_control_stays_alone() -> None:
 
 
 def test_a_profile_stays() -> None:
-    blocks = [SRGB_PROFILE[start : start + 100] for start in range(0, len(SRGB_PROFILE), 100)]
+    blocks = [CLEAN_PROFILE[start : start + 100] for start in range(0, len(CLEAN_PROFILE), 100)]
     content = with_blocks(gif_extension(0xFF, b"ICCRGBG1012", *blocks))
     assert scrubbed(content) == content
 

@@ -10,7 +10,17 @@ import pytest
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import AVIF, HEIC
 from avion_media.media.scrub import scrub_image
-from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, box, full_box, oriented, picture, refused, saved
+from tests.unit.scrub.made_files import (
+    CLEAN_PROFILE,
+    LEAK,
+    SRGB_PROFILE,
+    box,
+    full_box,
+    oriented,
+    picture,
+    refused,
+    saved,
+)
 from tests.unit.scrub.made_heif import AV1C, CODED, COLR, FILE_TYPE, ISPE, PIXI, PLAIN, MadeHeif, MadeItem, with_item
 from tests.unit.scrub.samples import DATA, decode
 
@@ -72,7 +82,7 @@ def test_a_profile_stays_and_what_is_none_goes() -> None:
     private = box(b"colr", LEAK)
     properties = (ISPE, PIXI, b"!" + AV1C, COLR, fake, private, profile)
     after = scrubbed(replace(PLAIN, items=(MadeItem(1, properties=properties),)).build())
-    assert decode(after, AVIF).icc_profile == SRGB_PROFILE
+    assert decode(after, AVIF).icc_profile == CLEAN_PROFILE
 
 
 def test_ids_of_32_bits_stay() -> None:

@@ -10,7 +10,7 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG
 from avion_media.media.exif import read_exif
 from avion_media.media.scrub import scrub_image
-from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, jpeg_segment, oriented, picture, refused, saved, tiff
+from tests.unit.scrub.made_files import CLEAN_PROFILE, LEAK, jpeg_segment, oriented, picture, refused, saved, tiff
 from tests.unit.scrub.samples import decode
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
@@ -134,12 +134,12 @@ def test_the_mark_of_adobe_rgb_stays_unless_there_is_a_profile() -> None:
     assert read_exif(memoryview(block)).adobe_rgb
     assert LEAK not in after
     assert scrubbed(behind_soi(exif(adobe_rgb_exif(b"R98\0")))) == PLAIN
-    profiled = saved(picture(), "JPEG", icc_profile=SRGB_PROFILE)
+    profiled = saved(picture(), "JPEG", icc_profile=CLEAN_PROFILE)
     assert scrubbed(behind_soi(exif(adobe_rgb_exif()), jpeg=profiled)) == profiled
 
 
 def test_a_profile_of_many_chunks_stays_whole() -> None:
-    profile = SRGB_PROFILE + bytes(200_000)
+    profile = CLEAN_PROFILE + bytes(200_000)
     content = saved(picture(), "JPEG", icc_profile=profile)
     assert decode(scrubbed(behind_soi(COMMENT, jpeg=content)), JPEG).icc_profile == profile
 

@@ -9,7 +9,7 @@ import pytest
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import PNG
 from avion_media.media.scrub import scrub_image
-from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, oriented, picture, png_chunk, refused, saved
+from tests.unit.scrub.made_files import CLEAN_PROFILE, LEAK, SRGB_PROFILE, oriented, picture, png_chunk, refused, saved
 from tests.unit.scrub.samples import decode
 
 PLAIN = saved(picture(), "PNG")
@@ -69,7 +69,7 @@ def test_a_profile_stays_under_a_neutral_name() -> None:
     content = with_chunks(png_chunk(b"iCCP", LEAK + b"\0\0" + zlib.compress(SRGB_PROFILE)))
     after = scrubbed(content)
     assert LEAK not in after
-    assert decode(after, PNG).icc_profile == SRGB_PROFILE
+    assert decode(after, PNG).icc_profile == CLEAN_PROFILE
 
 
 @pytest.mark.parametrize(

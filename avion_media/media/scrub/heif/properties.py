@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from avion_media.media.scrub.heif.boxes import Box, make_box
-from avion_media.media.scrub.structure import corrupt, is_icc_profile
+from avion_media.media.scrub.icc import neutral_profile
+from avion_media.media.scrub.structure import corrupt
 
 # The widest number of a property that an item can name.
 MAX_PROPERTIES = 0x7FFF
@@ -46,8 +47,9 @@ def kept_property(box: Box) -> bytes:
         kind = bytes(payload[:4])
         if kind in _CODED_COLOURS:
             payload = payload[: _CODED_COLOURS[kind]]
-        elif kind not in _PROFILES or not is_icc_profile(payload[4:]):
-            return b""
+        else:
+            profile = neutral_profile(payload[4:]) if kind in _PROFILES else b""
+            return make_box(box.kind, kind, profile) if profile else b""
     elif box.kind in _AUXILIARY_TYPES and not is_alpha(box):
         return b""
     return make_box(box.kind, payload)

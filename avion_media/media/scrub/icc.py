@@ -1,0 +1,114 @@
+"""ICC profiles (ICC.1:2022): what a colour transform takes of them stays, at its place and at the same length.
+
+Profiles of displays name their maker and serial number (``mmod``), calibrated ones their day and their owner, and any
+maker may add tags. So only the tags and types that describe colours by numbers are copied; descriptions and copyright,
+which every profile must have, stay empty.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+MAX_ICC_BYTES = 4 << 20
+"""The largest CMYK profiles in use have 3 MB; a larger one is ignored like a broken one."""
+
+_HEADER_BYTES = 128
+_SIGNATURE = slice(36, 40)
+_ENTRY = struct.Struct(">4sII")
+_MAX_TAGS = 100  # as in Little CMS; profiles have about twenty
+_DATE = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
+
+# What is not here: the preferred module, the day, platform, device, creator, and the identity of the whole.
+_HEADER_STAYS = (slice(0, 4), slice(8, 24), _SIGNATURE, slice(46, 48), slice(63, 64), slice(64, 80))
+_SPECTRAL = slice(100, 120)  # from version 5 on, else reserved
+
+
+def _signatures(names: str) -> frozenset[bytes]:
+    return frozenset(name.ljust(4).encode() for name in names.split())
+
+
+_TAGS = _signatures(
+    "A2B0 A2B1 A2B2 A2B3 B2A0 B2A1 B2A2 B2A3 D2B0 D2B1 D2B2 D2B3 B2D0 B2D1 B2D2 B2D3 gamt pre0 pre1 pre2 "
+    "rXYZ gXYZ bXYZ rTRC gTRC bTRC kTRC wtpt bkpt chad chrm cicp lumi rig0 rig2 clro"
+)
+_TYPES = _signatures("XYZ curv para sf32 uf32 sig chrm cicp mft1 mft2 mAB mBA mpet clro")
+# Empty texts of the types that these may have; all else in them is zeros.
+_TEXTS = _signatures("desc cprt")
+_EMPTY_TEXTS = {
+    b"text": b"text",
+    b"desc": b"desc",
+    b"mluc": b"mluc" + struct.pack(">III", 0, 0, 12),  # no record, each of 12 bytes
+}
+_MIN_TEXT_BYTES = {b"text": 8, b"desc": 12, b"mluc": 16}
+
+
+class _Tag(NamedTuple):
+    name: bytes
+    offset: int
+    size: int
+
+
+def is_icc_profile(start: bytes | bytearray | memoryview) -> bool:
+    """Whether the bytes begin like an ICC profile. What does not is free data under a profile's name."""
+    return len(start) >= _HEADER_BYTES and start[_SIGNATURE] == b"acsp"
+
+
+def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
+    """The profile without what says whose it is; it converts colours as before. Empty when it is none or of no use.
+
+    The length stays, and all that stays is where it was; doing it again changes nothing.
+    """
+    if not is_icc_profile(profile) or len(profile) > MAX_ICC_BYTES:
+        return b""
+    neutral = bytearray(len(profile))
+    for part in _HEADER_STAYS:
+        neutral[part] = profile[part]
+    neutral[24:36] = _DATE
+    if profile[8] >= 5:
+        neutral[_SPECTRAL] = profile[_SPECTRAL]
+    tags = list(_tags(profile))
+    colours = [tag for tag in tags if tag.name in _TAGS and _type(profile, tag) in _TYPES]
+    if not colours:
+        return b""
+    for tag in colours:
+        neutral[tag.offset : tag.offset + tag.size] = profile[tag.offset : tag.offset + tag.size]
+    texts: list[_Tag] = []
+    for tag in tags:
+        if tag.name in _TEXTS and _is_text(profile, tag) and not _overlaps(tag, colours + texts):
+            texts.append(tag)
+            empty = _EMPTY_TEXTS[_type(profile, tag)]
+            neutral[tag.offset : tag.offset + len(empty)] = empty
+    table = [tag for tag in tags if tag in colours or tag in texts]
+    neutral[_HEADER_BYTES : _HEADER_BYTES + 4] = len(table).to_bytes(4, "big")
+    for position, tag in enumerate(table):
+        _ENTRY.pack_into(neutral, _HEADER_BYTES + 4 + position * _ENTRY.size, *tag)
+    return bytes(neutral)
+
+
+def _tags(profile: bytes | bytearray | memoryview) -> Iterator[_Tag]:
+    """The entries of the table that lie behind it and inside the profile; readers pass over others."""
+    end = min(int.from_bytes(profile[:4], "big"), len(profile))
+    count = int.from_bytes(profile[_HEADER_BYTES : _HEADER_BYTES + 4], "big")
+    start = _HEADER_BYTES + 4 + count * _ENTRY.size
+    if count > _MAX_TAGS or start > end:
+        return
+    for position in range(count):
+        tag = _Tag(*_ENTRY.unpack_from(profile, _HEADER_BYTES + 4 + position * _ENTRY.size))
+        if start <= tag.offset <= tag.offset + tag.size <= end:
+            yield tag
+
+
+def _type(profile: bytes | bytearray | memoryview, tag: _Tag) -> bytes:
+    return bytes(profile[tag.offset : tag.offset + min(tag.size, 4)])
+
+
+def _is_text(profile: bytes | bytearray | memoryview, tag: _Tag) -> bool:
+    """Whether an empty text of its type fits there."""
+    needed = _MIN_TEXT_BYTES.get(_type(profile, tag))
+    return needed is not None and tag.size >= needed
+
+
+def _overlaps(tag: _Tag, others: list[_Tag]) -> bool:
+    return any(tag.offset < other.offset + other.size and other.offset < tag.offset + tag.size for other in others)

@@ -20,10 +20,13 @@ REQUIRED_FIELDS = {
     PURGE_QUEUE: ("media_id",),
 }
 
+# Tasks that touch nothing that a stranger made: processes die with them in hand by chance, and a deletion must be done.
+NEVER_POISON = frozenset({DELETE_QUEUE, PURGE_QUEUE})
 
 # How long a task that has ended still answers for a second request. For uploads, a minute, since a late caller must not
 # have the medium processed anew. Whether a remote medium is to be fetched anew is decided by what is known of it.
-MARKER_LINGERS_S = {CACHE_QUEUE: 0.0}
+# A purge may be asked for again at once: what was deleted, restored and deleted again.
+MARKER_LINGERS_S = {CACHE_QUEUE: 0.0, PURGE_QUEUE: 0.0}
 DEFAULT_MARKER_LINGERS_S = 60.0
 
 

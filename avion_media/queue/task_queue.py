@@ -23,7 +23,14 @@ from avion_media.queue import scripts
 from avion_media.queue.dead_letters import DeadLetters
 from avion_media.queue.entries import delayed_member, delayed_pattern, flatten, read_entry, task_fields
 from avion_media.queue.lease import Lease
-from avion_media.queue.names import DEFAULT_MARKER_LINGERS_S, MARKER_LINGERS_S, REQUIRED_FIELDS, SHELF, QueueKeys
+from avion_media.queue.names import (
+    DEFAULT_MARKER_LINGERS_S,
+    MARKER_LINGERS_S,
+    NEVER_POISON,
+    REQUIRED_FIELDS,
+    SHELF,
+    QueueKeys,
+)
 from avion_media.redis import Redis, RedisRefused, Reply
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.telemetry.context import trace_of_subject
@@ -79,7 +86,7 @@ class TaskQueue:
         self._keys = QueueKeys(name)
         self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
         self._marker_lingers_ms = round(MARKER_LINGERS_S.get(name, DEFAULT_MARKER_LINGERS_S) * 1000)
-        self._max_deaths = max_deaths
+        self._max_deaths = math.inf if name in NEVER_POISON else max_deaths
         self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
@@ -159,8 +166,9 @@ class TaskQueue:
     ) -> Lease | None:
         """One task whose owner has not renewed its lease for ``idle_s``; None if there is none.
 
-        A task that has cost `MAX_DEATHS` processes their life is poison: it goes to the dead letters untouched, after
-        ``on_poison`` was awaited for it (if that fails, it stays, and the next reclaim tries again). Cancels as `take`.
+        A task that has cost `MAX_DEATHS` processes their life is poison (not on the queues `NEVER_POISON`): it goes to
+        the dead letters untouched, after ``on_poison`` was awaited for it (if that fails, it stays, and the next
+        reclaim tries again). Cancels as `take`.
         """
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()

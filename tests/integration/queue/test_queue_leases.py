@@ -9,8 +9,8 @@ import pytest
 import trio
 
 from avion_media.domain.errors import LeaseLost
-from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
-from avion_media.queue import Lease, TaskQueue
+from avion_media.domain.tasks import CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.queue import MAX_DEATHS, Lease, TaskQueue
 from avion_media.redis import Redis
 from tests.integration.queue.conftest import Client
 
@@ -218,6 +218,20 @@ async def test_the_third_death_is_poison(redis: Redis, queue: TaskQueue, other: 
     assert letter.error.startswith("poison")
     after = state(other)
     assert (after["entries"], after["pending"]) == ([], [])
+
+
+async def test_a_deletion_is_never_poison(redis: Redis, other: Client) -> None:
+    """Processes die with it in hand by chance: it is done all the same."""
+    queue = TaskQueue(redis, DELETE_QUEUE)
+    await queue.ensure_group()
+    await queue.enqueue({"media_id": "m"})
+    lease = await queue.take("a", block_s=0)
+    assert lease is not None
+    other.xclaim(DELETE_QUEUE, CONSUMER_GROUP, "a", 0, [lease.entry_id], idle=90_000, retrycount=9, justid=True)
+    taken_over = await TaskQueue(redis, DELETE_QUEUE).reclaim("b", idle_s=60)
+    assert taken_over is not None
+    assert taken_over.deaths > MAX_DEATHS
+    assert await queue.dead_letters.list() == []
 
 
 async def test_poison_stays_until_it_could_be_recorded(redis: Redis, queue: TaskQueue, other: Client) -> None:

@@ -89,21 +89,33 @@ async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _Skip) -> 
     runtime.lifecycle.advance_to(Phase.STOPPING)
     root.stop()
     with skip.skippable():
-        await trio.sleep_forever()
+        await trio.Event().wait()
     root.abort()
 
 
 class _Skip:
-    """Lets a repeated signal end the wait of the phase under way."""
+    """Lets a repeated signal end the wait of the phase under way; of the next one, if none is just then."""
 
     def __init__(self) -> None:
-        self._scope = trio.CancelScope()
+        self._scope: trio.CancelScope | None = None
+        self._ahead = 0
 
-    def skippable(self) -> trio.CancelScope:
-        """A scope for the phase that begins now."""
-        self._scope = trio.CancelScope()
-        return self._scope
+    @contextmanager
+    def skippable(self) -> Iterator[None]:
+        """Around the wait of a phase."""
+        with trio.CancelScope() as scope:
+            if self._ahead:
+                self._ahead -= 1
+                scope.cancel()
+            self._scope = scope
+            try:
+                yield
+            finally:
+                self._scope = None
 
     def skip(self) -> None:
-        """End the wait of the present phase."""
-        self._scope.cancel()
+        """One more signal."""
+        if self._scope is None or self._scope.cancel_called:
+            self._ahead += 1
+        else:
+            self._scope.cancel()

@@ -16,7 +16,7 @@ from avion_media.inspection.remote import remote_memory
 from avion_media.queue import StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
-from avion_media.setup import QUEUES
+from avion_media.setup import ALL_QUEUES
 from avion_media.store import ObjectStore
 from avion_media.tasks.sweep.listing import thumbnail_sizes
 from avion_media.tasks.sweep.pace import Pace
@@ -118,7 +118,7 @@ async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
             found[task.queue, task.place, task.entry.entry_id, task.entry.task.task_id] = task
         return True
 
-    for queue in QUEUES:
+    for queue in ALL_QUEUES:
         await each_task(redis, queue, visit)
     return list(found.values())
 

@@ -113,7 +113,7 @@ def delete(runtime: Runtime) -> Supervisor:
 
 def _purge(runtime: Runtime) -> Supervisor:
     handler = PurgeMedia(runtime.store, runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
-    return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
+    return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2, above="service/delete")
 
 
 def purges_of(runtime: Runtime) -> Purges:
@@ -122,7 +122,13 @@ def purges_of(runtime: Runtime) -> Purges:
 
 
 def _subtree(
-    runtime: Runtime, name: str, queue: str, handler: TaskHandler, slots: int, beside: Sequence[Supervisor] = ()
+    runtime: Runtime,
+    name: str,
+    queue: str,
+    handler: TaskHandler,
+    slots: int,
+    beside: Sequence[Supervisor] = (),
+    above: str = "service",
 ) -> Supervisor:
     tasks = runtime.config.tasks
     policy = ConsumerPolicy(
@@ -138,7 +144,7 @@ def _subtree(
         handler,
         policy,
         name=runtime.consumer,
-        path=f"service/{name}",
+        path=f"{above}/{name}",
         queue_name=queue,
         taking_work=lambda: runtime.lifecycle.taking_work,
         telemetry=runtime.telemetry,

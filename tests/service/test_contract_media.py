@@ -83,8 +83,8 @@ def test_a_medium_lies_where_its_id_says_and_incoming_is_gone(
     ready: wire.MediaStatus, bucket: S3Bucket, redis_client: redis.Redis
 ) -> None:
     expected = {original_key(ready.media_id), *(thumbnail_key(ready.media_id, size) for size in SIZES)}
+    eventually(lambda: done(redis_client), "the queues to be empty")  # READY is told before incoming/ goes
     assert keys_of(bucket, ready.media_id) == expected
-    eventually(lambda: done(redis_client), "the queues to be empty")
 
 
 def test_facts_are_metadata_of_the_original(ready: wire.MediaStatus, bucket: S3Bucket) -> None:

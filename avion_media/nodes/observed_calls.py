@@ -54,4 +54,5 @@ class ObservedCall(AbstractContextManager[None]):
             self._call.duration_s,
             rpc__method=self._method,
             rpc__response__status_code=code.name,
+            error__type=code.name if code in _ERRORS else "",
         )

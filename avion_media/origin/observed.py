@@ -53,9 +53,16 @@ class ObservedOrigin:
             finally:
                 status, seconds = answered or (_CLIENT_GONE if gone else 500, time.monotonic() - started)
                 span.set(http__response__status_code=status)
-                if status >= 500:
-                    span.fail(str(status))
-                self._telemetry.record(instruments.HTTP_DURATION, seconds, **known, http__response__status_code=status)
+                error = str(status) if status >= 500 else ""
+                if error:
+                    span.fail(error)
+                self._telemetry.record(
+                    instruments.HTTP_DURATION,
+                    seconds,
+                    **known,
+                    http__response__status_code=status,
+                    error__type=error,
+                )
 
 
 def route_of(path: str) -> tuple[str, str]:

@@ -44,6 +44,9 @@ _CODES = (
     "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
     "UNAUTHENTICATED"
 )
+_FAULTS = (
+    "UNKNOWN DEADLINE_EXCEEDED UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS"  # of a server, by its spans' conventions
+)
 _S3_OPERATIONS = (
     "AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteObject "
     "DeleteObjects GetBucketCors GetBucketLifecycleConfiguration GetObject HeadBucket HeadObject ListObjectsV2 "
@@ -57,6 +60,7 @@ GRPC = Attribute("rpc.system.name", ("grpc",))
 AWS_API = Attribute("rpc.system.name", ("aws-api",))
 RPC_SERVER_METHOD = Attribute("rpc.method", meaning="`package.Service/Method` of the methods served; `_OTHER`")
 RPC_CODE = Attribute("rpc.response.status_code", tuple(_CODES.split()))
+RPC_ERROR = Attribute("error.type", (NONE, *_FAULTS.split()))
 S3_METHOD = Attribute("rpc.method", tuple(f"S3/{operation}" for operation in _S3_OPERATIONS.split()))
 STORE_ERROR = Attribute(
     "error.type", (NONE, "missing", "precondition", "range", "too_large", "unavailable", "refused", "cancelled")
@@ -65,6 +69,7 @@ DIRECTION = Attribute("network.io.direction", ("receive", "transmit"))
 HTTP_ROUTE = Attribute("http.route", ("/media/{id}", "/thumbnail/{size}/{id}", OTHER))
 HTTP_METHOD = Attribute("http.request.method", ("GET", "HEAD", OTHER))
 HTTP_STATUS = Attribute("http.response.status_code", _numbers(range(200, 210), range(300, 309), range(400, 600)))
+HTTP_ERROR = Attribute("error.type", (NONE, *_numbers(range(500, 505))))
 SCHEME = Attribute("url.scheme", ("http",))
 MESSAGING_SYSTEM = Attribute("messaging.system", ("redis",))
 SEND = Attribute("messaging.operation.name", ("send",))

@@ -21,7 +21,7 @@ _PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "1": ""}
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One metric: its kind, unit (UCUM), meaning, and the attributes that each of its points has."""
+    """One metric: its kind, unit (UCUM), meaning, and the attributes of its points, but for those that are empty."""
 
     name: str
     kind: Kind
@@ -70,7 +70,7 @@ RPC_DURATION = Instrument(
     "histogram",
     "s",
     "gRPC calls, from the request's headers to the answer",
-    (a.GRPC, a.RPC_SERVER_METHOD, a.RPC_CODE),
+    (a.GRPC, a.RPC_SERVER_METHOD, a.RPC_CODE, a.RPC_ERROR),
     _FAST,
 )
 
@@ -80,7 +80,7 @@ HTTP_DURATION = Instrument(
     "histogram",
     "s",
     "origin requests, until the headers of the answer are known",
-    (a.HTTP_ROUTE, a.HTTP_METHOD, a.HTTP_STATUS, a.SCHEME),
+    (a.HTTP_ROUTE, a.HTTP_METHOD, a.HTTP_STATUS, a.SCHEME, a.HTTP_ERROR),
     _FAST,
 )
 HTTP_ACTIVE = Instrument(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -21,7 +21,7 @@ from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry, generate_latest
 
-from avion_media.telemetry.attributes import MAX_OPEN_VALUES, OTHER, Attribute
+from avion_media.telemetry.attributes import MAX_OPEN_VALUES, NONE, OTHER, Attribute
 from avion_media.telemetry.instruments import BY_NAME, INSTRUMENTS, Instrument
 from avion_media.telemetry.tracing import AttributeValue
 
@@ -84,7 +84,7 @@ class Metrics:
         for each in INSTRUMENTS:
             if each.kind == "counter":
                 for attributes in each.zeros():
-                    self._instruments[each.name].add(0, attributes)
+                    self._instruments[each.name].add(0, _without_empty(attributes))
 
     def add(self, instrument: Instrument, value: float, attributes: Attributes) -> None:
         """See `Telemetry.count`."""
@@ -145,13 +145,14 @@ class Metrics:
         return create(instrument.name, callbacks=[callback], **words)
 
     def _checked(self, instrument: Instrument, given: Attributes) -> Attributes:
-        """The attributes of the instrument, all of them, each with a value that it may have."""
+        """The attributes of the instrument, each with a value that it may have; what is empty is left out."""
         key = (instrument.name, *given.items())
         known = self._series.get(key)
         if known is not None:
             return known
         dotted = {name.replace("__", "."): value for name, value in given.items()}
-        checked = {each.name: self._value(each, dotted) for each in instrument.attributes}
+        values = {each.name: self._value(each, dotted) for each in instrument.attributes}
+        checked = _without_empty(values)
         if OTHER not in checked.values():  # what is not foreseen may be anything, and each time something else
             self._series[key] = checked
         return checked
@@ -168,3 +169,8 @@ class Metrics:
             return OTHER
         seen.add(text)
         return value
+
+
+def _without_empty(attributes: Mapping[str, AttributeValue]) -> Attributes:
+    """What does not apply is absent by OpenTelemetry's conventions; on ``/metrics`` an empty label is none."""
+    return {name: value for name, value in attributes.items() if value != NONE}

@@ -60,6 +60,7 @@ def test_a_point_has_all_attributes_of_its_instrument() -> None:
         "rpc_system_name": "grpc",
         "rpc_method": OTHER,
         "rpc_response_status_code": OTHER,
+        "error_type": OTHER,
     }
 
 

@@ -11,7 +11,7 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.media.container.boxes import corrupt
 from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, Master, element_at
 from avion_media.media.container.matroska_blocks import BlockReader, Cluster, choose_clusters, last_shown_s
-from avion_media.media.container.matroska_scrub import MasterScrub, void, void_blocks, void_span
+from avion_media.media.container.matroska_scrub import ClusterScrub, MasterScrub, void, void_span
 from avion_media.media.container.matroska_tracks import (
     Track,
     kept_tracks,
@@ -256,16 +256,20 @@ def _scrub(
         yield from _unless_so(file, void(element))
     yield from _unless_so(file, void_span(layout.trailer.offset, layout.trailer.length))
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
-    if dropped:
-        yield from _unless_so(file, _dropped_blocks(file, layout, dropped, bounds))
+    if dropped or file.missing(0, file.size_bytes) is None:
+        yield from _in_clusters(file, layout, dropped, bounds)
 
 
-def _dropped_blocks(file: SparseFile, layout: _Layout, dropped: frozenset[int], bounds: VideoBounds) -> Iterator[Patch]:
-    """Void the blocks of tracks that do not stay; only reading all clusters finds them."""
+def _in_clusters(file: SparseFile, layout: _Layout, dropped: frozenset[int], bounds: VideoBounds) -> Iterator[Patch]:
+    """Void the blocks of tracks that do not stay, and what is no block; only reading all clusters finds them."""
     file.require(Range(each.element.offset, each.end - each.element.offset) for each in layout.clusters)
     reader = BlockReader(file, bounds.max_samples)
     for cluster in layout.clusters:
-        yield from void_blocks(reader.blocks(cluster), dropped)
+        scrub = ClusterScrub(reader, cluster, dropped)
+        changes = list(_unless_so(file, scrub.patches()))
+        yield from changes
+        if changes:
+            yield from scrub.checksums()
 
 
 def _unless_so(file: SparseFile, patches: Iterable[Patch]) -> Iterator[Patch]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.container.boxes import corrupt
-from avion_media.media.container.ebml import CRC_32, MAX_HEADER_BYTES, Element, element_at, read_number
+from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, element_at, read_number
 from avion_media.media.container.matroska_tracks import Timing, Track
 from avion_media.media.container.plan import VideoBounds
 from avion_media.media.container.poster import PosterSamples
 from avion_media.media.container.sparse import Range, SparseFile
 
-_TIMESTAMP, _SIMPLE_BLOCK, _BLOCK_GROUP, _BLOCK = 0xE7, 0xA3, 0xA0, 0xA1
+SIMPLE_BLOCK, BLOCK_GROUP = BLOCKS = 0xA3, 0xA0
+_TIMESTAMP, _BLOCK = 0xE7, 0xA1
 _BLOCK_HEAD_BYTES = 11  # track number (up to 8), time (2), flags
 _REORDERING_S = 0.5
 _SHORTEST_S = 0.04
@@ -31,10 +32,10 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A SimpleBlock or BlockGroup: ``ticks`` on the segment's clock. A checksum of its cluster has ``track`` None."""
+    """A SimpleBlock or BlockGroup: ``ticks`` on the segment's clock."""
 
     element: Element
-    track: int | None
+    track: int
     ticks: int
 
 
@@ -62,22 +63,21 @@ class BlockReader:
             offset = element.end
 
     def blocks(self, cluster: Cluster) -> Iterator[Block]:
-        """The cluster's blocks and checksums that lie wholly in it, in order. `Missing`, `Rejected`."""
+        """The cluster's blocks that lie wholly in it, in order. `Missing`, `Rejected`."""
         ticks = 0
         for child in self.children(cluster.element.payload, cluster.end):
             if child.end > cluster.end:
                 return  # the file is cut off in it
             if child.id == _TIMESTAMP:
                 ticks = int.from_bytes(self._file.read(child.payload, min(child.size or 0, 8)), "big")
-            elif child.id == CRC_32:
-                yield Block(child, None, ticks)
-            elif child.id in (_SIMPLE_BLOCK, _BLOCK_GROUP):
-                track, relative = self._head(child)
+            elif child.id in BLOCKS:
+                track, relative = self.head(child)
                 yield Block(child, track, ticks + relative)
 
-    def _head(self, element: Element) -> tuple[int, int]:
+    def head(self, element: Element) -> tuple[int, int]:
+        """The track's number and the time in its cluster of a SimpleBlock or BlockGroup. `Missing`, `Rejected`."""
         block: Element | None = element
-        if element.id == _BLOCK_GROUP:
+        if element.id == BLOCK_GROUP:
             block = next((child for child in self.children(element.payload, element.end) if child.id == _BLOCK), None)
         if block is None or block.end > element.end:
             raise corrupt(f"no block in the group at {element.offset}")
@@ -140,6 +140,5 @@ def last_shown_s(
     ends = (
         block.ticks * timing.scale / 1e9 + frame_s.get(block.track, 0.0)
         for block in BlockReader(file, bounds.max_samples).blocks(Cluster(last, end))
-        if block.track is not None
     )
     return max(ends, default=0.0)

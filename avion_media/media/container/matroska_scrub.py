@@ -1,17 +1,19 @@
 """The scrub of Matroska: elements that are not needed become Void of the same length, free text becomes empty.
 
-As for MP4, what stays is listed. Checksums in what was changed become Void too. User data (SEI) inside H.264 and
-HEVC frames is out of scope.
+As for MP4, what stays is listed. Inside clusters that is so only where each of their blocks is read: when the whole
+file is here, or blocks of a track have to go. Checksums in what was changed become Void too. User data (SEI) inside
+H.264 and HEVC frames is out of scope.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.container.comments import neutral_flac_blocks, neutral_vorbis_headers
-from avion_media.media.container.ebml import Element, Master, void_header
+from avion_media.media.container.ebml import CRC_32, Element, Master, void_header
 from avion_media.media.container.edits import Edits
-from avion_media.media.container.matroska_blocks import Block
+from avion_media.media.container.matroska_blocks import BLOCK_GROUP, BLOCKS, BlockReader, Cluster
 from avion_media.media.container.matroska_tracks import CODEC_ID, DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, Track
 from avion_media.media.container.plan import Patch
 
@@ -52,7 +54,18 @@ _STAYS_IN_TRACK = frozenset(
         0x6D80,  # ContentEncodings
     )
 )
-
+_STAYS_IN_CLUSTER = frozenset((*BLOCKS, 0xE7, 0xA7, 0xAB))  # Timestamp, Position, PrevSize
+_STAYS_IN_GROUP = frozenset(
+    (
+        0xA1,  # Block
+        0x9B,  # BlockDuration
+        0xFB,  # ReferenceBlock
+        0xFA,  # ReferencePriority
+        0xA4,  # CodecState
+        0x75A1,  # BlockAdditions: the alpha channel of WebM, HDR10+
+        0x75A2,  # DiscardPadding
+    )
+)
 
 _SMALL_VOID_BYTES = 64
 
@@ -142,8 +155,49 @@ class MasterScrub:
                 self.edits.zero(patch.offset, patch.length)
 
 
-def void_blocks(blocks: Iterable[Block], dropped: frozenset[int]) -> Iterator[Patch]:
-    """Void the blocks of the dropped tracks (by number), and every checksum beside them."""
-    for block in blocks:
-        if block.track is None or block.track in dropped:
-            yield from void(block.element)
+class ClusterScrub:
+    """What changes inside a cluster: blocks of ``dropped`` tracks (by number) become Void, and what is not on the list.
+
+    So does the rest of a cluster from where it cannot be read: players go on at the next one. A last block that is cut
+    off stays, unless it may be of a dropped track. Raises `Missing`, and `Rejected` (decoder_limit).
+    """
+
+    def __init__(self, reader: BlockReader, cluster: Cluster, dropped: frozenset[int]) -> None:
+        self._reader = reader
+        self._cluster = cluster
+        self._dropped = dropped
+        self._checksums: list[Element] = []
+
+    def patches(self) -> Iterator[Patch]:
+        """All changes but `checksums`."""
+        end = self._cluster.end
+        reached = self._cluster.element.payload
+        try:
+            for child in self._reader.children(reached, end):
+                if child.end > end:
+                    if child.id in BLOCKS and not self._dropped:
+                        return
+                    break
+                yield from self._child(child)
+                reached = child.end
+        except Rejected as damage:
+            if damage.reason is not Reason.CORRUPT:
+                raise
+        yield from void_span(reached, end - reached)
+
+    def checksums(self) -> Iterator[Patch]:
+        """The changes to the checksums found by `patches`, which are wrong once anything else has changed."""
+        for checksum in self._checksums:
+            yield from void(checksum)
+
+    def _child(self, child: Element) -> Iterator[Patch]:
+        if child.id == CRC_32:
+            self._checksums.append(child)
+        elif child.id not in _STAYS_IN_CLUSTER or (
+            self._dropped and child.id in BLOCKS and self._reader.head(child)[0] in self._dropped
+        ):
+            yield from void(child)
+        elif child.id == BLOCK_GROUP:
+            for inner in self._reader.children(child.payload, child.end):
+                if inner.id not in _STAYS_IN_GROUP:
+                    yield from void_span(inner.offset, min(inner.end, child.end) - inner.offset)

@@ -1,4 +1,4 @@
-"""The scrub of ``moov`` and ``moof``: what is not known to be needed becomes a zeroed ``free`` box of the same length.
+"""The scrub of ``moov``, ``moof`` and ``mfra``: what is not known to be needed becomes a zeroed ``free`` box.
 
 What stays is listed, not what goes: makers invent boxes faster than a list of them could follow. Free text and dates
 inside boxes that stay are zeroed. H.264 and HEVC user data (SEI) inside samples, and in codec configurations, is out
@@ -34,6 +34,7 @@ _STAYS: dict[bytes, frozenset[bytes]] = {
     b"mvex": _types("mehd trex leva trep"),
     b"moof": _types("mfhd traf"),
     b"traf": _types("tfhd tfdt trun sdtp sgpd sbgp subs"),
+    b"mfra": _types("tfra mfro"),
 }
 _IN_VISUAL_ENTRY = _types(
     "avcC hvcC lhvC lvcC vvcC evcC av1C vpcC esds d263 jp2h glbl ACLR ARES AALP APRG fiel gama "
@@ -52,7 +53,7 @@ _MEANT_COMPRESSORS = (b"Planar Y'CbCr", b"Sorenson H263")
 
 
 class MovieScrub:
-    """Collects in ``edits`` what changes inside one loaded ``moov`` or ``moof``. Raises `Rejected` (corrupt)."""
+    """Collects in ``edits`` what changes inside one of those, loaded whole. Raises `Rejected` (corrupt)."""
 
     def __init__(self, region: Region, movie: Movie) -> None:
         self.edits = Edits(region.data, region.base)

@@ -31,6 +31,7 @@ _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
 _PADDING = frozenset((b"free", b"skip", b"wide"))
 _READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by ffmpeg, on its way to the samples
+_MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h of one a second, of two tracks, take 600 kB
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
 
 
@@ -79,7 +80,7 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
     if duration_s > bounds.max_duration_s:
         raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
     poster = _choose_poster(video, fragments.of(video), file.size_bytes, poster_seconds, bounds)
-    patches = _scrub(file, layout, region, movie, fragments)
+    patches = _scrub(file, layout, region, movie, fragments, bounds)
     scattered = len(patches) > bounds.max_patches
     return VideoPlan(
         format=fmt,
@@ -248,7 +249,9 @@ def _poster_ranges(layout: _Layout, moov: Box, fragments: _Fragments, poster: Po
 # --- scrub ------------------------------------------------------------------------------------------------------
 
 
-def _scrub(file: SparseFile, layout: _Layout, region: Region, movie: Movie, fragments: _Fragments) -> tuple[Patch, ...]:
+def _scrub(
+    file: SparseFile, layout: _Layout, region: Region, movie: Movie, fragments: _Fragments, bounds: VideoBounds
+) -> tuple[Patch, ...]:
     inside = MovieScrub(region, movie)
     inside.walk(layout.of(b"moov")[0])
     kept_ids = {track.track_id for track in movie.kept}
@@ -259,7 +262,23 @@ def _scrub(file: SparseFile, layout: _Layout, region: Region, movie: Movie, frag
     dropped = len(kept_ids) < len(movie.tracks)
     fills = chain(unreferenced(layout.media, kept, file.size_bytes, dropped=dropped), _private_contents(layout))
     zeros = (Patch(each.offset, each.length) for each in fills if not file.known_zero(each))
-    return ordered_patches(chain(inside.edits.patches, fragments.patches, _headers(layout), zeros))
+    index = _random_access(file, layout, movie, bounds)
+    return ordered_patches(chain(inside.edits.patches, fragments.patches, index, _headers(layout), zeros))
+
+
+def _random_access(file: SparseFile, layout: _Layout, movie: Movie, bounds: VideoBounds) -> Iterable[Patch]:
+    """The scrub of ``mfra``, of which the last counts. It is advice: what cannot be read becomes ``free``."""
+    boxes = layout.of(b"mfra")
+    for box in boxes:
+        try:
+            if box is not boxes[-1] or box.size > _MAX_RANDOM_ACCESS_BYTES:
+                raise corrupt("not the index, or too large for one")
+            scrub = MovieScrub(Region(file.read(box.offset, box.size), box.offset, bounds.max_boxes), movie)
+            scrub.walk(box)
+            yield from scrub.edits.patches
+        except Rejected:
+            yield Patch(box.offset + 4, 4, b"free")
+            yield Patch(box.payload, box.end - box.payload)
 
 
 def _private_contents(layout: _Layout) -> Iterable[Range]:

@@ -146,6 +146,88 @@ def test_elements_that_nobody_knows_become_void() -> None:
     assert [element.id for element in _top_level(clean)][-2:] == [0xEC, 0xEC]
 
 
+_CLUSTER = 0x1F43B675
+_PRIVATE = {
+    "padding": b"\xec\x84LEAK",
+    "tags": b"\x12\x54\xc3\x67\x84LEAK",
+    "unknown": b"\x4d\x4d\x84LEAK",
+    "encrypted": b"\xaf\x84LEAK",
+    "no element": b"\x00LEAK",
+    "no size": b"\x4d\x4d\xffLEAK",
+    "too long": b"\x4d\x4d\x8fLEAK",
+}
+
+
+def _sized(length: int) -> bytes:
+    return b"\x01" + length.to_bytes(7, "big")
+
+
+def _with_child_of_the_last_cluster(data: bytes, private: bytes) -> bytes:
+    """``private`` at the end of the last cluster, which loses its checksum; the segment grows with it."""
+    segment = parse_element(data, parse_element(data, 0, 0).end, parse_element(data, 0, 0).end)
+    clusters = [each for each in _top_level(data) if each.id == _CLUSTER]
+    last = clusters[-1]
+    grown = data[last.offset : last.offset + 4] + _sized(last.end - last.payload + len(private))
+    grown += data[last.payload : last.end] + private
+    body = data[segment.payload : last.offset] + grown + data[last.end :]
+    return data[: segment.offset + 4] + _sized(len(body)) + body
+
+
+@pytest.mark.parametrize("private", _PRIVATE.values(), ids=_PRIVATE)
+def test_only_blocks_stay_in_clusters(private: bytes, tmp_path: Path) -> None:
+    # Longer than what a poster takes: there a damaged cluster is refused.
+    source = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=10:d=9", *SOUND)
+    made = _make(tmp_path / "plain.mkv", *source, "-cluster_time_limit", "500", "-write_crc32", "1")
+    path = tmp_path / "private.mkv"
+    path.write_bytes(_with_child_of_the_last_cluster(made.read_bytes(), private))
+    _assert_clean(path, tmp_path)
+    clean = (tmp_path / "clean.mkv").read_bytes()
+    clusters = [each for each in _top_level(clean) if each.id == _CLUSTER]
+    checksums = [clean[each.payload] for each in clusters]
+    assert checksums == [0xBF] * (len(clusters) - 1) + [0xEC]  # of the last one it would be wrong
+
+
+def test_only_what_belongs_to_a_block_stays_in_its_group() -> None:
+    block = b"\xa1\x85\x81\0\0\x80\0"
+    group = (
+        b"\xa0"
+        + bytes((0x80 | len(block) + 6 + 3 + 7,))
+        + block
+        + b"\xec\x84LEAK"
+        + b"\x9b\x81\x05"
+        + b"\x4d\x4d\x84LEAK"
+    )
+    base = (DATA / "webm-vp8.webm").read_bytes()
+    data = _with_child_of_the_last_cluster(base, group)
+    clean = apply_patches(examine_bytes(data, WEBM).patches, 0, data)
+    assert b"LEAK" in data
+    assert b"LEAK" not in clean
+    assert block in clean
+    assert b"\x9b\x81\x05" in clean[clean.index(block) :]
+
+
+def test_a_checksum_stays_where_nothing_else_changes(tmp_path: Path) -> None:
+    path = _make(tmp_path / "plain.mkv", *PICTURE, *SOUND, "-write_crc32", "1")
+    _assert_clean(path, tmp_path)
+    data, clean = path.read_bytes(), (tmp_path / "clean.mkv").read_bytes()
+    clusters = [each for each in _top_level(data) if each.id == _CLUSTER]
+    assert clusters
+    assert all(data[each.payload] == 0xBF for each in clusters)
+    assert all(data[each.payload : each.end] == clean[each.payload : each.end] for each in clusters)
+
+
+def test_the_blocks_of_a_track_that_goes_go_also_where_a_file_is_cut_off(tmp_path: Path) -> None:
+    subtitles = tmp_path / "position.srt"
+    subtitles.write_text("1\n00:00:00,000 --> 00:00:01,500\nLEAK LEAK LEAK LEAK\n")
+    data = _make(tmp_path / "drone.mkv", *PICTURE, "-i", subtitles, "-c:s", "srt").read_bytes()
+    path = tmp_path / "cut.mkv"
+    path.write_bytes(data[: data.rindex(b"LEAK LEAK LEAK") + 8])
+    clean = tmp_path / "clean.mkv"
+    scrub(path, clean)
+    assert b"LEAK" not in clean.read_bytes()
+    assert examine(clean).patches == ()
+
+
 @pytest.mark.parametrize(("turn", "rotation"), [("90", 270), ("-90", 90), ("180", 180)])
 def test_rotation_is_clockwise_and_swaps_the_sides(turn: str, rotation: int, tmp_path: Path) -> None:
     upright = _make(tmp_path / "upright.mkv", *PICTURE)

@@ -275,6 +275,31 @@ def test_unknown_boxes_at_the_top_become_free() -> None:
     assert [kind for kind, offset, _ in _boxes(clean) if offset >= len(base)].count(b"free") == 8
 
 
+@pytest.mark.parametrize(
+    "private",
+    [
+        struct.pack(">I4s", 8 + len(SECRET), b"udta") + SECRET,
+        struct.pack(">I4s", 8 + len(SECRET), b"free") + SECRET,
+        SECRET,  # no box
+    ],
+    ids=["a box", "padding", "neither"],
+)
+def test_only_the_index_stays_in_the_index_of_fragments(private: bytes, tmp_path: Path) -> None:
+    path = _make(tmp_path / "made.mp4", *PICTURE, "-movflags", "frag_keyframe+empty_moov+default_base_moof", "-g", "10")
+    data = bytearray(path.read_bytes())
+    at = data.rindex(b"mfra") - 4
+    end = data.rindex(b"mfro") - 4
+    index = bytes(data[at + 8 : end])
+    _insert(data, end, private, parents=(b"mfra",))
+    assert struct.pack(">I", len(data) - at) != data[-4:]
+    data[-4:] = struct.pack(">I", len(data) - at)  # as ``mfro`` says
+    path.write_bytes(data)
+    _assert_clean(path, tmp_path)
+    clean = (tmp_path / "clean.mp4").read_bytes()
+    readable = private != SECRET
+    assert (clean[at + 4 : at + 8] + clean[at + 8 : end] == b"mfra" + index) is readable
+
+
 @pytest.mark.parametrize("length", [1, 7, 8, 30, 5000])
 def test_a_trailer_that_is_no_box_becomes_one(length: int) -> None:
     base = BASE.read_bytes()

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from avion_media.app import build_tree
-from avion_media.config import Config
+from avion_media.config import CdnConfig, Config
 from avion_media.runtime import Runtime
 
+PURGE_URL = "http://127.0.0.1:9"  # nobody is deleted: nobody is asked
 _REST_FOR_ONE = ("/", "foundation")
 
 
@@ -20,8 +21,9 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def all_paths() -> list[str]:
-    """Every node of the real tree with all roles, the root left out."""
-    return [node["path"] for node in nodes(build_tree(Runtime(Config())).snapshot().to_dict())]
+    """Every node of the real tree with all roles and a CDN to purge, the root left out."""
+    config = Config(cdn=CdnConfig(purge_urls=(PURGE_URL,)))
+    return [node["path"] for node in nodes(build_tree(Runtime(config)).snapshot().to_dict())]
 
 
 def group_of(path: str) -> set[str]:

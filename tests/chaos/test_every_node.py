@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis
 
-from tests.chaos.groups import all_paths, changed, group_of, incarnations, nodes
+from tests.chaos.groups import PURGE_URL, all_paths, changed, group_of, incarnations, nodes
 from tests.chaos.load import Caller, Later
 from tests.chaos.usage import tree_of
 from tests.conftest import S3Bucket
@@ -25,7 +25,12 @@ _recovery_s: dict[str, float] = {}
 def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Iterator[Service]:
     """One service for all nodes: what one crash leaves behind is the next one's problem, as in life."""
     environment = service_environment(
-        redis_of_process, bucket.address.endpoint_url, bucket.bucket, CHAOS__ENABLED="true", TASKS__CLAIM_AFTER="2s"
+        redis_of_process,
+        bucket.address.endpoint_url,
+        bucket.bucket,
+        CHAOS__ENABLED="true",
+        TASKS__CLAIM_AFTER="2s",
+        CDN__PURGE_URLS=PURGE_URL,
     )
     with running(environment) as service:
         yield service

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import grpc
 import pytest
 import redis
 import trio
@@ -17,7 +19,8 @@ from avion_media.config import Bind, Config, load
 from avion_media.nodes import consumers, events
 from avion_media.runtime import Runtime
 from supervisors import Child, ChildSpec, Event, Supervisor, open_tree
-from tests.chaos.groups import all_paths, changed, group_of, incarnations, nodes
+from tests.chaos.groups import PURGE_URL, all_paths, changed, group_of, incarnations, nodes
+from tests.chaos.load import Caller
 from tests.conftest import S3Bucket
 
 _HANG_S = 0.3  # the start timeout of those that are to hang
@@ -95,6 +98,8 @@ def config(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -
             "grpc": plain.grpc.model_copy(update={"bind": free}),
             "http": plain.http.model_copy(update={"bind": free}),
             "admin": plain.admin.model_copy(update={"bind": free}),
+            "cdn": plain.cdn.model_copy(update={"purge_urls": (PURGE_URL,)}),
+            "tasks": plain.tasks.model_copy(update={"claim_after": 2.0}),
             "redis": plain.redis.model_copy(update={"url": redis_of_process}),
             "s3": bucket.config(),
         }
@@ -115,26 +120,52 @@ async def faulty_tree(
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("how", ["return", "cancelled", "hang"])
-async def test_a_fault_restarts_its_group_only(config: Config, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+async def test_a_fault_restarts_its_group_only(
+    config: Config, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis, picture: bytes, how: str
+) -> None:
+    """Uploads that are worked on or on their way when it comes end well; their client repeats what is UNAVAILABLE."""
     faults = Faults()
-    async with faulty_tree(config, faults, monkeypatch) as (root, runtime):
+    recovery_s: list[float] = []
+    async with faulty_tree(config, faults, monkeypatch) as (root, runtime), calling(runtime) as caller:
         for paths in ROUNDS:
+            queued = await trio.to_thread.run_sync(caller.upload, picture)
             before = incarnations(root.snapshot().to_dict())
             told: list[bool] = []
             forget = runtime.on_readiness(partial(note_readiness, runtime, told))
+            began = trio.current_time()
             with trio.fail_after(_RECOVERY_S):
-                changes = watch(root)
-                for path in paths:
-                    faults.strike(path, how)
-                while not (recovered(root, paths, before) and runtime.ready):  # which is told a moment later
-                    await changes.wait()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.to_thread.run_sync, upload_until_ready, caller, picture, queued)
                     changes = watch(root)
+                    for path in paths:
+                        faults.strike(path, how)
+                    while not (recovered(root, paths, before) and runtime.ready):  # which is told a moment later
+                        await changes.wait()
+                        changes = watch(root)
+                    recovery_s.append(trio.current_time() - began)
             forget()
             after = incarnations(root.snapshot().to_dict())
             assert changed(before, after) == {each for path in paths for each in group_of(path)}, paths
             starts = 2 if how == "hang" else 1  # the one that hung, and the one after it
             assert all(after[path] >= before[path] + starts for path in paths), paths
             assert False in told, f"{paths}: readiness did not flip"
+            assert set(caller.codes) <= {"OK", "UNAVAILABLE"}, caller.problems
+    print(f"\n{how}: recovery median {statistics.median(recovery_s):.2f} s, worst {max(recovery_s):.2f} s")
+    assert not redis_client.exists("{media_processing_queue}:dlq")
+    assert redis_client.xlen("media_processing_queue") == redis_client.zcard("{media_processing_queue}:delayed") == 0
+
+
+@asynccontextmanager
+async def calling(runtime: Runtime) -> AsyncIterator[Caller]:
+    """A client of the tree's gRPC port, for threads."""
+    host, port = runtime.addresses["grpc"]
+    with grpc.insecure_channel(f"{host}:{port}") as channel:
+        yield Caller(channel, patient=True)
+
+
+def upload_until_ready(caller: Caller, picture: bytes, queued: str) -> None:
+    """One more upload, until both of them are READY."""
+    caller.wait_ready([queued, caller.upload(picture)])
 
 
 def note_readiness(runtime: Runtime, told: list[bool], _serving: bool) -> None:

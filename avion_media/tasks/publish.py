@@ -180,7 +180,7 @@ class Publisher:
         """Remove what an attempt wrote that was overtaken by one that failed. A deletion sees to it by itself."""
         if await self.failure(media_id) is not None:
             await self._store.get().delete([keys.original(media_id)])
-            await self._store.get().delete(_thumbnail_keys(media_id, sizes_of(facts, self._sizes)))
+            await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))
 
     async def announce_failed(self, any_id: AnyId, reason: Reason, *, occasion: str = "") -> None:
         """Status and event of a medium that never will be. A reason that was given before stands."""
@@ -199,11 +199,8 @@ class Publisher:
 
     async def remove_unpublished(self, media_id: MediaId) -> None:
         """Remove thumbnails of an attempt that never got to its original: its upload was replaced since."""
-        original, *thumbnails = self._served_keys(media_id)
-        try:
-            await self._store.get().head(original)
-        except ObjectMissing:
-            await self._store.get().delete(thumbnails)
+        if await self.original(media_id) is None:
+            await self._remove_thumbnails(media_id, sizes_of(None, self._sizes))
 
     async def has_told(self, any_id: AnyId, occasion: str) -> bool:
         """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
@@ -229,11 +226,7 @@ class Publisher:
         facts = await self.published(any_id)
         known = facts.thumbnails if facts is not None else ()
         known = known or tuple(await thumbnail_sizes(self._store))
-        return tuple(dict.fromkeys((*known, *(size.name for size in self._sizes))))
-
-    def _served_keys(self, any_id: AnyId) -> list[str]:
-        """Of the configured sizes."""
-        return [keys.original(any_id), *(keys.thumbnail(any_id, size.name) for size in self._sizes)]
+        return tuple(dict.fromkeys((*known, *sizes_of(None, self._sizes))))
 
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove what the client PUT; it was never served."""

@@ -6,15 +6,12 @@ from collections.abc import Container
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from avion_media.grpc import Call, Code
+from avion_media.grpc import Call
 from avion_media.telemetry import NO_SPAN, Span, Telemetry, instruments
+from avion_media.telemetry.attributes import RPC_FAULTS
 
 _OTHER = "_OTHER"
 _TRACED = "/avion."  # not the health checks of kubelets and balancers, of which each would be a trace
-# What the server is to blame for (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/).
-_ERRORS = frozenset(
-    {Code.UNKNOWN, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED, Code.INTERNAL, Code.UNAVAILABLE, Code.DATA_LOSS}
-)
 
 
 class ObservedCall(AbstractContextManager[None]):
@@ -44,15 +41,16 @@ class ObservedCall(AbstractContextManager[None]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         code = self._call.code
+        fault = code.name if code.name in RPC_FAULTS else ""
         if self._block is not None:
             self._span.set(rpc__response__status_code=code.name)
-            if code in _ERRORS:
-                self._span.fail(code.name)
+            if fault:
+                self._span.fail(fault)
             self._block.__exit__(kind, error, traceback)
         self._telemetry.record(
             instruments.RPC_DURATION,
             self._call.duration_s,
             rpc__method=self._method,
             rpc__response__status_code=code.name,
-            error__type=code.name if code in _ERRORS else "",
+            error__type=fault,
         )

@@ -44,9 +44,8 @@ _CODES = (
     "RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS "
     "UNAUTHENTICATED"
 )
-_FAULTS = (
-    "UNKNOWN DEADLINE_EXCEEDED UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS"  # of a server, by its spans' conventions
-)
+# What a server is to blame for (https://opentelemetry.io/docs/specs/semconv/rpc/grpc/).
+RPC_FAULTS = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 _S3_OPERATIONS = (
     "AbortMultipartUpload CompleteMultipartUpload CopyObject CreateBucket CreateMultipartUpload DeleteObject "
     "DeleteObjects GetBucketCors GetBucketLifecycleConfiguration GetObject HeadBucket HeadObject ListObjectsV2 "
@@ -60,7 +59,7 @@ GRPC = Attribute("rpc.system.name", ("grpc",))
 AWS_API = Attribute("rpc.system.name", ("aws-api",))
 RPC_SERVER_METHOD = Attribute("rpc.method", meaning="`package.Service/Method` of the methods served; `_OTHER`")
 RPC_CODE = Attribute("rpc.response.status_code", tuple(_CODES.split()))
-RPC_ERROR = Attribute("error.type", (NONE, *_FAULTS.split()))
+RPC_ERROR = Attribute("error.type", (NONE, *RPC_FAULTS))
 S3_METHOD = Attribute("rpc.method", tuple(f"S3/{operation}" for operation in _S3_OPERATIONS.split()))
 STORE_ERROR = Attribute(
     "error.type", (NONE, "missing", "precondition", "range", "too_large", "unavailable", "refused", "cancelled")

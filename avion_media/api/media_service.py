@@ -149,7 +149,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def WatchMediaStatus(self, request: wire.GetMediaStatusRequest) -> AsyncIterator[wire.MediaStatus]:
         """Each change, ending after a final state."""
         any_id = _any_id(request.media_id)
-        with self._watchers.watching(any_id.text) as woken:
+        with self._watchers.watching(any_id.text) as bell:
             last: Status | None = None
             while True:
                 status = await self._statuses.look_up(any_id)
@@ -158,7 +158,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
                     last = status
                 if status.state.final:
                     return
-                await woken.wait()
+                await bell.wait(status, self._statuses.lasts_s(any_id, status))
 
 
 def _caller(call: Call | None) -> str:

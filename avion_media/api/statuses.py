@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime, timedelta
 
 from avion_media.domain import keys
@@ -14,6 +15,7 @@ from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 
 _CLOCK_SKEW = timedelta(minutes=5)
+_A_MOMENT = timedelta(milliseconds=10)
 
 
 class UnknownMedium(MediaError):
@@ -57,6 +59,14 @@ class Statuses:
         """Whether the upload URL that was given out with this id can still be used."""
         now = now or datetime.now(UTC)
         return media_id.created - _CLOCK_SKEW <= now <= media_id.created + self._url_ttl
+
+    def lasts_s(self, any_id: AnyId, status: Status, now: datetime | None = None) -> float:
+        """For how many seconds a status holds when nothing is heard of it: a pending upload ends with its URL, or some
+        time later when it is swept, which nobody tells."""
+        if status.state is not State.PENDING_UPLOAD or not isinstance(any_id, MediaId):
+            return math.inf
+        left = any_id.created + self._url_ttl - (now or datetime.now(UTC))
+        return (left + _A_MOMENT if left > timedelta() else self._url_ttl).total_seconds()
 
     async def _head(self, key: str) -> ObjectInfo | None:
         try:

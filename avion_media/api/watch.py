@@ -1,29 +1,42 @@
-"""Waking WatchMediaStatus calls: one subscription of the process, fanned out to the watchers of each medium."""
+"""Waking WatchMediaStatus calls: one subscription and one look of the whole process, fanned out to the watchers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import trio
 
-# A watcher looks by itself this often, should an event be lost while Redis was away.
-_LOOK_AGAIN_S = 15.0
+from avion_media.domain.errors import Unavailable
+from avion_media.domain.tasks import State, Status
+
+_LOOK_S = 15.0
+_PAGE = 500  # media looked at by one command
+
+Look = Callable[[Sequence[str]], Awaitable[Mapping[str, Status | None]]]
 
 
-class Woken:
-    """One watcher's bell."""
+class Bell:
+    """What wakes one watcher."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
+        self._told: Status | None = None
 
     def ring(self) -> None:
         """Wake the watcher now, or at its next wait."""
         self._event.set()
 
-    async def wait(self) -> None:
-        """Until rung, or until it is time to look anyway. A cancel leaves the bell as it is."""
-        with trio.move_on_after(_LOOK_AGAIN_S):
+    def compare(self, written: Status | None) -> None:
+        """Ring, if what is written of the medium is not what its watcher knows. Of a pending upload nothing is."""
+        if self._told is not None and written != (None if self._told.state is State.PENDING_UPLOAD else self._told):
+            self.ring()
+
+    async def wait(self, told: Status, at_most_s: float = math.inf) -> None:
+        """Until rung, or for so long; ``told`` is what the watcher knows. A cancel leaves the bell as it is."""
+        self._told = told
+        with trio.move_on_after(at_most_s):
             await self._event.wait()
         self._event = trio.Event()
 
@@ -32,12 +45,12 @@ class Watchers:
     """The bells of all watchers. Rings never wait and hold nothing: memory is bounded by the open calls."""
 
     def __init__(self) -> None:
-        self._bells: dict[str, set[Woken]] = {}
+        self._bells: dict[str, set[Bell]] = {}
 
     @contextmanager
-    def watching(self, media_id: str) -> Iterator[Woken]:
+    def watching(self, media_id: str) -> Iterator[Bell]:
         """A bell for one medium, for the length of the block. Enter it before the first look: then none is missed."""
-        bell = Woken()
+        bell = Bell()
         self._bells.setdefault(media_id, set()).add(bell)
         try:
             yield bell
@@ -57,3 +70,23 @@ class Watchers:
         for bells in self._bells.values():
             for bell in bells:
                 bell.ring()
+
+    async def keep_looking(self, look: Look) -> None:
+        """Ring for what nobody says: a status that expired, a message that was lost within Redis. Never returns.
+
+        ``look`` tells what is written of each of the media given, or raises `Unavailable`: then later.
+        """
+        while True:
+            await trio.sleep(_LOOK_S)
+            try:
+                await self._look(look)
+            except Unavailable:
+                continue
+
+    async def _look(self, look: Look) -> None:
+        watched = list(self._bells)
+        for start in range(0, len(watched), _PAGE):
+            written = await look(watched[start : start + _PAGE])
+            for media_id, status in written.items():
+                for bell in self._bells.get(media_id, ()):
+                    bell.compare(status)

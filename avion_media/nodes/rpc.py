@@ -30,7 +30,7 @@ _log = get_logger(path="service/grpc")
 
 
 async def grpc(runtime: Runtime, child: Child) -> None:
-    """MediaService, health and reflection; and the one subscription that wakes watchers."""
+    """MediaService, health and reflection; and what wakes the watchers."""
     config = runtime.config
     watchers = Watchers()
     statuses = Statuses(runtime.store, runtime.board, config.thumbnails.sizes, config.upload.url_ttl)
@@ -115,7 +115,9 @@ class _Authorising:
 
 async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
     board = await runtime.board.wait()
-    await board.listen(watchers.ring, watchers.ring_all)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watchers.keep_looking, board.get_many)
+        await board.listen(watchers.ring, watchers.ring_all)
 
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -37,10 +37,15 @@ class StatusBoard:
 
     async def get(self, media_id: str) -> Status | None:
         """What is said of a medium: DELETED as soon as it has a tombstone; None when nothing is."""
-        written, tombstone = await self._redis.execute("MGET", status_key(media_id), tombstone_key(media_id))
-        if tombstone is not None:
-            return Status(media_id, State.DELETED)
-        return None if written is None else _read_status(media_id, written)
+        return _said(media_id, *await self._redis.execute("MGET", status_key(media_id), tombstone_key(media_id)))
+
+    async def get_many(self, media_ids: Sequence[str]) -> dict[str, Status | None]:
+        """As `get`, of several media, which need not be of one moment."""
+        values = await self._redis.get_many([key(each) for each in media_ids for key in (status_key, tombstone_key)])
+        return {
+            media_id: _said(media_id, written, tombstone)
+            for media_id, written, tombstone in zip(media_ids, values[::2], values[1::2], strict=True)
+        }
 
     async def put(self, status: Status, ttl_s: float, *, over: Reason | str | None = ANY_FAILURE) -> bool:
         """Say how a medium is doing, for ``ttl_s``; whether it was taken.
@@ -195,6 +200,12 @@ def _write_status(status: Status) -> str:
     if status.thumbnails:
         document["thumbnails"] = status.thumbnails
     return json.dumps(document, separators=(",", ":"))
+
+
+def _said(media_id: str, written: bytes | None, tombstone: bytes | None) -> Status | None:
+    if tombstone is not None:
+        return Status(media_id, State.DELETED)
+    return None if written is None else _read_status(media_id, written)
 
 
 def _read_status(media_id: str, written: bytes) -> Status | None:

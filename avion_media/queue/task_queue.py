@@ -52,7 +52,7 @@ class QueueStats:
     delayed: int
     next_due: float | None  # Unix seconds
     dead_letters: int
-    consumers: int
+    consumers: int  # processes that read it, or did until lately
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +254,7 @@ class TaskQueue:
         """How the queue is doing, at one moment."""
         keys = (self._keys.stream, self._keys.delayed, self._keys.dead_letters)
         depth, pending, age, delayed, due, dead, consumers = await self._redis.run(
-            scripts.STATS, keys, (CONSUMER_GROUP,)
+            scripts.STATS, keys, (CONSUMER_GROUP, SHELF)
         )
         return QueueStats(
             depth=depth,

@@ -13,7 +13,7 @@ from tests.bench.processes import cpu_s, pss_bytes
 from tests.services import S3Address
 
 
-@pytest.mark.parametrize("measurement", ["images", "rpc", "poster", "jobs", "idle", "telemetry", "origin"])
+@pytest.mark.parametrize("measurement", ["images", "rpc", "poster", "jobs", "idle", "telemetry", "origin", "lag"])
 def test_a_smoke_run_prints_figures(measurement: str, ceph_address: S3Address) -> None:
     del ceph_address  # started once; the benchmark finds it in the environment, or starts its own
     command = [sys.executable, "-m", "tests.bench", "--quick", "--json", measurement]

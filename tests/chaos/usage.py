@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from tests.service.harness import Service
 
+# What the service may keep open when idle (S3__THREADS, and the default of `open_redis`): it makes them when they are
+# first needed at once, so that they are more after a busy time than before.
+_MAX_POOLED = {"S3__ENDPOINT_URL": 16, "REDIS__URL": 24}
+
 
 @dataclass(frozen=True)
 class Usage:
-    """Counts of one process at one moment."""
+    """Counts of one process at one moment. ``descriptors`` are without the connections that are kept, ``pooled``."""
 
     tasks: int
     threads: int
     descriptors: int
     children: int
+    pooled: dict[str, int]
 
     def within(self, bound: Usage) -> bool:
-        """Whether nothing is more than in ``bound``."""
+        """Whether nothing is more than in ``bound``, and no pool larger than it may be."""
         return (
             self.tasks <= bound.tasks
             and self.threads <= bound.threads
             and self.descriptors <= bound.descriptors
             and self.children <= bound.children
+            and all(self.pooled[name] <= most for name, most in _MAX_POOLED.items())
         )
 
 
@@ -39,12 +49,32 @@ def tree_of(service: Service) -> dict[str, Any]:
 def usage_of(service: Service) -> Usage:
     """Counts of the service's process; its children's children included."""
     process = Path(f"/proc/{service.process.pid}")
+    tasks = tree_of(service)["tasks"]
+    descriptors = _descriptors(process)
+    peers = Counter(port for port in map(_connected_ports(process).get, descriptors) if port)
+    pooled = {name: peers[urlsplit(service.environment[f"AVION_MEDIA_{name}"]).port or 0] for name in _MAX_POOLED}
     return Usage(
-        tasks=tree_of(service)["tasks"],
+        tasks=tasks,
         threads=len(list((process / "task").iterdir())),
-        descriptors=len(list((process / "fd").iterdir())),
+        descriptors=len(descriptors) - sum(pooled.values()),
         children=_descendants(process),
+        pooled=pooled,
     )
+
+
+def _descriptors(process: Path) -> list[str]:
+    """What each open descriptor is: a path, or ``socket:[inode]``."""
+    found = []
+    for descriptor in (process / "fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            found.append(os.readlink(descriptor))
+    return found
+
+
+def _connected_ports(process: Path) -> dict[str, int]:
+    """The remote port of each TCP connection over IPv4 (proc(5), /proc/pid/net/tcp)."""
+    rows = [line.split() for line in (process / "net" / "tcp").read_text().splitlines()[1:]]
+    return {f"socket:[{row[9]}]": int(row[2].rpartition(":")[2], 16) for row in rows}
 
 
 def _descendants(process: Path) -> int:

@@ -155,6 +155,15 @@ def test_an_id_with_no_object_is_pending_while_its_url_lives_and_unknown_afterwa
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+def test_a_watch_of_an_upload_that_never_comes_ends_with_its_url(service: Service) -> None:
+    nearly = encode_id(datetime.now(UTC) - timedelta(minutes=15) + timedelta(seconds=2), 1, 1)
+    watch = service.watching(nearly)
+    assert next(watch).state == wire.MediaStatus.PENDING_UPLOAD
+    with pytest.raises(grpc.RpcError) as caught:
+        next(watch)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
 @pytest.mark.parametrize(
     ("media_id", "reason"),
     [

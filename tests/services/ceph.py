@@ -170,7 +170,7 @@ osd_class_dir = {_class_directory()}
 
 [client]
 rgw_data = {base}/rgw
-rgw_frontends = beast endpoint=127.0.0.1:{node.rgw_port}
+rgw_frontends = beast endpoint=127.0.0.1:{node.rgw_port} tcp_nodelay=1
 rgw_enable_usage_log = false
 rgw_enable_gc_threads = true
 rgw_gc_obj_min_wait = 1

@@ -45,6 +45,13 @@ async def test_what_is_put_can_be_read(board: StatusBoard, status: Status) -> No
     assert await board.get("m1") == status
 
 
+async def test_many_are_read_at_once(board: StatusBoard) -> None:
+    await board.put(PROCESSING, ttl_s=60)
+    await board.tombstone(["m2"])
+    assert await board.get_many(["m1", "m2", "m3"]) == {"m1": PROCESSING, "m2": Status("m2", State.DELETED), "m3": None}
+    assert await board.get_many([]) == {}
+
+
 async def test_a_status_expires(board: StatusBoard, other: Client) -> None:
     await board.put(PROCESSING, ttl_s=60)
     (key,) = other.scan_iter()

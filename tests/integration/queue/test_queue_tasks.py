@@ -337,6 +337,13 @@ async def test_stats_count_everything(queue: TaskQueue) -> None:
     await held.complete()
 
 
+async def test_where_handed_back_tasks_lie_is_no_consumer(queue: TaskQueue) -> None:
+    await queue.enqueue(FIELDS)
+    await (await taken(queue, "a")).hand_back()
+    stats = await queue.stats()
+    assert (stats.pending, stats.consumers) == (1, 1)
+
+
 async def test_the_streams_length_is_the_depth_whatever_the_order_in_which_tasks_end(
     queue: TaskQueue, other: Client
 ) -> None:

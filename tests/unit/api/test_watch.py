@@ -1,0 +1,127 @@
+"""Watchers are woken by what is said; what nobody says is seen by one look for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from avion_media.api.statuses import Statuses
+from avion_media.api.watch import Bell, Watchers
+from avion_media.domain.errors import Unavailable
+from avion_media.domain.formats import BY_NAME
+from avion_media.domain.ids import new_media_id
+from avion_media.domain.tasks import State, Status
+from avion_media.resources import Slot
+
+PENDING = Status("m", State.PENDING_UPLOAD)
+PROCESSING = Status("m", State.PROCESSING)
+READY = Status("m", State.READY)
+LOOK_S = 15.0
+
+
+class Board:
+    """What is written, and how often it was asked."""
+
+    def __init__(self) -> None:
+        self.written: dict[str, Status | None] = {}
+        self.looks: list[Sequence[str]] = []
+        self.away = False
+
+    async def get_many(self, media_ids: Sequence[str]) -> dict[str, Status | None]:
+        await trio.lowlevel.checkpoint()
+        self.looks.append(media_ids)
+        if self.away:
+            raise Unavailable("redis")
+        return {each: self.written.get(each) for each in media_ids}
+
+
+async def woken_after(bell: Bell, told: Status, at_most_s: float = 3600.0) -> float:
+    """For how long the watcher waited."""
+    began = trio.current_time()
+    await bell.wait(told, at_most_s)
+    return trio.current_time() - began
+
+
+async def test_a_ring_wakes_those_who_watch_that_medium(autojump_clock: MockClock) -> None:
+    watchers = Watchers()
+    with watchers.watching("m") as first, watchers.watching("m") as second, watchers.watching("n") as other:
+        watchers.ring("m")
+        assert await woken_after(first, PENDING) == 0
+        assert await woken_after(second, PENDING) == 0
+        assert await woken_after(other, PENDING, at_most_s=60) == 60
+        watchers.ring_all()
+        assert [await woken_after(each, PENDING) for each in (first, second, other)] == [0, 0, 0]
+    watchers.ring("m")  # nobody is there any more
+
+
+@pytest.mark.parametrize(
+    ("told", "written", "wakes"),
+    [
+        (PROCESSING, READY, True),
+        (PROCESSING, None, True),  # it expired
+        (PROCESSING, PROCESSING, False),
+        (PENDING, PROCESSING, True),
+        (PENDING, Status("m", State.DELETED), True),
+        (PENDING, None, False),  # nothing is written of a pending upload
+    ],
+)
+async def test_what_nobody_said_is_seen_by_the_next_look(
+    autojump_clock: MockClock, told: Status, written: Status | None, wakes: bool
+) -> None:
+    board = Board()
+    board.written["m"] = written
+    watchers = Watchers()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watchers.keep_looking, board.get_many)
+        with watchers.watching("m") as bell:
+            assert await woken_after(bell, told, at_most_s=100) == (LOOK_S if wakes else 100)
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_look_is_for_all_watchers(autojump_clock: MockClock) -> None:
+    board = Board()
+    watchers = Watchers()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watchers.keep_looking, board.get_many)
+        await trio.sleep(LOOK_S * 2.5)
+        assert board.looks == []  # nobody watches
+        for number in range(1200):
+            nursery.start_soon(_watch, watchers, f"m{number % 600}")
+        await trio.sleep(LOOK_S)
+        assert [len(each) for each in board.looks] == [500, 100]
+        nursery.cancel_scope.cancel()
+
+
+async def _watch(watchers: Watchers, media_id: str) -> None:
+    with watchers.watching(media_id) as bell:
+        await bell.wait(PENDING)
+
+
+async def test_an_outage_is_waited_for(autojump_clock: MockClock) -> None:
+    board = Board()
+    board.away = True
+    board.written["m"] = READY
+    watchers = Watchers()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watchers.keep_looking, board.get_many)
+        with watchers.watching("m") as bell:
+            assert await woken_after(bell, PROCESSING, at_most_s=LOOK_S * 3.5) == LOOK_S * 3.5
+            board.away = False
+            assert await woken_after(bell, PROCESSING) == LOOK_S * 0.5
+        nursery.cancel_scope.cancel()
+
+
+def test_only_a_pending_upload_ends_by_itself() -> None:
+    statuses = Statuses(Slot("store"), Slot("redis"), (), url_ttl_s=900)
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
+    assert statuses.lasts_s(media_id, PROCESSING, now) == float("inf")
+    for age_s, lasts_s in ((0, 900), (899, 1), (900, 900), (5000, 900)):
+        after = now + timedelta(seconds=age_s)
+        assert statuses.lasts_s(media_id, PENDING, after) == pytest.approx(lasts_s, abs=0.1)
+        lapsed = after + timedelta(seconds=statuses.lasts_s(media_id, PENDING, after))
+        assert not statuses.url_lives(media_id, lapsed)

@@ -12,15 +12,15 @@ from typing import Generic, TypeVar
 
 import trio
 
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 
 T = TypeVar("T")
 
 
 class Slot(Generic[T]):
-    """Holds at most one open resource called ``what`` (as in `Unavailable.what`)."""
+    """Holds at most one open resource, which is ``what`` of its `Unavailable`."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: Dependency) -> None:
         self._what = what
         self._value: T | None = None
         self._filled = trio.Event()

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from avion_media.config import Config
+from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.lifecycle import Lifecycle, Phase
 from avion_media.media.workshop import Workshop
@@ -57,12 +58,14 @@ class Runtime:
     telemetry: Telemetry = NO_TELEMETRY
     consumer: str = field(default_factory=consumer_name)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
-    redis: Slot[Redis] = field(default_factory=lambda: Slot("redis"))
-    board: Slot[StatusBoard] = field(default_factory=lambda: Slot("redis"))
-    remote_board: Slot[RemoteBoard] = field(default_factory=lambda: Slot("redis"))
-    store: Slot[ObjectStore] = field(default_factory=lambda: Slot("store"))
-    workshop: Slot[Workshop] = field(default_factory=lambda: Slot("cage"))
-    queues: dict[str, Slot[TaskQueue]] = field(default_factory=lambda: {name: Slot("redis") for name in _QUEUES})
+    redis: Slot[Redis] = field(default_factory=lambda: Slot(Dependency.REDIS))
+    board: Slot[StatusBoard] = field(default_factory=lambda: Slot(Dependency.REDIS))
+    remote_board: Slot[RemoteBoard] = field(default_factory=lambda: Slot(Dependency.REDIS))
+    store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
+    workshop: Slot[Workshop] = field(default_factory=lambda: Slot(Dependency.CAGE))
+    queues: dict[str, Slot[TaskQueue]] = field(
+        default_factory=lambda: {name: Slot(Dependency.REDIS) for name in _QUEUES}
+    )
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # port name -> where it really listens
     drains: dict[str, Drain] = field(default_factory=dict)
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from avion_media.config import Config
+from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import PURGE_QUEUE, TaskQueue
 from avion_media.redis import Redis, RedisRefused, Reply, open_redis
@@ -35,7 +36,7 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
 
 async def _begin_memory(redis: Redis) -> None:
     """From now on Redis remembers which uploads were completed; the sweeper need not guess."""
-    slot: Slot[Redis] = Slot("redis")
+    slot: Slot[Redis] = Slot(Dependency.REDIS)
     with slot.filled(redis):
         await Notebook(slot).memory_since(datetime.now(UTC), remember=True)
 

@@ -12,17 +12,25 @@ import trio
 
 from avion_media.cli.output import Failure
 from avion_media.config import Config
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore, open_store
+from avion_media.telemetry import silence_logging
 
 T = TypeVar("T")
-_SETTINGS = {"redis": "AVION_MEDIA_REDIS__URL", "store": "AVION_MEDIA_S3__ENDPOINT_URL and the AWS credentials"}
+_SETTINGS = {
+    Dependency.REDIS: "AVION_MEDIA_REDIS__URL",
+    Dependency.STORE: "AVION_MEDIA_S3__ENDPOINT_URL and the AWS credentials",
+}
 
 
 def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; a `Failure` out of a nursery comes out as itself, and a Ctrl-C as `KeyboardInterrupt`."""
+    """Run with Trio; a `Failure` out of a nursery comes out as itself, and a Ctrl-C as `KeyboardInterrupt`.
+
+    Nothing is logged: what is wrong comes out as one of these, and the output may be for programs.
+    """
+    silence_logging()
     try:
         return trio.run(_interruptible, run)
     except BaseExceptionGroup as group:
@@ -95,7 +103,7 @@ class Resources:
 @asynccontextmanager
 async def open_resources(config: Config) -> AsyncIterator[Resources]:
     """Open both, for the length of the block. Neither need be there yet; `Unavailable` comes from the first use."""
-    resources = Resources(Slot("store"), Slot("redis"))
+    resources = Resources(Slot(Dependency.STORE), Slot(Dependency.REDIS))
     async with (
         open_store(config.s3) as store,
         open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis,

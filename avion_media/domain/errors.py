@@ -67,6 +67,18 @@ MEANINGS: dict[Reason, str] = {
 }
 
 
+class Dependency(StrEnum):
+    """What work needs and may find away: `Unavailable.what`, and in metrics the reason of a retry."""
+
+    STORE = "store"
+    REDIS = "redis"
+    CAGE = "cage"
+    DISK = "disk"  # ours: the spool is full, or fails
+    CDN = "cdn"
+    REMOTE = "remote"  # one server among many
+    UPLOAD = "upload"  # of one medium: it was replaced while it was read
+
+
 class MediaError(Exception):
     """Base of all errors that this service raises on purpose."""
 
@@ -81,12 +93,9 @@ class Rejected(MediaError):
 
 
 class Unavailable(MediaError):
-    """Something outside is away: the same call may succeed later.
+    """Something outside is away: the same call may succeed later."""
 
-    ``what`` is "store", "redis", "cage", "remote", "disk", or "upload" (replaced while it was read).
-    """
-
-    def __init__(self, what: str, detail: str = "", retry_after_s: float = 1.0) -> None:
+    def __init__(self, what: Dependency, detail: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(f"{what} is not available{': ' + detail if detail else ''}")
         self.what = what
         self.detail = detail
@@ -101,7 +110,7 @@ class Deferred(Unavailable):
     """
 
     def __init__(self, detail: str, retry_after_s: float, *, patient: bool = True) -> None:
-        super().__init__("remote", detail, retry_after_s)
+        super().__init__(Dependency.REMOTE, detail, retry_after_s)
         self.patient = patient
 
 
@@ -112,7 +121,7 @@ class DecoderKilled(Unavailable):
     """
 
     def __init__(self, detail: str) -> None:
-        super().__init__("cage", detail)
+        super().__init__(Dependency.CAGE, detail)
 
 
 class Overloaded(MediaError):

@@ -12,7 +12,7 @@ from typing import TypeVar
 import trio
 from coredis import exceptions as refusals
 
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.redis_url import read_redis_url
 from avion_media.redis.connection import LONGEST_PAUSE_S, Argument, Dialler, Reply
 from avion_media.redis.directory import Availability, Directory
@@ -24,7 +24,6 @@ from avion_media.redis.topology import Cluster, Single, Topology
 
 T = TypeVar("T")
 
-REDIS = "redis"
 _HOP_PAUSE_S = 0.05  # before a call that was sent elsewhere is sent elsewhere once more
 
 Perform = Callable[[Node, bool], Awaitable[Reply]]
@@ -256,7 +255,7 @@ class Redis:
                 self._directory.answered(node)
             return RedisRefused(str(command), code, message)
         self._directory.failed(node, detail, deposed=isinstance(error, DEPOSED))
-        return Unavailable(REDIS, detail, retry_after_s=LONGEST_PAUSE_S)
+        return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S)
 
 
 async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
-
-REMOTE = "remote"
+from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 
 
 class ServerError(Unavailable):
@@ -15,7 +13,7 @@ class ServerError(Unavailable):
     """
 
     def __init__(self, status: int, *, of_host: bool, asked_pause_s: float | None) -> None:
-        super().__init__(REMOTE, f"HTTP {status}", retry_after_s=asked_pause_s or 1.0)
+        super().__init__(Dependency.REMOTE, f"HTTP {status}", retry_after_s=asked_pause_s or 1.0)
         self.of_host = of_host
         self.asked_pause_s = asked_pause_s
 
@@ -27,7 +25,7 @@ class ResolverTrouble(Unavailable):
     """
 
     def __init__(self, detail: str) -> None:
-        super().__init__(REMOTE, detail)
+        super().__init__(Dependency.REMOTE, detail)
 
 
 class RemoteGone(Rejected):

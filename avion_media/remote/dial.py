@@ -18,7 +18,7 @@ from itertools import chain, zip_longest
 
 import trio
 
-from avion_media.domain.errors import Deferred, Unavailable
+from avion_media.domain.errors import Deferred, Dependency, Unavailable
 from avion_media.remote.answers import ResolverTrouble
 from avion_media.remote.guard import AddressGuard, AddressRefused, IpAddress
 from avion_media.remote.url import RemoteUrl
@@ -178,7 +178,7 @@ class Dialler:
                 await trio.aclose_forcefully(stream)
                 raise
             return stream
-        raise Unavailable("remote", f"cannot connect: {failure}")
+        raise Unavailable(Dependency.REMOTE, f"cannot connect: {failure}")
 
     async def _start_tls(self, transport: trio.SocketStream, host: str) -> trio.abc.Stream:
         # https_compatible: many servers end without a TLS farewell; what is cut short shows in the HTTP framing.
@@ -187,9 +187,9 @@ class Dialler:
             with trio.fail_after(self._patience.handshake_s):
                 await stream.do_handshake()
         except trio.TooSlowError:
-            raise Unavailable("remote", f"no TLS within {self._patience.handshake_s:g} s") from None
+            raise Unavailable(Dependency.REMOTE, f"no TLS within {self._patience.handshake_s:g} s") from None
         except trio.BrokenResourceError as error:
-            raise Unavailable("remote", f"TLS failed: {error.__cause__ or error}") from error
+            raise Unavailable(Dependency.REMOTE, f"TLS failed: {error.__cause__ or error}") from error
         return stream
 
 

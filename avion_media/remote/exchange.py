@@ -14,7 +14,7 @@ from typing import Final
 import h11
 import trio
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.remote.dial import Patience
 from avion_media.remote.url import RemoteUrl
 
@@ -68,7 +68,7 @@ class Exchange:
                 await self._send(self._http.send(request) + (self._http.send(h11.EndOfMessage()) or b""))
                 response = await self._receive_head()
         except trio.TooSlowError:
-            raise Unavailable("remote", f"no answer within {self._patience.head_s:g} s") from None
+            raise Unavailable(Dependency.REMOTE, f"no answer within {self._patience.head_s:g} s") from None
         except h11.RemoteProtocolError as error:
             raise Rejected(Reason.REMOTE_STATUS, f"not HTTP: {shortened(str(error))}") from None
         self.status = response.status_code
@@ -106,9 +106,9 @@ class Exchange:
                     with trio.fail_after(self._patience.read_s):
                         self._http.receive_data(await self._receive())
         except trio.TooSlowError:
-            raise Unavailable("remote", f"no bytes for {self._patience.read_s:g} s") from None
+            raise Unavailable(Dependency.REMOTE, f"no bytes for {self._patience.read_s:g} s") from None
         except h11.RemoteProtocolError as error:
-            raise Unavailable("remote", f"the body broke off: {shortened(str(error))}") from None
+            raise Unavailable(Dependency.REMOTE, f"the body broke off: {shortened(str(error))}") from None
         return b"".join(pieces)
 
     async def _receive_head(self) -> h11.Response:
@@ -121,7 +121,7 @@ class Exchange:
             if event is h11.NEED_DATA:
                 data = await self._receive()
                 if not data:
-                    raise Unavailable("remote", "closed the connection instead of answering")
+                    raise Unavailable(Dependency.REMOTE, "closed the connection instead of answering")
                 if len(greeting) < 5:
                     greeting = (greeting + data)[:5]
                     _check_greeting(greeting)
@@ -148,7 +148,7 @@ class Exchange:
         try:
             data = bytes(await self._stream.receive_some(_READ_BYTES))
         except trio.BrokenResourceError as error:
-            raise Unavailable("remote", f"the connection broke: {error.__cause__ or error}") from error
+            raise Unavailable(Dependency.REMOTE, f"the connection broke: {error.__cause__ or error}") from error
         self._wire_bytes_left -= len(data)
         if self._wire_bytes_left < 0:
             raise Rejected(Reason.TOO_LARGE, "more bytes on the wire than any accepted body needs")

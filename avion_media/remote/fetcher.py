@@ -16,8 +16,8 @@ from urllib.parse import urljoin
 
 import trio
 
-from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.remote.answers import REMOTE, RemoteGone, ServerError
+from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.remote.answers import RemoteGone, ServerError
 from avion_media.remote.dial import DEFAULT_PATIENCE, Dialler, Patience, Resolve, resolve_by_system
 from avion_media.remote.exchange import Exchange, shortened
 from avion_media.remote.guard import AddressGuard, AddressRefused
@@ -99,7 +99,7 @@ class Fetcher:
             with trio.fail_after(self._timeout_s) as scope:
                 return await self._follow(url, fd, known, scope.deadline)
         except trio.TooSlowError:
-            raise Unavailable(REMOTE, f"took longer than {self._timeout_s:g} s") from None
+            raise Unavailable(Dependency.REMOTE, f"took longer than {self._timeout_s:g} s") from None
         except AddressRefused as refusal:
             raise Rejected(Reason.REMOTE_REFUSED, shortened(str(refusal))) from None
 
@@ -134,7 +134,7 @@ class Fetcher:
             window_bytes += len(chunk)
             if trio.current_time() > window_ends:
                 if window_bytes < self._patience.min_window_bytes:
-                    raise Unavailable("remote", "sends too slowly")
+                    raise Unavailable(Dependency.REMOTE, "sends too slowly")
                 window_ends, window_bytes = trio.current_time() + self._patience.window_s, 0
         if not size:
             raise Rejected(Reason.EMPTY)
@@ -158,7 +158,7 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
             view, offset = view[written:], offset + written
     except OSError as error:
         if error.errno in _DISK_FULL:
-            raise Unavailable("disk", str(error)) from error
+            raise Unavailable(Dependency.DISK, str(error)) from error
         raise
 
 

@@ -27,9 +27,9 @@ from typing import Protocol
 
 import trio
 
-from avion_media.domain.errors import Deferred, Rejected, Unavailable
+from avion_media.domain.errors import Deferred, Dependency, Rejected, Unavailable
 from avion_media.redis import Redis, Script
-from avion_media.remote.answers import REMOTE, ResolverTrouble, ServerError
+from avion_media.remote.answers import ResolverTrouble, ServerError
 from avion_media.remote.url import RemoteUrl
 
 _LUA = files("avion_media.remote") / "lua"
@@ -108,7 +108,7 @@ class Hosts:
         except (Deferred, ResolverTrouble):  # it was never asked
             raise
         except Unavailable as error:
-            outcome, cause = "failed" if error.what == REMOTE else "unknown", error.detail
+            outcome, cause = "failed" if error.what is Dependency.REMOTE else "unknown", error.detail
             raise
         except Rejected:
             outcome = "answered"

@@ -8,7 +8,6 @@ caller has given up: its cancel waits for the request, at most `Connection.max_r
 
 from __future__ import annotations
 
-import logging
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,11 +20,11 @@ from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError, NoCredentialsError
 
 from avion_media.config import S3Config
-from avion_media.domain.errors import MediaError, Unavailable
-from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, STORE, translated
+from avion_media.domain.errors import Dependency, MediaError, Unavailable
+from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, translated
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials
-from avion_media.telemetry import NO_TELEMETRY, Telemetry, instruments
+from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -41,7 +40,7 @@ _NO_CREDENTIALS_PAUSE_S = 5.0
 _WATCH_S = 10.0
 _WATCH_WHEN_AWAY_S = 1.0
 
-log = logging.getLogger(__name__)
+_log = get_logger(path="foundation/store")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,14 +85,14 @@ class Connection:
         self._signed_with: _Snapshot | None = None
         self._why_not = NO_CREDENTIALS
         self._no_connect_before = float("-inf")
-        self._available = False
+        self._answers: bool | None = None  # not known before the first call
         self._changed = trio.Event()
         self._heard_at = float("-inf")
 
     @property
     def available(self) -> bool:
         """Whether the last call was answered. False until the first."""
-        return self._available
+        return bool(self._answers)
 
     @property
     def max_request_s(self) -> float:
@@ -109,12 +108,12 @@ class Connection:
     def signers(self) -> Signers:
         """The signers for the present credentials. Raises Unavailable while there are none."""
         if self._signers is None:
-            raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
+            raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
         return self._signers
 
     async def wait_available(self) -> None:
         """Return once the store answers; at once while it does."""
-        while not self._available:
+        while not self._answers:
             await self._changed.wait()
 
     # ``operation`` is what telemetry calls the call: the name in S3's API of the one request that it makes.
@@ -131,8 +130,8 @@ class Connection:
                 with trio.fail_after(self.max_request_s):
                     return await self._run(observed.timed(call), key, abandon=True)
             except trio.TooSlowError:
-                error = Unavailable(STORE, f"no answer within {self.max_request_s:g} s")
-                self._note(False, str(error))
+                error = Unavailable(Dependency.STORE, f"no answer within {self.max_request_s:g} s")
+                self._note(False, error.detail)
                 raise error from None
 
     async def change(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
@@ -160,7 +159,7 @@ class Connection:
         try:
             await self._connect()
         except MediaError as error:
-            log.warning("%s", error)
+            self._note(False, _detail(error))
 
     async def watch(self) -> None:
         """Keep the credentials fresh, and notice without any traffic that the store is gone or back. Never returns.
@@ -170,13 +169,13 @@ class Connection:
         while True:
             try:
                 await self._refresh_credentials()
-                if not self._available or trio.current_time() - self._heard_at >= _WATCH_S:
+                if not self._answers or trio.current_time() - self._heard_at >= _WATCH_S:
                     await self.ping()
             except MediaError as error:
-                log.debug("%s", error)
-            pause_s = _WATCH_S if self._available else _WATCH_WHEN_AWAY_S
+                _log.debug("store.watched", detail=_detail(error))
+            pause_s = _WATCH_S if self._answers else _WATCH_WHEN_AWAY_S
             with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):
-                if self._available:
+                if self._answers:
                     await self._changed.wait()
                 else:
                     await trio.sleep_forever()
@@ -187,7 +186,7 @@ class Connection:
         except ClientError as error:  # an answer to HEAD has no body, and so no better code than this
             if error.response["Error"]["Code"] != "404":
                 raise
-            raise Unavailable(STORE, NO_BUCKET, retry_after_s=5.0) from error
+            raise Unavailable(Dependency.STORE, NO_BUCKET, retry_after_s=5.0) from error
 
     async def _run(self, call: Callable[[S3Client], T], key: str, *, abandon: bool) -> T:
         try:
@@ -195,7 +194,7 @@ class Connection:
             with translated(key):
                 result = await trio.to_thread.run_sync(call, client, abandon_on_cancel=abandon, limiter=self.threads)
         except Unavailable as error:
-            self._note(False, str(error))
+            self._note(False, error.detail)
             raise
         except MediaError:
             self._note(True)
@@ -209,7 +208,7 @@ class Connection:
             if self._client is not None:
                 return self._client
             if trio.current_time() < self._no_connect_before:  # or every call would go through the whole chain
-                raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
+                raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
             try:
                 with trio.fail_after(_CREDENTIALS_S), translated():
                     client, sources, snapshot = await trio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
@@ -267,24 +266,28 @@ class Connection:
     def _forget_credentials(self, cause: Exception) -> NoReturn:
         self._signers = None
         self._why_not = cause.detail if isinstance(cause, Unavailable) else "finding its credentials took too long"
-        raise Unavailable(STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S) from cause
+        raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S) from cause
 
     def _note(self, available: bool, cause: str = "") -> None:
         if available:
             self._heard_at = trio.current_time()
-        if available == self._available:
+        if available == self._answers:
             return
-        self._available = available
+        before, self._answers = self._answers, available
         self._changed.set()
         self._changed = trio.Event()
-        if available:
-            log.info("the object store answers")
-        else:
-            log.warning("%s", cause)
+        if not available:
+            _log.warning("store.away", detail=cause)
+        elif before is not None:
+            _log.info("store.back")
 
     @property
     def _connect_timeout_s(self) -> float:
         return min(self._config.timeout, _MAX_CONNECT_S)
+
+
+def _detail(error: MediaError) -> str:
+    return error.detail if isinstance(error, Unavailable) else str(error)
 
 
 def _credentials_of(session: boto3.Session) -> Credentials:

@@ -23,9 +23,8 @@ from botocore.exceptions import (
 from botocore.exceptions import ConnectionError as NoConnectionError
 from urllib3.exceptions import HTTPError
 
-from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.domain.errors import Dependency, MediaError, ObjectMissing, PreconditionFailed, Unavailable
 
-STORE = "store"
 NO_CREDENTIALS = (
     "no credentials for the object store: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
     "or any other source that boto3 knows"
@@ -63,11 +62,11 @@ def translate(error: Exception, key: str = "") -> MediaError:
     if isinstance(error, ClientError):
         return _translate_client_error(error, key)
     if isinstance(error, NoCredentialsError):
-        return Unavailable(STORE, NO_CREDENTIALS, retry_after_s=5.0)
+        return Unavailable(Dependency.STORE, NO_CREDENTIALS, retry_after_s=5.0)
     if isinstance(error, PartialCredentialsError | CredentialRetrievalError | TokenRetrievalError | ProfileNotFound):
-        return Unavailable(STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
+        return Unavailable(Dependency.STORE, f"its credentials cannot be had: {error}", retry_after_s=5.0)
     if isinstance(error, NoConnectionError | HTTPClientError | IncompleteReadError | HTTPError):
-        return Unavailable(STORE, str(error))
+        return Unavailable(Dependency.STORE, str(error))
     return StoreRefused(str(error))
 
 
@@ -75,7 +74,7 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
     code = str(error.response.get("Error", {}).get("Code", ""))
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     if code == "NoSuchBucket":
-        return Unavailable(STORE, NO_BUCKET, retry_after_s=5.0)
+        return Unavailable(Dependency.STORE, NO_BUCKET, retry_after_s=5.0)
     if code in _MISSING:
         return ObjectMissing(key)
     if code in _PRECONDITION:
@@ -83,9 +82,9 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
     if code in _RANGE:
         return RangeNotSatisfiable(key)
     if code in _FORBIDDEN or status in (401, 403):
-        return Unavailable(STORE, f"it refuses our credentials: {error}", retry_after_s=5.0)
+        return Unavailable(Dependency.STORE, f"it refuses our credentials: {error}", retry_after_s=5.0)
     if code in _PASSING or status == 429 or status >= 500 or status == 0:
-        return Unavailable(STORE, str(error))
+        return Unavailable(Dependency.STORE, str(error))
     return StoreRefused(str(error))
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import trio
 
 from avion_media.config import S3Config
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store import bucket
 from avion_media.store.body import BodyReader, ObjectBody
 from avion_media.store.connection import Connection
-from avion_media.store.errors import STORE, RangeNotSatisfiable, TooLarge
+from avion_media.store.errors import RangeNotSatisfiable, TooLarge
 from avion_media.store.listing import Listing
 from avion_media.store.objects import ByteRange, FileSource, ObjectInfo, PresignedPut, object_info, range_header
 from avion_media.store.patch_copy import PatchCopy, in_parallel, of_the_source
@@ -172,15 +172,17 @@ class ObjectStore:
     ) -> AsyncIterator[ObjectBody]:
         """The object, or a part of it, as a stream of chunks of at most 1 MiB, read as they are asked for.
 
+        What fits into one chunk is read at once, and holds no connection while it waits to be asked for.
+
         Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable. Leaving the block early closes the connection.
         """
         request = self._request(key, if_match, byte_range)
         reader = BodyReader()
         try:
-            response = await self._connection.read(
+            response, first = await self._connection.read(
                 lambda client: reader.open(client, request), key, operation="GetObject"
             )
-            yield ObjectBody(self._connection, reader, key, response)
+            yield ObjectBody(self._connection, reader, key, response, first)
         finally:
             reader.leave()
 
@@ -389,7 +391,7 @@ class ObjectStore:
         )
         failures = [each for each in response.get("Errors", []) if each["Code"] != "NoSuchKey"]
         if failures:
-            raise Unavailable(STORE, f"{len(failures)} objects could not be deleted: {failures[0]}")
+            raise Unavailable(Dependency.STORE, f"{len(failures)} objects could not be deleted: {failures[0]}")
 
     def _request(self, key: str, if_match: str | None = None, byte_range: ByteRange | None = None) -> dict[str, Any]:
         request: dict[str, Any] = {"Bucket": self._connection.bucket, "Key": key}

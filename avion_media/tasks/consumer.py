@@ -31,7 +31,7 @@ from typing import Protocol
 
 import trio
 
-from avion_media.domain.errors import DecoderKilled, Deferred, LeaseLost, Reason, Rejected, Unavailable
+from avion_media.domain.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.resources import Slot
@@ -45,7 +45,7 @@ _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
-_OUTAGES = frozenset({"store", "redis", "cage", "disk", "cdn"})  # `Unavailable.what` that every task meets
+_OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD})  # that these are away says nothing of the next task
 
 
 class TaskHandler(Protocol):
@@ -303,7 +303,7 @@ class Consumer:
             self._outage.failed()
             cause = repr(error)
             await self._quietly(lambda: lease.retry(self._backoff_s(1), cause, count=False))
-            return "retried", "unavailable"
+            return "retried", str(error.what)
         except Exception as error:  # noqa: BLE001 - as in `_attempt`
             self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
@@ -314,14 +314,14 @@ class Consumer:
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
         delay_s = error.retry_after_s * random.uniform(1.0, 1.2)  # many wait for the same moment
         await self._quietly(lambda: lease.retry(delay_s, error.detail, count=False))
-        return "deferred", "remote"
+        return "deferred", str(Dependency.REMOTE)
 
     def _too_late(self, lease: Lease, delay_s: float) -> bool:
         return time.time() + delay_s - lease.first_seen > self._policy.patience_s
 
     async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
-        ours = error.what != "remote"
-        if error.what in _OUTAGES:
+        ours = error.what is not Dependency.REMOTE
+        if error.what not in _OF_ONE_TASK:
             self._outage.failed()
         backoff_s = max(self._backoff_s(lease.attempt), self._outage.pause_s if ours else 0.0)
         asked_s = 0.0 if ours else error.retry_after_s
@@ -330,7 +330,7 @@ class Consumer:
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
         delay_s = max(backoff_s, asked_s)
         await self._quietly(lambda: lease.retry(delay_s, str(error), count=not ours))
-        return "retried", error.what
+        return "retried", str(error.what)
 
     async def _after_failure(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
         """Perhaps the medium's doing, perhaps ours: an attempt is used up; after the last one a dead letter is left."""

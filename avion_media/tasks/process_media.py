@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
@@ -111,7 +111,7 @@ class ProcessMedia:
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
             # sees the new bytes, or the tombstone.
-            raise Unavailable("upload", "it was replaced or removed while it was read") from None
+            raise Unavailable(Dependency.UPLOAD, "it was replaced or removed while it was read") from None
         return standing
 
     async def _make_thumbnails_anew(

@@ -12,7 +12,7 @@ import httpx
 import trio
 
 from avion_media.config import CdnConfig
-from avion_media.domain.errors import ObjectMissing, Reason, Rejected, Unavailable
+from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths, original
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, parse_size_names
@@ -22,7 +22,6 @@ from avion_media.resources import Slot
 from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
-CDN = "cdn"
 _SIZES = "sizes"  # field of a task: the names of sizes, with commas between them
 _NOT_CACHED = frozenset({404, 410, 412})  # what caches answer when there was nothing to forget
 _log = get_logger(path="service/delete/purge")
@@ -99,12 +98,12 @@ class PurgeMedia:
         except (httpx.HTTPError, trio.TooSlowError) as error:
             self._telemetry.count(instruments.PURGES, outcome="unreachable")
             log.warning("purge.failed", error=repr(error))
-            raise Unavailable(CDN, repr(error)) from error
+            raise Unavailable(Dependency.CDN, repr(error)) from error
         refused = response.status_code >= 400 and response.status_code not in _NOT_CACHED
         self._telemetry.count(instruments.PURGES, outcome="refused" if refused else "ok")
         if refused:
             log.warning("purge.failed", status=response.status_code)
-            raise Unavailable(CDN, f"it answered {response.status_code}")
+            raise Unavailable(Dependency.CDN, f"it answered {response.status_code}")
 
 
 def purge_url(target: str, path: str) -> str:

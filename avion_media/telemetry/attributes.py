@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from avion_media.domain.errors import Reason
+from avion_media.domain.errors import Dependency, Reason
 from avion_media.domain.formats import FORMATS
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 
@@ -81,15 +81,15 @@ TASK_OUTCOME = Attribute(
 )
 TASK_REASON = Attribute(
     "reason",
-    (NONE, *_REASONS, "store", "redis", "cage", "remote", "disk", "upload", "cdn", "unavailable"),
+    (NONE, *_REASONS, *(str(each) for each in Dependency)),
     "the code of a rejection, or what was away",
 )
 USUAL_ENDS = (
     ("done", NONE),
     ("rejected", str(Reason.CORRUPT)),
-    ("retried", "store"),
-    ("retried", "redis"),
-    ("retried", "cage"),
+    ("retried", str(Dependency.STORE)),
+    ("retried", str(Dependency.REDIS)),
+    ("retried", str(Dependency.CAGE)),
     ("retried", str(Reason.INTERNAL)),
     ("dead_letter", str(Reason.INTERNAL)),
     ("dead_letter", str(Reason.POISON)),
@@ -124,7 +124,7 @@ NODE_PATH = Attribute(
 )
 PHASE_NAME = Attribute("phase", ("STARTING", "READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"))
 DRAIN_PART = Attribute("part", ("settle", "grace", "stop", "flush", "margin"))
-DEPENDENCY = Attribute("dependency", ("redis", "store"))
+DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STORE)))
 CPU_MODE = Attribute("cpu.mode", ("user", "system"))
 PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
 SWEEP_WHY = Attribute(

@@ -17,7 +17,15 @@ import trio
 
 from avion_media.config import CdnConfig, UploadConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import LeaseLost, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.domain.errors import (
+    Dependency,
+    LeaseLost,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.domain.formats import PNG, MediaFormat
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
@@ -238,15 +246,15 @@ class Stage:
 
     def _processing(self, steps: Steps) -> ProcessMedia:
         store, board = self._actor(steps)
-        workshop = _slot("workshop", cast("Workshop", _Bench(self.sizes)))
-        queue = _slot("redis", TaskQueue(self.redis, PROCESSING_QUEUE))
+        workshop = _slot(Dependency.CAGE, cast("Workshop", _Bench(self.sizes)))
+        queue = _slot(Dependency.REDIS, TaskQueue(self.redis, PROCESSING_QUEUE))
         publisher = self._publisher(store, board)
         return ProcessMedia(store, workshop, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
     async def drop(self) -> None:
         """A ``drop_deleted`` event."""
         _, board = self._actor(Steps())
-        queue = _slot("redis", TaskQueue(self.redis, DELETE_QUEUE))
+        queue = _slot(Dependency.REDIS, TaskQueue(self.redis, DELETE_QUEUE))
         dropper = Dropper(board, queue, self._purges(), NO_TELEMETRY, delay_s=self.delay_s)
         await dropper.drop(Drop((str(self.media_id),)))
 
@@ -271,14 +279,14 @@ class Stage:
         return wanted & set(self.objects)
 
     def _purges(self) -> Purges:
-        return Purges(_slot("redis", TaskQueue(self.redis, PURGE_QUEUE)), self.cdn)
+        return Purges(_slot(Dependency.REDIS, TaskQueue(self.redis, PURGE_QUEUE)), self.cdn)
 
     def _publisher(self, store: Slot[ObjectStore], board: Slot[StatusBoard]) -> Publisher:
         return Publisher(store, board, self.sizes, NO_TELEMETRY, status_ttl_s=600.0)
 
     def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], Slot[StatusBoard]]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
-        return _slot("store", store), _slot("redis", StatusBoard(stepped(self.redis, steps)))
+        return _slot(Dependency.STORE, store), _slot(Dependency.REDIS, StatusBoard(stepped(self.redis, steps)))
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:
@@ -303,7 +311,7 @@ class _Stepped:
         return await self._steps.around(f"redis {script.name}", lambda: self._redis.run(script, script_keys, args))
 
 
-def _slot(what: str, value: Any) -> Slot[Any]:
+def _slot(what: Dependency, value: Any) -> Slot[Any]:
     slot: Slot[Any] = Slot(what)
     slot.fill(value)
     return slot

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from avion_media.domain.errors import Deferred, MediaError, Reason, Unavailable
+from avion_media.domain.errors import Deferred, Dependency, MediaError, Reason, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import open_redis
@@ -35,9 +35,9 @@ async def test_a_task_that_is_deferred_uses_up_no_attempt(redis_url: str) -> Non
     [
         (Deferred("paused", 30.0, patient=False), True),
         (Deferred("full", 30.0, patient=True), False),
-        (Unavailable("remote", "HTTP 503", retry_after_s=30.0), True),
-        (Unavailable("remote", "cannot connect", retry_after_s=0.01), False),
-        (Unavailable("store", retry_after_s=30.0), False),
+        (Unavailable(Dependency.REMOTE, "HTTP 503", retry_after_s=30.0), True),
+        (Unavailable(Dependency.REMOTE, "cannot connect", retry_after_s=0.01), False),
+        (Unavailable(Dependency.STORE, retry_after_s=30.0), False),
     ],
 )
 async def test_a_task_waits_for_a_remote_server_as_long_as_patience_lasts(
@@ -55,7 +55,7 @@ async def test_a_task_waits_for_a_remote_server_as_long_as_patience_lasts(
 
 
 async def test_a_server_that_asks_for_time_gets_it_before_the_next_attempt(redis_url: str) -> None:
-    work = Work(lambda: Unavailable("remote", "HTTP 429", retry_after_s=100.0))
+    work = Work(lambda: Unavailable(Dependency.REMOTE, "HTTP 429", retry_after_s=100.0))
     async with open_redis(redis_url) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         await queue.enqueue({"media_id": "m"})

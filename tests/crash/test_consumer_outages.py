@@ -10,7 +10,7 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.domain.errors import DecoderKilled, MediaError, Reason, Rejected, Unavailable
+from avion_media.domain.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
 from avion_media.queue import MAX_DEATHS, QueueStats, TaskQueue
 from avion_media.redis import Redis, open_redis
@@ -46,7 +46,7 @@ class Work:
 
 
 def consumer_of(redis: Redis, work: Work, name: str, **policy: Any) -> Supervisor:
-    slot: Slot[TaskQueue] = Slot("redis")
+    slot: Slot[TaskQueue] = Slot(Dependency.REDIS)
     slot.fill(TaskQueue(redis, PROCESSING_QUEUE))
     bounds = {"slots": 1, "max_attempts": 3, "claim_after_s": CLAIM_AFTER_S, "backoff_s": 0.05, "max_backoff_s": 0.05}
     consumer = Consumer(
@@ -93,7 +93,7 @@ async def test_few_tasks_find_out_that_the_store_is_away(redis_url: str) -> None
     away_for_s = 1.0
 
     def failure() -> MediaError | None:
-        return Unavailable("store") if trio.current_time() < work.begun[0] + away_for_s else None
+        return Unavailable(Dependency.STORE) if trio.current_time() < work.begun[0] + away_for_s else None
 
     work = Work(failure)
     async with open_redis(redis_url) as redis:

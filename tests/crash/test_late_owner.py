@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.errors import Dependency, Reason, Rejected
 from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
 from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
@@ -44,7 +44,7 @@ async def queue(redis_url: str) -> AsyncIterator[TaskQueue]:
 @pytest.mark.parametrize("failure", [Rejected(Reason.CORRUPT), RuntimeError("a defect")], ids=["rejected", "defect"])
 async def test_a_late_owner_is_silent(redis_url: str, queue: TaskQueue, failure: Exception) -> None:
     await queue.enqueue({"media_id": "m1", "type": "thumbnail"})
-    slot: Slot[TaskQueue] = Slot("redis")
+    slot: Slot[TaskQueue] = Slot(Dependency.REDIS)
     async with open_redis(redis_url) as redis:
         slot.fill(TaskQueue(redis, PROCESSING_QUEUE))
         handler = LosesItsTask(queue, failure)

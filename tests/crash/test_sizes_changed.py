@@ -11,6 +11,7 @@ import pytest
 from avion_media.api.statuses import Statuses
 from avion_media.config import CdnConfig
 from avion_media.domain import keys
+from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import PURGE_QUEUE, StatusBoard
@@ -32,9 +33,9 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
 
 async def status_of(stage: Stage) -> Status:
     """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
-    store: Slot[ObjectStore] = Slot("store")
+    store: Slot[ObjectStore] = Slot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
-    board: Slot[StatusBoard] = Slot("redis")
+    board: Slot[StatusBoard] = Slot(Dependency.REDIS)
     board.fill(StatusBoard(stage.redis))
     statuses = Statuses(store, board, stage.sizes, url_ttl_s=900.0)
     now = await statuses.look_up(stage.media_id)

@@ -16,7 +16,7 @@ import redis as redis_py
 
 from avion_media.config import CdnConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import Reason
+from avion_media.domain.errors import Dependency, Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
@@ -268,8 +268,8 @@ def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
 async def drop(operator: Operator, upload: MediaId, delay_s: float = DAY) -> None:
     """Delete as the events role does."""
     async with open_redis(operator.redis_url) as redis:
-        board: Slot[StatusBoard] = Slot("redis")
-        queue: Slot[TaskQueue] = Slot("redis")
+        board: Slot[StatusBoard] = Slot(Dependency.REDIS)
+        queue: Slot[TaskQueue] = Slot(Dependency.REDIS)
         with board.filled(StatusBoard(redis)), queue.filled(TaskQueue(redis, DELETE_QUEUE)):
             purges = Purges(queue, CdnConfig())
             await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(upload),)))
@@ -366,3 +366,4 @@ def test_what_is_away_is_one_helpful_line(operator: Operator) -> None:
         assert "AVION_MEDIA_REDIS__URL" in ended.stderr
     ended = operator.run("sweep", status=1, S3__ENDPOINT_URL="http://127.0.0.1:1", S3__TIMEOUT="1s")
     assert "AVION_MEDIA_S3__ENDPOINT_URL" in ended.stderr
+    assert "store.away" not in ended.stdout + ended.stderr  # that line is for the log of a service

@@ -15,7 +15,7 @@ import trio
 from structlog.testing import capture_logs
 
 from avion_media.config import CdnConfig
-from avion_media.domain.errors import ObjectMissing, Unavailable
+from avion_media.domain.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.media import MediaFacts, ThumbnailSize
 from avion_media.domain.tasks import Task
@@ -69,7 +69,7 @@ class Store:
     async def head(self, key: str) -> ObjectInfo:
         await trio.lowlevel.checkpoint()
         if self._away:
-            raise Unavailable("store", "away")
+            raise Unavailable(Dependency.STORE, "away")
         if not self._facts.thumbnails:
             raise ObjectMissing(key)
         return ObjectInfo(key, 10, "etag", datetime.now(UTC), "image/jpeg", self._facts.to_metadata())
@@ -114,7 +114,7 @@ async def test_a_failure_is_logged_with_the_cache_and_the_path_and_no_token(answ
 
 async def purge(target: str, media_id: str, store: Store | None = None, **fields: str) -> None:
     config = CdnConfig(purge_urls=(target,), purge_method="POST")
-    slot: Slot[ObjectStore] = Slot("store")
+    slot: Slot[ObjectStore] = Slot(Dependency.STORE)
     slot.fill(cast("ObjectStore", store or Store()))
     handler = PurgeMedia(slot, config, (ThumbnailSize("small", 400),))
     await handler.run(Task("t", {"media_id": media_id, **fields}), trio.lowlevel.checkpoint)

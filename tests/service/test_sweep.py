@@ -16,7 +16,7 @@ import trio
 
 from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import LeaseLost, Reason, Unavailable
+from avion_media.domain.errors import Dependency, LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
@@ -102,8 +102,8 @@ async def world(s3: S3Bucket, redis_url: str) -> AsyncIterator[World]:
         sweep=SweepConfig(rate=1000.0),
         remote=RemoteConfig(ttl=7 * 24 * HOUR),
     )
-    store_slot: Slot[ObjectStore] = Slot("store")
-    redis_slot: Slot[Redis] = Slot("redis")
+    store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+    redis_slot: Slot[Redis] = Slot(Dependency.REDIS)
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
         other.hset("media_sweep", "memory_since", "0")
         async with open_store(config.s3) as store, open_redis(redis_url) as redis:
@@ -324,8 +324,8 @@ async def remove_what_is_due(world: World) -> None:
     """The tasks that remove media, as if their time had come."""
     delayed = f"{{{DELETE_QUEUE}}}:delayed"
     world.other.zadd(delayed, dict.fromkeys(world.other.zrange(delayed, 0, -1), 0.0))
-    queue: Slot[TaskQueue] = Slot("redis")
-    board: Slot[StatusBoard] = Slot("redis")
+    queue: Slot[TaskQueue] = Slot(Dependency.REDIS)
+    board: Slot[StatusBoard] = Slot(Dependency.REDIS)
     with queue.filled(TaskQueue(world.redis.get(), DELETE_QUEUE)), board.filled(world.board):
         publisher = Publisher(world.store, board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR)
         handler = DeleteMedia(board, publisher, Purges(queue, world.config.cdn))
@@ -400,7 +400,7 @@ async def test_a_pass_that_was_interrupted_goes_on_where_it_was(world: World) ->
 
     async def interrupted(cursor: Cursor) -> None:
         await notebook.save(cursor)
-        raise Unavailable("store")
+        raise Unavailable(Dependency.STORE)
 
     while len(ended) < len(orphans):
         passes += 1

@@ -12,7 +12,7 @@ import pytest
 import redis as redis_py
 
 from avion_media.config import CdnConfig
-from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.errors import Dependency, ObjectMissing
 from avion_media.domain.ids import MediaId, parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import PURGE_QUEUE, Drop, QueueKeys, StatusBoard, TaskQueue
@@ -94,7 +94,7 @@ class World:
 
 
 def _slot(value: Any) -> Slot[Any]:
-    slot: Slot[Any] = Slot("redis")
+    slot: Slot[Any] = Slot(Dependency.REDIS)
     slot.fill(value)
     return slot
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import trio
 
-from avion_media.domain.errors import Rejected, Unavailable
+from avion_media.domain.errors import Dependency, Rejected, Unavailable
 from avion_media.media.cage import selftest
 from avion_media.media.cage.admission import Admission
 from avion_media.media.cage.job import Job, Observer
@@ -125,7 +125,7 @@ class Cage:
         """
         name = argv[0]
         if name not in self._ready.programs:
-            raise Unavailable("cage", self._ready.missing.get(name, f"{name} is not an allowed program"))
+            raise Unavailable(Dependency.CAGE, self._ready.missing.get(name, f"{name} is not an allowed program"))
         if not all(3 <= number < 100 for number in files):
             raise ValueError(f"descriptor numbers must lie between 3 and 99: {sorted(files)}")
         task = Task(name, limits, argv=tuple(argv), numbers=tuple(files))
@@ -136,7 +136,7 @@ class Cage:
     async def wait_failed(self) -> None:
         """Wait until the forker dies, then raise `Unavailable`: all calls fail from then on; open a new cage."""
         returncode = await self._process.wait()
-        raise Unavailable("cage", f"the forker ended with {returncode}")
+        raise Unavailable(Dependency.CAGE, f"the forker ended with {returncode}")
 
     async def _call(self, task: Task, files: Sequence[int]) -> Any:
         async with self.admission.admitted(task.limits.memory_bytes), self._start(task, files) as job:
@@ -148,7 +148,7 @@ class Cage:
         try:
             job = Job(task, self._process)
         except OSError as error:  # no descriptors left
-            raise Unavailable("cage", f"cannot start a task: {error}") from error
+            raise Unavailable(Dependency.CAGE, f"cannot start a task: {error}") from error
         try:
             async with self._sending:
                 await job.send(self._control, files)
@@ -175,7 +175,7 @@ class Cage:
         try:
             self.report = replace(self.report, gaps=await self._self_test())
         except CageJobFailed as error:  # a child could not confine itself
-            raise Unavailable("cage", f"the self-test failed: {error}") from error
+            raise Unavailable(Dependency.CAGE, f"the self-test failed: {error}") from error
 
 
 @asynccontextmanager
@@ -209,7 +209,7 @@ async def open_cage(
             cage = Cage(process, control, ready, admission, observer)
             await cage._test()
             if require and cage.report.gaps:
-                raise Unavailable("cage", f"confinement is required, but there are gaps: {cage.report.gaps}")
+                raise Unavailable(Dependency.CAGE, f"confinement is required, but there are gaps: {cage.report.gaps}")
             yield cage
         finally:
             control.close()  # tells the forker to kill what runs, and to exit
@@ -237,7 +237,7 @@ async def _spawn(
             env={"PYTHONPATH": os.pathsep.join(sys.path), "GLIBC_TUNABLES": ALLOCATOR},
         )
     except OSError as error:
-        raise Unavailable("cage", f"cannot start the forker: {error}") from error
+        raise Unavailable(Dependency.CAGE, f"cannot start the forker: {error}") from error
 
 
 async def _wait_ready(control: trio.socket.SocketType, process: trio.Process, complaints: int) -> Ready:
@@ -247,4 +247,4 @@ async def _wait_ready(control: trio.socket.SocketType, process: trio.Process, co
     if data:
         return unpack_ready(data)
     reason = os.pread(complaints, 4096, max(0, os.fstat(complaints).st_size - 4096)).decode(errors="replace").strip()
-    raise Unavailable("cage", f"the forker did not start: {reason or 'no answer'}")
+    raise Unavailable(Dependency.CAGE, f"the forker did not start: {reason or 'no answer'}")

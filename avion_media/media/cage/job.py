@@ -9,7 +9,7 @@ from typing import Final
 
 import trio
 
-from avion_media.domain.errors import DecoderKilled, Unavailable
+from avion_media.domain.errors import DecoderKilled, Dependency, Unavailable
 from avion_media.media.cage.terms import JobReport
 from avion_media.media.cage.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, beside, pack, unpack_exit
 
@@ -52,7 +52,7 @@ class Job:
                 await control.sendmsg([message], beside([self._theirs.fileno(), *writers, *files]))
             self._sent = True
         except (OSError, trio.ClosedResourceError, trio.TooSlowError) as error:
-            raise Unavailable("cage", f"the forker takes no task: {error!r}") from error
+            raise Unavailable(Dependency.CAGE, f"the forker takes no task: {error!r}") from error
         finally:
             self._theirs.close()
             for each in writers:
@@ -79,7 +79,7 @@ class Job:
             self._give_up_on_forker()
             raise DecoderKilled("the forker is gone, and the job with it")
         if self._exit.error:
-            raise Unavailable("cage", self._exit.error)
+            raise Unavailable(Dependency.CAGE, self._exit.error)
         return self._exit
 
     async def aclose(self) -> None:

@@ -6,7 +6,7 @@ import json
 import signal
 from typing import Any, Final
 
-from avion_media.domain.errors import DecoderKilled, Reason, Rejected, Unavailable
+from avion_media.domain.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
 from avion_media.media.cage.child import EXEC_FAILED
 from avion_media.media.cage.job import Job, Observer
 from avion_media.media.cage.terms import CageJobFailed, Completed, JobReport, Limits, Outcome
@@ -35,7 +35,7 @@ def check_program(end: Exit, job: Job, observer: Observer | None) -> Completed:
             _check_end(end, job)
         stderr = bytes(job.stderr)
         if end.code == EXEC_FAILED and stderr.startswith(b"cannot run "):
-            raise Unavailable("cage", stderr.decode(errors="replace"))
+            raise Unavailable(Dependency.CAGE, stderr.decode(errors="replace"))
     except Exception as error:
         _observe(observer, job, end, error)
         raise

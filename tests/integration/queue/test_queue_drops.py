@@ -7,7 +7,7 @@ import json
 import pytest
 import trio
 
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import DROP_DELETED
@@ -105,7 +105,7 @@ class Post:
     async def handle(self, drop: Drop) -> None:
         if self.failures:
             self.failures -= 1
-            raise Unavailable("redis")
+            raise Unavailable(Dependency.REDIS)
         self.handled.append(drop)
         self.arrived.set()
 

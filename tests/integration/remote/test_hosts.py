@@ -11,7 +11,7 @@ import pytest
 import redis as redis_py
 import trio
 
-from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
+from avion_media.domain.errors import Deferred, Dependency, Reason, Rejected, Unavailable
 from avion_media.redis import Redis, open_redis
 from avion_media.remote import HostPolicy, Hosts, RemoteGone, ServerError, parse_remote_url, trouble_of
 from avion_media.remote.answers import ResolverTrouble
@@ -19,7 +19,7 @@ from avion_media.remote.guard import AddressRefused
 
 URL = parse_remote_url("https://remote.example/a.png")
 POLICY = HostPolicy(slots=2, breaker_failures=3, first_pause_s=30.0, longest_pause_s=100.0)
-DOWN = Unavailable("remote", "cannot connect")
+DOWN = Unavailable(Dependency.REMOTE, "cannot connect")
 SERVER, SLOTS, LINE = (
     "remote_server:{remote.example}:443",
     "remote_slots:{remote.example}",
@@ -154,9 +154,9 @@ async def test_any_answer_ends_the_row(hosts: Hosts, other: Any, outcome: BaseEx
 @pytest.mark.parametrize(
     "outcome",
     [
-        Unavailable("store"),
-        Unavailable("redis"),
-        Unavailable("disk"),
+        Unavailable(Dependency.STORE),
+        Unavailable(Dependency.REDIS),
+        Unavailable(Dependency.DISK),
         AddressRefused("10.0.0.1"),
         ResolverTrouble("the resolver did not answer in time"),
         Deferred("too many lookups never got an answer", 10.0),
@@ -243,7 +243,7 @@ async def test_time_that_was_used_up_on_the_way_is_not_held_against_the_target_o
 
 async def test_without_redis_nobody_is_asked_and_no_answer_is_lost(redis: Redis) -> None:
     def away() -> Redis:
-        raise Unavailable("redis")
+        raise Unavailable(Dependency.REDIS)
 
     with pytest.raises(Unavailable) as caught:
         async with Hosts(away, POLICY).admitted(URL, soon()):

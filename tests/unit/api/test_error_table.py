@@ -13,7 +13,7 @@ from avion_media.api.errors import map_exception
 from avion_media.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest, Violation
-from avion_media.domain.errors import Overloaded, Unavailable
+from avion_media.domain.errors import Dependency, Overloaded, Unavailable
 from avion_media.grpc import Code
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -25,7 +25,7 @@ MAPPED = [
     NothingUploaded("id"),
     AlreadyDeleted("id"),
     HostDenied("host"),
-    Unavailable("store"),
+    Unavailable(Dependency.STORE),
     Overloaded(),
 ]
 Told = tuple[str, str, str]

@@ -11,7 +11,7 @@ from avion_media.api.errors import map_exception
 from avion_media.api.media_service import MediaService
 from avion_media.api.pending_uploads import PendingUploads, TooManyPending
 from avion_media.config import load
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.grpc import Code
 from avion_media.resources import Slot
 from avion_media.runtime import Runtime
@@ -81,7 +81,7 @@ class Signing:
 
 
 async def test_what_was_answered_unavailable_is_not_pending() -> None:
-    store: Slot[Any] = Slot("store")
+    store: Slot[Any] = Slot(Dependency.STORE)
     config = load({"AVION_MEDIA_UPLOAD__MAX_PENDING": "2"})
     runtime = cast("Runtime", SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store))
     service = MediaService(runtime, cast("Any", None), cast("Any", None), cast("Any", None))

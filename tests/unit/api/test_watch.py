@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Bell, Watchers
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import State, Status
@@ -35,7 +35,7 @@ class Board:
         await trio.lowlevel.checkpoint()
         self.looks.append(media_ids)
         if self.away:
-            raise Unavailable("redis")
+            raise Unavailable(Dependency.REDIS)
         return {each: self.written.get(each) for each in media_ids}
 
 
@@ -116,7 +116,7 @@ async def test_an_outage_is_waited_for(autojump_clock: MockClock) -> None:
 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
-    statuses = Statuses(Slot("store"), Slot("redis"), (), url_ttl_s=900)
+    statuses = Statuses(Slot(Dependency.STORE), Slot(Dependency.REDIS), (), url_ttl_s=900)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
     assert statuses.lasts_s(media_id, PROCESSING, now) == float("inf")

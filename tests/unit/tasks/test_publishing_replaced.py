@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, SourceReplaced
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, SourceReplaced
 from avion_media.domain.formats import MP4
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.media import MediaFacts, ThumbnailSize
@@ -55,9 +55,9 @@ def store() -> FakeStore:
 
 @pytest.fixture
 def publisher(store: FakeStore) -> Publisher:
-    store_slot: Slot[ObjectStore] = Slot("store")
+    store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
-    board_slot: Slot[StatusBoard] = Slot("redis")
+    board_slot: Slot[StatusBoard] = Slot(Dependency.REDIS)
     board_slot.fill(cast("StatusBoard", FakeBoard()))
     return Publisher(store_slot, board_slot, (ThumbnailSize("small", 400),), NO_TELEMETRY, status_ttl_s=1.0)
 

@@ -11,7 +11,7 @@ from avion_media.media.container.boxes import Box, Region, corrupt, leftover
 from avion_media.media.container.comments import neutral_flac_blocks
 from avion_media.media.container.edits import Edits
 from avion_media.media.container.movie import VISUAL_ENTRY_BYTES, Movie, Track
-from avion_media.media.scrub.icc import neutral_profile
+from avion_media.media.scrub.icc import neutral_colr
 
 _FREE = frozenset((b"free", b"skip", b"wide"))
 
@@ -43,9 +43,6 @@ _IN_VISUAL_ENTRY = _types(
 _IN_SOUND_ENTRY = _types(
     "esds wave chan chnl srat dac3 dec3 dac4 dOps dfLa dmlp ddts udts alac mhaC mhaP pcmC damr SA3D btrt"
 )
-# In ``colr``: profiles, and kinds of so many bytes.
-_PROFILES = (b"prof", b"rICC")
-_CODED_COLOURS = {b"nclx": 11, b"nclc": 10}
 _DATES = {b"mvhd", b"tkhd", b"mdhd"}
 _COMPRESSOR_OFFSET, _COMPRESSOR_BYTES = 50, 32  # in a visual sample entry
 # Decoders of two old codecs go by these names.
@@ -166,16 +163,13 @@ class MovieScrub:
         self._zero_leftover(boxes, start, end)
 
     def _neutral_colours(self, box: Box) -> None:
-        kind = self._region.content(box)[:4]
-        if kind in _CODED_COLOURS:
-            end = box.payload + _CODED_COLOURS[kind]
-            self.edits.zero(end, box.end - end)
-            return
-        profile = neutral_profile(self._region.content(box, 4)) if kind in _PROFILES else b""
-        if profile:
-            self.edits.put(box.payload + 4, profile)
-        else:
+        kept = neutral_colr(self._region.content(box))
+        if not kept:
             self._free(box)
+            return
+        self.edits.put(box.payload, kept)
+        rest = box.payload + len(kept)
+        self.edits.zero(rest, box.end - rest)
 
     def _neutral_flac(self, box: Box) -> None:
         blocks = self._region.content(box, 4)

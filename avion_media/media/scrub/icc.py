@@ -42,6 +42,9 @@ _EMPTY_TEXTS = {
     b"mluc": b"mluc" + struct.pack(">III", 0, 0, 12),  # no record, each of 12 bytes
 }
 _MIN_TEXT_BYTES = {b"text": 8, b"desc": 12, b"mluc": 16}
+# Kinds of ``colr`` boxes (ISO/IEC 14496-12, 12.1.5; QuickTime): profiles, and codes of so many bytes with their kind.
+_COLR_PROFILES = (b"prof", b"rICC")
+_COLR_CODES = {b"nclx": 11, b"nclc": 10}
 
 
 class _Tag(NamedTuple):
@@ -85,6 +88,15 @@ def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
     for position, tag in enumerate(table):
         _ENTRY.pack_into(neutral, _HEADER_BYTES + 4 + position * _ENTRY.size, *tag)
     return bytes(neutral)
+
+
+def neutral_colr(content: bytes | memoryview) -> bytes:
+    """What stays of the content of a ``colr`` box: never longer than it; empty when the whole box has to go."""
+    kind = bytes(content[:4])
+    if kind in _COLR_CODES:
+        return bytes(content[: _COLR_CODES[kind]])
+    profile = neutral_profile(content[4:]) if kind in _COLR_PROFILES else b""
+    return kind + profile if profile else b""
 
 
 def _tags(profile: bytes | bytearray | memoryview) -> Iterator[_Tag]:

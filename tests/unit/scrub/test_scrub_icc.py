@@ -16,7 +16,7 @@ from PIL import ImageCms
 
 from avion_media.domain.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.scrub import scrub_image
-from avion_media.media.scrub.icc import MAX_ICC_BYTES, neutral_profile
+from avion_media.media.scrub.icc import MAX_ICC_BYTES, neutral_colr, neutral_profile
 from tests.unit.scrub.made_files import LEAK, SRGB_PROFILE, gif_extension, picture, saved
 from tests.unit.scrub.samples import DATA, PICTURES, colours, decode
 
@@ -241,3 +241,20 @@ def test_damaged_profiles_are_cleaned_once_and_for_all(changes: list[tuple[int, 
     neutral = neutral_profile(damaged)
     assert neutral_profile(neutral) == neutral
     assert len(neutral) in (0, len(damaged))
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"),
+    [
+        (b"prof" + SRGB_PROFILE, b"prof" + neutral_profile(SRGB_PROFILE)),
+        (b"rICC" + SRGB_PROFILE, b"rICC" + neutral_profile(SRGB_PROFILE)),
+        (b"prof" + LEAK * 20, b""),
+        (b"nclx\0\1\0\1\0\1\x80" + LEAK, b"nclx\0\1\0\1\0\1\x80"),
+        (b"nclc\0\1\0\1\0\1" + LEAK, b"nclc\0\1\0\1\0\1"),
+        (b"SECR" + SRGB_PROFILE, b""),
+        (b"", b""),
+    ],
+)
+def test_of_a_colour_box_the_numbers_stay(content: bytes, kept: bytes) -> None:
+    assert neutral_colr(memoryview(content)) == kept
+    assert neutral_colr(kept) == kept

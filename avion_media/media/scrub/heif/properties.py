@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from avion_media.media.scrub.heif.boxes import Box, make_box
-from avion_media.media.scrub.icc import neutral_profile
+from avion_media.media.scrub.icc import neutral_colr
 from avion_media.media.scrub.structure import corrupt
 
 # The widest number of a property that an item can name.
@@ -34,8 +34,6 @@ _LENGTHS = {
 }
 _AUXILIARY_TYPES = (b"auxC", b"auxi")
 _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
-_PROFILES = (b"prof", b"rICC")
-_CODED_COLOURS = {b"nclx": 11, b"nclc": 10}
 
 
 def kept_property(box: Box) -> bytes:
@@ -44,13 +42,9 @@ def kept_property(box: Box) -> bytes:
         return b""
     payload = box.payload[: _LENGTHS[box.kind]]
     if box.kind == b"colr":
-        kind = bytes(payload[:4])
-        if kind in _CODED_COLOURS:
-            payload = payload[: _CODED_COLOURS[kind]]
-        else:
-            profile = neutral_profile(payload[4:]) if kind in _PROFILES else b""
-            return make_box(box.kind, kind, profile) if profile else b""
-    elif box.kind in _AUXILIARY_TYPES and not is_alpha(box):
+        kept = neutral_colr(payload)
+        return make_box(box.kind, kept) if kept else b""
+    if box.kind in _AUXILIARY_TYPES and not is_alpha(box):
         return b""
     return make_box(box.kind, payload)
 

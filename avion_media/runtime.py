@@ -14,10 +14,10 @@ import trio
 
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.domain.tasks import QUEUES
 from avion_media.lifecycle import Lifecycle, Phase
 from avion_media.media.workshop import Workshop
-from avion_media.queue import PURGE_QUEUE, QueueStats, RemoteBoard, StatusBoard, TaskQueue
+from avion_media.queue import QueueStats, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
@@ -27,7 +27,6 @@ _log = get_logger(path="readiness")
 Drain = Callable[[float], Awaitable[None]]
 """Ends what is under way, within the seconds it is given."""
 CALLS_NEED = frozenset({"foundation", "foundation/redis", "foundation/store", "service"})
-_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE, PURGE_QUEUE)
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 
 
@@ -64,7 +63,7 @@ class Runtime:
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
     workshop: Slot[Workshop] = field(default_factory=lambda: Slot(Dependency.CAGE))
     queues: dict[str, Slot[TaskQueue]] = field(
-        default_factory=lambda: {name: Slot(Dependency.REDIS) for name in _QUEUES}
+        default_factory=lambda: {name: Slot(Dependency.REDIS) for name in QUEUES}
     )
     addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # port name -> where it really listens
     drains: dict[str, Drain] = field(default_factory=dict)

@@ -6,16 +6,12 @@ from datetime import UTC, datetime
 
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import PURGE_QUEUE, TaskQueue
+from avion_media.domain.tasks import PUBLIC_QUEUES
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, RedisRefused, Reply, open_redis
 from avion_media.resources import Slot
 from avion_media.store import open_store
 from avion_media.tasks.sweep.notebook import Notebook
-
-QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
-ALL_QUEUES = (*QUEUES, PURGE_QUEUE)
-"""Also the one that is made when there is a CDN to tell: what operators see and work on."""
 
 
 async def prepare(config: Config) -> tuple[list[str], list[str]]:
@@ -27,7 +23,7 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
     async with open_store(config.s3) as store:
         created = await store.ensure_bucket()
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        for name in QUEUES:
+        for name in PUBLIC_QUEUES:
             if await TaskQueue(redis, name).ensure_group():
                 created.append(f"consumer group of {name}")
         await _begin_memory(redis)

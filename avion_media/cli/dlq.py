@@ -20,14 +20,14 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.resources import directly
 from avion_media.config import parse_duration
+from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import moment
 from avion_media.queue import DeadLetter, DeadLetters, TaskQueue
 from avion_media.redis import Redis, open_redis
-from avion_media.setup import ALL_QUEUES
 
 T = TypeVar("T")
 _PAGE = 1000
-_SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in ALL_QUEUES}
+_SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Letter:
 class Filter:
     """Which dead letters are meant: all conditions that are given must hold. Ages are in seconds since they failed."""
 
-    queues: tuple[str, ...] = ALL_QUEUES
+    queues: tuple[str, ...] = QUEUES
     error: str = ""
     older_than_s: float | None = None
     newer_than_s: float | None = None
@@ -223,9 +223,9 @@ def _act(
 
 def _filter_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Filter:
     if queue is None:
-        return Filter(ALL_QUEUES, error, older_than_s, newer_than_s)
+        return Filter(QUEUES, error, older_than_s, newer_than_s)
     name = _SHORT_NAMES.get(queue, queue)
-    if name not in ALL_QUEUES:
+    if name not in QUEUES:
         raise Misuse(f"no such queue: {queue} (there are: {', '.join(_SHORT_NAMES)})")
     return Filter((name,), error, older_than_s, newer_than_s)
 
@@ -260,7 +260,7 @@ async def _collect(redis: Redis, wanted: Filter, limit: int) -> list[Letter]:
 
 async def _find(redis: Redis, entry_id: str) -> list[Letter]:
     """Entry ids are unique in their queue only."""
-    found = [(queue, await TaskQueue(redis, queue).dead_letters.show(entry_id)) for queue in ALL_QUEUES]
+    found = [(queue, await TaskQueue(redis, queue).dead_letters.show(entry_id)) for queue in QUEUES]
     return [Letter(queue, letter) for queue, letter in found if letter is not None]
 
 

@@ -10,9 +10,9 @@ import click
 from avion_media.cli.output import json_option, load_config, print_json, print_table
 from avion_media.cli.resources import directly
 from avion_media.config import Config
+from avion_media.domain.tasks import QUEUES
 from avion_media.queue import QueueStats, TaskQueue
 from avion_media.redis import open_redis
-from avion_media.setup import ALL_QUEUES
 
 
 @click.command("queues")
@@ -43,4 +43,4 @@ def queues_command(as_json: bool) -> None:
 
 async def _stats(config: Config) -> dict[str, QueueStats]:
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        return {name: await TaskQueue(redis, name).stats() for name in ALL_QUEUES}
+        return {name: await TaskQueue(redis, name).stats() for name in QUEUES}

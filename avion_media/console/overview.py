@@ -12,12 +12,11 @@ import trio
 from avion_media.console.rates import Rate, Rates
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths
-from avion_media.domain.tasks import EVENTS_STREAM, PROCESSING_QUEUE
+from avion_media.domain.tasks import EVENTS_STREAM, PROCESSING_QUEUE, QUEUES
 from avion_media.inspection import moment
 from avion_media.queue import DeadLetter, QueueStats, TaskQueue
 from avion_media.redis import Redis, RedisRefused
 from avion_media.runtime import Runtime
-from avion_media.setup import QUEUES
 
 _LETTERS = 50
 _EVENTS = 60

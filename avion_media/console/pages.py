@@ -19,11 +19,11 @@ from avion_media.console.uploads import Uploads
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths
+from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import dossier, is_unknown
 from avion_media.origin.operators import OperatorGate
 from avion_media.queue import TaskQueue
 from avion_media.runtime import Runtime
-from avion_media.setup import QUEUES
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript"}

@@ -9,8 +9,9 @@ from statistics import median
 from typing import Final
 
 from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
+from avion_media.domain.tasks import PUBLIC_QUEUES
 from avion_media.redis import Redis, Script
-from avion_media.setup import QUEUES, redis_warnings
+from avion_media.setup import redis_warnings
 
 _MAJOR: Final = {"redis": 7, "valkey": 8}
 _MAX_SKEW_S = 5.0
@@ -69,7 +70,7 @@ class RedisProbes:
 
     async def _groups(self) -> str:
         missing = []
-        for queue in QUEUES:
+        for queue in PUBLIC_QUEUES:
             if not await self._redis.execute("EXISTS", queue) or not await self._redis.execute(
                 "XINFO", "GROUPS", queue
             ):

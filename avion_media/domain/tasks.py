@@ -12,6 +12,12 @@ from avion_media.domain.media import MediaFacts
 PROCESSING_QUEUE = "media_processing_queue"
 CACHE_QUEUE = "media_cache_queue"
 DELETE_QUEUE = "media_delete_queue"
+PUBLIC_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
+"""Those of the contract: other services may queue tasks there."""
+PURGE_QUEUE = "media_purge_queue"
+"""Ours alone: what the CDN is to forget. It is made when there is a CDN to tell."""
+QUEUES = (*PUBLIC_QUEUES, PURGE_QUEUE)
+"""All there are: what operators see and work on."""
 CONSUMER_GROUP = "media_workers"
 EVENTS_STREAM = "media_events"
 DROP_DELETED = "drop_deleted"

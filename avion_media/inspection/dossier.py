@@ -10,13 +10,12 @@ from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.domain.tasks import EVENTS_STREAM, Status
+from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.inspection.moments import moment
 from avion_media.inspection.remote import remote_memory
 from avion_media.queue import StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
-from avion_media.setup import ALL_QUEUES
 from avion_media.store import ObjectStore
 from avion_media.tasks.sweep.listing import thumbnail_sizes
 from avion_media.tasks.sweep.pace import Pace
@@ -118,7 +117,7 @@ async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
             found[task.queue, task.place, task.entry.entry_id, task.entry.task.task_id] = task
         return True
 
-    for queue in ALL_QUEUES:
+    for queue in QUEUES:
         await each_task(redis, queue, visit)
     return list(found.values())
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from avion_media.config import Config, RemoteConfig
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.nodes import INTENSITY, RESTARTS
-from avion_media.queue import PURGE_QUEUE
 from avion_media.redis import Redis
 from avion_media.remote import AddressGuard, Fetcher, HostPolicy, Hosts
 from avion_media.runtime import Limiter, Runtime

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 
 # The consumer that holds what was handed back. No process reads under this name.
 SHELF = "-handed-back-"
-
-# Ours alone: what the CDN is to forget.
-PURGE_QUEUE = "media_purge_queue"
 
 # Without these a task of that queue cannot be done by anybody.
 REQUIRED_FIELDS = {

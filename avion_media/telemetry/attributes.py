@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Dependency, Reason
 from avion_media.domain.formats import FORMATS
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.domain.tasks import QUEUES
 
 OTHER = "_OTHER"
 NONE = ""
@@ -51,7 +51,6 @@ _S3_OPERATIONS = (
     "DeleteObjects GetBucketCors GetBucketLifecycleConfiguration GetObject HeadBucket HeadObject ListObjectsV2 "
     "ListMultipartUploads ListParts PutBucketCors PutBucketLifecycleConfiguration PutObject UploadPart UploadPartCopy"
 )
-_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE, "media_purge_queue")
 _REASONS = tuple(str(reason) for reason in Reason)
 _FORMATS = tuple(each.name for each in FORMATS)
 
@@ -73,7 +72,7 @@ SCHEME = Attribute("url.scheme", ("http",))
 MESSAGING_SYSTEM = Attribute("messaging.system", ("redis",))
 SEND = Attribute("messaging.operation.name", ("send",))
 PROCESS = Attribute("messaging.operation.name", ("process",))
-DESTINATION = Attribute("messaging.destination.name", _QUEUES)
+DESTINATION = Attribute("messaging.destination.name", QUEUES)
 TASK_OUTCOME = Attribute(
     "outcome",
     ("done", "rejected", "retried", "deferred", "dead_letter", "cancelled", "lease_lost"),

@@ -29,9 +29,9 @@ from avion_media.domain.errors import (
 from avion_media.domain.formats import PNG, MediaFormat
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, Confirm, Task
+from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, Confirm, Task
 from avion_media.media.workshop import MediaSource, Processed, Workshop
-from avion_media.queue import PURGE_QUEUE, Drop, StatusBoard, TaskQueue
+from avion_media.queue import Drop, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore

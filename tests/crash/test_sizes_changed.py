@@ -13,8 +13,8 @@ from avion_media.config import CdnConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import State, Status
-from avion_media.queue import PURGE_QUEUE, StatusBoard
+from avion_media.domain.tasks import PURGE_QUEUE, State, Status
+from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
 from tests.crash.stage import MemoryStore, Stage, Steps, open_stages

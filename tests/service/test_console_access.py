@@ -107,6 +107,20 @@ def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_modul
         assert again.headers["Location"] == "/console?did=gone#letters"
 
 
+def test_dead_letters_of_purges_are_seen_and_replayed(guarded: Service, redis_of_module: str) -> None:
+    queue = "media_purge_queue"
+    with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
+        letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
+        entry_id = redis.xadd(f"{{{queue}}}:dlq", letter).decode()
+        log_in(client)
+        page = client.get("/console")
+        assert entry_id in page.text
+        form = {"queue": queue, "entry_id": entry_id, "form_token": form_token(page)}
+        done = client.post("/console/letters/replay", data=form)
+        assert done.headers["Location"] == "/console?did=replayed#letters"
+        assert [fields[b"task_id"] for _, fields in redis.xrange(queue)] == [b"t"]
+
+
 def test_a_live_page_ends_with_its_session(guarded: Service) -> None:
     with browsing(guarded) as client:
         log_in(client)

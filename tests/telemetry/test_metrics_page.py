@@ -17,9 +17,7 @@ import redis
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from avion_media.queue import PURGE_QUEUE
-from avion_media.setup import QUEUES
-from avion_media.telemetry.attributes import DESTINATION, OTHER
+from avion_media.telemetry.attributes import OTHER
 from avion_media.telemetry.instruments import INSTRUMENTS
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
@@ -149,10 +147,6 @@ def test_what_strangers_do_is_counted_under_one_name(page: str) -> None:
     assert count("rpc_server_call_duration_seconds", rpc_method=OTHER) == 2
     assert count("http_server_request_duration_seconds", http_route=OTHER) == 1
     assert count("http_server_request_duration_seconds", http_request_method=OTHER) == 1
-
-
-def test_the_queues_of_the_table_are_those_of_the_service() -> None:
-    assert set(DESTINATION.values) == {*QUEUES, PURGE_QUEUE}
 
 
 def test_promtool_has_nothing_to_say(page: str) -> None:

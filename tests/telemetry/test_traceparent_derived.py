@@ -14,8 +14,8 @@ import redis as redis_py
 from avion_media.config import CdnConfig
 from avion_media.domain.errors import Dependency, ObjectMissing
 from avion_media.domain.ids import MediaId, parse_any_id
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import PURGE_QUEUE, Drop, QueueKeys, StatusBoard, TaskQueue
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.queue import Drop, QueueKeys, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ import trio
 from avion_media.domain.errors import MediaError, PreconditionFailed, SourceReplaced
 from avion_media.store.connection import Connection
 from avion_media.store.patch_plan import Part, Patch, patched
+from avion_media.telemetry import get_logger
 
 Ts = TypeVarTuple("Ts")
 
 _PARTS_AT_ONCE = 4  # each sent part is held in memory: this bounds it to 64 MiB and a little
 
-log = logging.getLogger(__name__)
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ class PatchCopy:
                     operation="AbortMultipartUpload",
                 )
             except MediaError as error:
-                log.warning("a multipart upload could not be aborted: %s", error)
+                _log.warning("store.abort_failed", key=self.target_key, detail=str(error))
 
 
 @contextmanager

@@ -109,6 +109,15 @@ def configure_logging(log_format: str, level: str) -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
 
 
+def silence_logging() -> None:
+    """Log nothing: a command says what is wrong itself, once, and its output may be for programs."""
+    structlog.configure(processors=[_drop])
+
+
+def _drop(_logger: object, _method: str, _event: Event) -> Event:
+    raise structlog.DropEvent
+
+
 def bind_path(path: str) -> None:
     """Let all log lines of the present task, and of those it starts, name the supervised child ``path``."""
     structlog.contextvars.bind_contextvars(path=path)

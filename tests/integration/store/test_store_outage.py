@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from avion_media.domain.errors import ObjectMissing, Unavailable
 from avion_media.store import FileSource, ObjectStore, open_store
@@ -74,16 +75,33 @@ async def test_a_store_that_is_away_makes_every_call_unavailable(
 
 async def test_a_store_that_comes_up_later_is_noticed_without_traffic(s3: S3Bucket) -> None:
     port = free_port()
-    async with open_store(s3.config(endpoint_url=f"http://127.0.0.1:{port}")) as store:
-        with pytest.raises(Unavailable):
-            await store.ping()
-        gateway = FaultyGateway(s3.address.endpoint_url, port)
-        with trio.fail_after(30):
-            async with trio.open_nursery() as nursery:
-                await nursery.start(trio.serve_tcp, gateway.serve, port)
-                await store.wait_available()
-                nursery.cancel_scope.cancel()
-        assert store.available
+    with capture_logs() as logged:
+        async with open_store(s3.config(endpoint_url=f"http://127.0.0.1:{port}")) as store:
+            await _noticed_once_it_is_up(store, s3, port)
+    assert [(line["event"], line["log_level"]) for line in logged if line["log_level"] != "debug"] == [
+        ("store.away", "warning"),
+        ("store.back", "info"),
+    ]
+    assert str(port) in logged[0]["detail"]
+
+
+async def test_a_store_that_is_there_from_the_start_is_not_back(s3: S3Bucket) -> None:
+    with capture_logs() as logged:
+        async with open_store(s3.config()) as store:
+            await store.wait_available()
+    assert not logged
+
+
+async def _noticed_once_it_is_up(store: ObjectStore, s3: S3Bucket, port: int) -> None:
+    with pytest.raises(Unavailable):
+        await store.ping()
+    gateway = FaultyGateway(s3.address.endpoint_url, port)
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_tcp, gateway.serve, port)
+            await store.wait_available()
+            nursery.cancel_scope.cancel()
+    assert store.available
 
 
 @pytest.mark.parametrize("call", [head, put, ObjectStore.ping])

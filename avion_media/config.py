@@ -27,10 +27,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from avion_media.credentials import MIN_TOKEN_LENGTH
+from avion_media.credentials import TOKEN_FORMAT, is_token
 from avion_media.domain.formats import Family
 from avion_media.domain.media import ThumbnailSize, is_size_name
 from avion_media.domain.redis_url import read_redis_url
+from avion_media.peers import is_loopback
 
 PREFIX = "AVION_MEDIA_"
 _SIZE_UNITS = {
@@ -127,20 +128,15 @@ class Bind(_Section):
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:  # a name, or every address
-            return False
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def _check_token(value: SecretStr) -> SecretStr:
-    if value.get_secret_value() and not re.fullmatch(f"[!-~]{{{MIN_TOKEN_LENGTH},}}", value.get_secret_value()):
-        raise ValueError(f"expected at least {MIN_TOKEN_LENGTH} printable ASCII characters without blanks")
+    if value.get_secret_value() and not is_token(value.get_secret_value()):
+        raise ValueError(f"expected {TOKEN_FORMAT}")
     return value
 
 

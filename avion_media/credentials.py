@@ -1,4 +1,4 @@
-"""Bearer tokens: how they are read from a header and compared. Only their SHA-256 is ever kept.
+"""Bearer tokens: how they are read from files and headers, and compared. The service keeps only their SHA-256.
 
 The tokens are random and long (32 bytes from the system's generator): a plain hash is enough, and needs no salt.
 """
@@ -9,9 +9,25 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
-MIN_TOKEN_LENGTH = 16
+_MIN_LENGTH = 16
+_TOKEN = re.compile(f"[!-~]{{{_MIN_LENGTH},}}")
+TOKEN_FORMAT = f"at least {_MIN_LENGTH} printable ASCII characters without blanks"
 _BEARER = re.compile(r"Bearer +([!-~]+)", re.IGNORECASE | re.ASCII)  # RFC 6750, 2.1; the scheme's case does not matter
+
+
+def is_token(text: str) -> bool:
+    """Whether it is of `TOKEN_FORMAT`."""
+    return _TOKEN.fullmatch(text) is not None
+
+
+def read_tokens(path: str) -> list[str]:
+    """The tokens in a file, one a line. OSError; ValueError when there is none, or something else."""
+    tokens = Path(path).read_text(encoding="ascii").split()
+    if not tokens or not all(map(is_token, tokens)):
+        raise ValueError(f"{path}: expected tokens, one a line, each of {TOKEN_FORMAT}")
+    return tokens
 
 
 def bearer_token(authorization: str) -> str | None:

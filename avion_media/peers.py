@@ -1,4 +1,7 @@
-"""How many connections each peer has, so that one of them cannot take all that there are."""
+"""Who is at the other end: this machine or another, and how many connections each peer has.
+
+They are counted so that one peer cannot take all that there are.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,23 @@ import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-import trio
+if TYPE_CHECKING:
+    import trio
 
 _PLENTY = 0.9
 _IPV6_PREFIX = 64  # whoever has one IPv6 address has its whole network
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, or every address
+        return False
 
 
 class TooMany(Exception):

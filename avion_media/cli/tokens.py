@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import httpx
 from pydantic import SecretStr
 
 from avion_media.cli.output import Failure, Misuse
 from avion_media.config import PREFIX, AdminConfig, ClientConfig
+from avion_media.credentials import read_tokens
 
 
 def caller_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:
@@ -34,9 +33,6 @@ def _token(given: SecretStr, path: str, setting: str) -> str:
     if given or not path:
         return given.get_secret_value()
     try:
-        words = Path(path).read_text(encoding="ascii").split()
-    except (OSError, UnicodeDecodeError) as error:
+        return read_tokens(path)[0]
+    except (OSError, ValueError) as error:
         raise Misuse(f"{PREFIX}{setting}: {error}") from None
-    if not words:
-        raise Misuse(f"{PREFIX}{setting}: {path} holds no token")
-    return words[0]

@@ -11,7 +11,7 @@ import trio
 
 from avion_media.api.callers import Callers, parse_callers
 from avion_media.config import PREFIX, AdminConfig, Config, GrpcConfig
-from avion_media.credentials import MIN_TOKEN_LENGTH, fingerprint
+from avion_media.credentials import fingerprint, read_tokens
 from avion_media.telemetry import get_logger
 
 _LOOK_EVERY_S = 2.0
@@ -103,16 +103,8 @@ def open_operators(config: AdminConfig) -> FromFiles[tuple[bytes, ...]] | None:
 def _operator_tokens(config: AdminConfig) -> tuple[bytes, ...]:
     tokens = [config.token.get_secret_value()] if config.token else []
     if config.token_file:
-        tokens += tokens_of(config.token_file)
+        tokens += read_tokens(config.token_file)
     return tuple(map(fingerprint, tokens))
-
-
-def tokens_of(path: str) -> list[str]:
-    """The tokens in a file, one a line; ValueError when there is none, or one that is too short."""
-    tokens = Path(path).read_text(encoding="ascii").split()
-    if not tokens or min(map(len, tokens)) < MIN_TOKEN_LENGTH:
-        raise ValueError(f"{path}: expected tokens of at least {MIN_TOKEN_LENGTH} characters, one a line")
-    return tokens
 
 
 def problems_with_files(config: Config, roles: frozenset[str]) -> list[str]:

@@ -7,7 +7,6 @@ Browsers reach loopback addresses too: hence the rules against foreign pages.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Iterable
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from avion_media.credentials import bearer_token, fingerprint, is_among
+from avion_media.peers import is_loopback
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Fingerprints = Callable[[], Iterable[bytes]]
@@ -98,16 +98,6 @@ def is_asked_locally(request: Request) -> bool:
     """Whether the ``Host`` is ``localhost`` or a loopback address."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     return is_loopback(host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or address can only mean this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _refused(status: int, error: str, headers: dict[str, str] | None = None) -> Response:

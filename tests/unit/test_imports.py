@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "lifecycle": set(),
     "early_stop": set(),
     "watchdog": set(),
-    "config": {"credentials", "domain"},
+    "config": {"credentials", "domain", "peers"},
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
     "store": {"domain", "config", "telemetry"},

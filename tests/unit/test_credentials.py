@@ -1,0 +1,39 @@
+"""Tokens in files: what the service accepts of them is what the commands show."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avion_media.cli.output import Misuse
+from avion_media.cli.tokens import caller_metadata, operator_headers
+from avion_media.config import AdminConfig, ClientConfig
+from avion_media.credentials import read_tokens
+
+TOKEN, OTHER = "the-token-of-somebody", "the-token-of-another"
+
+
+def test_a_file_holds_one_token_a_line_and_the_first_is_shown(tmp_path: Path) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"{TOKEN}\n{OTHER}\n")
+    assert read_tokens(str(path)) == [TOKEN, OTHER]
+    assert caller_metadata(ClientConfig(token_file=str(path))) == (("authorization", f"Bearer {TOKEN}"),)
+    assert operator_headers(AdminConfig(token_file=str(path))) == {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n", "too-short", f"{TOKEN}\nshort", f"{TOKEN}\x00", "ünprintable-token-of-some"]
+)
+def test_a_file_with_anything_else_is_refused_by_both(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match="tokens|ascii"):
+        read_tokens(str(path))
+    with pytest.raises(Misuse, match="ADMIN__TOKEN_FILE") as problem:
+        operator_headers(AdminConfig(token_file=str(path)))
+    assert TOKEN not in str(problem.value)
+
+
+def test_without_a_token_nothing_is_shown() -> None:
+    assert (caller_metadata(ClientConfig()), operator_headers(AdminConfig())) == ((), {})

@@ -11,11 +11,11 @@ avion-media                rest_for_one: what stands below a failed child is reb
 ├─ service                 one_for_one: none of these takes another down
 │  ├─ processing           one_for_one: keeper · reader · reclaimer · promoter
 │  ├─ cache                same shape
-│  ├─ delete               same shape
-│  ├─ events               drop_deleted: channel and stream; the fan-out of status events
+│  ├─ delete               same shape; beside its children, where there is a CDN to tell, purge (same shape)
+│  ├─ events               drop_deleted: channel and stream
 │  ├─ sweeper              the reconciliation, on one replica at a time
 │  ├─ origin               HTTP for the CDN
-│  └─ grpc                 stops first
+│  └─ grpc                 the port, and the fan-out of status events to watchers; stops first
 └─ readiness               flips /readyz and gRPC health
 ```
 """

@@ -1,4 +1,4 @@
-"""The consumers of the three queues: one subtree each, of the same shape."""
+"""The consumers of the queues: one subtree each, of the same shape."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.config import Config, ConfigError, effective, load
+from avion_media.config import Config, ConfigError, DecodersConfig, effective, load
+from avion_media.domain.formats import FORMATS
 from avion_media.domain.media import ThumbnailSize
 
 P = "AVION_MEDIA_"
@@ -61,6 +62,10 @@ def test_lists_networks_and_thumbnail_sizes() -> None:
     assert [str(each) for each in config.remote.allow_networks] == ["127.0.0.0/8", "::1/128"]
     assert config.thumbnails.sizes == (ThumbnailSize("tiny", 64), ThumbnailSize("big", 2048))
     assert (config.http.bind.host, config.http.bind.port, str(config.http.bind)) == ("::1", 0, "[::1]:0")
+
+
+def test_each_format_has_a_switch() -> None:
+    assert DecodersConfig.model_fields.keys() == {each.name for each in FORMATS}
 
 
 def test_everything_wrong_is_listed_at_once() -> None:

@@ -232,9 +232,9 @@ class _StoreResponse(StreamingResponse):
         self._content = content
         self._stack = stack
 
-    async def __call__(self, scope, receive, send) -> None:  # type: ignore[no-untyped-def]
+    async def __call__(self, _scope, _receive, send) -> None:  # type: ignore[no-untyped-def]
         async with self._stack, aclosing(self._content):
-            await super().__call__(scope, receive, send)
+            await self.stream_response(send)  # nobody need listen for a disconnect: the server cancels us then
 
 
 def _parse_id(text: str) -> AnyId | None:

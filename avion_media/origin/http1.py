@@ -34,6 +34,7 @@ from hypercorn.typing import ConnectionState
 from avion_media.origin.answers import SAFETY_HEADERS
 
 _READ_BYTES = 64 << 10
+_JOINED_BYTES = 64 << 10  # of a body's first piece: beyond that one more write costs less than a copy
 _FINISH_S = 5.0  # for an answer under way, and what its application does after it, once nothing more is read
 _LINGER_S = 1.0  # how long last words may take to be read
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
@@ -80,6 +81,7 @@ class _Protocol(H11Protocol):  # type: ignore[misc] # hypercorn's types are not 
         super().__init__(*arguments)
         self._limits = limits
         self._deaf = False
+        self._head = b""  # of an answer whose body has not begun
 
     @property
     def owes_head(self) -> bool:
@@ -105,6 +107,25 @@ class _Protocol(H11Protocol):  # type: ignore[misc] # hypercorn's types are not 
         except trio.Cancelled:
             self._deaf = True  # h11 has taken the event for sent: nothing that follows would fit
             raise
+
+    async def _send_h11_event(self, event: h11.Event) -> None:
+        """Turn an event into bytes: a head goes out with what follows it, and a body's bytes are not copied."""
+        try:
+            pieces = self.connection.send_with_data_passthrough(event) or []
+        except h11.LocalProtocolError:
+            if self.connection.their_state is not h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._head = b"".join(pieces)
+            return
+        if self._head and sum(map(len, pieces)) <= _JOINED_BYTES:
+            pieces = [b"".join([self._head, *pieces])]
+        elif self._head:
+            pieces = [self._head, *pieces]
+        self._head = b""
+        for piece in pieces:
+            await self.send(RawData(data=piece))
 
     async def _check_protocol(self, _event: h11.Request) -> None:
         """No upgrade to HTTP/2."""

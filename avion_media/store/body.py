@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import trio
+
 from avion_media.store.connection import Connection
 from avion_media.store.objects import ContentRange, ObjectInfo, object_info, parse_content_range
 
@@ -27,13 +29,17 @@ class BodyReader:
         self._busy = False
         self._left = False
 
-    def open(self, client: S3Client, request: dict[str, Any]) -> dict[str, Any]:
-        """Send the request (in a thread) and keep its body. Returns the rest of the response."""
+    def open(self, client: S3Client, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Send the request (in a thread) and keep its body. Returns the rest of the response, and a short body's bytes.
+
+        So a thumbnail costs one hop to a thread, and its connection is free before anybody has taken a byte of it.
+        """
         self._begin()
         try:
             response: dict[str, Any] = {**client.get_object(**request)}
             self._stream = response.pop("Body")
-            return response
+            short = response["ContentLength"] <= CHUNK_BYTES
+            return response, self._stream.read(CHUNK_BYTES) if short else b""
         finally:
             self._end()
 
@@ -79,19 +85,30 @@ class ObjectBody:
     while it waits for bytes returns at once.
     """
 
-    def __init__(self, connection: Connection, reader: BodyReader, key: str, response: dict[str, Any]) -> None:
+    def __init__(
+        self, connection: Connection, reader: BodyReader, key: str, response: dict[str, Any], first: bytes
+    ) -> None:
         self.info: ObjectInfo = object_info(key, response)
         self.content_range: ContentRange | None = parse_content_range(response.get("ContentRange", ""))
         self.length_bytes: int = response["ContentLength"]
         self._connection = connection
         self._reader = reader
+        self._first = first
+        self._left_bytes = self.length_bytes
 
     def __aiter__(self) -> ObjectBody:
         return self
 
     async def __anext__(self) -> bytes:
-        chunk = await self._connection.read(lambda _client: self._reader.read(CHUNK_BYTES), self.info.key)
-        if not chunk:
+        if not self._left_bytes:
             raise StopAsyncIteration
+        chunk, self._first = self._first, b""
+        if chunk:
+            await trio.lowlevel.checkpoint()
+        else:
+            chunk = await self._connection.read(lambda _client: self._reader.read(CHUNK_BYTES), self.info.key)
+        if not chunk:
+            raise StopAsyncIteration  # it was left: a body that ends early raises
+        self._left_bytes -= len(chunk)
         self._connection.received(len(chunk))
         return chunk

@@ -232,7 +232,8 @@ class TaskQueue:
         Each is moved exactly once, however many replicas do this. Members that cannot be read become dead letters.
         """
         keys = (self._keys.stream, self._keys.delayed, self._keys.dead_letters)
-        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
+        malformed = f"{Reason.MALFORMED_TASK}: not a JSON object with fields"
+        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters, malformed))
         return moved
 
     async def loss(self) -> Loss | None:

@@ -6,7 +6,6 @@ compression. The modules below do the rest: `dial` connects, `exchange` speaks H
 
 from __future__ import annotations
 
-import errno
 import os
 import ssl
 from dataclasses import dataclass
@@ -31,7 +30,6 @@ _GONE = frozenset({404, 410, 451})
 # To come back for. What is of the whole server counts against it; what may be of this resource alone does not.
 _OF_RESOURCE = frozenset({408, 425, 500})
 _OF_HOST = frozenset({429, 502, 503, 504, 520, 521, 522, 523, 524, 530})
-_DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 _MIN_RETRY_AFTER_S = 1.0
 _MAX_RETRY_AFTER_S = 3600.0
 _MAX_RETRY_AFTER_CHARACTERS = 64
@@ -81,9 +79,10 @@ class Fetcher:
         """GET ``url`` into the empty file ``fd``.
 
         Raises `Rejected` (REMOTE_REFUSED: the guard, or a name that does not exist, which must look the same;
-        REMOTE_STATUS: the server's answer, `RemoteGone` if that was it; TOO_LARGE; EMPTY) or `Unavailable` ("remote":
-        worth another attempt, also for a body that broke off, `ServerError` for a status; "disk": ours is full), and
-        what ``hosts`` raises: `Deferred`. A cancel closes the connection and leaves the file partly written.
+        REMOTE_STATUS: the server's answer, `RemoteGone` if that was it; TOO_LARGE; EMPTY) or `Unavailable` (REMOTE:
+        worth another attempt, also for a body that broke off, `ServerError` for a status), what ``hosts`` raises:
+        `Deferred`, and the `OSError` of a write to ``fd``. A cancel closes the connection and leaves the file partly
+        written.
         """
         fetched = await self._bounded(url, fd, None)
         if fetched is None:
@@ -152,14 +151,9 @@ class Fetcher:
 def _write_at(fd: int, data: bytes, offset: int) -> None:
     """All of it, in the event loop: at most some KiB into the page cache, cheaper than a thread's wake-up."""
     view = memoryview(data)
-    try:
-        while view:
-            written = os.pwrite(fd, view, offset)
-            view, offset = view[written:], offset + written
-    except OSError as error:
-        if error.errno in _DISK_FULL:
-            raise Unavailable(Dependency.DISK, str(error)) from error
-        raise
+    while view:
+        written = os.pwrite(fd, view, offset)
+        view, offset = view[written:], offset + written
 
 
 def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:

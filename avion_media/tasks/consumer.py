@@ -11,6 +11,7 @@ returns                the lease is completed
                        that cannot be read there is no medium, but a dead letter
 `Unavailable`          something outside is away: back to the delayed set, no attempt used up unless it was a remote
                        server; no more tasks are taken for a while that grows until one comes through
+`OSError` of the disk  likewise: the spool is full, or fails
 `DecoderKilled`        by something outside, but perhaps for the medium's sake: retried with backoff, then a dead letter
 `Deferred`             its turn has not come (bounds per remote host): back to the delayed set, no attempt used up
 `LeaseLost`            somebody else owns the task: stop, touch nothing
@@ -21,6 +22,7 @@ anything else          a defect of ours: retried with backoff, after ``max_attem
 
 from __future__ import annotations
 
+import errno
 import math
 import random
 import time
@@ -46,6 +48,7 @@ _LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
 _OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD})  # that these are away says nothing of the next task
+_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class TaskHandler(Protocol):
@@ -284,6 +287,8 @@ class Consumer:
         except Unavailable as error:
             return await self._after_outage(lease, error)
         except Exception as error:  # noqa: BLE001 - a defect in one task must not take the reader down
+            if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
+                return await self._after_outage(lease, Unavailable(Dependency.DISK, str(error)))
             self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
 
@@ -341,7 +346,7 @@ class Consumer:
         async def bury() -> None:
             await lease.renew()  # as in `_give_up`
             await self._record_end(lease.task, reason)
-            await lease.dead_letter(error if reason is Reason.INTERNAL else f"{reason}: {error}")
+            await lease.dead_letter(f"{reason}: {error}")
 
         await self._quietly(bury)
         return "dead_letter", str(reason)

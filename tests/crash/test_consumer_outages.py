@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,7 +28,7 @@ _HARD_LIMIT_S = 60.0
 class Work:
     """A handler that notes what it is asked for, and fails with what ``failure`` gives."""
 
-    def __init__(self, failure: Callable[[], MediaError | None] = lambda: None) -> None:
+    def __init__(self, failure: Callable[[], Exception | None] = lambda: None) -> None:
         self._failure = failure
         self.begun: list[float] = []
         self.given_up: list[Reason] = []
@@ -107,6 +108,32 @@ async def test_few_tasks_find_out_that_the_store_is_away(redis_url: str) -> None
         assert len(failed) <= 4
         assert len(work.begun) == 20 + len(failed)
         assert stats.dead_letters == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+async def test_a_full_disk_costs_no_attempt(redis_url: str, number: int) -> None:
+    failures = [OSError(number, "the spool"), OSError(number, "the spool"), None]
+    work = Work(lambda: failures.pop(0))
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        async with working(consumer_of(redis, work, "only", max_attempts=1)):
+            assert (await settled(queue)).dead_letters == 0
+    assert len(work.begun) == 3
+    assert work.given_up == []
+
+
+async def test_a_defect_is_buried_under_its_code(redis_url: str) -> None:
+    work = Work(lambda: OSError(errno.EBADF, "closed"))
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        async with working(consumer_of(redis, work, "only", max_attempts=2)):
+            await settled(queue)
+        (letter,) = await queue.dead_letters.list()
+    assert work.given_up == [Reason.INTERNAL]
+    assert letter.error == "internal: OSError(9, 'closed')"
+    assert letter.attempts == 2
 
 
 async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url: str) -> None:

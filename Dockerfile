@@ -1,7 +1,9 @@
 # avion-media: one image for all roles. What it holds, how it was tried and how it is run: docs/container.md.
 #
 #   docker build -t avion-media .
-#   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges avion-media serve
+#   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --env-file settings avion-media serve
+#
+# Its ports listen on all addresses: `serve` starts only when the settings say who may use them (docs/callers.md).
 
 # --- ffmpeg with what posters need and nothing else: two demuxers, nine decoders, one encoder (raw pictures), no network.
 # The source is Debian's, with its security fixes; what is not compiled in cannot be attacked.

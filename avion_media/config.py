@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -203,12 +203,7 @@ class GrpcConfig(_Section):
 
     @field_validator("auth")
     @classmethod
-    def _is_decided(cls, auth: str, info: ValidationInfo) -> str:
-        bind = info.data.get("bind")
-        if not auth and isinstance(bind, Bind) and not bind.is_loopback:
-            raise ValueError(
-                f"must be token, mtls or any (or off, explicitly), since {bind} is not of this machine alone"
-            )
+    def _is_whole(cls, auth: str, info: ValidationInfo) -> str:
         if auth in ("mtls", "any") and not (info.data.get("tls_cert") and info.data.get("tls_client_ca")):
             raise ValueError(f"{auth} needs GRPC__TLS_CERT and GRPC__TLS_CLIENT_CA")
         return auth
@@ -257,15 +252,9 @@ class AdminConfig(_Section):
 
     @field_validator("auth")
     @classmethod
-    def _is_decided(cls, auth: str, info: ValidationInfo) -> str:
-        bind = info.data.get("bind")
-        has_token = bool(info.data.get("token")) or bool(info.data.get("token_file"))
-        if has_token and auth == "off":
+    def _is_one(cls, auth: str, info: ValidationInfo) -> str:
+        if auth == "off" and (info.data.get("token") or info.data.get("token_file")):
             raise ValueError("contradicts ADMIN__TOKEN")
-        if isinstance(bind, Bind) and not (bind.is_loopback or has_token or auth):
-            raise ValueError(
-                f"{bind} is not of this machine alone: give ADMIN__TOKEN or ADMIN__TOKEN_FILE (or off, explicitly)"
-            )
         return auth
 
     @property
@@ -463,7 +452,9 @@ class ChaosConfig(_Section):
 class LogConfig(_Section):
     """Logs go to standard error."""
 
-    format: Literal["json", "console"] = Field("console", description="json or console")
+    format: Literal["json", "console"] = Field(
+        "json", description="json or console; when not set, console where standard error is a terminal"
+    )
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
 
 
@@ -507,8 +498,11 @@ class Config(BaseSettings):
         return (init_settings,)
 
 
-def load(environ: Mapping[str, str] = os.environ) -> Config:
-    """Read and check the environment. Raises `ConfigError` with every problem found."""
+def load(environ: Mapping[str, str] = os.environ, *, on_terminal: bool = False) -> Config:
+    """Read and check the environment. Raises `ConfigError` with every problem found.
+
+    ``on_terminal``: people read standard error, so that logs are text if nothing else is set.
+    """
     sections: dict[str, dict[str, Any]] = {}
     problems = []
     for variable, value in sorted(environ.items()):
@@ -519,6 +513,8 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
             problems.append(f"{variable}: no such setting (format: {PREFIX}<SECTION>__<NAME>)")
             continue
         sections.setdefault(section, {})[name] = value
+    if on_terminal:
+        sections.setdefault("log", {}).setdefault("format", "console")
     try:
         config = Config.model_validate(sections)
     except ValidationError as error:
@@ -527,6 +523,26 @@ def load(environ: Mapping[str, str] = os.environ) -> Config:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def undecided_ports(config: Config, roles: Collection[str]) -> list[str]:
+    """The ports that `serve` would open to others than this machine without a word on who may use them; one line each.
+
+    Only who opens a port has to decide: gRPC's is that of the role ``grpc``, the admin port belongs to every role.
+    """
+    problems = []
+    grpc, admin = config.grpc, config.admin
+    if "grpc" in roles and not (grpc.auth or grpc.bind.is_loopback):
+        problems.append(
+            f"{PREFIX}GRPC__AUTH='': must be token, mtls or any (or off, explicitly), since {grpc.bind} is not of this"
+            " machine alone"
+        )
+    if not (admin.auth or admin.authenticates or admin.bind.is_loopback):
+        problems.append(
+            f"{PREFIX}ADMIN__AUTH='': {admin.bind} is not of this machine alone: give ADMIN__TOKEN or ADMIN__TOKEN_FILE"
+            " (or off, explicitly)"
+        )
+    return problems
 
 
 def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:

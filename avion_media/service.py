@@ -11,7 +11,7 @@ from importlib.metadata import version
 import trio
 
 from avion_media.app import Node, build_tree
-from avion_media.config import PREFIX, Config, ConfigError
+from avion_media.config import PREFIX, Config, ConfigError, undecided_ports
 from avion_media.lifecycle import Phase
 from avion_media.nodes import gauges
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
@@ -94,32 +94,52 @@ def drain_budget(config: Config, root: Supervisor) -> DrainBudget:
     return DrainBudget(drain.settle, drain.grace, stop_s, TELEMETRY_STOP_S, drain.termination_grace_period)
 
 
+Before = Callable[[Runtime], Iterable[Node]]
 Alongside = Callable[[Runtime], Awaitable[None]]
+
+
+def nothing_before(_runtime: Runtime) -> Iterable[Node]:
+    """`serve` has no nodes left of the tree."""
+    return ()
 
 
 async def nothing_alongside(_runtime: Runtime) -> None:
     """`serve` runs the tree and nothing else."""
 
 
+def planned_budget(config: Config, roles: frozenset[str], before: Before = nothing_before) -> DrainBudget:
+    """The budget of a service that is not running yet."""
+    plan = Runtime(config, roles)
+    return drain_budget(config, build_tree(plan, before(plan)))
+
+
+def refusals(config: Config, roles: frozenset[str], budget: DrainBudget) -> list[str]:
+    """What `serve` refuses of a configuration that is valid as such, one line each; `config` tells the same.
+
+    Ports open to others without a word on who may use them, files of credentials that cannot be used, a drain that
+    Kubernetes would cut short.
+    """
+    problems = undecided_ports(config, roles) + problems_with_files(config, roles)
+    if not budget.fits:
+        problems.append(f"the drain does not fit: {budget.explain()} ({PREFIX}DRAIN__TERMINATION_GRACE_PERIOD)")
+    return problems
+
+
 def serve(
     config: Config,
     roles: frozenset[str],
     *,
-    before: Callable[[Runtime], Iterable[Node]] = lambda _runtime: (),
+    before: Before = nothing_before,
     alongside: Alongside = nothing_alongside,
 ) -> None:
     """Run the service until it is drained, with the nodes ``before`` on its left and ``alongside`` beside it.
 
-    Raises `ConfigError` when a drain would be cut short by Kubernetes, or files of credentials cannot be used;
-    `TreeFailed` when it cannot start or gives up.
+    Raises `ConfigError` for what `refusals` finds; `TreeFailed` when it cannot start or gives up.
     """
-    problems = problems_with_files(config, roles)
+    budget = planned_budget(config, roles, before)
+    problems = refusals(config, roles, budget)
     if problems:
         raise ConfigError(problems)
-    plan = Runtime(config, roles)
-    budget = drain_budget(config, build_tree(plan, before(plan)))
-    if not budget.fits:
-        raise ConfigError([f"the drain does not fit: {budget.explain()} ({PREFIX}DRAIN__TERMINATION_GRACE_PERIOD)"])
     configure_logging(config.log.format, config.log.level)
     trio.run(_serve, config, roles, before, alongside, Watchdog(budget.total_s))
 
@@ -127,7 +147,7 @@ def serve(
 async def _serve(
     config: Config,
     roles: frozenset[str],
-    before: Callable[[Runtime], Iterable[Node]],
+    before: Before,
     alongside: Alongside,
     watchdog: Watchdog,
 ) -> None:

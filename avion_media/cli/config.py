@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import click
 
-from avion_media.cli.output import json_option, load_config, print_json, print_table
+from avion_media.cli.output import Misuse, json_option, load_config, print_json, print_table
+from avion_media.cli.serve import parse_roles, roles_option
 from avion_media.config import PREFIX, effective
 
 
 @click.command("config")
+@roles_option
 @json_option
-def config_command(as_json: bool) -> None:
-    """Print the effective configuration, secrets masked. Fails on unknown or invalid settings."""
-    sections = effective(load_config())
+def config_command(roles: str, as_json: bool) -> None:
+    """Print the effective configuration, secrets masked. Fails on unknown or invalid settings, and on what `serve` with
+    these roles would refuse."""
+    config = load_config()
+    wanted = parse_roles(roles)
+    from avion_media.service import planned_budget, refusals  # later: as in `serve`
+
+    problems = refusals(config, wanted, planned_budget(config, wanted))
+    if problems:
+        raise Misuse(*problems)
+    sections = effective(config)
     if as_json:
         print_json(sections)
         return

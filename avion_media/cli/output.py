@@ -37,7 +37,7 @@ class Misuse(Failure):
 def load_config() -> Config:
     """The configuration, or `Misuse` that lists everything wrong with it."""
     try:
-        config = load()
+        config = load(on_terminal=sys.stderr.isatty())
     except ConfigError as error:
         raise Misuse(*error.problems) from None
     for name in ("deny_hosts", "allow_hosts"):

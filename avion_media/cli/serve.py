@@ -7,9 +7,13 @@ import click
 from avion_media.cli.output import Failure, Misuse, load_config
 from avion_media.config import ConfigError
 
+roles_option = click.option(
+    "--roles", default="", help="Comma-separated: grpc,http,events,processing,cache,delete,sweeper. [all]"
+)
+
 
 @click.command("serve")
-@click.option("--roles", default="", help="Comma-separated: grpc,http,events,processing,cache,delete,sweeper. [all]")
+@roles_option
 def serve_command(roles: str) -> None:
     """Run the service. SIGTERM and SIGINT drain it."""
     config = load_config()

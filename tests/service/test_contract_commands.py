@@ -159,6 +159,38 @@ def test_config_shows_everything_with_secrets_masked(service: Service) -> None:
     assert "AVION_MEDIA_DELETE__DELAY" in plain.stdout
 
 
+@pytest.mark.parametrize(
+    "refused_settings",
+    [
+        {"DRAIN__GRACE": "60s"},
+        {"GRPC__BIND": "0.0.0.0:0"},
+        {"ADMIN__BIND": "0.0.0.0:0"},
+        {"ADMIN__TOKEN_FILE": "/no/such/file"},
+        {"DRAIN__GRACE": "60s", "GRPC__BIND": "0.0.0.0:0", "ADMIN__BIND": "0.0.0.0:0"},
+    ],
+    ids=lambda settings: "+".join(settings),
+)
+def test_config_refuses_what_serve_refuses_in_the_same_words(
+    service: Service, refused_settings: dict[str, str]
+) -> None:
+    other = with_settings(service, **refused_settings)
+    said = refused(other.run_cli("config"), 2)
+    assert said == refused(other.run_cli("serve"), 2)
+    assert len(said.splitlines()) == len(refused_settings)
+
+
+def test_who_opens_no_port_need_not_say_who_may_use_it(service: Service) -> None:
+    other = with_settings(service, GRPC__BIND="0.0.0.0:0", ADMIN__BIND="0.0.0.0:0")
+    for harmless in ("queues", "init"):
+        told(other.run_cli(harmless, "--json"))
+    for command in ("config", "serve"):
+        said = refused(other.run_cli(command, "--roles", "processing"), 2)
+        assert "ADMIN__AUTH" in said
+        assert "GRPC__AUTH" not in said
+    other = with_settings(service, GRPC__BIND="0.0.0.0:0", ADMIN__BIND="0.0.0.0:0", ADMIN__AUTH="off")
+    told(other.run_cli("config", "--json", "--roles", "processing"))
+
+
 def test_the_contracts_defaults(service: Service) -> None:
     bare = {name: value for name, value in service.environment.items() if not name.startswith(PREFIX)}
     shown = told(
@@ -187,6 +219,7 @@ def test_the_contracts_defaults(service: Service) -> None:
         "delete": {"delay": 86400},
         "tasks": {"max_attempts": 5, "claim_after": 60},
         "drain": {"settle": 5, "grace": 25},
+        "log": {"format": "json"},
     }
     assert {section: {name: shown[section][name] for name in names} for section, names in expected.items()} == expected
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.config import Config, ConfigError, DecodersConfig, effective, load
+from avion_media.config import Config, ConfigError, DecodersConfig, effective, load, undecided_ports
 from avion_media.domain.formats import FORMATS
 from avion_media.domain.media import ThumbnailSize
+from avion_media.runtime import ROLES
 
 P = "AVION_MEDIA_"
 
@@ -94,6 +95,15 @@ def test_other_variables_are_nobodys_business() -> None:
     assert load({"PATH": "/bin", "AVION_OTHER": "1", "OTEL_SERVICE_NAME": "x"}) == Config()
 
 
+def test_logs_are_json_unless_people_read_them_or_it_is_said() -> None:
+    assert load({}).log.format == Config().log.format == "json"
+    assert load({}, on_terminal=True).log.format == "console"
+    assert load({P + "LOG__LEVEL": "debug"}, on_terminal=True).log.format == "console"
+    for said in ("json", "console"):
+        for on_terminal in (False, True):
+            assert load({P + "LOG__FORMAT": said}, on_terminal=on_terminal).log.format == said
+
+
 def test_the_effective_configuration_masks_passwords() -> None:
     shown = effective(load({P + "REDIS__URL": "redis://user:hunter2@redis:6379/0"}))
     assert shown["redis"]["url"] == "redis://user:***@redis:6379/0"
@@ -106,23 +116,33 @@ def problems_of(**settings: str) -> list[str]:
     return caught.value.problems
 
 
+def undecided(*roles: str, **settings: str) -> list[str]:
+    return undecided_ports(load({P + name: value for name, value in settings.items()}), roles or ROLES)
+
+
 @pytest.mark.parametrize("bind", ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:50051", "media.internal:50051"])
 def test_a_port_that_others_reach_must_say_who_may_use_it(bind: str) -> None:
-    (problem,) = problems_of(GRPC__BIND=bind)
-    assert problem.startswith(P + "GRPC__AUTH")
-    assert "off, explicitly" in problem
-    (problem,) = problems_of(ADMIN__BIND=bind)
-    assert "ADMIN__TOKEN" in problem
-    assert not load({P + "GRPC__BIND": bind, P + "GRPC__AUTH": "off"}).grpc.authenticates
-    assert not load({P + "ADMIN__BIND": bind, P + "ADMIN__AUTH": "off"}).admin.authenticates
-    assert load({P + "ADMIN__BIND": bind, P + "ADMIN__TOKEN_FILE": "/run/token"}).admin.authenticates
+    (problem,) = undecided(GRPC__BIND=bind)
+    assert problem.startswith(P + "GRPC__AUTH='': must be token")
+    assert f"off, explicitly), since {bind} is" in problem
+    (problem,) = undecided(ADMIN__BIND=bind)
+    assert problem.startswith(f"{P}ADMIN__AUTH='': {bind} is")
+    assert undecided(GRPC__BIND=bind, GRPC__AUTH="off") == []
+    assert undecided(ADMIN__BIND=bind, ADMIN__AUTH="off") == []
+    assert undecided(ADMIN__BIND=bind, ADMIN__TOKEN_FILE="/run/token") == []
+
+
+def test_only_who_opens_a_port_must_say_who_may_use_it() -> None:
+    everywhere = {"GRPC__BIND": "0.0.0.0:1", "ADMIN__BIND": "0.0.0.0:2"}
+    assert len(undecided(**everywhere)) == 2
+    (problem,) = undecided("processing", "http", **everywhere)
+    assert problem.startswith(P + "ADMIN__AUTH")
+    assert undecided("processing", ADMIN__AUTH="off", **everywhere) == []
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1:0", "[::1]:0", "localhost:0"])
 def test_a_port_of_this_machine_alone_need_not(bind: str) -> None:
-    config = load({P + "GRPC__BIND": bind, P + "ADMIN__BIND": bind})
-    assert not config.grpc.authenticates
-    assert not config.admin.authenticates
+    assert undecided(GRPC__BIND=bind, ADMIN__BIND=bind) == []
 
 
 def test_authentication_is_configured_whole() -> None:

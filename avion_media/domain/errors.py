@@ -66,6 +66,11 @@ MEANINGS: dict[Reason, str] = {
     Reason.INTERNAL: "attempts ran out on a defect of this service; its log has an error for each",
 }
 
+OURS = frozenset({Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED})
+"""Failures of ours, whose tasks an operator may replay: the upload is kept, and a later word about it counts."""
+RETRYABLE = frozenset({Reason.INTERNAL, Reason.DECODER_KILLED, Reason.REMOTE_UNREACHABLE, Reason.MISSING})
+"""Failures where the same client may fairly try again with the same file."""
+
 
 class Dependency(StrEnum):
     """What work needs and may find away: `Unavailable.what`, and in metrics the reason of a retry."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import trio
 
-from avion_media.domain.errors import Reason, Unavailable
+from avion_media.domain.errors import OURS, Reason, Unavailable
 from avion_media.domain.media import facts_from_metadata
 from avion_media.domain.tasks import EVENTS_STREAM, State, Status
 from avion_media.queue import scripts
@@ -65,6 +65,7 @@ class StatusBoard:
             round(ttl_s * 1000),
             _CHANGES,
             str(over or ""),
+            *(str(each) for each in OURS),
         )
         return bool(await self._redis.run(scripts.PUT_STATUS, keys, args))
 

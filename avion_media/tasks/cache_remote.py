@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.config import RemoteConfig, UploadConfig
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.errors import OURS, Reason, Rejected
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
@@ -33,7 +33,7 @@ from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteU
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.observed_fetch import ObservedFetch
-from avion_media.tasks.publish import OURS, Publisher, WriteOriginal
+from avion_media.tasks.publish import Publisher, WriteOriginal
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, open_spool
 from avion_media.tasks.write import facts_of, original_writer

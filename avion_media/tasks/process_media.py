@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.domain.errors import OURS, Dependency, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
@@ -17,7 +17,7 @@ from avion_media.media.workshop import MediaSource, Workshop
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
-from avion_media.tasks.publish import OURS, Publisher
+from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, StoreSource, open_spool
 from avion_media.tasks.write import facts_of, original_writer

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from avion_media.concurrency import run_all
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Reason, Rejected, SourceReplaced
+from avion_media.domain.errors import RETRYABLE, ObjectMissing, PreconditionFailed, Reason, Rejected, SourceReplaced
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata, sizes_of
@@ -185,7 +185,7 @@ class Publisher:
     async def announce_failed(self, any_id: AnyId, reason: Reason, *, occasion: str = "") -> None:
         """Status and event of a medium that never will be. A reason that was given before stands."""
         board = self._board.get()
-        status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in _RETRYABLE)
+        status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in RETRYABLE)
         if not await board.put(status, ttl_s=self._status_ttl_s):
             standing = await board.get(str(any_id))
             if standing is None or standing.state is not State.FAILED or standing.reason is None:
@@ -235,9 +235,3 @@ class Publisher:
 
 def _thumbnail_keys(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
     return [keys.thumbnail(any_id, size) for size in sizes]
-
-
-# Failures of ours, whose tasks an operator may replay.
-OURS = frozenset({Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED})
-# Failures where the same client may fairly try again with the same file.
-_RETRYABLE = frozenset({Reason.INTERNAL, Reason.DECODER_KILLED, Reason.REMOTE_UNREACHABLE, Reason.MISSING})

@@ -3,7 +3,8 @@
 -- gone by then, so a repeated attempt would say it was never there. Only our own failures are open to a later word, since
 -- an operator may replay their tasks.
 -- READY comes over a failure only where its attempt knew of that one (or knows of all: *): else it was overtaken by it.
--- KEYS: status, tombstone   ARGV: media id, state, status as JSON, life in ms, channel, reason of the failure known or *
+-- KEYS: status, tombstone   ARGV: media id, state, status as JSON, life in ms, channel, reason of the failure known or *,
+-- reasons that are failures of our own
 -- Returns 1 when it was taken.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   return 0
@@ -12,7 +13,10 @@ local before = redis.call('GET', KEYS[1])
 if before and before ~= ARGV[3] then
   local readable, status = pcall(cjson.decode, before)
   if readable and type(status) == 'table' then
-    local ours = status.reason == 'internal' or status.reason == 'poison' or status.reason == 'decoder_killed'
+    local ours = false
+    for index = 7, #ARGV do
+      ours = ours or status.reason == ARGV[index]
+    end
     if ARGV[2] == 'READY' then
       if status.state == 'FAILED' and ARGV[6] ~= '*' and ARGV[6] ~= status.reason then
         return 0

@@ -7,7 +7,7 @@ import json
 import pytest
 import trio
 
-from avion_media.domain.errors import Reason
+from avion_media.domain.errors import OURS, Reason
 from avion_media.domain.formats import MP4
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import EVENTS_STREAM, State, Status
@@ -84,6 +84,13 @@ async def test_what_was_forgotten_can_be_anything_again(board: StatusBoard) -> N
     assert await board.forget("m1")
     assert not await board.forget("m1")
     assert await board.put(PROCESSING, ttl_s=60)
+
+
+@pytest.mark.parametrize("reason", Reason)
+async def test_only_failures_of_ours_are_open_to_another_reason(board: StatusBoard, reason: Reason) -> None:
+    other = Reason.EMPTY if reason is Reason.CORRUPT else Reason.CORRUPT
+    await board.put(Status("m1", State.FAILED, reason=reason), ttl_s=60)
+    assert await board.put(Status("m1", State.FAILED, reason=other), ttl_s=60) is (reason in OURS)
 
 
 @pytest.mark.parametrize("status", [PROCESSING, READY, FAILED], ids=lambda status: str(status.state))

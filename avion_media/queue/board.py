@@ -17,7 +17,7 @@ from avion_media.domain.errors import OURS, Reason, Unavailable
 from avion_media.domain.media import facts_from_metadata
 from avion_media.domain.tasks import EVENTS_STREAM, State, Status
 from avion_media.queue import scripts
-from avion_media.redis import Redis
+from avion_media.redis import Argument, Redis
 
 TOMBSTONE_TTL_S = 30 * 86_400.0  # far beyond any delay of a deletion: work in flight must not outlive it
 TAKING_BACK_S = 120.0  # two calls of the store with all their retries
@@ -58,14 +58,14 @@ class StatusBoard:
             await self.tombstone([status.media_id], ttl_s)
             return True
         keys = (status_key(status.media_id), tombstone_key(status.media_id))
-        args = (
+        args: tuple[Argument, ...] = (
             status.media_id,
             str(status.state),
             _write_status(status),
             round(ttl_s * 1000),
             _CHANGES,
             str(over or ""),
-            *(str(each) for each in OURS),
+            *OURS,
         )
         return bool(await self._redis.run(scripts.PUT_STATUS, keys, args))
 

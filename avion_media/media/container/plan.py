@@ -55,8 +55,8 @@ class VideoPlan:
     a Matroska codec id.
 
     ``poster_ranges`` must be present in the sparse file for ffmpeg to open it and decode the first
-    ``poster_seconds`` of that stream (sound discarded); they are sorted and apart from each other. Pass
-    ``-t poster_seconds``, lest ffmpeg reads on into a hole.
+    ``poster_seconds`` of that stream (sound discarded); they are sorted and apart from each other. Who
+    decodes more than the first picture passes ``-t poster_seconds``: half of a picture before a hole decodes as well.
 
     ``patches`` are sorted, apart from each other, keep the length, and can be applied again without harm. With
     ``remux`` (an operator's reason) set there are none: the file needs a stream copy of its video and audio

@@ -20,6 +20,8 @@ from avion_media.media.poster.probe import VideoProbe
 
 _OUTPUT_FD: Final = 4
 _SAMPLE_EVERY_S: Final = 0.25
+# The first picture may be shown some time after the file begins. Reading ends with it.
+_FIRST_WITHIN_S: Final = 1.0
 _SAMPLING: Final = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{_SAMPLE_EVERY_S})"
 
 
@@ -130,7 +132,8 @@ class _Run:
         options = input_options(self.fmt) | {
             "codec_whitelist": DECODERS,
             "max_pixels": self.bounds.max_pixels,  # should frames turn out larger than the probe said
-            "t": self.bounds.scan_s + 1,
+            # Of a sparse file no more is there: what lies beyond may be the first half of a picture.
+            "t": self.bounds.scan_s + (_FIRST_WITHIN_S if number == 0 else 0),
         }
         source = ffmpeg.input(URL, noautorotate=None, **options)
         sampled = source[f"V:{self.probe.video_stream}"].filter("select", _SAMPLING)

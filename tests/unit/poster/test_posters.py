@@ -106,6 +106,17 @@ async def test_the_search_for_a_picture_is_bounded(cage: Cage) -> None:
     assert max(_pixel(poster, 0.1, 0.5)) < 20
 
 
+async def test_no_picture_beyond_the_seconds_searched_is_taken(cage: Cage, tmp_path: Path) -> None:
+    """The last sample would be such a one: of a sparse file, half of it might be there."""
+    path = tmp_path / "black-at-first.mp4"
+    black, picture = "color=black:size=320x180:rate=7:duration=1.1", "testsrc2=size=320x180:rate=7:duration=1"
+    await _ffmpeg("-f", "lavfi", "-i", black, "-f", "lavfi", "-i", picture, "-filter_complex", "concat", str(path))
+    _, poster = await _poster(cage, path, bounds=PosterBounds(scan_s=1))
+    assert poster.blank
+    _, poster = await _poster(cage, path, bounds=PosterBounds(scan_s=1.2))
+    assert not poster.blank
+
+
 async def test_a_video_of_nothing_but_black_keeps_its_first_frame(cage: Cage) -> None:
     _, poster = await _poster(cage, DATA / "mp4-h264-all-black-10s.mp4")
     assert poster.blank

@@ -21,7 +21,7 @@ _log = get_logger(path="process")
 async def run_until_stopped(
     root: Supervisor, runtime: Runtime, alongside: Callable[[], Awaitable[None]], *, watchdog: Watchdog
 ) -> None:
-    """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.request_stop` drains it, or it fails.
+    """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.stop_requested` drains it, or it fails.
 
     ``alongside`` runs beside the tree and is cancelled with its end. Raises what `Supervisor.run` raises when it
     fails, in a group. A second signal skips the phase under way, and so on. ``watchdog`` is armed by the first signal,

@@ -1,1 +1,1 @@
-"""The MediaService handlers: thin, and free of transport."""
+"""The MediaService handlers: thin; of the transport they know a call and its status."""

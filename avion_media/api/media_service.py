@@ -1,4 +1,4 @@
-"""The MediaService of ``proto/avion/media.proto``. Errors leave as domain errors; `statuses_of` maps them."""
+"""The MediaService of ``proto/avion/media.proto``. Errors leave as domain errors; `errors.map_exception` maps them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from avion_media.cli.client import Client, Uploaded, open_client
+from avion_media.cli.client import Client, Uploaded, open_client, reachable
 from avion_media.cli.output import (
     Failure,
     console,
@@ -42,8 +42,6 @@ def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
 
 def origin_url(config: Config) -> str:
     """Where the origin can be asked from here."""
-    from avion_media.cli.client import reachable
-
     return config.http.public_url or f"http://{reachable(config.http.bind)}"
 
 

@@ -1,4 +1,4 @@
-"""``queues`` and ``dlq``: what waits, what is stuck, what was given up."""
+"""``queues``: what waits, what is stuck, how much was given up."""
 
 from __future__ import annotations
 

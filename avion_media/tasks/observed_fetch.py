@@ -19,7 +19,7 @@ from avion_media.telemetry import Telemetry, instruments
 
 
 class ObservedFetch(AbstractContextManager["ObservedFetch"]):
-    """Around the fetch; ``fetched`` is set when it came to a good end (None: not modified)."""
+    """Around the fetch; who fetches tells with `arrived` that it came to a good end."""
 
     def __init__(self, telemetry: Telemetry, url: RemoteUrl, fd: int) -> None:
         self._telemetry = telemetry

@@ -47,7 +47,7 @@ class VideoProbe:
     (ffmpeg's ``V:N``).
 
     ``width`` and ``height`` are as displayed, ``coded_width`` and ``coded_height`` as decoded. Colour properties are in
-    ffmpeg's words, empty when the video does not say. ``duration_s`` is 0.0 when unknown.
+    ffmpeg's words, empty when the video does not say.
     """
 
     video_stream: int

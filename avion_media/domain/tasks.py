@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
-from avion_media.domain.errors import Reason
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.ids import InvalidId
 from avion_media.domain.media import MediaFacts
 
 PROCESSING_QUEUE = "media_processing_queue"
@@ -22,6 +24,9 @@ CONSUMER_GROUP = "media_workers"
 EVENTS_STREAM = "media_events"
 DROP_DELETED = "drop_deleted"
 
+PROCESSING_TTL_S = 86_400.0
+"""How long PROCESSING is remembered without any news of the task."""
+
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -35,6 +40,25 @@ class Task:
     def subject(self) -> str:
         """What it is about, as whoever queued it wrote it: a media id, the hash of a remote medium, or its URL."""
         return self.fields.get("media_id") or self.fields.get("remote_url", "")
+
+
+def processing_fields(media_id: str) -> dict[str, str]:
+    """The fields of a task on `PROCESSING_QUEUE`."""
+    return {"media_id": media_id, "type": "thumbnail"}
+
+
+_Id = TypeVar("_Id")
+
+
+def id_of(task: Task, parse: Callable[[str], _Id]) -> _Id:
+    """The id that a task names, as ``parse`` reads it: a foreign producer may have sent anything.
+
+    `Rejected` (MALFORMED_TASK) where ``parse`` raises `InvalidId`.
+    """
+    try:
+        return parse(task.fields.get("media_id", ""))
+    except InvalidId as error:
+        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None
 
 
 Confirm = Callable[[], Awaitable[None]]

@@ -6,9 +6,9 @@ is a deletion in itself: the tombstone first, then the removal.
 
 from __future__ import annotations
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.tasks import Confirm, Task
+from avion_media.domain.errors import Reason
+from avion_media.domain.ids import parse_any_id
+from avion_media.domain.tasks import Confirm, Task, id_of
 from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
 from avion_media.tasks.drop import removal_id
@@ -26,7 +26,7 @@ class DeleteMedia:
 
     async def run(self, task: Task, _confirm: Confirm) -> None:
         """See `TaskHandler.run`. What is removed twice is as gone as what is removed once."""
-        any_id = _any_id(task)
+        any_id = id_of(task, parse_any_id)
         remembered = task.task_id == removal_id(str(any_id))
         if not await self._board.get().begin_removal(str(any_id), remembered=remembered):
             return  # undone within the delay
@@ -36,10 +36,3 @@ class DeleteMedia:
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`: there is no medium left to speak of."""
-
-
-def _any_id(task: Task) -> AnyId:
-    try:
-        return parse_any_id(task.fields.get("media_id", ""))
-    except InvalidId as error:
-        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None

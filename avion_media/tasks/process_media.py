@@ -11,7 +11,7 @@ from avion_media.domain.errors import OURS, Dependency, ObjectMissing, Precondit
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
-from avion_media.domain.tasks import Confirm, Task
+from avion_media.domain.tasks import Confirm, Task, id_of, processing_fields
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.media.workshop import MediaSource, Workshop
 from avion_media.queue import TaskQueue
@@ -50,7 +50,7 @@ class ProcessMedia:
 
     async def run(self, task: Task, confirm: Confirm) -> None:
         """See `TaskHandler.run`."""
-        media_id = _media_id(task)
+        media_id = id_of(task, parse_media_id)
         if await self._publisher.settle_deleted(media_id):
             return
         failed = await self._publisher.failure(media_id)
@@ -107,7 +107,7 @@ class ProcessMedia:
                 await confirm()
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
             if standing is not None and not standing.is_of_same_file(facts):
-                await self._queue.get().enqueue({"media_id": str(media_id), "type": "thumbnail", _ANEW: "thumbnails"})
+                await self._queue.get().enqueue(processing_fields(str(media_id)) | {_ANEW: "thumbnails"})
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
             # sees the new bytes, or the tombstone.
@@ -153,11 +153,3 @@ class ProcessMedia:
             return source
         await store.download(info.key, fd, max_bytes=info.size_bytes, if_match=info.etag)
         return SpooledSource(fd, info.size_bytes)
-
-
-def _media_id(task: Task) -> MediaId:
-    """The task's medium; a foreign producer may have sent anything."""
-    try:
-        return parse_media_id(task.fields.get("media_id", ""))
-    except InvalidId as error:
-        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None

@@ -12,11 +12,11 @@ import httpx
 import trio
 
 from avion_media.config import CdnConfig
-from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Rejected, Unavailable
-from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Unavailable
+from avion_media.domain.ids import AnyId, parse_any_id
 from avion_media.domain.keys import origin_paths, original
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, parse_size_names
-from avion_media.domain.tasks import Confirm, Task
+from avion_media.domain.tasks import Confirm, Task, id_of
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
@@ -63,7 +63,7 @@ class PurgeMedia:
 
     async def run(self, task: Task, _confirm: Confirm) -> None:
         """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""
-        any_id = _any_id(task)
+        any_id = id_of(task, parse_any_id)
         named = parse_size_names(task.fields.get(_SIZES, ""))
         sizes = dict.fromkeys((*self._configured, *named))
         async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:
@@ -113,10 +113,3 @@ def purge_url(target: str, path: str) -> str:
     before, _, after = target.partition("{path}")
     shown = quote(path, safe="") if "?" in before else path.removeprefix("/") if before.endswith("/") else path
     return before + shown + after
-
-
-def _any_id(task: Task) -> AnyId:
-    try:
-        return parse_any_id(task.fields.get("media_id", ""))
-    except InvalidId as error:
-        raise Rejected(Reason.MALFORMED_TASK, str(error)) from None

@@ -7,7 +7,7 @@ import time
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, processing_fields
 from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.store import ObjectStore
@@ -43,7 +43,9 @@ async def undelete(store: ObjectStore, redis: Redis, any_id: AnyId, delay_s: flo
     if not await board.undelete(media_id):
         return _NOT_NOW if await board.is_being_taken_back(media_id) else _TOO_LATE
     if isinstance(any_id, MediaId) and (uploaded or await _is_unfinished(board, media_id)):
-        await TaskQueue(redis, PROCESSING_QUEUE).enqueue({"media_id": media_id, "type": "thumbnail"})
+        # No once_key: the task that ended at the tombstone may still answer for it (DEFAULT_MARKER_LINGERS_S), and none
+        # would be queued. Beside one that has not ended it is one attempt more, which is harmless.
+        await TaskQueue(redis, PROCESSING_QUEUE).enqueue(processing_fields(media_id))
     return None
 
 

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import parse_any_id
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PROCESSING_TTL_S, State, Status, processing_fields
 from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
@@ -17,7 +17,6 @@ from avion_media.tasks.drop import removal_id
 from avion_media.tasks.sweep.pace import Pace
 from avion_media.tasks.sweep.policy import Verdict, Why
 
-_PROCESSING_TTL_S = 86400.0  # how long "processing" is remembered without any news of the task
 _LISTED_PRECISION = timedelta(seconds=1)  # listings tell milliseconds, HEAD whole seconds
 
 
@@ -38,11 +37,10 @@ class Remedies:
             now = self._clock().timestamp()
             await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": name}, removal_id(name), now)
             return
-        fields = {"media_id": name, "type": "thumbnail"}
         await TaskQueue(redis, PROCESSING_QUEUE).enqueue(
-            fields, once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
+            processing_fields(name), once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
         )
-        await StatusBoard(redis).put(Status(name, State.PROCESSING), ttl_s=_PROCESSING_TTL_S)
+        await StatusBoard(redis).put(Status(name, State.PROCESSING), ttl_s=PROCESSING_TTL_S)
 
     async def remove(self, verdict: Verdict) -> bool:
         """Remove the doomed objects; False when the medium has changed since it was judged: then it is spared."""

@@ -56,11 +56,6 @@ class Lease:
         return self._entry.attempts + self._deliveries
 
     @property
-    def deliveries(self) -> int:
-        """How often this entry was given to a consumer, hand-backs not counted."""
-        return self._deliveries
-
-    @property
     def deaths(self) -> int:
         """How many processes died with this task so far."""
         return self._entry.deaths + self._deliveries - 1
@@ -69,11 +64,6 @@ class Lease:
     def first_seen(self) -> float:
         """When the task was first queued (Unix seconds)."""
         return self._entry.first_seen
-
-    @property
-    def last_error(self) -> str:
-        """What the attempt before this one failed of; empty on the first."""
-        return self._entry.error
 
     @property
     def ended(self) -> bool:

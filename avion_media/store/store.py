@@ -71,18 +71,8 @@ class ObjectStore:
 
     @property
     def threads(self) -> trio.CapacityLimiter:
-        """The limiter of blocking calls, to look at."""
+        """The limiter of blocking calls, to look at. Those of abandoned reads count."""
         return self._connection.threads
-
-    @property
-    def max_threads(self) -> int:
-        """How many blocking calls may run at once."""
-        return int(self._connection.threads.total_tokens)
-
-    @property
-    def busy_threads(self) -> int:
-        """How many run right now, those of abandoned reads included."""
-        return self._connection.threads.borrowed_tokens
 
     async def wait_available(self) -> None:
         """Return once the store answers; at once while it does."""

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.media.cage.kernel import PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
+from avion_media.media.cage.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
 from avion_media.media.cage.syscalls import AUDIT_ARCH, NUMBERS
 
 _ANYWHERE: Final = """
@@ -43,7 +43,6 @@ _BY_PATH: Final = "open openat stat lstat statfs readlink readlinkat access facc
 _AT_EMPTY_PATH: Final = 0x1000
 _CLONE_THREAD: Final = 0x10000
 _PROT_EXEC: Final = 0x4
-_PR_SET_NAME: Final = 15
 # Duplicates, flags and seals. Not F_SETOWN and its like: whoever owns a pipe is sent its signals, and kills its fellows
 # (all cages are of one user; Landlock knows signals from version 6 only).
 _FCNTL: Final = (
@@ -118,7 +117,7 @@ def _in_any_process(pid: int) -> list[_Only]:
     return [
         _Only("clone", 0, (_CLONE_THREAD,), _CLONE_THREAD),  # threads, never processes
         _Only("tgkill", 0, (pid,)),  # abort() and raise()
-        _Only("prctl", 0, (_PR_SET_NAME,)),
+        _Only("prctl", 0, (PR_SET_NAME,)),
         _Only("fcntl", 1, _FCNTL),
         _Only("prlimit64", 0, (0,)),  # the limits are hard: it can only read or lower its own
     ]

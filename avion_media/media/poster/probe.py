@@ -69,11 +69,6 @@ class VideoProbe:
         """Pixels of one coded frame."""
         return self.coded_width * self.coded_height
 
-    @property
-    def rotation(self) -> int:
-        """Degrees clockwise by which the coded picture is turned for display."""
-        return self.orientation.degrees
-
 
 async def probe_video(cage: Cage, fd: int, fmt: MediaFormat, bounds: PosterBounds | None = None) -> VideoProbe:
     """Probe the seekable file ``fd`` (may be sparse: index and first seconds suffice) whose content is of ``fmt``.

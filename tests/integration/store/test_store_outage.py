@@ -202,7 +202,7 @@ async def test_a_cancelled_put_has_landed_whole_or_not_at_all_when_it_returns(
                 nursery.cancel_scope.cancel()
         gateway.stall_after = None
 
-        assert store.busy_threads == 0  # so nothing can land from now on
+        assert store.threads.borrowed_tokens == 0  # so nothing can land from now on
         assert _size_of_only_object(s3) in (None, len(CONTENT))
 
 

@@ -55,7 +55,6 @@ def test_everything_is_read() -> None:
     assert (probe.width, probe.height) == (640, 1138)
     assert (probe.coded_width, probe.coded_height, probe.coded_pixels) == (800, 640, 512_000)
     assert probe.orientation == Orientation(90)
-    assert probe.rotation == 90
     assert (probe.pix_fmt, probe.color_range, probe.matrix) == ("yuv420p10le", "tv", "bt2020nc")
     assert (probe.transfer, probe.primaries) == ("arib-std-b67", "bt2020")
 

@@ -14,15 +14,22 @@ from avion_media.api.watch import Watchers
 from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, ObjectMissing
-from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, new_media_id, parse_any_id, remote_id_for
-from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.domain.ids import (
+    AnyId,
+    InvalidId,
+    MediaId,
+    RemoteId,
+    UnknownFormat,
+    new_media_id,
+    parse_any_id,
+    remote_id_for,
+)
+from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, PROCESSING_TTL_S, State, Status, processing_fields
 from avion_media.grpc import Call
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceServicer
-
-PENDING_TTL_S = 86400.0  # how long "processing" is remembered without any news of the task
 
 
 class NothingUploaded(MediaError):
@@ -103,10 +110,10 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         # The task first: if the status cannot be written any more, the task still ends and writes it.
         task_id = str(uuid.uuid4())
         queue = self._runtime.queues[PROCESSING_QUEUE].get()
-        fields = {"media_id": media_id.text, "type": "thumbnail"}
+        fields = processing_fields(media_id.text)
         if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text) == task_id:
             self._pending.completed(caller, media_id.created.timestamp())
-        await self._runtime.board.get().put(Status(media_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
+        await self._runtime.board.get().put(Status(media_id.text, State.PROCESSING), ttl_s=PROCESSING_TTL_S)
 
     async def CacheRemoteMedia(self, request: wire.CacheRemoteMediaRequest) -> wire.CacheRemoteMediaResponse:
         """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL.
@@ -132,7 +139,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         task_id = (
             await self._runtime.queues[CACHE_QUEUE].get().enqueue({"remote_url": str(url)}, once_key=remote_id.text)
         )
-        await self._runtime.board.get().put(Status(remote_id.text, State.PROCESSING), ttl_s=PENDING_TTL_S)
+        await self._runtime.board.get().put(Status(remote_id.text, State.PROCESSING), ttl_s=PROCESSING_TTL_S)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 
     async def _has_copy(self, remote_id: RemoteId, *, stale_too: bool) -> bool:
@@ -203,6 +210,8 @@ def _any_id(text: str) -> AnyId:
         raise _bad_field("media_id", "must be given", "MEDIA_ID_REQUIRED")
     try:
         return parse_any_id(text)
+    except UnknownFormat:
+        raise UnknownMedium(text) from None
     except InvalidId as error:
         raise _bad_field("media_id", str(error), "MEDIA_ID_MALFORMED") from None
 

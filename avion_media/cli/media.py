@@ -20,11 +20,11 @@ from avion_media.cli.output import (
     load_config,
     print_json,
     print_problem,
+    read_id,
     verbatim,
 )
 from avion_media.cli.resources import directly, unwrapped
 from avion_media.config import Config
-from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.tasks import DROP_DELETED
 from avion_media.redis import open_redis
 from avion_media.wire.avion import media_pb2 as wire
@@ -121,6 +121,7 @@ def _show_sent(progress: Progress, bar: TaskID, sent: int) -> None:
 @json_option
 def status_command(media_id: str, as_json: bool) -> None:
     """What is known of one medium."""
+    read_id(media_id)
     config = load_config()
     status = _with_client(config, lambda client: client.status(media_id))
     described = describe(status, origin_url(config))
@@ -154,10 +155,7 @@ def cache_command(url: str, as_json: bool) -> None:
 def delete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
     """Delete media as the post service does: an event on the stream `drop_deleted`."""
     for media_id in media_ids:
-        try:
-            parse_any_id(media_id)
-        except InvalidId as error:
-            raise Failure(f"{media_id}: {error}") from None
+        read_id(media_id)
     config = load_config()
 
     async def publish() -> None:

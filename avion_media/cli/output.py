@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from avion_media.config import PREFIX, Config, ConfigError, load
+from avion_media.domain.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.remote.guard import AddressGuard
 
 # Control characters (escape sequences begin with one), what breaks lines, and what cannot be encoded.
@@ -46,6 +47,16 @@ def load_config() -> Config:
         except ValueError as error:
             raise Misuse(f"{PREFIX}REMOTE__{name.upper()}: {error}") from None
     return config
+
+
+def read_id(text: str) -> AnyId:
+    """The medium that an argument names; `Misuse` when it cannot be an id, `Failure` when its format is not known."""
+    try:
+        return parse_any_id(text)
+    except UnknownFormat as error:
+        raise Failure(f"{text}: no such medium: {error}") from None
+    except InvalidId as error:
+        raise Misuse(f"{text}: {error}") from None
 
 
 def print_problem(lines: Iterable[str]) -> None:

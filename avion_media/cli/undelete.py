@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import click
 
-from avion_media.cli.output import Failure, json_option, load_config, print_json
+from avion_media.cli.output import Failure, json_option, load_config, print_json, read_id
 from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
-from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.domain.ids import AnyId
 from avion_media.tasks.undelete import undelete
 
 
@@ -16,8 +16,8 @@ from avion_media.tasks.undelete import undelete
 @json_option
 def undelete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
     """Take deletions back within DELETE__DELAY: the media are served again, their objects stay."""
+    any_ids = [read_id(media_id) for media_id in media_ids]
     config = load_config()
-    any_ids = [_any_id(media_id) for media_id in media_ids]
     undone, problems = directly(lambda: _undelete_all(config, any_ids))
     if as_json:
         print_json({"undeleted": undone, "problems": problems})
@@ -26,13 +26,6 @@ def undelete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
             click.echo(f"{media_id}: restored")
     if problems:
         raise Failure(*(f"{media_id}: {problem}" for media_id, problem in problems.items()))
-
-
-def _any_id(media_id: str) -> AnyId:
-    try:
-        return parse_any_id(media_id)
-    except InvalidId as error:
-        raise Failure(f"{media_id}: {error}") from None
 
 
 async def _undelete_all(config: Config, any_ids: list[AnyId]) -> tuple[list[str], dict[str, str]]:

@@ -9,10 +9,10 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from avion_media.cli.output import Failure, console, harmless, json_option, load_config, print_json
+from avion_media.cli.output import Failure, Misuse, console, harmless, json_option, load_config, print_json, read_id
 from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
-from avion_media.domain.ids import AnyId, InvalidId, parse_any_id, remote_id_for
+from avion_media.domain.ids import AnyId, remote_id_for
 from avion_media.inspection import dossier, is_unknown
 from avion_media.remote import InvalidUrl, parse_remote_url
 
@@ -37,11 +37,13 @@ def why_command(subject: str, as_json: bool) -> None:
 
 
 def read_subject(text: str) -> AnyId:
-    """The medium that an id, a hash or a URL names; `Failure` when it is none of these."""
+    """The medium that an id, a hash or a URL names; `Misuse` when it is none of these."""
+    if "://" not in text:
+        return read_id(text)
     try:
-        return remote_id_for(str(parse_remote_url(text))) if "://" in text else parse_any_id(text)
-    except (InvalidId, InvalidUrl) as error:
-        raise Failure(f"{text}: {error}") from None
+        return remote_id_for(str(parse_remote_url(text)))
+    except InvalidUrl as error:
+        raise Misuse(f"{text}: {error}") from None
 
 
 async def _look(config: Config, any_id: AnyId) -> dict[str, Any]:

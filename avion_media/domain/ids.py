@@ -28,6 +28,11 @@ class InvalidId(ValueError):
     """The text is not a media id (or remote hash) of this service."""
 
 
+class UnknownFormat(InvalidId):
+    """A well-formed media id whose format code is not in the table: made up, or given out by a newer version of this
+    service, as the table only grows. There is nothing that this version could do with it."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaId:
     """An uploaded medium: ``text`` alone gives ``created`` (UTC) and ``format``."""
@@ -63,19 +68,20 @@ def new_media_id(fmt: MediaFormat, unix_ms: int, random_bits: Callable[[int], in
 
 
 def parse_media_id(text: str) -> MediaId:
-    """Read a media id; `InvalidId` when it is not one (wrong alphabet, length, or an unknown format code)."""
+    """Read a media id; `InvalidId` when it is not one (wrong alphabet or length, a date out of range), `UnknownFormat`
+    when only its format code is not known."""
     if not _MEDIA_ID.fullmatch(text):
         raise InvalidId("a media id is 26 characters of Crockford base32")
     value = 0
     for character in text:
         value = value << 5 | _VALUES[character]
-    fmt = BY_CODE.get((value >> _RANDOM_BITS) & 0xFF)
-    if fmt is None:
-        raise InvalidId("unknown format code in the media id")
     try:
         created = datetime.fromtimestamp((value >> 80) / 1000, UTC)
     except (ValueError, OverflowError):
         raise InvalidId("the date in the media id is out of range") from None
+    fmt = BY_CODE.get((value >> _RANDOM_BITS) & 0xFF)
+    if fmt is None:
+        raise UnknownFormat("this version does not know the format code in the media id")
     return MediaId(text, created, fmt)
 
 
@@ -87,7 +93,7 @@ def parse_remote_id(text: str) -> RemoteId:
 
 
 def parse_any_id(text: str) -> AnyId:
-    """Read a media id or a remote hash, whichever it is; `InvalidId` otherwise."""
+    """Read a media id or a remote hash, whichever it is; `InvalidId` (or `UnknownFormat`) otherwise."""
     return parse_remote_id(text) if len(text) == 64 else parse_media_id(text)
 
 

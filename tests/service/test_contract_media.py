@@ -244,6 +244,19 @@ def test_a_task_that_cannot_be_read_is_a_dead_letter_of_the_other_queues_too(
     eventually(lambda: done(redis_client), "the queues to be empty")
 
 
+def test_a_deletion_that_only_a_newer_version_can_carry_out_is_kept(
+    service: Service, redis_client: redis.Redis
+) -> None:
+    newer = encode_id(datetime.now(UTC), 255, 1)
+    redis_client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [newer]})})
+    (letter,) = eventually(lambda: entries(redis_client, "{media_delete_queue}:dlq"), "the dead letter")
+    redis_client.delete("{media_delete_queue}:dlq")
+    assert letter["media_id"] == newer
+    assert letter["error"].startswith("malformed_task: ")
+    assert service.get(f"/media/{newer}").status_code == 404
+    eventually(lambda: done(redis_client), "the queues to be empty")
+
+
 @pytest.mark.parametrize("way", ["channel", "stream"])
 def test_what_was_deleted_is_gone_at_once_and_removed_after_the_delay(
     way: str, ready: wire.MediaStatus, service: Service, bucket: S3Bucket, redis_client: redis.Redis

@@ -259,7 +259,8 @@ def test_why_tells_what_keeps_a_remote_url_from_being_asked(operator: Operator) 
 
 def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
     assert "nothing is known" in operator.run("why", str(an_upload()), status=1).stderr
-    assert "26 characters" in operator.run("why", "nonsense", status=1).stderr
+    assert "26 characters" in operator.run("why", "nonsense", status=2).stderr
+    assert operator.run("why", "gopher://a.example/", status=2).stderr
     assert operator.json("why", str(new_media_id(MP4, 0)), status=1)["objects"] == []
     operator.redis.xadd(EVENTS_STREAM, {"event": "not JSON"})  # somebody else's mistake is no reason to fail
     operator.json("why", str(an_upload()), status=1)

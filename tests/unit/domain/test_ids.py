@@ -6,7 +6,15 @@ from hypothesis import strategies as st
 
 from avion_media.domain import keys
 from avion_media.domain.formats import FORMATS, JPEG, MP4, MediaFormat
-from avion_media.domain.ids import InvalidId, MediaId, new_media_id, parse_any_id, parse_media_id, remote_id_for
+from avion_media.domain.ids import (
+    InvalidId,
+    MediaId,
+    UnknownFormat,
+    new_media_id,
+    parse_any_id,
+    parse_media_id,
+    remote_id_for,
+)
 
 UNIX_MS = 1_700_000_000_000  # 2023-11-14T22:13:20Z
 
@@ -45,7 +53,6 @@ def test_ids_sort_by_time(moments: list[int]) -> None:
         "8" + "0" * 25,  # beyond 128 bits
         "01HF7YAT0006Y4XA9Q10NMVPVU",  # U is not in the alphabet
         "01hf7yat0006y4xa9q10nmvpvk",  # one spelling only: ids are cache keys
-        "01HF7YAT00ZZY4XA9Q10NMVPVK",  # no such format code
         "../../../../etc/passwd/xxx",
         "0" * 64 + "\n",
         "G" * 64,
@@ -56,6 +63,21 @@ def test_ids_sort_by_time(moments: list[int]) -> None:
 def test_nothing_else_is_an_id(text: str) -> None:
     with pytest.raises(InvalidId):
         parse_any_id(text)
+
+
+@pytest.mark.parametrize("text", ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "01HF7YAT00ZZY4XA9Q10NMVPVK", "0" * 26])
+def test_an_id_of_a_format_of_another_version_is_told_apart(text: str) -> None:
+    with pytest.raises(UnknownFormat):
+        parse_any_id(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["7ZZZZZZZZZZZY4XA9Q10NMVPVK", "01ARZ3NDEKTSV4RRFFQ69G5FA", "01arz3ndektsv4rrffq69g5fav"]
+)
+def test_what_is_no_id_at_all_is_of_no_format(text: str) -> None:
+    with pytest.raises(InvalidId) as caught:
+        parse_any_id(text)
+    assert not isinstance(caught.value, UnknownFormat)
 
 
 def test_every_key_follows_from_the_id() -> None:

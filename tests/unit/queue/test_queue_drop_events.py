@@ -31,6 +31,12 @@ def test_ids_that_are_none_are_passed_over_and_said() -> None:
     assert drop.problem == "5 of 6 ids are none"
 
 
+def test_an_id_of_a_newer_version_is_not_lost() -> None:
+    newer = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+    drop = parse_drop(json.dumps({"media_ids": [newer, ONE]}).encode())
+    assert (drop.media_ids, drop.problem) == ((newer, ONE), "")
+
+
 NOT_JSON = [b"", b"nonsense", b"\xff\xfe\x00", b"[" * 100_000]
 NO_LIST = [
     b"[]",

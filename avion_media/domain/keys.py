@@ -31,6 +31,17 @@ def thumbnail(any_id: AnyId, size: str) -> str:
     return f"{THUMBNAIL_PREFIX}{size}/remote/{any_id}.jpg"
 
 
+def thumbnails(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
+    """The thumbnails of these sizes."""
+    return [thumbnail(any_id, size) for size in sizes]
+
+
+def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
+    """Every key that a medium can have, with thumbnails of ``sizes``."""
+    uploaded = [incoming(any_id)] if isinstance(any_id, MediaId) else []
+    return [original(any_id), *thumbnails(any_id, sizes), *uploaded]
+
+
 def origin_paths(any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
     """Where the origin serves the thumbnails of these sizes, by the name of their size."""
     return {size: f"/thumbnail/{size}/{any_id}" for size in sizes}

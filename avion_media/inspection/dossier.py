@@ -17,8 +17,8 @@ from avion_media.queue import StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
-from avion_media.tasks.sweep.listing import thumbnail_sizes
-from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.pace import Pace
+from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.tasks.tombstones import tombstones_of
 from avion_media.tasks.waiting import FoundTask, Place, each_task, hands_of
 from avion_media.telemetry.context import trace_of_medium
@@ -88,11 +88,9 @@ async def _deletion(redis: Redis, any_id: AnyId, delay_s: float) -> dict[str, st
 
 async def _objects(config: Config, store: Slot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
     configured = [size.name for size in config.thumbnails.sizes]
-    sizes = {*configured, *await thumbnail_sizes(store, Pace(_REQUESTS_PER_SECOND))}
-    names = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
-    names += [keys.original(any_id), *(keys.thumbnail(any_id, size) for size in sorted(sizes))]
+    sizes = {*configured, *await stored_sizes(store, Pace(_REQUESTS_PER_SECOND))}
     found = []
-    for key in names:
+    for key in keys.all_of(any_id, sorted(sizes)):
         try:
             info = await store.get().head(key)
         except ObjectMissing:

@@ -23,7 +23,7 @@ from avion_media.domain.tasks import State, Status
 from avion_media.queue import ANY_FAILURE, StatusBoard
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
-from avion_media.tasks.sweep.listing import thumbnail_sizes
+from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.telemetry import Telemetry, instruments
 
 JPEG_TYPE = "image/jpeg"
@@ -144,7 +144,7 @@ class Publisher:
         self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=fmt.name, outcome="written")
 
     async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:
-        doomed = _thumbnail_keys(any_id, sizes)
+        doomed = keys.thumbnails(any_id, sizes)
         if doomed:
             await self._store.get().delete(doomed)
 
@@ -157,7 +157,7 @@ class Publisher:
         if not await board.begin_taking_back(str(any_id)):
             return False
         await store.delete([keys.original(any_id)])
-        await store.delete(_thumbnail_keys(any_id, sizes))
+        await store.delete(keys.thumbnails(any_id, sizes))
         await board.end_taking_back(str(any_id))
         return True
 
@@ -214,8 +214,7 @@ class Publisher:
     async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
         """Remove all that the store has of a medium; repeating it is harmless. Returns the sizes it may have had."""
         sizes = await self._possible_sizes(any_id)
-        incoming = [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
-        await self._store.get().delete([keys.original(any_id), *_thumbnail_keys(any_id, sizes), *incoming])
+        await self._store.get().delete(keys.all_of(any_id, sizes))
         return sizes
 
     async def _possible_sizes(self, any_id: AnyId) -> tuple[str, ...]:
@@ -225,13 +224,9 @@ class Publisher:
         """
         facts = await self.published(any_id)
         known = facts.thumbnails if facts is not None else ()
-        known = known or tuple(await thumbnail_sizes(self._store))
+        known = known or tuple(await stored_sizes(self._store))
         return tuple(dict.fromkeys((*known, *sizes_of(None, self._sizes))))
 
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove what the client PUT; it was never served."""
         await self._store.get().delete([keys.incoming(media_id)])
-
-
-def _thumbnail_keys(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
-    return [keys.thumbnail(any_id, size) for size in sizes]

@@ -21,8 +21,8 @@ from avion_media.resources import Slot
 from avion_media.store import ObjectStore
 from avion_media.tasks.drop import Dropper
 from avion_media.tasks.observed_attempt import ObservedAttempt
+from avion_media.tasks.pace import Pace
 from avion_media.tasks.purge import Purges
-from avion_media.tasks.sweep.pace import Pace
 from avion_media.tasks.sweep.policy import Medium, Verdict, Why
 from avion_media.tasks.sweep.remedies import Remedies
 from avion_media.tasks.undelete import undelete

@@ -14,11 +14,11 @@ from avion_media.domain import keys
 from avion_media.domain.ids import AnyId
 from avion_media.resources import Slot
 from avion_media.store import ListedObject, ObjectStore
-from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.pace import Pace
+from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.tasks.sweep.policy import Medium
 
 _ID_LENGTHS = {"uploads": 26, "remote": 64}
-_AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`
 
 
 class Part(StrEnum):
@@ -124,7 +124,7 @@ async def open_media(
     store: Slot[ObjectStore], pace: Pace, part: Part, after: AnyId | None = None, *, page_size: int = 1000
 ) -> Media:
     """The media of ``part`` behind the id ``after``. Raises Unavailable."""
-    sizes = await thumbnail_sizes(store, pace)
+    sizes = await stored_sizes(store, pace)
 
     def source(kind: Kind, prefix: str, key_of: Callable[[AnyId], str]) -> _Source:
         pages = store.get().list(prefix, None if after is None else key_of(after), page_size=page_size)
@@ -145,25 +145,3 @@ async def open_media(
     for each in sources:
         await each.advance()
     return Media(sources)
-
-
-async def thumbnail_sizes(store: Slot[ObjectStore], pace: Pace | None = None) -> list[str]:
-    """The sizes that are in the store, those of former configurations too. One request for each, and one more."""
-    sizes: list[str] = []
-    after: str | None = None
-    while True:
-        if pace is not None:
-            await pace.wait()
-        first = await _first(store.get().list(keys.THUMBNAIL_PREFIX, after, page_size=1))
-        if first is None:
-            return sizes
-        size = first.key.removeprefix(keys.THUMBNAIL_PREFIX).partition("/")[0]
-        sizes.append(size)
-        after = f"{keys.THUMBNAIL_PREFIX}{size}{_AFTER_SLASH}"
-
-
-async def _first(pages: AsyncIterator[tuple[ListedObject, ...]]) -> ListedObject | None:
-    async for page in pages:
-        if page:
-            return page[0]
-    return None

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 
 from avion_media.config import Config
 from avion_media.domain import keys
-from avion_media.domain.ids import InvalidId, MediaId, parse_any_id
+from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.tasks import State
 from avion_media.queue import RemoteBoard, StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
+from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.budget import Budget
 from avion_media.tasks.sweep.known_tasks import KnownTasks, look_at_queues
 from avion_media.tasks.sweep.listing import Media, Part, open_media
 from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
-from avion_media.tasks.sweep.pace import Pace
 from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, Why, judge, needs_status
 from avion_media.tasks.sweep.remedies import Remedies
 from avion_media.tasks.sweep.report import Refusal, Report
@@ -234,9 +234,7 @@ class _PartOfPass:
 
 def _has_own_object(medium: Medium) -> bool:
     """Whether a removal will find any of it: what only has a medium's name, and lies elsewhere, is somebody else's."""
-    any_id = parse_any_id(medium.name)
-    own = {keys.original(any_id)} | ({keys.incoming(any_id)} if isinstance(any_id, MediaId) else set())
-    own |= {keys.thumbnail(any_id, each.key.split("/")[1]) for each in medium.thumbnails}
+    own = keys.all_of(parse_any_id(medium.name), (each.key.split("/")[1] for each in medium.thumbnails))
     return any(each.key in own for each in medium.objects)
 
 

@@ -14,7 +14,7 @@ from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
 from avion_media.tasks.drop import removal_id
-from avion_media.tasks.sweep.pace import Pace
+from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.policy import Verdict, Why
 
 _LISTED_PRECISION = timedelta(seconds=1)  # listings tell milliseconds, HEAD whole seconds

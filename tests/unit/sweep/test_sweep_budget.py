@@ -8,8 +8,8 @@ import trio
 import trio.testing
 
 from avion_media.store import ListedObject
+from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.budget import Budget
-from avion_media.tasks.sweep.pace import Pace
 from avion_media.tasks.sweep.policy import Known, Medium, Why
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)

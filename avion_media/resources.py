@@ -1,7 +1,8 @@
-"""Where supervised children leave what they opened (the store, the Redis pool, the workshop) for the others.
+"""Where users of the foundation find what it has: the store, the workshop, and what speaks to Redis.
 
-A resource's child can crash and be restarted while its users live on: they ask the slot at each use, and hear
-`Unavailable` while it is empty. So nobody ever holds a dead pool.
+The children of the store and the workshop fill their slots while they run. Either can crash and be restarted while its
+users live on: they ask the slot at each use, and hear `Unavailable` while it is empty. So nobody holds a dead client.
+What speaks to Redis is filled in once, by `Runtime`, and stays: it heals by itself, and says `Unavailable` until then.
 """
 
 from __future__ import annotations

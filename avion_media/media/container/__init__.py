@@ -9,7 +9,6 @@ from avion_media.media.container.plan import (
     Patch,
     VideoBounds,
     VideoPlan,
-    apply_patches,
     plan_from_json,
 )
 from avion_media.media.container.sparse import Missing, Range, SparseFile
@@ -22,7 +21,6 @@ __all__ = [
     "SparseFile",
     "VideoBounds",
     "VideoPlan",
-    "apply_patches",
     "examine_job",
     "examine_video",
     "plan_from_json",

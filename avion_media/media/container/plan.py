@@ -5,7 +5,7 @@ A plan crosses a process boundary as JSON (`VideoPlan.to_json`, `plan_from_json`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -95,18 +95,6 @@ def plan_from_json(values: dict[str, Any]) -> VideoPlan:
             "patches": tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"]),
         }
     )
-
-
-def apply_patches(patches: Sequence[Patch], offset: int, data: bytes) -> bytes:
-    """The bytes of the scrubbed file at ``offset``, given ``data``, those of the original there."""
-    scrubbed = bytearray(data)
-    end = offset + len(data)
-    for each in patches:
-        start, stop = max(offset, each.offset), min(end, each.end)
-        if start < stop:
-            part = each.data[start - each.offset : stop - each.offset] if each.data else bytes(stop - start)
-            scrubbed[start - offset : stop - offset] = part
-    return bytes(scrubbed)
 
 
 def ordered_patches(patches: Iterable[Patch]) -> tuple[Patch, ...]:

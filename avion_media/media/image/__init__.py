@@ -12,7 +12,7 @@ import PIL.TiffImagePlugin
 
 from avion_media.media.image.blurhash import blurhash, is_blurhash
 from avion_media.media.image.cost import NeedsMoreMemory, forecast_bytes
-from avion_media.media.image.header import ImageData, ImageHeader, inspect_image
+from avion_media.media.image.header import ImageData, ImageHeader
 from avion_media.media.image.outline import ImageBounds
 from avion_media.media.image.thumbnails import ImageResult, make_thumbnails, thumbnails_of_frame
 
@@ -26,7 +26,6 @@ __all__ = [
     "NeedsMoreMemory",
     "blurhash",
     "forecast_bytes",
-    "inspect_image",
     "is_blurhash",
     "make_thumbnails",
     "thumbnails_of_frame",

@@ -48,17 +48,12 @@ class ImageHeader:
         return self.frames > 1
 
 
-def inspect_image(data: ImageData, fmt: MediaFormat, bounds: ImageBounds) -> ImageHeader:
-    """Read the header of a picture of format ``fmt`` (an image format) and check it against ``bounds``.
+def read_outline(data: bytes, fmt: MediaFormat, bounds: ImageBounds) -> Outline:
+    """Read the structure of a picture of format ``fmt`` (an image format) and check it against ``bounds``.
 
     Nothing is decoded; the work is linear in the file's size. Raises `Rejected`: CORRUPT when it is no such picture,
     BAD_DIMENSIONS, TOO_MANY_PIXELS, TOO_MANY_FRAMES by the bounds, UNSUPPORTED_TYPE for kinds that are not decoded.
     """
-    return header_of(read_outline(bytes(data), fmt, bounds))
-
-
-def read_outline(data: bytes, fmt: MediaFormat, bounds: ImageBounds) -> Outline:
-    """The outline of a picture, within ``bounds``. Raises `Rejected` as `inspect_image` does."""
     walk = _WALKS.get(fmt.name)
     if walk is None:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is not an image format")

@@ -52,7 +52,7 @@ def make_thumbnails(
     """Thumbnails of the picture in ``data``, a file of format ``fmt``, in one or more ``sizes``.
 
     Aspect is kept (`fit_within` gives the dimensions), nothing is enlarged, transparency becomes white, of an animation
-    the first frame is taken. ``quality`` is JPEG's, 1 to 95. Raises `Rejected` as `inspect_image` does, before the
+    the first frame is taken. ``quality`` is JPEG's, 1 to 95. Raises `Rejected` as `read_outline` does, before the
     decode, and CORRUPT or DECODER_LIMIT from the decode; `NeedsMoreMemory` before the decode when ``granted_bytes``
     (all of the bound, if not given) may not suffice. Opens no file, no socket and (but for HEIC) no thread.
     """

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from avion_media.domain.errors import Rejected
-from avion_media.media.image import ImageBounds, forecast_bytes, inspect_image
+from avion_media.media.image import ImageBounds, forecast_bytes
+from avion_media.media.image.header import read_outline
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
 
@@ -20,7 +21,7 @@ def _feed(data: bytes) -> None:
         assert forecast_bytes(spool, fmt, len(content)) > 0
     finally:
         os.close(spool)
-    inspect_image(content, fmt, _BOUNDS)
+    read_outline(content, fmt, _BOUNDS)
 
 
 TARGET = parser_target("image-headers", images, _feed, allowed=(Rejected,))

@@ -12,8 +12,9 @@ from pathlib import Path
 from PIL import Image
 
 from avion_media.domain.formats import JPEG, MP4
-from avion_media.media.container import SparseFile, apply_patches, examine_video
+from avion_media.media.container import SparseFile, examine_video
 from avion_media.media.scrub import scrub_image
+from tests.unit.container.videos import apply_patches
 from tests.unit.scrub.made_files import box, jpeg_segment
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 30, 200)}
@@ -71,7 +72,7 @@ def scrubbed_video(data: bytes) -> bytes:
         file.write(data)
         file.flush()
         plan = examine_video(SparseFile(file.fileno(), len(data)), MP4)
-    return apply_patches(plan.patches, 0, data)
+    return apply_patches(plan.patches, data)
 
 
 def colour_of(jpeg: bytes) -> str:

@@ -11,9 +11,9 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MP4
-from avion_media.media.container import VideoBounds, VideoPlan, apply_patches
+from avion_media.media.container import VideoBounds, VideoPlan
 from tests.unit.container.allowed import leaks, probe_leaks
-from tests.unit.container.videos import DATA, examine, examine_bytes, exiftool, frames, probe, scrub
+from tests.unit.container.videos import DATA, apply_patches, examine, examine_bytes, exiftool, frames, probe, scrub
 
 # name: width, height, rotation, seconds, codec, sound
 VIDEOS: dict[str, tuple[int, int, int, float, str, bool]] = {
@@ -137,7 +137,7 @@ def test_patches_are_sorted_apart_and_inside_the_file(
 def test_samples_of_timed_metadata_are_zeroed() -> None:
     name = "mov-iphone14pro-hevc-dolbyvision-rotated-gps.mov"
     data = (DATA / name).read_bytes()
-    clean = apply_patches(examine(DATA / name).patches, 0, data)
+    clean = apply_patches(examine(DATA / name).patches, data)
     assert b"mebx" in data
     assert b"mebx" not in clean
     assert b"+51.5334" in data

@@ -8,10 +8,20 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, WEBM
-from avion_media.media.container import VideoPlan, apply_patches
+from avion_media.media.container import VideoPlan
 from avion_media.media.container.ebml import Element, Master, parse_element, void_header
 from tests.unit.container.allowed import leaks, probe_leaks
-from tests.unit.container.videos import DATA, examine, examine_bytes, exiftool, ffmpeg, frames, probe, scrub
+from tests.unit.container.videos import (
+    DATA,
+    apply_patches,
+    examine,
+    examine_bytes,
+    exiftool,
+    ffmpeg,
+    frames,
+    probe,
+    scrub,
+)
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=2")
 SOUND = ("-f", "lavfi", "-i", "sine=d=2")
@@ -127,7 +137,7 @@ def test_a_recording_cut_off_is_taken_as_far_as_it_goes(cut: int, tmp_path: Path
 def test_what_follows_the_segment_goes(trailer: bytes) -> None:
     base = (DATA / "webm-vp8.webm").read_bytes()
     data = base + trailer
-    clean = apply_patches(examine_bytes(data, WEBM).patches, 0, data)
+    clean = apply_patches(examine_bytes(data, WEBM).patches, data)
     assert len(clean) == len(data)
     assert not any(clean[len(base) + 9 :])
     assert b"LEAK" not in clean
@@ -141,7 +151,7 @@ def test_elements_that_nobody_knows_become_void() -> None:
     assert segment.size is not None
     grown = data[: segment.offset + 4] + (segment.size + 21).to_bytes(8, "big").replace(b"\0", b"\x01", 1)
     grown += data[segment.payload :] + unknown + info
-    clean = apply_patches(examine_bytes(grown, WEBM).patches, 0, grown)
+    clean = apply_patches(examine_bytes(grown, WEBM).patches, grown)
     assert b"LEAK" not in clean
     assert [element.id for element in _top_level(clean)][-2:] == [0xEC, 0xEC]
 
@@ -199,7 +209,7 @@ def test_only_what_belongs_to_a_block_stays_in_its_group() -> None:
     )
     base = (DATA / "webm-vp8.webm").read_bytes()
     data = _with_child_of_the_last_cluster(base, group)
-    clean = apply_patches(examine_bytes(data, WEBM).patches, 0, data)
+    clean = apply_patches(examine_bytes(data, WEBM).patches, data)
     assert b"LEAK" in data
     assert b"LEAK" not in clean
     assert block in clean

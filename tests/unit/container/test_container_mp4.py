@@ -10,9 +10,19 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MOV, MP4
-from avion_media.media.container import VideoPlan, apply_patches
+from avion_media.media.container import VideoPlan
 from tests.unit.container.allowed import leaks, probe_leaks
-from tests.unit.container.videos import DATA, examine, examine_bytes, exiftool, ffmpeg, frames, probe, scrub
+from tests.unit.container.videos import (
+    DATA,
+    apply_patches,
+    examine,
+    examine_bytes,
+    exiftool,
+    ffmpeg,
+    frames,
+    probe,
+    scrub,
+)
 from tests.unit.scrub.made_files import CLEAN_PROFILE, SRGB_PROFILE
 
 PICTURE = ("-f", "lavfi", "-i", "testsrc2=s=160x120:r=25:d=2")
@@ -259,7 +269,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, int, int]]:
 
 def _clean_bytes(data: bytes) -> bytes:
     plan = examine_bytes(data, MP4)
-    clean = apply_patches(plan.patches, 0, data)
+    clean = apply_patches(plan.patches, data)
     assert len(clean) == len(data)
     return clean
 
@@ -360,7 +370,7 @@ def test_an_alias_that_claims_to_be_self_contained_loses_its_path() -> None:
     data[at + 3] = 1
     plan = examine_bytes(bytes(data), MOV)
     assert b"passwd" in data
-    assert b"passwd" not in apply_patches(plan.patches, 0, bytes(data))
+    assert b"passwd" not in apply_patches(plan.patches, bytes(data))
 
 
 @pytest.mark.parametrize(("box", "reason"), [(b"cmov", Reason.UNSUPPORTED_TYPE), (b"rmra", Reason.EXTERNAL_REFERENCE)])

@@ -13,15 +13,16 @@ from typing import Any
 
 from avion_media.domain.formats import BY_EXTENSION, BY_NAME, MediaFormat
 from avion_media.media.container import (
+    Patch,
     Range,
     SparseFile,
     VideoBounds,
     VideoPlan,
-    apply_patches,
     examine_job,
     examine_video,
     plan_from_json,
 )
+from avion_media.store.patch_plan import patched
 
 DATA = Path(__file__).parents[2] / "data"
 _TIMEOUT_S = 120
@@ -55,11 +56,16 @@ def examine_bytes(data: bytes, fmt: MediaFormat) -> VideoPlan:
         return examine_video(SparseFile(file.fileno(), len(data)), fmt)
 
 
+def apply_patches(patches: Sequence[Patch], data: bytes) -> bytes:
+    """The scrubbed file, given the original."""
+    return patched(data, 0, [(each.offset, each.data or bytes(each.length)) for each in patches])
+
+
 def scrub(path: Path, target: Path) -> VideoPlan:
     """Write the scrubbed file to ``target``."""
     plan = examine(path)
     assert plan.remux is None
-    target.write_bytes(apply_patches(plan.patches, 0, path.read_bytes()))
+    target.write_bytes(apply_patches(plan.patches, path.read_bytes()))
     return plan
 
 

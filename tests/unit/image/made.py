@@ -11,7 +11,8 @@ from PIL import Image
 
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.image import ImageBounds, ImageHeader, make_thumbnails
+from avion_media.media.image.header import header_of, read_outline
 
 RED, GREEN, BLUE, YELLOW = (220, 40, 40), (40, 180, 60), (40, 60, 200), (220, 210, 50)
 Rgb = tuple[int, int, int]
@@ -89,3 +90,8 @@ def assert_quadrants(image: Image.Image, tolerance: int = 6) -> None:
     expected = {(left, top): RED, (right, top): GREEN, (left, bottom): BLUE, (right, bottom): YELLOW}
     distances = {at: distance(image, at, colour) for at, colour in expected.items()}
     assert max(distances.values()) <= tolerance, distances
+
+
+def inspect_image(data: bytes, fmt: MediaFormat, bounds: ImageBounds) -> ImageHeader:
+    """What `make_thumbnails` knows of a picture before it decodes it."""
+    return header_of(read_outline(data, fmt, bounds))

@@ -13,9 +13,9 @@ from PIL import Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, JPEG, MP4, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, inspect_image, make_thumbnails
+from avion_media.media.image import ImageBounds, make_thumbnails
 from avion_media.media.image.outline import bounded_parts
-from tests.unit.image.made import chunk, png_of_samples, quadrants, saved
+from tests.unit.image.made import chunk, inspect_image, png_of_samples, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
 ONE = [ThumbnailSize("only", 400)]
@@ -133,7 +133,7 @@ def test_a_file_in_too_many_parts_is_given_up() -> None:
 
 @pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
 def test_any_kind_of_buffer_will_do(view: type[bytes] | type[bytearray] | type[memoryview]) -> None:
-    assert inspect_image(view(saved(quadrants(), "PNG")), PNG, ImageBounds()).width == 96
+    assert make_thumbnails(view(saved(quadrants(), "PNG")), PNG, ONE, ImageBounds()).header.width == 96
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), FORMATS)

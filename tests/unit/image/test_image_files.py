@@ -11,7 +11,8 @@ from PIL import Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
-from avion_media.media.image import ImageBounds, inspect_image, make_thumbnails
+from avion_media.media.image import ImageBounds, make_thumbnails
+from tests.unit.image.made import inspect_image
 
 DATA = Path(__file__).parents[2] / "data"
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600))

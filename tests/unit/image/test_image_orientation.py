@@ -13,13 +13,14 @@ from PIL import ExifTags, Image, ImageOps
 
 from avion_media.domain.formats import AVIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.exif import read_exif
-from avion_media.media.image import ImageBounds, inspect_image
+from avion_media.media.image import ImageBounds
 from avion_media.media.scrub import scrub_image
 from tests.unit.image.made import (
     TO_STORED,
     assert_quadrants,
     chunk,
     exif_with_orientation,
+    inspect_image,
     quadrants,
     saved,
     thumbnail_of,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import os
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -40,7 +39,6 @@ _READ_BYTES = 64 << 10
 # frames take a millisecond. The rest of a large frame is one slice.
 _SLICE_BYTES = 1024
 _GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
-_AGE_JITTER = 0.1
 _LINGER_S = 1.0  # how long last words may take to leave, and to be read
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
@@ -85,7 +83,7 @@ class Connection:
         self._streams_deadline = math.inf  # for streams of responses, once the connection is to end
         self._draining = self._ending_streams = self._goodbye_said = False
         self._heard_at = self._busy_at = now
-        self._retires_at = now + shared.limits.max_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)
+        self._retires_at = now + shared.limits.lifetime_s()
         self._pinged_at: float | None = None
         self._owed_since: float | None = now  # since when the client owes the rest of a frame
         self._tasks: trio.Nursery | None = None

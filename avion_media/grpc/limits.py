@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
+
+_AGE_JITTER = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,7 @@ class GrpcLimits:
     """After so long without a byte from the client it is pinged."""
     keepalive_timeout_s: float = 20.0
     """And must have answered after so long."""
+
+    def lifetime_s(self) -> float:
+        """How long one connection is to live: another time for each."""
+        return self.max_age_s * random.uniform(1 - _AGE_JITTER, 1 + _AGE_JITTER)

@@ -75,7 +75,9 @@ def test_the_incarnation_after_a_cancelled_one_is_new() -> None:
 
 
 def test_one_that_does_not_run_can_be_cancelled() -> None:
-    record_of().cancel()
+    record = record_of()
+    record.cancel()
+    assert (record.cancelled, record.state, record.since) == (True, State.WAITING, 1.0)
 
 
 def test_what_the_table_does_not_allow_is_a_defect() -> None:

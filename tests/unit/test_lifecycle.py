@@ -46,7 +46,7 @@ async def test_listeners_and_waiters_hear_of_each_phase() -> None:
 
 def test_work_is_taken_until_the_first_phase_of_the_drain() -> None:
     taking = {Phase.STARTING, Phase.READY}
+    lifecycle = Lifecycle()
     for phase in Phase:
-        lifecycle = Lifecycle()
-        lifecycle._phase = phase
-        assert lifecycle.taking_work is (phase in taking)
+        lifecycle.advance_to(phase)
+        assert (lifecycle.phase, lifecycle.taking_work) == (phase, phase in taking)

@@ -126,17 +126,15 @@ class Workshop:
         probe = await probe_video(self._cage, source.fd, plan.format, bounds)
         frame = _temporary(files)
         longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
-        poster = await extract_poster(
+        width, height = await extract_poster(
             self._cage, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
         )
         outputs = [_temporary(files) for _ in self._thumbnails.sizes]
         found = await self._cage.call(
             "avion_media.media.jobs:frame_job",
-            self._job_arguments() | {"width": poster.width, "height": poster.height},
+            self._job_arguments() | {"width": width, "height": height},
             files=[frame, *outputs],
-            limits=self._limits(
-                output_bytes=16 << 20, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
-            ),
+            limits=self._limits(output_bytes=16 << 20, memory_bytes=_FRAME_MEMORY_BYTES + 8 * width * height),
         )
         found = checked_frame(found)
         # The size is the decoder's: it also knows a pixel aspect that stands only in the coded video.

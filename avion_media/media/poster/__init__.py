@@ -4,8 +4,8 @@
 """
 
 from avion_media.media.poster.bounds import PosterBounds
-from avion_media.media.poster.extract import Poster, extract_poster
+from avion_media.media.poster.extract import extract_poster
 from avion_media.media.poster.geometry import Orientation
 from avion_media.media.poster.probe import VideoProbe, probe_video
 
-__all__ = ["Orientation", "Poster", "PosterBounds", "VideoProbe", "extract_poster", "probe_video"]
+__all__ = ["Orientation", "PosterBounds", "VideoProbe", "extract_poster", "probe_video"]

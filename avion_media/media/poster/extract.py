@@ -25,20 +25,6 @@ _FIRST_WITHIN_S: Final = 1.0
 _SAMPLING: Final = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{_SAMPLE_EVERY_S})"
 
 
-@dataclass(frozen=True, slots=True)
-class Poster:
-    """A frame as displayed, sRGB, 3 bytes a pixel, rows from the top without padding.
-
-    ``rgb`` is empty when the frame went to the caller's file. ``blank`` tells that the searched part of the video holds
-    nothing but blank frames; the poster is then the first of them.
-    """
-
-    width: int
-    height: int
-    rgb: bytes
-    blank: bool
-
-
 async def extract_poster(
     cage: Cage,
     fd: int,
@@ -46,13 +32,16 @@ async def extract_poster(
     probe: VideoProbe,
     longest_edge: int,
     *,
-    output_fd: int | None = None,
+    output_fd: int,
     bounds: PosterBounds | None = None,
-) -> Poster:
-    """The first frame that is not blank of the video that ``probe`` describes, at most ``longest_edge`` long.
+) -> tuple[int, int]:
+    """Write the first frame that is not blank of the video that ``probe`` describes; returns its width and height.
+
+    The frame is as displayed, at most ``longest_edge`` long, in sRGB: 3 bytes a pixel, rows from the top without
+    padding, from the start of ``output_fd``. Where all that is searched is blank, it is the first one.
 
     Decodes forward from the start and never seeks by time, so ``fd`` may be sparse beyond the index and the
-    first seconds. The frame is written to ``output_fd`` (from its start, ``width * height * 3`` bytes) if given.
+    first seconds.
 
     Raises `Rejected`: TOO_MANY_PIXELS, CORRUPT when no frame decodes, or what the cage rejects; and `Unavailable`.
     A cancel leaves nothing running, and ``output_fd`` with anything in it.
@@ -60,19 +49,10 @@ async def extract_poster(
     bounds = bounds or PosterBounds()
     if probe.coded_pixels > bounds.max_pixels:
         raise Rejected(Reason.TOO_MANY_PIXELS, f"{probe.coded_width}x{probe.coded_height}")
-    width, height = fit((probe.width, probe.height), longest_edge)
-    own_fd = os.memfd_create("poster") if output_fd is None else None
-    target = own_fd if own_fd is not None else output_fd
-    assert target is not None
-    try:
-        with read_only(fd) as source:
-            run = _Run(cage, source, target, fmt, probe, (width, height), bounds)
-            blank = await run.first_not_blank()
-        rgb = b"" if own_fd is None else os.pread(own_fd, run.frame_bytes, 0)
-        return Poster(width, height, rgb, blank)
-    finally:
-        if own_fd is not None:
-            os.close(own_fd)
+    size = fit((probe.width, probe.height), longest_edge)
+    with read_only(fd) as source:
+        await _Run(cage, source, output_fd, fmt, probe, size, bounds).write_first_not_blank()
+    return size
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +69,16 @@ class _Run:
     def frame_bytes(self) -> int:
         return self.size[0] * self.size[1] * 3
 
-    async def first_not_blank(self) -> bool:
-        """Write the frame to the target; whether all that was searched is blank.
+    async def write_first_not_blank(self) -> None:
+        """Write the frame to the target.
 
         Nearly always the first frame serves: one run. Otherwise samples are looked at until one is not blank, and a
         third run decodes up to that one again: blank frames are the cheapest there are.
         """
-        if not is_blank(await self._frame(0)):
-            return False
-        chosen = await self._search()
-        if chosen:
-            await self._frame(chosen)
-        return not chosen
+        if is_blank(await self._frame(0)):
+            chosen = await self._search()
+            if chosen:
+                await self._frame(chosen)
 
     async def _frame(self, sample: int) -> bytes:
         """Write the frame of that sample to the target; a thumbnail of it in grey for judgement."""

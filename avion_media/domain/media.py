@@ -30,8 +30,12 @@ class MediaFacts:
     thumbnails: tuple[str, ...] = ()
 
     def to_metadata(self) -> dict[str, str]:
-        """User metadata for the object store (ASCII keys and values)."""
+        """User metadata for the object store (ASCII keys and values).
+
+        ``type`` is for others who read it; `facts_from_metadata` goes by ``format``, as older originals have only that.
+        """
         metadata = {
+            "type": self.format.content_type,
             "format": self.format.name,
             "width": str(self.width),
             "height": str(self.height),

@@ -93,6 +93,7 @@ def test_facts_are_metadata_of_the_original(ready: wire.MediaStatus, bucket: S3B
     metadata = stored["Metadata"]
     assert stored["ContentType"] == "image/jpeg"
     assert metadata == {
+        "type": "image/jpeg",
         "format": "jpeg",
         "width": "600",
         "height": "450",

@@ -16,6 +16,12 @@ def test_facts_are_read_back_as_they_were_written(facts: MediaFacts) -> None:
     assert facts_from_metadata(facts.to_metadata(), facts.size_bytes) == facts
 
 
+def test_the_type_is_told_and_not_needed() -> None:
+    metadata = WHOLE.to_metadata()
+    assert metadata.pop("type") == "video/mp4"
+    assert facts_from_metadata(metadata, WHOLE.size_bytes) == WHOLE
+
+
 def test_a_digest_that_was_not_computed_is_left_out() -> None:
     assert "sha256" not in IN_RANGES.to_metadata()
     assert WHOLE.to_metadata()["sha256"] == WHOLE.sha256

@@ -7,18 +7,13 @@ from dataclasses import dataclass
 
 from avion_media.config import UploadConfig
 from avion_media.domain.errors import MediaError
-from avion_media.domain.formats import BY_EXTENSION, Family, MediaFormat, by_content_type, by_filename
+from avion_media.domain.formats import MediaFormat, by_content_type, by_filename
 
 MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32
 # Control characters, line and paragraph separators. Not what merely cannot be seen: joiners hold emoji and words of
 # many scripts together, and macOS puts a narrow no-break space into the names of its screenshots.
 _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
-# Extensions that people's files carry although the content is of an accepted type (the content decides later).
-_TOLERATED_EXTENSIONS = {
-    Family.IMAGE: frozenset({"tif", "tiff", "bmp", "jxl", "mpo", "jps", "img", "image"}),
-    Family.VIDEO: frozenset({"3gp", "3g2", "avi", "mpg", "mpeg", "video"}),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +70,7 @@ def check_upload_request(
 
 
 def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
-    """The format whose extension the object key shows: the one the file name declares, if that is accepted."""
+    """The format whose extension the object key shows: the file name's, if it has one that is accepted."""
     named = by_filename(filename)
     return named if named is not None and named.name in enabled else fmt
 
@@ -97,15 +92,9 @@ def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
         return Violation("filename", f"is longer than {MAX_FILENAME_CHARACTERS} characters", "FILENAME_TOO_LONG")
     if any(unicodedata.category(each) in _NOT_IN_NAMES for each in filename) or "/" in filename or "\\" in filename:
         return Violation("filename", "must not hold control characters or path separators", "FILENAME_INVALID")
-    _, dot, extension = filename.rpartition(".")
-    if not dot:
-        return None  # phones and browsers send names such as "blob": the content type says enough
-    extension = extension.lower()
-    named = BY_EXTENSION.get(extension)
-    if named is None:
-        tolerated = fmt is not None and extension in _TOLERATED_EXTENSIONS[fmt.family]
-        return None if tolerated else Violation("filename", "has an unsupported extension", "EXTENSION_UNSUPPORTED")
-    if fmt is not None and named.family is not fmt.family:
+    # Without an extension that we know ("blob", "IMG_1.2024", "cat.jpg.bak"), the content type says enough.
+    named = by_filename(filename)
+    if named is not None and fmt is not None and named.family is not fmt.family:
         return Violation("filename", f"names a {named.family}, content_type an {fmt.family}", "EXTENSION_MISMATCH")
     return None
 

@@ -19,6 +19,7 @@ from avion_media.cli.output import Failure, Misuse
 from avion_media.cli.tokens import caller_metadata
 from avion_media.config import PREFIX, Bind, ClientConfig, Config
 from avion_media.domain.formats import by_filename
+from avion_media.media.sniff import HEAD_BYTES, sniff
 from avion_media.wire import purerpc
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceStub
@@ -112,10 +113,11 @@ class Client:
         """Request, PUT, complete, and wait for the end."""
         try:
             size = (await trio.Path(path).stat()).st_size
+            content_type = await declared_type(path, size)
         except OSError as error:
             raise Failure(f"{path}: {error.strerror}") from None
         filename = os.fsencode(path.name).decode(errors="replace")  # names of files need not be UTF-8
-        request = wire.RequestMediaUploadRequest(filename=filename, content_type=declared_type(path), size=size)
+        request = wire.RequestMediaUploadRequest(filename=filename, content_type=content_type, size=size)
         granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
         await self._put(path, granted, size, progress)
         completed = wire.CompleteMediaUploadRequest(media_id=granted.media_id)
@@ -167,9 +169,14 @@ class Client:
         return await self._call(call)
 
 
-def declared_type(path: Path) -> str:
-    """What to declare for a file: by its name, as browsers do."""
+async def declared_type(path: Path, size: int) -> str:
+    """What to declare for a file of ``size`` bytes: by its name, as browsers do; by its content where the name has no
+    extension that we know. Raises `OSError`."""
     known = by_filename(path.name)
+    if known is None:
+        async with await trio.open_file(path, "rb") as file:
+            head = await file.read(HEAD_BYTES)
+        known = sniff(head, size=size).format
     if known is not None:
         return known.content_type
     return mimetypes.guess_type(path.name)[0] or "application/octet-stream"

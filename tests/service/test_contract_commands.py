@@ -64,6 +64,18 @@ def test_upload_prints_what_became_of_each_file(service: Service, data_directory
     assert "INVALID_ARGUMENT" in mixed[1]["error"]
 
 
+@pytest.mark.parametrize("name", ["photo.", "IMG_1.2024", "cat.jpg.bak", "cat.txt", "cat"])
+def test_a_file_whose_extension_is_not_known_is_declared_by_its_content(
+    service: Service, data_directory: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes((data_directory / "jpeg-gray.jpg").read_bytes())
+    (uploaded,) = told(service.run_cli("upload", "--json", str(file)))
+    assert (uploaded["state"], uploaded["content_type"]) == ("READY", "image/jpeg")
+    file.write_bytes(b"some words")
+    assert "content_type" in told(service.run_cli("upload", "--json", str(file)), status=1)[0]["error"]
+
+
 def test_status_and_cache(service: Service, remote: RemoteServer) -> None:
     cached = told(service.run_cli("cache", "--json", f"{remote.url}/cat.jpg"))
     assert cached["state"] == "READY"

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from avion_media.cli.media import print_status
-from avion_media.cli.output import harmless, print_json, print_problem, print_table
+from avion_media.cli.output import harmless, load_config, print_json, print_problem, print_table
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,12 @@ def test_a_name_that_is_no_unicode_is_json(capsys: pytest.CaptureFixture[str]) -
     printed = capsys.readouterr().out
     assert "é" in printed
     assert json.loads(printed.encode()) == {"file": "caf\udce9 é.jpg"}
+
+
+@pytest.mark.parametrize(("on_terminal", "log_format"), [(True, "console"), (False, "json")])
+def test_logs_are_for_whoever_reads_standard_error(
+    monkeypatch: pytest.MonkeyPatch, on_terminal: bool, log_format: str
+) -> None:
+    monkeypatch.delenv("AVION_MEDIA_LOG__FORMAT", raising=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: on_terminal)
+    assert load_config().log.format == log_format

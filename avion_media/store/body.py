@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import trio
 
 from avion_media.store.connection import Connection
 from avion_media.store.objects import ContentRange, ObjectInfo, object_info, parse_content_range
-
-if TYPE_CHECKING:
-    from types_boto3_s3 import S3Client
 
 CHUNK_BYTES = 1 << 20  # a quarter of the CPU per byte of 64 KiB reads: each one is a hop to a thread
 
@@ -29,14 +27,14 @@ class BodyReader:
         self._busy = False
         self._left = False
 
-    def open(self, client: S3Client, request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """Send the request (in a thread) and keep its body. Returns the rest of the response, and a short body's bytes.
+    def open(self, get_object: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bytes]:
+        """Get the object (in a thread) and keep its body. Returns the rest of the response, and a short body's bytes.
 
         So a thumbnail costs one hop to a thread, and its connection is free before anybody has taken a byte of it.
         """
         self._begin()
         try:
-            response: dict[str, Any] = {**client.get_object(**request)}
+            response = get_object()
             self._stream = response.pop("Body")
             short = response["ContentLength"] <= CHUNK_BYTES
             return response, self._stream.read(CHUNK_BYTES) if short else b""

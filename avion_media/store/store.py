@@ -170,7 +170,9 @@ class ObjectStore:
         reader = BodyReader()
         try:
             response, first = await self._connection.read(
-                lambda client: reader.open(client, request), key, operation="GetObject"
+                lambda client: reader.open(lambda: self._connection.get_object(client, request)),
+                key,
+                operation="GetObject",
             )
             yield ObjectBody(self._connection, reader, key, response, first)
         finally:

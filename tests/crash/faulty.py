@@ -162,13 +162,22 @@ def patch_s3() -> None:
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
     from botocore.httpsession import URLLib3Session
 
+    from avion_media.store.quick_get import QuickGet
+
     client: Any = BaseClient
     session: Any = URLLib3Session
-    call, send = client._make_api_call, session.send
+    quick: Any = QuickGet
+    call, get, send = client._make_api_call, quick.__call__, session.send
     local = threading.local()
 
     def faulty_call(self: Any, operation: str, kwargs: dict[str, Any]) -> Any:
-        how = _arrive(f"s3:{operation} {kwargs.get('Key', '')}")
+        return faulty(lambda: call(self, operation, kwargs), operation, kwargs.get("Key", ""))
+
+    def faulty_get(self: Any, client: Any, request: dict[str, Any]) -> Any:
+        return faulty(lambda: get(self, client, request), "GetObject", request["Key"])
+
+    def faulty(made: Callable[[], Any], operation: str, key: str) -> Any:
+        how = _arrive(f"s3:{operation} {key}")
         _before(how)
         if how in ("raises", "stopped, then raises"):
             raise EndpointConnectionError(endpoint_url="http://store")
@@ -176,7 +185,7 @@ def patch_s3() -> None:
             time.sleep(HANG_S)
             raise ReadTimeoutError(endpoint_url="http://store")
         local.lose = how == "reply lost"
-        result = call(self, operation, kwargs)
+        result = made()
         _after(how)
         if how == "lost for good":
             raise ReadTimeoutError(endpoint_url="http://store")
@@ -190,6 +199,7 @@ def patch_s3() -> None:
         return response
 
     client._make_api_call = faulty_call
+    quick.__call__ = faulty_get
     session.send = faulty_send
 
 

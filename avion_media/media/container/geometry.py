@@ -1,8 +1,6 @@
-"""How large a coded picture is shown: cropped, stretched to square pixels, turned. The same steps as ffmpeg's."""
+"""How large a coded picture is shown: cropped, stretched to square pixels. The same steps as ffmpeg's."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.container.plan import VideoBounds
@@ -11,17 +9,8 @@ from avion_media.media.container.plan import VideoBounds
 _MAX_PIXEL_ASPECT = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """Pixels as displayed, and the clockwise turn in degrees (0, 90, 180 or 270) that led there."""
-
-    width: int
-    height: int
-    rotation: int
-
-
-def shown_size(width: float, height: float, pixel_aspect: float, rotation: int, bounds: VideoBounds) -> Shown:
-    """The displayed size of a coded (and cropped) ``width`` by ``height``.
+def check_shown_size(width: float, height: float, pixel_aspect: float, bounds: VideoBounds) -> None:
+    """Check the displayed size of a coded (and cropped) ``width`` by ``height``. A turn of the picture changes nothing.
 
     The pixel aspect (width over height) stretches the width, as ffmpeg does; an implausible one counts as square.
     Raises `Rejected`: bad_dimensions for an empty or overlong side, bad_aspect, too_many_pixels.
@@ -35,6 +24,3 @@ def shown_size(width: float, height: float, pixel_aspect: float, rotation: int, 
         raise Rejected(Reason.BAD_ASPECT, f"{width} x {height} shown as {shown[0]} x {shown[1]}")
     if max(shown[0] * shown[1], width * height) > bounds.max_pixels:
         raise Rejected(Reason.TOO_MANY_PIXELS, f"{width} x {height} shown as {shown[0]} x {shown[1]}")
-    if rotation in (90, 270):
-        shown = shown[1], shown[0]
-    return Shown(*shown, rotation)

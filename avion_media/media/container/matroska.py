@@ -64,7 +64,7 @@ def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: floa
     timing = read_timing(headers[layout.first(_INFO)])
     tracks = read_tracks(headers[layout.first(_TRACKS)], bounds)
     video = main_video(tracks)
-    shown = video.shown(bounds)
+    video.check_size(bounds)
     if not layout.clusters:
         raise corrupt("no cluster")
     duration_s = timing.duration_s or last_shown_s(file, layout.clusters, timing, tracks, bounds)
@@ -75,13 +75,7 @@ def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: floa
     scattered = len(patches) > bounds.max_patches
     return VideoPlan(
         format=fmt,
-        width=shown.width,
-        height=shown.height,
-        rotation=shown.rotation,
         duration_s=duration_s,
-        video_codec=video.codec,
-        has_audio=any(track.is_audio for track in tracks),
-        video_stream=[track for track in tracks if track.is_video].index(video),
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, poster),
         patches=() if scattered else patches,

@@ -8,16 +8,15 @@ from dataclasses import dataclass
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.container.boxes import corrupt
 from avion_media.media.container.ebml import Element, Master
-from avion_media.media.container.geometry import Shown, shown_size
+from avion_media.media.container.geometry import check_shown_size
 from avion_media.media.container.plan import VideoBounds
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
-VIDEO, PROJECTION = 0xE0, 0x7670
+VIDEO = 0xE0
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
 _CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
-_PROJECTION_TYPE, _POSE_ROLL = 0x7671, 0x7675
 _DISPLAY_UNIT_UNKNOWN = 4
 _TYPE_VIDEO, _TYPE_AUDIO = 1, 2
 _STILL_CODECS = frozenset(("V_MJPEG", "V_PNG"))  # previews beside the picture; JPEGs carry Exif
@@ -33,7 +32,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One TrackEntry. ``video`` holds the unsigned children of its Video element by id, ``roll`` is in degrees."""
+    """One TrackEntry. ``video`` holds the unsigned children of its Video element by id."""
 
     entry: Element
     number: int
@@ -41,7 +40,6 @@ class Track:
     codec: str
     frame_s: float
     video: dict[int, int]
-    roll: float
 
     @property
     def is_video(self) -> bool:
@@ -53,8 +51,8 @@ class Track:
         """Whether it is sound."""
         return self.type == _TYPE_AUDIO
 
-    def shown(self, bounds: VideoBounds) -> Shown:
-        """The displayed size; `Rejected` (bad_dimensions, too_many_pixels)."""
+    def check_size(self, bounds: VideoBounds) -> None:
+        """Raises `Rejected` as `check_shown_size` does."""
         video = self.video
         width, height = video.get(_PIXEL_WIDTH, 0), video.get(_PIXEL_HEIGHT, 0)
         cropped_width = width - video.get(_CROP_LEFT, 0) - video.get(_CROP_RIGHT, 0)
@@ -62,8 +60,7 @@ class Track:
         if cropped_width < 1 or cropped_height < 1:
             cropped_width, cropped_height = width, height
         aspect = _pixel_aspect(video, cropped_width, cropped_height)
-        # The roll turns the picture counter-clockwise as seen by the viewer.
-        return shown_size(cropped_width, cropped_height, aspect, round(-self.roll / 90) % 4 * 90, bounds)
+        check_shown_size(cropped_width, cropped_height, aspect, bounds)
 
 
 def _pixel_aspect(video: dict[int, int], width: int, height: int) -> float:
@@ -115,7 +112,7 @@ def read_tracks(tracks: Master, bounds: VideoBounds) -> tuple[Track, ...]:
 
 def _read_track(tracks: Master, entry: Element) -> Track:
     number = kind = frame_ns = 0
-    codec, roll = "", 0.0
+    codec = ""
     video: dict[int, int] = {}
     for child in tracks.children(entry):
         if child.id == TRACK_NUMBER:
@@ -127,19 +124,12 @@ def _read_track(tracks: Master, entry: Element) -> Track:
         elif child.id == CODEC_ID:
             codec = tracks.content(child).rstrip(b"\0").decode("latin-1")
         elif child.id == VIDEO:
-            video, roll = _read_video(tracks, child)
-    return Track(entry, number, kind, codec, frame_ns / 1e9, video, roll)
+            video = _read_video(tracks, child)
+    return Track(entry, number, kind, codec, frame_ns / 1e9, video)
 
 
-def _read_video(tracks: Master, video: Element) -> tuple[dict[int, int], float]:
-    values: dict[int, int] = {}
-    roll = 0.0
-    for child in tracks.children(video):
-        if child.id == PROJECTION:
-            roll = _read_roll(tracks, child)
-        elif child.id in _VIDEO_INTEGERS:
-            values[child.id] = tracks.unsigned(child)
-    return values, roll
+def _read_video(tracks: Master, video: Element) -> dict[int, int]:
+    return {child.id: tracks.unsigned(child) for child in tracks.children(video) if child.id in _VIDEO_INTEGERS}
 
 
 _VIDEO_INTEGERS = frozenset(
@@ -155,13 +145,3 @@ _VIDEO_INTEGERS = frozenset(
         _DISPLAY_UNIT,
     )
 )
-
-
-def _read_roll(tracks: Master, projection: Element) -> float:
-    kind, roll = 0, 0.0
-    for child in tracks.children(projection):
-        if child.id == _PROJECTION_TYPE:
-            kind = tracks.unsigned(child)
-        elif child.id == _POSE_ROLL:
-            roll = tracks.number(child)
-    return roll if kind == 0 else 0.0  # of a sphere it is no rotation of the picture

@@ -11,8 +11,6 @@ from avion_media.media.container.plan import VideoBounds
 from avion_media.media.container.samples import SampleBudget, SampleTable, read_sample_table
 from avion_media.media.container.sound import SoundPacket, read_sound_packets
 
-Matrix = tuple[float, float, float, float]  # a, b, c, d of (x, y) -> (a x + c y, b x + d y)
-UNIT_MATRIX: Matrix = (1.0, 0.0, 0.0, 1.0)
 VISUAL_ENTRY_BYTES = 86  # a visual sample entry up to its child boxes: ISO/IEC 14496-12, 12.1.3
 
 # Editors write a few. Each makes a decoder begin at a sync sample again: a thousand took minutes for one picture.
@@ -47,7 +45,6 @@ class Track:
     track_id: int
     handler: bytes
     timescale: int
-    matrix: Matrix
     display: tuple[int, int]
     edits: tuple[tuple[int, int], ...]
     codec: bytes
@@ -66,7 +63,6 @@ class Movie:
     """The whole ``moov``: ``fragmented`` when it announces fragments, ``defaults`` (duration, size) by track id."""
 
     timescale: int
-    matrix: Matrix
     tracks: tuple[Track, ...]
     fragmented: bool
     defaults: dict[int, tuple[int, int]]
@@ -98,29 +94,12 @@ def read_movie(region: Region, moov: Box, bounds: VideoBounds) -> Movie:
     traks = [box for box in boxes if box.type == b"trak"]
     if len(traks) > bounds.max_tracks:
         raise corrupt(f"{len(traks)} tracks")
-    timescale, matrix = _read_movie_header(region, required(boxes, b"mvhd", "moov"))
+    timescale = _read_timescale(region, required(boxes, b"mvhd", "moov"), "movie")
     budget = SampleBudget(bounds.max_samples)
     tracks = tuple(_read_track(region, trak, budget) for trak in traks)
     mvex = first(boxes, b"mvex")
     defaults = {} if mvex is None else _read_defaults(region, mvex)
-    return Movie(timescale, matrix, tracks, mvex is not None, defaults)
-
-
-def _read_movie_header(region: Region, mvhd: Box) -> tuple[int, Matrix]:
-    version = region.integers(mvhd, "B")[0]
-    (timescale,) = region.integers(mvhd, "I", 20 if version == 1 else 12)
-    return _positive(timescale, "movie"), _read_matrix(region, mvhd, 48 if version == 1 else 36)
-
-
-def _positive(timescale: int, what: str) -> int:
-    if timescale == 0:
-        raise corrupt(f"timescale 0 of the {what}")
-    return timescale
-
-
-def _read_matrix(region: Region, box: Box, skip: int) -> Matrix:
-    a, b, c, d = (value / 65536 for value in region.integers(box, "ii4xii", skip))
-    return (a, b, c, d) if a or b or c or d else UNIT_MATRIX
+    return Movie(timescale, tracks, mvex is not None, defaults)
 
 
 def _read_defaults(region: Region, mvex: Box) -> dict[int, tuple[int, int]]:
@@ -134,7 +113,7 @@ def _read_defaults(region: Region, mvex: Box) -> dict[int, tuple[int, int]]:
 
 def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
     boxes = region.children(trak.payload, trak.end)
-    track_id, matrix, display = _read_track_header(region, required(boxes, b"tkhd", "trak"))
+    track_id, display = _read_track_header(region, required(boxes, b"tkhd", "trak"))
     mdia = required(boxes, b"mdia", "trak")
     media = region.children(mdia.payload, mdia.end)
     (handler,) = struct.unpack(">4s", region.at(required(media, b"hdlr", "mdia").payload + 8, 4))
@@ -151,8 +130,7 @@ def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
         box=trak,
         track_id=track_id,
         handler=handler,
-        timescale=_read_timescale(region, required(media, b"mdhd", "mdia")),
-        matrix=matrix,
+        timescale=_read_timescale(region, required(media, b"mdhd", "mdia"), "track"),
         display=display,
         edits=_read_edits(region, first(boxes, b"edts")),
         codec=entry.type if entry else b"",
@@ -162,17 +140,20 @@ def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
     )
 
 
-def _read_track_header(region: Region, tkhd: Box) -> tuple[int, Matrix, tuple[int, int]]:
+def _read_track_header(region: Region, tkhd: Box) -> tuple[int, tuple[int, int]]:
     version = region.integers(tkhd, "B")[0]
     (track_id,) = region.integers(tkhd, "I", 20 if version == 1 else 12)
-    skip = 52 if version == 1 else 40
-    width, height = region.integers(tkhd, "II", skip + 36)
-    return track_id, _read_matrix(region, tkhd, skip), (width >> 16, height >> 16)
+    width, height = region.integers(tkhd, "II", 88 if version == 1 else 76)
+    return track_id, (width >> 16, height >> 16)
 
 
-def _read_timescale(region: Region, mdhd: Box) -> int:
-    version = region.integers(mdhd, "B")[0]
-    return _positive(region.integers(mdhd, "I", 20 if version == 1 else 12)[0], "track")
+def _read_timescale(region: Region, header: Box, what: str) -> int:
+    """Of the ``mvhd`` of the movie, or the ``mdhd`` of a track."""
+    version = region.integers(header, "B")[0]
+    (timescale,) = region.integers(header, "I", 20 if version == 1 else 12)
+    if timescale == 0:
+        raise corrupt(f"timescale 0 of the {what}")
+    return timescale
 
 
 def _read_edits(region: Region, edts: Box | None) -> tuple[tuple[int, int], ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.media.container.boxes import Box, Region, box_at, corrupt
 from avion_media.media.container.fragments import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
-from avion_media.media.container.geometry import Shown, shown_size
+from avion_media.media.container.geometry import check_shown_size
 from avion_media.media.container.media_data import kept_extents, unreferenced
 from avion_media.media.container.movie import Movie, Track, read_movie
 from avion_media.media.container.movie_scrub import MovieScrub
@@ -74,7 +73,7 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
     region = Region(file.read(moov.offset, moov.size), moov.offset, bounds.max_boxes)
     movie = read_movie(region, moov, bounds)
     video = movie.main_video
-    shown = _shown(movie, video, bounds)
+    _check_size(video, bounds)
     fragments = _read_fragments(file, layout, movie, bounds)
     duration_s = max(_duration_s(movie, track, fragments.of(track)) for track in movie.kept)
     if duration_s > bounds.max_duration_s:
@@ -84,13 +83,7 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
     scattered = len(patches) > bounds.max_patches
     return VideoPlan(
         format=fmt,
-        width=shown.width,
-        height=shown.height,
-        rotation=shown.rotation,
         duration_s=duration_s,
-        video_codec=video.codec.decode("latin-1"),
-        has_audio=any(track.handler == b"soun" for track in movie.kept),
-        video_stream=[track for track in movie.tracks if track.handler == b"vide"].index(video),
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, moov, fragments, poster),
         patches=() if scattered else patches,
@@ -162,12 +155,12 @@ def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) ->
 # --- facts ------------------------------------------------------------------------------------------------------
 
 
-def _shown(movie: Movie, video: Track, bounds: VideoBounds) -> Shown:
+def _check_size(video: Track, bounds: VideoBounds) -> None:
     picture = video.picture
     if picture is None:
         raise Rejected(Reason.NO_VIDEO)
     width, height = picture.aperture or (picture.width, picture.height)
-    return shown_size(width, height, _pixel_aspect(video), _rotation(movie, video), bounds)
+    check_shown_size(width, height, _pixel_aspect(video), bounds)
 
 
 def _pixel_aspect(video: Track) -> float:
@@ -181,14 +174,6 @@ def _pixel_aspect(video: Track) -> float:
     if not (shown_width and shown_height and picture.width and picture.height):
         return 1.0
     return shown_width * picture.height / (shown_height * picture.width)
-
-
-def _rotation(movie: Movie, video: Track) -> int:
-    """The nearest quarter turn of both matrices together, clockwise."""
-    a, b, _, _ = video.matrix
-    movie_a, movie_b, movie_c, movie_d = movie.matrix
-    x, y = movie_a * a + movie_c * b, movie_b * a + movie_d * b
-    return round(math.degrees(math.atan2(y, x)) / 90) % 4 * 90
 
 
 def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:

@@ -49,13 +49,8 @@ class Patch:
 class VideoPlan:
     """All that follows from a container's structure, without decoding a sample.
 
-    ``width`` and ``height`` are pixels as displayed (cropping, pixel aspect, then rotation applied) and
-    ``rotation`` the clockwise quarter turns, in degrees, that the coded picture needs. ``video_stream`` counts
-    among the container's video tracks (ffmpeg's ``0:v:N``). ``video_codec`` is a sample entry's four characters or
-    a Matroska codec id.
-
     ``poster_ranges`` must be present in the sparse file for ffmpeg to open it and decode the first
-    ``poster_seconds`` of that stream (sound discarded); they are sorted and apart from each other. Who
+    ``poster_seconds`` of its main video (sound discarded); they are sorted and apart from each other. Who
     decodes more than the first picture passes ``-t poster_seconds``: half of a picture before a hole decodes as well.
 
     ``patches`` are sorted, apart from each other, keep the length, and can be applied again without harm. With
@@ -64,13 +59,7 @@ class VideoPlan:
     """
 
     format: MediaFormat
-    width: int
-    height: int
-    rotation: int
     duration_s: float
-    video_codec: str
-    has_audio: bool
-    video_stream: int
     poster_seconds: float
     poster_ranges: tuple[Range, ...]
     patches: tuple[Patch, ...]

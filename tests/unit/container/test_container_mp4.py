@@ -22,6 +22,7 @@ from tests.unit.container.videos import (
     frames,
     probe,
     scrub,
+    shown_size,
 )
 from tests.unit.scrub.made_files import CLEAN_PROFILE, SRGB_PROFILE
 
@@ -75,7 +76,6 @@ def _assert_clean(path: Path, tmp_path: Path) -> VideoPlan:
 def test_mp4_of_every_make_comes_out_clean(options: tuple[str, ...], tmp_path: Path) -> None:
     path = _make(tmp_path / "made.mp4", *PICTURE, *SOUND, *TITLED, "-g", "10", *options)
     plan = _assert_clean(path, tmp_path)
-    assert (plan.width, plan.height, plan.has_audio) == (160, 120, True)
     assert plan.duration_s == pytest.approx(2.0, abs=0.1)
 
 
@@ -198,28 +198,15 @@ def test_a_cover_picture_goes_and_is_not_the_video(tmp_path: Path) -> None:
     path = _make(tmp_path / "cover.mp4", *PICTURE, "-i", cover, "-map", "0", "-map", "1", *as_cover)
     assert len(probe(path)["streams"]) == 2
     clean = tmp_path / "clean.mp4"
-    plan = scrub(path, clean)
-    assert plan.video_stream == 0
+    scrub(path, clean)
     assert len(probe(clean)["streams"]) == 1
     assert frames(clean) == [line for line in frames(path) if line.startswith("0,")]
 
 
-@pytest.mark.parametrize(
-    ("turn", "rotation", "size"), [("90", 270, (120, 160)), ("-90", 90, (120, 160)), ("180", 180, (160, 120))]
-)
-def test_rotation_is_clockwise_and_swaps_the_sides(
-    turn: str, rotation: int, size: tuple[int, int], tmp_path: Path
-) -> None:
-    upright = _make(tmp_path / "upright.mp4", *PICTURE)
-    turned = _make(tmp_path / "turned.mp4", "-display_rotation", turn, "-i", upright, "-c", "copy")
-    plan = examine(turned)
-    assert (plan.rotation, (plan.width, plan.height)) == (rotation, size)
-
-
 @pytest.mark.parametrize(("aspect", "width"), [("4/3", 213), ("1/2", 80), ("1/1", 160)])
 def test_pixel_aspect_stretches_the_width(aspect: str, width: int, tmp_path: Path) -> None:
-    plan = examine(_make(tmp_path / "wide.mp4", *PICTURE, "-vf", f"setsar={aspect}"))
-    assert (plan.width, plan.height) == (width, 120)
+    path = _make(tmp_path / "wide.mp4", *PICTURE, "-vf", f"setsar={aspect}")
+    assert shown_size(path) == (width, 120)
 
 
 def test_clean_aperture_crops(tmp_path: Path) -> None:
@@ -228,8 +215,8 @@ def test_clean_aperture_crops(tmp_path: Path) -> None:
     clap = struct.pack(">I4s8I", 40, b"clap", 100, 1, 80, 1, 0, 1, 0, 1)
     start = data.index(b"pasp") - 4
     _insert(data, start, clap, parents=(b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"))
-    plan = examine_bytes(bytes(data), MP4)
-    assert (plan.width, plan.height) == (100, 80)
+    path.write_bytes(data)
+    assert shown_size(path) == (100, 80)
 
 
 def test_a_colour_profile_loses_what_says_whose_it_is(tmp_path: Path) -> None:

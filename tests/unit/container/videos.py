@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import BY_EXTENSION, BY_NAME, MediaFormat
 from avion_media.media.container import (
     Patch,
@@ -46,6 +50,14 @@ def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float
     with path.open("rb") as file:
         sparse = SparseFile(file.fileno(), path.stat().st_size)
         return examine_video(sparse, format_of(path), poster_seconds=poster_seconds, bounds=bounds)
+
+
+def shown_size(path: Path) -> tuple[int, int]:
+    """The size that is held against the bounds, as a refusal tells it: as displayed, but for a turn."""
+    with pytest.raises(Rejected, match="shown as") as caught:
+        examine(path, VideoBounds(max_pixels=0))
+    width, height = re.findall(r"shown as ([0-9]+) x ([0-9]+)", str(caught.value))[0]
+    return int(width), int(height)
 
 
 def examine_bytes(data: bytes, fmt: MediaFormat) -> VideoPlan:
@@ -135,7 +147,7 @@ def frames(path: Path, *options: str) -> list[str]:
 def first_frames(path: Path, fmt: MediaFormat, plan: VideoPlan, count: int) -> list[str]:
     """The MD5s of the first frames of the plan's video track."""
     demuxer = "mov" if fmt in (BY_NAME["mp4"], BY_NAME["mov"]) else "matroska"
-    options = ["-t", str(plan.poster_seconds), "-an", "-map", f"0:v:{plan.video_stream}", "-frames:v", str(count)]
+    options = ["-t", str(plan.poster_seconds), "-an", "-map", "0:v:0", "-frames:v", str(count)]
     command = ["ffmpeg", "-nostdin", "-v", "error", "-f", demuxer, "-i", str(path), *options]
     command += ["-fps_mode", "passthrough", "-f", "framemd5", "-"]
     answer = subprocess.run(command, check=True, capture_output=True, timeout=_TIMEOUT_S).stdout.decode()

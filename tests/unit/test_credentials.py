@@ -28,7 +28,7 @@ def test_a_file_holds_one_token_a_line_and_the_first_is_shown(tmp_path: Path) ->
 def test_a_file_with_anything_else_is_refused_by_both(tmp_path: Path, content: str) -> None:
     path = tmp_path / "tokens"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ValueError, match="tokens|ascii"):
+    with pytest.raises(ValueError, match=r"tokens|ascii"):
         read_tokens(str(path))
     with pytest.raises(Misuse, match="ADMIN__TOKEN_FILE") as problem:
         operator_headers(AdminConfig(token_file=str(path)))

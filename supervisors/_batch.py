@@ -62,13 +62,12 @@ class Batches:
 
         Batches that concern any of them are taken over: whole, and with the later of the times.
         """
-        stopping, starting = set(group), set(group)
-        for batch in self:
-            if not group.isdisjoint(batch.to_start):
-                stopping.update(batch.to_stop)
-                starting.update(batch.to_start)
-                not_before = max(not_before, batch.not_before)
-                self.remove(batch)
+        taken_over = [batch for batch in self if not group.isdisjoint(batch.to_start)]
+        for batch in taken_over:
+            self.remove(batch)
+        stopping = group.union(*(batch.to_stop for batch in taken_over))
+        starting = group.union(*(batch.to_start for batch in taken_over))
+        not_before = max([not_before, *(batch.not_before for batch in taken_over)])
         to_start = [record for record in children if record in starting]
         for record in to_start:
             if record.over and not record.held:

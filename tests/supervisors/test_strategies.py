@@ -300,6 +300,22 @@ async def test_who_was_started_by_hand_out_of_turn_pulls_nobody_left_of_it(autoj
         root.stop()
 
 
+async def test_a_restart_taken_over_by_one_started_by_hand_stops_whom_it_had_to(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec(name) for name in "abcd"], strategy=Strategy.REST_FOR_ONE, intensity=PLENTY)
+    async with open_tree(root):
+        await root.terminate_child("c")
+        stage["d"].stop_s = 2.0
+        stage["a"].fail()
+        await trio.sleep(1)
+        root.restart_child("c")
+        await settled()
+        stage.take_log()
+        stage["c"].fail()
+        await trio.sleep(5)
+        assert stage.take_log() == "-c -d -b +a +b +c +d"
+
+
 @pytest.mark.parametrize("strategy", [*Strategy])
 async def test_a_failure_right_after_ready_during_the_start(strategy: Strategy, autojump_clock: MockClock) -> None:
     """Those right of it wait for its backoff where they depend on it."""

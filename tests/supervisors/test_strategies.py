@@ -316,6 +316,19 @@ async def test_a_restart_taken_over_by_one_started_by_hand_stops_whom_it_had_to(
         assert stage.take_log() == "-c -d -b +a +b +c +d"
 
 
+async def test_who_becomes_ready_while_its_group_goes_down_comes_up_with_it(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
+        await root.terminate_child("b")
+        stage["b"].start_s, stage["c"].stop_s = 1.0, 2.0
+        root.restart_child("b")
+        await settled()
+        stage.take_log()
+        stage["a"].fail()
+        await trio.sleep(10)
+        assert stage.take_log() == "-a -c -b +a +b +c"
+
+
 @pytest.mark.parametrize("strategy", [*Strategy])
 async def test_a_failure_right_after_ready_during_the_start(strategy: Strategy, autojump_clock: MockClock) -> None:
     """Those right of it wait for its backoff where they depend on it."""

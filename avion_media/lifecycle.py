@@ -67,6 +67,11 @@ class Lifecycle:
         """Whether consumers may take tasks."""
         return self._phase in (Phase.STARTING, Phase.READY)
 
+    @property
+    def letting_in(self) -> bool:
+        """Whether clients may connect."""
+        return self._phase in (Phase.STARTING, Phase.READY, Phase.LAME_DUCK)
+
     def on_change(self, listener: Callable[[Phase], None]) -> None:
         """Call ``listener`` with each phase from now on."""
         self._listeners.append(listener)

@@ -11,7 +11,8 @@ from supervisors._state import State
 class Batch:
     """Children that go down right to left and come up left to right, together: a first start or a group's restart.
 
-    A batch is replaced, never extended: another failure among its children makes a new one that takes them over.
+    Whoever goes down has a turn to come up too. Who is to stay down loses it only when it comes: until then somebody
+    may ask for it back. Another failure among its children makes a new batch, which takes them over.
     """
 
     def __init__(self, to_stop: Iterable[Record], to_start: Iterable[Record], not_before: float) -> None:
@@ -31,13 +32,12 @@ class Batch:
             self.to_start.pop(0)
         return self.to_start[0] if self.to_start else None
 
-    def members(self) -> set[Record]:
-        """Everyone who still has a step to go."""
-        return {*self.to_stop, *self.to_start}
-
 
 class Batches:
-    """The batches under way. Each is on its own: one that waits for a child or a backoff keeps no other waiting."""
+    """The batches under way. Each is on its own: one that waits for a child or a backoff keeps no other waiting.
+
+    A child is in one of them at most.
+    """
 
     def __init__(self) -> None:
         self._all: list[Batch] = []
@@ -62,17 +62,17 @@ class Batches:
 
         Batches that concern any of them are taken over: whole, and with the later of the times.
         """
-        for batch in self:
-            if group & batch.members():
-                group = group | batch.members()
-                not_before = max(not_before, batch.not_before)
-                self.remove(batch)
-        members = [record for record in children if record in group]
-        to_start = [record for record in members if record.comes_back()]
+        taken_over = [batch for batch in self if not group.isdisjoint(batch.to_start)]
+        for batch in taken_over:
+            self.remove(batch)
+        stopping = group.union(*(batch.to_stop for batch in taken_over))
+        starting = group.union(*(batch.to_start for batch in taken_over))
+        not_before = max([not_before, *(batch.not_before for batch in taken_over)])
+        to_start = [record for record in children if record in starting]
         for record in to_start:
-            if record.over:
+            if record.over and not record.held:
                 record.enter(State.WAITING, now)
-        self.add(Batch([record for record in members if record.up], to_start, not_before))
+        self.add(Batch([record for record in to_start if record in stopping and record.up], to_start, not_before))
 
     def restart_one(self, record: Record, now: float) -> None:
         """Have one child started by hand: see `Supervisor.restart_child`."""
@@ -80,11 +80,23 @@ class Batches:
             for batch in self:
                 if record in batch.to_start:
                     batch.not_before = now
-        elif record.over:
-            record.enter(State.WAITING, now)
-            self.add(Batch((), [record], now))
-        elif record.state is State.STOPPING and not any(record in batch.members() for batch in self):
-            self.add(Batch([record], [record], now))
+        elif record.over or record.state is State.STOPPING:
+            record.held = False
+            if record.over:
+                record.enter(State.WAITING, now)
+            if not self.takes_down(record):  # otherwise it comes up with those with whom it goes down
+                self._discard(record)
+                self.add(Batch([record], [record], now))
+
+    def came_up(self, record: Record) -> None:
+        """Its turn is over; not if it was too late, and it goes down again with its group."""
+        if not self.takes_down(record):
+            self._discard(record)
+
+    def _discard(self, record: Record) -> None:
+        for batch in self:
+            if record in batch.to_start:
+                batch.to_start.remove(record)
 
     def takes_down(self, record: Record) -> bool:
         """Whether it is one of those that a batch stops."""

@@ -23,6 +23,7 @@ from supervisors._batch import Batch, Batches
 from supervisors._child import Child
 from supervisors._errors import (
     Killed,
+    NoSuchChild,
     NotRunning,
     SpecError,
     StartFailed,
@@ -150,7 +151,8 @@ class Engine:
         """Start a child that is down or stopping, or cut its backoff short; another one is left alone."""
         if self.stopping:
             raise NotRunning(f"{self.path} is stopping")
-        record.held = False
+        if self._plan.dynamic and record.state is State.STOPPING:  # it was removed, and is only not gone yet
+            raise NoSuchChild(record.path)
         self._batches.restart_one(record, now)
         self._wake.set()
 
@@ -162,6 +164,7 @@ class Engine:
         if record.doom is None:
             record.doom = Killed(record.path)
             self._cancel(record, now)
+            self._wake.set()  # to tell of it: the child's end may take long
         return True
 
     # --- the run ---
@@ -280,12 +283,10 @@ class Engine:
         if last is not None:
             self._ask_to_stop(last, now)
             return
-        if now < batch.not_before:
-            return
         first = batch.next_to_start()
         if first is None:
             self._batches.remove(batch)
-        elif first.state is not State.STARTING:
+        elif first.state is not State.STARTING and now >= batch.not_before:
             self._start(first, nursery, now)
 
     def _start(self, record: Record, nursery: trio.Nursery, now: float) -> None:
@@ -328,6 +329,7 @@ class Engine:
         record.ever_ready = True
         self._enter(record, State.RUNNING, EventKind.READY, now)
         self._settle(record, None)
+        self._batches.came_up(record)
         self._wake.set()
 
     # --- after an end ---

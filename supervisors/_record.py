@@ -25,8 +25,7 @@ class Record:
         self.incarnation: int = before.incarnation if before else 0
         self.failures = 0  # in a row, for the backoff
         self.last_failure: str | None = before.last_failure if before else None
-        self.begun = False  # under this run of the supervisor
-        self.held = False  # stopped by hand: it stays down until it is restarted by hand
+        self.held = False  # down is down until it is restarted by hand: stopped by hand, or temporary and begun
         self.ever_ready = False
         self.settled = trio.Event()  # the first start came to its end, whichever
         self.start_error: BaseException | None = None
@@ -59,7 +58,7 @@ class Record:
         """A new incarnation starts, inside ``scope``."""
         self.enter(State.STARTING, now)
         self.incarnation = handle.incarnation
-        self.begun = True
+        self.held = self.spec.restart is Restart.TEMPORARY
         self.handle = handle
         self.scope = scope
         self.deadline = now + self.spec.start_limit_s
@@ -94,10 +93,6 @@ class Record:
             self.spec.child.abort()
         if self.scope is not None:
             self.scope.cancel()
-
-    def comes_back(self) -> bool:
-        """Whether a restart of its group starts it: temporary children and those stopped by hand stay down."""
-        return not self.held and (self.spec.restart is not Restart.TEMPORARY or not self.begun)
 
     def snapshot(self) -> NodeState:
         """The node and what is below it."""

@@ -157,7 +157,8 @@ class _Base(Subtree):
     def restart_child(self, path: str) -> None:
         """Start a node that is down for good or stopping, or cut its backoff short. Never waits.
 
-        One that is up or has its turn coming is left alone. Raises `NoSuchChild`, `NotRunning`.
+        One that is up or has its turn coming is left alone; one that goes down with its group comes up with it.
+        Raises `NoSuchChild`, also for a dynamic child that is stopping (it is being removed), and `NotRunning`.
         """
         engine, record = self._find(path)
         engine.restart_child(record, trio.current_time())

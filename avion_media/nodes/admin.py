@@ -44,7 +44,7 @@ async def admin(runtime: Runtime, child: Child) -> None:
     async with trio.open_nursery() as nursery:
         if operators is not None:
             nursery.start_soon(operators.watch)
-        await serve_until_stopped(child, lambda: server.serve(listeners))
+        await serve_until_stopped(child, listeners, server.serve)
         nursery.cancel_scope.cancel()
 
 

@@ -15,8 +15,10 @@ from avion_media.origin.server import HttpServer, listener_address, open_listene
 from avion_media.runtime import Limiter, Runtime
 from supervisors import Child
 
+Listeners = list[trio.SocketListener]
 
-async def listen(runtime: Runtime, name: str, bind: Bind) -> list[trio.SocketListener]:
+
+async def listen(runtime: Runtime, name: str, bind: Bind) -> Listeners:
     """Listeners of one port. A free port that was taken once (port 0) is kept over restarts of its child."""
     known = runtime.addresses.get(name)
     listeners = await open_listeners(bind.host, known[1] if known else bind.port)
@@ -24,14 +26,26 @@ async def listen(runtime: Runtime, name: str, bind: Bind) -> list[trio.SocketLis
     return listeners
 
 
-async def serve_until_stopped(child: Child, serve: Callable[[], Awaitable[None]]) -> None:
+async def listen_for_clients(runtime: Runtime, name: str, bind: Bind) -> Listeners:
+    """The same, but none once the process drains: a node that crashes then must let nobody in, as all are told to go.
+
+    For the inside of `Runtime.draining`: a drain that begins from there on ends the server that gets the listeners.
+    """
+    return await listen(runtime, name, bind) if runtime.lifecycle.letting_in else []
+
+
+async def serve_until_stopped(
+    child: Child, listeners: Listeners, serve: Callable[[Listeners], Awaitable[None]]
+) -> None:
     """Ready now; serve until told to stop. What is still under way is cut then: the drain came before.
 
-    A server that was drained has ended already: its child waits for the rest of the tree.
+    A server that was drained has ended already, and one without listeners has nothing to do: its child waits for the
+    rest of the tree.
     """
     child.ready()
     with child.until_stopping():
-        await serve()
+        if listeners:
+            await serve(listeners)
         await trio.sleep_forever()
 
 
@@ -44,8 +58,8 @@ async def origin(runtime: Runtime, child: Child) -> None:
         max_connections_per_peer=config.http.max_connections_per_peer,
     )
     server = HttpServer(ObservedOrigin(app, runtime.telemetry), limits)
-    listeners = await listen(runtime, "http", config.http.bind)
     runtime.active_requests = lambda: server.requests
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.http.max_connections))
     with slots, runtime.draining("origin", server.drain):
-        await serve_until_stopped(child, lambda: server.serve(listeners))
+        listeners = await listen_for_clients(runtime, "http", config.http.bind)
+        await serve_until_stopped(child, listeners, server.serve)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import trio
 
@@ -17,7 +18,7 @@ from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health, RpcError
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.gauges import limiting
 from avion_media.nodes.observed_calls import ObservedCall
-from avion_media.nodes.ports import listen, serve_until_stopped
+from avion_media.nodes.ports import listen_for_clients, serve_until_stopped
 from avion_media.nodes.rotation import open_callers, open_tls
 from avion_media.runtime import Limiter, Runtime
 from avion_media.telemetry import get_logger
@@ -48,7 +49,6 @@ async def grpc(runtime: Runtime, child: Child) -> None:
     )
     ssl_context = None if tls is None else lambda: tls.value
     methods = server.methods
-    listeners = await listen(runtime, "grpc", config.grpc.bind)
 
     def tell(ready: bool) -> None:
         for name in ("", SERVICE_NAME):
@@ -61,12 +61,13 @@ async def grpc(runtime: Runtime, child: Child) -> None:
             runtime, "rpc.connections", lambda: Limiter(server.stats().connections, config.grpc.max_connections)
         )
         with runtime.draining("grpc", server.drain), calls, connections:
+            listeners = await listen_for_clients(runtime, "grpc", config.grpc.bind)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, watchers)
                 for files in (tls, callers):
                     if files is not None:
                         nursery.start_soon(files.watch)
-                await serve_until_stopped(child, lambda: server.serve(listeners, ssl_context))
+                await serve_until_stopped(child, listeners, partial(server.serve, ssl_context=ssl_context))
                 nursery.cancel_scope.cancel()
     finally:
         forget()

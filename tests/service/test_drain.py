@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
-from tests.service.faults import StoreGateway, frozen_decoders, store_gateway
+from tests.service.faults import StoreGateway, frozen_decoders, nodes, store_gateway
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import keys_of, unfinished
 
@@ -200,6 +200,33 @@ def test_each_further_signal_skips_a_phase(
         assert time.monotonic() - started < 25
     (row,) = client.xpending_range(QUEUE, "media_workers", "-", "+", 10)
     assert row["times_delivered"] == 0
+
+
+@pytest.mark.parametrize("node", ["grpc", "origin"])
+def test_a_port_that_crashes_during_the_drain_stays_closed(
+    redis_url: str, client: redis.Redis, bucket: S3Bucket, gateway: StoreGateway, data_directory: Path, node: str
+) -> None:
+    """It comes back for the rest of the tree, but nobody would tell its clients to go."""
+    large = (data_directory / "jpeg-dog-12mp-6.jpg").read_bytes()
+    settings = stalled_service(redis_url, bucket, gateway, DRAIN__GRACE="20s", CHAOS__ENABLED="true")
+    with running(settings) as service:
+        start_hanging_task(service, gateway, client, large)  # the drain waits for it
+        service.process.send_signal(signal.SIGTERM)
+        eventually(partial(in_phase, service, "DRAINING"), "the drain")
+        check_refused(service)
+        kill = f"{service.admin_url}/chaos/kill?path=service/{node}"
+        assert httpx.post(kill, trust_env=False, timeout=5).is_success
+        eventually(lambda: _runs_again(service, f"service/{node}"), "the node to be back")
+        assert in_phase(service, "DRAINING")
+        check_refused(service)
+        gateway.restore()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(30) == 0
+
+
+def _runs_again(service: Service, path: str) -> bool:
+    node = nodes(service)[path]
+    return (node["state"], node["restarts"]) == ("running", 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -276,6 +276,36 @@ async def test_terminate_child_that_is_in_backoff(autojump_clock: MockClock) -> 
             pool.stop_child("a")
 
 
+async def test_who_is_being_removed_cannot_be_asked_back(autojump_clock: MockClock) -> None:
+    stage, pool = Stage(), DynamicSupervisor("pool")
+    async with open_tree(Supervisor("app", [pool])) as root:
+        await pool.start_child(stage.spec("a"))
+        stage["a"].stop_s = 1.0
+        root.stop_child("pool/a")
+        for _ in range(2):
+            with pytest.raises(NoSuchChild, match="pool/a"):
+                root.restart_child("pool/a")
+            await settled()
+        await root.terminate_child("pool/a")
+        await settled()
+        assert pool.snapshot().children == ()
+        await pool.start_child(stage.spec("a"))
+        root.restart_child("pool/a")  # it is up: left alone
+    assert stage.take_log() == "+a -a +a -a"
+
+
+async def test_who_is_up_or_in_backoff_can_be_asked_back(autojump_clock: MockClock) -> None:
+    stage, pool = Stage(), DynamicSupervisor("pool")
+    async with open_tree(pool):
+        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, jitter=0)))
+        stage["a"].fail()
+        await settled()
+        pool.restart_child("a")
+        await settled()
+        assert stage.up() == {"a"}
+        assert trio.current_time() == 0.0
+
+
 async def test_a_restarted_pool_is_empty() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     with trio.fail_after(5):

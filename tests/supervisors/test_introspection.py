@@ -340,6 +340,21 @@ async def test_restart_child_that_is_still_stopping(autojump_clock: MockClock) -
         assert root.snapshot().children[0].state is State.RUNNING
 
 
+async def test_stopped_and_asked_back_in_one_moment_during_its_start(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", shutdown_s=1.0), stage.spec("b")])
+    stage["a"].start_s = 5.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        root.stop_child("a")
+        root.restart_child("a")
+        await trio.sleep(10)
+        assert root.snapshot().children[0].state is State.RUNNING
+        assert stage.up() == {"a", "b"}
+        root.stop()
+
+
 async def test_restart_child_cuts_the_backoff_short(autojump_clock: MockClock) -> None:
     stage = Stage()
     slow = Backoff(first_s=20, jitter=0)
@@ -407,6 +422,30 @@ async def test_stop_child_that_hangs_in_its_start_lets_the_others_start(autojump
         assert root.snapshot().state is State.RUNNING
         assert stage.up() == {"b"}
         root.stop()
+
+
+async def test_stop_child_in_backoff_keeps_no_start_waiting(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec("a", backoff=Backoff(first_s=20, jitter=0)), stage.spec("b")])
+    stage["b"].start_s = 2.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        await trio.sleep(1)
+        stage["a"].fail()
+        await settled()
+        root.stop_child("a")
+        await trio.sleep(2)
+        assert root.snapshot().state is State.RUNNING
+        root.stop()
+
+
+async def test_a_kill_is_told_before_the_clean_up_after_it(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(Supervisor("app", [stage.spec("a")], observers=[stage.observe])) as root:
+        stage["a"].clean_up_s = 5.0
+        root.kill("a")
+        await settled()
+        assert stage.kinds("a")[-1] == "cancelled"
 
 
 async def test_stop_child_while_all_stop_does_not_jump_the_queue(autojump_clock: MockClock) -> None:

@@ -49,7 +49,9 @@ UP = (State.STARTING, State.RUNNING, State.STOPPING)
 
 STATIC = ("a", "s/b", "s/c", "s/d", "e")  # in start order; s is a supervisor, and so is pool, right of all
 DYNAMIC = ("p1", "p2", "p3")
-NODES = (*STATIC, "s", "pool", *(f"pool/{name}" for name in DYNAMIC))
+SIBLINGS = {"/": ("a", "s", "e", "pool"), "s": ("s/b", "s/c", "s/d"), "pool": tuple(f"pool/{name}" for name in DYNAMIC)}
+NODES = (*STATIC, "s", "pool", *SIBLINGS["pool"])
+LEAVES = (*"abcde", *DYNAMIC)
 
 
 class TrioThread:
@@ -100,9 +102,13 @@ class Tree(RuleBasedStateMachine):
         self.stage = Stage()
         self.root = Supervisor("app")
         self.pool = DynamicSupervisor("pool")
+        self.supervisors: dict[str, Supervisor | DynamicSupervisor] = {}
+        self.strategies: dict[str, Strategy] = {}
         self.outcome: list[BaseException | None] = []
         self.stop_asked_at: float | None = None
         self.handled: set[str] = set()  # stopped by hand: they may have missed their turn
+        self.killed: set[str] = set()
+        self.asked_back: dict[str, int] = {}  # when asked to restart, down or stopping, of this incarnation
 
     @initialize(
         outer=st.sampled_from(Strategy),
@@ -122,6 +128,7 @@ class Tree(RuleBasedStateMachine):
         start_s: list[float],
     ) -> None:
         self.intensity = Intensity(max_restarts, 5.0)
+        self.backoff = backoff
         specs: dict[str, ChildSpec] = {}
         for name, restart, seconds in zip(STATIC, restarts, start_s, strict=True):
             leaf = name.rpartition("/")[2]
@@ -129,12 +136,16 @@ class Tree(RuleBasedStateMachine):
                 leaf, restart=restart, shutdown_s=GRACE_S, start_timeout_s=START_TIMEOUT_S, backoff=backoff
             )
             self.stage[leaf].start_s = seconds
+        for name in DYNAMIC:
+            self.stage.spec(name)
+        self.strategies = {"/": outer, "s": inner, "pool": Strategy.ONE_FOR_ONE}
         self.pool = DynamicSupervisor("pool", max_children=2, intensity=self.intensity)
         middle = Supervisor("s", [specs["b"], specs["c"], specs["d"]], strategy=inner, intensity=self.intensity)
         children = [specs["a"], ChildSpec(child=middle, backoff=backoff), specs["e"], ChildSpec(child=self.pool)]
         self.root = Supervisor(
             "app", children, strategy=outer, intensity=self.intensity, observers=[self.stage.observe]
         )
+        self.supervisors = {"/": self.root, "s": middle, "pool": self.pool}
         self.trio.call(lambda: self.trio.nursery.start_soon(self._run))
 
     async def _run(self) -> None:
@@ -147,11 +158,11 @@ class Tree(RuleBasedStateMachine):
 
     # --- what may happen ---
 
-    @rule(name=st.sampled_from("abcde"))
+    @rule(name=st.sampled_from(LEAVES))
     def crash(self, name: str) -> None:
         self.trio.call(self.stage[name].fail)
 
-    @rule(first=st.sampled_from("abcde"), second=st.sampled_from("abcde"))
+    @rule(first=st.sampled_from(LEAVES), second=st.sampled_from(LEAVES))
     def crash_two_at_once(self, first: str, second: str) -> None:
         def crash() -> None:
             self.stage[first].fail()
@@ -159,44 +170,69 @@ class Tree(RuleBasedStateMachine):
 
         self.trio.call(crash)
 
-    @rule(name=st.sampled_from("abcde"))
+    @rule(name=st.sampled_from(LEAVES))
     def come_to_an_end(self, name: str) -> None:
         self.trio.call(self.stage[name].finish)
 
-    @rule(name=st.sampled_from("abcde"), hangs=st.booleans())
+    @rule(name=st.sampled_from(LEAVES), hangs=st.booleans())
     def hang_in_start(self, name: str, hangs: bool) -> None:
         self.stage[name].hangs_in_start = hangs
 
-    @rule(name=st.sampled_from("abcde"), starts=st.integers(0, 3))
+    @rule(name=st.sampled_from(LEAVES), starts=st.integers(0, 3))
     def fail_in_start(self, name: str, starts: int) -> None:
         self.stage[name].failing_starts = starts
 
-    @rule(name=st.sampled_from("abcde"), stop_s=st.sampled_from([0.0, 1.0, math.inf]))
+    @rule(name=st.sampled_from(LEAVES), stop_s=st.sampled_from([0.0, 1.0, math.inf]))
     def stop_slowly(self, name: str, stop_s: float) -> None:
         self.stage[name].stop_s = stop_s
 
-    @rule(name=st.sampled_from("abcde"), clean_up_s=st.sampled_from([0.0, CLEAN_UP_S]))
+    @rule(name=st.sampled_from(LEAVES), clean_up_s=st.sampled_from([0.0, CLEAN_UP_S]))
     def clean_up_slowly(self, name: str, clean_up_s: float) -> None:
         self.stage[name].clean_up_s = clean_up_s
 
     @rule(path=st.sampled_from(NODES))
     def kill(self, path: str) -> None:
+        self.killed.add(path)
         self._ask(lambda: self.root.kill(path))
 
     @rule(path=st.sampled_from(NODES))
     def stop_child(self, path: str) -> None:
         self.handled.add(path)
+        self.asked_back.pop(path, None)
         self._ask(lambda: self.root.stop_child(path))
 
     @rule(path=st.sampled_from(NODES))
     def restart_child(self, path: str) -> None:
-        self._ask(lambda: self.root.restart_child(path))
+        self._ask(lambda: self._ask_back(path))
+
+    @rule(path=st.sampled_from(NODES))
+    def stop_and_restart_child(self, path: str) -> None:
+        """In one moment."""
+        self.handled.add(path)
+
+        def ask() -> None:
+            self.root.stop_child(path)
+            self._ask_back(path)
+
+        self._ask(ask)
+
+    def _ask_back(self, path: str) -> None:
+        node = next((node for node in self._nodes() if node.path == path), None)
+        self.root.restart_child(path)
+        if node is not None and node.state in (State.STOPPING, State.STOPPED, State.FINISHED, State.FAILED):
+            self.asked_back[path] = node.incarnation
 
     @rule(name=st.sampled_from(DYNAMIC), restart=st.sampled_from(Restart))
     def add(self, name: str, restart: Restart) -> None:
         async def start() -> None:
-            probe = Stage()
-            spec = probe.spec(name, restart=restart, shutdown_s=GRACE_S, start_timeout_s=START_TIMEOUT_S)
+            spec = ChildSpec(
+                name=name,
+                run=self.stage[name].run,
+                restart=restart,
+                shutdown_s=GRACE_S,
+                start_timeout_s=START_TIMEOUT_S,
+                backoff=self.backoff,
+            )
             with suppress(NotRunning, TooManyChildren, SpecError, StartFailed):
                 await self.pool.start_child(spec)
 
@@ -228,6 +264,52 @@ class Tree(RuleBasedStateMachine):
             if probe is not None:
                 # (That there are never two incarnations of one child is asserted by the probe itself.)
                 assert probe.up is (node.state in UP), f"{node.path} is {node.state}, its task is up: {probe.up}"
+
+    @invariant()
+    def nobody_lives_without_a_node(self) -> None:
+        assert self.stage.up() <= {node.name for node in self._nodes()}
+
+    @invariant()
+    def who_waits_has_one_turn_to_come(self) -> None:
+        for supervisor in self._running():
+            engine = supervisor._engine
+            assert engine is not None
+            turns = [record for batch in engine._batches for record in batch.to_start]
+            assert len(turns) == len(set(turns))
+            assert set(turns) <= set(engine.records.values())
+            assert all(set(batch.to_stop) <= set(batch.to_start) for batch in engine._batches)
+            for record in engine.records.values():
+                assert record in turns or record.state not in (State.WAITING, State.BACKOFF), record.path
+
+    @invariant()
+    def who_was_asked_back_comes_back(self) -> None:
+        for supervisor in self._running():
+            for node in supervisor.snapshot().children:
+                if self.asked_back.get(node.path) == node.incarnation:
+                    assert node.state in (State.STOPPING, State.WAITING), f"{node.path} is {node.state}"
+
+    @invariant()
+    def nobody_is_asked_to_stop_for_another_one_who_is_none_of_its_concern(self) -> None:
+        for supervisor, siblings in SIBLINGS.items():
+            strategy, starting, going_down = self.strategies.get(supervisor), True, False
+            concerned: dict[str, bool] = dict.fromkeys(siblings, False)
+            for event in self.stage.events:
+                if event.path == supervisor:
+                    starting = event.kind == "starting" or (starting and event.kind != "ready")
+                    going_down = event.kind in ("stopping", "escalated", "cancelled", "failed")
+                elif event.path not in siblings:
+                    continue
+                elif event.kind == "starting":
+                    concerned[event.path] = False
+                elif event.kind == "failed" and starting:
+                    going_down = True
+                elif event.kind == "backoff":
+                    place = siblings.index(event.path)
+                    rest = siblings[place + 1 :] if strategy is Strategy.REST_FOR_ONE else ()
+                    concerned |= dict.fromkeys(siblings if strategy is Strategy.ONE_FOR_ALL else rest, True)
+                elif event.kind == "stopping" and not going_down:
+                    by_hand = {event.path, supervisor} & (self.handled | self.killed)
+                    assert by_hand or concerned[event.path], event
 
     @invariant()
     def nothing_below_a_node_that_is_down_is_up(self) -> None:
@@ -281,6 +363,11 @@ class Tree(RuleBasedStateMachine):
         assert self.outcome, "still not stopped"
         self.the_end_leaves_nothing_behind()
         self.trio.end()
+
+    def _running(self) -> list[Supervisor | DynamicSupervisor]:
+        """Those that start or serve."""
+        up = (State.STARTING, State.RUNNING)
+        return [each for each in self.supervisors.values() if each.snapshot().state in up]
 
     def _nodes(self) -> list[NodeState]:
         return [node for child in self.root.snapshot().children for node in child.walk()]

@@ -41,7 +41,7 @@ def test_before_the_first_start() -> None:
     assert record.deadline == math.inf
     assert (record.incarnation, record.failures, record.last_failure) == (0, 0, None)
     assert (record.doom, record.start_error) == (None, None)
-    assert [record.begun, record.held, record.ever_ready, record.cancelled] == [False] * 4
+    assert [record.held, record.ever_ready, record.cancelled] == [False] * 3
     assert record.down.is_set()
     assert not record.settled.is_set()
 
@@ -52,7 +52,6 @@ def test_from_the_start_to_the_end() -> None:
     assert (record.state, record.since, record.deadline) == (State.STARTING, 2.0, 32.0)
     assert record.handle is handle
     assert record.scope is not None
-    assert record.begun
     assert not record.down.is_set()
     record.end()
     assert holds_nothing(record)
@@ -87,13 +86,11 @@ def test_what_the_table_does_not_allow_is_a_defect() -> None:
     assert (record.state, record.since) == (State.WAITING, 1.0)
 
 
-def test_who_comes_back_with_a_group() -> None:
-    for restart in Restart:
-        assert record_of(restart).comes_back()
-        held, begun = record_of(restart), record_of(restart)
-        held.held = begun.begun = True
-        assert not held.comes_back()
-        assert begun.comes_back() is (restart is not Restart.TEMPORARY)
+@pytest.mark.parametrize("restart", Restart)
+def test_a_temporary_child_stays_down_once_it_has_begun(restart: Restart) -> None:
+    record = record_of(restart)
+    begin(record, 2.0)
+    assert record.held is (restart is Restart.TEMPORARY)
 
 
 @pytest.mark.parametrize("state", State)

@@ -6,6 +6,7 @@ from trio.testing import MockClock
 
 from supervisors import (
     Backoff,
+    Child,
     ChildSpec,
     Intensity,
     Restart,
@@ -15,7 +16,7 @@ from supervisors import (
     TooManyRestarts,
     open_tree,
 )
-from tests.supervisors.probes import PLENTY, Stage, run_expecting, settled
+from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
 
 
 def tree(stage: Stage, strategy: Strategy, intensity: Intensity = PLENTY) -> Supervisor:
@@ -231,6 +232,124 @@ async def test_a_finished_child_started_by_hand_while_its_group_stops_is_left_al
         await trio.sleep(5)
         assert stage.take_log() == "+a +b +c -a -c +a -b +b +c"
         assert stage.up() == {"a", "b", "c"}
+
+
+async def test_a_held_child_asked_back_while_its_group_stops_comes_up_in_its_turn(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
+        stage["b"].stop_s = 2.0
+        root.stop_child("b")
+        await settled()
+        stage["c"].fail()
+        await trio.sleep(1)
+        root.restart_child("b")
+        await trio.sleep(5)
+        assert stage.take_log() == "+a +b +c -c -b -a +a +b +c"
+
+
+@pytest.mark.parametrize("by_itself", [False, True])
+async def test_a_temporary_child_asked_back_while_its_group_stops_comes_up_in_its_turn(
+    by_itself: bool, autojump_clock: MockClock
+) -> None:
+    stage = Stage()
+    specs = [stage.spec("a", restart=Restart.TEMPORARY), stage.spec("b", restart=Restart.TEMPORARY), stage.spec("c")]
+    async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
+        stage["b"].stop_s = 2.0
+        stage["c"].fail()
+        await trio.sleep(1)
+        if by_itself:
+            stage["a"].fail()
+            await settled()
+        else:
+            root.stop_child("a")
+        root.restart_child("a")
+        await trio.sleep(5)
+        assert stage.take_log() == "+a +b +c -c -a -b +a +c"
+        stage["c"].fail()
+        await trio.sleep(5)
+        assert stage.up() == {"c"}  # it is temporary as before
+
+
+async def test_a_temporary_child_that_is_up_is_not_kept_by_asking_it_back(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    specs = [stage.spec("a", restart=Restart.TEMPORARY), stage.spec("b")]
+    async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
+        root.restart_child("a")
+        stage["b"].fail()
+        await settled()
+        assert stage.up() == {"b"}
+
+
+async def test_who_was_started_by_hand_out_of_turn_pulls_nobody_left_of_it(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = tree(stage, Strategy.REST_FOR_ONE)
+    stage["a"].start_s = 5.0
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.run)
+        stage["a"].fail()
+        await trio.sleep(1)
+        stage.take_log()
+        root.stop_child("b")
+        root.restart_child("b")
+        await settled()
+        stage["b"].fail()
+        await settled()
+        assert stage.take_log() == "+b -b"  # its turn comes after that of a, which goes on starting
+        await trio.sleep(5)
+        assert stage.take_log() == "+b +c"
+        root.stop()
+
+
+async def test_a_restart_taken_over_by_one_started_by_hand_stops_whom_it_had_to(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    root = Supervisor("app", [stage.spec(name) for name in "abcd"], strategy=Strategy.REST_FOR_ONE, intensity=PLENTY)
+    async with open_tree(root):
+        await root.terminate_child("c")
+        stage["d"].stop_s = 2.0
+        stage["a"].fail()
+        await trio.sleep(1)
+        root.restart_child("c")
+        await settled()
+        stage.take_log()
+        stage["c"].fail()
+        await trio.sleep(5)
+        assert stage.take_log() == "-c -d -b +a +b +c +d"
+
+
+async def test_who_becomes_ready_while_its_group_goes_down_comes_up_with_it(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
+        await root.terminate_child("b")
+        stage["b"].start_s, stage["c"].stop_s = 1.0, 2.0
+        root.restart_child("b")
+        await settled()
+        stage.take_log()
+        stage["a"].fail()
+        await trio.sleep(10)
+        assert stage.take_log() == "-a -c -b +a +b +c"
+
+
+@pytest.mark.parametrize("strategy", [*Strategy])
+async def test_a_failure_right_after_ready_during_the_start(strategy: Strategy, autojump_clock: MockClock) -> None:
+    """Those right of it wait for its backoff where they depend on it."""
+    failed = False
+
+    async def run(child: Child) -> None:
+        nonlocal failed
+        child.ready()
+        if not failed:
+            failed = True
+            raise Boom("right after")
+        await child.stopping.wait()
+
+    stage = Stage()
+    first = ChildSpec(name="a", run=run, backoff=Backoff(first_s=10, jitter=0))
+    root = Supervisor("app", [first, stage.spec("b"), stage.spec("c")], strategy=strategy)
+    async with open_tree(root):
+        assert trio.current_time() == 10.0
+        nodes = {node.path: node for node in root.snapshot().children}
+        assert {path: node.state for path, node in nodes.items()} == dict.fromkeys("abc", State.RUNNING)
+        assert nodes["b"].since == (0.0 if strategy is Strategy.ONE_FOR_ONE else 10.0)
 
 
 async def test_a_deaf_sibling_is_cancelled_after_its_grace(autojump_clock: MockClock) -> None:

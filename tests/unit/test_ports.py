@@ -1,0 +1,29 @@
+"""What the nodes with a port rely on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from avion_media.grpc import GrpcServer
+from avion_media.origin.http1 import HttpLimits
+from avion_media.origin.server import HttpServer, listener_address, open_listeners
+
+
+async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("nobody should be served")
+
+
+@pytest.mark.parametrize("make", [lambda: GrpcServer([]), lambda: HttpServer(_nothing, HttpLimits())])
+async def test_a_drain_that_comes_before_the_server_serves_ends_it(make: Any) -> None:
+    """The drain may begin while a node that has crashed opens its listeners again."""
+    server = make()
+    listeners = await open_listeners("127.0.0.1", 0)
+    host, port = listener_address(listeners)
+    with trio.fail_after(5):
+        await server.drain(1.0)
+        await server.serve(listeners)
+    with pytest.raises(OSError, match="connect"):
+        await trio.open_tcp_stream(host, port)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
-from avion_media.domain.tasks import PUBLIC_QUEUES
+from avion_media.domain.tasks import QUEUES
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, RedisRefused, Reply, open_redis
 from avion_media.resources import Slot
@@ -23,7 +23,7 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
     async with open_store(config.s3) as store:
         created = await store.ensure_bucket()
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        for name in PUBLIC_QUEUES:
+        for name in QUEUES:
             if await TaskQueue(redis, name).ensure_group():
                 created.append(f"consumer group of {name}")
         await _begin_memory(redis)

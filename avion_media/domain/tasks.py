@@ -17,7 +17,7 @@ DELETE_QUEUE = "media_delete_queue"
 PUBLIC_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
 """Those of the contract: other services may queue tasks there."""
 PURGE_QUEUE = "media_purge_queue"
-"""Ours alone: what the CDN is to forget. It is made when there is a CDN to tell."""
+"""Ours alone: what the CDN is to forget. Nobody reads it where there is none."""
 QUEUES = (*PUBLIC_QUEUES, PURGE_QUEUE)
 """All there are: what operators see and work on."""
 CONSUMER_GROUP = "media_workers"

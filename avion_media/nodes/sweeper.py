@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import trio
 
 from avion_media.concurrency import run_all
 from avion_media.domain.errors import LeaseLost, MediaError, Unavailable
+from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.runtime import Runtime
 from avion_media.tasks.sweep import START, Leadership, Notebook, Reconciliation, Report
 from avion_media.tasks.sweep.reconciliation import utc_now
@@ -82,14 +83,15 @@ class _Sweeper:
         return finished_at is None or utc_now() - finished_at >= self._interval
 
     async def _note_losses(self) -> None:
-        """A queue that has lost its group may have lost its tasks as well."""
+        """The next pass looks for lost uploads; lost deletions are overdue some time, lost fetches asked for again."""
         for slot in self._runtime.queues.values():
             queue = slot.get()
             loss = await queue.loss()
             if loss is not None:
                 self._log.warning("sweep.queue_lost", queue=queue.name, at=loss.at)
-                await self._notebook.lose_memory(datetime.fromtimestamp(loss.at, UTC))
-                await queue.forget(loss)
+                if queue.name != PROCESSING_QUEUE:
+                    await queue.forget(loss)
+        await self._notebook.memory_since(utc_now(), remember=True)
 
     async def _sweep(self) -> None:
         cursor = await self._notebook.unfinished() or START

@@ -57,7 +57,7 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """A queue's group was lost and made anew at ``at`` (Unix seconds, by the server's clock)."""
+    """Tasks of a queue may have been lost, at the latest at ``at`` (Unix seconds, by the server's clock)."""
 
     at: float
     noted: bytes
@@ -236,9 +236,15 @@ class TaskQueue:
         moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters, malformed))
         return moved
 
-    async def loss(self) -> Loss | None:
-        """That the group was lost, with whatever was in the queue, and is there again; until `forget` is told."""
-        noted = await self._redis.execute("HGET", self._keys.watch, "lost")
+    async def loss(self, *, remember: bool = True) -> Loss | None:
+        """That tasks may have been lost, until `forget` is told.
+
+        The group had to be made anew, or another server process is in charge of the queue than at the last call: after
+        a failover or a restart, which may have cost what was acknowledged last.
+
+        Without ``remember`` nothing is written, and the next call says the same.
+        """
+        noted = await self._redis.run(scripts.LOSS, (self._keys.watch,), (int(remember),))
         return None if noted is None else Loss(float(noted), noted)
 
     async def forget(self, loss: Loss) -> None:

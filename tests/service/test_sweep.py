@@ -19,7 +19,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
-from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, State, Status
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
 from avion_media.queue import QueueKeys, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
@@ -191,8 +191,60 @@ async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(worl
     assert status.state is State.PROCESSING
     # What comes after that is remembered.
     later = an_upload()
-    world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 60))
+    world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 600))
     world.put(keys.incoming(later))
+    assert (await world.sweep(hours=2)).done[Why.ABANDONED].media == 1
+
+
+def fail_over(world: World) -> None:
+    """As if another server had come to be in charge of the queue, without what was acknowledged last."""
+    world.other.hset(QueueKeys(PROCESSING_QUEUE).watch, "run_id", "another")
+
+
+async def test_after_a_failover_an_upload_that_may_have_been_completed_is_processed(world: World) -> None:
+    """Its task and its status were acknowledged, and not replicated; the stream, its group and the rest are there."""
+    upload = an_upload()
+    await world.sweep(hours=0)
+    world.put(keys.incoming(upload))
+    fail_over(world)
+    assert (await world.sweep(hours=0.01, dry_run=True)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=0.01)).done[Why.LOST_TASK].media == 1
+    assert [task["media_id"] for task in world.queued()] == [str(upload)]
+    assert world.keys() == {keys.incoming(upload)}
+
+
+async def test_an_upload_as_old_as_the_loss_is_processed_however_the_clocks_differ(world: World) -> None:
+    upload = an_upload()
+    world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 60))
+    world.put(keys.incoming(upload))
+    assert (await world.sweep(hours=0.5)).done == {}
+    assert (await world.sweep(hours=2)).done[Why.LOST_TASK].media == 1
+    assert world.keys() == {keys.incoming(upload)}
+
+
+async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world: World) -> None:
+    world.put(keys.incoming(an_upload()))
+    before = world.keys()
+    world.hours = 2
+    reconciliation = world.reconciliation()
+    listing = reconciliation.pace.wait
+
+    async def fail_over_then_list() -> None:
+        fail_over(world)
+        await listing()
+
+    await Notebook(world.redis).memory_since(world.clock(), remember=True)
+    reconciliation.pace.wait = fail_over_then_list  # type: ignore[method-assign]
+    with pytest.raises(Unavailable, match="lost its memory"):
+        await reconciliation.run()
+    assert world.keys() == before
+    assert (await world.sweep(hours=2)).done[Why.LOST_TASK].media == 1
+
+
+async def test_the_loss_of_another_queue_is_none_of_uploads(world: World) -> None:
+    world.put(keys.incoming(an_upload()))
+    await TaskQueue(world.redis.get(), PURGE_QUEUE).take("a", 0)  # makes its group
+    assert (await world.sweep(hours=0.5)).done == {}
     assert (await world.sweep(hours=2)).done[Why.ABANDONED].media == 1
 
 

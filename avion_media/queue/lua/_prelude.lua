@@ -21,9 +21,7 @@ local function with_group(queue, group, watch, ...)
   end
   if string.find(reply.err, '^NOGROUP') then
     redis.call('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')
-    if watch then
-      redis.call('HSET', watch, 'lost', seconds(now_s()))
-    end
+    redis.call('HSET', watch, 'lost', seconds(now_s()))
   end
   return redis.call(...) -- any other error comes again, and is raised
 end

@@ -2,7 +2,7 @@
 
 The hash ``media_sweep`` is lost with everything else when Redis loses its memory. That is its other use: from its
 absence it follows that completed uploads may have been forgotten, and the next pass, which is due at once then, treats
-what lay in the store before as such.
+what lay in the store before as such. What lost only the processing queue does the same: see `TaskQueue.loss`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.tasks.sweep.listing import Part
@@ -38,16 +40,22 @@ class Notebook:
     async def memory_since(self, now: datetime, *, remember: bool) -> datetime:
         """Since when Redis has not lost its memory: ``now`` if that is not known, which is written down then.
 
-        Without ``remember`` nothing is written.
+        When it has lost the tasks of uploads since this was last asked, a pass is due, from the start on. Without
+        ``remember`` nothing is written.
         """
         redis = self._redis.get()
+        queue = TaskQueue(redis, PROCESSING_QUEUE)  # of no other queue does it hang what becomes of an upload
+        loss = await queue.loss(remember=remember)
+        if loss is not None and remember:
+            await self._lose_memory(datetime.fromtimestamp(loss.at, UTC))
+            await queue.forget(loss)
         if remember:
             await redis.execute("HSETNX", _KEY, "memory_since", f"{now.timestamp():.3f}")
         written = await redis.execute("HGET", _KEY, "memory_since")
-        return now if written is None else datetime.fromtimestamp(float(written), UTC)
+        since = now.timestamp() if written is None else float(written)
+        return datetime.fromtimestamp(since if loss is None else max(since, loss.at), UTC)
 
-    async def lose_memory(self, at: datetime) -> None:
-        """Redis has lost a part of its memory: a pass is due, from the start on, that takes this into account."""
+    async def _lose_memory(self, at: datetime) -> None:
         redis = self._redis.get()
         known = await redis.execute("HGET", _KEY, "memory_since")
         since = max(at.timestamp(), float(known or 0))

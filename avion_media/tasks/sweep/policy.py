@@ -15,6 +15,8 @@ from avion_media.config import Config
 from avion_media.domain.tasks import State
 from avion_media.store import ListedObject
 
+_CLOCK_SKEW = timedelta(minutes=5)  # between the store's clock, which tells ages, and the server's that lost its memory
+
 
 class Why(StrEnum):
     """Why something is done about a medium."""
@@ -176,9 +178,11 @@ def _judge_upload(
         return Verdict(medium, Why.LOST_TASK)
     if medium.original is not None or (state is not None and state.final):
         return Verdict(medium, Why.LEFTOVER, (incoming,))
-    if _age(incoming, now) > rules.url_ttl + rules.margin:
-        return Verdict(medium, Why.ABANDONED, (incoming,))
-    return None
+    if _age(incoming, now) <= rules.url_ttl + rules.margin:
+        return None
+    if incoming.last_modified < rules.memory_since + _CLOCK_SKEW:
+        return Verdict(medium, Why.LOST_TASK)
+    return Verdict(medium, Why.ABANDONED, (incoming,))
 
 
 def _age(listed: ListedObject, now: datetime) -> timedelta:

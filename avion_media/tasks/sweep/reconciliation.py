@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 
 from avion_media.config import Config
 from avion_media.domain import keys
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.tasks import State
 from avion_media.queue import RemoteBoard, StatusBoard
@@ -200,7 +201,12 @@ class _PartOfPass:
         return verdicts
 
     async def _carry_out(self, planned: list[Verdict], listed: int) -> bool:
-        """False when it is refused. Tasks are queued all the same: only removals can do harm."""
+        """False when it is refused. Tasks are queued all the same: only removals can do harm.
+
+        Raises `Unavailable` when Redis has lost its memory since the pass began: another is to begin anew then.
+        """
+        if not self._orders.dry_run:
+            await self._require_memory()
         self._wanted += sum(len(each.doomed) for each in planned)
         sweep = self._reconciliation.config.sweep
         allowed = max(sweep.always_allowed, int(sweep.max_fraction * listed))
@@ -216,6 +222,11 @@ class _PartOfPass:
             elif not refused:
                 await self._remove(verdict)
         return self._orders.dry_run or not refused
+
+    async def _require_memory(self) -> None:
+        notebook = Notebook(self._reconciliation.redis)
+        if await notebook.memory_since(self._reconciliation.clock(), remember=True) > self._rules.memory_since:
+            raise Unavailable(Dependency.REDIS, "it has lost its memory during the pass, which is to begin anew")
 
     async def _remove(self, verdict: Verdict) -> None:
         if await self._reconciliation.remedies.remove(verdict):

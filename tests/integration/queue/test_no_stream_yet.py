@@ -1,4 +1,4 @@
-"""Before anybody wrote anything there is nothing to forget, and that is no error."""
+"""Before anybody wrote anything there is nothing to forget, and that is neither an error nor a loss."""
 
 from __future__ import annotations
 
@@ -11,3 +11,12 @@ async def test_forgetting_consumers_of_a_stream_that_does_not_exist(redis_url: s
     async with open_redis(redis_url) as redis:
         assert await DropStream(redis).remove_idle_consumers(0.0) == 0
         assert await TaskQueue(redis, PROCESSING_QUEUE).remove_idle_consumers(0.0) == 0
+
+
+async def test_forgetting_consumers_makes_no_group(redis_url: str) -> None:
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await redis.execute("XADD", PROCESSING_QUEUE, "*", "media_id", "m")
+        assert await queue.remove_idle_consumers(0.0) == 0
+        assert await queue.ensure_group()
+        assert await queue.loss() is None

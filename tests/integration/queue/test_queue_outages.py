@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import TypeVar
 
 import pytest
 import trio
@@ -19,6 +20,7 @@ from tests.integration.queue.conftest import Client, info, infos
 from tests.integration.queue.proxy import Proxy
 from tests.services import RedisServer
 
+T = TypeVar("T")
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
 
 
@@ -40,6 +42,16 @@ async def taken(queue: TaskQueue, consumer: str = "a", block_s: float = 5) -> Le
                 continue
             if lease is not None:
                 return lease
+
+
+async def persistently(call: Callable[[], Awaitable[T]]) -> T:
+    """The call's result, through as many outages as it takes."""
+    with trio.fail_after(20):
+        while True:
+            try:
+                return await call()
+            except Unavailable:
+                await trio.sleep(0.02)
 
 
 EMPTYINGS: dict[str, Callable[[Client], object]] = {
@@ -362,6 +374,24 @@ async def test_the_loss_of_the_group_is_noted_until_it_is_dealt_with(
     assert await queue.loss() == second
     await queue.forget(second)
     assert await queue.loss() is None
+
+
+async def test_a_queue_whose_server_was_started_anew_may_have_lost_its_last_tasks(server: RedisServer) -> None:
+    """Its stream and its group are there again; nobody can tell what was not on disk yet."""
+    async with open_redis(server.url, timeout_s=2) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.ensure_group()
+        assert await queue.loss() is None
+        server.kill()
+        server.start()
+        unremembered = await persistently(lambda: queue.loss(remember=False))
+        assert unremembered is not None
+        noted = await queue.loss()
+        assert noted is not None
+        assert noted.at >= unremembered.at
+        assert await queue.loss() == noted
+        await queue.forget(noted)
+        assert await queue.loss() is None
 
 
 async def test_a_task_that_is_known_to_be_lost_does_not_stand_in_for_another(queue: TaskQueue, other: Client) -> None:

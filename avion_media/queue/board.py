@@ -20,7 +20,8 @@ from avion_media.queue import scripts
 from avion_media.redis import Argument, Redis
 
 TOMBSTONE_TTL_S = 30 * 86_400.0  # far beyond any delay of a deletion: work in flight must not outlive it
-TAKING_BACK_S = 120.0  # two calls of the store with all their retries
+TAKING_BACK_S = 900.0  # far beyond two calls of the store with all their retries, even in a process that stands still
+_UNDONE_S = 366 * 86_400.0  # as long as a drop may be read again: its stream is the producer's
 ANY_FAILURE = "*"
 _EVENTS_KEPT = 10_000
 _SAID_S = 86_400.0  # how long an event is remembered: far beyond any repetition of the task that says it
@@ -80,10 +81,21 @@ class StatusBoard:
         """
         fresh = []
         for media_id in media_ids:
-            args = (media_id, round(ttl_s * 1000), _CHANGES)
-            if await self._redis.run(scripts.TOMBSTONE, _deletion_keys(media_id)[:2], args):
+            if await self.drop(media_id, ttl_s):
                 fresh.append(media_id)
         return fresh
+
+    async def drop(
+        self, media_id: str, ttl_s: float, *, said_at_ms: int | None = None, said_ago_s: float = 0.0
+    ) -> bool | None:
+        """Mark a medium as deleted; whether it was not before. None when the deletion was undone since it was said.
+
+        It was said at ``said_at_ms`` (Unix milliseconds by the server's clock), or ``said_ago_s`` ago.
+        """
+        said = "" if said_at_ms is None else said_at_ms
+        args = (media_id, round(ttl_s * 1000), _CHANGES, said, round(said_ago_s * 1000))
+        marked = await self._redis.run(scripts.TOMBSTONE, _deletion_keys(media_id)[:2], args)
+        return None if marked < 0 else bool(marked)
 
     async def is_tombstoned(self, media_id: str) -> bool:
         """Whether a medium is marked as deleted."""
@@ -92,16 +104,17 @@ class StatusBoard:
     async def undelete(self, media_id: str) -> bool:
         """Take the mark away; False when there was none, its removal has begun, or `is_being_taken_back`.
 
-        What was said of the medium before is said again, and a removal that was remembered for later is void.
+        What was said of the medium before is said again. A removal that was remembered for later is void, and so is a
+        `drop` that was said before and is heard later.
         """
-        args = (media_id, round(TOMBSTONE_TTL_S * 1000), _CHANGES)
+        args = (media_id, round(_UNDONE_S * 1000), _CHANGES)
         keys = (*_deletion_keys(media_id), _taking_back_key(media_id))
         return bool(await self._redis.run(scripts.UNDELETE, keys, args))
 
     async def begin_taking_back(self, media_id: str) -> bool:
         """Keep the deletion from being undone while what was written after it goes; False when it was undone already.
 
-        To be ended by `end_taking_back`, and soon: it ends by itself after `TAKING_BACK_S`.
+        To be ended by `end_taking_back`, and soon: it ends by itself after `TAKING_BACK_S`. Repeating it begins anew.
         """
         keys = (tombstone_key(media_id), _taking_back_key(media_id))
         return bool(await self._redis.run(scripts.BEGIN_TAKING_BACK, keys, (round(TAKING_BACK_S * 1000),)))

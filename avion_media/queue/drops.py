@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -35,11 +35,22 @@ class Drop:
     """Media to be deleted. ``entry_id`` is that of the stream's entry, empty when it was heard on the channel.
 
     ``problem`` says what could not be read of the event, if anything: then ``media_ids`` are those that could.
+    ``heard_at`` is Trio's time when it was heard on the channel.
     """
 
     media_ids: tuple[str, ...]
     entry_id: str = ""
     problem: str = ""
+    heard_at: float | None = None
+
+    @property
+    def said_at_ms(self) -> int | None:
+        """When it was written to the stream (Unix milliseconds by the server's clock)."""
+        return int(self.entry_id.partition("-")[0]) if self.entry_id else None
+
+    def said_ago_s(self) -> float:
+        """How long ago it was heard on the channel."""
+        return 0.0 if self.heard_at is None else trio.current_time() - self.heard_at
 
 
 def parse_drop(event: bytes, entry_id: str = "") -> Drop:
@@ -171,7 +182,7 @@ class DropChannel:
 
         def heard(_channel: str, event: bytes) -> None:
             try:
-                send.send_nowait(parse_drop(event))
+                send.send_nowait(replace(parse_drop(event), heard_at=trio.current_time()))
             except trio.WouldBlock:
                 lost()
 

@@ -30,16 +30,27 @@ class Dropper:
         self._delay_s = delay_s
 
     async def drop(self, drop: Drop) -> None:
-        """Remember the removal first, then make the media invisible. `Unavailable` leaves it to be repeated."""
+        """Remember the removal first, then make the media invisible. `Unavailable` leaves it to be repeated.
+
+        A deletion that was undone since it was said stays so: an entry of the stream may be read again at any time.
+        """
         if drop.problem:
             self._telemetry.count(instruments.DROPS_MALFORMED)
             _log.warning("drop.malformed", problem=drop.problem, entry_id=drop.entry_id)
         for media_id in drop.media_ids:
             due_at = time.time() + self._delay_s
             await self._queue.get().delay({"media_id": media_id}, removal_id(media_id), due_at)
-        fresh = await self._board.get().tombstone(drop.media_ids, TOMBSTONE_TTL_S + self._delay_s)
-        for media_id in drop.media_ids:  # not only the fresh: whoever marked it may have died before it got here
-            await self._purges.request(media_id, "dropped")
-        self._telemetry.count(instruments.DROPS, len(fresh))
-        for media_id in fresh:
+        for media_id in drop.media_ids:
+            await self._mark(media_id, drop)
+
+    async def _mark(self, media_id: str, drop: Drop) -> None:
+        ttl_s = TOMBSTONE_TTL_S + self._delay_s
+        fresh = await self._board.get().drop(media_id, ttl_s, said_at_ms=drop.said_at_ms, said_ago_s=drop.said_ago_s())
+        if fresh is None:  # what was remembered is void; it must not stand for a later deletion, which is due later
+            await self._queue.get().cancel_delayed(removal_id(media_id))
+            _log.info("drop.undone", media_id=media_id)
+            return
+        await self._purges.request(media_id, "dropped")  # if not fresh too: whoever marked it may have died before this
+        if fresh:
+            self._telemetry.count(instruments.DROPS)
             _log.info("drop.tombstone", media_id=media_id)

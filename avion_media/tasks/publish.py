@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
+import trio
+
 from avion_media.concurrency import run_all
 from avion_media.domain import keys
 from avion_media.domain.errors import RETRYABLE, ObjectMissing, PreconditionFailed, Reason, Rejected, SourceReplaced
@@ -21,6 +23,7 @@ from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import ANY_FAILURE, StatusBoard
+from avion_media.queue.board import TAKING_BACK_S
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.stored_sizes import stored_sizes
@@ -109,7 +112,8 @@ class Publisher:
         Otherwise the facts of the original that stands. They are of another file than ``facts`` when another attempt
         was first, with what the client had PUT by then: the thumbnails are to be written again (`write_thumbnails`),
         of that one. What was uploaded stays until the removal, so that the deletion can be undone. ``replaced`` are
-        the facts of the original that is written over, if there is one.
+        the facts of the original that is written over, if there is one: then the new one stays until the removal too,
+        as it is all that an undoing can bring back.
         """
         if await self.is_deleted(any_id):
             return None
@@ -128,7 +132,7 @@ class Publisher:
             standing = await self.published(any_id) or facts
             if standing.thumbnails:  # the other attempt's configuration may have been another
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(standing.thumbnails))
-        if not await self.settle_deleted(any_id):
+        if not await self.settle_deleted(any_id) or replaced is not None:
             return standing
         return standing if wrote and not await self._take_back(any_id, thumbnails) else None
 
@@ -153,13 +157,25 @@ class Publisher:
 
         The original first: as long as it is there its thumbnails are too, wherever this ends.
         """
-        board, store = self._board.get(), self._store.get()
-        if not await board.begin_taking_back(str(any_id)):
+        if not await self._may_take_back(any_id):
             return False
-        await store.delete([keys.original(any_id)])
-        await store.delete(keys.thumbnails(any_id, sizes))
-        await board.end_taking_back(str(any_id))
+        await self._store.get().delete([keys.original(any_id)])
+        if await self._may_take_back(any_id):
+            await self._store.get().delete(keys.thumbnails(any_id, sizes))
+            await self._board.get().end_taking_back(str(any_id))
         return True
+
+    async def _may_take_back(self, any_id: AnyId) -> bool:
+        """Whether the deletion stands, and for the time of one call to the store cannot be undone.
+
+        Asked again when the answer took long: this process may have stood still.
+        """
+        while True:
+            asked_at = trio.current_time()
+            if not await self._board.get().begin_taking_back(str(any_id)):
+                return False
+            if trio.current_time() - asked_at < TAKING_BACK_S / 10:
+                return True
 
     async def announce_ready(
         self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "", over: Reason | str | None = ANY_FAILURE

@@ -9,6 +9,7 @@ from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, processing_fields
 from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue.board import TAKING_BACK_S
 from avion_media.redis import Redis
 from avion_media.store import ObjectStore
 from avion_media.tasks.drop import removal_id
@@ -16,7 +17,9 @@ from avion_media.tasks.tombstones import tombstones_of
 from avion_media.tasks.waiting import FoundTask, Place, each_task
 
 _TOO_LATE = "too late: it is being removed"
-_NOT_NOW = "what was made of it after its deletion is just being removed; try again in two minutes"
+_NOT_NOW = (
+    f"what was made of it after its deletion is just being removed; try again in {TAKING_BACK_S / 60:.0f} minutes"
+)
 
 
 async def undelete(store: ObjectStore, redis: Redis, any_id: AnyId, delay_s: float) -> str | None:
@@ -40,6 +43,9 @@ async def undelete(store: ObjectStore, redis: Redis, any_id: AnyId, delay_s: flo
     if not cancelled and await _is_queued(redis, media_id):
         return _TOO_LATE
     board = StatusBoard(redis)
+    if not isinstance(any_id, MediaId):
+        # Its deletion kept a fetch from saying how it ended. What there is the store says.
+        await board.forget(media_id)
     if not await board.undelete(media_id):
         return _NOT_NOW if await board.is_being_taken_back(media_id) else _TOO_LATE
     if isinstance(any_id, MediaId) and (uploaded or await _is_unfinished(board, media_id)):

@@ -251,12 +251,12 @@ class Stage:
         publisher = self._publisher(store, board)
         return ProcessMedia(store, workshop, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
-    async def drop(self) -> None:
-        """A ``drop_deleted`` event."""
+    async def drop(self, entry_id: str = "") -> None:
+        """A ``drop_deleted`` event, heard on the channel just now or read from the stream."""
         _, board = self._actor(Steps())
         queue = _slot(Dependency.REDIS, TaskQueue(self.redis, DELETE_QUEUE))
         dropper = Dropper(board, queue, self._purges(), NO_TELEMETRY, delay_s=self.delay_s)
-        await dropper.drop(Drop((str(self.media_id),)))
+        await dropper.drop(Drop((str(self.media_id),), entry_id))
 
     async def remove(self, steps: Steps | None = None) -> None:
         """All removals that are due, each to its end."""

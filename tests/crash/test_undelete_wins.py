@@ -117,6 +117,22 @@ async def test_undone_after_an_attempt_that_died_while_it_took_back(new_stage: N
         await assert_as_if_never_deleted(stage, (dropped_at, died_at, steps.names))
 
 
+async def test_a_drop_that_is_read_again_after_its_undoing_is_void(new_stage: NewStage) -> None:
+    """Its reader died before it could acknowledge it, or the group was lost and made anew."""
+    stage = new_stage()
+    await stage.process()
+    seconds, _ = stage.client.time()
+    entry_id = f"{seconds * 1000 - 1000}-0"
+    await stage.drop(entry_id)
+    assert await undo(stage) is None
+    await stage.drop(entry_id)
+    await assert_as_if_never_deleted(stage, "read again")
+    await stage.drop(f"{seconds * 1000 + 60_000}-0")
+    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    assert status is not None
+    assert status.state is State.DELETED
+
+
 async def test_what_was_ready_is_not_processed_again(new_stage: NewStage) -> None:
     stage = new_stage()
     await stage.process()

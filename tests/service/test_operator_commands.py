@@ -18,7 +18,7 @@ from avion_media.config import CdnConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Reason
 from avion_media.domain.formats import JPEG, MP4
-from avion_media.domain.ids import MediaId, new_media_id, remote_id_for
+from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
 from avion_media.queue import Drop, StatusBoard, TaskQueue
 from avion_media.redis import open_redis
@@ -266,14 +266,14 @@ def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
     operator.json("why", str(an_upload()), status=1)
 
 
-async def drop(operator: Operator, upload: MediaId, delay_s: float = DAY) -> None:
+async def drop(operator: Operator, any_id: AnyId, delay_s: float = DAY) -> None:
     """Delete as the events role does."""
     async with open_redis(operator.redis_url) as redis:
         board: Slot[StatusBoard] = Slot(Dependency.REDIS)
         queue: Slot[TaskQueue] = Slot(Dependency.REDIS)
         with board.filled(StatusBoard(redis)), queue.filled(TaskQueue(redis, DELETE_QUEUE)):
             purges = Purges(queue, CdnConfig())
-            await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(upload),)))
+            await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(any_id),)))
 
 
 def test_a_deletion_pushes_none_out_that_nobody_has_read(operator: Operator) -> None:
@@ -302,6 +302,18 @@ async def test_a_deletion_can_be_taken_back_while_its_delay_runs(operator: Opera
     assert str(other) in left
     assert operator.json("why", str(upload))["deletion"] is None
     assert "not deleted" in operator.run("undelete", str(upload), status=1).stderr
+
+
+async def test_a_remote_medium_that_was_just_being_fetched_is_what_the_store_has(operator: Operator) -> None:
+    """Its deletion kept the fetch from saying how it ended; nobody else will."""
+    remote = remote_id_for("https://remote.example/d.png")
+    operator.put(keys.original(remote))
+    async with open_redis(operator.redis_url) as redis:
+        board = StatusBoard(redis)
+        await board.put(Status(str(remote), State.PROCESSING), ttl_s=DAY)
+        await drop(operator, remote)
+        assert operator.json("undelete", str(remote))["undeleted"] == [str(remote)]
+        assert await board.get(str(remote)) is None
 
 
 async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:

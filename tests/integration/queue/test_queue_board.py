@@ -130,6 +130,20 @@ async def test_an_undone_deletion_voids_the_removal_that_was_remembered(board: S
     assert await board.begin_removal("m1", remembered=True)
 
 
+async def test_an_undone_deletion_voids_what_was_said_before(board: StatusBoard, other: Client) -> None:
+    seconds, _ = other.time()
+    before, after = seconds * 1000 - 1000, seconds * 1000 + 60_000
+    assert await board.drop("m1", 60, said_at_ms=before)
+    assert await board.undelete("m1")
+    assert await board.drop("m1", 60, said_at_ms=before) is None
+    assert await board.drop("m1", 60, said_ago_s=60) is None
+    assert not await board.is_tombstoned("m1")
+    assert await board.drop("m1", 60, said_at_ms=after) is True
+    assert await board.drop("m1", 60, said_at_ms=before) is False
+    assert await board.undelete("m1")
+    assert await board.drop("m1", 60) is True
+
+
 async def test_a_removal_that_nobody_announced_marks_first(board: StatusBoard) -> None:
     assert await board.begin_removal("m1", remembered=False)
     assert await board.begin_removal("m2", remembered=True)  # its reader died before the tombstone

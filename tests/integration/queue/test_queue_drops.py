@@ -142,7 +142,9 @@ async def test_the_channel_is_heard_and_repeated_until_it_could_be_handled(
                 await post.arrived.wait()
                 post.arrived = trio.Event()
         nursery.cancel_scope.cancel()
+        assert all(0 < drop.said_ago_s() < 10 for drop in post.handled)
     assert [drop.media_ids for drop in post.handled] == [(), (media_id,)]
+    assert [drop.said_at_ms for drop in post.handled] == [None, None]
     assert post.gaps == []
 
 

@@ -1,4 +1,4 @@
-"""An upload that is replaced while it is published: nothing is told of it, and nothing of it stays."""
+"""What is replaced while it is published, or deleted: what is told of it, and what of it stays."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
+import trio
+from trio.testing import MockClock
 
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, SourceReplaced
@@ -13,9 +15,10 @@ from avion_media.domain.formats import MP4
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.media import MediaFacts, ThumbnailSize
 from avion_media.queue import StatusBoard
+from avion_media.queue.board import TAKING_BACK_S
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
-from avion_media.tasks.publish import Publisher
+from avion_media.tasks.publish import Publisher, WriteOriginal
 from avion_media.telemetry import NO_TELEMETRY
 
 MEDIUM = new_media_id(MP4, 1_700_000_000_000)
@@ -42,10 +45,27 @@ class FakeStore:
 
 
 class FakeBoard:
-    """Nothing was deleted."""
+    """Nothing was deleted, until somebody says so."""
+
+    def __init__(self) -> None:
+        self.deleted = False
+        self.answers_after_s = [0.0, 0.0]
 
     async def is_tombstoned(self, _media_id: str) -> bool:
+        return self.deleted
+
+    async def is_being_removed(self, _media_id: str) -> bool:
         return False
+
+    async def begin_taking_back(self, _media_id: str) -> bool:
+        """Whoever has to wait for long finds that it was undone meanwhile."""
+        deleted, pause_s = self.deleted, self.answers_after_s.pop(0)
+        self.deleted = deleted and not pause_s
+        await trio.sleep(pause_s)
+        return deleted
+
+    async def end_taking_back(self, _media_id: str) -> None:
+        pass
 
 
 @pytest.fixture
@@ -54,11 +74,16 @@ def store() -> FakeStore:
 
 
 @pytest.fixture
-def publisher(store: FakeStore) -> Publisher:
+def board() -> FakeBoard:
+    return FakeBoard()
+
+
+@pytest.fixture
+def publisher(store: FakeStore, board: FakeBoard) -> Publisher:
     store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
     board_slot: Slot[StatusBoard] = Slot(Dependency.REDIS)
-    board_slot.fill(cast("StatusBoard", FakeBoard()))
+    board_slot.fill(cast("StatusBoard", board))
     return Publisher(store_slot, board_slot, (ThumbnailSize("small", 400),), NO_TELEMETRY, status_ttl_s=1.0)
 
 
@@ -87,3 +112,36 @@ async def test_thumbnails_of_an_original_stay(publisher: Publisher, store: FakeS
     store.keys = {keys.thumbnail(MEDIUM, "small"), keys.original(MEDIUM)}
     await publisher.remove_unpublished(MEDIUM)
     assert store.keys == {keys.thumbnail(MEDIUM, "small"), keys.original(MEDIUM)}
+
+
+def deleted_after_its_write(board: FakeBoard) -> WriteOriginal:
+    async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
+        await store.put(key, b"original", content_type=content_type)
+        board.deleted = True
+
+    return write
+
+
+async def test_what_was_made_after_a_deletion_is_taken_back(
+    publisher: Publisher, store: FakeStore, board: FakeBoard
+) -> None:
+    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, deleted_after_its_write(board)) is None
+    assert store.keys == set()
+
+
+async def test_what_replaced_a_public_copy_stays_until_the_removal(
+    publisher: Publisher, store: FakeStore, board: FakeBoard
+) -> None:
+    """It is all that is left of what an undoing is to bring back."""
+    store.keys = whole = {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}
+    write = deleted_after_its_write(board)
+    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=FACTS) == FACTS
+    assert store.keys == whole
+
+
+async def test_whoever_stood_still_takes_nothing_back_of_what_was_undone_meanwhile(
+    publisher: Publisher, store: FakeStore, board: FakeBoard, autojump_clock: MockClock
+) -> None:
+    board.answers_after_s = [TAKING_BACK_S + 1, 0.0]
+    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, deleted_after_its_write(board)) == FACTS
+    assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}

@@ -14,7 +14,8 @@ returns                the lease is completed
 `OSError` of the disk  likewise: the spool is full, or fails
 `DecoderKilled`        by something outside, but perhaps for the medium's sake: retried with backoff, then a dead letter
 `Deferred`             its turn has not come (bounds per remote host): back to the delayed set, no attempt used up
-`LeaseLost`            somebody else owns the task: stop, touch nothing
+`LeaseLost`            somebody else owns the task: stop, touch nothing. An attempt that has confirmed is not stopped by
+                       the loss of its lease: it may have written, and sees at its end whether that may stay
 cancelled              the process drains or the child was killed: handed back at once, no attempt used up
 anything else          a defect of ours: retried with backoff, after ``max_attempts`` a dead letter
 =====================  ===============================================================================================
@@ -93,7 +94,13 @@ class ConsumerPolicy:
 class _Held:
     lease: Lease
     scope: trio.CancelScope
+    confirmed: bool = False
     lost: bool = False
+
+    async def confirm(self) -> None:
+        """See `Confirm`. From here on the attempt writes what shows."""
+        await self.lease.renew()
+        self.confirmed = True
 
 
 class Consumer:
@@ -167,7 +174,7 @@ class Consumer:
         child.ready()
         while not (child.stopping.is_set() and not self._held):
             await self._watch()
-            for held in list(self._held.values()):
+            for held in [each for each in self._held.values() if not each.lost]:
                 await self._renew(held)
             if child.stopping.is_set():
                 await trio.sleep(_LAST_RENEWALS_S)
@@ -194,7 +201,8 @@ class Consumer:
         except LeaseLost:
             self._log.warning("task.lease_lost", task_id=held.lease.task.task_id)
             held.lost = True
-            held.scope.cancel()
+            if not held.confirmed:  # else it comes to its end, where it sees what the other one did, and puts it right
+                held.scope.cancel()
         except Unavailable:
             pass  # the next round tries again; a lease that expires meanwhile is fenced
 
@@ -254,7 +262,7 @@ class Consumer:
         with ObservedAttempt(self._telemetry, self._path, self._queue_name, held.lease) as observed:
             try:
                 with held.scope:
-                    observed.outcome, observed.reason = await self._attempt(held.lease)
+                    observed.outcome, observed.reason = await self._attempt(held)
             except trio.Cancelled:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
                     await self._quietly(held.lease.hand_back)
@@ -262,16 +270,18 @@ class Consumer:
             finally:
                 if held.lost:
                     observed.outcome = "lease_lost"
-                self._held.pop(held.lease.entry_id, None)
+                if self._held.get(held.lease.entry_id) is held:  # else it was lost, and came again
+                    del self._held[held.lease.entry_id]
                 if not self._held:
                     self._nothing_held.set()
                     self._nothing_held = trio.Event()
                 self._free.release()
 
-    async def _attempt(self, lease: Lease) -> tuple[str, str]:
+    async def _attempt(self, held: _Held) -> tuple[str, str]:
+        lease = held.lease
         try:
             with trio.fail_after(_ATTEMPT_S):
-                await self._handler.run(lease.task, lease.renew)
+                await self._handler.run(lease.task, held.confirm)
             self._outage.succeeded()
             await self._quietly(lease.complete)
             return "done", ""

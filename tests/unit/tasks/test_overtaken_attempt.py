@@ -1,0 +1,114 @@
+"""An attempt whose lease is lost: stopped before it writes what shows; from then on it comes to its end."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from avion_media.domain.errors import Dependency, LeaseLost, Reason
+from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
+from avion_media.queue import Lease, TaskQueue
+from avion_media.resources import Slot
+from avion_media.tasks.consumer import Consumer, ConsumerPolicy
+from avion_media.telemetry import NO_TELEMETRY
+
+CLAIM_AFTER_S = 60.0
+
+
+class FakeLease:
+    """Another has it after a while."""
+
+    entry_id = "1-0"
+    task = Task("t", {"media_id": "m"})
+    attempt = 1
+    deliveries = 1
+    deaths = 0
+    first_seen = 0.0
+    last_error = ""
+
+    def __init__(self) -> None:
+        self.completed = False
+
+    async def renew(self) -> None:
+        if trio.current_time() > CLAIM_AFTER_S:
+            raise LeaseLost
+
+    async def complete(self) -> None:
+        await self.renew()
+        self.completed = True
+
+
+class FakeQueue:
+    """One task, once."""
+
+    def __init__(self) -> None:
+        self.lease: FakeLease | None = FakeLease()
+
+    async def take(self, _consumer: str, block_s: float) -> Lease | None:
+        given, self.lease = self.lease, None
+        if given is None:
+            await trio.sleep(block_s)
+        return cast("Lease | None", given)
+
+    async def watch(self, _idle_s: float) -> None:
+        pass
+
+
+class Attempt:
+    """Works for longer than its lease lasts."""
+
+    def __init__(self, *, confirms: bool) -> None:
+        self._confirms = confirms
+        self.ended = False
+        self.gave_up = False
+
+    async def run(self, _task: Task, confirm: Confirm) -> None:
+        if self._confirms:
+            await confirm()
+        await trio.sleep(3 * CLAIM_AFTER_S)
+        self.ended = True
+
+    async def give_up(self, _task: Task, _reason: Reason) -> None:
+        self.gave_up = True
+
+
+class Child:
+    """A supervised child that stops when told."""
+
+    def __init__(self) -> None:
+        self.stopping = trio.Event()
+
+    def ready(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("confirms", [True, False])
+async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool, autojump_clock: MockClock) -> None:
+    handler, queue, child = Attempt(confirms=confirms), FakeQueue(), Child()
+    lease = queue.lease
+    assert lease is not None
+    slot: Slot[TaskQueue] = Slot(Dependency.REDIS)
+    slot.fill(cast("TaskQueue", queue))
+    consumer = Consumer(
+        slot,
+        handler,
+        ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=CLAIM_AFTER_S, backoff_s=1, max_backoff_s=1),
+        name="the first one",
+        path="first",
+        queue_name=PROCESSING_QUEUE,
+        taking_work=lambda: True,
+        telemetry=NO_TELEMETRY,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(consumer.keep, child)
+        nursery.start_soon(consumer.read, child)
+        await trio.sleep(2 * CLAIM_AFTER_S)
+        assert consumer.running == (1 if confirms else 0)
+        await consumer.drain(10 * CLAIM_AFTER_S)
+        child.stopping.set()
+    assert handler.ended is confirms
+    assert not lease.completed
+    assert not handler.gave_up

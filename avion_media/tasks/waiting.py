@@ -63,11 +63,12 @@ Visit = Callable[[FoundTask], bool]
 async def each_task(redis: Redis, queue: str, visit: Visit) -> bool:
     """Show ``visit`` all tasks of a queue; whether it saw the last.
 
-    Tasks that move meanwhile may be shown twice. To miss one, it would have to be retried and become due again within
-    this call: the delayed set is looked through before and after the stream. Raises `Unavailable`.
+    Tasks that move meanwhile may be shown twice. To miss one, it would have to leave the stream and come back within
+    this call: where it may come from or go to is looked through before and after the stream. Raises `Unavailable`.
     """
     return (
         await _each_delayed(redis, queue, visit)
+        and await _each_entry(redis, queue, Place.DEAD_LETTERS, visit)
         and await _each_entry(redis, queue, Place.STREAM, visit)
         and await _each_delayed(redis, queue, visit)
         and await _each_entry(redis, queue, Place.DEAD_LETTERS, visit)

@@ -520,17 +520,24 @@ def _fetched_again(world: World, any_id: AnyId) -> None:
     [
         (an_upload(), lambda world, each: world.put(keys.incoming(each)), 2, _processing_again),
         (an_upload(), lambda world, each: world.put(keys.thumbnail(each, "small")), 2, _published_after_all),
+        (an_upload(), lambda world, each: world.put(keys.thumbnail(each, "small")), 2, _processing_again),
         (a_remote(), lambda world, each: world.put_medium(each), 24 * 8, _fetched_again),
     ],
-    ids=["completed", "published", "fetched"],
+    ids=["completed", "published", "being published", "fetched"],
 )
+@pytest.mark.parametrize("when", ["before its turn", "while it waits for its turn"])
 async def test_what_changes_between_verdict_and_removal_is_spared(
     world: World,
     any_id: AnyId,
     prepare: Callable[[World, AnyId], None],
     hours: float,
     meanwhile: Callable[[World, AnyId], None],
+    when: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    async def wait() -> None:
+        meanwhile(world, any_id)
+
     prepare(world, any_id)
     before = world.keys()
     world.hours = hours
@@ -538,9 +545,29 @@ async def test_what_changes_between_verdict_and_removal_is_spared(
     reconciliation = world.reconciliation()
     await reconciliation.run(dry_run=True, observe=verdicts.append)
     (verdict,) = verdicts
-    meanwhile(world, any_id)
+    if when == "before its turn":
+        meanwhile(world, any_id)
+    else:
+        monkeypatch.setattr(reconciliation.pace, "wait", wait)
     assert not await reconciliation.remedies.remove(verdict)
     assert before <= world.keys()
+
+
+async def test_a_remote_medium_that_is_found_a_moment_before_it_goes_is_not_ready(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remote = a_remote()
+    world.put_medium(remote)
+    store = world.store.get()
+    delete = store.delete
+
+    async def say_and_delete(doomed: list[str]) -> None:
+        await world.board.put(Status(str(remote), State.READY), ttl_s=HOUR)
+        await delete(doomed)
+
+    monkeypatch.setattr(store, "delete", say_and_delete)
+    assert (await world.sweep(hours=24 * 8)).done[Why.EXPIRED].media == 1
+    assert await world.board.get(str(remote)) is None
 
 
 async def test_an_outage_is_said_and_leaves_things_to_the_next_pass(world: World) -> None:

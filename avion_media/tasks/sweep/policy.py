@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from avion_media.config import Config
+from avion_media.domain.errors import OURS, Reason
 from avion_media.domain.tasks import State
 from avion_media.store import ListedObject
 
@@ -68,13 +69,16 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What Redis knows of one medium. ``tombstone`` is when it was deleted, ``last_use`` when it was last asked for.
+    """What Redis knows of one medium. ``reason`` is why it failed, if it did.
+
+    ``tombstone`` is when it was deleted, ``last_use`` when it was last asked for.
 
     ``has_task``, ``has_deletion``: a task to make or to remove it waits or runs; also when the queue is too long to
     tell. ``given_up``: its task is a dead letter, so an operator decides, and needs the upload to replay it.
     """
 
     state: State | None = None
+    reason: Reason | None = None
     tombstone: datetime | None = None
     has_task: bool = False
     given_up: bool = False
@@ -141,7 +145,7 @@ def judge(medium: Medium, known: Known, rules: Rules, now: datetime) -> Verdict 
     if known.has_task:
         return None
     if medium.incoming is not None:
-        return None if known.given_up else _judge_upload(medium, medium.incoming, known.state, rules, now)
+        return None if known.given_up else _judge_upload(medium, medium.incoming, known, rules, now)
     if medium.original is None:
         old = all(_age(each, now) > rules.margin for each in medium.thumbnails)
         return Verdict(medium, Why.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
@@ -167,9 +171,10 @@ def _judge_deleted(medium: Medium, known: Known, rules: Rules, now: datetime) ->
     return Verdict(medium, Why.OVERDUE_DELETION)
 
 
-def _judge_upload(
-    medium: Medium, incoming: ListedObject, state: State | None, rules: Rules, now: datetime
-) -> Verdict | None:
+def _judge_upload(medium: Medium, incoming: ListedObject, known: Known, rules: Rules, now: datetime) -> Verdict | None:
+    state = known.state
+    if known.reason in OURS:
+        return None  # its task may be replayed, and needs the upload; the bucket's lifecycle rule is its end
     if state in (None, State.PROCESSING) and incoming.last_modified < rules.memory_since:
         return Verdict(medium, Why.LOST_TASK)  # it may have been completed, and no task remembers it
     if _age(incoming, now) <= rules.margin:

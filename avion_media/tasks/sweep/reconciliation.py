@@ -15,7 +15,6 @@ from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
-from avion_media.domain.tasks import State
 from avion_media.queue import RemoteBoard, StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
@@ -183,8 +182,10 @@ class _PartOfPass:
         last_uses = await RemoteBoard(redis).last_uses([each.name for each in chunk if each.is_remote])
         verdicts = []
         for medium in chunk:
+            status = await StatusBoard(redis).get(medium.name) if needs_status(medium) else None
             known = Known(
-                state=await self._state(medium.name) if needs_status(medium) else None,
+                state=None if status is None else status.state,
+                reason=None if status is None else status.reason,
                 tombstone=tombstones.get(medium.name),
                 has_task=self._known_tasks.has_task(medium.name),
                 given_up=medium.name in self._known_tasks.given_up,
@@ -233,10 +234,6 @@ class _PartOfPass:
             self._done(verdict)
         else:
             self._report.spared += 1
-
-    async def _state(self, name: str) -> State | None:
-        status = await StatusBoard(self._reconciliation.redis.get()).get(name)
-        return None if status is None else status.state
 
     def _done(self, verdict: Verdict) -> None:
         self._report.count(verdict)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.errors import OURS, ObjectMissing
 from avion_media.domain.ids import parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PROCESSING_TTL_S, State, Status, processing_fields
 from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
@@ -44,23 +44,29 @@ class Remedies:
 
     async def remove(self, verdict: Verdict) -> bool:
         """Remove the doomed objects; False when the medium has changed since it was judged: then it is spared."""
+        for _ in range(2):  # requests to the store; before the last look, after which there is to be no waiting
+            await self._pace.wait()
         if not await self._still_holds(verdict):
             return False
         medium = verdict.medium
+        board = StatusBoard(self._redis.get())
         if medium.is_remote:  # first: it must not be said to be READY once it is gone
-            await StatusBoard(self._redis.get()).forget(medium.name)
-        await self._pace.wait()
+            await board.forget(medium.name)
         await self._store.get().delete([each.key for each in verdict.doomed])
+        if medium.is_remote:  # again: somebody may have found it a moment before it went, and said so
+            await board.forget(medium.name)
         return True
 
     async def _still_holds(self, verdict: Verdict) -> bool:
         medium = verdict.medium
-        if verdict.why in (Why.ABANDONED, Why.LEFTOVER):
+        if verdict.why in (Why.ABANDONED, Why.LEFTOVER, Why.ORPHAN):
             status = await StatusBoard(self._redis.get()).get(medium.name)
-            return status is None or status.state is not State.PROCESSING
+            if status is not None and status.state is State.PROCESSING:
+                return False
+            if verdict.why is not Why.ORPHAN:
+                return status is None or status.reason not in OURS
         if verdict.why in (Why.EXPIRED, Why.OVER_BUDGET) and await self._last_use(medium.name) != verdict.last_use:
             return False  # asked for since
-        await self._pace.wait()
         try:
             original = await self._store.get().head(keys.original(parse_any_id(medium.name)))
         except ObjectMissing:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avion_media.domain.errors import OURS, Reason
 from avion_media.domain.tasks import State
 from avion_media.store import ListedObject
 from avion_media.tasks.sweep.policy import MEANINGS, Known, Medium, Rules, Why, judge
@@ -106,6 +107,14 @@ def test_what_a_task_names_is_left_to_it(each: Medium) -> None:
 def test_a_dead_letter_keeps_the_upload_that_a_replay_needs_and_nothing_else() -> None:
     assert why(medium(incoming=50), Known(State.PROCESSING, given_up=True)) is None
     assert why(medium(REMOTE, original=500), Known(given_up=True)) is Why.EXPIRED
+
+
+@pytest.mark.parametrize("reason", sorted(OURS))
+@pytest.mark.parametrize("original", [None, 50])
+def test_an_upload_that_failed_by_our_fault_may_be_replayed(reason: Reason, original: float | None) -> None:
+    each = medium(incoming=50, original=original)
+    assert why(each, Known(State.FAILED, Reason.CORRUPT)) is Why.LEFTOVER
+    assert why(each, Known(State.FAILED, reason)) is None
 
 
 @pytest.mark.parametrize("name", [UPLOAD, REMOTE])

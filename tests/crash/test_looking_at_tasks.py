@@ -1,0 +1,66 @@
+"""A task that moves while all tasks are looked at is seen: else the sweeper would take its upload for abandoned."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from avion_media.domain.formats import JPEG
+from avion_media.domain.ids import new_media_id
+from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.queue import Lease, TaskQueue
+from avion_media.redis import Redis, open_redis
+from avion_media.tasks.sweep.known_tasks import look_at_queues
+from tests.crash.stage import Steps, stepped
+
+MEDIUM = new_media_id(JPEG, 1_700_000_000_000).text
+Move = Callable[[TaskQueue], Awaitable[object]]
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with open_redis(redis_url) as opened:
+        yield opened
+
+
+async def lease_of(queue: TaskQueue) -> Lease:
+    lease = await queue.take("worker", block_s=0)
+    assert lease is not None
+    return lease
+
+
+async def bury(queue: TaskQueue) -> None:
+    await (await lease_of(queue)).dead_letter("boom")
+
+
+async def retry(queue: TaskQueue) -> None:
+    await (await lease_of(queue)).retry(0, "boom")
+
+
+async def replay(queue: TaskQueue) -> None:
+    (letter,) = await queue.dead_letters.list()
+    assert await queue.dead_letters.replay(letter.entry_id)
+
+
+async def nothing(_queue: TaskQueue) -> None:
+    """It lies in the stream."""
+
+
+@pytest.mark.parametrize(
+    ("before", "move"),
+    [(nothing, bury), (nothing, retry), (bury, replay), (retry, TaskQueue.promote)],
+    ids=["given up", "retried", "replayed", "due"],
+)
+async def test_at_every_moment_of_the_look(redis: Redis, before: Move, move: Move) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    moment, ended = 0, False
+    while not ended:
+        await redis.execute("FLUSHALL")
+        await queue.enqueue({"media_id": MEDIUM, "type": "thumbnail"})
+        await before(queue)
+        steps = Steps({moment: lambda: move(queue)})
+        known = await look_at_queues(stepped(redis, steps))
+        assert MEDIUM in known.making | known.given_up, steps.names[moment]
+        moment += 1
+        ended = moment >= steps.count

@@ -42,7 +42,10 @@ RESPONSE_HEADERS: Headers = (
 _CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
 _MAX_STREAM_ID = 2**31 - 1
-_YOUNG_S = 1.0  # a reset of a younger call is a nuisance
+# A reset of a younger call is a nuisance, unless its deadline has come: clients reset calls then. Those of a deadline
+# that no honest client sets are nuisances all the same.
+_YOUNG_S, _VERY_YOUNG_S = 1.0, 0.1
+_DEADLINE_SHARE = 0.9  # the client's clock began earlier than ours
 _TOO_MANY = "too many frames that achieve nothing"
 _DRAIN_PING = b"avion-dr"
 _KEEPALIVE_PING = b"avion-ka"
@@ -127,6 +130,8 @@ class Protocol:
     def _handle_all(self, arrived: list[h2.events.Event], events: list[Event]) -> None:
         # h2 has taken in the whole piece: calls that are reset further on in it cannot be answered any more.
         reset = {event.stream_id for event in arrived if isinstance(event, h2.events.StreamReset)}
+        for stream_id in reset:
+            self._blocked.pop(stream_id, None)
         for event in arrived:
             if not reset or getattr(event, "stream_id", 0) not in reset or isinstance(event, h2.events.StreamReset):
                 self._handle(event, events)
@@ -158,9 +163,10 @@ class Protocol:
         except MalformedRequest:
             self._abort(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
-        self._streams[stream_id] = Stream(stream_id, self._now)
+        stream = self._streams[stream_id] = Stream(stream_id, self._now)
+        stream.patience_s = min(_YOUNG_S, max(_DEADLINE_SHARE * head.timeout_s, _VERY_YOUNG_S))
         if head.http_refusal is not None:
-            self._send_end(self._streams[stream_id], head.http_refusal)
+            self._send_end(stream, head.http_refusal)
         elif head.refusal is not None:
             self.refuse(stream_id, head.refusal)
         else:
@@ -202,14 +208,13 @@ class Protocol:
         if stream.assembly is not None and not stream.assembly.is_empty:
             self._drop(stream, RpcError(Code.INVALID_ARGUMENT, "the request ended within a message"), events)
             return
-        self._nuisance.earn(CALL_CREDIT)
         events.append(RequestEnded(stream_id))
 
     def _reset(self, stream_id: int, events: list[Event]) -> None:
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        if self._now - stream.opened_at >= _YOUNG_S:
+        if self._now - stream.opened_at >= stream.patience_s:
             self._nuisance.earn(RESET_COST)  # a call given up after a while is no attack: undo the charge
         self._forget(stream)
         events.append(CallGone(stream_id))
@@ -317,6 +322,8 @@ class Protocol:
         if stream.remote_open:
             # The response is complete: the client should stop sending (RFC 9113, 8.1).
             self._abort(stream.id, ErrorCodes.NO_ERROR)
+        else:
+            self._nuisance.earn(CALL_CREDIT)  # only now: a call that is reset before has achieved nothing
         self._forget(stream)
 
     def _drop(self, stream: Stream, refusal: RpcError, events: list[Event]) -> None:

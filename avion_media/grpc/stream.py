@@ -16,6 +16,7 @@ class Stream:
         "head_sent",
         "id",
         "opened_at",
+        "patience_s",
         "pending",
         "pending_bytes",
         "progress_at",
@@ -28,6 +29,7 @@ class Stream:
     def __init__(self, stream_id: int, now: float) -> None:
         self.id = stream_id
         self.opened_at = now
+        self.patience_s = 0.0  # given up after so long it is no nuisance
         self.remote_open = True
         self.wanted = True  # whether window updates are given for what arrives
         self.uncredited_bytes = 0

@@ -45,13 +45,17 @@ async def _served(client: RawClient, stream_id: int) -> None:
     await client.read_until(lambda seen: seen.status(stream_id) == "0")
 
 
-async def _calmed(attacker: RawClient, pieces: Iterator[bytes]) -> None:
+async def _calmed(attacker: RawClient, pieces: Iterator[bytes] | AsyncIterator[bytes]) -> None:
     """Send the flood while reading; the answer must be GOAWAY with ENHANCE_YOUR_CALM, and the end."""
     async with trio.open_nursery() as nursery:
 
         async def flood() -> None:
-            for piece in pieces:
-                await attacker.send(piece)
+            if isinstance(pieces, AsyncIterator):
+                async for piece in pieces:
+                    await attacker.send(piece)
+            else:
+                for piece in pieces:
+                    await attacker.send(piece)
 
         nursery.start_soon(flood)
         await attacker.read_to_end()
@@ -80,8 +84,14 @@ async def test_rapid_resets_are_calmed() -> None:
 
 async def test_resets_that_follow_in_a_packet_of_their_own_are_calmed() -> None:
     async with attacked() as (server, attacker):
-        flood = (piece for n in range(MANY) for piece in (attacker.call(2 * n + 1, HANG), reset(2 * n + 1).serialize()))
-        await _calmed(attacker, flood)
+
+        async def flood() -> AsyncIterator[bytes]:
+            for n in range(MANY):
+                yield attacker.call(2 * n + 1, HANG)
+                await server.echo.until(lambda echo, n=n: echo.entered > n)
+                yield reset(2 * n + 1).serialize()
+
+        await _calmed(attacker, flood())
         await server.echo.until(lambda echo: echo.cancelled == echo.entered)
 
 

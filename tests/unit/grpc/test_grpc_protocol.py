@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import h2.connection
+import pytest
 from h2.config import H2Configuration
 from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 from hypothesis import given, settings
@@ -173,6 +174,54 @@ def test_a_call_begun_and_reset_in_one_piece_is_never_seen() -> None:
     pair.client.reset_stream(1)
     assert pair.exchange() == []
     assert pair.core.calls == 0
+
+
+def test_a_window_and_the_reset_of_a_call_that_waits_for_it_in_one_piece_leave_the_connection() -> None:
+    pair = Pair()
+    for stream_id in (1, 3):
+        pair.call(framed(b"x"), stream_id)
+    pair.exchange()
+    pair.core.send_response(1, bytes(70_000))
+    pair.exchange()
+    assert pair.core.pending_bytes(1)
+    pair.client.increment_flow_control_window(100_000, 1)
+    pair.client.increment_flow_control_window(100_000)
+    pair.client.reset_stream(1)
+    assert pair.exchange() == [CallGone(1)]
+    pair.core.send_response(3, b"answer")
+    pair.exchange()
+    assert StreamEnded in pair.kinds()
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_only_calls_that_were_answered_make_up_for_resets(answered: bool) -> None:
+    pair = Pair(GrpcLimits(max_nuisance=100, nuisance_per_s=0.0))
+    for stream_id in range(1, 400, 4):
+        pair.call(framed(b"x"), stream_id)
+        pair.exchange()
+        if answered:
+            pair.core.send_response(stream_id, b"answer")
+            pair.exchange()
+            pair.call(framed(b"x"), stream_id + 2)
+            pair.exchange()
+        pair.client.reset_stream(stream_id + 2 if answered else stream_id)
+        if any(isinstance(event, ConnectionFailed) for event in pair.exchange()):
+            break
+    failed = [event for event in pair.events if isinstance(event, ConnectionFailed)]
+    assert bool(failed) is not answered
+
+
+@pytest.mark.parametrize(("timeout", "is_calmed"), [("300m", False), ("30S", True), ("1n", True)])
+def test_calls_given_up_at_their_deadline_are_no_attack(timeout: str, is_calmed: bool) -> None:
+    pair = Pair(GrpcLimits(max_nuisance=100, nuisance_per_s=0.0))
+    for stream_id in range(1, 400, 2):
+        pair.client.send_headers(stream_id, [*_HEADERS, ("grpc-timeout", timeout)], end_stream=True)
+        pair.exchange()
+        pair.now += 0.299 if timeout == "300m" else 0.01
+        pair.client.reset_stream(stream_id)
+        if any(isinstance(event, ConnectionFailed) for event in pair.exchange()):
+            break
+    assert any(isinstance(event, ConnectionFailed) for event in pair.events) is is_calmed
 
 
 def test_a_reset_of_a_call_in_flight_is_told() -> None:

@@ -41,16 +41,24 @@ class Seen:
     settings: bool = False
     going_away: bool = False
     overlong: bool = False
+    overlong_block: bool = False
+    """A header block beyond its bound, whose end may not have come."""
 
 
 @dataclass(slots=True)
 class FrameWatch:
     """Feed it the bytes of a connection in pieces of any size. Only the preface of 24 bytes precedes the frames."""
 
+    max_block_bytes: int
+    """Of one header block, as encoded: HPACK decodes it only once it is whole, in one go."""
+    acks_owed: int = 1
+    """How many SETTINGS and PINGs of ours the peer may yet acknowledge; more of those are nuisances."""
     _left: int = len(PREFACE)  # bytes still to come of the preface or the frame at hand
     _cutting: bool = False
     _partial: bytes = b""  # the beginning of a frame header
     in_header_block: bool = field(default=False, init=False)
+    _block_bytes: int = field(default=0, init=False)
+    _leaving: bool = field(default=False, init=False)
     begun: int = field(default=0, init=False)
     """Frames that have begun; a whole header block counts as one."""
 
@@ -104,21 +112,28 @@ class FrameWatch:
         if kind == Kind.DATA:
             seen.nuisances += not length and not flags & END_STREAM
         elif kind == Kind.HEADERS:
-            self.in_header_block = not flags & _END_HEADERS
+            self._block(flags, length, seen)
         elif kind == Kind.RST_STREAM:
             seen.resets += 1
         elif kind == Kind.GOAWAY:
             seen.going_away = True
+            seen.nuisances += self._leaving
+            self._leaving = True
             return not self.in_header_block
         elif kind == Kind.CONTINUATION:
-            self.in_header_block = not flags & _END_HEADERS
+            self._block(flags, length, seen)
             seen.nuisances += 1
-        elif kind == Kind.SETTINGS:
-            seen.settings = True
-            seen.nuisances += not flags & _ACK
         else:
-            seen.nuisances += not (kind == Kind.PING and flags & _ACK)
+            seen.settings = seen.settings or kind == Kind.SETTINGS
+            owed = kind in (Kind.SETTINGS, Kind.PING) and flags & _ACK and self.acks_owed > 0
+            self.acks_owed -= bool(owed)
+            seen.nuisances += not owed
         return False
+
+    def _block(self, flags: int, length: int, seen: Seen) -> None:
+        self._block_bytes = self._block_bytes + length if self.in_header_block else length
+        self.in_header_block = not flags & _END_HEADERS
+        seen.overlong_block = seen.overlong_block or self._block_bytes > self.max_block_bytes
 
 
 def count_resets(data: bytes | bytearray) -> int:

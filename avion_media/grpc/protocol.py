@@ -41,6 +41,7 @@ RESPONSE_HEADERS: Headers = (
 )
 _CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
+_BLOCK_SLACK_BYTES = 1024  # of a block over the list it encodes: padding, priority, sizes of the table
 _MAX_STREAM_ID = 2**31 - 1
 # A reset of a younger call is a nuisance, unless its deadline has come: clients reset calls then. Those of a deadline
 # that no honest client sets are nuisances all the same.
@@ -58,7 +59,7 @@ class Protocol:
         self._limits = limits
         self._buffered = buffered
         self._now = now
-        self._watch = FrameWatch()
+        self._watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
         self._nuisance = NuisanceBudget(limits.max_nuisance, limits.nuisance_per_s, now)
         self._streams: dict[int, Stream] = {}
         self._blocked: dict[int, Stream] = {}
@@ -107,6 +108,8 @@ class Protocol:
         seen = self._watch.feed(data)
         if seen.overlong:
             return [self._end_connection(ErrorCodes.FRAME_SIZE_ERROR, "a frame beyond the announced size")]
+        if seen.overlong_block:
+            return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, "a header block beyond the announced size")]
         self.settled = self.settled or seen.settings
         if not self._spend(seen.nuisances + RESET_COST * seen.resets):  # before they have cost anything more
             return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _TOO_MANY)]
@@ -390,7 +393,11 @@ class Protocol:
     def ping(self) -> None:
         """Ask the client for a sign of life."""
         if not self._failed:
-            self._h2.ping(_KEEPALIVE_PING)
+            self._ping(_KEEPALIVE_PING)
+
+    def _ping(self, data: bytes) -> None:
+        self._watch.acks_owed += 1
+        self._h2.ping(data)
 
     # -- The end
 
@@ -398,7 +405,7 @@ class Protocol:
         """Say that the connection will end. Calls that cross this on the wire are still served (gRPC, "GOAWAY")."""
         if not self._failed:
             self._send_goaway(_MAX_STREAM_ID)
-            self._h2.ping(_DRAIN_PING)
+            self._ping(_DRAIN_PING)
 
     def finish_drain(self) -> None:
         """Name the last call that is served; later ones are refused, and clients send them elsewhere."""

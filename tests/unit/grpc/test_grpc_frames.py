@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hyperframe.frame import (
     ContinuationFrame,
     DataFrame,
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 
 from avion_media.grpc.frames import PREFACE, FrameWatch, count_resets
 
+_MAX_BLOCK_BYTES = 40
 _HEADERS = HeadersFrame(1, b"\x83", flags=["END_HEADERS"])
 _GOAWAY = GoAwayFrame(0, last_stream_id=7, additional_data=b"bye")
 _FRAMES: list[tuple[Frame, int, int]] = [  # frame, nuisances, resets
@@ -47,7 +49,7 @@ def _bytewise(frame: Frame) -> list[bytes]:
 def test_pieces_of_any_size_give_the_same(chosen: list[tuple[Frame, int, int]], cuts: list[int]) -> None:
     stream = PREFACE + b"".join(_serialized(frame) for frame, _, _ in chosen)
     kept = PREFACE + b"".join(_serialized(frame) for frame, _, _ in chosen if frame is not _GOAWAY)
-    watch = FrameWatch()
+    watch = FrameWatch(_MAX_BLOCK_BYTES, acks_owed=100)
     passed, nuisances, resets, leaving = b"", 0, 0, False
     position = 0
     for size in [*cuts, len(stream)]:
@@ -58,14 +60,16 @@ def test_pieces_of_any_size_give_the_same(chosen: list[tuple[Frame, int, int]], 
         resets += seen.resets
         leaving = leaving or seen.going_away
     assert passed == kept
-    assert nuisances == sum(count for _, count, _ in chosen)
+    assert nuisances == sum(count for _, count, _ in chosen) + max(
+        sum(frame is _GOAWAY for frame, _, _ in chosen) - 1, 0
+    )
     assert resets == sum(count for _, _, count in chosen)
     assert leaving == any(frame is _GOAWAY for frame, _, _ in chosen)
     assert not watch.mid_frame
 
 
 def test_what_is_begun_is_known() -> None:
-    watch = FrameWatch()
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
     begun = [watch.mid_frame]
     for piece in (PREFACE[:10], PREFACE[10:], *_bytewise(DataFrame(1, b"ab"))):
         watch.feed(piece)
@@ -74,7 +78,7 @@ def test_what_is_begun_is_known() -> None:
 
 
 def test_a_header_block_is_begun_until_its_end() -> None:
-    watch = FrameWatch()
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
     begun: list[bool] = []
     last = ContinuationFrame(1, b"\x86", flags=["END_HEADERS"])
     for frame in (HeadersFrame(1, b"\x83"), ContinuationFrame(1, b"\x86"), last):
@@ -84,13 +88,13 @@ def test_a_header_block_is_begun_until_its_end() -> None:
 
 
 def test_goaway_within_a_header_block_is_left_for_h2_to_refuse() -> None:
-    watch = FrameWatch()
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
     watch.feed(PREFACE + _serialized(HeadersFrame(1, b"\x83")))
     assert watch.feed(_serialized(_GOAWAY)).data == _serialized(_GOAWAY)
 
 
 def test_an_overlong_frame_is_known_by_its_header() -> None:
-    watch = FrameWatch()
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
     watch.feed(PREFACE)
     assert not watch.feed(b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(16_384)).overlong
     assert watch.feed(b"\x00\x40\x01\x00\x00\x00\x00\x00\x01").overlong
@@ -99,3 +103,25 @@ def test_an_overlong_frame_is_known_by_its_header() -> None:
 def test_our_own_resets_are_counted() -> None:
     frames: list[Frame] = [RstStreamFrame(1, 0), DataFrame(3, bytes(30)), RstStreamFrame(3, 0), SettingsFrame(0)]
     assert count_resets(b"".join(_serialized(frame) for frame in frames)) == 2
+
+
+@pytest.mark.parametrize("ack", [SettingsFrame(0, flags=["ACK"]), PingFrame(0, b"12345678", flags=["ACK"])])
+def test_what_was_not_asked_for_is_a_nuisance(ack: Frame) -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    watch.feed(PREFACE)
+    watch.acks_owed += 1
+    assert watch.feed(_serialized(ack) * 2).nuisances == 0
+    assert watch.feed(_serialized(ack) * 3).nuisances == 3
+
+
+def test_a_header_block_beyond_its_bound_is_known_before_it_is_whole() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    watch.feed(PREFACE)
+    parts = [HeadersFrame(1, bytes(20)), ContinuationFrame(1, bytes(20)), ContinuationFrame(1, bytes(1))]
+    assert [watch.feed(_serialized(part)).overlong_block for part in parts] == [False, False, True]
+
+
+def test_each_header_block_is_measured_by_itself() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    block = HeadersFrame(1, bytes(39), flags=["END_HEADERS"])
+    assert not watch.feed(PREFACE + _serialized(block) * 2).overlong_block

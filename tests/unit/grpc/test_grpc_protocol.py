@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from unittest.mock import Mock
 
 import h2.connection
 import pytest
 from h2.config import H2Configuration
-from h2.events import DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, DataReceived, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+from hyperframe.frame import ContinuationFrame, HeadersFrame
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -259,6 +262,18 @@ def test_a_cancel_resets_the_call() -> None:
     pair.core.cancel(1)
     pair.exchange()
     assert pair.kinds()[-1] is StreamReset
+
+
+def test_a_header_block_beyond_what_was_announced_is_not_decoded() -> None:
+    pair = Pair()
+    pair.core._h2.decoder.decode = Mock(side_effect=AssertionError)  # type: ignore[method-assign]
+    part = bytes(8000)
+    parts = [HeadersFrame(1, part), *[ContinuationFrame(1, part)] * 2, ContinuationFrame(1, b"", flags=["END_HEADERS"])]
+    (failed,) = pair.core.receive(b"".join(frame.serialize() for frame in parts), pair.now)
+    assert isinstance(failed, ConnectionFailed)
+    (terminated,) = pair.client.receive_data(pair.core.take_output())
+    assert isinstance(terminated, ConnectionTerminated)
+    assert terminated.error_code == ErrorCodes.ENHANCE_YOUR_CALM
 
 
 _PAYLOADS = [b"\x83\x86\x84", bytes(4), bytes(8), b"\0\0\0\0\x01x", b"\0\x04\0\0\0\0"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.request_head import unsupported_encoding
 from avion_media.grpc.status import Code, RpcError
 
@@ -21,13 +20,12 @@ def framed(payload: bytes) -> bytes:
 
 
 class Assembly:
-    """The messages of one request, put together. What it holds is taken from the server's budget until `release`."""
+    """The messages of one request, put together."""
 
-    __slots__ = ("_budget", "_max_bytes", "_partial")
+    __slots__ = ("_max_bytes", "_partial")
 
-    def __init__(self, max_bytes: int, budget: ByteBudget) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._budget = budget
         self._partial = bytearray()
 
     @property
@@ -37,8 +35,6 @@ class Assembly:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete with this; `RpcError` when the request cannot be accepted."""
-        if not self._budget.take(len(data)):
-            raise RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once")
         self._partial += data
         messages: list[bytes] = []
         position = 0
@@ -51,13 +47,7 @@ class Assembly:
             position = start + length
             messages.append(bytes(self._partial[start:position]))
         del self._partial[:position]
-        self._budget.give_back(position)
         return messages
-
-    def release(self) -> None:
-        """Forget what is held. To be called once the request is over, however it ended; may be repeated."""
-        self._budget.give_back(len(self._partial))
-        self._partial.clear()
 
     def _check(self, flag: int, length: int) -> None:
         if flag:

@@ -30,7 +30,7 @@ class NuisanceBudget:
 
 
 class ByteBudget:
-    """How many bytes of unfinished requests the server holds."""
+    """How many bytes of requests the server holds that no handler has got yet."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes

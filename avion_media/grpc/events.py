@@ -18,7 +18,7 @@ class CallBegun:
 
 @dataclass(frozen=True, slots=True)
 class MessageReceived:
-    """One whole message of a request."""
+    """One whole message of a request. It counts as held until `Protocol.message_taken`, or the end of the call."""
 
     stream_id: int
     payload: bytes

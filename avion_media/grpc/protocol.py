@@ -166,7 +166,7 @@ class Protocol:
         except MalformedRequest:
             self._abort(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
-        stream = self._streams[stream_id] = Stream(stream_id, self._now)
+        stream = self._streams[stream_id] = Stream(stream_id, self._now, self._buffered)
         stream.patience_s = min(_YOUNG_S, max(_DEADLINE_SHARE * head.timeout_s, _VERY_YOUNG_S))
         if head.http_refusal is not None:
             self._send_end(stream, head.http_refusal)
@@ -183,7 +183,9 @@ class Protocol:
             return
         stream.uncredited_bytes += length
         data = event.data
-        if stream.assembly is None and is_one_message(data, self._limits.max_message_bytes):
+        if not stream.hold(len(data)):
+            self._drop(stream, RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once"), events)
+        elif stream.assembly is None and is_one_message(data, self._limits.max_message_bytes):
             stream.wanted = False
             events.append(MessageReceived(stream.id, data[PREFIX_BYTES:]))
         elif data:
@@ -191,7 +193,7 @@ class Protocol:
 
     def _assemble(self, stream: Stream, data: bytes, events: list[Event]) -> None:
         if stream.assembly is None:
-            stream.assembly = Assembly(self._limits.max_message_bytes, self._buffered)
+            stream.assembly = Assembly(self._limits.max_message_bytes)
         try:
             messages = stream.assembly.feed(data)
         except RpcError as refusal:
@@ -223,6 +225,12 @@ class Protocol:
         events.append(CallGone(stream_id))
 
     # -- Flow control of requests
+
+    def message_taken(self, stream_id: int, payload: bytes) -> None:
+        """The handler of this call has got this message: it no longer counts as waiting in the server's memory."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.let_go(PREFIX_BYTES + len(payload))
 
     def want_message(self, stream_id: int) -> None:
         """The handler of this call wants its next message: let the client send it."""
@@ -330,7 +338,6 @@ class Protocol:
         self._forget(stream)
 
     def _drop(self, stream: Stream, refusal: RpcError, events: list[Event]) -> None:
-        stream.release()
         stream.pending.clear()
         stream.pending_bytes = 0
         self.send_end(stream.id, refusal)

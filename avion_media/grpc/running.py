@@ -79,6 +79,7 @@ class RunningCall:
         """Something that the handler may wait for has happened."""
         if self._news is not None:
             self._news.set()
+            self._news = None
 
     def drain(self) -> None:
         """A stream of responses ends at the next message boundary, now if the handler is at one."""
@@ -109,7 +110,7 @@ class RunningCall:
 
     async def _handle(self) -> bytes | None:
         if not self._method.streams_requests:
-            return await self._answer(self._parsed(self._inbox.popleft()))
+            return await self._answer(self._next_request())
         async with aclosing(self._requests()) as requests:
             return await self._answer(requests)
 
@@ -124,7 +125,9 @@ class RunningCall:
             await self._send_all(responses)
         return None
 
-    def _parsed(self, payload: bytes) -> Any:
+    def _next_request(self) -> Any:
+        payload = self._inbox.popleft()
+        self._protocol.message_taken(self.stream_id, payload)
         try:
             return self._method.parse(payload)
         except DecodeError:
@@ -138,7 +141,7 @@ class RunningCall:
                 self._protocol.want_message(self.stream_id)
                 self._wake_writer()
                 await self._wait_for_news()
-            yield self._parsed(self._inbox.popleft())
+            yield self._next_request()
 
     async def _send_all(self, responses: AsyncIterator[Any]) -> None:
         while True:
@@ -159,9 +162,10 @@ class RunningCall:
                 await self._wait_for_news()
 
     async def _wait_for_news(self) -> None:
-        self._news = trio.Event()
+        # Two may wait at once: a handler may read its requests in one task while its responses wait in another.
+        if self._news is None:
+            self._news = trio.Event()
         await self._news.wait()
-        self._news = None
 
 
 def _draining() -> RpcError:

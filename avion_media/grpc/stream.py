@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 from avion_media.grpc.assembly import Assembly
+from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.status import Headers
 
 
@@ -12,6 +13,8 @@ class Stream:
     """State only: what happens to it is decided in `Protocol`."""
 
     __slots__ = (
+        "_budget",
+        "_held_bytes",
         "assembly",
         "head_sent",
         "id",
@@ -26,13 +29,15 @@ class Stream:
         "wanted",
     )
 
-    def __init__(self, stream_id: int, now: float) -> None:
+    def __init__(self, stream_id: int, now: float, budget: ByteBudget) -> None:
         self.id = stream_id
         self.opened_at = now
         self.patience_s = 0.0  # given up after so long it is no nuisance
         self.remote_open = True
         self.wanted = True  # whether window updates are given for what arrives
         self.uncredited_bytes = 0
+        self._budget = budget
+        self._held_bytes = 0
         self.assembly: Assembly | None = None  # once a message came in pieces
         self.head_sent = False
         self.pending: deque[memoryview] = deque()
@@ -40,7 +45,18 @@ class Stream:
         self.trailers: Headers | None = None
         self.progress_at = now
 
+    def hold(self, count: int) -> bool:
+        """Take so many bytes of the request from the server's budget; false when that is used up."""
+        if not self._budget.take(count):
+            return False
+        self._held_bytes += count
+        return True
+
+    def let_go(self, count: int) -> None:
+        """Give back bytes that the handler has got."""
+        self._held_bytes -= count
+        self._budget.give_back(count)
+
     def release(self) -> None:
-        """Give back what the request holds of the server's budget."""
-        if self.assembly is not None:
-            self.assembly.release()
+        """Give back all that is held. To be called once the call is over, however it ended; may be repeated."""
+        self.let_go(self._held_bytes)

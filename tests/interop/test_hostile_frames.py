@@ -273,6 +273,19 @@ async def test_all_clients_together_cannot_fill_the_memory_with_beginnings() -> 
         assert attacker.status(7) is None
 
 
+@pytest.mark.parametrize("method", ["Say", "Collect"])
+async def test_all_clients_together_cannot_fill_the_memory_with_messages_that_no_handler_takes(method: str) -> None:
+    async with attacked(GrpcLimits(max_buffered_bytes=40_000)) as (_, attacker):
+        headers = request_headers(_path=f"/avion.test.Echo/{method}")
+        begun = [] if method == "Say" else [data(n, message(HANG)) for n in (1, 3, 5)]
+        await attacker.send(*(attacker.head(n, headers) for n in (1, 3, 5)), *begun)
+        whole = message(wire.EchoRequest(body=bytes(15_000)))
+        await attacker.send(*(data(n, whole) for n in (1, 3, 5)))
+        await attacker.read_until(lambda seen: seen.status(5) == str(int(Code.RESOURCE_EXHAUSTED)))
+        assert attacker.status(1) is attacker.status(3) is None
+        await attacker.send(reset(1), reset(3))
+
+
 async def test_a_request_that_does_not_arrive_holds_no_handler_and_is_ended() -> None:
     async with attacked(GrpcLimits(request_timeout_s=0.2)) as (server, attacker):
         await attacker.send(attacker.head(1), data(1, message(HELLO)[:3]))

@@ -89,6 +89,9 @@ def test_messages_arrive_however_the_bytes_are_cut(payloads: list[bytes], piece_
     assert isinstance(events[0], CallBegun)
     assert [event.payload for event in events if isinstance(event, MessageReceived)] == payloads
     assert events[-1] == RequestEnded(1)
+    assert pair.budget.held_bytes == sum(len(framed(payload)) for payload in payloads)
+    for payload in payloads:
+        pair.core.message_taken(1, payload)
     assert pair.budget.held_bytes == 0
 
 
@@ -243,6 +246,20 @@ def test_what_half_a_message_held_is_given_back_when_it_goes() -> None:
     assert pair.budget.held_bytes == 500
     pair.client.reset_stream(1)
     pair.exchange()
+    assert pair.budget.held_bytes == 0
+
+
+def test_messages_count_as_held_until_their_handler_has_got_them_or_the_call_is_over() -> None:
+    pair = Pair(budget=ByteBudget(2500))
+    for stream_id in (1, 3, 5):
+        pair.client.send_headers(stream_id, _HEADERS)
+        pair.client.send_data(stream_id, framed(bytes(1000)))
+        pair.exchange()
+    assert CallGone(5, Code.RESOURCE_EXHAUSTED) in pair.events
+    assert pair.budget.held_bytes == 2010
+    pair.core.message_taken(1, bytes(1000))
+    assert pair.budget.held_bytes == 1005
+    pair.core.send_end(3, RpcError(Code.ABORTED))
     assert pair.budget.held_bytes == 0
 
 

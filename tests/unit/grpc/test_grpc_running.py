@@ -1,0 +1,80 @@
+"""A handler's task and what wakes it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import trio
+import trio.testing
+
+from avion_media.grpc.call import Call, Peer
+from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.methods import Method
+from avion_media.grpc.protocol import Protocol
+from avion_media.grpc.running import RunningCall
+from avion_media.grpc.status import RpcError
+
+
+class _FullClient:
+    """A client that takes no response until told."""
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+        self.pending = 1 << 20
+        self.ended = False
+
+    def message_taken(self, stream_id: int, payload: bytes) -> None:
+        pass
+
+    def want_message(self, stream_id: int) -> None:
+        pass
+
+    def pending_bytes(self, stream_id: int) -> int:
+        return self.pending
+
+    def send_message(self, stream_id: int, payload: bytes) -> None:
+        self.sent.append(payload)
+
+    def send_end(self, stream_id: int, error: RpcError | None) -> None:
+        assert error is None
+        self.ended = True
+
+
+class _Text(str):
+    def SerializeToString(self) -> bytes:
+        return self.encode()
+
+
+async def test_a_task_that_reads_and_one_that_waits_to_send_are_both_woken() -> None:
+    client = _FullClient()
+    heard: list[str] = []
+    all_heard = trio.Event()
+
+    async def read(requests: AsyncIterator[Any]) -> None:
+        async for request in requests:
+            heard.append(request)
+        all_heard.set()
+
+    async with trio.open_nursery() as nursery:
+
+        async def chat(requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
+            nursery.start_soon(read, requests)
+            await trio.testing.wait_all_tasks_blocked()
+            yield _Text("large")
+            await all_heard.wait()
+
+        method = Method("/a.B/Chat", chat, bytes.decode, streams_requests=True, streams_responses=True)
+        call = Call(method.path, Peer("test"))
+        running = RunningCall(call, method, 1, cast("Protocol", client), Hooks(), lambda: None)
+        nursery.start_soon(running.run)
+        await trio.testing.wait_all_tasks_blocked()  # one waits for a request, one to send
+        assert client.sent == [b"large"]
+        running.put(b"hello")
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == ["hello"]
+        running.end_of_request()
+        client.pending = 0
+        running.wake()
+        await trio.testing.wait_all_tasks_blocked()
+        assert client.ended

@@ -199,7 +199,10 @@ class GrpcConfig(_Section):
     )
     max_streams: int = Field(100, ge=1, description="calls at once on one connection")
     max_message: Size = Field(1 << 20, description="of one request")
-    max_calls: int = Field(1000, ge=1, description="handlers at once in the whole process")
+    max_calls: int = Field(
+        1000, ge=1, description="handlers at once in the whole process; streams get three quarters of it"
+    )
+    max_calls_per_peer: int = Field(500, ge=1, description="of one IPv4 address or IPv6 network (/64), likewise")
 
     @field_validator("auth")
     @classmethod

@@ -16,6 +16,7 @@ import trio
 
 from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.call import Call, Peer
+from avion_media.grpc.call_count import CallCount
 from avion_media.grpc.events import (
     CallBegun,
     CallGone,
@@ -38,6 +39,8 @@ _READ_BYTES = 64 << 10
 # What was read is worked off in slices, between which other clients have their turn: so many bytes of the smallest
 # frames take a millisecond. The rest of a large frame is one slice.
 _SLICE_BYTES = 1024
+_MAX_ECHOED = 100  # characters of a path that we do not know
+_MAX_UNSENT_BYTES = 512 << 10  # a client that does not read is not read from: each frame may ask for an answer
 _GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
 _LINGER_S = 1.0  # how long last words may take to leave, and to be read
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -51,7 +54,7 @@ class Shared:
     methods: dict[str, Method]
     hooks: Hooks
     buffered: ByteBudget
-    calls: int = 0
+    calls: CallCount
 
 
 @dataclass(slots=True)
@@ -64,19 +67,24 @@ class _Arriving:
 
 
 class Connection:
-    """One client's connection. `run` returns when it has ended, for whatever reason."""
+    """One client's connection. `run` returns when it has ended, for whatever reason.
 
-    def __init__(self, shared: Shared, stream: trio.abc.Stream, peer: Peer) -> None:
+    Its calls count for ``counts_for`` (see `avion_media.peers`).
+    """
+
+    def __init__(self, shared: Shared, stream: trio.abc.Stream, peer: Peer, counts_for: str) -> None:
         now = trio.current_time()
         self._shared = shared
         self._stream = stream
         self._peer = peer
+        self._counts_for = counts_for
         self._protocol = Protocol(shared.limits, shared.buffered, now)
         self._arriving: dict[int, _Arriving] = {}
         self._running: dict[int, RunningCall] = {}
         self._reading = trio.CancelScope()
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._writer = trio.lowlevel.ParkingLot()
+        self._taken = trio.lowlevel.ParkingLot()  # where the reader waits for the writer
         self._unsent = b""
         self._closing = False
         self._drain_deadline = math.inf  # for the client to see our first GOAWAY
@@ -134,6 +142,7 @@ class Connection:
             self._pinged_at = None
             if not await self._work_off(bytes(data)):
                 return
+            await self._until_taken()
 
     async def _work_off(self, data: bytes) -> bool:
         """Act on what was read; whether the connection goes on."""
@@ -152,10 +161,21 @@ class Connection:
                 return not failed
             begin = end
             await trio.lowlevel.checkpoint()
+            await self._until_taken()
+
+    async def _until_taken(self) -> None:
+        if self._protocol.output_bytes < _MAX_UNSENT_BYTES:
+            return
+        self._owed_since = None  # the rest of a frame may wait in the kernel
+        while self._protocol.output_bytes >= _MAX_UNSENT_BYTES:
+            await self._taken.park()
+        self._heard_at = trio.current_time()
+        self._owed_since = self._heard_at if self._protocol.mid_frame else None
 
     async def _write(self) -> None:
         while True:
             output = self._unsent + self._protocol.take_output()
+            self._taken.unpark_all()
             self._unsent = b""
             if output:
                 if not await self._send(output):
@@ -247,7 +267,7 @@ class Connection:
         if refusal is not None:
             self._refuse(event.stream_id, call, refusal)
         elif method is None:
-            self._refuse(event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"no method {head.path}"))
+            self._refuse(event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"no method {head.path[:_MAX_ECHOED]}"))
         elif method.streams_requests:
             self._start(event.stream_id, call, method)
         else:
@@ -287,7 +307,7 @@ class Connection:
 
     def _start(self, stream_id: int, call: Call, method: Method, payload: bytes | None = None) -> None:
         shared = self._shared
-        if shared.calls >= shared.limits.max_calls or self._tasks is None:
+        if self._tasks is None or not shared.calls.begin(self._counts_for, is_stream=method.is_stream):
             self._refuse(stream_id, call, RpcError(Code.RESOURCE_EXHAUSTED, "too many calls at once"))
             return
         running = RunningCall(call, method, stream_id, self._protocol, shared.hooks, self._wake_writer)
@@ -295,7 +315,6 @@ class Connection:
             running.put(payload)
         if self._ending_streams:
             running.drain()
-        shared.calls += 1
         self._running[stream_id] = running
         self._tasks.start_soon(self._run, running, name=call.method)
 
@@ -311,7 +330,7 @@ class Connection:
                 self._wake_writer()  # others may end in the same turn: one write for all
             else:
                 self._write_now()
-            shared.calls -= 1
+            shared.calls.end(self._counts_for, is_stream=running.method.is_stream)
 
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)

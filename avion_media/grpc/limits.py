@@ -20,7 +20,10 @@ class GrpcLimits:
     max_streams: int = 100
     """Calls at once on one connection, as advertised. Streams beyond are refused, and clients repeat those."""
     max_calls: int = 1000
-    """Handlers at once in the whole server; a call beyond is answered RESOURCE_EXHAUSTED."""
+    """Handlers at once in the whole server; a call beyond is answered RESOURCE_EXHAUSTED. Streams get three quarters
+    of this bound and of the next, so that calls which end find room."""
+    max_calls_per_peer: int = 500
+    """The same for one peer (see `avion_media.peers`)."""
     max_message_bytes: int = 4 << 20
     """The largest request message; a larger one is answered RESOURCE_EXHAUSTED before it is read."""
     max_buffered_bytes: int = 64 << 20

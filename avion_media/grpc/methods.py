@@ -20,6 +20,11 @@ class Method:
     streams_requests: bool
     streams_responses: bool
 
+    @property
+    def is_stream(self) -> bool:
+        """Whether a call of it may last, since the client or the handler may go on sending."""
+        return self.streams_requests or self.streams_responses
+
 
 def methods_of(services: Iterable[purerpc.Service]) -> dict[str, Method]:
     """All methods of the services, by path."""

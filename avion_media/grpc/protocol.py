@@ -369,6 +369,12 @@ class Protocol:
         self._collect()
         return bool(self._output)
 
+    @property
+    def output_bytes(self) -> int:
+        """How much there is to write."""
+        self._collect()
+        return len(self._output)
+
     def take_output(self) -> bytes:
         """What is to be written now, in full, before `written` is called."""
         self._collect()

@@ -31,12 +31,12 @@ class RunningCall:
         "_ended",
         "_hooks",
         "_inbox",
-        "_method",
         "_news",
         "_protocol",
         "_pull",
         "_wake_writer",
         "call",
+        "method",
         "scope",
         "stream_id",
     )
@@ -53,7 +53,7 @@ class RunningCall:
         self.call = call
         self.stream_id = stream_id
         self.scope = trio.CancelScope(deadline=call.deadline)
-        self._method = method
+        self.method = method
         self._protocol = protocol
         self._hooks = hooks
         self._wake_writer = wake_writer
@@ -109,15 +109,15 @@ class RunningCall:
             self._protocol.send_end(self.stream_id, error)
 
     async def _handle(self) -> bytes | None:
-        if not self._method.streams_requests:
+        if not self.method.streams_requests:
             return await self._answer(self._next_request())
         async with aclosing(self._requests()) as requests:
             return await self._answer(requests)
 
     async def _answer(self, request: Any) -> bytes | None:
         """The only response; none when the responses were a stream, which is sent by then."""
-        answer = self._method.handler(request, self.call)
-        if not self._method.streams_responses:
+        answer = self.method.handler(request, self.call)
+        if not self.method.streams_responses:
             return (await answer).SerializeToString()  # type: ignore[no-any-return]
         if inspect.iscoroutine(answer):  # so it is for a method that a servicer has not written
             answer = await answer
@@ -129,7 +129,7 @@ class RunningCall:
         payload = self._inbox.popleft()
         self._protocol.message_taken(self.stream_id, payload)
         try:
-            return self._method.parse(payload)
+            return self.method.parse(payload)
         except DecodeError:
             raise RpcError(Code.INVALID_ARGUMENT, "the request is not a message of the expected type") from None
 

@@ -12,13 +12,14 @@ import trio
 
 from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.call import Peer
+from avion_media.grpc.call_count import CallCount
 from avion_media.grpc.connection import Connection, Shared
 from avion_media.grpc.health import Health
 from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import methods_of
 from avion_media.grpc.reflection import reflection_services
-from avion_media.peers import ConnectionCount, TooMany
+from avion_media.peers import ConnectionCount, TooMany, peer_of
 from avion_media.wire import purerpc
 
 _MAX_TICK_S = 1.0
@@ -69,6 +70,7 @@ class GrpcServer:
             methods_of(all_services),
             Hooks(map_exception, on_error, observe, authorise),
             ByteBudget(limits.max_buffered_bytes),
+            CallCount(limits.max_calls, limits.max_calls_per_peer),
         )
         self._connections: set[Connection] = set()
         # Including those still in their TLS handshake.
@@ -85,7 +87,7 @@ class GrpcServer:
     def stats(self) -> ServerStats:
         """Numbers for gauges."""
         streams = sum(connection.streams for connection in self._connections)
-        return ServerStats(len(self._connections), streams, self._shared.calls)
+        return ServerStats(len(self._connections), streams, self._shared.calls.total)
 
     async def serve(
         self,
@@ -150,14 +152,14 @@ class GrpcServer:
             min(idle, key=lambda connection: connection.idle_since).retire()
 
     async def _connection(self, plain: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
-        address = _address_of(plain)
+        address, counts_for = _address_of(plain), peer_of(plain)
         if ssl_context is None:
-            connection = Connection(self._shared, plain, Peer(address))
+            connection = Connection(self._shared, plain, Peer(address), counts_for)
         else:
             tls = await self._handshake(plain, ssl_context())
             if tls is None:
                 return
-            connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None))
+            connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None), counts_for)
         self._connections.add(connection)
         try:
             if self._draining:

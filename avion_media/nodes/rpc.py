@@ -81,6 +81,7 @@ def limits_of(config: GrpcConfig) -> GrpcLimits:
         max_age_s=config.max_connection_age,
         max_streams=config.max_streams,
         max_calls=config.max_calls,
+        max_calls_per_peer=config.max_calls_per_peer,
         max_message_bytes=config.max_message,
     )
 

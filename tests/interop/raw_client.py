@@ -178,10 +178,10 @@ def pings(count: int) -> Iterable[PingFrame]:
 
 @asynccontextmanager
 async def raw_client(
-    port: int, values: dict[int, int] | None = None, *, preface: bool = True
+    port: int, values: dict[int, int] | None = None, *, preface: bool = True, local_address: str | None = None
 ) -> AsyncIterator[RawClient]:
     """A connection, after the preface and SETTINGS."""
-    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+    async with await trio.open_tcp_stream("127.0.0.1", port, local_address=local_address) as stream:
         client = RawClient(stream)
         if preface:
             await client.send(PREFACE, settings(values))

@@ -20,7 +20,7 @@ class _FullClient:
     """A client that takes no response until told."""
 
     def __init__(self) -> None:
-        self.sent: list[bytes] = []
+        self.has_sent = trio.Event()
         self.pending = 1 << 20
         self.ended = False
 
@@ -34,7 +34,7 @@ class _FullClient:
         return self.pending
 
     def send_message(self, stream_id: int, payload: bytes) -> None:
-        self.sent.append(payload)
+        self.has_sent.set()
 
     def send_end(self, stream_id: int, error: RpcError | None) -> None:
         assert error is None
@@ -68,8 +68,8 @@ async def test_a_task_that_reads_and_one_that_waits_to_send_are_both_woken() -> 
         call = Call(method.path, Peer("test"))
         running = RunningCall(call, method, 1, cast("Protocol", client), Hooks(), lambda: None)
         nursery.start_soon(running.run)
+        await client.has_sent.wait()
         await trio.testing.wait_all_tasks_blocked()  # one waits for a request, one to send
-        assert client.sent == [b"large"]
         running.put(b"hello")
         await trio.testing.wait_all_tasks_blocked()
         assert heard == ["hello"]

@@ -1,0 +1,77 @@
+"""The driver of one connection, over a stream that the test holds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import trio
+import trio.testing
+from hpack import Encoder
+from hyperframe.frame import HeadersFrame
+
+from avion_media.grpc.budget import ByteBudget
+from avion_media.grpc.call import Peer
+from avion_media.grpc.call_count import CallCount
+from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.frames import PREFACE
+from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.limits import GrpcLimits
+from tests.interop.raw_client import request_headers, settings
+
+_PIECES = 200
+_CALLS_IN_PIECE = 100
+
+
+class _Client(trio.abc.Stream):
+    """Sends pieces one by one, and reads only once it is told to."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self.sent = 0
+        self.reads = trio.Event()
+        self.got_bytes = 0
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint()
+        piece = next(self._pieces, b"")
+        self.sent += bool(piece)
+        return piece
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self.reads.wait()
+        self.got_bytes += len(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.reads.wait()
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+
+def _calls_of_nothing() -> Iterator[bytes]:
+    yield PREFACE + bytes(settings().serialize())
+    encoder = Encoder()
+    headers = request_headers(_path="/nobody/" + "x" * 300)
+    stream_ids = itertools.count(1, 2)
+    for _ in range(_PIECES):
+        calls = [
+            HeadersFrame(next(stream_ids), encoder.encode(headers), flags=["END_HEADERS", "END_STREAM"])
+            for _ in range(_CALLS_IN_PIECE)
+        ]
+        yield b"".join(call.serialize() for call in calls)
+
+
+async def test_who_does_not_read_answers_is_not_read_from() -> None:
+    client = _Client(_calls_of_nothing())
+    limits = GrpcLimits()
+    shared = Shared(limits, {}, Hooks(), ByteBudget(1 << 20), CallCount(1, 1))
+    connection = Connection(shared, client, Peer("test"), "test")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connection.run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert 0 < client.sent < _PIECES / 2
+        assert connection._protocol.output_bytes < 600_000
+        client.reads.set()
+    assert client.sent == _PIECES + 1
+    assert client.got_bytes > 2_000_000

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import trio
 
@@ -36,9 +36,10 @@ from avion_media.grpc.running import RunningCall
 from avion_media.grpc.status import Code, RpcError
 
 _READ_BYTES = 64 << 10
-# What was read is worked off in slices, between which other clients have their turn: so many bytes of the smallest
-# frames take a millisecond. The rest of a large frame is one slice.
-_SLICE_BYTES = 1024
+# What was read is worked off in turns, between which other clients have theirs. The first of each read is for ten calls:
+# being cut to pieces costs honest clients a fifth. The rest goes by 0.3 ms, and as much again in the handlers.
+_WORK_AT_ONCE = 96  # in units of `frames`
+_WORK_IN_TURN = 32
 _MAX_ECHOED = 100  # characters of a path that we do not know
 _MAX_UNSENT_BYTES = 512 << 10  # a client that does not read is not read from: each frame may ask for an answer
 _GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
@@ -55,6 +56,9 @@ class Shared:
     hooks: Hooks
     buffered: ByteBudget
     calls: CallCount
+    backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
+    """Held for the turn of a connection that has sent more than is done at once: however many there are of that kind,
+    the loop does one of those turns at a time, and then what all others want."""
 
 
 @dataclass(slots=True)
@@ -146,22 +150,26 @@ class Connection:
 
     async def _work_off(self, data: bytes) -> bool:
         """Act on what was read; whether the connection goes on."""
-        begin = 0
-        while True:
-            now = trio.current_time()
-            end = begin + max(_SLICE_BYTES, self._protocol.frame_bytes_left)
-            before = self._protocol.frames_begun
-            failed = self._dispatch(self._protocol.receive(data[begin:end], now))
-            if not self._protocol.mid_frame:
-                self._owed_since = None
-            elif self._owed_since is None or self._protocol.frames_begun != before:
-                self._owed_since = now
-            self._wake_writer()
-            if failed or end >= len(data):
-                return not failed
-            begin = end
-            await trio.lowlevel.checkpoint()
+        end = self._protocol.end_of_turn(data, 0, _WORK_AT_ONCE)
+        goes_on = self._turn(data[:end])
+        while goes_on and end < len(data):
             await self._until_taken()
+            async with self._shared.backlog:
+                begin, end = end, self._protocol.end_of_turn(data, end, _WORK_IN_TURN)
+                goes_on = self._turn(data[begin:end])
+        return goes_on
+
+    def _turn(self, piece: bytes) -> bool:
+        """Act on a piece of it; likewise."""
+        now = trio.current_time()
+        before = self._protocol.frames_begun
+        failed = self._dispatch(self._protocol.receive(piece, now))
+        if not self._protocol.mid_frame:
+            self._owed_since = None
+        elif self._owed_since is None or self._protocol.frames_begun != before:
+            self._owed_since = now
+        self._wake_writer()
+        return not failed
 
     async def _until_taken(self) -> None:
         if self._protocol.output_bytes < _MAX_UNSENT_BYTES:

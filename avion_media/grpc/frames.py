@@ -67,10 +67,21 @@ class FrameWatch:
         """Whether the peer owes the rest of the preface, a frame or a header block."""
         return self._left > 0 or bool(self._partial) or self.in_header_block
 
-    @property
-    def bytes_left(self) -> int:
-        """How many bytes of the preface, or of the frame at hand, are still to come."""
-        return self._left
+    def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
+        """Where to cut ``data`` from ``begin`` on: after frames that make so much work, or a bit more; or at its end.
+
+        Only looks.
+        """
+        position = begin + self._left - len(self._partial)  # where the next frame begins, maybe in an earlier piece
+        while work > 0:
+            header_end = position + _HEADER_BYTES
+            if header_end > len(data):
+                return len(data)
+            header = data[position:header_end] if position >= begin else self._partial + data[begin:header_end]
+            length = int.from_bytes(header[:3], "big")
+            position = header_end + length
+            work -= _work(header[3], length)
+        return min(position, len(data))
 
     def feed(self, data: bytes) -> Seen:
         """Account for one piece."""
@@ -134,6 +145,13 @@ class FrameWatch:
         self._block_bytes = self._block_bytes + length if self.in_header_block else length
         self.in_header_block = not flags & _END_HEADERS
         seen.overlong_block = seen.overlong_block or self._block_bytes > self.max_block_bytes
+
+
+def _work(kind: int, length: int) -> int:
+    """What a frame makes us do, in units of the smallest one: 10 µs or so. A call and its handler are worth eight."""
+    if kind in (Kind.HEADERS, Kind.CONTINUATION):
+        return 8 + (length >> 6)
+    return 1 + (length >> 10)
 
 
 def count_resets(data: bytes | bytearray) -> int:

@@ -89,10 +89,9 @@ class Protocol:
         """Changes whenever the client begins something new (see `mid_frame`)."""
         return self._watch.begun
 
-    @property
-    def frame_bytes_left(self) -> int:
-        """How much of the frame at hand is still to come."""
-        return self._watch.bytes_left
+    def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
+        """Where to cut ``data``, so that `receive` has so much work with it (see `frames`): at the end of a frame."""
+        return self._watch.end_of_turn(data, begin, work)
 
     def pending_bytes(self, stream_id: int) -> int:
         """Bytes of responses in this call that still wait for the client to take them."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import trio
 import trio.testing
@@ -11,13 +13,15 @@ from hpack import Encoder
 from hyperframe.frame import HeadersFrame
 
 from avion_media.grpc.budget import ByteBudget
-from avion_media.grpc.call import Peer
+from avion_media.grpc.call import Call, Peer
 from avion_media.grpc.call_count import CallCount
 from avion_media.grpc.connection import Connection, Shared
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.limits import GrpcLimits
-from tests.interop.raw_client import request_headers, settings
+from avion_media.grpc.methods import Method
+from avion_media.grpc.status import Code, RpcError
+from tests.interop.raw_client import data, message, request_headers, settings
 
 _PIECES = 200
 _CALLS_IN_PIECE = 100
@@ -60,6 +64,54 @@ def _calls_of_nothing() -> Iterator[bytes]:
             for _ in range(_CALLS_IN_PIECE)
         ]
         yield b"".join(call.serialize() for call in calls)
+
+
+def _calls_at_once(count: int) -> Iterator[bytes]:
+    yield PREFACE + bytes(settings().serialize())
+    encoder = Encoder()
+    stream_ids = range(1, 2 * count, 2)
+    frames = [
+        frame
+        for stream_id in stream_ids
+        for frame in (
+            HeadersFrame(stream_id, encoder.encode(request_headers(_path="/a.B/C")), flags=["END_HEADERS"]),
+            data(stream_id, message(b"x"), end=True),
+        )
+    ]
+    yield b"".join(frame.serialize() for frame in frames)
+
+
+class _Ticks(trio.abc.Instrument):
+    """Counts the turns of Trio's loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_clients_that_send_much_at_once_start_few_handlers_in_each_turn_of_the_loop() -> None:
+    ticks = _Ticks()
+    started: Counter[int] = Counter()
+
+    async def handle(_request: Any, _call: Call) -> Any:
+        started[ticks.count] += 1
+        await trio.lowlevel.checkpoint()
+        raise RpcError(Code.ABORTED)
+
+    method = Method("/a.B/C", handle, bytes, streams_requests=False, streams_responses=False)
+    shared = Shared(GrpcLimits(), {method.path: method}, Hooks(), ByteBudget(1 << 20), CallCount(1000, 1000))
+    trio.lowlevel.add_instrument(ticks)
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            client = _Client(_calls_at_once(90))
+            client.reads.set()
+            nursery.start_soon(Connection(shared, client, Peer("test"), "test").run)
+    trio.lowlevel.remove_instrument(ticks)
+    assert started.total() == 360
+    at_once = 4 * 11  # what is done at once of each read
+    assert sum(count for count in started.values() if count > 4) <= at_once
 
 
 async def test_who_does_not_read_answers_is_not_read_from() -> None:

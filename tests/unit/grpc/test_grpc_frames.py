@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hyperframe.frame import (
     ContinuationFrame,
@@ -17,7 +19,7 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.grpc.frames import PREFACE, FrameWatch, count_resets
+from avion_media.grpc.frames import PREFACE, FrameWatch, Kind, count_resets
 
 _MAX_BLOCK_BYTES = 40
 _HEADERS = HeadersFrame(1, b"\x83", flags=["END_HEADERS"])
@@ -66,6 +68,25 @@ def test_pieces_of_any_size_give_the_same(chosen: list[tuple[Frame, int, int]], 
     assert resets == sum(count for _, _, count in chosen)
     assert leaving == any(frame is _GOAWAY for frame, _, _ in chosen)
     assert not watch.mid_frame
+
+
+@given(st.lists(st.sampled_from(_FRAMES), min_size=1, max_size=12), st.integers(0, 40), st.integers(1, 30))
+def test_a_turn_ends_with_a_frame_and_has_the_work_asked_for(
+    chosen: list[tuple[Frame, int, int]], fed: int, work: int
+) -> None:
+    frames = [_serialized(frame) for frame, _, _ in chosen]
+    whole = PREFACE + b"".join(frames)
+    ends = list(itertools.accumulate(map(len, frames), initial=len(PREFACE)))
+    fed = min(fed, len(whole) - 1)
+    watch = FrameWatch(_MAX_BLOCK_BYTES, acks_owed=100)
+    watch.feed(whole[:fed])
+    end = fed + watch.end_of_turn(whole[fed:], 0, work)
+    assert end in ends
+    # Frames whose header had come before were begun by an earlier turn.
+    begun = [frame for frame, at in zip(frames, ends, strict=False) if at + 9 > fed and at < end]
+    done = sum(8 if frame[3] == Kind.HEADERS else 1 for frame in begun)
+    assert done >= work or end == len(whole)
+    assert done < work + 8
 
 
 def test_what_is_begun_is_known() -> None:

@@ -36,8 +36,8 @@ from avion_media.grpc.running import RunningCall
 from avion_media.grpc.status import Code, RpcError
 
 _READ_BYTES = 64 << 10
-# What was read is worked off in turns, between which other clients have theirs. The first of each read is for ten calls:
-# being cut to pieces costs honest clients a fifth. The rest goes by 0.3 ms, and as much again in the handlers.
+# What was read is worked off in turns, between which others have theirs. The first of each read is for ten calls: being
+# cut to pieces costs honest clients a fifth. The rest goes by 0.3 ms, and as much again in the handlers.
 _WORK_AT_ONCE = 96  # in units of `frames`
 _WORK_IN_TURN = 32
 _MAX_ECHOED = 100  # characters of a path that we do not know

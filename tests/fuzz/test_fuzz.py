@@ -62,8 +62,8 @@ def test_what_fails_or_hangs_is_found_and_kept(
 
 
 def test_a_slow_good_client_is_found_when_there_was_time_for_two_tries() -> None:
-    quiet = [1.0] * 99 + [2.0]
-    slow, fast = Try(quiet, [4.0] * 100), Try(quiet, [3.9] * 100)
+    decoyed = [1.0] * 99 + [2.0]
+    slow, fast = Try([1.0], [4.0] * 100, decoyed), Try([1.0], [3.9] * 100, decoyed)
     long, short = Session("sample", LONG_S, SEED), Session("sample", LONG_S - 1, SEED)
     judge(long, [slow, fast], 0)
     judge(short, [slow], 0)

@@ -91,8 +91,10 @@ def patch_files() -> None:
             _before(how)
             if how == "hangs":
                 time.sleep(HANG_S)
-            if how in ("raises", "stopped, then raises"):
+            if how == "raises":
                 raise OSError(28, "No space left on device")
+            if how == "stopped, then raises":
+                raise OSError(24, "Too many open files")  # no outage, but a defect of this attempt
             result = call(*args, **kwargs)
             _after(how)
             if how == "reply lost":

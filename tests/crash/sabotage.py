@@ -36,10 +36,10 @@ def early_acknowledgement() -> None:
 
     attempt: Any = Consumer._attempt
 
-    async def acknowledge_first(self: Any, lease: Any) -> tuple[str, str]:
-        await lease.complete()
-        lease._ended = False
-        result: tuple[str, str] = await attempt(self, lease)
+    async def acknowledge_first(self: Any, held: Any) -> tuple[str, str]:
+        await held.lease.complete()
+        held.lease._ended = False
+        result: tuple[str, str] = await attempt(self, held)
         return result
 
     async def keep(_self: Any) -> None:
@@ -67,10 +67,10 @@ def no_tombstone() -> None:
     """A drop only remembers the removal."""
     from avion_media.queue import StatusBoard
 
-    async def none(*_arguments: Any, **_more: Any) -> list[str]:
-        return []
+    async def unmarked(*_arguments: Any, **_more: Any) -> bool:
+        return True
 
-    StatusBoard.tombstone = none  # type: ignore[method-assign]
+    StatusBoard.drop = unmarked  # type: ignore[method-assign]
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {

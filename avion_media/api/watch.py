@@ -8,11 +8,13 @@ from contextlib import contextmanager
 
 import trio
 
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import MediaError, Unavailable
 from avion_media.domain.tasks import State, Status
+from avion_media.telemetry import get_logger
 
 _LOOK_S = 15.0
 _PAGE = 500  # media looked at by one command
+_log = get_logger(path="service/grpc")
 
 Look = Callable[[Sequence[str]], Awaitable[Mapping[str, Status | None]]]
 
@@ -74,7 +76,7 @@ class Watchers:
     async def keep_looking(self, look: Look) -> None:
         """Ring for what nobody says: a status that expired, a message that was lost within Redis. Never returns.
 
-        ``look`` tells what is written of each of the media given, or raises `Unavailable`: then later.
+        ``look`` tells what is written of each of the media given, or raises a `MediaError`: then later.
         """
         while True:
             await trio.sleep(_LOOK_S)
@@ -82,6 +84,8 @@ class Watchers:
                 await self._look(look)
             except Unavailable:
                 continue
+            except MediaError as error:  # a Redis that refuses this one command must not cost us all calls
+                _log.warning("watch.look_failed", error=str(error))
 
     async def _look(self, look: Look) -> None:
         watched = list(self._bells)

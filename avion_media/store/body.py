@@ -11,6 +11,7 @@ import trio
 from avion_media.store.connection import Connection
 from avion_media.store.objects import ContentRange, ObjectInfo, object_info, parse_content_range
 
+_FIRST_BYTES = 256 << 10  # most thumbnails, and what a slow store sends within the time that its callers have
 CHUNK_BYTES = 1 << 20  # a quarter of the CPU per byte of 64 KiB reads: each one is a hop to a thread
 
 
@@ -28,16 +29,16 @@ class BodyReader:
         self._left = False
 
     def open(self, get_object: Callable[[], dict[str, Any]]) -> tuple[dict[str, Any], bytes]:
-        """Get the object (in a thread) and keep its body. Returns the rest of the response, and a short body's bytes.
+        """Get the object (in a thread) and keep its body. Returns the rest of the response, and the body's first bytes.
 
-        So a thumbnail costs one hop to a thread, and its connection is free before anybody has taken a byte of it.
+        So a thumbnail costs one hop to a thread, and its connection is free before anybody has taken a byte of it; and
+        a store that stalls after its headers is noticed while an error can still be told.
         """
         self._begin()
         try:
             response = get_object()
             self._stream = response.pop("Body")
-            short = response["ContentLength"] <= CHUNK_BYTES
-            return response, self._stream.read(CHUNK_BYTES) if short else b""
+            return response, self._stream.read(_FIRST_BYTES)
         finally:
             self._end()
 

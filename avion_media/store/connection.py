@@ -29,6 +29,7 @@ from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instrumen
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
+    from botocore.httpsession import URLLib3Session
     from types_boto3_s3 import S3Client
 
 T = TypeVar("T")
@@ -84,7 +85,7 @@ class Connection:
         self._sources: _Sources | None = None
         self._signers: Signers | None = None
         self._signed_with: _Snapshot | None = None
-        self._http = open_session((self._connect_timeout_s, config.timeout), max_threads)
+        self._http: URLLib3Session | None = None
         self._quick_get: QuickGet | None = None
         self._why_not = NO_CREDENTIALS
         self._no_connect_before = float("-inf")
@@ -220,6 +221,7 @@ class Connection:
             try:
                 with trio.fail_after(_CREDENTIALS_S), translated():
                     client, sources, snapshot = await trio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
+                    self._http = await trio.to_thread.run_sync(self._make_session, abandon_on_cancel=True)
             except (trio.TooSlowError, Unavailable) as error:
                 self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
                 self._forget_credentials(error)
@@ -252,6 +254,9 @@ class Connection:
         )
         return client, sources, sources.snapshot()
 
+    def _make_session(self) -> URLLib3Session:
+        return open_session((self._connect_timeout_s, self._config.timeout), int(self.threads.total_tokens))
+
     async def _refresh_credentials(self) -> None:
         """Take a new snapshot; botocore fetches new temporary credentials 15 minutes before the old ones end."""
         client = await self._connect()
@@ -269,6 +274,7 @@ class Connection:
             endpoint = self._config.public_endpoint_url or self._config.endpoint_url or client.meta.endpoint_url
             signer = partial(Presigner, endpoint, self.bucket, client.meta.region_name)
             self._signers = Signers(uploads=signer(snapshot.uploads), downloads=signer(snapshot.own))
+            assert self._http is not None  # made together with the client
             reached = self._config.endpoint_url or client.meta.endpoint_url  # by us, not by clients
             self._quick_get = QuickGet(
                 self._http, Presigner(reached, self.bucket, client.meta.region_name, snapshot.own)

@@ -2,12 +2,13 @@
 
 Of the millisecond of CPU that botocore takes for a small object, 0.6 go into choosing an endpoint, events and parsers
 that an origin, which asks for nothing else, has no use for. Only what succeeds, or is not there, is taken from here.
-Whatever else the store says, and a kept connection that it had closed, is left to botocore: retries, regions,
-refreshed credentials and error messages are its business.
+Whatever else the store says, and a connection that fails, is left to botocore: retries, regions, refreshed credentials
+and error messages are its business.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import botocore.session
 from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError, SSLError
 from botocore.httpsession import URLLib3Session
 from botocore.response import StreamingBody
 
@@ -32,8 +33,11 @@ _HEADERS = {"IfMatch": "If-Match", "Range": "Range"}
 
 
 def open_session(timeout_s: tuple[float, float], connections: int) -> URLLib3Session:
-    """An HTTP session as botocore's clients have one. ``timeout_s`` is to connect and to read."""
-    bundle = botocore.session.Session().get_config_variable("ca_bundle")
+    """An HTTP session as botocore's clients have one. ``timeout_s`` is to connect and to read.
+
+    It reads files, and raises what botocore raises where they are wrong.
+    """
+    bundle: Any = botocore.session.Session().get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     return URLLib3Session(
         verify=bundle or True,
         proxies={},
@@ -66,12 +70,12 @@ class QuickGet:
         return answer
 
     def _send(self, request: Mapping[str, Any]) -> AWSResponse | None:
-        """The response, its body not read; None where the connection had been closed."""
+        """The response, its body not read; None where there is no connection, or the kept one had been closed."""
         url = self._presigner.get(request["Key"], expires_s=_EXPIRES_S, now=datetime.now(UTC))
         headers: Any = HeadersDict({header: request[name] for name, header in _HEADERS.items() if name in request})
         try:
             response = self._session.send(AWSPreparedRequest("GET", url, headers, None, True))
-        except ConnectionClosedError:
+        except (ConnectionClosedError, EndpointConnectionError, SSLError):
             return None
         if response.status_code not in _FOUND:
             response.content  # noqa: B018 - read, so that the connection can be used again

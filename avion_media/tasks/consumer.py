@@ -49,6 +49,7 @@ _LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
 _OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD})  # that these are away says nothing of the next task
+_DISK_PATIENCE_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
 _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
@@ -343,6 +344,8 @@ class Consumer:
         used_up = lease.attempt >= self._policy.max_attempts or (asked_s > backoff_s and self._too_late(lease, asked_s))
         if not ours and used_up:
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
+        if error.what is Dependency.DISK and time.time() - lease.first_seen > _DISK_PATIENCE_S:
+            return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
         delay_s = max(backoff_s, asked_s)
         await self._quietly(lambda: lease.retry(delay_s, str(error), count=not ours))
         return "retried", str(error.what)

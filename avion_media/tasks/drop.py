@@ -38,16 +38,21 @@ class Dropper:
             self._telemetry.count(instruments.DROPS_MALFORMED)
             _log.warning("drop.malformed", problem=drop.problem, entry_id=drop.entry_id)
         for media_id in drop.media_ids:
-            due_at = time.time() + self._delay_s
-            await self._queue.get().delay({"media_id": media_id}, removal_id(media_id), due_at)
+            await self._remember_removal(media_id)
         for media_id in drop.media_ids:
             await self._mark(media_id, drop)
+
+    async def _remember_removal(self, media_id: str) -> None:
+        due_at = time.time() + self._delay_s
+        await self._queue.get().delay({"media_id": media_id}, removal_id(media_id), due_at)
 
     async def _mark(self, media_id: str, drop: Drop) -> None:
         ttl_s = TOMBSTONE_TTL_S + self._delay_s
         fresh = await self._board.get().drop(media_id, ttl_s, said_at_ms=drop.said_at_ms, said_ago_s=drop.said_ago_s())
         if fresh is None:  # what was remembered is void; it must not stand for a later deletion, which is due later
             await self._queue.get().cancel_delayed(removal_id(media_id))
+            if await self._board.get().is_tombstoned(media_id):  # by a later one, just now: its removal is wanted
+                await self._remember_removal(media_id)
             _log.info("drop.undone", media_id=media_id)
             return
         await self._purges.request(media_id, "dropped")  # if not fresh too: whoever marked it may have died before this

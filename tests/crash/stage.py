@@ -251,9 +251,9 @@ class Stage:
         publisher = self._publisher(store, board)
         return ProcessMedia(store, workshop, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
-    async def drop(self, entry_id: str = "") -> None:
+    async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """A ``drop_deleted`` event, heard on the channel just now or read from the stream."""
-        _, board = self._actor(Steps())
+        _, board = self._actor(steps or Steps())
         queue = _slot(Dependency.REDIS, TaskQueue(self.redis, DELETE_QUEUE))
         dropper = Dropper(board, queue, self._purges(), NO_TELEMETRY, delay_s=self.delay_s)
         await dropper.drop(Drop((str(self.media_id),), entry_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -121,6 +122,19 @@ async def test_a_full_disk_costs_no_attempt(redis_url: str, number: int) -> None
             assert (await settled(queue)).dead_letters == 0
     assert len(work.begun) == 3
     assert work.given_up == []
+
+
+async def test_a_task_that_has_not_fitted_the_disk_for_an_hour_uses_up_its_attempts(redis_url: str) -> None:
+    work = Work(lambda: OSError(errno.ENOSPC, "the spool"))
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        task = {"task_id": "t", "media_id": "m", "first_seen": f"{time.time() - 3700:.3f}"}
+        await redis.execute("XADD", PROCESSING_QUEUE, "*", *(part for field in task.items() for part in field))
+        async with working(consumer_of(redis, work, "only", max_attempts=2)):
+            await settled(queue)
+        (letter,) = await queue.dead_letters.list()
+    assert (len(work.begun), letter.attempts) == (2, 2)
+    assert letter.error.startswith("internal: disk")
 
 
 async def test_a_defect_is_buried_under_its_code(redis_url: str) -> None:

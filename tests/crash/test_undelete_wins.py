@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from itertools import combinations, combinations_with_replacement
 from typing import cast
 
@@ -131,6 +132,29 @@ async def test_a_drop_that_is_read_again_after_its_undoing_is_void(new_stage: Ne
     status = await StatusBoard(stage.redis).get(str(stage.media_id))
     assert status is not None
     assert status.state is State.DELETED
+
+
+async def test_a_void_drop_takes_nothing_from_a_new_one(new_stage: NewStage) -> None:
+    """Another reader hears the new one while the void one is read again."""
+    moments = 0
+    while True:
+        stage = new_stage()
+        await stage.process()
+        seconds, _ = stage.client.time()
+        old, new = f"{seconds * 1000 - 1000}-0", f"{seconds * 1000 + 60_000}-0"
+        await stage.drop(old)
+        assert await undo(stage) is None
+        steps = Steps({moments: partial(stage.drop, new)})
+        await stage.drop(old, steps)
+        if moments >= steps.count:
+            break
+        status = await StatusBoard(stage.redis).get(str(stage.media_id))
+        assert status is not None
+        assert status.state is State.DELETED, steps.names
+        remembered = stage.client.zrange(f"{{{DELETE_QUEUE}}}:delayed", 0, -1)
+        assert sum(str(stage.media_id) in str(each) for each in remembered) == 1, steps.names
+        moments += 1
+    assert moments
 
 
 async def test_what_was_ready_is_not_processed_again(new_stage: NewStage) -> None:

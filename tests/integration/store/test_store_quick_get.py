@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from avion_media.domain.errors import Unavailable
+from avion_media.store import open_store
 from avion_media.store.presign import Presigner, SigningCredentials
 from avion_media.store.quick_get import QuickGet, open_session
 from tests.conftest import S3Bucket
@@ -87,3 +89,26 @@ def test_a_store_that_takes_no_presigned_get_is_asked_by_botocore_from_then_on(s
         assert get(client, {"Bucket": s3.bucket, "Key": KEY})["Body"].read() == BODY  # type: ignore[arg-type]
         assert client.calls == calls
     assert get._refused
+
+
+def test_certificates_are_looked_for_where_botocore_does(aws_environment: pytest.MonkeyPatch) -> None:
+    def verify() -> Any:
+        session: Any = open_session((3, 10), 4)
+        return session._verify
+
+    aws_environment.delenv("AWS_CA_BUNDLE", raising=False)
+    aws_environment.delenv("REQUESTS_CA_BUNDLE", raising=False)
+    assert verify() is True
+    aws_environment.setenv("REQUESTS_CA_BUNDLE", "requests.pem")
+    assert verify() == "requests.pem"
+    aws_environment.setenv("AWS_CA_BUNDLE", "aws.pem")
+    assert verify() == "aws.pem"
+
+
+async def test_a_profile_that_does_not_exist_is_a_store_that_is_away(
+    s3: S3Bucket, aws_environment: pytest.MonkeyPatch
+) -> None:
+    aws_environment.setenv("AWS_PROFILE", "nobody")
+    async with open_store(s3.config()) as store:
+        with pytest.raises(Unavailable):
+            await store.head("a")

@@ -11,10 +11,11 @@ from trio.testing import MockClock
 
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Bell, Watchers
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import State, Status
+from avion_media.redis import RedisRefused
 from avion_media.resources import Slot
 
 PENDING = Status("m", State.PENDING_UPLOAD)
@@ -29,13 +30,13 @@ class Board:
     def __init__(self) -> None:
         self.written: dict[str, Status | None] = {}
         self.looks: list[Sequence[str]] = []
-        self.away = False
+        self.trouble: MediaError | None = None
 
     async def get_many(self, media_ids: Sequence[str]) -> dict[str, Status | None]:
         await trio.lowlevel.checkpoint()
         self.looks.append(media_ids)
-        if self.away:
-            raise Unavailable(Dependency.REDIS)
+        if self.trouble is not None:
+            raise self.trouble
         return {each: self.written.get(each) for each in media_ids}
 
 
@@ -101,16 +102,17 @@ async def _watch(watchers: Watchers, media_id: str) -> None:
         await bell.wait(PENDING)
 
 
-async def test_an_outage_is_waited_for(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("trouble", [Unavailable(Dependency.REDIS), RedisRefused("MGET", "NOPERM", "no permission")])
+async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: MockClock, trouble: MediaError) -> None:
     board = Board()
-    board.away = True
+    board.trouble = trouble
     board.written["m"] = READY
     watchers = Watchers()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watchers.keep_looking, board.get_many)
         with watchers.watching("m") as bell:
             assert await woken_after(bell, PROCESSING, at_most_s=LOOK_S * 3.5) == LOOK_S * 3.5
-            board.away = False
+            board.trouble = None
             assert await woken_after(bell, PROCESSING) == LOOK_S * 0.5
         nursery.cancel_scope.cancel()
 

@@ -148,9 +148,12 @@ def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outc
         try:
             with open_lane(s3) as lane:
                 count_points(lane)
+                failed = False
                 while not waiting.empty():
-                    done.put(try_point(lane, waiting.get_nowait()))
-                for violation in end_of(lane):
+                    outcome = try_point(lane, waiting.get_nowait())
+                    failed = failed or bool(outcome.violations)
+                    done.put(outcome)
+                for violation in [] if failed else end_of(lane):  # what went before a failure was thrown away
                     done.put(Outcome(Point(KINDS[0], "the end of the lane", 0, ""), (violation,), True, "", 0))
         finally:
             done.put(None)

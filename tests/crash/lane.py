@@ -36,6 +36,7 @@ CLAIM_AFTER_S = 0.6
 DELETE_DELAY_S = 1.0
 SETTLE_S = 45.0  # this machine may be busy
 _POLL_S = 0.05
+_OF_SERVERS = ("remote_server", "remote_slots", "remote_line")
 _CALL_S = 5.0
 _PICTURE, _VIDEO, _CORRUPT = "png-display-p3-patch.png", "mp4-h264-udta-xyz-location.mp4", "jpeg-corrupt-header.jpg"
 _LARGE_BYTES = 9 << 20  # more than one part
@@ -161,8 +162,11 @@ class Lane:
         return self._put_upload("large video", MP4, body + free_box, "READY")
 
     def put_remote(self) -> str:
-        """A remote file that is to be cached, by a server that nobody has had trouble with."""
-        for key in self.client.scan_iter("remote_server:*"):
+        """A remote file that is to be cached, from a server that nobody has had to do with.
+
+        What died at the points before has left its server a bad name, and its slots taken until its deadline.
+        """
+        for key in (key for kind in _OF_SERVERS for key in self.client.scan_iter(f"{kind}:*")):
             self.client.delete(key)
         path = f"/{secrets.token_hex(8)}.png"
         self.remote.files[path] = (DATA / _PICTURE).read_bytes()

@@ -1,6 +1,6 @@
-"""Who is at the other end: this machine or another, and how many connections each peer has.
+"""Who is at the other end: this machine or another, and how much of what is bounded each peer has.
 
-They are counted so that one peer cannot take all that there are.
+It is counted so that one peer cannot take all that there is.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class TooMany(Exception):
     """This connection is one too many: close it."""
 
 
-class ConnectionCount:
-    """Counts the connections of one server, in all and by peer."""
+class PeerCount:
+    """Counts things of one kind, in all and by peer (see `peer_of`)."""
 
     def __init__(self, max_in_all: int, max_per_peer: int) -> None:
         self._max_in_all = max_in_all
@@ -41,28 +41,51 @@ class ConnectionCount:
         self._by_peer: Counter[str] = Counter()
         self.total = 0
 
+    def has_room(self, peer: str) -> bool:
+        """Whether one more of this peer is within both bounds."""
+        return self.total < self._max_in_all and self._by_peer[peer] < self._max_per_peer
+
+    def add(self, peer: str) -> None:
+        """One more; each must be removed."""
+        self.total += 1
+        self._by_peer[peer] += 1
+
+    def remove(self, peer: str) -> None:
+        """One less. Of a peer that has none left nothing is remembered."""
+        self.total -= 1
+        self._by_peer[peer] -= 1
+        if not self._by_peer[peer]:
+            del self._by_peer[peer]
+
+
+class ConnectionCount:
+    """Counts the connections of one server, in all and by peer."""
+
+    def __init__(self, max_in_all: int, max_per_peer: int) -> None:
+        self._scarce_beyond = _PLENTY * max_in_all
+        self._count = PeerCount(max_in_all, max_per_peer)
+
+    @property
+    def total(self) -> int:
+        """Connections at present."""
+        return self._count.total
+
     @property
     def is_scarce(self) -> bool:
         """Whether few are left: time to end an idle one for each that comes, so that newcomers find room."""
-        return self.total > _PLENTY * self._max_in_all
+        return self.total > self._scarce_beyond
 
     @contextmanager
     def counted(self, stream: trio.SocketStream) -> Iterator[None]:
         """Count this connection for the length of the block; `TooMany` when it is beyond a bound."""
         peer = peer_of(stream)
-        if self.total >= self._max_in_all or self._by_peer[peer] >= self._max_per_peer:
-            if not self._by_peer[peer]:
-                del self._by_peer[peer]
+        if not self._count.has_room(peer):
             raise TooMany(peer)
-        self.total += 1
-        self._by_peer[peer] += 1
+        self._count.add(peer)
         try:
             yield
         finally:
-            self.total -= 1
-            self._by_peer[peer] -= 1
-            if not self._by_peer[peer]:
-                del self._by_peer[peer]
+            self._count.remove(peer)
 
 
 def peer_of(stream: trio.SocketStream) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from avion_media.peers import PeerCount
 
 _STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
 
@@ -11,8 +11,8 @@ class CallCount:
     """Counts the running calls of one server, in all and by peer (see `avion_media.peers`); streams apart."""
 
     def __init__(self, max_in_all: int, max_per_peer: int) -> None:
-        self._calls = _Count(max_in_all, max_per_peer)
-        self._streams = _Count(
+        self._calls = PeerCount(max_in_all, max_per_peer)
+        self._streams = PeerCount(
             max(int(_STREAMS_SHARE * max_in_all), 1), max(int(_STREAMS_SHARE * min(max_per_peer, max_in_all)), 1)
         )
 
@@ -35,24 +35,3 @@ class CallCount:
         self._calls.remove(peer)
         if is_stream:
             self._streams.remove(peer)
-
-
-class _Count:
-    def __init__(self, max_in_all: int, max_per_peer: int) -> None:
-        self._max_in_all = max_in_all
-        self._max_per_peer = max_per_peer
-        self._by_peer: Counter[str] = Counter()
-        self.total = 0
-
-    def has_room(self, peer: str) -> bool:
-        return self.total < self._max_in_all and self._by_peer[peer] < self._max_per_peer
-
-    def add(self, peer: str) -> None:
-        self.total += 1
-        self._by_peer[peer] += 1
-
-    def remove(self, peer: str) -> None:
-        self.total -= 1
-        self._by_peer[peer] -= 1
-        if not self._by_peer[peer]:
-            del self._by_peer[peer]

@@ -6,7 +6,6 @@ compression. The modules below do the rest: `dial` connects, `exchange` speaks H
 
 from __future__ import annotations
 
-import os
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from urllib.parse import urljoin
 import trio
 
 from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.files import write_at
 from avion_media.remote.answers import RemoteGone, ServerError
 from avion_media.remote.dial import DEFAULT_PATIENCE, Dialler, Patience, Resolve, resolve_by_system
 from avion_media.remote.exchange import Exchange, shortened
@@ -128,7 +128,7 @@ class Fetcher:
         while chunk := await answer.read():
             if size + len(chunk) > self._max_bytes:
                 raise Rejected(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
-            _write_at(fd, chunk, size)
+            write_at(fd, chunk, size)  # in the event loop: some KiB into the page cache cost less than a thread
             size += len(chunk)
             window_bytes += len(chunk)
             if trio.current_time() > window_ends:
@@ -146,14 +146,6 @@ class Fetcher:
         announced = answer.header(b"content-length")  # h11 let only digits through
         if announced and int(announced) > self._max_bytes:
             raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
-
-
-def _write_at(fd: int, data: bytes, offset: int) -> None:
-    """All of it, in the event loop: at most some KiB into the page cache, cheaper than a thread's wake-up."""
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
+from avion_media.files import write_at
 from avion_media.store.errors import TooLarge, translated
 from avion_media.store.objects import FileSource, ObjectInfo, object_info
 
@@ -75,16 +76,8 @@ class Download:
                 chunk = body.read(_CHUNK_BYTES)
             if not chunk:
                 return
-            _write_at(fd, chunk, offset)
+            write_at(fd, chunk, offset)
             offset += len(chunk)
-
-
-def _write_at(fd: int, data: bytes, offset: int) -> None:
-    view = memoryview(data)
-    while view:
-        written = os.pwrite(fd, view, offset)
-        view = view[written:]
-        offset += written
 
 
 class FileBody(io.RawIOBase):

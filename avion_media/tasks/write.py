@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import trio
 
 from avion_media.domain.media import MediaFacts
+from avion_media.files import write_at
 from avion_media.media.container import Patch
 from avion_media.media.workshop import MediaSource, Processed
 from avion_media.store import FileSource, ObjectInfo, ObjectStore
@@ -44,7 +45,7 @@ async def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
 
 def _patch_and_hash(fd: int, made: Processed) -> str:
     for offset, data in _pieces(made.patches):
-        os.pwrite(fd, data, offset)
+        write_at(fd, data, offset)
     digest = hashlib.sha256()
     offset = 0
     while chunk := os.pread(fd, _HASH_UNIT_BYTES, offset):

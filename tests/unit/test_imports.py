@@ -16,6 +16,7 @@ ALLOWED: dict[str, set[str]] = {
     "wire": set(),
     "telemetry": {"domain"},
     "concurrency": set(),
+    "files": set(),
     "credentials": set(),
     "peers": set(),
     "resources": {"domain"},
@@ -25,8 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"credentials", "domain", "peers"},
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
-    "store": {"domain", "config", "telemetry"},
-    "remote": {"domain", "redis"},
+    "store": {"domain", "config", "files", "telemetry"},
+    "remote": {"domain", "files", "redis"},
     "media": {"domain", "config"},
 }
 LOW = {*ALLOWED}

@@ -162,7 +162,8 @@ class ObjectStore:
     ) -> AsyncIterator[ObjectBody]:
         """The object, or a part of it, as a stream of chunks of at most 1 MiB, read as they are asked for.
 
-        The first 256 KiB are read at once: what is no longer holds no connection while it waits to be asked for.
+        The first 256 KiB are read at once: a body of no more than that holds no connection while it waits to be asked
+        for.
 
         Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable. Leaving the block early closes the connection.
         """

@@ -13,21 +13,13 @@ from avion_media.domain.errors import Deferred, Dependency, MediaError, Reason, 
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import open_redis
-from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
+from tests.crash.test_consumer_outages import Work, assert_cost_no_attempt, consumer_of, until, working
 
 _DELAYED = QueueKeys(PROCESSING_QUEUE).delayed
 
 
 async def test_a_task_that_is_deferred_uses_up_no_attempt(redis_url: str) -> None:
-    failures: list[MediaError | None] = [Deferred("later", 0.01), Deferred("later", 0.01, patient=False), None]
-    work = Work(lambda: failures.pop(0))
-    async with open_redis(redis_url) as redis:
-        queue = TaskQueue(redis, PROCESSING_QUEUE)
-        await queue.enqueue({"media_id": "m"})
-        async with working(consumer_of(redis, work, "only", max_attempts=1)):
-            assert (await settled(queue)).dead_letters == 0
-    assert len(work.begun) == 3
-    assert work.given_up == []
+    await assert_cost_no_attempt(redis_url, [Deferred("later", 0.01), Deferred("later", 0.01, patient=False)])
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ avion-media                rest_for_one: what stands below a failed child is reb
 ├─ foundation              rest_for_one
 │  ├─ redis                the connections, the queues' and the status board's
 │  ├─ store                S3 behind bounded threads
-│  └─ workshop             the cage: confined decoders and ffmpeg
+│  └─ sandbox              isolated processes for decoders and ffmpeg
 ├─ service                 one_for_one: none of these takes another down
 │  ├─ processing           one_for_one: keeper · reader · reclaimer · promoter
 │  ├─ cache                same shape
@@ -62,7 +62,7 @@ def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:
     foundation_nodes = [
         worker("redis", foundation.redis),
         worker("store", foundation.store),
-        worker("workshop", foundation.workshop),
+        worker("sandbox", foundation.sandbox),
     ]
     root = Supervisor(
         "avion-media",

@@ -427,7 +427,7 @@ class SweepConfig(_Section):
     always_allowed: int = Field(100, ge=0, description="objects that a pass may remove, whatever their fraction")
 
 
-class CageConfig(_Section):
+class SandboxConfig(_Section):
     """Bounds of one confined decoder process, and of all of them together."""
 
     memory: Size = Field(1 << 30, gt=0, description="of one confined process")
@@ -483,7 +483,7 @@ class Config(BaseSettings):
     cdn: CdnConfig = CdnConfig()
     tasks: TasksConfig = TasksConfig()
     sweep: SweepConfig = SweepConfig()
-    cage: CageConfig = CageConfig()
+    sandbox: SandboxConfig = SandboxConfig()
     drain: DrainConfig = DrainConfig()
     chaos: ChaosConfig = ChaosConfig()
     log: LogConfig = LogConfig()

@@ -1,6 +1,6 @@
-"""Where users of the foundation find what it has: the store, the workshop, and what speaks to Redis.
+"""Where users of the foundation find what it has: the store, the sandbox, and what speaks to Redis.
 
-The children of the store and the workshop fill their slots while they run. Either can crash and be restarted while its
+The children of the store and the sandbox fill their slots while they run. Either can crash and be restarted while its
 users live on: they ask the slot at each use, and hear `Unavailable` while it is empty. So nobody holds a dead client.
 What speaks to Redis is filled in once, by `Runtime`, and stays: it heals by itself, and says `Unavailable` until then.
 """

@@ -16,7 +16,7 @@ from avion_media.config import Config
 from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import QUEUES
 from avion_media.lifecycle import Lifecycle, Phase
-from avion_media.media.workshop import Workshop
+from avion_media.media.pipeline import MediaPipeline
 from avion_media.queue import QueueStats, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
@@ -61,7 +61,7 @@ class Runtime:
     board: Slot[StatusBoard] = field(default_factory=lambda: Slot(Dependency.REDIS))
     remote_board: Slot[RemoteBoard] = field(default_factory=lambda: Slot(Dependency.REDIS))
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
-    workshop: Slot[Workshop] = field(default_factory=lambda: Slot(Dependency.CAGE))
+    pipeline: Slot[MediaPipeline] = field(default_factory=lambda: Slot(Dependency.SANDBOX))
     queues: dict[str, Slot[TaskQueue]] = field(
         default_factory=lambda: {name: Slot(Dependency.REDIS) for name in QUEUES}
     )
@@ -145,18 +145,18 @@ class Runtime:
             "phase": str(self.lifecycle.phase),
             "down": sorted(self.down),
             "dependencies": {"redis": self._redis_state(), "store": self._store_state()},
-            "cage": self._cage_state(),
+            "sandbox": self._sandbox_state(),
             "warnings": self.warnings,
         }
 
     def _redis_state(self) -> str:
         return "up" if self.redis.get().available.up else "away"
 
-    def _cage_state(self) -> dict[str, Any] | None:
-        """What confines the decoders on this machine; None while there is no cage."""
-        if not self.workshop.is_filled:
+    def _sandbox_state(self) -> dict[str, Any] | None:
+        """What confines the decoders on this machine; None while there is no sandbox."""
+        if not self.pipeline.is_filled:
             return None
-        report = self.workshop.get().cage.report
+        report = self.pipeline.get().sandbox.report
         return {
             "landlock": report.landlock_abi,
             "seccomp": report.seccomp,

@@ -20,10 +20,10 @@ _STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold
 @click.argument("areas", nargs=-1, type=click.Choice([str(area) for area in Area]))
 @json_option
 def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
-    """Examine the store, Redis and the cage for what the service relies on.
+    """Examine the store, Redis and the sandbox for what the service relies on.
 
-    AREAS: store, redis, cage; all by default. It may run beside the service: objects are made below incoming/doctor-…
-    and removed again. Exit status 1 when something that the service promises cannot be kept here.
+    AREAS: store, redis, sandbox; all by default. It may run beside the service: objects are made below
+    incoming/doctor-… and removed again. Exit status 1 when something that the service promises cannot be kept here.
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
     show = _nothing if as_json else _show

@@ -10,14 +10,14 @@ import httpx
 import trio
 
 from avion_media.config import Config
-from avion_media.doctor.cage import CageProbes
 from avion_media.doctor.objects import ObjectProbes
 from avion_media.doctor.probe import Area, Finding, Probe, Verdict, run_probe
 from avion_media.doctor.redis import RedisProbes
+from avion_media.doctor.sandbox import SandboxProbes
 from avion_media.doctor.uploads import UploadProbes
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX
-from avion_media.media.cage import open_cage
+from avion_media.media.sandbox import open_sandbox
 from avion_media.redis import open_redis
 from avion_media.store import open_store
 
@@ -44,8 +44,8 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
     if Area.REDIS in areas:
         async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
             await _run(RedisProbes(redis).all(), note)
-    if Area.CAGE in areas:
-        await _examine_cage(note)
+    if Area.SANDBOX in areas:
+        await _examine_sandbox(note)
     return findings
 
 
@@ -89,10 +89,10 @@ def _left_behind(keys: list[str]) -> Finding:
     return Finding(Area.STORE, claim, Verdict.WARNING, ", ".join(keys), "remove these objects by hand")
 
 
-async def _examine_cage(note: Found) -> None:
+async def _examine_sandbox(note: Found) -> None:
     claim = "decoders can be confined at all"
     try:
-        async with open_cage(slots=1, budget_bytes=1 << 30, preload=(), require=False) as cage:
-            await _run(CageProbes(cage.report).all(), note)
+        async with open_sandbox(slots=1, budget_bytes=1 << 30, preload=(), require=False) as sandbox:
+            await _run(SandboxProbes(sandbox.report).all(), note)
     except Unavailable as error:
-        note(Finding(Area.CAGE, claim, Verdict.FAILED, str(error), "nothing is processed"))
+        note(Finding(Area.SANDBOX, claim, Verdict.FAILED, str(error), "nothing is processed"))

@@ -29,7 +29,7 @@ class Area(StrEnum):
 
     STORE = "store"
     REDIS = "redis"
-    CAGE = "cage"
+    SANDBOX = "sandbox"
 
 
 class DoesNotHold(Exception):

@@ -77,7 +77,7 @@ class Dependency(StrEnum):
 
     STORE = "store"
     REDIS = "redis"
-    CAGE = "cage"
+    SANDBOX = "sandbox"
     DISK = "disk"  # ours: the spool is full, or fails
     CDN = "cdn"
     REMOTE = "remote"  # one server among many
@@ -120,13 +120,13 @@ class Deferred(Unavailable):
 
 
 class DecoderKilled(Unavailable):
-    """Whoever decoded the medium was killed from outside, for want of memory or along with the forker.
+    """Whoever decoded the medium was killed from outside, for want of memory or along with the fork_server.
 
     Nobody knows whether the medium was to blame. So an attempt is used up, as it must end if it was.
     """
 
     def __init__(self, detail: str) -> None:
-        super().__init__(Dependency.CAGE, detail)
+        super().__init__(Dependency.SANDBOX, detail)
 
 
 class Overloaded(MediaError):

@@ -1,1 +1,1 @@
-"""What is done to media: sniffing, scrubbing, thumbnails, posters, and the cage that it is done in."""
+"""What is done to media: sniffing, scrubbing, thumbnails, posters, and the sandbox that it is done in."""

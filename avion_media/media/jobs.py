@@ -1,4 +1,4 @@
-"""What runs inside the cage: plain functions of JSON-able arguments and open files.
+"""What runs inside the sandbox: plain functions of JSON-able arguments and open files.
 
 Everything that parses or decodes a stranger's bytes is below here, in a process that has nothing to lose.
 """
@@ -17,7 +17,7 @@ from avion_media.media.scrub import scrub_image
 
 
 def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
-    """The modules that the forker must have loaded: a confined job can import nothing any more."""
+    """The modules that the fork server must have loaded: a confined job can import nothing any more."""
     modules = ("avion_media.media.jobs", "avion_media.media.container")
     return (*modules, "pillow_heif") if HEIC.name in enabled else modules
 

@@ -68,7 +68,7 @@ def processing(runtime: Runtime) -> Supervisor:
     config = runtime.config
     handler = ProcessMedia(
         runtime.store,
-        runtime.workshop,
+        runtime.pipeline,
         _publisher(runtime),
         runtime.queues[PROCESSING_QUEUE],
         purges_of(runtime),
@@ -90,7 +90,7 @@ def cache(runtime: Runtime) -> Supervisor:
         hosts=hosts_of(runtime.redis.get, config.remote),
     )
     handler = CacheRemote(
-        runtime.workshop,
+        runtime.pipeline,
         _publisher(runtime),
         runtime.remote_board,
         fetcher,

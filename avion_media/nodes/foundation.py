@@ -1,15 +1,15 @@
-"""What everything else stands on: Redis, the object store, the workshop, telemetry's end."""
+"""What everything else stands on: Redis, the object store, the sandbox, telemetry's end."""
 
 from __future__ import annotations
 
 import trio
 
 from avion_media.domain.errors import Unavailable
-from avion_media.media.cage import open_cage
 from avion_media.media.jobs import preload_for
-from avion_media.media.workshop import Workshop
+from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.sandbox import open_sandbox
 from avion_media.nodes.gauges import keep_looking, limiting, of_capacity
-from avion_media.nodes.observed_cage import SLOTS, cage_observer
+from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
 from avion_media.redis import Redis
 from avion_media.runtime import Limiter, Runtime
 from avion_media.setup import redis_warnings
@@ -80,22 +80,22 @@ async def store(runtime: Runtime, child: Child) -> None:
             await child.stopping.wait()
 
 
-async def workshop(runtime: Runtime, child: Child) -> None:
-    """The cage and the media work in it; fails when the forker dies, so that it is started again."""
+async def sandbox(runtime: Runtime, child: Child) -> None:
+    """The sandbox and the media work in it; fails when the fork server dies, so that it is started again."""
     config = runtime.config
-    async with open_cage(
-        slots=config.cage.slots,
-        budget_bytes=config.cage.budget,
+    async with open_sandbox(
+        slots=config.sandbox.slots,
+        budget_bytes=config.sandbox.budget,
         preload=preload_for(config.decoders.enabled()),
-        require=config.cage.require,
-        observer=cage_observer(runtime.telemetry),
+        require=config.sandbox.require,
+        observer=sandbox_observer(runtime.telemetry),
         waited=lambda seconds: runtime.telemetry.record(instruments.LIMITER_WAIT, seconds, limiter=SLOTS),
-    ) as cage:
-        if cage.report.gaps:
-            get_logger(path=child.path).warning("cage.gaps", gaps=cage.report.gaps)
-        admission = cage.admission
+    ) as sandbox:
+        if sandbox.report.gaps:
+            get_logger(path=child.path).warning("sandbox.gaps", gaps=sandbox.report.gaps)
+        admission = sandbox.admission
         slots = limiting(runtime, SLOTS, lambda: Limiter(admission.used_slots, admission.slots, admission.waiting))
-        with slots, runtime.workshop.filled(Workshop(cage, config.thumbnails, config.upload, config.cage)):
+        with slots, runtime.pipeline.filled(MediaPipeline(sandbox, config.thumbnails, config.upload, config.sandbox)):
             child.ready()
             with child.until_stopping():
-                await cage.wait_failed()
+                await sandbox.wait_failed()

@@ -63,8 +63,8 @@ def observe(runtime: Runtime) -> None:
     told(instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase])
     told(instruments.READY, lambda: [(float(runtime.ready), {})])
     told(instruments.HTTP_ACTIVE, lambda: [(runtime.active_requests(), {})])
-    told(instruments.CAGE_RESERVED, lambda: [(_admission(runtime)[0], {})])
-    told(instruments.CAGE_BUDGET, lambda: [(_admission(runtime)[1], {})])
+    told(instruments.SANDBOX_RESERVED, lambda: [(_admission(runtime)[0], {})])
+    told(instruments.SANDBOX_BUDGET, lambda: [(_admission(runtime)[1], {})])
     told(instruments.LOOP_TASKS, lambda: [(trio.lowlevel.current_statistics().tasks_living, {})])
     _observe_process(runtime)
     _observe_drain(runtime)
@@ -132,10 +132,10 @@ def _dependencies(runtime: Runtime) -> list[Point]:
 
 
 def _admission(runtime: Runtime) -> tuple[int, int]:
-    """Of the cage: bytes reserved, and the budget."""
-    if not runtime.workshop.is_filled:
-        return 0, runtime.config.cage.budget
-    admission = runtime.workshop.get().cage.admission
+    """Of the sandbox: bytes reserved, and the budget."""
+    if not runtime.pipeline.is_filled:
+        return 0, runtime.config.sandbox.budget
+    admission = runtime.pipeline.get().sandbox.admission
     return admission.used_bytes, admission.budget_bytes
 
 

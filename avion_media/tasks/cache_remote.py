@@ -26,8 +26,8 @@ from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
 from avion_media.domain.tasks import Confirm, Task
+from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
-from avion_media.media.workshop import Workshop
 from avion_media.queue import RemoteBoard, RemoteFailure
 from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
 from avion_media.resources import Slot
@@ -60,7 +60,7 @@ class CacheRemote:
 
     def __init__(
         self,
-        workshop: Slot[Workshop],
+        pipeline: Slot[MediaPipeline],
         publisher: Publisher,
         board: Slot[RemoteBoard],
         fetcher: Fetcher,
@@ -70,7 +70,7 @@ class CacheRemote:
         enabled: frozenset[str],
         telemetry: Telemetry,
     ) -> None:
-        self._workshop = workshop
+        self._pipeline = pipeline
         self._publisher = publisher
         self._board = board
         self._fetcher = fetcher
@@ -184,7 +184,7 @@ class CacheRemote:
             raise Rejected(Reason.TOO_LARGE, f"{fetched.size_bytes} bytes")
         source = SpooledSource(fd, fetched.size_bytes)
         with self._publisher.making(fmt):
-            made = await self._workshop.get().process(source, fmt, files)
+            made = await self._pipeline.get().process(source, fmt, files)
         facts = await facts_of(made, source)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()

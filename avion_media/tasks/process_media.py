@@ -12,8 +12,8 @@ from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import Confirm, Task, id_of, processing_fields
+from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
-from avion_media.media.workshop import MediaSource, Workshop
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
@@ -33,7 +33,7 @@ class ProcessMedia:
     def __init__(
         self,
         store: Slot[ObjectStore],
-        workshop: Slot[Workshop],
+        pipeline: Slot[MediaPipeline],
         publisher: Publisher,
         queue: Slot[TaskQueue],
         purges: Purges,
@@ -41,7 +41,7 @@ class ProcessMedia:
         enabled: frozenset[str],
     ) -> None:
         self._store = store
-        self._workshop = workshop
+        self._pipeline = pipeline
         self._publisher = publisher
         self._queue = queue
         self._purges = purges
@@ -101,7 +101,7 @@ class ProcessMedia:
                 head = os.pread(source.fd, HEAD_BYTES, 0)
                 fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
                 with self._publisher.making(fmt):
-                    made = await self._workshop.get().process(source, fmt, files)
+                    made = await self._pipeline.get().process(source, fmt, files)
                 facts = await facts_of(made, source)
                 writer = original_writer(made, source, facts, source_info=info)
                 await confirm()
@@ -129,7 +129,7 @@ class ProcessMedia:
                 source = await self._open_source(store, info, media_id, files)
             except ObjectMissing:
                 return None
-            made = await self._workshop.get().process(source, facts.format, files)
+            made = await self._pipeline.get().process(source, facts.format, files)
             await confirm()
             has = facts.thumbnails or made.thumbnails
             thumbnails = {size: data for size, data in made.thumbnails.items() if size in has}

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from avion_media.media.workshop import Range
+from avion_media.media.pipeline import Range
 from avion_media.store import ObjectInfo, ObjectStore
 
 # Small reads are rounded up: a call to the store costs more than these bytes.

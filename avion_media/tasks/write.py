@@ -1,4 +1,4 @@
-"""Facts of what the workshop made, and the one write that makes it public."""
+"""Facts of what the pipeline made, and the one write that makes it public."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import trio
 from avion_media.domain.media import MediaFacts
 from avion_media.files import write_at
 from avion_media.media.container import Patch
-from avion_media.media.workshop import MediaSource, Processed
+from avion_media.media.pipeline import MediaSource, Processed
 from avion_media.store import FileSource, ObjectInfo, ObjectStore
 from avion_media.tasks.publish import WriteOriginal
 

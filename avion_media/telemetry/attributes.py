@@ -88,7 +88,7 @@ USUAL_ENDS = (
     ("rejected", str(Reason.CORRUPT)),
     ("retried", str(Dependency.STORE)),
     ("retried", str(Dependency.REDIS)),
-    ("retried", str(Dependency.CAGE)),
+    ("retried", str(Dependency.SANDBOX)),
     ("retried", str(Reason.INTERNAL)),
     ("dead_letter", str(Reason.INTERNAL)),
     ("dead_letter", str(Reason.POISON)),
@@ -99,7 +99,7 @@ THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
 FETCH_OUTCOME = Attribute(
     "outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "cancelled", "failed")
 )
-JOB = Attribute("avion.cage.job", ("image_job", "frame_job", "examine_job", "ffmpeg", "ffprobe", "probe", OTHER))
+JOB = Attribute("avion.sandbox.job", ("image_job", "frame_job", "examine_job", "ffmpeg", "ffprobe", "probe", OTHER))
 JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
 KILL_CAUSE = Attribute("cause", ("limit", "crashed", "killed"), "a bound, the content, or from outside (memory)")
 LIMITER = Attribute(
@@ -110,14 +110,14 @@ LIMITER = Attribute(
         "http.connections",
         "redis.connections",
         "store.threads",
-        "cage.slots",
+        "sandbox.slots",
         "tasks.processing",
         "tasks.cache",
         "tasks.delete",
         "tasks.purge",
     ),
 )
-WAITED_LIMITER = Attribute("limiter", ("store.threads", "cage.slots"))
+WAITED_LIMITER = Attribute("limiter", ("store.threads", "sandbox.slots"))
 NODE_PATH = Attribute(
     "path", meaning="the node's path in the tree, such as `service/processing/reader`; `/` is the root"
 )

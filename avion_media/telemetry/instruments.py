@@ -180,21 +180,21 @@ REMOTE_DURATION = Instrument(
     _SLOW,
 )
 REMOTE_RECEIVED = Instrument("avion.remote.received", "counter", "By", "bytes of remote media fetched in full")
-CAGE_DURATION = Instrument(
-    "avion.cage.duration", "histogram", "s", "confined processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
+SANDBOX_DURATION = Instrument(
+    "avion.sandbox.duration", "histogram", "s", "confined processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
 )
-CAGE_CPU = Instrument(
-    "avion.cage.cpu.time", "histogram", "s", "CPU time of confined processes", (a.JOB, a.JOB_OUTCOME), _FAST
+SANDBOX_CPU = Instrument(
+    "avion.sandbox.cpu.time", "histogram", "s", "CPU time of confined processes", (a.JOB, a.JOB_OUTCOME), _FAST
 )
-CAGE_PEAK = Instrument(
-    "avion.cage.memory.peak", "histogram", "By", "greatest resident memory of confined processes", (a.JOB,), _MEMORY
+SANDBOX_PEAK = Instrument(
+    "avion.sandbox.memory.peak", "histogram", "By", "greatest resident memory of confined processes", (a.JOB,), _MEMORY
 )
-CAGE_RESERVED = Instrument(
-    "avion.cage.memory.reserved", "gauge", "By", "sum of the memory limits of the confined processes that run"
+SANDBOX_RESERVED = Instrument(
+    "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the confined processes that run"
 )
-CAGE_BUDGET = Instrument("avion.cage.memory.budget", "gauge", "By", "what that sum may reach")
-CAGE_KILLS = Instrument(
-    "avion.cage.kills", "counter", "{process}", "confined processes that were killed", (a.JOB, a.KILL_CAUSE)
+SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "what that sum may reach")
+SANDBOX_KILLS = Instrument(
+    "avion.sandbox.kills", "counter", "{process}", "confined processes that were killed", (a.JOB, a.KILL_CAUSE)
 )
 
 # -- deletions, the CDN, the reconciliation

@@ -66,11 +66,11 @@ SPANS: tuple[SpanName, ...] = (
         ("rpc.system.name", "rpc.method", "aws.s3.bucket", "aws.s3.key"),
     ),
     SpanName(
-        "cage {job}",
+        "sandbox {job}",
         "internal",
         "one confined process, from fork to exit: `image_job`, `examine_job`, `ffprobe`, `ffmpeg`, `frame_job`",
         "the task",
-        ("avion.cage.job", "avion.cage.outcome", "avion.cage.cpu_time", "avion.cage.memory_peak"),
+        ("avion.sandbox.job", "avion.sandbox.outcome", "avion.sandbox.cpu_time", "avion.sandbox.memory_peak"),
     ),
     SpanName(
         "GET",

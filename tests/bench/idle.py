@@ -15,7 +15,7 @@ _SAMPLES = 5
 
 
 def measure(setting: Setting) -> list[Figure]:
-    """PSS of the service and its forker together."""
+    """PSS of the service and its fork server together."""
     with running(setting.service_environment()) as service:
         time.sleep(0 if setting.quick else _SETTLING_S)
         samples = []

@@ -61,7 +61,9 @@ def measure(setting: Setting) -> list[Figure]:
     made = [(bomb, bomb.make()) for bomb in _bombs()]
     rounds, seconds = (1, 1.0) if setting.quick else (_ROUNDS, _ROUND_S)
     quiet, bombed, decoded = _Lateness(), _Lateness(), 0
-    environment = setting.service_environment(TASKS__SLOTS=str(AT_ONCE), CAGE__SLOTS=str(AT_ONCE), CAGE__BUDGET="4GiB")
+    environment = setting.service_environment(
+        TASKS__SLOTS=str(AT_ONCE), SANDBOX__SLOTS=str(AT_ONCE), SANDBOX__BUDGET="4GiB"
+    )
     with (
         running(environment) as service,
         program("good_client", "grpc", service.grpc_address.rpartition(":")[2]) as calls,

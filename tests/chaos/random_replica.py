@@ -19,16 +19,16 @@ _HEAD_BYTES = 4096
 
 def die_of_deadly_files() -> None:
     """As of a defect that takes the whole process down, and says nothing."""
-    from avion_media.media.workshop import MediaSource, Processed, Workshop
+    from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 
-    process = Workshop.process
+    process = MediaPipeline.process
 
-    async def deadly(self: Workshop, source: MediaSource, fmt: Any, files: ExitStack) -> Processed:
+    async def deadly(self: MediaPipeline, source: MediaSource, fmt: Any, files: ExitStack) -> Processed:
         if DEADLY in os.pread(source.fd, _HEAD_BYTES, 0):
             os.kill(os.getpid(), signal.SIGKILL)
         return await process(self, source, fmt, files)
 
-    Workshop.process = deadly  # type: ignore[method-assign]
+    MediaPipeline.process = deadly  # type: ignore[method-assign]
 
 
 def write_down_attempts(path: str) -> None:

@@ -292,7 +292,7 @@ def _environment(redis_url: str, s3: S3Address, bucket: str) -> dict[str, str]:
         S3__TIMEOUT="5s",
         DELETE__DELAY=f"{DELETE_DELAY_S}s",
         REMOTE__ALLOW_NETWORKS="127.0.0.0/8",
-        CAGE__SLOTS="1",
+        SANDBOX__SLOTS="1",
         SWEEP__MARGIN="0s",
     )
     return environment | {

@@ -30,7 +30,7 @@ from avion_media.domain.formats import PNG, MediaFormat
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, Confirm, Task
-from avion_media.media.workshop import MediaSource, Processed, Workshop
+from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 from avion_media.queue import Drop, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
@@ -174,7 +174,7 @@ class MemoryStore:
 
 @dataclass(frozen=True)
 class _Bench:
-    """A workshop that takes everything for a picture, without looking."""
+    """A pipeline that takes everything for a picture, without looking."""
 
     sizes: Sequence[ThumbnailSize]
 
@@ -246,10 +246,10 @@ class Stage:
 
     def _processing(self, steps: Steps) -> ProcessMedia:
         store, board = self._actor(steps)
-        workshop = _slot(Dependency.CAGE, cast("Workshop", _Bench(self.sizes)))
+        pipeline = _slot(Dependency.SANDBOX, cast("MediaPipeline", _Bench(self.sizes)))
         queue = _slot(Dependency.REDIS, TaskQueue(self.redis, PROCESSING_QUEUE))
         publisher = self._publisher(store, board)
-        return ProcessMedia(store, workshop, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
+        return ProcessMedia(store, pipeline, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
     async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """A ``drop_deleted`` event, heard on the channel just now or read from the stream."""

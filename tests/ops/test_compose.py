@@ -63,7 +63,7 @@ def test_the_settings_are_settings_of_the_service(compose: dict[str, Any]) -> No
         config = _settings(compose["services"][name])
         assert config.grpc.authenticates
         assert config.admin.authenticates
-        assert config.cage.require
+        assert config.sandbox.require
 
 
 def test_a_drain_fits_into_the_stop_grace_period(compose: dict[str, Any]) -> None:
@@ -73,13 +73,13 @@ def test_a_drain_fits_into_the_stop_grace_period(compose: dict[str, Any]) -> Non
     assert parse_duration(media["stop_grace_period"]) == config.drain.termination_grace_period
 
 
-def test_the_memory_limit_holds_the_cage_the_spool_and_the_service(compose: dict[str, Any]) -> None:
+def test_the_memory_limit_holds_the_sandbox_the_spool_and_the_service(compose: dict[str, Any]) -> None:
     media = compose["services"]["media"]
     config = _settings(media)
     (spool,) = media["tmpfs"]
     spool_bytes = int(parse_size(re.search(r"size=(\w+)", spool)[1] + "ib"))  # type: ignore[index, call-overload]
     limit = int(parse_size(media["mem_limit"].replace("m", "MiB")))  # type: ignore[call-overload]
-    assert limit >= config.cage.budget + spool_bytes + (512 << 20)
+    assert limit >= config.sandbox.budget + spool_bytes + (512 << 20)
     assert spool_bytes >= 2 * config.tasks.slots * config.upload.max_video_bytes
 
 

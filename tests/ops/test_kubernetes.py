@@ -99,13 +99,13 @@ def test_liveness_gives_a_busy_pod_time_and_does_not_look_at_others(overlay: str
         assert start["periodSeconds"] * start["failureThreshold"] >= 60
 
 
-def test_memory_limits_hold_the_cage_and_the_service(overlay: str) -> None:
+def test_memory_limits_hold_the_sandbox_and_the_service(overlay: str) -> None:
     config = settings(overlay)
     for name, pod in pods(overlay):
         limit = quantity(container(pod)["resources"]["limits"]["memory"])
         if roles(pod) & {"processing", "cache"}:
-            assert limit >= config.cage.budget + SERVICE_BYTES, name
-            assert config.cage.budget >= config.cage.memory
+            assert limit >= config.sandbox.budget + SERVICE_BYTES, name
+            assert config.sandbox.budget >= config.sandbox.memory
         else:
             assert limit >= 256 << 20, name
 
@@ -139,7 +139,7 @@ def test_pods_are_as_confined_as_the_restricted_profile_asks_and_more(overlay: s
 
 
 def test_the_kernel_has_to_confine_decoders(overlay: str) -> None:
-    assert settings(overlay).cage.require
+    assert settings(overlay).sandbox.require
 
 
 def test_secrets_are_referred_to_and_never_there(overlay: str) -> None:

@@ -107,12 +107,12 @@ def store_gateway(target_url: str) -> Iterator[StoreGateway]:
         thread.join()
 
 
-def forker_pids(service: Service) -> list[int]:
+def fork_server_pids(service: Service) -> list[int]:
     """The process that forks the confined decoders; one, unless it is just being replaced."""
     found = []
     for children in Path(f"/proc/{service.process.pid}/task").glob("*/children"):
         for pid in map(int, children.read_text().split()):
-            if b"avion_media.media.cage.forker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if b"avion_media.media.sandbox.fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
                 found.append(pid)
     return found
 
@@ -120,7 +120,7 @@ def forker_pids(service: Service) -> list[int]:
 @contextmanager
 def frozen_decoders(service: Service) -> Iterator[None]:
     """No decoding begins or ends in the block: a task that gets there stays where it is."""
-    (pid,) = forker_pids(service)
+    (pid,) = fork_server_pids(service)
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

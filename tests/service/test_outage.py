@@ -19,7 +19,7 @@ from tests.service.faults import (
     DurableRedis,
     StoreGateway,
     durable_redis,
-    forker_pids,
+    fork_server_pids,
     frozen_decoders,
     incarnations,
     store_gateway,
@@ -209,7 +209,7 @@ def test_what_a_killed_process_had_in_hand_is_done_by_another(redis_url: str, bu
     second = environment(redis_url, bucket)
     with redis.Redis.from_url(redis_url, decode_responses=True) as client, ExitStack() as others:
         with running(first) as victim:
-            (forker,) = forker_pids(victim)
+            (fork_server,) = fork_server_pids(victim)
             media_ids = [uploaded(victim, picture) for _ in range(2)]
             with frozen_decoders(victim):
                 for media_id in media_ids:
@@ -219,7 +219,7 @@ def test_what_a_killed_process_had_in_hand_is_done_by_another(redis_url: str, bu
                 assert _in_hand(victim, client, 2)  # its leases are renewed: nobody takes them from the living
                 victim.process.kill()
                 victim.process.wait(10)
-        eventually(lambda: not Path(f"/proc/{forker}").exists(), "its decoders to end with it")
+        eventually(lambda: not Path(f"/proc/{fork_server}").exists(), "its decoders to end with it")
         for media_id in media_ids:
             assert heir.watch(media_id)[-1].state == wire.MediaStatus.READY
             assert [event["type"] for event in events_of(client, media_id)] == ["media.ready"]

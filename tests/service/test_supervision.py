@@ -11,7 +11,7 @@ import redis
 
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
-from tests.service.faults import forker_pids, frozen_decoders, incarnations, nodes
+from tests.service.faults import fork_server_pids, frozen_decoders, incarnations, nodes
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import unfinished
 
@@ -20,7 +20,7 @@ TREE = {
     "telemetry",
     "admin",
     "foundation",
-    *(f"foundation/{name}" for name in ("redis", "store", "workshop")),
+    *(f"foundation/{name}" for name in ("redis", "store", "sandbox")),
     "service",
     *(f"service/{queue}" for queue in ("processing", "cache", "delete")),
     *(f"service/{queue}/{name}" for queue in ("processing", "cache", "delete") for name in CONSUMER),
@@ -70,24 +70,24 @@ def restarted(service: Service, before: dict[str, int]) -> set[str]:
     return {path for path, incarnation in incarnations(service).items() if incarnation != before[path]}
 
 
-def test_a_dead_forker_takes_only_the_workshop_with_it(
+def test_a_dead_fork_server_takes_only_the_sandbox_with_it(
     service: Service, redis_client: redis.Redis, data_directory: Path
 ) -> None:
     picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
     before = incarnations(service)
-    (forker,) = forker_pids(service)
+    (fork_server,) = fork_server_pids(service)
     granted = service.request_upload("cat.jpg", "image/jpeg", len(picture))
     service.put(granted, picture)
     with frozen_decoders(service):
         service.complete(granted.media_id)
         eventually(lambda: redis_client.xpending("media_processing_queue", "media_workers")["pending"], "the task")
-        os.kill(forker, signal.SIGKILL)
+        os.kill(fork_server, signal.SIGKILL)
     # The task in hand is tried again by itself, and the next upload works.
     assert service.watch(granted.media_id)[-1].state == wire.MediaStatus.READY
     assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
-    assert restarted(service, before) == {"foundation/workshop"}
-    assert nodes(service)["foundation/workshop"]["last_failure"]
-    assert forker_pids(service) != [forker]
+    assert restarted(service, before) == {"foundation/sandbox"}
+    assert nodes(service)["foundation/sandbox"]["last_failure"]
+    assert fork_server_pids(service) != [fork_server]
     eventually(lambda: service.ready(), "the service to be ready")
     eventually(lambda: not unfinished(redis_client), "the queues to be empty")
 
@@ -104,11 +104,11 @@ def test_an_ffmpeg_that_dies_ends_its_own_attempt_and_nothing_else(
 ) -> None:
     heavy = (data_directory / "mp4-hevc-8k.mp4").read_bytes()
     before = incarnations(service)
-    (forker,) = forker_pids(service)
+    (fork_server,) = fork_server_pids(service)
     granted = service.request_upload("long.mp4", "video/mp4", len(heavy))
     service.put(granted, heavy)
     service.complete(granted.media_id)
-    os.kill(eventually(lambda: _ffmpeg_below(forker), "an ffmpeg to run"), number)
+    os.kill(eventually(lambda: _ffmpeg_below(fork_server), "an ffmpeg to run"), number)
     status = service.watch(granted.media_id)[-1]
     assert (status.state, status.reason) == ending
     picture = (data_directory / "jpeg-orientation-6.jpg").read_bytes()

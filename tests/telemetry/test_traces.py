@@ -44,7 +44,7 @@ def test_an_upload_is_one_trace_from_the_request_to_the_decoder(
         "S3.GetObject",
         *["S3.HeadObject"] * 2,
         *["S3.PutObject"] * 4,
-        "cage image_job",
+        "sandbox image_job",
     ]
     assert process.attributes["messaging.destination.name"] == "media_processing_queue"
     assert process.attributes["messaging.message.id"] == send.attributes["messaging.message.id"]
@@ -63,8 +63,8 @@ def test_a_videos_trace_has_each_run_of_ffmpeg(service: Service, otlp: Collector
     status = service.upload("clip.mp4", "video/mp4", video)
     assert status.state == wire.MediaStatus.READY
     trace = otlp.complete_trace(trace_of(status.media_id), [PROCESS])
-    jobs = {span.name for span in trace if span.parent_id == one(trace, PROCESS).span_id and "cage" in span.name}
-    assert jobs == {"cage examine_job", "cage ffprobe", "cage ffmpeg", "cage frame_job"}
+    jobs = {span.name for span in trace if span.parent_id == one(trace, PROCESS).span_id and "sandbox" in span.name}
+    assert jobs == {"sandbox examine_job", "sandbox ffprobe", "sandbox ffmpeg", "sandbox frame_job"}
 
 
 def test_a_clients_own_trace_is_continued_and_linked(service: Service, otlp: Collector) -> None:

@@ -26,7 +26,7 @@ def runtime() -> Runtime:
         ("service/processing", True),
         ("service/sweeper", True),
         ("service/origin", True),  # gRPC calls need it not
-        ("foundation/workshop", True),
+        ("foundation/sandbox", True),
         ("foundation", False),
         ("foundation/redis", False),
         ("foundation/store", False),

@@ -1,6 +1,6 @@
 """Reads video containers without decoding them: facts, the ranges a poster needs, and the scrub in place.
 
-Pure and synchronous, made to run in the cage on hostile bytes, over a file of which only some ranges were fetched.
+Pure and synchronous, made to run in the sandbox on hostile bytes, over a file of which only some ranges were fetched.
 """
 
 from avion_media.media.container.job import examine_job, examine_video

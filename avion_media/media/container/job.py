@@ -1,4 +1,4 @@
-"""The examination as one call, and as the job that the cage runs."""
+"""The examination as one call, and as the job that the sandbox runs."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
 """Pictures: what they are (header), thumbnails in sRGB, BlurHash.
 
-Pure, synchronous functions on bytes, made to run in the cage: the bytes are a stranger's, and a decoder may be broken
-by them. Whatever is wrong with a picture is `Rejected` with its reason; any other exception is a defect of ours.
+Pure, synchronous functions on bytes, made to run in the sandbox: the bytes are a stranger's, and a decoder may be
+broken by them. Whatever is wrong with a picture is `Rejected` with its reason; any other exception is a defect of ours.
 
-Importing the package loads all that it will ever need, except pillow_heif: in the cage no file can be opened any more.
+Importing the package loads all that it will ever need, except pillow_heif: in the sandbox no file can be opened any
+more.
 """
 
 import PIL.Image

@@ -1,8 +1,8 @@
 """How much memory a decode may take: forecast from a file's first bytes, and known once its structure was read.
 
-The forecast is what a job asks the cage for before anything was parsed, so that small pictures do not take the room of
-the largest. It believes the header; whoever lies there gains nothing, since the job compares with what it found, and
-the cage holds it to what it was granted.
+The forecast is what a job asks the sandbox for before anything was parsed, so that small pictures do not take the room
+of the largest. It believes the header; whoever lies there gains nothing, since the job compares with what it found, and
+the sandbox holds it to what it was granted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BYTES_PER_PIXEL: Final = {
     formats.HEIC.name: 23,
 }
 _BASELINE_JPEG_BYTES_PER_PIXEL: Final = 3  # it is shrunk line by line as it is decoded
-_UNKNOWN_PIXELS: Final = 1 << 40  # more than any cage holds: the answer is then the most that may be granted
+_UNKNOWN_PIXELS: Final = 1 << 40  # more than any sandbox holds: the answer is then the most that may be granted
 
 _HEAD_BYTES: Final = 64 << 10  # where the boxes of an AVIF or HEIC are
 _MAX_JPEG_SEGMENTS: Final = 256  # a profile or preview takes one for each 64 KiB

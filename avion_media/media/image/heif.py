@@ -2,7 +2,8 @@
 
 AVIF comes with Pillow (libavif), and is kept to the thread that it is called on. HEIC needs pillow_heif (libheif),
 which is optional and imported only when a HEIC is at hand; without it HEIC is UNSUPPORTED_TYPE. Its HEVC decoder starts
-a thread per tile whatever it is told, so a cage must allow threads, and must have loaded pillow_heif before it closes.
+a thread per tile whatever it is told, so a sandbox must allow threads, and must have loaded pillow_heif before it
+closes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Posters: one frame of a stranger's video, as it would be displayed, by ffmpeg in the cage.
+"""Posters: one frame of a stranger's video, as it would be displayed, by ffmpeg in the sandbox.
 
 `probe_video` asks ffprobe what the video is, `extract_poster` makes raw RGB of the first frame that is not blank.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.media.cage import Limits
+from avion_media.media.sandbox import Limits
 
 _PROBE_MEMORY_BYTES: Final = 256 << 20  # an 8K HEVC takes 60 MiB, an index of 256 MiB of fragments some more
 _COPY_BYTES: Final = 64 << 20  # the first frame of each video; one of 8K ProRes is 20 MiB

@@ -1,4 +1,4 @@
-"""One frame of a video as raw RGB, by ffmpeg in the cage. ffmpeg-python writes the argument lists and runs nothing."""
+"""One frame of a video as raw RGB, by ffmpeg in the sandbox. ffmpeg-python only writes the argument lists."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import ffmpeg
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.cage import Cage, Completed, read_only
 from avion_media.media.poster.blank import SAMPLE_BYTES, SAMPLE_SIDE, is_blank
 from avion_media.media.poster.bounds import PosterBounds
 from avion_media.media.poster.colour import to_srgb
 from avion_media.media.poster.ffmpeg_input import DECODERS, INPUT_FD, URL, complaint, input_options
 from avion_media.media.poster.geometry import fit
 from avion_media.media.poster.probe import VideoProbe
+from avion_media.media.sandbox import Completed, Sandbox, read_only
 
 _OUTPUT_FD: Final = 4
 _SAMPLE_EVERY_S: Final = 0.25
@@ -26,7 +26,7 @@ _SAMPLING: Final = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{_SAMPLE_EVERY
 
 
 async def extract_poster(
-    cage: Cage,
+    sandbox: Sandbox,
     fd: int,
     fmt: MediaFormat,
     probe: VideoProbe,
@@ -43,7 +43,7 @@ async def extract_poster(
     Decodes forward from the start and never seeks by time, so ``fd`` may be sparse beyond the index and the
     first seconds.
 
-    Raises `Rejected`: TOO_MANY_PIXELS, CORRUPT when no frame decodes, or what the cage rejects; and `Unavailable`.
+    Raises `Rejected`: TOO_MANY_PIXELS, CORRUPT when no frame decodes, or what the sandbox rejects; and `Unavailable`.
     A cancel leaves nothing running, and ``output_fd`` with anything in it.
     """
     bounds = bounds or PosterBounds()
@@ -51,13 +51,13 @@ async def extract_poster(
         raise Rejected(Reason.TOO_MANY_PIXELS, f"{probe.coded_width}x{probe.coded_height}")
     size = fit((probe.width, probe.height), longest_edge)
     with read_only(fd) as source:
-        await _Run(cage, source, output_fd, fmt, probe, size, bounds).write_first_not_blank()
+        await _Run(sandbox, source, output_fd, fmt, probe, size, bounds).write_first_not_blank()
     return size
 
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    cage: Cage
+    sandbox: Sandbox
     source: int
     target: int
     fmt: MediaFormat
@@ -133,7 +133,7 @@ class _Run:
             "-nostdin", "-v", "error", "-filter_threads", "1", "-filter_complex_threads", "1"
         ).compile()
         os.lseek(self.source, 0, os.SEEK_SET)
-        return await self.cage.execute(
+        return await self.sandbox.execute(
             arguments,
             files={INPUT_FD: self.source, **files},
             limits=self.bounds.for_frames(self.probe.coded_pixels, self.frame_bytes),

@@ -1,4 +1,4 @@
-"""What a video is, by ffprobe in the cage.
+"""What a video is, by ffprobe in the sandbox.
 
 ffprobe opens a decoder for every stream of the file, whatever it is asked, and fails on the first one that is not on
 the list. So a file with sound or subtitles of any other kind is asked twice: the second time as a copy of its video
@@ -16,7 +16,6 @@ from typing import Any, Final
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.cage import Cage, Completed, read_only
 from avion_media.media.poster.bounds import PosterBounds
 from avion_media.media.poster.ffmpeg_input import (
     CODECS,
@@ -28,6 +27,7 @@ from avion_media.media.poster.ffmpeg_input import (
     input_options,
 )
 from avion_media.media.poster.geometry import UPRIGHT, Orientation, displayed_size, orientation_of, sample_aspect
+from avion_media.media.sandbox import Completed, Sandbox, read_only
 
 _MAX_SIDE: Final = 1 << 16
 _MAX_ANSWER_BYTES: Final = 256 << 10
@@ -70,18 +70,19 @@ class VideoProbe:
         return self.coded_width * self.coded_height
 
 
-async def probe_video(cage: Cage, fd: int, fmt: MediaFormat, bounds: PosterBounds | None = None) -> VideoProbe:
+async def probe_video(sandbox: Sandbox, fd: int, fmt: MediaFormat, bounds: PosterBounds | None = None) -> VideoProbe:
     """Probe the seekable file ``fd`` (may be sparse: index and first seconds suffice) whose content is of ``fmt``.
 
     Raises `Rejected`: NO_VIDEO (attached pictures do not count), TOO_MANY_PIXELS, BAD_DIMENSIONS, UNSUPPORTED_TYPE
-    (codec), CORRUPT, or what the cage rejects; and `Unavailable`. A cancel leaves nothing running. ``fd`` is not moved.
+    (codec), CORRUPT, or what the sandbox rejects; and `Unavailable`. A cancel leaves nothing running. ``fd`` is not
+    moved.
     """
     bounds = bounds or PosterBounds()
     with read_only(fd) as source:
-        first = done = await _ffprobe(cage, source, fmt, bounds)
+        first = done = await _ffprobe(sandbox, source, fmt, bounds)
         refused = done.returncode != 0 and b"not on whitelist" in done.stderr
         if refused:
-            done = await _ffprobe_video_alone(cage, source, fmt, bounds)
+            done = await _ffprobe_video_alone(sandbox, source, fmt, bounds)
     if refused and b"matches no streams" in done.stderr:
         raise Rejected(Reason.NO_VIDEO, "no stream is a video")
     if done.returncode != 0:
@@ -94,15 +95,15 @@ async def probe_video(cage: Cage, fd: int, fmt: MediaFormat, bounds: PosterBound
     return probe
 
 
-async def _ffprobe(cage: Cage, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
+async def _ffprobe(sandbox: Sandbox, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
     options = input_options(fmt) | {"codec_whitelist": f"{DECODERS},{SOUND_DECODERS}"}
     argv = ["ffprobe", "-v", "error", "-of", "json", "-show_entries", _ENTRIES, *_words(options), "-i", URL]
-    return await cage.execute(
+    return await sandbox.execute(
         argv, files={INPUT_FD: source}, limits=bounds.for_probe(), max_stdout_bytes=_MAX_ANSWER_BYTES
     )
 
 
-async def _ffprobe_video_alone(cage: Cage, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
+async def _ffprobe_video_alone(sandbox: Sandbox, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
     """ffprobe's answer about the first frames of the videos, or ffmpeg's when it cannot copy them."""
     options = input_options(fmt) | {"codec_whitelist": DECODERS, "t": 1}
     argv = ["ffmpeg", "-nostdin", "-v", "error", *_words(options), "-i", URL, "-map", "0:V", "-c", "copy"]
@@ -110,7 +111,7 @@ async def _ffprobe_video_alone(cage: Cage, source: int, fmt: MediaFormat, bounds
         copy = os.memfd_create("video")
         try:
             os.lseek(source, 0, os.SEEK_SET)
-            done = await cage.execute(
+            done = await sandbox.execute(
                 [*argv, "-frames:v", "1", "-f", muxer, "-fd", str(_COPY_FD), URL],
                 files={INPUT_FD: source, _COPY_FD: copy},
                 limits=bounds.for_copy(),
@@ -118,7 +119,7 @@ async def _ffprobe_video_alone(cage: Cage, source: int, fmt: MediaFormat, bounds
             )
             if done.returncode == 0:
                 with read_only(copy) as video:
-                    return await _ffprobe(cage, video, fmt, bounds)
+                    return await _ffprobe(sandbox, video, fmt, bounds)
         finally:
             os.close(copy)
     return done

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from avion_media.media.cage.cage import ALLOCATOR
+from avion_media.media.sandbox.sandbox import ALLOCATOR
 from tests.bench.images.inputs import Input, make_inputs
 from tests.bench.images.ssim import luma_ssim
 
@@ -97,7 +97,7 @@ def _cpu_ms(command: Sequence[str], rounds: int) -> float:
 
 
 def _cpu_s(command: Sequence[str], rounds: int) -> float:
-    # Ours runs as it does in the cage.
+    # Ours runs as it does in the sandbox.
     environment = os.environ | ({"GLIBC_TUNABLES": ALLOCATOR} if command[0] == sys.executable else {})
     process = subprocess.Popen([str(rounds) if part == "{}" else part for part in command], env=environment)
     _, status, usage = os.wait4(process.pid, 0)

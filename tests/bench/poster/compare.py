@@ -1,8 +1,9 @@
-"""Ours: the service's own path, by ranges through the cage. Theirs: the whole file by boto3, then one ffmpeg.
+"""Ours: the service's own path, by ranges through the sandbox. Theirs: the whole file by boto3, then one ffmpeg.
 
 Both end with three JPEGs in this process' hands, and ours with facts, a BlurHash and the scrub's plan besides; ours
-passes over blank frames, theirs takes the first one. Pools and the forker are up before. Measured twice: with the store
-on this very machine, whose bytes come at memory's speed, and behind a link of 1 Gbit/s, which also counts the bytes.
+passes over blank frames, theirs takes the first one. Pools and the fork server are up before. Measured twice: with the
+store on this very machine, whose bytes come at memory's speed, and behind a link of 1 Gbit/s, which also counts the
+bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from botocore.config import Config as BotoConfig
 
 from avion_media.config import Config, S3Config, ThumbnailsConfig
 from avion_media.domain.formats import Family
-from avion_media.media.cage import open_cage
 from avion_media.media.jobs import preload_for
+from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
-from avion_media.media.workshop import Workshop
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.sources import StoreSource, open_spool
 from tests.bench.figures import Figure, Goal, Pairs
@@ -96,26 +97,26 @@ async def _our_side(video: _Video) -> AsyncIterator[Callable[[], Awaitable[float
     enabled = config.decoders.enabled()
     async with (
         open_store(config.s3) as store,
-        open_cage(budget_bytes=config.cage.budget, preload=preload_for(enabled)) as cage,
+        open_sandbox(budget_bytes=config.sandbox.budget, preload=preload_for(enabled)) as sandbox,
     ):
-        workshop = Workshop(cage, config.thumbnails, config.upload, config.cage)
+        pipeline = MediaPipeline(sandbox, config.thumbnails, config.upload, config.sandbox)
 
         async def poster() -> float:
             began = time.perf_counter()
-            await _poster_by_ranges(store, workshop, video.key, enabled)
+            await _poster_by_ranges(store, pipeline, video.key, enabled)
             return time.perf_counter() - began
 
         yield poster
 
 
-async def _poster_by_ranges(store: ObjectStore, workshop: Workshop, key: str, enabled: frozenset[str]) -> None:
+async def _poster_by_ranges(store: ObjectStore, pipeline: MediaPipeline, key: str, enabled: frozenset[str]) -> None:
     info = await store.head(key)
     with ExitStack() as files:
         source = StoreSource(store, info, files.enter_context(open_spool()))
         await source.fetch([(0, HEAD_BYTES)])
         head = os.pread(source.fd, HEAD_BYTES, 0)
         fmt = require_format(sniff(head, size=info.size_bytes), Family.VIDEO, enabled)
-        made = await workshop.process(source, fmt, files)
+        made = await pipeline.process(source, fmt, files)
         assert len(made.thumbnails) == len(ThumbnailsConfig().sizes)
 
 

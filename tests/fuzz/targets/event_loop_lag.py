@@ -12,13 +12,13 @@ from contextlib import ExitStack, suppress
 
 import trio
 
-from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
+from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import BY_NAME
-from avion_media.media.cage import open_cage
 from avion_media.media.jobs import preload_for
+from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.sandbox import open_sandbox
 from avion_media.media.sniff import require_format, sniff
-from avion_media.media.workshop import Workshop
 from avion_media.tasks.sources import SpooledSource
 from tests.fuzz.session import Finding, Session, Target
 from tests.hostile.media import gif_webp_bombs, mp4_bombs, png_bombs
@@ -33,7 +33,7 @@ _BOMBS = {  # large ones that are made in no time
 }
 _PROBE_EVERY_S = 0.005
 _MAX_LOOP_SHARE = 0.5  # of one core; measured: below a tenth
-_CAGE = CageConfig(slots=AT_ONCE, budget=4 << 30)
+_SANDBOX = SandboxConfig(slots=AT_ONCE, budget=4 << 30)
 
 
 def _run(session: Session) -> None:
@@ -44,14 +44,16 @@ async def _measure(session: Session) -> None:
     bombs = [bomb for group in (gif_webp_bombs, mp4_bombs, png_bombs) for bomb in group.BOMBS if bomb.name in _BOMBS]
     made = [(bomb, bomb.make()) for bomb in bombs]
     late_s: list[float] = []
-    async with open_cage(slots=AT_ONCE, budget_bytes=_CAGE.budget, preload=preload_for(frozenset(BY_NAME))) as cage:
-        workshop = Workshop(cage, ThumbnailsConfig(), UploadConfig(), _CAGE)
+    async with open_sandbox(
+        slots=AT_ONCE, budget_bytes=_SANDBOX.budget, preload=preload_for(frozenset(BY_NAME))
+    ) as sandbox:
+        pipeline = MediaPipeline(sandbox, ThumbnailsConfig(), UploadConfig(), _SANDBOX)
         started, used = time.monotonic(), time.thread_time()
         async with trio.open_nursery() as probing:
             probing.start_soon(_probe, late_s)
             async with trio.open_nursery() as decoding:
                 for first in range(AT_ONCE):
-                    decoding.start_soon(_decode, workshop, session, made[first:] + made[:first])
+                    decoding.start_soon(_decode, pipeline, session, made[first:] + made[:first])
             probing.cancel_scope.cancel()
         share = (time.thread_time() - used) / (time.monotonic() - started)
     late_s.sort()
@@ -69,7 +71,7 @@ async def _probe(late_s: list[float]) -> None:
         late_s.append(trio.current_time() - due)
 
 
-async def _decode(workshop: Workshop, session: Session, made: list[tuple[Bomb, bytes]]) -> None:
+async def _decode(pipeline: MediaPipeline, session: Session, made: list[tuple[Bomb, bytes]]) -> None:
     """At least once each, and then until the time is up."""
     while True:
         for bomb, content in made:
@@ -78,7 +80,7 @@ async def _decode(workshop: Workshop, session: Session, made: list[tuple[Bomb, b
                 spool.write(content)
                 fmt = require_format(sniff(content[:4096], size=len(content)), bomb.family, frozenset(BY_NAME))
                 with suppress(Rejected):
-                    await workshop.process(SpooledSource(spool.fileno(), len(content)), fmt, files)
+                    await pipeline.process(SpooledSource(spool.fileno(), len(content)), fmt, files)
             session.inputs += 1
             if session.time_is_up:
                 return

@@ -1,5 +1,5 @@
 """Hostile files against the whole service, as clients would send them: each ends with its own code, and nothing else
-happens. The cages stay within their memory, and a good file's outcome is the same before, meanwhile and afterwards.
+happens. The sandboxes stay within their memory, and a good file's outcome is the same before, meanwhile and afterwards.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import pytest
 from avion_media.wire.avion import media_pb2 as wire
 from tests.hostile.media.all_bombs import MADE
 from tests.hostile.media.bomb import READY, Bomb
-from tests.hostile.media.cages import CageUse, watching_cages
 from tests.hostile.media.jpeg_bombs import plain
+from tests.hostile.media.sandboxes import SandboxUse, watching_sandboxes
 from tests.service.harness import Service
 from tests.service.test_manifest import DATA, declared_type
 
 MIB = 1 << 20
 MEMORY_BYTES, BUDGET_BYTES = 1024 * MIB, 1280 * MIB
-# Of the forker's own heap, a fork makes private what it writes to.
+# Of the fork server's own heap, a fork makes private what it writes to.
 COPIED_BYTES = 32 * MIB
 AT_ONCE = 4
 
 
 @pytest.fixture(scope="module")
 def settings() -> dict[str, str]:
-    """All decoders, four tasks and four cages at once, and a budget that does not hold two of the largest pictures."""
+    """All decoders, four tasks and four sandboxes at once, and a budget for less than two of the largest pictures."""
     return {
         "DECODERS__HEIC": "true",
         "TASKS__SLOTS": str(AT_ONCE),
-        "CAGE__SLOTS": str(AT_ONCE),
-        "CAGE__MEMORY": f"{MEMORY_BYTES >> 20}MiB",
-        "CAGE__BUDGET": f"{BUDGET_BYTES >> 20}MiB",
+        "SANDBOX__SLOTS": str(AT_ONCE),
+        "SANDBOX__MEMORY": f"{MEMORY_BYTES >> 20}MiB",
+        "SANDBOX__BUDGET": f"{BUDGET_BYTES >> 20}MiB",
         "TASKS__MAX_ATTEMPTS": "1",  # an Unavailable for a bomb would be a finding
     }
 
@@ -62,7 +62,7 @@ class Run:
 
     endings: dict[str, str]
     good: GoodClient
-    cages: CageUse
+    sandboxes: SandboxUse
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def run(service: Service) -> Run:
         while not over.is_set():
             good.upload_once()
 
-    with watching_cages(service.process.pid) as cages:
+    with watching_sandboxes(service.process.pid) as sandboxes:
         meanwhile = ThreadPoolExecutor(1)
         going = meanwhile.submit(go_on)
         try:
@@ -87,7 +87,7 @@ def run(service: Service) -> Run:
             meanwhile.shutdown()
         going.result()
     good.upload_once()
-    return Run(endings, good, cages)
+    return Run(endings, good, sandboxes)
 
 
 def ending(service: Service, bomb: Bomb) -> str:
@@ -106,10 +106,10 @@ def test_every_bomb_ends_with_its_code(run: Run) -> None:
     assert {name: found for name, found in run.endings.items() if found != expected[name]} == {}
 
 
-def test_no_cage_takes_more_than_it_was_granted_nor_all_of_them_more_than_their_budget(run: Run) -> None:
-    assert len(run.cages.seen) > 50
-    assert 500 * MIB < run.cages.peak_of_one <= MEMORY_BYTES + COPIED_BYTES
-    assert run.cages.peak_of_all <= BUDGET_BYTES + AT_ONCE * COPIED_BYTES
+def test_no_sandbox_takes_more_than_it_was_granted_nor_all_of_them_more_than_their_budget(run: Run) -> None:
+    assert len(run.sandboxes.seen) > 50
+    assert 500 * MIB < run.sandboxes.peak_of_one <= MEMORY_BYTES + COPIED_BYTES
+    assert run.sandboxes.peak_of_all <= BUDGET_BYTES + AT_ONCE * COPIED_BYTES
 
 
 def test_good_files_are_as_they_are_without_bombs(run: Run) -> None:
@@ -120,6 +120,6 @@ def test_good_files_are_as_they_are_without_bombs(run: Run) -> None:
 
 def test_the_service_neither_restarted_nor_failed_anything(run: Run, service: Service) -> None:
     assert service.ready() is not None
-    assert "cage.gaps" not in service.log()
+    assert "sandbox.gaps" not in service.log()
     for line in service.log().splitlines():
         assert '"level": "error"' not in line

@@ -117,10 +117,10 @@ def test_the_command_says_what_fails_and_ends_with_1() -> None:
         command = [sys.executable, "-m", "avion_media", "doctor", *arguments]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
 
-    table, data, misuse = doctor("redis", "cage"), doctor("cage", "--json"), doctor("weather")
+    table, data, misuse = doctor("redis", "sandbox"), doctor("sandbox", "--json"), doctor("weather")
 
     assert (table.returncode, data.returncode, misuse.returncode) == (1, 0, 2)
     assert "failed   redis  it answers" in table.stdout
     assert "1 failed" in table.stdout
-    assert {each["area"] for each in json.loads(data.stdout)} == {"cage"}
+    assert {each["area"] for each in json.loads(data.stdout)} == {"sandbox"}
     assert "weather" in misuse.stderr

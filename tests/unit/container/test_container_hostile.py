@@ -14,7 +14,7 @@ from avion_media.domain.formats import MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.media.container import VideoPlan
 from tests.unit.container.videos import DATA, apply_patches, examine_bytes
 
-_SLOW_S = 10.0  # far beyond what any of these takes; the cage's own limit is a minute
+_SLOW_S = 10.0  # far beyond what any of these takes; the sandbox's own limit is a minute
 SEEDS: dict[str, MediaFormat] = {
     "mp4-h264-rotated-90-tiny.mp4": MP4,
     "mp4-fragmented.mp4": MP4,

@@ -179,7 +179,7 @@ def test_heic_without_its_library_is_unsupported(monkeypatch: pytest.MonkeyPatch
     assert outcome((DATA / "heic-still-portrait.heic").read_bytes(), HEIC) is Reason.UNSUPPORTED_TYPE
 
 
-IN_THE_CAGE = """
+IN_THE_SANDBOX = """
 import sys
 from pathlib import Path
 import pillow_heif
@@ -201,6 +201,6 @@ for name, fmt, data in jobs:
 
 
 def test_no_module_and_no_file_is_opened_once_the_package_is_imported() -> None:
-    """The cage closes after the import: a late import would fail there, and cost every job its time elsewhere."""
-    done = subprocess.run([sys.executable, "-c", IN_THE_CAGE, str(DATA)], capture_output=True, text=True, timeout=60)
+    """The sandbox closes after the import: a late import would fail there, and cost every job its time elsewhere."""
+    done = subprocess.run([sys.executable, "-c", IN_THE_SANDBOX, str(DATA)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -11,13 +11,13 @@ from typing import Any, cast
 
 import pytest
 
-from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
+from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import JPEG, MOV, MP4, MediaFormat
 from avion_media.media.answers import checked_frame
-from avion_media.media.cage import Cage
 from avion_media.media.image import is_blurhash
-from avion_media.media.workshop import Processed, Range, Workshop
+from avion_media.media.pipeline import MediaPipeline, Processed, Range
+from avion_media.media.sandbox import Sandbox
 from tests.unit.container.videos import DATA, examine
 
 VIDEO = DATA / "mp4-h264-udta-xyz-location.mp4"
@@ -49,7 +49,7 @@ class _Source:
 
 
 class _Hijacked:
-    """A cage whose only process answers ``answer`` and writes ``written`` to the file that is its second."""
+    """A sandbox whose only process answers ``answer`` and writes ``written`` to the file that is its second."""
 
     def __init__(self, answer: Any, written: bytes) -> None:
         self._answer = answer
@@ -61,11 +61,13 @@ class _Hijacked:
 
 
 async def _process(answer: Any, written: bytes, fmt: MediaFormat, asked: list[Range] | None = None) -> Processed:
-    workshop = Workshop(cast("Cage", _Hijacked(answer, written)), ThumbnailsConfig(), UploadConfig(), CageConfig())
+    pipeline = MediaPipeline(
+        cast("Sandbox", _Hijacked(answer, written)), ThumbnailsConfig(), UploadConfig(), SandboxConfig()
+    )
     with ExitStack() as files:
         source = _Source(VIDEO, files)
         source.asked = source.asked if asked is None else asked
-        return await workshop.process(source, fmt, files)
+        return await pipeline.process(source, fmt, files)
 
 
 async def _refusal(answer: Any, written: bytes, fmt: MediaFormat) -> Reason:

@@ -1,4 +1,4 @@
-"""Posters of real videos and of videos made here, by the real ffmpeg in the real cage."""
+"""Posters of real videos and of videos made here, by the real ffmpeg in the real sandbox."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import trio
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_EXTENSION, MKV, MOV, MP4, WEBM, MediaFormat
-from avion_media.media.cage import Cage, Completed, open_cage
 from avion_media.media.poster import PosterBounds, VideoProbe, extract_poster, probe_video
+from avion_media.media.sandbox import Completed, Sandbox, open_sandbox
 
 DATA = Path(__file__).parents[2] / "data"
 HARD_LIMIT_S = 120
@@ -33,22 +33,26 @@ class Poster:
 
 
 @pytest.fixture
-async def cage() -> AsyncIterator[Cage]:
-    async with open_cage(budget_bytes=2 << 30) as opened:
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with open_sandbox(budget_bytes=2 << 30) as opened:
         yield opened
 
 
 async def _poster(
-    cage: Cage, path: Path, fmt: MediaFormat | None = None, longest_edge: int = 1600, bounds: PosterBounds | None = None
+    sandbox: Sandbox,
+    path: Path,
+    fmt: MediaFormat | None = None,
+    longest_edge: int = 1600,
+    bounds: PosterBounds | None = None,
 ) -> tuple[VideoProbe, Poster]:
     fmt = fmt or BY_EXTENSION[path.suffix[1:]]
     with path.open("rb") as source, tempfile.TemporaryFile(buffering=0) as target:
         target.write(bytes(4 << 20))  # left over from before
         fd = source.fileno()
         with trio.fail_after(HARD_LIMIT_S):
-            probe = await probe_video(cage, fd, fmt, bounds)
+            probe = await probe_video(sandbox, fd, fmt, bounds)
             width, height = await extract_poster(
-                cage, fd, fmt, probe, longest_edge, output_fd=target.fileno(), bounds=bounds
+                sandbox, fd, fmt, probe, longest_edge, output_fd=target.fileno(), bounds=bounds
             )
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0  # the caller's offset is the caller's
         target.seek(0)
@@ -58,15 +62,15 @@ async def _poster(
 
 
 async def _rejection(
-    cage: Cage, path: Path, fmt: MediaFormat | None = None, bounds: PosterBounds | None = None
+    sandbox: Sandbox, path: Path, fmt: MediaFormat | None = None, bounds: PosterBounds | None = None
 ) -> Reason:
     with pytest.raises(Rejected) as caught:
-        await _poster(cage, path, fmt, bounds=bounds)
+        await _poster(sandbox, path, fmt, bounds=bounds)
     return caught.value.reason
 
 
 async def _ffmpeg(*arguments: str) -> None:
-    """Make a test video, outside of the cage."""
+    """Make a test video, outside of the sandbox."""
     with trio.fail_after(HARD_LIMIT_S):
         await trio.run_process(["ffmpeg", "-nostdin", "-v", "error", "-y", *arguments])
 
@@ -97,48 +101,48 @@ def _near(found: Colour, expected: Colour, tolerance: int = 8) -> bool:
         ("webm-vp8.webm", 640, 356),
     ],
 )
-async def test_real_videos_have_their_displayed_size(cage: Cage, name: str, width: int, height: int) -> None:
-    probe, poster = await _poster(cage, DATA / name)
+async def test_real_videos_have_their_displayed_size(sandbox: Sandbox, name: str, width: int, height: int) -> None:
+    probe, poster = await _poster(sandbox, DATA / name)
     assert (probe.width, probe.height) == (poster.width, poster.height) == (width, height)
     assert not _is_black(poster)
 
 
-async def test_a_large_video_is_scaled_and_a_small_one_never_enlarged(cage: Cage) -> None:
-    probe, poster = await _poster(cage, DATA / "mp4-vp9-anamorphic.mp4", longest_edge=400)
+async def test_a_large_video_is_scaled_and_a_small_one_never_enlarged(sandbox: Sandbox) -> None:
+    probe, poster = await _poster(sandbox, DATA / "mp4-vp9-anamorphic.mp4", longest_edge=400)
     assert (probe.width, probe.height) == (1138, 640)
     assert (poster.width, poster.height) == (400, 225)
-    _, poster = await _poster(cage, DATA / "mp4-h264-rotated-90-tiny.mp4", longest_edge=400)
+    _, poster = await _poster(sandbox, DATA / "mp4-h264-rotated-90-tiny.mp4", longest_edge=400)
     assert (poster.width, poster.height) == (60, 100)
 
 
-async def test_a_black_intro_is_passed_over(cage: Cage) -> None:
-    _, poster = await _poster(cage, DATA / "mp4-h264-3s-black-intro.mp4")
+async def test_a_black_intro_is_passed_over(sandbox: Sandbox) -> None:
+    _, poster = await _poster(sandbox, DATA / "mp4-h264-3s-black-intro.mp4")
     assert max(_pixel(poster, 0.1, 0.5)) > 200
 
 
-async def test_the_search_for_a_picture_is_bounded(cage: Cage) -> None:
-    _, poster = await _poster(cage, DATA / "mp4-h264-3s-black-intro.mp4", bounds=PosterBounds(scan_s=1))
+async def test_the_search_for_a_picture_is_bounded(sandbox: Sandbox) -> None:
+    _, poster = await _poster(sandbox, DATA / "mp4-h264-3s-black-intro.mp4", bounds=PosterBounds(scan_s=1))
     assert _is_black(poster)
 
 
-async def test_no_picture_beyond_the_seconds_searched_is_taken(cage: Cage, tmp_path: Path) -> None:
+async def test_no_picture_beyond_the_seconds_searched_is_taken(sandbox: Sandbox, tmp_path: Path) -> None:
     """The last sample would be such a one: of a sparse file, half of it might be there."""
     path = tmp_path / "black-at-first.mp4"
     black, picture = "color=black:size=320x180:rate=7:duration=1.1", "testsrc2=size=320x180:rate=7:duration=1"
     await _ffmpeg("-f", "lavfi", "-i", black, "-f", "lavfi", "-i", picture, "-filter_complex", "concat", str(path))
-    _, poster = await _poster(cage, path, bounds=PosterBounds(scan_s=1))
+    _, poster = await _poster(sandbox, path, bounds=PosterBounds(scan_s=1))
     assert _is_black(poster)
-    _, poster = await _poster(cage, path, bounds=PosterBounds(scan_s=1.2))
+    _, poster = await _poster(sandbox, path, bounds=PosterBounds(scan_s=1.2))
     assert not _is_black(poster)
 
 
-async def test_a_video_of_nothing_but_black_keeps_its_first_frame(cage: Cage) -> None:
-    _, poster = await _poster(cage, DATA / "mp4-h264-all-black-10s.mp4")
+async def test_a_video_of_nothing_but_black_keeps_its_first_frame(sandbox: Sandbox) -> None:
+    _, poster = await _poster(sandbox, DATA / "mp4-h264-all-black-10s.mp4")
     assert _is_black(poster)
     assert (poster.width, poster.height) == (320, 240)
 
 
-async def test_only_the_first_seconds_are_read(cage: Cage, tmp_path: Path) -> None:
+async def test_only_the_first_seconds_are_read(sandbox: Sandbox, tmp_path: Path) -> None:
     whole, sparse = tmp_path / "whole.mp4", tmp_path / "sparse.mp4"
     await _ffmpeg(
         "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10:duration=60", "-movflags", "faststart", str(whole)
@@ -146,20 +150,20 @@ async def test_only_the_first_seconds_are_read(cage: Cage, tmp_path: Path) -> No
     size = whole.stat().st_size
     sparse.write_bytes(whole.read_bytes()[: size // 4])
     os.truncate(sparse, size)
-    assert await _poster(cage, sparse) == await _poster(cage, whole)
+    assert await _poster(sandbox, sparse) == await _poster(sandbox, whole)
 
 
 @pytest.mark.parametrize("degrees", [0, 90, 180, 270])
 @pytest.mark.parametrize("flips", [(), ("-display_hflip",), ("-display_vflip",)])
 async def test_every_orientation_looks_as_ffmpeg_itself_shows_it(
-    cage: Cage, tmp_path: Path, degrees: int, flips: tuple[str, ...]
+    sandbox: Sandbox, tmp_path: Path, degrees: int, flips: tuple[str, ...]
 ) -> None:
     plain, turned, shown = tmp_path / "plain.mp4", tmp_path / "turned.mp4", tmp_path / "shown.rgb"
     boxes = "drawbox=0:0:64:32:lime:fill,drawbox=64:32:64:32:blue:fill,drawbox=0:32:64:32:white:fill"
     await _ffmpeg("-f", "lavfi", "-i", f"color=red:size=128x64:rate=1:duration=1,{boxes}", *X264, str(plain))
     await _ffmpeg("-display_rotation", str(degrees), *flips, "-i", str(plain), "-c", "copy", str(turned))
     await _ffmpeg("-i", str(turned), "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", str(shown))
-    _, poster = await _poster(cage, turned)
+    _, poster = await _poster(sandbox, turned)
     assert (poster.width, poster.height) == ((64, 128) if degrees in {90, 270} else (128, 64))
     expected = Poster(poster.width, poster.height, shown.read_bytes())
     for across, down in [(0.2, 0.2), (0.8, 0.2), (0.2, 0.8), (0.8, 0.8)]:
@@ -194,32 +198,32 @@ COLOURS: list[Colour] = [(220, 40, 40), (40, 200, 60), (50, 60, 210), (128, 128,
     ],
 )
 async def test_the_matrix_is_the_tagged_one_or_the_one_that_browsers_guess(
-    cage: Cage, tmp_path: Path, size: int, matrix: str, tag: str | None
+    sandbox: Sandbox, tmp_path: Path, size: int, matrix: str, tag: str | None
 ) -> None:
     path = tmp_path / "colours.mp4"
     convert = f"scale=out_color_matrix={matrix}:out_range=tv,format=yuv444p,setparams=colorspace={tag or 'unknown'}"
     await _patches(path, COLOURS, size, convert, *X264, "-colorspace", tag or "unknown")
-    probe, poster = await _poster(cage, path)
+    probe, poster = await _poster(sandbox, path)
     assert probe.matrix == (tag or "")
     assert all(map(_near, _columns(poster, len(COLOURS)), COLOURS))
 
 
-async def test_full_range_video_is_not_stretched(cage: Cage, tmp_path: Path) -> None:
+async def test_full_range_video_is_not_stretched(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "full.mp4"
     convert = "scale=out_color_matrix=bt601:out_range=pc,format=yuv444p,setparams=range=pc"
     await _patches(path, COLOURS, 64, convert, *X264, "-color_range", "pc")
-    probe, poster = await _poster(cage, path)
+    probe, poster = await _poster(sandbox, path)
     assert probe.color_range == "pc"
     assert all(map(_near, _columns(poster, len(COLOURS)), COLOURS))
 
 
-async def test_display_p3_is_converted(cage: Cage, tmp_path: Path) -> None:
+async def test_display_p3_is_converted(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "p3.mp4"
     tags = "setparams=color_primaries=smpte432:color_trc=bt709:colorspace=bt709"
     convert = f"scale=out_color_matrix=bt709:out_range=tv,format=yuv444p,{tags}"
     encoding = ("-color_primaries", "smpte432", "-color_trc", "bt709", "-colorspace", "bt709")
     await _patches(path, [(210, 110, 60), (128, 128, 128)], 64, convert, *X264, *encoding)
-    _, poster = await _poster(cage, path)
+    _, poster = await _poster(sandbox, path)
     orange, grey = _columns(poster, 2)
     assert _near(orange, (225, 103, 43))
     assert _near(grey, (128, 128, 128), 2)
@@ -228,7 +232,7 @@ async def test_display_p3_is_converted(cage: Cage, tmp_path: Path) -> None:
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 @pytest.mark.parametrize(("primaries", "matrix"), [("bt2020", "bt2020nc"), ("unknown", "unknown")])
 async def test_hdr_keeps_its_colours_and_comes_out_bright(
-    cage: Cage, tmp_path: Path, transfer: str, primaries: str, matrix: str
+    sandbox: Sandbox, tmp_path: Path, transfer: str, primaries: str, matrix: str
 ) -> None:
     """sRGB colours put into HDR at a reference white of 203 cd/m² come back with their hue, ordered by lightness."""
     path = tmp_path / "hdr.mp4"
@@ -247,7 +251,7 @@ async def test_hdr_keeps_its_colours_and_comes_out_bright(
     )
     tags = ("-color_primaries", primaries, "-color_trc", transfer, "-colorspace", matrix)
     await _patches(path, colours, 64, convert, *X264, *tags)
-    probe, poster = await _poster(cage, path)
+    probe, poster = await _poster(sandbox, path)
     assert (probe.transfer, probe.primaries) == (transfer, primaries.replace("unknown", ""))
     white, grey, dark, red, green, blue = _columns(poster, len(colours))
     assert min(white) > 150
@@ -259,9 +263,9 @@ async def test_hdr_keeps_its_colours_and_comes_out_bright(
         assert abs(others[0] - others[1]) <= 12
 
 
-async def test_the_wrong_container_is_never_guessed(cage: Cage) -> None:
-    assert await _rejection(cage, DATA / "webm-vp8.webm", MP4) is Reason.CORRUPT
-    assert await _rejection(cage, DATA / "mp4-hevc.mp4", WEBM) is Reason.CORRUPT
+async def test_the_wrong_container_is_never_guessed(sandbox: Sandbox) -> None:
+    assert await _rejection(sandbox, DATA / "webm-vp8.webm", MP4) is Reason.CORRUPT
+    assert await _rejection(sandbox, DATA / "mp4-hevc.mp4", WEBM) is Reason.CORRUPT
 
 
 @pytest.mark.parametrize(
@@ -271,32 +275,32 @@ async def test_the_wrong_container_is_never_guessed(cage: Cage) -> None:
         ("mp4-init-segment-no-frames.mp4", Reason.CORRUPT),
         ("fuzz-ffmpeg-h264-bad-read.mp4", Reason.CORRUPT),
         ("hls-ssrf-named.mp4", Reason.CORRUPT),
-        ("mov-external-dref-alis.mov", Reason.CORRUPT),  # nothing of the other file was opened: see the cage's tests
+        ("mov-external-dref-alis.mov", Reason.CORRUPT),  # nothing of the other file was opened: see the sandbox's tests
     ],
 )
-async def test_broken_and_hostile_files(cage: Cage, name: str, reason: Reason) -> None:
-    assert await _rejection(cage, DATA / name) is reason
+async def test_broken_and_hostile_files(sandbox: Sandbox, name: str, reason: Reason) -> None:
+    assert await _rejection(sandbox, DATA / name) is reason
 
 
-async def test_a_cover_picture_is_not_a_video(cage: Cage, tmp_path: Path) -> None:
+async def test_a_cover_picture_is_not_a_video(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "song.mp4"
     inputs = ("-f", "lavfi", "-i", "sine=duration=1", "-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1:duration=1")
     disposition = ("-map", "0", "-map", "1", "-c:v", "mjpeg", "-frames:v", "1", "-disposition:v", "attached_pic")
     await _ffmpeg(*inputs, *disposition, str(path))
-    assert await _rejection(cage, path) is Reason.NO_VIDEO
+    assert await _rejection(sandbox, path) is Reason.NO_VIDEO
 
 
 @pytest.fixture
 def said(monkeypatch: pytest.MonkeyPatch) -> bytearray:
-    """All that programs say in a cage."""
-    heard, execute = bytearray(), Cage.execute
+    """All that programs say in a sandbox."""
+    heard, execute = bytearray(), Sandbox.execute
 
-    async def execute_and_listen(cage: Cage, *arguments: Any, **named: Any) -> Completed:
-        done = await execute(cage, *arguments, **named)
+    async def execute_and_listen(sandbox: Sandbox, *arguments: Any, **named: Any) -> Completed:
+        done = await execute(sandbox, *arguments, **named)
         heard.extend(done.stderr)
         return done
 
-    monkeypatch.setattr(Cage, "execute", execute_and_listen)
+    monkeypatch.setattr(Sandbox, "execute", execute_and_listen)
     return heard
 
 
@@ -313,7 +317,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> bytearray:
     ],
 )
 async def test_no_decoder_is_opened_for_exotic_sound_or_subtitles_and_the_video_is_the_same(
-    cage: Cage, said: bytearray, tmp_path: Path, name: str, codec: str, other: tuple[str, ...]
+    sandbox: Sandbox, said: bytearray, tmp_path: Path, name: str, codec: str, other: tuple[str, ...]
 ) -> None:
     upright, alone, path = (tmp_path / f"{each}{Path(name).suffix}" for each in ("upright", "alone", "path"))
     words = tmp_path / "words.srt"
@@ -325,47 +329,47 @@ async def test_no_decoder_is_opened_for_exotic_sound_or_subtitles_and_the_video_
     await _ffmpeg("-display_rotation", "90", *flip, "-i", str(upright), "-c", "copy", str(alone))
     beside = ("-i", str(words)) if name.startswith("words") else ("-f", "lavfi", "-i", "sine=duration=1")
     await _ffmpeg(*beside, "-i", str(alone), "-map", "0", "-map", "1", "-c:v", "copy", *other, str(path))
-    expected = await _poster(cage, alone)
+    expected = await _poster(sandbox, alone)
     assert b"not on whitelist" not in said
-    assert await _poster(cage, path) == expected
+    assert await _poster(sandbox, path) == expected
     assert expected[0].orientation.degrees
     assert b"not on whitelist" in said
 
 
-async def test_exotic_sound_alone_is_no_video(cage: Cage, tmp_path: Path) -> None:
+async def test_exotic_sound_alone_is_no_video(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "sound.mkv"
     await _ffmpeg("-f", "lavfi", "-i", "sine=duration=1", "-c:a", "adpcm_ms", str(path))
-    assert await _rejection(cage, path) is Reason.NO_VIDEO
+    assert await _rejection(sandbox, path) is Reason.NO_VIDEO
 
 
 @pytest.mark.parametrize("sound", ["aac", "alac", "libmp3lame", "flac", "ac3", "pcm_s16le", "libopus", "libvorbis"])
-async def test_usual_sound_costs_no_second_look(cage: Cage, said: bytearray, tmp_path: Path, sound: str) -> None:
+async def test_usual_sound_costs_no_second_look(sandbox: Sandbox, said: bytearray, tmp_path: Path, sound: str) -> None:
     path = tmp_path / "sound.mkv"
     picture = ("-f", "lavfi", "-i", "testsrc2=size=64x32:rate=2:duration=1", "-f", "lavfi", "-i", "sine=duration=1")
     await _ffmpeg(*picture, *X264, "-c:a", sound, str(path))
     with path.open("rb") as source:
-        await probe_video(cage, source.fileno(), MKV)
+        await probe_video(sandbox, source.fileno(), MKV)
     assert said == b""
 
 
-async def test_an_exotic_codec_is_unsupported(cage: Cage, tmp_path: Path) -> None:
+async def test_an_exotic_codec_is_unsupported(sandbox: Sandbox, tmp_path: Path) -> None:
     path = tmp_path / "animation.mov"
     await _ffmpeg("-f", "lavfi", "-i", "testsrc2=size=64x64:rate=1:duration=1", "-c:v", "qtrle", str(path))
-    assert await _rejection(cage, path, MOV) is Reason.UNSUPPORTED_TYPE
+    assert await _rejection(sandbox, path, MOV) is Reason.UNSUPPORTED_TYPE
 
 
-async def test_pixels_are_counted_before_a_frame_is_decoded(cage: Cage) -> None:
+async def test_pixels_are_counted_before_a_frame_is_decoded(sandbox: Sandbox) -> None:
     few = PosterBounds(max_pixels=1080 * 720 - 1)
-    assert await _rejection(cage, DATA / "mp4-av1.mp4", bounds=few) is Reason.TOO_MANY_PIXELS
+    assert await _rejection(sandbox, DATA / "mp4-av1.mp4", bounds=few) is Reason.TOO_MANY_PIXELS
     with (DATA / "mp4-av1.mp4").open("rb") as source:
-        probe = await probe_video(cage, source.fileno(), MP4)
+        probe = await probe_video(sandbox, source.fileno(), MP4)
         with pytest.raises(Rejected) as caught:
-            await extract_poster(cage, source.fileno(), MP4, probe, 400, output_fd=source.fileno(), bounds=few)
+            await extract_poster(sandbox, source.fileno(), MP4, probe, 400, output_fd=source.fileno(), bounds=few)
     assert caught.value.reason is Reason.TOO_MANY_PIXELS
 
 
-async def test_too_little_memory_is_a_limit_and_not_a_corrupt_file(cage: Cage) -> None:
+async def test_too_little_memory_is_a_limit_and_not_a_corrupt_file(sandbox: Sandbox) -> None:
     little = PosterBounds(max_memory_bytes=8 << 20)
     with pytest.raises(Rejected) as caught:
-        await _poster(cage, DATA / "mp4-vp9-anamorphic.mp4", bounds=little)
+        await _poster(sandbox, DATA / "mp4-vp9-anamorphic.mp4", bounds=little)
     assert caught.value.reason is Reason.DECODER_LIMIT

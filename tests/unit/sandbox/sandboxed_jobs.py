@@ -1,4 +1,4 @@
-"""Jobs that the tests run in the cage: good ones, bad ones, and hostile ones."""
+"""Jobs that the tests run in the sandbox: good ones, bad ones, and hostile ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One open cage per test: forks are cheap, and no test sees another's children."""
+"""One open sandbox per test: forks are cheap, and no test sees another's children."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from avion_media.media.cage import Cage, JobReport, Limits, open_cage
+from avion_media.media.sandbox import JobReport, Limits, Sandbox, open_sandbox
 
 LIMITS = Limits(memory_bytes=128 << 20, cpu_s=10, wall_s=20, output_bytes=1 << 20)
 
@@ -17,8 +17,8 @@ def reports() -> list[JobReport]:
 
 
 @pytest.fixture
-async def cage(reports: list[JobReport]) -> AsyncIterator[Cage]:
-    async with open_cage(budget_bytes=1 << 30, preload=("caged_jobs",), observer=reports.append) as opened:
+async def sandbox(reports: list[JobReport]) -> AsyncIterator[Sandbox]:
+    async with open_sandbox(budget_bytes=1 << 30, preload=("sandboxed_jobs",), observer=reports.append) as opened:
         reports.clear()  # the self-test's
         yield opened
 

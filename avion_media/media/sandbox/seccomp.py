@@ -22,8 +22,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.media.cage.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
-from avion_media.media.cage.syscalls import AUDIT_ARCH, NUMBERS
+from avion_media.media.sandbox.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
+from avion_media.media.sandbox.syscalls import AUDIT_ARCH, NUMBERS
 
 _ANYWHERE: Final = """
     read write mmap munmap brk futex madvise mremap readv writev pread64 pwrite64 preadv pwritev lseek close fstat
@@ -44,7 +44,7 @@ _AT_EMPTY_PATH: Final = 0x1000
 _CLONE_THREAD: Final = 0x10000
 _PROT_EXEC: Final = 0x4
 # Duplicates, flags and seals. Not F_SETOWN and its like: whoever owns a pipe is sent its signals, and kills its fellows
-# (all cages are of one user; Landlock knows signals from version 6 only).
+# (all sandboxes are of one user; Landlock knows signals from version 6 only).
 _FCNTL: Final = (
     fcntl.F_DUPFD,
     fcntl.F_DUPFD_CLOEXEC,

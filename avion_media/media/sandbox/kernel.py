@@ -1,4 +1,4 @@
-"""The few kernel calls that Python has no function for, by ctypes. Used by the forker and its children only."""
+"""The few kernel calls that Python has no function for, by ctypes. Used by the fork server and its children only."""
 
 from __future__ import annotations
 

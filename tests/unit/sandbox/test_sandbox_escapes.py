@@ -8,38 +8,38 @@ from pathlib import Path
 import pytest
 import trio
 
-from avion_media.media.cage import Cage, CageJobFailed, Limits
-from avion_media.media.cage.wire import Task
-from tests.unit.cage.forbidden_calls import forbidden_calls
+from avion_media.media.sandbox import Limits, Sandbox, SandboxJobFailed
+from avion_media.media.sandbox.wire import Task
+from tests.unit.sandbox.forbidden_calls import forbidden_calls
 
 HARD_LIMIT_S = 60
 X32 = 0x40000000
 
 
 @pytest.mark.parametrize("as_program", [False, True], ids=["job", "program"])
-async def test_no_forbidden_call_exists(cage: Cage, limits: Limits, as_program: bool) -> None:
+async def test_no_forbidden_call_exists(sandbox: Sandbox, limits: Limits, as_program: bool) -> None:
     calls = forbidden_calls()
     assert len(calls) > 80
-    task = Task("caged_jobs:make_calls", limits, arguments={"calls": calls}, as_program=as_program)
-    ends = await cage._call(task, ())
+    task = Task("sandboxed_jobs:make_calls", limits, arguments={"calls": calls}, as_program=as_program)
+    ends = await sandbox._call(task, ())
     refused = {"prctl": "EPERM"}
     assert ends == {name: refused.get(name, "ENOSYS") for name in calls}
 
 
 @pytest.mark.parametrize("as_program", [False, True], ids=["job", "program"])
-async def test_nor_by_the_numbers_of_x32(cage: Cage, limits: Limits, as_program: bool) -> None:
+async def test_nor_by_the_numbers_of_x32(sandbox: Sandbox, limits: Limits, as_program: bool) -> None:
     calls = {name: number | X32 for name, number in {**forbidden_calls(), "read": 0, "open": 2}.items()}
-    task = Task("caged_jobs:make_calls", limits, arguments={"calls": calls}, as_program=as_program)
-    assert set((await cage._call(task, ())).values()) == {"ENOSYS"}
+    task = Task("sandboxed_jobs:make_calls", limits, arguments={"calls": calls}, as_program=as_program)
+    assert set((await sandbox._call(task, ())).values()) == {"ENOSYS"}
 
 
-async def test_a_job_maps_no_code(cage: Cage, limits: Limits) -> None:
-    with pytest.raises(CageJobFailed, match="PermissionError"):
-        await cage.call("caged_jobs:use_i386", {}, limits=limits)
+async def test_a_job_maps_no_code(sandbox: Sandbox, limits: Limits) -> None:
+    with pytest.raises(SandboxJobFailed, match="PermissionError"):
+        await sandbox.call("sandboxed_jobs:use_i386", {}, limits=limits)
 
 
-async def test_limits_are_never_raised(cage: Cage, limits: Limits) -> None:
-    assert await cage.call("caged_jobs:raise_limits", {}, limits=limits) == []
+async def test_limits_are_never_raised(sandbox: Sandbox, limits: Limits) -> None:
+    assert await sandbox.call("sandboxed_jobs:raise_limits", {}, limits=limits) == []
 
 
 def _status(pid: int) -> dict[str, str]:
@@ -72,28 +72,28 @@ def _environment(pid: int) -> set[str]:
     return {variable.partition("=")[0] for variable in text.split("\0") if variable}
 
 
-async def test_a_job_is_confined_as_the_kernel_sees_it(cage: Cage, limits: Limits) -> None:
+async def test_a_job_is_confined_as_the_kernel_sees_it(sandbox: Sandbox, limits: Limits) -> None:
     reader, writer = os.pipe()
     with trio.fail_after(HARD_LIMIT_S):
         async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
 
             async def hang() -> None:
-                await cage.call("caged_jobs:hang", {}, files=[writer], limits=limits)
+                await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
 
             nursery.start_soon(hang)
             pid = int(await told.receive_some(100))
             os.close(writer)
             _check_confined(pid, limits)
-            # The forker's own, which the kernel goes on showing; the child's is empty. No secrets in either.
+            # The fork server's own, which the kernel goes on showing; the child's is empty. No secrets in either.
             assert _environment(pid) == {"PYTHONPATH", "GLIBC_TUNABLES"}
             nursery.cancel_scope.cancel()
 
 
-async def test_a_program_is_still_confined_after_its_exec(cage: Cage, limits: Limits) -> None:
+async def test_a_program_is_still_confined_after_its_exec(sandbox: Sandbox, limits: Limits) -> None:
     seen: list[int] = []
 
     def look(output: bytearray) -> bool:
-        children = Path(f"/proc/{cage.forker_pid}/task/{cage.forker_pid}/children").read_text().split()
+        children = Path(f"/proc/{sandbox.fork_server_pid}/task/{sandbox.fork_server_pid}/children").read_text().split()
         (pid,) = map(int, children)
         assert Path(f"/proc/{pid}/comm").read_text() == "ffmpeg\n"
         _check_confined(pid, limits)
@@ -104,6 +104,6 @@ async def test_a_program_is_still_confined_after_its_exec(cage: Cage, limits: Li
     with trio.fail_after(HARD_LIMIT_S):
         endless = "testsrc=size=64x64:rate=1"
         command = ["ffmpeg", "-nostdin", "-v", "error", "-f", "lavfi", "-i", endless, "-f", "rawvideo", "pipe:1"]
-        done = await cage.execute(command, files={}, limits=limits, max_stdout_bytes=1 << 30, enough=look)
+        done = await sandbox.execute(command, files={}, limits=limits, max_stdout_bytes=1 << 30, enough=look)
     assert done.stopped
     assert len(seen) == 1

@@ -1,4 +1,4 @@
-"""External programs that may run in the cage: opened once by the forker, with the little that each may read."""
+"""External programs that may run in the sandbox: opened once by the fork server, with the little that each may read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.media.cage import landlock
+from avion_media.media.sandbox import landlock
 
 _LIBRARIES: Final = (
     "/lib",
@@ -43,7 +43,7 @@ def _loader_of(fd: int) -> str | None:
     """The dynamic loader that a 64-bit ELF file names (PT_INTERP), or None when it is linked statically."""
     header = os.pread(fd, 64, 0)
     if header[:5] != b"\x7fELF\x02" or len(header) < 64:
-        raise ValueError("not a 64-bit ELF program (a script cannot run in the cage)")
+        raise ValueError("not a 64-bit ELF program (a script cannot run in the sandbox)")
     table, _, _, _, entry_size, entries = struct.unpack_from("<QQIHHH", header, 32)
     for index in range(entries):
         entry = os.pread(fd, 56, table + index * entry_size)

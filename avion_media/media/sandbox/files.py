@@ -1,4 +1,4 @@
-"""Descriptors for the cage."""
+"""Descriptors for the sandbox."""
 
 from __future__ import annotations
 

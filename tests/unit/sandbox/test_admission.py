@@ -7,7 +7,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.cage.admission import Admission
+from avion_media.media.sandbox.admission import Admission
 
 
 class _Visitors:
@@ -105,6 +105,6 @@ async def test_what_never_fits_is_rejected_at_once() -> None:
 
 
 @pytest.mark.parametrize(("slots", "budget_bytes"), [(0, 1), (1, 0)])
-def test_a_cage_without_room_is_a_mistake(slots: int, budget_bytes: int) -> None:
+def test_a_sandbox_without_room_is_a_mistake(slots: int, budget_bytes: int) -> None:
     with pytest.raises(ValueError, match="at least one slot"):
         Admission(slots, budget_bytes)

@@ -1,4 +1,4 @@
-"""The Trio side of the cage: start the forker, admit tasks, send them, read their answers, believe nothing of them."""
+"""The Trio side of the sandbox: start the fork server, admit and send tasks, read answers and believe none."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from typing import Any, Final
 import trio
 
 from avion_media.domain.errors import Dependency, Rejected, Unavailable
-from avion_media.media.cage import selftest
-from avion_media.media.cage.admission import Admission
-from avion_media.media.cage.job import Job, Observer
-from avion_media.media.cage.outcome import answer_of, check_program
-from avion_media.media.cage.terms import CageJobFailed, Completed, Limits
-from avion_media.media.cage.wire import MAX_MESSAGE_BYTES, Ready, Task, unpack_ready
+from avion_media.media.sandbox import selftest
+from avion_media.media.sandbox.admission import Admission
+from avion_media.media.sandbox.job import Job, Observer
+from avion_media.media.sandbox.outcome import answer_of, check_program
+from avion_media.media.sandbox.types import Completed, Limits, SandboxJobFailed
+from avion_media.media.sandbox.wire import MAX_MESSAGE_BYTES, Ready, Task, unpack_ready
 
 _START_S: Final = 30.0  # an interpreter, Pillow and all codecs, on a cold and busy disk
-_STOP_S: Final = 5.0  # the forker only kills and reaps
+_STOP_S: Final = 5.0  # the fork server only kills and reaps
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
-# For the children, which inherit the forker's heap: a picture passes through buffers of megabytes, and a fresh process
-# gets each of their pages by a fault. Huge pages (where the kernel grants them on request) make that 512 times fewer,
-# and a heap that keeps what is freed hands it to the next buffer instead of fetching new pages from the kernel.
+# For the children, which inherit the fork server's heap: a picture passes through buffers of megabytes, and a fresh
+# process gets each of their pages by a fault. Huge pages (where the kernel grants them on request) make that 512 times
+# fewer, and a heap that keeps what is freed hands it to the next buffer instead of fetching new pages from the kernel.
 # A seventh (JPEG) to a quarter (WebP) of a job's CPU time. glibc's; other C libraries ignore it.
 ALLOCATOR: Final = ":".join(
     (
@@ -38,12 +38,12 @@ ALLOCATOR: Final = ":".join(
         f"glibc.malloc.trim_threshold={256 << 20}",
     )
 )
-_SELF_TEST: Final = "avion_media.media.cage.selftest:probe"
+_SELF_TEST: Final = "avion_media.media.sandbox.selftest:probe"
 _SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
-class CageReport:
+class SandboxReport:
     """What confines the children on this machine.
 
     ``gaps`` are the self-test's findings: what a child could do although it should not; empty is good.
@@ -58,8 +58,8 @@ class CageReport:
     missing_programs: Mapping[str, str]
 
 
-class Cage:
-    """An open cage; made by `open_cage`. All methods may be called by many tasks at once."""
+class Sandbox:
+    """An open sandbox; made by `open_sandbox`. All methods may be called by many tasks at once."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class Cage:
         self._ready = ready
         self._observer = observer
         self.admission = admission
-        self.report = CageReport(
+        self.report = SandboxReport(
             ready.landlock_abi, ready.seccomp, ready.drops_root, (), ready.programs, dict(ready.missing)
         )
 
     @property
-    def forker_pid(self) -> int:
-        """The forker's process, for metrics (its memory is the base of every child's)."""
+    def fork_server_pid(self) -> int:
+        """The fork server's process, for metrics (its memory is the base of every child's)."""
         return self._process.pid
 
     async def call(
@@ -100,7 +100,7 @@ class Cage:
         are shared. A hijacked child can answer anything: check what comes back.
 
         Waits for a free slot and memory first. Errors: the job's own `Rejected`; `Rejected` with DECODER_LIMIT or
-        DECODER_CRASHED; `CageJobFailed` for any other exception of the job; `Unavailable` when the cage is gone.
+        DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` when the sandbox is gone.
         A cancel kills the child and waits until it is reaped; what it wrote into ``files`` until then stays.
         """
         return await self._call(Task(target, limits, arguments=dict(arguments)), files)
@@ -115,7 +115,7 @@ class Cage:
         max_stderr_bytes: int = 8 << 10,
         enough: Callable[[bytearray], bool] | None = None,
     ) -> Completed:
-        """Run the allowed program ``argv[0]`` (named to `open_cage`) with ``files`` (its number: our descriptor).
+        """Run the allowed program ``argv[0]`` (named to `open_sandbox`) with ``files`` (its number: our descriptor).
 
         Numbers must lie between 3 and 99. The program is killed as soon as ``enough(stdout so far)`` is true, which is
         a success. A return code other than 0 is not an error here: programs say by it that their input is bad.
@@ -125,7 +125,7 @@ class Cage:
         """
         name = argv[0]
         if name not in self._ready.programs:
-            raise Unavailable(Dependency.CAGE, self._ready.missing.get(name, f"{name} is not an allowed program"))
+            raise Unavailable(Dependency.SANDBOX, self._ready.missing.get(name, f"{name} is not an allowed program"))
         if not all(3 <= number < 100 for number in files):
             raise ValueError(f"descriptor numbers must lie between 3 and 99: {sorted(files)}")
         task = Task(name, limits, argv=tuple(argv), numbers=tuple(files))
@@ -134,9 +134,9 @@ class Cage:
             return check_program(await job.finish(), job, self._observer)
 
     async def wait_failed(self) -> None:
-        """Wait until the forker dies, then raise `Unavailable`: all calls fail from then on; open a new cage."""
+        """Wait until the fork server dies, then raise `Unavailable`: every call fails from then on."""
         returncode = await self._process.wait()
-        raise Unavailable(Dependency.CAGE, f"the forker ended with {returncode}")
+        raise Unavailable(Dependency.SANDBOX, f"the fork server ended with {returncode}")
 
     async def _call(self, task: Task, files: Sequence[int]) -> Any:
         async with self.admission.admitted(task.limits.memory_bytes), self._start(task, files) as job:
@@ -148,7 +148,7 @@ class Cage:
         try:
             job = Job(task, self._process)
         except OSError as error:  # no descriptors left
-            raise Unavailable(Dependency.CAGE, f"cannot start a task: {error}") from error
+            raise Unavailable(Dependency.SANDBOX, f"cannot start a task: {error}") from error
         try:
             async with self._sending:
                 await job.send(self._control, files)
@@ -174,12 +174,12 @@ class Cage:
     async def _test(self) -> None:
         try:
             self.report = replace(self.report, gaps=await self._self_test())
-        except CageJobFailed as error:  # a child could not confine itself
-            raise Unavailable(Dependency.CAGE, f"the self-test failed: {error}") from error
+        except SandboxJobFailed as error:  # a child could not confine itself
+            raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
 
 
 @asynccontextmanager
-async def open_cage(
+async def open_sandbox(
     *,
     slots: int = 2,
     budget_bytes: int,
@@ -188,31 +188,36 @@ async def open_cage(
     require: bool = False,
     observer: Observer | None = None,
     waited: Callable[[float], None] | None = None,
-) -> AsyncIterator[Cage]:
-    """Start the forker, test the confinement, and give the `Cage`; on leaving, nothing of it is left running.
+) -> AsyncIterator[Sandbox]:
+    """Start the fork server, test the confinement, and give the `Sandbox`; on leaving, nothing of it is left running.
 
     ``slots`` tasks run at once, the sum of their memory limits within ``budget_bytes``. ``preload`` names modules
-    (``module``) or modules with a function to call (``module:function``) for the forker to load. ``programs`` are
+    (``module``) or modules with a function to call (``module:function``) for the fork server to load. ``programs`` are
     looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap in the
     confinement is fatal. ``observer`` is told of every finished task, synchronously, and ``waited`` of the seconds that
     each waited to be admitted.
 
-    Raises `Unavailable` ("cage") when the forker cannot start, or for ``require``.
+    Raises `Unavailable` ("sandbox") when the fork server cannot start, or for ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with trio.socket.from_stdlib_socket(ours) as control, os.fdopen(os.memfd_create("forker"), "w+b") as complaints:
+    with (
+        trio.socket.from_stdlib_socket(ours) as control,
+        os.fdopen(os.memfd_create("fork server"), "w+b") as complaints,
+    ):
         with theirs:
             process = await _spawn(theirs, complaints.fileno(), preload, programs)
         try:
             ready = await _wait_ready(control, process, complaints.fileno())
-            cage = Cage(process, control, ready, admission, observer)
-            await cage._test()
-            if require and cage.report.gaps:
-                raise Unavailable(Dependency.CAGE, f"confinement is required, but there are gaps: {cage.report.gaps}")
-            yield cage
+            sandbox = Sandbox(process, control, ready, admission, observer)
+            await sandbox._test()
+            if require and sandbox.report.gaps:
+                raise Unavailable(
+                    Dependency.SANDBOX, f"confinement is required, but there are gaps: {sandbox.report.gaps}"
+                )
+            yield sandbox
         finally:
-            control.close()  # tells the forker to kill what runs, and to exit
+            control.close()  # tells the fork server to kill what runs, and to exit
             with trio.CancelScope(shield=True):  # bounded by _STOP_S, and by SIGKILL
                 with trio.move_on_after(_STOP_S):
                     await process.wait()
@@ -225,7 +230,14 @@ async def _spawn(
     theirs: socket.socket, complaints: int, preload: Sequence[str], programs: Sequence[str]
 ) -> trio.Process:
     wanted = {"preload": list(preload), "programs": {name: shutil.which(name) or name for name in programs}}
-    command = [sys.executable, "-P", "-m", "avion_media.media.cage.forker", str(theirs.fileno()), json.dumps(wanted)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "avion_media.media.sandbox.fork_server",
+        str(theirs.fileno()),
+        json.dumps(wanted),
+    ]
     try:
         return await trio.lowlevel.open_process(
             command,
@@ -237,7 +249,7 @@ async def _spawn(
             env={"PYTHONPATH": os.pathsep.join(sys.path), "GLIBC_TUNABLES": ALLOCATOR},
         )
     except OSError as error:
-        raise Unavailable(Dependency.CAGE, f"cannot start the forker: {error}") from error
+        raise Unavailable(Dependency.SANDBOX, f"cannot start the fork server: {error}") from error
 
 
 async def _wait_ready(control: trio.socket.SocketType, process: trio.Process, complaints: int) -> Ready:
@@ -247,4 +259,4 @@ async def _wait_ready(control: trio.socket.SocketType, process: trio.Process, co
     if data:
         return unpack_ready(data)
     reason = os.pread(complaints, 4096, max(0, os.fstat(complaints).st_size - 4096)).decode(errors="replace").strip()
-    raise Unavailable(Dependency.CAGE, f"the forker did not start: {reason or 'no answer'}")
+    raise Unavailable(Dependency.SANDBOX, f"the fork server did not start: {reason or 'no answer'}")

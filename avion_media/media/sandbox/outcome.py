@@ -7,10 +7,10 @@ import signal
 from typing import Any, Final
 
 from avion_media.domain.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
-from avion_media.media.cage.child import EXEC_FAILED
-from avion_media.media.cage.job import Job, Observer
-from avion_media.media.cage.terms import CageJobFailed, Completed, JobReport, Limits, Outcome
-from avion_media.media.cage.wire import Exit
+from avion_media.media.sandbox.child import EXEC_FAILED
+from avion_media.media.sandbox.job import Job, Observer
+from avion_media.media.sandbox.types import Completed, JobReport, Limits, Outcome, SandboxJobFailed
+from avion_media.media.sandbox.wire import Exit
 
 _OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
 _MAX_DETAIL: Final = 500
@@ -35,7 +35,7 @@ def check_program(end: Exit, job: Job, observer: Observer | None) -> Completed:
             _check_end(end, job)
         stderr = bytes(job.stderr)
         if end.code == EXEC_FAILED and stderr.startswith(b"cannot run "):
-            raise Unavailable(Dependency.CAGE, stderr.decode(errors="replace"))
+            raise Unavailable(Dependency.SANDBOX, stderr.decode(errors="replace"))
     except Exception as error:
         _observe(observer, job, end, error)
         raise
@@ -79,7 +79,7 @@ def _read_answer(data: bytes) -> Any:
         raise Rejected(Reason.DECODER_LIMIT, "out of memory")
     if kind == "rejected":
         raise _rejection(value)
-    raise CageJobFailed(str(value))
+    raise SandboxJobFailed(str(value))
 
 
 def _rejection(value: Any) -> Rejected:

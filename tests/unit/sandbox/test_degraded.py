@@ -9,12 +9,12 @@ import sys
 
 import pytest
 
-from avion_media.media.cage.confinement import find_means
+from avion_media.media.sandbox.confinement import find_means
 
 # Runs in a process of its own, since nothing of this can be taken back.
 SCRIPT = """
 import json, os, sys
-from avion_media.media.cage import confinement, landlock, programs, seccomp, selftest
+from avion_media.media.sandbox import confinement, landlock, programs, seccomp, selftest
 as_program, with_landlock, with_seccomp = json.loads(sys.argv[1])
 version = landlock.abi() if with_landlock else 0
 means = confinement.Means(version, with_seccomp, confinement.find_means().drops_root)

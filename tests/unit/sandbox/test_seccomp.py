@@ -9,8 +9,8 @@ import struct
 
 import pytest
 
-from avion_media.media.cage import seccomp
-from avion_media.media.cage.syscalls import AUDIT_ARCH, NUMBERS
+from avion_media.media.sandbox import seccomp
+from avion_media.media.sandbox.syscalls import AUDIT_ARCH, NUMBERS
 
 PID = 4711
 PROGRAM_FD = 203

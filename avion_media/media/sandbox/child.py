@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
 from avion_media.domain.errors import Rejected
-from avion_media.media.cage import confinement, seccomp
-from avion_media.media.cage.confinement import Means
-from avion_media.media.cage.programs import Program
-from avion_media.media.cage.wire import Task
+from avion_media.media.sandbox import confinement, seccomp
+from avion_media.media.sandbox.confinement import Means
+from avion_media.media.sandbox.programs import Program
+from avion_media.media.sandbox.wire import Task
 
 EXEC_FAILED: Final = 127
 _PROGRAM_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}  # else each thread reserves 64 MiB of address space
@@ -35,7 +35,7 @@ def find_job(target: str) -> Job:
     return found
 
 
-def run_job(task: Task, files: list[int], ruleset: int, means: Means, forker_pid: int) -> NoReturn:
+def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_server_pid: int) -> NoReturn:
     """Run one of our functions; its answer goes to ``files[0]`` as one JSON object."""
     answer_fd = files[0]
     try:
@@ -44,24 +44,24 @@ def run_job(task: Task, files: list[int], ruleset: int, means: Means, forker_pid
         kept = _keep_only([*files, ruleset] if ruleset >= 0 else files)
         answer_fd, *job_files = kept[: len(files)]
         confinement.bound_job(task.limits)
-        confinement.give_up_identity(means, forker_pid)
+        confinement.give_up_identity(means, fork_server_pid)
         rules = seccomp.program_filter(os.getpid(), _NO_FD) if task.as_program else seccomp.job_filter(os.getpid())
         confinement.give_up_reach(means, kept[-1], rules)
         _write(answer_fd, _answer(job, task.arguments, job_files))
-    except BaseException:  # noqa: BLE001 - nothing may unwind into the forker's frames below us
+    except BaseException:  # noqa: BLE001 - nothing may unwind into the fork server's frames below us
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
     finally:
         os._exit(0)
 
 
-def run_program(task: Task, files: list[int], program: Program, means: Means, forker_pid: int) -> NoReturn:
+def run_program(task: Task, files: list[int], program: Program, means: Means, fork_server_pid: int) -> NoReturn:
     """Become an external program with ``files`` as its descriptors 1, 2 and ``task.numbers``."""
     try:
         _restore_signals()
         carried = [program.fd, program.ruleset] if program.ruleset >= 0 else [program.fd]
         program_fd, ruleset = _place(dict(zip((1, 2, *task.numbers), files, strict=True)), carried)
         confinement.bound_program(task.limits)
-        confinement.give_up_identity(means, forker_pid)
+        confinement.give_up_identity(means, fork_server_pid)
         confinement.give_up_reach(means, ruleset, seccomp.program_filter(os.getpid(), program_fd))
         os.execve(program_fd, task.argv, _PROGRAM_ENVIRONMENT)
     except BaseException as error:  # noqa: BLE001 - as above
@@ -82,7 +82,7 @@ def _answer(job: Job, arguments: dict[str, Any], files: list[int]) -> bytes:
 
 
 def _restore_signals() -> None:
-    """Undo what the forker and the interpreter set: exceeding a limit must kill, not raise."""
+    """Undo what the fork server and the interpreter set: exceeding a limit must kill, not raise."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()

@@ -1,4 +1,4 @@
-"""Messages between the Trio process and the forker: one JSON object per SEQPACKET packet, descriptors beside it."""
+"""Messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import socket
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from avion_media.media.cage.terms import Limits, Usage
+from avion_media.media.sandbox.types import Limits, Usage
 
 MAX_MESSAGE_BYTES: Final = 64 << 10
 MAX_FILES: Final = 32
@@ -48,7 +48,7 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The forker's first message. ``programs`` are those that can run, ``missing`` says why others cannot."""
+    """The fork server's first message. ``programs`` are those that can run, ``missing`` says why others cannot."""
 
     landlock_abi: int
     seccomp: bool
@@ -88,7 +88,7 @@ def unpack_ready(data: bytes) -> Ready:
     return Ready(**fields)
 
 
-def beside(files: list[int]) -> list[tuple[int, int, bytes]]:
+def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:
     """Ancillary data that carries ``files``."""
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files).tobytes())]
 

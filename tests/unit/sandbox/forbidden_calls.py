@@ -1,4 +1,4 @@
-"""System calls that nothing in the cage may make: number on x86_64, number on aarch64 (a dash: not there)."""
+"""System calls that nothing in the sandbox may make: number on x86_64, number on aarch64 (a dash: not there)."""
 
 from __future__ import annotations
 

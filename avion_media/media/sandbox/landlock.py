@@ -1,4 +1,4 @@
-"""Landlock: which files a child may reach by name. Prepared once as a descriptor in the forker, entered by each child.
+"""Landlock: which files a child may reach by name. Prepared once in the fork server, entered by each child.
 
 Degrades with the kernel: each version of the interface handles more kinds of access (files from 1, TCP from 4, abstract
 sockets and signals from 6); what an older kernel does not handle, the system call filter still denies. Landlock never
@@ -13,8 +13,8 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from avion_media.media.cage.kernel import syscall
-from avion_media.media.cage.syscalls import NUMBERS
+from avion_media.media.sandbox.kernel import syscall
+from avion_media.media.sandbox.syscalls import NUMBERS
 
 _CREATE_VERSION: Final = 1
 _RULE_PATH_BENEATH: Final = 1

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 import trio
 
-from avion_media.config import CageConfig, ThumbnailsConfig, UploadConfig
+from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
 from avion_media.media.answers import checked_frame, checked_image, checked_missing, checked_names, read_plan
-from avion_media.media.cage import Cage, Limits, read_only
 from avion_media.media.container import Patch, VideoPlan
 from avion_media.media.image import ImageBounds, forecast_bytes
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
+from avion_media.media.sandbox import Limits, Sandbox, read_only
 
 Range = tuple[int, int]
 """Offset and length, in bytes."""
@@ -44,7 +44,7 @@ class MediaSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What the workshop made. Files belong to the `ExitStack` given to `Workshop.process`."""
+    """What the pipeline made. Files belong to the `ExitStack` given to `MediaPipeline.process`."""
 
     format: MediaFormat
     width: int
@@ -59,25 +59,27 @@ class Processed:
     patches: tuple[Patch, ...] = field(default=())  # otherwise: what to change in the source, in place (videos)
 
 
-class Workshop:
-    """Runs the cage's jobs with the bounds of one configuration."""
+class MediaPipeline:
+    """Runs the sandbox's jobs with the bounds of one configuration."""
 
-    def __init__(self, cage: Cage, thumbnails: ThumbnailsConfig, upload: UploadConfig, cage_config: CageConfig) -> None:
-        self._cage = cage
+    def __init__(
+        self, sandbox: Sandbox, thumbnails: ThumbnailsConfig, upload: UploadConfig, sandbox_config: SandboxConfig
+    ) -> None:
+        self._sandbox = sandbox
         self._thumbnails = thumbnails
         self._upload = upload
-        self._cage_config = cage_config
+        self._sandbox_config = sandbox_config
 
     @property
-    def cage(self) -> Cage:
+    def sandbox(self) -> Sandbox:
         """The confined processes, for metrics and the self-test's report."""
-        return self._cage
+        return self._sandbox
 
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         """Make everything from one medium whose content is of ``fmt``.
 
-        Raises `Rejected` when the medium is at fault, `Unavailable` when the cage or the source is away. A cancel kills
-        the confined process and leaves nothing but what ``files`` closes.
+        Raises `Rejected` when the medium is at fault, `Unavailable` when the sandbox or the source is away. A cancel
+        kills the confined process and leaves nothing but what ``files`` closes.
         """
         if fmt.family is Family.IMAGE:
             return await self._image(source, fmt, files)
@@ -89,7 +91,7 @@ class Workshop:
         granted_bytes = forecast_bytes(source.fd, fmt, source.size_bytes)
         found = await self._image_job(source, fmt, [scrubbed, *outputs], granted_bytes)
         if "needed_bytes" in found:  # its first bytes promised less
-            found = await self._image_job(source, fmt, [scrubbed, *outputs], self._cage_config.memory)
+            found = await self._image_job(source, fmt, [scrubbed, *outputs], self._sandbox_config.memory)
         found = checked_image(found, scrubbed, self._image_bounds())
         return Processed(
             format=fmt,
@@ -107,11 +109,11 @@ class Workshop:
     async def _image_job(
         self, source: MediaSource, fmt: MediaFormat, outputs: Sequence[int], granted_bytes: int
     ) -> dict[str, Any]:
-        """One run, admitted to the cage by ``granted_bytes`` (or by the most that a job may have)."""
-        memory_bytes = min(granted_bytes, self._cage_config.memory)
+        """One run, admitted to the sandbox by ``granted_bytes`` (or by the most that a job may have)."""
+        memory_bytes = min(granted_bytes, self._sandbox_config.memory)
         arguments = {"format": fmt.name, "bounds": asdict(self._image_bounds()), "granted_bytes": memory_bytes}
         with read_only(source.fd) as own:
-            found = await self._cage.call(
+            found = await self._sandbox.call(
                 "avion_media.media.jobs:image_job",
                 self._job_arguments() | arguments,
                 files=[own, *outputs],
@@ -123,14 +125,14 @@ class Workshop:
         plan = await self._examine(source, fmt)
         await source.fetch([(each.offset, each.length) for each in plan.poster_ranges])
         bounds = self._poster_bounds(plan, whole=source.whole)
-        probe = await probe_video(self._cage, source.fd, plan.format, bounds)
+        probe = await probe_video(self._sandbox, source.fd, plan.format, bounds)
         frame = _temporary(files)
         longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
         width, height = await extract_poster(
-            self._cage, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
+            self._sandbox, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
         )
         outputs = [_temporary(files) for _ in self._thumbnails.sizes]
-        found = await self._cage.call(
+        found = await self._sandbox.call(
             "avion_media.media.jobs:frame_job",
             self._job_arguments() | {"width": width, "height": height},
             files=[frame, *outputs],
@@ -173,7 +175,7 @@ class Workshop:
             "max_patches": MAX_PATCHES,
         }
         with read_only(source.fd) as own:
-            return await self._cage.call(
+            return await self._sandbox.call(
                 "avion_media.media.container:examine_job",
                 {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
                 files=[own, plan_fd],
@@ -189,12 +191,12 @@ class Workshop:
             max_frames=self._upload.max_frames,
             max_aspect=self._upload.max_aspect,
             max_duration_s=self._upload.max_duration,
-            max_memory_bytes=self._cage_config.memory,
+            max_memory_bytes=self._sandbox_config.memory,
         )
 
     def _poster_bounds(self, plan: VideoPlan, *, whole: bool) -> PosterBounds:
         """Of a sparse file ffmpeg may read no further than what was fetched."""
-        config = self._cage_config
+        config = self._sandbox_config
         scan_s = POSTER_SCAN_S if whole else plan.poster_seconds
         return PosterBounds(
             max_pixels=self._upload.max_pixels,
@@ -209,7 +211,7 @@ class Workshop:
         return {"sizes": sizes, "quality": self._thumbnails.quality}
 
     def _limits(self, *, output_bytes: int, memory_bytes: int | None = None) -> Limits:
-        config = self._cage_config
+        config = self._sandbox_config
         memory_bytes = min(memory_bytes or config.memory, config.memory)
         return Limits(memory_bytes=memory_bytes, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
 

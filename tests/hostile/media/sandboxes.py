@@ -1,4 +1,4 @@
-"""Watches, from outside, what the confined processes of a service take: they are the children of its forker."""
+"""Watches, from outside, what the confined processes of a service take: they are the children of its fork_server."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _EVERY_S = 0.02
 
 
 @dataclass
-class CageUse:
-    """Peaks so far, in bytes of private resident memory: what a child shares with the forker is there once."""
+class SandboxUse:
+    """Peaks so far, in bytes of private resident memory: what a child shares with the fork server is there once."""
 
-    forker_pid: int
+    fork_server_pid: int
     seen: set[int] = field(default_factory=set)
     peak_of_one: int = 0
     peak_of_all: int = 0
 
     def look(self) -> None:
         """Take one sample."""
-        sizes = {pid: _private_bytes(pid) for pid in _children(self.forker_pid)}
+        sizes = {pid: _private_bytes(pid) for pid in _children(self.fork_server_pid)}
         self.seen |= sizes.keys()
         self.peak_of_one = max(self.peak_of_one, *sizes.values(), 0)
         self.peak_of_all = max(self.peak_of_all, sum(sizes.values()))
 
 
 @contextmanager
-def watching_cages(service_pid: int) -> Iterator[CageUse]:
+def watching_sandboxes(service_pid: int) -> Iterator[SandboxUse]:
     """Sample for as long as the block runs."""
-    use = CageUse(forker_of(service_pid))
+    use = SandboxUse(fork_server_of(service_pid))
     done = threading.Event()
 
     def watch() -> None:
@@ -47,12 +47,12 @@ def watching_cages(service_pid: int) -> Iterator[CageUse]:
         watcher.join()
 
 
-def forker_of(service_pid: int) -> int:
-    """The process id of the service's forker."""
+def fork_server_of(service_pid: int) -> int:
+    """The process id of the service's fork_server."""
     for pid in _children(service_pid):
-        if b"avion_media.media.cage.forker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if b"avion_media.media.sandbox.fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
             return pid
-    raise AssertionError("the service has no forker")
+    raise AssertionError("the service has no fork server")
 
 
 def _children(pid: int) -> list[int]:

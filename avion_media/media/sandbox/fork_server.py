@@ -1,10 +1,10 @@
-"""The forker: ``python -m avion_media.media.cage.forker``. Single-threaded, codecs loaded, forks once per task.
+"""The fork server (``python -m avion_media.media.sandbox.fork_server``): one thread, codecs loaded, a fork per task.
 
 It is a process of its own because forking a threaded process (Trio's) is unsafe, and because a fork of this small
 one costs a few milliseconds where a fresh interpreter with Pillow costs a hundred. It never touches a stranger's byte.
 
-Tasks arrive on the control socket. Each has a channel of its own: the forker writes the child's exit to it, and kills
-the child when the other end is shut. When the control socket ends, for whatever reason, it kills all children and
+Tasks arrive on the control socket. Each has a channel of its own: the fork server writes the child's exit to it, and
+kills the child when the other end is shut. When the control socket ends, for whatever reason, it kills all children and
 exits.
 """
 
@@ -23,11 +23,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from avion_media.media.cage import child, landlock, programs
-from avion_media.media.cage.confinement import Means, find_means
-from avion_media.media.cage.programs import Program
-from avion_media.media.cage.terms import Usage
-from avion_media.media.cage.wire import Exit, Ready, Task, pack, receive_task
+from avion_media.media.sandbox import child, landlock, programs
+from avion_media.media.sandbox.confinement import Means, find_means
+from avion_media.media.sandbox.programs import Program
+from avion_media.media.sandbox.types import Usage
+from avion_media.media.sandbox.wire import Exit, Ready, Task, pack, receive_task
 
 
 @dataclass(eq=False, slots=True)
@@ -42,7 +42,7 @@ class _Child:
 
 
 @dataclass(slots=True)
-class Forker:
+class ForkServer:
     """The loop and its children. ``programs`` are keyed by name."""
 
     control: socket.socket
@@ -95,12 +95,12 @@ class Forker:
     def _fork(self, task: Task, files: list[int]) -> int:
         program = self.programs[task.name] if task.is_program else None
         ruleset = next(iter(self.programs.values())).ruleset if task.as_program else self.job_ruleset
-        forker_pid = os.getpid()
+        fork_server_pid = os.getpid()
         pid = os.fork()
         if pid == 0 and program is not None:
-            child.run_program(task, files, program, self.means, forker_pid)
+            child.run_program(task, files, program, self.means, fork_server_pid)
         elif pid == 0:
-            child.run_job(task, files, ruleset, self.means, forker_pid)
+            child.run_job(task, files, ruleset, self.means, fork_server_pid)
         return pid
 
     def _kill(self, running: _Child) -> None:
@@ -178,7 +178,7 @@ def main(arguments: list[str]) -> None:
     gc.collect()
     gc.freeze()  # else a collection in a child would copy every page that holds an object's header
     control.send(pack(Ready(means.landlock_version, means.seccomp, means.drops_root, tuple(ready), missing)))
-    Forker(control, means, ready, ruleset).run()
+    ForkServer(control, means, ready, ruleset).run()
 
 
 if __name__ == "__main__":

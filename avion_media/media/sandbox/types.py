@@ -1,4 +1,4 @@
-"""The words of the cage: bounds of a task, what it used, how it ended."""
+"""The words of the sandbox: bounds of a task, what it used, how it ended."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Limits:
     """Bounds of one confined task. Crossing one ends it as ``Rejected(DECODER_LIMIT)``.
 
     ``memory_bytes`` is what the task may allocate on top of what the interpreter (or the program's libraries) maps;
-    the same number is what it takes out of the cage's budget. ``cpu_s`` is CPU time of all its threads, rounded up to
-    whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` bounds every file it writes
-    (0: none). ``max_files`` bounds its open descriptors.
+    the same number is what it takes out of the sandbox's budget. ``cpu_s`` is CPU time of all its threads, rounded up
+    to whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` bounds every file it writes (0:
+    none). ``max_files`` bounds its open descriptors.
     """
 
     memory_bytes: int
@@ -29,7 +29,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the forker."""
+    """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork_server."""
 
     cpu_s: float
     wall_s: float
@@ -63,12 +63,12 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One finished task, for whoever observes the cage. ``name`` is the job's target or the program."""
+    """One finished task, for whoever observes the sandbox. ``name`` is the job's target or the program."""
 
     name: str
     outcome: Outcome
     usage: Usage
 
 
-class CageJobFailed(Exception):
+class SandboxJobFailed(Exception):
     """A job raised something that it should not: a defect of ours. The text is the job's own traceback."""

@@ -1,4 +1,4 @@
-"""Admission to the cage: so many tasks at once, and the sum of their memory limits below a budget."""
+"""Admission to the sandbox: so many tasks at once, and the sum of their memory limits below a budget."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Admission:
     def __init__(self, slots: int, budget_bytes: int, waited: Callable[[float], None] | None = None) -> None:
         """``waited`` is told how many seconds each task waited that was admitted."""
         if slots < 1 or budget_bytes < 1:
-            raise ValueError("the cage needs at least one slot and some memory")
+            raise ValueError("the sandbox needs at least one slot and some memory")
         self.slots = slots
         self.budget_bytes = budget_bytes
         self._waited = waited
@@ -47,7 +47,7 @@ class Admission:
         ``Rejected(DECODER_LIMIT)`` when the task alone is larger than the whole budget: it would wait for ever.
         """
         if memory_bytes > self.budget_bytes:
-            raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the cage has {self.budget_bytes}")
+            raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")
         asked_at = trio.current_time()
         await self._enter(memory_bytes)
         try:

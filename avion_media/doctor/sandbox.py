@@ -1,23 +1,23 @@
-"""The cage: what confines decoders on this kernel, and whether ffmpeg is there."""
+"""The sandbox: what confines decoders on this kernel, and whether ffmpeg is there."""
 
 from __future__ import annotations
 
 from functools import partial
 
 from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
-from avion_media.media.cage import CageReport
+from avion_media.media.sandbox import SandboxReport
 
 
-class CageProbes:
-    """What the workshop relies on; from the report that the cage makes of itself at its start."""
+class SandboxProbes:
+    """What the sandbox relies on; from the report that the sandbox makes of itself at its start."""
 
-    def __init__(self, report: CageReport) -> None:
+    def __init__(self, report: SandboxReport) -> None:
         self._report = report
 
     def all(self) -> list[Probe]:
         """In the order in which they are worth reading."""
-        weaker = "a hijacked decoder could do this; CAGE__REQUIRE=true refuses to start here"
-        probe = partial(Probe, Area.CAGE)
+        weaker = "a hijacked decoder could do this; SANDBOX__REQUIRE=true refuses to start here"
+        probe = partial(Probe, Area.SANDBOX)
         return [
             probe("decoders are denied all that they need not", self._gaps, weaker, Verdict.WARNING),
             probe("the kernel has Landlock and seccomp", self._kernel, weaker, Verdict.WARNING),

@@ -3,7 +3,8 @@
 What holds, from the outside in:
 
 - *Bounds*: address space, CPU, file size, descriptors, no core dump (rlimits); killed at its wall deadline by the
-  forker and when the forker dies by the kernel; first choice of the OOM killer; lower priority than the service.
+  fork server and when the fork server dies by the kernel; first choice of the OOM killer; lower priority than the
+  service.
 - *Identity*: nobody instead of root, no new privileges ever, no environment, no descriptors but those it was given, not
   traceable by its like.
 - *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, all writing by name,
@@ -28,8 +29,8 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.media.cage import kernel, landlock, seccomp
-from avion_media.media.cage.terms import Limits
+from avion_media.media.sandbox import kernel, landlock, seccomp
+from avion_media.media.sandbox.types import Limits
 
 _NOBODY: Final = 65534
 _NICENESS: Final = 5
@@ -70,8 +71,8 @@ def bound_program(limits: Limits) -> None:
     _bound(limits)
 
 
-def give_up_identity(means: Means, forker_pid: int) -> None:
-    """Become nobody (if root), die with the forker, gain nothing ever again."""
+def give_up_identity(means: Means, fork_server_pid: int) -> None:
+    """Become nobody (if root), die with the fork server, gain nothing ever again."""
     with open("/proc/self/oom_score_adj", "wb") as score:
         score.write(b"1000")
     os.nice(_NICENESS)
@@ -80,8 +81,8 @@ def give_up_identity(means: Means, forker_pid: int) -> None:
         os.setresgid(_NOBODY, _NOBODY, _NOBODY)
         os.setresuid(_NOBODY, _NOBODY, _NOBODY)
     kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
-    if os.getppid() != forker_pid:
-        os._exit(1)  # the forker died before the line above
+    if os.getppid() != fork_server_pid:
+        os._exit(1)  # the fork server died before the line above
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
 

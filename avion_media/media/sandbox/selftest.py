@@ -1,4 +1,4 @@
-"""Tries, from inside, what the cage must deny. `open_cage` runs it at every start: as a job, and as a program would."""
+"""Tries, from inside, what the sandbox must deny. `open_sandbox` runs it at every start, as a job and as a program."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Final
 
-from avion_media.media.cage.kernel import syscall
-from avion_media.media.cage.syscalls import NUMBERS
+from avion_media.media.sandbox.kernel import syscall
+from avion_media.media.sandbox.syscalls import NUMBERS
 
 _DENIALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
 _FAMILIES: Final = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")
@@ -35,11 +35,11 @@ def _attempts(service_pid: int) -> Iterator[tuple[str, Callable[[], object]]]:
     yield "read /etc/passwd", lambda: os.open("/etc/passwd", os.O_RDONLY)
     yield "read /proc", lambda: os.listdir("/proc")
     yield "write /tmp", lambda: os.open("/tmp", os.O_TMPFILE | os.O_WRONLY)
-    yield "make a folder", lambda: os.mkdir(f"/tmp/cage-self-test-{os.getpid()}")
+    yield "make a folder", lambda: os.mkdir(f"/tmp/sandbox-self-test-{os.getpid()}")
     yield "map executable memory", lambda: mmap.mmap(-1, mmap.PAGESIZE, prot=mmap.PROT_WRITE | mmap.PROT_EXEC)
     yield "signal the service", lambda: os.kill(service_pid, 0)
-    yield "signal the forker", lambda: os.kill(os.getppid(), 0)
-    yield "signal a thread of the forker", lambda: syscall(NUMBERS["tgkill"], os.getppid(), os.getppid(), 0)
+    yield "signal the fork server", lambda: os.kill(os.getppid(), 0)
+    yield "signal a thread of the fork server", lambda: syscall(NUMBERS["tgkill"], os.getppid(), os.getppid(), 0)
     for family in _FAMILIES:
         yield f"socket {family}", partial(socket.socket, getattr(socket, family), socket.SOCK_DGRAM)
     yield "socket pair", socket.socketpair

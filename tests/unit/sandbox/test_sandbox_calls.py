@@ -1,0 +1,345 @@
+"""`Sandbox.call`: what a job gets and gives, how each way of ending arrives, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.media.sandbox import (
+    JobReport,
+    Limits,
+    Outcome,
+    Sandbox,
+    SandboxJobFailed,
+    job,
+    open_sandbox,
+    read_only,
+)
+
+HARD_LIMIT_S = 30
+
+
+async def _rejection(sandbox: Sandbox, name: str, limits: Limits, **arguments: object) -> Rejected:
+    with trio.fail_after(HARD_LIMIT_S), pytest.raises(Rejected) as caught:
+        await sandbox.call(f"sandboxed_jobs:{name}", arguments, limits=limits)
+    return caught.value
+
+
+async def test_arguments_go_in_and_an_answer_comes_out(sandbox: Sandbox, limits: Limits) -> None:
+    answer = await sandbox.call("sandboxed_jobs:echo", {"name": "ä", "numbers": [1, 2.5, None]}, limits=limits)
+    assert answer == {"arguments": {"name": "ä", "numbers": [1, 2.5, None]}, "files": 0}
+
+
+async def test_a_job_reads_and_writes_the_files_it_is_given(sandbox: Sandbox, limits: Limits, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"abc")
+    with (tmp_path / "source").open("rb") as source, (tmp_path / "target").open("wb") as target:
+        files = [source.fileno(), target.fileno()]
+        assert await sandbox.call("sandboxed_jobs:copy", {}, files=files, limits=limits) == 3
+    assert (tmp_path / "target").read_bytes() == b"ABC"
+
+
+async def test_a_source_given_read_only_cannot_be_changed(sandbox: Sandbox, limits: Limits, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"abc")
+    with (tmp_path / "source").open("r+b") as source, read_only(source.fileno()) as given:
+        with pytest.raises(SandboxJobFailed, match="Bad file descriptor"):
+            await sandbox.call("sandboxed_jobs:copy", {}, files=[source.fileno(), given], limits=limits)
+        assert source.read() == b""  # the first file shared its offset, the second one did not touch the content
+    assert (tmp_path / "source").read_bytes() == b"abc"
+
+
+async def test_a_child_has_no_identity_no_environment_and_only_its_own_descriptors(
+    sandbox: Sandbox, limits: Limits
+) -> None:
+    with tempfile.TemporaryFile() as given:
+        found = await sandbox.call("sandboxed_jobs:describe", {}, files=[given.fileno()], limits=limits)
+    assert found["uid"] != 0
+    assert found["environment"] == {}
+    assert found["leads_group"]
+    assert found["core"] == [0, 0]
+    assert found["files"] == [limits.max_files, limits.max_files]
+    assert found["open"] == [0, 1, 2, 3, 4]  # nothing, nowhere, nowhere, its answer, its file
+
+
+async def test_every_call_is_a_process_of_its_own(sandbox: Sandbox, limits: Limits) -> None:
+    pids = {(await sandbox.call("sandboxed_jobs:describe", {}, limits=limits))["pid"] for _ in range(3)}
+    assert len(pids) == 3
+
+
+async def test_threads_work(sandbox: Sandbox, limits: Limits) -> None:
+    assert await sandbox.call("sandboxed_jobs:compute_in_threads", {}, limits=limits) == 4
+
+
+async def test_a_rejection_travels_back(sandbox: Sandbox, limits: Limits) -> None:
+    error = await _rejection(sandbox, "reject", limits)
+    assert (error.reason, error.detail) == (Reason.CORRUPT, "not a picture")
+
+
+async def test_a_defect_comes_with_its_traceback(sandbox: Sandbox, limits: Limits) -> None:
+    with pytest.raises(SandboxJobFailed, match="KeyError: 'a mistake of ours'"):
+        await sandbox.call("sandboxed_jobs:defect", {}, limits=limits)
+
+
+async def test_an_import_inside_a_job_fails_as_an_import(sandbox: Sandbox, limits: Limits) -> None:
+    with pytest.raises(SandboxJobFailed, match="ModuleNotFoundError: No module named 'wave'"):
+        await sandbox.call("sandboxed_jobs:import_lazily", {}, limits=limits)
+
+
+async def test_an_unknown_job_is_a_defect(sandbox: Sandbox, limits: Limits) -> None:
+    with pytest.raises(SandboxJobFailed, match="no_such_module"):
+        await sandbox.call("no_such_module:job", {}, limits=limits)
+
+
+async def test_memory_is_limited(sandbox: Sandbox, limits: Limits) -> None:
+    assert await sandbox.call("sandboxed_jobs:allocate", {"bytes": 64 << 20}, limits=limits) == 64 << 20
+    assert (await _rejection(sandbox, "allocate", limits, bytes=256 << 20)).reason is Reason.DECODER_LIMIT
+
+
+async def test_cpu_time_is_limited(sandbox: Sandbox, limits: Limits) -> None:
+    error = await _rejection(sandbox, "spin", replace(limits, cpu_s=1))
+    assert error.reason is Reason.DECODER_LIMIT
+    assert "of CPU" in error.detail
+
+
+async def test_wall_time_is_limited(sandbox: Sandbox, limits: Limits, tmp_path: Path) -> None:
+    brief = replace(limits, wall_s=0.3)
+    with (tmp_path / "pid").open("w+b") as pid_file, trio.fail_after(HARD_LIMIT_S), pytest.raises(Rejected) as caught:
+        await sandbox.call("sandboxed_jobs:hang", {}, files=[pid_file.fileno()], limits=brief)
+    assert caught.value.reason is Reason.DECODER_LIMIT
+    assert not _runs(int((tmp_path / "pid").read_text()))
+
+
+async def test_written_bytes_are_limited(sandbox: Sandbox, limits: Limits, tmp_path: Path) -> None:
+    with (tmp_path / "target").open("wb") as target, pytest.raises(Rejected) as caught:
+        await sandbox.call(
+            "sandboxed_jobs:write_much",
+            {"chunks": 17},
+            files=[target.fileno()],
+            limits=limits,
+        )
+    assert caught.value.reason is Reason.DECODER_LIMIT
+    assert (tmp_path / "target").stat().st_size == limits.output_bytes
+
+
+async def test_a_segmentation_fault_is_a_crash(sandbox: Sandbox, limits: Limits) -> None:
+    error = await _rejection(sandbox, "crash", limits)
+    assert error.reason is Reason.DECODER_CRASHED
+    assert "SIGSEGV" in error.detail
+
+
+async def test_leaving_without_an_answer_is_a_crash(sandbox: Sandbox, limits: Limits) -> None:
+    assert (await _rejection(sandbox, "leave", limits)).reason is Reason.DECODER_CRASHED
+
+
+async def test_too_long_an_answer_is_cut_and_killed(sandbox: Sandbox, limits: Limits) -> None:
+    assert (await _rejection(sandbox, "answer_much", limits, bytes=1 << 20)).reason is Reason.DECODER_LIMIT
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "",
+        "{",
+        "[]",
+        "{}",
+        "1",
+        '"text"',
+        "\xff",
+        '{"rejected": 1}',
+        '{"rejected": ["no_such_reason", ""]}',
+        "[" * 100_000,
+    ],
+)
+async def test_a_hijacked_child_that_babbles_is_a_crash(sandbox: Sandbox, limits: Limits, answer: str) -> None:
+    if len(answer) > 1000:  # too long for the request: let the job repeat it
+        error = await _rejection(sandbox, "lie", limits, answer="[" * 60_000)
+    else:
+        error = await _rejection(sandbox, "lie", limits, answer=answer)
+    assert error.reason is Reason.DECODER_CRASHED
+
+
+async def test_too_large_arguments_are_refused_at_once(sandbox: Sandbox, limits: Limits) -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        await sandbox.call("sandboxed_jobs:echo", {"data": "x" * (1 << 20)}, limits=limits)
+    assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+
+
+async def test_a_cancel_kills_the_child_and_waits_until_it_is_gone(sandbox: Sandbox, limits: Limits) -> None:
+    reader, writer = os.pipe()
+    with trio.fail_after(HARD_LIMIT_S):
+        async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
+            scope = trio.CancelScope()
+
+            async def hang() -> None:
+                with scope:
+                    await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+
+            nursery.start_soon(hang)
+            pid = int(await told.receive_some(100))
+            os.close(writer)
+            assert _runs(pid)
+            scope.cancel()
+    assert not _runs(pid)
+    assert sandbox.admission.used_bytes == 0
+    assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+
+
+async def test_cancels_at_any_moment_under_contention_leave_nothing(sandbox: Sandbox, limits: Limits) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    with trio.fail_after(HARD_LIMIT_S):
+        async with trio.open_nursery() as nursery:
+            for delay in range(40):
+
+                async def call(delay_s: float = delay / 2000) -> None:
+                    with trio.move_on_after(delay_s):
+                        await sandbox.call("sandboxed_jobs:echo", {}, limits=limits)
+
+                nursery.start_soon(call)
+        assert (sandbox.admission.used_bytes, sandbox.admission.waiting) == (0, 0)
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+
+
+async def test_slots_bound_how_many_run_at_once(limits: Limits) -> None:
+    running_reader, running_writer = os.pipe()
+    end_reader, end_writer = os.pipe()
+    ended: list[str] = []
+    async with open_sandbox(slots=2, budget_bytes=1 << 30, preload=("sandboxed_jobs",)) as sandbox:
+
+        async def call(name: str) -> None:
+            files = [running_writer, end_reader]
+            ended.append(await sandbox.call("sandboxed_jobs:wait_for_end", {"name": name}, files=files, limits=limits))
+
+        with trio.fail_after(HARD_LIMIT_S):
+            async with trio.lowlevel.FdStream(running_reader) as told, trio.open_nursery() as nursery:
+                for name in "abc":
+                    nursery.start_soon(call, name)
+                running = b""
+                while len(running) < 2:
+                    running += await told.receive_some(10)
+                assert sandbox.admission.waiting == 1
+                os.close(end_writer)
+                running += await told.receive_some(10)
+    for each in (running_writer, end_reader):
+        os.close(each)
+    assert running == b"rrr"
+    assert sorted(ended) == ["a", "b", "c"]
+
+
+async def test_the_observer_is_told_what_each_task_used(
+    sandbox: Sandbox, limits: Limits, reports: list[JobReport]
+) -> None:
+    await sandbox.call("sandboxed_jobs:allocate", {"bytes": 64 << 20}, limits=limits)
+    await _rejection(sandbox, "reject", limits)
+    await _rejection(sandbox, "crash", limits)
+    await _rejection(sandbox, "allocate", limits, bytes=1 << 30)
+    assert [each.outcome for each in reports] == [Outcome.DONE, Outcome.REJECTED, Outcome.CRASHED, Outcome.LIMIT]
+    assert reports[0].name == "sandboxed_jobs:allocate"
+    assert reports[0].usage.peak_rss_bytes > 64 << 20
+    assert 0 < reports[0].usage.cpu_s < 5
+
+
+async def test_when_the_fork_server_dies_its_children_die_and_calls_fail(limits: Limits) -> None:
+    reader, writer = os.pipe()
+    with trio.fail_after(HARD_LIMIT_S):
+        async with open_sandbox(budget_bytes=1 << 30, preload=("sandboxed_jobs",)) as sandbox:
+            fork_server_pid = sandbox.fork_server_pid
+            async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
+
+                async def hang() -> None:
+                    with pytest.raises(Unavailable, match="sandbox"):
+                        await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+
+                nursery.start_soon(hang)
+                child = os.pidfd_open(int(await told.receive_some(100)))
+                os.close(writer)
+                os.kill(fork_server_pid, signal.SIGKILL)
+                with pytest.raises(Unavailable, match="sandbox"):
+                    await sandbox.wait_failed()
+                await trio.lowlevel.wait_readable(child)  # which says that it has ended
+                os.close(child)
+            with pytest.raises(Unavailable, match="sandbox"):
+                await sandbox.call("sandboxed_jobs:echo", {}, limits=limits)
+
+
+async def test_a_child_killed_from_outside_says_nothing_about_the_medium(sandbox: Sandbox, limits: Limits) -> None:
+    """As the kernel's OOM killer does: the same medium may pass another time."""
+    reader, writer = os.pipe()
+    with trio.fail_after(HARD_LIMIT_S):
+        async with trio.lowlevel.FdStream(reader) as told, trio.open_nursery() as nursery:
+
+            async def hang() -> None:
+                with pytest.raises(Unavailable, match="killed from outside"):
+                    await sandbox.call("sandboxed_jobs:hang", {}, files=[writer], limits=limits)
+
+            nursery.start_soon(hang)
+            pid = int(await told.receive_some(100))
+            os.close(writer)
+            os.kill(pid, signal.SIGKILL)
+    assert await sandbox.call("sandboxed_jobs:echo", {}, limits=limits) == {"arguments": {}, "files": 0}
+
+
+async def test_a_fork_server_that_hangs_is_given_up(
+    sandbox: Sandbox, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "_DEADLINE_SLACK_S", 0.1)
+    os.kill(sandbox.fork_server_pid, signal.SIGSTOP)
+    with trio.fail_after(HARD_LIMIT_S):
+        with pytest.raises(Unavailable, match="sandbox"):
+            await sandbox.call("sandboxed_jobs:echo", {}, limits=replace(limits, wall_s=0.1))
+        with pytest.raises(Unavailable, match="fork server ended"):
+            await sandbox.wait_failed()
+
+
+async def test_a_cancel_while_the_fork_server_hangs_is_bounded(
+    sandbox: Sandbox, limits: Limits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "_REAP_S", 0.1)
+    os.kill(sandbox.fork_server_pid, signal.SIGSTOP)
+    with trio.fail_after(HARD_LIMIT_S):
+        with trio.move_on_after(0.05) as scope:
+            await sandbox.call("sandboxed_jobs:echo", {}, limits=limits)
+        assert scope.cancelled_caught
+        with pytest.raises(Unavailable, match="fork server ended"):
+            await sandbox.wait_failed()
+
+
+async def test_leaving_the_sandbox_leaves_no_process(limits: Limits) -> None:
+    async with open_sandbox(budget_bytes=1 << 30, preload=("sandboxed_jobs",)) as sandbox:
+        fork_server_pid = sandbox.fork_server_pid
+        assert _runs(fork_server_pid)
+    assert not _runs(fork_server_pid)
+
+
+async def test_an_error_inside_the_block_comes_out_as_it_is() -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with open_sandbox(budget_bytes=1 << 30):
+            raise KeyError("mine")
+
+
+async def test_a_fork_server_that_cannot_start_says_why() -> None:
+    with pytest.raises(Unavailable, match="no_such_codec"):
+        async with open_sandbox(budget_bytes=1 << 30, preload=("no_such_codec",)):
+            pass
+
+
+async def test_the_self_test_finds_no_gap_here() -> None:
+    async with open_sandbox(budget_bytes=1 << 30, require=True) as sandbox:
+        assert sandbox.report.gaps == ()
+        assert sandbox.report.seccomp
+        assert sandbox.report.landlock_abi >= 1
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"

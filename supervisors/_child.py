@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from types import TracebackType
 
 import trio
+
+log = logging.getLogger("supervisors")
 
 
 class Child:
@@ -43,7 +46,8 @@ class Child:
     def on_stop(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Have ``callback`` called, synchronously, when the stop is asked for, or at once if it was already.
 
-        It runs inside the supervisor: it must neither raise nor block. Returns a function that takes it off again.
+        It runs inside the supervisor and must not block. An exception that it raises is logged. Returns a function
+        that takes it off again.
         """
         key = object()
         self._on_stop[key] = callback
@@ -59,7 +63,10 @@ class Child:
         """The supervisor's side of ``stopping``; once."""
         self.stopping.set()
         for callback in list(self._on_stop.values()):
-            callback()
+            try:
+                callback()
+            except Exception:
+                log.exception("a stop callback of %s failed", self.path)
 
 
 class UntilStopping:

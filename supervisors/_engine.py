@@ -36,8 +36,10 @@ from supervisors._outcome import Outcome
 from supervisors._policy import (
     AutoShutdown,
     Intensity,
+    Restart,
     RestartWindow,
     Strategy,
+    check_escalates,
     restart_group,
     should_restart,
 )
@@ -123,6 +125,8 @@ class Engine:
             raise NotRunning(f"{self.path} is stopping")
         added: list[Record] = []
         for spec in specs:
+            if spec.restart is not Restart.TEMPORARY:
+                check_escalates(spec.name, self._plan.intensity, spec.backoff)
             if spec.name in self.records:
                 raise SpecError(f"{self.path} has a child {spec.name} already")
             if len(self.records) >= self._plan.max_children:
@@ -203,9 +207,11 @@ class Engine:
                 self._interrupted(exc)
 
     def _interrupted(self, exc: BaseException) -> None:
-        self._outcome.interrupt(exc)
-        if self.stopping:  # a second Ctrl-C: whoever waits has waited enough
+        # Only a second interruption, such as a second Ctrl-C, ends the grace. Trio delivers a cancel as often as it
+        # likes, and a cancel can be on its way when the stop is requested: neither is a second request.
+        if not isinstance(exc, trio.Cancelled) and self._outcome.interrupted:
             self._brutal = True
+        self._outcome.interrupt(exc)
         self.begin_stop()
 
     def _next_deadline(self) -> float:

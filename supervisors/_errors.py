@@ -79,11 +79,20 @@ def is_fatal(error: BaseException) -> bool:
 
 
 def describe(error: BaseException) -> str:
-    """One bounded line for people: the type, the message, and the leaves where it is a group."""
+    """One bounded line for people: the type, the message, and the leaves where it is a group.
+
+    The text is user code: an error that cannot be shown must not end the supervisor that reports it.
+    """
+    try:
+        text = _text_of(error)
+    except BaseException:  # noqa: BLE001 - also a SystemExit of `__str__`: it says nothing about the program
+        text = f"<{type(error).__name__}: its text cannot be shown>"
+    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+
+
+def _text_of(error: BaseException) -> str:
     if isinstance(error, BaseExceptionGroup):
         inner = "; ".join(describe(each) for each in error.exceptions)
-        text = f"{type(error).__name__}: {error.message} [{inner}]"
-    else:
-        message = str(error)
-        text = f"{type(error).__name__}: {message}" if message else type(error).__name__
-    return text if len(text) <= _MAX_TEXT else text[: _MAX_TEXT - 1] + "…"
+        return f"{type(error).__name__}: {error.message} [{inner}]"
+    message = str(error)
+    return f"{type(error).__name__}: {message}" if message else type(error).__name__

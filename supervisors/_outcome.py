@@ -28,6 +28,11 @@ class Outcome:
             self._fatal.append(error)
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a KeyboardInterrupt or its like came before."""
+        return bool(self._fatal)
+
+    @property
     def error(self) -> BaseException | None:
         """What an observer is told; a cancellation from outside is no failure."""
         if len(self._fatal) > 1:

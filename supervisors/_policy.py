@@ -76,7 +76,7 @@ class Backoff:
     """
 
     first_s: float = 0.1
-    max_s: float = 30.0
+    max_s: float = 1.0
     factor: float = 2.0
     jitter: float = 0.2
     healthy_after_s: float = 30.0
@@ -99,6 +99,26 @@ class Backoff:
         except OverflowError:  # a float has no room for it: far beyond any max_s
             delay = self.max_s
         return delay * (1 - self.jitter * chance)
+
+    def least_total_s(self, failures: int) -> float:
+        """The least sum of the delays of that many failures in a row."""
+        total = 0.0
+        for number in range(1, failures + 1):
+            delay = self.delay_s(number, chance=1.0)
+            if number > 1 and delay == self.delay_s(number - 1, chance=1.0):  # all further delays are the same
+                return total + delay * (failures - number + 1)
+            total += delay
+        return total
+
+
+def check_escalates(child: str, intensity: Intensity, backoff: Backoff) -> None:
+    """Raise `SpecError` if a child that fails at once, with this backoff, would never exceed ``intensity``."""
+    least_s = backoff.least_total_s(intensity.max_restarts)
+    if least_s > intensity.within_s:
+        raise SpecError(
+            f"{intensity.max_restarts} restarts of {child!r} take at least {least_s:.0f} s, so an intensity within"
+            f" {intensity.within_s:g} s never escalates; lower the backoff's max_s or raise within_s"
+        )
 
 
 NO_BACKOFF = Backoff(first_s=0.0, max_s=0.0)

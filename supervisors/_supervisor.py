@@ -14,7 +14,7 @@ import trio
 from supervisors._child import Child
 from supervisors._engine import ROOT, Engine, Plan, child_path
 from supervisors._errors import Killed, NoSuchChild, NotRunning, SpecError, StartFailed, describe
-from supervisors._policy import AutoShutdown, Intensity, Strategy
+from supervisors._policy import AutoShutdown, Intensity, Restart, Strategy, check_escalates
 from supervisors._record import Record
 from supervisors._spec import ChildSpec, Subtree, check_children, check_name
 from supervisors._state import Event, NodeState, Observer, State
@@ -32,6 +32,9 @@ class _Base(Subtree):
         ):
             if not isinstance(value, kind):
                 raise SpecError(f"supervisor {name!r}: {what} must be of {kind.__name__}, not {value!r}")
+        for spec in specs:
+            if spec.restart is not Restart.TEMPORARY:
+                check_escalates(spec.name, plan.intensity, spec.backoff)
         self.name = name
         self.children = specs
         self._plan = plan
@@ -123,7 +126,7 @@ class _Base(Subtree):
         if self._engine is not None:
             self._engine.abort()
 
-    # --- single nodes: paths are as in `Child.path`, or below this supervisor if it is not the root ---
+    # --- single nodes: a path is counted from the root, as in `Child.path`, whichever supervisor is called ---
 
     def kill(self, path: str) -> bool:
         """Cancel a node as if it had crashed by itself; its supervisor then does what it does after a crash.
@@ -170,18 +173,15 @@ class _Base(Subtree):
 
     def _find(self, path: str) -> tuple[Engine, Record]:
         engine = self._running()
-        name, _, rest = path.partition("/")
-        record = engine.records.get(name)
-        if record is None:
+        below = path if engine.path == ROOT else path.removeprefix(f"{engine.path}/")
+        record = engine.records.get(below.partition("/")[0])
+        if record is None or not path.startswith(record.path):
             raise NoSuchChild(path)
-        if not rest:
+        if path == record.path:
             return engine, record
         if not isinstance(record.spec.child, _Base):
             raise NoSuchChild(path)
-        try:
-            return record.spec.child._find(rest)
-        except NoSuchChild:
-            raise NoSuchChild(path) from None
+        return record.spec.child._find(path)
 
     # --- looking at it ---
 

@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 from supervisors import NO_BACKOFF, Child, ChildSpec, DynamicSupervisor, Event, Intensity, Supervisor
 
 PLENTY = Intensity(max_restarts=1_000, within_s=1.0)
+SELDOM = Intensity(max_restarts=3, within_s=1_000.0)  # for backoffs of many seconds
 
 
 class Boom(Exception):

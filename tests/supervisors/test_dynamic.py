@@ -22,7 +22,7 @@ from supervisors import (
     TooManyRestarts,
     open_tree,
 )
-from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
+from tests.supervisors.probes import PLENTY, SELDOM, Boom, Stage, run_expecting, settled
 
 
 async def test_children_come_and_go() -> None:
@@ -143,9 +143,9 @@ async def test_escalation_ends_the_pool() -> None:
 
 
 async def test_max_children_counts_those_in_backoff_and_those_stopping(autojump_clock: MockClock) -> None:
-    stage, pool = Stage(), DynamicSupervisor("pool", max_children=2)
+    stage, pool = Stage(), DynamicSupervisor("pool", max_children=2, intensity=SELDOM)
     async with open_tree(pool):
-        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, jitter=0)))
+        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
         await pool.start_child(stage.spec("b"))
         stage["a"].fail()
         stage["b"].stop_s = 2.0
@@ -263,9 +263,9 @@ async def test_a_start_in_the_moment_in_which_the_pool_stops_is_told() -> None:
 
 
 async def test_terminate_child_that_is_in_backoff(autojump_clock: MockClock) -> None:
-    stage, pool = Stage(), DynamicSupervisor("pool")
+    stage, pool = Stage(), DynamicSupervisor("pool", intensity=SELDOM)
     async with open_tree(pool):
-        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, jitter=0)))
+        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
         stage["a"].fail()
         await settled()
         await pool.terminate_child("a")
@@ -295,9 +295,9 @@ async def test_who_is_being_removed_cannot_be_asked_back(autojump_clock: MockClo
 
 
 async def test_who_is_up_or_in_backoff_can_be_asked_back(autojump_clock: MockClock) -> None:
-    stage, pool = Stage(), DynamicSupervisor("pool")
+    stage, pool = Stage(), DynamicSupervisor("pool", intensity=SELDOM)
     async with open_tree(pool):
-        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, jitter=0)))
+        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
         stage["a"].fail()
         await settled()
         pool.restart_child("a")

@@ -24,7 +24,7 @@ from supervisors import (
     TooManyRestarts,
     open_tree,
 )
-from tests.supervisors.probes import Stage, run_expecting, settled
+from tests.supervisors.probes import SELDOM, Stage, run_expecting, settled
 
 
 async def test_the_task_of_a_child_is_named_after_its_path() -> None:
@@ -60,7 +60,9 @@ async def test_the_path_and_the_incarnation_that_a_child_sees() -> None:
 
 async def test_snapshot_of_a_tree(autojump_clock: MockClock) -> None:
     stage = Stage()
-    inner = Supervisor("s", [stage.spec("b"), stage.spec("c", backoff=Backoff(first_s=9, jitter=0))])
+    inner = Supervisor(
+        "s", [stage.spec("b"), stage.spec("c", backoff=Backoff(first_s=9, max_s=30, jitter=0))], intensity=SELDOM
+    )
     root = Supervisor("app", [stage.spec("a"), inner])
     assert root.snapshot() == root.snapshot()
     assert root.snapshot().to_dict() == {
@@ -183,7 +185,9 @@ async def test_a_long_failure_is_cut() -> None:
 
 async def test_events_tell_each_transition_in_order(autojump_clock: MockClock) -> None:
     stage = Stage()
-    inner = ChildSpec(child=Supervisor("s", [stage.spec("a", backoff=Backoff(first_s=2, jitter=0))]))
+    inner = ChildSpec(
+        child=Supervisor("s", [stage.spec("a", backoff=Backoff(first_s=2, max_s=30, jitter=0))], intensity=SELDOM)
+    )
     async with open_tree(Supervisor("app", [inner], observers=[stage.observe])):
         await trio.sleep(1)
         stage["a"].fail()
@@ -357,8 +361,9 @@ async def test_stopped_and_asked_back_in_one_moment_during_its_start(autojump_cl
 
 async def test_restart_child_cuts_the_backoff_short(autojump_clock: MockClock) -> None:
     stage = Stage()
-    slow = Backoff(first_s=20, jitter=0)
-    async with open_tree(Supervisor("app", [stage.spec("a", backoff=slow), stage.spec("b", backoff=slow)])) as root:
+    slow = Backoff(first_s=20, max_s=30, jitter=0)
+    root = Supervisor("app", [stage.spec("a", backoff=slow), stage.spec("b", backoff=slow)], intensity=SELDOM)
+    async with open_tree(root):
         stage["a"].fail()
         stage["b"].fail()
         await settled()
@@ -370,7 +375,8 @@ async def test_restart_child_cuts_the_backoff_short(autojump_clock: MockClock) -
 
 async def test_stop_child_in_backoff_is_told_and_dated(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", backoff=Backoff(first_s=20, jitter=0))], observers=[stage.observe])
+    spec = stage.spec("a", backoff=Backoff(first_s=20, max_s=30, jitter=0))
+    root = Supervisor("app", [spec], intensity=SELDOM, observers=[stage.observe])
     async with open_tree(root):
         stage["a"].fail()
         await trio.sleep(3)
@@ -426,7 +432,8 @@ async def test_stop_child_that_hangs_in_its_start_lets_the_others_start(autojump
 
 async def test_stop_child_in_backoff_keeps_no_start_waiting(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", backoff=Backoff(first_s=20, jitter=0)), stage.spec("b")])
+    slow = stage.spec("a", backoff=Backoff(first_s=20, max_s=30, jitter=0))
+    root = Supervisor("app", [slow, stage.spec("b")], intensity=SELDOM)
     stage["b"].start_s = 2.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(root.run)
@@ -470,8 +477,8 @@ async def test_restart_child_while_stopping() -> None:
 
 async def test_below_a_supervisor_that_is_down_nothing_can_be_asked(autojump_clock: MockClock) -> None:
     stage = Stage()
-    inner = ChildSpec(child=Supervisor("s", [stage.spec("b")]), backoff=Backoff(first_s=5, jitter=0))
-    async with open_tree(Supervisor("app", [inner])) as root:
+    inner = ChildSpec(child=Supervisor("s", [stage.spec("b")]), backoff=Backoff(first_s=5, max_s=30, jitter=0))
+    async with open_tree(Supervisor("app", [inner], intensity=SELDOM)) as root:
         root.kill("s")
         await settled()
         assert [node.state for node in root.snapshot().walk()] == ["running", "backoff", "stopped"]

@@ -115,7 +115,7 @@ class Tree(RuleBasedStateMachine):
         inner=st.sampled_from(Strategy),
         restarts=st.lists(st.sampled_from(Restart), min_size=5, max_size=5),
         max_restarts=st.integers(0, 4),
-        backoff=st.sampled_from([NO_BACKOFF, Backoff(first_s=1.0, max_s=4.0, jitter=0.0, healthy_after_s=5.0)]),
+        backoff=st.sampled_from([NO_BACKOFF, Backoff(first_s=0.5, max_s=1.0, jitter=0.0, healthy_after_s=5.0)]),
         start_s=st.lists(st.sampled_from([0.0, 0.0, 1.0]), min_size=5, max_size=5),
     )
     def begin(

@@ -124,7 +124,7 @@ def test_faulty_intensity(fields: dict[str, Any], says: str) -> None:
 
 def test_defaults_are_those_of_the_documentation() -> None:
     assert Intensity() == Intensity(max_restarts=3, within_s=5.0)
-    assert Backoff() == Backoff(first_s=0.1, max_s=30.0, factor=2.0, jitter=0.2, healthy_after_s=30.0)
+    assert Backoff() == Backoff(first_s=0.1, max_s=1.0, factor=2.0, jitter=0.2, healthy_after_s=30.0)
 
 
 @pytest.mark.parametrize("policy", [Intensity(), Backoff()])

@@ -22,7 +22,7 @@ from supervisors import (
     UnexpectedReturn,
     open_tree,
 )
-from tests.supervisors.probes import PLENTY, Boom, Stage, leak_a_cancelled, run_expecting, settled
+from tests.supervisors.probes import SELDOM, Boom, Stage, leak_a_cancelled, run_expecting, settled
 
 
 async def returns() -> None:
@@ -242,7 +242,9 @@ async def test_escalation_goes_up_to_the_root() -> None:
 async def test_restart_waits_for_its_backoff_and_each_failure_makes_it_longer(autojump_clock: MockClock) -> None:
     stage = Stage()
     backoff = Backoff(first_s=1, max_s=5, factor=2, jitter=0, healthy_after_s=30)
-    root = Supervisor("app", [stage.spec("a", backoff=backoff)], observers=[stage.observe], intensity=PLENTY)
+    root = Supervisor(
+        "app", [stage.spec("a", backoff=backoff)], observers=[stage.observe], intensity=Intensity(9, 1_000)
+    )
     async with open_tree(root):
         for _ in range(5):
             stage["a"].fail()
@@ -256,7 +258,9 @@ async def test_restart_waits_for_its_backoff_and_each_failure_makes_it_longer(au
 async def test_backoff_starts_over_after_health(autojump_clock: MockClock) -> None:
     stage = Stage()
     backoff = Backoff(first_s=1, max_s=60, factor=10, jitter=0, healthy_after_s=30)
-    async with open_tree(Supervisor("app", [stage.spec("a", backoff=backoff)], observers=[stage.observe])):
+    async with open_tree(
+        Supervisor("app", [stage.spec("a", backoff=backoff)], observers=[stage.observe], intensity=SELDOM)
+    ):
         stage["a"].fail()
         await trio.sleep(30.5)  # 1 s of backoff, 29.5 s of running: not yet healthy
         stage["a"].fail()
@@ -270,7 +274,7 @@ async def test_a_long_start_is_no_health(autojump_clock: MockClock) -> None:
     stage = Stage()
     backoff = Backoff(first_s=1, max_s=60, factor=10, jitter=0, healthy_after_s=3)
     spec = stage.spec("a", backoff=backoff, start_timeout_s=5.0)
-    async with open_tree(Supervisor("app", [spec], observers=[stage.observe], intensity=PLENTY)):
+    async with open_tree(Supervisor("app", [spec], observers=[stage.observe], intensity=Intensity(9, 1_000))):
         stage["a"].hangs_in_start = True
         stage["a"].fail()
         await trio.sleep(20)
@@ -303,8 +307,10 @@ async def test_ready_of_a_former_incarnation_says_nothing_of_this_one() -> None:
 
 async def test_jitter_takes_its_chance_from_the_given_source(autojump_clock: MockClock) -> None:
     stage = Stage()
-    backoff = Backoff(first_s=4, jitter=0.5)
-    root = Supervisor("app", [stage.spec("a", backoff=backoff)], observers=[stage.observe], random=lambda: 0.5)
+    backoff = Backoff(first_s=4, max_s=30, jitter=0.5)
+    root = Supervisor(
+        "app", [stage.spec("a", backoff=backoff)], intensity=SELDOM, observers=[stage.observe], random=lambda: 0.5
+    )
     async with open_tree(root):
         stage["a"].fail()
         await trio.sleep(5)
@@ -313,7 +319,8 @@ async def test_jitter_takes_its_chance_from_the_given_source(autojump_clock: Moc
 
 async def test_a_child_in_backoff_keeps_nobody_else_waiting(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", backoff=Backoff(first_s=20, jitter=0)), stage.spec("b")])
+    slow = stage.spec("a", backoff=Backoff(first_s=20, max_s=30, jitter=0))
+    root = Supervisor("app", [slow, stage.spec("b")], intensity=SELDOM)
     async with open_tree(root):
         stage["a"].fail()
         await settled()

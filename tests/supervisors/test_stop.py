@@ -17,7 +17,7 @@ from supervisors import (
     Supervisor,
     open_tree,
 )
-from tests.supervisors.probes import Stage, settled
+from tests.supervisors.probes import SELDOM, Stage, settled
 
 
 async def test_stop_gives_each_child_its_grace_in_turn(autojump_clock: MockClock) -> None:
@@ -162,7 +162,8 @@ async def test_stop_after_the_end_does_not_reach_the_next_run() -> None:
 
 async def test_stop_during_backoff(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b", backoff=Backoff(first_s=20, jitter=0))])
+    slow = stage.spec("b", backoff=Backoff(first_s=20, max_s=30, jitter=0))
+    root = Supervisor("app", [stage.spec("a"), slow], intensity=SELDOM)
     async with open_tree(root):
         stage["b"].fail()
         await trio.sleep(1)

@@ -16,7 +16,7 @@ from supervisors import (
     TooManyRestarts,
     open_tree,
 )
-from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
+from tests.supervisors.probes import PLENTY, SELDOM, Boom, Stage, run_expecting, settled
 
 
 def tree(stage: Stage, strategy: Strategy, intensity: Intensity = PLENTY) -> Supervisor:
@@ -124,11 +124,12 @@ async def test_a_failure_further_left_takes_the_restart_over(autojump_clock: Moc
 async def test_a_failure_while_the_group_is_in_backoff_waits_for_the_later_of_both(autojump_clock: MockClock) -> None:
     stage = Stage()
     specs = [
-        stage.spec("a", backoff=Backoff(first_s=2, jitter=0)),
-        stage.spec("b", backoff=Backoff(first_s=10, jitter=0)),
+        stage.spec("a", backoff=Backoff(first_s=2, max_s=30, jitter=0)),
+        stage.spec("b", backoff=Backoff(first_s=10, max_s=30, jitter=0)),
         stage.spec("c"),
     ]
-    async with open_tree(Supervisor("app", specs, strategy=Strategy.REST_FOR_ONE, observers=[stage.observe])):
+    root = Supervisor("app", specs, strategy=Strategy.REST_FOR_ONE, intensity=SELDOM, observers=[stage.observe])
+    async with open_tree(root):
         stage["b"].fail()
         await trio.sleep(1)
         stage["a"].fail()
@@ -343,8 +344,8 @@ async def test_a_failure_right_after_ready_during_the_start(strategy: Strategy, 
         await child.stopping.wait()
 
     stage = Stage()
-    first = ChildSpec(name="a", run=run, backoff=Backoff(first_s=10, jitter=0))
-    root = Supervisor("app", [first, stage.spec("b"), stage.spec("c")], strategy=strategy)
+    first = ChildSpec(name="a", run=run, backoff=Backoff(first_s=10, max_s=30, jitter=0))
+    root = Supervisor("app", [first, stage.spec("b"), stage.spec("c")], strategy=strategy, intensity=SELDOM)
     async with open_tree(root):
         assert trio.current_time() == 10.0
         nodes = {node.path: node for node in root.snapshot().children}

@@ -72,6 +72,10 @@ class Lifecycle:
         """Whether clients may connect."""
         return self._phase in (Phase.STARTING, Phase.READY, Phase.LAME_DUCK)
 
+    def has_reached(self, phase: Phase) -> bool:
+        """Return whether ``phase`` was entered at some time."""
+        return self._reached[phase].is_set()
+
     def on_change(self, listener: Callable[[Phase], None]) -> None:
         """Call ``listener`` with each phase from now on."""
         self._listeners.append(listener)

@@ -10,7 +10,7 @@ import trio
 
 from avion_media.early_stop import STOP_SIGNALS
 from avion_media.lifecycle import Phase
-from avion_media.runtime import Runtime
+from avion_media.runtime import Drain, Runtime
 from avion_media.telemetry import get_logger
 from avion_media.watchdog import Watchdog
 from supervisors import Event, EventKind, Supervisor
@@ -78,19 +78,26 @@ async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _Skip) -> 
     await runtime.stop_requested.wait()
     drain = runtime.config.drain
     runtime.lifecycle.advance_to(Phase.LAME_DUCK)
-    if runtime.components_ready:  # nobody was sent here yet during the start
+    if runtime.lifecycle.has_reached(Phase.READY):  # a replica that was never ready has no callers to wait for
         with skip.skippable():
             await trio.sleep(drain.settle)
     runtime.lifecycle.advance_to(Phase.DRAINING)
     with skip.skippable(), trio.move_on_after(drain.grace):
         async with trio.open_nursery() as draining:
-            for each in list(runtime.drains.values()):
-                draining.start_soon(each, drain.grace)
+            for node, each in list(runtime.drains.items()):
+                draining.start_soon(_drain_one, node, each, drain.grace)
     runtime.lifecycle.advance_to(Phase.STOPPING)
     root.stop()
     with skip.skippable():
         await trio.Event().wait()
     root.abort()
+
+
+async def _drain_one(node: str, drain: Drain, grace_s: float) -> None:
+    try:
+        await drain(grace_s)
+    except Exception as error:  # noqa: BLE001 - the calls and tasks of the other drains keep their time
+        _log.error("drain.failed", node=node, exc_info=error)
 
 
 class _Skip:

@@ -1,0 +1,174 @@
+"""What `media/` makes of one file, as plain values. The only module of the golden run that knows its interfaces."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import trio
+
+from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
+from avion_media.domain.errors import Rejected
+from avion_media.domain.formats import FORMATS, Family, MediaFormat
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.container import Missing, Range, SparseFile, VideoBounds, VideoPlan, examine_video
+from avion_media.media.image import ImageBounds, forecast_bytes, make_thumbnails
+from avion_media.media.jobs import preload_for
+from avion_media.media.pipeline import MediaPipeline, Processed
+from avion_media.media.sandbox import open_sandbox
+from avion_media.media.scrub import scrub_image
+from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
+
+Outcome = dict[str, Any]
+ENABLED = frozenset(fmt.name for fmt in FORMATS)
+_PIECE_BYTES = 4 << 10
+_MAX_ROUNDS = 64
+_FILE_LIMIT_S = 300
+
+
+class _Pieces:
+    """A file of which only what was asked for is there, rounded to 4 KiB (or all of it)."""
+
+    def __init__(self, path: Path, fd: int, *, whole: bool) -> None:
+        self.size_bytes = path.stat().st_size
+        self.whole = whole
+        self.present: list[tuple[int, int]] = []
+        self.fd = fd
+        self.asked: list[list[int]] = []
+        self._content = path.read_bytes()
+        if whole:
+            os.pwrite(fd, self._content, 0)
+            self.present = [(0, self.size_bytes)]
+        else:
+            os.ftruncate(fd, self.size_bytes)
+
+    async def fetch(self, ranges: Sequence[Any]) -> None:
+        """Note what is asked for, and make it present."""
+        for offset, length in map(tuple, ranges):
+            self.asked.append([offset, length])
+            if not self.whole:
+                start = offset - offset % _PIECE_BYTES
+                end = min(self.size_bytes, -(-(offset + length) // _PIECE_BYTES) * _PIECE_BYTES)
+                os.pwrite(self.fd, self._content[start:end], start)
+                self.present.append((start, end - start))
+
+
+@asynccontextmanager
+async def opened() -> AsyncIterator[Callable[[Path, bool], Any]]:
+    """Gives the function that runs one file (whole, or in pieces) through the pipeline, as a task does."""
+    config = SandboxConfig()
+    async with open_sandbox(budget_bytes=2 * config.memory, preload=preload_for(ENABLED)) as sandbox:
+        pipeline = MediaPipeline(sandbox, ThumbnailsConfig(), UploadConfig(), config)
+
+        async def process(path: Path, whole: bool) -> Outcome | None:
+            with ExitStack() as files, trio.fail_after(_FILE_LIMIT_S):
+                spool = files.enter_context(TemporaryFile(buffering=0))
+                source = _Pieces(path, spool.fileno(), whole=whole)
+                try:
+                    fmt = _format(path)
+                    if fmt.family is Family.IMAGE and not whole:
+                        return None  # pictures are always fetched whole
+                    made = await pipeline.process(source, fmt, files)
+                except Rejected as rejected:
+                    return {"reason": rejected.reason.value}
+                return _described(made) | {"asked": _hashed(repr(source.asked).encode())}
+
+        yield process
+
+
+def _format(path: Path) -> MediaFormat:
+    with path.open("rb") as file:
+        sniffed = sniff(file.read(HEAD_BYTES), size=path.stat().st_size)
+    family = sniffed.family or FORMATS[0].family
+    return require_format(sniffed, family, ENABLED)
+
+
+def _described(made: Processed) -> Outcome:
+    return {
+        "format": made.format.name,
+        "size": [made.width, made.height],
+        "blurhash": made.blurhash,
+        "animated": made.animated,
+        "duration_s": round(made.duration_s, 6),
+        "thumbnails": {name: _hashed(data) for name, data in made.thumbnails.items()},
+        "original": [made.scrubbed_bytes, made.sha256],
+        "patches": _hashed(repr([(each.offset, each.length, each.data) for each in made.patches]).encode()),
+    }
+
+
+def _hashed(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+# --- without the sandbox, for small and made files ----------------------------------------------------------------
+
+_SIZES = [ThumbnailSize("small", 64), ThumbnailSize("large", 300)]
+_IMAGE_BOUNDS = ImageBounds(max_pixels=4_000_000, max_frames=200, max_memory_bytes=256 << 20)
+_VIDEO_BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
+
+
+def picture(data: bytes, fmt: MediaFormat) -> Outcome:
+    """Facts, thumbnails and the scrubbed original of a picture."""
+    with TemporaryFile(buffering=0) as spool:
+        spool.write(data)
+        found: Outcome = {"forecast": forecast_bytes(spool.fileno(), fmt, len(data))}
+    try:
+        made = make_thumbnails(data, fmt, _SIZES, _IMAGE_BOUNDS)
+        original = scrub_image(data, fmt)
+    except Rejected as rejected:
+        return found | {"reason": rejected.reason.value}
+    header = made.header
+    return found | {
+        "size": [header.width, header.height],
+        "frames": header.frames,
+        "duration_s": round(header.duration_s, 6),
+        "thumbnails": {name: _hashed(each) for name, each in made.thumbnails.items()},
+        "blurhash": made.blurhash,
+        "original": [len(original), _hashed(original)],
+    }
+
+
+def plan(data: bytes, fmt: MediaFormat) -> Outcome:
+    """The plan of a video: of the whole file, and of one that is fed in pieces of 4 KiB."""
+    with TemporaryFile(buffering=0) as spool:
+        spool.write(data)
+        whole = _examined(SparseFile(spool.fileno(), len(data)), fmt)
+        present: list[Range] = []
+        asked: list[Range] = []
+        for _ in range(_MAX_ROUNDS):
+            pieces = _examined(SparseFile(spool.fileno(), len(data), present), fmt)
+            if not isinstance(pieces, tuple):
+                break
+            asked += pieces
+            present += [_rounded(each, len(data)) for each in pieces]
+    answer = pieces if isinstance(pieces, dict) else {"reason": "no end of questions"}
+    asked_for = _hashed(repr([(each.offset, each.length) for each in asked]).encode())
+    return {"whole": whole, "pieces": answer | {"asked": asked_for}}
+
+
+def _examined(file: SparseFile, fmt: MediaFormat) -> Outcome | tuple[Range, ...]:
+    try:
+        return _plan(examine_video(file, fmt, bounds=_VIDEO_BOUNDS))
+    except Missing as missing:
+        return missing.ranges
+    except Rejected as rejected:
+        return {"reason": rejected.reason.value}
+
+
+def _plan(made: VideoPlan) -> Outcome:
+    return {
+        "duration_s": round(made.duration_s, 6),
+        "poster_seconds": round(made.poster_seconds, 6),
+        "poster": [[each.offset, each.length] for each in made.poster_ranges],
+        "patches": [[each.offset, each.length, each.data.hex()[:64]] for each in made.patches],
+    }
+
+
+def _rounded(part: Range, size_bytes: int) -> Range:
+    start = part.offset - part.offset % _PIECE_BYTES
+    return Range(start, min(size_bytes, -(-part.end // _PIECE_BYTES) * _PIECE_BYTES) - start)

@@ -18,6 +18,7 @@ from avion_media.media.container import VideoPlan, plan_from_json
 from avion_media.media.container.plan import POSTER_SECONDS
 from avion_media.media.image import ImageBounds, is_blurhash
 
+_STREAM = re.compile("[iV]:[0-9]{1,10}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
@@ -91,6 +92,8 @@ def _is_sound(plan: VideoPlan, fmt: MediaFormat, size_bytes: int, max_duration_s
     patches = [(each.offset, each.length) for each in plan.patches]
     return (
         plan.format == fmt
+        and isinstance(plan.stream, str)
+        and _STREAM.fullmatch(plan.stream) is not None
         and _is_duration(plan.duration_s, max_duration_s)
         and _is_duration(plan.poster_seconds, POSTER_SECONDS)
         and _lie_within(ranges, size_bytes)

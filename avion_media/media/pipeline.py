@@ -125,7 +125,7 @@ class MediaPipeline:
         plan = await self._examine(source, fmt)
         await source.fetch([(each.offset, each.length) for each in plan.poster_ranges])
         bounds = self._poster_bounds(plan, whole=source.whole)
-        probe = await probe_video(self._sandbox, source.fd, plan.format, bounds)
+        probe = await probe_video(self._sandbox, source.fd, plan.format, plan.stream, bounds)
         frame = _temporary(files)
         longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
         width, height = await extract_poster(

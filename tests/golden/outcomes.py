@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -23,39 +22,13 @@ from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox import open_sandbox
 from avion_media.media.scrub import scrub_image
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
+from tests.unit.media.pieces import Pieces
 
 Outcome = dict[str, Any]
 ENABLED = frozenset(fmt.name for fmt in FORMATS)
 _PIECE_BYTES = 4 << 10
 _MAX_ROUNDS = 64
 _FILE_LIMIT_S = 300
-
-
-class _Pieces:
-    """A file of which only what was asked for is there, rounded to 4 KiB (or all of it)."""
-
-    def __init__(self, path: Path, fd: int, *, whole: bool) -> None:
-        self.size_bytes = path.stat().st_size
-        self.whole = whole
-        self.present: list[tuple[int, int]] = []
-        self.fd = fd
-        self.asked: list[list[int]] = []
-        self._content = path.read_bytes()
-        if whole:
-            os.pwrite(fd, self._content, 0)
-            self.present = [(0, self.size_bytes)]
-        else:
-            os.ftruncate(fd, self.size_bytes)
-
-    async def fetch(self, ranges: Sequence[Any]) -> None:
-        """Note what is asked for, and make it present."""
-        for offset, length in map(tuple, ranges):
-            self.asked.append([offset, length])
-            if not self.whole:
-                start = offset - offset % _PIECE_BYTES
-                end = min(self.size_bytes, -(-(offset + length) // _PIECE_BYTES) * _PIECE_BYTES)
-                os.pwrite(self.fd, self._content[start:end], start)
-                self.present.append((start, end - start))
 
 
 @asynccontextmanager
@@ -68,7 +41,7 @@ async def opened() -> AsyncIterator[Callable[[Path, bool], Any]]:
         async def process(path: Path, whole: bool) -> Outcome | None:
             with ExitStack() as files, trio.fail_after(_FILE_LIMIT_S):
                 spool = files.enter_context(TemporaryFile(buffering=0))
-                source = _Pieces(path, spool.fileno(), whole=whole)
+                source = Pieces(path, spool.fileno(), whole=whole)
                 try:
                     fmt = _format(path)
                     if fmt.family is Family.IMAGE and not whole:
@@ -76,7 +49,9 @@ async def opened() -> AsyncIterator[Callable[[Path, bool], Any]]:
                     made = await pipeline.process(source, fmt, files)
                 except Rejected as rejected:
                     return {"reason": rejected.reason.value}
-                return _described(made) | {"asked": _hashed(repr(source.asked).encode())}
+                return _described(made) | {
+                    "asked": _hashed(repr([list(map(int, each)) for each in source.asked]).encode())
+                }
 
         yield process
 

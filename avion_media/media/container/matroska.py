@@ -18,6 +18,7 @@ from avion_media.media.container.matroska_tracks import (
     main_video,
     read_timing,
     read_tracks,
+    stream_of,
 )
 from avion_media.media.container.plan import Patch, VideoBounds, VideoPlan, ordered_patches
 from avion_media.media.container.poster import PosterSamples
@@ -75,6 +76,7 @@ def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: floa
     scattered = len(patches) > bounds.max_patches
     return VideoPlan(
         format=fmt,
+        stream=stream_of(video, tracks),
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, poster),

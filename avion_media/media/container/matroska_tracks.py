@@ -14,6 +14,7 @@ from avion_media.media.container.plan import VideoBounds
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
 VIDEO = 0xE0
+_FLAG_ENABLED, _FLAG_DEFAULT = 0xB9, 0x88
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
 _CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
@@ -37,14 +38,15 @@ class Track:
     entry: Element
     number: int
     type: int
-    codec: str
+    codec: str | None
     frame_s: float
+    shown: int  # 2 when players show it by default, 1 when they can, 0 when it is disabled
     video: dict[int, int]
 
     @property
     def is_video(self) -> bool:
         """Whether it has a picture."""
-        return self.type == _TYPE_VIDEO and bool(self.video)
+        return self.type == _TYPE_VIDEO and self.codec is not None and bool(self.video)
 
     @property
     def is_audio(self) -> bool:
@@ -72,11 +74,16 @@ def _pixel_aspect(video: dict[int, int], width: int, height: int) -> float:
 
 
 def main_video(tracks: Sequence[Track]) -> Track:
-    """The track a poster is made of; `Rejected` (no_video) when there is none."""
+    """The track that players show: the first default one that is no still. `Rejected` (no_video) without any."""
     videos = [track for track in tracks if track.is_video]
     if not videos:
         raise Rejected(Reason.NO_VIDEO)
-    return next((track for track in videos if track.codec not in _STILL_CODECS), videos[0])
+    return max(videos, key=lambda track: (track.codec not in _STILL_CODECS, track.shown))  # of equals, the first
+
+
+def stream_of(video: Track, tracks: Sequence[Track]) -> str:
+    """ffmpeg's name of the track. It makes a stream of every TrackEntry that names a codec."""
+    return f"V:{[track for track in tracks if track.type == _TYPE_VIDEO and track.codec is not None].index(video)}"
 
 
 def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
@@ -112,20 +119,26 @@ def read_tracks(tracks: Master, bounds: VideoBounds) -> tuple[Track, ...]:
 
 def _read_track(tracks: Master, entry: Element) -> Track:
     number = kind = frame_ns = 0
-    codec = ""
+    enabled = default = 1
+    codec: str | None = None
     video: dict[int, int] = {}
     for child in tracks.children(entry):
         if child.id == TRACK_NUMBER:
             number = tracks.unsigned(child)
         elif child.id == TRACK_TYPE:
             kind = tracks.unsigned(child)
+        elif child.id == _FLAG_ENABLED:
+            enabled = tracks.unsigned(child)
+        elif child.id == _FLAG_DEFAULT:
+            default = tracks.unsigned(child)
         elif child.id == DEFAULT_DURATION:
             frame_ns = tracks.unsigned(child)
         elif child.id == CODEC_ID:
             codec = tracks.content(child).rstrip(b"\0").decode("latin-1")
         elif child.id == VIDEO:
             video = _read_video(tracks, child)
-    return Track(entry, number, kind, codec, frame_ns / 1e9, video)
+    shown = (2 if default else 1) if enabled else 0
+    return Track(entry, number, kind, codec, frame_ns / 1e9, shown, video)
 
 
 def _read_video(tracks: Master, video: Element) -> dict[int, int]:

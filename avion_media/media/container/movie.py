@@ -18,6 +18,7 @@ _MAX_EDITS = 100
 
 # Still pictures as a second video track are previews and chapter images, and JPEGs carry Exif.
 _STILL_CODECS = frozenset((b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"png ", b"tiff", b"gif "))
+_ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
 # Captions in CEA-608/708 and subtitles in TTML or WebVTT. Not ``text`` and ``sbtl``: drones write their position
 # there, chapter titles are free text, and neither can be told apart without reading every sample.
@@ -43,6 +44,7 @@ class Track:
 
     box: Box
     track_id: int
+    enabled: bool
     handler: bytes
     timescale: int
     display: tuple[int, int]
@@ -69,11 +71,11 @@ class Movie:
 
     @property
     def main_video(self) -> Track:
-        """The track a poster is made of; `Rejected` (no_video) when there is none."""
+        """The track that players show: the first enabled one that is no still. `Rejected` (no_video) without any."""
         videos = [track for track in self.tracks if track.handler == b"vide" and track.picture is not None]
         if not videos:
             raise Rejected(Reason.NO_VIDEO)
-        return next((track for track in videos if not track.is_still), videos[0])
+        return max(videos, key=lambda track: (not track.is_still, track.enabled))  # of equals, the first
 
     @property
     def kept(self) -> tuple[Track, ...]:
@@ -113,7 +115,7 @@ def _read_defaults(region: Region, mvex: Box) -> dict[int, tuple[int, int]]:
 
 def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
     boxes = region.children(trak.payload, trak.end)
-    track_id, display = _read_track_header(region, required(boxes, b"tkhd", "trak"))
+    track_id, enabled, display = _read_track_header(region, required(boxes, b"tkhd", "trak"))
     mdia = required(boxes, b"mdia", "trak")
     media = region.children(mdia.payload, mdia.end)
     (handler,) = struct.unpack(">4s", region.at(required(media, b"hdlr", "mdia").payload + 8, 4))
@@ -129,6 +131,7 @@ def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
     return Track(
         box=trak,
         track_id=track_id,
+        enabled=enabled,
         handler=handler,
         timescale=_read_timescale(region, required(media, b"mdhd", "mdia"), "track"),
         display=display,
@@ -140,11 +143,11 @@ def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
     )
 
 
-def _read_track_header(region: Region, tkhd: Box) -> tuple[int, tuple[int, int]]:
-    version = region.integers(tkhd, "B")[0]
+def _read_track_header(region: Region, tkhd: Box) -> tuple[int, bool, tuple[int, int]]:
+    version, flags = region.integers(tkhd, "BxxB")
     (track_id,) = region.integers(tkhd, "I", 20 if version == 1 else 12)
     width, height = region.integers(tkhd, "II", 88 if version == 1 else 76)
-    return track_id, (width >> 16, height >> 16)
+    return track_id, bool(flags & _ENABLED), (width >> 16, height >> 16)
 
 
 def _read_timescale(region: Region, header: Box, what: str) -> int:

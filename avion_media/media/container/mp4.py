@@ -83,6 +83,7 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
     scattered = len(patches) > bounds.max_patches
     return VideoPlan(
         format=fmt,
+        stream=f"i:{video.track_id}",
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, moov, fragments, poster),

@@ -49,6 +49,7 @@ class Patch:
 class VideoPlan:
     """All that follows from a container's structure, without decoding a sample.
 
+    ``stream`` is ffmpeg's name (a stream specifier) of the video that players show: of it is the poster made.
     ``poster_ranges`` must be present in the sparse file for ffmpeg to open it and decode the first
     ``poster_seconds`` of its main video (sound discarded); they are sorted and apart from each other. Who
     decodes more than the first picture passes ``-t poster_seconds``: half of a picture before a hole decodes as well.
@@ -59,6 +60,7 @@ class VideoPlan:
     """
 
     format: MediaFormat
+    stream: str
     duration_s: float
     poster_seconds: float
     poster_ranges: tuple[Range, ...]

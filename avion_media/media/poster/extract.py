@@ -114,7 +114,7 @@ class _Run:
             "t": self.bounds.scan_s + (_FIRST_WITHIN_S if number == 0 else 0),
         }
         source = ffmpeg.input(URL, noautorotate=None, **options)
-        sampled = source[f"V:{self.probe.video_stream}"].filter("select", _SAMPLING)
+        sampled = source[self.probe.stream].filter("select", _SAMPLING)
         return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
 
     def _upright(self, frames: Any) -> Any:

@@ -38,19 +38,18 @@ _STREAM: Final = (
     "stream=codec_type,codec_name,width,height,sample_aspect_ratio,pix_fmt,"
     "color_range,color_space,color_transfer,color_primaries"
 )
-_ENTRIES: Final = f"{_STREAM}:stream_disposition=default,attached_pic:stream_side_data=displaymatrix"
+_ENTRIES: Final = f"{_STREAM}:stream_disposition=attached_pic:stream_side_data=displaymatrix"
 
 
 @dataclass(frozen=True, slots=True)
 class VideoProbe:
-    """The video stream that a player would show: ``video_stream`` counts among those that are not attached pictures
-    (ffmpeg's ``V:N``).
+    """One video stream: ``stream`` is its name for ffmpeg (a stream specifier).
 
     ``width`` and ``height`` are as displayed, ``coded_width`` and ``coded_height`` as decoded. Colour properties are in
     ffmpeg's words, empty when the video does not say.
     """
 
-    video_stream: int
+    stream: str
     codec: str
     width: int
     height: int
@@ -70,8 +69,10 @@ class VideoProbe:
         return self.coded_width * self.coded_height
 
 
-async def probe_video(sandbox: Sandbox, fd: int, fmt: MediaFormat, bounds: PosterBounds | None = None) -> VideoProbe:
-    """Probe the seekable file ``fd`` (may be sparse: index and first seconds suffice) whose content is of ``fmt``.
+async def probe_video(
+    sandbox: Sandbox, fd: int, fmt: MediaFormat, stream: str = "V:0", bounds: PosterBounds | None = None
+) -> VideoProbe:
+    """Probe the ``stream`` of the seekable file ``fd`` (may be sparse: index and first seconds suffice) of ``fmt``.
 
     Raises `Rejected`: NO_VIDEO (attached pictures do not count), TOO_MANY_PIXELS, BAD_DIMENSIONS, UNSUPPORTED_TYPE
     (codec), CORRUPT, or what the sandbox rejects; and `Unavailable`. A cancel leaves nothing running. ``fd`` is not
@@ -79,10 +80,10 @@ async def probe_video(sandbox: Sandbox, fd: int, fmt: MediaFormat, bounds: Poste
     """
     bounds = bounds or PosterBounds()
     with read_only(fd) as source:
-        first = done = await _ffprobe(sandbox, source, fmt, bounds)
+        first = done = await _ffprobe(sandbox, source, fmt, stream, bounds)
         refused = done.returncode != 0 and b"not on whitelist" in done.stderr
         if refused:
-            done = await _ffprobe_video_alone(sandbox, source, fmt, bounds)
+            done = await _ffprobe_video_alone(sandbox, source, fmt, stream, bounds)
     if refused and b"matches no streams" in done.stderr:
         raise Rejected(Reason.NO_VIDEO, "no stream is a video")
     if done.returncode != 0:
@@ -90,23 +91,26 @@ async def probe_video(sandbox: Sandbox, fd: int, fmt: MediaFormat, bounds: Poste
         if refused and rejection.reason is Reason.CORRUPT:  # then it was the video that was refused
             rejection = Rejected(Reason.UNSUPPORTED_TYPE, first.stderr.decode(errors="replace")[:300])
         raise rejection
-    probe = read_probe(done.stdout)
+    probe = read_probe(done.stdout, stream)
     _check(probe, bounds)
     return probe
 
 
-async def _ffprobe(sandbox: Sandbox, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
+async def _ffprobe(sandbox: Sandbox, source: int, fmt: MediaFormat, stream: str, bounds: PosterBounds) -> Completed:
     options = input_options(fmt) | {"codec_whitelist": f"{DECODERS},{SOUND_DECODERS}"}
-    argv = ["ffprobe", "-v", "error", "-of", "json", "-show_entries", _ENTRIES, *_words(options), "-i", URL]
+    entries = ["-select_streams", stream, "-show_entries", _ENTRIES]
+    argv = ["ffprobe", "-v", "error", "-of", "json", *entries, *_words(options), "-i", URL]
     return await sandbox.execute(
         argv, files={INPUT_FD: source}, limits=bounds.for_probe(), max_stdout_bytes=_MAX_ANSWER_BYTES
     )
 
 
-async def _ffprobe_video_alone(sandbox: Sandbox, source: int, fmt: MediaFormat, bounds: PosterBounds) -> Completed:
-    """ffprobe's answer about the first frames of the videos, or ffmpeg's when it cannot copy them."""
+async def _ffprobe_video_alone(
+    sandbox: Sandbox, source: int, fmt: MediaFormat, stream: str, bounds: PosterBounds
+) -> Completed:
+    """ffprobe's answer about the first frame of the video, or ffmpeg's when it cannot copy it."""
     options = input_options(fmt) | {"codec_whitelist": DECODERS, "t": 1}
-    argv = ["ffmpeg", "-nostdin", "-v", "error", *_words(options), "-i", URL, "-map", "0:V", "-c", "copy"]
+    argv = ["ffmpeg", "-nostdin", "-v", "error", *_words(options), "-i", URL, "-map", f"0:{stream}", "-c", "copy"]
     for muxer in _COPY_MUXERS[str(options["f"])]:
         copy = os.memfd_create("video")
         try:
@@ -119,7 +123,7 @@ async def _ffprobe_video_alone(sandbox: Sandbox, source: int, fmt: MediaFormat, 
             )
             if done.returncode == 0:
                 with read_only(copy) as video:
-                    return await _ffprobe(sandbox, video, fmt, bounds)
+                    return await _ffprobe(sandbox, video, fmt, "V:0", bounds)
         finally:
             os.close(copy)
     return done
@@ -129,15 +133,14 @@ def _words(options: Mapping[str, str | int]) -> list[str]:
     return [word for name, value in options.items() for word in (f"-{name}", str(value))]
 
 
-def read_probe(answer: bytes) -> VideoProbe:
+def read_probe(answer: bytes, stream: str = "V:0") -> VideoProbe:
     """Read ffprobe's JSON, believing nothing. Raises `Rejected` (NO_VIDEO, CORRUPT)."""
     try:
         found = json.loads(answer)
-        videos = [each for each in found["streams"] if _is_video(each)]
-        if not videos:
-            raise Rejected(Reason.NO_VIDEO, "no stream is a video")
-        number = next((number for number, each in enumerate(videos) if each["disposition"].get("default")), 0)
-        return _read_stream(videos[number], number)
+        video = next((each for each in found["streams"] if _is_video(each)), None)
+        if video is None:
+            raise Rejected(Reason.NO_VIDEO, f"{stream} is no video")
+        return _read_stream(video, stream)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise Rejected(Reason.CORRUPT, f"unreadable probe: {error!r}") from None
 
@@ -146,25 +149,25 @@ def _is_video(stream: Mapping[str, Any]) -> bool:
     return stream.get("codec_type") == "video" and not stream["disposition"].get("attached_pic")
 
 
-def _read_stream(stream: Mapping[str, Any], number: int) -> VideoProbe:
-    coded_width, coded_height = int(stream.get("width", 0)), int(stream.get("height", 0))
-    orientation = _orientation(stream)
-    aspect = sample_aspect(stream.get("sample_aspect_ratio"))
+def _read_stream(found: Mapping[str, Any], stream: str) -> VideoProbe:
+    coded_width, coded_height = int(found.get("width", 0)), int(found.get("height", 0))
+    orientation = _orientation(found)
+    aspect = sample_aspect(found.get("sample_aspect_ratio"))
     width, height = displayed_size(coded_width, coded_height, aspect, orientation)
     return VideoProbe(
-        video_stream=number,
-        codec=str(stream.get("codec_name", "")),
+        stream=stream,
+        codec=str(found.get("codec_name", "")),
         width=width,
         height=height,
         coded_width=coded_width,
         coded_height=coded_height,
         orientation=orientation,
         sample_aspect=aspect,
-        pix_fmt=_word(stream, "pix_fmt"),
-        color_range=_word(stream, "color_range"),
-        matrix=_word(stream, "color_space"),
-        transfer=_word(stream, "color_transfer"),
-        primaries=_word(stream, "color_primaries"),
+        pix_fmt=_word(found, "pix_fmt"),
+        color_range=_word(found, "color_range"),
+        matrix=_word(found, "color_space"),
+        transfer=_word(found, "color_transfer"),
+        primaries=_word(found, "color_primaries"),
     )
 
 

@@ -50,7 +50,7 @@ async def _poster(
         target.write(bytes(4 << 20))  # left over from before
         fd = source.fileno()
         with trio.fail_after(HARD_LIMIT_S):
-            probe = await probe_video(sandbox, fd, fmt, bounds)
+            probe = await probe_video(sandbox, fd, fmt, bounds=bounds)
             width, height = await extract_poster(
                 sandbox, fd, fmt, probe, longest_edge, output_fd=target.fileno(), bounds=bounds
             )

@@ -64,13 +64,10 @@ def test_what_the_video_does_not_say_stays_open() -> None:
     assert (probe.matrix, probe.transfer, probe.primaries) == ("", "", "")
 
 
-def test_the_default_video_wins_over_an_earlier_one_and_over_pictures() -> None:
+def test_pictures_and_sound_are_no_video() -> None:
     cover = _stream(codec_name="mjpeg", disposition={"default": 1, "attached_pic": 1})
-    other = _stream(disposition={"default": 0, "attached_pic": 0})
     sound = {"codec_type": "audio", "disposition": {"default": 1}}
-    main = _stream()
-    assert read_probe(_answer(cover, other, sound, main)).video_stream == 1
-    assert read_probe(_answer(cover, other, sound)).video_stream == 0
+    assert read_probe(_answer(cover, sound, _stream()), "i:7").stream == "i:7"
     assert _reason(_answer(cover, sound)) is Reason.NO_VIDEO
     assert _reason(_answer()) is Reason.NO_VIDEO
 

@@ -1,0 +1,38 @@
+"""A source for the pipeline that is all there, or of which only what was asked for is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from avion_media.media.pipeline import Range
+
+_PIECE_BYTES = 4 << 10
+
+
+class Pieces:
+    """The file at ``path`` in the empty file ``fd``. What is asked for is rounded to 4 KiB, unless it is ``whole``."""
+
+    def __init__(self, path: Path, fd: int, *, whole: bool = False) -> None:
+        self.fd = fd
+        self.size_bytes = path.stat().st_size
+        self.whole = whole
+        self.present: list[Range] = []
+        self.asked: list[Range] = []
+        self._content = path.read_bytes()
+        os.ftruncate(fd, self.size_bytes)
+        if whole:
+            self._make_present(0, self.size_bytes)
+
+    async def fetch(self, ranges: Sequence[Range]) -> None:
+        """Note what is asked for, and make it present."""
+        for offset, length in ranges:
+            self.asked.append((offset, length))
+            if not self.whole:
+                start = offset - offset % _PIECE_BYTES
+                self._make_present(start, min(self.size_bytes, -(-(offset + length) // _PIECE_BYTES) * _PIECE_BYTES))
+
+    def _make_present(self, start: int, end: int) -> None:
+        os.pwrite(self.fd, self._content[start:end], start)
+        self.present.append((start, end - start))

@@ -1,0 +1,71 @@
+"""The poster shows the track whose bytes were fetched, and that is the one that players show."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import pytest
+import trio
+from PIL import Image
+
+from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
+from avion_media.domain.formats import BY_EXTENSION
+from avion_media.media.jobs import preload_for
+from avion_media.media.pipeline import MediaPipeline, Processed
+from avion_media.media.sandbox import open_sandbox
+from tests.unit.container.videos import ffmpeg
+from tests.unit.media.pieces import Pieces
+
+_LIMIT_S = 120
+RED, BLUE = (220, 30, 30), (30, 30, 220)
+
+
+@pytest.fixture
+async def pipeline() -> AsyncIterator[MediaPipeline]:
+    async with open_sandbox(budget_bytes=2 << 30, preload=preload_for(frozenset())) as sandbox:
+        yield MediaPipeline(sandbox, ThumbnailsConfig(), UploadConfig(), SandboxConfig())
+
+
+async def _process(pipeline: MediaPipeline, path: Path) -> Processed:
+    with ExitStack() as files, trio.fail_after(_LIMIT_S):
+        spool = files.enter_context(TemporaryFile(buffering=0))
+        return await pipeline.process(Pieces(path, spool.fileno()), BY_EXTENSION[path.suffix[1:]], files)
+
+
+def _mean(thumbnail: bytes) -> tuple[int, ...]:
+    pixel = Image.open(io.BytesIO(thumbnail)).resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
+    assert isinstance(pixel, tuple)
+    return tuple(map(int, pixel))
+
+
+def _two_tracks(path: Path, red: str, blue: str, *codec: str) -> None:
+    """A red track and then a blue one, both noisy and so large, with these dispositions."""
+    noise = "size=320x180:rate=10:duration=8,format=yuv420p,noise=alls=40:allf=t"
+    inputs = [f"color=0x{''.join(f'{level:02x}' for level in each)}:{noise}" for each in (RED, BLUE)]
+    tracks = ("-map", "0:v", "-map", "1:v", "-disposition:v:0", red, "-disposition:v:1", blue)
+    ffmpeg(*(word for each in inputs for word in ("-f", "lavfi", "-i", each)), *tracks, *codec, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "red", "blue", "shown"),
+    [
+        ("first.mp4", "default", "0", RED),
+        ("second.mp4", "0", "default", BLUE),
+        ("second.mov", "0", "default", BLUE),
+        ("first.mkv", "default", "0", RED),
+        ("second.mkv", "0", "default", BLUE),
+        ("both.mkv", "default", "default", RED),
+    ],
+)
+async def test_the_poster_of_a_video_of_two_tracks(
+    pipeline: MediaPipeline, tmp_path: Path, name: str, red: str, blue: str, shown: tuple[int, ...]
+) -> None:
+    path = tmp_path / name
+    _two_tracks(path, red, blue, "-c:v", "libx264", "-preset", "ultrafast", "-qp", "10", "-g", "10")
+    made = await _process(pipeline, path)
+    found = _mean(made.thumbnails["small"])
+    assert all(abs(one - other) < 30 for one, other in zip(found, shown, strict=True)), found

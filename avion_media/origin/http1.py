@@ -109,12 +109,18 @@ class _Protocol(H11Protocol):  # type: ignore[misc] # hypercorn's types are not 
             raise
 
     async def _send_h11_event(self, event: h11.Event) -> None:
-        """Turn an event into bytes: a head goes out with what follows it, and a body's bytes are not copied."""
+        """Turn an event into bytes: a head goes out with what follows it, and a body's bytes are not copied.
+
+        An interim response is one write: the application's task can send its response while this write waits.
+        """
         try:
             pieces = self.connection.send_with_data_passthrough(event) or []
         except h11.LocalProtocolError:
             if self.connection.their_state is not h11.ERROR:
                 raise
+            return
+        if isinstance(event, h11.InformationalResponse):
+            await self.send(RawData(data=b"".join(pieces)))
             return
         if isinstance(event, h11.Response):
             self._head = b"".join(pieces)

@@ -111,6 +111,32 @@ async def test_a_body_that_is_not_wanted_is_not_waited_for() -> None:
         await world.until_connections(1)
 
 
+@pytest.mark.parametrize(
+    ("request_bytes", "body"),
+    [
+        pytest.param(head(b"Expect: 100-continue"), b"served", id="GET"),
+        pytest.param(head(b"Expect: 100-continue", target=b"/nothing"), b"Not Found", id="not found"),
+        pytest.param(
+            head(b"Expect: 100-continue", b"Content-Length: 3", target=b"/body", method=b"POST") + b"abc",
+            b"3",
+            id="POST with its body",
+        ),
+    ],
+)
+async def test_an_expectation_never_mixes_two_heads(request_bytes: bytes, body: bytes) -> None:
+    async with attacked() as world:
+        for _ in range(20):
+            async with world.client() as client:
+                await client.send(request_bytes)
+                answer = await client.read_until(body)
+                first, *others = answer.split(b"HTTP/1.1 ")[1:]
+                interim = [first] if first.startswith(b"100") else []
+                final = others if interim else [first]
+                assert all(each.endswith(b"\r\n\r\n") for each in interim), answer
+                assert len(final) == 1, answer
+                assert final[0].partition(b"\r\n\r\n")[2] == body, answer
+
+
 async def test_pipelined_requests_are_answered_in_order_and_one_at_a_time() -> None:
     async with attacked() as world, world.client() as client:
         await client.send(GET * 500)

@@ -33,7 +33,7 @@ class TooMany(Exception):
 
 
 class PeerCount:
-    """Counts things of one kind, in all and by peer (see `peer_of`)."""
+    """Counts things of one kind, or bytes, in all and by peer (see `peer_of`)."""
 
     def __init__(self, max_in_all: int, max_per_peer: int) -> None:
         self._max_in_all = max_in_all
@@ -41,19 +41,23 @@ class PeerCount:
         self._by_peer: Counter[str] = Counter()
         self.total = 0
 
+    def room(self, peer: str) -> int:
+        """How many more this peer can have within both bounds."""
+        return min(self._max_in_all - self.total, self._max_per_peer - self._by_peer[peer])
+
     def has_room(self, peer: str) -> bool:
         """Whether one more of this peer is within both bounds."""
-        return self.total < self._max_in_all and self._by_peer[peer] < self._max_per_peer
+        return self.room(peer) > 0
 
-    def add(self, peer: str) -> None:
-        """One more; each must be removed."""
-        self.total += 1
-        self._by_peer[peer] += 1
+    def add(self, peer: str, count: int = 1) -> None:
+        """More of them; each must be removed."""
+        self.total += count
+        self._by_peer[peer] += count
 
-    def remove(self, peer: str) -> None:
-        """One less. Of a peer that has none left nothing is remembered."""
-        self.total -= 1
-        self._by_peer[peer] -= 1
+    def remove(self, peer: str, count: int = 1) -> None:
+        """Fewer of them. Of a peer that has none left nothing is remembered."""
+        self.total -= count
+        self._by_peer[peer] -= count
         if not self._by_peer[peer]:
             del self._by_peer[peer]
 
@@ -91,9 +95,13 @@ class ConnectionCount:
 def peer_of(stream: trio.SocketStream) -> str:
     """Whom a connection counts for: an IPv4 address or an IPv6 network; empty when it is gone already."""
     try:
-        host = stream.socket.getpeername()[0]
+        return peer_of_host(stream.socket.getpeername()[0])
     except OSError:
         return ""
+
+
+def peer_of_host(host: str) -> str:
+    """The same for an address as the socket gives it."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)

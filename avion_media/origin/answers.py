@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from avion_media.domain.ids import AnyId
 from avion_media.domain.media import facts_from_metadata
+from avion_media.origin.body import BodyLost
 from avion_media.origin.conditional import http_date
 from avion_media.store import ObjectInfo
 from avion_media.telemetry import get_logger
@@ -99,6 +100,9 @@ async def on_http_error(_request: Request, error: Exception) -> Response:
 
 
 async def on_defect(_request: Request, error: Exception) -> Response:
-    """A defect of ours: the client learns nothing, the log everything."""
-    _log.error("origin.defect", exc_info=error)
+    """A defect of ours: the client learns nothing, the log everything. A lost body is not a defect."""
+    if isinstance(error, BodyLost):
+        _log.warning("origin.body_lost", error=str(error))
+    else:
+        _log.error("origin.defect", exc_info=error)
     return plain(500, "internal error", cache_control="no-store")

@@ -9,7 +9,7 @@ store (307), for stores that clients or the CDN reach better themselves.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from typing import Protocol
 
@@ -39,9 +39,11 @@ from avion_media.origin.answers import (
     unsatisfiable,
     validators,
 )
+from avion_media.origin.body import RangeBody, WindowMemory, open_body
 from avion_media.origin.conditional import Unsatisfiable, forwardable_range, is_not_modified, parse_range, range_applies
 from avion_media.origin.server_timing import ServerTiming
-from avion_media.store import ByteRange, ObjectInfo, ObjectStore, RangeNotSatisfiable
+from avion_media.peers import peer_of_host
+from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _CONDITIONS = ("if-none-match", "if-modified-since", "if-range")
@@ -85,6 +87,7 @@ class Origin:
         self._store = store
         self._tombstones = tombstones
         self._telemetry = telemetry
+        self._memory = WindowMemory()
         self._redirects = config.mode == "redirect"
         self._redirect_ttl_s = int(config.redirect_ttl)
 
@@ -131,6 +134,8 @@ class Origin:
                 return await self._from_store(request, target)
         except ObjectMissing:
             return plain(404, "no such medium")
+        except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
+            return try_again()
         except trio.TooSlowError:
             _log.warning("origin.unavailable", what="store", media_id=str(target.any_id), waited_s=_STORE_S)
             return try_again()
@@ -153,7 +158,7 @@ class Origin:
         if request.method == "HEAD" or needs_facts:
             return await self._conditional(request, target)
         try:
-            return await self._stream(target, byte_range)
+            return await self._stream(request, target, byte_range)
         except RangeNotSatisfiable:
             info = await self._store.get().head(target.key)
             return unsatisfiable(info.size_bytes)
@@ -190,18 +195,16 @@ class Origin:
         )
         if isinstance(byte_range, Unsatisfiable):
             return unsatisfiable(info.size_bytes)
-        try:
-            return await self._stream(target, byte_range, if_match=info)
-        except PreconditionFailed:  # replaced between the two calls: the client may simply ask again
-            return try_again()
+        return await self._stream(request, target, byte_range, etag=info.etag)
 
     async def _stream(
-        self, target: Target, byte_range: ByteRange | None, *, if_match: ObjectInfo | None = None
+        self, request: Request, target: Target, byte_range: ByteRange | None, *, etag: str | None = None
     ) -> Response:
-        """Raises RangeNotSatisfiable, PreconditionFailed; otherwise the store's connection is the answer's to close."""
+        """Raises RangeNotSatisfiable, PreconditionFailed; otherwise the response closes the body."""
         stack = AsyncExitStack()
+        peer = peer_of_host(request.client.host) if request.client else ""
         body = await stack.enter_async_context(
-            self._store.get().open_body(target.key, byte_range, if_match=if_match.etag if if_match else None)
+            open_body(self._store.get(), self._memory, peer, target.key, byte_range, etag)
         )
         headers = object_headers(body.info, target)
         headers["Content-Length"] = str(body.length_bytes)
@@ -209,16 +212,17 @@ class Origin:
         if body.content_range is not None:
             status = 206
             headers["Content-Range"] = str(body.content_range)
-        return _StoreResponse(self._chunks(body, target.route), stack, status_code=status, headers=headers)
+        return _StoreResponse(self._counted(body, target), stack, status_code=status, headers=headers)
 
-    async def _chunks(self, body: AsyncIterator[bytes], route: str) -> AsyncGenerator[bytes, None]:
-        async for chunk in body:
-            self._telemetry.count(instruments.ORIGIN_SENT, len(chunk), http__route=route)
-            yield chunk
+    async def _counted(self, body: RangeBody, target: Target) -> AsyncGenerator[bytes, None]:
+        async with aclosing(body.windows()) as windows:
+            async for window in windows:
+                self._telemetry.count(instruments.ORIGIN_SENT, len(window), http__route=target.route)
+                yield window
 
 
 class _StoreResponse(StreamingResponse):
-    """Streams a store body, and gives its connection back however the response ends."""
+    """Streams a body, and closes it however the response ends."""
 
     def __init__(
         self,

@@ -4,9 +4,16 @@ boto3 stays in here. What the rest of the service sees are the dataclasses of `o
 `avion_media.domain.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
 """
 
-from avion_media.store.body import ObjectBody
 from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge
-from avion_media.store.objects import ByteRange, ContentRange, FileSource, ListedObject, ObjectInfo, PresignedPut
+from avion_media.store.objects import (
+    ByteRange,
+    ContentRange,
+    FileSource,
+    ListedObject,
+    ObjectInfo,
+    ObjectPart,
+    PresignedPut,
+)
 from avion_media.store.store import ObjectStore, open_store
 
 __all__ = [
@@ -14,8 +21,8 @@ __all__ = [
     "ContentRange",
     "FileSource",
     "ListedObject",
-    "ObjectBody",
     "ObjectInfo",
+    "ObjectPart",
     "ObjectStore",
     "PresignedPut",
     "RangeNotSatisfiable",

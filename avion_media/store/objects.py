@@ -65,6 +65,15 @@ class ContentRange(NamedTuple):
         return f"bytes {self.first}-{self.last}/{self.total}"
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectPart:
+    """The bytes of one GetObject. ``content_range`` is None where the store sent the whole object."""
+
+    info: ObjectInfo
+    content_range: ContentRange | None
+    data: bytes
+
+
 def range_header(byte_range: ByteRange) -> str:
     """The ``Range`` header for a byte range. ValueError when it names nothing."""
     first, last = byte_range

@@ -14,14 +14,21 @@ import trio
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store import bucket
-from avion_media.store.body import BodyReader, ObjectBody
 from avion_media.store.connection import Connection
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
 from avion_media.store.listing import Listing
-from avion_media.store.objects import ByteRange, FileSource, ObjectInfo, PresignedPut, object_info, range_header
+from avion_media.store.objects import (
+    ByteRange,
+    FileSource,
+    ObjectInfo,
+    ObjectPart,
+    PresignedPut,
+    object_info,
+    range_header,
+)
 from avion_media.store.patch_copy import PatchCopy, in_parallel, of_the_source
 from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
-from avion_media.store.transfer import Download, FileBody
+from avion_media.store.transfer import Download, FileBody, read_response
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 _RANGES_AT_ONCE = 4
@@ -114,12 +121,25 @@ class ObjectStore:
         whole = offset == 0 and length is None
         byte_range = None if whole else (offset, None if length is None else offset + length - 1)
         try:
-            async with self.open_body(key, byte_range, if_match=if_match) as body:
-                if body.length_bytes > max_bytes:
-                    raise TooLarge(key, body.length_bytes, max_bytes)
-                return b"".join([chunk async for chunk in body])
+            return (await self.read_part(key, byte_range, max_bytes=max_bytes, if_match=if_match)).data
         except RangeNotSatisfiable:
             return b""
+
+    async def read_part(
+        self, key: str, byte_range: ByteRange | None = None, *, max_bytes: int, if_match: str | None = None
+    ) -> ObjectPart:
+        """The object, or a range of it, with its facts: one request, whose body is read to its end.
+
+        Raises ObjectMissing, PreconditionFailed (another etag), RangeNotSatisfiable, TooLarge (nothing was read).
+        """
+        request = self._request(key, if_match, byte_range)
+        part = await self._connection.read(
+            lambda client: read_response(key, lambda: self._connection.get_object(client, request), max_bytes),
+            key,
+            operation="GetObject",
+        )
+        self._connection.received(len(part.data))
+        return part
 
     async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
         """The whole object to the start of the open file ``fd``, by pwrite.
@@ -155,29 +175,6 @@ class ObjectStore:
 
             wanted = [(offset, length) for offset, length in ranges if length > 0]
             await in_parallel(fetch, wanted, _RANGES_AT_ONCE)
-
-    @asynccontextmanager
-    async def open_body(
-        self, key: str, byte_range: ByteRange | None = None, *, if_match: str | None = None
-    ) -> AsyncIterator[ObjectBody]:
-        """The object, or a part of it, as a stream of chunks of at most 1 MiB, read as they are asked for.
-
-        The first 256 KiB are read at once: a body of no more than that holds no connection while it waits to be asked
-        for.
-
-        Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable. Leaving the block early closes the connection.
-        """
-        request = self._request(key, if_match, byte_range)
-        reader = BodyReader()
-        try:
-            response, first = await self._connection.read(
-                lambda client: reader.open(lambda: self._connection.get_object(client, request)),
-                key,
-                operation="GetObject",
-            )
-            yield ObjectBody(self._connection, reader, key, response, first)
-        finally:
-            reader.leave()
 
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Listing:
         """Pages of the objects under ``prefix``, in the order of their keys, by ``async for``.

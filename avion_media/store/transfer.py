@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import trio
 
 from avion_media.files import write_at
 from avion_media.store.errors import TooLarge, translated
-from avion_media.store.objects import FileSource, ObjectInfo, object_info
+from avion_media.store.objects import FileSource, ObjectInfo, ObjectPart, object_info, parse_content_range
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -78,6 +79,28 @@ class Download:
                 return
             write_at(fd, chunk, offset)
             offset += len(chunk)
+
+
+def read_response(key: str, get_object: Callable[[], dict[str, Any]], max_bytes: int) -> ObjectPart:
+    """Send a GetObject and read its body to the end. Raises TooLarge before the first byte of the body.
+
+    A cancel of the task that waits is seen between two chunks: the connection is closed then.
+    """
+    response = get_object()
+    body = response.pop("Body")
+    try:
+        left: int = response["ContentLength"]
+        if left > max_bytes:
+            raise TooLarge(key, left, max_bytes)
+        chunks = []
+        while left > 0:
+            trio.from_thread.check_cancelled()
+            chunks.append(body.read(min(left, _CHUNK_BYTES)))  # raises where the body ends early
+            left -= len(chunks[-1])
+        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        return ObjectPart(object_info(key, response), parse_content_range(response.get("ContentRange", "")), data)
+    finally:
+        body.close()  # a connection whose body was read to its end is in the pool already
 
 
 class FileBody(io.RawIOBase):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _SAMPLE_S = 0.02
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def cpu_s(pid: int) -> float:
@@ -26,21 +27,38 @@ def pss_bytes(pid: int) -> int:
     return sum(_pss_kib(each) for each in _tree(pid)) * 1024
 
 
+def rss_bytes(pid: int) -> int:
+    """Resident set size of one process. It needs no rights over the process, unlike the PSS."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+
+
+def listener_pid(port: int) -> int:
+    """The process that listens on this TCP port of 127.0.0.1. LookupError when there is none that we can see."""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    wanted = f"0100007F:{port:04X}"
+    sockets = {f"socket:[{fields[9]}]" for fields in map(str.split, lines) if fields[1] == wanted and fields[3] == "0A"}
+    for entry in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # it ended meanwhile, or is not ours to look at
+            if os.readlink(entry) in sockets:
+                return int(entry.parts[2])
+    raise LookupError(f"nothing listens on port {port}")
+
+
 class PeakMemory:
-    """``peak_bytes``: the largest PSS of a tree that was seen, at any one moment."""
+    """``peak_bytes``: the largest amount that was seen, at any one moment."""
 
     def __init__(self) -> None:
         self.peak_bytes = 0
 
 
 @contextmanager
-def watching_memory(pid: int) -> Iterator[PeakMemory]:
-    """Sample the tree's PSS during the block. It costs the sampled processes some time: never measure both."""
+def watching_memory(pid: int, measured: Callable[[int], int] = pss_bytes) -> Iterator[PeakMemory]:
+    """Sample the memory during the block: by default the tree's PSS, which costs the sampled processes some time."""
     peak, over = PeakMemory(), threading.Event()
 
     def sample() -> None:
         while not over.wait(_SAMPLE_S):
-            peak.peak_bytes = max(peak.peak_bytes, pss_bytes(pid))
+            peak.peak_bytes = max(peak.peak_bytes, measured(pid))
 
     thread = threading.Thread(target=sample, name="memory")
     thread.start()

@@ -8,11 +8,14 @@ from urllib.parse import urlsplit
 
 import trio
 
+_REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
 
 class FaultyGateway:
     """Forwards connections to ``target_url``, but of each answer only so many bytes.
 
     ``break_after`` closes the connection then, ``stall_after`` says no more; 0 lets requests in and no answer out.
+    ``refusals`` is how many of the next requests are answered with 503 instead.
     """
 
     def __init__(self, target_url: str, port: int) -> None:
@@ -23,6 +26,7 @@ class FaultyGateway:
         self.url = f"http://127.0.0.1:{port}"
         self.break_after: int | None = None
         self.stall_after: int | None = None
+        self.refusals = 0
         self.held = trio.Event()  # set when an answer was stalled or broken off
         self.ended = trio.Event()  # set when a client closed a connection
 
@@ -38,6 +42,10 @@ class FaultyGateway:
     async def _upstream(self, client: trio.SocketStream, server: trio.SocketStream, scope: trio.CancelScope) -> None:
         with suppress(trio.BrokenResourceError):  # a reset is what a client sends that closes with bytes unread
             async for data in client:
+                if self.refusals:
+                    self.refusals -= 1
+                    await client.send_all(_REFUSAL)
+                    break
                 await server.send_all(data)
         self.ended.set()
         scope.cancel()

@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.origin.reader import get_all, latencies_s, slow_clients
-from tests.bench.processes import cpu_s, pss_bytes, watching_memory
+from tests.bench.processes import cpu_s, listener_pid, pss_bytes, rss_bytes, watching_memory
 from tests.bench.setting import Setting
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running
@@ -27,7 +27,7 @@ _SMALL_BYTES = 40 << 10  # a thumbnail
 _LARGE_BYTES = 32 * _MEBIBYTE
 _HUGE_PARTS = 16  # of 64 MiB
 _PART_BYTES = 64 * _MEBIBYTE
-_SLOW = 200
+_SLOW = 500
 _MEDIA_ID = encode_id(datetime.now(UTC), 2, 11)
 _HUGE_ID = encode_id(datetime.now(UTC), 5, 12)
 _NGINX = """
@@ -56,7 +56,7 @@ http {{
 
 
 def measure(setting: Setting) -> list[Figure]:
-    """Requests and megabytes for a second of server CPU, memory over a large body, and slow neighbours."""
+    """Requests and megabytes for a second of server CPU, memory over a large body, slow neighbours and their cost."""
     _fill(setting.store, quick=setting.quick)
     figures = []
     environment = setting.service_environment()
@@ -74,7 +74,7 @@ def measure(setting: Setting) -> list[Figure]:
         ):
             figures += _compare(name, ours, theirs, quick=setting.quick)
         figures.append(_growth(service, our_port, quick=setting.quick))
-        figures.append(_neighbours(our_port, ours, quick=setting.quick))
+        figures += _neighbours(setting.store, our_port, ours, quick=setting.quick)
     return figures
 
 
@@ -121,16 +121,29 @@ def _growth(service: Service, port: int, *, quick: bool) -> Figure:
     return Figure(f"origin, growth over a body of {size}", "MiB", ours=grown / _MEBIBYTE, goal=Goal(32, of="ours"))
 
 
-def _neighbours(port: int, ours: _Side, *, quick: bool) -> Figure:
-    """The median latency of a fast client among slow ones (ours), and alone (theirs)."""
+def _neighbours(store: S3Bucket, port: int, ours: _Side, *, quick: bool) -> list[Figure]:
+    """The latency of a fast client among slow ones (ours) and alone (theirs), and what the slow ones cost the store."""
     requests, slow = (20, 20) if quick else (400, _SLOW)
-    rounds = []
-    for _ in range(1 if quick else 3):
-        alone = statistics.median(latencies_s(port, ours.small, requests))
-        with slow_clients(port, f"/media/{_MEDIA_ID}", slow):
-            among = statistics.median(latencies_s(port, ours.small, requests))
-        rounds.append((among * 1000, alone * 1000))
-    return Pairs(rounds).figure(f"origin, a fast client among {slow} slow ones, vs alone", "ms", Goal(1.5))
+    gateway = listener_pid(int(store.address.endpoint_url.rpartition(":")[2]))
+    medians, p95s = [], []
+    resident = rss_bytes(gateway)
+    with watching_memory(gateway, rss_bytes) as memory:
+        for _ in range(1 if quick else 3):
+            alone = latencies_s(port, ours.small, requests)
+            with slow_clients(port, f"/media/{_MEDIA_ID}", slow):
+                among = latencies_s(port, ours.small, requests)
+            medians.append((statistics.median(among) * 1000, statistics.median(alone) * 1000))
+            p95s.append((_p95(among) * 1000, _p95(alone) * 1000))
+    grown = max(0.1, (memory.peak_bytes - resident) / _MEBIBYTE)
+    return [
+        Pairs(medians).figure(f"origin, a fast client among {slow} slow ones, vs alone", "ms", Goal(1.5)),
+        Pairs(p95s).figure(f"origin, its p95 among {slow} slow ones, vs alone", "ms", Goal(50, of="ours")),
+        Figure(f"origin, growth of the store's gateway by {slow} slow ones", "MiB", grown, goal=Goal(477, of="ours")),
+    ]
+
+
+def _p95(times: list[float]) -> float:
+    return statistics.quantiles(times, n=20)[-1]
 
 
 def _fill(store: S3Bucket, *, quick: bool) -> None:

@@ -11,6 +11,9 @@ from contextlib import ExitStack, contextmanager
 
 _BUFFER_BYTES = 1 << 20
 _TIMEOUT_S = 120.0
+_SIP_BYTES = 4096
+_SIP_S = 1.0  # from one read of a slow client to its next
+_SLOW_ADDRESS = "127.0.0.2"
 
 
 def get(connection: socket.socket, path: str) -> int:
@@ -51,7 +54,7 @@ def get_all(port: int, path: str, requests: int, connections: int) -> None:
 
 
 def latencies_s(port: int, path: str, requests: int) -> list[float]:
-    """The time of each of so many requests, one after the other."""
+    """The time of each of so many requests, one after the other. ConnectionError when one of them is refused."""
     times = []
     with socket.create_connection(("127.0.0.1", port), timeout=_TIMEOUT_S) as connection:
         for _ in range(requests):
@@ -63,25 +66,37 @@ def latencies_s(port: int, path: str, requests: int) -> list[float]:
 
 @contextmanager
 def slow_clients(port: int, path: str, count: int) -> Iterator[None]:
-    """So many clients that have asked, and take 4 KiB now and then: one of them each few milliseconds."""
+    """So many clients that have asked, and take 4 KiB a second each. ConnectionError when one was cut off.
+
+    They come from an address of their own: one address can have half of all connections.
+    """
     over = threading.Event()
+    cut: list[str] = []
     with ExitStack() as stack:
         connections = []
         for _ in range(count):
             connection = socket.socket()
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SIP_BYTES)
             connection.settimeout(_TIMEOUT_S)
+            connection.bind((_SLOW_ADDRESS, 0))
             connection.connect(("127.0.0.1", port))
             stack.enter_context(connection)
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: origin\r\n\r\n".encode())
             connections.append(connection)
+        for connection in connections:
+            head = connection.recv(_SIP_BYTES)
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise ConnectionError(f"a slow client was refused: {head[:100]!r}")
 
         def sip() -> None:
             while not over.is_set():
                 for connection in connections:
-                    if connection.recv(4096) == b"":
-                        raise ConnectionError("a slow client was cut off")
-                    if over.wait(0.005):
+                    try:
+                        if not connection.recv(_SIP_BYTES):
+                            cut.append("the end came early")
+                    except OSError as error:
+                        cut.append(repr(error))
+                    if cut or over.wait(_SIP_S / count):
                         return
 
         sipping = threading.Thread(target=sip)
@@ -91,3 +106,5 @@ def slow_clients(port: int, path: str, count: int) -> Iterator[None]:
         finally:
             over.set()
             sipping.join()
+        if cut:
+            raise ConnectionError(f"a slow client was cut off: {cut[0]}")

@@ -11,8 +11,8 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ from avion_media.origin.app import Origin
 from avion_media.origin.http1 import HttpLimits
 from avion_media.origin.server import HttpServer
 from avion_media.service import spare_collections
-from avion_media.store import ByteRange, ContentRange, ObjectInfo, RangeNotSatisfiable
+from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 from avion_media.telemetry import NO_TELEMETRY
 from tests.interop.echo import Echo
 
@@ -49,36 +49,18 @@ class _Store:
             raise ObjectMissing(key)
         return ObjectInfo(key, len(BODY), "etag", datetime(2025, 1, 1, tzinfo=UTC), "image/jpeg")
 
-    @asynccontextmanager
-    async def open_body(
-        self, key: str, byte_range: ByteRange | None = None, *, if_match: str | None = None
-    ) -> AsyncIterator[Any]:
-        yield _Body(await self.head(key), byte_range)
-
-
-class _Body:
-    """An object's body in two pieces, or a part of it."""
-
-    def __init__(self, info: ObjectInfo, asked: ByteRange | None) -> None:
-        first, last = asked or (0, None)
+    async def read_part(
+        self, key: str, byte_range: ByteRange | None = None, *, max_bytes: int, if_match: str | None = None
+    ) -> ObjectPart:
+        await trio.lowlevel.checkpoint()
+        info = await self.head(key)
+        first, last = byte_range or (0, None)
         if first is None:
             first, last = max(len(BODY) - (last or 0), 0), None
         if first >= len(BODY):
-            raise RangeNotSatisfiable(info.key)
+            raise RangeNotSatisfiable(key)
         data = BODY[first : None if last is None else last + 1]
-        self.info = info
-        self.length_bytes = len(data)
-        self.content_range = None if asked is None else ContentRange(first, first + len(data) - 1, len(BODY))
-        self._pieces = [piece for piece in (data[:1000], data[1000:]) if piece]
-
-    def __aiter__(self) -> _Body:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if not self._pieces:
-            raise StopAsyncIteration
-        return self._pieces.pop(0)
+        return ObjectPart(info, ContentRange(first, first + len(data) - 1, len(BODY)), data)
 
 
 class _Tombstones:

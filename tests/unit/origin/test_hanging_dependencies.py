@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import httpx
@@ -45,22 +44,10 @@ class Store:
     def __init__(self, *, hangs: bool) -> None:
         self._hangs = hangs
 
-    def open_body(self, key: str, *_: Any, **__: Any) -> AbstractAsyncContextManager[Any]:
-        return _Body(key, hangs=self._hangs)
-
-
-class _Body(AbstractAsyncContextManager[Any]):
-    def __init__(self, key: str, *, hangs: bool) -> None:
-        self._key = key
-        self._hangs = hangs
-
-    async def __aenter__(self) -> Any:
+    async def read_part(self, key: str, *_: Any, **__: Any) -> Any:
         if self._hangs:
             await trio.sleep_forever()
-        raise ObjectMissing(self._key)
-
-    async def __aexit__(self, *_: object) -> None:
-        """Never entered."""
+        raise ObjectMissing(key)
 
 
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[httpx.Response, float]:

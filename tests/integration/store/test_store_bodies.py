@@ -1,0 +1,83 @@
+"""The origin's bodies on a real store: they go on after a hiccup of it, and hold nothing of it for a slow client."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+
+import pytest
+import trio
+
+from avion_media.origin.body import BodyLost, WindowMemory, open_body
+from avion_media.store import ObjectStore, open_store
+from tests.conftest import S3Bucket
+from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
+
+CONTENT = os.urandom(6 << 20)
+
+
+@pytest.fixture
+async def gateway(s3: S3Bucket) -> AsyncIterator[FaultyGateway]:
+    s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT)
+    async with faulty_gateway(s3.address.endpoint_url) as running:
+        yield running
+
+
+@pytest.fixture
+async def behind(s3: S3Bucket, gateway: FaultyGateway) -> AsyncIterator[ObjectStore]:
+    """A store that is reached through the gateway."""
+    async with open_store(s3.config(endpoint_url=gateway.url, timeout=1.0)) as store:
+        await store.wait_available()
+        yield store
+
+
+def break_off(gateway: FaultyGateway) -> None:
+    gateway.break_after = 20_000
+
+
+def stall(gateway: FaultyGateway) -> None:
+    gateway.stall_after = 20_000
+
+
+def refuse(gateway: FaultyGateway) -> None:
+    gateway.refusals = 4  # more than one attempt of ours asks for
+
+
+@pytest.mark.parametrize("fault", [break_off, stall, refuse])
+@pytest.mark.parametrize("window", [0, 1, 3])
+async def test_a_body_goes_on_after_a_hiccup_of_the_store(
+    behind: ObjectStore, gateway: FaultyGateway, fault: Callable[[FaultyGateway], None], window: int
+) -> None:
+    async def recover() -> None:
+        await gateway.held.wait()
+        gateway.break_after = gateway.stall_after = None
+
+    received = bytearray()
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(recover)
+            if window == 0:
+                fault(gateway)
+            async with (
+                open_body(behind, WindowMemory(), "peer", "a", None) as body,
+                aclosing(body.windows()) as windows,
+            ):
+                number = 0
+                async for each in windows:
+                    received += each
+                    number += 1
+                    if number == window:
+                        fault(gateway)
+            nursery.cancel_scope.cancel()
+    assert received == CONTENT
+    assert gateway.held.is_set() or fault is refuse
+    assert gateway.refusals == 0
+
+
+async def test_a_body_that_is_replaced_meanwhile_is_lost(s3: S3Bucket, behind: ObjectStore) -> None:
+    async with open_body(behind, WindowMemory(), "peer", "a", None) as body, aclosing(body.windows()) as windows:
+        await anext(windows)
+        s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT[::-1])
+        with pytest.raises(BodyLost):
+            await anext(windows)

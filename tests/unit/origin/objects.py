@@ -1,0 +1,63 @@
+"""A store in memory, as far as the origin asks one, which can be made to fail."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import trio
+
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed
+from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
+
+Fault = Callable[[], Awaitable[None]]
+MODIFIED = datetime(2025, 1, 1, tzinfo=UTC)
+
+
+class Objects:
+    """``held`` has the bytes by key. ``faults`` are called, one for each read, in this order; None for no fault."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.etags: dict[str, str] = {}
+        self.faults: list[Fault | None] = []
+        self.reads: list[ByteRange | None] = []
+        self.heads = 0
+        self.reading = 0
+
+    async def head(self, key: str) -> ObjectInfo:
+        """As the store's."""
+        self.heads += 1
+        await trio.lowlevel.checkpoint()
+        return self._info(key)
+
+    async def read_part(
+        self, key: str, byte_range: ByteRange | None = None, *, max_bytes: int, if_match: str | None = None
+    ) -> ObjectPart:
+        """As the store's, but for what a fault does."""
+        self.reads.append(byte_range)
+        self.reading += 1
+        try:
+            await trio.lowlevel.checkpoint()
+            fault = self.faults.pop(0) if self.faults else None
+            if fault is not None:
+                await fault()
+        finally:
+            self.reading -= 1
+        info, data = self._info(key), self.held[key]
+        if if_match is not None and if_match != info.etag:
+            raise PreconditionFailed(key)
+        first, last = byte_range or (0, None)
+        if first is None:
+            assert last is not None
+            first, last = max(0, len(data) - last), None
+        if first >= len(data):
+            raise RangeNotSatisfiable(key)
+        part = data[first : None if last is None else last + 1]
+        assert len(part) <= max_bytes
+        return ObjectPart(info, ContentRange(first, first + len(part) - 1, len(data)), part)
+
+    def _info(self, key: str) -> ObjectInfo:
+        if key not in self.held:
+            raise ObjectMissing(key)
+        return ObjectInfo(key, len(self.held[key]), self.etags.get(key, "one"), MODIFIED, "image/jpeg")

@@ -1,0 +1,242 @@
+"""A body by windows: every byte once and in order, whatever the store does, and nothing held that is not read."""
+
+from __future__ import annotations
+
+import random
+from contextlib import aclosing
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.origin.body import BodyLost, RangeBody, WindowMemory, open_body
+from avion_media.store import ByteRange, RangeNotSatisfiable
+from tests.unit.origin.objects import Objects
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+def filled(size: int) -> Objects:
+    """One object, ``a``, of random bytes."""
+    objects = Objects()
+    objects.held["a"] = random.Random(size).randbytes(size)
+    return objects
+
+
+async def whole(body: RangeBody, *, each_s: float = 0.0) -> bytes:
+    """All windows; the client takes so long for each."""
+    received = []
+    async with aclosing(body.windows()) as windows:
+        async for window in windows:
+            received.append(window)
+            await trio.sleep(each_s)
+    return b"".join(received)
+
+
+async def reset() -> None:
+    raise Unavailable(Dependency.STORE, "connection reset")
+
+
+async def stall() -> None:
+    await trio.sleep_forever()
+
+
+@pytest.mark.parametrize("seed", range(60))
+async def test_every_byte_comes_once_and_in_order(seed: int, autojump_clock: MockClock) -> None:
+    """Random sizes, ranges, speeds and faults: two in a row at most, one of them a stall."""
+    chosen = random.Random(seed)
+    size = chosen.choice([1, 100, 256 * KIB - 1, 256 * KIB, 256 * KIB + 1, chosen.randrange(1, 6 * MIB)])
+    objects = filled(size)
+    for _ in range(12):
+        objects.faults += [chosen.choice([reset, stall, None]), chosen.choice([reset, None]), None]
+    first = chosen.randrange(size)
+    ranges: list[tuple[ByteRange | None, slice]] = [
+        (None, slice(None)),
+        ((first, None), slice(first, None)),
+        ((first, first + size // 3), slice(first, first + size // 3 + 1)),
+        ((None, 1 + size // 2), slice(max(0, size - 1 - size // 2), None)),
+    ]
+    byte_range, expected = chosen.choice(ranges)
+    memory = WindowMemory()
+
+    async with open_body(objects, memory, "peer", "a", byte_range) as body:
+        assert body.length_bytes == len(objects.held["a"][expected])
+        assert (body.content_range is None) == (byte_range is None)
+        assert await whole(body, each_s=chosen.choice([0.0, 5.0])) == objects.held["a"][expected]
+
+    assert memory.held_bytes == 0
+
+
+async def test_a_thumbnail_is_one_request() -> None:
+    objects = filled(40 * KIB)
+    async with open_body(objects, WindowMemory(), "peer", "a", None) as body:
+        await whole(body)
+    assert (len(objects.reads), objects.heads) == (1, 0)
+
+
+async def test_a_short_suffix_is_one_request_and_a_long_one_asks_for_the_size_first() -> None:
+    objects = filled(MIB)
+    for last, heads in ((100, 0), (256 * KIB, 0), (256 * KIB + 1, 1)):
+        objects.heads = 0
+        async with open_body(objects, WindowMemory(), "peer", "a", (None, last)) as body:
+            assert await whole(body) == objects.held["a"][-last:]
+        assert objects.heads == heads
+
+
+async def test_windows_grow_for_a_fast_client_and_none_crosses_a_stripe(autojump_clock: MockClock) -> None:
+    objects = filled(9 * MIB)
+    async with open_body(objects, WindowMemory(), "peer", "a", (100, None)) as body:
+        await whole(body)
+    spans = [(first, last) for first, last in filter(None, objects.reads) if first is not None and last is not None]
+    sizes = [last - first + 1 for first, last in spans]
+    assert (sizes[0], max(sizes)) == (256 * KIB, MIB)
+    assert all(first // (4 * MIB) == last // (4 * MIB) for first, last in spans[1:])
+
+    slow = filled(2 * MIB)
+    async with open_body(slow, WindowMemory(), "peer", "a", None) as body:
+        await whole(body, each_s=2.0)
+    assert len(slow.reads) == 8
+
+
+async def test_nothing_is_read_and_one_window_is_held_while_the_client_does_not_read() -> None:
+    objects, memory = filled(8 * MIB), WindowMemory()
+    async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+        await anext(windows)
+        await wait_all_tasks_blocked()
+        assert (objects.reading, memory.held_bytes) == (0, 256 * KIB)
+    assert memory.held_bytes == 0
+
+
+async def test_an_empty_object_has_an_empty_body() -> None:
+    objects = filled(0)
+    async with open_body(objects, WindowMemory(), "peer", "a", None) as body:
+        assert (body.length_bytes, body.info.size_bytes, await whole(body)) == (0, 0, b"")
+    with pytest.raises(RangeNotSatisfiable):
+        async with open_body(objects, WindowMemory(), "peer", "a", (0, 0)):
+            pass
+
+
+async def test_three_failures_in_a_row_end_it(autojump_clock: MockClock) -> None:
+    objects = filled(MIB)
+    objects.faults = [reset, reset, reset]
+    with pytest.raises(Unavailable):
+        async with open_body(objects, WindowMemory(), "peer", "a", None):
+            pass
+    objects.faults = [None, reset, reset, reset]
+    with pytest.raises(BodyLost):
+        async with open_body(objects, WindowMemory(), "peer", "a", None) as body:
+            await whole(body)
+    assert len(objects.reads) == 7
+
+
+async def test_a_store_that_stalls_is_left_after_twenty_seconds(autojump_clock: MockClock) -> None:
+    objects, memory = filled(MIB), WindowMemory()
+    objects.faults = [None, stall, stall, stall]
+    async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+        await anext(windows)
+        begun = trio.current_time()
+        with pytest.raises(BodyLost):
+            await anext(windows)
+        assert 19 < trio.current_time() - begun < 21
+    assert memory.held_bytes == 0
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+@pytest.mark.parametrize("windows_before", [1, 3])
+async def test_an_object_that_changes_meanwhile_is_never_mixed(change: str, windows_before: int) -> None:
+    objects, memory = filled(8 * MIB), WindowMemory()
+    async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+        for _ in range(windows_before):
+            await anext(windows)
+        if change == "replaced":
+            objects.etags["a"] = "two"
+        else:
+            del objects.held["a"]
+        with pytest.raises(BodyLost):
+            await anext(windows)
+    assert memory.held_bytes == 0
+
+
+async def test_what_the_first_window_finds_is_told_as_the_store_does() -> None:
+    objects = filled(10)
+    with pytest.raises(ObjectMissing):
+        async with open_body(objects, WindowMemory(), "peer", "b", None):
+            pass
+    with pytest.raises(PreconditionFailed):
+        async with open_body(objects, WindowMemory(), "peer", "a", None, "other"):
+            pass
+    with pytest.raises(RangeNotSatisfiable):
+        async with open_body(objects, WindowMemory(), "peer", "a", (10, None)):
+            pass
+
+
+# -- memory
+
+
+async def test_one_peer_can_have_half_and_windows_get_small_before_that() -> None:
+    memory = WindowMemory(8 * MIB)
+    taken = []
+    with trio.move_on_after(0):
+        while True:
+            taken.append(await memory.take("greedy", MIB))
+    assert sum(taken) == 4 * MIB
+    assert taken == [MIB] * 4 or set(taken) == {MIB, 64 * KIB}
+    assert await memory.take("other", MIB) == MIB
+
+
+async def test_who_waits_for_memory_gets_it_in_turn_and_a_cancel_loses_none() -> None:
+    memory = WindowMemory(2 * MIB)
+    for _ in range(16):
+        await memory.take("peer", 64 * KIB)
+    served: list[str] = []
+    scope = trio.CancelScope()
+
+    async def wait(name: str) -> None:
+        assert await memory.take("peer", 64 * KIB) == 64 * KIB
+        served.append(name)
+
+    async def cancelled() -> None:
+        with scope:
+            await wait("cancelled")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(cancelled)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(wait, "first")
+        await wait_all_tasks_blocked()
+        nursery.start_soon(wait, "second")
+        await wait_all_tasks_blocked()
+        scope.cancel()
+        memory.give("peer", 64 * KIB)  # granted to the task whose cancel is already on its way
+        await wait_all_tasks_blocked()
+        memory.give("peer", 64 * KIB)
+    assert served == ["first", "second"]
+    assert memory.held_bytes == MIB
+
+
+async def test_a_later_window_waits_thirty_seconds_for_memory_and_holds_none_meanwhile(
+    autojump_clock: MockClock,
+) -> None:
+    objects, memory = filled(MIB), WindowMemory(2 * MIB)
+    others = 0
+
+    async def take_all() -> None:
+        nonlocal others
+        while True:
+            taken = await memory.take("peer", 64 * KIB)
+            others += taken
+
+    async with trio.open_nursery() as nursery:
+        async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+            await anext(windows)
+            for _ in range(4):  # together they wait for all that the window gives back
+                nursery.start_soon(take_all)
+            await wait_all_tasks_blocked()
+            begun = trio.current_time()
+            with pytest.raises(BodyLost):
+                await anext(windows)
+            assert 29 < trio.current_time() - begun < 31
+            assert memory.held_bytes == others == MIB
+        nursery.cancel_scope.cancel()

@@ -297,8 +297,19 @@ class S3Config(_Section):
     )
     signing_profile: str = Field(
         "",
-        description="profile of the AWS files whose credentials sign upload URLs (PutObject on incoming/ is all they"
-        " need); those of the service when empty",
+        description="profile of the AWS files whose credentials sign upload URLs; they need only the right to write."
+        " The service's own credentials when empty",
+    )
+    upload_acl: Literal["", "private", "bucket-owner-full-control"] = Field(
+        "bucket-owner-full-control",
+        description="`x-amz-acl` that upload URLs sign, so that no client can open its upload to others:"
+        " `bucket-owner-full-control`, `private`, or empty for a store that accepts neither;"
+        " `doctor store` finds the value",
+    )
+    upload_deny_copy: bool = Field(
+        True,
+        description="upload URLs sign a condition that no server-side copy meets, so that no client can read other"
+        " objects through its URL; `false` only for a store that refuses the header",
     )
     bucket: str = Field("avion-media", min_length=3, max_length=63)
     region: str = "us-east-1"

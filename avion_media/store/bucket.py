@@ -17,7 +17,13 @@ _CORS_RULE: dict[str, Any] = {
     "ID": "avion-media-upload",
     "AllowedMethods": ["PUT"],
     "AllowedOrigins": ["*"],
-    "AllowedHeaders": ["content-type", "x-amz-checksum-sha256", "x-amz-content-sha256"],
+    "AllowedHeaders": [
+        "content-type",
+        "x-amz-acl",
+        "x-amz-checksum-sha256",
+        "x-amz-content-sha256",
+        "x-amz-copy-source-if-match",
+    ],
     "ExposeHeaders": ["ETag"],
     "MaxAgeSeconds": 3600,
 }
@@ -35,6 +41,10 @@ _LIFECYCLE_RULES: list[dict[str, Any]] = [
         "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
     },
 ]
+# BlockPublicAcls is left as it is: with it, Ceph 18 refuses every PutObject (403), also without an ACL. Ignoring public
+# ACLs protects as well.
+_PUBLIC_ACCESS: Any = {"IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
+_NO_SUCH_FEATURE = frozenset({400, 405, 501})
 _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
@@ -50,6 +60,8 @@ async def ensure_bucket(connection: Connection, region: str) -> list[str]:
         created.append("CORS rule for uploads from browsers")
     if await connection.change(lambda client: _add_lifecycle_rules(client, bucket)):
         created.append("lifecycle rules for incoming/ and unfinished multipart uploads")
+    if await connection.change(lambda client: _block_public_access(client, bucket)):
+        created.append("public-access block")
     return created
 
 
@@ -68,6 +80,30 @@ def _create_bucket(client: S3Client, bucket: str, location: str) -> bool:
             raise
         return False
     return True
+
+
+def _block_public_access(client: S3Client, bucket: str) -> bool:
+    """Not a store's duty: many have no such block, and `doctor` tries what strangers can read."""
+    try:
+        present = _public_access(client, bucket)
+        if _PUBLIC_ACCESS.items() <= present.items():
+            return False
+        wanted: Any = {"BlockPublicAcls": False} | present | _PUBLIC_ACCESS
+        client.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=wanted)
+    except ClientError as error:
+        if error.response["ResponseMetadata"]["HTTPStatusCode"] not in _NO_SUCH_FEATURE:
+            raise
+        return False
+    return True
+
+
+def _public_access(client: S3Client, bucket: str) -> dict[str, Any]:
+    try:
+        return {**client.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]}
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "NoSuchPublicAccessBlockConfiguration":
+            raise
+        return {}
 
 
 def _add_cors_rule(client: S3Client, bucket: str) -> bool:

@@ -23,7 +23,7 @@ from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, translated
 from avion_media.store.observed import StoreCall
-from avion_media.store.presign import Presigner, SigningCredentials
+from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
 from avion_media.store.quick_get import QuickGet, open_session
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
@@ -78,6 +78,7 @@ class Connection:
     def __init__(self, config: S3Config, max_threads: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._telemetry = telemetry
         self.bucket = config.bucket
+        self.upload_guard = upload_guard(config.upload_acl, deny_copy=config.upload_deny_copy)
         self.threads = trio.CapacityLimiter(max_threads)
         self._config = config
         self._connecting = trio.Lock()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -23,6 +24,7 @@ _ALGORITHM: Final = "AWS4-HMAC-SHA256"
 _UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 _MAX_EXPIRES_S: Final = 7 * 86400  # the algorithm's own bound
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,21 @@ class SigningCredentials:
     access_key: str
     secret_key: str
     token: str = ""
+
+
+def upload_guard(acl: str, *, deny_copy: bool) -> dict[str, str]:
+    """The headers that an upload URL signs so that its holder cannot make the PUT do something else.
+
+    Some stores obey every ``x-amz-`` header of a presigned PUT, signed or not (Ceph before 19.2.6 and 20.2.4:
+    CVE-2026-54330). One turns the PUT into a copy of any object that the signer can read, another opens the object
+    to everybody. A header that is signed can be neither changed nor left out. Copies then carry a condition on the
+    etag of their source that no etag meets (412), and a plain PUT has no source to compare. A signed ``acl`` also
+    excludes ``x-amz-grant-…`` headers (400); an empty one is not signed.
+    """
+    guard = {"x-amz-acl": acl} if acl else {}
+    if deny_copy:
+        guard["x-amz-copy-source-if-match"] = '"no-server-side-copy"'
+    return guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +88,27 @@ class Presigner:
         sha256_digest: bytes | None,
         expires_s: int,
         now: datetime,
+        guard: Mapping[str, str] = _NO_HEADERS,
     ) -> PresignedPut:
         """A PUT of exactly ``size_bytes`` of ``content_type`` (and of that SHA-256, when given) to ``key``.
 
         Length and type are signed, so a store refuses any others. With a digest both of its headers are signed:
         ``x-amz-content-sha256``, which every implementation of the signature checks against the body (radosgw has
-        nothing else), and ``x-amz-checksum-sha256``, which AWS also keeps with the object.
+        nothing else), and ``x-amz-checksum-sha256``, which AWS also keeps with the object. ``guard`` is signed as
+        well (see `upload_guard`).
         """
         media_type = " ".join(content_type.split())
-        headers = {"Content-Type": media_type}
-        canonical = f"content-length:{size_bytes}\ncontent-type:{media_type}\nhost:{self._host}\n"
-        names = "content-length;content-type;host"
+        more = {**guard}
         payload = _UNSIGNED_PAYLOAD
         if sha256_digest is not None:
-            payload = sha256_digest.hex()
-            checksum = base64.b64encode(sha256_digest).decode()
-            headers["x-amz-checksum-sha256"] = checksum
-            headers["x-amz-content-sha256"] = payload
-            canonical += f"x-amz-checksum-sha256:{checksum}\nx-amz-content-sha256:{payload}\n"
-            names += ";x-amz-checksum-sha256;x-amz-content-sha256"
-        url = self._sign("PUT", key, canonical, names, payload, expires_s, now)
-        return PresignedPut(url, headers, now + timedelta(seconds=expires_s))
+            payload = more["x-amz-content-sha256"] = sha256_digest.hex()
+            more["x-amz-checksum-sha256"] = base64.b64encode(sha256_digest).decode()
+        names = sorted(more)  # each begins with x-amz-, so they come last
+        canonical = f"content-length:{size_bytes}\ncontent-type:{media_type}\nhost:{self._host}\n"
+        canonical += "".join([f"{name}:{more[name]}\n" for name in names])
+        signed = ";".join(["content-length;content-type;host", *names])
+        url = self._sign("PUT", key, canonical, signed, payload, expires_s, now)
+        return PresignedPut(url, {"Content-Type": media_type, **more}, now + timedelta(seconds=expires_s))
 
     def get(
         self, key: str, *, expires_s: int, now: datetime, content_type: str = "", content_disposition: str = ""

@@ -338,14 +338,22 @@ class ObjectStore:
         expires_s: int,
         now: datetime,
         sha256: bytes | None = None,
+        guard: Mapping[str, str] | None = None,
     ) -> PresignedPut:
         """A PUT that a client may send until ``now + expires_s``; the store refuses another length, type or digest.
 
-        It works with the public address of the store. Temporary credentials that end sooner end it sooner.
+        It works with the public address of the store. Temporary credentials that end sooner end it sooner. ``guard``
+        replaces the configured headers against forgeries (`upload_guard`): to try what a store takes.
         Raises Unavailable while there are no credentials.
         """
         return self._connection.signers.uploads.put(
-            key, content_type=content_type, size_bytes=size_bytes, sha256_digest=sha256, expires_s=expires_s, now=now
+            key,
+            content_type=content_type,
+            size_bytes=size_bytes,
+            sha256_digest=sha256,
+            expires_s=expires_s,
+            now=now,
+            guard=self._connection.upload_guard if guard is None else guard,
         )
 
     def presign_get(

@@ -220,9 +220,20 @@ def _create_user(node: _Node) -> S3Address:
     access_key = f"TEST{secrets.token_hex(8).upper()}"
     secret_key = secrets.token_hex(20)
     keys = ("--access-key", access_key, "--secret-key", secret_key)
-    create = ("user", "create", "--uid", "avion", "--display-name", "avion-media tests", "--max-buckets", "0", *keys)
-    run(node.command("radosgw-admin", "-n", "client.admin", *create), node.log("client.admin"), timeout_s=60)
-    return S3Address(f"http://127.0.0.1:{node.rgw_port}", access_key, secret_key)
+    _administer(
+        node, "user", "create", "--uid", "avion", "--display-name", "avion-media tests", "--max-buckets", "0", *keys
+    )
+    # As docs/how-to/sign-uploads-with-put-only-keys.md says.
+    upload_keys = (f"PUT{secrets.token_hex(8).upper()}", secrets.token_hex(20))
+    subuser = ("--uid", "avion", "--subuser", "avion:uploads")
+    _administer(node, "subuser", "create", *subuser, "--access", "write")
+    keys = ("--access-key", upload_keys[0], "--secret-key", upload_keys[1])
+    _administer(node, "key", "create", *subuser, "--key-type", "s3", *keys)
+    return S3Address(f"http://127.0.0.1:{node.rgw_port}", access_key, secret_key, *upload_keys)
+
+
+def _administer(node: _Node, *arguments: str) -> None:
+    run(node.command("radosgw-admin", "-n", "client.admin", *arguments), node.log("client.admin"), timeout_s=60)
 
 
 def _new_key() -> str:

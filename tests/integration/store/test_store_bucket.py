@@ -26,7 +26,7 @@ async def test_everything_missing_is_created_once(either_s3: S3Bucket) -> None:
         again = await store.ensure_bucket()
         await store.ping()
 
-    assert [each.partition(" ")[0] for each in created] == ["bucket", "CORS", "lifecycle"]
+    assert [each.partition(" ")[0] for each in created] == ["bucket", "CORS", "lifecycle", "public-access"]
     assert again == []
 
 
@@ -49,7 +49,7 @@ async def test_rules_of_others_are_kept_and_ours_are_brought_up_to_date(either_s
     )
 
     async with open_store(either_s3.config()) as store:
-        assert len(await store.ensure_bucket()) == 2
+        assert len(await store.ensure_bucket()) == 3
         assert await store.ensure_bucket() == []
 
     origins = [rule["AllowedOrigins"] for rule in client.get_bucket_cors(Bucket=bucket)["CORSRules"]]
@@ -58,6 +58,34 @@ async def test_rules_of_others_are_kept_and_ours_are_brought_up_to_date(either_s
     assert rules["theirs"]["Expiration"]["Days"] == 30
     assert rules["avion-media-incoming"]["Expiration"]["Days"] == 1
     assert rules["avion-media-multipart"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
+
+
+async def test_what_strangers_are_shut_out_of_stays_usable_by_the_service(either_s3: S3Bucket) -> None:
+    """Ceph 18 refuses every PutObject with BlockPublicAcls: what others set is kept, but it is not set here."""
+    client, bucket = either_s3.client, either_s3.bucket
+    async with open_store(either_s3.config()) as store:
+        await store.ensure_bucket()
+        await store.put("a", b"a", content_type="text/plain")
+        assert await store.read("a", max_bytes=1) == b"a"
+
+    block = client.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
+    assert block == {
+        "BlockPublicAcls": False,
+        "IgnorePublicAcls": True,
+        "BlockPublicPolicy": True,
+        "RestrictPublicBuckets": True,
+    }
+
+
+async def test_an_object_with_a_public_acl_stays_private(s3: S3Bucket) -> None:
+    async with open_store(s3.config()) as store, httpx.AsyncClient(trust_env=False, timeout=20) as stranger:
+        s3.client.put_object(Bucket=s3.bucket, Key="a", Body=b"a", ACL="public-read")
+        url = f"{s3.address.endpoint_url}/{s3.bucket}/a"
+        before = await stranger.get(url)
+        await store.ensure_bucket()
+        after = await stranger.get(url)
+
+    assert (before.status_code, after.status_code) == (200, 403)
 
 
 async def test_a_browser_on_any_site_may_put_with_the_signed_headers(s3: S3Bucket) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from avion_media.domain.errors import Unavailable
 from avion_media.store import ObjectStore, PresignedPut, open_store
-from avion_media.store.presign import Presigner, SigningCredentials
+from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
 from tests.conftest import S3Bucket
 
 NOW = datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC)
@@ -48,17 +48,33 @@ def parameters(url: str) -> dict[str, list[str]]:
     digest=st.none() | st.binary(min_size=32, max_size=32),
     token=st.sampled_from(["", "IQoJb3JpZ2lu//+=="]),
     endpoint_url=st.sampled_from(["http://127.0.0.1:9000", "https://media.example", "https://x.example/behind/a/path"]),
+    guard=st.builds(
+        upload_guard, st.sampled_from(["", "private", "bucket-owner-full-control"]), deny_copy=st.booleans()
+    ),
 )
 def test_a_put_is_signed_as_botocore_signs_it(
-    key: str, size_bytes: int, content_type: str, digest: bytes | None, token: str, endpoint_url: str
+    key: str,
+    size_bytes: int,
+    content_type: str,
+    digest: bytes | None,
+    token: str,
+    endpoint_url: str,
+    guard: dict[str, str],
 ) -> None:
     credentials = SigningCredentials("AKIDEXAMPLE", "secret/key+", token)
     presigner = Presigner(endpoint_url, "bucket-1", "eu-central-1", credentials)
 
     put = presigner.put(
-        key, content_type=content_type, size_bytes=size_bytes, sha256_digest=digest, expires_s=900, now=NOW
+        key,
+        content_type=content_type,
+        size_bytes=size_bytes,
+        sha256_digest=digest,
+        expires_s=900,
+        now=NOW,
+        guard=guard,
     )
 
+    assert guard.items() <= put.headers.items()
     headers = {"Content-Length": str(size_bytes), **put.headers}
     url = f"{endpoint_url}/bucket-1/{quote(key, safe='/~')}"
     expected = signed_by_botocore(url, headers, credentials, method="PUT", region="eu-central-1", expires_s=900)

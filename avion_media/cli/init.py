@@ -2,25 +2,45 @@
 
 from __future__ import annotations
 
-from functools import partial
+import sys
+from dataclasses import asdict
 
 import click
 
 from avion_media.cli.output import json_option, load_config, print_json, print_problem
 from avion_media.cli.resources import directly
+from avion_media.config import Config
+from avion_media.doctor import Finding, Verdict, examine_forgeries
 from avion_media.setup import prepare
 
 
 @click.command("init")
 @json_option
 def init_command(as_json: bool) -> None:
-    """Create what is missing: bucket, CORS, lifecycle rules, consumer groups. Safe to repeat."""
-    created, warnings = directly(partial(prepare, load_config()))
+    """Create what is missing: bucket, CORS, lifecycle rules, public-access block, consumer groups. Safe to repeat.
+
+    Then it tries to forge uploads, as a client with an upload URL could. Exit status 1 when that works: the output says
+    what to change.
+    """
+    config = load_config()
+
+    async def run() -> tuple[list[str], list[str], list[Finding]]:
+        created, warnings = await prepare(config)
+        return created, warnings, await _problems(config)
+
+    created, warnings, problems = directly(run)
     if as_json:
-        print_json({"created": created, "warnings": warnings})
-        return
-    for each in created:
-        click.echo(f"created {each}")
-    if not created:
-        click.echo("nothing was missing")
-    print_problem(f"warning: {warning}" for warning in warnings)
+        print_json({"created": created, "warnings": warnings, "problems": [asdict(each) for each in problems]})
+    else:
+        for each in created:
+            click.echo(f"created {each}")
+        if not created:
+            click.echo("nothing was missing")
+        print_problem(f"warning: {warning}" for warning in warnings)
+        print_problem(f"{each.verdict}: {each.claim}: {each.detail}\n  → {each.otherwise}" for each in problems)
+    if any(each.verdict is Verdict.FAILED for each in problems):
+        sys.exit(1)
+
+
+async def _problems(config: Config) -> list[Finding]:
+    return [each for each in await examine_forgeries(config) if each.verdict is not Verdict.OK]

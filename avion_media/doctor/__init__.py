@@ -4,7 +4,7 @@ Each probe is one sentence that must hold, tried for real; what does not hold is
 probe is one entry in the list of its module.
 """
 
-from avion_media.doctor.examination import examine
+from avion_media.doctor.examination import examine, examine_forgeries
 from avion_media.doctor.probe import Area, Finding, Verdict
 
-__all__ = ["Area", "Finding", "Verdict", "examine"]
+__all__ = ["Area", "Finding", "Verdict", "examine", "examine_forgeries"]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 
 import httpx
 import trio
 
-from avion_media.config import Config
+from avion_media.config import Config, S3Config
+from avion_media.doctor.clients import UploadClient
+from avion_media.doctor.forgeries import ForgeryProbes
 from avion_media.doctor.objects import ObjectProbes
 from avion_media.doctor.probe import Area, Finding, Probe, Verdict, run_probe
 from avion_media.doctor.redis import RedisProbes
@@ -19,11 +23,19 @@ from avion_media.domain.errors import Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX
 from avion_media.media.sandbox import open_sandbox
 from avion_media.redis import open_redis
-from avion_media.store import open_store
+from avion_media.store import ca_bundle, open_store
 
 _HTTP_S = 10.0
 _CLEAN_S = 10.0
 Found = Callable[[Finding], None]
+
+
+@dataclass(frozen=True, slots=True)
+class _StoreProbes:
+    there: Probe
+    uploads: UploadProbes
+    forgeries: ForgeryProbes
+    objects: ObjectProbes
 
 
 async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[Finding]:
@@ -39,13 +51,27 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
         found(finding)
 
     if Area.STORE in areas:
-        async with _store_probes(config, note) as probes:
-            await _run(probes, note)
+        async with _store_probes(config.s3, note) as store:
+            forgeries = store.forgeries
+            await _run(
+                [store.there, forgeries.accepted(), *store.uploads.all(), *forgeries.all(), *store.objects.all()], note
+            )
     if Area.REDIS in areas:
         async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
             await _run(RedisProbes(redis).all(), note)
     if Area.SANDBOX in areas:
         await _examine_sandbox(note)
+    return findings
+
+
+async def examine_forgeries(config: Config) -> list[Finding]:
+    """Only what upload URLs are worth at this store: what `init` must know. Leaves as little behind as `examine`.
+
+    It uses the service's own address of the store: that of clients need not lead anywhere yet.
+    """
+    findings: list[Finding] = []
+    async with _store_probes(config.s3.model_copy(update={"public_endpoint_url": ""}), findings.append) as store:
+        await _run([store.there, store.forgeries.accepted(), *store.forgeries.all()], findings.append)
     return findings
 
 
@@ -59,22 +85,20 @@ async def _run(probes: list[Probe], note: Found) -> None:
 
 
 @asynccontextmanager
-async def _store_probes(config: Config, note: Found) -> AsyncIterator[list[Probe]]:
+async def _store_probes(config: S3Config, note: Found) -> AsyncIterator[_StoreProbes]:
     folder = f"{INCOMING_PREFIX}doctor-{secrets.token_hex(8)}/"
-    async with (
-        open_store(config.s3) as store,
-        httpx.AsyncClient(trust_env=False, timeout=_HTTP_S) as http,
-    ):
+    async with open_store(config) as store, _http_client() as http:
 
         async def answers() -> str:
             await store.ping()
-            return config.s3.endpoint_url
+            return config.endpoint_url
 
+        client = UploadClient(store, http, folder)
         objects = ObjectProbes(store, http, folder)
         there = Probe(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
         left: list[str] = []
         try:
-            yield [there, *UploadProbes(store, http, folder).all(), *objects.all()]
+            yield _StoreProbes(there, UploadProbes(client), ForgeryProbes(client, config), objects)
         finally:
             if store.available:
                 # Shielded, since Ctrl-C or a reader that has seen enough must not leave it there; bounded by its time.
@@ -82,6 +106,13 @@ async def _store_probes(config: Config, note: Found) -> AsyncIterator[list[Probe
                     left = await objects.clean()
         if left:
             note(_left_behind(left))
+
+
+def _http_client() -> httpx.AsyncClient:
+    """A client that trusts the store as the service does."""
+    bundle = ca_bundle()
+    verify = ssl.create_default_context(cafile=bundle) if bundle else True
+    return httpx.AsyncClient(trust_env=False, timeout=_HTTP_S, verify=verify)
 
 
 def _left_behind(keys: list[str]) -> Finding:

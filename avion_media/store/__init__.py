@@ -14,6 +14,8 @@ from avion_media.store.objects import (
     ObjectPart,
     PresignedPut,
 )
+from avion_media.store.presign import upload_guard
+from avion_media.store.quick_get import ca_bundle
 from avion_media.store.store import ObjectStore, open_store
 
 __all__ = [
@@ -28,5 +30,7 @@ __all__ = [
     "RangeNotSatisfiable",
     "StoreRefused",
     "TooLarge",
+    "ca_bundle",
     "open_store",
+    "upload_guard",
 ]

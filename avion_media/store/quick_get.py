@@ -32,14 +32,20 @@ _META = "x-amz-meta-"
 _HEADERS = {"IfMatch": "If-Match", "Range": "Range"}
 
 
+def ca_bundle() -> str:
+    """The file of certificate authorities that botocore trusts the store by; empty for the usual ones."""
+    configured = botocore.session.Session().get_config_variable("ca_bundle")
+    return str(configured or os.environ.get("REQUESTS_CA_BUNDLE", ""))
+
+
 def open_session(timeout_s: tuple[float, float], connections: int) -> URLLib3Session:
     """An HTTP session as botocore's clients have one. ``timeout_s`` is to connect and to read.
 
     It reads files, and raises what botocore raises where they are wrong.
     """
-    bundle: Any = botocore.session.Session().get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    verify: Any = ca_bundle() or True  # the stubs know of booleans only
     return URLLib3Session(
-        verify=bundle or True,
+        verify=verify,
         proxies={},
         timeout=timeout_s,  # type: ignore[arg-type] # the stubs know of whole seconds only
         max_pool_connections=connections,

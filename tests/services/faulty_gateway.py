@@ -1,4 +1,4 @@
-"""A TCP gateway in front of a store that can be made to fail: away, silent, or breaking off in the middle."""
+"""A TCP gateway in front of a store that can be made to fail: away, silent, breaking off in the middle, or choosy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import trio
 
 _REFUSAL = b"HTTP/1.1 503 Slow Down\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+_NOT_IMPLEMENTED = b"HTTP/1.1 501 Not Implemented\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 class FaultyGateway:
@@ -16,6 +17,7 @@ class FaultyGateway:
 
     ``break_after`` closes the connection then, ``stall_after`` says no more; 0 lets requests in and no answer out.
     ``refusals`` is how many of the next requests are answered with 503 instead.
+    Requests with a line of ``not_implemented`` in their head are answered 501, as some stores answer unknown headers.
     """
 
     def __init__(self, target_url: str, port: int) -> None:
@@ -27,6 +29,7 @@ class FaultyGateway:
         self.break_after: int | None = None
         self.stall_after: int | None = None
         self.refusals = 0
+        self.not_implemented: frozenset[bytes] = frozenset()
         self.held = trio.Event()  # set when an answer was stalled or broken off
         self.ended = trio.Event()  # set when a client closed a connection
 
@@ -45,6 +48,9 @@ class FaultyGateway:
                 if self.refusals:
                     self.refusals -= 1
                     await client.send_all(_REFUSAL)
+                    break
+                if self.not_implemented.intersection(data.split(b"\r\n")):
+                    await client.send_all(_NOT_IMPLEMENTED)
                     break
                 await server.send_all(data)
         self.ended.set()

@@ -1,0 +1,258 @@
+"""Forged uploads: what a client gains by adding headers to the PUT of its upload URL.
+
+Some stores obey ``x-amz-`` headers that the URL does not sign. Each attack is sent as a stranger would send it, once
+with all the headers that were granted and once without those that only guard; what matters is what it achieved.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Final
+
+import httpx
+
+from avion_media.config import PREFIX, S3Config
+from avion_media.doctor.clients import BODY, TYPE, UploadClient, told
+from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
+from avion_media.domain.errors import MediaError, ObjectMissing
+from avion_media.store import upload_guard
+
+_ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
+_SECRET = b"an object that the client was not given"
+_CUSTOMER_KEY = b"avion-media doctor, a client key"  # 32 bytes
+_LOCKED_S = 60  # then what this examination may have locked can be removed
+_ACLS = ("bucket-owner-full-control", "private", "")
+_Holds = Callable[[Mapping[str, str]], Awaitable[bool]]
+
+PUT_ONLY: Final = "sign upload URLs with keys that can only write (docs/how-to/sign-with-put-only-keys.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class _Addition:
+    """Headers that stay on the upload at worst, and those that would show them on a copy of it."""
+
+    what: str
+    sent: dict[str, str]
+    shown: dict[str, str]  # name to value; any value when empty
+
+
+_ADDITIONS = (
+    _Addition("metadata", {"x-amz-meta-forged": "1"}, {"x-amz-meta-forged": ""}),
+    _Addition("tags", {"x-amz-tagging": "forged=1"}, {"x-amz-tagging-count": ""}),
+    _Addition(
+        "a website redirect",
+        {"x-amz-website-redirect-location": "https://forged.example/"},
+        {"x-amz-website-redirect-location": ""},
+    ),
+    _Addition(
+        "a storage class", {"x-amz-storage-class": "STANDARD_IA"}, {"x-amz-storage-class": "STANDARD_IA"}
+    ),
+    _Addition(
+        "a cache or encoding header",
+        {"Cache-Control": "max-age=1", "Content-Encoding": "forged"},
+        {"cache-control": "", "content-encoding": ""},
+    ),
+)  # fmt: skip
+
+
+class ForgeryProbes:
+    """What `RequestMediaUpload` relies on where the client is a stranger."""
+
+    def __init__(self, client: UploadClient, config: S3Config) -> None:
+        self._client = client
+        self._config = config
+        self._number = 0
+
+    def accepted(self) -> Probe:
+        """Whether the store takes what upload URLs sign, and which settings it would take."""
+        claim = "a presigned upload is accepted"
+        return Probe(Area.STORE, claim, self._accepted, "nobody can upload anything")
+
+    def all(self) -> list[Probe]:
+        """In the order in which they are worth reading."""
+        probe = partial(Probe, Area.STORE)
+        return [
+            probe(
+                "a URL with a changed signature is refused",
+                self._signature,
+                "this store checks no signature: it is made for development, as the one of `avion-media dev` is;"
+                " never let strangers reach it",
+            ),
+            probe(
+                "an upload cannot become a copy of another object (x-amz-copy-source)",
+                self._copy,
+                f"with an upload URL anybody reads every object that its key can read: other buckets, raw uploads of"
+                f" others, deleted media; {PUT_ONLY}",
+            ),
+            probe(
+                "an upload cannot be opened to others (x-amz-acl, x-amz-grant-…)",
+                self._opened,
+                "a raw upload, with its location, can be made readable to everybody; set the bucket's public-access"
+                " block (`avion-media init` does, where the store has one)",
+            ),
+            probe(
+                "an upload cannot be locked (object lock, legal hold)",
+                self._locked,
+                "anybody fills the store with what nobody can delete; use a bucket without object lock",
+            ),
+            probe(
+                "an upload cannot be encrypted with a client's key",
+                self._encrypted,
+                "a client can make its own upload unreadable: it fails; nothing else does",
+                Verdict.WARNING,
+            ),
+            *(
+                probe(
+                    f"what a client adds to its upload is not copied with it: {each.what}",
+                    partial(self._stays, each),
+                    "it reaches originals that the store copies (large videos): no rule of the bucket may depend on it",
+                    Verdict.WARNING,
+                )
+                for each in _ADDITIONS
+            ),
+        ]
+
+    async def _accepted(self) -> str:
+        granted = self._client.granted("accepted")
+        response = await self._client.send(granted)
+        if response.status_code != 200:
+            raise DoesNotHold(f"the store answered {told(response)}{await self._advice(_any)}")
+        info = await self._client.store.head(f"{self._client.folder}accepted")
+        if info.size_bytes != len(BODY):
+            raise DoesNotHold(f"it keeps {info.size_bytes} bytes of {len(BODY)}")
+        return ""
+
+    async def _signature(self) -> str:
+        granted = self._client.granted("signature")
+        changed = granted.url[:-1] + ("1" if granted.url.endswith("0") else "0")
+        return await self._client.refused("signature", granted=replace(granted, url=changed))
+
+    async def _copy(self) -> str:
+        return await self._prevented(self._copied)
+
+    async def _opened(self) -> str:
+        return await self._prevented(self._read_by_anybody)
+
+    async def _prevented(self, forged: Callable[[Mapping[str, str]], Awaitable[str]]) -> str:
+        """``forged`` tries an attack on URLs with these guards, and says how it succeeded; empty when it did not."""
+        achieved = await forged(self._guard())
+        if achieved:
+
+            async def holds(guard: Mapping[str, str]) -> bool:
+                return not await forged(guard)
+
+            raise DoesNotHold(f"{achieved}{await self._advice(holds)}")
+        return ""
+
+    async def _copied(self, guard: Mapping[str, str]) -> str:
+        source = f"{self._client.folder}secret"
+        await self._client.store.put(source, _SECRET, content_type=TYPE)
+        copied = {"x-amz-copy-source": f"/{self._config.bucket}/{source}"}
+        for added in (copied, {**copied, "x-amz-metadata-directive": "REPLACE"}):
+            for name, _ in await self._sent("copy", added, guard):
+                if await self._stored(name) == _SECRET:
+                    return "the upload held the other object"
+        return ""
+
+    async def _read_by_anybody(self, guard: Mapping[str, str]) -> str:
+        for added in ({"x-amz-acl": "public-read"}, {"x-amz-grant-read": _ALL_USERS}):
+            for name, _ in await self._sent("opened", added, guard):
+                url = self._client.granted(name).url.partition("?")[0]
+                if (await self._client.http.get(url)).status_code == 200:
+                    return f"{next(iter(added))} made it readable to everybody"
+        return ""
+
+    async def _locked(self) -> str:
+        until = (datetime.now(UTC) + timedelta(seconds=_LOCKED_S)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        retention = {"x-amz-object-lock-mode": "GOVERNANCE", "x-amz-object-lock-retain-until-date": until}
+        for added in (retention, {"x-amz-object-lock-legal-hold": "ON"}):
+            for name, _ in await self._sent("locked", added, self._guard()):
+                if next(iter(added)) in await self._headers_of(name):
+                    raise DoesNotHold(f"{next(iter(added))} was obeyed")
+        return ""
+
+    async def _encrypted(self) -> str:
+        customer = "x-amz-server-side-encryption-customer"
+        added = {
+            f"{customer}-algorithm": "AES256",
+            f"{customer}-key": base64.b64encode(_CUSTOMER_KEY).decode(),
+            f"{customer}-key-md5": base64.b64encode(hashlib.md5(_CUSTOMER_KEY).digest()).decode(),
+        }
+        for name, _ in await self._sent("encrypted", added, self._guard()):
+            try:
+                await self._stored(name)
+            except MediaError as error:
+                raise DoesNotHold(f"the service cannot read it: {error}") from None
+        return ""
+
+    async def _stays(self, addition: _Addition) -> str:
+        """Published files are written anew, or are copies that the service makes with headers of its own."""
+        found = ""
+        for name, response in await self._sent("added", addition.sent, self._guard()):
+            found = found or told(response)
+            if response.status_code != 200:
+                continue
+            found = "accepted; it is not on a copy, and goes with the upload"
+            key = f"{self._client.folder}{name}"
+            await self._client.store.copy(key, f"{key}-copied", content_type=TYPE)
+            headers = await self._headers_of(f"{name}-copied")
+            kept = [each for each, value in addition.shown.items() if each in headers and value in headers[each]]
+            if kept:
+                raise DoesNotHold(f"a copy of the upload has {', '.join(kept)}")
+        return found
+
+    async def _sent(
+        self, name: str, added: Mapping[str, str], guard: Mapping[str, str]
+    ) -> list[tuple[str, httpx.Response]]:
+        """Send it both ways, each to a key of its own: the names of the keys, and the store's answers."""
+        answers = []
+        for left_out in ((), tuple(guard)):
+            self._number += 1
+            unique = f"{name}-{self._number}"
+            granted = self._client.granted(unique, guard=guard)
+            headers = {each: value for each, value in granted.headers.items() if each not in left_out}
+            with suppress(httpx.RemoteProtocolError):  # cut off: a refusal too
+                response = await self._client.http.put(granted.url, content=BODY, headers={**headers, **added})
+                answers.append((unique, response))
+        return answers
+
+    async def _stored(self, name: str) -> bytes | None:
+        try:
+            return await self._client.store.read(f"{self._client.folder}{name}", max_bytes=1 << 16)
+        except ObjectMissing:
+            return None
+
+    async def _headers_of(self, name: str) -> httpx.Headers:
+        url = self._client.store.presign_get(f"{self._client.folder}{name}", expires_s=60)
+        return (await self._client.http.get(url)).headers
+
+    def _guard(self) -> dict[str, str]:
+        return upload_guard(self._config.upload_acl, deny_copy=self._config.upload_deny_copy)
+
+    async def _advice(self, holds: _Holds) -> str:
+        """The settings, other than the present ones, that the store takes and with which it ``holds``; as a clause."""
+        present = (self._config.upload_deny_copy, self._config.upload_acl)
+        for deny_copy, acl in ((deny, acl) for deny in (True, False) for acl in _ACLS):
+            if (deny_copy, acl) == present:
+                continue
+            guard = upload_guard(acl, deny_copy=deny_copy)
+            self._number += 1
+            plain = await self._client.send(self._client.granted(f"plain-{self._number}", guard=guard))
+            if plain.status_code == 200 and await holds(guard):
+                changed = {
+                    "UPLOAD_DENY_COPY": str(deny_copy).lower() if deny_copy != present[0] else None,
+                    "UPLOAD_ACL": acl if acl != present[1] else None,
+                }
+                settings = [f"{PREFIX}S3__{name}={value}" for name, value in changed.items() if value is not None]
+                return f"; set {' and '.join(settings)}"
+        return ""
+
+
+async def _any(_guard: Mapping[str, str]) -> bool:
+    return True

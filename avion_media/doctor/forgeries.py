@@ -20,7 +20,7 @@ import httpx
 from avion_media.config import PREFIX, S3Config
 from avion_media.doctor.clients import BODY, TYPE, UploadClient, told
 from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
-from avion_media.domain.errors import MediaError, ObjectMissing
+from avion_media.domain.errors import ObjectMissing
 from avion_media.store import upload_guard
 
 _ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
@@ -104,7 +104,7 @@ class ForgeryProbes:
             probe(
                 "an upload cannot be encrypted with a client's key",
                 self._encrypted,
-                "a client can make its own upload unreadable: it fails; nothing else does",
+                "a client can make its own upload unreadable: it counts as missing; nothing else is harmed",
                 Verdict.WARNING,
             ),
             *(
@@ -184,11 +184,9 @@ class ForgeryProbes:
             f"{customer}-key": base64.b64encode(_CUSTOMER_KEY).decode(),
             f"{customer}-key-md5": base64.b64encode(hashlib.md5(_CUSTOMER_KEY).digest()).decode(),
         }
-        for name, _ in await self._sent("encrypted", added, self._guard()):
-            try:
-                await self._stored(name)
-            except MediaError as error:
-                raise DoesNotHold(f"the service cannot read it: {error}") from None
+        for name, response in await self._sent("encrypted", added, self._guard()):
+            if response.status_code == 200 and await self._stored(name) is None:
+                raise DoesNotHold("it was accepted, and the service cannot read it")
         return ""
 
     async def _stays(self, addition: _Addition) -> str:

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import trio
+from botocore.exceptions import ClientError
 
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
@@ -33,6 +34,8 @@ from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound
+# How AWS and Ceph refuse a plain GET of an object that was PUT with a key of the client's own.
+_ENCRYPTED_BY_CLIENT = frozenset({"InvalidArgument", "InvalidRequest"})
 
 
 @asynccontextmanager
@@ -100,11 +103,9 @@ class ObjectStore:
     # -- reads
 
     async def head(self, key: str) -> ObjectInfo:
-        """Facts about one object. Raises ObjectMissing."""
+        """Facts about one object. Raises ObjectMissing, also for one that only its client's key can decrypt."""
         request = self._request(key)
-        response = await self._connection.query(
-            lambda client: client.head_object(**request), key, operation="HeadObject"
-        )
+        response = await self._connection.query(lambda client: _head(client, request), key, operation="HeadObject")
         return object_info(key, response)
 
     async def read(
@@ -398,6 +399,22 @@ class ObjectStore:
         if byte_range is not None:
             request["Range"] = range_header(byte_range)
         return request
+
+
+def _head(client: Any, request: dict[str, Any]) -> Any:
+    try:
+        return client.head_object(**request)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "400":
+            raise
+    # An answer to HEAD has no body that says why: that of a GET has. It may be an expired token.
+    try:
+        client.get_object(**request, Range="bytes=0-0")["Body"].close()
+    except ClientError as error:
+        if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
+            raise
+        raise ObjectMissing(request["Key"]) from None
+    return client.head_object(**request)
 
 
 def _headers(content_type: str, metadata: Mapping[str, str] | None, cache_control: str | None) -> dict[str, Any]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import grpc
 import httpx
 import pytest
 import redis
@@ -96,6 +99,29 @@ def test_an_upload_cannot_be_opened_to_others(service: Service, bucket: S3Bucket
         assert anonymous_get(granted) in (403, 404)
     assert service.put(granted, b"hello").status_code == 200
     assert anonymous_get(granted) == 403
+
+
+def test_an_upload_that_only_its_client_can_read_is_no_upload(service: Service, bucket: S3Bucket) -> None:
+    """Ceph obeys a customer key over TLS. What the service cannot read is a fault of its client, and no alarm."""
+    key = b"a key that the service cannot know"[:32]
+    customer = "x-amz-server-side-encryption-customer"
+    encrypted = {
+        f"{customer}-algorithm": "AES256",
+        f"{customer}-key": base64.b64encode(key).decode(),
+        f"{customer}-key-md5": base64.b64encode(hashlib.md5(key).digest()).decode(),
+        "X-Forwarded-Proto": "https",  # as a proxy with TLS in front of the store says
+    }
+    granted = service.request_upload("cat.jpg", "image/jpeg", 5)
+    assert forge(granted, b"hello", dict(granted.upload_headers) | encrypted) == 200
+
+    with pytest.raises(grpc.RpcError) as refused:
+        service.complete(granted.media_id)
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    task = {"task_id": granted.media_id, "media_id": granted.media_id, "type": "thumbnail"}
+    with redis.Redis.from_url(service.environment["AVION_MEDIA_REDIS__URL"]) as producer:
+        producer.xadd("media_processing_queue", task)  # as if it had been replaced after a good one was completed
+    status = service.watch(granted.media_id)[-1]
+    assert (status.state, status.reason) == (wire.MediaStatus.FAILED, "missing")
 
 
 def test_an_honest_upload_becomes_public(service: Service, data_directory: Path) -> None:

@@ -171,6 +171,7 @@ osd_class_dir = {_class_directory()}
 [client]
 rgw_data = {base}/rgw
 rgw_frontends = beast endpoint=127.0.0.1:{node.rgw_port} tcp_nodelay=1
+rgw_trust_forwarded_https = true
 rgw_enable_usage_log = false
 rgw_enable_gc_threads = true
 rgw_gc_obj_min_wait = 1
@@ -223,7 +224,7 @@ def _create_user(node: _Node) -> S3Address:
     _administer(
         node, "user", "create", "--uid", "avion", "--display-name", "avion-media tests", "--max-buckets", "0", *keys
     )
-    # As docs/how-to/sign-uploads-with-put-only-keys.md says.
+    # As docs/how-to/sign-with-put-only-keys.md says.
     upload_keys = (f"PUT{secrets.token_hex(8).upper()}", secrets.token_hex(20))
     subuser = ("--uid", "avion", "--subuser", "avion:uploads")
     _administer(node, "subuser", "create", *subuser, "--access", "write")

@@ -118,7 +118,8 @@ async def _show(runtime: Runtime, *, demo: Path | None, once: bool, failures: li
     out = console()
     out.print(f"\n[bold]avion-media is ready[/bold]   origin http://{addresses['http']}   gRPC {addresses['grpc']}")
     out.print(f"  console http://{addresses['admin']}/console   (there too: /readyz /metrics /tree)")
-    out.print(f"  store {runtime.config.s3.endpoint_url}   Redis {runtime.config.redis.url}\n")
+    out.print(f"  store {runtime.config.s3.endpoint_url}   Redis {runtime.config.redis.url}")
+    out.print("  The store checks no signatures: it is for development on this machine only.\n")
     if demo is not None:
         try:
             async with open_client(runtime.config) as client:

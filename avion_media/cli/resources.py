@@ -22,6 +22,7 @@ T = TypeVar("T")
 _SETTINGS = {
     Dependency.REDIS: "AVION_MEDIA_REDIS__URL",
     Dependency.STORE: "AVION_MEDIA_S3__ENDPOINT_URL and the AWS credentials",
+    Dependency.OBJECT: "the bucket's policy and the object store's own health",
 }
 
 

@@ -36,6 +36,8 @@ class Reason(StrEnum):
     REMOTE_STATUS = "remote_status"
     MALFORMED_TASK = "malformed_task"
     POISON = "poison"
+    UNREADABLE = "unreadable"
+    EXPIRED = "expired"
     INTERNAL = "internal"
 
 
@@ -62,13 +64,24 @@ MEANINGS: dict[Reason, str] = {
     Reason.REMOTE_UNREACHABLE: "the remote server did not answer, in all attempts",
     Reason.REMOTE_STATUS: "the remote server's answer was no medium: an error status, too many redirects, not HTTP",
     Reason.MALFORMED_TASK: "the task's fields cannot be read (a foreign producer's mistake)",
-    Reason.POISON: "its task killed the process working on it three times",
+    Reason.POISON: "three workers crashed while processing it",
+    Reason.UNREADABLE: "the object store returned errors for its objects, and only for these, in all attempts",
+    Reason.EXPIRED: "its task was not done within `TASKS__MAX_AGE`",
     Reason.INTERNAL: "attempts ran out on a defect of this service; its log has an error for each",
 }
 
-OURS = frozenset({Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED})
+OURS = frozenset({Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED, Reason.UNREADABLE, Reason.EXPIRED})
 """Failures of ours, whose tasks an operator may replay: the upload is kept, and a later word about it counts."""
-RETRYABLE = frozenset({Reason.INTERNAL, Reason.DECODER_KILLED, Reason.REMOTE_UNREACHABLE, Reason.MISSING})
+RETRYABLE = frozenset(
+    {
+        Reason.INTERNAL,
+        Reason.DECODER_KILLED,
+        Reason.UNREADABLE,
+        Reason.EXPIRED,
+        Reason.REMOTE_UNREACHABLE,
+        Reason.MISSING,
+    }
+)
 """Failures where the same client may fairly try again with the same file."""
 
 
@@ -76,6 +89,7 @@ class Dependency(StrEnum):
     """What work needs and may find away: `Unavailable.what`, and in metrics the reason of a retry."""
 
     STORE = "store"
+    OBJECT = "object"  # one object of the store, while others can be read and written
     REDIS = "redis"
     SANDBOX = "sandbox"
     DISK = "disk"  # ours: the spool is full, or fails

@@ -9,7 +9,8 @@ caller has given up: its cancel waits for the request, at most `Connection.max_r
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -21,7 +22,9 @@ from botocore.exceptions import ClientError, NoCredentialsError
 
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
+from avion_media.domain.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
 from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, translated
+from avion_media.store.evidence import Evidence
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
 from avion_media.store.quick_get import QuickGet, open_session
@@ -41,6 +44,9 @@ _CREDENTIALS_S = 10.0  # boto3's chain may ask a metadata service, and gives up 
 _NO_CREDENTIALS_PAUSE_S = 5.0
 _WATCH_S = 10.0
 _WATCH_WHEN_AWAY_S = 1.0
+_PING_S = 3.0  # a caller waits for this ping on top of its own call, which has failed already
+_PROBED = frozenset({"GetObject", "HeadObject"})  # operations that can be tried without changing anything
+_KNOWING = frozenset({"GetObject", "HeadObject", "PutObject"})  # after these the object is there
 
 _log = get_logger(path="foundation/store")
 
@@ -93,10 +99,15 @@ class Connection:
         self._answers: bool | None = None  # not known before the first call
         self._changed = trio.Event()
         self._heard_at = float("-inf")
+        self._evidence = Evidence()
+        self._known_good = ""  # the key that a call last succeeded for
+        self._pinging = trio.Lock()
+        self._pinged_at = float("-inf")
+        self._pinged = False
 
     @property
     def available(self) -> bool:
-        """Whether the last call was answered. False until the first."""
+        """Whether the store works: it answers, and not all objects fail. False until the first call."""
         return bool(self._answers)
 
     @property
@@ -131,23 +142,17 @@ class Connection:
     async def read(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """Run a call that changes nothing in a thread. A cancel returns at once; the thread drops its result later."""
         with self._observed(operation, key) as observed:
-            return await self._run(observed.timed(call), key, abandon=True)
+            return await self._judged(self._run(observed.timed(call), key, abandon=True), operation, key)
 
     async def query(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """A read of facts, bounded as a whole, the wait for a thread included. Unavailable when the time runs out."""
         with self._observed(operation, key) as observed:
-            try:
-                with trio.fail_after(self.max_request_s):
-                    return await self._run(observed.timed(call), key, abandon=True)
-            except trio.TooSlowError:
-                error = Unavailable(Dependency.STORE, f"no answer within {self.max_request_s:g} s")
-                self._note(False, error.detail)
-                raise error from None
+            return await self._judged(self._run_in_time(observed.timed(call), key), operation, key)
 
     async def change(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """Run a call that changes the store in a thread. Once it runs, a cancel waits for it and its result stands."""
         with self._observed(operation, key) as observed:
-            return await self._run(observed.timed(call), key, abandon=False)
+            return await self._judged(self._run(observed.timed(call), key, abandon=False), operation, key)
 
     def received(self, count: int) -> None:
         """So many bytes of objects were read."""
@@ -162,7 +167,16 @@ class Connection:
 
     async def ping(self) -> None:
         """One small request for the bucket. Raises Unavailable, also when there is none."""
-        await self.query(self._head_bucket, operation="HeadBucket")
+        try:
+            with self._observed("HeadBucket", "") as observed:
+                await self._run_in_time(observed.timed(self._head_bucket), "")
+        except Unavailable as error:
+            self._note(False, error.detail)
+            raise
+        except MediaError:
+            await self._note_ping()
+            raise
+        await self._note_ping()
 
     async def prepare(self) -> None:
         """Find credentials, so that presigning works; no request to the store. Their absence is no error here."""
@@ -199,18 +213,113 @@ class Connection:
             raise Unavailable(Dependency.STORE, NO_BUCKET, retry_after_s=5.0) from error
 
     async def _run(self, call: Callable[[S3Client], T], key: str, *, abandon: bool) -> T:
+        client = self._client or await self._connect()
+        with translated(key):
+            return await trio.to_thread.run_sync(call, client, abandon_on_cancel=abandon, limiter=self.threads)
+
+    async def _run_in_time(self, call: Callable[[S3Client], T], key: str) -> T:
         try:
-            client = self._client or await self._connect()
-            with translated(key):
-                result = await trio.to_thread.run_sync(call, client, abandon_on_cancel=abandon, limiter=self.threads)
+            with trio.fail_after(self.max_request_s):
+                return await self._run(call, key, abandon=True)
+        except trio.TooSlowError:
+            raise Unavailable(Dependency.STORE, f"no answer within {self.max_request_s:g} s") from None
+
+    async def _judged(self, running: Awaitable[T], operation: str, key: str) -> T:
+        """Await a call, and learn from its end whether the store works.
+
+        Raises Unavailable with OBJECT where the store works, but not for this object.
+        """
+        try:
+            result = await running
         except Unavailable as error:
-            self._note(False, error.detail)
-            raise
+            if await self._store_fails(operation, key, error.detail) or not key:
+                raise
+            raise Unavailable(Dependency.OBJECT, f"{key}: {error.detail}", error.retry_after_s) from error
         except MediaError:
-            self._note(True)
+            self._note_answer()
             raise
-        self._note(True)
+        self._note_success(operation, key)
         return result
+
+    async def _store_fails(self, operation: str, key: str, cause: str) -> bool:
+        """Return whether a call failed because the whole store does."""
+        if self._answers is False or not await self._answers_a_ping():
+            return True
+        if not key:
+            return False
+        self._evidence.failed(operation, key)
+        if not self._evidence.is_enough(operation) or await self._works_for_another_key(operation):
+            return False
+        self._note(False, f"{operation} fails for every object: {cause}")
+        return True
+
+    async def _answers_a_ping(self) -> bool:
+        """Return whether the store answers a ping that begins now. Callers that wait at the same time share one."""
+        asked_at = trio.current_time()
+        async with self._pinging:
+            if self._pinged_at < asked_at:
+                self._pinged_at, self._pinged = trio.current_time(), await self._ping_answered()
+            return self._pinged
+
+    async def _ping_answered(self) -> bool:
+        with trio.move_on_after(_PING_S):
+            try:
+                await self.ping()
+            except Unavailable:
+                return False
+            except MediaError:  # an answer, though a wrong one
+                return True
+            return True
+        self._note(False, f"no answer to a ping within {_PING_S:g} s")
+        return False
+
+    async def _works_for_another_key(self, operation: str) -> bool:
+        """Return whether the operation works for an object that should be readable, if one is known."""
+        if operation not in _PROBED:
+            return False
+        with trio.move_on_after(_PING_S), suppress(MediaError):
+            for key in (self._known_good, await self._run(self._any_original, "", abandon=True)):
+                if key and await self._is_readable(operation, key):
+                    self._evidence.succeeded(operation)
+                    return True
+        return False
+
+    def _any_original(self, client: S3Client) -> str:
+        listed = client.list_objects_v2(Bucket=self.bucket, Prefix=ORIGINAL_PREFIX, MaxKeys=1).get("Contents", [])
+        return listed[0]["Key"] if listed else ""
+
+    async def _is_readable(self, operation: str, key: str) -> bool:
+        def read(client: S3Client) -> None:
+            if operation == "HeadObject":
+                client.head_object(Bucket=self.bucket, Key=key)
+            else:
+                client.get_object(Bucket=self.bucket, Key=key, Range="bytes=0-0")["Body"].close()
+
+        try:
+            await self._run(read, key, abandon=True)
+        except MediaError:
+            return False
+        return True
+
+    def _note_answer(self) -> None:
+        """The store answered, if only that there is no such object."""
+        if not self._evidence.broken:
+            self._note(True)
+
+    def _note_success(self, operation: str, key: str) -> None:
+        self._evidence.succeeded(operation)
+        if operation in _KNOWING and not key.startswith(INCOMING_PREFIX):  # what is incoming is soon removed
+            self._known_good = key
+        self._note_answer()
+
+    async def _note_ping(self) -> None:
+        """The store answered a ping. If an operation was broken, try it too."""
+        broken = self._evidence.broken
+        if not broken or await self._works_for_another_key(broken):
+            self._note_answer()
+        elif self._evidence.is_old(broken):
+            self._evidence.succeeded(broken)
+            self._note_answer()
 
     async def _connect(self) -> S3Client:
         """Find credentials and make the client. Both may read files or ask a metadata service, hence a thread."""

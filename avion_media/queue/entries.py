@@ -2,8 +2,10 @@
 
 Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (used up), ``deaths`` (of
 processes that had it), ``error`` (the last one), ``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and
-``once`` (the key under which it is unique). Foreign producers know none of these; whatever they write is read without
-failing. A member of the delayed set is the same fields as one JSON object, ``task_id`` first.
+``replayed_at`` (the last time), ``unavailable_since`` (its objects cannot be read or written) and ``once`` (the key
+under which it is unique). Other services know none of these. Whatever they write is read without failing, within
+bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead letter that is cut to them. A member of the delayed
+set is the same fields as one JSON object, ``task_id`` first.
 """
 
 from __future__ import annotations
@@ -16,9 +18,20 @@ from avion_media.domain.tasks import Task
 from avion_media.redis import Argument
 
 _MAX_ERROR = 500  # characters: an error may quote what a stranger sent
-_OURS = frozenset(
-    {"task_id", "traceparent", "attempts", "deaths", "error", "first_seen", "replays", "once", "failed_at"}
+MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
+MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accepted has 2048
+HISTORY = (
+    "attempts",
+    "deaths",
+    "error",
+    "first_seen",
+    "replays",
+    "replayed_at",
+    "unavailable_since",
+    "once",
+    "failed_at",
 )
+_OURS = frozenset({"task_id", "traceparent", *HISTORY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +45,12 @@ class Entry:
     first_seen: float = 0.0
     error: str = ""
     replays: int = 0
+    replayed_at: float = 0.0
+    unavailable_since: float = 0.0
     once: str = ""
     failed_at: float = 0.0
 
-    def to_fields(self, *, attempts: int, deaths: int, error: str) -> dict[str, str]:
+    def to_fields(self, *, attempts: int, deaths: int, error: str, unavailable_since: float = 0.0) -> dict[str, str]:
         """All fields with the history moved on."""
         fields = task_fields(self.task)
         fields["attempts"] = str(attempts)
@@ -44,6 +59,9 @@ class Entry:
         fields["first_seen"] = f"{self.first_seen:.3f}"
         if self.replays:
             fields["replays"] = str(self.replays)
+            fields["replayed_at"] = f"{self.replayed_at:.3f}"
+        if unavailable_since:
+            fields["unavailable_since"] = f"{unavailable_since:.3f}"
         if self.once:
             fields["once"] = self.once
         return fields
@@ -74,6 +92,8 @@ def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
         first_seen=_number(fields, "first_seen") or _written_at(text),
         error=fields.get("error", ""),
         replays=int(_number(fields, "replays")),
+        replayed_at=_number(fields, "replayed_at"),
+        unavailable_since=_number(fields, "unavailable_since"),
         once=fields.get("once", ""),
         failed_at=_number(fields, "failed_at"),
     )
@@ -112,3 +132,8 @@ def _number(fields: Mapping[str, str], name: str) -> float:
 def _written_at(entry_id: str) -> float:
     milliseconds, _, _ = entry_id.partition("-")
     return int(milliseconds) / 1000
+
+
+def may_exceed_bounds(flat: Sequence[bytes]) -> bool:
+    """Return whether an entry is so large that the server must compare it with the bounds, history aside."""
+    return len(flat) > 2 * MAX_FIELDS or sum(map(len, flat)) > MAX_BYTES

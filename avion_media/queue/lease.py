@@ -66,6 +66,16 @@ class Lease:
         return self._entry.first_seen
 
     @property
+    def age_since(self) -> float:
+        """When the task was queued, or last put back by an operator (Unix seconds)."""
+        return max(self._entry.first_seen, self._entry.replayed_at)
+
+    @property
+    def unavailable_since(self) -> float:
+        """Since when its objects have been unavailable, in Unix seconds; 0 if they were not at the last attempt."""
+        return self._entry.unavailable_since
+
+    @property
     def ended(self) -> bool:
         """Whether this lease is over, in whatever way."""
         return self._ended
@@ -83,10 +93,12 @@ class Lease:
         await self._decide(scripts.COMPLETE, (self._keys.stream, *self._marker()), self._release())
         self._ended = True
 
-    async def retry(self, delay_s: float, error: str, *, count: bool = True) -> None:
+    async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
         """Do it again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
         attempts = self.attempt if count else self.attempt - 1
-        fields = self._entry.to_fields(attempts=attempts, deaths=self.deaths, error=error)
+        fields = self._entry.to_fields(
+            attempts=attempts, deaths=self.deaths, error=error, unavailable_since=unavailable_since
+        )
         await self._decide(
             scripts.RETRY, (self._keys.stream, self._keys.delayed), (max(0.0, delay_s), delayed_member(fields))
         )

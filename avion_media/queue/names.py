@@ -17,8 +17,9 @@ REQUIRED_FIELDS = {
     PURGE_QUEUE: ("media_id",),
 }
 
-# Tasks that touch nothing that a stranger made: processes die with them in hand by chance, and a deletion must be done.
-NEVER_POISON = frozenset({DELETE_QUEUE, PURGE_QUEUE})
+# A deletion must be done: neither its age nor the crashes of its workers end it. It touches nothing that a stranger
+# made, so a worker crashes with it by chance.
+NEVER_GIVEN_UP = frozenset({DELETE_QUEUE, PURGE_QUEUE})
 
 # How long a task that has ended still answers for a second request. For uploads, a minute, since a late caller must not
 # have the medium processed anew. Whether a remote medium is to be fetched anew is decided by what is known of it.

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from importlib.resources import files
 
+from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS
 from avion_media.redis import Script
 
 _FOLDER = files("avion_media.queue") / "lua"
-_PRELUDE = (_FOLDER / "_prelude.lua").read_text()
+_BOUNDS = f"""\
+local MAX_FIELDS, MAX_BYTES = {MAX_FIELDS}, {MAX_BYTES}
+local HISTORY = {{ {", ".join(f"{name} = true" for name in HISTORY)} }}
+"""
+_PRELUDE = _BOUNDS + (_FOLDER / "_prelude.lua").read_text()
 
 
 def _load(name: str) -> Script:
@@ -23,6 +28,7 @@ COMPLETE = _load("complete")
 RETRY = _load("retry")
 HAND_BACK = _load("hand_back")
 DEAD_LETTER = _load("dead_letter")
+BURY_OVERSIZED = _load("bury_oversized")
 PROMOTE = _load("promote")
 REPLAY = _load("replay")
 LOSS = _load("loss")

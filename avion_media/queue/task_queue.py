@@ -21,12 +21,19 @@ from avion_media.domain.errors import LeaseLost, Reason
 from avion_media.domain.tasks import CONSUMER_GROUP, Task
 from avion_media.queue import scripts
 from avion_media.queue.dead_letters import DeadLetters
-from avion_media.queue.entries import delayed_member, delayed_pattern, flatten, read_entry, task_fields
+from avion_media.queue.entries import (
+    delayed_member,
+    delayed_pattern,
+    flatten,
+    may_exceed_bounds,
+    read_entry,
+    task_fields,
+)
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import (
     DEFAULT_MARKER_LINGERS_S,
     MARKER_LINGERS_S,
-    NEVER_POISON,
+    NEVER_GIVEN_UP,
     REQUIRED_FIELDS,
     SHELF,
     QueueKeys,
@@ -37,7 +44,7 @@ from avion_media.telemetry.context import trace_of_subject
 
 MAX_DEATHS = 3  # of processes with one task in hand: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
-_ONCE_MS = 7 * 86_400_000  # how long a task is unique if it never ends
+_ONCE_MS = 30 * 86_400_000  # how long a task is unique if it never ends: far longer than `TASKS__MAX_AGE`
 _SCAN = 1000  # members of the delayed set looked at in one step
 
 
@@ -86,7 +93,7 @@ class TaskQueue:
         self._keys = QueueKeys(name)
         self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
         self._marker_lingers_ms = round(MARKER_LINGERS_S.get(name, DEFAULT_MARKER_LINGERS_S) * 1000)
-        self._max_deaths = math.inf if name in NEVER_POISON else max_deaths
+        self._max_deaths = math.inf if name in NEVER_GIVEN_UP else max_deaths
         self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
@@ -149,11 +156,13 @@ class TaskQueue:
             # Shielded, as a reply that is dropped here would leave its task with nobody until it is reclaimed. Bounded
             # by one call's time.
             with trio.CancelScope(shield=True):
-                found = await self._redis.run(
-                    scripts.TAKE, (self.name, self._keys.watch), (CONSUMER_GROUP, consumer, SHELF)
-                )
+                keys = (self.name, self._keys.watch, self._keys.dead_letters)
+                args = (CONSUMER_GROUP, consumer, SHELF, self._max_dead_letters)
+                found = await self._redis.run(scripts.TAKE, keys, args)
             if found is None and block_s > 0:
                 found = await self._wait_for_entry(consumer, block_s)
+                if found is not None and await self._is_oversized(found, consumer):
+                    continue
             if found is None:
                 return None
             lease = self._lease(found, consumer)
@@ -162,23 +171,39 @@ class TaskQueue:
             await self._bury_malformed(lease)
 
     async def reclaim(
-        self, consumer: str, idle_s: float, on_poison: Callable[[Task], Awaitable[None]] | None = None
+        self,
+        consumer: str,
+        idle_s: float,
+        on_poison: Callable[[Task], Awaitable[None]] | None = None,
+        *,
+        silent_s: float | None = None,
     ) -> Lease | None:
         """One task whose owner has not renewed its lease for ``idle_s``; None if there is none.
 
-        A task that has cost `MAX_DEATHS` processes their life is poison (not on the queues `NEVER_POISON`): it goes to
-        the dead letters untouched, after ``on_poison`` was awaited for it (if that fails, it stays, and the next
-        reclaim tries again). Cancels as `take`.
+        A task that has cost `MAX_DEATHS` processes their life is poison (not on the queues `NEVER_GIVEN_UP`): it goes
+        to the dead letters untouched, after ``on_poison`` was awaited for it (if that fails, it stays, and the next
+        reclaim tries again). An owner has died if it has not sent Redis any command for ``silent_s``, by default half
+        of ``idle_s``: a living one renews its leases twice as often. Cancels as `take`.
         """
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
             alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
             with trio.CancelScope(shield=True):  # as in `take`
                 idle_ms = round(idle_s * 1000)
+                silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
                 found = await self._redis.run(
                     scripts.RECLAIM,
-                    (self.name, self._keys.watch),
-                    (CONSUMER_GROUP, consumer, idle_ms, _gap_ms(idle_s), *alive),
+                    (self.name, self._keys.watch, self._keys.dead_letters),
+                    (
+                        CONSUMER_GROUP,
+                        consumer,
+                        idle_ms,
+                        _gap_ms(idle_s),
+                        self._max_dead_letters,
+                        SHELF,
+                        silent_ms,
+                        *alive,
+                    ),
                 )
             if found is None:
                 return None
@@ -232,8 +257,7 @@ class TaskQueue:
         Each is moved exactly once, however many replicas do this. Members that cannot be read become dead letters.
         """
         keys = (self._keys.stream, self._keys.delayed, self._keys.dead_letters)
-        malformed = f"{Reason.MALFORMED_TASK}: not a JSON object with fields"
-        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters, malformed))
+        moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
         return moved
 
     async def loss(self, *, remember: bool = True) -> Loss | None:
@@ -290,6 +314,18 @@ class TaskQueue:
     async def _give_back(self, consumer: str, reply: Reply) -> None:
         entry_id, _, _ = _first_entry(reply)
         await self._redis.run(scripts.HAND_BACK, (self.name,), (CONSUMER_GROUP, entry_id, consumer, 1, SHELF))
+
+    async def _is_oversized(self, found: Reply, consumer: str) -> bool:
+        """Whether an entry that was read without a script is beyond the bounds; it is a dead letter then."""
+        entry_id, deliveries, flat = found
+        if not may_exceed_bounds(flat):
+            return False
+        keys = (self._keys.stream, self._keys.dead_letters)
+        args = (CONSUMER_GROUP, entry_id, consumer, deliveries, self._max_dead_letters)
+        buried = 0
+        with trio.CancelScope(shield=True):  # as in `take`
+            buried = await self._redis.run(scripts.BURY_OVERSIZED, keys, args)
+        return bool(buried)
 
     def _lease(self, found: Reply, consumer: str) -> Lease:
         entry_id, deliveries, flat = found

@@ -42,6 +42,66 @@ local function remove(queue, group, id)
   redis.call('XDEL', queue, id)
 end
 
+-- Append an entry. The only place that unpacks a list: Lua's stack takes 8,000 values, and what this passes on is within
+-- the bounds of an entry and its history. `entries_kept` bounds the stream, if given.
+local function append(stream, fields, entries_kept)
+  local most = 2 * (MAX_FIELDS + 16)
+  if #fields > most then
+    error('an entry of ' .. #fields / 2 .. ' fields for ' .. stream)
+  end
+  if entries_kept then
+    return redis.call('XADD', stream, 'MAXLEN', '~', entries_kept, '*', unpack(fields))
+  end
+  return redis.call('XADD', stream, '*', unpack(fields))
+end
+
+-- What is too much about an entry (a flat list of names and values), or nil. The history that we wrote does not count.
+local function excess(fields)
+  local count, bytes, history = 0, 0, {}
+  for index = 1, #fields, 2 do
+    local name, size = fields[index], #fields[index] + #fields[index + 1]
+    if HISTORY[name] and not history[name] and size <= MAX_BYTES / 4 then
+      history[name] = true
+    elseif name ~= 'task_id' or size > MAX_BYTES / 4 then
+      count, bytes = count + 1, bytes + size
+    end
+  end
+  if count > MAX_FIELDS or bytes > MAX_BYTES then
+    return count .. ' fields of ' .. bytes .. ' bytes, more than ' .. MAX_FIELDS .. ' or ' .. MAX_BYTES
+  end
+end
+
+-- The same for an entry that another service may have written: one that cannot be judged is too much as well.
+local function judged(fields)
+  local readable, verdict = pcall(excess, fields)
+  return readable and verdict or not readable and tostring(verdict) or nil
+end
+
+-- The beginning of an entry, within the bounds.
+local function truncated(fields)
+  local kept, left = {}, MAX_BYTES
+  for index = 1, math.min(#fields, 2 * MAX_FIELDS), 2 do
+    for part = index, index + 1 do
+      local text = string.sub(tostring(fields[part]), 1, left)
+      kept[#kept + 1] = text
+      left = left - #text
+    end
+  end
+  return kept
+end
+
+-- Make a dead letter of what cannot be a task: truncated, with the reason why.
+local function bury(dead_letters, fields, why, entries_kept)
+  local letter = truncated(fields)
+  for name, value in pairs({
+    error = 'malformed_task: ' .. why, attempts = '0', failed_at = seconds(now_s()),
+  }) do
+    letter[#letter + 1] = name
+    letter[#letter + 1] = value
+  end
+  append(dead_letters, letter, entries_kept)
+end
+
 -- A task that was unique while it lived ends. Its marker stays a while longer: whoever decided to ask for it a moment
 -- ago, before its end was known, still hears of this one.
 local function release(marker, task_id, linger_ms)

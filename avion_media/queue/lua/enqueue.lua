@@ -9,5 +9,9 @@ if marker then
   end
   redis.call('SET', marker, ARGV[1], 'PX', ARGV[2])
 end
-redis.call('XADD', KEYS[1], '*', unpack(ARGV, 4))
+local entry = {}
+for index = 4, #ARGV do
+  entry[#entry + 1] = ARGV[index]
+end
+append(KEYS[1], entry)
 return ARGV[1]

@@ -1,23 +1,28 @@
--- Move tasks that are due from the delayed set to the stream; each exactly once, whoever else promotes.
--- KEYS: queue, delayed, dead letters   ARGV: most of them at once, most dead letters kept, error of what is none
+-- Move tasks that are due from the delayed set to the stream; each exactly once, whoever else promotes. Each member is
+-- read by itself: one that cannot be a task becomes a dead letter, and holds up no other.
+-- KEYS: queue, delayed, dead letters   ARGV: most of them at once, most dead letters kept
 -- Returns how many members left the delayed set.
-local due = redis.call('ZRANGE', KEYS[2], '-inf', seconds(now_s()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
-for _, member in ipairs(due) do
-  local entry = {}
-  local readable, task = pcall(cjson.decode, member)
-  if readable and type(task) == 'table' then
-    for name, value in pairs(task) do
-      if type(name) == 'string' and (type(value) == 'string' or type(value) == 'number') then
-        entry[#entry + 1] = name
-        entry[#entry + 1] = value
-      end
+
+-- The fields of a member as a flat list.
+local function read(member)
+  local entry, task = {}, cjson.decode(member)
+  for name, value in pairs(task) do
+    if type(name) == 'string' and (type(value) == 'string' or type(value) == 'number') then
+      entry[#entry + 1] = name
+      entry[#entry + 1] = type(value) == 'number' and string.format('%.17g', value) or value
     end
   end
-  if #entry > 0 then
-    redis.call('XADD', KEYS[1], '*', unpack(entry))
+  return entry
+end
+
+local due = redis.call('ZRANGE', KEYS[2], '-inf', seconds(now_s()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
+for _, member in ipairs(due) do
+  local readable, entry = pcall(read, member)
+  local why = not (readable and #entry > 0) and 'not a JSON object with fields' or judged(entry)
+  if not why then
+    append(KEYS[1], entry)
   else
-    redis.call('XADD', KEYS[3], 'MAXLEN', '~', ARGV[2], '*', 'member', member,
-      'error', ARGV[3], 'attempts', '0', 'failed_at', seconds(now_s()))
+    bury(KEYS[3], readable and #entry > 0 and entry or { 'member', member }, why, ARGV[2])
   end
   redis.call('ZREM', KEYS[2], member)
 end

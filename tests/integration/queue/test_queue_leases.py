@@ -155,7 +155,7 @@ async def test_a_dead_owners_task_is_reclaimed_and_the_dead_comes_too_late(
     assert await queue.reclaim("b", idle_s=60) is None  # still alive
     abandon(other, dead, "a")
     replica = TaskQueue(redis, PROCESSING_QUEUE)
-    lease = await replica.reclaim("b", idle_s=60)
+    lease = await replica.reclaim("b", idle_s=60, silent_s=0)
     assert lease is not None
     assert lease.task == dead.task
     assert (lease.attempt, lease.deaths) == (2, 1)
@@ -206,18 +206,38 @@ async def test_the_third_death_is_poison(redis: Redis, queue: TaskQueue, other: 
     lease = await taken(queue, "p0")
     for number in (1, 2):
         abandon(other, lease, f"p{number - 1}")
-        survivor = await TaskQueue(redis, PROCESSING_QUEUE).reclaim(f"p{number}", idle_s=60, on_poison=on_poison)
+        survivor = await TaskQueue(redis, PROCESSING_QUEUE).reclaim(
+            f"p{number}", idle_s=60, on_poison=on_poison, silent_s=0
+        )
         assert survivor is not None
         assert survivor.deaths == number
         lease = survivor
     abandon(other, lease, "p2")
-    assert await TaskQueue(redis, PROCESSING_QUEUE).reclaim("p3", idle_s=60, on_poison=on_poison) is None
+    assert await TaskQueue(redis, PROCESSING_QUEUE).reclaim("p3", idle_s=60, on_poison=on_poison, silent_s=0) is None
     assert mourned == [task_id]
     (letter,) = await queue.dead_letters.list()
     assert (letter.task_id, letter.fields, letter.traceparent) == (task_id, FIELDS, "00-abc-def-01")
     assert letter.error.startswith("poison")
     after = state(other)
     assert (after["entries"], after["pending"]) == ([], [])
+
+
+async def test_an_owner_that_lost_its_lease_but_lives_does_not_count_as_a_death(
+    redis: Redis, queue: TaskQueue, other: Client
+) -> None:
+    """It has just talked to Redis, as the renewal of another lease or a read would."""
+    await queue.enqueue(FIELDS)
+    lease = await taken(queue, "p0")
+    for number in range(1, 6):
+        abandon(other, lease, f"p{number - 1}")
+        next_owner = await TaskQueue(redis, PROCESSING_QUEUE).reclaim(f"p{number}", idle_s=60)
+        assert next_owner is not None
+        assert (next_owner.attempt, next_owner.deaths) == (1, 0)
+        with pytest.raises(LeaseLost):
+            await lease.complete()
+        lease = next_owner
+    await lease.complete()
+    assert state(other)["entries"] == []
 
 
 async def test_a_deletion_is_never_poison(redis: Redis, other: Client) -> None:
@@ -228,7 +248,7 @@ async def test_a_deletion_is_never_poison(redis: Redis, other: Client) -> None:
     lease = await queue.take("a", block_s=0)
     assert lease is not None
     other.xclaim(DELETE_QUEUE, CONSUMER_GROUP, "a", 0, [lease.entry_id], idle=90_000, retrycount=9, justid=True)
-    taken_over = await TaskQueue(redis, DELETE_QUEUE).reclaim("b", idle_s=60)
+    taken_over = await TaskQueue(redis, DELETE_QUEUE).reclaim("b", idle_s=60, silent_s=0)
     assert taken_over is not None
     assert taken_over.deaths > MAX_DEATHS
     assert await queue.dead_letters.list() == []
@@ -243,7 +263,7 @@ async def test_poison_stays_until_it_could_be_recorded(redis: Redis, queue: Task
         raise ValueError("cannot be recorded")
 
     with pytest.raises(ValueError, match="cannot be recorded"):
-        await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60, on_poison=fails)
+        await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60, on_poison=fails, silent_s=0)
     assert len(other.xrange(PROCESSING_QUEUE)) == 1
     assert other.xlen(DEAD) == 0
 
@@ -251,7 +271,7 @@ async def test_poison_stays_until_it_could_be_recorded(redis: Redis, queue: Task
 async def test_deaths_are_remembered_over_a_retry(redis: Redis, queue: TaskQueue, other: Client) -> None:
     await queue.enqueue(FIELDS)
     abandon(other, await taken(queue, "a"), "a")
-    lease = await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60)
+    lease = await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60, silent_s=0)
     assert lease is not None
     await lease.retry(0.0, "store away", count=False)
     assert await queue.promote() == 1

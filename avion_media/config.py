@@ -38,6 +38,7 @@ _SIZE_UNITS = {
     "": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
 _DURATION_UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_AFTER_LAST_TASK_S = 2 * 86400.0  # a bucket's lifecycle rules count in whole days, and run once a day
 _NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
@@ -425,7 +426,17 @@ class TasksConfig(_Section):
     claim_after: Duration = Field(60.0, gt=0, description="a worker silent for so long is taken for dead")
     backoff: Duration = Field(2.0, gt=0, description="before the first retry; doubles, with jitter")
     max_backoff: Duration = Field(300.0, description="longest wait before a retry")
+    max_age: Duration = Field(
+        14 * 86400.0,
+        gt=0,
+        description="Age at which a task that has not succeeded becomes the dead letter `expired`; never a deletion",
+    )
     slots: int = Field(2, ge=1, description="processing tasks at once in this process")
+
+    @property
+    def accepted_life_s(self) -> float:
+        """Seconds that an accepted upload, and its status PROCESSING, are kept: longer than any task needs them."""
+        return self.max_age + _AFTER_LAST_TASK_S
 
 
 class SweepConfig(_Section):

@@ -24,7 +24,7 @@ from avion_media.domain.ids import (
     parse_any_id,
     remote_id_for,
 )
-from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, PROCESSING_TTL_S, State, Status, processing_fields
+from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.grpc import Call
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
@@ -113,7 +113,11 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         fields = processing_fields(media_id.text)
         if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text) == task_id:
             self._pending.completed(caller, media_id.created.timestamp())
-        await self._runtime.board.get().put(Status(media_id.text, State.PROCESSING), ttl_s=PROCESSING_TTL_S)
+        await self._note_processing(media_id.text)
+
+    async def _note_processing(self, name: str) -> None:
+        status = Status(name, State.PROCESSING)
+        await self._runtime.board.get().put(status, ttl_s=self._config.tasks.accepted_life_s)
 
     async def CacheRemoteMedia(self, request: wire.CacheRemoteMediaRequest) -> wire.CacheRemoteMediaResponse:
         """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL.
@@ -139,7 +143,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         task_id = (
             await self._runtime.queues[CACHE_QUEUE].get().enqueue({"remote_url": str(url)}, once_key=remote_id.text)
         )
-        await self._runtime.board.get().put(Status(remote_id.text, State.PROCESSING), ttl_s=PROCESSING_TTL_S)
+        await self._note_processing(remote_id.text)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 
     async def _has_copy(self, remote_id: RemoteId, *, stale_too: bool) -> bool:

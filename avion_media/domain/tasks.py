@@ -24,9 +24,6 @@ CONSUMER_GROUP = "media_workers"
 EVENTS_STREAM = "media_events"
 DROP_DELETED = "drop_deleted"
 
-PROCESSING_TTL_S = 86_400.0
-"""How long PROCESSING is remembered without any news of the task."""
-
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -8,6 +8,7 @@ from importlib.metadata import version
 from avion_media.config import Config, RemoteConfig
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.nodes import INTENSITY, RESTARTS
+from avion_media.queue import NEVER_GIVEN_UP
 from avion_media.redis import Redis
 from avion_media.remote import AddressGuard, Fetcher, HostPolicy, Hosts
 from avion_media.runtime import Limiter, Runtime
@@ -60,6 +61,7 @@ def _publisher(runtime: Runtime) -> Publisher:
         runtime.config.thumbnails.sizes,
         runtime.telemetry,
         status_ttl_s=STATUS_TTL_S,
+        processing_ttl_s=runtime.config.tasks.accepted_life_s,
     )
 
 
@@ -137,6 +139,8 @@ def _subtree(
         backoff_s=tasks.backoff,
         max_backoff_s=tasks.max_backoff,
         patience_s=runtime.config.remote.patience,
+        max_age_s=tasks.max_age,
+        gives_up=queue not in NEVER_GIVEN_UP,
     )
     consumer = Consumer(
         runtime.queues[queue],

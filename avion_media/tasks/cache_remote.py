@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.config import RemoteConfig, UploadConfig
-from avion_media.domain.errors import OURS, Reason, Rejected
+from avion_media.domain.errors import OURS, Dependency, Reason, Rejected, Unavailable
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
@@ -107,13 +107,30 @@ class CacheRemote:
         ttl_s = self._config.unreachable_ttl if reason in _PASSING else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
         await self._board.get().remember_failure(remote_id, failure, ttl_s)
-        await self._tell_failure(task, remote_id, reason, await self._copy(remote_id))
+        await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))
+
+    async def renew_status(self, task: Task) -> None:
+        """See `TaskHandler.renew_status`. An older copy has a status of its own, which says that it is ready."""
+        try:
+            _, remote_id = _target(task)
+        except Rejected:
+            return
+        await self._publisher.keep_processing(remote_id, only_if_known=True)
 
     async def _copy(self, remote_id: RemoteId) -> _Copy | None:
         """None also for a copy whose facts are damaged."""
         info = await self._publisher.original(remote_id)
         facts = None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
         return None if info is None or facts is None else _Copy(facts, info)
+
+    async def _readable_copy(self, remote_id: RemoteId) -> _Copy | None:
+        """None also for a copy that the store does not hand out: then it cannot be served either."""
+        try:
+            return await self._copy(remote_id)
+        except Unavailable as error:
+            if error.what is not Dependency.OBJECT:
+                raise
+            return None
 
     async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts) -> None:
         await self._board.get().mark_used(remote_id, datetime.now(UTC), self._config.ttl)

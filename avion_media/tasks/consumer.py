@@ -11,6 +11,9 @@ returns                the lease is completed
                        that cannot be read there is no medium, but a dead letter
 `Unavailable`          something outside is away: back to the delayed set, no attempt used up unless it was a remote
                        server; no more tasks are taken for a while that grows until one comes through
+of one object          likewise, but other tasks go on. The wait doubles up to an hour; after six hours attempts are
+                       used up; then a dead letter
+older than the limit   a dead letter (``expired``) without another attempt; never a deletion
 `OSError` of the disk  likewise: the spool is full, or fails
 `DecoderKilled`        by something outside, but perhaps for the medium's sake: retried with backoff, then a dead letter
 `Deferred`             its turn has not come (bounds per remote host): back to the delayed set, no attempt used up
@@ -48,7 +51,10 @@ _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
-_OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD})  # that these are away says nothing of the next task
+# That these are unavailable says nothing of the next task.
+_OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
+_OBJECT_PATIENCE_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
+_LONGEST_OBJECT_WAIT_S = 3600.0
 _DISK_PATIENCE_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
 _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
@@ -66,6 +72,9 @@ class TaskHandler(Protocol):
     async def give_up(self, task: Task, reason: Reason) -> None:
         """Record that the task ended in ``reason`` for good: status, event, leftovers."""
 
+    async def renew_status(self, task: Task) -> None:
+        """Renew what clients see of the task's subject, since the task is tried again later."""
+
 
 class ChildLike(Protocol):
     """What the loops need of a supervised child."""
@@ -81,7 +90,8 @@ class ChildLike(Protocol):
 @dataclass(frozen=True, slots=True)
 class ConsumerPolicy:
     """Bounds of one consumer. Times in seconds; ``patience_s`` is how old a task may get by waiting for a remote server
-    that asked for time, or is left in peace."""
+    that asked for time, or is left in peace. ``max_age_s`` is how old it may get at all. ``gives_up`` is false for
+    deletions: neither their age nor an unavailable object ends them."""
 
     slots: int
     max_attempts: int
@@ -89,6 +99,8 @@ class ConsumerPolicy:
     backoff_s: float
     max_backoff_s: float
     patience_s: float = math.inf
+    max_age_s: float = math.inf
+    gives_up: bool = True
 
 
 @dataclass(slots=True)
@@ -280,6 +292,8 @@ class Consumer:
 
     async def _attempt(self, held: _Held) -> tuple[str, str]:
         lease = held.lease
+        if self._policy.gives_up and time.time() - lease.age_since > self._policy.max_age_s:
+            return await self._bury(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
         try:
             with trio.fail_after(_ATTEMPT_S):
                 await self._handler.run(lease.task, held.confirm)
@@ -314,12 +328,8 @@ class Consumer:
                 await lease.complete()
         except LeaseLost:
             return "lease_lost", ""
-        except Unavailable as error:
-            # Recording it needs the store and Redis too: come back to it without using up an attempt.
-            self._outage.failed()
-            cause = repr(error)
-            await self._quietly(lambda: lease.retry(self._backoff_s(1), cause, count=False))
-            return "retried", str(error.what)
+        except Unavailable as error:  # recording it needs the store and Redis too
+            return await self._after_outage(lease, error)
         except Exception as error:  # noqa: BLE001 - as in `_attempt`
             self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
@@ -329,13 +339,15 @@ class Consumer:
         if not error.patient and self._too_late(lease, error.retry_after_s):
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
         delay_s = error.retry_after_s * random.uniform(1.0, 1.2)  # many wait for the same moment
-        await self._quietly(lambda: lease.retry(delay_s, error.detail, count=False))
+        await self._retry(lease, delay_s, error.detail, count=False)
         return "deferred", str(Dependency.REMOTE)
 
     def _too_late(self, lease: Lease, delay_s: float) -> bool:
         return time.time() + delay_s - lease.first_seen > self._policy.patience_s
 
     async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
+        if error.what is Dependency.OBJECT:
+            return await self._after_object_failure(lease, error)
         ours = error.what is not Dependency.REMOTE
         if error.what not in _OF_ONE_TASK:
             self._outage.failed()
@@ -347,30 +359,66 @@ class Consumer:
         if error.what is Dependency.DISK and time.time() - lease.first_seen > _DISK_PATIENCE_S:
             return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
         delay_s = max(backoff_s, asked_s)
-        await self._quietly(lambda: lease.retry(delay_s, str(error), count=not ours))
+        await self._retry(lease, delay_s, str(error), count=not ours)
+        return "retried", str(error.what)
+
+    async def _after_object_failure(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
+        """One object is unavailable, and no other: this task waits, longer each time, and no other does."""
+        now = time.time()
+        since = lease.unavailable_since or now
+        waited_s = now - since
+        longest_s = min(_LONGEST_OBJECT_WAIT_S, max(self._policy.backoff_s, waited_s))
+        delay_s = longest_s * random.uniform(0.5, 1.0)
+        free = waited_s < _OBJECT_PATIENCE_S or not self._policy.gives_up
+        if not free and lease.attempt >= self._policy.max_attempts:
+            return await self._bury(lease, Reason.UNREADABLE, error.detail)
+        await self._retry(lease, delay_s, str(error), count=not free, unavailable_since=since)
         return "retried", str(error.what)
 
     async def _after_failure(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
         """Perhaps the medium's doing, perhaps ours: an attempt is used up; after the last one a dead letter is left."""
         if lease.attempt < self._policy.max_attempts:
-            await self._quietly(lambda: lease.retry(self._backoff_s(lease.attempt), error, count=True))
+            await self._retry(lease, self._backoff_s(lease.attempt), error, count=True)
             return "retried", str(reason)
+        return await self._bury(lease, reason, error)
 
-        async def bury() -> None:
+    async def _retry(
+        self, lease: Lease, delay_s: float, error: str, *, count: bool, unavailable_since: float = 0.0
+    ) -> None:
+        async def put_back() -> None:
+            try:
+                await self._handler.renew_status(lease.task)
+            except (LeaseLost, Unavailable):
+                raise
+            except Exception as defect:  # noqa: BLE001 - as in `_attempt`
+                self._log.error("task.defect", task_id=lease.task.task_id, exc_info=defect)
+            await lease.retry(delay_s, error, count=count, unavailable_since=unavailable_since)
+
+        await self._quietly(put_back)
+
+    async def _bury(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
+        """Leave a dead letter, after the end was recorded."""
+        self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error)
+
+        try:
             await lease.renew()  # as in `_give_up`
             await self._record_end(lease.task, reason)
-            await lease.dead_letter(f"{reason}: {error}")
-
-        await self._quietly(bury)
+        except LeaseLost:
+            return "lease_lost", ""
+        except Unavailable as unavailable:
+            return await self._after_outage(lease, unavailable)
+        await self._quietly(lambda: lease.dead_letter(f"{reason}: {error}"))
         return "dead_letter", str(reason)
 
     async def _record_end(self, task: Task, reason: Reason) -> None:
         """Before a dead letter, which is left also when a defect keeps its end from being recorded."""
         try:
             await self._handler.give_up(task, reason)
-        except (LeaseLost, Unavailable):
+        except LeaseLost:
             raise
-        except Exception as error:  # noqa: BLE001 - as in `_attempt`
+        except Exception as error:
+            if isinstance(error, Unavailable) and error.what is not Dependency.OBJECT:
+                raise
             self._log.error("task.defect", task_id=task.task_id, reason=reason, exc_info=error)
 
     def _backoff_s(self, attempt: int) -> float:

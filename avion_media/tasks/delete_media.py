@@ -36,3 +36,6 @@ class DeleteMedia:
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`: there is no medium left to speak of."""
+
+    async def renew_status(self, task: Task) -> None:
+        """See `TaskHandler.renew_status`: a deletion record does not expire."""

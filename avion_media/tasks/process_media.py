@@ -71,21 +71,27 @@ class ProcessMedia:
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`."""
-        try:
-            media_id = parse_media_id(task.fields.get("media_id", ""))
-        except InvalidId:
-            return  # a foreign producer's mistake: there is no medium to speak of
+        media_id = _named(task)
+        if media_id is None:
+            return  # another service's mistake: there is no medium to speak of
         if _ANEW in task.fields:
             return  # it stays as it is
-        facts = await self._publisher.published(media_id) if reason in OURS else None
+        facts = await self._publisher.published_if_readable(media_id) if reason in OURS else None
         if facts is not None:  # nothing but the saying of it was left to do
             await self._publisher.announce_ready(media_id, facts)
             await self._publisher.remove_incoming(media_id)
             return
-        await self._publisher.remove_unpublished(media_id)
+        if reason is not Reason.UNREADABLE:  # else perhaps it is published, and nobody can see it
+            await self._publisher.remove_unpublished(media_id)
         await self._publisher.announce_failed(media_id, reason)
         if reason not in OURS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
             await self._publisher.remove_incoming(media_id)
+
+    async def renew_status(self, task: Task) -> None:
+        """See `TaskHandler.renew_status`."""
+        media_id = _named(task)
+        if media_id is not None and _ANEW not in task.fields:
+            await self._publisher.keep_processing(media_id)
 
     async def _process(self, media_id: MediaId, confirm: Confirm) -> MediaFacts | None:
         """Look, fetch, make, publish; None when a deletion won."""
@@ -153,3 +159,10 @@ class ProcessMedia:
             return source
         await store.download(info.key, fd, max_bytes=info.size_bytes, if_match=info.etag)
         return SpooledSource(fd, info.size_bytes)
+
+
+def _named(task: Task) -> MediaId | None:
+    try:
+        return parse_media_id(task.fields.get("media_id", ""))
+    except InvalidId:
+        return None

@@ -17,7 +17,16 @@ import trio
 
 from avion_media.concurrency import run_all
 from avion_media.domain import keys
-from avion_media.domain.errors import RETRYABLE, ObjectMissing, PreconditionFailed, Reason, Rejected, SourceReplaced
+from avion_media.domain.errors import (
+    RETRYABLE,
+    Dependency,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    SourceReplaced,
+    Unavailable,
+)
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata, sizes_of
@@ -52,12 +61,14 @@ class Publisher:
         telemetry: Telemetry,
         *,
         status_ttl_s: float,
+        processing_ttl_s: float,
     ) -> None:
         self._store = store
         self._board = board
         self._sizes = sizes
         self._telemetry = telemetry
         self._status_ttl_s = status_ttl_s
+        self._processing_ttl_s = processing_ttl_s
 
     async def is_deleted(self, any_id: AnyId) -> bool:
         """Whether the medium has a tombstone."""
@@ -176,6 +187,25 @@ class Publisher:
                 return False
             if trio.current_time() - asked_at < TAKING_BACK_S / 10:
                 return True
+
+    async def keep_processing(self, any_id: AnyId, *, only_if_known: bool = False) -> None:
+        """Renew the status PROCESSING, which must outlive the task; every other status stays as it is.
+
+        A medium without a status gets one, unless ``only_if_known``.
+        """
+        board = self._board.get()
+        status = await board.get(str(any_id))
+        if (not only_if_known) if status is None else (status.state is State.PROCESSING):
+            await board.put(Status(str(any_id), State.PROCESSING), ttl_s=self._processing_ttl_s)
+
+    async def published_if_readable(self, any_id: AnyId) -> MediaFacts | None:
+        """The same as `published`; None also for an original that the store does not hand out."""
+        try:
+            return await self.published(any_id)
+        except Unavailable as error:
+            if error.what is not Dependency.OBJECT:
+                raise
+            return None
 
     async def announce_ready(
         self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "", over: Reason | str | None = ANY_FAILURE

@@ -75,6 +75,9 @@ class PurgeMedia:
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`: nobody waits for a purge."""
 
+    async def renew_status(self, task: Task) -> None:
+        """See `TaskHandler.renew_status`: a purge has no status."""
+
     async def _made_of(self, any_id: AnyId) -> tuple[str, ...]:
         """The sizes that the original names, if it is there."""
         try:

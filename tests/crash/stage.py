@@ -282,7 +282,7 @@ class Stage:
         return Purges(_slot(Dependency.REDIS, TaskQueue(self.redis, PURGE_QUEUE)), self.cdn)
 
     def _publisher(self, store: Slot[ObjectStore], board: Slot[StatusBoard]) -> Publisher:
-        return Publisher(store, board, self.sizes, NO_TELEMETRY, status_ttl_s=600.0)
+        return Publisher(store, board, self.sizes, NO_TELEMETRY, status_ttl_s=600.0, processing_ttl_s=600.0)
 
     def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], Slot[StatusBoard]]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))

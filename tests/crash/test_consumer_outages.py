@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,7 +15,7 @@ import trio
 
 from avion_media.domain.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
-from avion_media.queue import MAX_DEATHS, QueueStats, TaskQueue
+from avion_media.queue import MAX_DEATHS, QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
@@ -42,6 +43,9 @@ class Work:
         failure = self._failure()
         if failure is not None:
             raise failure
+
+    async def renew_status(self, _task: Task) -> None:
+        pass
 
     async def give_up(self, _task: Task, reason: Reason) -> None:
         self.given_up.append(reason)
@@ -121,6 +125,145 @@ async def assert_cost_no_attempt(redis_url: str, failures: Sequence[Exception]) 
         async with working(consumer_of(redis, work, "only", max_attempts=1)):
             assert (await settled(queue)).dead_letters == 0
     assert len(work.begun) == len(failures) + 1
+    assert work.given_up == []
+
+
+class Unreadable(Work):
+    """Some objects are unavailable, as long as ``repaired`` is not set."""
+
+    def __init__(self, *names: str) -> None:
+        super().__init__()
+        self._names = names
+        self.repaired = False
+        self.done: list[str] = []
+        self.failed: list[str] = []
+        self.renewed: list[str] = []
+
+    async def run(self, task: Task, _confirm: Confirm) -> None:
+        name = task.fields["media_id"]
+        if name in self._names and not self.repaired:
+            self.failed.append(name)
+            raise Unavailable(Dependency.OBJECT, "403")
+        self.done.append(name)
+
+    async def renew_status(self, task: Task) -> None:
+        self.renewed.append(task.fields["media_id"])
+
+
+async def test_objects_that_are_unavailable_hold_up_no_other_task(redis_url: str) -> None:
+    """More of them than slots and in front of everybody: the consumer takes on without a pause."""
+    bad, good = [f"bad {number}" for number in range(30)], [f"good {number}" for number in range(20)]
+    work = Unreadable(*bad)
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        for name in (*bad, *good):
+            await queue.enqueue({"media_id": name})
+        async with working(consumer_of(redis, work, "only", backoff_s=60.0)):
+            await until(lambda: len(work.done) == 20)
+            assert (await queue.stats()).delayed == 30
+    assert work.done == good
+    assert work.failed == work.renewed == bad  # each of them once: it has 30 s at least before it is tried again
+
+
+async def add(redis: Redis, **fields: str) -> None:
+    entry = {"task_id": "t", "media_id": "m"} | fields
+    await redis.execute("XADD", PROCESSING_QUEUE, "*", *(part for field in entry.items() for part in field))
+
+
+def ago(seconds: float) -> str:
+    return f"{time.time() - seconds:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "least_s", "most_s"), [(0, 5, 10), (100, 50, 110), (5 * 3600, 1800, 3600), (5.9 * 3600, 1800, 3600)]
+)
+async def test_an_unavailable_object_is_tried_less_and_less_often_for_free(
+    redis_url: str, waited_s: float, least_s: float, most_s: float
+) -> None:
+    work = Unreadable("m")
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await add(redis, unavailable_since=ago(waited_s) if waited_s else "0", first_seen=ago(waited_s + 60))
+        async with working(consumer_of(redis, work, "only", max_attempts=1, backoff_s=10.0)):
+            await until(lambda: work.failed)
+            stats = await put_off(queue)
+        assert stats.next_due is not None
+        assert least_s - 2 < stats.next_due - time.time() < most_s + 2
+        (member,) = await delayed(redis)
+        kept = json.loads(member)
+    assert kept["attempts"] == "0"
+    assert float(kept["unavailable_since"]) == pytest.approx(time.time() - waited_s, abs=5)
+    assert work.given_up == []
+
+
+async def put_off(queue: TaskQueue) -> QueueStats:
+    """The queue, once a task of it waits for its time."""
+    while True:
+        stats = await queue.stats()
+        if stats.delayed:
+            return stats
+        await trio.sleep(0.02)
+
+
+async def delayed(redis: Redis) -> list[bytes]:
+    members: list[bytes] = await redis.execute("ZRANGE", QueueKeys(PROCESSING_QUEUE).delayed, 0, -1)
+    return members
+
+
+async def test_after_six_hours_an_unavailable_object_costs_attempts(redis_url: str) -> None:
+    work = Unreadable("m")
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await add(redis, unavailable_since=ago(6.1 * 3600), attempts="1")
+        async with working(consumer_of(redis, work, "only", max_attempts=3)):
+            await until(lambda: work.failed)
+            await put_off(queue)
+            (member,) = await delayed(redis)
+            assert json.loads(member)["attempts"] == "2"
+            await redis.execute("ZADD", QueueKeys(PROCESSING_QUEUE).delayed, 0, member)  # an hour later
+            await settled(queue)
+        (letter,) = await queue.dead_letters.list()
+    assert work.given_up == [Reason.UNREADABLE]
+    assert letter.error == "unreadable: 403"
+    assert letter.attempts == 3
+
+
+async def test_an_unavailable_object_that_is_there_again_is_done(redis_url: str) -> None:
+    work = Unreadable("m")
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await queue.enqueue({"media_id": "m"})
+        async with working(consumer_of(redis, work, "only", backoff_s=0.05, max_attempts=1)):
+            await until(lambda: len(work.failed) == 3)
+            work.repaired = True
+            assert (await settled(queue)).dead_letters == 0
+    assert work.done == ["m"]
+
+
+async def test_a_task_that_is_too_old_is_a_dead_letter_without_another_attempt(redis_url: str) -> None:
+    work = Work()
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await add(redis, first_seen=ago(3601), attempts="2")
+        async with working(consumer_of(redis, work, "only", max_age_s=3600.0)):
+            await settled(queue)
+            (letter,) = await queue.dead_letters.list()
+            assert letter.error.startswith("expired: ")
+            assert (work.begun, work.given_up) == ([], [Reason.EXPIRED])
+            assert await queue.dead_letters.replay(letter.entry_id)  # its age begins anew
+            await until(lambda: work.begun)
+            assert (await settled(queue)).dead_letters == 0
+
+
+async def test_a_task_without_an_end_is_never_too_old(redis_url: str) -> None:
+    """As a deletion: neither its age nor an unavailable object ends it."""
+    work = Unreadable("m")
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await add(redis, first_seen=ago(1e8), unavailable_since=ago(1e7), attempts="9")
+        async with working(consumer_of(redis, work, "only", max_age_s=1.0, gives_up=False)):
+            await until(lambda: work.failed)
+            await put_off(queue)
     assert work.given_up == []
 
 

@@ -31,6 +31,9 @@ class LosesItsTask:
         self.ended.set()
         raise self._failure
 
+    async def renew_status(self, _task: Task) -> None:
+        pass
+
     async def give_up(self, _task: Task, _reason: Reason) -> None:
         self.given_up = True
 

@@ -379,7 +379,9 @@ async def remove_what_is_due(world: World) -> None:
     queue: Slot[TaskQueue] = Slot(Dependency.REDIS)
     board: Slot[StatusBoard] = Slot(Dependency.REDIS)
     with queue.filled(TaskQueue(world.redis.get(), DELETE_QUEUE)), board.filled(world.board):
-        publisher = Publisher(world.store, board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR)
+        publisher = Publisher(
+            world.store, board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR, processing_ttl_s=HOUR
+        )
         handler = DeleteMedia(board, publisher, Purges(queue, world.config.cdn))
         await queue.get().promote()
         while (lease := await queue.get().take("remover", block_s=0)) is not None:

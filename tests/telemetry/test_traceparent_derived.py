@@ -83,7 +83,9 @@ class World:
         await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((media_id,)))
 
     async def sweep(self, media_id: str, why: Why) -> None:
-        remedies = Remedies(_slot(None), _slot(self.redis), cast("Pace", None), lambda: datetime.now(UTC))
+        remedies = Remedies(
+            _slot(None), _slot(self.redis), cast("Pace", None), lambda: datetime.now(UTC), processing_ttl_s=HOUR_S
+        )
         await remedies.queue_again(Verdict(Medium(media_id), why), datetime.now(UTC))
 
     def delayed(self) -> list[dict[str, str]]:

@@ -80,7 +80,7 @@ class Reconciliation:
         self.batch = batch
         self.page_size = page_size
         self.pace = Pace(config.sweep.rate)
-        self.remedies = Remedies(store, redis, self.pace, clock)
+        self.remedies = Remedies(store, redis, self.pace, clock, processing_ttl_s=config.tasks.accepted_life_s)
 
     async def run(
         self,

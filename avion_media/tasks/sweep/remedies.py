@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from avion_media.domain import keys
 from avion_media.domain.errors import OURS, ObjectMissing
 from avion_media.domain.ids import parse_any_id
-from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PROCESSING_TTL_S, State, Status, processing_fields
+from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
@@ -23,7 +23,16 @@ _LISTED_PRECISION = timedelta(seconds=1)  # listings tell milliseconds, HEAD who
 class Remedies:
     """Each may be repeated. Raises `Unavailable` when the store or Redis is away."""
 
-    def __init__(self, store: Slot[ObjectStore], redis: Slot[Redis], pace: Pace, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Slot[ObjectStore],
+        redis: Slot[Redis],
+        pace: Pace,
+        clock: Callable[[], datetime],
+        *,
+        processing_ttl_s: float,
+    ) -> None:
+        self._processing_ttl_s = processing_ttl_s
         self._store = store
         self._redis = redis
         self._pace = pace
@@ -40,7 +49,7 @@ class Remedies:
         await TaskQueue(redis, PROCESSING_QUEUE).enqueue(
             processing_fields(name), once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
         )
-        await StatusBoard(redis).put(Status(name, State.PROCESSING), ttl_s=PROCESSING_TTL_S)
+        await StatusBoard(redis).put(Status(name, State.PROCESSING), ttl_s=self._processing_ttl_s)
 
     async def remove(self, verdict: Verdict) -> bool:
         """Remove the doomed objects; False when the medium has changed since it was judged: then it is spared."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import cast
 
 import pytest
@@ -26,7 +27,7 @@ class FakeLease:
     attempt = 1
     deliveries = 1
     deaths = 0
-    first_seen = 0.0
+    first_seen = age_since = time.time()
     last_error = ""
 
     def __init__(self) -> None:
@@ -70,6 +71,9 @@ class Attempt:
             await confirm()
         await trio.sleep(3 * CLAIM_AFTER_S)
         self.ended = True
+
+    async def renew_status(self, _task: Task) -> None:
+        pass
 
     async def give_up(self, _task: Task, _reason: Reason) -> None:
         self.gave_up = True

@@ -84,7 +84,9 @@ def publisher(store: FakeStore, board: FakeBoard) -> Publisher:
     store_slot.fill(cast("ObjectStore", store))
     board_slot: Slot[StatusBoard] = Slot(Dependency.REDIS)
     board_slot.fill(cast("StatusBoard", board))
-    return Publisher(store_slot, board_slot, (ThumbnailSize("small", 400),), NO_TELEMETRY, status_ttl_s=1.0)
+    return Publisher(
+        store_slot, board_slot, (ThumbnailSize("small", 400),), NO_TELEMETRY, status_ttl_s=1.0, processing_ttl_s=1.0
+    )
 
 
 async def test_a_source_that_was_replaced_is_not_an_original_that_is_there(publisher: Publisher) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import httpx
 import trio
 
-from avion_media.config import Config, S3Config
+from avion_media.config import Config
 from avion_media.doctor.clients import UploadClient
 from avion_media.doctor.forgeries import ForgeryProbes
 from avion_media.doctor.objects import ObjectProbes
@@ -51,7 +51,7 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
         found(finding)
 
     if Area.STORE in areas:
-        async with _store_probes(config.s3, note) as store:
+        async with _store_probes(config, note) as store:
             forgeries = store.forgeries
             await _run(
                 [store.there, forgeries.accepted(), *store.uploads.all(), *forgeries.all(), *store.objects.all()], note
@@ -70,7 +70,8 @@ async def examine_forgeries(config: Config) -> list[Finding]:
     It uses the service's own address of the store: that of clients need not lead anywhere yet.
     """
     findings: list[Finding] = []
-    async with _store_probes(config.s3.model_copy(update={"public_endpoint_url": ""}), findings.append) as store:
+    inside = config.model_copy(update={"s3": config.s3.model_copy(update={"public_endpoint_url": ""})})
+    async with _store_probes(inside, findings.append) as store:
         await _run([store.there, store.forgeries.accepted(), *store.forgeries.all()], findings.append)
     return findings
 
@@ -85,20 +86,20 @@ async def _run(probes: list[Probe], note: Found) -> None:
 
 
 @asynccontextmanager
-async def _store_probes(config: S3Config, note: Found) -> AsyncIterator[_StoreProbes]:
+async def _store_probes(config: Config, note: Found) -> AsyncIterator[_StoreProbes]:
     folder = f"{INCOMING_PREFIX}doctor-{secrets.token_hex(8)}/"
-    async with open_store(config) as store, _http_client() as http:
+    async with open_store(config.s3) as store, _http_client() as http:
 
         async def answers() -> str:
             await store.ping()
-            return config.endpoint_url
+            return config.s3.endpoint_url
 
         client = UploadClient(store, http, folder)
-        objects = ObjectProbes(store, http, folder)
+        objects = ObjectProbes(store, http, folder, incoming_s=config.tasks.accepted_life_s)
         there = Probe(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
         left: list[str] = []
         try:
-            yield _StoreProbes(there, UploadProbes(client), ForgeryProbes(client, config), objects)
+            yield _StoreProbes(there, UploadProbes(client), ForgeryProbes(client, config.s3), objects)
         finally:
             if store.available:
                 # Shielded, since Ctrl-C or a reader that has seen enough must not leave it there; bounded by its time.

@@ -18,9 +18,13 @@ _BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts 
 
 
 class ObjectProbes:
-    """What the workers and the origin rely on. ``folder`` is a key prefix of this examination alone."""
+    """What the workers and the origin rely on. ``folder`` is a key prefix of this examination alone.
 
-    def __init__(self, store: ObjectStore, http: httpx.AsyncClient, folder: str) -> None:
+    ``incoming_s``: seconds that an accepted upload must be kept.
+    """
+
+    def __init__(self, store: ObjectStore, http: httpx.AsyncClient, folder: str, *, incoming_s: float) -> None:
+        self._incoming_s = incoming_s
         self._store = store
         self._http = http
         self._folder = folder
@@ -47,6 +51,11 @@ class ObjectProbes:
                 self._presigned_get,
                 "the origin's redirect mode cannot be used",
                 Verdict.WARNING,
+            ),
+            probe(
+                "no lifecycle rule removes an accepted upload before its task ends",
+                self._no_early_expiration,
+                "uploads that wait for a worker are lost; run `avion-media init` and remove or change the other rules",
             ),
             probe(
                 "lifecycle rules empty incoming/",
@@ -161,9 +170,15 @@ class ObjectProbes:
         return ""
 
     async def _lifecycle(self) -> str:
-        missing = await self._store.missing_lifecycle_rules()
+        missing = await self._store.missing_lifecycle_rules(self._incoming_s)
         if missing:
             raise DoesNotHold(f"not there: {', '.join(missing)}")
+        return ""
+
+    async def _no_early_expiration(self) -> str:
+        early = await self._store.early_expirations(self._incoming_s)
+        if early:
+            raise DoesNotHold(f"{', '.join(early)}; {self._incoming_s / 86400:.0f} are needed")
         return ""
 
     @property

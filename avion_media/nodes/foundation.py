@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import trio
 
 from avion_media.domain.errors import Unavailable
@@ -13,7 +15,7 @@ from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
 from avion_media.redis import Redis
 from avion_media.runtime import Limiter, Runtime
 from avion_media.setup import redis_warnings
-from avion_media.store import open_store
+from avion_media.store import ObjectStore, StoreRefused, open_store
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
 
@@ -77,7 +79,18 @@ async def store(runtime: Runtime, child: Child) -> None:
     async with open_store(runtime.config.s3, telemetry=runtime.telemetry) as store:
         with limiting(runtime, "store.threads", lambda: of_capacity(store.threads)), runtime.store.filled(store):
             child.ready()
+            with child.until_stopping():
+                await _warn_of_early_expiration(runtime, store, child.path)
             await child.stopping.wait()
+
+
+async def _warn_of_early_expiration(runtime: Runtime, store: ObjectStore, path: str) -> None:
+    """Once, as soon as the store answers. Where the service is not allowed to read the rules, `doctor` may be."""
+    await store.wait_available()
+    with suppress(Unavailable, StoreRefused):
+        early = await store.early_expirations(runtime.config.tasks.accepted_life_s)
+        if early:
+            get_logger(path=path).warning("store.uploads_expire_early", rules=early)
 
 
 async def sandbox(runtime: Runtime, child: Child) -> None:

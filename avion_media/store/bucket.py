@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
@@ -27,29 +28,34 @@ _CORS_RULE: dict[str, Any] = {
     "ExposeHeaders": ["ETag"],
     "MaxAgeSeconds": 3600,
 }
-_LIFECYCLE_RULES: list[dict[str, Any]] = [
-    {
-        "ID": "avion-media-incoming",
-        "Status": "Enabled",
-        "Filter": {"Prefix": INCOMING_PREFIX},
-        "Expiration": {"Days": 1},
-    },
-    {
-        "ID": "avion-media-multipart",
-        "Status": "Enabled",
-        "Filter": {"Prefix": ""},
-        "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
-    },
-]
 # BlockPublicAcls is left as it is: with it, Ceph 18 refuses every PutObject (403), also without an ACL. Ignoring public
 # ACLs protects as well.
 _PUBLIC_ACCESS: Any = {"IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
 _NO_SUCH_FEATURE = frozenset({400, 405, 501})
+_DAY_S = 86_400.0
 _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
-async def ensure_bucket(connection: Connection, region: str) -> list[str]:
-    """Create what is missing and say what that was. After a failure or cancel, run it again."""
+def _rules(incoming_s: float) -> list[dict[str, Any]]:
+    """Our lifecycle rules. What is accepted may wait in ``incoming/`` for ``incoming_s``; rules count whole days."""
+    return [
+        {
+            "ID": "avion-media-incoming",
+            "Status": "Enabled",
+            "Filter": {"Prefix": INCOMING_PREFIX},
+            "Expiration": {"Days": math.ceil(incoming_s / _DAY_S)},
+        },
+        {
+            "ID": "avion-media-multipart",
+            "Status": "Enabled",
+            "Filter": {"Prefix": ""},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+        },
+    ]
+
+
+async def ensure_bucket(connection: Connection, region: str, incoming_s: float) -> list[str]:
+    """Create what is missing and return what that was. After a failure or cancel, run it again."""
     created = []
     bucket = connection.bucket
     # A region is sent only to AWS: other stores take it for the name of a zone that they do not have.
@@ -58,7 +64,7 @@ async def ensure_bucket(connection: Connection, region: str) -> list[str]:
         created.append(f"bucket {bucket}")
     if await connection.change(lambda client: _add_cors_rule(client, bucket)):
         created.append("CORS rule for uploads from browsers")
-    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket)):
+    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket, _rules(incoming_s))):
         created.append("lifecycle rules for incoming/ and unfinished multipart uploads")
     if await connection.change(lambda client: _block_public_access(client, bucket)):
         created.append("public-access block")
@@ -127,10 +133,36 @@ def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
 
 
-async def missing_lifecycle_rules(connection: Connection) -> list[str]:
+async def missing_lifecycle_rules(connection: Connection, incoming_s: float) -> list[str]:
     """The names of our rules that the bucket does not have, or has in another form."""
     rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
-    return [rule["ID"] for rule in _LIFECYCLE_RULES if not _has_lifecycle(rules, rule)]
+    return [rule["ID"] for rule in _rules(incoming_s) if not _has_lifecycle(rules, rule)]
+
+
+async def early_expirations(connection: Connection, incoming_s: float) -> list[str]:
+    """The rules, with their days, that remove accepted uploads before ``incoming_s``, whoever made them."""
+    rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
+    return [
+        f"{rule.get('ID', 'a rule without a name')}: {_incoming_days(rule)} days"
+        for rule in rules
+        if _incoming_days(rule) < math.ceil(incoming_s / _DAY_S)
+    ]
+
+
+def _incoming_days(rule: dict[str, Any]) -> float:
+    """After how many days a rule removes uploads from ``incoming/``; infinite if it does not.
+
+    A rule for some objects only (a tag, a size) counts: an upload can be one of them. One with a date has begun, or
+    will, and then removes everything at once.
+    """
+    expiration = rule.get("Expiration", {})
+    selected = rule.get("Filter", {})
+    prefix = selected.get("Prefix", selected.get("And", {}).get("Prefix", rule.get("Prefix", "")))
+    if rule.get("Status") != "Enabled" or not (
+        prefix.startswith(INCOMING_PREFIX) or INCOMING_PREFIX.startswith(prefix)
+    ):
+        return math.inf
+    return 0 if "Date" in expiration else expiration.get("Days") or math.inf
 
 
 def _lifecycle_rules(client: S3Client, bucket: str) -> list[Any]:
@@ -142,12 +174,12 @@ def _lifecycle_rules(client: S3Client, bucket: str) -> list[Any]:
         return []
 
 
-def _add_lifecycle_rules(client: S3Client, bucket: str) -> bool:
+def _add_lifecycle_rules(client: S3Client, bucket: str, wanted_rules: list[dict[str, Any]]) -> bool:
     rules = _lifecycle_rules(client, bucket)
-    if all(_has_lifecycle(rules, rule) for rule in _LIFECYCLE_RULES):
+    if all(_has_lifecycle(rules, rule) for rule in wanted_rules):
         return False
-    ours = {rule["ID"] for rule in _LIFECYCLE_RULES}
-    wanted: list[Any] = [*(rule for rule in rules if rule.get("ID") not in ours), *_LIFECYCLE_RULES]
+    ours = {rule["ID"] for rule in wanted_rules}
+    wanted: list[Any] = [*(rule for rule in rules if rule.get("ID") not in ours), *wanted_rules]
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration={"Rules": wanted})
     return True
 

@@ -92,13 +92,20 @@ class ObjectStore:
         """One small request. Raises Unavailable, also when the bucket does not exist."""
         await self._connection.ping()
 
-    async def ensure_bucket(self) -> list[str]:
-        """Create what is missing of the bucket, its CORS and its lifecycle rules; the list says what that was."""
-        return await bucket.ensure_bucket(self._connection, self._region)
+    async def ensure_bucket(self, incoming_s: float) -> list[str]:
+        """Create what is missing of the bucket, its CORS and its lifecycle rules; return what that was.
 
-    async def missing_lifecycle_rules(self) -> list[str]:
-        """Which of the lifecycle rules that `ensure_bucket` makes the bucket does not have."""
-        return await bucket.missing_lifecycle_rules(self._connection)
+        ``incoming_s``: seconds that an accepted upload must be kept in ``incoming/``.
+        """
+        return await bucket.ensure_bucket(self._connection, self._region, incoming_s)
+
+    async def missing_lifecycle_rules(self, incoming_s: float) -> list[str]:
+        """Return the lifecycle rules of `ensure_bucket` that the bucket lacks."""
+        return await bucket.missing_lifecycle_rules(self._connection, incoming_s)
+
+    async def early_expirations(self, incoming_s: float) -> list[str]:
+        """Return the lifecycle rules that remove accepted uploads before ``incoming_s``."""
+        return await bucket.early_expirations(self._connection, incoming_s)
 
     # -- reads
 
@@ -390,7 +397,7 @@ class ObjectStore:
         )
         failures = [each for each in response.get("Errors", []) if each["Code"] != "NoSuchKey"]
         if failures:
-            raise Unavailable(Dependency.STORE, f"{len(failures)} objects could not be deleted: {failures[0]}")
+            raise Unavailable(Dependency.OBJECT, f"{len(failures)} objects could not be deleted: {failures[0]}")
 
     def _request(self, key: str, if_match: str | None = None, byte_range: ByteRange | None = None) -> dict[str, Any]:
         request: dict[str, Any] = {"Bucket": self._connection.bucket, "Key": key}

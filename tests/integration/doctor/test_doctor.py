@@ -166,6 +166,22 @@ async def test_a_bucket_without_rules_is_a_warning(s3: S3Bucket) -> None:
     }
 
 
+async def test_a_rule_that_removes_accepted_uploads_is_a_failure(s3: S3Bucket, redis_url: str) -> None:
+    """As `init` of an earlier version left it: a weekend of backlog lost the uploads."""
+    config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url))
+    await prepare(config)
+    rules = s3.client.get_bucket_lifecycle_configuration(Bucket=s3.bucket)["Rules"]
+    rules[0]["Expiration"] = {"Days": 1}
+    s3.client.put_bucket_lifecycle_configuration(Bucket=s3.bucket, LifecycleConfiguration={"Rules": rules})
+
+    found = (await examined(config, Area.STORE))["no lifecycle rule removes an accepted upload before its task ends"]
+
+    assert found.verdict is Verdict.FAILED
+    assert found.detail.endswith("1 days; 16 are needed")
+    assert await prepare(config)
+    assert not broken(await examined(config, Area.STORE))
+
+
 async def test_a_store_that_checks_no_signature_is_found_out(
     moto_address: S3Address, aws_environment: pytest.MonkeyPatch, redis_url: str
 ) -> None:

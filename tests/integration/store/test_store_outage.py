@@ -56,7 +56,11 @@ async def list_all(store: ObjectStore) -> None:
         pass
 
 
-CALLS = [head, read, put, delete, list_all, ObjectStore.ping, ObjectStore.ensure_bucket]
+async def ensure_bucket(store: ObjectStore) -> None:
+    await store.ensure_bucket(86_400.0)
+
+
+CALLS = [head, read, put, delete, list_all, ObjectStore.ping, ensure_bucket]
 
 
 @pytest.mark.parametrize("call", CALLS)

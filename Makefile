@@ -68,9 +68,10 @@ bench: ## the measurements, as ratios to others doing the same on this machine
 	@ops/bootstrap bench
 	@$(VENV)/python -m tests.bench
 
-scale: ## a million tasks queued, delayed and given up: memory, figures, and what one task costs
+scale: ## a million tasks queued, delayed and given up: memory, figures, what one task costs; unreadable objects beside healthy uploads
 	@ops/bootstrap bench
 	@$(VENV)/python -m tests.scale
+	@$(VENV)/python -m tests.scale.unreadable
 
 fmt: ## format the code, and fix what the linter can
 	@ops/bootstrap env

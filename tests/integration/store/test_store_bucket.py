@@ -88,6 +88,8 @@ async def test_an_object_with_a_public_acl_stays_private(s3: S3Bucket) -> None:
         after = await stranger.get(url)
 
     assert (before.status_code, after.status_code) == (200, 403)
+
+
 @pytest.mark.parametrize(
     ("prefix", "days", "is_early"),
     [("incoming/", 1, True), ("", 15, True), ("incoming/0", 1, True), ("incoming/", 16, False), ("logs/", 1, False)],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from avion_media.credentials import fingerprint, read_tokens
 from avion_media.telemetry import get_logger
 
 _LOOK_EVERY_S = 2.0
+_LOG_EVERY_S = 60.0  # while files stay unreadable
 _log = get_logger(path="credentials")
 T = TypeVar("T")
 
@@ -23,13 +25,18 @@ class FromFiles(Generic[T]):
     """What some files say. ``read`` makes it of them; what it raises at first is the caller's to handle.
 
     Kubernetes replaces mounted secrets by swapping a symbolic link: files are told apart by what the link leads to.
-    A later version that cannot be read is logged, and the former stays: an operator's slip is no outage.
+
+    A later version that cannot be read is logged, the former value stays, and each look tries again until a read
+    succeeds. The former value has no time limit: closing the port minutes after an operator's slip, on all replicas at
+    once, would be worse than the slip. The log repeats the error for as long as it lasts.
     """
 
     def __init__(self, paths: Iterable[str], read: Callable[[], T]) -> None:
         self._paths = tuple(path for path in paths if path)
         self._read = read
-        self._seen = self._look()
+        self._failing_since: float | None = None
+        self._logged_at = -math.inf
+        self._current = self._look()  # the version of ``value``
         self.value = read()
 
     async def watch(self) -> NoReturn:
@@ -39,28 +46,40 @@ class FromFiles(Generic[T]):
             await self.look_again()
 
     async def look_again(self) -> None:
-        """Read the files if they have changed. After a cancel they are read the next time."""
-        seen = await trio.to_thread.run_sync(self._look)
-        if seen == self._seen:
+        """Read the files unless ``value`` is their present version. After a cancel they are read the next time."""
+        found = await trio.to_thread.run_sync(self._look)
+        if found == self._current:
             return
         try:
             self.value = await trio.to_thread.run_sync(self._read)
         except (OSError, ValueError) as error:
-            _log.error("credentials.unreadable", files=list(self._paths), error=str(error))
+            self._log_failure(error)
         else:
+            self._current = found  # only now: a version that was not read must be tried again
+            self._failing_since = None
             _log.info("credentials.read_again", files=list(self._paths))
-        self._seen = seen
 
-    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+    def _log_failure(self, error: Exception) -> None:
+        """Log the first failure in a row at once, and then one a minute."""
+        now = trio.current_time()
+        if self._failing_since is None:
+            self._failing_since, self._logged_at = now, -math.inf
+        if now - self._logged_at >= _LOG_EVERY_S:
+            self._logged_at = now
+            for_s = round(now - self._failing_since)
+            _log.error("credentials.unreadable", files=list(self._paths), error=str(error), for_s=for_s)
+
+    def _look(self) -> tuple[tuple[int, int, int, int] | None, ...]:
         return tuple(map(_version, self._paths))
 
 
-def _version(path: str) -> tuple[int, int, int] | None:
+def _version(path: str) -> tuple[int, int, int, int] | None:
     try:
         found = Path(path).stat()
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_size
+    # The time of the last change cannot be set: `cp --preserve` and rsync set the other one.
+    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 # -- What is read

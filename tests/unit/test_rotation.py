@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import trio
 import trio.testing
 import trustme
+from structlog.testing import capture_logs
 
 from avion_media.config import AdminConfig, Config, GrpcConfig
 from avion_media.credentials import fingerprint
@@ -72,6 +75,89 @@ async def test_a_bad_version_leaves_the_former_until_a_good_one_comes(tmp_path: 
     path.write_text("2")
     await files.look_again()
     assert files.value == 2
+
+
+class Disk:
+    """Reads a number; raises ``error`` first, as long as there is one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.error: OSError | None = None
+
+    def read(self) -> int:
+        if self.error is not None:
+            raise self.error
+        return number_in(self.path)
+
+
+async def test_a_change_whose_first_read_failed_is_read_at_the_next_look(tmp_path: Path) -> None:
+    path = tmp_path / "number"
+    path.write_text("1")
+    disk = Disk(path)
+    files = FromFiles((str(path),), disk.read)
+    path.write_text("23")
+    disk.error = OSError(errno.EMFILE, "Too many open files")
+    await files.look_again()
+    assert files.value == 1
+    disk.error = None  # the file itself does not change any more
+    await files.look_again()
+    assert files.value == 23
+
+
+async def test_a_revoked_token_ends_although_the_first_read_of_its_file_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "tokens"
+    path.write_text(f"{ONE}\n{TWO}\n")
+    operators = open_operators(AdminConfig(token_file=str(path)))
+    assert operators is not None
+    path.write_text(f"{TWO}\n")
+    with monkeypatch.context() as failing:
+        failing.setattr(rotation, "read_tokens", raise_error)
+        await operators.look_again()
+    assert fingerprint(ONE) in operators.value
+    await operators.look_again()
+    assert operators.value == (fingerprint(TWO),)
+
+
+def raise_error(path: str) -> NoReturn:
+    raise OSError(errno.EIO, "Input/output error", path)
+
+
+async def test_a_rewrite_of_equal_size_and_time_is_a_change(tmp_path: Path) -> None:
+    path = tmp_path / "number"
+    path.write_text("1")
+    before = path.stat()
+    files = FromFiles((str(path),), lambda: number_in(path))
+    while path.stat().st_ctime_ns == before.st_ctime_ns:  # the kernel's clock ticks every few milliseconds
+        path.write_text("2")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `cp --preserve` and rsync do
+    await files.look_again()
+    assert files.value == 2
+
+
+async def test_a_file_that_stays_unreadable_is_logged_once_a_minute(
+    tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    path = tmp_path / "number"
+    path.write_text("1")
+    disk = Disk(path)
+    files = FromFiles((str(path),), disk.read)
+    path.write_text("23")
+    disk.error = OSError(errno.EIO, "Input/output error")
+    with capture_logs() as logged:
+        for _ in range(90):  # three minutes
+            await files.look_again()
+            await trio.sleep(2.0)
+        disk.error = None
+        await files.look_again()
+        await files.look_again()
+    assert [(line["log_level"], line["event"], line.get("for_s")) for line in logged] == [
+        ("error", "credentials.unreadable", 0),
+        ("error", "credentials.unreadable", 60),
+        ("error", "credentials.unreadable", 120),
+        ("info", "credentials.read_again", None),
+    ]
 
 
 async def test_a_new_certificate_holds_for_new_connections(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ class Runtime:
         }
 
     def _redis_state(self) -> str:
-        return "up" if self.redis.get().available.up else "away"
+        return "up" if self.redis.get().available.up else "unavailable"
 
     def _sandbox_state(self) -> dict[str, Any] | None:
         """What confines the decoders on this machine; None while there is no sandbox."""
@@ -166,7 +166,7 @@ class Runtime:
         }
 
     def _store_state(self) -> str:
-        return "up" if self.store.is_filled and self.store.get().available else "away"
+        return "up" if self.store.is_filled and self.store.get().available else "unavailable"
 
 
 def _topmost(paths: frozenset[str]) -> list[str]:

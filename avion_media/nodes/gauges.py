@@ -51,7 +51,7 @@ Point = tuple[float, dict[str, str | int | float | bool]]
 def observe(runtime: Runtime) -> None:
     """Have all gauges read from now on. Once per process.
 
-    What the last look at Redis found stays while Redis is away: ``avion.dependency.up`` tells that.
+    What the last look at Redis found stays while Redis is unavailable: ``avion.dependency.up`` tells that.
     """
     told = runtime.telemetry.observe
     for instrument, of_queue in _OF_QUEUES.items():

@@ -16,7 +16,7 @@ from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.redis_url import read_redis_url
 from avion_media.redis.connection import LONGEST_PAUSE_S, Argument, Dialler, Reply
 from avion_media.redis.directory import Availability, Directory
-from avion_media.redis.errors import ANY, AWAY, DEPOSED, PASSING, RedisRefused, cause_of, code_of
+from avion_media.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE, RedisRefused, cause_of, code_of
 from avion_media.redis.locator import Locator
 from avion_media.redis.node import Node, Undo
 from avion_media.redis.subscription import hear
@@ -246,7 +246,7 @@ class Redis:
     def _told(self, command: Argument, node: Node | None, error: Exception) -> Unavailable | RedisRefused:
         """The domain's error for coredis's or the socket's; the directory hears of it."""
         code, message = code_of(error)
-        if isinstance(error, AWAY):
+        if isinstance(error, UNAVAILABLE):
             detail = cause_of(error)
         elif code in PASSING:
             detail = f"{code} {message}"
@@ -279,9 +279,9 @@ async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
 async def open_redis(url: str, connections: int = 24, timeout_s: float = 5.0) -> AsyncIterator[Redis]:
     """Open the adapter for what ``url`` leads to: see `avion_media.domain.redis_url`.
 
-    Never fails because Redis is away: connections are made when first needed. ``connections`` (at least 4) bounds those
-    of the whole process to one server, ``timeout_s`` the wait for any answer. Leaving the block closes all of them;
-    calls still running then say `Unavailable`. An error in the block comes out as it is.
+    Never fails because Redis is unavailable: connections are made when first needed. ``connections`` (at least 4)
+    bounds those of the whole process to one server, ``timeout_s`` the wait for any answer. Leaving the block closes all
+    of them; calls still running then say `Unavailable`. An error in the block comes out as it is.
     """
     redis = Redis(url, connections, timeout_s)
     async with redis.opened():

@@ -43,7 +43,7 @@ class Dialler:
         self._seed_options = _options(target.seed_credentials, 0, tls)
 
     async def dial(self, address: Address, *, seed: bool = False) -> TCPConnection:
-        """A new connection; whoever asked for it invalidates it. One of `errors.AWAY` when there is none."""
+        """A new connection; whoever asked for it invalidates it. One of `errors.UNAVAILABLE` when there is none."""
         if self.nursery is None:
             raise refusals.ConnectionError("closed")
         connection = _Connection(TCPLocation(*address), **(self._seed_options if seed else self._options))

@@ -13,7 +13,7 @@ PASSING = frozenset(
     {"OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
 )
 # It, or the way to it, is gone.
-AWAY = (
+UNAVAILABLE = (
     refusals.ConnectionError,  # includes LOADING, and a Cancelled inside a connect, which coredis turns into this
     refusals.ReadOnlyError,  # a failover happened behind the address
     refusals.AuthenticationError,
@@ -23,7 +23,7 @@ AWAY = (
     trio.TooSlowError,
 )
 # Everything that can come out of a call.
-ANY = (*AWAY, refusals.RedisError)
+ANY = (*UNAVAILABLE, refusals.RedisError)
 # Signs that somebody else may be in charge by now.
 DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError, refusals.AskError)
 

@@ -16,7 +16,7 @@ from coredis.connection import TCPConnection
 from avion_media.domain.errors import MediaError
 from avion_media.domain.redis_url import Address
 from avion_media.redis.connection import Argument, Dialler, Pause, Reply, send
-from avion_media.redis.errors import AWAY
+from avion_media.redis.errors import UNAVAILABLE
 
 _MAX_CALLS = 1024  # in flight at once: bounds the write buffer, which coredis leaves unbounded
 
@@ -111,7 +111,7 @@ class Node:
         self._pause.check()
         try:
             connection = await self._dialler.dial(self.address)
-        except AWAY as error:
+        except UNAVAILABLE as error:
             self._pause.failed(error)
             raise
         self._pause.succeeded()
@@ -124,7 +124,7 @@ class Node:
             reply = await request
             if reply is not None and undo is not None:
                 await undo(reply)
-        except (MediaError, refusals.RedisError, *AWAY):
+        except (MediaError, refusals.RedisError, *UNAVAILABLE):
             return False  # what was handed out, if anything, is found again when its lease has expired
         return True
 

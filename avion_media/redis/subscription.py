@@ -11,7 +11,7 @@ from coredis import exceptions as refusals
 from coredis.connection import TCPConnection
 
 from avion_media.redis.connection import send
-from avion_media.redis.errors import AWAY
+from avion_media.redis.errors import UNAVAILABLE
 
 _QUIET_S = 15.0  # a silent subscription is asked for a sign of life after this long
 
@@ -51,5 +51,5 @@ async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:
             await trio.sleep(_QUIET_S)
             with trio.fail_after(timeout_s):
                 await send(connection, ("PING",))
-    except AWAY:
+    except UNAVAILABLE:
         connection.invalidate()

@@ -43,7 +43,7 @@ _MAX_CONNECT_S = 3.0
 _CREDENTIALS_S = 10.0  # boto3's chain may ask a metadata service, and gives up on it after a second or two
 _NO_CREDENTIALS_PAUSE_S = 5.0
 _WATCH_S = 10.0
-_WATCH_WHEN_AWAY_S = 1.0
+_WATCH_WHEN_UNAVAILABLE_S = 1.0
 _PING_S = 3.0  # a caller waits for this ping on top of its own call, which has failed already
 _PROBED = frozenset({"GetObject", "HeadObject"})  # operations that can be tried without changing anything
 _KNOWING = frozenset({"GetObject", "HeadObject", "PutObject"})  # after these the object is there
@@ -197,7 +197,7 @@ class Connection:
                     await self.ping()
             except MediaError as error:
                 _log.debug("store.watched", detail=_detail(error))
-            pause_s = _WATCH_S if self._answers else _WATCH_WHEN_AWAY_S
+            pause_s = _WATCH_S if self._answers else _WATCH_WHEN_UNAVAILABLE_S
             with trio.move_on_after(pause_s * random.uniform(0.8, 1.2)):
                 if self._answers:
                     await self._changed.wait()
@@ -405,9 +405,9 @@ class Connection:
         self._changed.set()
         self._changed = trio.Event()
         if not available:
-            _log.warning("store.away", detail=cause)
+            _log.warning("store.unavailable", detail=cause)
         elif before is not None:
-            _log.info("store.back")
+            _log.info("store.recovered")
 
     @property
     def _connect_timeout_s(self) -> float:

@@ -81,7 +81,7 @@ TASK_OUTCOME = Attribute(
 TASK_REASON = Attribute(
     "reason",
     (NONE, *_REASONS, *(str(each) for each in Dependency)),
-    "the code of a rejection, or what was away",
+    "the code of a rejection, or what was unavailable",
 )
 USUAL_ENDS = (
     ("done", NONE),

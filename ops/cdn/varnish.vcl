@@ -4,7 +4,7 @@
 #   AVION_MEDIA_CDN__PURGE_URLS=http://varnish.internal
 #
 # What the origin says is immutable stays a day, then is asked for again by its ETag (304: no bytes). So a purge that never
-# arrived costs a day, not a year. While the origin drains, restarts or is away, what is here goes on being served.
+# arrived costs a day, not a year. While the origin drains, restarts or is unavailable, what is here goes on being served.
 vcl 4.1;
 
 include "./origin.vcl";

@@ -379,4 +379,4 @@ def test_what_is_away_is_one_helpful_line(operator: Operator) -> None:
         assert "AVION_MEDIA_REDIS__URL" in ended.stderr
     ended = operator.run("sweep", status=1, S3__ENDPOINT_URL="http://127.0.0.1:1", S3__TIMEOUT="1s")
     assert "AVION_MEDIA_S3__ENDPOINT_URL" in ended.stderr
-    assert "store.away" not in ended.stdout + ended.stderr  # that line is for the log of a service
+    assert "store.unavailable" not in ended.stdout + ended.stderr  # that line is for the log of a service

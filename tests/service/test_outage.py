@@ -1,4 +1,4 @@
-"""Redis or the store away, and processes killed in the middle: said to callers, survived, and nothing lost."""
+"""Redis or the store unavailable, and processes killed in the middle: said to callers, survived, and nothing lost."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_redis_killed_and_restarted(durable: DurableRedis, bucket: S3Bucket, pic
             check_unavailable(call)
         assert service.request_upload("cat.jpg", "image/jpeg", 100).media_id  # needs no Redis
         assert service.get(f"/media/{public.media_id}").status_code == 200  # nor does this
-        eventually(lambda: dependencies(service)["redis"] == "away", "/readyz to tell")
+        eventually(lambda: dependencies(service)["redis"] == "unavailable", "/readyz to tell")
         durable.start()
         eventually(lambda: dependencies(service)["redis"] == "up", "/readyz to tell the end")
         for media_id in under_way:
@@ -159,7 +159,7 @@ def test_the_store_cut_off_and_restored(
             assert response.headers["Cache-Control"] == "no-store"
             assert response.headers["X-Content-Type-Options"] == "nosniff"
         assert service.get(f"/media/{public.media_id}", Range="bytes=0-1").status_code == 503
-        eventually(lambda: dependencies(service)["store"] == "away", "/readyz to tell")
+        eventually(lambda: dependencies(service)["store"] == "unavailable", "/readyz to tell")
         gateway.restore()
         eventually(lambda: dependencies(service)["store"] == "up", "/readyz to tell the end")
         for media_id in under_way:
@@ -180,7 +180,7 @@ def test_it_starts_without_redis_and_store_and_recovers(
     gateway.cut()
     with running(environment(durable.url, bucket, S3__ENDPOINT_URL=gateway.url)) as service:
         before = incarnations(service)
-        assert dependencies(service) == {"redis": "away", "store": "away"}
+        assert dependencies(service) == {"redis": "unavailable", "store": "unavailable"}
         durable.start()
         gateway.restore()
         eventually(lambda: dependencies(service) == {"redis": "up", "store": "up"}, "both to be noticed")

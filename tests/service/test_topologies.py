@@ -69,7 +69,7 @@ def test_upload_ready_delete_and_again_after_a_failover(
         eventually(lambda: not keys_of(bucket, doomed), "its objects to be removed")
 
         servers.kill()
-        eventually(lambda: redis_is(service, "away"), "the outage to be told")
+        eventually(lambda: redis_is(service, "unavailable"), "the outage to be told")
         eventually(lambda: redis_is(service, "up"), "the new master to be found", 60)
         assert service.status(kept).state == wire.MediaStatus.READY
         assert service.get(f"/media/{doomed}").status_code == 410

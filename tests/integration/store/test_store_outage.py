@@ -83,8 +83,8 @@ async def test_a_store_that_comes_up_later_is_noticed_without_traffic(s3: S3Buck
         async with open_store(s3.config(endpoint_url=f"http://127.0.0.1:{port}")) as store:
             await _noticed_once_it_is_up(store, s3, port)
     assert [(line["event"], line["log_level"]) for line in logged if line["log_level"] != "debug"] == [
-        ("store.away", "warning"),
-        ("store.back", "info"),
+        ("store.unavailable", "warning"),
+        ("store.recovered", "info"),
     ]
     assert str(port) in logged[0]["detail"]
 

@@ -28,6 +28,11 @@ Drain = Callable[[float], Awaitable[None]]
 """Ends what is under way, within the seconds it is given."""
 CALLS_NEED = frozenset({"foundation", "foundation/redis", "foundation/store", "service"})
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
+NEEDED_BY: dict[Dependency, frozenset[str]] = {
+    Dependency.REDIS: frozenset(ROLES),
+    Dependency.STORE: frozenset(ROLES) - {"events"},
+}
+"""The dependencies that must answer once before a replica with one of these roles is ready."""
 
 
 def consumer_name() -> str:
@@ -76,8 +81,10 @@ class Runtime:
     kill: Callable[[str], bool] = lambda _path: False  # crashes a node of the tree, for `avion-media chaos`
     components_ready: bool = False
     down: frozenset[str] = frozenset()  # paths of the nodes that do not run
+    never_answered: set[Dependency] = field(default_factory=set)  # of those that the roles need
     flips: int = 0  # how often `ready` has changed
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
+    _all_answered: trio.Event = field(default_factory=trio.Event)
     _was_ready: bool = False
     _readiness_listeners: list[Callable[[bool], None]] = field(default_factory=list)
 
@@ -100,6 +107,17 @@ class Runtime:
     def ready(self) -> bool:
         """Whether this replica is whole: every node of its tree runs."""
         return self.lifecycle.phase is Phase.READY and self.components_ready and not self.down
+
+    def note_answer(self, dependency: Dependency) -> None:
+        """Remember that a dependency has answered, for the life of the process: outages after that are a state."""
+        self.never_answered.discard(dependency)
+        if not self.never_answered:
+            self._all_answered.set()
+
+    async def first_answers(self) -> None:
+        """Wait until each dependency that the roles need has answered once. A cancel leaves nothing behind."""
+        if self.never_answered:
+            await self._all_answered.wait()
 
     def set_components_ready(self, ready: bool) -> None:
         """Told by the readiness child."""
@@ -135,22 +153,40 @@ class Runtime:
         for name, queue in self.queues.items():
             queue.fill(TaskQueue(redis, name, telemetry=self.telemetry))
         self.lifecycle.on_change(self._tell_readiness)
+        self.never_answered |= {each for each, roles in NEEDED_BY.items() if roles & self.roles}
 
     def readiness(self) -> dict[str, Any]:
-        """What ``/readyz`` says. An outage of Redis or the store is told here, but does not make a replica unready:
-        every replica has it, and callers learn more from UNAVAILABLE with RetryInfo than from no endpoint at all."""
+        """Return the report of ``/readyz``.
+
+        An outage of Redis or the store does not make a replica unready: every replica has it, and callers learn more
+        from UNAVAILABLE with RetryInfo than from no endpoint at all. But a dependency that has never answered does: it
+        may be a mistake in the settings of this very replica, and must stop a rollout.
+        """
+        causes = {Dependency.REDIS: self._redis_cause(), Dependency.STORE: self._store_cause()}
         return {
             "ready": self.ready,
             "flips": self.flips,
             "phase": str(self.lifecycle.phase),
             "down": sorted(self.down),
-            "dependencies": {"redis": self._redis_state(), "store": self._store_state()},
+            "dependencies": {str(each): self._state_of(each, cause) for each, cause in causes.items()},
+            "reasons": {str(each): cause for each, cause in causes.items() if cause},
             "sandbox": self._sandbox_state(),
             "warnings": self.warnings,
         }
 
-    def _redis_state(self) -> str:
-        return "up" if self.redis.get().available.up else "unavailable"
+    def _state_of(self, dependency: Dependency, cause: str) -> str:
+        if dependency in self.never_answered:
+            return "never_answered"
+        return "unavailable" if cause else "up"
+
+    def _redis_cause(self) -> str:
+        """Why Redis is unavailable; empty while it is not."""
+        available = self.redis.get().available
+        return "" if available.up else available.detail or "it does not answer"
+
+    def _store_cause(self) -> str:
+        """Why the store is unavailable; empty while it is not."""
+        return self.store.get().cause if self.store.is_filled else "not started"
 
     def _sandbox_state(self) -> dict[str, Any] | None:
         """What confines the decoders on this machine; None while there is no sandbox."""
@@ -164,9 +200,6 @@ class Runtime:
             "gaps": list(report.gaps),
             "missing_programs": dict(report.missing_programs),
         }
-
-    def _store_state(self) -> str:
-        return "up" if self.store.is_filled and self.store.get().available else "unavailable"
 
 
 def _topmost(paths: frozenset[str]) -> list[str]:

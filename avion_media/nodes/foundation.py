@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 
 import trio
 
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sandbox import open_sandbox
 from avion_media.nodes.gauges import keep_looking, limiting, of_capacity
 from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
-from avion_media.redis import Redis
+from avion_media.redis import Availability, Redis
 from avion_media.runtime import Limiter, Runtime
 from avion_media.setup import redis_warnings
 from avion_media.store import ObjectStore, StoreRefused, open_store
-from avion_media.telemetry import get_logger, instruments
+from avion_media.telemetry import OutageLog, get_logger, instruments
 from supervisors import Child
 
 TELEMETRY_FLUSH_S = 3.0
@@ -40,16 +41,25 @@ async def redis(runtime: Runtime, child: Child) -> None:
         runtime, "redis.connections", lambda: Limiter(redis.blocking, redis.max_blocking, redis.waiting)
     )
     durability = _Durability(runtime, child.path)
+    outages = OutageLog("redis", child.path)
     async with redis.opened():
         child.ready()
-        with connections, child.until_stopping():
+        with connections, redis.observed(partial(_note, outages)), child.until_stopping():
             while True:  # a regular call notices an outage, and its end, also when nobody works
                 try:
                     await redis.ping()
+                    runtime.note_answer(Dependency.REDIS)
                     await durability.look(redis)
                 except Unavailable:
                     pass
                 await trio.sleep(_PING_S)
+
+
+def _note(outages: OutageLog, available: Availability) -> None:
+    if available.up:
+        outages.available()
+    else:
+        outages.unavailable(available.detail)
 
 
 class _Durability:
@@ -80,13 +90,14 @@ async def store(runtime: Runtime, child: Child) -> None:
         with limiting(runtime, "store.threads", lambda: of_capacity(store.threads)), runtime.store.filled(store):
             child.ready()
             with child.until_stopping():
+                await store.wait_available()
+                runtime.note_answer(Dependency.STORE)
                 await _warn_of_early_expiration(runtime, store, child.path)
-            await child.stopping.wait()
+                await trio.sleep_forever()
 
 
 async def _warn_of_early_expiration(runtime: Runtime, store: ObjectStore, path: str) -> None:
-    """Once, as soon as the store answers. Where the service is not allowed to read the rules, `doctor` may be."""
-    await store.wait_available()
+    """Log it once. Where the service is not allowed to read the rules, `doctor` might be."""
     with suppress(Unavailable, StoreRefused):
         early = await store.early_expirations(runtime.config.tasks.accepted_life_s)
         if early:

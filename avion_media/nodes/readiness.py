@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import trio
+
 from avion_media.lifecycle import Phase
 from avion_media.runtime import Runtime
 from supervisors import Child
 
 
 async def readiness(runtime: Runtime, child: Child) -> None:
-    """Says that all components run, for as long as they do."""
-    runtime.set_components_ready(True)
-    try:
-        runtime.lifecycle.advance_to(Phase.READY)
-        child.ready()
-        await child.stopping.wait()
-    finally:
-        runtime.set_components_ready(False)
+    """Makes this replica ready, for as long as it runs itself, once each dependency has answered for the first time."""
+    with child.until_stopping():
+        if runtime.never_answered:
+            child.ready()  # the tree is up, however long the first answers take
+        await runtime.first_answers()
+        runtime.set_components_ready(True)
+        try:
+            runtime.lifecycle.advance_to(Phase.READY)
+            child.ready()
+            await trio.sleep_forever()
+        finally:
+            runtime.set_components_ready(False)

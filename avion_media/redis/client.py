@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TypeVar
 
@@ -84,6 +84,18 @@ class Redis:
     def available(self) -> Availability:
         """The last known state; never waits, never asks the server. In a cluster: of all its masters."""
         return self._directory.available
+
+    @contextmanager
+    def observed(self, observer: Callable[[Availability], None]) -> Iterator[None]:
+        """Call ``observer`` with `available` at each failure, and when an outage ends, for the length of the block.
+
+        It is called synchronously, in the task whose call failed or succeeded.
+        """
+        self._directory.observer = observer
+        try:
+            yield
+        finally:
+            self._directory.observer = None
 
     @property
     def blocking(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -41,6 +42,7 @@ class Directory:
         self._refresh_wanted = False
         self._troubles = {_NOWHERE: "not connected yet"}  # by the server's address
         self._available = Availability(up=False, since=time.time(), detail="not connected yet")
+        self.observer: Callable[[Availability], None] | None = None  # of each failure, and of what ends an outage
 
     @property
     def available(self) -> Availability:
@@ -153,3 +155,5 @@ class Directory:
         up = not self._troubles
         since = self._available.since if up == self._available.up else time.time()
         self._available = Availability(up, since, detail)
+        if self.observer is not None:
+            self.observer(self._available)

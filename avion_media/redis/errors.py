@@ -66,4 +66,10 @@ def cause_of(error: BaseException) -> str:
         error = error.__cause__
     if isinstance(error, trio.TooSlowError):
         return "no answer in time"
+    if isinstance(error, anyio.EndOfStream | anyio.BrokenResourceError | anyio.ClosedResourceError):
+        return "the connection was closed"
+    if isinstance(error, refusals.AuthenticationRequiredError):
+        return "it requires a password, and its URL has none (NOAUTH)"
+    if isinstance(error, refusals.AuthenticationFailureError):
+        return "it refuses the user or the password in its URL (WRONGPASS)"
     return str(error) or type(error).__name__

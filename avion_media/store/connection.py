@@ -28,7 +28,7 @@ from avion_media.store.evidence import Evidence
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
 from avion_media.store.quick_get import QuickGet, open_session
-from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
+from avion_media.telemetry import NO_TELEMETRY, OutageLog, Telemetry, get_logger, instruments
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
@@ -97,6 +97,9 @@ class Connection:
         self._why_not = NO_CREDENTIALS
         self._no_connect_before = float("-inf")
         self._answers: bool | None = None  # not known before the first call
+        self._reached = False  # whether the bucket answered once
+        self._cause = "it has not answered yet"
+        self._outages = OutageLog("store", "foundation/store")
         self._changed = trio.Event()
         self._heard_at = float("-inf")
         self._evidence = Evidence()
@@ -107,8 +110,13 @@ class Connection:
 
     @property
     def available(self) -> bool:
-        """Whether the store works: it answers, and not all objects fail. False until the first call."""
+        """Whether the store works: it answers, and not all objects fail. False until the bucket answered once."""
         return bool(self._answers)
+
+    @property
+    def cause(self) -> str:
+        """Why the store is not `available`; empty while it is."""
+        return "" if self._answers else self._cause
 
     @property
     def max_request_s(self) -> float:
@@ -133,7 +141,7 @@ class Connection:
         return self._quick_get(client, request)
 
     async def wait_available(self) -> None:
-        """Return once the store answers; at once while it does."""
+        """Return once the bucket answers; at once while it does."""
         while not self._answers:
             await self._changed.wait()
 
@@ -174,7 +182,8 @@ class Connection:
             self._note(False, error.detail)
             raise
         except MediaError:
-            await self._note_ping()
+            if self._reached:
+                await self._note_ping()
             raise
         await self._note_ping()
 
@@ -236,7 +245,8 @@ class Connection:
                 raise
             raise Unavailable(Dependency.OBJECT, f"{key}: {error.detail}", error.retry_after_s) from error
         except MediaError:
-            self._note_answer()
+            if self._reached:  # until then it proves nothing: a HEAD gets 404 for a missing bucket as well
+                self._note_answer()
             raise
         self._note_success(operation, key)
         return result
@@ -399,15 +409,15 @@ class Connection:
     def _note(self, available: bool, cause: str = "") -> None:
         if available:
             self._heard_at = trio.current_time()
-        if available == self._answers:
-            return
-        before, self._answers = self._answers, available
-        self._changed.set()
-        self._changed = trio.Event()
-        if not available:
-            _log.warning("store.unavailable", detail=cause)
-        elif before is not None:
-            _log.info("store.recovered")
+            self._reached = True
+            self._outages.available()
+        else:
+            self._cause = cause
+            self._outages.unavailable(cause)
+        if available != self._answers:
+            self._answers = available
+            self._changed.set()
+            self._changed = trio.Event()
 
     @property
     def _connect_timeout_s(self) -> float:

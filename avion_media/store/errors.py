@@ -82,7 +82,11 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
     if code in _RANGE:
         return RangeNotSatisfiable(key)
     if code in _FORBIDDEN or status in (401, 403):
-        return Unavailable(Dependency.STORE, f"it refuses our credentials: {error}", retry_after_s=5.0)
+        return Unavailable(
+            Dependency.STORE,
+            f"it refuses the credentials (wrong key, bucket policy or clock): {error}",
+            retry_after_s=5.0,
+        )
     if code in _PASSING or status == 429 or status >= 500 or status == 0:
         return Unavailable(Dependency.STORE, str(error))
     return StoreRefused(str(error))

@@ -76,8 +76,13 @@ class ObjectStore:
 
     @property
     def available(self) -> bool:
-        """Whether the store answered last time. False until it did once."""
+        """Whether the store answered last time. False until the bucket did once."""
         return self._connection.available
+
+    @property
+    def cause(self) -> str:
+        """Why the store is not `available`; empty while it is."""
+        return self._connection.cause
 
     @property
     def threads(self) -> trio.CapacityLimiter:
@@ -85,7 +90,7 @@ class ObjectStore:
         return self._connection.threads
 
     async def wait_available(self) -> None:
-        """Return once the store answers; at once while it does."""
+        """Return once the bucket answers; at once while it does."""
         await self._connection.wait_available()
 
     async def ping(self) -> None:

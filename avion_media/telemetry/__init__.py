@@ -7,11 +7,13 @@ Every instrument is declared in `instruments`, so the list of metrics is one tab
 
 from avion_media.telemetry.api import NO_SPAN, NO_TELEMETRY, NoTelemetry, Span, Telemetry
 from avion_media.telemetry.logs import bind_path, configure_logging, get_logger, silence_logging
+from avion_media.telemetry.outages import OutageLog
 
 __all__ = [
     "NO_SPAN",
     "NO_TELEMETRY",
     "NoTelemetry",
+    "OutageLog",
     "Span",
     "Telemetry",
     "bind_path",

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +20,7 @@ import grpc
 import httpx
 
 from avion_media.wire.avion import media_pb2 as wire
+from tests.services.kernel import confines_fully
 from tests.services.process import free_port
 
 START_S = 90.0
@@ -137,6 +138,19 @@ class Service:
             return None
         return response.json() if response.status_code == 200 else None
 
+    def readiness(self) -> dict[str, Any] | None:
+        """What ``/readyz`` says, whether 200 or not; None while nobody listens."""
+        try:
+            report: dict[str, Any] = httpx.get(f"{self.admin_url}/readyz", trust_env=False, timeout=5).json()
+        except httpx.HTTPError:
+            return None
+        return report
+
+    def whole(self) -> dict[str, Any] | None:
+        """The same once every node runs, whether Redis and the store have answered or not."""
+        report = self.readiness()
+        return report if report is not None and not report["down"] else None
+
     def run_cli(self, *arguments: str, timeout_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
         """A command of the command line, with the service's own environment."""
         return subprocess.run(
@@ -167,6 +181,7 @@ def service_environment(redis_url: str, s3_url: str, bucket: str, **settings: st
         "DRAIN__GRACE": "5s",
         "LOG__FORMAT": "json",
         "TASKS__BACKOFF": "100ms",
+        "SANDBOX__REQUIRE": str(confines_fully()).lower(),
         **settings,
     }
     inherited = {
@@ -178,12 +193,21 @@ def service_environment(redis_url: str, s3_url: str, bucket: str, **settings: st
 
 
 @contextmanager
-def running(environment: dict[str, str], *, roles: str = "") -> Iterator[Service]:
-    """`avion-media serve`, ready; stopped by SIGTERM afterwards, killed if that does not do."""
+def running(
+    environment: dict[str, str],
+    *,
+    roles: str = "",
+    until: Callable[[Service], object] = Service.ready,
+    prefix: Sequence[str] = (),
+) -> Iterator[Service]:
+    """`avion-media serve`, ready (or as far as ``until`` says); stopped by SIGTERM afterwards, killed if it stays.
+
+    ``prefix`` is a command that becomes the service in the end.
+    """
     with tempfile.TemporaryDirectory(prefix="avion-test-") as directory:
         log_path = Path(directory) / "log"
         with log_path.open("wb") as log:
-            command = [sys.executable, "-m", "avion_media", "serve", *(["--roles", roles] if roles else [])]
+            command = [*prefix, sys.executable, "-m", "avion_media", "serve", *(["--roles", roles] if roles else [])]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         service = Service(
             process,
@@ -194,7 +218,7 @@ def running(environment: dict[str, str], *, roles: str = "") -> Iterator[Service
             log_path=log_path,
         )
         try:
-            eventually(partial(_ready_or_dead, service), "the service to be ready", START_S)
+            eventually(partial(_alive_and, until, service), "the service to be ready", START_S)
             yield service
         except BaseException:
             sys.stderr.write(_tail(service.log()))
@@ -209,9 +233,9 @@ def running(environment: dict[str, str], *, roles: str = "") -> Iterator[Service
                 raise
 
 
-def _ready_or_dead(service: Service) -> dict[str, Any] | None:
+def _alive_and(until: Callable[[Service], object], service: Service) -> object:
     assert service.process.poll() is None, f"the service ended: {_tail(service.log())}"
-    return service.ready()
+    return until(service)
 
 
 def _tail(log: str) -> str:

@@ -17,6 +17,7 @@ import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 
 UPLOAD = wire.RequestMediaUploadRequest(filename="cat.jpg", content_type="image/jpeg", size=7)
@@ -76,8 +77,8 @@ tokens_sha256 = {hashes["activitypub"]}
 
 
 @pytest.fixture(scope="module")
-def world(redis_of_module: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """One service for the module; no store is needed to be refused or to have a URL signed."""
+def world(redis_of_module: str, bucket: S3Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """One service for the module."""
     folder = tmp_path_factory.mktemp("credentials")
     authority = trustme.CA()
     files = {name: folder / name for name in ("server.pem", "ca.pem", "callers.toml", "gateway.pem")}
@@ -89,8 +90,8 @@ def world(redis_of_module: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
     files["callers.toml"].write_text(callers_text(gateway=gateway, activitypub=activitypub))
     environment = service_environment(
         redis_of_module,
-        "http://127.0.0.1:1",
-        "nowhere",
+        bucket.address.endpoint_url,
+        bucket.bucket,
         GRPC__AUTH="any",
         GRPC__CALLERS_FILE=str(files["callers.toml"]),
         GRPC__TLS_CERT=str(files["server.pem"]),
@@ -99,7 +100,7 @@ def world(redis_of_module: str, tmp_path_factory: pytest.TempPathFactory) -> Ite
         CHAOS__ENABLED="true",
         CLIENT__TOKEN=gateway,
         CLIENT__TLS_CA=str(files["ca.pem"]),
-    ) | {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    )
     with running(environment, roles="grpc,http") as service:
         yield World(service, authority, files["callers.toml"], gateway, activitypub, operator)
 
@@ -144,7 +145,7 @@ def test_kubelets_and_prometheus_need_no_token_and_everybody_else_does(world: Wo
 def test_the_commands_show_the_tokens_of_their_settings(world: World) -> None:
     tree = world.service.run_cli("tree", "--json")
     assert json.loads(tree.stdout)["name"] == "avion-media"
-    # Signed by the service, for a caller over TLS; the store, which is nowhere, does not take it.
+    # This file is no medium; but the call got there, over TLS and with the token.
     upload = world.service.run_cli("upload", str(Path(__file__)))
     assert "INVALID_ARGUMENT" in upload.stderr
     kept = dict(world.service.environment)

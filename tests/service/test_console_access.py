@@ -178,7 +178,7 @@ def test_away_is_said_in_its_section(aws_environment: pytest.MonkeyPatch) -> Non
     aws_environment.setenv("AWS_ACCESS_KEY_ID", "nobody")
     aws_environment.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     environment = service_environment("redis://127.0.0.1:9", "http://127.0.0.1:9", "avion-media")
-    with running(environment, roles="delete") as service, browsing(service) as client:
+    with running(environment, roles="delete", until=Service.whole) as service, browsing(service) as client:
         page = client.get("/console")
         assert page.status_code == 200
         assert page.text.count("Cannot be shown: redis is not available") == 3

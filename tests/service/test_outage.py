@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 import redis
 
@@ -82,8 +81,9 @@ def check_unavailable(call: Callable[[], Any]) -> None:
 
 def dependencies(service: Service) -> dict[str, str]:
     """What /readyz says of them."""
-    told = httpx.get(f"{service.admin_url}/readyz", trust_env=False, timeout=5).json()
-    found: dict[str, str] = told["dependencies"]
+    report = service.readiness()
+    assert report is not None
+    found: dict[str, str] = report["dependencies"]
     return found
 
 
@@ -171,21 +171,6 @@ def test_the_store_cut_off_and_restored(
         eventually(lambda: not unfinished(client), "the queues to be empty")
         for media_id in (*under_way, waiting):
             eventually(partial(is_whole, bucket, media_id), "incoming/ to be empty")
-
-
-def test_it_starts_without_redis_and_store_and_recovers(
-    durable: DurableRedis, gateway: StoreGateway, bucket: S3Bucket, picture: bytes
-) -> None:
-    durable.kill()
-    gateway.cut()
-    with running(environment(durable.url, bucket, S3__ENDPOINT_URL=gateway.url)) as service:
-        before = incarnations(service)
-        assert dependencies(service) == {"redis": "unavailable", "store": "unavailable"}
-        durable.start()
-        gateway.restore()
-        eventually(lambda: dependencies(service) == {"redis": "up", "store": "up"}, "both to be noticed")
-        assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
-        assert incarnations(service) == before
 
 
 def test_a_redis_that_lost_everything_is_used_again(redis_url: str, bucket: S3Bucket, picture: bytes) -> None:

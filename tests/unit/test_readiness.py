@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
 import pytest
+import trio
+import trio.testing
 from structlog.testing import capture_logs
 
 from avion_media.config import Config
+from avion_media.domain.errors import Dependency
 from avion_media.lifecycle import Phase
-from avion_media.runtime import Runtime
+from avion_media.nodes.readiness import readiness
+from avion_media.runtime import ROLES, Runtime
+from supervisors import ChildSpec, Supervisor
 
 
 @pytest.fixture
@@ -63,3 +72,54 @@ def test_the_log_names_the_topmost_only(runtime: Runtime) -> None:
         runtime.set_down(frozenset({"service/cache", "service/cache/reader", "service/cached"}))
         runtime.set_down(frozenset({"service/cache", "service/cache/keeper", "service/cached"}))
     assert [line["down"] for line in said] == [["service/cache", "service/cached"]]
+
+
+@asynccontextmanager
+async def the_node(runtime: Runtime) -> AsyncIterator[None]:
+    """The readiness child, up; stopped afterwards."""
+    tree = Supervisor("root", [ChildSpec(name="readiness", run=partial(readiness, runtime))])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(tree.run)
+        yield
+        tree.stop()
+
+
+async def test_it_is_ready_once_each_dependency_has_answered() -> None:
+    runtime = Runtime(Config())
+    async with the_node(runtime):
+        await trio.testing.wait_all_tasks_blocked()
+        states = [runtime.readiness()["dependencies"]]
+        assert (runtime.ready, runtime.serving, runtime.lifecycle.phase) == (False, False, Phase.STARTING)
+        runtime.note_answer(Dependency.REDIS)
+        await trio.testing.wait_all_tasks_blocked()
+        states.append(runtime.readiness()["dependencies"])
+        assert (runtime.ready, runtime.lifecycle.phase) == (False, Phase.STARTING)
+        runtime.note_answer(Dependency.STORE)
+        await runtime.lifecycle.reached(Phase.READY)
+        states.append(runtime.readiness()["dependencies"])
+        assert (runtime.ready, runtime.serving) == (True, True)
+    assert not runtime.ready
+    assert states == [
+        {"redis": "never_answered", "store": "never_answered"},
+        {"redis": "unavailable", "store": "never_answered"},  # answered once; nobody is connected in this test
+        {"redis": "unavailable", "store": "unavailable"},
+    ]
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_only_the_events_role_needs_no_store(role: str) -> None:
+    runtime = Runtime(Config(), frozenset({role}))
+    async with the_node(runtime):
+        runtime.note_answer(Dependency.REDIS)
+        await trio.testing.wait_all_tasks_blocked()
+        assert runtime.ready is (role == "events")
+
+
+async def test_a_replica_that_drains_does_not_become_ready_by_a_late_answer() -> None:
+    runtime = Runtime(Config())
+    async with the_node(runtime):
+        runtime.lifecycle.advance_to(Phase.LAME_DUCK)
+        for each in Dependency.REDIS, Dependency.STORE:
+            runtime.note_answer(each)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (runtime.ready, runtime.serving, runtime.lifecycle.phase) == (False, False, Phase.LAME_DUCK)

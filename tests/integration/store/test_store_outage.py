@@ -120,9 +120,22 @@ async def test_a_store_that_never_answers_is_unavailable_in_bounded_time(
 
 
 async def test_a_missing_object_is_no_outage(behind: ObjectStore) -> None:
+    await behind.wait_available()
     with pytest.raises(ObjectMissing):
         await head(behind)
     assert behind.available
+
+
+async def test_a_missing_object_says_nothing_of_a_bucket_that_never_answered(s3: S3Bucket) -> None:
+    """To a HEAD the store answers 404 in either case."""
+    async with open_store(s3.config(bucket=f"{s3.bucket}-missing")) as store:
+        for _ in range(3):
+            with pytest.raises(ObjectMissing):
+                await head(store)
+            assert not store.available
+            with pytest.raises(Unavailable):
+                await store.ping()
+        assert "run avion-media init" in store.cause
 
 
 async def test_a_body_that_breaks_off_is_unavailable_and_never_taken_for_whole(

@@ -10,7 +10,7 @@ import trio
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.media.sandbox import open_sandbox
+from avion_media.media.sandbox import Renewal, open_sandbox
 from avion_media.nodes.gauges import keep_looking, limiting, of_capacity
 from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
 from avion_media.redis import Availability, Redis
@@ -122,4 +122,12 @@ async def sandbox(runtime: Runtime, child: Child) -> None:
         with slots, runtime.pipeline.filled(MediaPipeline(sandbox, config.thumbnails, config.upload, config.sandbox)):
             child.ready()
             with child.until_stopping():
-                await sandbox.wait_failed()
+                await sandbox.maintain(lambda renewal: _log_renewal(child.path, renewal))
+
+
+def _log_renewal(path: str, renewal: Renewal) -> None:
+    log = get_logger(path=path)
+    if renewal.error:
+        log.warning("sandbox.renewal_failed", tasks=renewal.tasks, detail=renewal.error)
+    else:
+        log.debug("sandbox.renewed", tasks=renewal.tasks)

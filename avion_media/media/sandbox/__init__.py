@@ -2,10 +2,10 @@
 
     Trio process ──request + descriptors──▶ fork server (single-threaded, codecs loaded) ──fork──▶ confined child
 
-`open_sandbox` starts the fork server; `Sandbox.call` runs one of our functions in a confined fork, `Sandbox.execute` an
-external program. What confines a child, and what that is worth, is written in `confinement`. The fork server and its
-children never import Trio: hence the lazy export below, which spares every fork a dozen megabytes of copied page
-tables.
+`open_sandbox` starts the fork server, `Sandbox.maintain` replaces it from time to time. `Sandbox.call` runs one of our
+functions in a confined fork, `Sandbox.execute` an external program. What confines a child, and what that is worth, is
+written in `confinement`. The fork server and its children never import Trio: hence the lazy export below, which spares
+every fork a dozen megabytes of copied page tables.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from avion_media.media.sandbox.files import read_only
 from avion_media.media.sandbox.types import Completed, JobReport, Limits, Outcome, SandboxJobFailed, Usage
 
 if TYPE_CHECKING:
-    from avion_media.media.sandbox.sandbox import Sandbox, SandboxReport, open_sandbox
+    from avion_media.media.sandbox.sandbox import Renewal, Sandbox, SandboxReport, open_sandbox
 
 __all__ = [
     "Completed",
     "JobReport",
     "Limits",
     "Outcome",
+    "Renewal",
     "Sandbox",
     "SandboxJobFailed",
     "SandboxReport",
@@ -33,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in {"Sandbox", "SandboxReport", "open_sandbox"}:
+    if name not in {"Renewal", "Sandbox", "SandboxReport", "open_sandbox"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from avion_media.media.sandbox import sandbox  # Trio comes with it
 

@@ -130,6 +130,6 @@ class Job:
             pass  # the fork server has closed its side: the child is reaped already, or dies with it
 
     def _give_up_on_fork_server(self) -> None:
-        """It has not answered in time. Its children die with it; `Sandbox.wait_failed` raises in the supervisor."""
+        """It has not answered in time. Its children die with it; `Sandbox.maintain` raises if it is the present one."""
         if self._fork_server.returncode is None:
             self._fork_server.kill()

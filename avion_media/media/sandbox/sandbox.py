@@ -1,43 +1,31 @@
-"""The Trio side of the sandbox: start the fork server, admit and send tasks, read answers and believe none."""
+"""The Trio side of the sandbox: admit tasks, send them to the fork server, read answers and believe none."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import shutil
-import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final, NoReturn
 
 import trio
 
 from avion_media.domain.errors import Dependency, Rejected, Unavailable
 from avion_media.media.sandbox import selftest
 from avion_media.media.sandbox.admission import Admission
+from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
 from avion_media.media.sandbox.job import Job, Observer
 from avion_media.media.sandbox.outcome import answer_of, check_program
 from avion_media.media.sandbox.types import Completed, Limits, SandboxJobFailed
-from avion_media.media.sandbox.wire import MAX_MESSAGE_BYTES, Ready, Task, unpack_ready
+from avion_media.media.sandbox.wire import Task
 
-_START_S: Final = 30.0  # an interpreter, Pillow and all codecs, on a cold and busy disk
-_STOP_S: Final = 5.0  # the fork server only kills and reaps
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
-# For the children, which inherit the fork server's heap: a picture passes through buffers of megabytes, and a fresh
-# process gets each of their pages by a fault. Huge pages (where the kernel grants them on request) make that 512 times
-# fewer, and a heap that keeps what is freed hands it to the next buffer instead of fetching new pages from the kernel.
-# A seventh (JPEG) to a quarter (WebP) of a job's CPU time. glibc's; other C libraries ignore it.
-ALLOCATOR: Final = ":".join(
-    (
-        "glibc.malloc.hugetlb=1",
-        f"glibc.malloc.mmap_threshold={32 << 20}",  # Pillow's blocks have 16 MiB; what is larger goes back when freed
-        f"glibc.malloc.trim_threshold={256 << 20}",
-    )
-)
+# An upload that learns where the codecs lie in memory can use that against a later one only as long as the same fork
+# server runs: its children share its layout. A start costs 0.12 s of CPU time, self-test included: 1 ms for each task,
+# about a hundredth of the work on a picture of 2 MP.
+_TASKS_PER_SERVER: Final = 128
+_RENEW_PAUSE_S: Final = 30.0  # after a start that failed; the present fork server goes on
 _SELF_TEST: Final = "avion_media.media.sandbox.selftest:probe"
 _SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 
@@ -58,31 +46,37 @@ class SandboxReport:
     missing_programs: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A fork server was to be replaced after so many tasks. ``error`` says why it was not; it goes on then."""
+
+    tasks: int
+    error: str = ""
+
+
 class Sandbox:
     """An open sandbox; made by `open_sandbox`. All methods may be called by many tasks at once."""
 
     def __init__(
         self,
-        process: trio.Process,
-        control: trio.socket.SocketType,
-        ready: Ready,
+        start: Callable[[], Awaitable[ForkServerProcess]],
+        server: ForkServerProcess,
         admission: Admission,
         observer: Observer | None,
+        tasks_per_server: int,
     ) -> None:
-        self._process = process
-        self._control = control
-        self._sending = trio.Lock()
-        self._ready = ready
+        self._start_server = start
+        self._server = server
+        self._retired: ForkServerProcess | None = None  # the former one, which may still run tasks
         self._observer = observer
+        self._tasks_per_server = tasks_per_server
         self.admission = admission
-        self.report = SandboxReport(
-            ready.landlock_abi, ready.seccomp, ready.drops_root, (), ready.programs, dict(ready.missing)
-        )
+        self.report = _report_of(server, ())
 
     @property
     def fork_server_pid(self) -> int:
-        """The fork server's process, for metrics (its memory is the base of every child's)."""
-        return self._process.pid
+        """The present fork server's process, for metrics (its memory is the base of every child's)."""
+        return self._server.process.pid
 
     async def call(
         self,
@@ -124,58 +118,145 @@ class Sandbox:
         `Unavailable` when the program is not there.
         """
         name = argv[0]
-        if name not in self._ready.programs:
-            raise Unavailable(Dependency.SANDBOX, self._ready.missing.get(name, f"{name} is not an allowed program"))
+        ready = self._server.ready
+        if name not in ready.programs:
+            raise Unavailable(Dependency.SANDBOX, ready.missing.get(name, f"{name} is not an allowed program"))
         if not all(3 <= number < 100 for number in files):
             raise ValueError(f"descriptor numbers must lie between 3 and 99: {sorted(files)}")
         task = Task(name, limits, argv=tuple(argv), numbers=tuple(files))
-        async with self.admission.admitted(limits.memory_bytes), self._start(task, list(files.values())) as job:
+        async with (
+            self.admission.admitted(limits.memory_bytes),
+            self._start(task, list(files.values()), self._server) as job,
+        ):
             await job.read_all(max_stdout_bytes, max_stderr_bytes, enough)
             return check_program(await job.finish(), job, self._observer)
 
-    async def wait_failed(self) -> None:
-        """Wait until the fork server dies, then raise `Unavailable`: every call fails from then on."""
-        returncode = await self._process.wait()
-        raise Unavailable(Dependency.SANDBOX, f"the fork server ended with {returncode}")
+    async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
+        """Replace the fork server whenever it has had its tasks; raise `Unavailable` when it dies.
 
-    async def _call(self, task: Task, files: Sequence[int]) -> Any:
-        async with self.admission.admitted(task.limits.memory_bytes), self._start(task, files) as job:
+        There is no gap: the next one takes tasks before the former one stops to, which ends those it has. No more than
+        two run at once. ``renewed`` is called after each attempt, synchronously.
+        """
+        async with trio.open_nursery() as retiring:
+            while self._server.process.returncode is None:
+                server = self._server
+                await _any_of(server.process.wait, server.worn.wait)
+                if self._retired is not None:
+                    await _any_of(server.process.wait, self._retired.closed.wait)
+                if server.process.returncode is None:
+                    renewal = await self._renew()
+                    renewed(renewal)
+                    if renewal.error:
+                        with trio.move_on_after(_RENEW_PAUSE_S):
+                            await server.process.wait()
+                    else:
+                        retiring.start_soon(server.retire)
+            retiring.cancel_scope.cancel()
+        returncode = self._server.process.returncode
+        raise Unavailable(Dependency.SANDBOX, f"the fork server ended with {returncode}: every call fails from then on")
+
+    async def _renew(self) -> Renewal:
+        former = self._server
+        try:
+            successor = await self._start_server()
+        except Unavailable as error:
+            return Renewal(former.tasks, error.detail)
+        try:
+            report = await self._tested(successor)
+        except BaseException as error:
+            await successor.aclose()
+            if isinstance(error, Unavailable):
+                return Renewal(former.tasks, error.detail)
+            raise
+        if set(report.gaps) - set(self.report.gaps):
+            await successor.aclose()
+            return Renewal(former.tasks, f"there are new gaps in the confinement: {', '.join(report.gaps)}")
+        self._server, self._retired, self.report = successor, former, report
+        return Renewal(former.tasks)
+
+    async def _call(self, task: Task, files: Sequence[int], server: ForkServerProcess | None = None) -> Any:
+        async with (
+            self.admission.admitted(task.limits.memory_bytes),
+            self._start(task, files, server or self._server) as job,
+        ):
             await job.read_all(_MAX_ANSWER_BYTES, 0, None)
             return answer_of(await job.finish(), job, self._observer)
 
     @asynccontextmanager
-    async def _start(self, task: Task, files: Sequence[int]) -> AsyncIterator[Job]:
+    async def _start(self, task: Task, files: Sequence[int], server: ForkServerProcess) -> AsyncIterator[Job]:
         try:
-            job = Job(task, self._process)
+            job = Job(task, server.process)
         except OSError as error:  # no descriptors left
             raise Unavailable(Dependency.SANDBOX, f"cannot start a task: {error}") from error
-        try:
-            async with self._sending:
-                await job.send(self._control, files)
-            yield job
-        finally:
-            await job.aclose()
+        with server.used(self._tasks_per_server):
+            try:
+                async with server.sending:
+                    await job.send(server.control, files)
+                yield job
+            finally:
+                await job.aclose()
 
-    async def _self_test(self) -> tuple[str, ...]:
+    async def _tested(self, server: ForkServerProcess) -> SandboxReport:
+        """What confines the tasks of ``server``, by its self-test. `Unavailable` if a child cannot confine itself."""
+        try:
+            return _report_of(server, await self._gaps_of(server))
+        except SandboxJobFailed as error:
+            raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
+
+    async def _gaps_of(self, server: ForkServerProcess) -> tuple[str, ...]:
         """The gaps of the confinement, of jobs and (when there is any) of programs."""
         found: list[str] = []
-        if os.geteuid() == 0 and not self._ready.drops_root:
+        if os.geteuid() == 0 and not server.ready.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
-        for as_program in (False, True) if self._ready.programs else (False,):
+        for as_program in (False, True) if server.ready.programs else (False,):
             arguments = {"service_pid": os.getpid()}
             task = Task(_SELF_TEST, _SELF_TEST_LIMITS, arguments=arguments, as_program=as_program)
             kind = "program" if as_program else "job"
             try:
-                found += [f"{kind}: {gap}" for gap in selftest.gaps(await self._call(task, ()), as_program=as_program)]
+                answer = await self._call(task, (), server)
+                found += [f"{kind}: {gap}" for gap in selftest.gaps(answer, as_program=as_program)]
             except Rejected as error:  # most likely it could execute another program, and became that
                 found.append(f"{kind}: the self-test did not come back ({error})")
         return tuple(found)
 
-    async def _test(self) -> None:
-        try:
-            self.report = replace(self.report, gaps=await self._self_test())
-        except SandboxJobFailed as error:  # a child could not confine itself
-            raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
+    async def _open(self, *, require: bool) -> None:
+        """Test the first fork server."""
+        self.report = await self._tested(self._server)
+        if require and self.report.gaps:
+            raise Unavailable(Dependency.SANDBOX, required_but(self.report.gaps))
+
+    async def _close(self) -> None:
+        left = [each for each in (self._retired, self._server) if each is not None]
+        for each in left:
+            each.control.close()  # both end at once; below they are waited for
+        for each in left:
+            await each.aclose()
+
+
+def required_but(gaps: Sequence[str]) -> str:
+    """Why the service does not start with these gaps, and what an operator can do."""
+    return (
+        f"this machine cannot confine decoders as SANDBOX__REQUIRE demands; not denied: {', '.join(gaps)}."
+        " Use a kernel with Landlock (Linux 5.13) and seccomp, and a container runtime that allows both,"
+        " or accept the gaps with AVION_MEDIA_SANDBOX__REQUIRE=false"
+    )
+
+
+def _report_of(server: ForkServerProcess, gaps: tuple[str, ...]) -> SandboxReport:
+    ready = server.ready
+    return SandboxReport(ready.landlock_abi, ready.seccomp, ready.drops_root, gaps, ready.programs, dict(ready.missing))
+
+
+async def _any_of(*waits: Callable[[], Awaitable[object]]) -> None:
+    """Return as soon as one of them does; the others are cancelled."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(each: Callable[[], Awaitable[object]]) -> None:
+            await each()
+            nursery.cancel_scope.cancel()
+
+        for each in waits:
+            nursery.start_soon(wait, each)
 
 
 @asynccontextmanager
@@ -188,6 +269,7 @@ async def open_sandbox(
     require: bool = False,
     observer: Observer | None = None,
     waited: Callable[[float], None] | None = None,
+    tasks_per_server: int = _TASKS_PER_SERVER,
 ) -> AsyncIterator[Sandbox]:
     """Start the fork server, test the confinement, and give the `Sandbox`; on leaving, nothing of it is left running.
 
@@ -195,68 +277,15 @@ async def open_sandbox(
     (``module``) or modules with a function to call (``module:function``) for the fork server to load. ``programs`` are
     looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap in the
     confinement is fatal. ``observer`` is told of every finished task, synchronously, and ``waited`` of the seconds that
-    each waited to be admitted.
+    each waited to be admitted. `Sandbox.maintain` replaces a fork server after ``tasks_per_server``.
 
     Raises `Unavailable` ("sandbox") when the fork server cannot start, or for ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with (
-        trio.socket.from_stdlib_socket(ours) as control,
-        os.fdopen(os.memfd_create("fork server"), "w+b") as complaints,
-    ):
-        with theirs:
-            process = await _spawn(theirs, complaints.fileno(), preload, programs)
-        try:
-            ready = await _wait_ready(control, process, complaints.fileno())
-            sandbox = Sandbox(process, control, ready, admission, observer)
-            await sandbox._test()
-            if require and sandbox.report.gaps:
-                raise Unavailable(
-                    Dependency.SANDBOX, f"confinement is required, but there are gaps: {sandbox.report.gaps}"
-                )
-            yield sandbox
-        finally:
-            control.close()  # tells the fork server to kill what runs, and to exit
-            with trio.CancelScope(shield=True):  # bounded by _STOP_S, and by SIGKILL
-                with trio.move_on_after(_STOP_S):
-                    await process.wait()
-                if process.returncode is None:
-                    process.kill()
-                    await process.wait()
-
-
-async def _spawn(
-    theirs: socket.socket, complaints: int, preload: Sequence[str], programs: Sequence[str]
-) -> trio.Process:
-    wanted = {"preload": list(preload), "programs": {name: shutil.which(name) or name for name in programs}}
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "avion_media.media.sandbox.fork_server",
-        str(theirs.fileno()),
-        json.dumps(wanted),
-    ]
+    start = partial(start_fork_server, preload, programs)
+    sandbox = Sandbox(start, await start(), admission, observer, tasks_per_server)
     try:
-        return await trio.lowlevel.open_process(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=complaints,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # a Ctrl-C at a terminal is for the service
-            env={"PYTHONPATH": os.pathsep.join(sys.path), "GLIBC_TUNABLES": ALLOCATOR},
-        )
-    except OSError as error:
-        raise Unavailable(Dependency.SANDBOX, f"cannot start the fork server: {error}") from error
-
-
-async def _wait_ready(control: trio.socket.SocketType, process: trio.Process, complaints: int) -> Ready:
-    data = b""
-    with trio.move_on_after(_START_S), contextlib.suppress(OSError):
-        data = await control.recv(MAX_MESSAGE_BYTES)
-    if data:
-        return unpack_ready(data)
-    reason = os.pread(complaints, 4096, max(0, os.fstat(complaints).st_size - 4096)).decode(errors="replace").strip()
-    raise Unavailable(Dependency.SANDBOX, f"the fork server did not start: {reason or 'no answer'}")
+        await sandbox._open(require=require)
+        yield sandbox
+    finally:
+        await sandbox._close()

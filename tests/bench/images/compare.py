@@ -24,7 +24,7 @@ from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from avion_media.media.sandbox.sandbox import ALLOCATOR
+from avion_media.media.sandbox.fork_server_process import ALLOCATOR
 from tests.bench.images.inputs import Input, make_inputs
 from tests.bench.images.ssim import luma_ssim
 

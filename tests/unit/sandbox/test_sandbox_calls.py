@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import tempfile
@@ -17,12 +18,14 @@ from avion_media.media.sandbox import (
     JobReport,
     Limits,
     Outcome,
+    Renewal,
     Sandbox,
     SandboxJobFailed,
     job,
     open_sandbox,
     read_only,
 )
+from tests.services.kernel import confines_fully
 
 HARD_LIMIT_S = 30
 
@@ -262,7 +265,7 @@ async def test_when_the_fork_server_dies_its_children_die_and_calls_fail(limits:
                 os.close(writer)
                 os.kill(fork_server_pid, signal.SIGKILL)
                 with pytest.raises(Unavailable, match="sandbox"):
-                    await sandbox.wait_failed()
+                    await sandbox.maintain(unexpected)
                 await trio.lowlevel.wait_readable(child)  # which says that it has ended
                 os.close(child)
             with pytest.raises(Unavailable, match="sandbox"):
@@ -295,7 +298,7 @@ async def test_a_fork_server_that_hangs_is_given_up(
         with pytest.raises(Unavailable, match="sandbox"):
             await sandbox.call("sandboxed_jobs:echo", {}, limits=replace(limits, wall_s=0.1))
         with pytest.raises(Unavailable, match="fork server ended"):
-            await sandbox.wait_failed()
+            await sandbox.maintain(unexpected)
 
 
 async def test_a_cancel_while_the_fork_server_hangs_is_bounded(
@@ -308,7 +311,11 @@ async def test_a_cancel_while_the_fork_server_hangs_is_bounded(
             await sandbox.call("sandboxed_jobs:echo", {}, limits=limits)
         assert scope.cancelled_caught
         with pytest.raises(Unavailable, match="fork server ended"):
-            await sandbox.wait_failed()
+            await sandbox.maintain(unexpected)
+
+
+def unexpected(renewal: Renewal) -> None:
+    raise AssertionError(renewal)
 
 
 async def test_leaving_the_sandbox_leaves_no_process(limits: Limits) -> None:
@@ -330,11 +337,18 @@ async def test_a_fork_server_that_cannot_start_says_why() -> None:
             pass
 
 
-async def test_the_self_test_finds_no_gap_here() -> None:
-    async with open_sandbox(budget_bytes=1 << 30, require=True) as sandbox:
-        assert sandbox.report.gaps == ()
-        assert sandbox.report.seccomp
-        assert sandbox.report.landlock_abi >= 1
+async def test_a_required_sandbox_opens_without_a_gap_or_says_what_is_lacking() -> None:
+    """On a kernel that can confine fully, and on one that cannot."""
+    expected = (
+        contextlib.nullcontext()
+        if confines_fully()
+        else pytest.raises(Unavailable, match="AVION_MEDIA_SANDBOX__REQUIRE=false")
+    )
+    with expected:
+        async with open_sandbox(budget_bytes=1 << 30, require=True) as sandbox:
+            assert sandbox.report.gaps == ()
+            assert sandbox.report.seccomp
+            assert sandbox.report.landlock_abi >= 1
 
 
 def _runs(pid: int) -> bool:

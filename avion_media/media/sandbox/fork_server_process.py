@@ -1,0 +1,140 @@
+"""One fork server as the Trio side has it: its process, the control socket, and the tasks that it has been given."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final
+
+import trio
+
+from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.media.sandbox.wire import MAX_MESSAGE_BYTES, Ready, unpack_ready
+
+_START_S: Final = 30.0  # an interpreter, Pillow and all codecs, on a cold and busy disk
+_STOP_S: Final = 5.0  # the fork server only kills and reaps
+# For the children, which inherit the fork server's heap: a picture passes through buffers of megabytes, and a fresh
+# process gets each of their pages by a fault. Huge pages (where the kernel grants them on request) make that 512 times
+# fewer, and a heap that keeps what is freed hands it to the next buffer instead of fetching new pages from the kernel.
+# A seventh (JPEG) to a quarter (WebP) of a job's CPU time. glibc's; other C libraries ignore it.
+ALLOCATOR: Final = ":".join(
+    (
+        "glibc.malloc.hugetlb=1",
+        f"glibc.malloc.mmap_threshold={32 << 20}",  # Pillow's blocks have 16 MiB; what is larger goes back when freed
+        f"glibc.malloc.trim_threshold={256 << 20}",
+    )
+)
+
+
+class ForkServerProcess:
+    """A running fork server; made by `start_fork_server`, ended by `aclose`."""
+
+    def __init__(self, process: trio.Process, control: trio.socket.SocketType, ready: Ready) -> None:
+        self.process = process
+        self.control = control
+        self.ready = ready
+        self.sending = trio.Lock()
+        self.tasks = 0  # so many were begun
+        self.worn = trio.Event()  # it was given as many as it should get
+        self.closed = trio.Event()
+        self._running = 0
+        self._retiring = False
+        self._idle = trio.Event()
+
+    @contextmanager
+    def used(self, worn_after: int) -> Iterator[None]:
+        """Count one task, for the length of the block."""
+        self.tasks += 1
+        self._running += 1
+        if self.tasks >= worn_after:
+            self.worn.set()
+        try:
+            yield
+        finally:
+            self._running -= 1
+            self._settle()
+
+    async def retire(self) -> None:
+        """End it once its tasks have ended. It must be given no further ones. A cancel leaves it running."""
+        self._retiring = True
+        self._settle()
+        await self._idle.wait()
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Have it kill what still runs, and exit. Safe to repeat."""
+        self.control.close()  # which it takes for that order
+        with trio.CancelScope(shield=True):  # bounded by _STOP_S, and by SIGKILL
+            with trio.move_on_after(_STOP_S):
+                await self.process.wait()
+            if self.process.returncode is None:
+                self.process.kill()
+                await self.process.wait()
+        self.closed.set()
+
+    def _settle(self) -> None:
+        if self._retiring and not self._running:
+            self._idle.set()
+
+
+async def start_fork_server(preload: Sequence[str], programs: Sequence[str]) -> ForkServerProcess:
+    """Start one and wait until it takes tasks. `Unavailable` when it does not; a cancel leaves none behind."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    control = trio.socket.from_stdlib_socket(ours)
+    try:
+        with os.fdopen(os.memfd_create("fork server"), "w+b") as complaints:
+            with theirs:
+                process = await _spawn(theirs, complaints.fileno(), preload, programs)
+            try:
+                return ForkServerProcess(process, control, await _wait_ready(control, complaints.fileno()))
+            except BaseException:
+                process.kill()
+                with trio.CancelScope(shield=True):  # bounded by SIGKILL
+                    await process.wait()
+                raise
+    except BaseException:
+        control.close()
+        raise
+
+
+async def _spawn(
+    theirs: socket.socket, complaints: int, preload: Sequence[str], programs: Sequence[str]
+) -> trio.Process:
+    wanted = {"preload": list(preload), "programs": {name: shutil.which(name) or name for name in programs}}
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "avion_media.media.sandbox.fork_server",
+        str(theirs.fileno()),
+        json.dumps(wanted),
+    ]
+    try:
+        return await trio.lowlevel.open_process(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=complaints,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,  # a Ctrl-C at a terminal is for the service
+            env={"PYTHONPATH": os.pathsep.join(sys.path), "GLIBC_TUNABLES": ALLOCATOR},
+        )
+    except OSError as error:
+        raise Unavailable(Dependency.SANDBOX, f"cannot start the fork server: {error}") from error
+
+
+async def _wait_ready(control: trio.socket.SocketType, complaints: int) -> Ready:
+    data = b""
+    with trio.move_on_after(_START_S), contextlib.suppress(OSError):
+        data = await control.recv(MAX_MESSAGE_BYTES)
+    if data:
+        return unpack_ready(data)
+    reason = os.pread(complaints, 4096, max(0, os.fstat(complaints).st_size - 4096)).decode(errors="replace").strip()
+    raise Unavailable(Dependency.SANDBOX, f"the fork server did not start: {reason or 'no answer'}")

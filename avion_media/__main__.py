@@ -13,6 +13,10 @@ def main() -> None:
         from avion_media.early_stop import end_at_once_when_told
 
         end_at_once_when_told()  # before the imports below: they take a second
+    if sys.platform == "linux":
+        from avion_media.kernel import close_to_others
+
+        close_to_others()  # every command has the store's credentials in its environment
     from avion_media.cli import command_line
 
     command_line()

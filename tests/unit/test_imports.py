@@ -22,13 +22,14 @@ ALLOWED: dict[str, set[str]] = {
     "resources": {"domain"},
     "lifecycle": set(),
     "early_stop": set(),
+    "kernel": set(),
     "watchdog": set(),
     "config": {"credentials", "domain", "peers"},
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
     "store": {"domain", "config", "files", "telemetry"},
     "remote": {"domain", "files", "redis"},
-    "media": {"domain", "config"},
+    "media": {"domain", "config", "kernel"},
 }
 LOW = {*ALLOWED}
 HIGH = {
@@ -62,7 +63,7 @@ ALLOWED |= {
     "app": LOW | {"nodes", "runtime"},
     "service": LOW | {"app", "nodes", "process", "runtime"},
     "cli": LOW | (HIGH - {"__main__"}),
-    "__main__": {"cli", "early_stop"},
+    "__main__": {"cli", "early_stop", "kernel"},
 }
 
 

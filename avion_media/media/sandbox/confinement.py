@@ -29,7 +29,8 @@ import signal
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.media.sandbox import kernel, landlock, seccomp
+from avion_media import kernel
+from avion_media.media.sandbox import landlock, seccomp
 from avion_media.media.sandbox.types import Limits
 
 _NOBODY: Final = 65534
@@ -73,6 +74,7 @@ def bound_program(limits: Limits) -> None:
 
 def give_up_identity(means: Means, fork_server_pid: int) -> None:
     """Become nobody (if root), die with the fork server, gain nothing ever again."""
+    kernel.open_to_others()  # inherited from the fork server; without root, the next file is closed to us otherwise
     with open("/proc/self/oom_score_adj", "wb") as score:
         score.write(b"1000")
     os.nice(_NICENESS)
@@ -84,7 +86,7 @@ def give_up_identity(means: Means, fork_server_pid: int) -> None:
     if os.getppid() != fork_server_pid:
         os._exit(1)  # the fork server died before the line above
     kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+    kernel.close_to_others()
 
 
 def give_up_reach(means: Means, ruleset: int, program: bytes) -> None:

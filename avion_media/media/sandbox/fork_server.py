@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from avion_media import kernel
 from avion_media.media.sandbox import child, landlock, programs
 from avion_media.media.sandbox.confinement import Means, find_means
 from avion_media.media.sandbox.programs import Program
@@ -164,6 +165,7 @@ def _prepare(paths: dict[str, str], means: Means) -> tuple[dict[str, Program], d
 
 def main(arguments: list[str]) -> None:
     """Arguments: the control socket's descriptor, and a JSON object with ``preload`` and ``programs``."""
+    kernel.close_to_others()  # its children share its layout: no hijacked program may read that, or its memory
     os.environ.clear()
     os.chdir("/")  # where it was started is nobody's business, and may be unmounted
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then closes the control socket

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Iterable
 from typing import Final
 
-from avion_media.media.sandbox.kernel import syscall
+from avion_media.kernel import syscall
 from avion_media.media.sandbox.syscalls import NUMBERS
 
 _CREATE_VERSION: Final = 1

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from avion_media.media.sandbox.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
+from avion_media.kernel import PR_SET_NAME, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, prctl
 from avion_media.media.sandbox.syscalls import AUDIT_ARCH, NUMBERS
 
 _ANYWHERE: Final = """

@@ -1,4 +1,4 @@
-"""The few kernel calls that Python has no function for, by ctypes. Used by the fork server and its children only."""
+"""The few kernel calls that Python has no function for, by ctypes. Linux only."""
 
 from __future__ import annotations
 
@@ -32,6 +32,22 @@ def prctl(option: int, *arguments: int | ctypes.c_void_p) -> None:
     widened += [ctypes.c_ulong(0)] * (4 - len(widened))
     if _LIBC.prctl(ctypes.c_int(option), *widened) < 0:
         raise _last_error()
+
+
+def close_to_others() -> None:
+    """Deny other processes of this user the present process's environment, memory and address layout.
+
+    Others are all without CAP_SYS_PTRACE: ``/proc/PID/environ``, ``mem`` and ``maps`` and every debugger are closed to
+    them, and the kernel writes no core dump. Most of ``/proc/self`` belongs to root from now on: what has no access for
+    others (``environ``, ``oom_score_adj`` for writing) is closed to the process itself as well, unless it is root's.
+    The next exec undoes it.
+    """
+    prctl(PR_SET_DUMPABLE, 0)
+
+
+def open_to_others() -> None:
+    """Undo `close_to_others`."""
+    prctl(PR_SET_DUMPABLE, 1)
 
 
 def _last_error() -> OSError:

@@ -457,7 +457,9 @@ class SandboxConfig(_Section):
     cpu: Duration = Field(60.0, gt=0, description="CPU time of one confined process")
     timeout: Duration = Field(90.0, gt=0, description="wall time of one confined process")
     slots: int = Field(2, ge=1, description="confined processes at once")
-    require: bool = Field(False, description="refuse to start where the kernel cannot confine as it should")
+    require: bool = Field(
+        True, description="refuse to start where the kernel cannot confine decoders fully; `false` accepts the gaps"
+    )
 
 
 class DrainConfig(_Section):

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import trio
 
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.media import describe, print_status, upload_all
 from avion_media.cli.output import Failure, Misuse, console, load_config
 from avion_media.config import PREFIX, Bind, Config, ConfigError
+from avion_media.domain.errors import Unavailable
 from avion_media.lifecycle import Phase
+from avion_media.media.sandbox import open_sandbox
 from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, store_node
 from avion_media.runtime import ROLES, Runtime
 from avion_media.service import TreeFailed, serve
@@ -23,6 +26,7 @@ from avion_media.setup import prepare
 from avion_media.wire.avion import media_pb2 as wire
 from supervisors import Child, ChildSpec
 
+_REQUIRE = f"{PREFIX}SANDBOX__REQUIRE"
 _EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "avion-dev", "AWS_SECRET_ACCESS_KEY": "avion-dev-secret"}
 
 
@@ -43,6 +47,7 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
     except CannotEmbed as error:
         raise Failure(*str(error).splitlines()) from None
     config, redis_port, store_port = _embedded_config(load_config(), free_ports=free_ports)
+    config = _without_required_sandbox_if_impossible(config)
     failures: list[str] = []
     try:
         serve(
@@ -82,6 +87,34 @@ def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, 
         for port in ("grpc", "http", "admin"):
             _check_port(port, getattr(config, port).bind)
     return config.model_copy(update=changes), redis_port, store_port
+
+
+def _without_required_sandbox_if_impossible(config: Config) -> Config:
+    """Require the sandbox where this machine has it; elsewhere go without, and print what that means.
+
+    ``SANDBOX__REQUIRE`` in the environment decides alone, as for `serve`.
+    """
+    if _REQUIRE in os.environ:
+        return config
+    gaps = trio.run(_find_gaps)
+    if not gaps:
+        return config
+    click.echo(
+        f"This machine cannot confine decoders fully; a hijacked one could: {', '.join(gaps)}.\n"
+        f"`dev` goes on as with {_REQUIRE}=false: upload only files that you trust."
+        " `serve` would refuse to start here.",
+        err=True,
+    )
+    return config.model_copy(update={"sandbox": config.sandbox.model_copy(update={"require": False})})
+
+
+async def _find_gaps() -> tuple[str, ...]:
+    """What the sandbox's self-test finds here; nothing when there is no sandbox at all, which the tree reports."""
+    try:
+        async with open_sandbox(budget_bytes=1 << 30) as sandbox:
+            return sandbox.report.gaps
+    except Unavailable:
+        return ()
 
 
 def _free_port() -> int:

@@ -16,7 +16,7 @@ class SandboxProbes:
 
     def all(self) -> list[Probe]:
         """In the order in which they are worth reading."""
-        weaker = "a hijacked decoder could do this; SANDBOX__REQUIRE=true refuses to start here"
+        weaker = "a hijacked decoder could do this; `serve` refuses to start here unless SANDBOX__REQUIRE is false"
         probe = partial(Probe, Area.SANDBOX)
         return [
             probe("decoders are denied all that they need not", self._gaps, weaker, Verdict.WARNING),

@@ -162,6 +162,9 @@ def _events_and_strings() -> tuple[frozenset[str], frozenset[str]]:
                 strings.add(node.value)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _LEVELS:
                 events |= {str(each.value) for each in node.args if isinstance(each, ast.Constant)}
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "OutageLog":
+                dependency = ast.literal_eval(node.args[0])
+                events |= {f"{dependency}.unavailable", f"{dependency}.recovered"}
     return frozenset(events), frozenset(strings)
 
 

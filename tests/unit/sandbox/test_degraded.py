@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from avion_media.media.sandbox.confinement import find_means
+from avion_media.media.sandbox import landlock
 
 # Runs in a process of its own, since nothing of this can be taken back.
 SCRIPT = """
@@ -27,6 +27,7 @@ confinement.give_up_reach(means, ruleset, rules)
 print(json.dumps(selftest.gaps(selftest.probe({"service_pid": os.getppid()}, []), as_program=as_program)))
 """
 FILES = {"read /etc/passwd", "read /proc"}
+LANDLOCK = landlock.abi() > 0
 SOCKETS = {"socket AF_INET", "socket AF_INET6", "socket AF_UNIX", "socket pair"}
 
 
@@ -39,15 +40,10 @@ def _gaps(*, as_program: bool, with_landlock: bool, with_seccomp: bool) -> set[s
     return set(json.loads(done.stdout))
 
 
-def test_this_machine_has_both_walls() -> None:
-    means = find_means()
-    assert means.seccomp
-    assert means.landlock_version >= 1
-
-
 @pytest.mark.parametrize("as_program", [False, True])
-def test_both_together_leave_no_gap(as_program: bool) -> None:
-    assert _gaps(as_program=as_program, with_landlock=True, with_seccomp=True) == set()
+def test_what_this_machine_has_leaves_no_gap_but_those_of_a_kernel_without_landlock(as_program: bool) -> None:
+    gaps = _gaps(as_program=as_program, with_landlock=True, with_seccomp=True)
+    assert gaps == (FILES if as_program and not LANDLOCK else set())
 
 
 def test_the_filter_alone_holds_jobs_completely() -> None:
@@ -60,6 +56,10 @@ def test_the_filter_alone_lets_programs_read_what_nobody_may_read() -> None:
 
 @pytest.mark.parametrize("as_program", [False, True])
 def test_landlock_alone_keeps_files_but_neither_sockets_nor_processes(as_program: bool) -> None:
+    if not LANDLOCK:  # then nothing holds: the attempt at another program would be the end of this one
+        with pytest.raises(OSError, match="not implemented"):
+            landlock.nothing_reachable(1)
+        return
     gaps = _gaps(as_program=as_program, with_landlock=True, with_seccomp=False)
     assert not gaps & {*FILES, "read /usr/lib", "write /tmp", "make a folder", "execute", "signal the service"}
     assert gaps >= {*SOCKETS, "fork"}

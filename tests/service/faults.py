@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,27 +108,43 @@ def store_gateway(target_url: str) -> Iterator[StoreGateway]:
 
 
 def fork_server_pids(service: Service) -> list[int]:
-    """The process that forks the confined decoders; one, unless it is just being replaced."""
-    found = []
-    for children in Path(f"/proc/{service.process.pid}/task").glob("*/children"):
-        for pid in map(int, children.read_text().split()):
-            if b"avion_media.media.sandbox.fork_server" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                found.append(pid)
+    """The process that forks the confined decoders; two, while one takes over from the other."""
+    return fork_servers_of(service.process.pid)
+
+
+def fork_servers_of(service_pid: int) -> list[int]:
+    """The same, by the service's process id."""
+    return [pid for pid in children_of(service_pid) if b"avion_media.media.sandbox.fork_server" in _command_of(pid)]
+
+
+def children_of(pid: int) -> list[int]:
+    """Of all its threads: the one that started a process is its parent. None when it has ended."""
+    found: list[int] = []
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+            found += map(int, children.read_text().split())
     return found
+
+
+def _command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has just ended
+        return b""
 
 
 @contextmanager
 def frozen_decoders(service: Service) -> Iterator[None]:
     """No decoding begins or ends in the block: a task that gets there stays where it is."""
-    (pid,) = fork_server_pids(service)
-    os.kill(pid, signal.SIGSTOP)
+    frozen = fork_server_pids(service)
+    for pid in frozen:
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
-        try:
-            os.kill(pid, signal.SIGCONT)
-        except ProcessLookupError:
-            pass  # it ended with the service
+        for pid in frozen:
+            with suppress(ProcessLookupError):  # it ended with the service
+                os.kill(pid, signal.SIGCONT)
 
 
 def nodes(service: Service) -> dict[str, dict[str, Any]]:

@@ -31,7 +31,7 @@ from avion_media.credentials import TOKEN_FORMAT, is_token
 from avion_media.domain.formats import Family
 from avion_media.domain.media import ThumbnailSize, is_size_name
 from avion_media.domain.redis_url import read_redis_url
-from avion_media.peers import is_loopback
+from avion_media.net import is_loopback
 
 PREFIX = "AVION_MEDIA_"
 _SIZE_UNITS = {

@@ -1,4 +1,4 @@
-"""Two allowances: nuisance frames of one connection, and buffered bytes of the whole server."""
+"""The allowance of nuisance frames of one connection."""
 
 from __future__ import annotations
 
@@ -27,22 +27,3 @@ class NuisanceBudget:
         self._tokens = min(self._tokens + (now - self._then) * self._per_s, self._burst) - tokens
         self._then = now
         return self._tokens >= 0
-
-
-class ByteBudget:
-    """How many bytes of requests the server holds that no handler has got yet."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
-        self.held_bytes = 0
-
-    def take(self, count: int) -> bool:
-        """Hold ``count`` bytes more, unless that is beyond the bound."""
-        if self.held_bytes + count > self._max_bytes:
-            return False
-        self.held_bytes += count
-        return True
-
-    def give_back(self, count: int) -> None:
-        """Let go of bytes that were taken."""
-        self.held_bytes -= count

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.call import Call, Peer
-from avion_media.grpc.call_count import CallCount
 from avion_media.grpc.events import (
     CallBegun,
     CallGone,
@@ -34,6 +32,7 @@ from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall
 from avion_media.grpc.status import Code, RpcError
+from avion_media.net import Account, send_steadily
 
 _READ_BYTES = 64 << 10
 # What was read is worked off in turns, between which others have theirs. The first of each read is for ten calls: being
@@ -54,11 +53,14 @@ class Shared:
     limits: GrpcLimits
     methods: dict[str, Method]
     hooks: Hooks
-    buffered: ByteBudget
-    calls: CallCount
     backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
     """Held for the turn of a connection that has sent more than is done at once: however many there are of that kind,
     the loop does one of those turns at a time, and then what all others want."""
+
+    def max_message_bytes(self, path: str) -> int:
+        """Return the largest size of a request message of this method."""
+        method = self.methods.get(path)
+        return self.limits.max_message_bytes if method is None else method.max_message_bytes
 
 
 @dataclass(slots=True)
@@ -73,16 +75,16 @@ class _Arriving:
 class Connection:
     """One client's connection. `run` returns when it has ended, for whatever reason.
 
-    Its calls count for ``counts_for`` (see `avion_media.peers`).
+    What it holds is on ``account``, which the caller closes.
     """
 
-    def __init__(self, shared: Shared, stream: trio.abc.Stream, peer: Peer, counts_for: str) -> None:
+    def __init__(self, shared: Shared, stream: trio.abc.Stream, peer: Peer, account: Account) -> None:
         now = trio.current_time()
         self._shared = shared
         self._stream = stream
         self._peer = peer
-        self._counts_for = counts_for
-        self._protocol = Protocol(shared.limits, shared.buffered, now)
+        self._account = account
+        self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now)
         self._arriving: dict[int, _Arriving] = {}
         self._running: dict[int, RunningCall] = {}
         self._reading = trio.CancelScope()
@@ -186,7 +188,7 @@ class Connection:
             self._taken.unpark_all()
             self._unsent = b""
             if output:
-                if not await self._send(output):
+                if not await send_steadily(self._stream, output, self._shared.limits.write_timeout_s):
                     self._reading.cancel()
                     return
                 self._dispatch(self._protocol.written(trio.current_time()))
@@ -217,14 +219,6 @@ class Connection:
         else:
             self._dispatch(self._protocol.written(trio.current_time()))
             self._wake_writer()
-
-    async def _send(self, output: bytes) -> bool:
-        with trio.move_on_after(self._shared.limits.write_timeout_s) as slow:
-            try:
-                await self._stream.send_all(output)
-            except _BROKEN:
-                return False
-        return not slow.cancelled_caught
 
     async def _linger(self) -> None:
         """Let the client read our last words: a socket closed with unread input discards them (RFC 9112, 9.6)."""
@@ -315,7 +309,7 @@ class Connection:
 
     def _start(self, stream_id: int, call: Call, method: Method, payload: bytes | None = None) -> None:
         shared = self._shared
-        if self._tasks is None or not shared.calls.begin(self._counts_for, is_stream=method.is_stream):
+        if self._tasks is None or not self._account.take(**method.takes):
             self._refuse(stream_id, call, RpcError(Code.RESOURCE_EXHAUSTED, "too many calls at once"))
             return
         running = RunningCall(call, method, stream_id, self._protocol, shared.hooks, self._wake_writer)
@@ -338,7 +332,7 @@ class Connection:
                 self._wake_writer()  # others may end in the same turn: one write for all
             else:
                 self._write_now()
-            shared.calls.end(self._counts_for, is_stream=running.method.is_stream)
+            self._account.give(**running.method.takes)
 
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)

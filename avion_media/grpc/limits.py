@@ -16,18 +16,20 @@ class GrpcLimits:
     max_connections: int = 1000
     """Connections at once; one more is closed unanswered."""
     max_connections_per_peer: int = 500
-    """The same for one peer (see `avion_media.peers`). Generous: a whole gateway may stand behind one address."""
+    """Connections of one peer (see `avion_media.net.limiter`, which leaves one peer half of all at most)."""
     max_streams: int = 100
     """Calls at once on one connection, as advertised. Streams beyond are refused, and clients repeat those."""
     max_calls: int = 1000
     """Handlers at once in the whole server; a call beyond is answered RESOURCE_EXHAUSTED. Streams get three quarters
     of this bound and of the next, so that calls which end find room."""
     max_calls_per_peer: int = 500
-    """The same for one peer (see `avion_media.peers`)."""
+    """Handlers of one peer, likewise."""
     max_message_bytes: int = 4 << 20
-    """The largest request message; a larger one is answered RESOURCE_EXHAUSTED before it is read."""
+    """The largest request message; a larger one is answered RESOURCE_EXHAUSTED before it is read. Health and reflection
+    take 4 KiB."""
     max_buffered_bytes: int = 64 << 20
-    """Bytes of requests that have not reached a handler yet, in the whole server."""
+    """Bytes of requests that have not reached a handler yet, in the whole server. One peer gets half at most, one
+    connection twice the largest message."""
     max_header_list_bytes: int = 16 << 10
     """The decoded size of one header block (RFC 9113, 6.5.2); a larger one ends the connection."""
     max_nuisance: int = 1000

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from avion_media.wire import purerpc
@@ -19,6 +19,13 @@ class Method:
     parse: Callable[[bytes], Any]
     streams_requests: bool
     streams_responses: bool
+    max_message_bytes: int
+    takes: dict[str, int] = field(init=False)
+    """What a call of it takes from its peer's account."""
+
+    def __post_init__(self) -> None:
+        takes = {"calls": 1, "streams": 1} if self.is_stream else {"calls": 1}
+        object.__setattr__(self, "takes", takes)
 
     @property
     def is_stream(self) -> bool:
@@ -26,12 +33,12 @@ class Method:
         return self.streams_requests or self.streams_responses
 
 
-def methods_of(services: Iterable[purerpc.Service]) -> dict[str, Method]:
-    """All methods of the services, by path."""
-    return {method.path: method for service in services for method in _methods(service)}
+def methods_of(services: Iterable[purerpc.Service], max_message_bytes: int) -> dict[str, Method]:
+    """Return all methods of the services, by path."""
+    return {method.path: method for service in services for method in _methods(service, max_message_bytes)}
 
 
-def _methods(service: purerpc.Service) -> Iterable[Method]:
+def _methods(service: purerpc.Service, max_message_bytes: int) -> Iterable[Method]:
     kinds = purerpc.Cardinality
     for name, bound in service.methods.items():
         cardinality = bound.signature.cardinality
@@ -41,4 +48,5 @@ def _methods(service: purerpc.Service) -> Iterable[Method]:
             parse=bound.signature.request_type.FromString,
             streams_requests=cardinality in (kinds.STREAM_UNARY, kinds.STREAM_STREAM),
             streams_responses=cardinality in (kinds.UNARY_STREAM, kinds.STREAM_STREAM),
+            max_message_bytes=max_message_bytes,
         )

@@ -7,7 +7,7 @@ Calls that are gone are silently ignored by every method: a handler need not kno
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import h2.events
 from h2.errors import ErrorCodes
@@ -15,7 +15,7 @@ from h2.exceptions import H2Error, StreamClosedError
 from hyperframe.frame import GoAwayFrame
 
 from avion_media.grpc.assembly import PREFIX_BYTES, Assembly, framed, is_one_message
-from avion_media.grpc.budget import CALL_CREDIT, DATA_CREDIT, RESET_COST, ByteBudget, NuisanceBudget
+from avion_media.grpc.budget import CALL_CREDIT, DATA_CREDIT, RESET_COST, NuisanceBudget
 from avion_media.grpc.events import (
     CallBegun,
     CallGone,
@@ -33,6 +33,7 @@ from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.request_head import MalformedRequest, parse_request_head
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
 from avion_media.grpc.stream import Stream
+from avion_media.net import Account
 
 RESPONSE_HEADERS: Headers = (
     (b":status", b"200"),
@@ -43,6 +44,7 @@ _CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
 _BLOCK_SLACK_BYTES = 1024  # of a block over the list it encodes: padding, priority, sizes of the table
 _MAX_STREAM_ID = 2**31 - 1
+_MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
 # A reset of a younger call is a nuisance, unless its deadline has come: clients reset calls then. Those of a deadline
 # that no honest client sets are nuisances all the same.
 _YOUNG_S, _VERY_YOUNG_S = 1.0, 0.1
@@ -55,9 +57,12 @@ _KEEPALIVE_PING = b"avion-ka"
 class Protocol:
     """The server's side of one connection."""
 
-    def __init__(self, limits: GrpcLimits, buffered: ByteBudget, now: float) -> None:
+    def __init__(
+        self, limits: GrpcLimits, account: Account, max_message_bytes: Callable[[str], int], now: float
+    ) -> None:
         self._limits = limits
-        self._buffered = buffered
+        self._account = account
+        self._max_message_bytes = max_message_bytes  # of a method's requests, by its path
         self._now = now
         self._watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
         self._nuisance = NuisanceBudget(limits.max_nuisance, limits.nuisance_per_s, now)
@@ -165,7 +170,9 @@ class Protocol:
         except MalformedRequest:
             self._abort(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
-        stream = self._streams[stream_id] = Stream(stream_id, self._now, self._buffered)
+        stream = self._streams[stream_id] = Stream(
+            stream_id, self._now, self._account, self._max_message_bytes(head.path)
+        )
         stream.patience_s = min(_YOUNG_S, max(_DEADLINE_SHARE * head.timeout_s, _VERY_YOUNG_S))
         if head.http_refusal is not None:
             self._send_end(stream, head.http_refusal)
@@ -182,27 +189,33 @@ class Protocol:
             return
         stream.uncredited_bytes += length
         data = event.data
-        if not stream.hold(len(data)):
-            self._drop(stream, RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once"), events)
-        elif stream.assembly is None and is_one_message(data, self._limits.max_message_bytes):
-            stream.wanted = False
-            events.append(MessageReceived(stream.id, data[PREFIX_BYTES:]))
+        if stream.assembly is None and is_one_message(data, stream.max_message_bytes):
+            self._arrived(stream, [data[PREFIX_BYTES:]], 0, events)
+        elif not stream.hold(len(data)):
+            self._drop(stream, _no_room(), events)
         elif data:
             self._assemble(stream, data, events)
 
     def _assemble(self, stream: Stream, data: bytes, events: list[Event]) -> None:
         if stream.assembly is None:
-            stream.assembly = Assembly(self._limits.max_message_bytes)
+            stream.assembly = Assembly(stream.max_message_bytes)
         try:
             messages = stream.assembly.feed(data)
         except RpcError as refusal:
             self._drop(stream, refusal, events)
             return
         if messages:
-            stream.wanted = False
-            events.extend(MessageReceived(stream.id, payload) for payload in messages)
+            self._arrived(stream, messages, sum(map(len, messages)) + PREFIX_BYTES * len(messages), events)
         elif stream.wanted:
             self._credit(stream)
+
+    def _arrived(self, stream: Stream, messages: list[bytes], held_bytes: int, events: list[Event]) -> None:
+        """Whole messages: from now on each counts as its payload and what an object costs."""
+        if not stream.hold(sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages) - held_bytes):
+            self._drop(stream, _no_room(), events)
+            return
+        stream.wanted = False
+        events.extend(MessageReceived(stream.id, payload) for payload in messages)
 
     def _end(self, stream_id: int, events: list[Event]) -> None:
         stream = self._streams.get(stream_id)
@@ -229,7 +242,7 @@ class Protocol:
         """The handler of this call has got this message: it no longer counts as waiting in the server's memory."""
         stream = self._streams.get(stream_id)
         if stream is not None:
-            stream.let_go(PREFIX_BYTES + len(payload))
+            stream.let_go(len(payload) + _MESSAGE_OVERHEAD_BYTES)
 
     def want_message(self, stream_id: int) -> None:
         """The handler of this call wants its next message: let the client send it."""
@@ -450,3 +463,7 @@ class Protocol:
         self._failed = True
         self.close()
         return ConnectionFailed(reason)
+
+
+def _no_room() -> RpcError:
+    return RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once")

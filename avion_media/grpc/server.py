@@ -10,20 +10,19 @@ from functools import partial
 
 import trio
 
-from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.call import Peer
-from avion_media.grpc.call_count import CallCount
 from avion_media.grpc.connection import Connection, Shared
 from avion_media.grpc.health import Health
 from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import methods_of
 from avion_media.grpc.reflection import reflection_services
-from avion_media.peers import ConnectionCount, TooMany, peer_of
+from avion_media.net import Account, Bound, Kind, PeerLimiter, peer_of
 from avion_media.wire import purerpc
 
 _MAX_TICK_S = 1.0
-_END_S = 2.0  # after the grace, for connections to close in order
+_SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
+_STREAMS_SHARE = 0.75  # a quarter is for calls that end: health checks are answered however many only watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +61,14 @@ class GrpcServer:
     ) -> None:
         limits = limits or GrpcLimits()
         self._health = health or Health()
-        all_services = [*services, self._health.service]
+        own = [self._health.service]
         if reflection:
-            all_services += reflection_services(all_services)
-        self._shared = Shared(
-            limits,
-            methods_of(all_services),
-            Hooks(map_exception, on_error, observe, authorise),
-            ByteBudget(limits.max_buffered_bytes),
-            CallCount(limits.max_calls, limits.max_calls_per_peer),
-        )
+            own += reflection_services([*services, *own])
+        methods = methods_of(services, limits.max_message_bytes)
+        methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
+        self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise))
+        self._limiter = _limiter(limits)
         self._connections: set[Connection] = set()
-        # Including those still in their TLS handshake.
-        self._accepted = ConnectionCount(limits.max_connections, limits.max_connections_per_peer)
         self._accepting = trio.CancelScope()
         self._draining = False
         self._ended = trio.Event()  # replaced whenever it was set: a connection has ended
@@ -87,7 +81,7 @@ class GrpcServer:
     def stats(self) -> ServerStats:
         """Numbers for gauges."""
         streams = sum(connection.streams for connection in self._connections)
-        return ServerStats(len(self._connections), streams, self._shared.calls.total)
+        return ServerStats(len(self._connections), streams, self._limiter.held(Kind.CALLS))
 
     async def serve(
         self,
@@ -107,7 +101,7 @@ class GrpcServer:
                 accept = partial(self._accept, ssl_context=ssl_context)
                 task_status.started()
                 await trio.serve_listeners(accept, list(listeners), handler_nursery=nursery)
-            while self._accepted.total:
+            while self._limiter.held(Kind.CONNECTIONS):
                 await self._ended.wait()
             nursery.cancel_scope.cancel()
 
@@ -124,7 +118,7 @@ class GrpcServer:
         for connection in self._connections:
             connection.drain()
         with trio.move_on_after(grace_s):
-            while self._accepted.total:
+            while self._limiter.held(Kind.CONNECTIONS):
                 await self._ended.wait()
 
     # -- Connections
@@ -132,16 +126,16 @@ class GrpcServer:
     async def _accept(self, stream: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
         if self._draining:
             return  # Trio closes it
-        if self._accepted.is_scarce:
+        if self._limiter.is_scarce(Kind.CONNECTIONS):
             self._retire_an_idle_one()
+        account = self._limiter.account(peer_of(stream))
         try:
-            with self._accepted.counted(stream):
-                await self._connection(stream, ssl_context)
-        except TooMany:
-            return
+            if account.take(connections=1):  # held during the TLS handshake as well
+                await self._connection(stream, ssl_context, account)
         except Exception as error:  # noqa: BLE001 - a defect met on one connection must not end the others
             self._shared.hooks.report("connection", error)
         finally:
+            account.close()
             self._ended.set()
             self._ended = trio.Event()
 
@@ -151,15 +145,17 @@ class GrpcServer:
         if idle:
             min(idle, key=lambda connection: connection.idle_since).retire()
 
-    async def _connection(self, plain: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
-        address, counts_for = _address_of(plain), peer_of(plain)
+    async def _connection(
+        self, plain: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None, account: Account
+    ) -> None:
+        address = _address_of(plain)
         if ssl_context is None:
-            connection = Connection(self._shared, plain, Peer(address), counts_for)
+            connection = Connection(self._shared, plain, Peer(address), account)
         else:
             tls = await self._handshake(plain, ssl_context())
             if tls is None:
                 return
-            connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None), counts_for)
+            connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None), account)
         self._connections.add(connection)
         try:
             if self._draining:
@@ -192,6 +188,18 @@ class GrpcServer:
             now = trio.current_time()
             for connection in self._connections:
                 connection.check(now)
+
+
+def _limiter(limits: GrpcLimits) -> PeerLimiter:
+    of_streams = [max(int(_STREAMS_SHARE * bound), 1) for bound in (limits.max_calls, limits.max_calls_per_peer)]
+    return PeerLimiter(
+        {
+            Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer),
+            Kind.CALLS: Bound(limits.max_calls, limits.max_calls_per_peer),
+            Kind.STREAMS: Bound(*of_streams),
+            Kind.BUFFERED_BYTES: Bound(limits.max_buffered_bytes, per_account=2 * limits.max_message_bytes),
+        }
+    )
 
 
 def _address_of(stream: trio.SocketStream) -> str:

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections import deque
 
 from avion_media.grpc.assembly import Assembly
-from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.status import Headers
+from avion_media.net import Account
 
 
 class Stream:
     """State only: what happens to it is decided in `Protocol`."""
 
     __slots__ = (
-        "_budget",
+        "_account",
         "_held_bytes",
         "assembly",
         "head_sent",
         "id",
+        "max_message_bytes",
         "opened_at",
         "patience_s",
         "pending",
@@ -29,14 +30,15 @@ class Stream:
         "wanted",
     )
 
-    def __init__(self, stream_id: int, now: float, budget: ByteBudget) -> None:
+    def __init__(self, stream_id: int, now: float, account: Account, max_message_bytes: int) -> None:
         self.id = stream_id
         self.opened_at = now
         self.patience_s = 0.0  # given up after so long it is no nuisance
         self.remote_open = True
         self.wanted = True  # whether window updates are given for what arrives
         self.uncredited_bytes = 0
-        self._budget = budget
+        self.max_message_bytes = max_message_bytes
+        self._account = account
         self._held_bytes = 0
         self.assembly: Assembly | None = None  # once a message came in pieces
         self.head_sent = False
@@ -46,17 +48,18 @@ class Stream:
         self.progress_at = now
 
     def hold(self, count: int) -> bool:
-        """Take so many bytes of the request from the server's budget; false when that is used up."""
-        if not self._budget.take(count):
+        """Take so many buffered bytes for this call; false if its peer may not hold them."""
+        if not self._account.take(buffered_bytes=count):
             return False
         self._held_bytes += count
         return True
 
     def let_go(self, count: int) -> None:
-        """Give back bytes that the handler has got."""
+        """Give back bytes that are no longer buffered."""
         self._held_bytes -= count
-        self._budget.give_back(count)
+        self._account.give(buffered_bytes=count)
 
     def release(self) -> None:
         """Give back all that is held. To be called once the call is over, however it ended; may be repeated."""
-        self.let_go(self._held_bytes)
+        if self._held_bytes:
+            self.let_go(self._held_bytes)

@@ -26,6 +26,7 @@ from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavail
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.media import is_size_name
+from avion_media.net import peer_of_host
 from avion_media.origin.answers import (
     GONE,
     SAFETY_HEADERS,
@@ -42,7 +43,6 @@ from avion_media.origin.answers import (
 from avion_media.origin.body import RangeBody, WindowMemory, open_body
 from avion_media.origin.conditional import Unsatisfiable, forwardable_range, is_not_modified, parse_range, range_applies
 from avion_media.origin.server_timing import ServerTiming
-from avion_media.peers import peer_of_host
 from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from avion_media.telemetry import Telemetry, get_logger, instruments
 

@@ -16,7 +16,7 @@ from typing import Protocol
 import trio
 
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
-from avion_media.peers import PeerCount
+from avion_media.net import Account, Bound, Kind, PeerLimiter
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 
 _SMALL_BYTES = 64 << 10  # while the peer's room is scarce
@@ -48,17 +48,18 @@ class Source(Protocol):
 
 
 class WindowMemory:
-    """The bytes of all windows that are in memory. One peer can have half of them."""
+    """The bytes of all windows that are in memory. One peer can have as many as are free: half of them at most."""
 
     def __init__(self, max_bytes: int = _MEMORY_BYTES) -> None:
         self._max_per_peer = max_bytes // 2
-        self._count = PeerCount(max_bytes, self._max_per_peer)
+        self._limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(max_bytes)})
+        self._accounts: dict[str, Account] = {}  # of peers that hold something
         self._waiting: list[_Waiter] = []
 
     @property
     def held_bytes(self) -> int:
         """Bytes in use."""
-        return self._count.total
+        return self._limiter.held(Kind.BUFFERED_BYTES)
 
     async def take(self, peer: str, wanted: int) -> int:
         """Take ``wanted`` bytes, or 64 KiB while the peer's room is scarce, and return how many. Wait for room."""
@@ -79,7 +80,11 @@ class WindowMemory:
 
     def give(self, peer: str, count: int) -> None:
         """Give bytes back. Who waits for them, first come, first served, has them when this returns."""
-        self._count.remove(peer, count)
+        account = self._accounts[peer]
+        account.give(buffered_bytes=count)
+        if not account.held(Kind.BUFFERED_BYTES):
+            account.close()
+            del self._accounts[peer]
         for waiter in list(self._waiting):
             waiter.granted = self._take_nowait(waiter.peer, waiter.wanted)
             if waiter.granted:
@@ -87,13 +92,15 @@ class WindowMemory:
                 waiter.served.set()
 
     def _take_nowait(self, peer: str, wanted: int) -> int:
-        room = self._count.room(peer)
-        if room < _SCARCE * self._max_per_peer:
+        account = self._accounts.get(peer) or self._limiter.account(peer)
+        if account.room(Kind.BUFFERED_BYTES) < _SCARCE * self._max_per_peer:
             wanted = min(wanted, _SMALL_BYTES)
-        if wanted > room:
-            return 0
-        self._count.add(peer, wanted)
-        return wanted
+        if account.take(buffered_bytes=wanted):
+            self._accounts[peer] = account
+            return wanted
+        if peer not in self._accounts:
+            account.close()
+        return 0
 
 
 class _Waiter:

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from avion_media.credentials import bearer_token, fingerprint, is_among
-from avion_media.peers import is_loopback
+from avion_media.net import is_loopback
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 Fingerprints = Callable[[], Iterable[bytes]]

@@ -15,8 +15,8 @@ from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.trio.worker_context import WorkerContext
 
+from avion_media.net import Bound, Kind, PeerLimiter, peer_of
 from avion_media.origin.http1 import HttpConnection, HttpLimits
-from avion_media.peers import ConnectionCount, TooMany
 from avion_media.telemetry import get_logger
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
@@ -37,7 +37,7 @@ class HttpServer:
         self._wrapper = ASGIWrapper(self._counted(app))
         self._context = WorkerContext(None)
         self._limits = limits
-        self._count = ConnectionCount(limits.max_connections, limits.max_connections_per_peer)
+        self._limiter = PeerLimiter({Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer)})
         self._open: set[HttpConnection] = set()
         self._requests = 0
         self._idle = trio.Event()
@@ -46,7 +46,7 @@ class HttpServer:
     @property
     def connections(self) -> int:
         """Open connections."""
-        return self._count.total
+        return self._limiter.held(Kind.CONNECTIONS)
 
     @property
     def requests(self) -> int:
@@ -90,21 +90,21 @@ class HttpServer:
 
     async def _connection(self, stream: trio.SocketStream) -> None:
         """One connection; whatever happens in it ends here."""
-        if self._count.is_scarce:
+        if self._limiter.is_scarce(Kind.CONNECTIONS):
             self._end_an_idle_one()
+        account = self._limiter.account(peer_of(stream))
         try:
-            with self._count.counted(stream):
+            if account.take(connections=1):
                 connection = HttpConnection(self._wrapper, self._config, self._context, stream, self._limits)
                 self._open.add(connection)
                 try:
                     await connection.run()
                 finally:
                     self._open.discard(connection)
-        except TooMany:
-            pass
         except Exception as error:  # noqa: BLE001 - a client must not end the server, whatever it makes hypercorn raise
             get_logger(path="service/origin").warning("http.connection_failed", error=repr(error))
         finally:
+            account.close()
             await trio.aclose_forcefully(stream)
 
 

@@ -184,7 +184,7 @@ async def test_the_limit_of_streams_is_announced() -> None:
 
 
 async def test_calls_beyond_the_handlers_are_answered_resource_exhausted() -> None:
-    async with attacked(GrpcLimits(max_calls=2)) as (server, attacker):
+    async with attacked(GrpcLimits(max_calls=4)) as (server, attacker):
         await attacker.send(*(attacker.call(2 * n + 1, HANG) for n in range(3)))
         await attacker.read_until(lambda seen: seen.status(5) == str(int(Code.RESOURCE_EXHAUSTED)))
         server.echo.released.set()
@@ -262,7 +262,7 @@ async def test_a_message_beyond_the_limit_is_refused_by_its_prefix() -> None:
 
 
 async def test_all_clients_together_cannot_fill_the_memory_with_beginnings() -> None:
-    async with attacked(GrpcLimits(max_buffered_bytes=40_000)) as (_, attacker):
+    async with attacked(GrpcLimits(max_buffered_bytes=80_000)) as (_, attacker):
         beginning = b"\0" + (1 << 20).to_bytes(4, "big") + bytes(15_000)
         await attacker.send(*(piece for n in (1, 3, 5) for piece in (attacker.head(n), data(n, beginning))))
         await attacker.read_until(lambda seen: seen.status(5) == str(int(Code.RESOURCE_EXHAUSTED)))
@@ -275,7 +275,7 @@ async def test_all_clients_together_cannot_fill_the_memory_with_beginnings() -> 
 
 @pytest.mark.parametrize("method", ["Say", "Collect"])
 async def test_all_clients_together_cannot_fill_the_memory_with_messages_that_no_handler_takes(method: str) -> None:
-    async with attacked(GrpcLimits(max_buffered_bytes=40_000)) as (_, attacker):
+    async with attacked(GrpcLimits(max_buffered_bytes=80_000)) as (_, attacker):
         headers = request_headers(_path=f"/avion.test.Echo/{method}")
         begun = [] if method == "Say" else [data(n, message(HANG)) for n in (1, 3, 5)]
         await attacker.send(*(attacker.head(n, headers) for n in (1, 3, 5)), *begun)

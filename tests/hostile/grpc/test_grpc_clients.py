@@ -12,7 +12,7 @@ from h2.errors import ErrorCodes
 from hyperframe.frame import ContinuationFrame, HeadersFrame
 
 from avion_media.grpc import Code, GrpcLimits
-from avion_media.peers import peer_of
+from avion_media.net import peer_of
 from tests.interop.raw_client import RawClient, data, message, raw_client, request_headers, window_update
 from tests.interop.serving import EchoServer, echo_server
 from tests.interop.wire import echo_pb2 as wire
@@ -53,9 +53,9 @@ async def _until_connections(server: EchoServer, count: int) -> None:
         await trio.sleep(0.01)
 
 
-async def _hold(port: int) -> None:
+async def _hold(port: int, local_address: str) -> None:
     """Connect, and never make a call."""
-    async with raw_client(port) as client:
+    async with raw_client(port, local_address=local_address) as client:
         await client.read_to_end()
 
 
@@ -76,12 +76,12 @@ async def test_one_peer_cannot_take_all_connections() -> None:
 
 async def test_who_holds_connections_without_calls_makes_room_for_newcomers() -> None:
     async with served_all_along(GrpcLimits(max_connections=20)) as server, trio.open_nursery() as nursery:
-        for _ in range(17):
-            nursery.start_soon(_hold, server.port)
+        for number in range(17):
+            nursery.start_soon(_hold, server.port, f"127.0.1.{number}")
         while server.server.stats().connections < 18:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
-        for _ in range(10):
-            async with raw_client(server.port) as newcomer:
+        for number in range(10):
+            async with raw_client(server.port, local_address=f"127.0.2.{number}") as newcomer:
                 await newcomer.send(newcomer.call(1, HELLO))
                 await newcomer.read_until(lambda seen: seen.status(1) == "0")
         nursery.cancel_scope.cancel()

@@ -21,7 +21,7 @@ async def test_calls_of_one_peer_leave_handlers_to_others() -> None:
 
 
 async def test_streams_leave_handlers_to_health_checks_and_other_calls_that_end() -> None:
-    limits = GrpcLimits(max_calls=8, max_calls_per_peer=8)
+    limits = GrpcLimits(max_calls=16)
     async with served_all_along(limits) as server, raw_client(server.port) as attacker:
         server.health.set_serving()
         watch = request_headers(_path="/grpc.health.v1.Health/Watch")

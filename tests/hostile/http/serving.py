@@ -147,9 +147,9 @@ class Attacked:
     served: int = 0
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
+    async def client(self, local_address: str | None = None) -> AsyncIterator[Client]:
         """A new connection."""
-        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+        async with await trio.open_tcp_stream("127.0.0.1", self.port, local_address=local_address) as stream:
             yield Client(stream)
 
     async def until_connections(self, count: int) -> None:

@@ -132,15 +132,15 @@ async def test_connections_beyond_the_limit_are_closed() -> None:
 async def test_who_holds_connections_without_requests_makes_room_for_newcomers() -> None:
     async with attacked(HttpLimits(max_connections=20)) as world, trio.open_nursery() as nursery:
 
-        async def hold() -> None:
-            async with world.client() as client:
+        async def hold(local_address: str) -> None:
+            async with world.client(local_address) as client:
                 await client.read_to_end()
 
-        for _ in range(17):
-            nursery.start_soon(hold)
+        for number in range(17):
+            nursery.start_soon(hold, f"127.0.1.{number}")
         while world.server.connections < 18:  # noqa: ASYNC110 - nobody tells
             await trio.sleep(0.01)
-        for _ in range(10):
-            async with world.client() as client:
+        for number in range(10):
+            async with world.client(f"127.0.2.{number}") as client:
                 await client.get()
         nursery.cancel_scope.cancel()

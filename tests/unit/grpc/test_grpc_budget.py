@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.grpc.budget import ByteBudget, NuisanceBudget
+from avion_media.grpc.budget import NuisanceBudget
 
 
 def test_a_burst_is_forgiven_and_a_flood_is_not() -> None:
@@ -28,12 +28,3 @@ def test_honest_work_earns_credit_up_to_the_burst() -> None:
     budget.earn(1000)
     assert budget.spend(10, now=0.0)
     assert not budget.spend(1, now=0.0)
-
-
-def test_bytes_are_held_up_to_the_bound() -> None:
-    budget = ByteBudget(10)
-    assert budget.take(6)
-    assert not budget.take(5)
-    assert budget.take(4)
-    budget.give_back(6)
-    assert budget.held_bytes == 4

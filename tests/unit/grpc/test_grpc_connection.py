@@ -12,19 +12,22 @@ import trio.testing
 from hpack import Encoder
 from hyperframe.frame import HeadersFrame
 
-from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.call import Call, Peer
-from avion_media.grpc.call_count import CallCount
 from avion_media.grpc.connection import Connection, Shared
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import Method
 from avion_media.grpc.status import Code, RpcError
+from avion_media.net import Account, Bound, Kind, PeerLimiter
 from tests.interop.raw_client import data, message, request_headers, settings
 
 _PIECES = 200
 _CALLS_IN_PIECE = 100
+
+
+def _account() -> Account:
+    return PeerLimiter({Kind.CALLS: Bound(2000), Kind.BUFFERED_BYTES: Bound(2 << 20)}).account("test")
 
 
 class _Client(trio.abc.Stream):
@@ -100,14 +103,14 @@ async def test_clients_that_send_much_at_once_start_few_handlers_in_each_turn_of
         await trio.lowlevel.checkpoint()
         raise RpcError(Code.ABORTED)
 
-    method = Method("/a.B/C", handle, bytes, streams_requests=False, streams_responses=False)
-    shared = Shared(GrpcLimits(), {method.path: method}, Hooks(), ByteBudget(1 << 20), CallCount(1000, 1000))
+    method = Method("/a.B/C", handle, bytes, streams_requests=False, streams_responses=False, max_message_bytes=1000)
+    shared = Shared(GrpcLimits(), {method.path: method}, Hooks())
     trio.lowlevel.add_instrument(ticks)
     async with trio.open_nursery() as nursery:
         for _ in range(4):
             client = _Client(_calls_at_once(90))
             client.reads.set()
-            nursery.start_soon(Connection(shared, client, Peer("test"), "test").run)
+            nursery.start_soon(Connection(shared, client, Peer("test"), _account()).run)
     trio.lowlevel.remove_instrument(ticks)
     assert started.total() == 360
     at_once = 4 * 11  # what is done at once of each read
@@ -117,8 +120,8 @@ async def test_clients_that_send_much_at_once_start_few_handlers_in_each_turn_of
 async def test_who_does_not_read_answers_is_not_read_from() -> None:
     client = _Client(_calls_of_nothing())
     limits = GrpcLimits()
-    shared = Shared(limits, {}, Hooks(), ByteBudget(1 << 20), CallCount(1, 1))
-    connection = Connection(shared, client, Peer("test"), "test")
+    shared = Shared(limits, {}, Hooks())
+    connection = Connection(shared, client, Peer("test"), _account())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.run)
         await trio.testing.wait_all_tasks_blocked()

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from avion_media.grpc import Code, GrpcLimits, RpcError
 from avion_media.grpc.assembly import framed
-from avion_media.grpc.budget import ByteBudget
 from avion_media.grpc.events import CallBegun, CallGone, ConnectionFailed, Event, MessageReceived, RequestEnded
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.protocol import Protocol
+from avion_media.net import Bound, Kind, PeerLimiter
 
 _HEADERS = [
     (":method", "POST"),
@@ -31,21 +31,31 @@ _HEADERS = [
 ]
 
 
+def _core(limits: GrpcLimits, limiter: PeerLimiter) -> Protocol:
+    return Protocol(limits, limiter.account("test"), lambda _path: limits.max_message_bytes, 0.0)
+
+
 @dataclass
 class Pair:
     """h2's client and our core, talking."""
 
     limits: GrpcLimits = field(default_factory=GrpcLimits)
-    budget: ByteBudget = field(default_factory=lambda: ByteBudget(1 << 30))
+    max_buffered_bytes: int = 1 << 30
 
     def __post_init__(self) -> None:
         self.now = 0.0
-        self.core = Protocol(self.limits, self.budget, self.now)
+        self.limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(self.max_buffered_bytes)})
+        self.core = _core(self.limits, self.limiter)
         self.client = h2.connection.H2Connection(H2Configuration(client_side=True))
         self.client.initiate_connection()
         self.events: list[Event] = []
         self.answers: list[object] = []
         self.exchange()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes that the core holds for the connection's calls."""
+        return self.limiter.held(Kind.BUFFERED_BYTES)
 
     def exchange(self, piece_bytes: int = 1 << 20) -> list[Event]:
         """Pass on everything in both directions until both are silent; returns the core's new events."""
@@ -89,10 +99,10 @@ def test_messages_arrive_however_the_bytes_are_cut(payloads: list[bytes], piece_
     assert isinstance(events[0], CallBegun)
     assert [event.payload for event in events if isinstance(event, MessageReceived)] == payloads
     assert events[-1] == RequestEnded(1)
-    assert pair.budget.held_bytes == sum(len(framed(payload)) for payload in payloads)
+    assert pair.held_bytes == sum(len(payload) + 64 for payload in payloads)
     for payload in payloads:
         pair.core.message_taken(1, payload)
-    assert pair.budget.held_bytes == 0
+    assert pair.held_bytes == 0
 
 
 def test_a_message_larger_than_the_window_is_let_in() -> None:
@@ -243,24 +253,24 @@ def test_what_half_a_message_held_is_given_back_when_it_goes() -> None:
     pair.client.send_headers(1, _HEADERS)
     pair.client.send_data(1, framed(bytes(1000))[:500])
     pair.exchange()
-    assert pair.budget.held_bytes == 500
+    assert pair.held_bytes == 500
     pair.client.reset_stream(1)
     pair.exchange()
-    assert pair.budget.held_bytes == 0
+    assert pair.held_bytes == 0
 
 
 def test_messages_count_as_held_until_their_handler_has_got_them_or_the_call_is_over() -> None:
-    pair = Pair(budget=ByteBudget(2500))
+    pair = Pair(max_buffered_bytes=5000)
     for stream_id in (1, 3, 5):
         pair.client.send_headers(stream_id, _HEADERS)
         pair.client.send_data(stream_id, framed(bytes(1000)))
         pair.exchange()
     assert CallGone(5, Code.RESOURCE_EXHAUSTED) in pair.events
-    assert pair.budget.held_bytes == 2010
+    assert pair.held_bytes == 2 * 1064
     pair.core.message_taken(1, bytes(1000))
-    assert pair.budget.held_bytes == 1005
+    assert pair.held_bytes == 1064
     pair.core.send_end(3, RpcError(Code.ABORTED))
-    assert pair.budget.held_bytes == 0
+    assert pair.held_bytes == 0
 
 
 def test_what_half_a_message_held_is_given_back_with_the_connection() -> None:
@@ -269,7 +279,7 @@ def test_what_half_a_message_held_is_given_back_with_the_connection() -> None:
     pair.client.send_data(1, framed(bytes(1000))[:500])
     pair.exchange()
     pair.core.close()
-    assert pair.budget.held_bytes == 0
+    assert pair.held_bytes == 0
 
 
 def test_a_cancel_resets_the_call() -> None:
@@ -323,8 +333,8 @@ def test_bytes_at_random_never_raise(data: bytes, piece_bytes: int) -> None:
 
 
 def _feed(data: bytes, piece_bytes: int) -> None:
-    budget = ByteBudget(1 << 20)
-    core = Protocol(GrpcLimits(), budget, 0.0)
+    limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(1 << 20)})
+    core = _core(GrpcLimits(), limiter)
     for start in range(0, len(data), piece_bytes):
         events = core.receive(data[start : start + piece_bytes], 0.0)
         for event in events:
@@ -337,4 +347,4 @@ def _feed(data: bytes, piece_bytes: int) -> None:
         if any(isinstance(event, ConnectionFailed) for event in events):
             break
     core.close()
-    assert budget.held_bytes == 0
+    assert limiter.held(Kind.BUFFERED_BYTES) == 0

@@ -64,7 +64,9 @@ async def test_a_task_that_reads_and_one_that_waits_to_send_are_both_woken() -> 
             yield _Text("large")
             await all_heard.wait()
 
-        method = Method("/a.B/Chat", chat, bytes.decode, streams_requests=True, streams_responses=True)
+        method = Method(
+            "/a.B/Chat", chat, bytes.decode, streams_requests=True, streams_responses=True, max_message_bytes=1000
+        )
         call = Call(method.path, Peer("test"))
         running = RunningCall(call, method, 1, cast("Protocol", client), Hooks(), lambda: None)
         nursery.start_soon(running.run)

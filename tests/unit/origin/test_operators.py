@@ -10,8 +10,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from avion_media.credentials import bearer_token, fingerprint, is_among
+from avion_media.net import is_loopback
 from avion_media.origin.operators import OperatorGate
-from avion_media.peers import is_loopback
 
 TOKEN = "a-token-of-some-length"
 HERE = "http://127.0.0.1:9090"

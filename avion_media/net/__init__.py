@@ -1,0 +1,7 @@
+"""What the servers share about their peers and sockets. Knows neither gRPC nor HTTP."""
+
+from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter
+from avion_media.net.peers import is_loopback, peer_of, peer_of_host
+from avion_media.net.sockets import send_steadily
+
+__all__ = ["Account", "Bound", "Kind", "PeerLimiter", "is_loopback", "peer_of", "peer_of_host", "send_steadily"]

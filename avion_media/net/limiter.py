@@ -1,0 +1,132 @@
+"""One limiter for everything that is scarce in a server: connections, calls, bytes.
+
+One rule holds for every kind: a peer may hold as much as is free. One greedy peer gets half, two get a third each, so
+something always remains for a newcomer, however many conspire. It needs no number besides the total.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+_SCARCE_ABOVE = 0.9
+
+
+class Kind(StrEnum):
+    """What is counted. The values are the names of `Account.take`'s arguments."""
+
+    CONNECTIONS = "connections"
+    CALLS = "calls"
+    STREAMS = "streams"
+    BUFFERED_BYTES = "buffered_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """How much of one kind there is."""
+
+    total: int
+    per_peer: float = math.inf
+    """A lower bound for one peer than the rule gives."""
+    per_account: float = math.inf
+    """A lower bound for one connection."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    held: dict[str, int]
+    accounts: int = 0
+
+
+class PeerLimiter:
+    """What one server has, and who holds how much of it."""
+
+    def __init__(self, bounds: Mapping[Kind, Bound]) -> None:
+        self._bounds: dict[str, Bound] = {str(kind): bound for kind, bound in bounds.items()}
+        self._held = dict.fromkeys(self._bounds, 0)
+        self._peers: dict[str, _Peer] = {}
+
+    def account(self, peer: str) -> Account:
+        """Open the account of one connection of this peer (see `peer_of`). It must be closed."""
+        holder = self._peers.get(peer)
+        if holder is None:
+            holder = self._peers[peer] = _Peer(dict.fromkeys(self._bounds, 0))
+        holder.accounts += 1
+        return Account(self, peer, holder)
+
+    def held(self, kind: Kind) -> int:
+        """Return how much is held by all peers."""
+        return self._held[kind]
+
+    def is_scarce(self, kind: Kind) -> bool:
+        """Return whether little is left."""
+        return self._held[kind] > _SCARCE_ABOVE * self._bounds[kind].total
+
+
+class Account:
+    """What one connection holds; it counts for its peer."""
+
+    __slots__ = ("_held", "_limiter", "_name", "_peer")
+
+    def __init__(self, limiter: PeerLimiter, name: str, peer: _Peer) -> None:
+        self._limiter = limiter
+        self._name = name
+        self._peer: _Peer | None = peer
+        self._held = dict.fromkeys(limiter._bounds, 0)
+
+    def held(self, kind: Kind) -> int:
+        """Return how much is held by this connection."""
+        return self._held[kind]
+
+    def room(self, kind: Kind) -> int:
+        """Return how much could be taken now."""
+        if self._peer is None:
+            return 0
+        bound, held_by_peer = self._limiter._bounds[kind], self._peer.held[kind]
+        free = bound.total - self._limiter._held[kind]
+        by_rule = max((free - held_by_peer) // 2, min(1 - held_by_peer, free))
+        return max(int(min(by_rule, bound.per_peer - held_by_peer, bound.per_account - self._held[kind])), 0)
+
+    def take(self, **amounts: int) -> bool:
+        """Take all of this, by `Kind`, or nothing; return whether it was there. A closed account gets nothing."""
+        limiter, peer = self._limiter, self._peer
+        if peer is None:
+            return False
+        for kind, amount in amounts.items():
+            bound = limiter._bounds[kind]
+            free = bound.total - limiter._held[kind] - amount  # once it is taken
+            held_by_peer = peer.held[kind] + amount
+            if (
+                free < 0
+                or held_by_peer > max(free, 1)  # the last one is for the next that comes
+                or held_by_peer > bound.per_peer
+                or self._held[kind] + amount > bound.per_account
+            ):
+                return False
+        self._add(peer, amounts, 1)
+        return True
+
+    def give(self, **amounts: int) -> None:
+        """Give back what was taken. Without effect after `close`, which has given it back."""
+        if self._peer is not None:
+            self._add(self._peer, amounts, -1)
+
+    def close(self) -> None:
+        """Give back whatever is still held. May be repeated."""
+        peer, self._peer = self._peer, None
+        if peer is None:
+            return
+        self._add(peer, dict(self._held), -1)
+        peer.accounts -= 1
+        if not peer.accounts:
+            del self._limiter._peers[self._name]
+
+    def _add(self, peer: _Peer, amounts: Mapping[str, int], sign: int) -> None:
+        mine, of_peer, of_all = self._held, peer.held, self._limiter._held
+        for kind, amount in amounts.items():
+            change = sign * amount
+            mine[kind] += change
+            of_peer[kind] += change
+            of_all[kind] += change

@@ -1,0 +1,39 @@
+"""Who is at the other end of a connection."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import trio
+
+_IPV6_PREFIX = 64  # a client that has one IPv6 address has its whole network
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a name or address can only mean this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:  # a name, or every address
+        return False
+
+
+def peer_of(stream: trio.SocketStream) -> str:
+    """Return whom a connection counts for: an IPv4 address or an IPv6 network; empty if the client has gone already."""
+    try:
+        return peer_of_host(stream.socket.getpeername()[0])
+    except OSError:
+        return ""
+
+
+def peer_of_host(host: str) -> str:
+    """Return the same for an address as the socket gives it."""
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    return str(ipaddress.ip_network((address, _IPV6_PREFIX), strict=False))

@@ -264,9 +264,14 @@ class Connection:
         now = trio.current_time()
         self._busy_at = now
         call = Call(head.path, self._peer, head.metadata, now + head.timeout_s, now)
-        refusal = self._shared.hooks.refusal_of(call)
+        # First of all, so that an unknown caller learns nothing else.
+        refusal = self._shared.hooks.refusal_of(call) or head.refusal
         method = self._shared.methods.get(head.path)
-        if refusal is not None:
+        if head.http_refusal is not None:
+            self._protocol.send_http_refusal(event.stream_id, head.http_refusal)
+            call.code = Code.UNKNOWN  # what clients of gRPC make of 405 and 415
+            self._note(call)
+        elif refusal is not None:
             self._refuse(event.stream_id, call, refusal)
         elif method is None:
             self._refuse(event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"no method {head.path[:_MAX_ECHOED]}"))

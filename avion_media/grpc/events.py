@@ -10,7 +10,7 @@ from avion_media.grpc.status import Code
 
 @dataclass(frozen=True, slots=True)
 class CallBegun:
-    """A request's headers, checked; the core has answered those that cannot be served."""
+    """A request's headers, checked. `RequestHead` says whether it can be served."""
 
     stream_id: int
     head: RequestHead

@@ -1,7 +1,7 @@
 """The protocol core: HTTP/2 by h2, gRPC's framing and its rules on top, and no I/O. Bytes in, events out.
 
-The driver calls `receive` with what it read and acts on the events; it calls the ``send_*`` and ``refuse`` methods as
-handlers answer; after either it writes what `take_output` returns, and calls `written`. Nothing here waits.
+The driver calls `receive` with what it read and acts on the events; it calls the ``send_*`` methods as handlers
+answer; after either it writes what `take_output` returns, and calls `written`. Nothing here waits.
 Calls that are gone are silently ignored by every method: a handler need not know in time.
 """
 
@@ -174,12 +174,7 @@ class Protocol:
             stream_id, self._now, self._account, self._max_message_bytes(head.path)
         )
         stream.patience_s = min(_YOUNG_S, max(_DEADLINE_SHARE * head.timeout_s, _VERY_YOUNG_S))
-        if head.http_refusal is not None:
-            self._send_end(stream, head.http_refusal)
-        elif head.refusal is not None:
-            self.refuse(stream_id, head.refusal)
-        else:
-            events.append(CallBegun(stream_id, head))
+        events.append(CallBegun(stream_id, head))
 
     def _data(self, event: h2.events.DataReceived, events: list[Event]) -> None:
         length = event.flow_controlled_length
@@ -293,7 +288,11 @@ class Protocol:
         if not stream.pending_bytes:
             self._finish(stream)
 
-    refuse = send_end
+    def send_http_refusal(self, stream_id: int, headers: Headers) -> None:
+        """End a request that is not gRPC's with a response of HTTP."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            self._send_end(stream, headers)
 
     def _send_head(self, stream: Stream) -> None:
         if not stream.head_sent:

@@ -37,7 +37,7 @@ class MalformedRequest(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request's headers, checked. At most one of the two refusals is set; then the rest means nothing."""
+    """A request's headers, checked. At most one of the two refusals is set; then there is no deadline."""
 
     path: str
     timeout_s: float = math.inf
@@ -53,18 +53,19 @@ def parse_request_head(headers: Headers) -> RequestHead:
     if not pseudo.keys() >= _REQUIRED:
         raise MalformedRequest("a pseudo header is missing")
     path = pseudo[b":path"].decode("latin-1")
+    metadata = _metadata(regular)
     if pseudo[b":method"] != b"POST":
-        return RequestHead(path, http_refusal=METHOD_NOT_ALLOWED)
+        return RequestHead(path, metadata=metadata, http_refusal=METHOD_NOT_ALLOWED)
     if not _CONTENT_TYPE.fullmatch(regular.get(b"content-type", b"")):
-        return RequestHead(path, http_refusal=UNSUPPORTED_MEDIA_TYPE)
-    encoding = regular.get(b"grpc-encoding", b"identity")
-    if encoding != b"identity":
-        return RequestHead(path, refusal=unsupported_encoding())
+        return RequestHead(path, metadata=metadata, http_refusal=UNSUPPORTED_MEDIA_TYPE)
+    if regular.get(b"grpc-encoding", b"identity") != b"identity":
+        return RequestHead(path, metadata=metadata, refusal=unsupported_encoding())
     try:
         timeout_s = _timeout_s(regular.get(b"grpc-timeout"))
     except ValueError:
-        return RequestHead(path, refusal=RpcError(Code.INVALID_ARGUMENT, "malformed grpc-timeout"))
-    return RequestHead(path, timeout_s, _metadata(regular))
+        refusal = RpcError(Code.INVALID_ARGUMENT, "malformed grpc-timeout")
+        return RequestHead(path, metadata=metadata, refusal=refusal)
+    return RequestHead(path, timeout_s, metadata)
 
 
 def unsupported_encoding() -> RpcError:

@@ -1,0 +1,46 @@
+"""Calls that are refused by their headers: what the client, the observer and the check of callers see of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from avion_media.grpc import Call, Code, RpcError
+from tests.interop.raw_client import Headers, raw_client, request_headers
+from tests.interop.serving import echo_server
+from tests.interop.wire import echo_pb2 as wire
+
+HELLO = wire.EchoRequest(text="hello")
+
+
+_REFUSED: list[tuple[str, Headers, Code]] = [
+    ("gzip", [*request_headers(), ("grpc-encoding", "br")], Code.UNIMPLEMENTED),
+    ("timeout", [*request_headers(), ("grpc-timeout", "x")], Code.INVALID_ARGUMENT),
+    ("405", request_headers(_method="GET"), Code.UNKNOWN),
+    ("415", request_headers(content_type="text/plain"), Code.UNKNOWN),
+]
+
+
+@pytest.mark.parametrize(("headers", "code"), [case[1:] for case in _REFUSED], ids=[case[0] for case in _REFUSED])
+async def test_a_refused_call_is_authorised_and_observed(headers: Headers, code: Code) -> None:
+    asked: list[str] = []
+    async with (
+        echo_server(authorise=lambda call: asked.append(call.method)) as server,
+        raw_client(server.port) as client,
+    ):
+        await client.send(client.call(1, HELLO, headers))
+        await client.read_until(lambda seen: seen.headers.get(1))
+        await server.until_ended(1)
+        assert [(call.method, call.code) for call in server.ended] == [("/avion.test.Echo/Say", code)]
+        assert asked == ["/avion.test.Echo/Say"]
+
+
+@pytest.mark.parametrize("headers", [case[1] for case in _REFUSED[:2]], ids=["gzip", "timeout"])
+async def test_an_unknown_caller_learns_only_that_its_call_is_not_authorised(headers: Headers) -> None:
+    def refuse(_call: Call) -> None:
+        raise RpcError(Code.UNAUTHENTICATED, "no valid credentials")
+
+    async with echo_server(authorise=refuse) as server, raw_client(server.port) as client:
+        await client.send(client.call(1, HELLO, headers))
+        await client.read_until(lambda seen: seen.status(1) == str(int(Code.UNAUTHENTICATED)))
+        await server.until_ended(1)
+        assert server.codes() == [Code.UNAUTHENTICATED]

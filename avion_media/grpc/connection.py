@@ -26,6 +26,7 @@ from avion_media.grpc.events import (
     RequestEnded,
     ResponseTaken,
 )
+from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import Method
@@ -35,10 +36,6 @@ from avion_media.grpc.status import Code, RpcError
 from avion_media.net import Account, send_steadily
 
 _READ_BYTES = 64 << 10
-# What was read is worked off in turns, between which others have theirs. The first of each read is for ten calls: being
-# cut to pieces costs honest clients a fifth. The rest goes by 0.3 ms, and as much again in the handlers.
-_WORK_AT_ONCE = 96  # in units of `frames`
-_WORK_IN_TURN = 32
 _MAX_ECHOED = 100  # characters of a path that we do not know
 _MAX_UNSENT_BYTES = 512 << 10  # a client that does not read is not read from: each frame may ask for an answer
 _GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
@@ -151,13 +148,13 @@ class Connection:
             await self._until_taken()
 
     async def _work_off(self, data: bytes) -> bool:
-        """Act on what was read; whether the connection goes on."""
-        end = self._protocol.end_of_turn(data, 0, _WORK_AT_ONCE)
+        """Act on what was read, in turns between which others have theirs; return whether the connection goes on."""
+        end = self._protocol.end_of_turn(data, 0, FIRST_TURN)
         goes_on = self._turn(data[:end])
         while goes_on and end < len(data):
             await self._until_taken()
             async with self._shared.backlog:
-                begin, end = end, self._protocol.end_of_turn(data, end, _WORK_IN_TURN)
+                begin, end = end, self._protocol.end_of_turn(data, end, LATER_TURN)
                 goes_on = self._turn(data[begin:end])
         return goes_on
 

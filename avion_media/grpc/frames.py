@@ -1,20 +1,38 @@
-"""Watching the frames of one direction go by, without understanding their payloads.
+"""What frames cost, and watching the frames of one direction go by without understanding their payloads.
 
-h2 reports what a frame *means*; what frames merely *cost* (a ping answered, a reset of a stream that is gone, an empty
-DATA frame) often leaves no event. So bytes pass this counter first. It also takes GOAWAY out: h2 forbids answering
-calls in flight after the peer's GOAWAY, while RFC 9113, 6.8 and gRPC want just that.
+h2 reports what a frame *means*; what frames merely *cost* (a ping answered, a reset of a stream that has ended, empty
+DATA) often leaves no event. So bytes pass the `FrameWatch` first. It also takes frames out that h2 must not see:
+GOAWAY, because h2 forbids answering calls in flight after it (RFC 9113, 6.8 and gRPC want just that), and DATA that was
+in flight when its call was refused, because h2 would answer each such frame with a reset.
+
+There are two currencies, and all prices are in `COSTS`. *Work units*, about 10 µs each, decide where a turn ends, so
+that other connections have theirs between. *Flood units* are charged for what achieves nothing yet, and progress gives
+them back. A flood unit costs at most 25 µs and leaves at most 1 KiB behind; a connection without any is ended.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
+
+from h2.errors import ErrorCodes
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+MAX_FRAME_BYTES = 16_384  # the protocol's default, which we announce; h2 would buffer 16 MiB before it refuses
+STREAM_WINDOW = 65_535  # the protocol's default, so that it holds from the first frame on
+FIRST_TURN = 128  # work units: about eight calls, because cutting up the bytes of honest clients costs a fifth
+LATER_TURN = 32
+USEFUL_BYTES = 1024  # a DATA frame with so much payload is worth its price
+MIN_WINDOW_BYTES = 4096  # DATA that we send without ending a message is progress from here on
 _HEADER_BYTES = 9
 _ACK = END_STREAM = 0x1
 _END_HEADERS = 0x4
-MAX_FRAME_BYTES = 16_384  # the protocol's default, which we announce; h2 would buffer 16 MiB before it refuses
+_SETTING_BYTES = 6
+_MAX_SETTINGS = 32  # entries of a frame: as nghttp2 has it (CVE-2020-11080)
+_STREAM_ID = 2**31 - 1
+_IN_FLIGHT_S = 2.0  # after a refusal, for frames that the client sent before it knew
+_MAX_REFUSED = 1024  # refused calls of which this is remembered
 
 
 class Kind(IntEnum):
@@ -26,7 +44,99 @@ class Kind(IntEnum):
     SETTINGS = 0x4
     PING = 0x6
     GOAWAY = 0x7
+    WINDOW_UPDATE = 0x8
     CONTINUATION = 0x9
+
+
+class Case(Enum):
+    """The rows of the cost table."""
+
+    CALL = auto()
+    """HEADERS that begin a call. Given back when the call ends with trailers, whatever their code."""
+    BLOCK = auto()
+    """Other HEADERS: trailers of a request."""
+    CONTINUATION = auto()
+    DATA = auto()
+    """DATA that completes a message, has 1 KiB of payload or more, or ends the request."""
+    IDLE_DATA = auto()
+    """Other DATA. The message that it belongs to gives it back: 1, and 1 for each KiB of the message."""
+    SETTINGS = auto()
+    """Per entry 1 more, and 1 for each four calls that wait for a window of their own."""
+    WINDOW_UPDATE = auto()
+    NOISE = auto()
+    """PING, PRIORITY, unknown types, acknowledgements that nobody awaits, a second GOAWAY."""
+    RESET = auto()
+    """RST_STREAM by the client. Given back, with the call's own price, if the call is older than 1 s or has reached its
+    deadline."""
+    RESET_BY_US = auto()
+    """RST_STREAM that the client makes us send."""
+    SENT = auto()
+    """DATA of ours that ends a message or carries 4 KiB: clients answer with window updates and pings."""
+    SENT_LITTLE = auto()
+    """DATA of ours below 1 KiB, because the client's window is so small."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """One row. ``per_…`` is how many of these make one unit more; 0 means that they cost nothing."""
+
+    work: int = 1
+    work_per_bytes: int = 0
+    flood: int = 0
+    flood_per_bytes: int = 0
+    flood_per_fields: int = 0
+    flood_per_blocked: int = 0
+
+
+COSTS = {
+    Case.CALL: Cost(work=12, work_per_bytes=16, flood=2, flood_per_bytes=128, flood_per_fields=8),
+    Case.BLOCK: Cost(work_per_bytes=16, flood_per_bytes=128, flood_per_fields=8),
+    Case.CONTINUATION: Cost(work_per_bytes=16, flood=1, flood_per_bytes=128),
+    Case.DATA: Cost(work_per_bytes=1024),
+    Case.IDLE_DATA: Cost(flood=1, flood_per_bytes=1024),
+    Case.SETTINGS: Cost(work_per_bytes=_SETTING_BYTES, flood=1, flood_per_bytes=_SETTING_BYTES, flood_per_blocked=4),
+    Case.WINDOW_UPDATE: Cost(flood=1),
+    Case.NOISE: Cost(flood=1),
+    Case.RESET: Cost(flood=2),
+    Case.RESET_BY_US: Cost(work=0, flood=2),
+    Case.SENT: Cost(work=0, flood=-3),
+    Case.SENT_LITTLE: Cost(work=0, flood=2),
+}
+_WORK = {
+    Kind.DATA: COSTS[Case.DATA],
+    Kind.HEADERS: COSTS[Case.CALL],
+    Kind.CONTINUATION: COSTS[Case.CONTINUATION],
+    Kind.SETTINGS: COSTS[Case.SETTINGS],
+}
+_OTHER = COSTS[Case.NOISE]
+
+
+class FloodBudget:
+    """A token bucket of flood units for one connection. Progress refunds them; time does as well, up to the burst."""
+
+    def __init__(self, burst: int, per_s: float, now: float) -> None:
+        self._burst = float(burst)
+        self._per_s = per_s
+        self._units = float(burst)
+        self._then = now
+
+    @property
+    def left(self) -> float:
+        """Units at the last charge."""
+        return self._units
+
+    def is_overdrawn(self) -> bool:
+        """Return whether more was charged than there was."""
+        return self._units < 0
+
+    def charge(self, units: int, now: float) -> None:
+        """Take ``units``."""
+        self._units = min(self._units + (now - self._then) * self._per_s, self._burst) - units
+        self._then = now
+
+    def refund(self, units: int) -> None:
+        """Give ``units`` back."""
+        self._units = min(self._units + units, self._burst)
 
 
 @dataclass(slots=True)
@@ -34,15 +144,21 @@ class Seen:
     """What went by in one piece."""
 
     data: bytes
-    """The piece without GOAWAY frames, up to the last frame header that is complete."""
-    nuisances: int = 0
-    """Frames that achieve nothing by themselves, resets aside."""
-    resets: int = 0
+    """The piece for h2: without frames that were taken out, up to the last frame header that is complete."""
+    flood: int = 0
+    """Flood units that the headers of its frames cost."""
     settings: bool = False
     going_away: bool = False
-    overlong: bool = False
-    overlong_block: bool = False
-    """A header block beyond its bound, whose end may not have come."""
+    late_bytes: int = 0
+    """Bytes of DATA that was taken out; the client has to get them back for its connection's window."""
+    violation: tuple[ErrorCodes, str] | None = None
+    """What ends the connection before h2 sees anything of it."""
+
+
+@dataclass(slots=True)
+class _Refused:
+    until: float
+    window: int = STREAM_WINDOW
 
 
 @dataclass(slots=True)
@@ -50,27 +166,38 @@ class FrameWatch:
     """Feed it the bytes of a connection in pieces of any size. Only the preface of 24 bytes precedes the frames."""
 
     max_block_bytes: int
-    """Of one header block, as encoded: HPACK decodes it only once it is whole, in one go."""
+    """Limit of one header block, as encoded: HPACK decodes it only once it is whole, in one go."""
     acks_owed: int = 1
-    """How many SETTINGS and PINGs of ours the peer may yet acknowledge; more of those are nuisances."""
-    _left: int = len(PREFACE)  # bytes still to come of the preface or the frame at hand
-    _cutting: bool = False
-    _partial: bytes = b""  # the beginning of a frame header
+    """How many SETTINGS and PINGs of ours the peer may yet acknowledge; more of those are noise."""
+    call_costs: dict[int, int] = field(default_factory=dict, init=False)
+    """Flood units of each call whose HEADERS have begun, by stream, until somebody takes them out."""
     in_header_block: bool = field(default=False, init=False)
-    _block_bytes: int = field(default=0, init=False)
-    _leaving: bool = field(default=False, init=False)
     begun: int = field(default=0, init=False)
     """Frames that have begun; a whole header block counts as one."""
+    _left: int = field(default=len(PREFACE), init=False)  # bytes still to come of the preface or the frame at hand
+    _cutting: bool = field(default=False, init=False)
+    _partial: bytes = field(default=b"", init=False)  # the beginning of a frame header
+    _block_bytes: int = field(default=0, init=False)
+    _block_call: int = field(default=0, init=False)  # the call that the block at hand begins
+    _highest_stream: int = field(default=0, init=False)
+    _leaving: bool = field(default=False, init=False)
+    _refused: OrderedDict[int, _Refused] = field(default_factory=OrderedDict, init=False)
 
     @property
     def mid_frame(self) -> bool:
         """Whether the peer owes the rest of the preface, a frame or a header block."""
         return self._left > 0 or bool(self._partial) or self.in_header_block
 
-    def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
-        """Where to cut ``data`` from ``begin`` on: after frames that make so much work, or a bit more; or at its end.
+    def refused(self, stream_id: int, now: float) -> None:
+        """From now on DATA of this call is in flight for nothing: we have answered or reset it."""
+        self._refused[stream_id] = _Refused(now + _IN_FLIGHT_S)
+        if len(self._refused) > _MAX_REFUSED:
+            self._refused.popitem(last=False)
 
-        Only looks.
+    def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
+        """Return where to cut ``data`` from ``begin`` on: after frames that make so much work, or at its end.
+
+        It only looks.
         """
         position = begin + self._left - len(self._partial)  # where the next frame begins, maybe in an earlier piece
         while work > 0:
@@ -80,10 +207,11 @@ class FrameWatch:
             header = data[position:header_end] if position >= begin else self._partial + data[begin:header_end]
             length = int.from_bytes(header[:3], "big")
             position = header_end + length
-            work -= _work(header[3], length)
+            cost = _WORK.get(header[3], _OTHER)  # type: ignore[call-overload] # an int is as good as a Kind
+            work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
         return min(position, len(data))
 
-    def feed(self, data: bytes) -> Seen:
+    def feed(self, data: bytes, now: float) -> Seen:
         """Account for one piece."""
         if self._partial:
             data = self._partial + data
@@ -102,7 +230,8 @@ class FrameWatch:
                 end = position
                 break
             length = int.from_bytes(data[position : position + 3], "big")
-            cut = self._header(data[position + 3], data[position + 4], length, seen)
+            stream_id = int.from_bytes(data[position + 5 : position + 9], "big") & _STREAM_ID
+            cut = self._header(data[position + 3], data[position + 4], stream_id, length, now, seen)
             frame_end = position + _HEADER_BYTES + length
             self._cutting = cut
             self._left = max(frame_end - end, 0)
@@ -116,46 +245,71 @@ class FrameWatch:
             seen.data = data[:end]
         return seen
 
-    def _header(self, kind: int, flags: int, length: int, seen: Seen) -> bool:
-        """Count a frame by its header; whether it is to be cut out."""
-        seen.overlong = seen.overlong or length > MAX_FRAME_BYTES
+    def _header(self, kind: int, flags: int, stream_id: int, length: int, now: float, seen: Seen) -> bool:
+        """Account for a frame by its header; return whether to take it out."""
+        if length > MAX_FRAME_BYTES:
+            seen.violation = (ErrorCodes.FRAME_SIZE_ERROR, "a frame beyond the announced size")
         self.begun += not self.in_header_block
         if kind == Kind.DATA:
-            seen.nuisances += not length and not flags & END_STREAM
-        elif kind == Kind.HEADERS:
-            self._block(flags, length, seen)
+            return self._is_late(stream_id, length, now, seen)
+        if kind == Kind.HEADERS or kind == Kind.CONTINUATION:
+            self._block(kind, flags, stream_id, length, seen)
         elif kind == Kind.RST_STREAM:
-            seen.resets += 1
+            # A client that was refused may answer with a reset of its own.
+            seen.flood += 0 if self._refused.pop(stream_id, None) else COSTS[Case.RESET].flood
         elif kind == Kind.GOAWAY:
             seen.going_away = True
-            seen.nuisances += self._leaving
+            seen.flood += COSTS[Case.NOISE].flood * self._leaving
             self._leaving = True
             return not self.in_header_block
-        elif kind == Kind.CONTINUATION:
-            self._block(flags, length, seen)
-            seen.nuisances += 1
+        elif kind == Kind.SETTINGS and not flags & _ACK:
+            cost = COSTS[Case.SETTINGS]
+            seen.settings = True
+            seen.flood += cost.flood + length // cost.flood_per_bytes
+            if length > _MAX_SETTINGS * _SETTING_BYTES:
+                seen.violation = (ErrorCodes.ENHANCE_YOUR_CALM, f"more than {_MAX_SETTINGS} settings in one frame")
+        elif kind == Kind.WINDOW_UPDATE:
+            seen.flood += COSTS[Case.WINDOW_UPDATE].flood
+        elif kind in (Kind.SETTINGS, Kind.PING) and flags & _ACK and self.acks_owed > 0:
+            self.acks_owed -= 1
         else:
-            seen.settings = seen.settings or kind == Kind.SETTINGS
-            owed = kind in (Kind.SETTINGS, Kind.PING) and flags & _ACK and self.acks_owed > 0
-            self.acks_owed -= bool(owed)
-            seen.nuisances += not owed
+            seen.flood += COSTS[Case.NOISE].flood
         return False
 
-    def _block(self, flags: int, length: int, seen: Seen) -> None:
+    def _is_late(self, stream_id: int, length: int, now: float, seen: Seen) -> bool:
+        """Return whether a DATA frame was in flight when its call was refused."""
+        refused = self._refused.get(stream_id) if self._refused else None
+        if refused is None or self.in_header_block or now > refused.until:
+            return False
+        refused.window -= max(length, MIN_WINDOW_BYTES)
+        if refused.window < 0:
+            return False
+        seen.late_bytes += length
+        return True
+
+    def _block(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:
+        if kind == Kind.CONTINUATION:
+            cost = COSTS[Case.CONTINUATION]
+        elif stream_id > self._highest_stream:
+            cost = COSTS[Case.CALL]
+            self._highest_stream = stream_id
+            self.call_costs[stream_id] = 0
+        else:
+            cost = COSTS[Case.BLOCK]
+        units = cost.flood + length // cost.flood_per_bytes
+        seen.flood += units
         self._block_bytes = self._block_bytes + length if self.in_header_block else length
+        if kind == Kind.HEADERS:
+            self._block_call = stream_id if cost is COSTS[Case.CALL] else 0
+        if self._block_call in self.call_costs:
+            self.call_costs[self._block_call] += units - (cost.flood if kind == Kind.CONTINUATION else 0)
         self.in_header_block = not flags & _END_HEADERS
-        seen.overlong_block = seen.overlong_block or self._block_bytes > self.max_block_bytes
-
-
-def _work(kind: int, length: int) -> int:
-    """What a frame makes us do, in units of the smallest one: 10 µs or so. A call and its handler are worth eight."""
-    if kind in (Kind.HEADERS, Kind.CONTINUATION):
-        return 8 + (length >> 6)
-    return 1 + (length >> 10)
+        if self._block_bytes > self.max_block_bytes:
+            seen.violation = (ErrorCodes.ENHANCE_YOUR_CALM, "a header block beyond the announced size")
 
 
 def count_resets(data: bytes | bytearray) -> int:
-    """RST_STREAM frames among complete frames of our own."""
+    """Return the number of RST_STREAM frames among complete frames of our own."""
     position = resets = 0
     while position < len(data):
         resets += data[position + 3] == Kind.RST_STREAM

@@ -6,10 +6,10 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
 
+from avion_media.grpc.frames import STREAM_WINDOW
 from avion_media.grpc.hpack_shortcuts import MemoDecoder, StatelessEncoder
 from avion_media.grpc.limits import GrpcLimits
 
-_STREAM_WINDOW = 65_535  # the protocol's default, so that it holds from the first frame on
 _CONNECTION_WINDOW = 1 << 20
 # Clients learn our limit of streams only from the first SETTINGS. h2 would end the connection of one that was faster.
 _STREAMS_BEFORE_SETTINGS = 200
@@ -21,8 +21,8 @@ class _Connection(H2Connection):
     MAX_CLOSED_STREAMS = 1024
 
 
-def open_h2(limits: GrpcLimits) -> H2Connection:
-    """A connection whose first words wait to be sent."""
+def open_h2(limits: GrpcLimits) -> tuple[H2Connection, MemoDecoder]:
+    """Return a connection whose first frames wait to be sent, and its decoder of header blocks."""
     # Headers are checked in `request_head`, once per distinct block; what we send is ours and needs no check.
     config = H2Configuration(
         client_side=False,
@@ -33,17 +33,17 @@ def open_h2(limits: GrpcLimits) -> H2Connection:
         normalize_outbound_headers=False,
     )
     connection = _Connection(config)
-    connection.decoder = MemoDecoder(limits.max_header_list_bytes)
+    decoder = connection.decoder = MemoDecoder(limits.max_header_list_bytes)
     connection.encoder = StatelessEncoder()
     settings = {
         SettingCodes.MAX_CONCURRENT_STREAMS: limits.max_streams,
         SettingCodes.MAX_HEADER_LIST_SIZE: limits.max_header_list_bytes,
-        SettingCodes.INITIAL_WINDOW_SIZE: _STREAM_WINDOW,
+        SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW,
     }
     connection.local_settings = Settings(client=False, initial_values=settings)
     connection.initiate_connection()
     # From here on h2 tolerates more than was announced: `Protocol` refuses the surplus, one by one.
     settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.max_streams + _STREAMS_BEFORE_SETTINGS
     connection.local_settings = Settings(client=False, initial_values=settings)
-    connection.increment_flow_control_window(_CONNECTION_WINDOW - _STREAM_WINDOW)
-    return connection
+    connection.increment_flow_control_window(_CONNECTION_WINDOW - STREAM_WINDOW)
+    return connection, decoder

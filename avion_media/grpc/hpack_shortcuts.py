@@ -17,7 +17,10 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
 from hpack import Decoder, Encoder
+from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.hpack import encode_integer
 from hpack.struct import HeaderTuple
 
@@ -25,6 +28,13 @@ from avion_media.grpc.status import Headers
 
 _MAX_REMEMBERED = 32  # blocks per connection: a client has a handful of methods
 _MAX_REMEMBERED_BYTES = 64
+_MAX_SIZE_UPDATES = 2  # at the start of a block (RFC 7541, 4.2)
+
+
+class CompressionError(ProtocolError):
+    """A header block that cannot be decoded. h2 itself would call it a PROTOCOL_ERROR, against RFC 9113, 4.3."""
+
+    error_code = ErrorCodes.COMPRESSION_ERROR
 
 
 class MemoDecoder(Decoder):
@@ -32,20 +42,44 @@ class MemoDecoder(Decoder):
 
     def __init__(self, max_header_list_bytes: int) -> None:
         super().__init__(max_header_list_size=max_header_list_bytes)
-        self._remembered: dict[bytes, Iterable[HeaderTuple]] = {}
+        self._remembered: dict[bytes, list[HeaderTuple]] = {}
+        self.fields: list[int] = []
+        """How many fields each block had that was decoded since this was cleared."""
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """See `hpack.Decoder.decode`."""
         block = bytes(data)
         headers = self._remembered.get(block)
         if headers is not None:
+            self.fields.append(len(headers))
             return headers
-        headers = super().decode(data, raw)
+        if _size_updates(block) > _MAX_SIZE_UPDATES:
+            raise CompressionError("too many updates of the table's size")
+        try:
+            headers = list(super().decode(data, raw))
+        except OversizedHeaderListError:
+            raise  # h2 has a better answer
+        except HPACKError as error:
+            raise CompressionError(str(error)) from error
+        self.fields.append(len(headers))
         if not _is_references_only(block):
             self._remembered.clear()  # the table may have changed, and with it what every reference means
         elif len(self._remembered) < _MAX_REMEMBERED and len(block) <= _MAX_REMEMBERED_BYTES:
             self._remembered[block] = headers
         return headers
+
+
+def _size_updates(block: bytes) -> int:
+    """Count the updates at the start of a block, without decoding it."""
+    count = position = 0
+    while position < len(block) and block[position] & 0xE0 == 0x20:
+        count += 1
+        is_long = block[position] & 0x1F == 0x1F
+        position += 1
+        while is_long and position < len(block):
+            is_long = block[position] & 0x80 != 0
+            position += 1
+    return count
 
 
 def _is_references_only(block: bytes) -> bool:

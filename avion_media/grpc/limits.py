@@ -32,10 +32,11 @@ class GrpcLimits:
     connection twice the largest message."""
     max_header_list_bytes: int = 16 << 10
     """The decoded size of one header block (RFC 9113, 6.5.2); a larger one ends the connection."""
-    max_nuisance: int = 1000
-    """Burst of frames that cost us work and achieve nothing: resets, pings, settings, empty data (see `budget`)."""
-    nuisance_per_s: float = 100.0
-    """How fast that allowance comes back."""
+    max_flood_units: int = 1000
+    """What a connection may spend at once on frames that achieve nothing: resets, pings, settings, empty data (see
+    `frames.COSTS`)."""
+    flood_units_per_s: float = 100.0
+    """How fast that comes back."""
     handshake_timeout_s: float = 10.0
     """For the TLS handshake."""
     header_timeout_s: float = 10.0

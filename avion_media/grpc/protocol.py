@@ -7,15 +7,15 @@ Calls that are gone are silently ignored by every method: a handler need not kno
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import h2.events
 from h2.errors import ErrorCodes
 from h2.exceptions import H2Error, StreamClosedError
-from hyperframe.frame import GoAwayFrame
+from h2.settings import SettingCodes
+from hyperframe.frame import GoAwayFrame, WindowUpdateFrame
 
 from avion_media.grpc.assembly import PREFIX_BYTES, Assembly, framed, is_one_message
-from avion_media.grpc.budget import CALL_CREDIT, DATA_CREDIT, RESET_COST, NuisanceBudget
 from avion_media.grpc.events import (
     CallBegun,
     CallGone,
@@ -27,12 +27,21 @@ from avion_media.grpc.events import (
     RequestEnded,
     ResponseTaken,
 )
-from avion_media.grpc.frames import FrameWatch, count_resets
+from avion_media.grpc.frames import (
+    COSTS,
+    MIN_WINDOW_BYTES,
+    USEFUL_BYTES,
+    Case,
+    FloodBudget,
+    FrameWatch,
+    Seen,
+    count_resets,
+)
 from avion_media.grpc.h2_connection import open_h2
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.request_head import MalformedRequest, parse_request_head
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
-from avion_media.grpc.stream import Stream
+from avion_media.grpc.stream import Pending, Stream
 from avion_media.net import Account
 
 RESPONSE_HEADERS: Headers = (
@@ -49,7 +58,8 @@ _MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
 # that no honest client sets are nuisances all the same.
 _YOUNG_S, _VERY_YOUNG_S = 1.0, 0.1
 _DEADLINE_SHARE = 0.9  # the client's clock began earlier than ours
-_TOO_MANY = "too many frames that achieve nothing"
+_FLOOD = "too many frames that achieve nothing"
+_KNOWN_SETTINGS = frozenset(SettingCodes)
 _DRAIN_PING = b"avion-dr"
 _KEEPALIVE_PING = b"avion-ka"
 
@@ -65,9 +75,12 @@ class Protocol:
         self._max_message_bytes = max_message_bytes  # of a method's requests, by its path
         self._now = now
         self._watch = FrameWatch(limits.max_header_list_bytes + _BLOCK_SLACK_BYTES)
-        self._nuisance = NuisanceBudget(limits.max_nuisance, limits.nuisance_per_s, now)
+        self._flood = FloodBudget(limits.max_flood_units, limits.flood_units_per_s, now)
         self._streams: dict[int, Stream] = {}
-        self._blocked: dict[int, Stream] = {}
+        # Calls whose responses wait: for a window of their own, or in line for the connection's window and the socket.
+        self._own_window: dict[int, Stream] = {}
+        self._line: dict[int, Stream] = {}
+        self._progress_at = now
         self._output = bytearray()
         self._queued_bytes = 0
         self._uncredited_bytes = 0
@@ -75,7 +88,9 @@ class Protocol:
         self._failed = False
         self.settled = False
         """Whether the client's preface and settings have come."""
-        self._h2 = open_h2(limits)
+        self._is_acknowledged = False  # our first SETTINGS
+        self._free_resets = 0  # of ours in this piece that the client does not pay
+        self._h2, self._decoder = open_h2(limits)
 
     # -- What the driver looks at
 
@@ -109,41 +124,55 @@ class Protocol:
         """Take in what was read. After a `ConnectionFailed` nothing more may be fed."""
         self._now = now
         events: list[Event] = []
-        seen = self._watch.feed(data)
-        if seen.overlong:
-            return [self._end_connection(ErrorCodes.FRAME_SIZE_ERROR, "a frame beyond the announced size")]
-        if seen.overlong_block:
-            return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, "a header block beyond the announced size")]
+        seen = self._watch.feed(data, now)
+        if seen.violation is not None:
+            return [self._end_connection(*seen.violation)]
         self.settled = self.settled or seen.settings
-        if not self._spend(seen.nuisances + RESET_COST * seen.resets):  # before they have cost anything more
-            return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _TOO_MANY)]
+        self._charge(seen.flood)
+        if self._flood.is_overdrawn():  # before they have cost anything more
+            return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _FLOOD)]
+        self._credit_late(seen.late_bytes)
         self._collect()
-        quiet = len(self._output)
+        quiet, self._free_resets = len(self._output), 0
         try:
             self._handle_all(self._h2.receive_data(seen.data), events)
         except H2Error as error:
             events.append(self._fail(f"{type(error).__name__}: {error}"))
-        self._collect()
-        resets_by_us = count_resets(self._output[quiet:]) if len(self._output) > quiet else 0
-        if not self._spend(RESET_COST * resets_by_us) and not self._failed:
-            events.append(self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _TOO_MANY))
+        self._settle(seen, quiet)
+        if self._flood.is_overdrawn() and not self._failed:
+            events.append(self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _FLOOD))
         if seen.going_away and not self._failed:
             events.append(PeerLeaving())
         return events
 
-    def _spend(self, charge: int) -> bool:
-        return not charge or self._nuisance.spend(charge, self._now)
+    def _settle(self, seen: Seen, quiet: int) -> None:
+        """Charge what only h2 knew, and forget what it should not keep."""
+        self._collect()
+        if len(self._output) > quiet:
+            resets = count_resets(self._output[quiet:]) - self._free_resets
+            self._charge(resets * COSTS[Case.RESET_BY_US].flood)
+        fields, self._decoder.fields = self._decoder.fields, []
+        self._charge(sum(map(_units_of_fields, fields)))
+        if seen.settings:
+            for name in [name for name in self._h2.remote_settings if name not in _KNOWN_SETTINGS]:
+                del self._h2.remote_settings[name]  # h2 keeps them, and walks all of them each time
+
+    def _charge(self, units: int) -> None:
+        if units:
+            self._flood.charge(units, self._now)
 
     def _handle_all(self, arrived: list[h2.events.Event], events: list[Event]) -> None:
         # h2 has taken in the whole piece: calls that are reset further on in it cannot be answered any more.
         reset = {event.stream_id for event in arrived if isinstance(event, h2.events.StreamReset)}
         for stream_id in reset:
-            self._blocked.pop(stream_id, None)
+            self._unblock(stream_id)
         for event in arrived:
             if not reset or getattr(event, "stream_id", 0) not in reset or isinstance(event, h2.events.StreamReset):
                 self._handle(event, events)
             elif isinstance(event, h2.events.DataReceived):
                 self._credit_connection(event.flow_controlled_length)
+            elif isinstance(event, h2.events.RequestReceived):
+                self._watch.call_costs.pop(event.stream_id, None)
 
     def _handle(self, event: h2.events.Event, events: list[Event]) -> None:
         if isinstance(event, h2.events.DataReceived):
@@ -152,18 +181,27 @@ class Protocol:
             self._begin(event, events)
         elif isinstance(event, h2.events.StreamEnded):
             self._end(event.stream_id, events)
-        elif isinstance(event, h2.events.WindowUpdated | h2.events.RemoteSettingsChanged):
-            events.extend(self._pump())
+        elif isinstance(event, h2.events.WindowUpdated):
+            events.extend(self._serve_line() if not event.stream_id else self._serve_own([event.stream_id]))
+        elif isinstance(event, h2.events.RemoteSettingsChanged):
+            self._charge(len(self._own_window) // COSTS[Case.SETTINGS].flood_per_blocked)
+            events.extend(self._serve_own(list(self._own_window)))
         elif isinstance(event, h2.events.StreamReset):
             self._reset(event.stream_id, events)
+        elif isinstance(event, h2.events.SettingsAcknowledged):
+            self._is_acknowledged = True
         elif isinstance(event, h2.events.PingAckReceived) and event.ping_data == _DRAIN_PING:
             events.append(GoodbyeHeard())
 
     def _begin(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
         stream_id = event.stream_id
+        units = self._watch.call_costs.pop(stream_id, 0) + _units_of_fields(len(event.headers))
         beyond_goaway = self._last_stream_id is not None and stream_id > self._last_stream_id
         if beyond_goaway or len(self._streams) >= self._limits.max_streams:
             self._abort(stream_id, ErrorCodes.REFUSED_STREAM)
+            if not self._is_acknowledged:  # the client does not know our limit yet
+                self._free_resets += 1
+                self._flood.refund(units)
             return
         try:
             head = parse_request_head(tuple(event.headers))
@@ -173,7 +211,8 @@ class Protocol:
         stream = self._streams[stream_id] = Stream(
             stream_id, self._now, self._account, self._max_message_bytes(head.path)
         )
-        stream.patience_s = min(_YOUNG_S, max(_DEADLINE_SHARE * head.timeout_s, _VERY_YOUNG_S))
+        stream.flood_units = units
+        stream.reset_grace_s = min(_YOUNG_S, max(_DEADLINE_SHARE * head.timeout_s, _VERY_YOUNG_S))
         events.append(CallBegun(stream_id, head))
 
     def _data(self, event: h2.events.DataReceived, events: list[Event]) -> None:
@@ -184,12 +223,17 @@ class Protocol:
             return
         stream.uncredited_bytes += length
         data = event.data
+        is_idle = len(data) < USEFUL_BYTES and event.stream_ended is None
+        known = len(events)
         if stream.assembly is None and is_one_message(data, stream.max_message_bytes):
             self._arrived(stream, [data[PREFIX_BYTES:]], 0, events)
         elif not stream.hold(len(data)):
             self._drop(stream, _no_room(), events)
         elif data:
             self._assemble(stream, data, events)
+        if is_idle and len(events) == known:  # no message is complete with it
+            stream.idle_units += COSTS[Case.IDLE_DATA].flood
+            self._charge(COSTS[Case.IDLE_DATA].flood)
 
     def _assemble(self, stream: Stream, data: bytes, events: list[Event]) -> None:
         if stream.assembly is None:
@@ -210,6 +254,11 @@ class Protocol:
             self._drop(stream, _no_room(), events)
             return
         stream.wanted = False
+        if stream.idle_units:
+            cost = COSTS[Case.IDLE_DATA]
+            refund = sum(cost.flood + len(payload) // cost.flood_per_bytes for payload in messages)
+            self._flood.refund(min(refund, stream.idle_units))
+            stream.idle_units -= min(refund, stream.idle_units)
         events.extend(MessageReceived(stream.id, payload) for payload in messages)
 
     def _end(self, stream_id: int, events: list[Event]) -> None:
@@ -226,8 +275,8 @@ class Protocol:
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        if self._now - stream.opened_at >= stream.patience_s:
-            self._nuisance.earn(RESET_COST)  # a call given up after a while is no attack: undo the charge
+        if self._now - stream.opened_at >= stream.reset_grace_s:  # a call given up after a while is no attack
+            self._flood.refund(COSTS[Case.RESET].flood + stream.flood_units)
         self._forget(stream)
         events.append(CallGone(stream_id))
 
@@ -258,24 +307,31 @@ class Protocol:
             self._h2.increment_flow_control_window(self._uncredited_bytes)
             self._uncredited_bytes = 0
 
+    def _credit_late(self, length: int) -> None:
+        """Give back the window of DATA that h2 never saw: by hand, since it is open for h2."""
+        if length:
+            self._collect()
+            self._output += WindowUpdateFrame(0, length).serialize()
+
     # -- Answering
 
     def send_message(self, stream_id: int, payload: bytes) -> None:
-        """Send one message of the response, as far as the client takes it; the rest waits (`pending_bytes`)."""
+        """Send one message of the response, as far as the client takes it; the rest waits (`pending_bytes`).
+
+        Raises `RpcError` if its peer may not have so much waiting.
+        """
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        self._send_head(stream)
-        self._queue(stream, payload)
+        self._enqueue(stream, payload)
         self._send_pending(stream)
 
     def send_response(self, stream_id: int, payload: bytes) -> None:
-        """Send the only message of a response and its end."""
+        """Send the only message of a response and its end; likewise."""
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        self._send_head(stream)
-        self._queue(stream, payload)
+        self._enqueue(stream, payload)
         stream.trailers = OK_TRAILERS
         self._send_pending(stream)
 
@@ -299,41 +355,81 @@ class Protocol:
             stream.head_sent = True
             self._h2.send_headers(stream.id, RESPONSE_HEADERS)
 
-    def _queue(self, stream: Stream, payload: bytes) -> None:
+    def _enqueue(self, stream: Stream, payload: bytes) -> None:
         frame = framed(payload)
-        if not stream.pending_bytes:
+        held_bytes = 0
+        if stream.pending or len(frame) > self._room(stream):
+            held_bytes = len(frame) + _MESSAGE_OVERHEAD_BYTES
+            if not stream.hold(held_bytes):
+                raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
+        self._send_head(stream)
+        if not stream.pending:
             stream.progress_at = self._now
-        stream.pending.append(memoryview(frame))
+        stream.pending.append(Pending(memoryview(frame), held_bytes))
         stream.pending_bytes += len(frame)
 
+    def _room(self, stream: Stream) -> int:
+        """How much of this call can be sent now."""
+        return min(self._h2.local_flow_control_window(stream.id), _OUTPUT_HIGH_WATER - self._queued_bytes)
+
     def _send_pending(self, stream: Stream) -> bool:
-        """Send as much as the windows and the socket take; whether that was everything."""
-        while stream.pending_bytes:
-            room = min(self._h2.local_flow_control_window(stream.id), _OUTPUT_HIGH_WATER - self._queued_bytes)
-            chunk = stream.pending[0][: max(min(room, self._h2.max_outbound_frame_size), 0)]
+        """Send as much as the windows and the socket take; return whether that was everything."""
+        while stream.pending:
+            message = stream.pending[0]
+            chunk = message.rest[: max(min(self._room(stream), self._h2.max_outbound_frame_size), 0)]
             if not chunk:
-                self._blocked[stream.id] = stream
+                self._wait(stream)
                 return False
             self._h2.send_data(stream.id, bytes(chunk))
-            self._nuisance.earn(DATA_CREDIT)
             self._queued_bytes += len(chunk)
             stream.pending_bytes -= len(chunk)
-            stream.progress_at = self._now
-            if len(chunk) == len(stream.pending[0]):
+            stream.progress_at = self._progress_at = self._now
+            if len(chunk) == len(message.rest):
                 stream.pending.popleft()
+                stream.let_go(message.held_bytes)
+                self._flood.refund(-COSTS[Case.SENT].flood)
             else:
-                stream.pending[0] = stream.pending[0][len(chunk) :]
-        self._blocked.pop(stream.id, None)
+                message.rest = message.rest[len(chunk) :]
+                self._charge_for_part(stream, len(chunk))
+        self._unblock(stream.id)
         if stream.trailers is not None:
             self._finish(stream)
         return True
 
-    def _pump(self) -> Iterator[Event]:
-        # Whoever is blocked again goes to the end of the line.
-        for stream in list(self._blocked.values()):
-            del self._blocked[stream.id]
+    def _charge_for_part(self, stream: Stream, sent_bytes: int) -> None:
+        """A part of a message was sent: progress, unless the client lets it out by a few bytes."""
+        if sent_bytes >= MIN_WINDOW_BYTES:
+            self._flood.refund(-COSTS[Case.SENT].flood)
+        elif sent_bytes < USEFUL_BYTES and not self._h2.local_flow_control_window(stream.id):
+            self._charge(COSTS[Case.SENT_LITTLE].flood)
+
+    def _wait(self, stream: Stream) -> None:
+        """Queue a call where its response has to wait: at the end of the line again, if it was served just now."""
+        self._unblock(stream.id)
+        waits_for_own = self._connection_room() > 0
+        (self._own_window if waits_for_own else self._line)[stream.id] = stream
+
+    def _unblock(self, stream_id: int) -> None:
+        self._own_window.pop(stream_id, None)
+        self._line.pop(stream_id, None)
+
+    def _connection_room(self) -> int:
+        return min(self._h2.outbound_flow_control_window, _OUTPUT_HIGH_WATER - self._queued_bytes)
+
+    def _serve_line(self) -> list[Event]:
+        """First come, first served, until the connection has no room any more. Touches nobody else."""
+        self._progress_at = self._now
+        done: list[Event] = []
+        for stream in list(self._line.values()):
+            if self._connection_room() <= 0:
+                break
             if self._send_pending(stream):
-                yield ResponseTaken(stream.id)
+                done.append(ResponseTaken(stream.id))
+        return done
+
+    def _serve_own(self, stream_ids: list[int]) -> list[Event]:
+        streams = [self._own_window[stream_id] for stream_id in stream_ids if stream_id in self._own_window]
+        return [ResponseTaken(stream.id) for stream in streams if self._send_pending(stream)]
 
     def _finish(self, stream: Stream) -> None:
         trailers = stream.trailers or OK_TRAILERS
@@ -344,13 +440,14 @@ class Protocol:
         if stream.remote_open:
             # The response is complete: the client should stop sending (RFC 9113, 8.1).
             self._abort(stream.id, ErrorCodes.NO_ERROR)
-        else:
-            self._nuisance.earn(CALL_CREDIT)  # only now: a call that is reset before has achieved nothing
+            self._free_resets += 1
+        self._flood.refund(stream.flood_units)  # only now: a call that is reset before has achieved nothing
         self._forget(stream)
 
     def _drop(self, stream: Stream, refusal: RpcError, events: list[Event]) -> None:
         stream.pending.clear()
         stream.pending_bytes = 0
+        self._unblock(stream.id)
         self.send_end(stream.id, refusal)
         events.append(CallGone(stream.id, refusal.code))
 
@@ -366,11 +463,12 @@ class Protocol:
             self._h2.reset_stream(stream_id, code)
         except StreamClosedError:
             pass  # the client's end came in the same piece: nothing is left to reset
+        self._watch.refused(stream_id, self._now)
 
     def _forget(self, stream: Stream) -> None:
         stream.release()
         self._streams.pop(stream.id, None)
-        self._blocked.pop(stream.id, None)
+        self._unblock(stream.id)
 
     # -- Output
 
@@ -397,7 +495,7 @@ class Protocol:
         """The socket took the output: send more of what waits."""
         self._now = now
         self._queued_bytes = 0
-        return list(self._pump()) if self._blocked else []
+        return self._serve_line() if self._line else []
 
     def _collect(self) -> None:
         self._output += self._h2.data_to_send()
@@ -405,14 +503,15 @@ class Protocol:
     # -- Time
 
     def reset_stalled(self, now: float) -> list[Event]:
-        """Reset calls of which the client has taken nothing for the write timeout."""
+        """Reset calls of which the client has taken nothing for the write timeout, though it could have."""
         self._now = now
-        stalled = [each for each in self._blocked.values() if now - each.progress_at >= self._limits.write_timeout_s]
-        events: list[Event] = []
+        late = now - self._limits.write_timeout_s
+        stalled = [stream for stream in self._own_window.values() if stream.progress_at <= late]
+        if not self._queued_bytes and self._progress_at <= late:  # else the socket or the calls before them are slow
+            stalled += [stream for stream in self._line.values() if stream.progress_at <= late]
         for stream in stalled:
             self.cancel(stream.id)
-            events.append(CallGone(stream.id))
-        return events
+        return [CallGone(stream.id) for stream in stalled]
 
     def ping(self) -> None:
         """Ask the client for a sign of life."""
@@ -451,7 +550,8 @@ class Protocol:
         for stream in self._streams.values():
             stream.release()
         self._streams.clear()
-        self._blocked.clear()
+        self._own_window.clear()
+        self._line.clear()
 
     def _send_goaway(self, last_stream_id: int) -> None:
         # By hand: h2 considers a connection closed after a GOAWAY, and would not let calls in flight finish.
@@ -466,3 +566,7 @@ class Protocol:
 
 def _no_room() -> RpcError:
     return RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once")
+
+
+def _units_of_fields(count: int) -> int:
+    return count // COSTS[Case.CALL].flood_per_fields

@@ -102,11 +102,14 @@ class RunningCall:
             if trio.current_time() < self.call.deadline:
                 return  # by the client, who is gone
             error = RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
-        self.call.code = Code.OK if error is None else error.code
-        if response is not None:
-            self._protocol.send_response(self.stream_id, response)
-        else:
+        try:
+            if response is not None:
+                self._protocol.send_response(self.stream_id, response)
+        except RpcError as no_room:
+            response, error = None, no_room
+        if response is None:
             self._protocol.send_end(self.stream_id, error)
+        self.call.code = Code.OK if error is None else error.code
 
     async def _handle(self) -> bytes | None:
         if not self.method.streams_requests:

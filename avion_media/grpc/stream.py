@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 
 from avion_media.grpc.assembly import Assembly
 from avion_media.grpc.status import Headers
 from avion_media.net import Account
+
+
+@dataclass(slots=True)
+class Pending:
+    """A message of a response, as far as it is not sent."""
+
+    rest: memoryview
+    held_bytes: int
+    """What it takes from the account; 0 for one that went out at once."""
 
 
 class Stream:
@@ -16,15 +26,17 @@ class Stream:
         "_account",
         "_held_bytes",
         "assembly",
+        "flood_units",
         "head_sent",
         "id",
+        "idle_units",
         "max_message_bytes",
         "opened_at",
-        "patience_s",
         "pending",
         "pending_bytes",
         "progress_at",
         "remote_open",
+        "reset_grace_s",
         "trailers",
         "uncredited_bytes",
         "wanted",
@@ -33,7 +45,9 @@ class Stream:
     def __init__(self, stream_id: int, now: float, account: Account, max_message_bytes: int) -> None:
         self.id = stream_id
         self.opened_at = now
-        self.patience_s = 0.0  # given up after so long it is no nuisance
+        self.flood_units = 0  # what its beginning was charged
+        self.idle_units = 0  # and DATA that has not become a message yet
+        self.reset_grace_s = 0.0  # given up after so long its price is given back
         self.remote_open = True
         self.wanted = True  # whether window updates are given for what arrives
         self.uncredited_bytes = 0
@@ -42,7 +56,7 @@ class Stream:
         self._held_bytes = 0
         self.assembly: Assembly | None = None  # once a message came in pieces
         self.head_sent = False
-        self.pending: deque[memoryview] = deque()
+        self.pending: deque[Pending] = deque()
         self.pending_bytes = 0
         self.trailers: Headers | None = None
         self.progress_at = now

@@ -192,7 +192,7 @@ async def test_calls_beyond_the_handlers_are_answered_resource_exhausted() -> No
 
 
 async def test_far_too_many_streams_end_the_connection() -> None:
-    async with attacked(GrpcLimits(max_streams=4, max_nuisance=100_000)) as (_, attacker):
+    async with attacked(GrpcLimits(max_streams=4, max_flood_units=100_000)) as (_, attacker):
         await attacker.send(*(attacker.head(2 * n + 1) for n in range(4)))
         await attacker.send(*(attacker.head(2 * n + 1, end=False) for n in range(4, 1500)))
         await attacker.read_until(lambda seen: len(seen.of(RstStreamFrame)) >= 100 or seen.goaways)
@@ -240,7 +240,7 @@ async def test_other_protocols_are_refused(garbage: bytes) -> None:
         pytest.param(window_update(0, 2**31 - 1).serialize(), ErrorCodes.FLOW_CONTROL_ERROR, id="window overflow"),
         pytest.param(settings({0x4: 2**31}).serialize(), ErrorCodes.FLOW_CONTROL_ERROR, id="impossible settings"),
         pytest.param(b"\0\0\x01\x01\x04\0\0\0\x02\x83", ErrorCodes.PROTOCOL_ERROR, id="an even stream"),
-        pytest.param(b"\0\0\x01\x01\x04\0\0\0\x01\xff", ErrorCodes.PROTOCOL_ERROR, id="broken header block"),
+        pytest.param(b"\0\0\x01\x01\x04\0\0\0\x01\xff", ErrorCodes.COMPRESSION_ERROR, id="broken header block"),
         pytest.param(b"\0\0\x05\x05\x04\0\0\0\x01\0\0\0\x02\x83", ErrorCodes.PROTOCOL_ERROR, id="push promise"),
     ],
 )

@@ -2,14 +2,44 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
+import trio
 
 from avion_media.grpc import Call, Code, RpcError
+from tests.interop.methods import TIMEOUT_S, say
 from tests.interop.raw_client import Headers, raw_client, request_headers
-from tests.interop.serving import echo_server
+from tests.interop.serving import echo_server, in_thread
 from tests.interop.wire import echo_pb2 as wire
 
 HELLO = wire.EchoRequest(text="hello")
+_REFUSED_CALLS = 400
+
+
+async def test_data_in_flight_of_refused_calls_does_not_end_the_channel() -> None:
+    """grpcio sends up to the stream's window before it has seen the refusal."""
+    async with echo_server() as server:
+
+        def client() -> tuple[set[grpc.StatusCode], str]:
+            large = wire.EchoRequest(body=bytes(200_000))
+            with grpc.insecure_channel(server.address) as channel:
+                innocent = say(channel).future(wire.EchoRequest(text="innocent", behaviour="hang"), timeout=30)
+                refuse = channel.unary_unary("/avion.test.Echo/Nothing", wire.EchoRequest.SerializeToString, bytes)
+                codes = set()
+                for _ in range(_REFUSED_CALLS // 20):
+                    calls = [refuse.future(large, timeout=TIMEOUT_S) for _ in range(20)]
+                    codes |= {call.code() for call in calls}
+                release()
+                return codes, innocent.result().text
+
+        token = trio.lowlevel.current_trio_token()
+
+        def release() -> None:
+            trio.from_thread.run_sync(server.echo.released.set, trio_token=token)
+
+        codes, text = await in_thread(client)
+        assert codes == {grpc.StatusCode.UNIMPLEMENTED}
+        assert text == "innocent"
 
 
 _REFUSED: list[tuple[str, Headers, Code]] = [

@@ -19,23 +19,22 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.grpc.frames import PREFACE, FrameWatch, Kind, count_resets
+from avion_media.grpc.frames import COSTS, PREFACE, STREAM_WINDOW, Case, FloodBudget, FrameWatch, Kind, count_resets
 
 _MAX_BLOCK_BYTES = 40
 _HEADERS = HeadersFrame(1, b"\x83", flags=["END_HEADERS"])
 _GOAWAY = GoAwayFrame(0, last_stream_id=7, additional_data=b"bye")
-_FRAMES: list[tuple[Frame, int, int]] = [  # frame, nuisances, resets
-    (SettingsFrame(0), 1, 0),
-    (SettingsFrame(0, flags=["ACK"]), 0, 0),
-    (_HEADERS, 0, 0),
-    (DataFrame(1, b"abc"), 0, 0),
-    (DataFrame(1), 1, 0),
-    (DataFrame(1, flags=["END_STREAM"]), 0, 0),
-    (PingFrame(0, b"12345678"), 1, 0),
-    (PingFrame(0, b"12345678", flags=["ACK"]), 0, 0),
-    (WindowUpdateFrame(0, 5), 1, 0),
-    (RstStreamFrame(1, 8), 0, 1),
-    (_GOAWAY, 0, 0),
+_FRAMES: list[tuple[Frame, int]] = [  # with their price in flood units
+    (SettingsFrame(0), 1),
+    (SettingsFrame(0, {4: 1, 5: 16_384}), 3),
+    (SettingsFrame(0, flags=["ACK"]), 0),
+    (DataFrame(1, b"abc"), 0),
+    (DataFrame(1), 0),
+    (PingFrame(0, b"12345678"), 1),
+    (PingFrame(0, b"12345678", flags=["ACK"]), 0),
+    (WindowUpdateFrame(0, 5), 1),
+    (RstStreamFrame(1, 8), 2),
+    (_GOAWAY, 0),
 ]
 
 
@@ -48,43 +47,40 @@ def _bytewise(frame: Frame) -> list[bytes]:
 
 
 @given(st.lists(st.sampled_from(_FRAMES), max_size=12), st.lists(st.integers(1, 30), max_size=20))
-def test_pieces_of_any_size_give_the_same(chosen: list[tuple[Frame, int, int]], cuts: list[int]) -> None:
-    stream = PREFACE + b"".join(_serialized(frame) for frame, _, _ in chosen)
-    kept = PREFACE + b"".join(_serialized(frame) for frame, _, _ in chosen if frame is not _GOAWAY)
+def test_pieces_of_any_size_give_the_same(chosen: list[tuple[Frame, int]], cuts: list[int]) -> None:
+    stream = PREFACE + b"".join(_serialized(frame) for frame, _ in chosen)
+    kept = PREFACE + b"".join(_serialized(frame) for frame, _ in chosen if frame is not _GOAWAY)
     watch = FrameWatch(_MAX_BLOCK_BYTES, acks_owed=100)
-    passed, nuisances, resets, leaving = b"", 0, 0, False
+    passed, flood, leaving = b"", 0, False
     position = 0
     for size in [*cuts, len(stream)]:
-        seen = watch.feed(stream[position : position + size])
+        seen = watch.feed(stream[position : position + size], 0.0)
         position += size
         passed += seen.data
-        nuisances += seen.nuisances
-        resets += seen.resets
+        flood += seen.flood
         leaving = leaving or seen.going_away
     assert passed == kept
-    assert nuisances == sum(count for _, count, _ in chosen) + max(
-        sum(frame is _GOAWAY for frame, _, _ in chosen) - 1, 0
-    )
-    assert resets == sum(count for _, _, count in chosen)
-    assert leaving == any(frame is _GOAWAY for frame, _, _ in chosen)
+    goaways = sum(frame is _GOAWAY for frame, _ in chosen)
+    assert flood == sum(units for _, units in chosen) + max(goaways - 1, 0)
+    assert leaving == bool(goaways)
     assert not watch.mid_frame
 
 
 @given(st.lists(st.sampled_from(_FRAMES), min_size=1, max_size=12), st.integers(0, 40), st.integers(1, 30))
 def test_a_turn_ends_with_a_frame_and_has_the_work_asked_for(
-    chosen: list[tuple[Frame, int, int]], fed: int, work: int
+    chosen: list[tuple[Frame, int]], fed: int, work: int
 ) -> None:
-    frames = [_serialized(frame) for frame, _, _ in chosen]
+    frames = [_serialized(frame) for frame, _ in chosen]
     whole = PREFACE + b"".join(frames)
     ends = list(itertools.accumulate(map(len, frames), initial=len(PREFACE)))
     fed = min(fed, len(whole) - 1)
     watch = FrameWatch(_MAX_BLOCK_BYTES, acks_owed=100)
-    watch.feed(whole[:fed])
+    watch.feed(whole[:fed], 0.0)
     end = fed + watch.end_of_turn(whole[fed:], 0, work)
     assert end in ends
     # Frames whose header had come before were begun by an earlier turn.
     begun = [frame for frame, at in zip(frames, ends, strict=False) if at + 9 > fed and at < end]
-    done = sum(8 if frame[3] == Kind.HEADERS else 1 for frame in begun)
+    done = sum(1 + len(frame) // 6 - 1 if frame[3] == Kind.SETTINGS else 1 for frame in begun)
     assert done >= work or end == len(whole)
     assert done < work + 8
 
@@ -93,7 +89,7 @@ def test_what_is_begun_is_known() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
     begun = [watch.mid_frame]
     for piece in (PREFACE[:10], PREFACE[10:], *_bytewise(DataFrame(1, b"ab"))):
-        watch.feed(piece)
+        watch.feed(piece, 0.0)
         begun.append(watch.mid_frame)
     assert begun == [True, True, False, *[True] * 10, False]
 
@@ -103,22 +99,22 @@ def test_a_header_block_is_begun_until_its_end() -> None:
     begun: list[bool] = []
     last = ContinuationFrame(1, b"\x86", flags=["END_HEADERS"])
     for frame in (HeadersFrame(1, b"\x83"), ContinuationFrame(1, b"\x86"), last):
-        watch.feed((b"" if begun else PREFACE) + _serialized(frame))
+        watch.feed((b"" if begun else PREFACE) + _serialized(frame), 0.0)
         begun.append(watch.mid_frame)
     assert begun == [True, True, False]
 
 
 def test_goaway_within_a_header_block_is_left_for_h2_to_refuse() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE + _serialized(HeadersFrame(1, b"\x83")))
-    assert watch.feed(_serialized(_GOAWAY)).data == _serialized(_GOAWAY)
+    watch.feed(PREFACE + _serialized(HeadersFrame(1, b"\x83")), 0.0)
+    assert watch.feed(_serialized(_GOAWAY), 0.0).data == _serialized(_GOAWAY)
 
 
 def test_an_overlong_frame_is_known_by_its_header() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE)
-    assert not watch.feed(b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(16_384)).overlong
-    assert watch.feed(b"\x00\x40\x01\x00\x00\x00\x00\x00\x01").overlong
+    watch.feed(PREFACE, 0.0)
+    assert not watch.feed(b"\x00\x40\x00\x00\x00\x00\x00\x00\x01" + bytes(16_384), 0.0).violation
+    assert watch.feed(b"\x00\x40\x01\x00\x00\x00\x00\x00\x01", 0.0).violation
 
 
 def test_our_own_resets_are_counted() -> None:
@@ -127,22 +123,119 @@ def test_our_own_resets_are_counted() -> None:
 
 
 @pytest.mark.parametrize("ack", [SettingsFrame(0, flags=["ACK"]), PingFrame(0, b"12345678", flags=["ACK"])])
-def test_what_was_not_asked_for_is_a_nuisance(ack: Frame) -> None:
+def test_acknowledgements_that_nobody_awaits_are_noise(ack: Frame) -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE)
+    watch.feed(PREFACE, 0.0)
     watch.acks_owed += 1
-    assert watch.feed(_serialized(ack) * 2).nuisances == 0
-    assert watch.feed(_serialized(ack) * 3).nuisances == 3
+    assert watch.feed(_serialized(ack) * 2, 0.0).flood == 0
+    assert watch.feed(_serialized(ack) * 3, 0.0).flood == 3
 
 
 def test_a_header_block_beyond_its_bound_is_known_before_it_is_whole() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
-    watch.feed(PREFACE)
+    watch.feed(PREFACE, 0.0)
     parts = [HeadersFrame(1, bytes(20)), ContinuationFrame(1, bytes(20)), ContinuationFrame(1, bytes(1))]
-    assert [watch.feed(_serialized(part)).overlong_block for part in parts] == [False, False, True]
+    assert [watch.feed(_serialized(part), 0.0).violation is not None for part in parts] == [False, False, True]
 
 
 def test_each_header_block_is_measured_by_itself() -> None:
     watch = FrameWatch(_MAX_BLOCK_BYTES)
     block = HeadersFrame(1, bytes(39), flags=["END_HEADERS"])
-    assert not watch.feed(PREFACE + _serialized(block) * 2).overlong_block
+    assert not watch.feed(PREFACE + _serialized(block) * 2, 0.0).violation is not None
+
+
+def _price(*frames: Frame) -> int:
+    watch = FrameWatch(20_000)
+    watch.feed(PREFACE, 0.0)
+    return watch.feed(b"".join(map(_serialized, frames)), 0.0).flood
+
+
+def test_headers_cost_by_their_length_and_are_remembered_for_their_call() -> None:
+    begin = HeadersFrame(1, bytes(1000))
+    rest = [ContinuationFrame(1, bytes(1000)), ContinuationFrame(1, bytes(10), flags=["END_HEADERS"])]
+    assert _price(begin, *rest) == 2 + 1000 // 128 + 1 + 1000 // 128 + 1
+    watch = FrameWatch(20_000)
+    watch.feed(PREFACE + b"".join(map(_serialized, [begin, *rest])), 0.0)
+    assert watch.call_costs == {1: 2 + 2 * (1000 // 128)}
+    trailers = HeadersFrame(1, bytes(300), flags=["END_HEADERS", "END_STREAM"])
+    assert watch.feed(_serialized(trailers), 0.0).flood == 2
+    assert watch.call_costs == {1: 2 + 2 * (1000 // 128)}
+
+
+def test_more_settings_than_anybody_needs_end_the_connection() -> None:
+    def violation(count: int) -> object:
+        watch = FrameWatch(_MAX_BLOCK_BYTES)
+        return watch.feed(PREFACE + (6 * count).to_bytes(3, "big") + b"\x04\0\0\0\0\0", 0.0).violation
+
+    assert violation(32) is None
+    assert violation(33) is not None
+
+
+def _late(watch: FrameWatch, frame: DataFrame, now: float) -> int | None:
+    """How many bytes of a frame were taken out; None when it was left for h2."""
+    seen = watch.feed(_serialized(frame), now)
+    assert seen.data in (b"", _serialized(frame))
+    return None if seen.data else seen.late_bytes
+
+
+def test_data_in_flight_of_a_refused_call_is_taken_out_within_its_window() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    watch.feed(PREFACE, 0.0)
+    watch.refused(3, 10.0)
+    assert _late(watch, DataFrame(1, bytes(100)), 10.0) is None
+    whole = [DataFrame(3, bytes(16_384)) for _ in range(3)] + [DataFrame(3, bytes(16_383))]
+    assert sum(_late(watch, frame, 10.5) or 0 for frame in whole) == STREAM_WINDOW
+    assert _late(watch, DataFrame(3), 10.5) is None
+
+
+def test_small_data_in_flight_counts_as_more_than_it_is() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    watch.feed(PREFACE, 0.0)
+    watch.refused(3, 10.0)
+    taken = [_late(watch, DataFrame(3), 10.0) for _ in range(20)]
+    assert taken == [0] * 15 + [None] * 5
+
+
+def test_what_comes_long_after_a_refusal_was_not_in_flight() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    watch.feed(PREFACE, 0.0)
+    watch.refused(3, 10.0)
+    assert _late(watch, DataFrame(3, b"late"), 12.1) is None
+
+
+def test_a_reset_in_answer_to_a_refusal_is_free_once() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    watch.feed(PREFACE, 0.0)
+    watch.refused(3, 10.0)
+    reset = _serialized(RstStreamFrame(3, 0))
+    assert [watch.feed(reset, 10.0).flood for _ in range(2)] == [0, COSTS[Case.RESET].flood]
+
+
+def _charged(budget: FloodBudget, units: int, now: float) -> bool:
+    """Whether a charge was covered."""
+    budget.charge(units, now)
+    return not budget.is_overdrawn()
+
+
+def test_a_burst_is_forgiven_and_a_flood_is_not() -> None:
+    budget = FloodBudget(burst=10, per_s=1.0, now=0.0)
+    assert all(_charged(budget, 1, 0.0) for _ in range(10))
+    assert not _charged(budget, 1, 0.0)
+
+
+def test_the_budget_comes_back_with_time_up_to_the_burst() -> None:
+    budget = FloodBudget(burst=10, per_s=1.0, now=0.0)
+    assert _charged(budget, 10, 0.0)
+    assert _charged(budget, 5, 5.0)
+    assert _charged(budget, 10, 1000.0)
+    assert not _charged(budget, 1, 1000.0)
+
+
+def test_progress_gives_back_up_to_the_burst() -> None:
+    budget = FloodBudget(burst=10, per_s=0.0, now=0.0)
+    assert _charged(budget, 8, 0.0)
+    budget.refund(3)
+    assert _charged(budget, 5, 0.0)
+    budget.refund(1000)
+    assert _charged(budget, 10, 0.0)
+    assert not _charged(budget, 1, 0.0)

@@ -39,7 +39,7 @@ class Call:
     caller: str = ""
     """Who calls, as ``authorise`` found out; empty when nobody asked."""
     code: Code = Code.CANCELLED
-    """What the client was told; as long as nothing was: CANCELLED."""
+    """What the client saw, once the call has ended. Until then, and for a client that has gone: CANCELLED."""
 
     @property
     def remaining_s(self) -> float:

@@ -7,7 +7,6 @@ client that sends slowly holds a stream, but no handler.
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,26 +19,25 @@ from avion_media.grpc.events import (
     CallGone,
     ConnectionFailed,
     Event,
-    GoodbyeHeard,
+    GoAwayAcknowledged,
     MessageReceived,
-    PeerLeaving,
+    PeerGoAway,
     RequestEnded,
     ResponseTaken,
 )
 from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
 from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.lifecycle import ERROR_CLOSE_S, LINGER_S, Due, Happening, Lifecycle, State
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
-from avion_media.grpc.running import RunningCall
+from avion_media.grpc.running import RunningCall, shutting_down
 from avion_media.grpc.status import Code, RpcError
 from avion_media.net import Account, send_steadily
 
 _READ_BYTES = 64 << 10
 _MAX_ECHOED = 100  # characters of a path that we do not know
 _MAX_UNSENT_BYTES = 512 << 10  # a client that does not read is not read from: each frame may ask for an answer
-_GOODBYE_S = 1.0  # how long a drain waits for the client to have seen its GOAWAY
-_LINGER_S = 1.0  # how long last words may take to leave, and to be read
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -84,19 +82,14 @@ class Connection:
         self._protocol = Protocol(shared.limits, account, shared.max_message_bytes, now)
         self._arriving: dict[int, _Arriving] = {}
         self._running: dict[int, RunningCall] = {}
+        self._life = Lifecycle(shared.limits, now)
         self._reading = trio.CancelScope()
+        self._writing = trio.CancelScope()
+        self._is_writing = False
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._writer = trio.lowlevel.ParkingLot()
         self._taken = trio.lowlevel.ParkingLot()  # where the reader waits for the writer
         self._unsent = b""
-        self._closing = False
-        self._drain_deadline = math.inf  # for the client to see our first GOAWAY
-        self._streams_deadline = math.inf  # for streams of responses, once the connection is to end
-        self._draining = self._ending_streams = self._goodbye_said = False
-        self._heard_at = self._busy_at = now
-        self._retires_at = now + shared.limits.lifetime_s()
-        self._pinged_at: float | None = None
-        self._owed_since: float | None = now  # since when the client owes the rest of a frame
         self._tasks: trio.Nursery | None = None
 
     @property
@@ -107,100 +100,118 @@ class Connection:
     @property
     def idle_since(self) -> float:
         """When the last call ended, or the connection began; infinite while there is a call, or the end has begun."""
-        return math.inf if self._protocol.calls or self._draining else self._busy_at
+        return self._life.idle_since(self._protocol.calls)
 
     async def run(self) -> None:
         """Serve until the client leaves, a bound is broken, or a drain has ended. Always closes the stream."""
         try:
-            async with trio.open_nursery() as writing:
-                writing.start_soon(self._write)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._write)
                 async with trio.open_nursery() as self._tasks:
                     with self._reading:
                         await self._read()
                     self._tasks.cancel_scope.cancel()
-                self._closing = True
-                self._wake_writer()
-                writing.cancel_scope.deadline = trio.current_time() + _LINGER_S
-            await self._linger()
+                self._settle()
+            if self._life.state is State.LINGER:
+                await self._linger()
         finally:
             self._protocol.close()
             await trio.aclose_forcefully(self._stream)
 
-    @property
-    def _is_drained(self) -> bool:
-        return self._goodbye_said and not self._protocol.calls and not self._running
+    def _happened(self, happening: Happening) -> None:
+        now = trio.current_time()
+        state = self._life.happened(happening, now)
+        if state is State.GOAWAY_SENT:
+            self._protocol.begin_drain()
+        elif state is State.LAST_CALLS:
+            self._protocol.finish_drain()
+        elif state is State.CLOSING:
+            self._reading.cancel()
+            if self._life.has_failed:
+                self._writing.deadline = now + ERROR_CLOSE_S
+        elif state is State.CLOSED:
+            self._reading.cancel()
+            self._writing.cancel()
+        if state is not None:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Draw the conclusions of what was done: the last call may have ended, and there may be something to write."""
+        if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
+            self._happened(Happening.LAST_CALL_ENDED)
+        if self._protocol.has_output or self._life.state is State.CLOSING:
+            self._writer.unpark()
 
     # -- Reading and writing
 
     async def _read(self) -> None:
         receive = self._stream.receive_some
-        while True:
+        while self._life.is_reading:
             try:
                 data = await receive(_READ_BYTES)
             except _BROKEN:
-                return
+                data = b""
             if not data:
+                self._happened(Happening.GONE)
                 return
-            self._heard_at = trio.current_time()
-            self._pinged_at = None
-            if not await self._work_off(bytes(data)):
-                return
+            self._life.received(trio.current_time())
+            await self._work_off(bytes(data))
             await self._until_taken()
 
-    async def _work_off(self, data: bytes) -> bool:
-        """Act on what was read, in turns between which others have theirs; return whether the connection goes on."""
+    async def _work_off(self, data: bytes) -> None:
+        """Act on what was read, in turns between which others have theirs."""
         end = self._protocol.end_of_turn(data, 0, FIRST_TURN)
-        goes_on = self._turn(data[:end])
-        while goes_on and end < len(data):
+        self._turn(data[:end])
+        while self._life.is_reading and end < len(data):
             await self._until_taken()
             async with self._shared.backlog:
                 begin, end = end, self._protocol.end_of_turn(data, end, LATER_TURN)
-                goes_on = self._turn(data[begin:end])
-        return goes_on
+                self._turn(data[begin:end])
 
-    def _turn(self, piece: bytes) -> bool:
-        """Act on a piece of it; likewise."""
+    def _turn(self, piece: bytes) -> None:
         now = trio.current_time()
         before = self._protocol.frames_begun
-        failed = self._dispatch(self._protocol.receive(piece, now))
-        if not self._protocol.mid_frame:
-            self._owed_since = None
-        elif self._owed_since is None or self._protocol.frames_begun != before:
-            self._owed_since = now
-        self._wake_writer()
-        return not failed
+        self._dispatch(self._protocol.receive(piece, now))
+        if self._protocol.settled and self._life.state is State.PREFACE:
+            self._happened(Happening.SETTLED)
+        self._life.owes(self._protocol.mid_frame, self._protocol.frames_begun != before, now)
+        self._settle()
 
     async def _until_taken(self) -> None:
         if self._protocol.output_bytes < _MAX_UNSENT_BYTES:
             return
-        self._owed_since = None  # the rest of a frame may wait in the kernel
+        self._life.pause()
         while self._protocol.output_bytes >= _MAX_UNSENT_BYTES:
             await self._taken.park()
-        self._heard_at = trio.current_time()
-        self._owed_since = self._heard_at if self._protocol.mid_frame else None
+        self._life.resume(trio.current_time())
 
     async def _write(self) -> None:
-        while True:
-            output = self._unsent + self._protocol.take_output()
-            self._taken.unpark_all()
-            self._unsent = b""
-            if output:
-                if not await send_steadily(self._stream, output, self._shared.limits.write_timeout_s):
-                    self._reading.cancel()
+        with self._writing:
+            while True:
+                output = self._unsent + self._protocol.take_output()
+                self._taken.unpark_all()
+                self._unsent = b""
+                if output:
+                    self._is_writing = True
+                    if not await send_steadily(self._stream, output, self._shared.limits.write_timeout_s, self._sent):
+                        break
+                    self._is_writing = False
+                    self._dispatch(self._protocol.written(trio.current_time()))
+                    self._settle()
+                elif self._life.state is State.CLOSING:
+                    self._happened(Happening.WRITTEN)
                     return
-                self._dispatch(self._protocol.written(trio.current_time()))
-            elif self._closing:
-                return
-            elif self._is_drained:
-                self._reading.cancel()
-                await self._writer.park()
-            else:
-                await self._writer.park()
+                else:
+                    await self._writer.park()
+        self._happened(Happening.GONE)
+
+    def _sent(self) -> None:
+        self._life.sent(trio.current_time())
 
     def _write_now(self) -> None:
         """Write at once: for a client that makes one call at a time this saves two of four turns of Trio's loop."""
         if self._socket is None or not self._writer or not self._protocol.has_output:
-            self._wake_writer()  # TLS, or the writer is at work
+            self._settle()  # TLS, or the writer is at work
             return
         output = self._protocol.take_output()
         try:
@@ -208,18 +219,17 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError:
-            self._reading.cancel()
+            self._happened(Happening.GONE)
             return
         if sent < len(output):
             self._unsent = output[sent:]
             self._writer.unpark()
         else:
             self._dispatch(self._protocol.written(trio.current_time()))
-            self._wake_writer()
+            self._settle()
 
     async def _linger(self) -> None:
-        """Let the client read our last words: a socket closed with unread input discards them (RFC 9112, 9.6)."""
-        with trio.move_on_after(_LINGER_S):
+        with trio.move_on_after(LINGER_S):
             try:
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
                     await self._stream.send_eof()
@@ -227,15 +237,11 @@ class Connection:
                     pass
             except _BROKEN:
                 pass
-
-    def _wake_writer(self) -> None:
-        if self._protocol.has_output or self._closing or self._is_drained:
-            self._writer.unpark()
+        self._happened(Happening.GONE)
 
     # -- Events
 
-    def _dispatch(self, events: Iterable[Event]) -> bool:
-        """Act on events; whether the connection has failed."""
+    def _dispatch(self, events: Iterable[Event]) -> None:
         for event in events:
             if isinstance(event, MessageReceived):
                 self._message(event)
@@ -248,18 +254,17 @@ class Connection:
             elif isinstance(event, ResponseTaken):
                 if event.stream_id in self._running:
                     self._running[event.stream_id].wake()
-            elif isinstance(event, GoodbyeHeard):
-                self._say_goodbye()
-            elif isinstance(event, PeerLeaving):
+            elif isinstance(event, GoAwayAcknowledged):
+                self._happened(Happening.ACKNOWLEDGED)
+            elif isinstance(event, PeerGoAway):
                 self.retire()
             elif isinstance(event, ConnectionFailed):
-                return True
-        return False
+                self._happened(Happening.FAILED)
 
     def _begun(self, event: CallBegun) -> None:
         head = event.head
         now = trio.current_time()
-        self._busy_at = now
+        self._life.busy(now)
         call = Call(head.path, self._peer, head.metadata, now + head.timeout_s, now)
         # First of all, so that an unknown caller learns nothing else.
         refusal = self._shared.hooks.refusal_of(call) or head.refusal
@@ -305,7 +310,7 @@ class Connection:
             self._note(arriving.call)
         running = self._running.get(event.stream_id)
         if running is not None:
-            running.scope.cancel()
+            running.gone(event.code)
 
     # -- Calls
 
@@ -314,27 +319,31 @@ class Connection:
         if self._tasks is None or not self._account.take(**method.takes):
             self._refuse(stream_id, call, RpcError(Code.RESOURCE_EXHAUSTED, "too many calls at once"))
             return
-        running = RunningCall(call, method, stream_id, self._protocol, shared.hooks, self._wake_writer)
+        running = RunningCall(call, method, stream_id, self._protocol, shared.hooks, self._settle)
         if payload is not None:
             running.put(payload)
-        if self._ending_streams:
+        if self._life.ends_streams(trio.current_time()):
             running.drain()
         self._running[stream_id] = running
         self._tasks.start_soon(self._run, running, name=call.method)
 
     async def _run(self, running: RunningCall) -> None:
-        shared = self._shared
+        """Run a handler, and go on until the client has seen its answer: only then is the call's code known."""
         try:
-            with shared.hooks.observed(running.call):
-                await running.run()
+            with self._shared.hooks.observed(running.call):
+                try:
+                    await running.run()
+                finally:
+                    self._account.give(**running.method.takes)
+                    if len(self._running) == 1:
+                        self._write_now()
+                    else:
+                        self._settle()  # others may end in the same turn: one write for all
+                await running.until_ended()
         finally:
             del self._running[running.stream_id]
-            self._busy_at = trio.current_time()
-            if self._running:
-                self._wake_writer()  # others may end in the same turn: one write for all
-            else:
-                self._write_now()
-            self._account.give(**running.method.takes)
+            self._life.busy(trio.current_time())
+            self._settle()
 
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)
@@ -351,52 +360,47 @@ class Connection:
 
     # -- Draining and time
 
-    def drain(self) -> None:
-        """Take no new calls, let those in flight end, then end. Streams of responses end at a message boundary."""
+    def drain(self, grace_s: float) -> None:
+        """Take no new calls, let those in flight end, then end.
+
+        Streams of responses end at a message boundary; whatever is left shortly before the grace is over ends as well.
+        """
         self.retire()
-        if not self._ending_streams:
-            self._ending_streams = True
-            for running in self._running.values():
-                running.drain()
-            self._wake_writer()
+        self._life.drain(trio.current_time(), grace_s)
+        self.check(trio.current_time())
 
     def retire(self) -> None:
-        """As `drain`, but streams of responses may go on for a while."""
-        if self._draining:
-            return
-        self._draining = True
-        now = trio.current_time()
-        self._drain_deadline = now + _GOODBYE_S
-        self._streams_deadline = now + self._shared.limits.max_age_grace_s
-        self._protocol.begin_drain()
-        self._wake_writer()
-
-    def _say_goodbye(self) -> None:
-        if self._draining and not self._goodbye_said:
-            self._goodbye_said = True
-            self._protocol.finish_drain()
-            self._wake_writer()
+        """As `drain`, but streams of responses may go on for `GrpcLimits.max_age_grace_s`, and other calls longer."""
+        self._happened(Happening.RETIRED)
 
     def check(self, now: float) -> None:
         """Enforce what depends on time. Called again and again by the server."""
-        limits = self._shared.limits
-        if self._owed_since is not None and now - self._owed_since >= limits.header_timeout_s:
-            self._give_up("a frame was begun but not finished in time")
-        elif self._pinged_at is not None and now - self._pinged_at >= limits.keepalive_timeout_s:
-            self._reading.cancel()
-        elif self._pinged_at is None and now - self._heard_at >= limits.keepalive_interval_s:
-            self._pinged_at = now
-            self._protocol.ping()
+        for due in self._life.due(now, self._protocol.calls, is_writing=self._is_writing):
+            if due is Due.GIVE_UP:
+                self._protocol.give_up("a frame was begun but not finished in time")
+                self._happened(Happening.FAILED)
+            elif due is Due.ABANDON:
+                self._happened(Happening.GONE)
+            elif due is Due.PING:
+                self._protocol.ping()
+            elif due is Due.RETIRE:
+                self.retire()
+            elif due is Due.SEND_FINAL_GOAWAY:
+                self._happened(Happening.ACKNOWLEDGED)
+            elif due is Due.END_STREAMS:
+                for running in self._running.values():
+                    running.drain()
+            elif due is Due.END_CALLS:
+                self._end_calls()
         self._expire_arriving(now)
         self._dispatch(self._protocol.reset_stalled(now))
-        idle = not self._protocol.calls and now - self._busy_at >= limits.idle_timeout_s
-        if idle or now >= self._retires_at:
-            self.retire()
-        if now >= self._streams_deadline:
-            self.drain()
-        if now >= self._drain_deadline:
-            self._say_goodbye()
-        self._wake_writer()
+        self._settle()
+
+    def _end_calls(self) -> None:
+        for stream_id in list(self._arriving):
+            self._refuse_arriving(stream_id, shutting_down())
+        for running in self._running.values():
+            running.end(shutting_down())
 
     def _expire_arriving(self, now: float) -> None:
         timeout_s = self._shared.limits.request_timeout_s
@@ -407,7 +411,3 @@ class Connection:
         ]
         for stream_id in late:
             self._refuse_arriving(stream_id, RpcError(Code.DEADLINE_EXCEEDED, "the request did not arrive in time"))
-
-    def _give_up(self, reason: str) -> None:
-        self._protocol.give_up(reason)
-        self._reading.cancel()

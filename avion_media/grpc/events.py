@@ -47,12 +47,12 @@ class ResponseTaken:
 
 
 @dataclass(frozen=True, slots=True)
-class GoodbyeHeard:
+class GoAwayAcknowledged:
     """The client has seen our GOAWAY: no new call can come."""
 
 
 @dataclass(frozen=True, slots=True)
-class PeerLeaving:
+class PeerGoAway:
     """The client sent GOAWAY: it begins no new call, and waits for those in flight."""
 
 
@@ -69,7 +69,7 @@ Event = (
     | RequestEnded
     | CallGone
     | ResponseTaken
-    | GoodbyeHeard
-    | PeerLeaving
+    | GoAwayAcknowledged
+    | PeerGoAway
     | ConnectionFailed
 )

@@ -44,16 +44,17 @@ class GrpcLimits:
     request_timeout_s: float = 30.0
     """For the single message of a unary request to arrive in full."""
     write_timeout_s: float = 30.0
-    """A client that takes none of the bytes meant for it for so long loses the connection, or the one stalled call."""
+    """A client that takes longer for 64 KiB loses the connection, and one that opens no window for so long the call."""
     idle_timeout_s: float = 900.0
     """A connection without calls for so long is sent away."""
     max_age_s: float = math.inf
     """Clients of an older connection are asked to open a new one, so that they find new replicas; give or take 10 %, so
     that they do not come all at once."""
     max_age_grace_s: float = 600.0
-    """Calls that are in flight then may go on for so long; streams of responses are ended after it."""
+    """Calls that are in flight then may go on for so long. After it streams of responses end at a message boundary, and
+    every other call 10 s later."""
     keepalive_interval_s: float = 60.0
-    """After so long without a byte from the client it is pinged."""
+    """After so long without a byte from or for the client it is pinged."""
     keepalive_timeout_s: float = 20.0
     """And must have answered after so long."""
 

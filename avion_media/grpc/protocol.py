@@ -21,9 +21,9 @@ from avion_media.grpc.events import (
     CallGone,
     ConnectionFailed,
     Event,
-    GoodbyeHeard,
+    GoAwayAcknowledged,
     MessageReceived,
-    PeerLeaving,
+    PeerGoAway,
     RequestEnded,
     ResponseTaken,
 )
@@ -113,6 +113,10 @@ class Protocol:
         """Where to cut ``data``, so that `receive` has so much work with it (see `frames`): at the end of a frame."""
         return self._watch.end_of_turn(data, begin, work)
 
+    def is_open(self, stream_id: int) -> bool:
+        """Return whether this call has not ended: until then its client has not seen its code."""
+        return stream_id in self._streams
+
     def pending_bytes(self, stream_id: int) -> int:
         """Bytes of responses in this call that still wait for the client to take them."""
         stream = self._streams.get(stream_id)
@@ -142,7 +146,7 @@ class Protocol:
         if self._flood.is_overdrawn() and not self._failed:
             events.append(self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _FLOOD))
         if seen.going_away and not self._failed:
-            events.append(PeerLeaving())
+            events.append(PeerGoAway())
         return events
 
     def _settle(self, seen: Seen, quiet: int) -> None:
@@ -191,7 +195,7 @@ class Protocol:
         elif isinstance(event, h2.events.SettingsAcknowledged):
             self._is_acknowledged = True
         elif isinstance(event, h2.events.PingAckReceived) and event.ping_data == _DRAIN_PING:
-            events.append(GoodbyeHeard())
+            events.append(GoAwayAcknowledged())
 
     def _begin(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
         stream_id = event.stream_id

@@ -27,10 +27,14 @@ class RunningCall:
     """A call whose handler runs. The connection tells it what happens outside; it never raises but Cancelled."""
 
     __slots__ = (
+        "_code",
         "_draining",
         "_ended",
+        "_ended_with",
+        "_has_answered",
         "_hooks",
         "_inbox",
+        "_is_gone",
         "_news",
         "_protocol",
         "_pull",
@@ -60,6 +64,10 @@ class RunningCall:
         self._inbox: deque[bytes] = deque()
         self._ended = False
         self._draining = False
+        self._ended_with: RpcError | None = None
+        self._is_gone = False
+        self._has_answered = False
+        self._code = Code.CANCELLED
         self._news: trio.Event | None = None
         self._pull: trio.CancelScope | None = None
 
@@ -81,6 +89,22 @@ class RunningCall:
             self._news.set()
             self._news = None
 
+    def gone(self, code: Code) -> None:
+        """The call is over for the client, which has seen this code."""
+        self.call.code = code
+        self._is_gone = True
+        self.scope.cancel()
+        self.wake()
+
+    def end(self, error: RpcError) -> None:
+        """End it with this error while its handler runs; afterwards reset it, since the client takes no answer."""
+        if self._has_answered:
+            self._protocol.cancel(self.stream_id)
+            self.gone(Code.CANCELLED)
+        else:
+            self._ended_with = error
+            self.scope.cancel()
+
     def drain(self) -> None:
         """A stream of responses ends at the next message boundary, now if the handler is at one."""
         self._draining = True
@@ -98,10 +122,11 @@ class RunningCall:
                 response = await self._handle()
         except Exception as exception:  # noqa: BLE001 - handlers may raise anything; the client learns a code
             error = self._hooks.error_for(exception, self.call.method)
+        if self._is_gone:
+            return
         if self.scope.cancelled_caught:
-            if trio.current_time() < self.call.deadline:
-                return  # by the client, who is gone
-            error = RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
+            error = self._ended_with or RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
+            response = None
         try:
             if response is not None:
                 self._protocol.send_response(self.stream_id, response)
@@ -109,7 +134,15 @@ class RunningCall:
             response, error = None, no_room
         if response is None:
             self._protocol.send_end(self.stream_id, error)
-        self.call.code = Code.OK if error is None else error.code
+        self._code = Code.OK if error is None else error.code
+        self._has_answered = True
+
+    async def until_ended(self) -> None:
+        """Wait until the client has seen the answer or has gone: then `Call.code` is known."""
+        while not self._is_gone and self._protocol.is_open(self.stream_id):
+            await self._wait_for_news()
+        if not self._is_gone:
+            self.call.code = self._code
 
     async def _handle(self) -> bytes | None:
         if not self.method.streams_requests:
@@ -150,13 +183,13 @@ class RunningCall:
         while True:
             with trio.CancelScope() as self._pull:
                 if self._draining:
-                    raise _draining()
+                    raise shutting_down()
                 try:
                     response = await anext(responses)
                 except StopAsyncIteration:
                     return
             if self._pull.cancelled_caught:
-                raise _draining()
+                raise shutting_down()
             self._pull = None
             self._protocol.send_message(self.stream_id, response.SerializeToString())
             self._wake_writer()
@@ -171,6 +204,7 @@ class RunningCall:
         await self._news.wait()
 
 
-def _draining() -> RpcError:
+def shutting_down() -> RpcError:
+    """Return what ends a call that the server cannot let go on; with `RetryInfo`."""
     retry = RetryInfo(retry_delay=Duration(seconds=_RETRY_S))
     return RpcError(Code.UNAVAILABLE, "the server is shutting down; the call may be repeated elsewhere", [retry])

@@ -14,6 +14,7 @@ from avion_media.grpc.call import Peer
 from avion_media.grpc.connection import Connection, Shared
 from avion_media.grpc.health import Health
 from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
+from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import methods_of
 from avion_media.grpc.reflection import reflection_services
@@ -70,7 +71,7 @@ class GrpcServer:
         self._limiter = _limiter(limits)
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
-        self._draining = False
+        self._drains_until: float | None = None
         self._ended = trio.Event()  # replaced whenever it was set: a connection has ended
 
     @property
@@ -108,23 +109,27 @@ class GrpcServer:
     async def drain(self, grace_s: float) -> None:
         """Refuse new connections and calls, and return when the last call has ended or ``grace_s`` seconds are over.
 
-        Clients are told in time (GOAWAY twice, as gRPC wants it), so that none of their calls is lost. Streams of
-        responses end with UNAVAILABLE at a message boundary. What still runs after the grace is for a cancel of `serve`
-        to end; a cancel of this call leaves the drain going.
+        Clients learn of it in time (GOAWAY twice, as gRPC wants it), so that none of their calls is lost. Streams of
+        responses end with UNAVAILABLE at a message boundary, and whatever is left shortly before the end of the grace
+        likewise. A cancel of this call leaves the drain going.
         """
-        self._draining = True
+        now = trio.current_time()
+        until = self._drains_until = now + grace_s
         self._health.shut_down()
         self._accepting.cancel()
         for connection in self._connections:
-            connection.drain()
-        with trio.move_on_after(grace_s):
-            while self._limiter.held(Kind.CONNECTIONS):
-                await self._ended.wait()
+            connection.drain(grace_s)
+        for deadline in (calls_end_of_drain(now, grace_s), until):
+            with trio.move_on_at(deadline):
+                while self._limiter.held(Kind.CONNECTIONS):
+                    await self._ended.wait()
+            for connection in self._connections:
+                connection.check(trio.current_time())
 
     # -- Connections
 
     async def _accept(self, stream: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None) -> None:
-        if self._draining:
+        if self._drains_until is not None:
             return  # Trio closes it
         if self._limiter.is_scarce(Kind.CONNECTIONS):
             self._retire_an_idle_one()
@@ -158,8 +163,8 @@ class GrpcServer:
             connection = Connection(self._shared, tls, Peer(address, tls.getpeercert() or None), account)
         self._connections.add(connection)
         try:
-            if self._draining:
-                connection.drain()
+            if self._drains_until is not None:
+                connection.drain(max(self._drains_until - trio.current_time(), 0.0))
             await connection.run()
         finally:
             self._connections.discard(connection)

@@ -98,13 +98,17 @@ async def test_a_drain_waits_for_calls_and_refuses_new_connections() -> None:
         assert server.server.stats().connections == 0
 
 
-async def test_what_does_not_end_within_the_grace_is_cut_by_a_cancel() -> None:
+async def test_what_does_not_end_within_the_grace_is_ended_and_the_client_learns_why() -> None:
     async with echo_server() as server, raw_client(server.port) as client:
         await client.send(client.call(1, HANG))
+        await client.send(client.head(3, request_headers(_path="/avion.test.Echo/Collect")))
         await server.echo.until(lambda echo: echo.entered == 1)
-        await server.server.drain(0.1)
-        assert server.server.stats().calls == 1
-    assert server.echo.cancelled == 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(server.server.drain, 2.5)
+            await client.read_to_end()
+        assert client.status(1) == client.status(3) == str(int(Code.UNAVAILABLE))
+        assert server.echo.cancelled == 1
+        assert server.codes() == [Code.UNAVAILABLE] * 2
 
 
 async def test_serve_returns_when_everything_is_drained() -> None:

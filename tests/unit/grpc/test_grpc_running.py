@@ -30,6 +30,9 @@ class _FullClient:
     def want_message(self, stream_id: int) -> None:
         pass
 
+    def is_open(self, stream_id: int) -> bool:
+        return not self.ended
+
     def pending_bytes(self, stream_id: int) -> int:
         return self.pending
 

@@ -1,0 +1,212 @@
+"""The life of one connection: its states as a table, and its deadlines. No I/O.
+
+```
+PREFACE → OPEN → GOAWAY_SENT → LAST_CALLS → CLOSING → LINGER → CLOSED
+```
+
+A connection that ends in order sends GOAWAY twice, as gRPC wants it: first that it will end, then, once the client has
+answered a ping that followed, which call is the last. A reset or an end of input leads from every state to CLOSED.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import Enum, auto
+
+from avion_media.grpc.limits import GrpcLimits
+
+ERROR_CLOSE_S = 1.0  # for the output to leave after an error
+LINGER_S = 1.0  # for the client to read it: a socket closed with unread input discards it (RFC 9112, 9.6)
+_ACKNOWLEDGE_S = 1.0  # for the client to answer the ping after the first GOAWAY
+_CALLS_GRACE_S = 10.0  # for other calls, after streams were ended because of age
+_LEAVE_S = 1.0  # of a drain's grace, for the last answers to leave
+
+
+def calls_end_of_drain(now: float, grace_s: float) -> float:
+    """Return when the calls end that are left in a drain: before its grace is over, so that clients learn why."""
+    return now + grace_s - min(_LEAVE_S, grace_s / 2)
+
+
+class State(Enum):
+    """Where a connection is."""
+
+    PREFACE = auto()
+    """The client's preface and SETTINGS have not come."""
+    OPEN = auto()
+    GOAWAY_SENT = auto()
+    """The first GOAWAY is out, and a ping: calls that crossed it on the wire are served."""
+    LAST_CALLS = auto()
+    """The final GOAWAY is out: later calls are refused, and clients repeat them elsewhere."""
+    CLOSING = auto()
+    """Nothing is read any more; the output leaves."""
+    LINGER = auto()
+    """Our end of output is out; the client reads what it has not read yet."""
+    CLOSED = auto()
+
+
+class Happening(Enum):
+    """What leads from one state to another."""
+
+    SETTLED = auto()
+    """The client's preface and SETTINGS came."""
+    RETIRED = auto()
+    """It is to end: a drain, its age, idleness, the client's GOAWAY, or connections are scarce."""
+    ACKNOWLEDGED = auto()
+    """The client answered the ping after the first GOAWAY, or took too long."""
+    LAST_CALL_ENDED = auto()
+    FAILED = auto()
+    """The client broke the protocol or a bound; GOAWAY says how."""
+    WRITTEN = auto()
+    """All output has left."""
+    GONE = auto()
+    """Reset or end of input; or whatever else makes it useless to go on."""
+
+
+_S, _H = State, Happening
+TABLE: Mapping[State, Mapping[Happening, State]] = {
+    _S.PREFACE: {_H.SETTLED: _S.OPEN, _H.RETIRED: _S.GOAWAY_SENT, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
+    _S.OPEN: {_H.RETIRED: _S.GOAWAY_SENT, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
+    _S.GOAWAY_SENT: {_H.ACKNOWLEDGED: _S.LAST_CALLS, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
+    _S.LAST_CALLS: {_H.LAST_CALL_ENDED: _S.CLOSING, _H.FAILED: _S.CLOSING, _H.GONE: _S.CLOSED},
+    _S.CLOSING: {_H.WRITTEN: _S.LINGER, _H.GONE: _S.CLOSED},
+    _S.LINGER: {_H.GONE: _S.CLOSED},
+    _S.CLOSED: {},
+}
+"""What is not in it changes nothing."""
+_READING = frozenset({_S.PREFACE, _S.OPEN, _S.GOAWAY_SENT, _S.LAST_CALLS})
+_ENDING = frozenset({_S.GOAWAY_SENT, _S.LAST_CALLS})
+
+
+class Due(Enum):
+    """What a deadline asks the driver to do."""
+
+    GIVE_UP = auto()
+    """A frame was begun but not finished."""
+    PING = auto()
+    ABANDON = auto()
+    """The client did not answer the ping."""
+    RETIRE = auto()
+    SEND_FINAL_GOAWAY = auto()
+    END_STREAMS = auto()
+    """Streams of responses end at a message boundary."""
+    END_CALLS = auto()
+    """Every call that is left ends."""
+
+
+class Lifecycle:
+    """The state of one connection, and the clocks that its deadlines depend on."""
+
+    def __init__(self, limits: GrpcLimits, now: float) -> None:
+        self.state = State.PREFACE
+        self.has_failed = False
+        self._limits = limits
+        self._retires_at = now + limits.lifetime_s()
+        self._alive_at = self._busy_at = now
+        self._pinged_at: float | None = None
+        self._owed_since: float | None = now  # since when the client has owed the rest of a frame
+        self._is_paused = False
+        self._acknowledge_by = self._streams_end = self._calls_end = math.inf
+
+    # -- States
+
+    def happened(self, happening: Happening, now: float) -> State | None:
+        """Return the new state; None when nothing changes."""
+        state = TABLE[self.state].get(happening)
+        if state is None:
+            return None
+        self.state = state
+        self.has_failed = self.has_failed or happening is Happening.FAILED
+        if state is State.GOAWAY_SENT:
+            self._acknowledge_by = now + _ACKNOWLEDGE_S
+            self._end_by(now + self._limits.max_age_grace_s, now + self._limits.max_age_grace_s + _CALLS_GRACE_S)
+        return state
+
+    def drain(self, now: float, grace_s: float) -> None:
+        """Streams of responses end now, and every other call before the grace is over."""
+        self._end_by(now, calls_end_of_drain(now, grace_s))
+
+    def _end_by(self, streams_end: float, calls_end: float) -> None:
+        self._streams_end = min(self._streams_end, streams_end)
+        self._calls_end = min(self._calls_end, calls_end)
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether more of the client is read."""
+        return self.state in _READING
+
+    def ends_streams(self, now: float) -> bool:
+        """Return whether streams of responses have to end, those that begin now included."""
+        return self.state in _ENDING and now >= self._streams_end
+
+    def ends_calls(self, now: float) -> bool:
+        """Return whether every call has to end."""
+        return self.state in _ENDING and now >= self._calls_end
+
+    # -- Clocks
+
+    def received(self, now: float) -> None:
+        """Note that bytes came."""
+        self._alive_at = now
+        self._pinged_at = None
+
+    def sent(self, now: float) -> None:
+        """Note that the socket took bytes: the client reads, but may still owe the answer to an earlier ping."""
+        self._alive_at = now
+
+    def busy(self, now: float) -> None:
+        """Note that a call began or ended."""
+        self._busy_at = now
+
+    def idle_since(self, calls: int) -> float:
+        """Return when the last call ended; infinite with a call, or once the end has begun."""
+        return math.inf if calls or self.state not in (State.PREFACE, State.OPEN) else self._busy_at
+
+    def owes(self, is_mid_frame: bool, has_begun_one: bool, now: float) -> None:
+        """Note whether the client owes the rest of something, and whether that began just now."""
+        if not is_mid_frame:
+            self._owed_since = None
+        elif self._owed_since is None or has_begun_one:
+            self._owed_since = now
+
+    def pause(self) -> None:
+        """Nothing is read, because the client does not read: what it owes may wait in the kernel."""
+        self._is_paused = True
+
+    def resume(self, now: float) -> None:
+        """Reading goes on: the clocks begin anew."""
+        self._is_paused = False
+        self.received(now)
+        if self._owed_since is not None:
+            self._owed_since = now
+
+    # -- Deadlines
+
+    def due(self, now: float, calls: int, *, is_writing: bool) -> list[Due]:
+        """Return what the clocks ask for now. Bytes that are being written have a deadline of their own."""
+        if not self.is_reading:
+            return []
+        limits = self._limits
+        due: list[Due] = []
+        if self._owed_since is not None and not self._is_paused and now - self._owed_since >= limits.header_timeout_s:
+            due.append(Due.GIVE_UP)
+        if not is_writing and not self._is_paused:
+            due += self._keepalive(now)
+        if self.idle_since(calls) <= now - limits.idle_timeout_s or now >= self._retires_at:
+            due.append(Due.RETIRE)
+        if now >= self._acknowledge_by:
+            self._acknowledge_by = math.inf
+            due.append(Due.SEND_FINAL_GOAWAY)
+        if self.ends_streams(now):
+            due.append(Due.END_STREAMS)
+        if self.ends_calls(now):
+            due.append(Due.END_CALLS)
+        return due
+
+    def _keepalive(self, now: float) -> list[Due]:
+        if self._pinged_at is not None:
+            return [Due.ABANDON] if now - self._pinged_at >= self._limits.keepalive_timeout_s else []
+        if now - self._alive_at < self._limits.keepalive_interval_s:
+            return []
+        self._pinged_at = now
+        return [Due.PING]

@@ -15,7 +15,7 @@ from avion_media.store.objects import (
     PresignedPut,
 )
 from avion_media.store.presign import upload_guard
-from avion_media.store.quick_get import ca_bundle
+from avion_media.store.quick_requests import ca_bundle
 from avion_media.store.store import ObjectStore, open_store
 
 __all__ = [

@@ -9,7 +9,7 @@ caller has given up: its cancel waits for the request, at most `Connection.max_r
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -27,7 +27,8 @@ from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, translated
 from avion_media.store.evidence import Evidence
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
-from avion_media.store.quick_get import QuickGet, open_session
+from avion_media.store.quick_acks import ask_for_quick_acks
+from avion_media.store.quick_requests import QuickRequests, open_session
 from avion_media.telemetry import NO_TELEMETRY, OutageLog, Telemetry, get_logger, instruments
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Connection:
         self._signers: Signers | None = None
         self._signed_with: _Snapshot | None = None
         self._http: URLLib3Session | None = None
-        self._quick_get: QuickGet | None = None
+        self._quick: QuickRequests | None = None
         self._why_not = NO_CREDENTIALS
         self._no_connect_before = float("-inf")
         self._answers: bool | None = None  # not known before the first call
@@ -135,10 +136,11 @@ class Connection:
             raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
         return self._signers
 
-    def get_object(self, client: S3Client, request: Mapping[str, Any]) -> dict[str, Any]:
-        """GetObject, within a call that runs (see `read`): as `S3Client.get_object`, for less CPU."""
-        assert self._quick_get is not None  # made together with the client
-        return self._quick_get(client, request)
+    @property
+    def quick(self) -> QuickRequests:
+        """The frequent requests, for less CPU than the client's. Only within a call that runs (see `read`)."""
+        assert self._quick is not None  # made together with the client
+        return self._quick
 
     async def wait_available(self) -> None:
         """Return once the bucket answers; at once while it does."""
@@ -372,6 +374,8 @@ class Connection:
                 response_checksum_validation="when_required",
             ),
         )
+        private: Any = client  # botocore has no public way to its session
+        ask_for_quick_acks(private._endpoint.http_session)
         return client, sources, sources.snapshot()
 
     def _make_session(self) -> URLLib3Session:
@@ -396,7 +400,7 @@ class Connection:
             self._signers = Signers(uploads=signer(snapshot.uploads), downloads=signer(snapshot.own))
             assert self._http is not None  # made together with the client
             reached = self._config.endpoint_url or client.meta.endpoint_url  # by us, not by clients
-            self._quick_get = QuickGet(
+            self._quick = QuickRequests(
                 self._http, Presigner(reached, self.bucket, client.meta.region_name, snapshot.own)
             )
             self._signed_with = snapshot

@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 from avion_media.store.objects import PresignedPut
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
-_UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
+UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 _MAX_EXPIRES_S: Final = 7 * 86400  # the algorithm's own bound
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _NO_HEADERS: Final[Mapping[str, str]] = {}
@@ -99,15 +99,12 @@ class Presigner:
         """
         media_type = " ".join(content_type.split())
         more = {**guard}
-        payload = _UNSIGNED_PAYLOAD
+        payload = UNSIGNED_PAYLOAD
         if sha256_digest is not None:
             payload = more["x-amz-content-sha256"] = sha256_digest.hex()
             more["x-amz-checksum-sha256"] = base64.b64encode(sha256_digest).decode()
-        names = sorted(more)  # each begins with x-amz-, so they come last
-        canonical = f"content-length:{size_bytes}\ncontent-type:{media_type}\nhost:{self._host}\n"
-        canonical += "".join([f"{name}:{more[name]}\n" for name in names])
-        signed = ";".join(["content-length;content-type;host", *names])
-        url = self._sign("PUT", key, canonical, signed, payload, expires_s, now)
+        signed = {"content-length": str(size_bytes), "content-type": media_type, **more}
+        url = self.url("PUT", key, signed=signed, payload=payload, expires_s=expires_s, now=now)
         return PresignedPut(url, {"Content-Type": media_type, **more}, now + timedelta(seconds=expires_s))
 
     def get(
@@ -116,22 +113,31 @@ class Presigner:
         """A GET of ``key``; the store answers with these headers instead of the object's own, when given."""
         wanted = (("disposition", content_disposition), ("type", content_type))  # in the order of their names
         overrides = "".join(f"&response-content-{name}={quote(value, safe='')}" for name, value in wanted if value)
-        return self._sign("GET", key, f"host:{self._host}\n", "host", _UNSIGNED_PAYLOAD, expires_s, now, overrides)
+        return self.url("GET", key, expires_s=expires_s, now=now, more_query=overrides)
 
-    def _sign(
+    def url(
         self,
         method: str,
         key: str,
-        canonical_headers: str,
-        names: str,
-        payload: str,
+        *,
         expires_s: int,
         now: datetime,
+        signed: Mapping[str, str] = _NO_HEADERS,
+        payload: str = UNSIGNED_PAYLOAD,
         more_query: str = "",
     ) -> str:
-        """``more_query`` must be sorted, and after ``X-Amz-…``: the signature is over the query in order."""
+        """A URL for one request that has exactly the headers ``signed``, and any others.
+
+        Their names are in lower case, their values without spaces at their ends or two in a row. ``payload`` is the
+        body's SHA-256 in hex. ``more_query`` must be sorted, and after ``X-Amz-…``: the signature is over the query in
+        order.
+        """
         if not 1 <= expires_s <= _MAX_EXPIRES_S:
             raise ValueError(f"expires_s must be within 1 and {_MAX_EXPIRES_S}, got {expires_s}")
+        headers = {"host": self._host, **signed}
+        ordered = sorted(headers)
+        names = ";".join(ordered)
+        canonical_headers = "".join([f"{name}:{headers[name]}\n" for name in ordered])
         moment = now.astimezone(UTC)
         date = f"{moment.year:04}{moment.month:02}{moment.day:02}"
         day = self._day

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -29,7 +29,7 @@ from avion_media.store.objects import (
 )
 from avion_media.store.patch_copy import PatchCopy, in_parallel, of_the_source
 from avion_media.store.patch_plan import Part, Patch, check_patches, plan_parts
-from avion_media.store.transfer import Download, FileBody, read_response
+from avion_media.store.transfer import Download, read_response
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 _RANGES_AT_ONCE = 4
@@ -117,7 +117,7 @@ class ObjectStore:
     async def head(self, key: str) -> ObjectInfo:
         """Facts about one object. Raises ObjectMissing, also for one that only its client's key can decrypt."""
         request = self._request(key)
-        response = await self._connection.query(lambda client: _head(client, request), key, operation="HeadObject")
+        response = await self._connection.query(lambda client: self._head(client, request), key, operation="HeadObject")
         return object_info(key, response)
 
     async def read(
@@ -147,7 +147,7 @@ class ObjectStore:
         """
         request = self._request(key, if_match, byte_range)
         part = await self._connection.read(
-            lambda client: read_response(key, lambda: self._connection.get_object(client, request), max_bytes),
+            lambda client: read_response(key, self._getting(client, request), max_bytes),
             key,
             operation="GetObject",
         )
@@ -164,7 +164,9 @@ class ObjectStore:
         request = self._request(key, if_match)
         with Download(fd) as download:
             info = await self._connection.read(
-                lambda client: download.whole(client, request, max_bytes), key, operation="GetObject"
+                lambda client: download.whole(self._getting(client, request), key, max_bytes),
+                key,
+                operation="GetObject",
             )
         self._connection.received(info.size_bytes)
         return info
@@ -182,7 +184,9 @@ class ObjectStore:
             async def fetch(offset: int, length: int) -> None:
                 request = self._request(key, etag, (offset, offset + length - 1))
                 await self._connection.read(
-                    lambda client: download.part(client, request, offset), key, operation="GetObject"
+                    lambda client: download.part(self._getting(client, request), key, offset),
+                    key,
+                    operation="GetObject",
                 )
                 self._connection.received(length)
 
@@ -220,8 +224,7 @@ class ObjectStore:
         request = {**self._request(key), **headers}
 
         def send(client: Any) -> str:
-            body = source if isinstance(source, bytes) else FileBody(source)
-            return str(client.put_object(**request, Body=body)["ETag"]).strip('"')
+            return str(self._connection.quick.put_object(client, request, source)["ETag"]).strip('"')
 
         etag = await self._connection.change(send, key, operation="PutObject")
         self._connection.sent(len(source) if isinstance(source, bytes) else source.size_bytes)
@@ -390,10 +393,30 @@ class ObjectStore:
             content_disposition=content_disposition,
         )
 
+    def _getting(self, client: Any, request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
+        return lambda: self._connection.quick.get_object(client, request)
+
+    def _head(self, client: Any, request: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._connection.quick.head_object(client, request)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "400":
+                raise
+        # An answer to HEAD has no body that says why: that of a GET has. It may be an expired token.
+        try:
+            client.get_object(**request, Range="bytes=0-0")["Body"].close()
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
+                raise
+            raise ObjectMissing(request["Key"]) from None
+        return self._connection.quick.head_object(client, request)
+
     async def _delete_one(self, key: str) -> None:
         request = self._request(key)
         with suppress(ObjectMissing):
-            await self._connection.change(lambda client: client.delete_object(**request), key, operation="DeleteObject")
+            await self._connection.change(
+                lambda client: self._connection.quick.delete_object(client, request), key, operation="DeleteObject"
+            )
 
     async def _delete_batch(self, batch: dict[str, Any]) -> None:
         request: dict[str, Any] = {"Bucket": self._connection.bucket, "Delete": batch}
@@ -411,22 +434,6 @@ class ObjectStore:
         if byte_range is not None:
             request["Range"] = range_header(byte_range)
         return request
-
-
-def _head(client: Any, request: dict[str, Any]) -> Any:
-    try:
-        return client.head_object(**request)
-    except ClientError as error:
-        if error.response["Error"]["Code"] != "400":
-            raise
-    # An answer to HEAD has no body that says why: that of a GET has. It may be an expired token.
-    try:
-        client.get_object(**request, Range="bytes=0-0")["Body"].close()
-    except ClientError as error:
-        if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
-            raise
-        raise ObjectMissing(request["Key"]) from None
-    return client.head_object(**request)
 
 
 def _headers(content_type: str, metadata: Mapping[str, str] | None, cache_control: str | None) -> dict[str, Any]:

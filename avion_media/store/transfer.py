@@ -20,7 +20,6 @@ from avion_media.store.objects import FileSource, ObjectInfo, ObjectPart, object
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
-    from types_boto3_s3 import S3Client
 
 _CHUNK_BYTES = 1 << 20
 
@@ -41,13 +40,13 @@ class Download:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
 
-    def whole(self, client: S3Client, request: dict[str, Any], max_bytes: int) -> ObjectInfo:
+    def whole(self, get_object: Callable[[], dict[str, Any]], key: str, max_bytes: int) -> ObjectInfo:
         """Fetch an object to the start of the file. TooLarge before the first byte."""
         fd = os.dup(self._target_fd)
         try:
-            with translated(request["Key"]):
-                response: dict[str, Any] = {**client.get_object(**request)}
-            info = object_info(request["Key"], response)
+            with translated(key):
+                response = get_object()
+            info = object_info(key, response)
             try:
                 if info.size_bytes > max_bytes:
                     raise TooLarge(info.key, info.size_bytes, max_bytes)
@@ -58,14 +57,14 @@ class Download:
         finally:
             os.close(fd)
 
-    def part(self, client: S3Client, request: dict[str, Any], offset: int) -> None:
-        """Fetch what the request's range names to ``offset`` of the file."""
+    def part(self, get_object: Callable[[], dict[str, Any]], key: str, offset: int) -> None:
+        """Fetch a range of an object to ``offset`` of the file."""
         fd = os.dup(self._target_fd)
         try:
-            with translated(request["Key"]):
-                body = client.get_object(**request)["Body"]
+            with translated(key):
+                body = get_object()["Body"]
             try:
-                self._copy(body, fd, offset, request["Key"])
+                self._copy(body, fd, offset, key)
             finally:
                 body.close()
         finally:

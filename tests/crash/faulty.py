@@ -164,19 +164,24 @@ def patch_s3() -> None:
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
     from botocore.httpsession import URLLib3Session
 
-    from avion_media.store.quick_get import QuickGet
+    from avion_media.store.quick_requests import QuickRequests
 
     client: Any = BaseClient
     session: Any = URLLib3Session
-    quick: Any = QuickGet
-    call, get, send = client._make_api_call, quick.__call__, session.send
+    quick: Any = QuickRequests
+    call, send = client._make_api_call, session.send
     local = threading.local()
 
     def faulty_call(self: Any, operation: str, kwargs: dict[str, Any]) -> Any:
         return faulty(lambda: call(self, operation, kwargs), operation, kwargs.get("Key", ""))
 
-    def faulty_get(self: Any, client: Any, request: dict[str, Any]) -> Any:
-        return faulty(lambda: get(self, client, request), "GetObject", request["Key"])
+    def faulty_quick(name: str, operation: str) -> None:
+        quick_request = getattr(quick, name)
+
+        def run(self: Any, client: Any, request: dict[str, Any], *source: Any) -> Any:
+            return faulty(lambda: quick_request(self, client, request, *source), operation, request["Key"])
+
+        setattr(quick, name, run)
 
     def faulty(made: Callable[[], Any], operation: str, key: str) -> Any:
         how = _arrive(f"s3:{operation} {key}")
@@ -201,7 +206,8 @@ def patch_s3() -> None:
         return response
 
     client._make_api_call = faulty_call
-    quick.__call__ = faulty_get
+    for name in ("get_object", "head_object", "put_object", "delete_object"):
+        faulty_quick(name, name.title().replace("_", ""))
     session.send = faulty_send
 
 

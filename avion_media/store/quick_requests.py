@@ -1,0 +1,214 @@
+"""Four requests at less than half of botocore's price: a presigned URL, sent by botocore's own HTTP session.
+
+Of the millisecond of CPU that botocore takes for a small request, 0.6 go into choosing an endpoint, events and parsers
+that GET, HEAD, PUT and DELETE of one object have no use for. Only what succeeds, is not there, or is there already, is
+taken from here. Whatever else the store says, and a connection that fails, is left to botocore: retries, regions,
+refreshed credentials and error messages are its business, and so is everything rare.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+import botocore.session
+import trio
+from botocore.awsrequest import AWSPreparedRequest, AWSResponse, HeadersDict
+from botocore.exceptions import (
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ReadTimeoutError,
+    SSLError,
+)
+from botocore.httpsession import URLLib3Session
+from botocore.response import StreamingBody
+
+from avion_media.store.objects import FileSource
+from avion_media.store.presign import UNSIGNED_PAYLOAD, Presigner
+from avion_media.store.quick_acks import ask_for_quick_acks
+from avion_media.store.transfer import FileBody
+
+if TYPE_CHECKING:
+    from types_boto3_s3 import S3Client
+
+_EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
+_CHUNK_BYTES = 1 << 20
+_META = "x-amz-meta-"
+_HEADERS = {"IfMatch": "If-Match", "Range": "Range", "IfNoneMatch": "If-None-Match", "CacheControl": "Cache-Control"}
+
+
+def ca_bundle() -> str:
+    """The file of certificate authorities that botocore trusts the store by; empty for the usual ones."""
+    configured = botocore.session.Session().get_config_variable("ca_bundle")
+    return str(configured or os.environ.get("REQUESTS_CA_BUNDLE", ""))
+
+
+def open_session(timeout_s: tuple[float, float], connections: int) -> URLLib3Session:
+    """An HTTP session as botocore's clients have one. ``timeout_s`` is to connect and to read.
+
+    It reads files, and raises what botocore raises where they are wrong.
+    """
+    verify: Any = ca_bundle() or True  # the stubs know of booleans only
+    session = URLLib3Session(
+        verify=verify,
+        proxies={},
+        timeout=timeout_s,  # type: ignore[arg-type] # the stubs know of whole seconds only
+        max_pool_connections=connections,
+        socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # type: ignore[list-item] # as botocore's own
+    )
+    ask_for_quick_acks(session)
+    return session
+
+
+class QuickRequests:
+    """Called like the methods of `S3Client`, in any thread, and answers and raises as those do."""
+
+    def __init__(self, session: URLLib3Session, presigner: Presigner) -> None:
+        self._session = session
+        self._presigner = presigner
+        self._refused: set[str] = set()  # methods: a store that takes no such presigned request is not asked again
+
+    def get_object(self, client: S3Client, request: Mapping[str, Any]) -> dict[str, Any]:
+        """One object; ``request`` is of Bucket, Key, IfMatch and Range."""
+        response = self._send("GET", request)
+        if response is not None and response.status_code in (200, 206) and "Content-Length" in response.headers:
+            return _found(response) | {
+                "Body": StreamingBody(response.raw, int(response.headers["Content-Length"])),
+            }
+        if _says(response, 404, "NoSuchKey"):
+            raise _error("NoSuchKey", request, "GetObject")
+        return self._by_client("GET", response, lambda: client.get_object(**request))
+
+    def head_object(self, client: S3Client, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Facts about one object; ``request`` is of Bucket and Key."""
+        response = self._send("HEAD", request)
+        if response is not None and response.status_code == 200 and "Content-Length" in response.headers:
+            return _found(response)
+        if response is not None and response.status_code == 404:  # an answer to HEAD has no body, and so no better code
+            raise _error("404", request, "HeadObject")
+        return self._by_client("HEAD", response, lambda: client.head_object(**request))
+
+    def put_object(self, client: S3Client, request: Mapping[str, Any], source: bytes | FileSource) -> dict[str, Any]:
+        """Write one object; ``request`` is of Bucket, Key, ContentType, Metadata, CacheControl and IfNoneMatch.
+
+        The SHA-256 of what was read from ``source`` is signed: a store refuses (400) what was damaged on its way. A
+        cancel is seen between two chunks of a file.
+        """
+        metadata = {f"{_META}{name}": value for name, value in request["Metadata"].items()}
+        response = None
+        if all(value.isascii() and value == " ".join(value.split()) for value in metadata.values()):
+            signed = {
+                "content-length": str(len(source) if isinstance(source, bytes) else source.size_bytes),
+                "content-type": request["ContentType"],
+                "x-amz-content-sha256": _sha256(source),
+                **metadata,
+            }
+            body = source if isinstance(source, bytes) else _chunks(source)
+            response = self._send("PUT", request, signed, body)
+        if response is not None and response.status_code == 200 and "ETag" in response.headers:
+            return {"ETag": response.headers["ETag"]}
+        if "IfNoneMatch" in request and _says(response, 412, "PreconditionFailed"):
+            raise _error("PreconditionFailed", request, "PutObject")
+        body_of_client: Any = source if isinstance(source, bytes) else FileBody(source)
+        return self._by_client("PUT", response, lambda: client.put_object(**request, Body=body_of_client))
+
+    def delete_object(self, client: S3Client, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Remove one object; ``request`` is of Bucket and Key."""
+        response = self._send("DELETE", request)
+        if response is not None and response.status_code == 204:
+            return {}
+        if _says(response, 404, "NoSuchKey"):
+            raise _error("NoSuchKey", request, "DeleteObject")
+        return self._by_client("DELETE", response, lambda: client.delete_object(**request))
+
+    def _by_client(self, method: str, response: AWSResponse | None, call: Callable[[], Any]) -> dict[str, Any]:
+        """What botocore makes of it. Where that succeeds and ``response`` was a refusal, presigning is to blame."""
+        answer: dict[str, Any] = {**call()}
+        if response is not None and 400 <= response.status_code < 404:
+            self._refused.add(method)
+        return answer
+
+    def _send(
+        self,
+        method: str,
+        request: Mapping[str, Any],
+        signed: Mapping[str, str] | None = None,
+        body: bytes | Iterator[bytes] | None = None,
+    ) -> AWSResponse | None:
+        """The response; the body of an object is not read, any other is. ``signed`` are headers in lower case.
+
+        None where there is no connection, where the kept one had been closed, or where botocore is to be asked.
+        """
+        if method in self._refused:
+            return None
+        signed = signed or {}
+        payload = signed.get("x-amz-content-sha256", UNSIGNED_PAYLOAD)
+        url = self._presigner.url(
+            method, request["Key"], signed=signed, payload=payload, expires_s=_EXPIRES_S, now=datetime.now(UTC)
+        )
+        headers: Any = HeadersDict({header: request[name] for name, header in _HEADERS.items() if name in request})
+        headers.update(signed)
+        try:
+            response = self._session.send(AWSPreparedRequest(method, url, headers, body, True))  # type: ignore[arg-type]
+        except (ConnectionClosedError, EndpointConnectionError, SSLError):
+            return None
+        except (ConnectTimeoutError, ReadTimeoutError) as error:
+            trio.from_thread.check_cancelled()  # botocore would try once more, and see a cancel at its first chunk
+            raise type(error)(endpoint_url=url.partition("?")[0]) from None  # the text is logged: no signature in it
+        if method != "GET" or response.status_code not in (200, 206):
+            response.content  # noqa: B018 - read, so that the connection can be used again
+        return response
+
+
+def _found(response: AWSResponse) -> dict[str, Any]:
+    """In the shape of the answers of `S3Client`, as far as anybody here looks at them."""
+    headers = response.headers
+    answer = {
+        "ContentLength": int(headers["Content-Length"]),
+        "ETag": headers.get("ETag", ""),
+        "LastModified": parsedate_to_datetime(headers["Last-Modified"]),
+        "Metadata": {name[len(_META) :]: value for name, value in headers.items() if name.lower().startswith(_META)},
+    }
+    for name in ("Content-Type", "Content-Range"):
+        if name in headers:
+            answer[name.replace("-", "")] = headers[name]
+    return answer
+
+
+def _says(response: AWSResponse | None, status: int, code: str) -> bool:
+    return (
+        response is not None and response.status_code == status and f"<Code>{code}</Code>".encode() in response.content
+    )
+
+
+def _error(code: str, request: Mapping[str, Any], operation: Any) -> ClientError:
+    return ClientError({"Error": {"Code": code, "Message": request["Key"]}}, operation)
+
+
+def _sha256(source: bytes | FileSource) -> str:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    digest = hashlib.sha256()
+    for chunk in _chunks(source):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _chunks(source: FileSource) -> Iterator[bytes]:
+    """The bytes of a file, in a thread. Raises trio.Cancelled before a chunk: the connection is dropped then, and with
+    it the half-sent object."""
+    offset, end = source.offset, source.offset + source.size_bytes
+    while offset < end:
+        trio.from_thread.check_cancelled()
+        chunk = os.pread(source.fd, min(_CHUNK_BYTES, end - offset), offset)
+        if not chunk:
+            raise OSError(f"the file is shorter than {source.size_bytes} bytes")
+        offset += len(chunk)
+        yield chunk

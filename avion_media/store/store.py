@@ -394,7 +394,15 @@ class ObjectStore:
         )
 
     def _getting(self, client: Any, request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
-        return lambda: self._connection.quick.get_object(client, request)
+        def get() -> dict[str, Any]:
+            try:
+                return self._connection.quick.get_object(client, request)
+            except ClientError as error:
+                if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
+                    raise
+                raise ObjectMissing(request["Key"]) from None
+
+        return get
 
     def _head(self, client: Any, request: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -403,12 +411,7 @@ class ObjectStore:
             if error.response["Error"]["Code"] != "400":
                 raise
         # An answer to HEAD has no body that says why: that of a GET has. It may be an expired token.
-        try:
-            client.get_object(**request, Range="bytes=0-0")["Body"].close()
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
-                raise
-            raise ObjectMissing(request["Key"]) from None
+        self._getting(client, {**request, "Range": "bytes=0-0"})()["Body"].close()
         return self._connection.quick.head_object(client, request)
 
     async def _delete_one(self, key: str) -> None:

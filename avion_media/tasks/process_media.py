@@ -16,7 +16,7 @@ from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
-from avion_media.store import ObjectInfo, ObjectStore
+from avion_media.store import ObjectInfo, ObjectStore, TooLarge
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, StoreSource, open_spool
@@ -97,13 +97,11 @@ class ProcessMedia:
         """Look, fetch, make, publish; None when a deletion won."""
         store = self._store.get()
         try:
-            info = await store.head(keys.incoming(media_id))
-        except ObjectMissing:
-            raise Rejected(Reason.MISSING) from None
-        self._check_size(info, media_id.format.family)
-        try:
             with ExitStack() as files:
-                source = await self._open_source(store, info, media_id, files)
+                try:
+                    info, source = await self._open_upload(store, media_id, files)
+                except ObjectMissing:
+                    raise Rejected(Reason.MISSING) from None
                 head = os.pread(source.fd, HEAD_BYTES, 0)
                 fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
                 with self._publisher.making(fmt):
@@ -148,6 +146,24 @@ class ProcessMedia:
             raise Rejected(Reason.EMPTY)
         if info.size_bytes > self._limits.max_bytes(family):
             raise Rejected(Reason.TOO_LARGE, f"{info.size_bytes} bytes")
+
+    async def _open_upload(
+        self, store: ObjectStore, media_id: MediaId, files: ExitStack
+    ) -> tuple[ObjectInfo, MediaSource]:
+        """What the client PUT. A file that is fetched whole needs no HEAD: the answer to the GET says the same."""
+        key, family = keys.incoming(media_id), media_id.format.family
+        whole_bytes = self._limits.max_bytes(family)
+        if family is Family.VIDEO:
+            whole_bytes = min(whole_bytes, WHOLE_VIDEO_BYTES)
+        fd = files.enter_context(open_spool())
+        try:
+            info = await store.download(key, fd, max_bytes=whole_bytes)
+        except TooLarge:
+            info = await store.head(key)
+            self._check_size(info, family)
+            return info, await self._open_source(store, info, media_id, files)
+        self._check_size(info, family)
+        return info, SpooledSource(fd, info.size_bytes)
 
     async def _open_source(
         self, store: ObjectStore, info: ObjectInfo, media_id: MediaId, files: ExitStack

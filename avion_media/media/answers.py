@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeGuard
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
+from avion_media.domain.ranges import Range
 from avion_media.media.container import VideoPlan, plan_from_json
 from avion_media.media.container.plan import POSTER_SECONDS
 from avion_media.media.image import ImageBounds, is_blurhash
@@ -57,10 +58,10 @@ def checked_names(answer: Any) -> dict[str, Any]:
     return answer
 
 
-def checked_missing(answer: Any, size_bytes: int) -> list[tuple[int, int]]:
+def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
     """The ranges that `examine_job` misses of a file of ``size_bytes``."""
     try:
-        missing = [(offset, length) for offset, length in answer["missing"]]
+        missing = [Range(offset, length) for offset, length in answer["missing"]]
     except (KeyError, TypeError, ValueError):
         _refuse(answer)
     if not _lie_within(missing, size_bytes):
@@ -88,15 +89,14 @@ def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max
 
 def _is_sound(plan: VideoPlan, fmt: MediaFormat, size_bytes: int, max_duration_s: float) -> bool:
     """Nothing may be fetched or written outside the file, nor twice at one place, nor with a change of length."""
-    ranges = [(each.offset, each.length) for each in plan.poster_ranges]
-    patches = [(each.offset, each.length) for each in plan.patches]
+    patches = [Range(each.offset, each.length) for each in plan.patches]
     return (
         plan.format == fmt
         and isinstance(plan.stream, str)
         and _STREAM.fullmatch(plan.stream) is not None
         and _is_duration(plan.duration_s, max_duration_s)
         and _is_duration(plan.poster_seconds, POSTER_SECONDS)
-        and _lie_within(ranges, size_bytes)
+        and _lie_within(plan.poster_ranges, size_bytes)
         and _lie_within(patches, size_bytes)
         and all(offset + length <= following for (offset, length), (following, _) in pairwise(patches))
         and all(len(each.data) in (0, each.length) for each in plan.patches)

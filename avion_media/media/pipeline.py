@@ -14,14 +14,13 @@ import trio
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
+from avion_media.domain.ranges import Patch, Range, total_bytes
 from avion_media.media.answers import checked_frame, checked_image, checked_missing, checked_names, read_plan
-from avion_media.media.container import Patch, VideoPlan
+from avion_media.media.container import VideoPlan
 from avion_media.media.image import ImageBounds, forecast_bytes
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 from avion_media.media.sandbox import Limits, Sandbox, read_only
 
-Range = tuple[int, int]
-"""Offset and length, in bytes."""
 POSTER_SCAN_S = 10.0  # of a whole file, so much is searched for a frame that is not blank
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
@@ -36,7 +35,10 @@ class MediaSource(Protocol):
     fd: int
     size_bytes: int
     whole: bool
-    present: list[Range]
+
+    @property
+    def present(self) -> Sequence[Range]:
+        """The ranges that are there."""
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
         """Make the ranges present in the file."""
@@ -123,7 +125,7 @@ class MediaPipeline:
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         plan = await self._examine(source, fmt)
-        await source.fetch([(each.offset, each.length) for each in plan.poster_ranges])
+        await source.fetch(plan.poster_ranges)
         bounds = self._poster_bounds(plan, whole=source.whole)
         probe = await probe_video(self._sandbox, source.fd, plan.format, plan.stream, bounds)
         frame = _temporary(files)
@@ -162,8 +164,8 @@ class MediaPipeline:
             if source.whole:
                 break  # nothing can be missing
             missing = checked_missing(found, source.size_bytes)
-            if rounds == MAX_EXAMINE_ROUNDS - 2 or _total(missing) + _total(source.present) > MAX_EXAMINE_BYTES:
-                missing = [(0, source.size_bytes)]  # without an index, or with many scattered boxes: all of it, once
+            if rounds == MAX_EXAMINE_ROUNDS - 2 or total_bytes([*missing, *source.present]) > MAX_EXAMINE_BYTES:
+                missing = [Range(0, source.size_bytes)]  # no index, or many scattered boxes: all of it, once
             await source.fetch(missing)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
 
@@ -220,10 +222,6 @@ class MediaPipeline:
             size.name: os.pread(fd, os.fstat(fd).st_size, 0)
             for size, fd in zip(self._thumbnails.sizes, outputs, strict=True)
         }
-
-
-def _total(ranges: Sequence[Range]) -> int:
-    return sum(length for _, length in ranges)
 
 
 def _temporary(files: ExitStack) -> int:

@@ -11,6 +11,7 @@ from avion_media.domain.errors import OURS, Dependency, ObjectMissing, Precondit
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
+from avion_media.domain.ranges import Range
 from avion_media.domain.tasks import Confirm, Task, id_of, processing_fields
 from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
@@ -171,7 +172,7 @@ class ProcessMedia:
         fd = files.enter_context(open_spool())
         if media_id.format.family is Family.VIDEO and info.size_bytes > WHOLE_VIDEO_BYTES:
             source = StoreSource(store, info, fd)
-            await source.fetch([(0, HEAD_BYTES)])
+            await source.fetch([Range(0, HEAD_BYTES)])
             return source
         await store.download(info.key, fd, max_bytes=info.size_bytes, if_match=info.etag)
         return SpooledSource(fd, info.size_bytes)

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from avion_media.media.pipeline import Range
+from avion_media.domain.ranges import Range, merged, missing
 from avion_media.store import ObjectInfo, ObjectStore
 
 # Small reads are rounded up: a call to the store costs more than these bytes.
@@ -31,7 +31,7 @@ class SpooledSource:
         self.fd = fd
         self.size_bytes = size_bytes
         self.whole = True
-        self.present: list[Range] = [(0, size_bytes)]
+        self.present: Sequence[Range] = (Range(0, size_bytes),)
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
         """Everything is here already."""
@@ -46,11 +46,11 @@ class StoreSource:
         self.fd = fd
         self.size_bytes = info.size_bytes
         self.whole = False
-        self.present: list[Range] = []
+        self.present: Sequence[Range] = ()
         os.ftruncate(fd, info.size_bytes)
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
-        """Make ``ranges`` (offset, length) present. `PreconditionFailed` when the object was replaced meanwhile."""
+        """Make ``ranges`` present. `PreconditionFailed` when the object was replaced meanwhile."""
         wanted = missing([_rounded(each, self.size_bytes) for each in ranges], self.present)
         if wanted:
             await self._store.read_ranges(self._info.key, wanted, self.fd, etag=self._info.etag)
@@ -58,35 +58,6 @@ class StoreSource:
 
 
 def _rounded(wanted: Range, size_bytes: int) -> Range:
-    offset, length = wanted
-    first = offset - offset % _FETCH_UNIT_BYTES
-    end = min(size_bytes, -(-(offset + length) // _FETCH_UNIT_BYTES) * _FETCH_UNIT_BYTES)
-    return first, max(0, end - first)
-
-
-def merged(ranges: Sequence[Range]) -> list[Range]:
-    """Sorted, without overlaps or touching neighbours."""
-    merged: list[Range] = []
-    for offset, length in sorted(each for each in ranges if each[1] > 0):
-        if merged and offset <= merged[-1][0] + merged[-1][1]:
-            first, before = merged[-1]
-            merged[-1] = first, max(before, offset + length - first)
-        else:
-            merged.append((offset, length))
-    return merged
-
-
-def missing(wanted: Sequence[Range], present: Sequence[Range]) -> list[Range]:
-    """The parts of ``wanted`` that are not in ``present`` (which is merged)."""
-    missing: list[Range] = []
-    for offset, length in merged(wanted):
-        position, end = offset, offset + length
-        for first, span in present:
-            if first + span <= position or first >= end:
-                continue
-            if first > position:
-                missing.append((position, first - position))
-            position = first + span
-        if position < end:
-            missing.append((position, end - position))
-    return missing
+    first = wanted.offset - wanted.offset % _FETCH_UNIT_BYTES
+    end = min(size_bytes, -(-wanted.end // _FETCH_UNIT_BYTES) * _FETCH_UNIT_BYTES)
+    return Range(first, max(0, end - first))

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import trio
 
 from avion_media.domain.media import MediaFacts
+from avion_media.domain.ranges import Patch
 from avion_media.files import write_at
-from avion_media.media.container import Patch
 from avion_media.media.pipeline import MediaSource, Processed
 from avion_media.store import FileSource, ObjectInfo, ObjectStore
 from avion_media.tasks.publish import WriteOriginal

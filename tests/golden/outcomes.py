@@ -15,7 +15,8 @@ from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import FORMATS, Family, MediaFormat
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.container import Missing, Range, SparseFile, VideoBounds, VideoPlan, examine_video
+from avion_media.domain.ranges import Range
+from avion_media.media.container import Missing, SparseFile, VideoBounds, VideoPlan, examine_video
 from avion_media.media.image import ImageBounds, forecast_bytes, make_thumbnails
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline, Processed

@@ -6,18 +6,15 @@ Pure and synchronous, made to run in the sandbox on hostile bytes, over a file o
 from avion_media.media.container.job import examine_job, examine_video
 from avion_media.media.container.plan import (
     POSTER_SECONDS,
-    Patch,
     VideoBounds,
     VideoPlan,
     plan_from_json,
 )
-from avion_media.media.container.sparse import Missing, Range, SparseFile
+from avion_media.media.container.sparse import Missing, SparseFile
 
 __all__ = [
     "POSTER_SECONDS",
     "Missing",
-    "Patch",
-    "Range",
     "SparseFile",
     "VideoBounds",
     "VideoPlan",

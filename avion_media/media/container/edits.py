@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.media.container.plan import Patch
+from avion_media.domain.ranges import Patch
 
 
 class Edits:

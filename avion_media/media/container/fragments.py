@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 from avion_media.domain.errors import Rejected
+from avion_media.domain.ranges import Range
 from avion_media.media.container.boxes import Box, Region, corrupt, first, required
 from avion_media.media.container.movie import Movie
 from avion_media.media.container.samples import SampleBudget, big_endian
-from avion_media.media.container.sparse import Range
 
 _BASE_OFFSET, _DESCRIPTION, _DURATION, _SIZE, _FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20  # tfhd
 _BASE_IS_MOOF = 0x20000

@@ -8,6 +8,7 @@ from itertools import chain
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
+from avion_media.domain.ranges import Patch, Range, joined_patches, merged
 from avion_media.media.container.boxes import corrupt
 from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, Master, element_at
 from avion_media.media.container.matroska_blocks import BlockReader, Cluster, choose_clusters, last_shown_s
@@ -20,9 +21,9 @@ from avion_media.media.container.matroska_tracks import (
     read_tracks,
     stream_of,
 )
-from avion_media.media.container.plan import Patch, VideoBounds, VideoPlan, ordered_patches
+from avion_media.media.container.plan import VideoBounds, VideoPlan
 from avion_media.media.container.poster import PosterSamples
-from avion_media.media.container.sparse import Missing, Range, SparseFile, eager_window, merged
+from avion_media.media.container.sparse import Missing, SparseFile, eager_window
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
@@ -72,7 +73,7 @@ def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: floa
     if duration_s > bounds.max_duration_s:
         raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
-    patches = ordered_patches(_scrub(file, layout, headers, tracks, bounds))
+    patches = joined_patches(_scrub(file, layout, headers, tracks, bounds))
     scattered = len(patches) > bounds.max_patches
     return VideoPlan(
         format=fmt,

@@ -9,13 +9,14 @@ from itertools import chain
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
+from avion_media.domain.ranges import Patch, Range, joined_patches, merged
 from avion_media.media.container.boxes import Box, Region, box_at, corrupt
 from avion_media.media.container.fragments import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.container.geometry import check_shown_size
 from avion_media.media.container.media_data import kept_extents, unreferenced
 from avion_media.media.container.movie import Movie, Track, read_movie
 from avion_media.media.container.movie_scrub import MovieScrub
-from avion_media.media.container.plan import Patch, VideoBounds, VideoPlan, ordered_patches
+from avion_media.media.container.plan import VideoBounds, VideoPlan
 from avion_media.media.container.poster import (
     PosterSamples,
     choose_samples,
@@ -24,7 +25,7 @@ from avion_media.media.container.poster import (
     table_samples,
 )
 from avion_media.media.container.samples import SampleBudget
-from avion_media.media.container.sparse import Missing, Range, SparseFile, eager_window, merged
+from avion_media.media.container.sparse import Missing, SparseFile, eager_window
 
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
@@ -249,7 +250,7 @@ def _scrub(
     fills = chain(unreferenced(layout.media, kept, file.size_bytes, dropped=dropped), _private_contents(layout))
     zeros = (Patch(each.offset, each.length) for each in fills if not file.known_zero(each))
     index = _random_access(file, layout, movie, bounds)
-    return ordered_patches(chain(inside.edits.patches, fragments.patches, index, _headers(layout), zeros))
+    return joined_patches(chain(inside.edits.patches, fragments.patches, index, _headers(layout), zeros))
 
 
 def _random_access(file: SparseFile, layout: _Layout, movie: Movie, bounds: VideoBounds) -> Iterable[Patch]:

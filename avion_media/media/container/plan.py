@@ -5,12 +5,11 @@ A plan crosses a process boundary as JSON (`VideoPlan.to_json`, `plan_from_json`
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
-from avion_media.media.container.sparse import Range
+from avion_media.domain.ranges import Patch, Range
 
 POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
 
@@ -29,20 +28,6 @@ class VideoBounds:
     max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
     max_poster_bytes: int = 9 << 20  # what the poster may have to fetch besides the index: its ranges are cut there
     max_patches: int = 50_000  # more scattered than this: `VideoPlan.remux`
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """Replace ``length`` bytes at ``offset`` by ``data``, or by zeros when ``data`` is empty. Never moves a byte."""
-
-    offset: int
-    length: int
-    data: bytes = b""
-
-    @property
-    def end(self) -> int:
-        """The offset behind the last byte replaced."""
-        return self.offset + self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +71,3 @@ def plan_from_json(values: dict[str, Any]) -> VideoPlan:
             "patches": tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"]),
         }
     )
-
-
-def ordered_patches(patches: Iterable[Patch]) -> tuple[Patch, ...]:
-    """Sorted, with touching fills of zeros joined. The patches must not overlap."""
-    joined: list[Patch] = []
-    for each in sorted(patches, key=lambda patch: patch.offset):
-        last = joined[-1] if joined else None
-        if last and last.end == each.offset and not last.data and not each.data:
-            joined[-1] = Patch(last.offset, last.length + each.length)
-        elif last and last.end == each.offset and last.data and each.data:
-            joined[-1] = Patch(last.offset, last.length + each.length, last.data + each.data)
-        else:
-            joined.append(each)
-    return tuple(joined)

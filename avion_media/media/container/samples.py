@@ -14,8 +14,8 @@ from itertools import accumulate, chain, pairwise, repeat
 from operator import sub
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.ranges import Range
 from avion_media.media.container.boxes import Box, Region, corrupt, first, required
-from avion_media.media.container.sparse import Range
 
 
 class SampleBudget:

@@ -10,31 +10,18 @@ from __future__ import annotations
 import bisect
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.ranges import Range, merged, total_bytes
 
 _MAX_CHECKED_BYTES = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Range:
-    """``length`` bytes at ``offset``."""
-
-    offset: int
-    length: int
-
-    @property
-    def end(self) -> int:
-        """The offset behind the last byte."""
-        return self.offset + self.length
 
 
 class Missing(Exception):
     """These ranges are needed and not (wholly) here: fetch them, rounded up at will, and run the same job again."""
 
     def __init__(self, *ranges: Range) -> None:
-        super().__init__(f"{len(ranges)} ranges, {sum(each.length for each in ranges)} bytes")
+        super().__init__(f"{len(ranges)} ranges, {total_bytes(ranges)} bytes")
         self.ranges = ranges
 
 
@@ -44,19 +31,6 @@ def eager_window(seen: int) -> int:
     Each hop costs a round trip, so the windows grow with the way gone: from 64 KiB to 8 MiB.
     """
     return min((64 << 10) << min(seen // 4, 7), 8 << 20)
-
-
-def merged(ranges: Iterable[Range], max_gap_bytes: int = 0) -> tuple[Range, ...]:
-    """The ranges sorted and joined where they overlap, touch, or leave at most ``max_gap_bytes`` between them."""
-    joined: list[Range] = []
-    for each in sorted(ranges):
-        if each.length <= 0:
-            continue
-        if joined and each.offset <= joined[-1].end + max_gap_bytes:
-            joined[-1] = Range(joined[-1].offset, max(joined[-1].end, each.end) - joined[-1].offset)
-        else:
-            joined.append(each)
-    return tuple(joined)
 
 
 class SparseFile:

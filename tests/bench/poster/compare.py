@@ -25,6 +25,7 @@ from botocore.config import Config as BotoConfig
 
 from avion_media.config import Config, S3Config, ThumbnailsConfig
 from avion_media.domain.formats import Family
+from avion_media.domain.ranges import Range
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sandbox import open_sandbox
@@ -113,7 +114,7 @@ async def _poster_by_ranges(store: ObjectStore, pipeline: MediaPipeline, key: st
     info = await store.head(key)
     with ExitStack() as files:
         source = StoreSource(store, info, files.enter_context(open_spool()))
-        await source.fetch([(0, HEAD_BYTES)])
+        await source.fetch([Range(0, HEAD_BYTES)])
         head = os.pread(source.fd, HEAD_BYTES, 0)
         fmt = require_format(sniff(head, size=info.size_bytes), Family.VIDEO, enabled)
         made = await pipeline.process(source, fmt, files)

@@ -10,7 +10,8 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, MP4, WEBM
-from avion_media.media.container import Missing, Range, SparseFile, VideoPlan
+from avion_media.domain.ranges import Range
+from avion_media.media.container import Missing, SparseFile, VideoPlan
 from tests.unit.container.videos import DATA, examine, ffmpeg, first_frames, format_of, sparse_copy, store_of
 
 CLIP = DATA / "mp4-h264-4k60-portrait.mp4"

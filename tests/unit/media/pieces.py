@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from avion_media.media.pipeline import Range
+from avion_media.domain.ranges import Range
 
 _PIECE_BYTES = 4 << 10
 
@@ -28,11 +28,11 @@ class Pieces:
     async def fetch(self, ranges: Sequence[Range]) -> None:
         """Note what is asked for, and make it present."""
         for offset, length in ranges:
-            self.asked.append((offset, length))
+            self.asked.append(Range(offset, length))
             if not self.whole:
                 start = offset - offset % _PIECE_BYTES
                 self._make_present(start, min(self.size_bytes, -(-(offset + length) // _PIECE_BYTES) * _PIECE_BYTES))
 
     def _make_present(self, start: int, end: int) -> None:
         os.pwrite(self.fd, self._content[start:end], start)
-        self.present.append((start, end - start))
+        self.present.append(Range(start, end - start))

@@ -1,0 +1,80 @@
+"""Parts of a file: ranges of bytes, and patches that replace bytes without moving any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+
+class Range(NamedTuple):
+    """``length`` bytes at ``offset``."""
+
+    offset: int
+    length: int
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last byte."""
+        return self.offset + self.length
+
+
+class Patch(NamedTuple):
+    """Replace ``length`` bytes at ``offset`` by ``data``, or by zeros when ``data`` is empty."""
+
+    offset: int
+    length: int
+    data: bytes = b""
+
+    @property
+    def end(self) -> int:
+        """The offset behind the last byte replaced."""
+        return self.offset + self.length
+
+
+def merged(ranges: Iterable[Range], max_gap_bytes: int = 0) -> tuple[Range, ...]:
+    """The ranges sorted and joined where they overlap, touch, or leave at most ``max_gap_bytes`` between them."""
+    joined: list[Range] = []
+    for each in sorted(ranges):
+        if each.length <= 0:
+            continue
+        if joined and each.offset <= joined[-1].end + max_gap_bytes:
+            joined[-1] = Range(joined[-1].offset, max(joined[-1].end, each.end) - joined[-1].offset)
+        else:
+            joined.append(each)
+    return tuple(joined)
+
+
+def missing(wanted: Iterable[Range], present: Sequence[Range]) -> tuple[Range, ...]:
+    """The parts of ``wanted`` that are not in ``present`` (which is merged)."""
+    return tuple(part for each in merged(wanted) for part in _missing_of(each, present))
+
+
+def _missing_of(wanted: Range, present: Sequence[Range]) -> Iterator[Range]:
+    offset = wanted.offset
+    for here in present:
+        if here.end <= offset or here.offset >= wanted.end:
+            continue
+        if here.offset > offset:
+            yield Range(offset, here.offset - offset)
+        offset = here.end
+    if offset < wanted.end:
+        yield Range(offset, wanted.end - offset)
+
+
+def total_bytes(ranges: Iterable[Range]) -> int:
+    """The sum of their lengths."""
+    return sum(each.length for each in ranges)
+
+
+def joined_patches(patches: Iterable[Patch]) -> tuple[Patch, ...]:
+    """Sorted, with touching fills of zeros joined, and touching data too. The patches must not overlap."""
+    joined: list[Patch] = []
+    for each in sorted(patches, key=lambda patch: patch.offset):
+        last = joined[-1] if joined else None
+        if last and last.end == each.offset and not last.data and not each.data:
+            joined[-1] = Patch(last.offset, last.length + each.length)
+        elif last and last.end == each.offset and last.data and each.data:
+            joined[-1] = Patch(last.offset, last.length + each.length, last.data + each.data)
+        else:
+            joined.append(each)
+    return tuple(joined)

@@ -12,7 +12,8 @@ from typing import Any
 
 from avion_media.domain.formats import BY_NAME, HEIC
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, ImageResult, NeedsMoreMemory, make_thumbnails, thumbnails_of_frame
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import ImageResult, NeedsMoreMemory, make_thumbnails, thumbnails_of_frame
 from avion_media.media.scrub import scrub_image
 
 
@@ -31,7 +32,7 @@ def image_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """
     source, scrubbed, *thumbnail_files = files
     fmt = BY_NAME[arguments["format"]]
-    bounds = ImageBounds(**arguments["bounds"])
+    bounds = PictureBounds(**arguments["bounds"])
     with mmap.mmap(source, 0, prot=mmap.PROT_READ) as data:
         try:
             result = make_thumbnails(

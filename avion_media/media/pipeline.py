@@ -16,8 +16,9 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
 from avion_media.domain.ranges import Patch, Range, total_bytes
 from avion_media.media.answers import checked_frame, checked_image, checked_missing, checked_names, read_plan
+from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.container import VideoPlan
-from avion_media.media.image import ImageBounds, forecast_bytes
+from avion_media.media.image import forecast_bytes
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 from avion_media.media.sandbox import Limits, Sandbox, read_only
 
@@ -25,7 +26,6 @@ POSTER_SCAN_S = 10.0  # of a whole file, so much is searched for a frame that is
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
-MAX_PATCHES = 50_000  # of one video: hours of subtitles take ten thousand
 _MAX_PLAN_BYTES = 16 << 20
 
 
@@ -170,12 +170,7 @@ class MediaPipeline:
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
 
     async def _examine_once(self, source: MediaSource, fmt: MediaFormat, plan_fd: int) -> Any:
-        bounds = {
-            "max_pixels": self._upload.max_pixels,
-            "max_aspect": self._upload.max_aspect,
-            "max_duration_s": self._upload.max_duration,
-            "max_patches": MAX_PATCHES,
-        }
+        bounds = asdict(self._video_bounds())
         with read_only(source.fd) as own:
             return await self._sandbox.call(
                 "avion_media.media.container:examine_job",
@@ -187,8 +182,8 @@ class MediaPipeline:
     def _read_plan(self, fd: int, fmt: MediaFormat, size_bytes: int) -> VideoPlan:
         return read_plan(fd, fmt, size_bytes, max_bytes=_MAX_PLAN_BYTES, max_duration_s=self._upload.max_duration)
 
-    def _image_bounds(self) -> ImageBounds:
-        return ImageBounds(
+    def _image_bounds(self) -> PictureBounds:
+        return PictureBounds(
             max_pixels=self._upload.max_pixels,
             max_frames=self._upload.max_frames,
             max_aspect=self._upload.max_aspect,
@@ -196,12 +191,18 @@ class MediaPipeline:
             max_memory_bytes=self._sandbox_config.memory,
         )
 
+    def _video_bounds(self) -> VideoBounds:
+        upload = self._upload
+        return VideoBounds(
+            max_pixels=upload.max_pixels, max_aspect=upload.max_aspect, max_duration_s=upload.max_duration
+        )
+
     def _poster_bounds(self, plan: VideoPlan, *, whole: bool) -> PosterBounds:
         """Of a sparse file ffmpeg may read no further than what was fetched."""
         config = self._sandbox_config
         scan_s = POSTER_SCAN_S if whole else plan.poster_seconds
         return PosterBounds(
-            max_pixels=self._upload.max_pixels,
+            video=self._video_bounds(),
             max_memory_bytes=config.memory,
             cpu_s=config.cpu,
             wall_s=config.timeout,

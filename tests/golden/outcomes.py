@@ -16,8 +16,9 @@ from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import FORMATS, Family, MediaFormat
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.ranges import Range
-from avion_media.media.container import Missing, SparseFile, VideoBounds, VideoPlan, examine_video
-from avion_media.media.image import ImageBounds, forecast_bytes, make_thumbnails
+from avion_media.media.bounds import PictureBounds, VideoBounds
+from avion_media.media.container import Missing, SparseFile, VideoPlan, examine_video
+from avion_media.media.image import forecast_bytes, make_thumbnails
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox import open_sandbox
@@ -84,7 +85,7 @@ def _hashed(data: bytes) -> str:
 # --- without the sandbox, for small and made files ----------------------------------------------------------------
 
 _SIZES = [ThumbnailSize("small", 64), ThumbnailSize("large", 300)]
-_IMAGE_BOUNDS = ImageBounds(max_pixels=4_000_000, max_frames=200, max_memory_bytes=256 << 20)
+_IMAGE_BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200, max_memory_bytes=256 << 20)
 _VIDEO_BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
 
 

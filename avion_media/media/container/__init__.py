@@ -6,7 +6,6 @@ Pure and synchronous, made to run in the sandbox on hostile bytes, over a file o
 from avion_media.media.container.job import examine_job, examine_video
 from avion_media.media.container.plan import (
     POSTER_SECONDS,
-    VideoBounds,
     VideoPlan,
     plan_from_json,
 )
@@ -16,7 +15,6 @@ __all__ = [
     "POSTER_SECONDS",
     "Missing",
     "SparseFile",
-    "VideoBounds",
     "VideoPlan",
     "examine_job",
     "examine_video",

@@ -10,9 +10,10 @@ from typing import Any
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_NAME, MKV, MOV, MP4, WEBM, MediaFormat
 from avion_media.domain.ranges import Range
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.container.matroska import examine_matroska
 from avion_media.media.container.mp4 import examine_mp4
-from avion_media.media.container.plan import POSTER_SECONDS, VideoBounds, VideoPlan
+from avion_media.media.container.plan import POSTER_SECONDS, VideoPlan
 from avion_media.media.container.sparse import Missing, SparseFile
 
 _READERS: dict[str, Callable[..., VideoPlan]] = {

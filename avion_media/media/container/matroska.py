@@ -9,6 +9,7 @@ from itertools import chain
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.container.boxes import corrupt
 from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, Master, element_at
 from avion_media.media.container.matroska_blocks import BlockReader, Cluster, choose_clusters, last_shown_s
@@ -21,7 +22,7 @@ from avion_media.media.container.matroska_tracks import (
     read_tracks,
     stream_of,
 )
-from avion_media.media.container.plan import VideoBounds, VideoPlan
+from avion_media.media.container.plan import VideoPlan
 from avion_media.media.container.poster import PosterSamples
 from avion_media.media.container.sparse import Missing, SparseFile, eager_window
 
@@ -70,8 +71,7 @@ def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: floa
     if not layout.clusters:
         raise corrupt("no cluster")
     duration_s = timing.duration_s or last_shown_s(file, layout.clusters, timing, tracks, bounds)
-    if duration_s > bounds.max_duration_s:
-        raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
+    bounds.check_duration(duration_s)
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
     patches = joined_patches(_scrub(file, layout, headers, tracks, bounds))
     scattered = len(patches) > bounds.max_patches

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.container.boxes import corrupt
 from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, element_at, read_number
 from avion_media.media.container.matroska_tracks import Timing, Track
-from avion_media.media.container.plan import VideoBounds
 from avion_media.media.container.poster import PosterSamples
 from avion_media.media.container.sparse import SparseFile
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.container.boxes import corrupt
 from avion_media.media.container.ebml import Element, Master
-from avion_media.media.container.geometry import check_shown_size
-from avion_media.media.container.plan import VideoBounds
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
@@ -54,15 +53,14 @@ class Track:
         return self.type == _TYPE_AUDIO
 
     def check_size(self, bounds: VideoBounds) -> None:
-        """Raises `Rejected` as `check_shown_size` does."""
+        """Raises `Rejected` as `Bounds.check_size` does."""
         video = self.video
         width, height = video.get(_PIXEL_WIDTH, 0), video.get(_PIXEL_HEIGHT, 0)
         cropped_width = width - video.get(_CROP_LEFT, 0) - video.get(_CROP_RIGHT, 0)
         cropped_height = height - video.get(_CROP_TOP, 0) - video.get(_CROP_BOTTOM, 0)
         if cropped_width < 1 or cropped_height < 1:
             cropped_width, cropped_height = width, height
-        aspect = _pixel_aspect(video, cropped_width, cropped_height)
-        check_shown_size(cropped_width, cropped_height, aspect, bounds)
+        bounds.check_size(cropped_width, cropped_height, _pixel_aspect(video, cropped_width, cropped_height))
 
 
 def _pixel_aspect(video: dict[int, int], width: int, height: int) -> float:

@@ -6,8 +6,8 @@ import struct
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.container.boxes import Box, Region, corrupt, first, required
-from avion_media.media.container.plan import VideoBounds
 from avion_media.media.container.samples import SampleBudget, SampleTable, read_sample_table
 from avion_media.media.container.sound import SoundPacket, read_sound_packets
 

@@ -10,13 +10,13 @@ from itertools import chain
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.container.boxes import Box, Region, box_at, corrupt
 from avion_media.media.container.fragments import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
-from avion_media.media.container.geometry import check_shown_size
 from avion_media.media.container.media_data import kept_extents, unreferenced
 from avion_media.media.container.movie import Movie, Track, read_movie
 from avion_media.media.container.movie_scrub import MovieScrub
-from avion_media.media.container.plan import VideoBounds, VideoPlan
+from avion_media.media.container.plan import VideoPlan
 from avion_media.media.container.poster import (
     PosterSamples,
     choose_samples,
@@ -77,8 +77,7 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
     _check_size(video, bounds)
     fragments = _read_fragments(file, layout, movie, bounds)
     duration_s = max(_duration_s(movie, track, fragments.of(track)) for track in movie.kept)
-    if duration_s > bounds.max_duration_s:
-        raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
+    bounds.check_duration(duration_s)
     poster = _choose_poster(video, fragments.of(video), file.size_bytes, poster_seconds, bounds)
     patches = _scrub(file, layout, region, movie, fragments, bounds)
     scattered = len(patches) > bounds.max_patches
@@ -162,7 +161,7 @@ def _check_size(video: Track, bounds: VideoBounds) -> None:
     if picture is None:
         raise Rejected(Reason.NO_VIDEO)
     width, height = picture.aperture or (picture.width, picture.height)
-    check_shown_size(width, height, _pixel_aspect(video), bounds)
+    bounds.check_size(width, height, _pixel_aspect(video))
 
 
 def _pixel_aspect(video: Track) -> float:

@@ -15,22 +15,6 @@ POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough
 
 
 @dataclass(frozen=True, slots=True)
-class VideoBounds:
-    """Limits of an examination; each names what is refused beyond it."""
-
-    max_pixels: int = 50_000_000  # of one picture, coded or displayed: TOO_MANY_PIXELS
-    max_side: int = 16_384  # pixels; H.264 level 6.2 and HEVC stay below 16 888: BAD_DIMENSIONS
-    max_aspect: float = 200.0  # the longer side in terms of the shorter one: BAD_ASPECT
-    max_duration_s: float = 4 * 3600.0  # TOO_LONG
-    max_tracks: int = 64  # CORRUPT; an iPhone writes up to 8
-    max_index_bytes: int = 64 << 20  # moov, moof and sidx, or all Matroska headers: TOO_LARGE; 4 h at 60 Hz take 13 MB
-    max_boxes: int = 200_000  # boxes or elements looked at: DECODER_LIMIT
-    max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
-    max_poster_bytes: int = 9 << 20  # what the poster may have to fetch besides the index: its ranges are cut there
-    max_patches: int = 50_000  # more scattered than this: `VideoPlan.remux`
-
-
-@dataclass(frozen=True, slots=True)
 class VideoPlan:
     """All that follows from a container's structure, without decoding a sample.
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.container.boxes import corrupt
 from avion_media.media.container.fragments import Run
 from avion_media.media.container.movie import Track
-from avion_media.media.container.plan import VideoBounds
 from avion_media.media.container.samples import Sample
 
 _JOINED_GAP_BYTES = 64 << 10  # another request costs more than this

@@ -14,13 +14,11 @@ import PIL.TiffImagePlugin
 from avion_media.media.image.blurhash import blurhash, is_blurhash
 from avion_media.media.image.cost import NeedsMoreMemory, forecast_bytes
 from avion_media.media.image.header import ImageData, ImageHeader
-from avion_media.media.image.outline import ImageBounds
 from avion_media.media.image.thumbnails import ImageResult, make_thumbnails, thumbnails_of_frame
 
 PIL.Image.preinit()
 
 __all__ = [
-    "ImageBounds",
     "ImageData",
     "ImageHeader",
     "ImageResult",

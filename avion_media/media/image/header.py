@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from avion_media.domain import formats
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
+from avion_media.media.bounds import PictureBounds
 from avion_media.media.image.boundary import rejecting_damage
 from avion_media.media.image.gif import walk_gif
 from avion_media.media.image.heif import walk_avif, walk_heic
 from avion_media.media.image.jpeg import walk_jpeg
-from avion_media.media.image.outline import ImageBounds, Outline, Walk
+from avion_media.media.image.outline import Outline, Walk
 from avion_media.media.image.png import walk_png
 from avion_media.media.image.webp import walk_webp
 
@@ -48,7 +49,7 @@ class ImageHeader:
         return self.frames > 1
 
 
-def read_outline(data: bytes, fmt: MediaFormat, bounds: ImageBounds) -> Outline:
+def read_outline(data: bytes, fmt: MediaFormat, bounds: PictureBounds) -> Outline:
     """Read the structure of a picture of format ``fmt`` (an image format) and check it against ``bounds``.
 
     Nothing is decoded; the work is linear in the file's size. Raises `Rejected`: CORRUPT when it is no such picture,

@@ -6,31 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.bounds import MAX_PARTS, PictureBounds
 from avion_media.media.image.colour import Colour
-
-MAX_PARTS = 2_000_000
-"""Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
 
 SWAPPING_ORIENTATIONS = (5, 6, 7, 8)
 """EXIF orientations in which the stored width is the displayed height."""
-
-
-@dataclass(frozen=True, slots=True)
-class ImageBounds:
-    """What a picture may cost, checked before the decode.
-
-    ``max_pixels`` is width x height of the one frame that is decoded; ``max_frames`` bounds the frames of an
-    animation, which are counted but not decoded, and ``max_duration_s`` their playing time; ``max_side`` is in pixels
-    (the default is the most that a JPEG decoder takes), ``max_aspect`` the longer side in terms of the shorter one.
-    ``max_memory_bytes`` is what the decode may allocate (see `cost`).
-    """
-
-    max_pixels: int = 50_000_000
-    max_frames: int = 10_000
-    max_side: int = 65_500
-    max_aspect: float = 200.0
-    max_duration_s: float = 4 * 3600.0
-    max_memory_bytes: int = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +42,16 @@ class Outline:
         """The decoded picture alone, in RGB: what no decoder does without."""
         return self.width * self.height * 3
 
-    def check(self, bounds: ImageBounds) -> None:
+    def check(self, bounds: PictureBounds) -> None:
         """Raise `Rejected` when a bound is broken.
 
         BAD_DIMENSIONS, BAD_ASPECT, TOO_MANY_PIXELS, TOO_MANY_FRAMES, TOO_LONG; DECODER_LIMIT when the decoded picture
         alone would fill the memory.
         """
-        if self.width <= 0 or self.height <= 0 or max(self.width, self.height) > bounds.max_side:
-            raise Rejected(Reason.BAD_DIMENSIONS, f"{self.width}x{self.height}")
-        if max(self.width, self.height) > bounds.max_aspect * min(self.width, self.height):
-            raise Rejected(Reason.BAD_ASPECT, f"{self.width}x{self.height}")
-        if self.width * self.height > bounds.max_pixels:
-            raise Rejected(Reason.TOO_MANY_PIXELS, f"{self.width}x{self.height}")
+        bounds.check_size(self.width, self.height)
         if self.frames > bounds.max_frames:
             raise Rejected(Reason.TOO_MANY_FRAMES, f"{self.frames} frames")
-        if self.duration_s > bounds.max_duration_s:
-            raise Rejected(Reason.TOO_LONG, f"{self.duration_s:.0f} s")
+        bounds.check_duration(self.duration_s)
         if self.decoded_bytes > bounds.max_memory_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"{self.width}x{self.height} decoded do not fit the memory")
 

@@ -9,13 +9,13 @@ from PIL import Image
 
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
+from avion_media.media.bounds import PictureBounds
 from avion_media.media.image.blurhash import blurhash
 from avion_media.media.image.boundary import rejecting_damage
 from avion_media.media.image.colour import Colour, is_srgb, to_srgb
 from avion_media.media.image.cost import NeedsMoreMemory, decoding_bytes
 from avion_media.media.image.decode import decode_image
 from avion_media.media.image.header import ImageData, ImageHeader, header_of, read_outline
-from avion_media.media.image.outline import ImageBounds
 from avion_media.media.image.planes import Planes
 
 _UPRIGHT = {
@@ -45,7 +45,7 @@ def make_thumbnails(
     data: ImageData,
     fmt: MediaFormat,
     sizes: Sequence[ThumbnailSize],
-    bounds: ImageBounds,
+    bounds: PictureBounds,
     quality: int = 80,
     granted_bytes: int | None = None,
 ) -> ImageResult:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
+from avion_media.media.bounds import VideoBounds
 from avion_media.media.sandbox import Limits
 
 _PROBE_MEMORY_BYTES: Final = 256 << 20  # an 8K HEVC takes 60 MiB, an index of 256 MiB of fragments some more
@@ -19,11 +20,11 @@ _BYTES_PER_PIXEL: Final = 24
 class PosterBounds:
     """Bounds of the two or more runs that a poster takes; each run has all of them.
 
-    ``max_pixels`` bounds one coded frame and is checked before any is decoded. ``scan_s`` is how many seconds of
-    video are searched for a frame that is not blank.
+    ``video`` bounds the picture and is checked before any is decoded. ``scan_s`` is how many seconds of video are
+    searched for a frame that is not blank.
     """
 
-    max_pixels: int = 50_000_000
+    video: VideoBounds = field(default_factory=VideoBounds)
     max_memory_bytes: int = 1 << 30
     cpu_s: float = 60.0
     wall_s: float = 90.0

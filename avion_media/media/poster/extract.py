@@ -8,13 +8,12 @@ from typing import Any, Final
 
 import ffmpeg
 
-from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
+from avion_media.domain.media import fit_within
 from avion_media.media.poster.blank import SAMPLE_BYTES, SAMPLE_SIDE, is_blank
 from avion_media.media.poster.bounds import PosterBounds
 from avion_media.media.poster.colour import to_srgb
 from avion_media.media.poster.ffmpeg_input import DECODERS, INPUT_FD, URL, complaint, input_options
-from avion_media.media.poster.geometry import fit
 from avion_media.media.poster.probe import VideoProbe
 from avion_media.media.sandbox import Completed, Sandbox, read_only
 
@@ -43,13 +42,11 @@ async def extract_poster(
     Decodes forward from the start and never seeks by time, so ``fd`` may be sparse beyond the index and the
     first seconds.
 
-    Raises `Rejected`: TOO_MANY_PIXELS, CORRUPT when no frame decodes, or what the sandbox rejects; and `Unavailable`.
+    Raises `Rejected`: CORRUPT when no frame decodes, or what the sandbox rejects; and `Unavailable`.
     A cancel leaves nothing running, and ``output_fd`` with anything in it.
     """
     bounds = bounds or PosterBounds()
-    if probe.coded_pixels > bounds.max_pixels:
-        raise Rejected(Reason.TOO_MANY_PIXELS, f"{probe.coded_width}x{probe.coded_height}")
-    size = fit((probe.width, probe.height), longest_edge)
+    size = fit_within(probe.width, probe.height, longest_edge)
     with read_only(fd) as source:
         await _Run(sandbox, source, output_fd, fmt, probe, size, bounds).write_first_not_blank()
     return size
@@ -109,7 +106,7 @@ class _Run:
         """The video's frames: every sample, or only the one with that number."""
         options = input_options(self.fmt) | {
             "codec_whitelist": DECODERS,
-            "max_pixels": self.bounds.max_pixels,  # should frames turn out larger than the probe said
+            "max_pixels": self.bounds.video.max_pixels,  # should frames turn out larger than the probe said
             # Of a sparse file no more is there: what lies beyond may be the first half of a picture.
             "t": self.bounds.scan_s + (_FIRST_WITHIN_S if number == 0 else 0),
         }

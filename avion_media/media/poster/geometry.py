@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from avion_media.media.bounds import shown_size
+
 _SQUARE: Final = Fraction(1)
-# Anamorphic formats lie well within; beyond is damage or malice, and players show such video with square pixels.
-_MAX_ASPECT: Final = Fraction(10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,24 +55,14 @@ def orientation_of(matrix: Sequence[int]) -> Orientation:
 
 
 def sample_aspect(text: str | None) -> Fraction:
-    """The sample aspect ratio that ffprobe writes as ``64:45``; square when unknown or absurd."""
+    """The sample aspect ratio that ffprobe writes as ``64:45``; square when unknown."""
     width, separator, height = (text or "").partition(":")
     if not (separator and width.isdigit() and height.isdigit()) or int(width) == 0 or int(height) == 0:
         return _SQUARE
-    aspect = Fraction(int(width), int(height))
-    return aspect if 1 / _MAX_ASPECT <= aspect <= _MAX_ASPECT else _SQUARE
+    return Fraction(int(width), int(height))
 
 
 def displayed_size(width: int, height: int, aspect: Fraction, orientation: Orientation) -> tuple[int, int]:
     """Width and height of the picture as displayed: pixels are made square by their width."""
-    square = max(1, round(width * aspect)), height
+    square = shown_size(width, height, aspect)
     return square[::-1] if orientation.swaps_sides else square
-
-
-def fit(size: tuple[int, int], longest_edge: int) -> tuple[int, int]:
-    """``size`` scaled so that its longest edge is at most ``longest_edge``; never enlarged, never zero."""
-    longest = max(size)
-    if longest <= longest_edge:
-        return size
-    width, height = (max(1, round(side * longest_edge / longest)) for side in size)
-    return width, height

@@ -29,7 +29,6 @@ from avion_media.media.poster.ffmpeg_input import (
 from avion_media.media.poster.geometry import UPRIGHT, Orientation, displayed_size, orientation_of, sample_aspect
 from avion_media.media.sandbox import Completed, Sandbox, read_only
 
-_MAX_SIDE: Final = 1 << 16
 _MAX_ANSWER_BYTES: Final = 256 << 10
 _COPY_FD: Final = 4
 # For VP8 and VP9, AV1 and so on, not every muxer will do. These keep rotation, pixel aspect and colours.
@@ -74,7 +73,7 @@ async def probe_video(
 ) -> VideoProbe:
     """Probe the ``stream`` of the seekable file ``fd`` (may be sparse: index and first seconds suffice) of ``fmt``.
 
-    Raises `Rejected`: NO_VIDEO (attached pictures do not count), TOO_MANY_PIXELS, BAD_DIMENSIONS, UNSUPPORTED_TYPE
+    Raises `Rejected`: NO_VIDEO (attached pictures do not count), those of `Bounds.check_size`, UNSUPPORTED_TYPE
     (codec), CORRUPT, or what the sandbox rejects; and `Unavailable`. A cancel leaves nothing running. ``fd`` is not
     moved.
     """
@@ -189,8 +188,4 @@ def _word(stream: Mapping[str, Any], key: str) -> str:
 def _check(probe: VideoProbe, bounds: PosterBounds) -> None:
     if probe.codec not in CODECS:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {probe.codec[:32]!r}")
-    sides = probe.coded_width, probe.coded_height, probe.width, probe.height
-    if not all(0 < side <= _MAX_SIDE for side in sides):
-        raise Rejected(Reason.BAD_DIMENSIONS, f"{probe.coded_width}x{probe.coded_height}")
-    if probe.coded_pixels > bounds.max_pixels:
-        raise Rejected(Reason.TOO_MANY_PIXELS, f"{probe.coded_width}x{probe.coded_height}")
+    bounds.video.check_size(probe.coded_width, probe.coded_height, probe.sample_aspect)

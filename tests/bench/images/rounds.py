@@ -10,7 +10,8 @@ from pathlib import Path
 
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import make_thumbnails
 
 
 def main(picture: str, format_name: str, rounds: str, directory: str, quality: str, *edges: str) -> None:
@@ -18,7 +19,7 @@ def main(picture: str, format_name: str, rounds: str, directory: str, quality: s
     data = Path(picture).read_bytes()
     sizes = [ThumbnailSize(edge, int(edge)) for edge in edges]
     for _ in range(int(rounds)):
-        result = make_thumbnails(data, BY_NAME[format_name], sizes, ImageBounds(), quality=int(quality))
+        result = make_thumbnails(data, BY_NAME[format_name], sizes, PictureBounds(), quality=int(quality))
     for edge, thumbnail in result.thumbnails.items():
         Path(directory, f"{edge}.jpg").write_bytes(thumbnail)
     # Not ru_maxrss: that of a child begins with its parent's.

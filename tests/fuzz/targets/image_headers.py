@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 
 from avion_media.domain.errors import Rejected
-from avion_media.media.image import ImageBounds, forecast_bytes
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import forecast_bytes
 from avion_media.media.image.header import read_outline
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
 
-_BOUNDS = ImageBounds(max_pixels=4_000_000, max_frames=200)
+_BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200)
 
 
 def _feed(data: bytes) -> None:

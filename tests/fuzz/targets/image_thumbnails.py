@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from avion_media.domain.errors import Rejected
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import make_thumbnails
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
 
-_BOUNDS = ImageBounds(max_pixels=1_000_000, max_frames=50, max_memory_bytes=64 << 20)
+_BOUNDS = PictureBounds(max_pixels=1_000_000, max_frames=50, max_memory_bytes=64 << 20)
 _SIZES = [ThumbnailSize("only", 64)]
 
 

@@ -7,7 +7,8 @@ import os
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range
-from avion_media.media.container import Missing, SparseFile, VideoBounds, VideoPlan, examine_video, plan_from_json
+from avion_media.media.bounds import VideoBounds
+from avion_media.media.container import Missing, SparseFile, VideoPlan, examine_video, plan_from_json
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
 from tests.unit.container.videos import apply_patches

@@ -11,7 +11,8 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MP4
-from avion_media.media.container import VideoBounds, VideoPlan
+from avion_media.media.bounds import VideoBounds
+from avion_media.media.container import VideoPlan
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
     DATA,

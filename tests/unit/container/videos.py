@@ -17,7 +17,8 @@ import pytest
 from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import BY_EXTENSION, BY_NAME, MediaFormat
 from avion_media.domain.ranges import Patch, Range
-from avion_media.media.container import SparseFile, VideoBounds, VideoPlan, examine_job, examine_video, plan_from_json
+from avion_media.media.bounds import VideoBounds
+from avion_media.media.container import SparseFile, VideoPlan, examine_job, examine_video, plan_from_json
 from avion_media.store.patch_plan import patched
 
 DATA = Path(__file__).parents[2] / "data"

@@ -11,7 +11,8 @@ from PIL import Image
 
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, ImageHeader, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import ImageHeader, make_thumbnails
 from avion_media.media.image.header import header_of, read_outline
 
 RED, GREEN, BLUE, YELLOW = (220, 40, 40), (40, 180, 60), (40, 60, 200), (220, 210, 50)
@@ -73,7 +74,7 @@ def png_of_samples(size: tuple[int, int], bit_depth: int, colour_type: int, rows
 
 def thumbnail_of(data: bytes, fmt: MediaFormat, longest_edge: int = 400, quality: int = 95) -> Image.Image:
     """The picture's only thumbnail, in RGB."""
-    result = make_thumbnails(data, fmt, [ThumbnailSize("only", longest_edge)], ImageBounds(), quality=quality)
+    result = make_thumbnails(data, fmt, [ThumbnailSize("only", longest_edge)], PictureBounds(), quality=quality)
     return Image.open(io.BytesIO(result.thumbnails["only"]), formats=["JPEG"]).convert("RGB")
 
 
@@ -92,6 +93,6 @@ def assert_quadrants(image: Image.Image, tolerance: int = 6) -> None:
     assert max(distances.values()) <= tolerance, distances
 
 
-def inspect_image(data: bytes, fmt: MediaFormat, bounds: ImageBounds) -> ImageHeader:
+def inspect_image(data: bytes, fmt: MediaFormat, bounds: PictureBounds) -> ImageHeader:
     """What `make_thumbnails` knows of a picture before it decodes it."""
     return header_of(read_outline(data, fmt, bounds))

@@ -13,7 +13,8 @@ from PIL import Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, JPEG, MP4, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import make_thumbnails
 from avion_media.media.image.outline import bounded_parts
 from tests.unit.image.made import chunk, inspect_image, png_of_samples, quadrants, saved
 
@@ -21,12 +22,12 @@ DATA = Path(__file__).parents[2] / "data"
 ONE = [ThumbnailSize("only", 400)]
 
 
-def refusal_of(data: bytes, fmt: MediaFormat, bounds: ImageBounds | None = None) -> Reason:
+def refusal_of(data: bytes, fmt: MediaFormat, bounds: PictureBounds | None = None) -> Reason:
     """The reason, which must be the same for the header alone and for thumbnails."""
     with pytest.raises(Rejected) as by_header:
-        inspect_image(data, fmt, bounds or ImageBounds())
+        inspect_image(data, fmt, bounds or PictureBounds())
     with pytest.raises(Rejected) as by_thumbnails:
-        make_thumbnails(data, fmt, ONE, bounds or ImageBounds())
+        make_thumbnails(data, fmt, ONE, bounds or PictureBounds())
     assert by_header.value.reason is by_thumbnails.value.reason
     return by_header.value.reason
 
@@ -37,10 +38,10 @@ FORMATS = [("JPEG", JPEG), ("PNG", PNG), ("GIF", GIF), ("WEBP", WEBP), ("AVIF", 
 @pytest.mark.parametrize(("format_name", "fmt"), FORMATS)
 def test_each_bound_is_inclusive(format_name: str, fmt: MediaFormat) -> None:
     data = saved(quadrants(96, 64), format_name)
-    exact = ImageBounds(max_pixels=96 * 64, max_frames=1, max_side=96)
+    exact = PictureBounds(max_pixels=96 * 64, max_frames=1, max_side=96)
     assert inspect_image(data, fmt, exact).width == 96
-    assert refusal_of(data, fmt, ImageBounds(max_pixels=96 * 64 - 1)) is Reason.TOO_MANY_PIXELS
-    assert refusal_of(data, fmt, ImageBounds(max_side=95)) is Reason.BAD_DIMENSIONS
+    assert refusal_of(data, fmt, PictureBounds(max_pixels=96 * 64 - 1)) is Reason.TOO_MANY_PIXELS
+    assert refusal_of(data, fmt, PictureBounds(max_side=95)) is Reason.BAD_DIMENSIONS
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), [each for each in FORMATS if each[0] != "JPEG"])
@@ -50,16 +51,16 @@ def test_frames_are_counted_and_bounded(format_name: str, fmt: MediaFormat) -> N
     frames[0].save(out, format_name, save_all=True, append_images=frames[1:], duration=200)
     data = out.getvalue()
 
-    header = inspect_image(data, fmt, ImageBounds(max_frames=5))
+    header = inspect_image(data, fmt, PictureBounds(max_frames=5))
     assert (header.frames, header.animated) == (5, True)
     assert header.duration_s == pytest.approx(1.0)
-    assert refusal_of(data, fmt, ImageBounds(max_frames=4)) is Reason.TOO_MANY_FRAMES
+    assert refusal_of(data, fmt, PictureBounds(max_frames=4)) is Reason.TOO_MANY_FRAMES
 
 
 def test_ten_thousand_frames_cost_no_decoding() -> None:
     data = (DATA / "bomb-gif-10k-frames-16x16.gif").read_bytes()
-    assert inspect_image(data, GIF, ImageBounds()).frames == 10_000
-    assert refusal_of(data, GIF, ImageBounds(max_frames=9_999)) is Reason.TOO_MANY_FRAMES
+    assert inspect_image(data, GIF, PictureBounds()).frames == 10_000
+    assert refusal_of(data, GIF, PictureBounds(max_frames=9_999)) is Reason.TOO_MANY_FRAMES
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_side_of_zero_is_refused(width: int, height: int) -> None:
 
 
 def test_text_bombs_in_a_png_are_never_inflated() -> None:
-    result = make_thumbnails((DATA / "bomb-png-ztxt.png").read_bytes(), PNG, ONE, ImageBounds())
+    result = make_thumbnails((DATA / "bomb-png-ztxt.png").read_bytes(), PNG, ONE, PictureBounds())
     assert result.header.width == 1
 
 
@@ -120,7 +121,7 @@ def test_a_still_apng_does_not_move() -> None:
     control = chunk(b"acTL", struct.pack(">II", 1, 0))
     frame = chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 96, 64, 0, 0, 1, 10, 0, 0))
     png = saved(quadrants(), "PNG")
-    header = inspect_image(png[:33] + control + frame + png[33:], PNG, ImageBounds())
+    header = inspect_image(png[:33] + control + frame + png[33:], PNG, PictureBounds())
     assert (header.frames, header.duration_s, header.animated) == (1, 0.0, False)
 
 
@@ -133,7 +134,7 @@ def test_a_file_in_too_many_parts_is_given_up() -> None:
 
 @pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
 def test_any_kind_of_buffer_will_do(view: type[bytes] | type[bytearray] | type[memoryview]) -> None:
-    assert make_thumbnails(view(saved(quadrants(), "PNG")), PNG, ONE, ImageBounds()).header.width == 96
+    assert make_thumbnails(view(saved(quadrants(), "PNG")), PNG, ONE, PictureBounds()).header.width == 96
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), FORMATS)
@@ -141,12 +142,12 @@ def test_any_kind_of_buffer_will_do(view: type[bytes] | type[bytearray] | type[m
 def test_the_aspect_is_bounded(format_name: str, fmt: MediaFormat, size: tuple[int, int]) -> None:
     data = saved(Image.new("RGB", size), format_name)
     assert refusal_of(data, fmt) is Reason.BAD_ASPECT
-    assert inspect_image(data, fmt, ImageBounds(max_aspect=201)).width == size[0]
+    assert inspect_image(data, fmt, PictureBounds(max_aspect=201)).width == size[0]
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), [("PNG", PNG), ("GIF", GIF), ("WEBP", WEBP)])
 def test_the_playing_time_is_bounded(format_name: str, fmt: MediaFormat) -> None:
     frames = [Image.new("RGB", (16, 16), (40 * index, 0, 0)) for index in range(5)]
     data = saved(frames[0], format_name, save_all=True, append_images=frames[1:], duration=2000)
-    assert inspect_image(data, fmt, ImageBounds(max_duration_s=10.0)).duration_s == pytest.approx(10.0)
-    assert refusal_of(data, fmt, ImageBounds(max_duration_s=9.9)) is Reason.TOO_LONG
+    assert inspect_image(data, fmt, PictureBounds(max_duration_s=10.0)).duration_s == pytest.approx(10.0)
+    assert refusal_of(data, fmt, PictureBounds(max_duration_s=9.9)) is Reason.TOO_LONG

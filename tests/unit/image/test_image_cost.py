@@ -12,7 +12,8 @@ from PIL import Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, BY_EXTENSION, GIF, JPEG, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, NeedsMoreMemory, forecast_bytes, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import NeedsMoreMemory, forecast_bytes, make_thumbnails
 from avion_media.media.image.cost import decoding_bytes
 from avion_media.media.image.header import read_outline
 from tests.unit.image.made import quadrants, saved
@@ -42,7 +43,7 @@ def forecast(data: bytes, fmt: MediaFormat) -> int:
 @pytest.mark.parametrize(("format_name", "fmt"), FORMATS)
 def test_what_is_forecast_is_what_the_structure_says(format_name: str, fmt: MediaFormat) -> None:
     data = saved(quadrants(640, 480), format_name)
-    assert forecast(data, fmt) == decoding_bytes(fmt, read_outline(data, fmt, ImageBounds()), len(data))
+    assert forecast(data, fmt) == decoding_bytes(fmt, read_outline(data, fmt, PictureBounds()), len(data))
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -51,7 +52,7 @@ def test_a_real_picture_is_never_forecast_too_small(name: str) -> None:
     data = (DATA / name).read_bytes()
     fmt = PNG if data.startswith(b"\x89PNG") else BY_EXTENSION[name.rpartition(".")[2]]
     try:
-        outline = read_outline(data, fmt, ImageBounds())
+        outline = read_outline(data, fmt, PictureBounds())
     except Rejected:
         return  # truncated and corrupt ones
     assert forecast(data, fmt) >= decoding_bytes(fmt, outline, len(data))
@@ -71,24 +72,24 @@ def test_noise_is_forecast_without_an_error(fmt: MediaFormat, data: bytes) -> No
 
 def test_too_small_a_grant_ends_before_the_decode() -> None:
     data = saved(quadrants(640, 480), "PNG")
-    needed = decoding_bytes(PNG, read_outline(data, PNG, ImageBounds()), len(data))
+    needed = decoding_bytes(PNG, read_outline(data, PNG, PictureBounds()), len(data))
     with pytest.raises(NeedsMoreMemory) as more:
-        make_thumbnails(data, PNG, ONE, ImageBounds(), granted_bytes=needed - 1)
+        make_thumbnails(data, PNG, ONE, PictureBounds(), granted_bytes=needed - 1)
     assert more.value.needed_bytes == needed
-    assert make_thumbnails(data, PNG, ONE, ImageBounds(), granted_bytes=needed).thumbnails
+    assert make_thumbnails(data, PNG, ONE, PictureBounds(), granted_bytes=needed).thumbnails
 
 
 def test_all_that_may_be_granted_is_tried() -> None:
     data = saved(quadrants(640, 480), "PNG")
-    bounds = ImageBounds(max_memory_bytes=64 << 20)
+    bounds = PictureBounds(max_memory_bytes=64 << 20)
     assert make_thumbnails(data, PNG, ONE, bounds, granted_bytes=64 << 20).thumbnails
 
 
 def test_what_cannot_fit_decoded_is_refused_at_once() -> None:
     data = saved(quadrants(640, 480), "PNG")
     with pytest.raises(Rejected) as refused:
-        make_thumbnails(data, PNG, ONE, ImageBounds(max_memory_bytes=640 * 480 * 3 - 1))
+        make_thumbnails(data, PNG, ONE, PictureBounds(max_memory_bytes=640 * 480 * 3 - 1))
     assert refused.value.reason is Reason.DECODER_LIMIT
     assert make_thumbnails(
-        saved(quadrants(640, 480), "JPEG"), JPEG, ONE, ImageBounds(max_memory_bytes=640 * 480)
+        saved(quadrants(640, 480), "JPEG"), JPEG, ONE, PictureBounds(max_memory_bytes=640 * 480)
     ).thumbnails

@@ -11,7 +11,8 @@ from PIL import Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
-from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import make_thumbnails
 from tests.unit.image.made import inspect_image
 
 DATA = Path(__file__).parents[2] / "data"
@@ -73,12 +74,12 @@ def test_an_accepted_picture_gets_its_thumbnails(
 ) -> None:
     data = (DATA / name).read_bytes()
 
-    result = make_thumbnails(data, fmt, SIZES, ImageBounds())
+    result = make_thumbnails(data, fmt, SIZES, PictureBounds())
 
     header = result.header
     assert (header.width, header.height, header.frames) == (width, height, frames)
     assert header.animated == (frames > 1)
-    assert header == inspect_image(data, fmt, ImageBounds())
+    assert header == inspect_image(data, fmt, PictureBounds())
     assert list(result.thumbnails) == ["small", "medium", "large"]
     for size in SIZES:
         thumbnail = Image.open(io.BytesIO(result.thumbnails[size.name]), formats=["JPEG"])
@@ -92,7 +93,7 @@ def test_an_accepted_picture_gets_its_thumbnails(
 def test_a_thumbnail_is_nothing_but_pixels(name: str, fmt: MediaFormat, width: int, height: int, frames: int) -> None:
     del width, height, frames
 
-    result = make_thumbnails((DATA / name).read_bytes(), fmt, SIZES[:1], ImageBounds())
+    result = make_thumbnails((DATA / name).read_bytes(), fmt, SIZES[:1], PictureBounds())
 
     thumbnail = Image.open(io.BytesIO(result.thumbnails["small"]), formats=["JPEG"])
     assert set(thumbnail.info) == {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
@@ -103,7 +104,7 @@ def test_a_thumbnail_is_nothing_but_pixels(name: str, fmt: MediaFormat, width: i
 @pytest.mark.parametrize(("name", "fmt", "reason"), REFUSED)
 def test_a_refused_picture_has_its_reason(name: str, fmt: MediaFormat, reason: Reason) -> None:
     with pytest.raises(Rejected) as refusal:
-        make_thumbnails((DATA / name).read_bytes(), fmt, SIZES, ImageBounds())
+        make_thumbnails((DATA / name).read_bytes(), fmt, SIZES, PictureBounds())
     assert refusal.value.reason is reason
 
 
@@ -115,7 +116,7 @@ def test_the_content_is_held_to_the_format_it_is_said_to_have(
     for other in (JPEG, PNG, GIF, WEBP):
         if other != fmt:
             with pytest.raises(Rejected) as refusal:
-                inspect_image(data, other, ImageBounds())
+                inspect_image(data, other, PictureBounds())
             assert refusal.value.reason is Reason.CORRUPT
 
 
@@ -131,5 +132,5 @@ def test_the_content_is_held_to_the_format_it_is_said_to_have(
     ],
 )
 def test_an_animation_has_its_duration(name: str, fmt: MediaFormat, duration_s: float) -> None:
-    header = inspect_image((DATA / name).read_bytes(), fmt, ImageBounds())
+    header = inspect_image((DATA / name).read_bytes(), fmt, PictureBounds())
     assert header.duration_s == pytest.approx(duration_s, abs=0.01)

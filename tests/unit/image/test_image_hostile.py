@@ -15,7 +15,8 @@ from PIL import Image
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import make_thumbnails
 from avion_media.media.image.boundary import rejecting_damage
 from avion_media.media.image.gif import walk_gif
 from avion_media.media.image.jpeg import walk_jpeg
@@ -26,7 +27,7 @@ from tests.unit.image.made import chunk, exif_with_orientation, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
 ONE = [ThumbnailSize("only", 64)]
-SMALL = ImageBounds(max_pixels=1_000_000, max_frames=50)
+SMALL = PictureBounds(max_pixels=1_000_000, max_frames=50)
 
 ANIMATED = {"save_all": True, "append_images": [quadrants().convert("L").convert("RGB")], "duration": 50}
 PROFILE = (DATA / "png-display-p3-patch.png").read_bytes()[:64]
@@ -185,7 +186,8 @@ from pathlib import Path
 import pillow_heif
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.image import ImageBounds, make_thumbnails
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.image import make_thumbnails
 
 jobs = [(name, BY_NAME[fmt], Path(sys.argv[1], name).read_bytes()) for name, fmt in (
     ("jpeg-apple-gainmap-mpf-p3.jpg", "jpeg"), ("jpeg-cmyk.jpg", "jpeg"), ("png-exif-gps-text.png", "png"),
@@ -195,7 +197,7 @@ jobs = [(name, BY_NAME[fmt], Path(sys.argv[1], name).read_bytes()) for name, fmt
 events = []
 sys.addaudithook(lambda event, details: events.append((event, details[0])) if event in ("open", "import") else None)
 for name, fmt, data in jobs:
-    make_thumbnails(data, fmt, [ThumbnailSize("only", 64)], ImageBounds())
+    make_thumbnails(data, fmt, [ThumbnailSize("only", 64)], PictureBounds())
     assert not events, (name, events)
 """
 

@@ -12,8 +12,8 @@ import pytest
 from PIL import ExifTags, Image, ImageOps
 
 from avion_media.domain.formats import AVIF, HEIC, JPEG, PNG, WEBP, MediaFormat
+from avion_media.media.bounds import PictureBounds
 from avion_media.media.exif import read_exif
-from avion_media.media.image import ImageBounds
 from avion_media.media.scrub import scrub_image
 from tests.unit.image.made import (
     TO_STORED,
@@ -98,7 +98,7 @@ def test_an_odd_sized_picture_keeps_its_colours_in_place_when_turned() -> None:
 
 def test_the_header_tells_the_size_as_displayed() -> None:
     data = saved(stored(8), "JPEG", exif=b"Exif\0\0" + exif_with_orientation(8))
-    header = inspect_image(data, JPEG, ImageBounds())
+    header = inspect_image(data, JPEG, PictureBounds())
     assert (header.width, header.height) == (96, 64)
 
 
@@ -206,10 +206,10 @@ def _jpeg(*segments: bytes) -> bytes:
 
 
 def _assert_served_as_told(data: bytes, fmt: MediaFormat) -> None:
-    told = inspect_image(data, fmt, ImageBounds())
+    told = inspect_image(data, fmt, PictureBounds())
     served = Image.open(io.BytesIO(scrub_image(data, fmt)), formats=[fmt.name.upper()])
     assert ImageOps.exif_transpose(served).size == (told.width, told.height)
-    assert inspect_image(scrub_image(data, fmt), fmt, ImageBounds()) == told
+    assert inspect_image(scrub_image(data, fmt), fmt, PictureBounds()) == told
 
 
 @pytest.mark.parametrize("exif", ENCODINGS.values(), ids=ENCODINGS)

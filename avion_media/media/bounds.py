@@ -1,0 +1,75 @@
+"""What a medium may be: every check of size, frames, duration and aspect, for pictures and for videos."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from avion_media.domain.errors import Reason, Rejected
+
+MAX_PARTS = 2_000_000
+"""Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
+# Beyond this a pixel aspect is a mistake or malice: the widest in use is 4:1 (anamorphic on half-width DV).
+_MAX_PIXEL_ASPECT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Limits of one picture (of a video, too); each names what is refused beyond it."""
+
+    max_pixels: int = 50_000_000  # width x height of the one frame that is decoded: TOO_MANY_PIXELS
+    max_side: int = 65_500  # pixels; the most that a JPEG decoder takes: BAD_DIMENSIONS
+    max_aspect: float = 200.0  # the longer side in terms of the shorter one: BAD_ASPECT
+    max_duration_s: float = 4 * 3600.0  # TOO_LONG
+
+    def check_size(self, width: float, height: float, pixel_aspect: Fraction | float = 1) -> None:
+        """Check a coded (and cropped) size, and the one that it is shown in. A turn of the picture changes nothing.
+
+        Raises `Rejected`: BAD_DIMENSIONS for an empty or overlong side, BAD_ASPECT, TOO_MANY_PIXELS.
+        """
+        shown = shown_size(width, height, pixel_aspect)
+        detail = f"{width} x {height} shown as {shown[0]} x {shown[1]}"
+        if min(width, height) < 1 or max(*shown, width, height) > self.max_side:
+            raise Rejected(Reason.BAD_DIMENSIONS, detail)
+        if max(shown) > self.max_aspect * min(shown):
+            raise Rejected(Reason.BAD_ASPECT, detail)
+        if max(shown[0] * shown[1], width * height) > self.max_pixels:
+            raise Rejected(Reason.TOO_MANY_PIXELS, detail)
+
+    def check_duration(self, duration_s: float) -> None:
+        """Raise `Rejected` (TOO_LONG) beyond the bound."""
+        if duration_s > self.max_duration_s:
+            raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
+
+
+@dataclass(frozen=True, slots=True)
+class PictureBounds(Bounds):
+    """``max_frames`` bounds the frames of an animation, which are counted but not decoded; ``max_memory_bytes`` is
+    what the decode may allocate.
+    """
+
+    max_frames: int = 10_000  # TOO_MANY_FRAMES
+    max_memory_bytes: int = 1 << 30  # DECODER_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class VideoBounds(Bounds):
+    """Limits of a video, and of reading its container."""
+
+    max_side: int = 16_384  # pixels; H.264 level 6.2 and HEVC stay below 16 888: BAD_DIMENSIONS
+    max_tracks: int = 64  # CORRUPT; an iPhone writes up to 8
+    max_index_bytes: int = 64 << 20  # moov, moof and sidx, or all Matroska headers: TOO_LARGE; 4 h at 60 Hz take 13 MB
+    max_boxes: int = 200_000  # boxes or elements looked at: DECODER_LIMIT
+    max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
+    max_poster_bytes: int = 9 << 20  # what the poster may have to fetch besides the index: its ranges are cut there
+    max_patches: int = 50_000  # more scattered than this: `VideoPlan.remux`; hours of subtitles take ten thousand
+
+
+def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> tuple[int, int]:
+    """The size in square pixels. The aspect (width over height) stretches the width, as ffmpeg does.
+
+    An implausible aspect counts as square, as in players.
+    """
+    if not Fraction(1, _MAX_PIXEL_ASPECT) <= pixel_aspect <= _MAX_PIXEL_ASPECT:
+        pixel_aspect = 1
+    return max(1, round(width * pixel_aspect)), max(1, round(height))

@@ -18,14 +18,14 @@ from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.container import VideoPlan, plan_from_json
 from avion_media.media.container.plan import POSTER_SECONDS
-from avion_media.media.image import is_blurhash
+from avion_media.media.image.blurhash import is_blurhash
 
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 
-def checked_image(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dict[str, Any]:
-    """What `image_job` found, which wrote the scrubbed original to ``scrubbed_fd``; all its names are there."""
+def checked_picture(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dict[str, Any]:
+    """What `picture_job` found, which wrote the scrubbed original to ``scrubbed_fd``; all its names are there."""
     found = checked_frame(answer)
     width, height = found.get("width"), found.get("height")
     if not (

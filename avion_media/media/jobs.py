@@ -13,8 +13,8 @@ from typing import Any
 from avion_media.domain.formats import BY_NAME, HEIC
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import ImageResult, NeedsMoreMemory, make_thumbnails, thumbnails_of_frame
-from avion_media.media.scrub import scrub_image
+from avion_media.media.formats import read_picture
+from avion_media.media.image import Thumbnails, make_thumbnails, thumbnails_of_frame
 
 
 def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
@@ -23,27 +23,33 @@ def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
     return (*modules, "pillow_heif") if HEIC.name in enabled else modules
 
 
-def image_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """Thumbnails and the scrubbed original of one image.
+def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """The scrubbed original of one picture, and thumbnails of what was scrubbed.
 
     Arguments: format (name), sizes ([name, longest edge]), quality, bounds, granted_bytes (of memory). Files: the
-    source, where the scrubbed original goes, then one file per size. Returns ``{"needed_bytes": …}``, and nothing is
-    written, when more memory than granted may be needed.
+    source, where the original goes, then one file per size. Returns ``{"needed_bytes": …}``, and nothing is written,
+    when more memory than granted may be needed.
     """
-    source, scrubbed, *thumbnail_files = files
-    fmt = BY_NAME[arguments["format"]]
+    source, original_file, *thumbnail_files = files
     bounds = PictureBounds(**arguments["bounds"])
-    with mmap.mmap(source, 0, prot=mmap.PROT_READ) as data:
-        try:
-            result = make_thumbnails(
-                data, fmt, _sizes(arguments), bounds, arguments["quality"], granted_bytes=arguments["granted_bytes"]
-            )
-        except NeedsMoreMemory as more:
-            return {"needed_bytes": more.needed_bytes}
-        original = scrub_image(data[:], fmt)
-    _write(scrubbed, original)
-    _write_thumbnails(result.thumbnails, arguments, thumbnail_files)
-    return _described(result) | {"size_bytes": len(original), "sha256": hashlib.sha256(original).hexdigest()}
+    view = memoryview(mmap.mmap(source, 0, prot=mmap.PROT_READ))  # until the process ends
+    picture = read_picture(view, BY_NAME[arguments["format"]], bounds)
+    needed_bytes = picture.decode_bytes(len(view))
+    if arguments["granted_bytes"] < min(needed_bytes, bounds.max_memory_bytes):
+        return {"needed_bytes": needed_bytes}
+    thumbnails = make_thumbnails(picture, _sizes(arguments), arguments["quality"])
+    _write(original_file, picture.original)
+    _write_thumbnails(thumbnails, arguments, thumbnail_files)
+    width, height = picture.displayed_size
+    return {
+        "width": width,
+        "height": height,
+        "animated": picture.frames > 1,
+        "duration_s": picture.duration_s,
+        "blurhash": thumbnails.blurhash,
+        "size_bytes": len(picture.original),
+        "sha256": hashlib.sha256(picture.original).hexdigest(),
+    }
 
 
 def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
@@ -51,29 +57,18 @@ def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     frame, *thumbnail_files = files
     size = arguments["width"], arguments["height"]
     with mmap.mmap(frame, 0, prot=mmap.PROT_READ) as data:
-        thumbnails, blurhash = thumbnails_of_frame(data[:], size, _sizes(arguments), quality=arguments["quality"])
+        thumbnails = thumbnails_of_frame(data[:], size, _sizes(arguments), quality=arguments["quality"])
     _write_thumbnails(thumbnails, arguments, thumbnail_files)
-    return {"blurhash": blurhash}
+    return {"blurhash": thumbnails.blurhash}
 
 
 def _sizes(arguments: dict[str, Any]) -> list[ThumbnailSize]:
     return [ThumbnailSize(name, edge) for name, edge in arguments["sizes"]]
 
 
-def _described(result: ImageResult) -> dict[str, Any]:
-    header = result.header
-    return {
-        "width": header.width,
-        "height": header.height,
-        "animated": header.frames > 1,
-        "duration_s": header.duration_s,
-        "blurhash": result.blurhash,
-    }
-
-
-def _write_thumbnails(thumbnails: dict[str, bytes], arguments: dict[str, Any], files: list[int]) -> None:
+def _write_thumbnails(thumbnails: Thumbnails, arguments: dict[str, Any], files: list[int]) -> None:
     for (name, _edge), file in zip(arguments["sizes"], files, strict=True):
-        _write(file, thumbnails[name])
+        _write(file, thumbnails.by_size[name])
 
 
 def _write(file: int, data: bytes) -> None:

@@ -15,10 +15,10 @@ from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
 from avion_media.domain.ranges import Patch, Range, total_bytes
-from avion_media.media.answers import checked_frame, checked_image, checked_missing, checked_names, read_plan
+from avion_media.media.answers import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.container import VideoPlan
-from avion_media.media.image import forecast_bytes
+from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 from avion_media.media.sandbox import Limits, Sandbox, read_only
 
@@ -84,17 +84,18 @@ class MediaPipeline:
         kills the confined process and leaves nothing but what ``files`` closes.
         """
         if fmt.family is Family.IMAGE:
-            return await self._image(source, fmt, files)
+            return await self._picture(source, fmt, files)
         return await self._video(source, fmt, files)
 
-    async def _image(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+    async def _picture(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         scrubbed = _temporary(files)
         outputs = [_temporary(files) for _ in self._thumbnails.sizes]
-        granted_bytes = forecast_bytes(source.fd, fmt, source.size_bytes)
-        found = await self._image_job(source, fmt, [scrubbed, *outputs], granted_bytes)
+        peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
+        granted_bytes = peeked.decode_bytes(source.size_bytes) if peeked else self._sandbox_config.memory
+        found = await self._picture_job(source, fmt, [scrubbed, *outputs], granted_bytes)
         if "needed_bytes" in found:  # its first bytes promised less
-            found = await self._image_job(source, fmt, [scrubbed, *outputs], self._sandbox_config.memory)
-        found = checked_image(found, scrubbed, self._image_bounds())
+            found = await self._picture_job(source, fmt, [scrubbed, *outputs], self._sandbox_config.memory)
+        found = checked_picture(found, scrubbed, self._picture_bounds())
         return Processed(
             format=fmt,
             width=found["width"],
@@ -108,15 +109,15 @@ class MediaPipeline:
             sha256=found["sha256"],
         )
 
-    async def _image_job(
+    async def _picture_job(
         self, source: MediaSource, fmt: MediaFormat, outputs: Sequence[int], granted_bytes: int
     ) -> dict[str, Any]:
         """One run, admitted to the sandbox by ``granted_bytes`` (or by the most that a job may have)."""
         memory_bytes = min(granted_bytes, self._sandbox_config.memory)
-        arguments = {"format": fmt.name, "bounds": asdict(self._image_bounds()), "granted_bytes": memory_bytes}
+        arguments = {"format": fmt.name, "bounds": asdict(self._picture_bounds()), "granted_bytes": memory_bytes}
         with read_only(source.fd) as own:
             found = await self._sandbox.call(
-                "avion_media.media.jobs:image_job",
+                "avion_media.media.jobs:picture_job",
                 self._job_arguments() | arguments,
                 files=[own, *outputs],
                 limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20), memory_bytes=memory_bytes),
@@ -182,7 +183,7 @@ class MediaPipeline:
     def _read_plan(self, fd: int, fmt: MediaFormat, size_bytes: int) -> VideoPlan:
         return read_plan(fd, fmt, size_bytes, max_bytes=_MAX_PLAN_BYTES, max_duration_s=self._upload.max_duration)
 
-    def _image_bounds(self) -> PictureBounds:
+    def _picture_bounds(self) -> PictureBounds:
         return PictureBounds(
             max_pixels=self._upload.max_pixels,
             max_frames=self._upload.max_frames,

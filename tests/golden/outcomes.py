@@ -18,11 +18,11 @@ from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.container import Missing, SparseFile, VideoPlan, examine_video
-from avion_media.media.image import forecast_bytes, make_thumbnails
+from avion_media.media.formats import PEEK_BYTES, peek, read_picture
+from avion_media.media.image import make_thumbnails
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox import open_sandbox
-from avion_media.media.scrub import scrub_image
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from tests.unit.media.pieces import Pieces
 
@@ -85,28 +85,27 @@ def _hashed(data: bytes) -> str:
 # --- without the sandbox, for small and made files ----------------------------------------------------------------
 
 _SIZES = [ThumbnailSize("small", 64), ThumbnailSize("large", 300)]
-_IMAGE_BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200, max_memory_bytes=256 << 20)
+_PICTURE_BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200, max_memory_bytes=256 << 20)
 _VIDEO_BOUNDS = VideoBounds(max_boxes=20_000, max_samples=200_000)
 
 
 def picture(data: bytes, fmt: MediaFormat) -> Outcome:
     """Facts, thumbnails and the scrubbed original of a picture."""
-    with TemporaryFile(buffering=0) as spool:
-        spool.write(data)
-        found: Outcome = {"forecast": forecast_bytes(spool.fileno(), fmt, len(data))}
+    peeked = peek(data[:PEEK_BYTES], fmt)
+    found: Outcome = {"forecast": peeked.decode_bytes(len(data)) if peeked else "unknown"}
     try:
-        made = make_thumbnails(data, fmt, _SIZES, _IMAGE_BOUNDS)
-        original = scrub_image(data, fmt)
+        read = read_picture(memoryview(data), fmt, _PICTURE_BOUNDS)
+        made = make_thumbnails(read, _SIZES)
     except Rejected as rejected:
         return found | {"reason": rejected.reason.value}
-    header = made.header
+    width, height = read.displayed_size
     return found | {
-        "size": [header.width, header.height],
-        "frames": header.frames,
-        "duration_s": round(header.duration_s, 6),
-        "thumbnails": {name: _hashed(each) for name, each in made.thumbnails.items()},
+        "size": [width, height],
+        "frames": read.frames,
+        "duration_s": round(read.duration_s, 6),
+        "thumbnails": {name: _hashed(each) for name, each in made.by_size.items()},
         "blurhash": made.blurhash,
-        "original": [len(original), _hashed(original)],
+        "original": [len(read.original), _hashed(read.original)],
     }
 
 

@@ -37,4 +37,4 @@ def test_a_task_retried_by_another_replica_stays_in_its_trace(
     assert process.parent_id == send.span_id
     assert (process.attributes["avion.task.attempt"], process.attributes["avion.task.deaths"]) == (2, 1)
     assert process.resource["service.instance.id"] != send.resource["service.instance.id"]
-    assert "sandbox image_job" in below(trace, process)
+    assert "sandbox picture_job" in below(trace, process)

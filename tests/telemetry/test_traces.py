@@ -44,7 +44,7 @@ def test_an_upload_is_one_trace_from_the_request_to_the_decoder(
         "S3.GetObject",
         *["S3.HeadObject"] * 2,
         *["S3.PutObject"] * 4,
-        "sandbox image_job",
+        "sandbox picture_job",
     ]
     assert process.attributes["messaging.destination.name"] == "media_processing_queue"
     assert process.attributes["messaging.message.id"] == send.attributes["messaging.message.id"]

@@ -11,7 +11,7 @@ from avion_media.media.container.boxes import Box, Region, corrupt, leftover
 from avion_media.media.container.comments import neutral_flac_blocks
 from avion_media.media.container.edits import Edits
 from avion_media.media.container.movie import VISUAL_ENTRY_BYTES, Movie, Track
-from avion_media.media.scrub.icc import neutral_colr
+from avion_media.media.formats.icc import neutral_colr
 
 _FREE = frozenset((b"free", b"skip", b"wide"))
 

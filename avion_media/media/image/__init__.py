@@ -1,4 +1,4 @@
-"""Pictures: what they are (header), thumbnails in sRGB, BlurHash.
+"""Pictures: thumbnails in sRGB, BlurHash.
 
 Pure, synchronous functions on bytes, made to run in the sandbox: the bytes are a stranger's, and a decoder may be
 broken by them. Whatever is wrong with a picture is `Rejected` with its reason; any other exception is a defect of ours.
@@ -12,20 +12,8 @@ import PIL.ImageOps  # this and the next, as the plugins of preinit(), Pillow im
 import PIL.TiffImagePlugin
 
 from avion_media.media.image.blurhash import blurhash, is_blurhash
-from avion_media.media.image.cost import NeedsMoreMemory, forecast_bytes
-from avion_media.media.image.header import ImageData, ImageHeader
-from avion_media.media.image.thumbnails import ImageResult, make_thumbnails, thumbnails_of_frame
+from avion_media.media.image.thumbnails import Thumbnails, make_thumbnails, thumbnails_of_frame
 
 PIL.Image.preinit()
 
-__all__ = [
-    "ImageData",
-    "ImageHeader",
-    "ImageResult",
-    "NeedsMoreMemory",
-    "blurhash",
-    "forecast_bytes",
-    "is_blurhash",
-    "make_thumbnails",
-    "thumbnails_of_frame",
-]
+__all__ = ["Thumbnails", "blurhash", "is_blurhash", "make_thumbnails", "thumbnails_of_frame"]

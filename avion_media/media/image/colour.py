@@ -11,12 +11,19 @@ from __future__ import annotations
 import io
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from PIL import Image, ImageChops, ImageCms
 
-from avion_media.media.image.icc import (
+from avion_media.media.formats.picture import (
+    BT709_PRIMARIES,
+    D65,
+    Chromaticities,
+    CodePoints,
+    Colour,
+    IccProfile,
     Primaries,
+)
+from avion_media.media.image.icc import (
     gamma_curve,
     hlg_curve,
     matrix_profile,
@@ -24,17 +31,14 @@ from avion_media.media.image.icc import (
     srgb_curve,
 )
 
-_D65 = (0.3127, 0.3290)
-BT709_PRIMARIES: Primaries = (_D65, (0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
-
 # ITU-T H.273, table 2. What is not here is taken as BT.709: unspecified, or of no use in pictures.
 _PRIMARIES: dict[int, Primaries] = {
-    5: (_D65, (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
-    6: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
-    7: (_D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
-    9: (_D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
+    5: (D65, (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
+    6: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    7: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
+    9: (D65, (0.708, 0.292), (0.170, 0.797), (0.131, 0.046)),
     11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
-    12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
+    12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 
 # ITU-T H.273, table 3. What is not here (BT.709 and its likes, unspecified) is shown as sRGB, as browsers do.
@@ -50,32 +54,6 @@ _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 _PROBE = bytes(level for colour in itertools.product((0, 26, 77, 128, 179, 230, 255), repeat=3) for level in colour)
 _BROKEN_PROFILE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
 _INVISIBLE = 2  # of 255: a profile that moves no colour further than this is sRGB under another name
-
-
-@dataclass(frozen=True, slots=True)
-class IccProfile:
-    """Colours by an embedded ICC profile."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class CodePoints:
-    """Colours by the code points of ITU-T H.273."""
-
-    primaries: int
-    transfer: int
-
-
-@dataclass(frozen=True, slots=True)
-class Chromaticities:
-    """Colours by measured primaries and the exponent of a power law."""
-
-    primaries: Primaries
-    exponent: float
-
-
-Colour = IccProfile | CodePoints | Chromaticities
 
 
 def is_srgb(colour: Colour | None) -> bool:

@@ -9,9 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Sequence
 
-Point = tuple[float, float]
-Primaries = tuple[Point, Point, Point, Point]
-"""CIE 1931 x, y of white, red, green and blue."""
+from avion_media.media.formats.picture import Point, Primaries
 
 Vector = tuple[float, float, float]
 Matrix = tuple[Vector, Vector, Vector]

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
-from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import Picture
+from avion_media.media.formats.picture import Colour
 from avion_media.media.image.blurhash import blurhash
 from avion_media.media.image.boundary import rejecting_damage
-from avion_media.media.image.colour import Colour, is_srgb, to_srgb
-from avion_media.media.image.cost import NeedsMoreMemory, decoding_bytes
+from avion_media.media.image.colour import is_srgb, to_srgb
 from avion_media.media.image.decode import decode_image
-from avion_media.media.image.header import ImageData, ImageHeader, header_of, read_outline
 from avion_media.media.image.planes import Planes
 
 _UPRIGHT = {
@@ -33,51 +31,37 @@ _BLURHASH_EDGE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class ImageResult:
-    """``thumbnails`` by size name: JPEG in sRGB, upright, without any metadata."""
+class Thumbnails:
+    """``by_size``, by the size's name: JPEG in sRGB, upright, without any metadata."""
 
-    header: ImageHeader
-    thumbnails: dict[str, bytes]
+    by_size: dict[str, bytes]
     blurhash: str
 
 
-def make_thumbnails(
-    data: ImageData,
-    fmt: MediaFormat,
-    sizes: Sequence[ThumbnailSize],
-    bounds: PictureBounds,
-    quality: int = 80,
-    granted_bytes: int | None = None,
-) -> ImageResult:
-    """Thumbnails of the picture in ``data``, a file of format ``fmt``, in one or more ``sizes``.
+def make_thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int = 80) -> Thumbnails:
+    """Thumbnails of the picture, in one or more ``sizes``.
 
     Aspect is kept (`fit_within` gives the dimensions), nothing is enlarged, transparency becomes white, of an animation
-    the first frame is taken. ``quality`` is JPEG's, 1 to 95. Raises `Rejected` as `read_outline` does, before the
-    decode, and CORRUPT or DECODER_LIMIT from the decode; `NeedsMoreMemory` before the decode when ``granted_bytes``
-    (all of the bound, if not given) may not suffice. Opens no file, no socket and (but for HEIC) no thread.
+    the first frame is taken. ``quality`` is JPEG's, 1 to 95. Raises `Rejected`: CORRUPT or DECODER_LIMIT. Opens no
+    file, no socket and (but for HEIC) no thread.
     """
-    outline = read_outline(bytes(data), fmt, bounds)
-    needed_bytes = decoding_bytes(fmt, outline, len(data))
-    if granted_bytes is not None and granted_bytes < min(needed_bytes, bounds.max_memory_bytes):
-        raise NeedsMoreMemory(needed_bytes)
     longest_edge = max(size.longest_edge for size in sizes)
-    in_srgb = is_srgb(outline.colour)
-    image = decode_image(outline, longest_edge, as_ycbcr=in_srgb)
-    if image.size != (outline.width, outline.height):
+    in_srgb = is_srgb(picture.colour)
+    image = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
+    if image.size != (picture.width, picture.height):
         quality += 1  # a decode shrunk inside the DCT costs 0.0015 of SSIM; this gives it back (tests/bench/images)
     with rejecting_damage("scaling"):
-        colour = None if in_srgb and image.mode in ("RGB", "YCbCr") else outline.colour
-        planes = _srgb_planes(image, fit_within(outline.width, outline.height, longest_edge), colour)
-        if outline.orientation in _UPRIGHT:
-            planes = planes.transposed(_UPRIGHT[outline.orientation])
-        thumbnails, hashed = _render(planes, outline.displayed_size, sizes, quality)
-    return ImageResult(header_of(outline), thumbnails, hashed)
+        colour = None if in_srgb and image.mode in ("RGB", "YCbCr") else picture.colour
+        planes = _srgb_planes(image, fit_within(picture.width, picture.height, longest_edge), colour)
+        if picture.orientation in _UPRIGHT:
+            planes = planes.transposed(_UPRIGHT[picture.orientation])
+        return _render(planes, picture.displayed_size, sizes, quality)
 
 
 def thumbnails_of_frame(
     rgb: bytes | bytearray | memoryview, size: tuple[int, int], sizes: Sequence[ThumbnailSize], quality: int = 80
-) -> tuple[dict[str, bytes], str]:
-    """Thumbnails (JPEG by size name) and BlurHash of a frame: raw RGB24 rows without padding, sRGB and upright.
+) -> Thumbnails:
+    """Thumbnails of a frame: raw RGB24 rows without padding, sRGB and upright.
 
     `ValueError` when ``rgb`` is not width x height x 3 bytes.
     """
@@ -98,9 +82,7 @@ def _srgb_planes(image: Image.Image, size: tuple[int, int], colour: Colour | Non
     return Planes.scaled(to_srgb(small, colour), size)
 
 
-def _render(
-    planes: Planes, full_size: tuple[int, int], sizes: Sequence[ThumbnailSize], quality: int
-) -> tuple[dict[str, bytes], str]:
+def _render(planes: Planes, full_size: tuple[int, int], sizes: Sequence[ThumbnailSize], quality: int) -> Thumbnails:
     thumbnails: dict[str, bytes] = {}
     by_dimensions: dict[tuple[int, int], bytes] = {}  # small pictures have the same thumbnail in several sizes
     for size in sorted(sizes, key=lambda size: -size.longest_edge):
@@ -109,7 +91,7 @@ def _render(
         if dimensions not in by_dimensions:
             by_dimensions[dimensions] = planes.jpeg(quality)
         thumbnails[size.name] = by_dimensions[dimensions]
-    return {size.name: thumbnails[size.name] for size in sizes}, _blurhash(planes)
+    return Thumbnails({size.name: thumbnails[size.name] for size in sizes}, _blurhash(planes))
 
 
 def _blurhash(planes: Planes) -> str:

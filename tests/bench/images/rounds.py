@@ -11,6 +11,7 @@ from pathlib import Path
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import read_picture
 from avion_media.media.image import make_thumbnails
 
 
@@ -19,8 +20,9 @@ def main(picture: str, format_name: str, rounds: str, directory: str, quality: s
     data = Path(picture).read_bytes()
     sizes = [ThumbnailSize(edge, int(edge)) for edge in edges]
     for _ in range(int(rounds)):
-        result = make_thumbnails(data, BY_NAME[format_name], sizes, PictureBounds(), quality=int(quality))
-    for edge, thumbnail in result.thumbnails.items():
+        read = read_picture(memoryview(data), BY_NAME[format_name], PictureBounds())
+        result = make_thumbnails(read, sizes, quality=int(quality))
+    for edge, thumbnail in result.by_size.items():
         Path(directory, f"{edge}.jpg").write_bytes(thumbnail)
     # Not ru_maxrss: that of a child begins with its parent's.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -1,10 +1,11 @@
-"""Whole images to thumbnails: the decoders in Pillow, libavif and libwebp behind our walks."""
+"""Whole images to thumbnails: the decoders in Pillow, libavif and libwebp behind our readers."""
 
 from __future__ import annotations
 
 from avion_media.domain.errors import Rejected
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import read_picture
 from avion_media.media.image import make_thumbnails
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
@@ -15,7 +16,7 @@ _SIZES = [ThumbnailSize("only", 64)]
 
 def _feed(data: bytes) -> None:
     fmt, content = labelled(data, IMAGE_FORMATS)
-    make_thumbnails(content, fmt, _SIZES, _BOUNDS)
+    make_thumbnails(read_picture(memoryview(content), fmt, _BOUNDS), _SIZES)
 
 
 TARGET = parser_target("image-thumbnails", images, _feed, allowed=(Rejected,), max_cpu_s=5.0)

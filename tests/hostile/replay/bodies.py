@@ -13,9 +13,8 @@ from PIL import Image
 
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.media.container import SparseFile, examine_video
-from avion_media.media.scrub import scrub_image
 from tests.unit.container.videos import apply_patches
-from tests.unit.scrub.made_files import box, jpeg_segment
+from tests.unit.scrub.made_files import box, jpeg_segment, original_of
 
 COLOURS = {"red": (200, 30, 30), "green": (30, 160, 30), "blue": (30, 30, 200)}
 
@@ -63,7 +62,7 @@ def page(length: int) -> bytes:
 
 def scrubbed_picture(data: bytes) -> bytes:
     """What may be served of a picture."""
-    return scrub_image(data, JPEG)
+    return original_of(data, JPEG)
 
 
 def scrubbed_video(data: bytes) -> bytes:

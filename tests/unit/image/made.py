@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from PIL import Image
@@ -12,8 +14,8 @@ from PIL import Image
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import ImageHeader, make_thumbnails
-from avion_media.media.image.header import header_of, read_outline
+from avion_media.media.formats import Picture, read_picture
+from avion_media.media.image import make_thumbnails
 
 RED, GREEN, BLUE, YELLOW = (220, 40, 40), (40, 180, 60), (40, 60, 200), (220, 210, 50)
 Rgb = tuple[int, int, int]
@@ -74,7 +76,7 @@ def png_of_samples(size: tuple[int, int], bit_depth: int, colour_type: int, rows
 
 def thumbnail_of(data: bytes, fmt: MediaFormat, longest_edge: int = 400, quality: int = 95) -> Image.Image:
     """The picture's only thumbnail, in RGB."""
-    result = make_thumbnails(data, fmt, [ThumbnailSize("only", longest_edge)], PictureBounds(), quality=quality)
+    result = process(data, fmt, [ThumbnailSize("only", longest_edge)], PictureBounds(), quality=quality)
     return Image.open(io.BytesIO(result.thumbnails["only"]), formats=["JPEG"]).convert("RGB")
 
 
@@ -93,6 +95,47 @@ def assert_quadrants(image: Image.Image, tolerance: int = 6) -> None:
     assert max(distances.values()) <= tolerance, distances
 
 
-def inspect_image(data: bytes, fmt: MediaFormat, bounds: PictureBounds) -> ImageHeader:
-    """What `make_thumbnails` knows of a picture before it decodes it."""
-    return header_of(read_outline(data, fmt, bounds))
+@dataclass(frozen=True)
+class Facts:
+    """What is told of a picture: as displayed."""
+
+    width: int
+    height: int
+    frames: int = 1
+    duration_s: float = 0.0
+
+    @property
+    def animated(self) -> bool:
+        return self.frames > 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """All that a job makes of a picture."""
+
+    facts: Facts
+    thumbnails: dict[str, bytes]
+    blurhash: str
+    original: bytes
+
+
+def inspect_image(data: bytes | bytearray | memoryview, fmt: MediaFormat, bounds: PictureBounds) -> Facts:
+    """What is known of a picture before it is decoded."""
+    return _facts(read_picture(memoryview(data), fmt, bounds))
+
+
+def process(
+    data: bytes | bytearray | memoryview,
+    fmt: MediaFormat,
+    sizes: Sequence[ThumbnailSize],
+    bounds: PictureBounds,
+    quality: int = 80,
+) -> Result:
+    """Read and decode a picture, as a job does."""
+    picture = read_picture(memoryview(data), fmt, bounds)
+    made = make_thumbnails(picture, sizes, quality)
+    return Result(_facts(picture), made.by_size, made.blurhash, picture.original)
+
+
+def _facts(picture: Picture) -> Facts:
+    return Facts(*picture.displayed_size, picture.frames, picture.duration_s)

@@ -12,8 +12,8 @@ from PIL import Image
 from avion_media.domain.formats import PNG
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import blurhash, make_thumbnails
-from tests.unit.image.made import quadrants, saved
+from avion_media.media.image import blurhash
+from tests.unit.image.made import process, quadrants, saved
 
 Samples = npt.NDArray[np.float64]
 
@@ -83,6 +83,6 @@ def test_components_are_bounded(across: int, down: int) -> None:
 
 @pytest.mark.parametrize(("size", "first"), [((300, 200), "L"), ((200, 300), "T"), ((200, 200), "L"), ((1, 1), "L")])
 def test_the_longer_side_has_more_components(size: tuple[int, int], first: str) -> None:
-    result = make_thumbnails(saved(quadrants(*size), "PNG"), PNG, [ThumbnailSize("only", 100)], PictureBounds())
+    result = process(saved(quadrants(*size), "PNG"), PNG, [ThumbnailSize("only", 100)], PictureBounds())
     assert result.blurhash[0] == first
     assert len(result.blurhash) == 28

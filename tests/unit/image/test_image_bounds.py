@@ -14,9 +14,8 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, JPEG, MP4, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import make_thumbnails
-from avion_media.media.image.outline import bounded_parts
-from tests.unit.image.made import chunk, inspect_image, png_of_samples, quadrants, saved
+from avion_media.media.formats.picture import bounded_parts
+from tests.unit.image.made import chunk, inspect_image, png_of_samples, process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
 ONE = [ThumbnailSize("only", 400)]
@@ -27,7 +26,7 @@ def refusal_of(data: bytes, fmt: MediaFormat, bounds: PictureBounds | None = Non
     with pytest.raises(Rejected) as by_header:
         inspect_image(data, fmt, bounds or PictureBounds())
     with pytest.raises(Rejected) as by_thumbnails:
-        make_thumbnails(data, fmt, ONE, bounds or PictureBounds())
+        process(data, fmt, ONE, bounds or PictureBounds())
     assert by_header.value.reason is by_thumbnails.value.reason
     return by_header.value.reason
 
@@ -99,8 +98,8 @@ def test_a_side_of_zero_is_refused(width: int, height: int) -> None:
 
 
 def test_text_bombs_in_a_png_are_never_inflated() -> None:
-    result = make_thumbnails((DATA / "bomb-png-ztxt.png").read_bytes(), PNG, ONE, PictureBounds())
-    assert result.header.width == 1
+    result = process((DATA / "bomb-png-ztxt.png").read_bytes(), PNG, ONE, PictureBounds())
+    assert result.facts.width == 1
 
 
 @pytest.mark.parametrize(("marker", "precision"), [(0xC3, 8), (0xC9, 8), (0xC1, 12)])
@@ -134,7 +133,7 @@ def test_a_file_in_too_many_parts_is_given_up() -> None:
 
 @pytest.mark.parametrize("view", [bytes, bytearray, memoryview])
 def test_any_kind_of_buffer_will_do(view: type[bytes] | type[bytearray] | type[memoryview]) -> None:
-    assert make_thumbnails(view(saved(quadrants(), "PNG")), PNG, ONE, PictureBounds()).header.width == 96
+    assert process(view(saved(quadrants(), "PNG")), PNG, ONE, PictureBounds()).facts.width == 96
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), FORMATS)

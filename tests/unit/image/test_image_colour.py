@@ -13,8 +13,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from avion_media.domain.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
-from avion_media.media.image.colour import BT709_PRIMARIES, CodePoints, IccProfile, is_srgb, to_srgb
-from avion_media.media.image.icc import Primaries, gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
+from avion_media.media.formats.picture import BT709_PRIMARIES, CodePoints, IccProfile, Primaries
+from avion_media.media.image.colour import is_srgb, to_srgb
+from avion_media.media.image.icc import gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
 from tests.unit.image.made import (
     Rgb,
     chunk,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -13,10 +14,9 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, BY_EXTENSION, GIF, JPEG, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import NeedsMoreMemory, forecast_bytes, make_thumbnails
-from avion_media.media.image.cost import decoding_bytes
-from avion_media.media.image.header import read_outline
-from tests.unit.image.made import quadrants, saved
+from avion_media.media.formats import PEEK_BYTES, peek, read_picture
+from avion_media.media.jobs import picture_job
+from tests.unit.image.made import process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
 FORMATS = [("JPEG", JPEG), ("PNG", PNG), ("GIF", GIF), ("WEBP", WEBP), ("AVIF", AVIF)]
@@ -30,20 +30,19 @@ PICTURES = sorted(
 )
 
 
-def forecast(data: bytes, fmt: MediaFormat) -> int:
-    with tempfile.TemporaryFile() as file:
-        file.write(data)
-        file.flush()
-        at = os.lseek(file.fileno(), 0, os.SEEK_CUR)
-        found = forecast_bytes(file.fileno(), fmt, len(data))
-        assert os.lseek(file.fileno(), 0, os.SEEK_CUR) == at
-    return found
+def forecast(data: bytes, fmt: MediaFormat) -> int | None:
+    peeked = peek(data[:PEEK_BYTES], fmt)
+    return peeked.decode_bytes(len(data)) if peeked else None
+
+
+def needed(data: bytes, fmt: MediaFormat) -> int:
+    return read_picture(memoryview(data), fmt, PictureBounds()).decode_bytes(len(data))
 
 
 @pytest.mark.parametrize(("format_name", "fmt"), FORMATS)
 def test_what_is_forecast_is_what_the_structure_says(format_name: str, fmt: MediaFormat) -> None:
     data = saved(quadrants(640, 480), format_name)
-    assert forecast(data, fmt) == decoding_bytes(fmt, read_outline(data, fmt, PictureBounds()), len(data))
+    assert forecast(data, fmt) == needed(data, fmt)
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -52,44 +51,59 @@ def test_a_real_picture_is_never_forecast_too_small(name: str) -> None:
     data = (DATA / name).read_bytes()
     fmt = PNG if data.startswith(b"\x89PNG") else BY_EXTENSION[name.rpartition(".")[2]]
     try:
-        outline = read_outline(data, fmt, PictureBounds())
+        found = needed(data, fmt)
     except Rejected:
         return  # truncated and corrupt ones
-    assert forecast(data, fmt) >= decoding_bytes(fmt, outline, len(data))
+    assert (forecast(data, fmt) or 0) >= found
 
 
 def test_a_progressive_jpeg_costs_more() -> None:
     photograph = Image.effect_noise((600, 400), 60).convert("RGB")
-    plain, progressive = (saved(photograph, "JPEG", progressive=each) for each in (False, True))
-    assert forecast(progressive, JPEG) - forecast(plain, JPEG) > 600 * 400 * 5
+    plain, progressive = (forecast(saved(photograph, "JPEG", progressive=each), JPEG) for each in (False, True))
+    assert plain is not None
+    assert progressive is not None
+    assert progressive - plain > 600 * 400 * 5
 
 
 @pytest.mark.parametrize("fmt", [fmt for _, fmt in FORMATS], ids=lambda fmt: fmt.name)
 @pytest.mark.parametrize("data", [b"", b"\xff", b"\xff\xd8\xff", bytes(64), b"\xff" * 4096])
 def test_noise_is_forecast_without_an_error(fmt: MediaFormat, data: bytes) -> None:
-    assert forecast(data, fmt) > 0
+    assert forecast(data, fmt) is None or fmt in (PNG, GIF)
+
+
+def _job(data: bytes, granted_bytes: int, bounds: PictureBounds | None = None) -> dict[str, Any]:
+    with (
+        tempfile.TemporaryFile() as source,
+        tempfile.TemporaryFile() as original,
+        tempfile.TemporaryFile() as thumbnail,
+    ):
+        source.write(data)
+        source.flush()
+        arguments = {
+            "format": "png",
+            "sizes": [["only", 64]],
+            "quality": 80,
+            "bounds": asdict(bounds or PictureBounds()),
+        }
+        files = [each.fileno() for each in (source, original, thumbnail)]
+        return picture_job(arguments | {"granted_bytes": granted_bytes}, files)
 
 
 def test_too_small_a_grant_ends_before_the_decode() -> None:
     data = saved(quadrants(640, 480), "PNG")
-    needed = decoding_bytes(PNG, read_outline(data, PNG, PictureBounds()), len(data))
-    with pytest.raises(NeedsMoreMemory) as more:
-        make_thumbnails(data, PNG, ONE, PictureBounds(), granted_bytes=needed - 1)
-    assert more.value.needed_bytes == needed
-    assert make_thumbnails(data, PNG, ONE, PictureBounds(), granted_bytes=needed).thumbnails
+    wanted = needed(data, PNG)
+    assert _job(data, wanted - 1) == {"needed_bytes": wanted}
+    assert _job(data, wanted)["width"] == 640
 
 
 def test_all_that_may_be_granted_is_tried() -> None:
     data = saved(quadrants(640, 480), "PNG")
-    bounds = PictureBounds(max_memory_bytes=64 << 20)
-    assert make_thumbnails(data, PNG, ONE, bounds, granted_bytes=64 << 20).thumbnails
+    assert _job(data, 64 << 20, PictureBounds(max_memory_bytes=64 << 20))["width"] == 640
 
 
 def test_what_cannot_fit_decoded_is_refused_at_once() -> None:
     data = saved(quadrants(640, 480), "PNG")
     with pytest.raises(Rejected) as refused:
-        make_thumbnails(data, PNG, ONE, PictureBounds(max_memory_bytes=640 * 480 * 3 - 1))
+        process(data, PNG, ONE, PictureBounds(max_memory_bytes=640 * 480 * 3 - 1))
     assert refused.value.reason is Reason.DECODER_LIMIT
-    assert make_thumbnails(
-        saved(quadrants(640, 480), "JPEG"), JPEG, ONE, PictureBounds(max_memory_bytes=640 * 480)
-    ).thumbnails
+    assert process(saved(quadrants(640, 480), "JPEG"), JPEG, ONE, PictureBounds(max_memory_bytes=640 * 480)).thumbnails

@@ -12,8 +12,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import make_thumbnails
-from tests.unit.image.made import inspect_image
+from tests.unit.image.made import inspect_image, process
 
 DATA = Path(__file__).parents[2] / "data"
 SIZES = (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600))
@@ -74,9 +73,9 @@ def test_an_accepted_picture_gets_its_thumbnails(
 ) -> None:
     data = (DATA / name).read_bytes()
 
-    result = make_thumbnails(data, fmt, SIZES, PictureBounds())
+    result = process(data, fmt, SIZES, PictureBounds())
 
-    header = result.header
+    header = result.facts
     assert (header.width, header.height, header.frames) == (width, height, frames)
     assert header.animated == (frames > 1)
     assert header == inspect_image(data, fmt, PictureBounds())
@@ -93,7 +92,7 @@ def test_an_accepted_picture_gets_its_thumbnails(
 def test_a_thumbnail_is_nothing_but_pixels(name: str, fmt: MediaFormat, width: int, height: int, frames: int) -> None:
     del width, height, frames
 
-    result = make_thumbnails((DATA / name).read_bytes(), fmt, SIZES[:1], PictureBounds())
+    result = process((DATA / name).read_bytes(), fmt, SIZES[:1], PictureBounds())
 
     thumbnail = Image.open(io.BytesIO(result.thumbnails["small"]), formats=["JPEG"])
     assert set(thumbnail.info) == {"jfif", "jfif_version", "jfif_unit", "jfif_density"}
@@ -104,7 +103,7 @@ def test_a_thumbnail_is_nothing_but_pixels(name: str, fmt: MediaFormat, width: i
 @pytest.mark.parametrize(("name", "fmt", "reason"), REFUSED)
 def test_a_refused_picture_has_its_reason(name: str, fmt: MediaFormat, reason: Reason) -> None:
     with pytest.raises(Rejected) as refusal:
-        make_thumbnails((DATA / name).read_bytes(), fmt, SIZES, PictureBounds())
+        process((DATA / name).read_bytes(), fmt, SIZES, PictureBounds())
     assert refusal.value.reason is reason
 
 

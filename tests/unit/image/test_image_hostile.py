@@ -16,14 +16,9 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import make_thumbnails
+from avion_media.media.formats import peek, read_picture
 from avion_media.media.image.boundary import rejecting_damage
-from avion_media.media.image.gif import walk_gif
-from avion_media.media.image.jpeg import walk_jpeg
-from avion_media.media.image.outline import Walk
-from avion_media.media.image.png import walk_png
-from avion_media.media.image.webp import walk_webp
-from tests.unit.image.made import chunk, exif_with_orientation, quadrants, saved
+from tests.unit.image.made import chunk, exif_with_orientation, process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
 ONE = [ThumbnailSize("only", 64)]
@@ -59,7 +54,7 @@ REASONS = {
 def outcome(data: bytes, fmt: MediaFormat) -> Reason | None:
     """None for a picture that was accepted."""
     try:
-        make_thumbnails(data, fmt, ONE, SMALL)
+        process(data, fmt, ONE, SMALL)
     except Rejected as refusal:
         return refusal.reason
     return None
@@ -92,20 +87,22 @@ def test_noise_after_a_signature(noise: bytes, sample: tuple[MediaFormat, bytes]
     assert outcome(original[:keep] + noise, fmt) in REASONS | {None}
 
 
-WALKS: list[tuple[Walk, bytes]] = [
-    (walk_jpeg, b"\xff\xd8\xff"),
-    (walk_png, b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + bytes(17)),
-    (walk_gif, b"GIF89a"),
-    (walk_webp, b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0"),
+SIGNATURES: list[tuple[MediaFormat, bytes]] = [
+    (JPEG, b"\xff\xd8\xff"),
+    (PNG, b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR" + bytes(17)),
+    (GIF, b"GIF89a"),
+    (WEBP, b"RIFF\0\0\0\0WEBPVP8X\x0a\0\0\0"),
+    (AVIF, b"\0\0\0\x14ftypavif\0\0\0\0avif"),
 ]
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)
-@given(noise=st.binary(max_size=300), walk_and_signature=st.sampled_from(WALKS))
-def test_our_own_walks_raise_nothing_but_rejected(noise: bytes, walk_and_signature: tuple[Walk, bytes]) -> None:
-    walk, signature = walk_and_signature
+@given(noise=st.binary(max_size=300), sample=st.sampled_from(SIGNATURES))
+def test_our_own_readers_raise_nothing_but_rejected(noise: bytes, sample: tuple[MediaFormat, bytes]) -> None:
+    fmt, signature = sample
+    peek(signature + noise, fmt)
     with suppress(Rejected):
-        walk(signature + noise, 10)
+        read_picture(memoryview(signature + noise), fmt, SMALL)
 
 
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
@@ -132,20 +129,20 @@ def test_a_jpeg_of_very_many_scans_is_refused_but_not_for_what_follows_its_end()
 
 
 @pytest.mark.parametrize(
-    ("format_name", "fmt", "walk", "before", "filler"),
+    ("format_name", "fmt", "before", "filler"),
     [
-        ("JPEG", JPEG, walk_jpeg, b"\xff\xdb", b"\0"),
-        ("GIF", GIF, walk_gif, b"!\xf9\x04", b"!\xfe\1a\0"),
-        ("PNG", PNG, walk_png, b"IDAT", chunk(b"tEXt", b"a\0b")),
+        ("JPEG", JPEG, b"\xff\xdb", b"\0"),
+        ("GIF", GIF, b"!\xf9\x04", b"!\xfe\1a\0"),
+        ("PNG", PNG, b"IDAT", chunk(b"tEXt", b"a\0b")),
     ],
 )
 def test_what_is_no_pixel_does_not_reach_the_decoder(
-    format_name: str, fmt: MediaFormat, walk: Walk, before: bytes, filler: bytes
+    format_name: str, fmt: MediaFormat, before: bytes, filler: bytes
 ) -> None:
     data = saved(quadrants(), format_name, **(ANIMATED if fmt == GIF else {}))
     at = data.index(before) - (4 if fmt == PNG else 0)  # a PNG chunk begins with its length
     padded = data[:at] + filler * 20_000 + data[at:]
-    assert len(walk(padded, 50).pixels) <= len(data)
+    assert len(read_picture(memoryview(padded), fmt, SMALL).still) <= len(data)
     assert outcome(padded, fmt) is None
 
 
@@ -177,7 +174,9 @@ def test_exceptions_of_decoders_have_their_reason(error: Exception, reason: Reas
 
 def test_heic_without_its_library_is_unsupported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    assert outcome((DATA / "heic-still-portrait.heic").read_bytes(), HEIC) is Reason.UNSUPPORTED_TYPE
+    with pytest.raises(Rejected) as refused:
+        process((DATA / "heic-still-portrait.heic").read_bytes(), HEIC, ONE, PictureBounds())
+    assert refused.value.reason is Reason.UNSUPPORTED_TYPE
 
 
 IN_THE_SANDBOX = """
@@ -187,6 +186,7 @@ import pillow_heif
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import read_picture
 from avion_media.media.image import make_thumbnails
 
 jobs = [(name, BY_NAME[fmt], Path(sys.argv[1], name).read_bytes()) for name, fmt in (
@@ -197,7 +197,7 @@ jobs = [(name, BY_NAME[fmt], Path(sys.argv[1], name).read_bytes()) for name, fmt
 events = []
 sys.addaudithook(lambda event, details: events.append((event, details[0])) if event in ("open", "import") else None)
 for name, fmt, data in jobs:
-    make_thumbnails(data, fmt, [ThumbnailSize("only", 64)], PictureBounds())
+    make_thumbnails(read_picture(memoryview(data), fmt, PictureBounds()), [ThumbnailSize("only", 64)])
     assert not events, (name, events)
 """
 

@@ -13,8 +13,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from avion_media.domain.formats import AVIF, HEIC, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.exif import read_exif
-from avion_media.media.scrub import scrub_image
+from avion_media.media.formats.exif import read_exif
 from tests.unit.image.made import (
     TO_STORED,
     assert_quadrants,
@@ -26,6 +25,7 @@ from tests.unit.image.made import (
     thumbnail_of,
     with_chunks,
 )
+from tests.unit.scrub.made_files import original_of
 
 DATA = Path(__file__).parents[2] / "data"
 ORIENTATIONS = range(1, 9)
@@ -207,9 +207,9 @@ def _jpeg(*segments: bytes) -> bytes:
 
 def _assert_served_as_told(data: bytes, fmt: MediaFormat) -> None:
     told = inspect_image(data, fmt, PictureBounds())
-    served = Image.open(io.BytesIO(scrub_image(data, fmt)), formats=[fmt.name.upper()])
+    served = Image.open(io.BytesIO(original_of(data, fmt)), formats=[fmt.name.upper()])
     assert ImageOps.exif_transpose(served).size == (told.width, told.height)
-    assert inspect_image(scrub_image(data, fmt), fmt, PictureBounds()) == told
+    assert inspect_image(original_of(data, fmt), fmt, PictureBounds()) == told
 
 
 @pytest.mark.parametrize("exif", ENCODINGS.values(), ids=ENCODINGS)

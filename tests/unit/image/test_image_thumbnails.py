@@ -11,11 +11,11 @@ from PIL import Image
 from avion_media.domain.formats import JPEG, PNG, WEBP
 from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import make_thumbnails, thumbnails_of_frame
+from avion_media.media.image import thumbnails_of_frame
 from avion_media.media.image.planes import Planes
 from tests.bench.images.inputs import PHOTOGRAPH
 from tests.bench.images.ssim import luma_ssim
-from tests.unit.image.made import assert_quadrants, quadrants, saved
+from tests.unit.image.made import assert_quadrants, process, quadrants, saved
 
 SIZES = (ThumbnailSize("small", 40), ThumbnailSize("medium", 80), ThumbnailSize("large", 160))
 
@@ -27,22 +27,22 @@ def opened(thumbnail: bytes) -> Image.Image:
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1), (3, 2), (161, 97), (97, 161), (160, 160), (641, 479)])
 def test_aspect_is_kept_and_nothing_enlarged(size: tuple[int, int]) -> None:
     for format_name, fmt in (("JPEG", JPEG), ("PNG", PNG), ("WEBP", WEBP)):
-        result = make_thumbnails(saved(quadrants(*size), format_name), fmt, SIZES, PictureBounds(max_aspect=500))
+        result = process(saved(quadrants(*size), format_name), fmt, SIZES, PictureBounds(max_aspect=500))
         for each in SIZES:
             assert opened(result.thumbnails[each.name]).size == fit_within(*size, each.longest_edge)
 
 
 def test_the_order_of_sizes_does_not_matter() -> None:
     data = saved(quadrants(400, 300), "PNG")
-    forth = make_thumbnails(data, PNG, SIZES, PictureBounds())
-    back = make_thumbnails(data, PNG, SIZES[::-1], PictureBounds())
+    forth = process(data, PNG, SIZES, PictureBounds())
+    back = process(data, PNG, SIZES[::-1], PictureBounds())
     assert forth.thumbnails == back.thumbnails
     assert forth.blurhash == back.blurhash
     assert list(back.thumbnails) == ["large", "medium", "small"]
 
 
 def test_a_small_picture_has_the_same_thumbnail_in_every_size() -> None:
-    result = make_thumbnails(saved(quadrants(32, 24), "PNG"), PNG, SIZES, PictureBounds())
+    result = process(saved(quadrants(32, 24), "PNG"), PNG, SIZES, PictureBounds())
     assert len(set(result.thumbnails.values())) == 1
     assert opened(result.thumbnails["small"]).size == (32, 24)
 
@@ -50,8 +50,7 @@ def test_a_small_picture_has_the_same_thumbnail_in_every_size() -> None:
 def test_higher_quality_takes_more_bytes() -> None:
     noise = Image.effect_noise((200, 150), 60).convert("RGB")
     low, high = (
-        make_thumbnails(saved(noise, "PNG"), PNG, SIZES, PictureBounds(), quality=each).thumbnails["large"]
-        for each in (40, 90)
+        process(saved(noise, "PNG"), PNG, SIZES, PictureBounds(), quality=each).thumbnails["large"] for each in (40, 90)
     )
     assert len(low) < len(high)
 
@@ -62,7 +61,7 @@ def test_thumbnails_are_as_good_as_a_full_decode_scaled_by_lanczos(format_name: 
     photograph.info.clear()
     data = saved(photograph, format_name, quality=95)
     sizes = (ThumbnailSize("large", 800), ThumbnailSize("medium", 400), ThumbnailSize("small", 200))
-    result = make_thumbnails(data, JPEG if format_name == "JPEG" else PNG, sizes, PictureBounds())
+    result = process(data, JPEG if format_name == "JPEG" else PNG, sizes, PictureBounds())
     full = Image.open(io.BytesIO(data)).convert("RGB")
     for each in sizes:
         reference = full.resize(fit_within(*full.size, each.longest_edge), Image.Resampling.LANCZOS)
@@ -73,7 +72,7 @@ def test_thumbnails_are_as_good_as_a_full_decode_scaled_by_lanczos(format_name: 
 
 def test_colours_lie_where_luma_lies() -> None:
     # Chroma is halved: an edge must stay within a pixel of the luma edge at every size.
-    result = make_thumbnails(saved(quadrants(640, 480), "PNG"), PNG, SIZES, PictureBounds(), quality=95)
+    result = process(saved(quadrants(640, 480), "PNG"), PNG, SIZES, PictureBounds(), quality=95)
     for each in SIZES:
         thumbnail = np.asarray(opened(result.thumbnails[each.name]).convert("RGB"), dtype=np.int16)
         middle, row = thumbnail.shape[1] // 2, thumbnail[thumbnail.shape[0] // 4]
@@ -83,11 +82,11 @@ def test_colours_lie_where_luma_lies() -> None:
 
 def test_a_frame_of_a_video_gives_what_a_picture_gives() -> None:
     frame = quadrants(320, 240)
-    thumbnails, hashed = thumbnails_of_frame(frame.tobytes(), frame.size, SIZES)
-    result = make_thumbnails(saved(frame, "PNG"), PNG, SIZES, PictureBounds())
-    assert thumbnails == result.thumbnails
-    assert hashed == result.blurhash
-    assert_quadrants(opened(thumbnails["large"]), tolerance=10)
+    made = thumbnails_of_frame(frame.tobytes(), frame.size, SIZES)
+    result = process(saved(frame, "PNG"), PNG, SIZES, PictureBounds())
+    assert made.by_size == result.thumbnails
+    assert made.blurhash == result.blurhash
+    assert_quadrants(opened(made.by_size["large"]), tolerance=10)
 
 
 @pytest.mark.parametrize(("size", "length"), [((4, 4), 47), ((4, 4), 49), ((0, 4), 0), ((-4, -4), 48)])

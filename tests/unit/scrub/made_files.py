@@ -12,12 +12,14 @@ from PIL import Image, ImageCms
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.scrub import scrub_image
-from avion_media.media.scrub.icc import neutral_profile
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import read_picture
+from avion_media.media.formats.icc import neutral_profile
 
 SRGB_PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 CLEAN_PROFILE = neutral_profile(SRGB_PROFILE)
 LEAK = b"THE-LEAK"
+_BOUNDLESS = PictureBounds(1 << 64, 1 << 32, 1e12, 1e12, 1 << 32, 1 << 72)
 
 
 def picture(width: int = 48, height: int = 32, mode: str = "RGB") -> Image.Image:
@@ -83,8 +85,13 @@ def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
     return box(kind, struct.pack(">I", version << 24 | flags), *parts)
 
 
+def original_of(content: bytes | memoryview, fmt: MediaFormat) -> bytes:
+    """What is served of a picture, whatever its size."""
+    return read_picture(memoryview(content), fmt, _BOUNDLESS).original
+
+
 def refused(content: bytes, fmt: MediaFormat) -> Reason:
-    """The reason for which the scrubber rejects it."""
+    """The reason for which the reader rejects it."""
     with pytest.raises(Rejected) as rejected:
-        scrub_image(content, fmt)
+        original_of(content, fmt)
     return rejected.value.reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 
-from avion_media.media.scrub.heif.boxes import require
+from avion_media.media.formats.heif.boxes import require
 from tests.unit.scrub.made_files import box, full_box
 from tests.unit.scrub.samples import DATA
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.scrub import scrub_image
 from avion_media.media.sniff import sniff
 from tests.unit.scrub.allowed_tags import leaks
+from tests.unit.scrub.made_files import original_of
 from tests.unit.scrub.samples import BROKEN, DAMAGED, DATA, PICTURES, decode, exiftool
 
 SMUGGLED = (
@@ -30,7 +30,7 @@ def tags(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Mapping[str, 
     """What exiftool finds in every scrubbed picture, in one run of it."""
     directory = tmp_path_factory.mktemp("scrubbed")
     for name, fmt in PICTURES.items():
-        (directory / name).write_bytes(scrub_image((DATA / name).read_bytes(), fmt))
+        (directory / name).write_bytes(original_of((DATA / name).read_bytes(), fmt))
     return exiftool(*(directory / name for name in PICTURES))
 
 
@@ -49,29 +49,29 @@ def test_the_uploads_do_have_private_tags() -> None:
 @pytest.mark.parametrize(("name", "fmt"), PICTURES.items())
 def test_pixels_profile_orientation_and_animation_are_unchanged(name: str, fmt: Any) -> None:
     before = (DATA / name).read_bytes()
-    after = scrub_image(before, fmt)
+    after = original_of(before, fmt)
     assert decode(after, fmt) == decode(before, fmt)
     assert len(after) <= len(before)
 
 
 @pytest.mark.parametrize(("name", "fmt"), (PICTURES | DAMAGED).items())
 def test_nothing_smuggled_is_left_and_a_second_time_changes_nothing(name: str, fmt: Any) -> None:
-    after = scrub_image(memoryview((DATA / name).read_bytes()), fmt)
+    after = original_of(memoryview((DATA / name).read_bytes()), fmt)
     assert [each for each in SMUGGLED if each in after] == []
-    assert scrub_image(after, fmt) == after
+    assert original_of(after, fmt) == after
     assert sniff(after, size=len(after)).format is fmt
 
 
 @pytest.mark.parametrize(("name", "fmt"), BROKEN.items())
 def test_a_structure_that_no_decoder_could_follow_is_corrupt(name: str, fmt: Any) -> None:
     with pytest.raises(Rejected) as rejected:
-        scrub_image((DATA / name).read_bytes(), fmt)
+        original_of((DATA / name).read_bytes(), fmt)
     assert rejected.value.reason is Reason.CORRUPT
 
 
 @pytest.mark.parametrize("name", ["jpeg-truncated-half.jpg", "png-truncated-half.png", "fuzz-firefox-chrome-leak.jpg"])
 def test_a_picture_that_does_not_decode_does_not_start_to(name: str) -> None:
-    after = scrub_image((DATA / name).read_bytes(), DAMAGED[name])
+    after = original_of((DATA / name).read_bytes(), DAMAGED[name])
     with pytest.raises(OSError, match="truncated"):
         decode(after, DAMAGED[name])
 
@@ -81,4 +81,4 @@ def test_the_second_pictures_are_gone() -> None:
     for name in ("jpeg-apple-gainmap-mpf-p3.jpg", "jpeg-pixel4a-gps-gainmap.jpg", "mpo-stereo.mpo"):
         before = (DATA / name).read_bytes()
         assert before.count(b"\xff\xd8\xff") > 1
-        assert scrub_image(before, PICTURES[name]).count(b"\xff\xd8\xff") == 1
+        assert original_of(before, PICTURES[name]).count(b"\xff\xd8\xff") == 1

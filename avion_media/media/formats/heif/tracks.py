@@ -8,9 +8,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.scrub.heif.boxes import Box, boxes, find, make_box, make_full_box, make_handler, require
-from avion_media.media.scrub.heif.properties import is_alpha, kept_property
-from avion_media.media.scrub.structure import Reader, corrupt
+from avion_media.media.formats.heif.boxes import (
+    Box,
+    Reader,
+    boxes,
+    find,
+    make_box,
+    make_full_box,
+    make_handler,
+    require,
+)
+from avion_media.media.formats.heif.properties import is_alpha, kept_property
+from avion_media.media.formats.picture import corrupt
 
 _PICTURES, _AUXILIARY = b"pict", b"auxv"
 _SAMPLE_ENTRIES = frozenset((b"av01", b"hvc1", b"hev1"))
@@ -43,6 +52,15 @@ class Track:
     content: memoryview
     targets: dict[bytes, tuple[int, ...]]  # of its references
     chunks: list[tuple[int, int]]
+    size: tuple[int, int]  # as its header says, in pixels
+    frames: int
+    duration_s: float
+
+    @property
+    def properties(self) -> list[Box]:
+        """Those of its first sample entry."""
+        entries = _sample_entries(_sample_table(self.content))
+        return _entry_boxes(entries[0]) if entries else []
 
 
 def read_tracks(moov: memoryview) -> list[Track]:
@@ -87,16 +105,33 @@ def _sample_table(trak: memoryview) -> memoryview:
 
 
 def _read_track(trak: memoryview) -> Track:
-    header = Reader(require(trak, b"tkhd"))
-    header.take(16 if header.number(4) >> 24 else 8)
+    tkhd = require(trak, b"tkhd")
+    header = Reader(tkhd)
+    version = header.number(4) >> 24
+    header.take(16 if version else 8)
+    sides = tkhd[88:96] if version else tkhd[76:84]  # numbers of 16 bits and as many behind the point
     references = find(trak, b"tref")
+    stbl = _sample_table(trak)
+    sizes = Reader(require(stbl, b"stsz"))
+    sizes.take(8)
     return Track(
         id=header.number(4),
         handler=_handler(trak),
         content=trak,
         targets={box.kind: _ids(box.payload) for box in boxes(references)} if references is not None else {},
-        chunks=_chunks(_sample_table(trak)),
+        chunks=_chunks(stbl),
+        size=(int.from_bytes(sides[:2], "big"), int.from_bytes(sides[4:6], "big")),
+        frames=sizes.number(4),
+        duration_s=_duration_s(Reader(require(require(trak, b"mdia"), b"mdhd"))),
     )
+
+
+def _duration_s(header: Reader) -> float:
+    """Of the track's media; 0.0 when the header does not say."""
+    width = 8 if header.number(4) >> 24 else 4
+    header.take(2 * width)
+    timescale, duration = header.number(4), header.number(width)
+    return duration / timescale if timescale and duration != (1 << 8 * width) - 1 else 0.0
 
 
 def _ids(payload: memoryview) -> tuple[int, ...]:

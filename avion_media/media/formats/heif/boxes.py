@@ -5,11 +5,42 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avion_media.media.scrub.structure import Reader, corrupt
+from avion_media.media.formats.picture import corrupt
 
 # More in one container than any writer makes: a grid of the largest kind has 65 536 item entries.
 _MAX_BOXES = 1 << 17
 _EXTENDED_LENGTH, _TO_THE_END = 1, 0
+
+
+class Reader:
+    """Takes values from the front of a view, one after the other; running out is CORRUPT."""
+
+    __slots__ = ("_view", "offset")
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self.offset = 0
+
+    @property
+    def remaining(self) -> int:
+        """Bytes that are left."""
+        return len(self._view) - self.offset
+
+    def take(self, length: int) -> memoryview:
+        """The next ``length`` bytes."""
+        start, end = self.offset, self.offset + length
+        if length < 0 or end > len(self._view):
+            raise corrupt("a structure reaches beyond its end")
+        self.offset = end
+        return self._view[start:end]
+
+    def rest(self) -> memoryview:
+        """All that is left."""
+        return self.take(self.remaining)
+
+    def number(self, width: int) -> int:
+        """An unsigned integer of ``width`` bytes; of no bytes it is 0."""
+        return int.from_bytes(self.take(width), "big")
 
 
 @dataclass(frozen=True, slots=True)

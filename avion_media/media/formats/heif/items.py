@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.scrub.heif.boxes import Box, boxes, find, require
-from avion_media.media.scrub.heif.properties import MAX_PROPERTIES, is_alpha
-from avion_media.media.scrub.structure import Reader, corrupt
+from avion_media.media.formats.heif.boxes import Box, Reader, boxes, find, require
+from avion_media.media.formats.heif.properties import MAX_PROPERTIES, is_alpha, numbered
+from avion_media.media.formats.picture import corrupt
 
 # A grid may have 256 × 256 tiles, and cameras use a few hundred; these bound memory.
 _MAX_ITEMS = 1 << 16
@@ -59,6 +59,15 @@ class Items:
     properties: list[Box]
     references: list[Reference]
     idat: memoryview
+
+    def properties_of(self, item_id: int) -> list[Box]:
+        """The properties of an item, in its order. CORRUPT when one does not exist."""
+        return [numbered(self.properties, number) for number, _ in self.by_id[item_id].properties]
+
+    def first_source(self, item_id: int) -> int | None:
+        """The first tile or layer of an item."""
+        sources = (each.targets for each in self.references if each.kind == b"dimg" and each.source == item_id)
+        return next((targets[0] for targets in sources if targets), None)
 
 
 def read_items(meta: memoryview) -> Items:

@@ -1,0 +1,122 @@
+"""Properties of items and of sample entries: which ones a picture needs, and how long each may be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from avion_media.media.formats.heif.boxes import Box, Reader, make_box
+from avion_media.media.formats.icc import neutral_colr
+from avion_media.media.formats.picture import CodePoints, Colour, IccProfile, corrupt
+
+# The widest number of a property that an item can name.
+MAX_PROPERTIES = 0x7FFF
+_UNBOUNDED = 1 << 32
+# Longest payload in bytes; what is longer carries somebody's own data behind it.
+_LENGTHS = {
+    b"a1lx": 13,
+    b"a1op": 1,
+    b"amve": 8,
+    b"auxC": 128,
+    b"auxi": 128,
+    b"av1C": _UNBOUNDED,
+    b"ccst": 8,
+    b"cclv": 49,
+    b"clap": 32,
+    b"clli": 4,
+    b"colr": _UNBOUNDED,
+    b"hvcC": _UNBOUNDED,
+    b"imir": 1,
+    b"irot": 1,
+    b"ispe": 12,
+    b"lhvC": _UNBOUNDED,
+    b"lsel": 2,
+    b"mdcv": 24,
+    b"pasp": 8,
+    b"pixi": 260,
+}
+_AUXILIARY_TYPES = (b"auxC", b"auxi")
+_ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:auxid:1")
+
+
+def kept_property(box: Box) -> bytes:
+    """The property as it is kept, as a whole box; empty when it is not on the list."""
+    if box.kind not in _LENGTHS:
+        return b""
+    payload = box.payload[: _LENGTHS[box.kind]]
+    if box.kind == b"colr":
+        kept = neutral_colr(payload)
+        return make_box(box.kind, kept) if kept else b""
+    if box.kind in _AUXILIARY_TYPES and not is_alpha(box):
+        return b""
+    return make_box(box.kind, payload)
+
+
+def is_alpha(box: Box) -> bool:
+    """Whether an auxiliary type (``auxC`` of an item, ``auxi`` of a track) says that the picture is transparency."""
+    if box.kind not in _AUXILIARY_TYPES:
+        return False
+    urn, nul, _ = bytes(box.payload[4 : _LENGTHS[box.kind]]).partition(b"\x00")
+    return bool(nul) and urn in _ALPHA
+
+
+def numbered(properties: list[Box], index: int) -> Box:
+    """The property with that number; they count from 1."""
+    if index > len(properties):
+        raise corrupt("an item has a property that does not exist")
+    return properties[index - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """How a picture is shown: the ``extent`` as stored, ``upright_size`` after all transforms, and the colours.
+
+    ``quarters`` are turns of 90 degrees anticlockwise; ``mirrored`` is the axis of ``imir``, or None.
+    """
+
+    extent: tuple[int, int] = (0, 0)
+    upright_size: tuple[int, int] = (0, 0)
+    quarters: int = 0
+    mirrored: int | None = None
+    colour: Colour | None = None
+
+    @property
+    def orientation(self) -> int:
+        """As in Exif. A picture is turned first and mirrored then."""
+        if self.mirrored is None:
+            return (1, 8, 3, 6)[self.quarters]
+        top_and_bottom, left_and_right = ((4, 2), (5, 7), (2, 4), (7, 5))[self.quarters]
+        return left_and_right if self.mirrored else top_and_bottom
+
+
+def looks_of(properties: Iterable[Box]) -> Looks:
+    """What the properties of an item or of a sample entry say, transforms in their order. `Rejected` (corrupt)."""
+    extent = upright = (0, 0)
+    quarters, mirrored = 0, None
+    profile: Colour | None = None
+    codes: Colour | None = None
+    for box in properties:
+        reader = Reader(box.payload)
+        if box.kind == b"ispe" and extent == (0, 0):
+            reader.take(4)
+            extent = upright = reader.number(4), reader.number(4)
+        elif box.kind == b"clap":
+            upright = _aperture(reader) or upright
+        elif box.kind == b"irot":
+            quarters = reader.number(1) & 3
+            upright = upright[::-1] if quarters & 1 else upright
+        elif box.kind == b"imir":
+            mirrored = reader.number(1) & 1
+        elif box.kind == b"colr" and (kept := neutral_colr(box.payload)):
+            if kept[:4] not in (b"nclx", b"nclc"):
+                profile = profile or IccProfile(kept[4:])
+            elif len(kept) >= 10:
+                codes = codes or CodePoints(int.from_bytes(kept[4:6], "big"), int.from_bytes(kept[6:8], "big"))
+    return Looks(extent, upright, quarters, mirrored, profile or codes)
+
+
+def _aperture(reader: Reader) -> tuple[int, int] | None:
+    width, width_unit, height, height_unit = (reader.number(4) for _ in range(4))
+    if not (width_unit and height_unit):
+        return None
+    return (width + width_unit // 2) // width_unit, (height + height_unit // 2) // height_unit

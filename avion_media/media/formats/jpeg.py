@@ -1,0 +1,239 @@
+"""JPEG: tables, frame and scans stay; of the application segments only what tells a decoder the colours.
+
+Kept are JFIF (density, without thumbnail), Adobe's colour transform, the ICC profile and, rewritten, orientation and
+the Adobe RGB mark of Exif. No JFIF segment is added where there was none: it would turn RGB data into YCbCr.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import JPEG
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
+from avion_media.media.formats.icc import neutral_profile
+from avion_media.media.formats.picture import Peek, Picture, bounded_parts, corrupt, icc_colour
+
+# Measured at 48 million pixels as growth of the address space: progressive CMYK 8.8. A baseline picture is shrunk line
+# by line as it is decoded.
+_BYTES_PER_PIXEL, _BASELINE_BYTES_PER_PIXEL = 10, 3
+_START, _END = b"\xff\xd8", b"\xff\xd9"
+_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
+_APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+_DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
+_DECODED = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
+_PROGRESSIVE = 0xC2
+_MAX_SCANS = 100  # encoders write ten; each costs a pass over the whole picture, and a hostile one takes 75 bytes
+# C8 is reserved.
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
+_TABLES = frozenset((_DHT, _DAC, _DQT, _DRI))
+_DNL_BYTES = 2
+
+# Anything else is data inside a scan (a stuffed zero, a restart, a reserved code, over which a decoder
+# resynchronises) and skipped outside of one, as decoders do.
+_MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
+
+_JFIF, _JFIF_BYTES = b"JFIF\x00", 14
+_ADOBE, _ADOBE_BYTES = b"Adobe", 12
+_ICC, _ICC_HEADER_BYTES = b"ICC_PROFILE\x00", 14
+_MAX_ICC_CHUNKS = 255
+
+
+@dataclass(frozen=True, slots=True)
+class _Segment:
+    marker: int
+    payload: memoryview
+    whole: memoryview  # marker, length and payload; of a scan its coded data too
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What stays: what goes before the frame is put together again at the end."""
+
+    jfif: bytes = b""
+    adobe: bytes = b""
+    exif: ExifFacts | None = None
+    icc_chunks: list[memoryview] = field(default_factory=list)
+    picture: bytearray = field(default_factory=bytearray)
+    frame: _Segment | None = None
+    scans: int = 0
+    components: int = 0  # of the first scan
+    ended: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JpegPicture(Picture):
+    """``ycbcr``: the three components are surely luma and chroma, so the decoder need not make RGB of them."""
+
+    ycbcr: bool
+
+    @property
+    def decoded_bytes(self) -> int:
+        """It is shrunk on its way, by 8 at most."""
+        return self.width * self.height * 3 // 64
+
+
+def peek(head: bytes) -> Peek | None:
+    """See `PictureFormat`."""
+    for segment in _segments(memoryview(head)):
+        if segment.marker in _DECODED and len(segment.payload) >= 5:
+            width, height = _size(segment)
+            progressive = segment.marker == _PROGRESSIVE
+            return Peek(width * height, _BYTES_PER_PIXEL if progressive else _BASELINE_BYTES_PER_PIXEL)
+    return None
+
+
+def read(view: memoryview, _bounds: PictureBounds) -> JpegPicture:
+    """See `PictureFormat`; of an MPO the first picture. Lossless, arithmetic and 12-bit ones are UNSUPPORTED_TYPE.
+
+    The original ends with EOI, except where the bytes ran out before one.
+    """
+    if bytes(view[:2]) != _START:
+        raise corrupt("no SOI")
+    kept = _Kept()
+    for _, segment in zip(bounded_parts(), _segments(view), strict=False):
+        if kept.scans and (segment.marker in (_EOI, _SOI) or segment.marker in _FRAMES):
+            # Another picture begins (or this one ends): a decoder stops here.
+            kept.ended = True
+            break
+        if segment.marker == _EOI:
+            break
+        if segment.marker in _FRAMES:
+            _check_frame(segment, kept)
+            kept.frame = segment
+        elif segment.marker == _SOS:
+            if not kept.scans and segment.payload:
+                kept.components = segment.payload[0]
+            kept.scans += 1
+        _keep(segment, kept)
+        if kept.scans > _MAX_SCANS:
+            raise corrupt(f"more than {_MAX_SCANS} scans")
+    if kept.frame is None or not kept.scans:
+        raise corrupt("no frame or no scan")
+    return _picture(kept, kept.frame)
+
+
+def _check_frame(frame: _Segment, kept: _Kept) -> None:
+    if kept.frame is not None:
+        raise corrupt("two frames before a scan")
+    if frame.marker not in _DECODED:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"JPEG process SOF{frame.marker - 0xC0}")
+    if len(frame.payload) < 6:
+        raise corrupt("the frame header is too short")
+    if frame.payload[0] != 8:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"JPEG with {frame.payload[0]} bits per sample")
+
+
+def _size(frame: _Segment) -> tuple[int, int]:
+    return int.from_bytes(frame.payload[3:5], "big"), int.from_bytes(frame.payload[1:3], "big")
+
+
+def _picture(kept: _Kept, frame: _Segment) -> JpegPicture:
+    width, height = _size(frame)
+    icc_chunks = _profile_chunks(kept.icc_chunks)
+    facts = kept.exif or ExifFacts()
+    # Scans that hold parts of the picture (progressive ones always do) make the decoder keep all its coefficients.
+    held_whole = frame.marker == _PROGRESSIVE or kept.components != frame.payload[5]
+    # An embedded profile goes before the mark of Adobe RGB.
+    original = _assemble(kept, icc_chunks, ExifFacts(facts.orientation) if icc_chunks else facts)
+    return JpegPicture(
+        format=JPEG,
+        width=width,
+        height=height,
+        orientation=facts.orientation,
+        colour=icc_colour(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in icc_chunks)),
+        original=original,
+        still=original,
+        bytes_per_pixel=_BYTES_PER_PIXEL if held_whole else _BASELINE_BYTES_PER_PIXEL,
+        ycbcr=_is_ycbcr(frame.payload, kept),
+    )
+
+
+def _is_ycbcr(frame: memoryview, kept: _Kept) -> bool:
+    """Whether libjpeg will take three components as YCbCr: the clear cases of its own rule, and no guess."""
+    if frame[5] != 3 or len(frame) < 15:
+        return False
+    if kept.jfif:
+        return True
+    if kept.adobe:
+        return kept.adobe[11] == 1
+    return (frame[6], frame[9], frame[12]) == (1, 2, 3)
+
+
+def _segments(view: memoryview) -> Iterator[_Segment]:
+    """All segments; one that is cut off or says it is shorter than its own length field is the end."""
+    offset = 2
+    while found := _MARKER.search(view, offset):
+        start, body = found.start(), found.end()
+        marker = view[body - 1]
+        if marker in (_SOI, _EOI):
+            yield _Segment(marker, view[body:body], view[start:body])
+            offset = body
+            continue
+        end = body + int.from_bytes(view[body : body + 2], "big")
+        if end < body + 2 or end > len(view):
+            return
+        payload = view[body + 2 : end]
+        if marker == _SOS:
+            scan_end = _MARKER.search(view, end)
+            end = scan_end.start() if scan_end else len(view)
+        yield _Segment(marker, payload, view[start:end])
+        offset = end
+
+
+def _keep(segment: _Segment, kept: _Kept) -> None:
+    marker, payload = segment.marker, segment.payload
+    if (
+        marker in _FRAMES
+        or marker in _TABLES
+        or marker == _SOS
+        or (marker == _DNL and kept.scans and len(payload) == _DNL_BYTES)
+    ):
+        kept.picture += segment.whole
+    elif kept.scans:
+        # Decoders read application data up to the first scan.
+        return
+    elif marker == _APP0 and payload[:5] == _JFIF and len(payload) >= _JFIF_BYTES:
+        kept.jfif = bytes(payload[: _JFIF_BYTES - 2]) + b"\x00\x00"
+    elif marker == _APP14 and payload[:5] == _ADOBE and len(payload) >= _ADOBE_BYTES:
+        kept.adobe = bytes(payload[:_ADOBE_BYTES])
+    elif marker == _APP1 and payload[:6] == EXIF_PREFIX and kept.exif is None:
+        kept.exif = read_exif(payload)
+    elif marker == _APP2 and payload[:12] == _ICC and len(kept.icc_chunks) < _MAX_ICC_CHUNKS:
+        kept.icc_chunks.append(payload)
+
+
+def _assemble(kept: _Kept, icc_chunks: list[bytes], facts: ExifFacts) -> bytes:
+    exif = minimal_exif(facts)
+    out = bytearray(_START)
+    if kept.jfif:
+        out += _segment(_APP0, kept.jfif)
+    if exif:
+        out += _segment(_APP1, EXIF_PREFIX + exif)
+    for chunk in icc_chunks:
+        out += _segment(_APP2, chunk)
+    if kept.adobe:
+        out += _segment(_APP14, kept.adobe)
+    out += kept.picture
+    if kept.ended:
+        out += _END
+    return bytes(out)
+
+
+def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:
+    """The chunks with what stays of their profile, in order: of each the sequence number is byte 12."""
+    if any(len(chunk) < _ICC_HEADER_BYTES for chunk in chunks):
+        return []
+    in_order = sorted(chunks, key=lambda chunk: chunk[12])
+    profile = io.BytesIO(neutral_profile(b"".join(chunk[_ICC_HEADER_BYTES:] for chunk in in_order)))
+    if not profile.getbuffer():
+        return []
+    return [bytes(chunk[:_ICC_HEADER_BYTES]) + profile.read(len(chunk) - _ICC_HEADER_BYTES) for chunk in in_order]
+
+
+def _segment(marker: int, payload: bytes | memoryview) -> bytes:
+    return bytes((0xFF, marker)) + (2 + len(payload)).to_bytes(2, "big") + payload

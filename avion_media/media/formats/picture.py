@@ -1,0 +1,171 @@
+"""What the reader of a picture format finds: facts, the scrubbed original, and what the decoder gets.
+
+Every format has an allow list. What a decoder needs to show the same pixels stays in the original: coded data byte for
+byte, the numbers of an ICC profile, orientation, animation. Everything else goes, known or not. Nothing is decoded or
+encoded again, so what hides inside coded data (SEI messages, bits after the last block of a scan) is out of reach.
+Scrubbing an original again changes nothing, and gives the same facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import MediaFormat
+from avion_media.media.bounds import PictureBounds
+
+MAX_PARTS = 2_000_000
+"""Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
+# The interpreter's own growth, scaled planes, encoder, and thumbnails.
+_BASE_BYTES = 96 << 20
+_COPIES = 4  # of the file: mapped, scrubbed, cut down for the decoder, written
+_SWAPPING_ORIENTATIONS = (5, 6, 7, 8)  # of Exif: the stored width is the displayed height
+
+Point = tuple[float, float]
+Primaries = tuple[Point, Point, Point, Point]
+"""CIE 1931 x, y of white, red, green and blue."""
+
+D65: Point = (0.3127, 0.3290)
+BT709_PRIMARIES: Primaries = (D65, (0.640, 0.330), (0.300, 0.600), (0.150, 0.060))
+
+
+@dataclass(frozen=True, slots=True)
+class IccProfile:
+    """Colours by an embedded ICC profile."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CodePoints:
+    """Colours by the code points of ITU-T H.273."""
+
+    primaries: int
+    transfer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chromaticities:
+    """Colours by measured primaries and the exponent of a power law."""
+
+    primaries: Primaries
+    exponent: float
+
+
+Colour = IccProfile | CodePoints | Chromaticities
+
+
+def icc_colour(profile: bytes) -> IccProfile | None:
+    """The colour of a profile that stays; None when none does."""
+    return IccProfile(profile) if profile else None
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What a file's first bytes say: the pixels of the picture, and what decoding one of them may take."""
+
+    pixels: int
+    bytes_per_pixel: int
+
+    def decode_bytes(self, file_bytes: int) -> int:
+        """The most that a job with this picture takes, in bytes: decode, thumbnails and scrub of the file."""
+        return _BASE_BYTES + _COPIES * file_bytes + self.pixels * self.bytes_per_pixel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One picture that was read. ``width`` and ``height`` are as stored, before ``orientation`` (Exif's numbering).
+
+    ``frames`` and ``duration_s`` are those of an animation (1 and 0.0 for a still); ``colour`` is that of the profile
+    that stays. ``original`` is the scrubbed file, which is served. ``still`` is what the decoder gets: the original, or
+    a file of its first frame. What never reaches a decoder can neither break it, nor make it slow, nor come out of it
+    again. ``bytes_per_pixel`` is what decoding a pixel may take.
+    """
+
+    format: MediaFormat
+    width: int
+    height: int
+    orientation: int = 1
+    frames: int = 1
+    duration_s: float = 0.0
+    colour: Colour | None = None
+    original: bytes
+    still: bytes
+    bytes_per_pixel: int
+
+    @property
+    def displayed_size(self) -> tuple[int, int]:
+        """Width and height with the orientation applied."""
+        if self.orientation in _SWAPPING_ORIENTATIONS:
+            return self.height, self.width
+        return self.width, self.height
+
+    @property
+    def decoded_bytes(self) -> int:
+        """The decoded picture alone, in RGB: what no decoder does without."""
+        return self.width * self.height * 3
+
+    def decode_bytes(self, file_bytes: int) -> int:
+        """The most that a job with this picture takes, in bytes: decode, thumbnails and scrub of the file."""
+        return Peek(self.width * self.height, self.bytes_per_pixel).decode_bytes(file_bytes)
+
+    def check(self, bounds: PictureBounds) -> None:
+        """Raise `Rejected` when a bound is broken.
+
+        Those of `Bounds`, TOO_MANY_FRAMES, and DECODER_LIMIT when the decoded picture alone would fill the memory.
+        """
+        bounds.check_size(self.width, self.height)
+        if self.frames > bounds.max_frames:
+            raise Rejected(Reason.TOO_MANY_FRAMES, f"{self.frames} frames")
+        bounds.check_duration(self.duration_s)
+        if self.decoded_bytes > bounds.max_memory_bytes:
+            raise Rejected(Reason.DECODER_LIMIT, f"{self.width}x{self.height} decoded do not fit the memory")
+
+
+class PictureFormat(Protocol):
+    """A format of pictures: a module with these two functions."""
+
+    def peek(self, head: bytes) -> Peek | None:
+        """Size and decode cost by a file's first bytes. Never raises; None if unknown. Runs outside the sandbox."""
+
+    def read(self, view: memoryview, bounds: PictureBounds) -> Picture:
+        """Walk the file once. Raises `Rejected` only; sizes are checked by the caller, frames on the way."""
+
+
+class FrameCounter:
+    """Counts the frames of an animation and the time they play; refuses as soon as there are more than allowed."""
+
+    def __init__(self, max_frames: int) -> None:
+        self._max_frames = max_frames
+        self._counted = 0
+        self._duration_s = 0.0
+
+    def add(self, delay_s: float) -> None:
+        """One more frame, shown for ``delay_s``; 10 ms or less are played as 100 ms, as all browsers do."""
+        self._counted += 1
+        self._duration_s += delay_s if delay_s > 0.0105 else 0.1
+        if self._counted > self._max_frames:
+            raise Rejected(Reason.TOO_MANY_FRAMES, f"more than {self._max_frames} frames")
+
+    @property
+    def frames(self) -> int:
+        """At least the one of a still."""
+        return max(1, self._counted)
+
+    @property
+    def animated_s(self) -> float:
+        """The playing time; 0.0 for a single frame."""
+        return self._duration_s if self._counted > 1 else 0.0
+
+
+def corrupt(detail: str) -> Rejected:
+    """The error for a structure that does not hold together; ``detail`` is for operators."""
+    return Rejected(Reason.CORRUPT, detail)
+
+
+def bounded_parts(limit: int = MAX_PARTS) -> Iterator[int]:
+    """Count the parts of a walk; CORRUPT when a file is shredded into more than ``limit``."""
+    yield from range(limit)
+    raise corrupt(f"more than {limit} parts")

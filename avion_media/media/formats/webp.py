@@ -1,0 +1,131 @@
+"""WebP: image, alpha, animation and ICC chunks stay; Exif shrinks to the orientation; all other chunks go, and what
+follows the RIFF container.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from avion_media.domain.formats import WEBP
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
+from avion_media.media.formats.icc import neutral_profile
+from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts, corrupt, icc_colour
+
+_BYTES_PER_PIXEL = 19  # measured at 48 million pixels as growth of the address space: with alpha 17.5
+_CHUNK_HEADER_BYTES = 8
+_IMAGES = frozenset((b"VP8 ", b"VP8L"))
+_FRAME_CHUNKS = _IMAGES | {b"ALPH"}
+_FRAME_HEADER_BYTES = 16
+_FEATURES_BYTES, _ANIMATION_BYTES = 10, 6
+# Feature flags of VP8X.
+_HAS_ICC, _HAS_ALPHA, _HAS_EXIF, _HAS_ANIMATION = 0x20, 0x10, 0x08, 0x02
+
+
+def peek(head: bytes) -> Peek | None:
+    """See `PictureFormat`."""
+    size = _canvas_size(head)
+    return Peek(size[0] * size[1], _BYTES_PER_PIXEL) if size else None
+
+
+def read(view: memoryview, bounds: PictureBounds) -> Picture:
+    """See `PictureFormat`. A file shorter than its container says is CORRUPT: decoders show nothing of it."""
+    if bytes(view[:4]) != b"RIFF" or bytes(view[8:12]) != b"WEBP":
+        raise corrupt("no RIFF header of a WebP")
+    end = 8 + int.from_bytes(view[4:8], "little")
+    if not 12 <= end <= len(view):
+        raise corrupt("the RIFF container is cut off")
+    size = _canvas_size(bytes(view[:30]))
+    if size is None:
+        raise corrupt("no bitstream header")
+    counter = FrameCounter(bounds.max_frames)
+    profile, orientation, chunks = b"", 1, b""
+    if bytes(view[12:16]) == b"VP8X":
+        profile, orientation, chunks = _extended(view[12:end], counter)
+    else:  # the file is its first chunk; decoders do not look further
+        kind, payload = next(_chunks(view[12:end]), (b"", view[:0]))
+        if kind not in _IMAGES:
+            raise corrupt("no image chunk")
+        chunks = _chunk(kind, payload)
+    original = b"".join((b"RIFF", (4 + len(chunks)).to_bytes(4, "little"), b"WEBP", chunks))
+    return Picture(
+        format=WEBP,
+        width=size[0],
+        height=size[1],
+        orientation=orientation,
+        frames=counter.frames,
+        duration_s=counter.animated_s,
+        colour=icc_colour(profile),
+        original=original,
+        still=original,
+        bytes_per_pixel=_BYTES_PER_PIXEL,
+    )
+
+
+def _canvas_size(head: bytes) -> tuple[int, int] | None:
+    """Width and height, from the first chunk: it says so in each of the three kinds of WebP. None when it does not."""
+    kind, header = head[12:16], head[20:30]
+    if kind == b"VP8X" and len(header) == 10:
+        return 1 + int.from_bytes(header[4:7], "little"), 1 + int.from_bytes(header[7:10], "little")
+    if kind == b"VP8 " and len(header) == 10 and header[3:6] == b"\x9d\x01\x2a":
+        return int.from_bytes(header[6:8], "little") & 0x3FFF, int.from_bytes(header[8:10], "little") & 0x3FFF
+    if kind == b"VP8L" and header[:1] == b"\x2f" and len(header) >= 5:
+        bits = int.from_bytes(header[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return None
+
+
+def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+    """The chunks inside a container or frame; CORRUPT when one is cut off."""
+    offset = 0
+    while offset + _CHUNK_HEADER_BYTES <= len(body):
+        kind = bytes(body[offset : offset + 4])
+        length = int.from_bytes(body[offset + 4 : offset + 8], "little")
+        offset += _CHUNK_HEADER_BYTES
+        if offset + length > len(body):
+            raise corrupt("a chunk reaches beyond its container")
+        yield kind, body[offset : offset + length]
+        offset += length + length % 2
+
+
+def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, bytes]:
+    """The profile, the orientation, and the chunks that stay."""
+    features = bytearray()
+    profile: bytes | None = None
+    orientation: int | None = None
+    picture = bytearray()
+    for _, (kind, payload) in zip(bounded_parts(), _chunks(body), strict=False):
+        if kind == b"VP8X" and not features:
+            features += payload[:_FEATURES_BYTES]
+        elif kind == b"ICCP" and profile is None:
+            profile = neutral_profile(payload)
+        elif kind == b"EXIF" and orientation is None:
+            orientation = read_exif(payload).orientation
+        elif kind == b"ANMF" and len(payload) >= _FRAME_HEADER_BYTES:
+            counter.add(int.from_bytes(payload[12:15], "little") / 1000)
+            picture += _chunk(kind, _frame(payload))
+        elif kind in _FRAME_CHUNKS:
+            picture += _chunk(kind, payload)
+        elif kind == b"ANIM" and len(payload) >= _ANIMATION_BYTES:
+            picture += _chunk(kind, payload[:_ANIMATION_BYTES])
+    if len(features) < _FEATURES_BYTES or not picture:
+        raise corrupt("VP8X is too short, or alone")
+    exif = minimal_exif(ExifFacts(orientation or 1))
+    features[0] &= _HAS_ALPHA | _HAS_ANIMATION
+    features[0] |= (_HAS_ICC if profile else 0) | (_HAS_EXIF if exif else 0)
+    features[1:4] = bytes(3)  # reserved
+    profile_chunk = _chunk(b"ICCP", profile) if profile else b""
+    kept = (_chunk(b"VP8X", features), profile_chunk, picture, _chunk(b"EXIF", exif) if exif else b"")
+    return profile or b"", orientation or 1, b"".join(kept)
+
+
+def _frame(payload: memoryview) -> bytearray:
+    frame = bytearray(payload[:_FRAME_HEADER_BYTES])
+    for kind, inner in _chunks(payload[_FRAME_HEADER_BYTES:]):
+        if kind in _FRAME_CHUNKS:
+            frame += _chunk(kind, inner)
+    return frame
+
+
+def _chunk(kind: bytes, payload: bytes | bytearray | memoryview) -> bytes:
+    return b"".join((kind, len(payload).to_bytes(4, "little"), payload, bytes(len(payload) % 2)))

@@ -1,0 +1,39 @@
+"""The readers of pictures: a clean original that is read as the same again, or a refusal."""
+
+from __future__ import annotations
+
+from avion_media.domain.errors import Rejected
+from avion_media.domain.formats import MediaFormat
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import PEEK_BYTES, Picture, peek, read_picture
+from tests.fuzz.parser import parser_target
+from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
+
+_BOUNDS = PictureBounds(max_pixels=4_000_000, max_frames=200)
+
+
+def _feed(data: bytes) -> None:
+    fmt, content = labelled(data, IMAGE_FORMATS)
+    peek(content[:PEEK_BYTES], fmt)
+    picture = _read(content, fmt)
+    assert len(picture.original) <= 2 * len(content) + 200, "it grew"
+    assert _facts(_read(picture.original, fmt)) == _facts(picture), "a second reading finds something else"
+
+
+def _read(content: bytes, fmt: MediaFormat) -> Picture:
+    return read_picture(memoryview(content), fmt, _BOUNDS)
+
+
+def _facts(picture: Picture) -> tuple[object, ...]:
+    return (
+        picture.original,
+        picture.still,
+        picture.displayed_size,
+        picture.orientation,
+        picture.frames,
+        picture.duration_s,
+        picture.colour,
+    )
+
+
+TARGET = parser_target("picture-read", images, _feed, allowed=(Rejected,))

@@ -1,0 +1,56 @@
+"""One reading of a picture gives its facts and its original, and both say the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import AVIF, GIF, PNG, MediaFormat
+from avion_media.media.bounds import PictureBounds
+from avion_media.media.formats import Picture, read_picture
+from tests.unit.image.made import png_of_samples, quadrants, saved
+from tests.unit.scrub.samples import DATA, PICTURES
+
+
+def _read(content: bytes, fmt: MediaFormat) -> Picture:
+    return read_picture(memoryview(content), fmt, PictureBounds())
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_what_is_served_is_read_as_what_was_uploaded(name: str) -> None:
+    picture = _read((DATA / name).read_bytes(), PICTURES[name])
+    assert _read(picture.original, PICTURES[name]) == picture
+
+
+@pytest.mark.parametrize(("fmt", "format_name"), [(GIF, "GIF"), (PNG, "PNG"), (AVIF, "AVIF")])
+def test_frames_that_the_original_lacks_do_not_count(fmt: MediaFormat, format_name: str) -> None:
+    frames = [quadrants(24, 16).rotate(90 * turns) for turns in range(4)]
+    animated = saved(frames[0], format_name, save_all=True, append_images=frames[1:], duration=100)
+    picture = _read(animated, fmt)
+    assert (picture.frames, round(picture.duration_s, 3)) == (4, 0.4)
+    if fmt is GIF:
+        third = animated.index(b"!\xf9", animated.index(b"!\xf9", animated.index(b"!\xf9") + 1) + 1)
+        broken = _read(animated[:third] + b"\x77" + animated[third:], fmt)
+        assert (broken.frames, round(broken.duration_s, 3)) == (2, 0.2)
+        assert _read(broken.original, fmt) == broken
+
+
+@pytest.mark.parametrize("method", [10, 11], ids=["compression", "filter"])
+def test_a_png_of_an_unknown_method_is_refused(method: int) -> None:
+    plain = png_of_samples((1, 1), 8, 0, [b"\x80"])
+    assert _read(plain, PNG).width == 1
+    damaged = bytearray(plain)
+    damaged[16 + method] = 1
+    with pytest.raises(Rejected) as refused:
+        _read(bytes(damaged), PNG)
+    assert refused.value.reason is Reason.CORRUPT
+
+
+def test_no_imaging_library_reads_or_peeks() -> None:
+    """The service peeks outside the sandbox."""
+    code = "import sys; from avion_media.media import formats, sniff; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert not {"PIL", "pillow_heif", "pyvips"} & set(loaded.split())

@@ -11,9 +11,9 @@ from rich.markup import escape
 
 from avion_media.cli.output import console, json_option, load_config, print_json
 from avion_media.cli.resources import directly
-from avion_media.doctor import Area, Finding, Verdict, examine
+from avion_media.doctor import Area, CheckResult, CheckStatus, examine
 
-_STYLES = {Verdict.OK: "green", Verdict.WARNING: "yellow", Verdict.FAILED: "bold red"}
+_STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red"}
 
 
 @click.command("doctor")
@@ -27,28 +27,28 @@ def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
     show = _nothing if as_json else _show
-    findings = directly(partial(examine, load_config(), wanted, show))
+    results = directly(partial(examine, load_config(), wanted, show))
     if as_json:
-        print_json([asdict(each) for each in findings])
+        print_json([asdict(each) for each in results])
     else:
-        _summarise(findings)
-    if any(each.verdict is Verdict.FAILED for each in findings):
+        _summarise(results)
+    if any(each.status is CheckStatus.FAILED for each in results):
         sys.exit(1)
 
 
-def _nothing(_finding: Finding) -> None:
+def _nothing(_result: CheckResult) -> None:
     """JSON is printed at the end."""
 
 
-def _show(finding: Finding) -> None:
-    verdict = f"[{_STYLES[finding.verdict]}]{finding.verdict:<7}[/]"
-    detail = f"  [dim]{escape(finding.detail)}[/dim]" if finding.detail else ""
+def _show(result: CheckResult) -> None:
+    status = f"[{_STYLES[result.status]}]{result.status:<7}[/]"
+    detail = f"  [dim]{escape(result.detail)}[/dim]" if result.detail else ""
     out = console()
-    out.print(f"{verdict}  {finding.area:<5}  {escape(finding.claim)}{detail}")
-    if finding.otherwise:
-        out.print(f"                → {escape(finding.otherwise)}")
+    out.print(f"{status}  {result.area:<5}  {escape(result.check)}{detail}")
+    if result.impact:
+        out.print(f"                → {escape(result.impact)}")
 
 
-def _summarise(findings: list[Finding]) -> None:
-    counts = {verdict: sum(each.verdict is verdict for each in findings) for verdict in Verdict}
-    click.echo(", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count))
+def _summarise(results: list[CheckResult]) -> None:
+    counts = {status: sum(each.status is status for each in results) for status in CheckStatus}
+    click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count))

@@ -10,7 +10,7 @@ import click
 from avion_media.cli.output import json_option, load_config, print_json, print_problem
 from avion_media.cli.resources import directly
 from avion_media.config import Config
-from avion_media.doctor import Finding, Verdict, examine_forgeries
+from avion_media.doctor import CheckResult, CheckStatus, examine_forgeries
 from avion_media.setup import prepare
 
 
@@ -24,7 +24,7 @@ def init_command(as_json: bool) -> None:
     """
     config = load_config()
 
-    async def run() -> tuple[list[str], list[str], list[Finding]]:
+    async def run() -> tuple[list[str], list[str], list[CheckResult]]:
         created, warnings = await prepare(config)
         return created, warnings, await _problems(config)
 
@@ -37,10 +37,10 @@ def init_command(as_json: bool) -> None:
         if not created:
             click.echo("nothing was missing")
         print_problem(f"warning: {warning}" for warning in warnings)
-        print_problem(f"{each.verdict}: {each.claim}: {each.detail}\n  → {each.otherwise}" for each in problems)
-    if any(each.verdict is Verdict.FAILED for each in problems):
+        print_problem(f"{each.status}: {each.check}: {each.detail}\n  → {each.impact}" for each in problems)
+    if any(each.status is CheckStatus.FAILED for each in problems):
         sys.exit(1)
 
 
-async def _problems(config: Config) -> list[Finding]:
-    return [each for each in await examine_forgeries(config) if each.verdict is not Verdict.OK]
+async def _problems(config: Config) -> list[CheckResult]:
+    return [each for each in await examine_forgeries(config) if each.status is not CheckStatus.OK]

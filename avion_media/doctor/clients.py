@@ -1,4 +1,4 @@
-"""A client with an upload URL, honest or not: how the probes send to the store."""
+"""A client with an upload URL, honest or not: how the checks send to the store."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 import httpx
 
-from avion_media.doctor.probe import DoesNotHold
+from avion_media.doctor.check import CheckFailed
 from avion_media.store import ObjectStore, PresignedPut
 
 BODY: Final = b"a small upload, made by avion-media doctor"
@@ -57,15 +57,15 @@ class UploadClient:
         body: bytes = BODY,
         headers: Mapping[str, str] | None = None,
     ) -> str:
-        """The PUT must be refused; how it was. Raises `DoesNotHold`."""
+        """The PUT must be refused; how it was. Raises `CheckFailed`."""
         try:
             response = await self.send(granted or self.granted(name), body, headers)
         except httpx.RemoteProtocolError:  # cut off: a refusal too
             return "the connection was ended"
         if response.status_code == 200:
-            raise DoesNotHold("it was accepted")
+            raise CheckFailed("it was accepted")
         if response.status_code not in _REFUSALS:
-            raise DoesNotHold(f"neither accepted nor refused: {told(response)}")
+            raise CheckFailed(f"neither accepted nor refused: {told(response)}")
         return told(response)
 
 

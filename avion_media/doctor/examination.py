@@ -1,4 +1,4 @@
-"""The whole examination: opens what is examined, runs every probe, leaves nothing behind."""
+"""The whole examination: opens what is examined, runs every check, leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import httpx
 import trio
 
 from avion_media.config import Config
+from avion_media.doctor.check import Area, Check, CheckResult, CheckStatus, run_check
 from avion_media.doctor.clients import UploadClient
-from avion_media.doctor.forgeries import ForgeryProbes
-from avion_media.doctor.objects import ObjectProbes
-from avion_media.doctor.probe import Area, Finding, Probe, Verdict, run_probe
-from avion_media.doctor.redis import RedisProbes
-from avion_media.doctor.sandbox import SandboxProbes
-from avion_media.doctor.uploads import UploadProbes
+from avion_media.doctor.forgeries import ForgeryChecks
+from avion_media.doctor.objects import ObjectChecks
+from avion_media.doctor.redis import RedisChecks
+from avion_media.doctor.sandbox import SandboxChecks
+from avion_media.doctor.uploads import UploadChecks
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX
 from avion_media.media.sandbox import open_sandbox
@@ -27,66 +27,66 @@ from avion_media.store import ca_bundle, open_store
 
 _HTTP_S = 10.0
 _CLEAN_S = 10.0
-Found = Callable[[Finding], None]
+Found = Callable[[CheckResult], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _StoreProbes:
-    there: Probe
-    uploads: UploadProbes
-    forgeries: ForgeryProbes
-    objects: ObjectProbes
+class _StoreChecks:
+    there: Check
+    uploads: UploadChecks
+    forgeries: ForgeryChecks
+    objects: ObjectChecks
 
 
-async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[Finding]:
-    """Run the probes of these areas, one after the other, and tell ``found`` of each as it ends.
+async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[CheckResult]:
+    """Run the checks of these areas, one after the other, and tell ``found`` of each as it ends.
 
     It writes below ``incoming/doctor-…`` and removes that again, after a cancel too; what a crash leaves there goes by
-    the bucket's lifecycle rule. On Redis it changes nothing. A dependency that is away is one failed finding, not many.
+    the bucket's lifecycle rule. On Redis it changes nothing. A dependency that is away is one failed result, not many.
     """
-    findings: list[Finding] = []
+    results: list[CheckResult] = []
 
-    def note(finding: Finding) -> None:
-        findings.append(finding)
-        found(finding)
+    def note(result: CheckResult) -> None:
+        results.append(result)
+        found(result)
 
     if Area.STORE in areas:
-        async with _store_probes(config, note) as store:
+        async with _store_checks(config, note) as store:
             forgeries = store.forgeries
             await _run(
                 [store.there, forgeries.accepted(), *store.uploads.all(), *forgeries.all(), *store.objects.all()], note
             )
     if Area.REDIS in areas:
         async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-            await _run(RedisProbes(redis).all(), note)
+            await _run(RedisChecks(redis).all(), note)
     if Area.SANDBOX in areas:
         await _examine_sandbox(note)
-    return findings
+    return results
 
 
-async def examine_forgeries(config: Config) -> list[Finding]:
+async def examine_forgeries(config: Config) -> list[CheckResult]:
     """Only what upload URLs are worth at this store: what `init` must know. Leaves as little behind as `examine`.
 
     It uses the service's own address of the store: that of clients need not lead anywhere yet.
     """
-    findings: list[Finding] = []
+    results: list[CheckResult] = []
     inside = config.model_copy(update={"s3": config.s3.model_copy(update={"public_endpoint_url": ""})})
-    async with _store_probes(inside, findings.append) as store:
-        await _run([store.there, store.forgeries.accepted(), *store.forgeries.all()], findings.append)
-    return findings
+    async with _store_checks(inside, results.append) as store:
+        await _run([store.there, store.forgeries.accepted(), *store.forgeries.all()], results.append)
+    return results
 
 
-async def _run(probes: list[Probe], note: Found) -> None:
+async def _run(checks: list[Check], note: Found) -> None:
     """All of them; when the first, that it is there at all, fails, the others would only repeat it."""
-    for number, probe in enumerate(probes):
-        finding = await run_probe(probe)
-        note(finding)
-        if number == 0 and finding.verdict is not Verdict.OK:
+    for number, check in enumerate(checks):
+        result = await run_check(check)
+        note(result)
+        if number == 0 and result.status is not CheckStatus.OK:
             return
 
 
 @asynccontextmanager
-async def _store_probes(config: Config, note: Found) -> AsyncIterator[_StoreProbes]:
+async def _store_checks(config: Config, note: Found) -> AsyncIterator[_StoreChecks]:
     folder = f"{INCOMING_PREFIX}doctor-{secrets.token_hex(8)}/"
     async with open_store(config.s3) as store, _http_client() as http:
 
@@ -95,11 +95,11 @@ async def _store_probes(config: Config, note: Found) -> AsyncIterator[_StoreProb
             return config.s3.endpoint_url
 
         client = UploadClient(store, http, folder)
-        objects = ObjectProbes(store, http, folder, incoming_s=config.tasks.accepted_life_s)
-        there = Probe(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
+        objects = ObjectChecks(store, http, folder, incoming_s=config.tasks.accepted_life_s)
+        there = Check(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
         left: list[str] = []
         try:
-            yield _StoreProbes(there, UploadProbes(client), ForgeryProbes(client, config.s3), objects)
+            yield _StoreChecks(there, UploadChecks(client), ForgeryChecks(client, config.s3), objects)
         finally:
             if store.available:
                 # Shielded, since Ctrl-C or a reader that has seen enough must not leave it there; bounded by its time.
@@ -116,15 +116,15 @@ def _http_client() -> httpx.AsyncClient:
     return httpx.AsyncClient(trust_env=False, timeout=_HTTP_S, verify=verify)
 
 
-def _left_behind(keys: list[str]) -> Finding:
-    claim = "the examination leaves nothing behind"
-    return Finding(Area.STORE, claim, Verdict.WARNING, ", ".join(keys), "remove these objects by hand")
+def _left_behind(keys: list[str]) -> CheckResult:
+    check = "the examination leaves nothing behind"
+    return CheckResult(Area.STORE, check, CheckStatus.WARNING, ", ".join(keys), "remove these objects by hand")
 
 
 async def _examine_sandbox(note: Found) -> None:
-    claim = "decoders can be confined at all"
+    check = "decoders can be confined at all"
     try:
         async with open_sandbox(slots=1, budget_bytes=1 << 30, preload=(), require=False) as sandbox:
-            await _run(SandboxProbes(sandbox.report).all(), note)
+            await _run(SandboxChecks(sandbox.report).all(), note)
     except Unavailable as error:
-        note(Finding(Area.SANDBOX, claim, Verdict.FAILED, str(error), "nothing is processed"))
+        note(CheckResult(Area.SANDBOX, check, CheckStatus.FAILED, str(error), "nothing is processed"))

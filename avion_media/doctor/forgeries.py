@@ -18,8 +18,8 @@ from typing import Final
 import httpx
 
 from avion_media.config import PREFIX, S3Config
+from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.doctor.clients import BODY, TYPE, UploadClient, told
-from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
 from avion_media.domain.errors import ObjectMissing
 from avion_media.store import upload_guard
 
@@ -61,7 +61,7 @@ _ADDITIONS = (
 )  # fmt: skip
 
 
-class ForgeryProbes:
+class ForgeryChecks:
     """What `RequestMediaUpload` relies on where the client is a stranger."""
 
     def __init__(self, client: UploadClient, config: S3Config) -> None:
@@ -69,50 +69,50 @@ class ForgeryProbes:
         self._config = config
         self._number = 0
 
-    def accepted(self) -> Probe:
+    def accepted(self) -> Check:
         """Whether the store takes what upload URLs sign, and which settings it would take."""
-        claim = "a presigned upload is accepted"
-        return Probe(Area.STORE, claim, self._accepted, "nobody can upload anything")
+        check = "a presigned upload is accepted"
+        return Check(Area.STORE, check, self._accepted, "nobody can upload anything")
 
-    def all(self) -> list[Probe]:
+    def all(self) -> list[Check]:
         """In the order in which they are worth reading."""
-        probe = partial(Probe, Area.STORE)
+        check = partial(Check, Area.STORE)
         return [
-            probe(
+            check(
                 "a URL with a changed signature is refused",
                 self._signature,
                 "this store checks no signature: it is made for development, as the one of `avion-media dev` is;"
                 " never let strangers reach it",
             ),
-            probe(
+            check(
                 "an upload cannot become a copy of another object (x-amz-copy-source)",
                 self._copy,
                 f"with an upload URL anybody reads every object that its key can read: other buckets, raw uploads of"
                 f" others, deleted media; {PUT_ONLY}",
             ),
-            probe(
+            check(
                 "an upload cannot be opened to others (x-amz-acl, x-amz-grant-…)",
                 self._opened,
                 "a raw upload, with its location, can be made readable to everybody; set the bucket's public-access"
                 " block (`avion-media init` does, where the store has one)",
             ),
-            probe(
+            check(
                 "an upload cannot be locked (object lock, legal hold)",
                 self._locked,
                 "anybody fills the store with what nobody can delete; use a bucket without object lock",
             ),
-            probe(
+            check(
                 "an upload cannot be encrypted with a client's key",
                 self._encrypted,
                 "a client can make its own upload unreadable: it counts as missing; nothing else is harmed",
-                Verdict.WARNING,
+                CheckStatus.WARNING,
             ),
             *(
-                probe(
+                check(
                     f"what a client adds to its upload is not copied with it: {each.what}",
                     partial(self._stays, each),
                     "it reaches originals that the store copies (large videos): no rule of the bucket may depend on it",
-                    Verdict.WARNING,
+                    CheckStatus.WARNING,
                 )
                 for each in _ADDITIONS
             ),
@@ -122,10 +122,10 @@ class ForgeryProbes:
         granted = self._client.granted("accepted")
         response = await self._client.send(granted)
         if response.status_code != 200:
-            raise DoesNotHold(f"the store answered {told(response)}{await self._advice(_any)}")
+            raise CheckFailed(f"the store answered {told(response)}{await self._advice(_any)}")
         info = await self._client.store.head(f"{self._client.folder}accepted")
         if info.size_bytes != len(BODY):
-            raise DoesNotHold(f"it keeps {info.size_bytes} bytes of {len(BODY)}")
+            raise CheckFailed(f"it keeps {info.size_bytes} bytes of {len(BODY)}")
         return ""
 
     async def _signature(self) -> str:
@@ -147,7 +147,7 @@ class ForgeryProbes:
             async def holds(guard: Mapping[str, str]) -> bool:
                 return not await forged(guard)
 
-            raise DoesNotHold(f"{achieved}{await self._advice(holds)}")
+            raise CheckFailed(f"{achieved}{await self._advice(holds)}")
         return ""
 
     async def _copied(self, guard: Mapping[str, str]) -> str:
@@ -174,7 +174,7 @@ class ForgeryProbes:
         for added in (retention, {"x-amz-object-lock-legal-hold": "ON"}):
             for name, _ in await self._sent("locked", added, self._guard()):
                 if next(iter(added)) in await self._headers_of(name):
-                    raise DoesNotHold(f"{next(iter(added))} was obeyed")
+                    raise CheckFailed(f"{next(iter(added))} was obeyed")
         return ""
 
     async def _encrypted(self) -> str:
@@ -186,7 +186,7 @@ class ForgeryProbes:
         }
         for name, response in await self._sent("encrypted", added, self._guard()):
             if response.status_code == 200 and await self._stored(name) is None:
-                raise DoesNotHold("it was accepted, and the service cannot read it")
+                raise CheckFailed("it was accepted, and the service cannot read it")
         return ""
 
     async def _stays(self, addition: _Addition) -> str:
@@ -202,7 +202,7 @@ class ForgeryProbes:
             headers = await self._headers_of(f"{name}-copied")
             kept = [each for each, value in addition.shown.items() if each in headers and value in headers[each]]
             if kept:
-                raise DoesNotHold(f"a copy of the upload has {', '.join(kept)}")
+                raise CheckFailed(f"a copy of the upload has {', '.join(kept)}")
         return found
 
     async def _sent(

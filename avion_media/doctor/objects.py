@@ -7,7 +7,7 @@ from functools import partial
 
 import httpx
 
-from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
+from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed
 from avion_media.store import ObjectStore
 
@@ -17,7 +17,7 @@ _TYPE = "application/octet-stream"
 _BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts about a medium may have
 
 
-class ObjectProbes:
+class ObjectChecks:
     """What the workers and the origin rely on. ``folder`` is a key prefix of this examination alone.
 
     ``incoming_s``: seconds that an accepted upload must be kept.
@@ -30,38 +30,38 @@ class ObjectProbes:
         self._folder = folder
         self._large = random.Random(1).randbytes(_LARGE_BYTES)
 
-    def all(self) -> list[Probe]:
+    def all(self) -> list[Check]:
         """In the order in which they are worth reading."""
 
-        probe = partial(Probe, Area.STORE)
+        check = partial(Check, Area.STORE)
         wrong_bytes = "visitors and workers get wrong bytes"
         replaced = "a client can swap an upload between its check and its publication"
         return [
-            probe("metadata comes back unchanged", self._metadata, "type, size and blurhash of media are lost"),
-            probe("ranges are right, also far into an object", self._ranges, wrong_bytes),
-            probe("a read of another version is refused (If-Match)", self._if_match, replaced),
-            probe("a write can be conditional (If-None-Match)", self._only_once, "two workers may publish twice"),
-            probe("a copy of another version is refused", self._copy_if_match, replaced),
-            probe("a patched multipart copy is right", self._patched, "large videos cannot be scrubbed"),
-            probe("a patched copy of another version is refused", self._patched_if_match, replaced),
-            probe("listings are ordered and can be resumed", self._listing, "the sweep misses objects"),
-            probe("what was deleted is gone", self._deleted, "deleted media stay"),
-            probe(
+            check("metadata comes back unchanged", self._metadata, "type, size and blurhash of media are lost"),
+            check("ranges are right, also far into an object", self._ranges, wrong_bytes),
+            check("a read of another version is refused (If-Match)", self._if_match, replaced),
+            check("a write can be conditional (If-None-Match)", self._only_once, "two workers may publish twice"),
+            check("a copy of another version is refused", self._copy_if_match, replaced),
+            check("a patched multipart copy is right", self._patched, "large videos cannot be scrubbed"),
+            check("a patched copy of another version is refused", self._patched_if_match, replaced),
+            check("listings are ordered and can be resumed", self._listing, "the sweep misses objects"),
+            check("what was deleted is gone", self._deleted, "deleted media stay"),
+            check(
                 "a presigned download works",
                 self._presigned_get,
                 "the origin's redirect mode cannot be used",
-                Verdict.WARNING,
+                CheckStatus.WARNING,
             ),
-            probe(
+            check(
                 "no lifecycle rule removes an accepted upload before its task ends",
                 self._no_early_expiration,
                 "uploads that wait for a worker are lost; run `avion-media init` and remove or change the other rules",
             ),
-            probe(
+            check(
                 "lifecycle rules empty incoming/",
                 self._lifecycle,
                 "abandoned uploads stay until the sweep finds them; `avion-media init` sets the rules",
-                Verdict.WARNING,
+                CheckStatus.WARNING,
             ),
         ]
 
@@ -70,7 +70,7 @@ class ObjectProbes:
         await self._store.put(key, b"x", content_type="image/webp", metadata={"blurhash": _BLURHASH})
         info = await self._store.head(key)
         if info.metadata.get("blurhash") != _BLURHASH or info.content_type != "image/webp":
-            raise DoesNotHold(f"came back as {info.content_type} {info.metadata}")
+            raise CheckFailed(f"came back as {info.content_type} {info.metadata}")
         return ""
 
     async def _ranges(self) -> str:
@@ -78,7 +78,7 @@ class ObjectProbes:
         for first, length in ((0, 10), (4 * _MEBIBYTE - 5, 10), (9 * _MEBIBYTE + 1, 1000), (_LARGE_BYTES - 7, 7)):
             got = await self._store.read(self._source, first, length, max_bytes=length)
             if got != self._large[first : first + length]:
-                raise DoesNotHold(f"wrong bytes at offset {first}")
+                raise CheckFailed(f"wrong bytes at offset {first}")
         return ""
 
     async def _if_match(self) -> str:
@@ -89,7 +89,7 @@ class ObjectProbes:
             await self._store.read(key, max_bytes=10, if_match=etag)
         except PreconditionFailed:
             return ""
-        raise DoesNotHold("the new version was handed out for the old one")
+        raise CheckFailed("the new version was handed out for the old one")
 
     async def _only_once(self) -> str:
         key = f"{self._folder}once"
@@ -98,7 +98,7 @@ class ObjectProbes:
             await self._store.put(key, b"second", content_type=_TYPE, only_if_absent=True)
         except PreconditionFailed:
             return ""
-        raise DoesNotHold("the object was replaced")
+        raise CheckFailed("the object was replaced")
 
     async def _copy_if_match(self) -> str:
         key = f"{self._folder}copied"
@@ -109,14 +109,14 @@ class ObjectProbes:
             await self._store.copy(key, f"{key}-2", content_type=_TYPE, source_etag=etag)
         except PreconditionFailed:
             return ""
-        raise DoesNotHold("the new version was copied for the old one")
+        raise CheckFailed("the new version was copied for the old one")
 
     async def _patched(self) -> str:
         etag = await self._put_large()
         await self._patch(etag)
         expected = b"\0" * 16 + self._large[16:]
         if await self._store.read(f"{self._folder}patched", max_bytes=_LARGE_BYTES) != expected:
-            raise DoesNotHold("the copy has other bytes")
+            raise CheckFailed("the copy has other bytes")
         return ""
 
     async def _patched_if_match(self) -> str:
@@ -125,7 +125,7 @@ class ObjectProbes:
             await self._patch("0" * 32)
         except PreconditionFailed:
             return ""
-        raise DoesNotHold("parts of another version were copied")
+        raise CheckFailed("parts of another version were copied")
 
     async def _patch(self, etag: str) -> None:
         await self._store.patch_copy(
@@ -145,7 +145,7 @@ class ObjectProbes:
         listed = [each.key async for page in self._store.list(prefix, page_size=2) for each in page]
         resumed = [each.key async for page in self._store.list(prefix, start_after=keys[0]) for each in page]
         if (listed, resumed) != (keys, keys[1:]):
-            raise DoesNotHold(f"listed {listed}, then {resumed}")
+            raise CheckFailed(f"listed {listed}, then {resumed}")
         return ""
 
     async def _deleted(self) -> str:
@@ -158,7 +158,7 @@ class ObjectProbes:
                 await self._store.head(key)
             except ObjectMissing:
                 continue
-            raise DoesNotHold("it can still be read")
+            raise CheckFailed("it can still be read")
         return ""
 
     async def _presigned_get(self) -> str:
@@ -166,19 +166,19 @@ class ObjectProbes:
         await self._store.put(key, b"to be read", content_type=_TYPE)
         response = await self._http.get(self._store.presign_get(key, expires_s=60))
         if (response.status_code, response.content) != (200, b"to be read"):
-            raise DoesNotHold(f"the store answered {response.status_code}")
+            raise CheckFailed(f"the store answered {response.status_code}")
         return ""
 
     async def _lifecycle(self) -> str:
         missing = await self._store.missing_lifecycle_rules(self._incoming_s)
         if missing:
-            raise DoesNotHold(f"not there: {', '.join(missing)}")
+            raise CheckFailed(f"not there: {', '.join(missing)}")
         return ""
 
     async def _no_early_expiration(self) -> str:
         early = await self._store.early_expirations(self._incoming_s)
         if early:
-            raise DoesNotHold(f"{', '.join(early)}; {self._incoming_s / 86400:.0f} are needed")
+            raise CheckFailed(f"{', '.join(early)}; {self._incoming_s / 86400:.0f} are needed")
         return ""
 
     @property

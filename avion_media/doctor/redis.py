@@ -8,7 +8,7 @@ from functools import partial
 from statistics import median
 from typing import Final
 
-from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
+from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.domain.tasks import PUBLIC_QUEUES
 from avion_media.redis import Redis, Script
 from avion_media.setup import redis_warnings
@@ -18,29 +18,32 @@ _MAX_SKEW_S = 5.0
 _PINGS = 21
 
 
-class RedisProbes:
+class RedisChecks:
     """What the queues, the status board and the events rely on."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    def all(self) -> list[Probe]:
+    def all(self) -> list[Check]:
         """In the order in which they are worth reading."""
 
-        probe = partial(Probe, Area.REDIS)
+        check = partial(Check, Area.REDIS)
         return [
-            probe("it answers", self._answers, "no task is taken or done, no state is known"),
-            probe("it is Redis 7, Valkey 8 or newer", self._version, "commands are missing"),
-            probe("it runs our scripts", self._scripts, "leases cannot be fenced: nothing is processed"),
-            probe("each queue has its consumer group", self._groups, "run `avion-media init`", Verdict.WARNING),
-            probe(
-                "its clock agrees with ours", self._clock, "retries and deletions come early or late", Verdict.WARNING
+            check("it answers", self._answers, "no task is taken or done, no state is known"),
+            check("it is Redis 7, Valkey 8 or newer", self._version, "commands are missing"),
+            check("it runs our scripts", self._scripts, "leases cannot be fenced: nothing is processed"),
+            check("each queue has its consumer group", self._groups, "run `avion-media init`", CheckStatus.WARNING),
+            check(
+                "its clock agrees with ours",
+                self._clock,
+                "retries and deletions come early or late",
+                CheckStatus.WARNING,
             ),
-            probe(
+            check(
                 "it loses nothing by its settings",
                 self._durability,
                 "tasks may vanish; only the sweep would find their media again",
-                Verdict.WARNING,
+                CheckStatus.WARNING,
             ),
         ]
 
@@ -58,14 +61,14 @@ class RedisProbes:
         version = info.get(f"{kind}_version", "")
         major = version.partition(".")[0]
         if not major.isdigit() or int(major) < _MAJOR[kind]:
-            raise DoesNotHold(f"{kind} {version or 'of an unknown version'}")
+            raise CheckFailed(f"{kind} {version or 'of an unknown version'}")
         return f"{kind} {version}, {info.get('redis_mode') or info.get('server_mode') or 'standalone'}"
 
     async def _scripts(self) -> str:
         script = Script("doctor", f"return 'examined by {uuid.uuid4().hex}'")
         reply = await self._redis.run(script, ["{avion-media-doctor}:none"])
         if reply not in (script.source[8:-1], script.source[8:-1].encode()):
-            raise DoesNotHold(f"a script returned {reply!r}")
+            raise CheckFailed(f"a script returned {reply!r}")
         return ""
 
     async def _groups(self) -> str:
@@ -76,20 +79,20 @@ class RedisProbes:
             ):
                 missing.append(queue)
         if missing:
-            raise DoesNotHold(f"none on {', '.join(missing)}")
+            raise CheckFailed(f"none on {', '.join(missing)}")
         return ""
 
     async def _clock(self) -> str:
         seconds, microseconds = await self._redis.execute("TIME")
         skew_s = abs(int(seconds) + int(microseconds) / 1e6 - time.time())
         if skew_s > _MAX_SKEW_S:
-            raise DoesNotHold(f"they are {skew_s:.0f} s apart")
+            raise CheckFailed(f"they are {skew_s:.0f} s apart")
         return f"{skew_s:.1f} s apart"
 
     async def _durability(self) -> str:
         warnings = await redis_warnings(self._redis)
         if warnings:
-            raise DoesNotHold("; ".join(warnings))
+            raise CheckFailed("; ".join(warnings))
         return ""
 
     async def _info(self, section: str) -> dict[str, str]:

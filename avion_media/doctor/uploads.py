@@ -10,36 +10,36 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.doctor.clients import BODY, TYPE, UploadClient, told
-from avion_media.doctor.probe import Area, DoesNotHold, Probe, Verdict
 from avion_media.domain.keys import INCOMING_PREFIX
 
 _MAX_SKEW_S = 60.0
 
 
-class UploadProbes:
+class UploadChecks:
     """What `RequestMediaUpload` relies on."""
 
     def __init__(self, client: UploadClient) -> None:
         self._client = client
 
-    def all(self) -> list[Probe]:
+    def all(self) -> list[Check]:
         """In the order in which they are worth reading."""
         any_body = "clients can upload something else than what was checked and granted"
-        probe = partial(Probe, Area.STORE)
+        check = partial(Check, Area.STORE)
         return [
-            probe("its clock agrees with ours", self._clock, "upload URLs expire too early or too late"),
-            probe("an upload of another length is refused", self._other_length, any_body),
-            probe("an upload of another type is refused", self._other_type, any_body),
-            probe("an upload to another key is refused", self._other_key, "a URL for one medium writes any other"),
-            probe("an upload of other bytes than the signed hash is refused", self._other_bytes, any_body),
-            probe("an expired URL is refused", self._expired, "an upload URL works for ever"),
-            probe("incoming/ cannot be read without a signature", self._private, "unchecked uploads are public"),
-            probe(
+            check("its clock agrees with ours", self._clock, "upload URLs expire too early or too late"),
+            check("an upload of another length is refused", self._other_length, any_body),
+            check("an upload of another type is refused", self._other_type, any_body),
+            check("an upload to another key is refused", self._other_key, "a URL for one medium writes any other"),
+            check("an upload of other bytes than the signed hash is refused", self._other_bytes, any_body),
+            check("an expired URL is refused", self._expired, "an upload URL works for ever"),
+            check("incoming/ cannot be read without a signature", self._private, "unchecked uploads are public"),
+            check(
                 "browsers on any site may upload (CORS)",
                 self._preflight,
                 "uploads from browsers fail; `avion-media init` sets the rule",
-                Verdict.WARNING,
+                CheckStatus.WARNING,
             ),
         ]
 
@@ -52,7 +52,7 @@ class UploadProbes:
             return "it tells no date"
         skew_s = abs((theirs - datetime.now(UTC)).total_seconds())
         if skew_s > _MAX_SKEW_S:
-            raise DoesNotHold(f"they are {skew_s:.0f} s apart")
+            raise CheckFailed(f"they are {skew_s:.0f} s apart")
         return f"{skew_s:.0f} s apart"
 
     async def _other_length(self) -> str:
@@ -79,7 +79,7 @@ class UploadProbes:
         url = self._client.granted("private").url.partition("?")[0]
         response = await self._client.http.get(url)
         if response.status_code == 200:
-            raise DoesNotHold(f"anybody can read what lies below {INCOMING_PREFIX}")
+            raise CheckFailed(f"anybody can read what lies below {INCOMING_PREFIX}")
         return told(response)
 
     async def _preflight(self) -> str:
@@ -94,5 +94,5 @@ class UploadProbes:
         )
         allowed = response.headers.get("access-control-allow-methods", "")
         if response.status_code >= 400 or "PUT" not in allowed:
-            raise DoesNotHold(f"the preflight was answered {told(response)}")
+            raise CheckFailed(f"the preflight was answered {told(response)}")
         return ""

@@ -10,7 +10,7 @@ import pytest
 import redis as redis_py
 
 from avion_media.config import Config, RedisConfig, S3Config
-from avion_media.doctor import Area, Finding, Verdict, examine, examine_forgeries
+from avion_media.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
 from avion_media.setup import prepare
 from tests.conftest import S3Bucket, fresh_bucket
 from tests.service.harness import service_environment
@@ -35,26 +35,26 @@ NOT_CHECKED_BY_MOTO = {
 }
 
 
-async def examined(config: Config, *areas: Area) -> dict[str, Finding]:
-    """The findings by their claims, each of which was told as it came."""
-    told: list[Finding] = []
-    findings = await examine(config, frozenset(areas or Area), told.append)
-    assert told == findings
-    return {finding.claim: finding for finding in findings}
+async def examined(config: Config, *areas: Area) -> dict[str, CheckResult]:
+    """The results by their claims, each of which was told as it came."""
+    told: list[CheckResult] = []
+    results = await examine(config, frozenset(areas or Area), told.append)
+    assert told == results
+    return {result.check: result for result in results}
 
 
-def broken(findings: dict[str, Finding]) -> dict[str, Verdict]:
-    return {claim: each.verdict for claim, each in findings.items() if each.verdict is not Verdict.OK}
+def broken(results: dict[str, CheckResult]) -> dict[str, CheckStatus]:
+    return {check: each.status for check, each in results.items() if each.status is not CheckStatus.OK}
 
 
 async def test_a_store_that_keeps_every_promise(s3: S3Bucket, redis_url: str) -> None:
     config = Config(s3=s3.config(), redis=RedisConfig(url=redis_url))
     await prepare(config)
 
-    findings = await examined(config)
+    results = await examined(config)
 
-    assert broken(findings) == {"it loses nothing by its settings": Verdict.WARNING}  # the test's Redis has no file
-    assert len(findings) >= 29
+    assert broken(results) == {"it loses nothing by its settings": CheckStatus.WARNING}  # the test's Redis has no file
+    assert len(results) >= 29
     assert not s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents")
 
 
@@ -71,11 +71,11 @@ async def test_a_store_that_can_be_forged_with_is_named_with_the_setting_that_pr
     s3: S3Bucket, settings: dict[str, object], named: dict[str, str]
 ) -> None:
     """Ceph 18 obeys headers that an upload URL does not sign."""
-    findings = await examine_forgeries(Config(s3=s3.config(**settings)))
+    results = await examine_forgeries(Config(s3=s3.config(**settings)))
 
-    failed = {each.claim: each.detail for each in findings if each.verdict is not Verdict.OK}
+    failed = {each.check: each.detail for each in results if each.status is not CheckStatus.OK}
     assert failed.keys() == named.keys()
-    assert all(setting in failed[claim] for claim, setting in named.items())
+    assert all(setting in failed[check] for check, setting in named.items())
     assert not s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents")
 
 
@@ -96,10 +96,10 @@ async def test_a_store_that_refuses_the_signed_headers_is_named_with_what_it_tak
 ) -> None:
     async with faulty_gateway(s3.address.endpoint_url) as store:
         store.not_implemented = frozenset(refused)
-        findings = await examine_forgeries(Config(s3=s3.config(endpoint_url=store.url)))
+        results = await examine_forgeries(Config(s3=s3.config(endpoint_url=store.url)))
 
-    accepted = next(each for each in findings if each.claim == "a presigned upload is accepted")
-    assert accepted.verdict is Verdict.FAILED
+    accepted = next(each for each in results if each.check == "a presigned upload is accepted")
+    assert accepted.status is CheckStatus.FAILED
     assert accepted.detail == f"the store answered 501 Not Implemented; {takes}"
 
 
@@ -107,7 +107,7 @@ async def test_a_bucket_in_which_uploads_can_be_locked_is_named(s3: S3Bucket) ->
     locked = f"{s3.bucket}-locked"
     s3.client.create_bucket(Bucket=locked, ObjectLockEnabledForBucket=True)
     try:
-        findings = await examine_forgeries(Config(s3=s3.config(bucket=locked)))
+        results = await examine_forgeries(Config(s3=s3.config(bucket=locked)))
     finally:
         for each in s3.client.list_object_versions(Bucket=locked).get("Versions", []):
             s3.client.delete_object(
@@ -117,8 +117,8 @@ async def test_a_bucket_in_which_uploads_can_be_locked_is_named(s3: S3Bucket) ->
             s3.client.delete_object(Bucket=locked, Key=marker["Key"], VersionId=marker["VersionId"])
         s3.client.delete_bucket(Bucket=locked)
 
-    (failed,) = [each for each in findings if each.verdict is Verdict.FAILED]
-    assert failed.claim == "an upload cannot be locked (object lock, legal hold)"
+    (failed,) = [each for each in results if each.status is CheckStatus.FAILED]
+    assert failed.check == "an upload cannot be locked (object lock, legal hold)"
     assert failed.detail == "x-amz-object-lock-mode was obeyed"
 
 
@@ -145,10 +145,10 @@ def test_init_ends_with_1_where_uploads_can_be_forged(
 
 
 async def test_whoever_stops_it_finds_the_bucket_as_it_was(s3: S3Bucket) -> None:
-    seen: list[Finding] = []
+    seen: list[CheckResult] = []
 
-    def read_no_further(finding: Finding) -> None:
-        seen.append(finding)
+    def read_no_further(result: CheckResult) -> None:
+        seen.append(result)
         if len(seen) == 3:
             raise BrokenPipeError
 
@@ -158,11 +158,11 @@ async def test_whoever_stops_it_finds_the_bucket_as_it_was(s3: S3Bucket) -> None
 
 
 async def test_a_bucket_without_rules_is_a_warning(s3: S3Bucket) -> None:
-    findings = await examined(Config(s3=s3.config()), Area.STORE)
+    results = await examined(Config(s3=s3.config()), Area.STORE)
 
-    assert broken(findings) == {
-        "browsers on any site may upload (CORS)": Verdict.WARNING,
-        "lifecycle rules empty incoming/": Verdict.WARNING,
+    assert broken(results) == {
+        "browsers on any site may upload (CORS)": CheckStatus.WARNING,
+        "lifecycle rules empty incoming/": CheckStatus.WARNING,
     }
 
 
@@ -176,7 +176,7 @@ async def test_a_rule_that_removes_accepted_uploads_is_a_failure(s3: S3Bucket, r
 
     found = (await examined(config, Area.STORE))["no lifecycle rule removes an accepted upload before its task ends"]
 
-    assert found.verdict is Verdict.FAILED
+    assert found.status is CheckStatus.FAILED
     assert found.detail.endswith("1 days; 16 are needed")
     assert await prepare(config)
     assert not broken(await examined(config, Area.STORE))
@@ -188,16 +188,16 @@ async def test_a_store_that_checks_no_signature_is_found_out(
     for bucket in fresh_bucket(moto_address, aws_environment):
         config = Config(s3=bucket.config(), redis=RedisConfig(url=redis_url))
         await prepare(config)
-        findings = await examined(config, Area.STORE)
+        results = await examined(config, Area.STORE)
 
-        tags = {"what a client adds to its upload is not copied with it: tags": Verdict.WARNING}
-        assert broken(findings) == dict.fromkeys(NOT_CHECKED_BY_MOTO, Verdict.FAILED) | tags
-        signature = findings["a URL with a changed signature is refused"]
-        assert "made for development, as the one of `avion-media dev`" in signature.otherwise
-        assert all(findings[claim].otherwise for claim in NOT_CHECKED_BY_MOTO)
+        tags = {"what a client adds to its upload is not copied with it: tags": CheckStatus.WARNING}
+        assert broken(results) == dict.fromkeys(NOT_CHECKED_BY_MOTO, CheckStatus.FAILED) | tags
+        signature = results["a URL with a changed signature is refused"]
+        assert "made for development, as the one of `avion-media dev`" in signature.impact
+        assert all(results[check].impact for check in NOT_CHECKED_BY_MOTO)
 
 
-async def test_what_is_away_is_one_finding(aws_environment: pytest.MonkeyPatch) -> None:
+async def test_what_is_unavailable_is_one_result(aws_environment: pytest.MonkeyPatch) -> None:
     aws_environment.setenv("AWS_ACCESS_KEY_ID", "nobody")
     aws_environment.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     config = Config(
@@ -205,19 +205,19 @@ async def test_what_is_away_is_one_finding(aws_environment: pytest.MonkeyPatch) 
         redis=RedisConfig(url=f"redis://127.0.0.1:{free_port()}"),
     )
 
-    findings = await examined(config, Area.STORE, Area.REDIS)
+    results = await examined(config, Area.STORE, Area.REDIS)
 
-    assert list(broken(findings).values()) == [Verdict.FAILED] * 2
+    assert list(broken(results).values()) == [CheckStatus.FAILED] * 2
 
 
 async def test_a_redis_without_the_groups(redis_url: str) -> None:
     with redis_py.Redis.from_url(redis_url) as client:
         client.xgroup_create("media_cache_queue", "media_workers", mkstream=True)
 
-    findings = await examined(Config(redis=RedisConfig(url=redis_url)), Area.REDIS)
+    results = await examined(Config(redis=RedisConfig(url=redis_url)), Area.REDIS)
 
-    groups = findings["each queue has its consumer group"]
-    assert groups.verdict is Verdict.WARNING
+    groups = results["each queue has its consumer group"]
+    assert groups.status is CheckStatus.WARNING
     assert "media_processing_queue" in groups.detail
     assert "media_cache_queue" not in groups.detail
 

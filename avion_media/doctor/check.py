@@ -1,0 +1,78 @@
+"""One check, what it finds, and how it is run."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+import httpx
+import trio
+
+from avion_media.domain.errors import MediaError
+from avion_media.redis import RedisRefused
+
+CHECK_S: Final = 30.0
+
+
+class CheckStatus(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"  # the service works, with less safety or comfort
+    FAILED = "failed"  # something that the service promises cannot be kept here
+
+
+class Area(StrEnum):
+    """What is examined."""
+
+    STORE = "store"
+    REDIS = "redis"
+    SANDBOX = "sandbox"
+
+
+class CheckFailed(Exception):
+    """What a check tried did not come out as it should; the message says what happened instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One sentence about something outside, and how to try it.
+
+    ``attempt`` returns a detail worth showing (or nothing), and raises `CheckFailed`. ``impact`` is the consequence
+    when the sentence does not hold; ``status`` how bad that is.
+    """
+
+    area: Area
+    check: str
+    attempt: Callable[[], Awaitable[str]]
+    impact: str
+    status: CheckStatus = CheckStatus.FAILED
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found. ``detail`` says what was seen, ``impact`` what it means (empty when all is well)."""
+
+    area: Area
+    check: str
+    status: CheckStatus
+    detail: str
+    impact: str
+
+
+async def run_check(check: Check) -> CheckResult:
+    """Try it, for half a minute at most. What goes wrong on the way counts as: does not hold."""
+    try:
+        with trio.fail_after(CHECK_S):
+            detail = await check.attempt()
+    except trio.TooSlowError:
+        return _broken(check, f"no answer within {CHECK_S:g} s")
+    except (CheckFailed, MediaError, RedisRefused, httpx.HTTPError, OSError) as error:
+        return _broken(check, str(error) or type(error).__name__)
+    return CheckResult(check.area, check.check, CheckStatus.OK, detail, "")
+
+
+def _broken(check: Check, detail: str) -> CheckResult:
+    return CheckResult(check.area, check.check, check.status, detail, check.impact)

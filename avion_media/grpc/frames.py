@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum, auto
 
 from h2.errors import ErrorCodes
 
@@ -25,6 +24,8 @@ FIRST_TURN = 128  # work units: about eight calls, because cutting up the bytes 
 LATER_TURN = 32
 USEFUL_BYTES = 1024  # a DATA frame with so much payload is worth its price
 MIN_WINDOW_BYTES = 4096  # DATA that we send without ending a message is progress from here on
+# Frame types (RFC 9113, 6) that matter here.
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _HEADER_BYTES = 9
 _ACK = END_STREAM = 0x1
 _END_HEADERS = 0x4
@@ -33,47 +34,6 @@ _MAX_SETTINGS = 32  # entries of a frame: as nghttp2 has it (CVE-2020-11080)
 _STREAM_ID = 2**31 - 1
 _IN_FLIGHT_S = 2.0  # after a refusal, for frames that the client sent before it knew
 _MAX_REFUSED = 1024  # refused calls of which this is remembered
-
-
-class Kind(IntEnum):
-    """Frame types (RFC 9113, 6) that matter here."""
-
-    DATA = 0x0
-    HEADERS = 0x1
-    RST_STREAM = 0x3
-    SETTINGS = 0x4
-    PING = 0x6
-    GOAWAY = 0x7
-    WINDOW_UPDATE = 0x8
-    CONTINUATION = 0x9
-
-
-class Case(Enum):
-    """The rows of the cost table."""
-
-    CALL = auto()
-    """HEADERS that begin a call. Given back when the call ends with trailers, whatever their code."""
-    BLOCK = auto()
-    """Other HEADERS: trailers of a request."""
-    CONTINUATION = auto()
-    DATA = auto()
-    """DATA that completes a message, has 1 KiB of payload or more, or ends the request."""
-    IDLE_DATA = auto()
-    """Other DATA. The message that it belongs to gives it back: 1, and 1 for each KiB of the message."""
-    SETTINGS = auto()
-    """Per entry 1 more, and 1 for each four calls that wait for a window of their own."""
-    WINDOW_UPDATE = auto()
-    NOISE = auto()
-    """PING, PRIORITY, unknown types, acknowledgements that nobody awaits, a second GOAWAY."""
-    RESET = auto()
-    """RST_STREAM by the client. Given back, with the call's own price, if the call is older than 1 s or has reached its
-    deadline."""
-    RESET_BY_US = auto()
-    """RST_STREAM that the client makes us send."""
-    SENT = auto()
-    """DATA of ours that ends a message or carries 4 KiB: clients answer with window updates and pings."""
-    SENT_LITTLE = auto()
-    """DATA of ours below 1 KiB, because the client's window is so small."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,27 +48,36 @@ class Cost:
     flood_per_blocked: int = 0
 
 
-COSTS = {
-    Case.CALL: Cost(work=12, work_per_bytes=16, flood=2, flood_per_bytes=128, flood_per_fields=8),
-    Case.BLOCK: Cost(work_per_bytes=16, flood_per_bytes=128, flood_per_fields=8),
-    Case.CONTINUATION: Cost(work_per_bytes=16, flood=1, flood_per_bytes=128),
-    Case.DATA: Cost(work_per_bytes=1024),
-    Case.IDLE_DATA: Cost(flood=1, flood_per_bytes=1024),
-    Case.SETTINGS: Cost(work_per_bytes=_SETTING_BYTES, flood=1, flood_per_bytes=_SETTING_BYTES, flood_per_blocked=4),
-    Case.WINDOW_UPDATE: Cost(flood=1),
-    Case.NOISE: Cost(flood=1),
-    Case.RESET: Cost(flood=2),
-    Case.RESET_BY_US: Cost(work=0, flood=2),
-    Case.SENT: Cost(work=0, flood=-3),
-    Case.SENT_LITTLE: Cost(work=0, flood=2),
-}
-_WORK = {
-    Kind.DATA: COSTS[Case.DATA],
-    Kind.HEADERS: COSTS[Case.CALL],
-    Kind.CONTINUATION: COSTS[Case.CONTINUATION],
-    Kind.SETTINGS: COSTS[Case.SETTINGS],
-}
-_OTHER = COSTS[Case.NOISE]
+class COSTS:
+    """The cost table. A namespace and not a dict, since its rows are looked up for every frame."""
+
+    CALL = Cost(work=12, work_per_bytes=16, flood=2, flood_per_bytes=128, flood_per_fields=8)
+    """HEADERS that begin a call. Given back when the call ends with trailers, whatever their code."""
+    BLOCK = Cost(work_per_bytes=16, flood_per_bytes=128, flood_per_fields=8)
+    """Other HEADERS: trailers of a request."""
+    CONTINUATION = Cost(work_per_bytes=16, flood=1, flood_per_bytes=128)
+    DATA = Cost(work_per_bytes=1024)
+    """DATA that completes a message, has 1 KiB of payload or more, or ends the request."""
+    IDLE_DATA = Cost(flood=1, flood_per_bytes=1024)
+    """Other DATA. The message that it belongs to gives it back: 1, and 1 for each KiB of the message."""
+    SETTINGS = Cost(work_per_bytes=_SETTING_BYTES, flood=1, flood_per_bytes=_SETTING_BYTES, flood_per_blocked=4)
+    """Blocked are calls that wait for a window of their own: it may have changed for each."""
+    WINDOW_UPDATE = Cost(flood=1)
+    NOISE = Cost(flood=1)
+    """PING, PRIORITY, unknown types, acknowledgements that nobody awaits, a second GOAWAY."""
+    RESET = Cost(flood=2)
+    """RST_STREAM by the client. Given back, with the call's own price, if the call is older than 1 s or has reached its
+    deadline."""
+    RESET_BY_US = Cost(work=0, flood=2)
+    """RST_STREAM that the client makes us send."""
+    SENT = Cost(work=0, flood=-3)
+    """DATA of ours that ends a message or carries 4 KiB: clients answer with window updates and pings."""
+    SENT_LITTLE = Cost(work=0, flood=2)
+    """DATA of ours below 1 KiB, because the client's window is so small."""
+
+
+_WORK = {_DATA: COSTS.DATA, _HEADERS: COSTS.CALL, _CONTINUATION: COSTS.CONTINUATION, _SETTINGS: COSTS.SETTINGS}
+_OTHER = COSTS.NOISE
 
 
 class FloodBudget:
@@ -207,7 +176,7 @@ class FrameWatch:
             header = data[position:header_end] if position >= begin else self._partial + data[begin:header_end]
             length = int.from_bytes(header[:3], "big")
             position = header_end + length
-            cost = _WORK.get(header[3], _OTHER)  # type: ignore[call-overload] # an int is as good as a Kind
+            cost = _WORK.get(header[3], _OTHER)
             work -= cost.work + (length // cost.work_per_bytes if cost.work_per_bytes else 0)
         return min(position, len(data))
 
@@ -250,30 +219,30 @@ class FrameWatch:
         if length > MAX_FRAME_BYTES:
             seen.violation = (ErrorCodes.FRAME_SIZE_ERROR, "a frame beyond the announced size")
         self.begun += not self.in_header_block
-        if kind == Kind.DATA:
+        if kind == _DATA:
             return self._is_late(stream_id, length, now, seen)
-        if kind == Kind.HEADERS or kind == Kind.CONTINUATION:
+        if kind in (_HEADERS, _CONTINUATION):
             self._block(kind, flags, stream_id, length, seen)
-        elif kind == Kind.RST_STREAM:
+        elif kind == _RST_STREAM:
             # A client that was refused may answer with a reset of its own.
-            seen.flood += 0 if self._refused.pop(stream_id, None) else COSTS[Case.RESET].flood
-        elif kind == Kind.GOAWAY:
+            seen.flood += 0 if self._refused.pop(stream_id, None) else COSTS.RESET.flood
+        elif kind == _GOAWAY:
             seen.going_away = True
-            seen.flood += COSTS[Case.NOISE].flood * self._leaving
+            seen.flood += COSTS.NOISE.flood * self._leaving
             self._leaving = True
             return not self.in_header_block
-        elif kind == Kind.SETTINGS and not flags & _ACK:
-            cost = COSTS[Case.SETTINGS]
+        elif kind == _SETTINGS and not flags & _ACK:
+            cost = COSTS.SETTINGS
             seen.settings = True
             seen.flood += cost.flood + length // cost.flood_per_bytes
             if length > _MAX_SETTINGS * _SETTING_BYTES:
                 seen.violation = (ErrorCodes.ENHANCE_YOUR_CALM, f"more than {_MAX_SETTINGS} settings in one frame")
-        elif kind == Kind.WINDOW_UPDATE:
-            seen.flood += COSTS[Case.WINDOW_UPDATE].flood
-        elif kind in (Kind.SETTINGS, Kind.PING) and flags & _ACK and self.acks_owed > 0:
+        elif kind == _WINDOW_UPDATE:
+            seen.flood += COSTS.WINDOW_UPDATE.flood
+        elif kind in (_SETTINGS, _PING) and flags & _ACK and self.acks_owed > 0:
             self.acks_owed -= 1
         else:
-            seen.flood += COSTS[Case.NOISE].flood
+            seen.flood += COSTS.NOISE.flood
         return False
 
     def _is_late(self, stream_id: int, length: int, now: float, seen: Seen) -> bool:
@@ -288,21 +257,21 @@ class FrameWatch:
         return True
 
     def _block(self, kind: int, flags: int, stream_id: int, length: int, seen: Seen) -> None:
-        if kind == Kind.CONTINUATION:
-            cost = COSTS[Case.CONTINUATION]
+        if kind == _CONTINUATION:
+            cost = COSTS.CONTINUATION
         elif stream_id > self._highest_stream:
-            cost = COSTS[Case.CALL]
+            cost = COSTS.CALL
             self._highest_stream = stream_id
             self.call_costs[stream_id] = 0
         else:
-            cost = COSTS[Case.BLOCK]
+            cost = COSTS.BLOCK
         units = cost.flood + length // cost.flood_per_bytes
         seen.flood += units
         self._block_bytes = self._block_bytes + length if self.in_header_block else length
-        if kind == Kind.HEADERS:
-            self._block_call = stream_id if cost is COSTS[Case.CALL] else 0
+        if kind == _HEADERS:
+            self._block_call = stream_id if cost is COSTS.CALL else 0
         if self._block_call in self.call_costs:
-            self.call_costs[self._block_call] += units - (cost.flood if kind == Kind.CONTINUATION else 0)
+            self.call_costs[self._block_call] += units - (cost.flood if kind == _CONTINUATION else 0)
         self.in_header_block = not flags & _END_HEADERS
         if self._block_bytes > self.max_block_bytes:
             seen.violation = (ErrorCodes.ENHANCE_YOUR_CALM, "a header block beyond the announced size")
@@ -312,6 +281,6 @@ def count_resets(data: bytes | bytearray) -> int:
     """Return the number of RST_STREAM frames among complete frames of our own."""
     position = resets = 0
     while position < len(data):
-        resets += data[position + 3] == Kind.RST_STREAM
+        resets += data[position + 3] == _RST_STREAM
         position += _HEADER_BYTES + int.from_bytes(data[position : position + 3], "big")
     return resets

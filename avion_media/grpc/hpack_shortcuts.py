@@ -24,6 +24,7 @@ from hpack.exceptions import HPACKError, OversizedHeaderListError
 from hpack.hpack import encode_integer
 from hpack.struct import HeaderTuple
 
+from avion_media.grpc.frames import COSTS
 from avion_media.grpc.status import Headers
 
 _MAX_REMEMBERED = 32  # blocks per connection: a client has a handful of methods
@@ -43,15 +44,15 @@ class MemoDecoder(Decoder):
     def __init__(self, max_header_list_bytes: int) -> None:
         super().__init__(max_header_list_size=max_header_list_bytes)
         self._remembered: dict[bytes, list[HeaderTuple]] = {}
-        self.fields: list[int] = []
-        """How many fields each block had that was decoded since this was cleared."""
+        self.flood_units = 0
+        """What the fields of the blocks cost that were decoded since this was reset."""
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """See `hpack.Decoder.decode`."""
         block = bytes(data)
         headers = self._remembered.get(block)
         if headers is not None:
-            self.fields.append(len(headers))
+            self.flood_units += len(headers) // COSTS.CALL.flood_per_fields
             return headers
         if _size_updates(block) > _MAX_SIZE_UPDATES:
             raise CompressionError("too many updates of the table's size")
@@ -61,7 +62,7 @@ class MemoDecoder(Decoder):
             raise  # h2 has a better answer
         except HPACKError as error:
             raise CompressionError(str(error)) from error
-        self.fields.append(len(headers))
+        self.flood_units += len(headers) // COSTS.CALL.flood_per_fields
         if not _is_references_only(block):
             self._remembered.clear()  # the table may have changed, and with it what every reference means
         elif len(self._remembered) < _MAX_REMEMBERED and len(block) <= _MAX_REMEMBERED_BYTES:

@@ -29,9 +29,9 @@ from avion_media.grpc.events import (
 )
 from avion_media.grpc.frames import (
     COSTS,
+    MAX_FRAME_BYTES,
     MIN_WINDOW_BYTES,
     USEFUL_BYTES,
-    Case,
     FloodBudget,
     FrameWatch,
     Seen,
@@ -154,9 +154,10 @@ class Protocol:
         self._collect()
         if len(self._output) > quiet:
             resets = count_resets(self._output[quiet:]) - self._free_resets
-            self._charge(resets * COSTS[Case.RESET_BY_US].flood)
-        fields, self._decoder.fields = self._decoder.fields, []
-        self._charge(sum(map(_units_of_fields, fields)))
+            self._charge(resets * COSTS.RESET_BY_US.flood)
+        if self._decoder.flood_units:
+            self._charge(self._decoder.flood_units)
+            self._decoder.flood_units = 0
         if seen.settings:
             for name in [name for name in self._h2.remote_settings if name not in _KNOWN_SETTINGS]:
                 del self._h2.remote_settings[name]  # h2 keeps them, and walks all of them each time
@@ -188,7 +189,7 @@ class Protocol:
         elif isinstance(event, h2.events.WindowUpdated):
             events.extend(self._serve_line() if not event.stream_id else self._serve_own([event.stream_id]))
         elif isinstance(event, h2.events.RemoteSettingsChanged):
-            self._charge(len(self._own_window) // COSTS[Case.SETTINGS].flood_per_blocked)
+            self._charge(len(self._own_window) // COSTS.SETTINGS.flood_per_blocked)
             events.extend(self._serve_own(list(self._own_window)))
         elif isinstance(event, h2.events.StreamReset):
             self._reset(event.stream_id, events)
@@ -199,7 +200,7 @@ class Protocol:
 
     def _begin(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
         stream_id = event.stream_id
-        units = self._watch.call_costs.pop(stream_id, 0) + _units_of_fields(len(event.headers))
+        units = self._watch.call_costs.pop(stream_id, 0) + len(event.headers) // COSTS.CALL.flood_per_fields
         beyond_goaway = self._last_stream_id is not None and stream_id > self._last_stream_id
         if beyond_goaway or len(self._streams) >= self._limits.max_streams:
             self._abort(stream_id, ErrorCodes.REFUSED_STREAM)
@@ -236,8 +237,8 @@ class Protocol:
         elif data:
             self._assemble(stream, data, events)
         if is_idle and len(events) == known:  # no message is complete with it
-            stream.idle_units += COSTS[Case.IDLE_DATA].flood
-            self._charge(COSTS[Case.IDLE_DATA].flood)
+            stream.idle_units += COSTS.IDLE_DATA.flood
+            self._charge(COSTS.IDLE_DATA.flood)
 
     def _assemble(self, stream: Stream, data: bytes, events: list[Event]) -> None:
         if stream.assembly is None:
@@ -259,7 +260,7 @@ class Protocol:
             return
         stream.wanted = False
         if stream.idle_units:
-            cost = COSTS[Case.IDLE_DATA]
+            cost = COSTS.IDLE_DATA
             refund = sum(cost.flood + len(payload) // cost.flood_per_bytes for payload in messages)
             self._flood.refund(min(refund, stream.idle_units))
             stream.idle_units -= min(refund, stream.idle_units)
@@ -280,7 +281,7 @@ class Protocol:
         if stream is None:
             return
         if self._now - stream.opened_at >= stream.reset_grace_s:  # a call given up after a while is no attack
-            self._flood.refund(COSTS[Case.RESET].flood + stream.flood_units)
+            self._flood.refund(COSTS.RESET.flood + stream.flood_units)
         self._forget(stream)
         events.append(CallGone(stream_id))
 
@@ -361,15 +362,17 @@ class Protocol:
 
     def _enqueue(self, stream: Stream, payload: bytes) -> None:
         frame = framed(payload)
-        held_bytes = 0
-        if stream.pending or len(frame) > self._room(stream):
-            held_bytes = len(frame) + _MESSAGE_OVERHEAD_BYTES
-            if not stream.hold(held_bytes):
-                raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
+        if not stream.pending and len(frame) <= min(self._room(stream), MAX_FRAME_BYTES):
+            self._send_head(stream)  # the usual case: it goes out whole
+            self._send_data(stream, frame)
+            self._flood.refund(-COSTS.SENT.flood)
+            return
+        if not stream.hold(len(frame) + _MESSAGE_OVERHEAD_BYTES):
+            raise RpcError(Code.RESOURCE_EXHAUSTED, "too many responses wait to be read")
         self._send_head(stream)
         if not stream.pending:
             stream.progress_at = self._now
-        stream.pending.append(Pending(memoryview(frame), held_bytes))
+        stream.pending.append(Pending(memoryview(frame), len(frame) + _MESSAGE_OVERHEAD_BYTES))
         stream.pending_bytes += len(frame)
 
     def _room(self, stream: Stream) -> int:
@@ -384,14 +387,12 @@ class Protocol:
             if not chunk:
                 self._wait(stream)
                 return False
-            self._h2.send_data(stream.id, bytes(chunk))
-            self._queued_bytes += len(chunk)
+            self._send_data(stream, bytes(chunk))
             stream.pending_bytes -= len(chunk)
-            stream.progress_at = self._progress_at = self._now
             if len(chunk) == len(message.rest):
                 stream.pending.popleft()
                 stream.let_go(message.held_bytes)
-                self._flood.refund(-COSTS[Case.SENT].flood)
+                self._flood.refund(-COSTS.SENT.flood)
             else:
                 message.rest = message.rest[len(chunk) :]
                 self._charge_for_part(stream, len(chunk))
@@ -400,12 +401,17 @@ class Protocol:
             self._finish(stream)
         return True
 
+    def _send_data(self, stream: Stream, data: bytes) -> None:
+        self._h2.send_data(stream.id, data)
+        self._queued_bytes += len(data)
+        stream.progress_at = self._progress_at = self._now
+
     def _charge_for_part(self, stream: Stream, sent_bytes: int) -> None:
         """A part of a message was sent: progress, unless the client lets it out by a few bytes."""
         if sent_bytes >= MIN_WINDOW_BYTES:
-            self._flood.refund(-COSTS[Case.SENT].flood)
+            self._flood.refund(-COSTS.SENT.flood)
         elif sent_bytes < USEFUL_BYTES and not self._h2.local_flow_control_window(stream.id):
-            self._charge(COSTS[Case.SENT_LITTLE].flood)
+            self._charge(COSTS.SENT_LITTLE.flood)
 
     def _wait(self, stream: Stream) -> None:
         """Queue a call where its response has to wait: at the end of the line again, if it was served just now."""
@@ -570,7 +576,3 @@ class Protocol:
 
 def _no_room() -> RpcError:
     return RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once")
-
-
-def _units_of_fields(count: int) -> int:
-    return count // COSTS[Case.CALL].flood_per_fields

@@ -16,7 +16,7 @@ class Pending:
 
     rest: memoryview
     held_bytes: int
-    """What it takes from the account; 0 for one that went out at once."""
+    """What it takes from the account."""
 
 
 class Stream:

@@ -19,7 +19,7 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.grpc.frames import COSTS, PREFACE, STREAM_WINDOW, Case, FloodBudget, FrameWatch, Kind, count_resets
+from avion_media.grpc.frames import COSTS, PREFACE, STREAM_WINDOW, FloodBudget, FrameWatch, count_resets
 
 _MAX_BLOCK_BYTES = 40
 _HEADERS = HeadersFrame(1, b"\x83", flags=["END_HEADERS"])
@@ -80,7 +80,7 @@ def test_a_turn_ends_with_a_frame_and_has_the_work_asked_for(
     assert end in ends
     # Frames whose header had come before were begun by an earlier turn.
     begun = [frame for frame, at in zip(frames, ends, strict=False) if at + 9 > fed and at < end]
-    done = sum(1 + len(frame) // 6 - 1 if frame[3] == Kind.SETTINGS else 1 for frame in begun)
+    done = sum(1 + len(frame) // 6 - 1 if frame[3] == 4 else 1 for frame in begun)
     assert done >= work or end == len(whole)
     assert done < work + 8
 
@@ -208,7 +208,7 @@ def test_a_reset_in_answer_to_a_refusal_is_free_once() -> None:
     watch.feed(PREFACE, 0.0)
     watch.refused(3, 10.0)
     reset = _serialized(RstStreamFrame(3, 0))
-    assert [watch.feed(reset, 10.0).flood for _ in range(2)] == [0, COSTS[Case.RESET].flood]
+    assert [watch.feed(reset, 10.0).flood for _ in range(2)] == [0, COSTS.RESET.flood]
 
 
 def _charged(budget: FloodBudget, units: int, now: float) -> bool:

@@ -8,7 +8,7 @@ from hpack.exceptions import OversizedHeaderListError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.grpc.hpack_shortcuts import MemoDecoder, StatelessEncoder
+from avion_media.grpc.hpack_shortcuts import CompressionError, MemoDecoder, StatelessEncoder
 
 _LISTS = st.lists(
     st.tuples(st.sampled_from([b":path", b"te", b"x-a", b"x-b"]), st.sampled_from([b"", b"1", b"2", b"v" * 300])),
@@ -49,3 +49,21 @@ def test_what_is_encoded_is_decoded_at_every_table_size(
     encoder.header_table_size = table_size
     for headers in blocks:
         assert list(decoder.decode(encoder.encode(headers), raw=True)) == headers
+
+
+@pytest.mark.parametrize("update", [b"\x20", b"\x3f\xe1\x1f"], ids=["to zero", "to 4096"])
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 1000])
+def test_a_block_may_begin_with_two_updates_of_the_tables_size(update: bytes, count: int) -> None:
+    memo = MemoDecoder(1 << 20)
+    if count > 2:
+        with pytest.raises(CompressionError):
+            memo.decode(update * count + b"\x83", raw=True)
+    else:
+        assert list(memo.decode(update * count + b"\x83", raw=True)) == [(b":method", b"POST")]
+
+
+def test_fields_are_charged_also_for_blocks_that_repeat() -> None:
+    memo = MemoDecoder(1 << 20)
+    for times in (1, 2):
+        memo.decode(b"\x83" * 17, raw=True)
+        assert memo.flood_units == 2 * times

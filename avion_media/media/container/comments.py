@@ -1,11 +1,33 @@
-"""Codec headers that carry free text: FLAC's metadata blocks and Vorbis' comment header, neutral at the same length."""
+"""Headers that carry free text, neutral at the same length: of FLAC, of Vorbis, of spherical projections."""
 
 from __future__ import annotations
+
+import re
 
 from avion_media.media.container.boxes import corrupt
 
 _FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_LAST = 0, 1, 0x80
 _VORBIS_COMMENT = b"\x03vorbis"
+# Spherical Video V1 (github.com/google/spatial-media): RDF in a ``uuid`` box of a track.
+_SPHERICAL_UUID = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
+_SPHERICAL_HEAD = (
+    b'<?xml version="1.0"?><rdf:SphericalVideo xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" '
+    b'xmlns:GSpherical="http://ns.google.com/videos/1.0/spherical/">'
+)
+_SPHERICAL_TAIL = b"</rdf:SphericalVideo>"
+_ELEMENT = re.compile(rb"<GSpherical:([A-Za-z]+)>([^<>]+)</GSpherical:\1>")
+_TRUE, _NUMBER = re.compile(rb"true|false"), re.compile(rb"-?[0-9]{1,6}")
+_PROJECTION: dict[bytes, re.Pattern[bytes]] = {  # what says how to show it, and the values of each
+    b"Spherical": _TRUE,
+    b"Stitched": _TRUE,
+    b"ProjectionType": re.compile(rb"equirectangular"),
+    b"StereoMode": re.compile(rb"mono|left-right|top-bottom"),
+    **dict.fromkeys((b"InitialViewHeadingDegrees", b"InitialViewPitchDegrees", b"InitialViewRollDegrees"), _NUMBER),
+    **dict.fromkeys((b"FullPanoWidthPixels", b"FullPanoHeightPixels"), _NUMBER),
+    **dict.fromkeys((b"CroppedAreaImageWidthPixels", b"CroppedAreaImageHeightPixels"), _NUMBER),
+    **dict.fromkeys((b"CroppedAreaLeftPixels", b"CroppedAreaTopPixels"), _NUMBER),
+}
+_SPHERICAL_TOOL = b"<GSpherical:StitchingSoftware></GSpherical:StitchingSoftware>"  # mandatory, so it stays, empty
 
 
 def neutral_flac_blocks(blocks: bytes) -> bytes:
@@ -53,3 +75,14 @@ def neutral_vorbis_headers(private: bytes) -> bytes:
         raise corrupt("Vorbis headers")
     comment = _VORBIS_COMMENT + filler.to_bytes(4, "little") + bytes(filler) + bytes(4) + b"\x01"
     return private[:start] + comment + private[end:]
+
+
+def neutral_spherical(content: bytes) -> bytes:
+    """The content of a ``uuid`` box with nothing but a projection; empty when it holds none, or has no room for it."""
+    if not content.startswith(_SPHERICAL_UUID):
+        return b""
+    elements = _ELEMENT.finditer(content)
+    kept = b"".join(each[0] for each in elements if each[1] in _PROJECTION and _PROJECTION[each[1]].fullmatch(each[2]))
+    text = _SPHERICAL_HEAD + _SPHERICAL_TOOL + kept + _SPHERICAL_TAIL
+    room = len(content) - len(_SPHERICAL_UUID)
+    return _SPHERICAL_UUID + text.ljust(room) if kept and len(text) <= room else b""

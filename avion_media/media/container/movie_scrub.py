@@ -8,7 +8,7 @@ of scope: removing it means rewriting samples.
 from __future__ import annotations
 
 from avion_media.media.container.boxes import Box, Region, corrupt, leftover
-from avion_media.media.container.comments import neutral_flac_blocks
+from avion_media.media.container.comments import neutral_flac_blocks, neutral_spherical
 from avion_media.media.container.edits import Edits
 from avion_media.media.container.movie import VISUAL_ENTRY_BYTES, Movie, Track
 from avion_media.media.formats.icc import neutral_colr
@@ -65,6 +65,8 @@ class MovieScrub:
         for box in boxes:
             if box.type in _FREE:
                 self.edits.zero(box.payload, box.end - box.payload)
+            elif parent.type == b"trak" and box.type == b"uuid":
+                self._replace(box, neutral_spherical(self._region.content(box)))
             elif box.type not in stays or not self._belongs(box):
                 self._free(box)
             elif box.type in _STAYS:
@@ -159,17 +161,27 @@ class MovieScrub:
             elif box.type == b"dfLa":
                 self._neutral_flac(box)
             elif box.type == b"colr":
-                self._neutral_colours(box)
+                self._replace(box, neutral_colr(self._region.content(box)))
+            elif box.type == b"sv3d":
+                self._clean_spherical(box)
         self._zero_leftover(boxes, start, end)
 
-    def _neutral_colours(self, box: Box) -> None:
-        kept = neutral_colr(self._region.content(box))
+    def _replace(self, box: Box, kept: bytes) -> None:
+        """Put what stays of the content, and zeros behind it; without any the box becomes ``free``."""
         if not kept:
             self._free(box)
             return
         self.edits.put(box.payload, kept)
         rest = box.payload + len(kept)
         self.edits.zero(rest, box.end - rest)
+
+    def _clean_spherical(self, sv3d: Box) -> None:
+        """The header names the tool that wrote it."""
+        for box in self._region.children(sv3d.payload, sv3d.end):
+            if box.type == b"svhd":
+                self.edits.zero(box.payload + 4, box.end - box.payload - 4)
+            elif box.type != b"proj":
+                self._free(box)
 
     def _neutral_flac(self, box: Box) -> None:
         blocks = self._region.content(box, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -233,6 +234,74 @@ def test_a_colour_profile_loses_what_says_whose_it_is(tmp_path: Path) -> None:
     assert SRGB_PROFILE not in clean
     assert CLEAN_PROFILE in clean
     assert clean.count(b"colr") == 2 + data.count(b"colr") - len(colours)
+
+
+SPHERICAL = (
+    b'<?xml version="1.0"?><rdf:SphericalVideo\nxmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"\n'
+    b'xmlns:GSpherical="http://ns.google.com/videos/1.0/spherical/">'
+    b"<GSpherical:Spherical>true</GSpherical:Spherical>"
+    b"<GSpherical:Stitched>true</GSpherical:Stitched>"
+    b"<GSpherical:StitchingSoftware>THE-LEAK</GSpherical:StitchingSoftware>"
+    b"<GSpherical:ProjectionType>equirectangular</GSpherical:ProjectionType>"
+    b"<GSpherical:Timestamp>1400454971</GSpherical:Timestamp>"
+    b"<GSpherical:InitialViewHeadingDegrees>-90</GSpherical:InitialViewHeadingDegrees>"
+    b"<GSpherical:SourceCount>THE-LEAK</GSpherical:SourceCount></rdf:SphericalVideo>"
+)
+SPHERICAL_UUID = bytes.fromhex("ffcc8263f8554a938814587a02521fdd")
+
+
+def _with_box_in_track(path: Path, kind: bytes, content: bytes) -> None:
+    data = bytearray(path.read_bytes())
+    box = struct.pack(">I4s", 8 + len(content), kind) + content
+    _insert(data, data.index(b"mdia") - 4, box, parents=(b"trak", b"moov"))
+    path.write_bytes(data)
+
+
+def _projection(path: Path) -> dict[str, Any]:
+    sides = probe(path)["streams"][0].get("side_data_list", [])
+    return next((each for each in sides if each["side_data_type"] == "Spherical Mapping"), {})
+
+
+def test_a_spherical_projection_stays_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = _make(tmp_path / "sphere.mp4", *PICTURE)
+    _with_box_in_track(path, b"uuid", SPHERICAL_UUID + SPHERICAL)
+    clean = tmp_path / "clean.mp4"
+    scrub(path, clean)
+    assert _projection(clean) == _projection(path) != {}
+    assert b"<GSpherical:InitialViewHeadingDegrees>-90<" in clean.read_bytes()
+    assert b"LEAK" not in clean.read_bytes()
+    assert b"1400454971" not in clean.read_bytes()
+    assert scrub(clean, tmp_path / "twice.mp4").patches == ()
+
+
+@pytest.mark.parametrize("content", [SPHERICAL_UUID + b"THE-LEAK", bytes(16) + SPHERICAL, SPHERICAL_UUID], ids=len)
+def test_no_other_box_of_that_kind_stays(content: bytes, tmp_path: Path) -> None:
+    path = _make(tmp_path / "flat.mp4", *PICTURE)
+    _with_box_in_track(path, b"uuid", content)
+    clean = tmp_path / "clean.mp4"
+    scrub(path, clean)
+    assert b"uuid" not in clean.read_bytes()
+    assert b"LEAK" not in clean.read_bytes()
+
+
+def test_a_spherical_box_of_version_2_loses_the_name_of_its_tool(tmp_path: Path) -> None:
+    path = _make(tmp_path / "sphere.mp4", *PICTURE)
+    data = bytearray(path.read_bytes())
+    header = _atom(b"svhd", bytes(4), b"THE-LEAK\0")
+    projection = _atom(b"proj", _atom(b"prhd", bytes(16)), _atom(b"equi", bytes(20)))
+    box = _atom(b"sv3d", header, projection, _atom(b"free", b"THE-LEAK"))
+    _insert(data, data.index(b"pasp") - 4, box, parents=(b"avc1", b"stsd", b"stbl", b"minf", b"mdia", b"trak", b"moov"))
+    path.write_bytes(data)
+    clean = tmp_path / "clean.mp4"
+    scrub(path, clean)
+    assert _projection(clean) == _projection(path) != {}
+    assert b"LEAK" not in clean.read_bytes()
+    assert projection in clean.read_bytes()
+
+
+def _atom(kind: bytes, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return struct.pack(">I4s", 8 + len(content), kind) + content
 
 
 def _insert(data: bytearray, position: int, box: bytes, parents: tuple[bytes, ...]) -> None:

@@ -16,8 +16,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.container import VideoPlan, plan_from_json
-from avion_media.media.container.plan import POSTER_SECONDS
+from avion_media.media.formats.movie import POSTER_SECONDS, MoviePlan, plan_from_json
 from avion_media.media.image.blurhash import is_blurhash
 
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
@@ -60,7 +59,7 @@ def checked_names(answer: Any) -> dict[str, Any]:
 
 
 def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
-    """The ranges that `examine_job` misses of a file of ``size_bytes``."""
+    """The ranges that `plan_job` misses of a file of ``size_bytes``."""
     try:
         missing = [Range(offset, length) for offset, length in answer["missing"]]
     except (KeyError, TypeError, ValueError):
@@ -70,8 +69,8 @@ def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
     return missing
 
 
-def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max_duration_s: float) -> VideoPlan:
-    """The plan that `examine_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``.
+def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max_duration_s: float) -> MoviePlan:
+    """The plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``.
 
     Raises `Rejected` (TOO_SCATTERED) when the file cannot be scrubbed in place: it would be served with what its owner
     did not mean to show.
@@ -88,7 +87,7 @@ def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max
     return plan
 
 
-def _is_sound(plan: VideoPlan, fmt: MediaFormat, size_bytes: int, max_duration_s: float) -> bool:
+def _is_sound(plan: MoviePlan, fmt: MediaFormat, size_bytes: int, max_duration_s: float) -> bool:
     """Nothing may be fetched or written outside the file, nor twice at one place, nor with a change of length."""
     patches = [Range(each.offset, each.length) for each in plan.patches]
     return (

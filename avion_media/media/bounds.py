@@ -7,8 +7,6 @@ from fractions import Fraction
 
 from avion_media.domain.errors import Reason, Rejected
 
-MAX_PARTS = 2_000_000
-"""Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
 # Beyond this a pixel aspect is a mistake or malice: the widest in use is 4:1 (anamorphic on half-width DV).
 _MAX_PIXEL_ASPECT = 10
 
@@ -62,7 +60,12 @@ class VideoBounds(Bounds):
     max_boxes: int = 200_000  # boxes or elements looked at: DECODER_LIMIT
     max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
     max_poster_bytes: int = 9 << 20  # what the poster may have to fetch besides the index: its ranges are cut there
-    max_patches: int = 50_000  # more scattered than this: `VideoPlan.remux`; hours of subtitles take ten thousand
+    max_patches: int = 50_000  # more scattered than this: `MoviePlan.remux`; hours of subtitles take ten thousand
+
+
+def corrupt(detail: str) -> Rejected:
+    """The error for a structure that does not hold together; ``detail`` is for operators."""
+    return Rejected(Reason.CORRUPT, detail)
 
 
 def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> tuple[int, int]:

@@ -6,20 +6,24 @@ Everything that parses or decodes a stranger's bytes is below here, in a process
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
 import os
 from typing import Any
 
 from avion_media.domain.formats import BY_NAME, HEIC
 from avion_media.domain.media import ThumbnailSize
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import read_picture
+from avion_media.domain.ranges import Range
+from avion_media.media.bounds import PictureBounds, VideoBounds
+from avion_media.media.formats import plan_movie, read_picture
+from avion_media.media.formats.movie import POSTER_SECONDS
+from avion_media.media.formats.sparse import Missing, SparseFile
 from avion_media.media.image import Thumbnails, make_thumbnails, thumbnails_of_frame
 
 
 def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
     """The modules that the fork server must have loaded: a confined job can import nothing any more."""
-    modules = ("avion_media.media.jobs", "avion_media.media.container")
+    modules = ("avion_media.media.jobs",)
     return (*modules, "pillow_heif") if HEIC.name in enabled else modules
 
 
@@ -50,6 +54,27 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         "size_bytes": len(picture.original),
         "sha256": hashlib.sha256(picture.original).hexdigest(),
     }
+
+
+def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
+    """`plan_movie` with plain values.
+
+    Arguments: ``size_bytes``, ``present`` ([[offset, length], …]), ``format`` (its name), and optionally ``bounds``
+    (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file, at its full length, and where the plan
+    goes (as JSON: its patches may be more than an answer holds). Returns ``{"missing": [[offset, length], …]}`` or
+    ``{"plan_bytes": …}``.
+    """
+    source, target = files
+    file = SparseFile(source, arguments["size_bytes"], [Range(*each) for each in arguments["present"]])
+    bounds = VideoBounds(**arguments.get("bounds", {}))
+    seconds = arguments.get("poster_seconds", POSTER_SECONDS)
+    try:
+        plan = plan_movie(file, BY_NAME[arguments["format"]], poster_seconds=seconds, bounds=bounds)
+    except Missing as missing:
+        return {"missing": missing.ranges}
+    written = json.dumps(plan.to_json()).encode()
+    _write(target, written)
+    return {"plan_bytes": len(written)}
 
 
 def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from avion_media.domain.formats import Family, MediaFormat
 from avion_media.domain.ranges import Patch, Range, total_bytes
 from avion_media.media.answers import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.bounds import PictureBounds, VideoBounds
-from avion_media.media.container import VideoPlan
 from avion_media.media.formats import PEEK_BYTES, peek
+from avion_media.media.formats.movie import MoviePlan
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 from avion_media.media.sandbox import Limits, Sandbox, read_only
 
@@ -154,7 +154,7 @@ class MediaPipeline:
             patches=plan.patches,
         )
 
-    async def _examine(self, source: MediaSource, fmt: MediaFormat) -> VideoPlan:
+    async def _examine(self, source: MediaSource, fmt: MediaFormat) -> MoviePlan:
         """Run the container reader, fetching what it misses, until it has seen enough."""
         for rounds in range(MAX_EXAMINE_ROUNDS):
             with TemporaryFile(prefix="avion-media-", buffering=0) as written:
@@ -174,13 +174,13 @@ class MediaPipeline:
         bounds = asdict(self._video_bounds())
         with read_only(source.fd) as own:
             return await self._sandbox.call(
-                "avion_media.media.container:examine_job",
+                "avion_media.media.jobs:plan_job",
                 {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
                 files=[own, plan_fd],
                 limits=self._limits(output_bytes=_MAX_PLAN_BYTES),
             )
 
-    def _read_plan(self, fd: int, fmt: MediaFormat, size_bytes: int) -> VideoPlan:
+    def _read_plan(self, fd: int, fmt: MediaFormat, size_bytes: int) -> MoviePlan:
         return read_plan(fd, fmt, size_bytes, max_bytes=_MAX_PLAN_BYTES, max_duration_s=self._upload.max_duration)
 
     def _picture_bounds(self) -> PictureBounds:
@@ -198,7 +198,7 @@ class MediaPipeline:
             max_pixels=upload.max_pixels, max_aspect=upload.max_aspect, max_duration_s=upload.max_duration
         )
 
-    def _poster_bounds(self, plan: VideoPlan, *, whole: bool) -> PosterBounds:
+    def _poster_bounds(self, plan: MoviePlan, *, whole: bool) -> PosterBounds:
         """Of a sparse file ffmpeg may read no further than what was fetched."""
         config = self._sandbox_config
         scan_s = POSTER_SCAN_S if whole else plan.poster_seconds

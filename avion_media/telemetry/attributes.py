@@ -99,7 +99,7 @@ THUMBNAIL_OUTCOME = Attribute("outcome", ("written", "rejected", "failed"))
 FETCH_OUTCOME = Attribute(
     "outcome", ("ok", "not_modified", *_REASONS, "unavailable", "deferred", "cancelled", "failed")
 )
-JOB = Attribute("avion.sandbox.job", ("picture_job", "frame_job", "examine_job", "ffmpeg", "ffprobe", "probe", OTHER))
+JOB = Attribute("avion.sandbox.job", ("picture_job", "frame_job", "plan_job", "ffmpeg", "ffprobe", "probe", OTHER))
 JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
 KILL_CAUSE = Attribute("cause", ("limit", "crashed", "killed"), "a bound, the content, or from outside (memory)")
 LIMITER = Attribute(

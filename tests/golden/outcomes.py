@@ -17,8 +17,9 @@ from avion_media.domain.formats import FORMATS, Family, MediaFormat
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds, VideoBounds
-from avion_media.media.container import Missing, SparseFile, VideoPlan, examine_video
-from avion_media.media.formats import PEEK_BYTES, peek, read_picture
+from avion_media.media.formats import PEEK_BYTES, peek, plan_movie, read_picture
+from avion_media.media.formats.movie import MoviePlan
+from avion_media.media.formats.sparse import Missing, SparseFile
 from avion_media.media.image import make_thumbnails
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline, Processed
@@ -129,14 +130,14 @@ def plan(data: bytes, fmt: MediaFormat) -> Outcome:
 
 def _examined(file: SparseFile, fmt: MediaFormat) -> Outcome | tuple[Range, ...]:
     try:
-        return _plan(examine_video(file, fmt, bounds=_VIDEO_BOUNDS))
+        return _plan(plan_movie(file, fmt, bounds=_VIDEO_BOUNDS))
     except Missing as missing:
         return missing.ranges
     except Rejected as rejected:
         return {"reason": rejected.reason.value}
 
 
-def _plan(made: VideoPlan) -> Outcome:
+def _plan(made: MoviePlan) -> Outcome:
     return {
         "duration_s": round(made.duration_s, 6),
         "poster_seconds": round(made.poster_seconds, 6),

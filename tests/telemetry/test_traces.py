@@ -64,7 +64,7 @@ def test_a_videos_trace_has_each_run_of_ffmpeg(service: Service, otlp: Collector
     assert status.state == wire.MediaStatus.READY
     trace = otlp.complete_trace(trace_of(status.media_id), [PROCESS])
     jobs = {span.name for span in trace if span.parent_id == one(trace, PROCESS).span_id and "sandbox" in span.name}
-    assert jobs == {"sandbox examine_job", "sandbox ffprobe", "sandbox ffmpeg", "sandbox frame_job"}
+    assert jobs == {"sandbox plan_job", "sandbox ffprobe", "sandbox ffmpeg", "sandbox frame_job"}
 
 
 def test_a_clients_own_trace_is_continued_and_linked(service: Service, otlp: Collector) -> None:

@@ -1,7 +1,7 @@
-"""The formats of pictures, a module each: what they are, what stays of them, and what a decoder gets.
+"""The formats, a module each: what a file is, what stays of it, and what a decoder gets.
 
-Pure, synchronous functions on untrusted bytes. `peek` runs in the service, `read_picture` in the sandbox; neither needs
-an imaging library.
+Pure, synchronous functions on untrusted bytes. `peek` runs in the service, `read_picture` and `plan_movie` in the
+sandbox; none of them needs an imaging library. Pictures are rewritten, videos are patched in place.
 """
 
 from __future__ import annotations
@@ -11,22 +11,30 @@ from collections.abc import Mapping
 from avion_media.domain import formats
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats import gif, heif, jpeg, png, webp
+from avion_media.media.bounds import PictureBounds, VideoBounds
+from avion_media.media.formats import gif, heif, jpeg, matroska, mp4, png, webp
+from avion_media.media.formats.movie import POSTER_SECONDS, MovieFormat, MoviePlan
 from avion_media.media.formats.picture import Peek, Picture, PictureFormat
+from avion_media.media.formats.sparse import SparseFile
 
-__all__ = ["PEEK_BYTES", "Peek", "Picture", "peek", "read_picture"]
+__all__ = ["PEEK_BYTES", "MoviePlan", "Peek", "Picture", "peek", "plan_movie", "read_picture"]
 
 PEEK_BYTES = 1 << 20
 """What `peek` wants to see: profiles and previews may go before a JPEG's frame header."""
 
-_FORMATS: Mapping[str, PictureFormat] = {
+_PICTURES: Mapping[str, PictureFormat] = {
     formats.JPEG.name: jpeg,
     formats.PNG.name: png,
     formats.GIF.name: gif,
     formats.WEBP.name: webp,
     formats.AVIF.name: heif.AVIF,
     formats.HEIC.name: heif.HEIC,
+}
+_MOVIES: Mapping[str, MovieFormat] = {
+    formats.MP4.name: mp4,
+    formats.MOV.name: mp4,
+    formats.WEBM.name: matroska,
+    formats.MKV.name: matroska,
 }
 
 
@@ -36,7 +44,7 @@ def peek(head: bytes, fmt: MediaFormat) -> Peek | None:
     It believes the header. Whoever lies there gains nothing: the job compares with what it finds, and the sandbox holds
     it to what it was granted.
     """
-    return _FORMATS[fmt.name].peek(head)
+    return _PICTURES[fmt.name].peek(head)
 
 
 def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> Picture:
@@ -49,7 +57,7 @@ def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> P
     Raises `Rejected`: CORRUPT for a structure that no decoder could follow, UNSUPPORTED_TYPE for one that needs
     features which are not on the list (and for a format that is no picture), and what `Picture.check` raises.
     """
-    known = _FORMATS.get(fmt.name)
+    known = _PICTURES.get(fmt.name)
     if known is None:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is no format of pictures")
     if not view:
@@ -57,3 +65,18 @@ def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> P
     picture = known.read(view, bounds)
     picture.check(bounds)
     return picture
+
+
+def plan_movie(
+    file: SparseFile, fmt: MediaFormat, *, poster_seconds: float = POSTER_SECONDS, bounds: VideoBounds | None = None
+) -> MoviePlan:
+    """Plan poster and scrub of a video whose content is of ``fmt``, from its container's structure alone.
+
+    Raises `Missing` when more of the file is needed: fetch that and call again. Raises `Rejected` on whatever is wrong
+    with the file: corrupt, no_video, external_reference, unsupported_type, bad_dimensions, bad_aspect, too_many_pixels,
+    too_long, too_large, decoder_limit. Hostile files raise nothing else; time and memory are bounded by ``bounds``.
+    """
+    known = _MOVIES.get(fmt.name)
+    if known is None:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, f"{fmt.name} is no format of videos")
+    return known.plan(file, fmt, poster_seconds=poster_seconds, bounds=bounds or VideoBounds())

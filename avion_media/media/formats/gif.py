@@ -8,9 +8,9 @@ import io
 from dataclasses import dataclass
 
 from avion_media.domain.formats import GIF
-from avion_media.media.bounds import PictureBounds
+from avion_media.media.bounds import PictureBounds, corrupt
 from avion_media.media.formats.icc import neutral_profile
-from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts, corrupt
+from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts
 
 _BYTES_PER_PIXEL = 14  # measured at 48 million pixels as growth of the address space: 5.5, and transparent as RGBA
 _HEADERS = (b"GIF87a", b"GIF89a")

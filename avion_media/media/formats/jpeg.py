@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import JPEG
-from avion_media.media.bounds import PictureBounds
+from avion_media.media.bounds import PictureBounds, corrupt
 from avion_media.media.formats.exif import EXIF_PREFIX, ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_profile
-from avion_media.media.formats.picture import Peek, Picture, bounded_parts, corrupt, icc_colour
+from avion_media.media.formats.picture import Peek, Picture, bounded_parts, icc_colour
 
 # Measured at 48 million pixels as growth of the address space: progressive CMYK 8.8. A baseline picture is shrunk line
 # by line as it is decoded.

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.bounds import PictureBounds
+from avion_media.media.bounds import PictureBounds, corrupt
 
 MAX_PARTS = 2_000_000
 """Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
@@ -158,11 +158,6 @@ class FrameCounter:
     def animated_s(self) -> float:
         """The playing time; 0.0 for a single frame."""
         return self._duration_s if self._counted > 1 else 0.0
-
-
-def corrupt(detail: str) -> Rejected:
-    """The error for a structure that does not hold together; ``detail`` is for operators."""
-    return Rejected(Reason.CORRUPT, detail)
 
 
 def bounded_parts(limit: int = MAX_PARTS) -> Iterator[int]:

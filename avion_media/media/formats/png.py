@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.formats import PNG
-from avion_media.media.bounds import PictureBounds
+from avion_media.media.bounds import PictureBounds, corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import MAX_ICC_BYTES, neutral_profile
 from avion_media.media.formats.picture import (
@@ -23,7 +23,6 @@ from avion_media.media.formats.picture import (
     Peek,
     Picture,
     bounded_parts,
-    corrupt,
 )
 
 _BYTES_PER_PIXEL = 14  # measured at 48 million pixels as growth of the address space: RGBA 13.0

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from avion_media.domain.formats import WEBP
-from avion_media.media.bounds import PictureBounds
+from avion_media.media.bounds import PictureBounds, corrupt
 from avion_media.media.formats.exif import ExifFacts, minimal_exif, read_exif
 from avion_media.media.formats.icc import neutral_profile
-from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts, corrupt, icc_colour
+from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts, icc_colour
 
 _BYTES_PER_PIXEL = 19  # measured at 48 million pixels as growth of the address space: with alpha 17.5
 _CHUNK_HEADER_BYTES = 8

@@ -8,7 +8,9 @@ from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range
 from avion_media.media.bounds import VideoBounds
-from avion_media.media.container import Missing, SparseFile, VideoPlan, examine_video, plan_from_json
+from avion_media.media.formats import plan_movie
+from avion_media.media.formats.movie import MoviePlan, plan_from_json
+from avion_media.media.formats.sparse import Missing, SparseFile
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import VIDEO_FORMATS, labelled, videos
 from tests.unit.container.videos import apply_patches
@@ -24,7 +26,7 @@ def _feed(data: bytes) -> None:
     try:
         os.write(spool, content)
         try:
-            plan = examine_video(SparseFile(spool, len(content)), fmt, bounds=_BOUNDS)
+            plan = plan_movie(SparseFile(spool, len(content)), fmt, bounds=_BOUNDS)
         finally:
             _examine_in_pieces(spool, len(content), fmt)
     finally:
@@ -32,7 +34,7 @@ def _feed(data: bytes) -> None:
     _check(plan, content)
 
 
-def _check(plan: VideoPlan, content: bytes) -> None:
+def _check(plan: MoviePlan, content: bytes) -> None:
     assert plan_from_json(plan.to_json()) == plan, "the plan does not survive its journey"
     assert all(_is_inside(each, len(content)) for each in plan.patches), "a patch outside the file"
     assert all(_is_inside(each, len(content)) for each in plan.poster_ranges), "a range outside the file"
@@ -54,7 +56,7 @@ def _examine_in_pieces(spool: int, size_bytes: int, fmt: MediaFormat) -> None:
 
 def _missing(file: SparseFile, fmt: MediaFormat) -> tuple[Range, ...]:
     try:
-        examine_video(file, fmt, bounds=_BOUNDS)
+        plan_movie(file, fmt, bounds=_BOUNDS)
     except Missing as missing:
         return missing.ranges
     except Rejected:

@@ -7,7 +7,7 @@ import zlib
 from functools import cache
 
 from avion_media.domain.errors import Reason
-from avion_media.media.container.ebml import Element, parse_element
+from avion_media.media.formats.matroska.ebml import Element, parse_element
 from tests.hostile.media.bomb import READY, Bomb
 from tests.unit.scrub.samples import DATA
 

@@ -12,7 +12,8 @@ from pathlib import Path
 from PIL import Image
 
 from avion_media.domain.formats import JPEG, MP4
-from avion_media.media.container import SparseFile, examine_video
+from avion_media.media.formats import plan_movie
+from avion_media.media.formats.sparse import SparseFile
 from tests.unit.container.videos import apply_patches
 from tests.unit.scrub.made_files import box, jpeg_segment, original_of
 
@@ -70,7 +71,7 @@ def scrubbed_video(data: bytes) -> bytes:
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        plan = examine_video(SparseFile(file.fileno(), len(data)), MP4)
+        plan = plan_movie(SparseFile(file.fileno(), len(data)), MP4)
     return apply_patches(plan.patches, data)
 
 

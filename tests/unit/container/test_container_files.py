@@ -12,7 +12,7 @@ import pytest
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MP4
 from avion_media.media.bounds import VideoBounds
-from avion_media.media.container import VideoPlan
+from avion_media.media.formats.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
     DATA,
@@ -63,14 +63,14 @@ _HEAVY = frozenset(("mp4-hevc-8k.mp4",))  # a quarter of a minute to decode; the
 
 
 @pytest.fixture(scope="module")
-def scrubbed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, VideoPlan]]:
+def scrubbed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[Path, MoviePlan]]:
     """All videos, scrubbed."""
     directory = tmp_path_factory.mktemp("scrubbed")
     return {name: (directory / name, scrub(DATA / name, directory / name)) for name in VIDEOS}
 
 
 @pytest.fixture(scope="module")
-def tags(scrubbed: Mapping[str, tuple[Path, VideoPlan]]) -> Mapping[str, Mapping[str, Any]]:
+def tags(scrubbed: Mapping[str, tuple[Path, MoviePlan]]) -> Mapping[str, Mapping[str, Any]]:
     """What exiftool finds in the scrubbed videos."""
     return {Path(each["SourceFile"]).name: each for each in exiftool(*(path for path, _ in scrubbed.values()))}
 
@@ -92,7 +92,7 @@ def test_what_is_no_video_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", VIDEOS)
 def test_no_private_tag_is_left(
-    name: str, scrubbed: Mapping[str, tuple[Path, VideoPlan]], tags: Mapping[str, Mapping[str, Any]]
+    name: str, scrubbed: Mapping[str, tuple[Path, MoviePlan]], tags: Mapping[str, Mapping[str, Any]]
 ) -> None:
     path, _ = scrubbed[name]
     assert list(leaks(tags[name])) == []
@@ -108,7 +108,7 @@ def test_the_allow_list_would_find_what_was_there() -> None:
 
 
 @pytest.mark.parametrize("name", VIDEOS)
-def test_length_and_samples_are_unchanged(name: str, scrubbed: Mapping[str, tuple[Path, VideoPlan]]) -> None:
+def test_length_and_samples_are_unchanged(name: str, scrubbed: Mapping[str, tuple[Path, MoviePlan]]) -> None:
     path, _ = scrubbed[name]
     assert path.stat().st_size == (DATA / name).stat().st_size
     if name not in _HEAVY:
@@ -118,7 +118,7 @@ def test_length_and_samples_are_unchanged(name: str, scrubbed: Mapping[str, tupl
 
 
 @pytest.mark.parametrize("name", VIDEOS)
-def test_how_it_is_shown_is_unchanged(name: str, scrubbed: Mapping[str, tuple[Path, VideoPlan]]) -> None:
+def test_how_it_is_shown_is_unchanged(name: str, scrubbed: Mapping[str, tuple[Path, MoviePlan]]) -> None:
     assert _shown(scrubbed[name][0]) == _shown(DATA / name)
 
 
@@ -129,14 +129,14 @@ def _shown(path: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", VIDEOS)
-def test_scrubbing_again_changes_nothing(name: str, scrubbed: Mapping[str, tuple[Path, VideoPlan]]) -> None:
+def test_scrubbing_again_changes_nothing(name: str, scrubbed: Mapping[str, tuple[Path, MoviePlan]]) -> None:
     path, _ = scrubbed[name]
     assert examine(path).patches == ()
 
 
 @pytest.mark.parametrize("name", VIDEOS)
 def test_patches_are_sorted_apart_and_inside_the_file(
-    name: str, scrubbed: Mapping[str, tuple[Path, VideoPlan]]
+    name: str, scrubbed: Mapping[str, tuple[Path, MoviePlan]]
 ) -> None:
     patches = scrubbed[name][1].patches
     assert all(one.end <= other.offset for one, other in pairwise(patches))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, MOV, MP4, WEBM, MediaFormat
-from avion_media.media.container import VideoPlan
+from avion_media.media.formats.movie import MoviePlan
 from tests.unit.container.videos import DATA, apply_patches, examine_bytes
 
 _SLOW_S = 10.0  # far beyond what any of these takes; the sandbox's own limit is a minute
@@ -35,7 +35,7 @@ _INDICES = {  # where the structure is: mutations of samples change nothing
 thorough = settings(max_examples=300, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-def _examine(data: bytes, fmt: MediaFormat) -> VideoPlan | None:
+def _examine(data: bytes, fmt: MediaFormat) -> MoviePlan | None:
     """The plan, checked against the file, or None when it was refused."""
     begin = time.process_time()
     try:

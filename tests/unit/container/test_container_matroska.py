@@ -8,8 +8,8 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, WEBM
-from avion_media.media.container import VideoPlan
-from avion_media.media.container.ebml import Element, Master, parse_element, void_header
+from avion_media.media.formats.matroska.ebml import Element, Master, parse_element, void_header
+from avion_media.media.formats.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
     DATA,
@@ -37,7 +37,7 @@ def _make(path: Path, *options: str | Path) -> Path:
     return path
 
 
-def _assert_clean(path: Path, tmp_path: Path, *, same_frames: bool = True) -> VideoPlan:
+def _assert_clean(path: Path, tmp_path: Path, *, same_frames: bool = True) -> MoviePlan:
     clean = tmp_path / f"clean{path.suffix}"
     plan = scrub(path, clean)
     data = clean.read_bytes()

@@ -11,7 +11,7 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MOV, MP4
-from avion_media.media.container import VideoPlan
+from avion_media.media.formats.movie import MoviePlan
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
     DATA,
@@ -39,7 +39,7 @@ def _make(path: Path, *options: str | Path) -> Path:
     return path
 
 
-def _assert_clean(path: Path, tmp_path: Path) -> VideoPlan:
+def _assert_clean(path: Path, tmp_path: Path) -> MoviePlan:
     """Scrubbed, the file has its length and its frames, and none of the secrets."""
     clean = tmp_path / f"clean{path.suffix}"
     plan = scrub(path, clean)

@@ -11,7 +11,8 @@ import pytest
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, MP4, WEBM
 from avion_media.domain.ranges import Range
-from avion_media.media.container import Missing, SparseFile, VideoPlan
+from avion_media.media.formats.movie import MoviePlan
+from avion_media.media.formats.sparse import Missing, SparseFile
 from tests.unit.container.videos import DATA, examine, ffmpeg, first_frames, format_of, sparse_copy, store_of
 
 CLIP = DATA / "mp4-h264-4k60-portrait.mp4"
@@ -152,7 +153,7 @@ def test_a_live_recording_is_read_whole(tmp_path: Path) -> None:
     _assert_decodes_alike(path, plan, tmp_path)
 
 
-def _assert_decodes_alike(path: Path, plan: VideoPlan, directory: Path, count: int = _FRAMES) -> None:
+def _assert_decodes_alike(path: Path, plan: MoviePlan, directory: Path, count: int = _FRAMES) -> None:
     sparse = directory / f"sparse{path.suffix}"
     sparse_copy(path, sparse, plan.poster_ranges)
     expected = first_frames(path, format_of(path), plan, count)

@@ -18,7 +18,10 @@ from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import BY_EXTENSION, BY_NAME, MediaFormat
 from avion_media.domain.ranges import Patch, Range
 from avion_media.media.bounds import VideoBounds
-from avion_media.media.container import SparseFile, VideoPlan, examine_job, examine_video, plan_from_json
+from avion_media.media.formats import plan_movie
+from avion_media.media.formats.movie import MoviePlan, plan_from_json
+from avion_media.media.formats.sparse import SparseFile
+from avion_media.media.jobs import plan_job
 from avion_media.store.patch_plan import patched
 
 DATA = Path(__file__).parents[2] / "data"
@@ -38,11 +41,11 @@ def format_of(path: Path) -> MediaFormat:
     return BY_EXTENSION[path.suffix[1:]]
 
 
-def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float = 5.0) -> VideoPlan:
+def examine(path: Path, bounds: VideoBounds | None = None, poster_seconds: float = 5.0) -> MoviePlan:
     """Examine a file that is all there."""
     with path.open("rb") as file:
         sparse = SparseFile(file.fileno(), path.stat().st_size)
-        return examine_video(sparse, format_of(path), poster_seconds=poster_seconds, bounds=bounds)
+        return plan_movie(sparse, format_of(path), poster_seconds=poster_seconds, bounds=bounds)
 
 
 def shown_size(path: Path) -> tuple[int, int]:
@@ -53,12 +56,12 @@ def shown_size(path: Path) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def examine_bytes(data: bytes, fmt: MediaFormat) -> VideoPlan:
+def examine_bytes(data: bytes, fmt: MediaFormat) -> MoviePlan:
     """Examine a file of these bytes."""
     with tempfile.TemporaryFile() as file:
         file.write(data)
         file.flush()
-        return examine_video(SparseFile(file.fileno(), len(data)), fmt)
+        return plan_movie(SparseFile(file.fileno(), len(data)), fmt)
 
 
 def apply_patches(patches: Sequence[Patch], data: bytes) -> bytes:
@@ -66,7 +69,7 @@ def apply_patches(patches: Sequence[Patch], data: bytes) -> bytes:
     return patched(data, 0, [(each.offset, each.data or bytes(each.length)) for each in patches])
 
 
-def scrub(path: Path, target: Path) -> VideoPlan:
+def scrub(path: Path, target: Path) -> MoviePlan:
     """Write the scrubbed file to ``target``."""
     plan = examine(path)
     assert plan.remux is None
@@ -98,14 +101,14 @@ class Store:
                 os.pwrite(self.fd, source.read(end - start), start)
                 self.present.append([start, end - start])
 
-    def examine(self, fmt: MediaFormat, **arguments: object) -> VideoPlan:
+    def examine(self, fmt: MediaFormat, **arguments: object) -> MoviePlan:
         """Run the job until it has a plan."""
         given = {"size_bytes": self.size_bytes, "format": fmt.name, **arguments}
         for _ in range(_MAX_ROUNDS):
             self.rounds += 1
             with tempfile.TemporaryFile() as written:
                 files = [self.fd, written.fileno()]
-                answer = json.loads(json.dumps(examine_job(given | {"present": self.present}, files)))
+                answer = json.loads(json.dumps(plan_job(given | {"present": self.present}, files)))
                 if "plan_bytes" in answer:
                     return plan_from_json(json.loads(os.pread(written.fileno(), answer["plan_bytes"], 0)))
             assert answer["missing"], "asked for nothing"
@@ -137,7 +140,7 @@ def frames(path: Path, *options: str) -> list[str]:
     return [line for line in answer.splitlines() if not line.startswith("#")]
 
 
-def first_frames(path: Path, fmt: MediaFormat, plan: VideoPlan, count: int) -> list[str]:
+def first_frames(path: Path, fmt: MediaFormat, plan: MoviePlan, count: int) -> list[str]:
     """The MD5s of the first frames of the plan's video track."""
     demuxer = "mov" if fmt in (BY_NAME["mp4"], BY_NAME["mov"]) else "matroska"
     options = ["-t", str(plan.poster_seconds), "-an", "-map", "0:v:0", "-frames:v", str(count)]

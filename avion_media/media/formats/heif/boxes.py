@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avion_media.media.formats.picture import corrupt
+from avion_media.media.bounds import corrupt
 
 # More in one container than any writer makes: a grid of the largest kind has 65 536 item entries.
 _MAX_BOXES = 1 << 17

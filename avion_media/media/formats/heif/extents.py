@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
-from avion_media.media.formats.picture import corrupt
+from avion_media.media.bounds import corrupt
 
 
 class Extents:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from itertools import islice
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.boxes import Box, Reader, boxes, find, require
 from avion_media.media.formats.heif.properties import MAX_PROPERTIES, is_alpha, numbered
-from avion_media.media.formats.picture import corrupt
 
 # A grid may have 256 × 256 tiles, and cameras use a few hundred; these bound memory.
 _MAX_ITEMS = 1 << 16

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.boxes import make_box, make_full_box, make_handler
 from avion_media.media.formats.heif.extents import Extents
 from avion_media.media.formats.heif.items import IN_IDAT, Item, Items, Reference
 from avion_media.media.formats.heif.properties import kept_property, numbered
-from avion_media.media.formats.picture import corrupt
 
 _REFERENCES = frozenset((b"dimg", b"auxl", b"prem", b"base"))
 _HIDDEN = 1

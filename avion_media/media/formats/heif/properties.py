@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.boxes import Box, Reader, make_box
 from avion_media.media.formats.icc import neutral_colr
-from avion_media.media.formats.picture import CodePoints, Colour, IccProfile, corrupt
+from avion_media.media.formats.picture import CodePoints, Colour, IccProfile
 
 # The widest number of a property that an item can name.
 MAX_PROPERTIES = 0x7FFF

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.boxes import (
     Box,
     Reader,
@@ -19,7 +20,6 @@ from avion_media.media.formats.heif.boxes import (
     require,
 )
 from avion_media.media.formats.heif.properties import is_alpha, kept_property
-from avion_media.media.formats.picture import corrupt
 
 _PICTURES, _AUXILIARY = b"pict", b"auxv"
 _SAMPLE_ENTRIES = frozenset((b"av01", b"hvc1", b"hev1"))

@@ -10,22 +10,21 @@ from itertools import chain
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.container.boxes import Box, Region, box_at, corrupt
-from avion_media.media.container.fragments import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
-from avion_media.media.container.media_data import kept_extents, unreferenced
-from avion_media.media.container.movie import Movie, Track, read_movie
-from avion_media.media.container.movie_scrub import MovieScrub
-from avion_media.media.container.plan import VideoPlan
-from avion_media.media.container.poster import (
-    PosterSamples,
+from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.isobmff import Box, Region, box_at
+from avion_media.media.formats.movie import MoviePlan, PosterSamples
+from avion_media.media.formats.mp4.mdat import kept_extents, unreferenced
+from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
+from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
+from avion_media.media.formats.mp4.poster import (
     choose_samples,
     presentation_start,
     run_samples,
     table_samples,
 )
-from avion_media.media.container.samples import SampleBudget
-from avion_media.media.container.sparse import Missing, SparseFile, eager_window
+from avion_media.media.formats.mp4.scrub import MovieScrub
+from avion_media.media.formats.sample_table import SampleBudget
+from avion_media.media.formats.sparse import Missing, SparseFile, eager_window
 
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
@@ -63,7 +62,7 @@ class _Fragments:
         return tuple(run for run in self.runs if run.track_id == track.track_id)
 
 
-def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> VideoPlan:
+def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """Plan poster and scrub of an MP4 or MOV (``fmt``: which of them, by content).
 
     Raises `Missing`, and `Rejected`: corrupt, no_video, external_reference, unsupported_type, bad_dimensions,
@@ -81,7 +80,7 @@ def examine_mp4(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bo
     poster = _choose_poster(video, fragments.of(video), file.size_bytes, poster_seconds, bounds)
     patches = _scrub(file, layout, region, movie, fragments, bounds)
     scattered = len(patches) > bounds.max_patches
-    return VideoPlan(
+    return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
         duration_s=duration_s,

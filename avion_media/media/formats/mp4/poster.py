@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.container.boxes import corrupt
-from avion_media.media.container.fragments import Run
-from avion_media.media.container.movie import Track
-from avion_media.media.container.samples import Sample
+from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.movie import PosterSamples
+from avion_media.media.formats.mp4.moof import Run
+from avion_media.media.formats.mp4.moov import Track
+from avion_media.media.formats.sample_table import Sample
 
 _JOINED_GAP_BYTES = 64 << 10  # another request costs more than this
 _MAX_RANGES = 64
 _MAX_SAMPLES = 20_000
 _REORDERING_S = 0.5  # decoders hold back some pictures: what is read beyond the seconds asked for
 _SHORTEST_S = 0.04  # one picture, when not even the first second fits
-
-
-@dataclass(frozen=True, slots=True)
-class PosterSamples:
-    """Ranges, merged, and how many seconds from the first picture on are decodable from them."""
-
-    ranges: tuple[Range, ...]
-    seconds: float
 
 
 class RangeCollector:

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.container.boxes import corrupt
-from avion_media.media.container.sparse import SparseFile
+from avion_media.media.bounds import corrupt
+from avion_media.media.formats.sparse import SparseFile
 
 MAX_HEADER_BYTES = 12  # 4 of id, 8 of size
 VOID, CRC_32 = 0xEC, 0xBF

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.container.boxes import corrupt
-from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, element_at, read_number
-from avion_media.media.container.matroska_tracks import Timing, Track
-from avion_media.media.container.poster import PosterSamples
-from avion_media.media.container.sparse import SparseFile
+from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.matroska.ebml import MAX_HEADER_BYTES, Element, element_at, read_number
+from avion_media.media.formats.matroska.tracks import Timing, Track
+from avion_media.media.formats.movie import PosterSamples
+from avion_media.media.formats.sparse import SparseFile
 
 SIMPLE_BLOCK, BLOCK_GROUP = BLOCKS = 0xA3, 0xA0
 _TIMESTAMP, _BLOCK = 0xE7, 0xA1

@@ -7,11 +7,12 @@ of scope: removing it means rewriting samples.
 
 from __future__ import annotations
 
-from avion_media.media.container.boxes import Box, Region, corrupt, leftover
-from avion_media.media.container.comments import neutral_flac_blocks, neutral_spherical
-from avion_media.media.container.edits import Edits
-from avion_media.media.container.movie import VISUAL_ENTRY_BYTES, Movie, Track
+from avion_media.media.bounds import corrupt
+from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
 from avion_media.media.formats.icc import neutral_colr
+from avion_media.media.formats.isobmff import Box, Region, leftover
+from avion_media.media.formats.movie import Edits
+from avion_media.media.formats.mp4.moov import VISUAL_ENTRY_BYTES, Movie, Track
 
 _FREE = frozenset((b"free", b"skip", b"wide"))
 

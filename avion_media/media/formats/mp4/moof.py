@@ -8,9 +8,10 @@ from itertools import accumulate
 
 from avion_media.domain.errors import Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.container.boxes import Box, Region, corrupt, first, required
-from avion_media.media.container.movie import Movie
-from avion_media.media.container.samples import SampleBudget, big_endian
+from avion_media.media.bounds import corrupt
+from avion_media.media.formats.isobmff import Box, Region, first, required
+from avion_media.media.formats.mp4.moov import Movie
+from avion_media.media.formats.sample_table import SampleBudget, big_endian
 
 _BASE_OFFSET, _DESCRIPTION, _DURATION, _SIZE, _FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20  # tfhd
 _BASE_IS_MOOF = 0x20000

@@ -11,11 +11,11 @@ from collections.abc import Iterable, Iterator
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Patch
-from avion_media.media.container.comments import neutral_flac_blocks, neutral_vorbis_headers
-from avion_media.media.container.ebml import CRC_32, Element, Master, void_header
-from avion_media.media.container.edits import Edits
-from avion_media.media.container.matroska_blocks import BLOCK_GROUP, BLOCKS, BlockReader, Cluster
-from avion_media.media.container.matroska_tracks import CODEC_ID, DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, Track
+from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
+from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader, Cluster
+from avion_media.media.formats.matroska.ebml import CRC_32, Element, Master, void_header
+from avion_media.media.formats.matroska.tracks import CODEC_ID, DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, Track
+from avion_media.media.formats.movie import Edits
 
 _MUXING_APP, _WRITING_APP = 0x4D80, 0x5741  # mandatory, so they stay, empty
 _SEEK, _SEEK_ID = 0x4DBB, 0x53AB

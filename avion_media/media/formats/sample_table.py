@@ -15,7 +15,8 @@ from operator import sub
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.container.boxes import Box, Region, corrupt, first, required
+from avion_media.media.bounds import corrupt
+from avion_media.media.formats.isobmff import Box, Region, first, required
 
 
 class SampleBudget:

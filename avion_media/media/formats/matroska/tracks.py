@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.container.boxes import corrupt
-from avion_media.media.container.ebml import Element, Master
+from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.matroska.ebml import Element, Master
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383

@@ -1,21 +1,23 @@
-"""What an examination found: facts for the client, ranges for the poster, patches for the scrub.
+"""What the reader of a container finds: facts for the client, ranges for the poster, patches for the scrub.
 
-A plan crosses a process boundary as JSON (`VideoPlan.to_json`, `plan_from_json`), so it holds plain values only.
+A plan crosses a process boundary as JSON (`MoviePlan.to_json`, `plan_from_json`), so it holds plain values only.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
 from avion_media.domain.ranges import Patch, Range
+from avion_media.media.bounds import VideoBounds
+from avion_media.media.formats.sparse import SparseFile
 
 POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
 
 
 @dataclass(frozen=True, slots=True)
-class VideoPlan:
+class MoviePlan:
     """All that follows from a container's structure, without decoding a sample.
 
     ``stream`` is ffmpeg's name (a stream specifier) of the video that players show: of it is the poster made.
@@ -45,9 +47,9 @@ class VideoPlan:
         }
 
 
-def plan_from_json(values: dict[str, Any]) -> VideoPlan:
-    """Read back what `VideoPlan.to_json` gave. Raises ValueError, KeyError or TypeError on anything else."""
-    return VideoPlan(
+def plan_from_json(values: dict[str, Any]) -> MoviePlan:
+    """Read back what `MoviePlan.to_json` gave. Raises ValueError, KeyError or TypeError on anything else."""
+    return MoviePlan(
         **values
         | {
             "format": BY_NAME[values["format"]],
@@ -55,3 +57,38 @@ def plan_from_json(values: dict[str, Any]) -> VideoPlan:
             "patches": tuple(Patch(offset, length, bytes.fromhex(data)) for offset, length, data in values["patches"]),
         }
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PosterSamples:
+    """Ranges, merged, and how many seconds from the first picture on are decodable from them."""
+
+    ranges: tuple[Range, ...]
+    seconds: float
+
+
+class MovieFormat(Protocol):
+    """A container of videos: a module with this function."""
+
+    def plan(self, file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
+        """Plan poster and scrub of a file of ``fmt`` from what is present. Raises `Missing` or `Rejected`."""
+
+
+class Edits:
+    """Changes to bytes that are at hand (``data``, at ``base`` in the file)."""
+
+    def __init__(self, data: bytes, base: int) -> None:
+        self.patches: list[Patch] = []
+        self._data = data
+        self._base = base
+
+    def zero(self, offset: int, length: int) -> None:
+        """Zeros over ``length`` bytes at ``offset`` in the file."""
+        start = offset - self._base
+        if length > 0 and self._data.count(0, start, start + length) != length:
+            self.patches.append(Patch(offset, length))
+
+    def put(self, offset: int, new: bytes) -> None:
+        """``new`` over the bytes at ``offset`` in the file."""
+        if not self._data.startswith(new, offset - self._base):
+            self.patches.append(Patch(offset, len(new), new))

@@ -9,12 +9,11 @@ from itertools import chain
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged
-from avion_media.media.bounds import VideoBounds
-from avion_media.media.container.boxes import corrupt
-from avion_media.media.container.ebml import MAX_HEADER_BYTES, Element, Master, element_at
-from avion_media.media.container.matroska_blocks import BlockReader, Cluster, choose_clusters, last_shown_s
-from avion_media.media.container.matroska_scrub import ClusterScrub, MasterScrub, void, void_span
-from avion_media.media.container.matroska_tracks import (
+from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.matroska.clusters import BlockReader, Cluster, choose_clusters, last_shown_s
+from avion_media.media.formats.matroska.ebml import MAX_HEADER_BYTES, Element, Master, element_at
+from avion_media.media.formats.matroska.scrub import ClusterScrub, MasterScrub, void, void_span
+from avion_media.media.formats.matroska.tracks import (
     Track,
     kept_tracks,
     main_video,
@@ -22,9 +21,8 @@ from avion_media.media.container.matroska_tracks import (
     read_tracks,
     stream_of,
 )
-from avion_media.media.container.plan import VideoPlan
-from avion_media.media.container.poster import PosterSamples
-from avion_media.media.container.sparse import Missing, SparseFile, eager_window
+from avion_media.media.formats.movie import MoviePlan, PosterSamples
+from avion_media.media.formats.sparse import Missing, SparseFile, eager_window
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
@@ -56,7 +54,7 @@ class _Layout:
         return found
 
 
-def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> VideoPlan:
+def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """Plan poster and scrub of a Matroska or WebM file (``fmt``: which of them, by content).
 
     Raises `Missing`, and `Rejected`: corrupt, no_video, bad_dimensions, too_many_pixels, too_long, too_large,
@@ -75,7 +73,7 @@ def examine_matroska(file: SparseFile, fmt: MediaFormat, *, poster_seconds: floa
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
     patches = joined_patches(_scrub(file, layout, headers, tracks, bounds))
     scattered = len(patches) > bounds.max_patches
-    return VideoPlan(
+    return MoviePlan(
         format=fmt,
         stream=stream_of(video, tracks),
         duration_s=duration_s,

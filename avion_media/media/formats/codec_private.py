@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from avion_media.media.container.boxes import corrupt
+from avion_media.media.bounds import corrupt
 
 _FLAC_STREAMINFO, _FLAC_PADDING, _FLAC_LAST = 0, 1, 0x80
 _VORBIS_COMMENT = b"\x03vorbis"

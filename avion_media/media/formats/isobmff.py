@@ -6,14 +6,10 @@ import struct
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.media.bounds import corrupt
 
 _HEADER = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
-
-
-def corrupt(detail: str) -> Rejected:
-    """The error for a container that contradicts itself."""
-    return Rejected(Reason.CORRUPT, detail)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ import bisect
 from collections.abc import Iterable, Iterator, Sequence
 
 from avion_media.domain.ranges import Range, merged
-from avion_media.media.container.boxes import corrupt
-from avion_media.media.container.movie import Movie, Track
+from avion_media.media.bounds import corrupt
+from avion_media.media.formats.mp4.moov import Movie, Track
 
 # Writers align chunks, which leaves gaps by the thousand; a position in any format known takes more than this.
 _ALIGNMENT_BYTES = 15

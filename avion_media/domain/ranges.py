@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
+
+_ZEROS = bytes(1 << 20)
 
 
 class Range(NamedTuple):
@@ -64,6 +67,30 @@ def _missing_of(wanted: Range, present: Sequence[Range]) -> Iterator[Range]:
 def total_bytes(ranges: Iterable[Range]) -> int:
     """The sum of their lengths."""
     return sum(each.length for each in ranges)
+
+
+def within(patches: Iterable[Patch], present: Sequence[Range]) -> Iterator[Patch]:
+    """What of the patches lies in ``present``. Both are sorted and apart from each other."""
+    at = 0
+    for patch in patches:
+        while at < len(present) and present[at].end <= patch.offset:
+            at += 1
+        for here in islice(present, at, None):
+            if here.offset >= patch.end:
+                break
+            start, end = max(patch.offset, here.offset), min(patch.end, here.end)
+            yield Patch(start, end - start, patch.data[start - patch.offset : end - patch.offset])
+
+
+def pieces(patches: Iterable[Patch]) -> Iterator[tuple[int, bytes]]:
+    """Offsets and bytes to write. Fills are cut into pieces that share one block of zeros: a free box can be large."""
+    for patch in patches:
+        if patch.data:
+            yield patch.offset, patch.data
+            continue
+        for start in range(0, patch.length, len(_ZEROS)):
+            length = min(len(_ZEROS), patch.length - start)
+            yield patch.offset + start, _ZEROS if length == len(_ZEROS) else bytes(length)
 
 
 def joined_patches(patches: Iterable[Patch]) -> tuple[Patch, ...]:

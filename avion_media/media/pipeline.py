@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
@@ -14,7 +15,8 @@ import trio
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import Family, MediaFormat
-from avion_media.domain.ranges import Patch, Range, total_bytes
+from avion_media.domain.ranges import Patch, Range, merged, pieces, total_bytes, within
+from avion_media.files import write_at
 from avion_media.media.answers import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import PEEK_BYTES, peek
@@ -27,6 +29,7 @@ MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
 _MAX_PLAN_BYTES = 16 << 20
+_HASH_UNIT_BYTES = 1 << 20
 
 
 class MediaSource(Protocol):
@@ -57,8 +60,8 @@ class Processed:
     duration_s: float = 0.0
     scrubbed_fd: int | None = None  # the scrubbed original, if it was written anew (images)
     scrubbed_bytes: int = 0
-    sha256: str = ""
-    patches: tuple[Patch, ...] = field(default=())  # otherwise: what to change in the source, in place (videos)
+    sha256: str = ""  # of the scrubbed original, unless only a part of it was here
+    patches: tuple[Patch, ...] = ()  # of a video: what is changed in the source, in place; in its local file they are
 
 
 class MediaPipeline:
@@ -127,6 +130,8 @@ class MediaPipeline:
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         plan = await self._examine(source, fmt)
         await source.fetch(plan.poster_ranges)
+        # Fetched before it is patched: a later fetch would bring private bytes back.
+        sha256 = await trio.to_thread.run_sync(_patch, source, plan.patches)
         bounds = self._poster_bounds(plan, whole=source.whole)
         probe = await probe_video(self._sandbox, source.fd, plan.format, plan.stream, bounds)
         frame = _temporary(files)
@@ -151,6 +156,7 @@ class MediaPipeline:
             thumbnails=self._read_thumbnails(outputs),
             animated=True,
             duration_s=plan.duration_s,
+            sha256=sha256,
             patches=plan.patches,
         )
 
@@ -224,6 +230,20 @@ class MediaPipeline:
             size.name: os.pread(fd, os.fstat(fd).st_size, 0)
             for size, fd in zip(self._thumbnails.sizes, outputs, strict=True)
         }
+
+
+def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:
+    """Scrub what is here of the source's own file. The SHA-256 of a file that is all here, else nothing."""
+    for offset, data in pieces(within(patches, merged(source.present))):
+        write_at(source.fd, data, offset)
+    if not source.whole:
+        return ""
+    digest = hashlib.sha256()
+    offset = 0
+    while chunk := os.pread(source.fd, _HASH_UNIT_BYTES, offset):
+        digest.update(chunk)
+        offset += len(chunk)
+    return digest.hexdigest()
 
 
 def _temporary(files: ExitStack) -> int:

@@ -202,7 +202,7 @@ class CacheRemote:
         source = SpooledSource(fd, fetched.size_bytes)
         with self._publisher.making(fmt):
             made = await self._pipeline.get().process(source, fmt, files)
-        facts = await facts_of(made, source)
+        facts = facts_of(made, source)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
         await confirm()

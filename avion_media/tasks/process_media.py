@@ -107,7 +107,7 @@ class ProcessMedia:
                 fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
                 with self._publisher.making(fmt):
                     made = await self._pipeline.get().process(source, fmt, files)
-                facts = await facts_of(made, source)
+                facts = facts_of(made, source)
                 writer = original_writer(made, source, facts, source_info=info)
                 await confirm()
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer)

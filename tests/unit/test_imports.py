@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "queue": {"domain", "redis", "telemetry"},
     "store": {"domain", "config", "files", "telemetry"},
     "remote": {"domain", "files", "redis"},
-    "media": {"domain", "config", "kernel"},
+    "media": {"domain", "config", "kernel", "files"},
 }
 LOW = {*ALLOWED}
 HIGH = {

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,11 +15,12 @@ import trio
 from PIL import Image
 
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
-from avion_media.domain.formats import BY_EXTENSION
+from avion_media.domain.formats import BY_EXTENSION, MOV
+from avion_media.domain.ranges import merged
 from avion_media.media.jobs import preload_for
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox import open_sandbox
-from tests.unit.container.videos import ffmpeg
+from tests.unit.container.videos import DATA, apply_patches, examine, ffmpeg
 from tests.unit.media.pieces import Pieces
 
 _LIMIT_S = 120
@@ -69,3 +72,20 @@ async def test_the_poster_of_a_video_of_two_tracks(
     made = await _process(pipeline, path)
     found = _mean(made.thumbnails["small"])
     assert all(abs(one - other) < 30 for one, other in zip(found, shown, strict=True)), found
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "in pieces"])
+async def test_a_poster_is_made_of_what_is_scrubbed(pipeline: MediaPipeline, whole: bool) -> None:
+    path = DATA / "mov-iphone4s-portrait-rotated-gps.mov"
+    plan = examine(path)
+    scrubbed = apply_patches(plan.patches, path.read_bytes())
+    with ExitStack() as files, trio.fail_after(_LIMIT_S):
+        spool = files.enter_context(TemporaryFile(buffering=0))
+        source = Pieces(path, spool.fileno(), whole=whole)
+        made = await pipeline.process(source, MOV, files)
+        assert made.patches == plan.patches
+        assert made.sha256 == (hashlib.sha256(scrubbed).hexdigest() if whole else "")
+        assert source.present
+        for each in source.present:
+            assert os.pread(source.fd, each.length, each.offset) == scrubbed[each.offset : each.end]
+        assert os.fstat(source.fd).st_blocks * 512 <= sum(each.length for each in merged(source.present)) + (1 << 16)

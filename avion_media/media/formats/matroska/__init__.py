@@ -75,7 +75,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     scattered = len(patches) > bounds.max_patches
     return MoviePlan(
         format=fmt,
-        stream=stream_of(video, tracks),
+        stream=stream_of(video, kept_tracks(tracks)),
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, poster),

@@ -79,7 +79,7 @@ def main_video(tracks: Sequence[Track]) -> Track:
 
 
 def stream_of(video: Track, tracks: Sequence[Track]) -> str:
-    """ffmpeg's name of the track. It makes a stream of every TrackEntry that names a codec."""
+    """ffmpeg's name of the track among those that stay. It makes a stream of every TrackEntry that names a codec."""
     return f"V:{[track for track in tracks if track.type == _TYPE_VIDEO and track.codec is not None].index(video)}"
 
 

@@ -24,97 +24,51 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-import trio
-
-from avion_media.nodes import INTENSITY, RESTARTS, consumers, foundation, ports, readiness, rpc
+from avion_media.nodes import consumers, foundation, group, ports, readiness, rpc
 from avion_media.nodes.admin import admin
 from avion_media.nodes.events import events
 from avion_media.nodes.sweeper import sweeper
 from avion_media.runtime import Runtime
 from avion_media.telemetry import bind_path
-from supervisors import Child, ChildSpec, NodeState, NotRunning, State, Strategy, Supervisor
+from avion_media.tree import Tree
+from supervisors import Child, Node, Strategy, Worker
 
-Body = Callable[[Runtime, Child], Awaitable[None]]
-Node = ChildSpec | Supervisor
+T = TypeVar("T")
 
 
-def build_tree(runtime: Runtime, before: Iterable[Node] = ()) -> Supervisor:
-    """The tree for the runtime's roles. ``before`` (as in `dev`) stands left of everything."""
+def build_tree(runtime: Runtime, before: Iterable[Node[Any]] = ()) -> Tree:
+    """The tree for the runtime's roles. ``before`` (as in `dev`) is on the left of everything."""
 
-    def worker(name: str, body: Body, *, shutdown_s: float = 1.0) -> ChildSpec:
-        async def run(child: Child) -> None:
+    def worker(name: str, body: Callable[[Runtime, Child[T]], Awaitable[None]], grace_s: float = 1.0) -> Worker[T]:
+        async def run(child: Child[T]) -> None:
             bind_path(child.path)
             await body(runtime, child)
 
-        return ChildSpec(name=name, run=run, shutdown_s=shutdown_s, backoff=RESTARTS)
+        return Worker(name, run, grace_s=grace_s)
 
-    by_role: dict[str, Callable[[], Node]] = {
+    def whole() -> Tree:
+        """The admin port shows the tree that it is a part of; it exists by the time the node runs."""
+        return tree
+
+    admin_port = worker("admin", partial(admin, tree=whole))
+    origin, grpc = worker("origin", ports.origin), worker("grpc", rpc.grpc)
+    redis, store = worker("redis", foundation.redis), worker("store", foundation.store)
+    by_role: dict[str, Callable[[], Node[Any]]] = {
         "processing": lambda: consumers.processing(runtime),
         "cache": lambda: consumers.cache(runtime),
         "delete": lambda: consumers.delete(runtime),
         "events": lambda: events(runtime),
-        "sweeper": lambda: worker("sweeper", sweeper, shutdown_s=2.0),
-        "http": lambda: worker("origin", ports.origin),
-        "grpc": lambda: worker("grpc", rpc.grpc),
+        "sweeper": lambda: worker("sweeper", sweeper, grace_s=2.0),
+        "http": lambda: origin,
+        "grpc": lambda: grpc,
     }
-    foundation_nodes = [
-        worker("redis", foundation.redis),
-        worker("store", foundation.store),
-        worker("sandbox", foundation.sandbox),
-    ]
-    root = Supervisor(
-        "avion-media",
-        [
-            *before,
-            worker("telemetry", foundation.telemetry, shutdown_s=foundation.TELEMETRY_STOP_S),
-            worker("admin", admin),
-            Supervisor("foundation", foundation_nodes, strategy=Strategy.REST_FOR_ONE, intensity=INTENSITY),
-            Supervisor(
-                "service",
-                [make() for role, make in by_role.items() if role in runtime.roles],
-                strategy=Strategy.ONE_FOR_ONE,
-                intensity=INTENSITY,
-            ),
-            worker("readiness", readiness.readiness),
-        ],
-        strategy=Strategy.REST_FOR_ONE,
-        intensity=INTENSITY,
-    )
-    runtime.tree = lambda: _tree(runtime, root)
-    runtime.kill = partial(_kill, root)
-    root.observe(lambda _event: runtime.set_down(_down(root.snapshot())))
-    return root
-
-
-def _kill(root: Supervisor, path: str) -> bool:
-    """Crash a node; whether it was up. LookupError when there is none of that path."""
-    try:
-        return root.kill(path)
-    except NotRunning:  # the supervisor above it is down
-        return False
-
-
-def _down(node: NodeState) -> frozenset[str]:
-    """The paths of the nodes that do not run."""
-    return frozenset(each.path for each in node.walk() if each.state is not State.RUNNING) - {node.path}
-
-
-def _tree(runtime: Runtime, root: Supervisor) -> dict[str, Any]:
-    """The live tree for ``/tree``, with the phase of the process and the number of its Trio tasks."""
-    tasks = trio.lowlevel.current_statistics().tasks_living
-    return {
-        "phase": str(runtime.lifecycle.phase),
-        "tasks": tasks,
-        **_with_uptime(root.snapshot().to_dict(), trio.current_time()),
-    }
-
-
-def _with_uptime(node: dict[str, Any], now: float) -> dict[str, Any]:
-    """Trio's clock means nothing outside: ``since`` becomes ``uptime_s``, the seconds in the present state."""
-    since = node.pop("since")
-    node["uptime_s"] = None if since is None else round(now - since, 3)
-    for child in node["children"]:
-        _with_uptime(child, now)
-    return node
+    below = group("foundation", [redis, store, worker("sandbox", foundation.sandbox)], strategy=Strategy.REST_FOR_ONE)
+    service = group("service", [make() for role, make in by_role.items() if role in runtime.roles])
+    telemetry = worker("telemetry", foundation.telemetry, grace_s=foundation.TELEMETRY_STOP_S)
+    last = worker("readiness", readiness.readiness)
+    root = group("avion-media", [*before, telemetry, admin_port, below, service, last], strategy=Strategy.REST_FOR_ONE)
+    tree: Tree = Tree(root, {"admin": admin_port, "http": origin, "grpc": grpc}, (below, redis, store, service))
+    root.observe(lambda _event: runtime.set_down(tree.down(), calls_can_run=tree.calls_can_run()))
+    return tree

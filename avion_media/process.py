@@ -37,7 +37,7 @@ async def run_until_stopped(
         runtime.stop_requested.set()
 
     def stopping(event: Event) -> None:
-        if event.path == root.snapshot().path and event.kind is EventKind.STOPPING:  # for whatever reason
+        if event.path == root.path and event.kind is EventKind.STOPPING:  # for whatever reason
             watchdog.arm()
             runtime.lifecycle.advance_to(Phase.STOPPING)
 
@@ -90,7 +90,7 @@ async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _Skip) -> 
     root.stop()
     with skip.skippable():
         await trio.Event().wait()
-    root.abort()
+    root.stop(grace_s=0)
 
 
 async def _drain_one(node: str, drain: Drain, grace_s: float) -> None:

@@ -26,7 +26,6 @@ from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger
 _log = get_logger(path="readiness")
 Drain = Callable[[float], Awaitable[None]]
 """Ends what is under way, within the seconds it is given."""
-CALLS_NEED = frozenset({"foundation", "foundation/redis", "foundation/store", "service"})
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.REDIS: frozenset(ROLES),
@@ -70,18 +69,16 @@ class Runtime:
     queues: dict[str, Slot[TaskQueue]] = field(
         default_factory=lambda: {name: Slot(Dependency.REDIS) for name in QUEUES}
     )
-    addresses: dict[str, tuple[str, int]] = field(default_factory=dict)  # port name -> where it really listens
     drains: dict[str, Drain] = field(default_factory=dict)
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
     queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
     warnings: list[str] = field(default_factory=list)  # settings of Redis under which it may lose tasks
     swept_at: float = 0.0  # when the last pass of the reconciliation ended, Unix seconds
     active_requests: Callable[[], int] = lambda: 0  # of the origin
-    tree: Callable[[], dict[str, Any]] = dict
-    kill: Callable[[str], bool] = lambda _path: False  # crashes a node of the tree, for `avion-media chaos`
     components_ready: bool = False
     down: frozenset[str] = frozenset()  # paths of the nodes that do not run
     never_answered: set[Dependency] = field(default_factory=set)  # of those that the roles need
+    calls_can_run: bool = True  # every node runs that a gRPC call needs
     flips: int = 0  # how often `ready` has changed
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
     _all_answered: trio.Event = field(default_factory=trio.Event)
@@ -99,9 +96,8 @@ class Runtime:
 
     @property
     def serving(self) -> bool:
-        """Whether gRPC calls should be sent here: what they need runs. A consumer that is being restarted keeps no call
-        away: the other replicas do its work, and with the same defect in all of them none would be left to serve."""
-        return self.lifecycle.phase is Phase.READY and self.components_ready and not self.down & CALLS_NEED
+        """Whether gRPC calls should be sent here: every node runs that they need, see `Tree.calls_can_run`."""
+        return self.lifecycle.phase is Phase.READY and self.components_ready and self.calls_can_run
 
     @property
     def ready(self) -> bool:
@@ -124,10 +120,10 @@ class Runtime:
         self.components_ready = ready
         self._tell_readiness()
 
-    def set_down(self, down: frozenset[str]) -> None:
-        """Told at each transition in the tree."""
+    def set_down(self, down: frozenset[str], *, calls_can_run: bool) -> None:
+        """Take over the state of the tree, at each of its transitions."""
         if down != self.down:
-            before, self.down = self.down, down
+            before, self.down, self.calls_can_run = self.down, down, calls_can_run
             self._tell_readiness()
             if self.lifecycle.phase is Phase.READY and _topmost(before) != _topmost(down):
                 _log.info("readiness", ready=self.ready, down=_topmost(down))

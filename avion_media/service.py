@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 import trio
 
-from avion_media.app import Node, build_tree
+from avion_media.app import build_tree
 from avion_media.config import PREFIX, Config, ConfigError, undecided_ports
 from avion_media.lifecycle import Phase
 from avion_media.nodes import gauges
@@ -20,15 +21,16 @@ from avion_media.process import run_until_stopped
 from avion_media.runtime import Runtime, consumer_name
 from avion_media.telemetry import configure_logging, get_logger, instruments
 from avion_media.telemetry.otel import OpenTelemetry
+from avion_media.tree import Tree
 from avion_media.watchdog import Watchdog
 from supervisors import (
     Event,
     EventKind,
+    Node,
     StartFailed,
     SupervisionError,
     Supervisor,
     TooManyRestarts,
-    describe,
 )
 
 _FAILURES = frozenset({EventKind.FAILED, EventKind.ESCALATED})
@@ -94,23 +96,23 @@ def drain_budget(config: Config, root: Supervisor) -> DrainBudget:
     return DrainBudget(drain.settle, drain.grace, stop_s, TELEMETRY_STOP_S, drain.termination_grace_period)
 
 
-Before = Callable[[Runtime], Iterable[Node]]
-Alongside = Callable[[Runtime], Awaitable[None]]
+Before = Callable[[Runtime], Iterable[Node[Any]]]
+Alongside = Callable[[Runtime, Tree], Awaitable[None]]
 
 
-def nothing_before(_runtime: Runtime) -> Iterable[Node]:
+def nothing_before(_runtime: Runtime) -> Iterable[Node[Any]]:
     """`serve` has no nodes left of the tree."""
     return ()
 
 
-async def nothing_alongside(_runtime: Runtime) -> None:
+async def nothing_alongside(_runtime: Runtime, _tree: Tree) -> None:
     """`serve` runs the tree and nothing else."""
 
 
 def planned_budget(config: Config, roles: frozenset[str], before: Before = nothing_before) -> DrainBudget:
     """The budget of a service that is not running yet."""
     plan = Runtime(config, roles)
-    return drain_budget(config, build_tree(plan, before(plan)))
+    return drain_budget(config, build_tree(plan, before(plan)).root)
 
 
 def refusals(config: Config, roles: frozenset[str], budget: DrainBudget) -> list[str]:
@@ -152,12 +154,13 @@ async def _serve(
     watchdog: Watchdog,
 ) -> None:
     runtime = open_runtime(config, roles)
-    root = build_tree(runtime, before(runtime))
+    tree = build_tree(runtime, before(runtime))
+    root = tree.root
     root.observe(lambda event: _tell(runtime, event))
     gauges.observe_tree(runtime, root)
     runtime.telemetry.observe(instruments.DRAIN_BUDGET, drain_budget(config, root).parts)
     try:
-        await run_until_stopped(root, runtime, partial(alongside, runtime), watchdog=watchdog)
+        await run_until_stopped(root, runtime, partial(alongside, runtime, tree), watchdog=watchdog)
     except* SupervisionError as group:
         lines = explain(group)
         get_logger(path="process").critical("tree.failed", why=lines)
@@ -202,5 +205,14 @@ def explain(error: BaseException) -> list[str]:
     lines = []
     if isinstance(error, StartFailed | TooManyRestarts) and error.__cause__ is not None:
         cause, child = error.__cause__, error.path if isinstance(error, StartFailed) else error.child
-        lines = explain(cause) if isinstance(cause, SupervisionError) else [f"{child}: {describe(cause)}"]
+        lines = explain(cause) if isinstance(cause, SupervisionError) else [f"{child}: {_text_of(cause)}"]
     return [*lines, str(error)]
+
+
+def _text_of(error: BaseException) -> str:
+    """The type and the message; the message is code of a child, and could fail."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - any error of `__str__`
+        text = "its text cannot be shown"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,53 +1,47 @@
-"""Supervision trees for Trio, after Erlang/OTP: restart, ordered start and stop, escalation, introspection.
+"""Supervision trees for Trio, after Erlang/OTP: restart, ordered start and stop, escalation, introspection."""
 
-Knows nothing of its users and imports Trio and the standard library only. See ``docs/supervisors.md``.
-"""
-
-from supervisors._child import Child
+from supervisors._child import Child, nursery_task
 from supervisors._errors import (
     Killed,
-    NoSuchChild,
     NotRunning,
+    Shutdown,
     SpecError,
     StartFailed,
-    StartTimeout,
     SupervisionError,
+    TaskFailed,
     TooManyChildren,
     TooManyRestarts,
-    UnexpectedReturn,
-    describe,
 )
-from supervisors._policy import NO_BACKOFF, AutoShutdown, Backoff, Intensity, Restart, Strategy
-from supervisors._spec import ChildSpec
-from supervisors._state import Event, EventKind, NodeState, Observer, State
-from supervisors._supervisor import DynamicSupervisor, Supervisor, open_tree
+from supervisors._nodes import DynamicSupervisor, Node, Supervisor, Task, Worker
+from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, Strategy
+from supervisors._state import Event, EventKind, NodeState, State
+from supervisors._tree import open_tree
 
 __all__ = [
-    "NO_BACKOFF",
     "AutoShutdown",
     "Backoff",
     "Child",
-    "ChildSpec",
     "DynamicSupervisor",
     "Event",
     "EventKind",
     "Intensity",
     "Killed",
-    "NoSuchChild",
+    "Node",
     "NodeState",
     "NotRunning",
-    "Observer",
     "Restart",
+    "Shutdown",
     "SpecError",
     "StartFailed",
-    "StartTimeout",
     "State",
     "Strategy",
     "SupervisionError",
     "Supervisor",
+    "Task",
+    "TaskFailed",
     "TooManyChildren",
     "TooManyRestarts",
-    "UnexpectedReturn",
-    "describe",
+    "Worker",
+    "nursery_task",
     "open_tree",
 ]

@@ -1,88 +1,102 @@
-"""What a running child sees of its supervisor."""
+"""What a running child sees of its supervisor, and plain Trio functions as children."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar, cast
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
-log = logging.getLogger("supervisors")
+T = TypeVar("T")
+_NOTHING: Any = None  # the value of a child that has none: left out for T = None
 
 
-class Child:
-    """One incarnation of a child: who it is, whether it is asked to stop, and how it says that it is ready.
+class Child(trio.TaskStatus[T]):
+    """One incarnation of a worker: its name, whether its stop was requested, and how it reports its start.
 
-    ``path`` names the child in the whole tree (``service/processing/reader``), ``incarnation`` counts its starts
-    from 1. ``stopping`` is set when the supervisor asks for the stop; the child then has its grace to return, and
-    is cancelled after that. Only the child's own tasks should use this object.
+    ``path`` names the child in the whole tree (``service/processing/reader``), ``incarnation`` counts its starts from
+    1. ``stopping`` is set when the supervisor requests the stop, for ``stop_reason``; the child then has its grace to
+    return, and is cancelled after that. ``last_value`` is the started value of the incarnation before. Only the
+    child's own tasks use this object.
     """
 
-    def __init__(self, path: str, incarnation: int, on_ready: Callable[[], None]) -> None:
+    def __init__(self, path: str, incarnation: int, last_value: T | None, on_started: Callable[[T], None]) -> None:
         self.path = path
         self.incarnation = incarnation
+        self.last_value = last_value
         self.stopping = trio.Event()
-        self._on_ready = on_ready
-        self._on_stop: dict[object, Callable[[], None]] = {}
+        self.stop_reason: str | None = None
+        self.ignored = False
+        self._on_started = on_started
+        self._reported = False
+        self._until_stopping: tuple[trio.CancelScope, ...] = ()
 
     @property
     def name(self) -> str:
         """The last part of the path."""
         return self.path.rpartition("/")[2]
 
-    def ready(self) -> None:
-        """Say that the start is done: the next child may start. Calling it again does nothing; it never waits."""
-        self._on_ready()
+    @enable_ki_protection
+    def started(self, value: T = _NOTHING) -> None:
+        """Report the end of the start, with a value for others; the next child may start. Never waits.
 
-    def until_stopping(self) -> UntilStopping:
-        """A ``with`` block in a cancel scope (which it gives) that is cancelled once the stop is asked for.
-
-        For work that may be dropped anywhere, such as waiting for something to do; what must be finished belongs
-        after the block. Entered while stopping, the block is cancelled at its first checkpoint.
+        Raises RuntimeError when it is called again, as Trio's `trio.TaskStatus.started` does. After the stop was
+        requested it changes nothing.
         """
-        return UntilStopping(self)
+        if self._reported:
+            raise RuntimeError(f"{self.path} called started() twice")
+        self._reported = True
+        self._on_started(value)
 
-    def on_stop(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Have ``callback`` called, synchronously, when the stop is asked for, or at once if it was already.
+    def until_stopping(self) -> AbstractContextManager[trio.CancelScope, bool]:
+        """Return a ``with`` block in a cancel scope (which it gives) that is cancelled when the stop is requested.
 
-        It runs inside the supervisor and must not block. An exception that it raises is logged. Returns a function
-        that takes it off again.
+        It is for work that can end anywhere, such as waiting for something to do. Work that must be finished belongs
+        after the block. If the stop was requested before, the block is cancelled at its first checkpoint.
         """
-        key = object()
-        self._on_stop[key] = callback
-        if self.stopping.is_set():
-            callback()
+        # Type checkers take the code after a generator's block for unreachable: hence the cast to one that swallows.
+        return cast("AbstractContextManager[trio.CancelScope, bool]", self._block_until_stopping())
 
-        def take_off() -> None:
-            self._on_stop.pop(key, None)
-
-        return take_off
-
-    def ask_to_stop(self) -> None:
-        """The supervisor's side of ``stopping``; once."""
-        self.stopping.set()
-        for callback in list(self._on_stop.values()):
+    @contextmanager
+    def _block_until_stopping(self) -> Iterator[trio.CancelScope]:
+        with trio.CancelScope() as scope:
+            if self.stopping.is_set():
+                scope.cancel()
+            self._until_stopping += (scope,)
             try:
-                callback()
-            except Exception:
-                log.exception("a stop callback of %s failed", self.path)
+                yield scope
+            finally:
+                self._until_stopping = tuple(each for each in self._until_stopping if each is not scope)
+
+    def ignore(self) -> None:
+        """Report that there is nothing to run: the next return is a finished start without a restart."""
+        self.ignored = True
+
+    def request_stop(self, reason: str) -> None:
+        """The supervisor's side of ``stopping``; once. (Not part of the public interface.)"""
+        self.stop_reason = reason
+        self.stopping.set()
+        for scope in self._until_stopping:
+            scope.cancel()
 
 
-class UntilStopping:
-    """See `Child.until_stopping`. A class, as type checkers take the code after a generator's block for unreachable."""
+def nursery_task(
+    fn: Callable[..., Awaitable[object]], *args: Any, start: bool = False
+) -> Callable[[Child[Any]], Awaitable[None]]:
+    """Make a plain Trio function a worker's ``run``. It is cancelled as soon as the stop is requested.
 
-    def __init__(self, child: Child) -> None:
-        self._child = child
-        self._scope = trio.CancelScope()
+    With ``start`` it is called as by `trio.Nursery.start`, with a ``task_status``; otherwise as by ``start_soon``, and
+    it counts as started at once.
+    """
 
-    def __enter__(self) -> trio.CancelScope:
-        self._scope.__enter__()
-        self._take_off = self._child.on_stop(self._scope.cancel)
-        return self._scope
+    async def run(child: Child[Any]) -> None:
+        with child.until_stopping():
+            if start:
+                await fn(*args, task_status=child)
+            else:
+                child.started()
+                await fn(*args)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> bool:
-        self._take_off()
-        return self._scope.__exit__(kind, error, traceback)
+    return run

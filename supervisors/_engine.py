@@ -1,312 +1,422 @@
-"""One run of one supervisor: a loop around a step that never waits.
+"""One run of one supervisor: a loop around a step that never waits, for both kinds of supervisors.
 
 Three shapes were weighed. A task per restart is short, but two failures at once then race for the same siblings. One
-task that waits for each start, grace and backoff in turn (as OTP does) keeps order, but a child in backoff makes it
-deaf to all others. So the loop sleeps until something ended or became due, and `_step` compares what is with what
-should be: nothing in it awaits, so each decision sees, and each snapshot shows, a consistent tree.
+task that waits for each start, grace and backoff in turn (as OTP does) keeps order, but a child in backoff blocks all
+others. So the loop sleeps until something ended or is due, and `_step` compares what is with what should be: nothing
+in it awaits, so each decision sees, and each snapshot shows, a consistent tree.
 
-A child's end is seen by its wrapper task, never told by the child, and whether it was asked to stop is read from the
-supervisor's own state, never from the exception: libraries do raise `trio.Cancelled` of their own, and swallow ours.
+A child's end is seen by its wrapper task. Whether its stop was requested is read from the supervisor's own state,
+never from the exception: libraries raise `trio.Cancelled` of their own, and swallow Trio's.
 """
 
 from __future__ import annotations
 
+import heapq
 import math
+import random
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
 
 import trio
 from trio.lowlevel import disable_ki_protection, enable_ki_protection
 
-from supervisors._batch import Batch, Batches
 from supervisors._child import Child
 from supervisors._errors import (
     Killed,
-    NoSuchChild,
-    NotRunning,
-    SpecError,
     StartFailed,
-    StartTimeout,
-    TooManyChildren,
     TooManyRestarts,
     is_fatal,
+    is_keyboard_interrupt,
+    is_shutdown,
 )
-from supervisors._outcome import Outcome
-from supervisors._policy import (
-    AutoShutdown,
-    Intensity,
-    Restart,
-    RestartWindow,
-    Strategy,
-    check_escalates,
-    restart_group,
-    should_restart,
-)
+from supervisors._journal import Journal
+from supervisors._policy import Intensity, Restart, RestartWindow, should_restart
 from supervisors._record import Record
-from supervisors._spec import ChildSpec
-from supervisors._state import Event, EventKind, State
+from supervisors._state import EventKind, State
 
-ROOT = "/"
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """How one supervisor treats its children."""
-
-    strategy: Strategy
-    intensity: Intensity
-    auto_shutdown: AutoShutdown
-    max_children: float
-    dynamic: bool  # children come and go: no order among them, and who has ended is forgotten
-    random: Callable[[], float]
+STUCK_AFTER_S = 5.0  # a child that still runs so long after its cancellation is reported
+_SHUTDOWN = "shutdown"  # of the whole tree
 
 
 class Engine:
-    """The run-time state of a supervisor, from `serve` to its end; a restart makes a new one."""
+    """The run-time state of a supervisor, from `serve` to its end; a restart makes a new one.
+
+    ``own`` is the supervisor's node. ``journal`` is that of its tree; a root has none yet. ``on_started`` reports the
+    end of the start.
+    """
+
+    forgets = False  # children are forgotten after their end
 
     def __init__(
         self,
-        path: str,
-        plan: Plan,
-        publish: Callable[[Event], None],
-        on_started: Callable[[], None],
+        own: Record,
+        records: dict[str, Record],
+        intensity: Intensity,
         *,
-        nested: bool,
-        incarnation: int,
-        before: Mapping[str, Record],
+        journal: Journal | None,
+        on_started: Callable[[], None],
+        cancel_grace_s: float = 0.0,
     ) -> None:
-        self.path = path
-        self.records: dict[str, Record] = {}
-        self.started = False
+        self.own = own
+        self.records = records
         self.stopping = False
+        self.started = False
         self.finished = False
-        self._plan = plan
-        self.publish = publish
+        self.stop_deadline = math.inf  # only ever moves forward
+        self.journal = Journal(self.wake) if journal is None else journal
+        self._is_root = journal is None
         self._on_started = on_started
-        self._before = before
-        self._nested = nested
-        self.incarnation = incarnation
-        self._now = -math.inf  # of the last step: whatever was due by then has been dealt with
-        self._events: deque[Event] = deque()
+        self._cancel_grace_s = cancel_grace_s
+        self._intensity = intensity
+        self._window = RestartWindow(intensity)
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
-        self._batches = Batches()
-        self._timed: set[Record] = set()  # those with a deadline: a step must not look at thousands of children
-        self._window = RestartWindow(plan.intensity)
+        self._due: list[tuple[float, int, Record | None]] = []  # a heap; None is a wake-up alone
+        self._numbers = count()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
         self._stop_announced = False
-        self._brutal = False  # no grace for anybody
-        self._outcome = Outcome(path)
+        self._failure: BaseException | None = None  # the first reason to give up
+        self._interruptions: list[BaseException] = []
+        self._cancelled = False
+
+    # --- what each kind of supervisor decides ---
+
+    def _place(self, records: list[Record], now: float) -> None:
+        """Have new children started, in this order."""
+        raise NotImplementedError
+
+    def _advance(self, nursery: trio.Nursery, now: float) -> bool:
+        """Start and stop what is due; return whether anything is left to do."""
+        raise NotImplementedError
+
+    def _advance_stop(self, now: float) -> bool:
+        """Request the stop of the children whose turn it is; return whether all are down."""
+        raise NotImplementedError
+
+    def _restart_later(self, record: Record, delay_s: float, now: float) -> None:
+        """A child in backoff is started again after ``delay_s``, with its group."""
+        raise NotImplementedError
+
+    def restart_child(self, record: Record, now: float) -> None:
+        """Stop a child if it runs, then start it, at once and uncounted."""
+        raise NotImplementedError
+
+    def _came_up(self, record: Record) -> None:
+        """A child has started."""
+
+    def _went_down(self, record: Record, now: float) -> None:
+        """A child is down, by a stop or with its group."""
+
+    def _takes_down(self, record: Record) -> bool:
+        """Whether the child goes down with its group."""
+        return False
+
+    def _lost(self, record: Record) -> None:
+        """A child has ended by itself and is not restarted."""
 
     # --- what others ask for: flags and a wake-up, never a wait ---
 
-    def begin_stop(self) -> None:
-        """Ask for the ordered stop."""
-        self.stopping = True
-        # From here a cancellation from outside has nothing to add. Bounded by the children's graces.
-        self._scope.shield = True
+    def wake(self) -> None:
+        """Have the loop take a step."""
         self._wake.set()
 
-    def abort(self) -> None:
-        """Ask for the stop without grace, still right to left."""
-        self._brutal = True
-        self.begin_stop()
+    def request_stop(self, reason: str, deadline: float = math.inf) -> None:
+        """Stop in order, and cancel what is left at ``deadline``; a later deadline than the present one is ignored."""
+        if not self.stopping:
+            self.stopping = True
+            self.own.reason = reason
+        self.stop_deadline = min(self.stop_deadline, deadline)
+        self.wake()
 
     def crash(self, error: Exception) -> None:
-        """End abnormally with ``error``, at once."""
-        self._outcome.fail(error)
-        self.abort()
+        """End abnormally with ``error``, without grace."""
+        self._fail(error, None, "kill")
+        self.request_stop("kill", trio.current_time())
 
     @enable_ki_protection
-    def add(self, specs: Iterable[ChildSpec], now: float) -> list[Record]:
-        """Add children, to be started in this order as one batch."""
-        if self.stopping:
-            raise NotRunning(f"{self.path} is stopping")
-        added: list[Record] = []
-        for spec in specs:
-            if spec.restart is not Restart.TEMPORARY:
-                check_escalates(spec.name, self._plan.intensity, spec.backoff)
-            if spec.name in self.records:
-                raise SpecError(f"{self.path} has a child {spec.name} already")
-            if len(self.records) >= self._plan.max_children:
-                raise TooManyChildren(f"{self.path} has {len(self.records)} children already")
-            record = Record(spec, child_path(self.path, spec.name), now, self._before.get(spec.name))
-            self.records[spec.name] = record
-            added.append(record)
-        self._batches.add(Batch((), added, now))
-        self._wake.set()
-        return added
+    def add(self, records: Iterable[Record], now: float) -> None:
+        """Add children that have their place already, and start them in this order."""
+        added = list(records)
+        for record in added:
+            record.prepare()
+            record.force(State.WAITING, now)
+            if record.stays_down:
+                record.enter(State.STOPPED, now)
+                record.settle(None)
+        self._place([record for record in added if not record.stays_down], now)
+        self.wake()
 
     @enable_ki_protection
-    def stop_child(self, record: Record, now: float) -> None:
-        """Have one child stopped, and kept down until `restart_child`."""
-        record.held = True
+    def stop_child(self, record: Record, deadline: float, *, remove: bool = False) -> None:
+        """Stop one child and keep it down until it is restarted by hand, or forget it."""
+        now = trio.current_time()
+        record.removed = record.removed or remove or self.forgets
+        record.stays_down = not record.removed
+        record.stop_by = min(record.stop_by, deadline)
         if record.state in (State.WAITING, State.BACKOFF):
-            self._enter(record, State.STOPPED, EventKind.STOPPED, now)
-            self._settle(record, None)
-            self._forget_if_dynamic(record)
-        elif record.up and not self.stopping:  # while all stop, it has its turn
-            self._ask_to_stop(record, now)
-        self._wake.set()
+            self._stop_before_start(record, "stop", now)
+        elif record.up and not self.stopping:
+            self._ask_to_stop(record, "stop", now)
+        if record.stop_requested:
+            self._shorten(record, deadline, now)
+        self._forget_if_gone(record)
+        self.wake()
 
     @enable_ki_protection
-    def restart_child(self, record: Record, now: float) -> None:
-        """Start a child that is down or stopping, or cut its backoff short; another one is left alone."""
-        if self.stopping:
-            raise NotRunning(f"{self.path} is stopping")
-        if self._plan.dynamic and record.state is State.STOPPING:  # it was removed, and is only not gone yet
-            raise NoSuchChild(record.path)
-        self._batches.restart_one(record, now)
-        self._wake.set()
-
-    @enable_ki_protection
-    def kill(self, record: Record, now: float) -> bool:
-        """Cancel a child as if it had crashed; False if there is nothing to kill."""
+    def kill(self, record: Record) -> bool:
+        """Cancel a child as if it had crashed; return False if it is down."""
         if not record.up:
             return False
-        if record.doom is None:
-            record.doom = Killed(record.path)
-            self._cancel(record, now)
-            self._wake.set()  # to tell of it: the child's end may take long
+        if record.cancel_cause is None:
+            record.cancel_cause = Killed(record.path)
+            self._cancel(record, trio.current_time())
+            self.wake()
         return True
 
     # --- the run ---
 
     @enable_ki_protection
     async def serve(self) -> None:
-        """Run until stopped or failed; returns or raises only when no child is left.
+        """Run until stopped or failed; return or raise only when no child is left.
 
-        A cancellation from outside, KeyboardInterrupt and the like become an ordered stop first and are raised then.
+        A cancel from outside, KeyboardInterrupt and the like become an ordered stop first and are raised then.
         """
-        self._emit_own(EventKind.STARTING, trio.current_time())
-        with self._scope:
-            async with trio.open_nursery() as nursery:
-                try:
-                    await self._loop(nursery)
-                except BaseException:
-                    # A defect of this package or a fatal error of an observer: no order any more, but no orphan either.
-                    for record in self.records.values():
-                        record.cancel()
-                    raise
-        error = self._outcome.error
-        self._emit_own(EventKind.STOPPED if error is None else EventKind.FAILED, trio.current_time(), error)
-        self._tell_observers()
-        self._outcome.raise_if_any()
+        now = trio.current_time()
+        if self._is_root:
+            self.own.enter(State.STARTING, now)
+            self.journal.emit(self.own, EventKind.STARTING, now)
+        if self.own.stop_requested or self.own.cancelled:  # before this engine existed
+            self.request_stop(self.own.reason or "kill", now if self.own.cancelled else self.own.deadline)
+        try:
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    try:
+                        await self._loop(nursery)
+                    except BaseException:
+                        # A defect of this package: no order between nodes any more, but no orphan either.
+                        for record in reversed(list(self.records.values())):
+                            self._cancel_task(record, trio.current_time())
+                        raise
+        except BaseException as defect:
+            self.own.note_failure(defect)
+            if self._is_root:
+                self.own.force(State.FAILED, trio.current_time())
+            raise
+        finally:
+            now = trio.current_time()
+            for record in list(self.records.values()):
+                record.abandon(now)
+                if record.added or record.removed:
+                    record.leave()
+        if self._is_root:
+            error = self._error()
+            self.own.note_failure(error)
+            self.own.enter(State.STOPPED if error is None else State.FAILED, now)
+            kind = EventKind.STOPPED if error is None else EventKind.FAILED
+            self.journal.emit(self.own, kind, now, error, self.own.reason)
+            self._deliver()
+        if self._cancelled and not self._interruptions:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        error = self._error()
+        if error is not None:
+            raise error
 
     async def _loop(self, nursery: trio.Nursery) -> None:
-        while not self.finished:
+        while True:
             self._wake = trio.Event()
             self._step(nursery, trio.current_time())
+            self._deliver()
+            if self.finished:
+                return
             try:
-                self._tell_observers()
-                if not self.finished:
-                    with trio.CancelScope(deadline=self._next_deadline()):
-                        await self._wake.wait()
+                with trio.CancelScope(deadline=self._next_due()):
+                    await self._wake.wait()
             except BaseException as exc:  # noqa: BLE001 - raised again after the last child
                 self._interrupted(exc)
 
+    def _deliver(self) -> None:
+        if self._is_root:
+            try:
+                self.journal.deliver()
+            except BaseException as exc:  # noqa: BLE001 - an observer's, such as KeyboardInterrupt; raised at the end
+                self._interrupted(exc)
+                self.wake()
+
     def _interrupted(self, exc: BaseException) -> None:
-        # Only a second interruption, such as a second Ctrl-C, ends the grace. Trio delivers a cancel as often as it
-        # likes, and a cancel can be on its way when the stop is requested: neither is a second request.
-        if not isinstance(exc, trio.Cancelled) and self._outcome.interrupted:
-            self._brutal = True
-        self._outcome.interrupt(exc)
-        self.begin_stop()
+        now = trio.current_time()
+        if isinstance(exc, trio.Cancelled):
+            # Trio repeats a cancel as long as the scope is not left: only the first one has a meaning. From here on
+            # the loop is shielded, for the clean-up of its children at most after `cancel_grace_s`.
+            if not self._cancelled:
+                self._cancelled = True
+                self._scope.shield = True
+                self.request_stop(_SHUTDOWN, now + self._cancel_grace_s)
+            return
+        again = is_keyboard_interrupt(exc) and any(is_keyboard_interrupt(each) for each in self._interruptions)
+        self._interruptions.append(exc)
+        self.request_stop(_SHUTDOWN, now if again else math.inf)
 
-    def _next_deadline(self) -> float:
-        deadlines = [record.deadline for record in self._timed]
-        deadlines += self._batches.due_times()
-        # What is due already waits for a child, not for the clock.
-        return min((deadline for deadline in deadlines if deadline > self._now), default=math.inf)
+    def _error(self) -> BaseException | None:
+        """What this run raises. An interruption goes first, as no restart may answer it."""
+        if len(self._interruptions) > 1:
+            return BaseExceptionGroup(f"{self.own.path} was interrupted more than once", self._interruptions)
+        return self._interruptions[0] if self._interruptions else self._failure
 
-    def _tell_observers(self) -> None:
-        while self._events:
-            self.publish(self._events.popleft())
+    def _fail(self, failure: Exception, cause: BaseException | None, reason: str) -> None:
+        """Give up; only the first reason counts."""
+        if self._failure is None:
+            if cause is not None:
+                failure.__cause__ = cause
+            self._failure = failure
+        self.request_stop(reason)
 
     def _step(self, nursery: trio.Nursery, now: float) -> None:
-        self._now = now
         while self._exits:
             record, error = self._exits.popleft()
             self._take_exit(record, error, now)
-        self._enforce_deadlines(now)
+        self._take_due(now)
         if self.stopping:
-            self._advance_stop(now)
+            self._announce_stop(now)
+            self.finished = self._advance_stop(now)
             return
-        for batch in self._batches:
-            self._advance_batch(batch, nursery, now)
-        if not self.started and not self._batches:
+        busy = self._advance(nursery, now)
+        if not self.started and not busy:
             self.started = True
-            self._emit_own(EventKind.READY, now)
+            if self._is_root:  # otherwise the supervisor above does it
+                self.own.has_started(None, now)
+                self.journal.emit(self.own, EventKind.STARTED, now)
             self._on_started()
 
-    def _enforce_deadlines(self, now: float) -> None:
-        for record in [each for each in self._timed if each.deadline <= now]:
-            if record.state is State.STARTING:
-                record.doom = StartTimeout(record.path, record.spec.start_limit_s)
-            self._cancel(record, now)
+    # --- deadlines ---
+
+    def _wake_at(self, when: float, record: Record | None = None) -> None:
+        if when < math.inf:
+            heapq.heappush(self._due, (when, next(self._numbers), record))
+
+    def _set_deadline(self, record: Record, when: float) -> None:
+        record.deadline = when
+        self._wake_at(when, record)
+        if len(self._due) > 4 * len(self.records) + 64:  # most are out of date
+            self._due = [each for each in self._due if each[2] is None or each[2].deadline == each[0]]
+            heapq.heapify(self._due)
+
+    def _next_due(self) -> float:
+        while self._due:
+            when, _, record = self._due[0]
+            if record is None or record.deadline == when:
+                return when
+            heapq.heappop(self._due)
+        return math.inf
+
+    def _take_due(self, now: float) -> None:
+        while self._next_due() <= now:
+            record = heapq.heappop(self._due)[2]
+            if record is None:
+                continue
+            record.deadline = math.inf
+            if record.cancelled:
+                self.journal.emit(record, EventKind.STUCK, now)
+            elif record.stop_requested:
+                self._cancel(record, now)
+            elif record.state is State.STARTING:
+                late = f"{record.path} had not started within {record.policy.start_timeout_s:g} s"
+                record.cancel_cause = TimeoutError(late)
+                self._cancel(record, now)
+            elif record.state is State.BACKOFF:
+                self._backoff_over(record)
+
+    def _backoff_over(self, record: Record) -> None:
+        """The wait of a child ends that has a deadline of its own in backoff."""
 
     # --- going down ---
 
-    def _advance_stop(self, now: float) -> None:
-        if not self._stop_announced:
-            self._stop_announced = True
-            self._emit_own(EventKind.STOPPING, now)
-        self._batches.clear()
-        for record in self.records.values():
-            if record.state in (State.WAITING, State.BACKOFF):
-                self._enter(record, State.STOPPED, EventKind.STOPPED, now)
-                self._settle(record, None)
-        up = [record for record in self.records.values() if record.up]
-        for record in up if self._plan.dynamic else up[-1:]:
-            self._ask_to_stop(record, now)
-            if self._brutal:
-                self._cancel(record, now)
-        self.finished = not up
-
-    def _ask_to_stop(self, record: Record, now: float) -> None:
-        if record.state is State.STOPPING:
+    def _announce_stop(self, now: float) -> None:
+        if self._stop_announced:
             return
-        self._enter(record, State.STOPPING, EventKind.STOPPING, now)
-        record.deadline = now + record.spec.grace_s
-        self._timed.add(record)
-        if record.handle is not None:
-            record.handle.ask_to_stop()
-        if record.spec.grace_s == 0:
+        self._stop_announced = True
+        if self.own.state is not State.STOPPING:  # otherwise the supervisor above has announced it
+            self.own.enter(State.STOPPING, now)
+            self.journal.emit(self.own, EventKind.STOPPING, now, reason=self.own.reason)
+        for record in list(self.records.values()):
+            if record.state in (State.WAITING, State.BACKOFF):
+                self._stop_before_start(record, self._reason_below, now)
+                self._forget_if_gone(record)
+
+    @property
+    def _reason_below(self) -> str:
+        return _SHUTDOWN if self.own.reason == _SHUTDOWN else "shutdown of its supervisor"
+
+    def _stop_before_start(self, record: Record, reason: str, now: float) -> None:
+        record.deadline = math.inf
+        record.reason = reason
+        record.enter(State.STOPPED, now)
+        self.journal.emit(record, EventKind.STOPPED, now, reason=reason)
+        record.settle(None)
+
+    def _ask_to_stop(self, record: Record, reason: str, now: float) -> None:
+        if not record.stop_requested:
+            record.stop_requested = True
+            record.reason = reason
+            record.deadline = math.inf if not record.cancelled else record.deadline
+            if record.state is not State.STOPPING:  # a supervisor that stops by itself is that already
+                record.enter(State.STOPPING, now)
+                self.journal.emit(record, EventKind.STOPPING, now, reason=reason)
+            if record.handle is not None:
+                record.handle.request_stop(reason)
+            if record.below is not None:
+                record.below.request_stop(reason)
+            self._shorten(record, min(record.stop_by, now + record.policy.grace_s), now)
+        if self.stopping:
+            self._shorten(record, self.stop_deadline, now)
+
+    def _shorten(self, record: Record, deadline: float, now: float) -> None:
+        """A child in its stop is cancelled at ``deadline`` at the latest."""
+        if record.cancelled or deadline >= record.deadline:
+            return
+        if deadline <= now:
             self._cancel(record, now)
+            return
+        self._set_deadline(record, deadline)
+        if record.below is not None:
+            record.below.request_stop(record.reason or "", deadline)
 
     def _cancel(self, record: Record, now: float) -> None:
         if record.cancelled:
             return
-        record.cancel()
-        self._timed.discard(record)
-        self._emit(record, EventKind.CANCELLED, now, record.doom)
+        record.deadline = math.inf
+        self._cancel_task(record, now)
+        self.journal.emit(record, EventKind.CANCELLED, now, record.cancel_cause)
+        if record.children is None:
+            self._set_deadline(record, now + STUCK_AFTER_S)
+
+    def _cancel_task(self, record: Record, now: float) -> None:
+        """Cancel a worker; a supervisor below ends its children without grace, still right to left."""
+        record.cancelled = True
+        if record.children is None:
+            if record.scope is not None:
+                record.scope.cancel()
+        elif record.below is not None:
+            record.below.request_stop("kill", now)
 
     # --- coming up ---
 
-    def _advance_batch(self, batch: Batch, nursery: trio.Nursery, now: float) -> None:
-        last = batch.next_to_stop()
-        if last is not None:
-            self._ask_to_stop(last, now)
-            return
-        first = batch.next_to_start()
-        if first is None:
-            self._batches.remove(batch)
-        elif first.state is not State.STARTING and now >= batch.not_before:
-            self._start(first, nursery, now)
-
     def _start(self, record: Record, nursery: trio.Nursery, now: float) -> None:
-        handle = Child(record.path, record.incarnation + 1, lambda: self._became_ready(record, handle))
-        # Shielded: a cancellation from outside must not take all children down at once, in no order. Bounded: it is
-        # cancelled by `_cancel` when the start or the grace has taken too long.
+        def on_started(value: Any) -> None:
+            self._has_started(record, handle, value)
+
+        handle: Child[Any] = Child(record.path, record.incarnation + 1, record.value, on_started)
+        # Shielded, so that a cancel from outside does not end all children at once, without order. Bounded by the
+        # start timeout, the grace and every stop deadline above; while it runs, its supervisor always listens.
         scope = trio.CancelScope(shield=True)
         record.begin(handle, scope, now)
-        self._timed.add(record)
-        self._emit(record, EventKind.STARTING, now)
-        nursery.start_soon(self._incarnate, record, handle, scope, name=record.path)
+        self.journal.emit(record, EventKind.STARTING, now)
+        self._set_deadline(record, now + record.policy.start_timeout_s)
+        nursery.start_soon(self._incarnate, record, handle, scope, name=handle.path)
 
     @enable_ki_protection
-    async def _incarnate(self, record: Record, handle: Child, scope: trio.CancelScope) -> None:
+    async def _incarnate(self, record: Record, handle: Child[Any], scope: trio.CancelScope) -> None:
         error: BaseException | None = None
         try:
             with scope:
@@ -314,131 +424,108 @@ class Engine:
         except BaseException as exc:  # noqa: BLE001 - the boundary: `_take_exit` judges it, nothing is lost
             error = exc
         self._exits.append((record, error))
-        self._wake.set()
+        self.wake()
 
     @disable_ki_protection
-    async def _run_child(self, record: Record, handle: Child) -> None:
-        spec = record.spec
-        if spec.child is not None:
-            await spec.child.run_below(handle, self)
-        elif spec.run is not None:
-            if spec.ready_on_start:
-                handle.ready()
-            await spec.run(handle)
+    async def _run_child(self, record: Record, handle: Child[Any]) -> None:
+        await record.run(handle)
 
     @enable_ki_protection
-    def _became_ready(self, record: Record, handle: Child) -> None:
-        if record.handle is not handle or record.state is not State.STARTING or record.doom is not None:
-            return  # late: it was cancelled or asked to stop meanwhile, or says it twice
+    def _has_started(self, record: Record, handle: Child[Any], value: Any) -> None:
+        if record.handle is not handle or record.state is not State.STARTING or record.cancelled:
+            return  # late: it was cancelled or its stop was requested meanwhile
         now = trio.current_time()
-        self._timed.discard(record)
-        record.ever_ready = True
-        self._enter(record, State.RUNNING, EventKind.READY, now)
-        self._settle(record, None)
-        self._batches.came_up(record)
-        self._wake.set()
+        record.deadline = math.inf
+        record.has_started(value, now)
+        self.journal.emit(record, EventKind.STARTED, now)
+        self._came_up(record)
+        self.wake()
 
     # --- after an end ---
 
     def _take_exit(self, record: Record, error: BaseException | None, now: float) -> None:
-        before, ready_since = record.state, record.since
-        record.end()
-        self._timed.discard(record)
+        requested = record.stop_requested
+        ran_s = None if record.started_at is None else now - record.started_at
+        failure = record.failure_of(error, was_started=ran_s is not None)
+        ignored = record.ignored and error is None and record.cancel_cause is None
+        record.reset_incarnation()
         if error is not None and is_fatal(error):
-            self._outcome.interrupt(error)
-            self._ended(record, State.FAILED, error, now)
-            self.begin_stop()
-        elif before is State.STOPPING:
-            record.note_failure(error)
-            self._enter(record, State.STOPPED, EventKind.STOPPED, now, error)
-            self._settle(record, error)
-            self._batches.went_down(record, now)
-            self._forget_if_dynamic(record)
+            self._interrupted(error)
+            self._ended(record, State.FAILED, EventKind.FAILED, now, error)
+        elif requested:
+            record.note_failure(None if is_shutdown(error) else error)
+            record.keep(None if isinstance(error, trio.Cancelled) else error)
+            record.enter(State.STOPPED, now)
+            self.journal.emit(record, EventKind.STOPPED, now, error, record.reason)
+            record.settle(error)
+            self._went_down(record, now)
+            self._forget_if_gone(record)
+        elif ignored:
+            self._ended(record, State.FINISHED, EventKind.IGNORED, now, None)
         else:
-            was_ready = before is State.RUNNING
-            failure = record.failure_of(error, was_ready=was_ready)
-            self._ended_by_itself(record, failure, now - ready_since if was_ready else None, now)
+            self._ended_by_itself(record, error, failure, ran_s, now)
 
     def _ended_by_itself(
-        self, record: Record, failure: BaseException | None, ready_s: float | None, now: float
+        self,
+        record: Record,
+        error: BaseException | None,
+        failure: BaseException | None,
+        ran_s: float | None,
+        now: float,
     ) -> None:
-        """``ready_s``: how long it was ready, None if it never got so far in this incarnation."""
-        first_start_failed = failure is not None and not record.ever_ready
-        if self.stopping or self._batches.takes_down(record):
-            # It went before it was asked to: down is down, and no further restart is counted.
-            self._ended(record, State.FINISHED if failure is None else State.FAILED, failure, now)
-            self._batches.went_down(record, now)
-        elif first_start_failed and (self._plan.dynamic or not self.started):
-            self._ended(record, State.FAILED, failure, now)
-            if not self._plan.dynamic:
-                self._outcome.fail(StartFailed(record.path), failure)
-                self.begin_stop()
-        elif not should_restart(record.spec.restart, abnormal=failure is not None):
-            self._ended(record, State.FINISHED if failure is None else State.FAILED, failure, now)
-            self._consider_auto_shutdown(record)
+        """``error`` is what it raised; ``failure`` is None for a `Shutdown`; ``ran_s`` None if it never started."""
+        permanent = record.policy.restart is Restart.PERMANENT
+        kind = EventKind.RETURNED if failure is None else EventKind.FAILED
+        over = State.FINISHED if failure is None else State.FAILED
+        if is_shutdown(error):
+            record.reason = str(error)
+        first_start_failed = not record.ever_started and (failure is not None or permanent)
+        if self.stopping or self._takes_down(record):
+            # It ended before its stop was requested: down is down, and no further restart is counted.
+            self._ended(record, over, kind, now, failure)
+            self._went_down(record, now)
+        elif first_start_failed and (record.added or not self.started):
+            record.removed = record.added  # a failed first start is not kept
+            self._ended(record, State.FAILED, kind, now, failure or error)
+            if not record.added:
+                self._fail(StartFailed(record.path), failure or error, f"{record.path} failed to start")
+        elif not should_restart(record.policy.restart, abnormal=failure is not None):
+            self._ended(record, over, kind, now, failure)
+            self._lost(record)
         else:
-            healthy = ready_s is not None and ready_s >= record.spec.backoff.healthy_after_s
+            healthy = ran_s is not None and ran_s >= record.backoff.healthy_after_s
             record.failures = 1 if healthy else record.failures + 1
-            self._schedule_restart(record, failure, now)
+            if self._window.admit(now):
+                self._begin_backoff(record, kind, failure, now)
+            else:
+                self._ended(record, over, kind, now, failure)
+                self._escalate(record, failure or error, now)
 
-    def _schedule_restart(self, record: Record, failure: BaseException | None, now: float) -> None:
-        if not self._window.admit(now):
-            self._ended(record, State.FAILED, failure, now)
-            intensity = self._plan.intensity
-            escalation = TooManyRestarts(self.path, record.path, intensity.max_restarts, intensity.within_s)
-            self._outcome.fail(escalation, failure)
-            self.begin_stop()
-            self._events.append(Event(self.path, EventKind.ESCALATED, self.incarnation, escalation, now))
-            return
+    def _begin_backoff(self, record: Record, kind: EventKind, failure: BaseException | None, now: float) -> None:
         record.note_failure(failure)
-        self._emit(record, EventKind.FAILED, now, failure)
-        delay_s = record.spec.backoff.delay_s(record.failures, self._plan.random())
+        self.journal.emit(record, kind, now, failure, record.reason)
+        delay_s = record.backoff.delay_s(record.failures, random.random())
         record.enter(State.BACKOFF, now)
-        self._emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
-        everyone = [record] if self._plan.dynamic else list(self.records.values())
-        group = set(restart_group(self._plan.strategy, everyone, record))
-        self._batches.restart(everyone, group, now + delay_s, now)
+        self.journal.emit(record, EventKind.BACKOFF, now, delay_s=delay_s)
+        self._restart_later(record, delay_s, now)
 
-    def _consider_auto_shutdown(self, record: Record) -> None:
-        if not record.spec.significant:  # none is where the plan says never
-            return
-        left = [each for each in self.records.values() if each.spec.significant and not each.over]
-        if self._plan.auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
-            self.begin_stop()
+    def _escalate(self, record: Record, cause: BaseException | None, now: float) -> None:
+        intensity = self._intensity
+        escalation = TooManyRestarts(self.own.path, record.path, intensity.max_restarts, intensity.within_s)
+        self._fail(escalation, cause, f"too many restarts of {record.path}")
+        self.journal.emit(self.own, EventKind.ESCALATED, now, escalation)
 
     # --- book-keeping ---
 
-    def _ended(self, record: Record, state: State, error: BaseException | None, now: float) -> None:
+    def _ended(self, record: Record, state: State, kind: EventKind, now: float, error: BaseException | None) -> None:
         record.note_failure(error)
-        self._enter(record, state, EventKind.RETURNED if error is None else EventKind.FAILED, now, error)
-        self._settle(record, error)
-        self._forget_if_dynamic(record)
-
-    def _settle(self, record: Record, error: BaseException | None) -> None:
-        if not record.settled.is_set():
-            record.start_error = error
-            record.settled.set()
-
-    def _forget_if_dynamic(self, record: Record) -> None:
-        if self._plan.dynamic:
-            self.records.pop(record.spec.name, None)
-
-    def _enter(
-        self, record: Record, state: State, kind: EventKind, now: float, error: BaseException | None = None
-    ) -> None:
+        record.keep(error)
         record.enter(state, now)
-        self._emit(record, kind, now, error)
+        self.journal.emit(record, kind, now, error, record.reason)
+        record.settle(error)
+        self._forget_if_gone(record)
 
-    def _emit_own(self, kind: EventKind, now: float, error: BaseException | None = None) -> None:
-        if not self._nested:  # otherwise the parent tells of it
-            self._events.append(Event(self.path, kind, self.incarnation, error, now))
-
-    def _emit(
-        self, record: Record, kind: EventKind, now: float, error: BaseException | None = None, delay_s: float = 0.0
-    ) -> None:
-        self._events.append(Event(record.path, kind, record.incarnation, error, now, delay_s))
-
-
-def child_path(parent: str, name: str) -> str:
-    """The root's path is ``/``, and is no part of the paths below it."""
-    return name if parent == ROOT else f"{parent}/{name}"
+    def _forget_if_gone(self, record: Record) -> None:
+        """A child that was removed is forgotten as soon as it is down."""
+        if record.removed and record.over:
+            record.leave()

@@ -1,6 +1,6 @@
 """The decisions of a supervisor, pure: no clock, no I/O, no Trio. Times and random numbers are passed in.
 
-The terms and their meaning are those of Erlang/OTP's ``supervisor``; backoff is ours (OTP restarts at once).
+The terms and their meaning are those of Erlang/OTP's ``supervisor``; the backoff is an addition (OTP restarts at once).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Restart(StrEnum):
-    """Which ends of a child call for a restart."""
+    """The ends of a child after which it is restarted."""
 
     PERMANENT = "permanent"  # every end
     TRANSIENT = "transient"  # only an abnormal end
@@ -26,9 +26,9 @@ class Restart(StrEnum):
 
 
 class Strategy(StrEnum):
-    """Who is restarted along with a failed child."""
+    """The siblings that are restarted together with a failed child."""
 
-    ONE_FOR_ONE = "one_for_one"  # nobody
+    ONE_FOR_ONE = "one_for_one"  # none
     ONE_FOR_ALL = "one_for_all"  # every sibling
     REST_FOR_ONE = "rest_for_one"  # the siblings right of it: those started after it
 
@@ -56,14 +56,18 @@ def check_seconds(what: str, value: object, *, zero: bool) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Intensity:
-    """At most ``max_restarts`` restarts, of all children together, in any ``within_s`` seconds; one more escalates."""
+    """At most ``max_restarts`` restarts, of all children together, in any ``within_s`` seconds; one more escalates.
 
-    max_restarts: int = 3
+    ``math.inf`` restarts mean: never give up.
+    """
+
+    max_restarts: float = 3
     within_s: float = 5.0
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_restarts, bool) or not isinstance(self.max_restarts, int) or self.max_restarts < 0:
-            raise SpecError(f"max_restarts must be an integer of at least 0, not {self.max_restarts!r}")
+        restarts = _check_number("max_restarts", self.max_restarts)
+        if not restarts >= 0 or (restarts != math.inf and restarts != int(restarts)):
+            raise SpecError(f"max_restarts must be a whole number of at least 0 or infinite, not {self.max_restarts!r}")
         check_seconds("within_s", self.within_s, zero=False)
 
 
@@ -71,8 +75,8 @@ class Intensity:
 class Backoff:
     """How long a failed child waits: ``first_s``, ``factor`` times more after each further failure, up to ``max_s``.
 
-    ``jitter`` is the share of a delay that is left to chance. It only shortens: half the fleet waiting for exactly
-    ``max_s`` would be a herd again. A child that was ready for ``healthy_after_s`` starts over at ``first_s``.
+    ``jitter`` is the random share of a delay. It only shortens: if half of a fleet waited for exactly ``max_s``, it
+    would restart in lockstep again. A child that ran for ``healthy_after_s`` starts over at ``first_s``.
     """
 
     first_s: float = 0.1
@@ -96,7 +100,7 @@ class Backoff:
         """Seconds to wait after the ``failures``-th failure in a row (from 1); ``chance`` is in [0, 1)."""
         try:
             delay = min(self.max_s, self.first_s * self.factor ** (failures - 1))
-        except OverflowError:  # a float has no room for it: far beyond any max_s
+        except OverflowError:  # too large for a float, so beyond any max_s
             delay = self.max_s
         return delay * (1 - self.jitter * chance)
 
@@ -113,15 +117,14 @@ class Backoff:
 
 def check_escalates(child: str, intensity: Intensity, backoff: Backoff) -> None:
     """Raise `SpecError` if a child that fails at once, with this backoff, would never exceed ``intensity``."""
-    least_s = backoff.least_total_s(intensity.max_restarts)
+    if math.isinf(intensity.max_restarts):
+        return
+    least_s = backoff.least_total_s(int(intensity.max_restarts))
     if least_s > intensity.within_s:
         raise SpecError(
-            f"{intensity.max_restarts} restarts of {child!r} take at least {least_s:.0f} s, so an intensity within"
+            f"{intensity.max_restarts:g} restarts of {child!r} take at least {least_s:.0f} s, so an intensity within"
             f" {intensity.within_s:g} s never escalates; lower the backoff's max_s or raise within_s"
         )
-
-
-NO_BACKOFF = Backoff(first_s=0.0, max_s=0.0)
 
 
 class RestartWindow:
@@ -132,7 +135,7 @@ class RestartWindow:
         self._times: deque[float] = deque()
 
     def admit(self, now: float) -> bool:
-        """Count one restart at ``now`` (never earlier than the one before); False if it is one too many."""
+        """Count one restart at ``now`` (never earlier than the one before); return False if it is one too many."""
         while self._times and now - self._times[0] > self._intensity.within_s:
             self._times.popleft()
         self._times.append(now)
@@ -140,14 +143,14 @@ class RestartWindow:
 
 
 def should_restart(restart: Restart, *, abnormal: bool) -> bool:
-    """Whether a child that ended by itself is to be started again."""
+    """Return whether a child that ended by itself is restarted."""
     if restart is Restart.TRANSIENT:
         return abnormal
     return restart is Restart.PERMANENT
 
 
 def restart_group(strategy: Strategy, children: Sequence[T], failed: T) -> Sequence[T]:
-    """The part of ``children`` (in start order) that goes down and up with ``failed``, itself included."""
+    """Return the part of ``children`` (in start order) that goes down and up with ``failed``, itself included."""
     if strategy is Strategy.ONE_FOR_ONE:
         return [failed]
     if strategy is Strategy.ONE_FOR_ALL:

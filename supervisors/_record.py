@@ -1,109 +1,251 @@
-"""What a supervisor knows of one child, across its incarnations."""
+"""What is known of one node: its place, its policy, and its incarnations."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import trio
 
 from supervisors._child import Child
-from supervisors._errors import UnexpectedReturn, describe
-from supervisors._policy import Restart
-from supervisors._spec import ChildSpec
-from supervisors._state import LEGAL, NodeState, State, is_up
+from supervisors._errors import SupervisionError, is_shutdown, text_of
+from supervisors._policy import Backoff, Restart
+from supervisors._state import LEGAL, OVER, UP, Event, NodeState, State
+
+ROOT = "/"
+
+
+class Below(Protocol):
+    """What the engine of one supervisor needs of the engine of another one that is its child."""
+
+    def request_stop(self, reason: str, deadline: float = math.inf) -> None:
+        """Stop in order, and cancel what is left at ``deadline``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How one child is restarted, started and stopped."""
+
+    restart: Restart
+    grace_s: float
+    start_timeout_s: float
+    significant: bool
 
 
 class Record:
-    """The supervisor's book-keeping for one child. Only the engine changes it; a snapshot reads it at any time."""
+    """One node: only engines change it, a snapshot reads it at any time, from any thread.
 
-    def __init__(self, spec: ChildSpec, path: str, now: float, before: Record | None = None) -> None:
-        self.spec = spec
-        self.path = path
+    ``run`` is called once per incarnation. ``children`` is None for a worker.
+    """
+
+    def __init__(self, name: str, run: Callable[[Child[Any]], Awaitable[object]], policy: Policy, node: object) -> None:
+        self.name = name
+        self.run = run
+        self.policy = policy
+        self.node = node  # the public handle; engines do not use it
+        self.parent: Record | None = None
+        self.children: dict[str, Record] | None = None
+        self.observers: dict[object, Callable[[Event], object]] | None = None  # of a supervisor
+        self.backoff = Backoff()  # set by the supervisor that takes the node in
+        self.below: Below | None = None  # the engine, while this node is a supervisor that runs
+        self.added = False  # while its supervisor ran: it is forgotten at the end of that run
+        self._former_path: str | None = None
+        # Counts and the last failure outlive a restart of the supervisor: the cause must be visible afterwards.
         self.state = State.WAITING
-        self.since = now
-        # Incarnations and the last failure outlive a restart of the supervisor: what made it fail should be seen after.
-        self.incarnation: int = before.incarnation if before else 0
+        self.since: float | None = None
+        self.reason: str | None = None
+        self.incarnation = 0
+        self.starts = 0  # how often it was started to the end of its start
+        self.last_failure: str | None = None
+        self.value: Any = None  # of the present or last incarnation
+        self.keeps_error = False  # somebody awaits the result
+        self.error: BaseException | None = None
+        self.stays_down = False  # stopped by hand: down until it is restarted by hand
+        self._changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Forget what belongs to a run of the supervisor above."""
         self.failures = 0  # in a row, for the backoff
-        self.last_failure: str | None = before.last_failure if before else None
-        self.held = False  # down is down until it is restarted by hand: stopped by hand, or temporary and begun
-        self.ever_ready = False
-        self.settled = trio.Event()  # the first start came to its end, whichever
+        self.removed = False  # it is forgotten as soon as it is down
+        self.ran = False  # in this run of its supervisor
+        self.ever_started = False  # in this run of its supervisor
+        self.comes_back = False  # a dynamic child that is restarted by hand
         self.start_error: BaseException | None = None
-        self.handle: Child | None = None
-        self.scope: trio.CancelScope | None = None  # set exactly while the child's task exists
-        self.deadline = math.inf  # of the start or of the grace, as long as the engine watches it
-        self.doom: Exception | None = None  # why the supervisor cancelled it although no stop was asked for
-        self.cancelled = False  # the supervisor's own flag: this incarnation was sent the hard way down
-        self.down = trio.Event()
-        self.down.set()
+        self.first_value: Any = None
+        self.settled = trio.Event()  # the first start has ended, in success or not
+        self.reset_incarnation()
+
+    def reset_incarnation(self) -> None:
+        """Nothing of an incarnation exists any more."""
+        self.handle: Child[Any] | None = None
+        self.scope: trio.CancelScope | None = None
+        self.deadline = math.inf  # of the start, the grace or the clean-up; in backoff, of the wait
+        self.cancel_cause: Exception | None = None  # why the supervisor cancelled it although no stop was requested
+        self.stop_requested = False
+        self.stop_by = math.inf  # the deadline of a stop by hand
+        self.started_at: float | None = None
+        self.cancelled = False
+
+    # --- its place ---
 
     @property
-    def over(self) -> bool:
-        """Whether it is down and nothing will start it but its group, or somebody by hand."""
-        return self.state in (State.FINISHED, State.FAILED, State.STOPPED)
+    def path(self) -> str:
+        """The names from the root down to this node; ``/`` for the root itself."""
+        if self.parent is None:
+            return self._former_path or (self.name if self.children is None else ROOT)
+        return child_path(self.parent.path, self.name)
+
+    def leave(self) -> None:
+        """Give up the place in the tree; the path stays readable."""
+        if self.parent is not None:
+            self._former_path = self.path
+            if self.parent.children is not None and self.parent.children.get(self.name) is self:
+                del self.parent.children[self.name]
+            self.parent = None
+
+    def enter_tree(self, parent: Record, backoff: Backoff) -> None:
+        """Take a place below ``parent``."""
+        self._former_path = None
+        self.parent = parent
+        self.backoff = backoff
+
+    # --- its state ---
 
     @property
     def up(self) -> bool:
-        """Whether the child's task exists."""
-        return is_up(self.state)
+        """Whether a task of the node exists."""
+        return self.state in UP
+
+    @property
+    def runs(self) -> bool:
+        """Whether it has started, and is not on its way down."""
+        return self.state is State.RUNNING and not self.cancelled
+
+    @property
+    def over(self) -> bool:
+        """Whether it is down and only its group or an operator starts it again."""
+        return self.state in OVER
+
+    @property
+    def held(self) -> bool:
+        """Whether its group does not start it again: it was stopped by hand, or it is temporary and ran."""
+        return self.stays_down or self.removed or (self.policy.restart is Restart.TEMPORARY and self.ran)
+
+    @property
+    def has_a_turn(self) -> bool:
+        """Whether it is about to start, or is in its start; a supervisor that fails in its start has not ended it."""
+        return self.state in (State.WAITING, State.BACKOFF, State.STARTING) or (
+            self.state is State.STOPPING and not self.stop_requested and self.started_at is None
+        )
 
     def enter(self, state: State, now: float) -> None:
-        """Change the state; what `LEGAL` does not allow is a defect of the engine."""
+        """Change the state. A transition that `LEGAL` does not have is a defect of the engine."""
         if state not in LEGAL[self.state]:
             raise AssertionError(f"{self.path}: {self.state} -> {state}")
+        self.force(state, now)
+
+    def force(self, state: State, now: float) -> None:
+        """Change the state whatever it was: at the beginning of a run, and after a defect."""
         self.state = state
         self.since = now
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
-    def begin(self, handle: Child, scope: trio.CancelScope, now: float) -> None:
+    async def next_transition(self) -> None:
+        """Wait until the state changes."""
+        if self._changed is None:
+            self._changed = trio.Event()
+        await self._changed.wait()
+
+    def begin(self, handle: Child[Any], scope: trio.CancelScope, now: float) -> None:
         """A new incarnation starts, inside ``scope``."""
         self.enter(State.STARTING, now)
+        self.reset_incarnation()
         self.incarnation = handle.incarnation
-        self.held = self.spec.restart is Restart.TEMPORARY
+        self.ran = True
+        self.reason = None
         self.handle = handle
         self.scope = scope
-        self.deadline = now + self.spec.start_limit_s
-        self.doom = None
-        self.cancelled = False
-        self.down = trio.Event()
 
-    def end(self) -> None:
-        """The task of this incarnation is gone; the caller enters the next state."""
-        self.handle = None
-        self.scope = None
-        self.down.set()
+    def has_started(self, value: Any, now: float) -> None:
+        """The start of this incarnation has ended well."""
+        self.enter(State.RUNNING, now)
+        self.started_at = now
+        self.value = value
+        self.starts += 1
+        if not self.ever_started:
+            self.ever_started = True
+            self.first_value = value
+        self.settled.set()
 
-    def failure_of(self, error: BaseException | None, *, was_ready: bool) -> BaseException | None:
-        """What was wrong with an end that nobody asked for; None if it was a normal one."""
-        if self.doom is not None:
-            self.doom.__cause__ = error
-            return self.doom
-        if error is None and self.spec.restart is Restart.PERMANENT:
-            return UnexpectedReturn(self.path, was_ready=was_ready)
-        return error
+    def settle(self, error: BaseException | None) -> None:
+        """The first start has ended; only the first call counts."""
+        if not self.settled.is_set():
+            self.start_error = error
+            self.settled.set()
+
+    def failure_of(self, error: BaseException | None, *, was_started: bool) -> BaseException | None:
+        """Return what was wrong with an end that nobody requested; None if it was a normal one."""
+        if self.cancel_cause is not None:
+            self.cancel_cause.__cause__ = error
+            return self.cancel_cause
+        if error is None and self.policy.restart is Restart.PERMANENT and not self.ignored:
+            return SupervisionError(f"{self.path} returned{'' if was_started else ' before it had started'}")
+        return None if is_shutdown(error) else error
+
+    @property
+    def ignored(self) -> bool:
+        """Whether this incarnation reported that it has nothing to run."""
+        return self.handle is not None and self.handle.ignored
 
     def note_failure(self, error: BaseException | None) -> None:
         """Remember the text only: an exception would keep every frame of the dead child alive."""
         if error is not None:
-            self.last_failure = describe(error)
+            self.last_failure = text_of(error)
 
-    def cancel(self) -> None:
-        """The hard way down, all the way: a supervisor below gives up its children's grace too."""
-        self.cancelled = True
-        if self.spec.child is not None:
-            self.spec.child.abort()
-        if self.scope is not None:
-            self.scope.cancel()
+    def keep(self, error: BaseException | None) -> None:
+        """Keep the error itself where it is a result."""
+        if self.keeps_error:
+            self.error = error
 
-    def snapshot(self) -> NodeState:
-        """The node and what is below it."""
-        below = self.spec.child
+    def abandon(self, now: float) -> None:
+        """The engine above is gone without having brought this node down: end every wait for it."""
+        if self.state not in OVER:
+            self.force(State.STOPPED, now)
+        self.settle(SupervisionError(f"the supervisor of {self.path} has failed"))
+
+    def awaited(self) -> Record | None:
+        """Return the node whose next transition may start this one, which is often itself; None if nothing will."""
+        if self.up or self.state is State.BACKOFF:
+            return self
+        above = self.parent
+        if above is None or self.stays_down or (above.state is State.RUNNING and self.over):
+            return None
+        if self.state is State.WAITING and above.below is not None:
+            return self
+        return above.awaited()
+
+    def snapshot(self, path: str | None = None) -> NodeState:
+        """Return the node and all below it."""
+        own = self.path if path is None else path
+        below = () if self.children is None else list(self.children.values())
         return NodeState(
-            name=self.spec.name,
-            path=self.path,
-            kind="worker" if below is None else "supervisor",
+            name=self.name,
+            path=own,
+            kind="worker" if self.children is None else "supervisor",
             state=self.state,
+            reason=self.reason,
             incarnation=self.incarnation,
             last_failure=self.last_failure,
             since=self.since,
-            children=() if below is None else below.node_children(self.path),
+            children=tuple(child.snapshot(child_path(own, child.name)) for child in below),
         )
+
+
+def child_path(parent: str, name: str) -> str:
+    """The root's path is ``/``, and is no part of the paths below it."""
+    return name if parent == ROOT else f"{parent}/{name}"

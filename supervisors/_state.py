@@ -1,9 +1,9 @@
-"""The states of a node, what an observer is told about it, and the snapshot of a tree."""
+"""The states of a node, the events of a tree, and the snapshot of a node."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
@@ -12,25 +12,27 @@ from typing import Any, Literal
 class State(StrEnum):
     """Where a node is. `LEGAL` is the whole machine."""
 
-    WAITING = "waiting"  # for its turn to start
-    STARTING = "starting"  # running, not ready yet
-    RUNNING = "running"  # ready
-    STOPPING = "stopping"  # asked to stop, or cancelled after its grace
+    WAITING = "waiting"  # for its turn to start, or for its supervisor
+    STARTING = "starting"  # its task exists and has not called `Child.started` yet
+    RUNNING = "running"
+    STOPPING = "stopping"  # its stop was requested, by its supervisor or by itself
     STOPPED = "stopped"  # by its supervisor
     BACKOFF = "backoff"  # failed, waits for its restart
     FINISHED = "finished"  # returned by itself, not restarted
     FAILED = "failed"  # failed by itself, not restarted
 
 
-_UP = frozenset({State.STARTING, State.RUNNING, State.STOPPING})
-_BY_ITSELF = frozenset({State.STOPPING, State.BACKOFF, State.FINISHED, State.FAILED})
+UP = frozenset({State.STARTING, State.RUNNING, State.STOPPING})  # a task of the node exists
+OVER = frozenset({State.STOPPED, State.FINISHED, State.FAILED})  # only its group or an operator starts it again
+_BY_ITSELF = frozenset({State.BACKOFF, State.FINISHED, State.FAILED})
 
-# What is absent is illegal. WAITING follows every way of being down: a node goes up again with its group or by hand.
+# What is absent is illegal. WAITING follows every way of being down: a node starts again with its group or by hand.
 LEGAL: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.STARTING, State.STOPPED}),
-    State.STARTING: _BY_ITSELF | {State.RUNNING},
-    State.RUNNING: _BY_ITSELF,
-    State.STOPPING: frozenset({State.STOPPED, State.FAILED}),
+    State.STARTING: _BY_ITSELF | {State.RUNNING, State.STOPPING},
+    State.RUNNING: _BY_ITSELF | {State.STOPPING},
+    # A supervisor that stops by itself, because it gives up, ends like any other child.
+    State.STOPPING: _BY_ITSELF | {State.STOPPED},
     State.STOPPED: frozenset({State.WAITING}),
     State.BACKOFF: frozenset({State.STARTING, State.STOPPED}),
     State.FINISHED: frozenset({State.WAITING}),
@@ -42,11 +44,13 @@ class EventKind(StrEnum):
     """What happened to a node."""
 
     STARTING = "starting"
-    READY = "ready"
-    STOPPING = "stopping"  # its supervisor asked it to stop
-    CANCELLED = "cancelled"  # its supervisor cancelled it: grace over, start timeout, kill
-    STOPPED = "stopped"  # it ended because its supervisor wanted it to; `error` is what it raised meanwhile
+    STARTED = "started"
+    STOPPING = "stopping"  # its stop was requested; `reason` is why
+    CANCELLED = "cancelled"  # by its supervisor: grace over, start timeout, kill
+    STUCK = "stuck"  # it still runs, seconds after its cancellation
+    STOPPED = "stopped"  # it ended after its stop was requested; `error` is what it raised meanwhile
     RETURNED = "returned"  # it ended by itself, normally
+    IGNORED = "ignored"  # it had nothing to run
     FAILED = "failed"  # it ended by itself, abnormally
     BACKOFF = "backoff"  # its restart is due in `delay_s`
     ESCALATED = "escalated"  # this supervisor gives up
@@ -54,27 +58,30 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One transition of one node. ``at`` is on Trio's clock; ``error`` is the exception itself, groups whole."""
+    """One transition of one node. ``seq`` counts within a run of a tree; ``at`` is on Trio's clock.
 
+    ``error`` is the exception itself, groups whole.
+    """
+
+    seq: int
+    at: float
     path: str
     kind: EventKind
     incarnation: int
-    error: BaseException | None
-    at: float
+    error: BaseException | None = None
+    reason: str | None = None
     delay_s: float = 0.0
-
-
-Observer = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """One node as it was at the time of the snapshot; ``since`` is on Trio's clock, the root's path is ``/``."""
+    """One node at the time of the snapshot. ``since`` is on Trio's clock; ``reason`` is why it stops or has ended."""
 
     name: str
     path: str
     kind: Literal["worker", "supervisor"]
     state: State
+    reason: str | None
     incarnation: int
     last_failure: str | None
     since: float | None
@@ -86,30 +93,27 @@ class NodeState:
         return max(0, self.incarnation - 1)
 
     def walk(self) -> Iterator[NodeState]:
-        """This node and all below it, parents first, in start order."""
+        """Yield this node and all below it, parents first, in start order."""
         yield self
         for child in self.children:
             yield from child.walk()
 
+    def count(self) -> dict[State, int]:
+        """Return how many of the nodes below are in each state (OTP: ``count_children``, of the whole subtree)."""
+        found = Counter(node.state for node in self.walk() if node is not self)
+        return {state: found[state] for state in State}
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, lists and strings."""
+        """Return plain dictionaries, lists, strings and numbers."""
         return {
             "name": self.name,
             "path": self.path,
             "kind": self.kind,
             "state": self.state.value,
+            "reason": self.reason,
             "incarnation": self.incarnation,
             "restarts": self.restarts,
             "last_failure": self.last_failure,
             "since": self.since,
             "children": [child.to_dict() for child in self.children],
         }
-
-    def to_json(self) -> str:
-        """The tree as JSON text."""
-        return json.dumps(self.to_dict(), ensure_ascii=False)
-
-
-def is_up(state: State) -> bool:
-    """Whether a task of that node exists."""
-    return state in _UP

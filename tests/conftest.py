@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import uuid
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The long files first, the longest of them first of all; otherwise as they were."""
 
     def rank(item: pytest.Item) -> int:
-        path = item.path.relative_to(Path(__file__).parent).as_posix()
+        path = os.path.relpath(item.path, Path(__file__).parent)
         return next((place for place, prefix in enumerate(_LONG) if path.startswith(prefix)), len(_LONG))
 
     items.sort(key=rank)

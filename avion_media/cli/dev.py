@@ -23,8 +23,9 @@ from avion_media.nodes.embedded import CannotEmbed, check_programs, redis_node, 
 from avion_media.runtime import ROLES, Runtime
 from avion_media.service import TreeFailed, serve
 from avion_media.setup import prepare
+from avion_media.tree import Tree
 from avion_media.wire.avion import media_pb2 as wire
-from supervisors import Child, ChildSpec
+from supervisors import Child, Node, Worker
 
 _REQUIRE = f"{PREFIX}SANDBOX__REQUIRE"
 _EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "avion-dev", "AWS_SECRET_ACCESS_KEY": "avion-dev-secret"}
@@ -135,19 +136,19 @@ def _check_port(name: str, bind: Bind) -> None:
             raise Failure(f"{bind}: {error.strerror}; set {variable} to another address, or use --free-ports") from None
 
 
-def _embedded_nodes(runtime: Runtime, redis_port: int, store_port: int) -> Iterable[ChildSpec]:
-    async def prepared(child: Child) -> None:
+def _embedded_nodes(runtime: Runtime, redis_port: int, store_port: int) -> Iterable[Node[Any]]:
+    async def prepared(child: Child[None]) -> None:
         await prepare(runtime.config)
-        child.ready()
+        child.started()
         await child.stopping.wait()
 
-    return (redis_node(redis_port), store_node(store_port), ChildSpec(name="prepare", run=prepared))
+    return (redis_node(redis_port), store_node(store_port), Worker("prepare", prepared))
 
 
-async def _show(runtime: Runtime, *, demo: Path | None, once: bool, failures: list[str]) -> None:
+async def _show(runtime: Runtime, tree: Tree, *, demo: Path | None, once: bool, failures: list[str]) -> None:
     """Once everything runs: print the addresses, run the demo, and with ``once`` ask for the stop."""
     await runtime.lifecycle.reached(Phase.READY)
-    addresses = {name: f"{host}:{port}" for name, (host, port) in sorted(runtime.addresses.items())}
+    addresses = {name: "{}:{}".format(*await node.wait_started()) for name, node in tree.ports.items()}
     out = console()
     out.print(f"\n[bold]avion-media is ready[/bold]   origin http://{addresses['http']}   gRPC {addresses['grpc']}")
     out.print(f"  console http://{addresses['admin']}/console   (there too: /readyz /metrics /tree)")

@@ -17,6 +17,7 @@ from avion_media.inspection import moment
 from avion_media.queue import DeadLetter, QueueStats, TaskQueue
 from avion_media.redis import Redis, RedisRefused
 from avion_media.runtime import Runtime
+from avion_media.tree import Tree
 
 _LETTERS = 50
 _EVENTS = 60
@@ -94,8 +95,9 @@ class MediumRow:
 class Overview:
     """Reads from the running process and from Redis. The parts on Redis raise `Unavailable` while it is away."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, tree: Tree) -> None:
         self._runtime = runtime
+        self._tree = tree
         self._rates = Rates()
 
     def status(self) -> dict[str, Any]:
@@ -112,7 +114,7 @@ class Overview:
 
     def tree(self) -> list[NodeRow]:
         """The supervision tree, each node below its supervisor."""
-        return list(_rows(self._runtime.tree(), 0))
+        return list(_rows(self._tree.describe(), 0))
 
     async def queues(self) -> list[QueueRow]:
         """All queues, with how fast tasks come and go."""

@@ -24,6 +24,7 @@ from avion_media.inspection import dossier, is_unknown
 from avion_media.origin.operators import OperatorGate
 from avion_media.queue import TaskQueue
 from avion_media.runtime import Runtime
+from avion_media.tree import Tree
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 _ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript"}
@@ -42,13 +43,14 @@ class Console:
     """The operator's page. ``uploads`` is there in development only: it lets whoever sees the page upload."""
 
     def __init__(
-        self, runtime: Runtime, gate: OperatorGate, sessions: Sessions, *, uploads: Uploads | None = None
+        self, runtime: Runtime, tree: Tree, gate: OperatorGate, sessions: Sessions, *, uploads: Uploads | None = None
     ) -> None:
         self._runtime = runtime
+        self._tree = tree
         self._gate = gate
         self._sessions = sessions
         self._uploads = uploads
-        self._overview = Overview(runtime)
+        self._overview = Overview(runtime, tree)
         self._live = LivePages(self._overview)
         self._may_kill = runtime.config.chaos.enabled
         sessions.believe(gate.accepts)
@@ -130,9 +132,10 @@ class Console:
         """Where this browser finds media."""
         if self._runtime.config.http.public_url:
             return self._runtime.config.http.public_url
-        if "http" not in self._runtime.addresses:
+        address = self._tree.address("http")
+        if address is None:
             return ""
-        host, port = self._runtime.addresses["http"]
+        host, port = address
         if host in _WILDCARDS:
             host = urlsplit(f"//{request.headers.get('host', '')}").hostname or "localhost"
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -234,7 +237,7 @@ class Console:
 
     async def _kill(self, _request: Request, form: dict[str, str]) -> Response:
         try:
-            killed = self._runtime.kill(form.get("path", ""))
+            killed = self._tree.kill(form.get("path", ""))
         except LookupError:
             killed = False
         return _done("killed" if killed else "not-running", "tree")

@@ -1,10 +1,12 @@
-"""The bodies of the supervised children: each opens what it owns, says that it is ready, and ends when told to.
+"""The bodies of the supervised nodes: each opens what it owns, reports its start, and ends when it is stopped.
 
-Which of them run, and how they stand to each other, is written in `avion_media.app`.
+Which of them run, and how they depend on each other, is written in `avion_media.app`.
 """
 
-from supervisors import Backoff, Intensity
+from functools import partial
 
-# What crashes again and again is tried for half a minute, then its supervisor gives up and the level above decides.
-RESTARTS = Backoff(first_s=0.1, max_s=2.0)
-INTENSITY = Intensity(max_restarts=20, within_s=60.0)
+from supervisors import Backoff, Intensity, Supervisor
+
+# A node that crashes again and again is restarted for half a minute. Then its supervisor gives up, and the level above
+# decides.
+group = partial(Supervisor, intensity=Intensity(20, within_s=60.0), backoff=Backoff(max_s=2.0))

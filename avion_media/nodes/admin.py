@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from avion_media.api.media_service import MediaService
@@ -16,12 +18,13 @@ from avion_media.origin.http1 import HttpLimits
 from avion_media.origin.operators import OperatorGate
 from avion_media.origin.server import HttpServer
 from avion_media.runtime import Runtime
+from avion_media.tree import Address, Tree
 from supervisors import Child
 
 _CONNECTIONS = 64
 
 
-async def admin(runtime: Runtime, child: Child) -> None:
+async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], Tree]) -> None:
     """Up first, and answering through the whole drain."""
     config = runtime.config.admin
     operators = open_operators(config)
@@ -33,14 +36,14 @@ async def admin(runtime: Runtime, child: Child) -> None:
     )
     app = admin_application(
         readiness=runtime.readiness,
-        tree=runtime.tree,
+        tree=lambda: {"phase": str(runtime.lifecycle.phase), **tree().describe()},
         telemetry=runtime.telemetry,
-        kill=runtime.kill if runtime.config.chaos.enabled else None,
+        kill=tree().kill if runtime.config.chaos.enabled else None,
         gate=gate,
-        pages=Console(runtime, gate, sessions, uploads=_uploads(runtime)).routes(),
+        pages=Console(runtime, tree(), gate, sessions, uploads=_uploads(runtime)).routes(),
     )
     server = HttpServer(app, HttpLimits(max_connections=_CONNECTIONS))
-    listeners = await listen(runtime, "admin", config.bind)
+    listeners = await listen(child, config.bind)
     async with trio.open_nursery() as nursery:
         if operators is not None:
             nursery.start_soon(operators.watch)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from avion_media.config import Config, RemoteConfig
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.nodes import INTENSITY, RESTARTS
+from avion_media.nodes import group
 from avion_media.queue import NEVER_GIVEN_UP
 from avion_media.redis import Redis
 from avion_media.remote import AddressGuard, Fetcher, HostPolicy, Hosts
@@ -18,7 +18,7 @@ from avion_media.tasks.delete_media import DeleteMedia
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import PurgeMedia, Purges
-from supervisors import ChildSpec, Strategy, Supervisor
+from supervisors import Supervisor, Worker
 
 STATUS_TTL_S = 7 * 86400.0
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is handed back
@@ -155,15 +155,13 @@ def _subtree(
     runtime.drains[name] = consumer.drain
     runtime.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)
     # The keeper stands left of whoever holds tasks, and so outlives them when the tree stops.
-    return Supervisor(
+    return group(
         name,
         [
-            ChildSpec(name="keeper", run=consumer.keep, shutdown_s=_STOP_S, backoff=RESTARTS),
-            ChildSpec(name="reader", run=consumer.read, shutdown_s=_STOP_S, backoff=RESTARTS),
-            ChildSpec(name="reclaimer", run=consumer.reclaim, shutdown_s=_STOP_S, backoff=RESTARTS),
-            ChildSpec(name="promoter", run=consumer.promote, shutdown_s=_STOP_S, backoff=RESTARTS),
+            Worker("keeper", consumer.keep, grace_s=_STOP_S),
+            Worker("reader", consumer.read, grace_s=_STOP_S),
+            Worker("reclaimer", consumer.reclaim, grace_s=_STOP_S),
+            Worker("promoter", consumer.promote, grace_s=_STOP_S),
             *beside,
         ],
-        strategy=Strategy.ONE_FOR_ONE,
-        intensity=INTENSITY,
     )

@@ -13,7 +13,7 @@ from pathlib import Path
 import trio
 
 from avion_media.domain.errors import MediaError
-from supervisors import Child, ChildSpec
+from supervisors import Child, Worker
 
 _PROBE_S = 0.05
 _TERM_S = 3.0
@@ -42,27 +42,27 @@ def check_programs() -> None:
         raise CannotEmbed("\n".join(missing))
 
 
-def redis_node(port: int) -> ChildSpec:
+def redis_node(port: int) -> Worker[None]:
     """A redis-server without persistence on ``port``."""
-    return ChildSpec(name="redis-server", run=partial(_run_redis, port), shutdown_s=_TERM_S, start_timeout_s=15.0)
+    return Worker("redis-server", partial(_run_redis, port), grace_s=_TERM_S, start_timeout_s=15.0)
 
 
-def store_node(port: int) -> ChildSpec:
+def store_node(port: int) -> Worker[None]:
     """moto's S3 on ``port``; objects live in its memory."""
-    return ChildSpec(name="s3-store", run=partial(_run_store, port), shutdown_s=_TERM_S, start_timeout_s=30.0)
+    return Worker("s3-store", partial(_run_store, port), grace_s=_TERM_S, start_timeout_s=30.0)
 
 
-async def _run_redis(port: int, child: Child) -> None:
+async def _run_redis(port: int, child: Child[None]) -> None:
     with tempfile.TemporaryDirectory(prefix="avion-media-redis-") as directory:
         command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
         await _run_program(child, [*command, "--save", "", "--appendonly", "no"], port)
 
 
-async def _run_store(port: int, child: Child) -> None:
+async def _run_store(port: int, child: Child[None]) -> None:
     await _run_program(child, [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], port)
 
 
-async def _run_program(child: Child, command: Sequence[str], port: int) -> None:
+async def _run_program(child: Child[None], command: Sequence[str], port: int) -> None:
     """Run a server in the foreground; ready when its port answers. It ends with this child, however that ends."""
     with tempfile.TemporaryFile() as output:
         process = await trio.lowlevel.open_process(
@@ -77,7 +77,7 @@ async def _run_program(child: Child, command: Sequence[str], port: int) -> None:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_wait_exit, process, command[0], output.fileno())
                     await _answering(port)
-                    child.ready()
+                    child.started()
         finally:
             process.terminate()
             with trio.CancelScope(shield=True), trio.move_on_after(_TERM_S):  # bounded: then it is killed

@@ -8,13 +8,13 @@ import trio
 
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
-from avion_media.nodes import INTENSITY, RESTARTS
+from avion_media.nodes import group
 from avion_media.nodes.consumers import purges_of
 from avion_media.queue import DropChannel, DropStream
 from avion_media.runtime import Runtime
 from avion_media.tasks.drop import Dropper
 from avion_media.telemetry import get_logger, instruments
-from supervisors import Child, ChildSpec, Strategy, Supervisor
+from supervisors import Child, Supervisor, Worker
 
 _BLOCK_S = 1.0
 _OUTAGE_PAUSE_S = 1.0
@@ -30,22 +30,20 @@ def events(runtime: Runtime) -> Supervisor:
         runtime.telemetry,
         delay_s=runtime.config.delete.delay,
     )
-    return Supervisor(
+    return group(
         "events",
         [
-            ChildSpec(name="channel", run=partial(_listen, runtime, dropper), shutdown_s=1.0, backoff=RESTARTS),
-            ChildSpec(name="stream", run=partial(_read, runtime, dropper), shutdown_s=2.0, backoff=RESTARTS),
+            Worker("channel", partial(_listen, runtime, dropper), grace_s=1.0),
+            Worker("stream", partial(_read, runtime, dropper), grace_s=2.0),
         ],
-        strategy=Strategy.ONE_FOR_ONE,
-        intensity=INTENSITY,
     )
 
 
-async def _listen(runtime: Runtime, dropper: Dropper, child: Child) -> None:
+async def _listen(runtime: Runtime, dropper: Dropper, child: Child[None]) -> None:
     """The channel. What it says while nobody is subscribed is lost: the gap is logged."""
     log = get_logger(path=child.path)
     redis = await runtime.redis.wait()
-    child.ready()
+    child.started()
 
     def gap(seconds: float) -> None:
         runtime.telemetry.count(instruments.DROPS_DEAF, seconds)
@@ -59,10 +57,10 @@ async def _listen(runtime: Runtime, dropper: Dropper, child: Child) -> None:
         await DropChannel(redis).listen(dropper.drop, gap=gap, lost=lost)
 
 
-async def _read(runtime: Runtime, dropper: Dropper, child: Child) -> None:
+async def _read(runtime: Runtime, dropper: Dropper, child: Child[None]) -> None:
     """The stream. An event is acknowledged once its media are tombstoned and their removal is remembered."""
     stream = DropStream(await runtime.redis.wait(), claim_after_s=runtime.config.tasks.claim_after)
-    child.ready()
+    child.started()
     forget_again_at = trio.current_time()
     while not child.stopping.is_set():
         try:

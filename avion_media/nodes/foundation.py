@@ -26,15 +26,15 @@ _PING_S = 2.0
 _DURABILITY_S = 60.0
 
 
-async def telemetry(runtime: Runtime, child: Child) -> None:
+async def telemetry(runtime: Runtime, child: Child[None]) -> None:
     """Keeps the gauges; on stop, the last spans and metrics get a bounded chance to leave."""
-    child.ready()
+    child.started()
     with child.until_stopping():
         await keep_looking(runtime)
     await trio.to_thread.run_sync(runtime.telemetry.shutdown, TELEMETRY_FLUSH_S, abandon_on_cancel=True)
 
 
-async def redis(runtime: Runtime, child: Child) -> None:
+async def redis(runtime: Runtime, child: Child[None]) -> None:
     """The Redis connections. Ready at once: an outage is a state."""
     redis = runtime.redis.get()
     connections = limiting(
@@ -43,7 +43,7 @@ async def redis(runtime: Runtime, child: Child) -> None:
     durability = _Durability(runtime, child.path)
     outages = OutageLog("redis", child.path)
     async with redis.opened():
-        child.ready()
+        child.started()
         with connections, redis.observed(partial(_note, outages)), child.until_stopping():
             while True:  # a regular call notices an outage, and its end, also when nobody works
                 try:
@@ -84,11 +84,11 @@ class _Durability:
         self._up_since, self._again_at = up_since, trio.current_time() + _DURABILITY_S
 
 
-async def store(runtime: Runtime, child: Child) -> None:
+async def store(runtime: Runtime, child: Child[None]) -> None:
     """The object store. Ready at once: it looks after its own outages."""
     async with open_store(runtime.config.s3, telemetry=runtime.telemetry) as store:
         with limiting(runtime, "store.threads", lambda: of_capacity(store.threads)), runtime.store.filled(store):
-            child.ready()
+            child.started()
             with child.until_stopping():
                 await store.wait_available()
                 runtime.note_answer(Dependency.STORE)
@@ -104,7 +104,7 @@ async def _warn_of_early_expiration(runtime: Runtime, store: ObjectStore, path: 
             get_logger(path=path).warning("store.uploads_expire_early", rules=early)
 
 
-async def sandbox(runtime: Runtime, child: Child) -> None:
+async def sandbox(runtime: Runtime, child: Child[None]) -> None:
     """The sandbox and the media work in it; fails when the fork server dies, so that it is started again."""
     config = runtime.config
     async with open_sandbox(
@@ -120,7 +120,7 @@ async def sandbox(runtime: Runtime, child: Child) -> None:
         admission = sandbox.admission
         slots = limiting(runtime, SLOTS, lambda: Limiter(admission.used_slots, admission.slots, admission.waiting))
         with slots, runtime.pipeline.filled(MediaPipeline(sandbox, config.thumbnails, config.upload, config.sandbox)):
-            child.ready()
+            child.started()
             with child.until_stopping():
                 await sandbox.maintain(lambda renewal: _log_renewal(child.path, renewal))
 

@@ -9,16 +9,18 @@ from avion_media.runtime import Runtime
 from supervisors import Child
 
 
-async def readiness(runtime: Runtime, child: Child) -> None:
+async def readiness(runtime: Runtime, child: Child[None]) -> None:
     """Makes this replica ready, for as long as it runs itself, once each dependency has answered for the first time."""
     with child.until_stopping():
-        if runtime.never_answered:
-            child.ready()  # the tree is up, however long the first answers take
+        waits = bool(runtime.never_answered)
+        if waits:
+            child.started()  # the tree is up, however long the first answers take
         await runtime.first_answers()
         runtime.set_components_ready(True)
         try:
             runtime.lifecycle.advance_to(Phase.READY)
-            child.ready()
+            if not waits:
+                child.started()
             await trio.sleep_forever()
         finally:
             runtime.set_components_ready(False)

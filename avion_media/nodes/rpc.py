@@ -22,6 +22,7 @@ from avion_media.nodes.ports import listen_for_clients, serve_until_stopped
 from avion_media.nodes.rotation import open_callers, open_tls
 from avion_media.runtime import Limiter, Runtime
 from avion_media.telemetry import get_logger
+from avion_media.tree import Address
 from supervisors import Child
 
 SERVICE_NAME = "avion.MediaService"
@@ -30,7 +31,7 @@ _MAX_METHOD = 100
 _log = get_logger(path="service/grpc")
 
 
-async def grpc(runtime: Runtime, child: Child) -> None:
+async def grpc(runtime: Runtime, child: Child[Address]) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
     config = runtime.config
     watchers = Watchers()
@@ -61,7 +62,7 @@ async def grpc(runtime: Runtime, child: Child) -> None:
             runtime, "rpc.connections", lambda: Limiter(server.stats().connections, config.grpc.max_connections)
         )
         with runtime.draining("grpc", server.drain), calls, connections:
-            listeners = await listen_for_clients(runtime, "grpc", config.grpc.bind)
+            listeners = await listen_for_clients(runtime, child, config.grpc.bind)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_wake_watchers, runtime, watchers)
                 for files in (tls, callers):

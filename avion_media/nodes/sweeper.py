@@ -23,9 +23,9 @@ _FAILED_PAUSE_S = 60.0  # after a defect
 _RELEASE_S = 2.0
 
 
-async def sweeper(runtime: Runtime, child: Child) -> None:
+async def sweeper(runtime: Runtime, child: Child[None]) -> None:
     """Lead, or wait for it. An outage is waited for; a pass that it interrupts goes on where it was."""
-    child.ready()
+    child.started()
     with child.until_stopping():
         await _Sweeper(runtime, child.path).run()
 

@@ -83,8 +83,8 @@ class ChildLike(Protocol):
     def stopping(self) -> trio.Event:
         """Set when the child should end."""
 
-    def ready(self) -> None:
-        """Say that start-up is over."""
+    def started(self) -> None:
+        """Report the end of the start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Consumer:
 
     async def keep(self, child: ChildLike) -> None:
         """The lease keeper: renews every lease in hand three times before it would be taken for dead."""
-        child.ready()
+        child.started()
         while not (child.stopping.is_set() and not self._held):
             await self._watch()
             for held in [each for each in self._held.values() if not each.lost]:
@@ -201,7 +201,7 @@ class Consumer:
             moved = await self._queue.get().promote()
             await _wait_or_stop(child, 0.0 if moved else 1.0)
 
-        child.ready()
+        child.started()
         await self._through_outages(child, step)
 
     async def _watch(self) -> None:
@@ -231,7 +231,7 @@ class Consumer:
                 elif not await self._take_one(child, nursery, next_lease):
                     await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
 
-            child.ready()
+            child.started()
             await self._through_outages(child, step)
 
     async def _take_one(

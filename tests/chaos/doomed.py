@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from unittest.mock import patch
 
 import trio
@@ -9,16 +10,19 @@ import trio
 from avion_media import app
 from avion_media.cli import command_line
 from avion_media.runtime import Runtime
-from supervisors import Child, Intensity
+from supervisors import Child, Intensity, Supervisor
 
 
-async def doomed(_runtime: Runtime, child: Child) -> None:
+async def doomed(_runtime: Runtime, child: Child[None]) -> None:
     """In place of the sweeper: every start succeeds, and nothing else."""
-    child.ready()
+    child.started()
     await trio.sleep(0.2)  # time for the whole tree to come up: it falls from its full height
     raise RuntimeError("a defect of the sweeper")
 
 
 if __name__ == "__main__":
-    with patch.object(app, "sweeper", doomed), patch.object(app, "INTENSITY", Intensity(1, 60.0)):
+    with (
+        patch.object(app, "sweeper", doomed),
+        patch.object(app, "group", partial(Supervisor, intensity=Intensity(1, 60.0))),
+    ):
         command_line()

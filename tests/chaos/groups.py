@@ -23,7 +23,7 @@ def nodes(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def all_paths() -> list[str]:
     """Every node of the real tree with all roles and a CDN to purge, the root left out."""
     config = Config(cdn=CdnConfig(purge_urls=(PURGE_URL,)))
-    return [node["path"] for node in nodes(build_tree(Runtime(config)).snapshot().to_dict())]
+    return [node["path"] for node in nodes(build_tree(Runtime(config)).root.snapshot().to_dict())]
 
 
 def group_of(path: str) -> set[str]:

@@ -11,14 +11,13 @@ import trio
 from avion_media.config import Config, DrainConfig
 from avion_media.process import run_until_stopped
 from avion_media.runtime import Runtime
-from avion_media.service import nothing_alongside
 from avion_media.watchdog import Watchdog
-from supervisors import Child, ChildSpec, Supervisor
+from supervisors import Child, Supervisor, Worker
 
 
-async def the_stuck_child(how: str, child: Child) -> None:
+async def the_stuck_child(how: str, child: Child[None]) -> None:
     """Blocks the event loop, or holds its stop up behind a shield that nothing bounds."""
-    child.ready()
+    child.started()
     print("stuck", flush=True)
     if how == "blocked":
         time.sleep(60)  # noqa: ASYNC251 - the very thing
@@ -29,9 +28,8 @@ async def the_stuck_child(how: str, child: Child) -> None:
 async def main(how: str) -> None:
     """Run it until the watchdog ends it."""
     runtime = Runtime(Config(drain=DrainConfig(settle=0, grace=0)))
-    spec = ChildSpec(name="stuck", run=partial(the_stuck_child, how), shutdown_s=0)
-    root = Supervisor("root", [spec])
-    await run_until_stopped(root, runtime, partial(nothing_alongside, runtime), watchdog=Watchdog(0.5))
+    root = Supervisor("root", [Worker("stuck", partial(the_stuck_child, how), grace_s=0)])
+    await run_until_stopped(root, runtime, trio.sleep_forever, watchdog=Watchdog(0.5))
 
 
 if __name__ == "__main__":

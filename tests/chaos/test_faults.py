@@ -18,12 +18,13 @@ from avion_media import app
 from avion_media.config import Bind, Config, load
 from avion_media.nodes import consumers, events
 from avion_media.runtime import Runtime
-from supervisors import Child, ChildSpec, Event, Supervisor, open_tree
+from avion_media.tree import Tree
+from supervisors import Child, Event, Supervisor, Worker, open_tree
 from tests.chaos.groups import PURGE_URL, all_paths, changed, group_of, incarnations, nodes
 from tests.chaos.load import Caller
 from tests.conftest import S3Bucket
 
-_HANG_S = 0.3  # the start timeout of those that are to hang
+_START_S = 5.0  # the start timeout of all of them
 LEAVES = [path for path in all_paths() if not any(each.startswith(f"{path}/") for each in all_paths())]
 # Those of the service stand each for itself: they may fail at the same time.
 TOGETHER = [path for path in LEAVES if path.startswith("service/")]
@@ -39,7 +40,7 @@ class Faults:
     how: str = "return"
     to_hang: set[str] = field(default_factory=set)  # paths, at their next start
 
-    async def body(self, run: Callable[[Child], Awaitable[None]], child: Child) -> None:
+    async def body(self, run: Callable[[Child[Any]], Awaitable[None]], child: Child[Any]) -> None:
         """The real body of a child, until its fault is triggered."""
         if child.path in self.to_hang:
             self.to_hang.remove(child.path)
@@ -52,7 +53,9 @@ class Faults:
         if trigger.is_set() and self.how == "cancelled":
             raise await a_cancellation()
 
-    async def _real(self, run: Callable[[Child], Awaitable[None]], child: Child, scope: trio.CancelScope) -> None:
+    async def _real(
+        self, run: Callable[[Child[Any]], Awaitable[None]], child: Child[Any], scope: trio.CancelScope
+    ) -> None:
         await run(child)
         scope.cancel()
 
@@ -63,16 +66,9 @@ class Faults:
             self.to_hang.add(path)
         self.triggers[path].set()
 
-    def spec(self, *, name: str, run: Callable[[Child], Awaitable[None]], **settings: Any) -> ChildSpec:
-        """In place of `ChildSpec`: the same child, that can be made to fail."""
-        faults = self
-
-        class Spec(ChildSpec):
-            @property
-            def start_limit_s(self) -> float:
-                return _HANG_S if any(path.endswith(self.name) for path in faults.to_hang) else super().start_limit_s
-
-        return Spec(name=name, run=partial(self.body, run), **settings)
+    def worker(self, name: str, run: Callable[[Child[Any]], Awaitable[None]], **settings: Any) -> Worker[Any]:
+        """In place of `Worker`: the same child, that can be made to fail, and with little time for its starts."""
+        return Worker(name, partial(self.body, run), start_timeout_s=_START_S, **settings)
 
 
 async def a_cancellation() -> trio.Cancelled:
@@ -107,15 +103,14 @@ def config(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -
 
 
 @asynccontextmanager
-async def faulty_tree(
-    config: Config, faults: Faults, patch: pytest.MonkeyPatch
-) -> AsyncIterator[tuple[Supervisor, Runtime]]:
+async def faulty_tree(config: Config, faults: Faults, patch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Tree, Runtime]]:
     """The tree of the service, running, with a fault in every leaf's reach."""
     for module in (app, consumers, events):
-        patch.setattr(module, "ChildSpec", faults.spec)
+        patch.setattr(module, "Worker", faults.worker)
     runtime = Runtime(config)
-    async with open_tree(app.build_tree(runtime)) as root:
-        yield root, runtime
+    tree = app.build_tree(runtime)
+    async with open_tree(tree.root):
+        yield tree, runtime
 
 
 @pytest.mark.timeout(600)
@@ -126,7 +121,8 @@ async def test_a_fault_restarts_its_group_only(
     """Uploads that are worked on or on their way when it comes end well; their client repeats what is UNAVAILABLE."""
     faults = Faults()
     recovery_s: list[float] = []
-    async with faulty_tree(config, faults, monkeypatch) as (root, runtime), calling(runtime) as caller:
+    async with faulty_tree(config, faults, monkeypatch) as (tree, runtime), calling(tree) as caller:
+        root = tree.root
         for paths in ROUNDS:
             queued = await trio.to_thread.run_sync(caller.upload, picture)
             before = incarnations(root.snapshot().to_dict())
@@ -156,9 +152,9 @@ async def test_a_fault_restarts_its_group_only(
 
 
 @asynccontextmanager
-async def calling(runtime: Runtime) -> AsyncIterator[Caller]:
+async def calling(tree: Tree) -> AsyncIterator[Caller]:
     """A client of the tree's gRPC port, for threads."""
-    host, port = runtime.addresses["grpc"]
+    host, port = tree.ports["grpc"].value
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         yield Caller(channel, patient=True)
 

@@ -20,7 +20,7 @@ from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
-from supervisors import ChildSpec, Strategy, Supervisor
+from supervisors import Supervisor, Worker
 from tests.service.faults import DurableRedis, durable_redis
 
 CLAIM_AFTER_S = 0.8
@@ -66,8 +66,8 @@ def consumer_of(redis: Redis, work: Work, name: str, **policy: Any) -> Superviso
         telemetry=NO_TELEMETRY,
     )
     loops = (consumer.keep, consumer.read, consumer.reclaim, consumer.promote)
-    children = [ChildSpec(name=loop.__name__, run=loop, shutdown_s=5) for loop in loops]
-    return Supervisor(name, children, strategy=Strategy.ONE_FOR_ONE)
+    children: list[Worker[None]] = [Worker(loop.__name__, loop, grace_s=5) for loop in loops]
+    return Supervisor(name, children)
 
 
 @asynccontextmanager

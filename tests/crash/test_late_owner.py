@@ -14,7 +14,7 @@ from avion_media.redis import open_redis
 from avion_media.resources import Slot
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
-from supervisors import ChildSpec, Strategy, Supervisor
+from supervisors import Supervisor, Worker
 
 
 class LosesItsTask:
@@ -61,7 +61,7 @@ async def test_a_late_owner_is_silent(redis_url: str, queue: TaskQueue, failure:
             taking_work=lambda: True,
             telemetry=NO_TELEMETRY,
         )
-        root = Supervisor("root", [ChildSpec(name="reader", run=consumer.read)], strategy=Strategy.ONE_FOR_ONE)
+        root = Supervisor("root", [Worker("reader", consumer.read)])
         with trio.fail_after(20):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(root.run)

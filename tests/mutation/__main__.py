@@ -39,13 +39,16 @@ _ORDER = (
     "restarts",
     "strategies",
     "introspection",
+    "handles",
+    "robustness",
     "dynamic",
     "interruptions",
     "protection",
     "docs",
     "machine",
+    "everywhere",
 )
-TESTS = tuple(f"tests/supervisors/test_{name}.py" for name in _ORDER)
+TESTS = tuple(f"supervisors/tests/test_{name}.py" for name in _ORDER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def test_the_settings_are_settings_of_the_service(compose: dict[str, Any]) -> No
 def test_a_drain_fits_into_the_stop_grace_period(compose: dict[str, Any]) -> None:
     media = compose["services"]["media"]
     config = _settings(media)
-    assert drain_budget(config, build_tree(Runtime(config))).fits
+    assert drain_budget(config, build_tree(Runtime(config)).root).fits
     assert parse_duration(media["stop_grace_period"]) == config.drain.termination_grace_period
 
 

@@ -76,7 +76,7 @@ def test_a_drain_fits_into_the_grace_period(overlay: str) -> None:
     config = settings(overlay)
     for deployment in of_kind(overlay, "Deployment"):
         pod = deployment["spec"]["template"]
-        budget = drain_budget(config, build_tree(Runtime(config, roles(pod))))
+        budget = drain_budget(config, build_tree(Runtime(config, roles(pod))).root)
         assert budget.fits, budget.explain()
         assert pod["spec"]["terminationGracePeriodSeconds"] == config.drain.termination_grace_period
 

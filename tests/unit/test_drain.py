@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
@@ -12,15 +10,14 @@ from avion_media.config import Config, DrainConfig
 from avion_media.lifecycle import Phase
 from avion_media.process import run_until_stopped
 from avion_media.runtime import Runtime
-from avion_media.service import nothing_alongside
 from avion_media.watchdog import Watchdog
-from supervisors import Child, ChildSpec, Supervisor
+from supervisors import Child, Supervisor, Worker
 
 SETTLE_S, GRACE_S = 5.0, 20.0
 
 
-async def _idle(child: Child) -> None:
-    child.ready()
+async def _idle(child: Child[None]) -> None:
+    child.started()
     await child.stopping.wait()
 
 
@@ -37,8 +34,8 @@ async def _drained(runtime: Runtime) -> dict[Phase, float]:
 
     runtime.lifecycle.on_change(enter)
     runtime.stop_requested.set()
-    root = Supervisor("root", [ChildSpec(name="idle", run=_idle)])
-    await run_until_stopped(root, runtime, partial(nothing_alongside, runtime), watchdog=Watchdog(600.0))
+    root = Supervisor("root", [Worker("idle", _idle)])
+    await run_until_stopped(root, runtime, trio.sleep_forever, watchdog=Watchdog(600.0))
     return entered
 
 

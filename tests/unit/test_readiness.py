@@ -11,12 +11,13 @@ import trio
 import trio.testing
 from structlog.testing import capture_logs
 
+from avion_media.app import build_tree
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
 from avion_media.lifecycle import Phase
 from avion_media.nodes.readiness import readiness
 from avion_media.runtime import ROLES, Runtime
-from supervisors import ChildSpec, Supervisor
+from supervisors import Supervisor, Worker
 
 
 @pytest.fixture
@@ -28,38 +29,31 @@ def runtime() -> Runtime:
     return runtime
 
 
-@pytest.mark.parametrize(
-    ("down", "serving"),
-    [
-        ("service/processing/reader", True),
-        ("service/processing", True),
-        ("service/sweeper", True),
-        ("service/origin", True),  # gRPC calls need it not
-        ("foundation/sandbox", True),
-        ("foundation", False),
-        ("foundation/redis", False),
-        ("foundation/store", False),
-        ("service", False),
-    ],
-)
-def test_a_node_that_is_down_makes_it_unready_and_is_named(runtime: Runtime, down: str, serving: bool) -> None:
-    told: list[bool] = []
-    runtime.on_readiness(told.append)
-    runtime.set_down(frozenset({down}))
+def test_what_calls_need_is_written_once() -> None:
+    tree = build_tree(Runtime(Config()))
+    assert [node.path for node in tree.calls_need] == ["foundation", "foundation/redis", "foundation/store", "service"]
+    assert not tree.calls_can_run()  # nothing runs
+
+
+@pytest.mark.parametrize("serving", [True, False])
+def test_a_node_that_is_down_makes_it_unready_and_is_named(runtime: Runtime, serving: bool) -> None:
+    seen: list[bool] = []
+    runtime.on_readiness(seen.append)
+    runtime.set_down(frozenset({"service/sweeper"}), calls_can_run=serving)
     report = runtime.readiness()
-    assert (report["ready"], report["down"], runtime.serving) == (False, [down], serving)
-    runtime.set_down(frozenset())
+    assert (report["ready"], report["down"], runtime.serving) == (False, ["service/sweeper"], serving)
+    runtime.set_down(frozenset(), calls_can_run=True)
     report = runtime.readiness()
     assert (report["ready"], report["down"], runtime.serving) == (True, [], True)
-    assert told == [True, serving, True]
+    assert seen == [True, serving, True]
 
 
 def test_flips_count_each_change_of_ready_and_nothing_else(runtime: Runtime) -> None:
     assert runtime.readiness()["flips"] == 1  # it became ready
     for down in ({"service/sweeper"}, {"service/sweeper", "service/origin"}, {"service/origin"}):
-        runtime.set_down(frozenset(down))
+        runtime.set_down(frozenset(down), calls_can_run=True)
         assert runtime.readiness()["flips"] == 2
-    runtime.set_down(frozenset())
+    runtime.set_down(frozenset(), calls_can_run=True)
     assert runtime.readiness()["flips"] == 3
     runtime.set_components_ready(False)
     assert runtime.readiness()["flips"] == 4
@@ -69,15 +63,15 @@ def test_flips_count_each_change_of_ready_and_nothing_else(runtime: Runtime) -> 
 
 def test_the_log_names_the_topmost_only(runtime: Runtime) -> None:
     with capture_logs() as said:
-        runtime.set_down(frozenset({"service/cache", "service/cache/reader", "service/cached"}))
-        runtime.set_down(frozenset({"service/cache", "service/cache/keeper", "service/cached"}))
+        runtime.set_down(frozenset({"service/cache", "service/cache/reader", "service/cached"}), calls_can_run=True)
+        runtime.set_down(frozenset({"service/cache", "service/cache/keeper", "service/cached"}), calls_can_run=True)
     assert [line["down"] for line in said] == [["service/cache", "service/cached"]]
 
 
 @asynccontextmanager
 async def the_node(runtime: Runtime) -> AsyncIterator[None]:
     """The readiness child, up; stopped afterwards."""
-    tree = Supervisor("root", [ChildSpec(name="readiness", run=partial(readiness, runtime))])
+    tree = Supervisor("root", [Worker("readiness", partial(readiness, runtime))])
     async with trio.open_nursery() as nursery:
         await nursery.start(tree.run)
         yield

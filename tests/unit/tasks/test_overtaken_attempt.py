@@ -85,7 +85,7 @@ class Child:
     def __init__(self) -> None:
         self.stopping = trio.Event()
 
-    def ready(self) -> None:
+    def started(self) -> None:
         pass
 
 

@@ -19,13 +19,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from supervisors import (
-    NO_BACKOFF,
     Backoff,
-    ChildSpec,
     DynamicSupervisor,
     Intensity,
     NodeState,
-    NoSuchChild,
     NotRunning,
     Restart,
     SpecError,
@@ -36,8 +33,12 @@ from supervisors import (
     Supervisor,
     TooManyChildren,
     TooManyRestarts,
+    Worker,
 )
-from tests.supervisors.probes import Stage
+from supervisors._dynamic import DynamicEngine
+from supervisors._static import StaticEngine
+
+from .probes import NO_BACKOFF, Stage, observed
 
 T = TypeVar("T")
 
@@ -129,11 +130,11 @@ class Tree(RuleBasedStateMachine):
     ) -> None:
         self.intensity = Intensity(max_restarts, 5.0)
         self.backoff = backoff
-        specs: dict[str, ChildSpec] = {}
+        specs: dict[str, Worker[None]] = {}
         for name, restart, seconds in zip(STATIC, restarts, start_s, strict=True):
             leaf = name.rpartition("/")[2]
             specs[leaf] = self.stage.spec(
-                leaf, restart=restart, shutdown_s=GRACE_S, start_timeout_s=START_TIMEOUT_S, backoff=backoff
+                leaf, restart=restart, grace_s=GRACE_S, start_timeout_s=START_TIMEOUT_S, backoff=backoff
             )
             self.stage[leaf].start_s = seconds
         for name in DYNAMIC:
@@ -141,10 +142,9 @@ class Tree(RuleBasedStateMachine):
         self.strategies = {"/": outer, "s": inner, "pool": Strategy.ONE_FOR_ONE}
         self.pool = DynamicSupervisor("pool", max_children=2, intensity=self.intensity)
         middle = Supervisor("s", [specs["b"], specs["c"], specs["d"]], strategy=inner, intensity=self.intensity)
-        children = [specs["a"], ChildSpec(child=middle, backoff=backoff), specs["e"], ChildSpec(child=self.pool)]
-        self.root = Supervisor(
-            "app", children, strategy=outer, intensity=self.intensity, observers=[self.stage.observe]
-        )
+        children = [specs["a"], middle, specs["e"], self.pool]
+        root = Supervisor("app", children, strategy=outer, intensity=self.intensity, backoff=backoff)
+        self.root = observed(root, self.stage.observe)
         self.supervisors = {"/": self.root, "s": middle, "pool": self.pool}
         self.trio.call(lambda: self.trio.nursery.start_soon(self._run))
 
@@ -193,16 +193,17 @@ class Tree(RuleBasedStateMachine):
     @rule(path=st.sampled_from(NODES))
     def kill(self, path: str) -> None:
         self.killed.add(path)
-        self._ask(lambda: self.root.kill(path))
+        self._ask(lambda: self.root.find(path).kill())
 
     @rule(path=st.sampled_from(NODES))
     def stop_child(self, path: str) -> None:
         self.handled.add(path)
         self.asked_back.pop(path, None)
-        self._ask(lambda: self.root.stop_child(path))
+        self._ask(lambda: self.root.find(path).stop())
 
     @rule(path=st.sampled_from(NODES))
     def restart_child(self, path: str) -> None:
+        self.handled.add(path)
         self._ask(lambda: self._ask_back(path))
 
     @rule(path=st.sampled_from(NODES))
@@ -211,30 +212,30 @@ class Tree(RuleBasedStateMachine):
         self.handled.add(path)
 
         def ask() -> None:
-            self.root.stop_child(path)
+            self.root.find(path).stop()
             self._ask_back(path)
 
         self._ask(ask)
 
     def _ask_back(self, path: str) -> None:
         node = next((node for node in self._nodes() if node.path == path), None)
-        self.root.restart_child(path)
+        self.root.find(path).restart()
         if node is not None and node.state in (State.STOPPING, State.STOPPED, State.FINISHED, State.FAILED):
             self.asked_back[path] = node.incarnation
 
     @rule(name=st.sampled_from(DYNAMIC), restart=st.sampled_from(Restart))
     def add(self, name: str, restart: Restart) -> None:
         async def start() -> None:
-            spec = ChildSpec(
-                name=name,
-                run=self.stage[name].run,
+            spec = Worker(
+                name,
+                self.stage[name].run,
                 restart=restart,
-                shutdown_s=GRACE_S,
                 start_timeout_s=START_TIMEOUT_S,
                 backoff=self.backoff,
+                grace_s=GRACE_S,
             )
             with suppress(NotRunning, TooManyChildren, SpecError, StartFailed):
-                await self.pool.start_child(spec)
+                await self.pool.start(spec)
 
         self.trio.call(lambda: self.trio.nursery.start_soon(start))
 
@@ -246,11 +247,11 @@ class Tree(RuleBasedStateMachine):
     @rule(brutally=st.booleans())
     def stop(self, brutally: bool) -> None:
         self.stop_asked_at = self.trio.call(trio.current_time)
-        self.trio.call(self.root.abort if brutally else self.root.stop)
+        self.trio.call(lambda: self.root.stop(0.0 if brutally else math.inf))
 
     def _ask(self, call: Callable[[], object]) -> None:
         def ask() -> None:
-            with suppress(NoSuchChild, NotRunning):
+            with suppress(LookupError, NotRunning):
                 call()
 
         self.trio.call(ask)
@@ -272,8 +273,13 @@ class Tree(RuleBasedStateMachine):
     @invariant()
     def who_waits_has_one_turn_to_come(self) -> None:
         for supervisor in self._running():
-            engine = supervisor._engine
-            assert engine is not None
+            engine = supervisor._record.below
+            if isinstance(engine, DynamicEngine):
+                for record in engine.records.values():
+                    waits = record.state in (State.WAITING, State.BACKOFF)
+                    assert not waits or record in engine._to_start or record.deadline < math.inf, record.path
+                continue
+            assert isinstance(engine, StaticEngine)
             turns = [record for batch in engine._batches for record in batch.to_start]
             assert len(turns) == len(set(turns))
             assert set(turns) <= set(engine.records.values())
@@ -295,7 +301,7 @@ class Tree(RuleBasedStateMachine):
             concerned: dict[str, bool] = dict.fromkeys(siblings, False)
             for event in self.stage.events:
                 if event.path == supervisor:
-                    starting = event.kind == "starting" or (starting and event.kind != "ready")
+                    starting = event.kind == "starting" or (starting and event.kind != "started")
                     going_down = event.kind in ("stopping", "escalated", "cancelled", "failed")
                 elif event.path not in siblings:
                     continue

@@ -7,35 +7,34 @@ from trio.testing import MockClock
 from supervisors import (
     Backoff,
     Child,
-    ChildSpec,
     DynamicSupervisor,
     Intensity,
-    NoSuchChild,
     NotRunning,
     Restart,
     SpecError,
     StartFailed,
-    StartTimeout,
     State,
     Supervisor,
     TooManyChildren,
     TooManyRestarts,
+    Worker,
     open_tree,
 )
-from tests.supervisors.probes import PLENTY, SELDOM, Boom, Stage, run_expecting, settled
+
+from .probes import NO_BACKOFF, PLENTY, SELDOM, Boom, Stage, observed, run_expecting, settled, terminate
 
 
 async def test_children_come_and_go() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     with trio.fail_after(5):
         async with open_tree(pool):
-            assert await pool.start_child(stage.spec("a")) == "a"
-            assert await pool.start_child(stage.spec("b")) == "b"
+            await pool.start(stage.spec("a"))
+            await pool.start(stage.spec("b"))
             assert [child.path for child in pool.snapshot().children] == ["a", "b"]
-            await pool.terminate_child("a")
+            await terminate(pool, "a")
             assert stage.up() == {"b"}
             assert [child.path for child in pool.snapshot().children] == ["b"]
-            await pool.start_child(stage.spec("a"))
+            await pool.start(stage.spec("a"))
             assert stage.up() == {"a", "b"}
     assert stage.up() == set()
 
@@ -44,9 +43,9 @@ async def test_below_a_root_its_paths_go_on() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     with trio.fail_after(5):
         async with open_tree(Supervisor("app", [pool])) as root:
-            assert await pool.start_child(stage.spec("a")) == "pool/a"
+            await pool.start(stage.spec("a"))
             assert [node.path for node in pool.snapshot().walk()] == ["pool", "pool/a"]
-            root.stop_child("pool/a")
+            root.find("pool/a").stop()
             await settled()
             assert pool.snapshot().children == ()
 
@@ -56,7 +55,7 @@ async def test_start_child_waits_for_ready(autojump_clock: MockClock) -> None:
     async with open_tree(pool):
         spec = stage.spec("a")
         stage["a"].start_s = 4.0
-        await pool.start_child(spec)
+        await pool.start(spec)
         assert trio.current_time() == 4.0
 
 
@@ -68,10 +67,10 @@ async def test_a_failed_start_is_told_and_neither_kept_nor_counted() -> None:
             for _ in range(3):
                 stage["a"].failing_starts = 1
                 with pytest.raises(StartFailed) as caught:
-                    await pool.start_child(spec)
+                    await pool.start(spec)
                 assert isinstance(caught.value.__cause__, Boom)
             assert pool.snapshot().children == ()
-            await pool.start_child(spec)
+            await pool.start(spec)
             assert stage["a"].lives == 4
 
 
@@ -81,8 +80,8 @@ async def test_a_hanging_start_is_cancelled_and_told(autojump_clock: MockClock) 
         spec = stage.spec("a", start_timeout_s=2.0)
         stage["a"].hangs_in_start = True
         with pytest.raises(StartFailed) as caught:
-            await pool.start_child(spec)
-        assert isinstance(caught.value.__cause__, StartTimeout)
+            await pool.start(spec)
+        assert isinstance(caught.value.__cause__, TimeoutError)
         assert trio.current_time() == 2.0
         assert stage.up() == set()
 
@@ -92,7 +91,7 @@ async def test_an_ended_child_is_forgotten_and_a_failed_one_restarted() -> None:
     with trio.fail_after(5):
         async with open_tree(pool):
             for name, restart in (("p", Restart.PERMANENT), ("r", Restart.TRANSIENT), ("t", Restart.TEMPORARY)):
-                await pool.start_child(stage.spec(name, restart=restart))
+                await pool.start(stage.spec(name, restart=restart))
             stage.take_log()
             for name in "prt":
                 stage[name].fail()
@@ -104,27 +103,28 @@ async def test_an_ended_child_is_forgotten_and_a_failed_one_restarted() -> None:
             assert [child.path for child in pool.snapshot().children] == ["p"]
 
 
-async def test_a_task_that_is_done_before_it_is_ready_has_started_well() -> None:
-    async def run(child: Child) -> None:
+async def test_a_child_that_returns_before_it_has_started_has_no_value() -> None:
+    async def run(child: Child[None]) -> None:
         await trio.lowlevel.checkpoint()
 
     pool = DynamicSupervisor("pool")
     with trio.fail_after(5):
         async with open_tree(pool):
-            await pool.start_child(ChildSpec(name="a", run=run, restart=Restart.TEMPORARY))
+            with pytest.raises(NotRunning, match="a has ended without a start"):
+                await pool.start(Worker("a", run, restart=Restart.TEMPORARY))
             assert pool.snapshot().children == ()
 
 
 async def test_a_failure_right_after_ready_is_no_failed_start() -> None:
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         raise Boom("right after")
 
     pool = DynamicSupervisor("pool")
     with trio.fail_after(5):
         async with open_tree(pool):
             for number in range(20):  # whoever Trio lets run first
-                await pool.start_child(ChildSpec(name=f"c{number}", run=run, restart=Restart.TEMPORARY))
+                await pool.start(Worker(f"c{number}", run, restart=Restart.TEMPORARY))
             await settled()
             assert pool.snapshot().children == ()
 
@@ -134,8 +134,8 @@ async def test_escalation_ends_the_pool() -> None:
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, pool, TooManyRestarts)
-            await pool.start_child(stage.spec("a"))
-            await pool.start_child(stage.spec("b"))
+            await pool.start(stage.spec("a"))
+            await pool.start(stage.spec("b"))
             stage["a"].fail()
             await settled()
             stage["b"].fail()
@@ -145,16 +145,16 @@ async def test_escalation_ends_the_pool() -> None:
 async def test_max_children_counts_those_in_backoff_and_those_stopping(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool", max_children=2, intensity=SELDOM)
     async with open_tree(pool):
-        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
-        await pool.start_child(stage.spec("b"))
+        await pool.start(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
+        await pool.start(stage.spec("b"))
         stage["a"].fail()
         stage["b"].stop_s = 2.0
         await settled()
-        pool.stop_child("b")
+        pool.find("b").stop()
         with pytest.raises(TooManyChildren):
-            await pool.start_child(stage.spec("c"))
+            await pool.start(stage.spec("c"))
         await trio.sleep(3)
-        await pool.start_child(stage.spec("c"))
+        await pool.start(stage.spec("c"))
         assert stage.up() == {"c"}
 
 
@@ -162,43 +162,43 @@ async def test_a_pool_of_one() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool", max_children=1)
     with trio.fail_after(5):
         async with open_tree(pool):
-            await pool.start_child(stage.spec("a"))
+            await pool.start(stage.spec("a"))
             with pytest.raises(TooManyChildren):
-                await pool.start_child(stage.spec("b"))
+                await pool.start(stage.spec("b"))
 
 
 async def test_a_name_in_use_and_a_significant_child_are_refused(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     async with open_tree(pool):
-        await pool.start_child(stage.spec("a"))
+        await pool.start(stage.spec("a"))
         stage["a"].stop_s = 1.0
-        pool.stop_child("a")
-        with pytest.raises(SpecError, match="already"):  # still stopping: never two incarnations of one name
-            await pool.start_child(stage.spec("a"))
+        pool.find("a").stop()
+        with pytest.raises(SpecError, match="two children with the name 'a'"):  # never two of one name
+            await pool.start(stage.spec("a"))
         with pytest.raises(SpecError, match="significant"):
-            await pool.start_child(stage.spec("s", restart=Restart.TEMPORARY, significant=True))
+            await pool.start(stage.spec("s", restart=Restart.TEMPORARY, significant=True))
 
 
 async def test_not_running() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     with pytest.raises(NotRunning):
-        await pool.start_child(stage.spec("a"))
+        await pool.start(stage.spec("a"))
     with trio.fail_after(5):
         async with open_tree(pool):
             pool.stop()
             with pytest.raises(NotRunning):
-                await pool.start_child(stage.spec("a"))
-    with pytest.raises(NotRunning):
-        await pool.terminate_child("a")
+                await pool.start(stage.spec("a"))
+    with pytest.raises(LookupError):
+        await terminate(pool, "a")
 
 
 async def test_a_cancelled_start_child_leaves_no_child(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     async with open_tree(pool):
-        spec = stage.spec("a", shutdown_s=1.0)
+        spec = stage.spec("a", grace_s=1.0)
         stage["a"].hangs_in_start = True
         with trio.move_on_after(3) as scope:
-            await pool.start_child(spec)
+            await pool.start(spec)
         assert scope.cancelled_caught
         await trio.sleep(2)
         assert stage.up() == set()
@@ -208,16 +208,16 @@ async def test_a_cancelled_start_child_leaves_no_child(autojump_clock: MockClock
 async def test_a_start_that_is_stopped_meanwhile_is_told(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     async with open_tree(pool), trio.open_nursery() as nursery:
-        spec = stage.spec("a", shutdown_s=1.0)
+        spec = stage.spec("a", grace_s=1.0)
         stage["a"].hangs_in_start = True
 
         async def start() -> None:
-            with pytest.raises(StartFailed):
-                await pool.start_child(spec)
+            with pytest.raises(NotRunning):
+                await pool.start(spec)
 
         nursery.start_soon(start)
         await trio.sleep(1)
-        await pool.terminate_child("a")
+        await terminate(pool, "a")
 
 
 async def test_a_start_that_is_stopped_before_its_turn_is_told() -> None:
@@ -225,19 +225,19 @@ async def test_a_start_that_is_stopped_before_its_turn_is_told() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
 
     async def start() -> None:
-        with pytest.raises(StartFailed):
-            await pool.start_child(spec)
+        with pytest.raises(NotRunning):
+            await pool.start(spec)
 
     with trio.fail_after(5):
         async with open_tree(pool):
             for _ in range(20):
-                spec = stage.spec("a", shutdown_s=0)
+                spec = stage.spec("a", grace_s=0)
                 stage["a"].hangs_in_start = True
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(start)
                     while not pool.snapshot().children:
                         await trio.lowlevel.checkpoint()
-                    pool.stop_child("a")
+                    pool.find("a").stop()
     assert stage.up() == set()
 
 
@@ -246,10 +246,10 @@ async def test_a_start_in_the_moment_in_which_the_pool_stops_is_told() -> None:
     stage = Stage()
 
     async def start(pool: DynamicSupervisor) -> None:
-        spec = stage.spec("a", shutdown_s=0)
+        spec = stage.spec("a", grace_s=0)
         stage["a"].hangs_in_start = True
-        with pytest.raises(StartFailed):
-            await pool.start_child(spec)
+        with pytest.raises(NotRunning):
+            await pool.start(spec)
 
     with trio.fail_after(5):
         for _ in range(20):
@@ -265,42 +265,43 @@ async def test_a_start_in_the_moment_in_which_the_pool_stops_is_told() -> None:
 async def test_terminate_child_that_is_in_backoff(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool", intensity=SELDOM)
     async with open_tree(pool):
-        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
+        await pool.start(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
         stage["a"].fail()
         await settled()
-        await pool.terminate_child("a")
+        await terminate(pool, "a")
         assert pool.snapshot().children == ()
         await trio.sleep(20)
         assert stage["a"].lives == 1
-        with pytest.raises(NoSuchChild):
-            pool.stop_child("a")
+        with pytest.raises(LookupError):
+            pool.find("a").stop()
 
 
 async def test_who_is_being_removed_cannot_be_asked_back(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     async with open_tree(Supervisor("app", [pool])) as root:
-        await pool.start_child(stage.spec("a"))
+        await pool.start(stage.spec("a"))
         stage["a"].stop_s = 1.0
-        root.stop_child("pool/a")
+        removed = root.find("pool/a")
+        removed.stop()
         for _ in range(2):
-            with pytest.raises(NoSuchChild, match="pool/a"):
-                root.restart_child("pool/a")
+            with pytest.raises(NotRunning, match="pool/a"):
+                removed.restart()
             await settled()
-        await root.terminate_child("pool/a")
-        await settled()
+        await removed.wait_down()
         assert pool.snapshot().children == ()
-        await pool.start_child(stage.spec("a"))
-        root.restart_child("pool/a")  # it is up: left alone
+        with pytest.raises(NotRunning):
+            removed.restart()
+        await pool.start(stage.spec("a"))
     assert stage.take_log() == "+a -a +a -a"
 
 
 async def test_who_is_up_or_in_backoff_can_be_asked_back(autojump_clock: MockClock) -> None:
     stage, pool = Stage(), DynamicSupervisor("pool", intensity=SELDOM)
     async with open_tree(pool):
-        await pool.start_child(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
+        await pool.start(stage.spec("a", backoff=Backoff(first_s=10, max_s=30, jitter=0)))
         stage["a"].fail()
         await settled()
-        pool.restart_child("a")
+        pool.find("a").restart()
         await settled()
         assert stage.up() == {"a"}
         assert trio.current_time() == 0.0
@@ -309,34 +310,34 @@ async def test_who_is_up_or_in_backoff_can_be_asked_back(autojump_clock: MockClo
 async def test_a_restarted_pool_is_empty() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     with trio.fail_after(5):
-        root = Supervisor("app", [ChildSpec(child=pool, backoff=Backoff(0, 0))])
+        root = Supervisor("app", [pool], backoff=NO_BACKOFF)
         async with open_tree(root):
-            await pool.start_child(stage.spec("a"))
-            root.kill("pool")
+            await pool.start(stage.spec("a"))
+            root.find("pool").kill()
             await settled()
             assert stage.up() == set()
             assert pool.snapshot().children == ()
             assert root.snapshot().children[0].state is State.RUNNING
-            assert await pool.start_child(stage.spec("a")) == "pool/a"
+            await pool.start(stage.spec("a"))
 
 
 async def test_whole_trees_come_and_go() -> None:
     stage, pool = Stage(), DynamicSupervisor("pool")
     with trio.fail_after(5):
         async with open_tree(pool):
-            await pool.start_child(ChildSpec(child=Supervisor("s", [stage.spec("a"), stage.spec("b")])))
-            pool.kill("s/a")
+            await pool.start(Supervisor("s", [stage.spec("a"), stage.spec("b")]))
+            pool.find("s/a").kill()
             await settled()
-            await pool.terminate_child("s")
+            await terminate(pool, "s")
     assert stage.take_log() == "+a +b -a +a -b -a"
 
 
 async def test_graces_of_different_lengths_end_each_at_its_own_time(autojump_clock: MockClock) -> None:
     stage = Stage()
-    pool = DynamicSupervisor("pool", observers=[stage.observe])
+    pool = observed(DynamicSupervisor("pool"), stage.observe)
     async with open_tree(pool):
         for name, grace_s in (("a", 1.0), ("b", 5.0)):
-            await pool.start_child(stage.spec(name, shutdown_s=grace_s))
+            await pool.start(stage.spec(name, grace_s=grace_s))
             stage[name].deaf = True
     ends = {event.path: event.at for event in stage.events if event.kind == "cancelled"}
     assert ends == {"a": 1.0, "b": 5.0}
@@ -345,15 +346,16 @@ async def test_graces_of_different_lengths_end_each_at_its_own_time(autojump_clo
 async def test_thousands_of_children() -> None:
     pool, up = DynamicSupervisor("pool"), 0
 
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         nonlocal up
         up += 1
+        child.started()
         await child.stopping.wait()
         up -= 1
 
     with trio.fail_after(60):
         async with open_tree(pool):
             for number in range(2_000):
-                await pool.start_child(ChildSpec(name=f"c{number}", run=run, ready_on_start=True))
+                await pool.start(Worker(f"c{number}", run))
             assert up == 2_000
     assert up == 0

@@ -13,14 +13,17 @@ from typing import Any
 import pytest
 import trio
 
-from supervisors import Child, ChildSpec, DynamicSupervisor, Event, Restart, State, Supervisor, open_tree
-from supervisors._batch import Batches
+from supervisors import Child, DynamicSupervisor, Event, Restart, State, Supervisor, Worker, open_tree
+from supervisors._dynamic import DynamicEngine
 from supervisors._engine import Engine
-from tests.supervisors.probes import Stage
+from supervisors._record import Record
+from supervisors._static import StaticEngine
+
+from .probes import Stage, observed
 
 
-async def idle(child: Child) -> None:
-    child.ready()
+async def idle(child: Child[None]) -> None:
+    child.started()
     await child.stopping.wait()
 
 
@@ -39,21 +42,21 @@ def press_inside(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> Non
 @pytest.mark.parametrize(
     ("act", "owner", "name"),
     [
-        (lambda pool: pool.kill("a"), Engine, "_cancel"),
-        (lambda pool: pool.stop_child("a"), Engine, "_ask_to_stop"),
-        (lambda pool: pool.restart_child("a"), Batches, "restart_one"),
-        (lambda pool: pool._running().add([ChildSpec(name="b", run=idle)], 0.0), Batches, "add"),
+        (lambda pool: pool.find("a").kill(), Engine, "_cancel"),
+        (lambda pool: pool.find("a").stop(), Engine, "_ask_to_stop"),
+        (lambda pool: pool.find("a").restart(), Engine, "_ask_to_stop"),
+        (lambda pool: pool._add(Worker("b", idle)), DynamicEngine, "_place"),
     ],
-    ids=["kill", "stop_child", "restart_child", "add"],
+    ids=["kill", "stop", "restart", "add"],
 )
-def test_what_is_asked_of_a_tree_is_done_or_not(
+def test_a_verb_is_done_whole_or_not_at_all(
     monkeypatch: pytest.MonkeyPatch, act: Callable[[DynamicSupervisor], object], owner: type, name: str
 ) -> None:
     done: list[str] = []
 
     async def main() -> None:
         async with open_tree(DynamicSupervisor("pool")) as pool:
-            await pool.start_child(ChildSpec(name="a", run=idle))
+            await pool.start(Worker("a", idle))
             press_inside(monkeypatch, owner, name)
             act(pool)
             done.append("all of it")
@@ -68,7 +71,7 @@ def test_what_is_asked_of_a_tree_is_done_or_not(
 
 def test_a_step_is_finished_before_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage()
-    press_inside(monkeypatch, Engine, "_advance_batch")
+    press_inside(monkeypatch, StaticEngine, "_advance")
     with pytest.raises(KeyboardInterrupt):
         trio.run(Supervisor("app", [stage.spec("a"), stage.spec("b")]).run)
     assert stage.take_log() == "+a -a"
@@ -77,14 +80,14 @@ def test_a_step_is_finished_before_the_stop(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_child_that_says_it_is_ready_is_not_hit_there(monkeypatch: pytest.MonkeyPatch) -> None:
     went_on: list[bool] = []
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         went_on.append(True)
         await child.stopping.wait()
 
-    press_inside(monkeypatch, Engine, "_settle")
+    press_inside(monkeypatch, Record, "has_started")
     with pytest.raises(KeyboardInterrupt):
-        trio.run(Supervisor("app", [ChildSpec(name="a", run=run)]).run)
+        trio.run(Supervisor("app", [Worker("a", run)]).run)
     assert went_on == [True]
 
 
@@ -94,16 +97,16 @@ def test_the_end_of_a_child_is_not_lost() -> None:
             signal.raise_signal(signal.SIGINT)
             super().append(each)
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
 
     def tamper(event: Event) -> None:
         if (event.path, event.kind) == ("a", "starting"):
-            assert root._engine is not None
-            root._engine._exits = Pressing()
+            assert isinstance(root._record.below, Engine)
+            root._record.below._exits = Pressing()
 
-    leaf = ChildSpec(name="a", run=run, restart=Restart.TEMPORARY)
-    root = Supervisor("app", [leaf], observers=[tamper])
+    leaf = Worker("a", run, restart=Restart.TEMPORARY)
+    root = observed(Supervisor("app", [leaf]), tamper)
     with pytest.raises(KeyboardInterrupt):
         trio.run(root.run)
     assert root.snapshot().children[0].state is State.FINISHED

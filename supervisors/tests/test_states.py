@@ -5,9 +5,9 @@ import dataclasses
 import pytest
 
 from supervisors import Event, EventKind, NodeState, State
-from supervisors._state import LEGAL, is_up
+from supervisors._state import LEGAL, OVER, UP
 
-NODE = NodeState("a", "s/a", "worker", State.RUNNING, 3, None, 2.0)
+NODE = NodeState("a", "s/a", "worker", State.RUNNING, None, 3, None, 2.0)
 
 
 def test_the_whole_machine() -> None:
@@ -15,7 +15,7 @@ def test_the_whole_machine() -> None:
         "waiting": ["starting", "stopped"],
         "starting": ["backoff", "failed", "finished", "running", "stopping"],
         "running": ["backoff", "failed", "finished", "stopping"],
-        "stopping": ["failed", "stopped"],
+        "stopping": ["backoff", "failed", "finished", "stopped"],
         "stopped": ["waiting"],
         "backoff": ["starting", "stopped"],
         "finished": ["waiting"],
@@ -27,15 +27,16 @@ def test_the_whole_machine() -> None:
 def test_words_of_the_wire() -> None:
     assert ", ".join(State) == "waiting, starting, running, stopping, stopped, backoff, finished, failed"
     assert ", ".join(EventKind) == (
-        "starting, ready, stopping, cancelled, stopped, returned, failed, backoff, escalated"
+        "starting, started, stopping, cancelled, stuck, stopped, returned, ignored, failed, backoff, escalated"
     )
 
 
 def test_a_task_exists_from_the_start_to_the_end_of_the_stop() -> None:
-    assert [state for state in State if is_up(state)] == [State.STARTING, State.RUNNING, State.STOPPING]
+    assert {State.STARTING, State.RUNNING, State.STOPPING} == UP
+    assert {State.STOPPED, State.FINISHED, State.FAILED} == OVER
 
 
-@pytest.mark.parametrize("told", [NODE, Event("s/a", EventKind.READY, 3, None, 2.0)])
+@pytest.mark.parametrize("told", [NODE, Event(7, 2.0, "s/a", EventKind.STARTED, 3)])
 def test_what_is_told_is_frozen(told: NodeState | Event) -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         told.path = "b"  # type: ignore[misc]
@@ -46,4 +47,11 @@ def test_restarts_are_the_incarnations_after_the_first() -> None:
 
 
 def test_an_event_without_a_delay() -> None:
-    assert Event("s/a", EventKind.READY, 3, None, 2.0).delay_s == 0.0
+    assert Event(7, 2.0, "s/a", EventKind.STARTED, 3).delay_s == 0.0
+
+
+def test_how_many_nodes_are_in_each_state() -> None:
+    inner = dataclasses.replace(NODE, kind="supervisor", children=(NODE, dataclasses.replace(NODE, state=State.FAILED)))
+    found = dataclasses.replace(inner, children=(inner,)).count()
+    assert {state: number for state, number in found.items() if number} == {State.RUNNING: 2, State.FAILED: 1}
+    assert set(found) == set(State)

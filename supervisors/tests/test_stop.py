@@ -7,22 +7,22 @@ from trio.testing import MockClock
 from supervisors import (
     Backoff,
     Child,
-    ChildSpec,
     DynamicSupervisor,
     Killed,
     Restart,
-    StartFailed,
     State,
     Strategy,
     Supervisor,
+    Worker,
     open_tree,
 )
-from tests.supervisors.probes import SELDOM, Stage, settled
+
+from .probes import SELDOM, Stage, observed, settled
 
 
 async def test_stop_gives_each_child_its_grace_in_turn(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", shutdown_s=3.0), stage.spec("b", shutdown_s=3.0)])
+    root = Supervisor("app", [stage.spec("a", grace_s=3.0), stage.spec("b", grace_s=3.0)])
     stage["a"].stop_s = stage["b"].stop_s = 2.0
     async with trio.open_nursery() as nursery:
         await nursery.start(root.run)
@@ -35,21 +35,19 @@ async def test_stop_gives_each_child_its_grace_in_turn(autojump_clock: MockClock
 
 async def test_who_outstays_its_grace_is_cancelled(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor(
-        "app", [stage.spec("a", shutdown_s=3.0), stage.spec("b", shutdown_s=2.0)], observers=[stage.observe]
-    )
+    root = observed(Supervisor("app", [stage.spec("a", grace_s=3.0), stage.spec("b", grace_s=2.0)]), stage.observe)
     stage["b"].deaf = True
     async with open_tree(root):
         pass
     assert trio.current_time() == 2.0
-    assert stage.kinds("b") == ["starting", "ready", "stopping", "cancelled", "stopped"]
+    assert stage.kinds("b") == ["starting", "started", "stopping", "cancelled", "stopped"]
     assert [event.error for event in stage.events if event.kind == "cancelled"] == [None]
-    assert stage.kinds("a") == ["starting", "ready", "stopping", "stopped"]
+    assert stage.kinds("a") == ["starting", "started", "stopping", "stopped"]
 
 
 async def test_no_grace_cancels_at_once(autojump_clock: MockClock) -> None:
     stage = Stage()
-    async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=0), stage.spec("b", shutdown_s=9)])):
+    async with open_tree(Supervisor("app", [stage.spec("a", grace_s=0), stage.spec("b", grace_s=9)])):
         stage["a"].deaf = True
         stage["a"].stop_s = stage["b"].stop_s = 1.0
     assert trio.current_time() == 1.0
@@ -57,14 +55,14 @@ async def test_no_grace_cancels_at_once(autojump_clock: MockClock) -> None:
 
 async def test_infinite_grace(autojump_clock: MockClock) -> None:
     stage = Stage()
-    async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=float("inf"))])):
+    async with open_tree(Supervisor("app", [stage.spec("a", grace_s=float("inf"))])):
         stage["a"].stop_s = 1e6
     assert trio.current_time() == 1e6
 
 
 async def test_run_returns_only_after_the_clean_up_of_the_cancelled(autojump_clock: MockClock) -> None:
     stage = Stage()
-    async with open_tree(Supervisor("app", [stage.spec("a"), stage.spec("b", shutdown_s=1.0)])):
+    async with open_tree(Supervisor("app", [stage.spec("a"), stage.spec("b", grace_s=1.0)])):
         stage["b"].deaf = True
         stage["b"].clean_up_s = 10.0
     assert trio.current_time() == 11.0
@@ -73,7 +71,7 @@ async def test_run_returns_only_after_the_clean_up_of_the_cancelled(autojump_clo
 
 async def test_stop_asked_again_changes_nothing(autojump_clock: MockClock) -> None:
     stage = Stage()
-    async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=3.0)])) as root:
+    async with open_tree(Supervisor("app", [stage.spec("a", grace_s=3.0)])) as root:
         stage["a"].deaf = True
         root.stop()
         await trio.sleep(2)
@@ -84,27 +82,27 @@ async def test_stop_asked_again_changes_nothing(autojump_clock: MockClock) -> No
 
 async def test_abort_during_a_stop_skips_the_grace(autojump_clock: MockClock) -> None:
     stage = Stage()
-    inner = Supervisor("s", [stage.spec("b", shutdown_s=float("inf"))])
-    root = Supervisor("app", [stage.spec("a"), inner], observers=[stage.observe])
+    inner = Supervisor("s", [stage.spec("b", grace_s=float("inf"))])
+    root = observed(Supervisor("app", [stage.spec("a"), inner]), stage.observe)
     async with open_tree(root):
         stage["a"].deaf = stage["b"].deaf = True
         stage["b"].clean_up_s = 1.0
         root.stop()
         await trio.sleep(2)
-        root.abort()
-        root.abort()
+        root.stop(0)
+        root.stop(0)
         await settled()
-        root.abort()
+        root.stop(0)
     assert trio.current_time() == 3.0
     assert stage.take_log() == "+a +b -b -a"
-    assert stage.kinds("s/b") == ["starting", "ready", "stopping", "cancelled", "stopped"]
-    assert stage.kinds("s") == ["starting", "ready", "stopping", "cancelled", "stopped"]
-    root.abort()
+    assert stage.kinds("s/b") == ["starting", "started", "stopping", "cancelled", "stopped"]
+    assert stage.kinds("s") == ["starting", "started", "stopping", "cancelled", "stopped"]
+    root.stop(0)
 
 
 async def test_stop_while_starting(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b", shutdown_s=2.0), stage.spec("c")])
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b", grace_s=2.0), stage.spec("c")])
     stage["b"].hangs_in_start = True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(root.run)
@@ -135,18 +133,6 @@ async def test_stop_before_the_run() -> None:
         assert stage.take_log() == ""
         async with open_tree(root):  # that request is used up
             assert stage.take_log() == "+a"
-
-
-async def test_abort_without_a_run_does_nothing() -> None:
-    stage = Stage()
-    root = Supervisor("app", [stage.spec("a")])
-    root.abort()
-    with trio.fail_after(5):
-        async with open_tree(root):
-            assert stage.up() == {"a"}
-        root.abort()
-        async with open_tree(root):
-            assert stage.up() == {"a"}
 
 
 async def test_stop_after_the_end_does_not_reach_the_next_run() -> None:
@@ -187,27 +173,27 @@ async def test_stop_in_the_same_moment_as_a_crash() -> None:
 async def test_stop_in_the_same_moment_as_a_return() -> None:
     stage = Stage()
     specs = [stage.spec("a", restart=Restart.TRANSIENT), stage.spec("b")]
-    root = Supervisor("app", specs, observers=[stage.observe])
+    root = observed(Supervisor("app", specs), stage.observe)
     with trio.fail_after(5):
         async with open_tree(root):
             stage["a"].finish()
             root.stop()
     assert root.snapshot().children[0].state is State.FINISHED
-    assert stage.kinds("a") == ["starting", "ready", "returned"]
+    assert stage.kinds("a") == ["starting", "started", "returned"]
 
 
 async def test_stop_while_a_group_is_being_stopped(autojump_clock: MockClock) -> None:
     """The child that is on its way out keeps its deadline: two stops do not give two graces."""
     stage = Stage()
-    specs = [stage.spec("a"), stage.spec("b"), stage.spec("c", shutdown_s=5.0)]
-    root = Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL, observers=[stage.observe])
+    specs = [stage.spec("a"), stage.spec("b"), stage.spec("c", grace_s=5.0)]
+    root = observed(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL), stage.observe)
     async with open_tree(root):
         stage["c"].deaf = True
         stage["a"].fail()
         await trio.sleep(3)
         root.stop()
     assert trio.current_time() == 5.0
-    assert stage.kinds("c") == ["starting", "ready", "stopping", "cancelled", "stopped"]
+    assert stage.kinds("c") == ["starting", "started", "stopping", "cancelled", "stopped"]
     assert stage.take_log() == "+a +b +c -a -c -b"
 
 
@@ -225,8 +211,8 @@ async def test_nested_stop_is_in_order(autojump_clock: MockClock) -> None:
 
 async def test_a_supervisor_with_a_grace_of_its_own_is_cut_short(autojump_clock: MockClock) -> None:
     stage = Stage()
-    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", shutdown_s=60)])
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(child=inner, shutdown_s=2.0)])
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", grace_s=60)], grace_s=2.0)
+    root = Supervisor("app", [stage.spec("a"), inner])
     async with open_tree(root):
         stage["b"].deaf = stage["c"].deaf = True
     assert trio.current_time() == 2.0
@@ -245,21 +231,12 @@ async def test_a_supervisor_can_run_again_but_not_twice_at_once() -> None:
             assert root.snapshot().children[0].incarnation == 2
 
 
-async def test_one_supervisor_in_two_places_fails_to_start_in_the_second() -> None:
-    stage = Stage()
-    shared = Supervisor("s", [stage.spec("a")])
-    root = Supervisor("app", [Supervisor("left", [shared]), Supervisor("right", [shared])])
-    with trio.fail_after(5), pytest.raises(StartFailed, match="right"):
-        await root.run()
-    assert stage.take_log() == "+a -a"
-
-
 async def test_the_failure_of_the_tree_cancels_the_block_of_open_tree() -> None:
     stage = Stage()
 
     async def block() -> None:
         async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
-            root.kill("/")
+            root.kill()
             await trio.sleep_forever()
 
     with trio.fail_after(5), pytest.raises(ExceptionGroup) as caught:
@@ -272,56 +249,17 @@ async def test_children_of_a_dynamic_supervisor_stop_together(autojump_clock: Mo
     pool = DynamicSupervisor("pool")
     async with open_tree(pool):
         for name in "abc":
-            await pool.start_child(stage.spec(name))
+            await pool.start(stage.spec(name))
             stage[name].stop_s = 2.0
     assert trio.current_time() == 2.0
     assert stage.up() == set()
 
 
-async def test_a_callback_on_stop_is_called_once_unless_taken_off() -> None:
-    called: list[str] = []
-
-    async def run(child: Child) -> None:
-        child.on_stop(lambda: called.append("stays"))
-        child.on_stop(lambda: called.append("taken off"))()
-        with child.until_stopping():
-            child.ready()
-            await child.stopping.wait()
-        child.on_stop(lambda: called.append("late"))
-        assert len(child._on_stop) == 2, "blocks that were left leave nothing behind"
-
-    root = Supervisor("app", [ChildSpec(name="a", run=run)])
-    with trio.fail_after(5):
-        async with open_tree(root):
-            pass
-    assert called == ["stays", "late"]
-    assert root.snapshot().children[0].last_failure is None
-
-
-async def test_a_callback_on_stop_may_take_itself_off() -> None:
-    called: list[str] = []
-
-    async def run(child: Child) -> None:
-        def first() -> None:
-            called.append("first")
-            take_off()
-
-        take_off = child.on_stop(first)
-        child.on_stop(lambda: called.append("second"))
-        child.ready()
-        await child.stopping.wait()
-
-    with trio.fail_after(5):
-        async with open_tree(Supervisor("app", [ChildSpec(name="a", run=run)])):
-            pass
-    assert called == ["first", "second"]
-
-
 async def test_until_stopping_entered_while_stopping() -> None:
     seen: list[bool] = []
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         await child.stopping.wait()
         with child.until_stopping() as scope:
             await trio.sleep_forever()
@@ -330,6 +268,6 @@ async def test_until_stopping_entered_while_stopping() -> None:
             pass
 
     with trio.fail_after(5):
-        async with open_tree(Supervisor("app", [ChildSpec(name="a", run=run)])):
+        async with open_tree(Supervisor("app", [Worker("a", run)])):
             pass
     assert seen == [True]

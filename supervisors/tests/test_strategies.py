@@ -7,16 +7,17 @@ from trio.testing import MockClock
 from supervisors import (
     Backoff,
     Child,
-    ChildSpec,
     Intensity,
     Restart,
     State,
     Strategy,
     Supervisor,
     TooManyRestarts,
+    Worker,
     open_tree,
 )
-from tests.supervisors.probes import PLENTY, SELDOM, Boom, Stage, run_expecting, settled
+
+from .probes import PLENTY, SELDOM, Boom, Stage, observed, run_expecting, settled, terminate
 
 
 def tree(stage: Stage, strategy: Strategy, intensity: Intensity = PLENTY) -> Supervisor:
@@ -128,7 +129,7 @@ async def test_a_failure_while_the_group_is_in_backoff_waits_for_the_later_of_bo
         stage.spec("b", backoff=Backoff(first_s=10, max_s=30, jitter=0)),
         stage.spec("c"),
     ]
-    root = Supervisor("app", specs, strategy=Strategy.REST_FOR_ONE, intensity=SELDOM, observers=[stage.observe])
+    root = observed(Supervisor("app", specs, strategy=Strategy.REST_FOR_ONE, intensity=SELDOM), stage.observe)
     async with open_tree(root):
         stage["b"].fail()
         await trio.sleep(1)
@@ -198,12 +199,12 @@ async def test_who_was_stopped_by_hand_stays_down_through_a_group_restart() -> N
     stage = Stage()
     with trio.fail_after(5):
         async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
-            await root.terminate_child("b")
+            await terminate(root, "b")
             stage.take_log()
             stage["a"].fail()
             await settled()
             assert stage.take_log() == "-a -c +a +c"
-            root.restart_child("b")
+            root.find("b").restart()
             await settled()
             assert stage.take_log() == "+b"
 
@@ -214,7 +215,7 @@ async def test_stopped_by_hand_while_the_group_stops(autojump_clock: MockClock) 
         stage["c"].stop_s = 1.0
         stage["a"].fail()
         await settled()
-        root.stop_child("c")
+        root.find("c").stop()
         await trio.sleep(2)
         assert stage.up() == {"a", "b"}
         assert root.snapshot().children[2].state is State.STOPPED
@@ -229,7 +230,7 @@ async def test_a_finished_child_started_by_hand_while_its_group_stops_is_left_al
         stage["b"].stop_s = 2.0
         stage["c"].fail()
         await trio.sleep(1)
-        root.restart_child("a")
+        root.find("a").restart()
         await trio.sleep(5)
         assert stage.take_log() == "+a +b +c -a -c +a -b +b +c"
         assert stage.up() == {"a", "b", "c"}
@@ -239,11 +240,11 @@ async def test_a_held_child_asked_back_while_its_group_stops_comes_up_in_its_tur
     stage = Stage()
     async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
         stage["b"].stop_s = 2.0
-        root.stop_child("b")
+        root.find("b").stop()
         await settled()
         stage["c"].fail()
         await trio.sleep(1)
-        root.restart_child("b")
+        root.find("b").restart()
         await trio.sleep(5)
         assert stage.take_log() == "+a +b +c -c -b -a +a +b +c"
 
@@ -262,8 +263,8 @@ async def test_a_temporary_child_asked_back_while_its_group_stops_comes_up_in_it
             stage["a"].fail()
             await settled()
         else:
-            root.stop_child("a")
-        root.restart_child("a")
+            root.find("a").stop()
+        root.find("a").restart()
         await trio.sleep(5)
         assert stage.take_log() == "+a +b +c -c -a -b +a +c"
         stage["c"].fail()
@@ -275,7 +276,9 @@ async def test_a_temporary_child_that_is_up_is_not_kept_by_asking_it_back(autoju
     stage = Stage()
     specs = [stage.spec("a", restart=Restart.TEMPORARY), stage.spec("b")]
     async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)) as root:
-        root.restart_child("a")
+        root.find("a").restart()
+        await settled()
+        assert stage.up() == {"a", "b"}
         stage["b"].fail()
         await settled()
         assert stage.up() == {"b"}
@@ -290,8 +293,8 @@ async def test_who_was_started_by_hand_out_of_turn_pulls_nobody_left_of_it(autoj
         stage["a"].fail()
         await trio.sleep(1)
         stage.take_log()
-        root.stop_child("b")
-        root.restart_child("b")
+        root.find("b").stop()
+        root.find("b").restart()
         await settled()
         stage["b"].fail()
         await settled()
@@ -305,11 +308,11 @@ async def test_a_restart_taken_over_by_one_started_by_hand_stops_whom_it_had_to(
     stage = Stage()
     root = Supervisor("app", [stage.spec(name) for name in "abcd"], strategy=Strategy.REST_FOR_ONE, intensity=PLENTY)
     async with open_tree(root):
-        await root.terminate_child("c")
+        await terminate(root, "c")
         stage["d"].stop_s = 2.0
         stage["a"].fail()
         await trio.sleep(1)
-        root.restart_child("c")
+        root.find("c").restart()
         await settled()
         stage.take_log()
         stage["c"].fail()
@@ -320,9 +323,9 @@ async def test_a_restart_taken_over_by_one_started_by_hand_stops_whom_it_had_to(
 async def test_who_becomes_ready_while_its_group_goes_down_comes_up_with_it(autojump_clock: MockClock) -> None:
     stage = Stage()
     async with open_tree(tree(stage, Strategy.ONE_FOR_ALL)) as root:
-        await root.terminate_child("b")
+        await terminate(root, "b")
         stage["b"].start_s, stage["c"].stop_s = 1.0, 2.0
-        root.restart_child("b")
+        root.find("b").restart()
         await settled()
         stage.take_log()
         stage["a"].fail()
@@ -335,16 +338,16 @@ async def test_a_failure_right_after_ready_during_the_start(strategy: Strategy, 
     """Those right of it wait for its backoff where they depend on it."""
     failed = False
 
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         nonlocal failed
-        child.ready()
+        child.started()
         if not failed:
             failed = True
             raise Boom("right after")
         await child.stopping.wait()
 
     stage = Stage()
-    first = ChildSpec(name="a", run=run, backoff=Backoff(first_s=10, max_s=30, jitter=0))
+    first = Worker("a", run, backoff=Backoff(first_s=10, max_s=30, jitter=0))
     root = Supervisor("app", [first, stage.spec("b"), stage.spec("c")], strategy=strategy, intensity=SELDOM)
     async with open_tree(root):
         assert trio.current_time() == 10.0
@@ -355,7 +358,7 @@ async def test_a_failure_right_after_ready_during_the_start(strategy: Strategy, 
 
 async def test_a_deaf_sibling_is_cancelled_after_its_grace(autojump_clock: MockClock) -> None:
     stage = Stage()
-    specs = [stage.spec("a"), stage.spec("b", shutdown_s=3.0)]
+    specs = [stage.spec("a"), stage.spec("b", grace_s=3.0)]
     async with open_tree(Supervisor("app", specs, strategy=Strategy.ONE_FOR_ALL)):
         stage["b"].deaf = True
         stage["a"].fail()
@@ -370,7 +373,7 @@ async def test_the_rest_keeps_its_incarnation() -> None:
     stage = Stage()
     inner = Supervisor("inner", [stage.spec("x"), stage.spec("y")], strategy=Strategy.ONE_FOR_ALL)
     with trio.fail_after(5):
-        async with open_tree(Supervisor("app", [stage.spec("a"), ChildSpec(child=inner), stage.spec("b")])) as root:
+        async with open_tree(Supervisor("app", [stage.spec("a"), inner, stage.spec("b")])) as root:
             stage["x"].fail()
             await settled()
             lives = {node.path: node.incarnation for node in root.snapshot().walk()}

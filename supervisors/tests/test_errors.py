@@ -3,30 +3,20 @@ from __future__ import annotations
 import pytest
 import trio
 
-from supervisors import (
-    Killed,
-    StartFailed,
-    StartTimeout,
-    SupervisionError,
-    TooManyRestarts,
-    UnexpectedReturn,
-    describe,
-)
-from supervisors._errors import is_fatal
-from tests.supervisors.probes import leak_a_cancelled
+from supervisors import Killed, Shutdown, StartFailed, SupervisionError, TooManyRestarts
+from supervisors._errors import is_fatal, is_shutdown, text_of
+
+from .probes import leak_a_cancelled
 
 
 @pytest.mark.parametrize(
     ("error", "says"),
     [
         (StartFailed("s/a"), "s/a failed to start"),
-        (StartTimeout("s/a", 30.0), "s/a was not ready within 30 s"),
-        (UnexpectedReturn("s/a", was_ready=True), "s/a returned"),
-        (UnexpectedReturn("s/a", was_ready=False), "s/a returned before it was ready"),
         (Killed("s/a"), "s/a was killed"),
     ],
 )
-def test_an_error_names_its_node(error: StartFailed | StartTimeout | UnexpectedReturn | Killed, says: str) -> None:
+def test_an_error_names_its_node(error: StartFailed | Killed, says: str) -> None:
     assert isinstance(error, SupervisionError)
     assert str(error) == says
     assert error.path == "s/a"
@@ -46,6 +36,13 @@ def test_what_is_fatal() -> None:
     assert not is_fatal(ExceptionGroup("", [ValueError(), OSError()]))
 
 
+def test_a_shutdown_and_a_group_of_nothing_else() -> None:
+    assert is_shutdown(Shutdown("done"))
+    assert is_shutdown(ExceptionGroup("", [Shutdown("a"), ExceptionGroup("", [Shutdown("b")])]))
+    assert not is_shutdown(ExceptionGroup("", [Shutdown("a"), ValueError()]))
+    assert not is_shutdown(None)
+
+
 async def test_a_leaked_cancellation_is_not_fatal() -> None:
     with pytest.raises(trio.Cancelled) as caught:
         await leak_a_cancelled()
@@ -63,4 +60,4 @@ async def test_a_leaked_cancellation_is_not_fatal() -> None:
     ],
 )
 def test_one_bounded_line(error: Exception, says: str) -> None:
-    assert describe(error) == says
+    assert text_of(error) == says

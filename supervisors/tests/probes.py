@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from supervisors import NO_BACKOFF, Child, ChildSpec, DynamicSupervisor, Event, Intensity, Supervisor
+from supervisors import Backoff, Child, Event, Intensity, Supervisor, Worker
 
+NO_BACKOFF = Backoff(first_s=0.0, max_s=0.0)
+S = TypeVar("S", bound=Supervisor)
 PLENTY = Intensity(max_restarts=1_000, within_s=1.0)
 SELDOM = Intensity(max_restarts=3, within_s=1_000.0)  # for backoffs of many seconds
 
@@ -37,7 +40,7 @@ class Probe:
         self._order = trio.Event()
         self._error: BaseException | None = None
 
-    async def run(self, child: Child) -> None:
+    async def run(self, child: Child[None]) -> None:
         assert not self.up, f"two incarnations of {self.name} at once"
         self.up = True
         self.lives += 1
@@ -55,7 +58,7 @@ class Probe:
             self.up = False
             self.log.append(f"-{self.name}")
 
-    async def _live(self, child: Child) -> None:
+    async def _live(self, child: Child[None]) -> None:
         if self.failing_starts:
             self.failing_starts -= 1
             raise Boom(f"{self.name} does not start")
@@ -63,7 +66,7 @@ class Probe:
             await trio.sleep_forever()
         if self.start_s:
             await trio.sleep(self.start_s)
-        child.ready()
+        child.started()
         with child.until_stopping():
             await self._order.wait()
         if child.stopping.is_set():
@@ -93,11 +96,10 @@ class Stage:
     def __getitem__(self, name: str) -> Probe:
         return self.probes[name]
 
-    def spec(self, name: str, **fields: Any) -> ChildSpec:
-        """A permanent child, restarted at once unless told otherwise."""
+    def spec(self, name: str, **fields: Any) -> Worker[None]:
+        """A permanent child, restarted at once unless a test wants it otherwise."""
         probe = self.probes[name] = Probe(name, self.log)
-        merged: dict[str, Any] = {"name": name, "run": probe.run, "backoff": NO_BACKOFF} | fields
-        return ChildSpec(**merged)
+        return Worker(name, probe.run, **{"backoff": NO_BACKOFF} | fields)
 
     def observe(self, event: Event) -> None:
         self.events.append(event)
@@ -115,13 +117,27 @@ class Stage:
         return {name for name, probe in self.probes.items() if probe.up}
 
 
+def observed(supervisor: S, *observers: Callable[[Event], object]) -> S:
+    """The same supervisor, with these observers."""
+    for observer in observers:
+        supervisor.observe(observer)
+    return supervisor
+
+
+async def terminate(supervisor: Supervisor, path: str) -> None:
+    """Stop a node by hand, and wait until it is down."""
+    node = supervisor.find(path)
+    node.stop()
+    await node.wait_down()
+
+
 async def settled() -> None:
     """Until nobody has anything to do any more without time passing."""
     await wait_all_tasks_blocked()
 
 
 async def run_expecting(
-    root: Supervisor | DynamicSupervisor,
+    root: Supervisor,
     kind: type[BaseException],
     cause: BaseException | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,

@@ -4,26 +4,16 @@ from __future__ import annotations
 
 import logging
 import signal
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from supervisors import (
-    NO_BACKOFF,
-    Child,
-    ChildSpec,
-    Event,
-    Intensity,
-    Killed,
-    State,
-    Strategy,
-    Supervisor,
-    TooManyRestarts,
-    open_tree,
-)
+from supervisors import Child, Event, Intensity, Killed, State, Strategy, Supervisor, TooManyRestarts, Worker, open_tree
 from supervisors._engine import Engine
-from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
+
+from .probes import NO_BACKOFF, PLENTY, Boom, Stage, observed, run_expecting, settled, terminate
 
 
 class Alarm(BaseException):
@@ -32,29 +22,29 @@ class Alarm(BaseException):
 
 async def test_a_cancelled_surrounding_scope_makes_an_ordered_stop(autojump_clock: MockClock) -> None:
     stage = Stage()
-    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", shutdown_s=3.0)])
-    root = Supervisor("app", [stage.spec("a"), inner], observers=[stage.observe])
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", grace_s=3.0)])
+    root = observed(Supervisor("app", [stage.spec("a"), inner]), stage.observe)
     with trio.move_on_after(1) as scope:
         async with trio.open_nursery() as nursery:
-            await nursery.start(root.run)
+            await nursery.start(partial(root.run, cancel_grace_s=10))
             stage["a"].stop_s = 2.0
             stage["c"].deaf = True
     assert scope.cancelled_caught
     assert trio.current_time() == 1 + 3 + 2
     assert stage.take_log() == "+a +b +c -c -b -a"
     assert root.snapshot().state is State.STOPPED
-    assert stage.kinds("/") == ["starting", "ready", "stopping", "stopped"]
+    assert stage.kinds("/") == ["starting", "started", "stopping", "stopped"]
 
 
 async def test_a_base_exception_after_a_cancellation_is_what_comes_out() -> None:
     stage = Stage()
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         await child.stopping.wait()
         raise Alarm("while stopping")
 
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    root = Supervisor("app", [stage.spec("a"), Worker("b", run)])
     caught: list[BaseException] = []
 
     async def run_root(task_status: trio.TaskStatus[None]) -> None:
@@ -75,10 +65,10 @@ async def test_a_base_exception_after_a_cancellation_is_what_comes_out() -> None
 
 async def test_a_cancellation_while_starting(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b", shutdown_s=3.0), stage.spec("c")])
+    root = Supervisor("app", [stage.spec("a"), stage.spec("b", grace_s=3.0), stage.spec("c")])
     stage["b"].hangs_in_start = True
     with trio.move_on_after(1) as scope:
-        await root.run()
+        await root.run(cancel_grace_s=10)
     assert scope.cancelled_caught
     assert trio.current_time() == 4.0
     assert stage.take_log() == "+a +b -b -a"
@@ -96,7 +86,7 @@ async def test_a_cancellation_before_the_first_step() -> None:
 async def test_a_cancellation_during_the_stop_adds_nothing(autojump_clock: MockClock) -> None:
     stage = Stage()
     with trio.move_on_after(1):
-        async with open_tree(Supervisor("app", [stage.spec("a", shutdown_s=3.0)])) as root:
+        async with open_tree(Supervisor("app", [stage.spec("a", grace_s=3.0)]), cancel_grace_s=10) as root:
             stage["a"].deaf = True
             root.stop()
     assert trio.current_time() == 3.0
@@ -105,9 +95,9 @@ async def test_a_cancellation_during_the_stop_adds_nothing(autojump_clock: MockC
 @pytest.mark.parametrize("alarm", [Alarm("alarm"), KeyboardInterrupt(), SystemExit(3)])
 async def test_a_base_exception_of_a_child_stops_the_tree_in_order_and_comes_out(alarm: BaseException) -> None:
     stage = Stage()
-    inner = ChildSpec(child=Supervisor("inner", [stage.spec("b"), stage.spec("c")]), backoff=NO_BACKOFF)
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c")])
     specs = [stage.spec("a"), inner, stage.spec("d")]
-    root = Supervisor("app", specs, intensity=PLENTY, observers=[stage.observe])
+    root = observed(Supervisor("app", specs, intensity=PLENTY, backoff=NO_BACKOFF), stage.observe)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, type(alarm))
@@ -159,12 +149,12 @@ async def test_two_base_exceptions_come_out_together() -> None:
 async def test_a_base_exception_while_stopping_is_not_lost(autojump_clock: MockClock) -> None:
     stage = Stage()
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         await child.stopping.wait()
         raise Alarm("at the end")
 
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    root = Supervisor("app", [stage.spec("a"), Worker("b", run)])
     async with trio.open_nursery() as nursery:
         await nursery.start(run_expecting, root, Alarm)
         root.stop()
@@ -179,13 +169,13 @@ def test_ctrl_c_that_reaches_the_supervisor_stops_in_order() -> None:
     def press() -> None:
         signal.raise_signal(signal.SIGINT)
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         press()
         await child.stopping.wait()
         stage.log.append("asked")
 
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    root = Supervisor("app", [stage.spec("a"), Worker("b", run)])
     with pytest.raises(KeyboardInterrupt):
         trio.run(root.run)
     assert stage.take_log() == "+a asked -a"
@@ -195,8 +185,8 @@ def test_ctrl_c_reaches_a_busy_child_where_it_is() -> None:
     """A child that computes without a checkpoint could not be interrupted otherwise."""
     stage = Stage()
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
@@ -204,7 +194,7 @@ def test_ctrl_c_reaches_a_busy_child_where_it_is() -> None:
             raise
         stage.log.append("missed")
 
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run)])
+    root = Supervisor("app", [stage.spec("a"), Worker("b", run)])
     with pytest.raises(KeyboardInterrupt):
         trio.run(root.run)
     assert stage.take_log() == "+a hit -a"
@@ -219,8 +209,8 @@ def test_a_second_ctrl_c_gives_up_the_grace() -> None:
     def press() -> None:
         signal.raise_signal(signal.SIGINT)
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         press()
         await child.stopping.wait()
         await trio.sleep(2)
@@ -230,7 +220,7 @@ def test_a_second_ctrl_c_gives_up_the_grace() -> None:
         finally:
             stopped_at.append(trio.current_time())
 
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run, shutdown_s=100.0)])
+    root = Supervisor("app", [stage.spec("a"), Worker("b", run, grace_s=100.0)])
     with pytest.raises(BaseExceptionGroup) as caught:
         trio.run(root.run, clock=clock)
     assert [type(error) for error in caught.value.exceptions] == [KeyboardInterrupt] * 2
@@ -240,24 +230,24 @@ def test_a_second_ctrl_c_gives_up_the_grace() -> None:
 
 async def test_killed_counts_as_a_crash() -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a"), stage.spec("b")]), stage.observe)
     with trio.fail_after(5):
         async with open_tree(root):
-            assert root.kill("a")
-            assert root.kill("a")  # already on its way: nothing is counted twice
+            assert root.find("a").kill()
+            assert root.find("a").kill()  # already on its way: nothing is counted twice
             await settled()
             assert stage.take_log() == "+a +b -a +a"
             assert root.snapshot().children[0].last_failure == "Killed: a was killed"
-    assert stage.kinds("a")[:5] == ["starting", "ready", "cancelled", "failed", "backoff"]
+    assert stage.kinds("a")[:5] == ["starting", "started", "cancelled", "failed", "backoff"]
 
 
 async def test_a_killed_child_that_turns_the_cancellation_into_an_error() -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a")], observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a")]), stage.observe)
     with trio.fail_after(5):
         async with open_tree(root):
             stage["a"].last_words = Boom("could not even clean up")
-            root.kill("a")
+            root.find("a").kill()
             await settled()
     errors = [event.error for event in stage.events if event.kind == "failed"]
     assert [type(error) for error in errors] == [Killed]
@@ -268,8 +258,8 @@ async def test_killing_what_is_down_does_nothing() -> None:
     stage = Stage()
     with trio.fail_after(5):
         async with open_tree(Supervisor("app", [stage.spec("a")])) as root:
-            await root.terminate_child("a")
-            assert root.kill("a") is False
+            await terminate(root, "a")
+            assert root.find("a").kill() is False
             await settled()
             assert root.snapshot().children[0].state is State.STOPPED
 
@@ -277,13 +267,13 @@ async def test_killing_what_is_down_does_nothing() -> None:
 async def test_killing_a_subtree_gives_no_grace_but_keeps_the_order(autojump_clock: MockClock) -> None:
     stage = Stage()
     inner = Supervisor("inner", [stage.spec("b"), Supervisor("deep", [stage.spec("c"), stage.spec("d")])])
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(child=inner, backoff=NO_BACKOFF), stage.spec("e")])
+    root = Supervisor("app", [stage.spec("a"), inner, stage.spec("e")])
     async with open_tree(root):
         for name in "bcd":
             stage[name].deaf = True
             stage[name].clean_up_s = 1.0
         stage.take_log()
-        root.kill("inner")
+        root.find("inner").kill()
         await trio.sleep(10)
         assert stage.take_log() == "-d -c -b +b +c +d"
         for name in "bcd":
@@ -294,16 +284,16 @@ async def test_killing_a_subtree_gives_no_grace_but_keeps_the_order(autojump_clo
 
 async def test_killing_a_subtree_that_has_not_begun_yet() -> None:
     stage = Stage()
-    inner = ChildSpec(child=Supervisor("inner", [stage.spec("b")]), backoff=NO_BACKOFF)
+    inner = Supervisor("inner", [stage.spec("b")])
 
     def kill_at_once(event: Event) -> None:
         if (event.path, event.kind, event.incarnation) == ("inner", "starting", 2):
-            root.kill("inner")
+            root.find("inner").kill()
 
-    root = Supervisor("app", [inner], observers=[kill_at_once], intensity=Intensity(5, 1))
+    root = observed(Supervisor("app", [inner], intensity=Intensity(5, 1), backoff=NO_BACKOFF), kill_at_once)
     with trio.fail_after(5):
         async with open_tree(root):
-            root.kill("inner")
+            root.find("inner").kill()
             await settled()
             assert stage.up() == {"b"}
             assert root.snapshot().children[0].incarnation == 3
@@ -318,7 +308,7 @@ async def test_killing_a_child_during_the_group_stop_only_hastens_it(autojump_cl
         stage["b"].deaf = True
         stage["a"].fail()
         await trio.sleep(1)
-        root.kill("b")
+        root.find("b").kill()
         stage["b"].deaf = False
         await settled()
         assert stage.take_log() == "+a +b -a -b +a +b"
@@ -326,31 +316,31 @@ async def test_killing_a_child_during_the_group_stop_only_hastens_it(autojump_cl
 
 async def test_killing_the_root() -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a"), stage.spec("b")]), stage.observe)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, Killed)
             stage["a"].deaf = stage["b"].deaf = True
-            assert root.kill("/") is True
+            assert root.kill() is True
     assert stage.take_log() == "+a +b -b -a"
-    assert stage.kinds("/") == ["starting", "ready", "stopping", "failed"]
+    assert stage.kinds("/") == ["starting", "started", "stopping", "failed"]
 
 
 async def test_killing_the_root_during_an_escalation_only_hastens_it(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", shutdown_s=60), stage.spec("b")], intensity=Intensity(0))
+    root = Supervisor("app", [stage.spec("a", grace_s=60), stage.spec("b")], intensity=Intensity(0))
     async with trio.open_nursery() as nursery:
         await nursery.start(run_expecting, root, TooManyRestarts)
         stage["a"].deaf = True
         stage["b"].fail()
         await trio.sleep(1)
-        root.kill("/")
+        root.kill()
     assert trio.current_time() == 1.0
 
 
 async def test_an_error_during_the_stop_is_told_but_fails_nothing() -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a")], observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a")]), stage.observe)
     with trio.fail_after(5):
         async with open_tree(root):
             stage["a"].last_words = Boom("at the end")
@@ -363,16 +353,16 @@ async def test_an_error_during_the_stop_is_told_but_fails_nothing() -> None:
 async def test_a_child_that_swallows_its_cancellation_is_still_stopped(autojump_clock: MockClock) -> None:
     """The supervisor goes by its own flag; how the child ends does not matter."""
 
-    async def run(child: Child) -> None:
-        child.ready()
+    async def run(child: Child[None]) -> None:
+        child.started()
         try:
             await trio.sleep_forever()
         except trio.Cancelled:
             return
 
-    root = Supervisor("app", [ChildSpec(name="a", run=run)], intensity=Intensity(0))
+    root = Supervisor("app", [Worker("a", run)], intensity=Intensity(0))
     async with open_tree(root):
-        await root.terminate_child("a")
+        await terminate(root, "a")
         assert root.snapshot().children[0].state is State.STOPPED
         assert root.snapshot().state is State.RUNNING
 
@@ -383,24 +373,24 @@ async def test_a_failing_observer_hurts_nobody(caplog: pytest.LogCaptureFixture)
     def broken(event: Event) -> None:
         raise Boom("observer")
 
-    root = Supervisor("app", [stage.spec("a")], observers=[broken, stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a")]), broken, stage.observe)
     with trio.fail_after(5), caplog.at_level(logging.ERROR, "supervisors"):
         async with open_tree(root):
             stage["a"].fail()
             await settled()
             assert stage["a"].lives == 2
     assert "an observer failed at a failed" in caplog.text
-    assert stage.kinds("/") == ["starting", "ready", "stopping", "stopped"]
+    assert stage.kinds("/") == ["starting", "started", "stopping", "stopped"]
 
 
 async def test_a_base_exception_of_an_observer_stops_in_order() -> None:
     stage = Stage()
 
     def alarm(event: Event) -> None:
-        if event.kind == "failed":
+        if (event.path, event.kind) == ("a", "failed"):
             raise Alarm("observer")
 
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[alarm])
+    root = observed(Supervisor("app", [stage.spec("a"), stage.spec("b")]), alarm)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, Alarm)
@@ -432,7 +422,7 @@ async def test_an_observer_may_act_on_the_tree() -> None:
         if event.kind == "failed":
             root.stop()
 
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], observers=[stop_after_a_failure])
+    root = observed(Supervisor("app", [stage.spec("a"), stage.spec("b")]), stop_after_a_failure)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(root.run)
@@ -458,8 +448,8 @@ async def _run_and_stop_at(stage: Stage, number: int) -> int:
         if counted == number:
             root.stop()
 
-    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", shutdown_s=1.0)], strategy=Strategy.ONE_FOR_ALL)
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(child=inner), stage.spec("d")], observers=[observe])
+    inner = Supervisor("inner", [stage.spec("b"), stage.spec("c", grace_s=1.0)], strategy=Strategy.ONE_FOR_ALL)
+    root = observed(Supervisor("app", [stage.spec("a"), inner, stage.spec("d")]), observe)
     stage["c"].deaf = True
     async with trio.open_nursery() as nursery:
         nursery.start_soon(root.run)
@@ -467,7 +457,7 @@ async def _run_and_stop_at(stage: Stage, number: int) -> int:
         stage["b"].fail()
         await trio.sleep(5)
         if "inner" in {child.path for child in root.snapshot().children if child.state is State.RUNNING}:
-            root.kill("inner")
+            root.find("inner").kill()
         await trio.sleep(5)
         root.stop()
     assert {node.state for node in root.snapshot().walk()} <= {State.STOPPED, State.FAILED, State.WAITING}
@@ -477,11 +467,11 @@ async def _run_and_stop_at(stage: Stage, number: int) -> int:
 async def test_restarts_that_hang_escalate_level_by_level(autojump_clock: MockClock) -> None:
     stage = Stage()
     inner = Supervisor("inner", [stage.spec("b", start_timeout_s=1)], intensity=Intensity(1, 10))
-    root = Supervisor("app", [ChildSpec(child=inner, backoff=NO_BACKOFF)], intensity=Intensity(0))
+    root = Supervisor("app", [inner], intensity=Intensity(0))
     async with trio.open_nursery() as nursery:
         await nursery.start(run_expecting, root, TooManyRestarts)
         stage["b"].hangs_in_start = True
         stage["b"].fail()
     assert trio.current_time() == 1.0
     assert root.snapshot().last_failure == "TooManyRestarts: /: more than 0 restarts within 5 s, the last for inner"
-    assert root.snapshot().children[0].children[0].last_failure == "StartTimeout: inner/b was not ready within 1 s"
+    assert root.snapshot().children[0].children[0].last_failure == "TimeoutError: inner/b had not started within 1 s"

@@ -9,20 +9,20 @@ import trio
 from trio.testing import MockClock
 
 from supervisors import (
-    NO_BACKOFF,
     AutoShutdown,
     Backoff,
     Child,
-    ChildSpec,
     Intensity,
     Restart,
     State,
+    SupervisionError,
     Supervisor,
     TooManyRestarts,
-    UnexpectedReturn,
+    Worker,
     open_tree,
 )
-from tests.supervisors.probes import SELDOM, Boom, Stage, leak_a_cancelled, run_expecting, settled
+
+from .probes import NO_BACKOFF, SELDOM, Boom, Stage, leak_a_cancelled, observed, run_expecting, settled
 
 
 async def returns() -> None:
@@ -67,10 +67,10 @@ async def test_restart_type_and_exit(restart: Restart, way: str) -> None:
     end, abnormal = WAYS[way]
     go, lives = trio.Event(), 0
 
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         nonlocal lives
         lives += 1
-        child.ready()
+        child.started()
         if lives > 1:
             await child.stopping.wait()
         else:
@@ -78,12 +78,12 @@ async def test_restart_type_and_exit(restart: Restart, way: str) -> None:
             await end()
 
     stage = Stage()
-    spec = ChildSpec(name="a", run=run, restart=restart, backoff=NO_BACKOFF)
+    spec = Worker("a", run, restart=restart, backoff=NO_BACKOFF)
     with trio.fail_after(5):
         async with open_tree(Supervisor("app", [stage.spec("left"), spec, stage.spec("right")])) as root:
             go.set()
             if way == "is killed":
-                assert root.kill("a")
+                assert root.find("a").kill()
             await settled()
             again = restart is Restart.PERMANENT or (restart is Restart.TRANSIENT and abnormal)
             assert lives == (2 if again else 1)
@@ -99,7 +99,7 @@ async def test_stopped_by_hand_stays_down_whatever_the_restart_type(restart: Res
     stage = Stage()
     with trio.fail_after(5):
         async with open_tree(Supervisor("app", [stage.spec("a", restart=restart), stage.spec("b")])) as root:
-            root.stop_child("a")
+            root.find("a").stop()
             await settled()
             assert stage.take_log() == "+a +b -a"
             assert root.snapshot().children[0].state is State.STOPPED
@@ -108,7 +108,7 @@ async def test_stopped_by_hand_stays_down_whatever_the_restart_type(restart: Res
 async def test_the_group_that_a_child_raised_is_kept_whole() -> None:
     group = ExceptionGroup("two at once", [Boom("one"), OSError("two")])
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a")], intensity=Intensity(0), observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a")], intensity=Intensity(0)), stage.observe)
     async with trio.open_nursery() as nursery:
         await nursery.start(run_expecting, root, TooManyRestarts, group)
         stage["a"].fail(group)
@@ -118,7 +118,7 @@ async def test_the_group_that_a_child_raised_is_kept_whole() -> None:
 
 async def test_one_restart_too_many_escalates(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a"), stage.spec("b")], intensity=Intensity(2, 10), observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a"), stage.spec("b")], intensity=Intensity(2, 10)), stage.observe)
     async with trio.open_nursery() as nursery:
         await nursery.start(run_expecting, root, TooManyRestarts)
         for _ in range(3):
@@ -127,7 +127,7 @@ async def test_one_restart_too_many_escalates(autojump_clock: MockClock) -> None
             stage["b"].fail()
     assert stage.take_log() == "+a +b -b +b -b +b -b -a"
     assert root.snapshot().state is State.FAILED
-    assert stage.kinds("/") == ["starting", "ready", "escalated", "stopping", "failed"]
+    assert stage.kinds("/") == ["starting", "started", "escalated", "stopping", "failed"]
     (escalated,) = [event for event in stage.events if event.kind == "escalated"]
     assert isinstance(escalated.error, TooManyRestarts)
     assert escalated.at == 9.0
@@ -187,14 +187,14 @@ async def test_a_hanging_restart_times_out_and_is_tried_again(autojump_clock: Mo
         assert root.snapshot().children[0].state is State.STARTING
         await trio.sleep(6)
         assert root.snapshot().children[0].state is State.RUNNING
-        assert "was not ready within 10 s" in (root.snapshot().children[0].last_failure or "")
+        assert "had not started within 10 s" in (root.snapshot().children[0].last_failure or "")
         assert stage["a"].lives == 3
 
 
 async def test_escalation_below_is_a_crash_above() -> None:
     stage = Stage()
     inner = Supervisor("inner", [stage.spec("b"), stage.spec("c")], intensity=Intensity(1, 10))
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(child=inner, backoff=NO_BACKOFF)], observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a"), inner], backoff=NO_BACKOFF), stage.observe)
     with trio.fail_after(5):
         async with open_tree(root):
             stage["c"].fail()
@@ -207,13 +207,13 @@ async def test_escalation_below_is_a_crash_above() -> None:
             assert node.last_failure == "TooManyRestarts: inner: more than 1 restarts within 10 s, the last for inner/c"
             assert [child.incarnation for child in node.children] == [2, 3]
             assert node.children[1].last_failure == "Boom: c"
-    assert stage.kinds("inner")[:4] == ["starting", "ready", "escalated", "failed"]
+    assert stage.kinds("inner")[:4] == ["starting", "started", "escalated", "stopping"]
 
 
 async def test_a_nested_supervisor_counts_its_own_incarnations() -> None:
     stage = Stage()
     inner = Supervisor("inner", [stage.spec("b")], intensity=Intensity(0, 10))
-    root = Supervisor("app", [ChildSpec(child=inner, backoff=NO_BACKOFF)], observers=[stage.observe])
+    root = observed(Supervisor("app", [inner], backoff=NO_BACKOFF), stage.observe)
     with trio.fail_after(5):
         async with open_tree(root):
             stage["b"].fail()
@@ -227,8 +227,8 @@ async def test_a_nested_supervisor_counts_its_own_incarnations() -> None:
 
 async def test_escalation_goes_up_to_the_root() -> None:
     stage = Stage()
-    inner = ChildSpec(child=Supervisor("inner", [stage.spec("b")], intensity=Intensity(1, 10)), backoff=NO_BACKOFF)
-    root = Supervisor("app", [stage.spec("a"), inner], intensity=Intensity(1, 10))
+    inner = Supervisor("inner", [stage.spec("b")], intensity=Intensity(1, 10))
+    root = Supervisor("app", [stage.spec("a"), inner], backoff=NO_BACKOFF, intensity=Intensity(1, 10))
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, TooManyRestarts)
@@ -242,9 +242,7 @@ async def test_escalation_goes_up_to_the_root() -> None:
 async def test_restart_waits_for_its_backoff_and_each_failure_makes_it_longer(autojump_clock: MockClock) -> None:
     stage = Stage()
     backoff = Backoff(first_s=1, max_s=5, factor=2, jitter=0, healthy_after_s=30)
-    root = Supervisor(
-        "app", [stage.spec("a", backoff=backoff)], observers=[stage.observe], intensity=Intensity(9, 1_000)
-    )
+    root = observed(Supervisor("app", [stage.spec("a", backoff=backoff)], intensity=Intensity(9, 1_000)), stage.observe)
     async with open_tree(root):
         for _ in range(5):
             stage["a"].fail()
@@ -259,7 +257,7 @@ async def test_backoff_starts_over_after_health(autojump_clock: MockClock) -> No
     stage = Stage()
     backoff = Backoff(first_s=1, max_s=60, factor=10, jitter=0, healthy_after_s=30)
     async with open_tree(
-        Supervisor("app", [stage.spec("a", backoff=backoff)], observers=[stage.observe], intensity=SELDOM)
+        observed(Supervisor("app", [stage.spec("a", backoff=backoff)], intensity=SELDOM), stage.observe)
     ):
         stage["a"].fail()
         await trio.sleep(30.5)  # 1 s of backoff, 29.5 s of running: not yet healthy
@@ -274,7 +272,7 @@ async def test_a_long_start_is_no_health(autojump_clock: MockClock) -> None:
     stage = Stage()
     backoff = Backoff(first_s=1, max_s=60, factor=10, jitter=0, healthy_after_s=3)
     spec = stage.spec("a", backoff=backoff, start_timeout_s=5.0)
-    async with open_tree(Supervisor("app", [spec], observers=[stage.observe], intensity=Intensity(9, 1_000))):
+    async with open_tree(observed(Supervisor("app", [spec], intensity=Intensity(9, 1_000)), stage.observe)):
         stage["a"].hangs_in_start = True
         stage["a"].fail()
         await trio.sleep(20)
@@ -284,33 +282,33 @@ async def test_a_long_start_is_no_health(autojump_clock: MockClock) -> None:
 
 
 async def test_ready_of_a_former_incarnation_says_nothing_of_this_one() -> None:
-    handles: list[Child] = []
+    handles: list[Child[None]] = []
 
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         handles.append(child)
         if len(handles) == 1:
-            child.ready()
-            raise Boom("once")
+            child.started()
+        if len(handles) <= 2:
+            raise Boom("twice")
         await child.stopping.wait()
 
-    root = Supervisor("app", [ChildSpec(name="a", run=run, backoff=NO_BACKOFF)])
+    root = Supervisor("app", [Worker("a", run, backoff=NO_BACKOFF)])
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(root.run)
             await settled()
-            handles[0].ready()
+            handles[1].started()
             assert root.snapshot().children[0].state is State.STARTING
-            handles[1].ready()
+            handles[2].started()
             assert root.snapshot().children[0].state is State.RUNNING
             root.stop()
 
 
-async def test_jitter_takes_its_chance_from_the_given_source(autojump_clock: MockClock) -> None:
+async def test_jitter_shortens_a_delay_at_random(autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.random", lambda: 0.5)
     stage = Stage()
     backoff = Backoff(first_s=4, max_s=30, jitter=0.5)
-    root = Supervisor(
-        "app", [stage.spec("a", backoff=backoff)], intensity=SELDOM, observers=[stage.observe], random=lambda: 0.5
-    )
+    root = observed(Supervisor("app", [stage.spec("a", backoff=backoff)], intensity=SELDOM), stage.observe)
     async with open_tree(root):
         stage["a"].fail()
         await trio.sleep(5)
@@ -333,13 +331,13 @@ async def test_a_child_in_backoff_keeps_nobody_else_waiting(autojump_clock: Mock
 
 async def test_a_permanent_child_that_returns_has_failed() -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a")], intensity=Intensity(0), observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a")], intensity=Intensity(0)), stage.observe)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
             await nursery.start(run_expecting, root, TooManyRestarts)
             stage["a"].finish()
     assert [type(event.error) for event in stage.events if event.kind == "failed" and event.path == "a"] == [
-        UnexpectedReturn
+        SupervisionError
     ]
 
 
@@ -374,7 +372,7 @@ async def test_stopping_a_significant_child_by_hand_is_no_end_of_its_own() -> No
     spec = stage.spec("a", restart=Restart.TRANSIENT, significant=True)
     with trio.fail_after(5):
         async with open_tree(Supervisor("app", [spec], auto_shutdown=AutoShutdown.ANY_SIGNIFICANT)) as root:
-            root.stop_child("a")
+            root.find("a").stop()
             await settled()
             assert root.snapshot().state is State.RUNNING
 
@@ -385,9 +383,10 @@ async def test_auto_shutdown_below_is_a_normal_return_above() -> None:
         "inner",
         [stage.spec("a", restart=Restart.TRANSIENT, significant=True), stage.spec("b")],
         auto_shutdown=AutoShutdown.ANY_SIGNIFICANT,
+        restart=Restart.TRANSIENT,
     )
     with trio.fail_after(5):
-        async with open_tree(Supervisor("app", [ChildSpec(child=inner, restart=Restart.TRANSIENT)])) as root:
+        async with open_tree(Supervisor("app", [inner], backoff=NO_BACKOFF)) as root:
             stage["a"].finish()
             await settled()
             assert root.snapshot().children[0].state is State.FINISHED

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import logging
+import math
+from functools import partial
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from supervisors import (
-    NO_BACKOFF,
     Backoff,
     Child,
-    ChildSpec,
     DynamicSupervisor,
     Event,
     Intensity,
+    Node,
     Restart,
     SpecError,
-    State,
     Supervisor,
     TooManyRestarts,
-    describe,
+    Worker,
+    nursery_task,
     open_tree,
 )
-from tests.supervisors.probes import Boom, Stage, run_expecting, settled
+from supervisors._errors import text_of
+
+from .probes import Boom, Stage, observed, run_expecting, settled
 
 
 class Unspeakable(Exception):
@@ -37,8 +39,8 @@ class Unspeakable(Exception):
 def _cancelled_run(turn: int, log: list[str]) -> None:
     """One tree in `open_tree` that is cancelled from outside; its child finishes its work within its grace."""
 
-    async def work(child: Child) -> None:
-        child.ready()
+    async def work(child: Child[None]) -> None:
+        child.started()
         await child.stopping.wait()
         await trio.sleep(1)
         log.append("finished")
@@ -47,7 +49,8 @@ def _cancelled_run(turn: int, log: list[str]) -> None:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_soon, scope, turn % 3)
-                async with open_tree(Supervisor("app", [ChildSpec(name="a", run=work, shutdown_s=5.0)])):
+                tree = Supervisor("app", [Worker("a", work, grace_s=5.0)])
+                async with open_tree(tree, cancel_grace_s=5.0):
                     await trio.sleep_forever()
 
     trio.run(main, clock=MockClock(autojump_threshold=0))
@@ -72,9 +75,9 @@ async def test_a_cancel_that_is_on_its_way_when_the_stop_is_requested_keeps_the_
     autojump_clock: MockClock,
 ) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", shutdown_s=5.0)])
+    root = Supervisor("app", [stage.spec("a", grace_s=5.0)])
     async with trio.open_nursery() as nursery:
-        await nursery.start(root.run)
+        await nursery.start(partial(root.run, cancel_grace_s=5.0))
         stage["a"].stop_s = 3.0
         nursery.cancel_scope.cancel()
         root.stop()
@@ -90,7 +93,7 @@ async def test_the_first_interruption_during_a_stop_keeps_the_grace(autojump_clo
             raise KeyboardInterrupt
 
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", shutdown_s=5.0)])
+    root = Supervisor("app", [stage.spec("a", grace_s=5.0)])
     remove = root.observe(interrupt)
     async with trio.open_nursery() as nursery:
         await nursery.start(run_expecting, root, KeyboardInterrupt)
@@ -102,14 +105,14 @@ async def test_the_first_interruption_during_a_stop_keeps_the_grace(autojump_clo
 async def test_a_nested_supervisor_that_fails_at_once_escalates(autojump_clock: MockClock) -> None:
     """``Intensity(20, 60)`` with the default backoff, as the service has it: it gives up within a minute."""
 
-    async def crash(child: Child) -> None:
-        child.ready()
+    async def crash(child: Child[None]) -> None:
+        child.started()
         await trio.sleep(0.1)
         raise Boom("again")
 
     stage = Stage()
-    inner = Supervisor("inner", [ChildSpec(name="b", run=crash)], intensity=Intensity(0))
-    root = Supervisor("app", [inner], intensity=Intensity(20, 60.0), observers=[stage.observe])
+    inner = Supervisor("inner", [Worker("b", crash)], intensity=Intensity(0))
+    root = observed(Supervisor("app", [inner], intensity=Intensity(20, 60.0)), stage.observe)
     with trio.fail_after(24 * 3600):
         await run_expecting(root, TooManyRestarts)
     assert trio.current_time() < 60
@@ -120,19 +123,26 @@ async def test_a_nested_supervisor_that_fails_at_once_escalates(autojump_clock: 
 def test_an_intensity_that_the_backoff_of_a_child_never_reaches_is_refused(kind: str) -> None:
     slow, quick = Backoff(first_s=0.1, max_s=30.0), Backoff(first_s=0.1, max_s=2.0)
 
-    def child(backoff: Backoff) -> ChildSpec:
+    def place(backoff: Backoff) -> None:
+        """A worker has its own backoff, a nested supervisor that of the supervisor above."""
         if kind == "worker":
-            return ChildSpec(name="a", run=trio.sleep_forever, backoff=backoff)  # type: ignore[arg-type]
-        return ChildSpec(child=Supervisor("a"), backoff=backoff)
+            child: Node[None] = Worker("a", nursery_task(trio.sleep_forever), backoff=backoff)
+            Supervisor("app", [child], intensity=Intensity(20, 60.0))
+        else:
+            Supervisor("app", [Supervisor("a")], intensity=Intensity(20, 60.0), backoff=backoff)
 
     with pytest.raises(SpecError, match=r"20 restarts of 'a' take at least 305 s, .*60 s"):
-        Supervisor("app", [child(slow)], intensity=Intensity(20, 60.0))
-    Supervisor("app", [child(quick)], intensity=Intensity(20, 60.0))
+        place(slow)
+    place(quick)
 
 
 def test_the_backoff_of_a_temporary_child_does_not_matter() -> None:
-    spec = ChildSpec(name="a", child=Supervisor("a"), backoff=Backoff(max_s=30.0), restart=Restart.TEMPORARY)
-    Supervisor("app", [spec], intensity=Intensity(20, 60.0))
+    child = Supervisor("a", restart=Restart.TEMPORARY)
+    Supervisor("app", [child], intensity=Intensity(20, 60.0), backoff=Backoff(max_s=30.0))
+
+
+def test_a_supervisor_that_never_gives_up_takes_any_backoff() -> None:
+    Supervisor("app", [Supervisor("a")], intensity=Intensity(math.inf), backoff=Backoff(max_s=3_600.0))
 
 
 async def test_a_dynamic_child_that_can_never_escalate_is_refused() -> None:
@@ -140,7 +150,7 @@ async def test_a_dynamic_child_that_can_never_escalate_is_refused() -> None:
     pool = DynamicSupervisor("pool", intensity=Intensity(20, 60.0))
     async with open_tree(pool):
         with pytest.raises(SpecError, match="take at least 305 s"):
-            await pool.start_child(stage.spec("a", backoff=Backoff(max_s=30.0)))
+            await pool.start(stage.spec("a", backoff=Backoff(max_s=30.0)))
 
 
 async def test_an_error_without_a_text_only_restarts() -> None:
@@ -163,41 +173,20 @@ def test_the_text_of_an_error_is_shown_even_when_it_interrupts() -> None:
         def __str__(self) -> str:
             raise SystemExit(3)
 
-    assert describe(Interrupting()) == "<Interrupting: its text cannot be shown>"
+    assert text_of(Interrupting()) == "<Interrupting: its text cannot be shown>"
 
 
-async def test_a_raising_stop_callback_is_logged_and_the_stop_goes_on(caplog: pytest.LogCaptureFixture) -> None:
-    stage = Stage()
-
-    def broken() -> None:
-        raise Boom("callback")
-
-    async def run(child: Child) -> None:
-        child.on_stop(broken)
-        child.ready()
-        with child.until_stopping():
-            await trio.sleep_forever()
-        stage.log.append("stopped")
-
-    root = Supervisor("app", [stage.spec("a"), ChildSpec(name="b", run=run, backoff=NO_BACKOFF)])
-    with trio.fail_after(5), caplog.at_level(logging.ERROR, "supervisors"):
-        async with open_tree(root):
-            await root.terminate_child("b")
-            assert root.snapshot().state is State.RUNNING
-            root.restart_child("b")
-            await settled()
-    assert "a stop callback of b failed" in caplog.text
-    assert stage.take_log() == "+a stopped stopped -a"
-
-
-async def test_a_path_that_start_child_returned_is_accepted_everywhere() -> None:
+async def test_a_handle_that_start_was_given_can_be_stopped_and_found() -> None:
     stage = Stage()
     pool = DynamicSupervisor("pool")
     root = Supervisor("app", [Supervisor("inner", [pool])])
     with trio.fail_after(5):
         async with open_tree(root):
             for supervisor in (pool, root):
-                path = await pool.start_child(stage.spec("a"))
-                assert path == "inner/pool/a"
-                await supervisor.terminate_child(path)
+                child = stage.spec("a")
+                await pool.start(child)
+                assert child.path == "inner/pool/a"
+                assert supervisor.find(child.path) is child
+                child.stop()
+                await child.wait_down()
                 assert stage.up() == set()

@@ -4,18 +4,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from supervisors import (
-    Child,
-    ChildSpec,
-    Restart,
-    StartFailed,
-    StartTimeout,
-    State,
-    Supervisor,
-    UnexpectedReturn,
-    open_tree,
-)
-from tests.supervisors.probes import PLENTY, Boom, Stage, run_expecting, settled
+from supervisors import Child, Restart, StartFailed, State, SupervisionError, Supervisor, Worker, open_tree
+
+from .probes import PLENTY, Boom, Stage, observed, run_expecting, settled
 
 
 async def test_an_empty_supervisor_starts_and_stops() -> None:
@@ -49,17 +40,6 @@ async def test_started_is_reported_when_all_are_ready_down_to_the_leaves(autojum
     async with open_tree(root):
         assert trio.current_time() == 2.0
         assert stage.take_log() == "+a +b +c"
-
-
-async def test_ready_on_start() -> None:
-    stage = Stage()
-
-    async def run(child: Child) -> None:
-        await child.stopping.wait()
-
-    with trio.fail_after(5):
-        async with open_tree(Supervisor("app", [ChildSpec(name="a", run=run, ready_on_start=True), stage.spec("b")])):
-            assert stage.up() == {"b"}
 
 
 async def test_initial_failure_stops_what_was_started_in_reverse() -> None:
@@ -101,90 +81,88 @@ async def test_start_timeout_is_an_initial_failure(autojump_clock: MockClock) ->
     stage["b"].hangs_in_start = True
     with pytest.raises(StartFailed) as caught:
         await root.run()
-    assert isinstance(caught.value.__cause__, StartTimeout)
+    assert isinstance(caught.value.__cause__, TimeoutError)
     assert trio.current_time() == 7.0
     assert stage.take_log() == "+a +b -b -a"
 
 
 async def test_ready_after_the_start_timeout_is_too_late(autojump_clock: MockClock) -> None:
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         try:
             await trio.sleep_forever()
         finally:
-            child.ready()
+            child.started()
 
     with pytest.raises(StartFailed) as caught:
-        await Supervisor("app", [ChildSpec(name="a", run=run, start_timeout_s=1.0)]).run()
-    assert isinstance(caught.value.__cause__, StartTimeout)
+        await Supervisor("app", [Worker("a", run, start_timeout_s=1.0)]).run()
+    assert isinstance(caught.value.__cause__, TimeoutError)
 
 
 async def test_a_kill_during_the_clean_up_after_a_start_timeout_changes_nothing(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", start_timeout_s=1.0)], observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a", start_timeout_s=1.0)]), stage.observe)
     stage["a"].hangs_in_start = True
     stage["a"].clean_up_s = 2.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_expecting, root, StartFailed)
         await trio.sleep(2)
-        assert root.kill("a")
-    assert root.snapshot().children[0].last_failure == "StartTimeout: a was not ready within 1 s"
+        assert root.find("a").kill()
+    assert root.snapshot().children[0].last_failure == "TimeoutError: a had not started within 1 s"
     assert stage.kinds("a") == ["starting", "cancelled", "failed"]
 
 
 async def test_a_start_timeout_during_the_clean_up_after_a_kill_changes_nothing(autojump_clock: MockClock) -> None:
     stage = Stage()
-    root = Supervisor("app", [stage.spec("a", start_timeout_s=2.0)], observers=[stage.observe])
+    root = observed(Supervisor("app", [stage.spec("a", start_timeout_s=2.0)]), stage.observe)
     stage["a"].hangs_in_start = True
     stage["a"].clean_up_s = 2.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run_expecting, root, StartFailed)
         await trio.sleep(1)
-        root.kill("a")
+        root.find("a").kill()
     assert root.snapshot().children[0].last_failure == "Killed: a was killed"
     assert stage.kinds("a") == ["starting", "cancelled", "failed"]
 
 
 async def test_the_start_timeout_of_a_child_that_is_ready_does_not_matter(autojump_clock: MockClock) -> None:
     stage = Stage()
-    async with open_tree(Supervisor("app", [stage.spec("a", start_timeout_s=1.0)], observers=[stage.observe])):
+    async with open_tree(observed(Supervisor("app", [stage.spec("a", start_timeout_s=1.0)]), stage.observe)):
         await trio.sleep(10)
-        assert stage.kinds("a") == ["starting", "ready"]
+        assert stage.kinds("a") == ["starting", "started"]
 
 
 async def test_the_start_timeout_of_a_child_that_is_gone_does_not_matter(autojump_clock: MockClock) -> None:
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         await trio.lowlevel.checkpoint()
 
     stage = Stage()
-    done = ChildSpec(name="a", run=run, restart=Restart.TRANSIENT, start_timeout_s=1.0)
-    async with open_tree(Supervisor("app", [done, stage.spec("b")], observers=[stage.observe])) as root:
+    done = Worker("a", run, restart=Restart.TRANSIENT, start_timeout_s=1.0)
+    async with open_tree(observed(Supervisor("app", [done, stage.spec("b")]), stage.observe)) as root:
         await trio.sleep(2)
-        root.restart_child("b")  # it looks at its children
+        root.find("b").restart()  # it looks at its children
         await settled()
         assert stage.kinds("a") == ["starting", "returned"]
 
 
 async def test_a_permanent_child_that_returns_before_it_is_ready_failed_to_start() -> None:
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         await trio.lowlevel.checkpoint()
 
     with trio.fail_after(5), pytest.raises(StartFailed) as caught:
-        await Supervisor("app", [ChildSpec(name="a", run=run)]).run()
-    assert isinstance(caught.value.__cause__, UnexpectedReturn)
-    assert "before it was ready" in str(caught.value.__cause__)
+        await Supervisor("app", [Worker("a", run)]).run()
+    assert isinstance(caught.value.__cause__, SupervisionError)
+    assert "before it had started" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("restart", [Restart.TRANSIENT, Restart.TEMPORARY])
 async def test_others_may_return_before_they_are_ready(restart: Restart) -> None:
     stage = Stage()
 
-    async def run(child: Child) -> None:
+    async def run(child: Child[None]) -> None:
         stage.log.append("once")
 
     with trio.fail_after(5):
-        async with open_tree(
-            Supervisor("app", [ChildSpec(name="a", run=run, restart=restart), stage.spec("b")])
-        ) as root:
+        async with open_tree(Supervisor("app", [Worker("a", run, restart=restart), stage.spec("b")])) as root:
             assert root.snapshot().children[0].state is State.FINISHED
             assert stage.take_log() == "once +b"
 

@@ -1,0 +1,72 @@
+"""The events of one tree: numbered in the step of their transition, delivered by the root's task in that order.
+
+Each supervisor could deliver its own events, but then two observers would see two orders, and an effect could come
+before its cause. So the supervisors only append, and one task calls the observers.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from supervisors._errors import text_of
+from supervisors._record import Record
+from supervisors._state import Event, EventKind
+
+log = logging.getLogger("supervisors")
+
+_LEVELS = {
+    EventKind.FAILED: logging.WARNING,
+    EventKind.BACKOFF: logging.WARNING,
+    EventKind.STUCK: logging.ERROR,
+    EventKind.ESCALATED: logging.ERROR,
+}
+
+
+class Journal:
+    """The queue of a tree's events, for one run. ``wake`` makes the root's task deliver them soon."""
+
+    def __init__(self, wake: Callable[[], None]) -> None:
+        self._wake = wake
+        self._seq = 0
+        self._queue: deque[tuple[Event, Record | None]] = deque()
+
+    def emit(
+        self,
+        record: Record,
+        kind: EventKind,
+        at: float,
+        error: BaseException | None = None,
+        reason: str | None = None,
+        delay_s: float = 0.0,
+    ) -> None:
+        """Number an event of ``record``. It reaches the observers of its supervisors, and its own if it is one."""
+        self._seq += 1
+        event = Event(self._seq, at, record.path, kind, record.incarnation, error, reason, delay_s)
+        self._queue.append((event, record if record.children is not None else record.parent))
+        self._wake()
+
+    def deliver(self) -> None:
+        """Call the observers with each event. An exception of theirs is logged, a BaseException comes out."""
+        while self._queue:
+            event, supervisor = self._queue.popleft()
+            observed = False
+            while supervisor is not None:
+                for callback in list((supervisor.observers or {}).values()):
+                    observed = True
+                    try:
+                        callback(event)
+                    except Exception:
+                        log.exception("an observer failed at %s %s", event.path, event.kind)
+                supervisor = supervisor.parent
+            if not observed:
+                _log(event)
+
+
+def _log(event: Event) -> None:
+    level = _LEVELS.get(event.kind)
+    if level is not None:
+        detail = f" in {event.delay_s:.3g} s" if event.kind is EventKind.BACKOFF else ""
+        cause = "" if event.error is None else f": {text_of(event.error)}"
+        log.log(level, "%s %s%s%s", event.path, event.kind, detail, cause)

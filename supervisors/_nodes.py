@@ -1,0 +1,507 @@
+"""The nodes of a tree: descriptions of its parts, and the handles of what runs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+from typing import Any, Generic, TypeVar, TypeVarTuple, cast
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from supervisors._child import Child
+from supervisors._dynamic import DynamicEngine
+from supervisors._engine import Engine
+from supervisors._errors import Killed, NotRunning, SpecError, StartFailed, TaskFailed, TooManyChildren
+from supervisors._policy import AutoShutdown, Backoff, Intensity, Restart, Strategy, check_escalates, check_seconds
+from supervisors._record import ROOT, Policy, Record
+from supervisors._state import Event, NodeState, State
+from supervisors._static import StaticEngine
+
+T = TypeVar("T")
+R = TypeVar("R")
+Ts = TypeVarTuple("Ts")
+
+
+class Node(Generic[T]):
+    """A part of a tree: its description, and the handle of what runs. ``T`` is the type of its started value.
+
+    A node has one place at a time. None of its functions waits except those with ``async``.
+    """
+
+    def __init__(self, name: str, run: Callable[[Child[Any]], Awaitable[object]], policy: Policy) -> None:
+        if not isinstance(name, str) or not name or not name.isprintable() or "/" in name or " " in name:
+            raise SpecError(f"a name is printable text without spaces and slashes, not {name!r}")
+        _check(name, "restart", policy.restart, Restart)
+        _check(name, "significant", policy.significant, bool)
+        check_seconds(f"{name!r}: grace_s", policy.grace_s, zero=True)
+        check_seconds(f"{name!r}: start_timeout_s", policy.start_timeout_s, zero=False)
+        if policy.significant and policy.restart is Restart.PERMANENT:
+            raise SpecError(f"{name!r}: a permanent child never ends for good, so it cannot be significant")
+        self._record = Record(name, run, policy, self)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} {self.state}>"
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self._record.name
+
+    @property
+    def path(self) -> str:
+        """The path, counted from the root, whose own path is ``/``. Known before the run, and after the node's end."""
+        return self._record.path
+
+    @property
+    def state(self) -> State:
+        """The present state."""
+        return self._record.state
+
+    @property
+    def value(self) -> T:
+        """The started value of the running incarnation. Raises `NotRunning` otherwise."""
+        if not self._record.runs:
+            raise NotRunning(f"{self.path} is {self._record.state}")
+        return cast("T", self._record.value)
+
+    async def wait_started(self) -> T:
+        """Wait until the node runs, and return its started value. A cancel changes nothing.
+
+        Raises `StartFailed` when its first start fails, and `NotRunning` when it ends or stays down instead.
+        """
+        record = self._record
+        seen = record.starts
+        while not record.runs and record.starts == seen:
+            awaited = record.awaited()
+            if awaited is None:
+                if record.start_error is not None and not record.ever_started:
+                    raise StartFailed(self.path) from record.start_error
+                raise NotRunning(f"{self.path} is {record.state}")
+            await awaited.next_transition()
+        await trio.lowlevel.checkpoint()
+        return cast("T", record.value)
+
+    async def wait_down(self) -> None:
+        """Wait until no task of the node exists. A cancel changes nothing."""
+        record = self._record
+        seen = record.incarnation
+        while record.up and record.incarnation == seen:
+            await record.next_transition()
+        await trio.lowlevel.checkpoint()
+
+    @enable_ki_protection
+    def stop(self, grace_s: float = math.inf) -> None:
+        """Request the ordered stop; the whole subtree is cancelled after ``grace_s``. It stays down until `restart`.
+
+        The stop of a root ends its `Supervisor.run`; before the run it makes the run end with nothing started. A
+        dynamic child is forgotten after its end. Can be repeated: a stop only gets shorter.
+        """
+        check_seconds("grace_s", grace_s, zero=True)
+        record = self._record
+        engine = _engine_of(record.parent)
+        if engine is not None:
+            deadline = math.inf if math.isinf(grace_s) else trio.current_time() + grace_s
+            engine.stop_child(record, deadline)
+        elif record.parent is not None:
+            record.stays_down = True
+
+    @enable_ki_protection
+    def restart(self) -> None:
+        """Stop the node if it runs, then start it: ends a backoff, reverses `stop`, is not counted.
+
+        If its supervisor is down, it starts with its supervisor. Raises `NotRunning` for a node that has no
+        supervisor, which is a root or a dynamic child that was stopped, and while its supervisor stops.
+        """
+        record = self._record
+        engine = _engine_of(record.parent)
+        if record.parent is None or record.removed:
+            raise NotRunning(f"{self.path} has no supervisor that could start it")
+        if engine is None:
+            record.stays_down = False
+        elif engine.stopping:
+            raise NotRunning(f"{record.parent.path} is stopping")
+        else:
+            engine.restart_child(record, trio.current_time())
+
+    @enable_ki_protection
+    def kill(self) -> bool:
+        """Cancel the node as if it had crashed: counted and restarted. Return False if it is down.
+
+        The children of a supervisor end with it, right to left and without grace. A root's `run` raises `Killed`.
+        """
+        engine = _engine_of(self._record.parent)
+        return engine is not None and engine.kill(self._record)
+
+    def snapshot(self) -> NodeState:
+        """Return a frozen copy of the node and all below it; from any thread, at any time."""
+        return self._record.snapshot()
+
+
+class Worker(Node[T]):
+    """An async function as a child. It gets a `Child`, calls `Child.started`, and returns once its stop is requested.
+
+    ``grace_s`` is the time between the request and the cancellation; 0 cancels at once. It must call ``started``
+    within ``start_timeout_s``. Without a ``backoff`` of its own it has its supervisor's. ``significant``: see
+    `AutoShutdown`. Raises `SpecError`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        run: Callable[[Child[T]], Awaitable[object]],
+        *,
+        restart: Restart = Restart.PERMANENT,
+        grace_s: float = 5.0,
+        start_timeout_s: float = 30.0,
+        backoff: Backoff | None = None,
+        significant: bool = False,
+    ) -> None:
+        if not callable(run):
+            raise SpecError(f"{name!r}: run must be an async callable, not {run!r}")
+        if backoff is not None:
+            _check(name, "backoff", backoff, Backoff)
+        super().__init__(name, run, Policy(restart, grace_s, start_timeout_s, significant))
+        self._backoff = backoff
+
+
+class Supervisor(Node[None]):
+    """Runs ``children``, which start left to right and stop right to left.
+
+    ``strategy`` selects the siblings that are restarted with a failed child; ``intensity`` is how many restarts are
+    too many; ``backoff`` is the wait before a restart. With ``auto_shutdown`` it stops by itself once any or all of
+    the significant children have ended for good. The other arguments matter below another supervisor. Raises
+    `SpecError`, also for a child whose restarts could never exceed the intensity.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        children: Iterable[Node[Any]] = (),
+        *,
+        strategy: Strategy = Strategy.ONE_FOR_ONE,
+        intensity: Intensity = Intensity(),  # noqa: B008 - frozen
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        auto_shutdown: AutoShutdown = AutoShutdown.NEVER,
+        restart: Restart = Restart.PERMANENT,
+        grace_s: float = math.inf,
+        start_timeout_s: float = math.inf,
+        significant: bool = False,
+    ) -> None:
+        super().__init__(name, self._run_below, Policy(restart, grace_s, start_timeout_s, significant))
+        _check(name, "strategy", strategy, Strategy)
+        _check(name, "intensity", intensity, Intensity)
+        _check(name, "backoff", backoff, Backoff)
+        _check(name, "auto_shutdown", auto_shutdown, AutoShutdown)
+        self._strategy, self._auto_shutdown = strategy, auto_shutdown
+        self._intensity, self._backoff = intensity, backoff
+        self._records: dict[str, Record] = {}
+        self._observers: dict[object, Callable[[Event], object]] = {}
+        self._record.children, self._record.observers = self._records, self._observers
+        self._place(list(children))
+
+    @property
+    def children(self) -> tuple[Node[Any], ...]:
+        """The children, in start order; live."""
+        return tuple(cast("Node[Any]", record.node) for record in list(self._records.values()))
+
+    @property
+    def stop_budget_s(self) -> float:
+        """The longest ordered stop, without the clean-up of cancelled children."""
+        return sum(_stop_budget_s(child) for child in self.children)
+
+    # --- running ---
+
+    @enable_ki_protection
+    async def run(
+        self, *, cancel_grace_s: float = 0.0, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run as a root: start all children in order, supervise them, return once they are all stopped.
+
+        ``task_status.started()`` is called when every child has started. Returns after `stop` or an automatic
+        shutdown. Raises, always after the last child has ended: `StartFailed`; `TooManyRestarts`, with the child's
+        error as its cause; `Killed`; KeyboardInterrupt and its like; `trio.Cancelled` if the surrounding scope was
+        cancelled, which is an ordered stop that has ``cancel_grace_s`` in all, and 0 by default. Raises RuntimeError
+        if it runs already or has a supervisor.
+        """
+        check_seconds("cancel_grace_s", cancel_grace_s, zero=True)
+        record = self._record
+        if record.parent is not None or record.below is not None:
+            raise RuntimeError(f"{self.path} is running already, or runs below another supervisor")
+        record.force(State.WAITING, trio.current_time())
+        record.incarnation += 1
+        record.reason = record.reason if record.stop_requested else None
+        try:
+            await self._serve(journal=None, on_started=task_status.started, cancel_grace_s=cancel_grace_s)
+        finally:
+            record.reset_incarnation()
+
+    async def _run_below(self, child: Child[Any]) -> None:
+        """Run as the child of another supervisor."""
+        above = _engine_of(self._record.parent)
+        assert above is not None
+        await self._serve(journal=above.journal, on_started=child.started)
+
+    async def _serve(self, **kwargs: Any) -> None:
+        engine = self._new_engine(**kwargs)
+        self._record.below = engine
+        try:
+            engine.add(list(self._records.values()), trio.current_time())
+            await engine.serve()
+        finally:
+            self._record.below = None
+
+    def _new_engine(self, **kwargs: Any) -> Engine:
+        return StaticEngine(
+            self._record,
+            self._records,
+            self._intensity,
+            strategy=self._strategy,
+            auto_shutdown=self._auto_shutdown,
+            **kwargs,
+        )
+
+    # --- verbs that a root has for itself ---
+
+    @enable_ki_protection
+    def stop(self, grace_s: float = math.inf) -> None:
+        """Request the ordered stop: see `Node.stop`."""
+        record, engine = self._record, _engine_of(self._record)
+        if record.parent is not None:
+            super().stop(grace_s)
+        elif engine is not None:
+            check_seconds("grace_s", grace_s, zero=True)
+            engine.request_stop("shutdown", math.inf if math.isinf(grace_s) else trio.current_time() + grace_s)
+        elif record.incarnation == 0:  # before the first run
+            record.stop_requested, record.reason = True, "shutdown"
+
+    @enable_ki_protection
+    def kill(self) -> bool:
+        """Cancel the node as if it had crashed: see `Node.kill`."""
+        engine = _engine_of(self._record)
+        if self._record.parent is not None:
+            return super().kill()
+        if engine is not None:
+            engine.crash(Killed(ROOT))
+        return engine is not None
+
+    # --- its children ---
+
+    async def start(self, node: Node[T]) -> T:
+        """Add a child on the right, and return its started value.
+
+        It is gone after a restart of this supervisor. Raises `StartFailed` when it ends before it has started, which
+        is not retried, not counted, and not kept; `SpecError`; `TooManyChildren`; `NotRunning`. A cancel has the child
+        cancelled and removed, and does not wait for it.
+        """
+        record = self._add(node)
+        try:
+            await record.settled.wait()
+        except trio.Cancelled:
+            engine = _engine_of(self._record)
+            if engine is not None and record.parent is self._record:
+                engine.stop_child(record, trio.current_time(), remove=True)
+            raise
+        if record.ever_started:
+            return cast("T", record.first_value)
+        if record.start_error is None:
+            raise NotRunning(f"{node.path} has ended without a start")
+        raise StartFailed(node.path) from record.start_error
+
+    @enable_ki_protection
+    def _add(self, node: Node[Any]) -> Record:
+        engine = _engine_of(self._record)
+        if engine is None or engine.stopping:
+            raise NotRunning(f"{self.path} is not running")
+        self._place([node])
+        node._record.added = True
+        node._record.stays_down = False
+        engine.add([node._record], trio.current_time())
+        return node._record
+
+    async def remove(self, node: Node[Any]) -> None:
+        """Stop a child, wait until it is down, and forget it; the object can be added again.
+
+        Raises LookupError if it is not a child of this supervisor. A cancel leaves the stop and the removal going on.
+        """
+        record = node._record
+        if record.parent is not self._record:
+            raise LookupError(f"{node.path} is not a child of {self.path}")
+        engine = _engine_of(self._record)
+        if engine is None:
+            record.leave()
+        else:
+            engine.stop_child(record, math.inf, remove=True)
+        await node.wait_down()
+        while record.parent is self._record:
+            await record.next_transition()
+
+    def find(self, path: str) -> Node[Any]:
+        """Return the node with this path, counted from the root, whichever supervisor is called. Raises LookupError."""
+        record = self._record
+        while record.parent is not None:
+            record = record.parent
+        for name in [] if path == ROOT else path.split("/"):
+            below = None if record.children is None else record.children.get(name)
+            if below is None:
+                raise LookupError(f"no node has the path {path!r}")
+            record = below
+        return cast("Node[Any]", record.node)
+
+    def observe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
+        """Call ``callback`` with every event of this subtree, in order, soon after the transition.
+
+        The root's task calls it: it must not block. An exception that it raises is logged. Returns a function that
+        ends it.
+        """
+        key, observers = object(), self._observers
+        observers[key] = callback
+
+        def unsubscribe() -> None:
+            observers.pop(key, None)
+
+        return unsubscribe
+
+    def _place(self, nodes: list[Node[Any]]) -> None:
+        """Check all, then give them their place: an error changes nothing."""
+        names: set[str] = set()
+        for node in nodes:
+            if not isinstance(node, Node):
+                raise SpecError(f"a child of {self.name!r} is a node, not {node!r}")
+            record = node._record
+            if record.parent is not None or record.below is not None or _is_above(record, self._record):
+                raise SpecError(f"{node.path} has a place already")
+            if node.name in names or node.name in self._records:
+                raise SpecError(f"{self.name!r} has two children with the name {node.name!r}")
+            if record.policy.significant and self._auto_shutdown is AutoShutdown.NEVER:
+                raise SpecError(f"{self.name!r}: significant children need an auto_shutdown")
+            if record.policy.restart is not Restart.TEMPORARY:
+                check_escalates(node.name, self._intensity, self._backoff_of(node))
+            names.add(node.name)
+        for node in nodes:
+            node._record.enter_tree(self._record, self._backoff_of(node))
+            node._record.added = False
+            self._records[node.name] = node._record
+
+    def _backoff_of(self, node: Node[Any]) -> Backoff:
+        own = node._backoff if isinstance(node, Worker) else None
+        return self._backoff if own is None else own
+
+
+class DynamicSupervisor(Supervisor):
+    """Runs independent children that come and go: each is forgotten after its end, and all stop at once.
+
+    At most ``max_children`` at any time, children in backoff and in their stop included. Raises `SpecError`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        max_children: int | None = None,
+        intensity: Intensity = Intensity(),  # noqa: B008 - frozen
+        backoff: Backoff = Backoff(),  # noqa: B008 - frozen
+        restart: Restart = Restart.PERMANENT,
+        grace_s: float = 30.0,
+    ) -> None:
+        if max_children is not None and not (type(max_children) is int and max_children >= 1):
+            raise SpecError(f"{name!r}: max_children must be an integer of at least 1, not {max_children!r}")
+        super().__init__(name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s)
+        self._max_children = math.inf if max_children is None else max_children
+        self._unnamed = 0  # tasks
+
+    @property
+    def stop_budget_s(self) -> float:
+        """Infinite, as the children are not known before; ``grace_s`` bounds it below another supervisor."""
+        return math.inf
+
+    def start_task(
+        self, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts, name: str = "", grace_s: float = 0.0
+    ) -> Task[R]:
+        """Start a plain async function, which is never restarted. Raises `TooManyChildren`, `NotRunning`.
+
+        When it is stopped it has ``grace_s`` to end by itself, then it is cancelled.
+        """
+        task = Task(name or f"task-{self._unnamed + 1}", partial(fn, *args), grace_s)
+        self._add(task)
+        self._unnamed += not name
+        return task
+
+    async def call(self, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> R:
+        """Run a plain async function as a child and return its result; errors as `start_task` and `Task.result`.
+
+        A cancel cancels the task and waits for it, as a nursery does.
+        """
+        task = self.start_task(fn, *args)
+        try:
+            return await task.result()
+        except trio.Cancelled:
+            task.stop(0)
+            # Shielded, so that no task is left without an owner. Bounded by the clean-up of the task.
+            with trio.CancelScope(shield=True):
+                await task.wait_down()
+            raise
+
+    def _new_engine(self, **kwargs: Any) -> Engine:
+        return DynamicEngine(self._record, self._records, self._intensity, **kwargs)
+
+    def _place(self, nodes: list[Node[Any]]) -> None:
+        if nodes and len(self._records) >= self._max_children:
+            raise TooManyChildren(f"{self.path} has {len(self._records)} children already")
+        super()._place(nodes)
+
+
+class Task(Node[None], Generic[R]):
+    """The node of one `DynamicSupervisor.start_task`."""
+
+    def __init__(self, name: str, fn: Callable[[], Awaitable[R]], grace_s: float) -> None:
+        super().__init__(name, self._run, Policy(Restart.TEMPORARY, grace_s, math.inf, significant=False))
+        self._record.keeps_error = True
+        self._fn: Callable[[], Awaitable[R]] | None = fn
+        self._result: list[R] = []
+
+    async def _run(self, child: Child[Any]) -> None:
+        child.started()
+        assert self._fn is not None
+        fn, self._fn = self._fn, None
+        self._result.append(await fn())
+
+    async def result(self) -> R:
+        """Wait for the end of the task and return its value. A cancel leaves the task running.
+
+        Raises `TaskFailed` from the task's own error, or without a cause if it was stopped.
+        """
+        record = self._record
+        while not record.over:
+            await record.next_transition()
+        await trio.lowlevel.checkpoint()
+        if self._result:
+            return self._result[0]
+        if record.error is None:
+            raise TaskFailed(self.path, "was stopped")
+        raise TaskFailed(self.path, "failed") from record.error
+
+
+def _check(name: str, what: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        raise SpecError(f"{name!r}: {what} must be of {kind.__name__}, not {value!r}")
+
+
+def _engine_of(record: Record | None) -> Engine | None:
+    below = None if record is None else record.below
+    return below if isinstance(below, Engine) else None
+
+
+def _is_above(record: Record, below: Record) -> bool:
+    above: Record | None = below
+    while above is not None:
+        if above is record:
+            return True
+        above = above.parent
+    return False
+
+
+def _stop_budget_s(node: Node[Any]) -> float:
+    grace_s = node._record.policy.grace_s
+    return min(grace_s, node.stop_budget_s) if isinstance(node, Supervisor) else grace_s

@@ -1,0 +1,183 @@
+"""Ordered children: the first start, the restart of a group, the stop from right to left, automatic shutdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from supervisors._engine import Engine
+from supervisors._policy import AutoShutdown, Strategy, restart_group
+from supervisors._record import Record
+from supervisors._state import State
+
+
+class Batch:
+    """Children that go down right to left and come up left to right, together: a first start or a group's restart.
+
+    Each child that goes down has a turn to come up too. A child that must stay down loses its turn only when the turn
+    comes, because it can be restarted by hand until then. Another failure among the children makes a new batch, which
+    takes them over.
+    """
+
+    def __init__(self, to_stop: Iterable[Record], to_start: Iterable[Record], not_before: float, reason: str) -> None:
+        self.to_stop = list(to_stop)
+        self.to_start = list(to_start)
+        self.not_before = not_before
+        self.reason = reason  # of the stop
+
+    def next_to_stop(self) -> Record | None:
+        """Return the rightmost child that is still up, or None when all are down."""
+        while self.to_stop and not self.to_stop[-1].up:
+            self.to_stop.pop()
+        return self.to_stop[-1] if self.to_stop else None
+
+    def next_to_start(self) -> Record | None:
+        """Return the leftmost child that has not ended its turn: one to start, or one that is starting."""
+        while self.to_start and not self.to_start[0].has_a_turn:
+            self.to_start.pop(0)
+        return self.to_start[0] if self.to_start else None
+
+
+class Batches:
+    """The batches in progress. Each is on its own: one that waits for a child or a backoff blocks no other.
+
+    A child is in one of them at most.
+    """
+
+    def __init__(self) -> None:
+        self._all: list[Batch] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._all)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return iter(list(self._all))
+
+    def add(self, batch: Batch) -> None:
+        self._all.append(batch)
+
+    def remove(self, batch: Batch) -> None:
+        self._all.remove(batch)
+
+    def clear(self) -> None:
+        self._all.clear()
+
+    def restart(
+        self, children: Iterable[Record], group: set[Record], not_before: float, reason: str, now: float
+    ) -> float:
+        """Take ``group`` (some of ``children``, which are in start order) down and up again, not up before that time.
+
+        Batches that concern any of them are taken over: whole, and with the later of the times, which is returned.
+        """
+        taken_over = [batch for batch in self if not group.isdisjoint(batch.to_start)]
+        for batch in taken_over:
+            self.remove(batch)
+        stopping = group.union(*(batch.to_stop for batch in taken_over))
+        starting = group.union(*(batch.to_start for batch in taken_over))
+        not_before = max([not_before, *(batch.not_before for batch in taken_over)])
+        to_start = [record for record in children if record in starting]
+        for record in to_start:
+            if record.over and not record.held:
+                record.enter(State.WAITING, now)
+        to_stop = [record for record in to_start if record in stopping and record.up]
+        self.add(Batch(to_stop, to_start, not_before, reason))
+        return not_before
+
+    def restart_one(self, record: Record, now: float) -> None:
+        """Stop and start one child by hand, or end its backoff."""
+        record.stays_down = False
+        if record.state is State.BACKOFF:
+            for batch in self:
+                if record in batch.to_start:
+                    batch.not_before = now
+        elif record.over or record.up:
+            record.ran = False  # a temporary child, too, is started by hand
+            if record.over:
+                record.enter(State.WAITING, now)
+            if not self.takes_down(record):  # otherwise it comes up with the children with which it goes down
+                self.discard(record)
+                self.add(Batch([record], [record], now, "restart"))
+
+    def discard(self, record: Record) -> None:
+        """It has had its turn."""
+        for batch in self:
+            if record in batch.to_start:
+                batch.to_start.remove(record)
+
+    def takes_down(self, record: Record) -> bool:
+        """Return whether a batch stops the child."""
+        return any(record in batch.to_stop for batch in self)
+
+    def takes_up(self, record: Record) -> bool:
+        """Return whether a batch starts the child."""
+        return any(record in batch.to_start for batch in self)
+
+
+class StaticEngine(Engine):
+    """The engine of a `Supervisor`."""
+
+    def __init__(self, *args: Any, strategy: Strategy, auto_shutdown: AutoShutdown, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._strategy = strategy
+        self._auto_shutdown = auto_shutdown
+        self._batches = Batches()
+
+    def _place(self, records: list[Record], now: float) -> None:
+        self._batches.add(Batch((), records, now, ""))
+
+    def _advance(self, nursery: trio.Nursery, now: float) -> bool:
+        for batch in self._batches:
+            last = batch.next_to_stop()
+            if last is not None:
+                self._ask_to_stop(last, batch.reason, now)
+                continue
+            first = batch.next_to_start()
+            if first is None:
+                self._batches.remove(batch)
+            elif not first.up and now >= batch.not_before:
+                self._start(first, nursery, now)
+        return bool(self._batches)
+
+    def _advance_stop(self, now: float) -> bool:
+        self._batches.clear()
+        last = next((record for record in reversed(self.records.values()) if record.up), None)
+        if last is not None:
+            self._ask_to_stop(last, self._reason_below, now)
+            # A child that was stopped by hand may still be on its way, beside the one whose turn it is.
+            for record in self.records.values():
+                if record.stop_requested:
+                    self._shorten(record, self.stop_deadline, now)
+        return last is None
+
+    def _restart_later(self, record: Record, delay_s: float, now: float) -> None:
+        everyone = list(self.records.values())
+        group = set(restart_group(self._strategy, everyone, record))
+        self._wake_at(self._batches.restart(everyone, group, now + delay_s, f"restart of {record.path}", now))
+
+    @enable_ki_protection
+    def restart_child(self, record: Record, now: float) -> None:
+        self._batches.restart_one(record, now)
+        if record.up:
+            self._ask_to_stop(record, "restart", now)
+        self.wake()
+
+    def _came_up(self, record: Record) -> None:
+        if not self._batches.takes_down(record):  # otherwise it goes down again with its group
+            self._batches.discard(record)
+
+    def _takes_down(self, record: Record) -> bool:
+        return self._batches.takes_down(record)
+
+    def _went_down(self, record: Record, now: float) -> None:
+        if not record.held and self._batches.takes_up(record):
+            record.enter(State.WAITING, now)
+
+    def _lost(self, record: Record) -> None:
+        if not record.policy.significant:
+            return
+        left = [each for each in self.records.values() if each.policy.significant and not each.over]
+        if self._auto_shutdown is AutoShutdown.ANY_SIGNIFICANT or not left:
+            self.request_stop("automatic shutdown")

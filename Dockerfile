@@ -37,9 +37,9 @@ ENV UV_PROJECT_ENVIRONMENT=/opt/avion-media UV_PYTHON_PREFERENCE=only-system UV_
 WORKDIR /src
 # Dependencies first: they change less often than the code, and this layer is then reused.
 COPY pyproject.toml uv.lock README.md ./
-RUN /opt/uv/bin/uv sync --locked --no-dev --no-install-project --extra heic --compile-bytecode
-COPY avion_media avion_media
 COPY supervisors supervisors
+RUN /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic --compile-bytecode
+COPY avion_media avion_media
 RUN /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode
 
 # --- What runs: Python, two libraries, the environment and two programs. No shell is started by it, and no compiler is there.

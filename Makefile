@@ -16,7 +16,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash chaos fuzz check docs bench scale fmt clean mutants
+.PHONY: help demo test crash chaos fuzz check docs bench scale fmt clean mutants supervisors
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -44,6 +44,12 @@ fuzz: ## parsers and ports under mutated input, with a fresh seed; MINUTES=5 SEE
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.fuzz --seconds $$(($(if $(filter file,$(origin MINUTES)),5,$(MINUTES)) * 60)) \
 		$(if $(filter command environment,$(firstword $(origin SEED))),--seed $(SEED)) $(FUZZ)
+
+supervisors: ## the supervision library alone: its tests, types, its wheel, and the tests on that with the lowest and newest Trio
+	@ops/bootstrap env
+	@$(VENV)/python -m pytest supervisors/tests
+	@$(VENV)/mypy --strict supervisors
+	@ops/test-supervisors-wheel
 
 mutants: ## small changes of supervisors/, each of which must make a test fail; MUTANTS="--only _policy"
 	@ops/bootstrap env

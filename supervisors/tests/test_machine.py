@@ -21,6 +21,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from supervisors import (
     Backoff,
     DynamicSupervisor,
+    Event,
     Intensity,
     NodeState,
     NotRunning,
@@ -313,7 +314,7 @@ class Tree(RuleBasedStateMachine):
                     place = siblings.index(event.path)
                     rest = siblings[place + 1 :] if strategy is Strategy.REST_FOR_ONE else ()
                     concerned |= dict.fromkeys(siblings if strategy is Strategy.ONE_FOR_ALL else rest, True)
-                elif event.kind == "stopping" and not going_down:
+                elif event.kind == "stopping" and not going_down and not _gives_up(event):
                     by_hand = {event.path, supervisor} & (self.handled | self.killed)
                     assert by_hand or concerned[event.path], event
 
@@ -389,6 +390,12 @@ class Tree(RuleBasedStateMachine):
             for event in events
             if event.kind == kind and event.path in STATIC and incarnation in (None, event.incarnation)
         ]
+
+
+def _gives_up(event: Event) -> bool:
+    """A supervisor that stops by itself."""
+    reason = event.reason or ""
+    return reason == "kill" or reason.startswith("too many restarts") or reason.endswith("failed to start")
 
 
 Tree.TestCase.settings = settings(

@@ -18,7 +18,15 @@ def test_wrong_uses_are_rejected(tmp_path: Path) -> None:
         for number, line in enumerate(WRONG.read_text().splitlines(), 1)
         if (match := re.search(r"# error: ([a-z-]+)$", line))
     }
-    arguments = ["--strict", "--no-error-summary", "--cache-dir", str(tmp_path), "--python-executable", sys.executable]
+    arguments = [
+        "--strict",
+        "--config-file=",
+        "--no-error-summary",
+        "--cache-dir",
+        str(tmp_path),
+        "--python-executable",
+        sys.executable,
+    ]
     output, problems, _status = api.run([*arguments, str(WRONG)])
     found = {
         (int(match[1]), match[2]) for match in re.finditer(r":(\d+): error: .*\[([a-z-]+)\]$", output, re.MULTILINE)

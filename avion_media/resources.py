@@ -1,8 +1,8 @@
-"""Where users of the foundation find what it has: the store, the sandbox, and what speaks to Redis.
+"""Where users of the foundation find what can be missing: the store and the sandbox.
 
-The children of the store and the sandbox fill their slots while they run. Either can crash and be restarted while its
-users live on: they ask the slot at each use, and hear `Unavailable` while it is empty. So nobody holds a dead client.
-What speaks to Redis is filled in once, by `Runtime`, and stays: it heals by itself, and says `Unavailable` until then.
+Their nodes fill the slots while they run. Either can crash and be restarted while its users live on: they query the
+slot at each use, and it raises `Unavailable` while it is empty. So no user holds a dead client. Redis needs no slot:
+its connections outlive their node, recover by themselves, and raise `Unavailable` until then.
 """
 
 from __future__ import annotations

@@ -50,10 +50,10 @@ class Limiter:
 
 @dataclass(slots=True)
 class Runtime:
-    """Shared by all children. Resources are slots, since their children may be restarted on their own.
+    """Shared by all nodes. The store and the sandbox are in slots, since their nodes can restart on their own.
 
-    What speaks to Redis is there from the begin and stays: to its users, a restart of its child is a short outage like
-    any other, which all of them heal from already. Leases in hand outlive it that way, and subscriptions come back.
+    What uses Redis exists from the start and stays: for its users, a restart of its node is a short outage like any
+    other. Leases outlive it that way, and subscriptions come back.
     """
 
     config: Config
@@ -61,14 +61,12 @@ class Runtime:
     telemetry: Telemetry = NO_TELEMETRY
     consumer: str = field(default_factory=consumer_name)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
-    redis: Slot[Redis] = field(default_factory=lambda: Slot(Dependency.REDIS))
-    board: Slot[StatusBoard] = field(default_factory=lambda: Slot(Dependency.REDIS))
-    remote_board: Slot[RemoteBoard] = field(default_factory=lambda: Slot(Dependency.REDIS))
+    redis: Redis = field(init=False)
+    board: StatusBoard = field(init=False)
+    remote_board: RemoteBoard = field(init=False)
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
     pipeline: Slot[MediaPipeline] = field(default_factory=lambda: Slot(Dependency.SANDBOX))
-    queues: dict[str, Slot[TaskQueue]] = field(
-        default_factory=lambda: {name: Slot(Dependency.REDIS) for name in QUEUES}
-    )
+    queues: dict[str, TaskQueue] = field(init=False)
     drains: dict[str, Drain] = field(default_factory=dict)
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
     queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
@@ -142,12 +140,10 @@ class Runtime:
 
     def __post_init__(self) -> None:
         settings = self.config.redis
-        redis = Redis(settings.url, settings.connections, settings.timeout)
-        self.redis.fill(redis)
-        self.board.fill(StatusBoard(redis))
-        self.remote_board.fill(RemoteBoard(redis))
-        for name, queue in self.queues.items():
-            queue.fill(TaskQueue(redis, name, telemetry=self.telemetry))
+        self.redis = Redis(settings.url, settings.connections, settings.timeout)
+        self.board = StatusBoard(self.redis)
+        self.remote_board = RemoteBoard(self.redis)
+        self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
         self.lifecycle.on_change(self._tell_readiness)
         self.never_answered |= {each for each, roles in NEEDED_BY.items() if roles & self.roles}
 
@@ -177,7 +173,7 @@ class Runtime:
 
     def _redis_cause(self) -> str:
         """Why Redis is unavailable; empty while it is not."""
-        available = self.redis.get().available
+        available = self.redis.available
         return "" if available.up else available.detail or "it does not answer"
 
     def _store_cause(self) -> str:

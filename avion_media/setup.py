@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from avion_media.config import Config
-from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import QUEUES
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, RedisRefused, Reply, open_redis
-from avion_media.resources import Slot
 from avion_media.store import open_store
 from avion_media.tasks.sweep.notebook import Notebook
 
@@ -32,9 +30,7 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
 
 async def _begin_memory(redis: Redis) -> None:
     """From now on Redis remembers which uploads were completed; the sweeper need not guess."""
-    slot: Slot[Redis] = Slot(Dependency.REDIS)
-    with slot.filled(redis):
-        await Notebook(slot).memory_since(datetime.now(UTC), remember=True)
+    await Notebook(redis).memory_since(datetime.now(UTC), remember=True)
 
 
 async def redis_warnings(redis: Redis) -> list[str]:

@@ -93,7 +93,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         """One look at what is known, one HEAD, one task, once."""
         media_id = _media_id(message.media_id)
         self._runtime.telemetry.join_medium(media_id.text)
-        board = self._runtime.board.get()
+        board = self._runtime.board
         known = await board.get(media_id.text)
         if known is not None and known.state is State.DELETED:
             raise AlreadyDeleted(media_id.text)
@@ -109,7 +109,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             return  # processed long ago
         # The task first: if the status cannot be written any more, the task still ends and writes it.
         task_id = str(uuid.uuid4())
-        queue = self._runtime.queues[PROCESSING_QUEUE].get()
+        queue = self._runtime.queues[PROCESSING_QUEUE]
         fields = processing_fields(media_id.text)
         if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text) == task_id:
             self._pending.completed(caller, media_id.created.timestamp())
@@ -117,7 +117,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def _note_processing(self, name: str) -> None:
         status = Status(name, State.PROCESSING)
-        await self._runtime.board.get().put(status, ttl_s=self._config.tasks.accepted_life_s)
+        await self._runtime.board.put(status, ttl_s=self._config.tasks.accepted_life_s)
 
     async def CacheRemoteMedia(self, request: wire.CacheRemoteMediaRequest) -> wire.CacheRemoteMediaResponse:
         """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL.
@@ -129,7 +129,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         if self._guard.host_denied(url.host):
             raise HostDenied(url.host)
         remote_id = remote_id_for(str(url))
-        remote_board = self._runtime.remote_board.get()
+        remote_board = self._runtime.remote_board
         memory = await remote_board.recall(remote_id)
         if memory.deleted:
             raise AlreadyDeleted(remote_id.text)
@@ -140,9 +140,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             task_id = memory.failure.task_id
             return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
         await remote_board.begin_anew(remote_id)
-        task_id = (
-            await self._runtime.queues[CACHE_QUEUE].get().enqueue({"remote_url": str(url)}, once_key=remote_id.text)
-        )
+        task_id = await self._runtime.queues[CACHE_QUEUE].enqueue({"remote_url": str(url)}, once_key=remote_id.text)
         await self._note_processing(remote_id.text)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 

@@ -28,7 +28,7 @@ class Statuses:
     def __init__(
         self,
         store: Slot[ObjectStore],
-        board: Slot[StatusBoard],
+        board: StatusBoard,
         sizes: tuple[ThumbnailSize, ...],
         url_ttl_s: float,
     ) -> None:
@@ -39,7 +39,7 @@ class Statuses:
 
     async def look_up(self, any_id: AnyId, now: datetime | None = None) -> Status:
         """The status of one medium; `UnknownMedium` when there is none."""
-        known = await self._board.get().get(str(any_id))
+        known = await self._board.get(str(any_id))
         if known is not None:
             return known
         info = await self._head(keys.original(any_id))

@@ -95,19 +95,19 @@ def directly(run: Callable[[], Awaitable[T]]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """Both in the slots that the service's own code asks for."""
+    """The store in the slot that the service's own code asks, and Redis."""
 
     store: Slot[ObjectStore]
-    redis: Slot[Redis]
+    redis: Redis
 
 
 @asynccontextmanager
 async def open_resources(config: Config) -> AsyncIterator[Resources]:
     """Open both, for the length of the block. Neither need be there yet; `Unavailable` comes from the first use."""
-    resources = Resources(Slot(Dependency.STORE), Slot(Dependency.REDIS))
+    slot: Slot[ObjectStore] = Slot(Dependency.STORE)
     async with (
         open_store(config.s3) as store,
         open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis,
     ):
-        with resources.store.filled(store), resources.redis.filled(redis):
-            yield resources
+        with slot.filled(store):
+            yield Resources(slot, redis)

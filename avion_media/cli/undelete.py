@@ -33,7 +33,7 @@ async def _undelete_all(config: Config, any_ids: list[AnyId]) -> tuple[list[str]
     problems: dict[str, str] = {}
     async with open_resources(config) as resources:
         for any_id in any_ids:
-            problem = await undelete(resources.store.get(), resources.redis.get(), any_id, config.delete.delay)
+            problem = await undelete(resources.store.get(), resources.redis, any_id, config.delete.delay)
             if problem is None:
                 undone.append(str(any_id))
             else:

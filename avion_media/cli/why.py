@@ -48,7 +48,7 @@ def read_subject(text: str) -> AnyId:
 
 async def _look(config: Config, any_id: AnyId) -> dict[str, Any]:
     async with open_resources(config) as resources:
-        return await dossier(config, resources.store, resources.redis.get(), any_id)
+        return await dossier(config, resources.store, resources.redis, any_id)
 
 
 def _print(known: dict[str, Any]) -> None:

@@ -118,7 +118,7 @@ class Overview:
 
     async def queues(self) -> list[QueueRow]:
         """All queues, with how fast tasks come and go."""
-        redis = self._runtime.redis.get()
+        redis = self._runtime.redis
         rows = []
         for name in QUEUES:
             stats = await TaskQueue(redis, name).stats()
@@ -129,7 +129,7 @@ class Overview:
 
     async def letters(self) -> list[LetterRow]:
         """The oldest dead letters of each queue."""
-        redis = self._runtime.redis.get()
+        redis = self._runtime.redis
         return [
             LetterRow(name, letter)
             for name in QUEUES
@@ -138,7 +138,7 @@ class Overview:
 
     async def media(self) -> list[MediumRow]:
         """What is being processed, then what ended last: newest first."""
-        redis = self._runtime.redis.get()
+        redis = self._runtime.redis
         waiting = await redis.execute("XREVRANGE", PROCESSING_QUEUE, "+", "-", "COUNT", _MEDIA)
         events = await redis.execute("XREVRANGE", EVENTS_STREAM, "+", "-", "COUNT", _EVENTS)
         found: dict[str, MediumRow] = {}

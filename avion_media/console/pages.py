@@ -185,7 +185,7 @@ class Console:
             return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 404)
         config = self._runtime.config
         try:
-            known = await dossier(config, self._runtime.store, self._runtime.redis.get(), any_id)
+            known = await dossier(config, self._runtime.store, self._runtime.redis, any_id)
         except Unavailable as error:
             return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 503)
         served = [each["key"].split("/")[1] for each in known["objects"] if each["key"].startswith("thumbnail/")]
@@ -232,7 +232,7 @@ class Console:
 
     def _letter(self, form: dict[str, str]) -> tuple[TaskQueue | None, str]:
         name = form.get("queue", "")
-        queue = TaskQueue(self._runtime.redis.get(), name) if name in QUEUES else None
+        queue = TaskQueue(self._runtime.redis, name) if name in QUEUES else None
         return queue, form.get("entry_id", "")
 
     async def _kill(self, _request: Request, form: dict[str, str]) -> Response:

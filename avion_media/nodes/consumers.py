@@ -89,7 +89,7 @@ def cache(runtime: Runtime) -> Supervisor:
         timeout_s=config.remote.timeout,
         max_redirects=config.remote.max_redirects,
         user_agent=user_agent_of(config),
-        hosts=hosts_of(runtime.redis.get, config.remote),
+        hosts=hosts_of(lambda: runtime.redis, config.remote),
     )
     handler = CacheRemote(
         runtime.pipeline,
@@ -114,7 +114,7 @@ def delete(runtime: Runtime) -> Supervisor:
 
 def _purge(runtime: Runtime) -> Supervisor:
     handler = PurgeMedia(runtime.store, runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
-    return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2, above="service/delete")
+    return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
 
 
 def purges_of(runtime: Runtime) -> Purges:
@@ -129,7 +129,6 @@ def _subtree(
     handler: TaskHandler,
     slots: int,
     beside: Sequence[Supervisor] = (),
-    above: str = "service",
 ) -> Supervisor:
     tasks = runtime.config.tasks
     policy = ConsumerPolicy(
@@ -147,7 +146,6 @@ def _subtree(
         handler,
         policy,
         name=runtime.consumer,
-        path=f"{above}/{name}",
         queue_name=queue,
         taking_work=lambda: runtime.lifecycle.taking_work,
         telemetry=runtime.telemetry,

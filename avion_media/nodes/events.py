@@ -42,7 +42,7 @@ def events(runtime: Runtime) -> Supervisor:
 async def _listen(runtime: Runtime, dropper: Dropper, child: Child[None]) -> None:
     """The channel. What it says while nobody is subscribed is lost: the gap is logged."""
     log = get_logger(path=child.path)
-    redis = await runtime.redis.wait()
+    redis = runtime.redis
     child.started()
 
     def gap(seconds: float) -> None:
@@ -59,7 +59,7 @@ async def _listen(runtime: Runtime, dropper: Dropper, child: Child[None]) -> Non
 
 async def _read(runtime: Runtime, dropper: Dropper, child: Child[None]) -> None:
     """The stream. An event is acknowledged once its media are tombstoned and their removal is remembered."""
-    stream = DropStream(await runtime.redis.wait(), claim_after_s=runtime.config.tasks.claim_after)
+    stream = DropStream(runtime.redis, claim_after_s=runtime.config.tasks.claim_after)
     child.started()
     forget_again_at = trio.current_time()
     while not child.stopping.is_set():

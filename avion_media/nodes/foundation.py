@@ -36,7 +36,7 @@ async def telemetry(runtime: Runtime, child: Child[None]) -> None:
 
 async def redis(runtime: Runtime, child: Child[None]) -> None:
     """The Redis connections. Ready at once: an outage is a state."""
-    redis = runtime.redis.get()
+    redis = runtime.redis
     connections = limiting(
         runtime, "redis.connections", lambda: Limiter(redis.blocking, redis.max_blocking, redis.waiting)
     )

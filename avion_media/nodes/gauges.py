@@ -100,7 +100,7 @@ async def keep_looking(runtime: Runtime) -> None:
 
 async def _look(runtime: Runtime) -> None:
     for name, queue in runtime.queues.items():
-        runtime.queue_stats[name] = await queue.get().stats()
+        runtime.queue_stats[name] = await queue.stats()
     swept_at = await Notebook(runtime.redis).finished_at()
     runtime.swept_at = swept_at.timestamp() if swept_at is not None else 0.0
 
@@ -126,7 +126,7 @@ def _limiter_points(runtime: Runtime, value: Callable[[Limiter], float]) -> Call
 def _dependencies(runtime: Runtime) -> list[Point]:
     store_up = runtime.store.is_filled and runtime.store.get().available
     return [
-        (float(runtime.redis.get().available.up), {"dependency": "redis"}),
+        (float(runtime.redis.available.up), {"dependency": "redis"}),
         (float(store_up), {"dependency": "store"}),
     ]
 

@@ -117,7 +117,7 @@ class _Authorising:
 
 
 async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
-    board = await runtime.board.wait()
+    board = runtime.board
     async with trio.open_nursery() as nursery:
         nursery.start_soon(watchers.keep_looking, board.get_many)
         await board.listen(watchers.ring, watchers.ring_all)

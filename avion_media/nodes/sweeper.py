@@ -40,7 +40,6 @@ class _Sweeper:
         self._log = get_logger(path=path)
 
     async def run(self) -> None:
-        await self._runtime.redis.wait()
         await self._runtime.store.wait()
         while True:
             try:
@@ -85,7 +84,7 @@ class _Sweeper:
     async def _note_losses(self) -> None:
         """The next pass looks for lost uploads; lost deletions are overdue some time, lost fetches asked for again."""
         for slot in self._runtime.queues.values():
-            queue = slot.get()
+            queue = slot
             loss = await queue.loss()
             if loss is not None:
                 self._log.warning("sweep.queue_lost", queue=queue.name, at=loss.at)

@@ -67,20 +67,13 @@ class StoreSlot(Protocol):
         """The store; `Unavailable` while it is not started."""
 
 
-class TombstoneSlot(Protocol):
-    """Gives the open status board."""
-
-    def get(self) -> Tombstones:
-        """The board; `Unavailable` while it is not started."""
-
-
 class Origin:
     """The ASGI application; build it with `application`."""
 
     def __init__(
         self,
         store: StoreSlot,
-        tombstones: TombstoneSlot,
+        tombstones: Tombstones,
         telemetry: Telemetry,
         config: HttpConfig,
     ) -> None:
@@ -146,7 +139,7 @@ class Origin:
     async def _deleted(self, media_id: str) -> bool:
         try:
             with trio.fail_after(_TOMBSTONE_S):
-                return await self._tombstones.get().is_tombstoned(media_id)
+                return await self._tombstones.is_tombstoned(media_id)
         except (Unavailable, trio.TooSlowError):
             return False  # Redis away: serve what the store has; removal itself happens in the store
 

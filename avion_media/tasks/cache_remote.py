@@ -62,7 +62,7 @@ class CacheRemote:
         self,
         pipeline: Slot[MediaPipeline],
         publisher: Publisher,
-        board: Slot[RemoteBoard],
+        board: RemoteBoard,
         fetcher: Fetcher,
         purges: Purges,
         config: RemoteConfig,
@@ -87,7 +87,7 @@ class CacheRemote:
             return
         if await self._publisher.has_told(remote_id, task.task_id):
             return  # an earlier attempt came to its end; the server's next answer may be another
-        memory = await self._board.get().recall(remote_id)
+        memory = await self._board.recall(remote_id)
         copy = await self._copy(remote_id)
         if copy is not None and (memory.validated or copy.age_s < self._config.ttl):
             await self._tell_ready(task, remote_id, copy.facts)
@@ -95,7 +95,7 @@ class CacheRemote:
             await self._tell_failure(task, remote_id, memory.failure.reason, copy)
         else:
             if memory.failure is not None:
-                await self._board.get().forget_failure(remote_id)
+                await self._board.forget_failure(remote_id)
             await self._obtain(task, url, remote_id, copy, confirm)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
@@ -106,7 +106,7 @@ class CacheRemote:
             return  # a foreign producer's mistake: there is no medium to speak of
         ttl_s = self._config.unreachable_ttl if reason in _PASSING else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
-        await self._board.get().remember_failure(remote_id, failure, ttl_s)
+        await self._board.remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))
 
     async def renew_status(self, task: Task) -> None:
@@ -133,7 +133,7 @@ class CacheRemote:
             return None
 
     async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts) -> None:
-        await self._board.get().mark_used(remote_id, datetime.now(UTC), self._config.ttl)
+        await self._board.mark_used(remote_id, datetime.now(UTC), self._config.ttl)
         await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
 
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
@@ -149,7 +149,7 @@ class CacheRemote:
         self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None, confirm: Confirm
     ) -> None:
         """Fetch, make, publish, tell."""
-        board = self._board.get()
+        board = self._board
         await board.begin_anew(remote_id)
         with ExitStack() as files:
             fd = files.enter_context(open_spool())

@@ -40,7 +40,6 @@ import trio
 from avion_media.domain.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import Lease, TaskQueue
-from avion_media.resources import Slot
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.outage import OutagePause
 from avion_media.telemetry import Telemetry, get_logger, instruments
@@ -78,6 +77,10 @@ class TaskHandler(Protocol):
 
 class ChildLike(Protocol):
     """What the loops need of a supervised child."""
+
+    @property
+    def path(self) -> str:
+        """The loop's path in the tree. The consumer logs under that of its supervisor."""
 
     @property
     def stopping(self) -> trio.Event:
@@ -121,12 +124,11 @@ class Consumer:
 
     def __init__(
         self,
-        queue: Slot[TaskQueue],
+        queue: TaskQueue,
         handler: TaskHandler,
         policy: ConsumerPolicy,
         *,
         name: str,
-        path: str,
         queue_name: str,
         taking_work: Callable[[], bool],
         telemetry: Telemetry,
@@ -135,7 +137,7 @@ class Consumer:
         self._handler = handler
         self._policy = policy
         self._name = name
-        self._path = path
+        self._path = ""
         self._queue_name = queue_name
         self._taking_work = taking_work
         self._telemetry = telemetry
@@ -143,7 +145,7 @@ class Consumer:
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._held: dict[str, _Held] = {}
         self._nothing_held = trio.Event()
-        self._log = get_logger(path=path)
+        self._log = get_logger()
 
     @property
     def running(self) -> int:
@@ -184,7 +186,7 @@ class Consumer:
 
     async def keep(self, child: ChildLike) -> None:
         """The lease keeper: renews every lease in hand three times before it would be taken for dead."""
-        child.started()
+        self._begin(child)
         while not (child.stopping.is_set() and not self._held):
             await self._watch()
             for held in [each for each in self._held.values() if not each.lost]:
@@ -198,15 +200,21 @@ class Consumer:
         """The promoter: moves due tasks from the delayed set to the stream."""
 
         async def step() -> None:
-            moved = await self._queue.get().promote()
+            moved = await self._queue.promote()
             await _wait_or_stop(child, 0.0 if moved else 1.0)
 
-        child.started()
+        self._begin(child)
         await self._through_outages(child, step)
+
+    def _begin(self, child: ChildLike) -> None:
+        """The start of a loop: all four log and count under the path of the supervisor that they share."""
+        self._path = child.path.rpartition("/")[0]
+        self._log = get_logger(path=self._path)
+        child.started()
 
     async def _watch(self) -> None:
         with suppress(Unavailable):  # that is the gap which the next watch finds
-            await self._queue.get().watch(self._policy.claim_after_s)
+            await self._queue.watch(self._policy.claim_after_s)
 
     async def _renew(self, held: _Held) -> None:
         try:
@@ -231,7 +239,7 @@ class Consumer:
                 elif not await self._take_one(child, nursery, next_lease):
                     await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
 
-            child.started()
+            self._begin(child)
             await self._through_outages(child, step)
 
     async def _take_one(
@@ -241,7 +249,7 @@ class Consumer:
         started = False
         try:
             if not child.stopping.is_set() and self._taking_work() and not self._outage.remaining_s:
-                lease = await next_lease(self._queue.get())
+                lease = await next_lease(self._queue)
                 if lease is not None:
                     self._start(nursery, lease)
                     started = True

@@ -10,7 +10,6 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.ids import parse_any_id
 from avion_media.domain.tasks import Confirm, Task, id_of
 from avion_media.queue import StatusBoard
-from avion_media.resources import Slot
 from avion_media.tasks.drop import removal_id
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
@@ -19,7 +18,7 @@ from avion_media.tasks.purge import Purges
 class DeleteMedia:
     """See `TaskHandler`."""
 
-    def __init__(self, board: Slot[StatusBoard], publisher: Publisher, purges: Purges) -> None:
+    def __init__(self, board: StatusBoard, publisher: Publisher, purges: Purges) -> None:
         self._board = board
         self._publisher = publisher
         self._purges = purges
@@ -28,11 +27,11 @@ class DeleteMedia:
         """See `TaskHandler.run`. What is removed twice is as gone as what is removed once."""
         any_id = id_of(task, parse_any_id)
         remembered = task.task_id == removal_id(str(any_id))
-        if not await self._board.get().begin_removal(str(any_id), remembered=remembered):
+        if not await self._board.begin_removal(str(any_id), remembered=remembered):
             return  # undone within the delay
         sizes = await self._publisher.remove_objects(any_id)
         await self._purges.request(str(any_id), "removed", sizes)  # again: an answer on its way may be cached by now
-        await self._board.get().publish_event("media.deleted", str(any_id), {})
+        await self._board.publish_event("media.deleted", str(any_id), {})
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`: there is no medium left to speak of."""

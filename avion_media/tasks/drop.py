@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 from avion_media.queue import TOMBSTONE_TTL_S, Drop, StatusBoard, TaskQueue
-from avion_media.resources import Slot
 from avion_media.tasks.purge import Purges
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
@@ -21,7 +20,7 @@ class Dropper:
     """Carries out ``drop_deleted`` events. Repeating one, on whatever replica, changes nothing."""
 
     def __init__(
-        self, board: Slot[StatusBoard], queue: Slot[TaskQueue], purges: Purges, telemetry: Telemetry, *, delay_s: float
+        self, board: StatusBoard, queue: TaskQueue, purges: Purges, telemetry: Telemetry, *, delay_s: float
     ) -> None:
         self._board = board
         self._queue = queue
@@ -44,14 +43,14 @@ class Dropper:
 
     async def _remember_removal(self, media_id: str) -> None:
         due_at = time.time() + self._delay_s
-        await self._queue.get().delay({"media_id": media_id}, removal_id(media_id), due_at)
+        await self._queue.delay({"media_id": media_id}, removal_id(media_id), due_at)
 
     async def _mark(self, media_id: str, drop: Drop) -> None:
         ttl_s = TOMBSTONE_TTL_S + self._delay_s
-        fresh = await self._board.get().drop(media_id, ttl_s, said_at_ms=drop.said_at_ms, said_ago_s=drop.said_ago_s())
+        fresh = await self._board.drop(media_id, ttl_s, said_at_ms=drop.said_at_ms, said_ago_s=drop.said_ago_s())
         if fresh is None:  # what was remembered is void; it must not stand for a later deletion, which is due later
-            await self._queue.get().cancel_delayed(removal_id(media_id))
-            if await self._board.get().is_tombstoned(media_id):  # by a later one, just now: its removal is wanted
+            await self._queue.cancel_delayed(removal_id(media_id))
+            if await self._board.is_tombstoned(media_id):  # by a later one, just now: its removal is wanted
                 await self._remember_removal(media_id)
             _log.info("drop.undone", media_id=media_id)
             return

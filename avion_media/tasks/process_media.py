@@ -36,7 +36,7 @@ class ProcessMedia:
         store: Slot[ObjectStore],
         pipeline: Slot[MediaPipeline],
         publisher: Publisher,
-        queue: Slot[TaskQueue],
+        queue: TaskQueue,
         purges: Purges,
         limits: UploadConfig,
         enabled: frozenset[str],
@@ -112,7 +112,7 @@ class ProcessMedia:
                 await confirm()
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
             if standing is not None and not standing.is_of_same_file(facts):
-                await self._queue.get().enqueue(processing_fields(str(media_id)) | {_ANEW: "thumbnails"})
+                await self._queue.enqueue(processing_fields(str(media_id)) | {_ANEW: "thumbnails"})
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
             # sees the new bytes, or the tombstone.

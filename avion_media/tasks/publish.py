@@ -56,7 +56,7 @@ class Publisher:
     def __init__(
         self,
         store: Slot[ObjectStore],
-        board: Slot[StatusBoard],
+        board: StatusBoard,
         sizes: tuple[ThumbnailSize, ...],
         telemetry: Telemetry,
         *,
@@ -72,13 +72,13 @@ class Publisher:
 
     async def is_deleted(self, any_id: AnyId) -> bool:
         """Whether the medium has a tombstone."""
-        return await self._board.get().is_tombstoned(str(any_id))
+        return await self._board.is_tombstoned(str(any_id))
 
     async def settle_deleted(self, any_id: AnyId) -> bool:
         """Whether the medium has a tombstone. If its removal was before, what was written since goes as well."""
         if not await self.is_deleted(any_id):
             return False
-        if await self._board.get().is_being_removed(str(any_id)):
+        if await self._board.is_being_removed(str(any_id)):
             await self.remove_objects(any_id)
         return True
 
@@ -96,7 +96,7 @@ class Publisher:
 
     async def failure(self, media_id: MediaId) -> Reason | None:
         """Why the medium is said to have failed, if it is: by an earlier attempt, or by one that was first."""
-        status = await self._board.get().get(str(media_id))
+        status = await self._board.get(str(media_id))
         return status.reason if status is not None and status.state is State.FAILED else None
 
     @contextmanager
@@ -173,7 +173,7 @@ class Publisher:
         await self._store.get().delete([keys.original(any_id)])
         if await self._may_take_back(any_id):
             await self._store.get().delete(keys.thumbnails(any_id, sizes))
-            await self._board.get().end_taking_back(str(any_id))
+            await self._board.end_taking_back(str(any_id))
         return True
 
     async def _may_take_back(self, any_id: AnyId) -> bool:
@@ -183,7 +183,7 @@ class Publisher:
         """
         while True:
             asked_at = trio.current_time()
-            if not await self._board.get().begin_taking_back(str(any_id)):
+            if not await self._board.begin_taking_back(str(any_id)):
                 return False
             if trio.current_time() - asked_at < TAKING_BACK_S / 10:
                 return True
@@ -193,7 +193,7 @@ class Publisher:
 
         A medium without a status gets one, unless ``only_if_known``.
         """
-        board = self._board.get()
+        board = self._board
         status = await board.get(str(any_id))
         if (not only_if_known) if status is None else (status.state is State.PROCESSING):
             await board.put(Status(str(any_id), State.PROCESSING), ttl_s=self._processing_ttl_s)
@@ -217,7 +217,7 @@ class Publisher:
         """
         thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
-        if not await self._board.get().put(status, ttl_s=self._status_ttl_s, over=over):
+        if not await self._board.put(status, ttl_s=self._status_ttl_s, over=over):
             return False
         await self._tell(any_id, "ready", {"content_type": facts.format.content_type}, occasion)
         return True
@@ -230,7 +230,7 @@ class Publisher:
 
     async def announce_failed(self, any_id: AnyId, reason: Reason, *, occasion: str = "") -> None:
         """Status and event of a medium that never will be. A reason that was given before stands."""
-        board = self._board.get()
+        board = self._board
         status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in RETRYABLE)
         if not await board.put(status, ttl_s=self._status_ttl_s):
             standing = await board.get(str(any_id))
@@ -241,7 +241,7 @@ class Publisher:
 
     async def _tell(self, any_id: AnyId, ending: str, details: dict[str, str], occasion: str) -> None:
         kind = "media" if isinstance(any_id, MediaId) else "remote"
-        await self._board.get().publish_event(f"{kind}.{ending}", str(any_id), details, occasion=occasion)
+        await self._board.publish_event(f"{kind}.{ending}", str(any_id), details, occasion=occasion)
 
     async def remove_unpublished(self, media_id: MediaId) -> None:
         """Remove thumbnails of an attempt that never got to its original: its upload was replaced since."""
@@ -250,11 +250,11 @@ class Publisher:
 
     async def has_told(self, any_id: AnyId, occasion: str) -> bool:
         """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
-        return await self._board.get().has_told(str(any_id), occasion)
+        return await self._board.has_told(str(any_id), occasion)
 
     async def retract(self, any_id: AnyId) -> tuple[str, ...]:
         """Remove a medium that is no longer to be served, without a tombstone. As `remove_objects`."""
-        await self._board.get().forget(str(any_id))  # first: it must not be said to be READY once it is gone
+        await self._board.forget(str(any_id))  # first: it must not be said to be READY once it is gone
         return await self.remove_objects(any_id)
 
     async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ _log = get_logger(path="service/delete/purge")
 class Purges:
     """Queues purges; does nothing where there is no CDN to ask."""
 
-    def __init__(self, queue: Slot[TaskQueue], config: CdnConfig) -> None:
+    def __init__(self, queue: TaskQueue, config: CdnConfig) -> None:
         self._queue = queue
         self._enabled = bool(config.purge_urls)
 
@@ -43,7 +43,7 @@ class Purges:
             fields = {"media_id": media_id}
             if named := ",".join(sizes):
                 fields[_SIZES] = named
-            await self._queue.get().enqueue(fields, once_key=f"{media_id}:{occasion}")
+            await self._queue.enqueue(fields, once_key=f"{media_id}:{occasion}")
 
 
 class PurgeMedia:

@@ -247,14 +247,14 @@ class Stage:
     def _processing(self, steps: Steps) -> ProcessMedia:
         store, board = self._actor(steps)
         pipeline = _slot(Dependency.SANDBOX, cast("MediaPipeline", _Bench(self.sizes)))
-        queue = _slot(Dependency.REDIS, TaskQueue(self.redis, PROCESSING_QUEUE))
+        queue = TaskQueue(self.redis, PROCESSING_QUEUE)
         publisher = self._publisher(store, board)
         return ProcessMedia(store, pipeline, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
     async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """A ``drop_deleted`` event, heard on the channel just now or read from the stream."""
         _, board = self._actor(steps or Steps())
-        queue = _slot(Dependency.REDIS, TaskQueue(self.redis, DELETE_QUEUE))
+        queue = TaskQueue(self.redis, DELETE_QUEUE)
         dropper = Dropper(board, queue, self._purges(), NO_TELEMETRY, delay_s=self.delay_s)
         await dropper.drop(Drop((str(self.media_id),), entry_id))
 
@@ -279,14 +279,14 @@ class Stage:
         return wanted & set(self.objects)
 
     def _purges(self) -> Purges:
-        return Purges(_slot(Dependency.REDIS, TaskQueue(self.redis, PURGE_QUEUE)), self.cdn)
+        return Purges(TaskQueue(self.redis, PURGE_QUEUE), self.cdn)
 
-    def _publisher(self, store: Slot[ObjectStore], board: Slot[StatusBoard]) -> Publisher:
+    def _publisher(self, store: Slot[ObjectStore], board: StatusBoard) -> Publisher:
         return Publisher(store, board, self.sizes, NO_TELEMETRY, status_ttl_s=600.0, processing_ttl_s=600.0)
 
-    def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], Slot[StatusBoard]]:
+    def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], StatusBoard]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
-        return _slot(Dependency.STORE, store), _slot(Dependency.REDIS, StatusBoard(stepped(self.redis, steps)))
+        return _slot(Dependency.STORE, store), StatusBoard(stepped(self.redis, steps))
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:

@@ -17,7 +17,6 @@ from avion_media.domain.errors import DecoderKilled, Dependency, MediaError, Rea
 from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
 from avion_media.queue import MAX_DEATHS, QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import Redis, open_redis
-from avion_media.resources import Slot
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
 from supervisors import Supervisor, Worker
@@ -52,15 +51,12 @@ class Work:
 
 
 def consumer_of(redis: Redis, work: Work, name: str, **policy: Any) -> Supervisor:
-    slot: Slot[TaskQueue] = Slot(Dependency.REDIS)
-    slot.fill(TaskQueue(redis, PROCESSING_QUEUE))
     bounds = {"slots": 1, "max_attempts": 3, "claim_after_s": CLAIM_AFTER_S, "backoff_s": 0.05, "max_backoff_s": 0.05}
     consumer = Consumer(
-        slot,
+        TaskQueue(redis, PROCESSING_QUEUE),
         work,
         ConsumerPolicy(**(bounds | policy)),
         name=name,
-        path=name,
         queue_name=PROCESSING_QUEUE,
         taking_work=lambda: True,
         telemetry=NO_TELEMETRY,

@@ -7,11 +7,10 @@ from collections.abc import AsyncIterator
 import pytest
 import trio
 
-from avion_media.domain.errors import Dependency, Reason, Rejected
+from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
 from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
-from avion_media.resources import Slot
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
 from supervisors import Supervisor, Worker
@@ -47,16 +46,13 @@ async def queue(redis_url: str) -> AsyncIterator[TaskQueue]:
 @pytest.mark.parametrize("failure", [Rejected(Reason.CORRUPT), RuntimeError("a defect")], ids=["rejected", "defect"])
 async def test_a_late_owner_is_silent(redis_url: str, queue: TaskQueue, failure: Exception) -> None:
     await queue.enqueue({"media_id": "m1", "type": "thumbnail"})
-    slot: Slot[TaskQueue] = Slot(Dependency.REDIS)
     async with open_redis(redis_url) as redis:
-        slot.fill(TaskQueue(redis, PROCESSING_QUEUE))
         handler = LosesItsTask(queue, failure)
         consumer = Consumer(
-            slot,
+            TaskQueue(redis, PROCESSING_QUEUE),
             handler,
             ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=60, backoff_s=1, max_backoff_s=1),
             name="the first one",
-            path="first",
             queue_name=PROCESSING_QUEUE,
             taking_work=lambda: True,
             telemetry=NO_TELEMETRY,

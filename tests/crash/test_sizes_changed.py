@@ -35,11 +35,10 @@ async def status_of(stage: Stage) -> Status:
     """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
     store: Slot[ObjectStore] = Slot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
-    board: Slot[StatusBoard] = Slot(Dependency.REDIS)
-    board.fill(StatusBoard(stage.redis))
+    board = StatusBoard(stage.redis)
     statuses = Statuses(store, board, stage.sizes, url_ttl_s=900.0)
     now = await statuses.look_up(stage.media_id)
-    await board.get().forget(str(stage.media_id))
+    await board.forget(str(stage.media_id))
     assert await statuses.look_up(stage.media_id) == now
     return now
 

@@ -16,13 +16,12 @@ import redis as redis_py
 
 from avion_media.config import CdnConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, Reason
+from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
 from avion_media.queue import Drop, StatusBoard, TaskQueue
 from avion_media.redis import open_redis
-from avion_media.resources import Slot
 from avion_media.tasks.drop import Dropper
 from avion_media.tasks.purge import Purges
 from avion_media.telemetry import NO_TELEMETRY
@@ -269,11 +268,10 @@ def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
 async def drop(operator: Operator, any_id: AnyId, delay_s: float = DAY) -> None:
     """Delete as the events role does."""
     async with open_redis(operator.redis_url) as redis:
-        board: Slot[StatusBoard] = Slot(Dependency.REDIS)
-        queue: Slot[TaskQueue] = Slot(Dependency.REDIS)
-        with board.filled(StatusBoard(redis)), queue.filled(TaskQueue(redis, DELETE_QUEUE)):
-            purges = Purges(queue, CdnConfig())
-            await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((str(any_id),)))
+        queue = TaskQueue(redis, DELETE_QUEUE)
+        purges = Purges(queue, CdnConfig())
+        dropper = Dropper(StatusBoard(redis), queue, purges, NO_TELEMETRY, delay_s=delay_s)
+        await dropper.drop(Drop((str(any_id),)))
 
 
 def test_a_deletion_pushes_none_out_that_nobody_has_read(operator: Operator) -> None:

@@ -55,7 +55,7 @@ class World:
     bucket: S3Bucket
     other: Client
     store: Slot[ObjectStore]
-    redis: Slot[Redis]
+    redis: Redis
     config: Config
     board: StatusBoard
     hours: float = 0.0
@@ -103,12 +103,11 @@ async def world(s3: S3Bucket, redis_url: str) -> AsyncIterator[World]:
         remote=RemoteConfig(ttl=7 * 24 * HOUR),
     )
     store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
-    redis_slot: Slot[Redis] = Slot(Dependency.REDIS)
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
         other.hset("media_sweep", "memory_since", "0")
         async with open_store(config.s3) as store, open_redis(redis_url) as redis:
-            with store_slot.filled(store), redis_slot.filled(redis):
-                yield World(s3, other, store_slot, redis_slot, config, StatusBoard(redis))
+            with store_slot.filled(store):
+                yield World(s3, other, store_slot, redis, config, StatusBoard(redis))
 
 
 async def test_an_upload_that_was_never_completed_goes_once_nobody_can_complete_it(world: World) -> None:
@@ -142,7 +141,7 @@ async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_secon
     reconciliation = world.reconciliation()
     looked_at = reconciliation.clock()
     await reconciliation.run(dry_run=True, observe=verdicts.append)
-    await TaskQueue(world.redis.get(), PROCESSING_QUEUE).enqueue(
+    await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue(
         {"media_id": str(upload), "type": "thumbnail"}, task_id="of the client", once_key=str(upload)
     )
     await reconciliation.remedies.queue_again(verdicts[0], looked_at)
@@ -156,7 +155,7 @@ async def test_an_upload_that_a_task_names_is_left_alone(world: World, place: st
     await world.board.put(Status(str(upload), State.FAILED, Reason.INTERNAL), ttl_s=HOUR)
     # As another service writes it, without any marker of ours.
     world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(upload), "type": "thumbnail"})
-    queue = TaskQueue(world.redis.get(), PROCESSING_QUEUE)
+    queue = TaskQueue(world.redis, PROCESSING_QUEUE)
     await queue.ensure_group()
     if place != "waiting":
         lease = await queue.take("worker", block_s=1)
@@ -243,7 +242,7 @@ async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world
 
 async def test_the_loss_of_another_queue_is_none_of_uploads(world: World) -> None:
     world.put(keys.incoming(an_upload()))
-    await TaskQueue(world.redis.get(), PURGE_QUEUE).take("a", 0)  # makes its group
+    await TaskQueue(world.redis, PURGE_QUEUE).take("a", 0)  # makes its group
     assert (await world.sweep(hours=0.5)).done == {}
     assert (await world.sweep(hours=2)).done[Why.ABANDONED].media == 1
 
@@ -289,7 +288,7 @@ async def test_remote_media_that_are_asked_for_stay(world: World) -> None:
     used, unused = a_remote(), a_remote()
     for each in (used, unused):
         world.put_medium(each)
-    await RemoteBoard(world.redis.get()).mark_used(used, datetime.now(UTC) + timedelta(days=3), HOUR)
+    await RemoteBoard(world.redis).mark_used(used, datetime.now(UTC) + timedelta(days=3), HOUR)
     assert (await world.sweep(hours=24 * 8)).done[Why.EXPIRED].media == 1
     assert {keys.original(used)} <= world.keys()
     assert (await world.sweep(hours=24 * 9.9)).done == {}
@@ -304,7 +303,7 @@ async def test_a_use_after_the_verdict_spares_it(world: World) -> None:
     await world.sweep(hours=24 * 8, dry_run=True)
     (verdict,) = world.seen
     assert verdict.why is Why.EXPIRED
-    await RemoteBoard(world.redis.get()).mark_used(remote, world.clock(), HOUR)
+    await RemoteBoard(world.redis).mark_used(remote, world.clock(), HOUR)
     assert not await world.reconciliation().remedies.remove(verdict)
     assert world.keys() == before
 
@@ -376,17 +375,15 @@ async def remove_what_is_due(world: World) -> None:
     """The tasks that remove media, as if their time had come."""
     delayed = f"{{{DELETE_QUEUE}}}:delayed"
     world.other.zadd(delayed, dict.fromkeys(world.other.zrange(delayed, 0, -1), 0.0))
-    queue: Slot[TaskQueue] = Slot(Dependency.REDIS)
-    board: Slot[StatusBoard] = Slot(Dependency.REDIS)
-    with queue.filled(TaskQueue(world.redis.get(), DELETE_QUEUE)), board.filled(world.board):
-        publisher = Publisher(
-            world.store, board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR, processing_ttl_s=HOUR
-        )
-        handler = DeleteMedia(board, publisher, Purges(queue, world.config.cdn))
-        await queue.get().promote()
-        while (lease := await queue.get().take("remover", block_s=0)) is not None:
-            await handler.run(lease.task, lease.renew)
-            await lease.complete()
+    queue, board = TaskQueue(world.redis, DELETE_QUEUE), world.board
+    publisher = Publisher(
+        world.store, board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR, processing_ttl_s=HOUR
+    )
+    handler = DeleteMedia(board, publisher, Purges(queue, world.config.cdn))
+    await queue.promote()
+    while (lease := await queue.take("remover", block_s=0)) is not None:
+        await handler.run(lease.task, lease.renew)
+        await lease.complete()
 
 
 async def test_a_medium_that_is_well_is_not_touched_and_foreign_objects_never(world: World) -> None:

@@ -78,13 +78,13 @@ class World:
         self._client = client
 
     async def drop(self, media_id: str, delay_s: float = HOUR_S) -> None:
-        purges = Purges(_slot(TaskQueue(self.redis, PURGE_QUEUE)), CdnConfig(purge_urls=("http://cdn.example",)))
-        board, queue = _slot(StatusBoard(self.redis)), _slot(TaskQueue(self.redis, DELETE_QUEUE))
+        purges = Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig(purge_urls=("http://cdn.example",)))
+        board, queue = StatusBoard(self.redis), TaskQueue(self.redis, DELETE_QUEUE)
         await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((media_id,)))
 
     async def sweep(self, media_id: str, why: Why) -> None:
         remedies = Remedies(
-            _slot(None), _slot(self.redis), cast("Pace", None), lambda: datetime.now(UTC), processing_ttl_s=HOUR_S
+            Slot(Dependency.STORE), self.redis, cast("Pace", None), lambda: datetime.now(UTC), processing_ttl_s=HOUR_S
         )
         await remedies.queue_again(Verdict(Medium(media_id), why), datetime.now(UTC))
 
@@ -93,12 +93,6 @@ class World:
 
     def queued(self, queue: str) -> list[dict[str, str]]:
         return [fields for _, fields in self._client.xrange(queue)]
-
-
-def _slot(value: Any) -> Slot[Any]:
-    slot: Slot[Any] = Slot(Dependency.REDIS)
-    slot.fill(value)
-    return slot
 
 
 @pytest.fixture

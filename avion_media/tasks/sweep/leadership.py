@@ -13,7 +13,6 @@ import trio
 
 from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.redis import Redis, Script
-from avion_media.resources import Slot
 
 _KEY = "media_sweep_leader"
 _FOLDER = files("avion_media.tasks.sweep") / "lua"
@@ -24,14 +23,14 @@ _RELEASE = Script("release_leadership", (_FOLDER / "release_leadership.lua").rea
 class Leadership:
     """This process's claim. ``ttl_s`` is how long a dead leader is waited for."""
 
-    def __init__(self, redis: Slot[Redis], *, ttl_s: float = 30.0) -> None:
+    def __init__(self, redis: Redis, *, ttl_s: float = 30.0) -> None:
         self._redis = redis
         self._ttl_s = ttl_s
         self._token = secrets.token_hex(16)
 
     async def acquire(self) -> bool:
         """Take the lead if nobody has it. Raises `Unavailable`; the lead may have been taken then."""
-        reply = await self._redis.get().execute("SET", _KEY, self._token, "NX", "PX", round(self._ttl_s * 1000))
+        reply = await self._redis.execute("SET", _KEY, self._token, "NX", "PX", round(self._ttl_s * 1000))
         return reply is not None or await self._renew()
 
     async def keep(self) -> None:
@@ -50,8 +49,8 @@ class Leadership:
 
     async def release(self) -> None:
         """Give the lead up, if it is ours. Raises `Unavailable`: then it runs out by itself."""
-        await self._redis.get().run(_RELEASE, (_KEY,), (self._token,))
+        await self._redis.run(_RELEASE, (_KEY,), (self._token,))
 
     async def _renew(self) -> bool:
         args = (self._token, round(self._ttl_s * 1000))
-        return bool(await self._redis.get().run(_RENEW, (_KEY,), args))
+        return bool(await self._redis.run(_RENEW, (_KEY,), args))

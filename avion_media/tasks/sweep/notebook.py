@@ -14,7 +14,6 @@ from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
-from avion_media.resources import Slot
 from avion_media.tasks.sweep.listing import Part
 
 _KEY = "media_sweep"
@@ -34,7 +33,7 @@ START = Cursor()
 class Notebook:
     """The hash. Every method raises `Unavailable` while Redis is away."""
 
-    def __init__(self, redis: Slot[Redis]) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
     async def memory_since(self, now: datetime, *, remember: bool) -> datetime:
@@ -43,7 +42,7 @@ class Notebook:
         When it has lost the tasks of uploads since this was last asked, a pass is due, from the start on. Without
         ``remember`` nothing is written.
         """
-        redis = self._redis.get()
+        redis = self._redis
         queue = TaskQueue(redis, PROCESSING_QUEUE)  # of no other queue does it hang what becomes of an upload
         loss = await queue.loss(remember=remember)
         if loss is not None and remember:
@@ -56,7 +55,7 @@ class Notebook:
         return datetime.fromtimestamp(since if loss is None else max(since, loss.at), UTC)
 
     async def _lose_memory(self, at: datetime) -> None:
-        redis = self._redis.get()
+        redis = self._redis
         known = await redis.execute("HGET", _KEY, "memory_since")
         since = max(at.timestamp(), float(known or 0))
         await redis.execute("HSET", _KEY, "memory_since", f"{since:.3f}")
@@ -64,12 +63,12 @@ class Notebook:
 
     async def finished_at(self) -> datetime | None:
         """When the last pass ended."""
-        written = await self._redis.get().execute("HGET", _KEY, "finished_at")
+        written = await self._redis.execute("HGET", _KEY, "finished_at")
         return None if written is None else datetime.fromtimestamp(float(written), UTC)
 
     async def unfinished(self) -> Cursor | None:
         """How far the pass under way got; None when there is none."""
-        part, after = await self._redis.get().execute("HMGET", _KEY, "part", "after")
+        part, after = await self._redis.execute("HMGET", _KEY, "part", "after")
         try:
             return Cursor(Part(part.decode()), parse_any_id(after.decode()) if after else None) if part else None
         except (ValueError, InvalidId):
@@ -77,13 +76,13 @@ class Notebook:
 
     async def save(self, cursor: Cursor) -> None:
         """The pass got this far."""
-        await self._redis.get().execute("HSET", _KEY, "part", cursor.part, "after", str(cursor.after or ""))
+        await self._redis.execute("HSET", _KEY, "part", cursor.part, "after", str(cursor.after or ""))
 
     async def finish(self, now: datetime) -> None:
         """The pass is over."""
         await self.note_whole_pass(now)
-        await self._redis.get().execute("HDEL", _KEY, "part", "after")
+        await self._redis.execute("HDEL", _KEY, "part", "after")
 
     async def note_whole_pass(self, now: datetime) -> None:
         """A pass from start to end is over, beside the one that may be under way."""
-        await self._redis.get().execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")
+        await self._redis.execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")

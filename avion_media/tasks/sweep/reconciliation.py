@@ -66,7 +66,7 @@ class Reconciliation:
     def __init__(
         self,
         store: Slot[ObjectStore],
-        redis: Slot[Redis],
+        redis: Redis,
         config: Config,
         *,
         clock: Callable[[], datetime] = utc_now,
@@ -101,7 +101,7 @@ class Reconciliation:
         memory_since = await Notebook(self.redis).memory_since(self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, memory_since)
         looked_at = self.clock()
-        known_tasks = await look_at_queues(self.redis.get())
+        known_tasks = await look_at_queues(self.redis)
         report.unsure += known_tasks.doubts()
         parts = list(Part)
         for part in parts[parts.index(start.part) :]:
@@ -177,7 +177,7 @@ class _PartOfPass:
         await self._orders.checkpoint(Cursor(self._start.part, after))
 
     async def _judge(self, chunk: list[Medium]) -> list[Verdict]:
-        redis = self._reconciliation.redis.get()
+        redis = self._reconciliation.redis
         tombstones = await tombstones_of(redis, [each.name for each in chunk])
         last_uses = await RemoteBoard(redis).last_uses([each.name for each in chunk if each.is_remote])
         verdicts = []

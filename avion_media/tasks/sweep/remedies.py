@@ -26,7 +26,7 @@ class Remedies:
     def __init__(
         self,
         store: Slot[ObjectStore],
-        redis: Slot[Redis],
+        redis: Redis,
         pace: Pace,
         clock: Callable[[], datetime],
         *,
@@ -41,7 +41,7 @@ class Remedies:
     async def queue_again(self, verdict: Verdict, looked_at: datetime) -> None:
         """Queue the task that was not in the queues when they were ``looked_at``; with one since then it collapses."""
         name = verdict.medium.name
-        redis = self._redis.get()
+        redis = self._redis
         if verdict.why is Why.OVERDUE_DELETION:
             now = self._clock().timestamp()
             await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": name}, removal_id(name), now)
@@ -58,7 +58,7 @@ class Remedies:
         if not await self._still_holds(verdict):
             return False
         medium = verdict.medium
-        board = StatusBoard(self._redis.get())
+        board = StatusBoard(self._redis)
         if medium.is_remote:  # first: it must not be said to be READY once it is gone
             await board.forget(medium.name)
         await self._store.get().delete([each.key for each in verdict.doomed])
@@ -69,7 +69,7 @@ class Remedies:
     async def _still_holds(self, verdict: Verdict) -> bool:
         medium = verdict.medium
         if verdict.why in (Why.ABANDONED, Why.LEFTOVER, Why.ORPHAN):
-            status = await StatusBoard(self._redis.get()).get(medium.name)
+            status = await StatusBoard(self._redis).get(medium.name)
             if status is not None and status.state is State.PROCESSING:
                 return False
             if verdict.why is not Why.ORPHAN:
@@ -86,4 +86,4 @@ class Remedies:
         return unwritten and original.etag == medium.original.etag
 
     async def _last_use(self, name: str) -> datetime | None:
-        return (await RemoteBoard(self._redis.get()).last_uses([name])).get(name)
+        return (await RemoteBoard(self._redis).last_uses([name])).get(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import cast
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import State, Status
+from avion_media.queue import StatusBoard
 from avion_media.redis import RedisRefused
 from avion_media.resources import Slot
 
@@ -118,7 +120,7 @@ async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: 
 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
-    statuses = Statuses(Slot(Dependency.STORE), Slot(Dependency.REDIS), (), url_ttl_s=900)
+    statuses = Statuses(Slot(Dependency.STORE), cast("StatusBoard", None), (), url_ttl_s=900)
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
     assert statuses.lasts_s(media_id, PROCESSING, now) == float("inf")

@@ -52,7 +52,7 @@ class Store:
 
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[httpx.Response, float]:
     """The answer, and after how many seconds."""
-    origin = Origin(Slot(Store(hangs=store_hangs)), Slot(Board(hangs=redis_hangs)), NO_TELEMETRY, HttpConfig())
+    origin = Origin(Slot(Store(hangs=store_hangs)), Board(hangs=redis_hangs), NO_TELEMETRY, HttpConfig())
     started = trio.current_time()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(origin.application())) as client:
         response = await client.get(PATH)

@@ -9,10 +9,9 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.domain.errors import Dependency, LeaseLost, Reason
+from avion_media.domain.errors import LeaseLost, Reason
 from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
 from avion_media.queue import Lease, TaskQueue
-from avion_media.resources import Slot
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
 
@@ -80,7 +79,9 @@ class Attempt:
 
 
 class Child:
-    """A supervised child that stops when told."""
+    """A supervised child that ends when its stop is requested."""
+
+    path = "service/first/reader"
 
     def __init__(self) -> None:
         self.stopping = trio.Event()
@@ -94,14 +95,11 @@ async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool,
     handler, queue, child = Attempt(confirms=confirms), FakeQueue(), Child()
     lease = queue.lease
     assert lease is not None
-    slot: Slot[TaskQueue] = Slot(Dependency.REDIS)
-    slot.fill(cast("TaskQueue", queue))
     consumer = Consumer(
-        slot,
+        cast("TaskQueue", queue),
         handler,
         ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=CLAIM_AFTER_S, backoff_s=1, max_backoff_s=1),
         name="the first one",
-        path="first",
         queue_name=PROCESSING_QUEUE,
         taking_work=lambda: True,
         telemetry=NO_TELEMETRY,

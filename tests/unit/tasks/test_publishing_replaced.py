@@ -82,10 +82,9 @@ def board() -> FakeBoard:
 def publisher(store: FakeStore, board: FakeBoard) -> Publisher:
     store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
-    board_slot: Slot[StatusBoard] = Slot(Dependency.REDIS)
-    board_slot.fill(cast("StatusBoard", board))
+    statuses = cast("StatusBoard", board)
     return Publisher(
-        store_slot, board_slot, (ThumbnailSize("small", 400),), NO_TELEMETRY, status_ttl_s=1.0, processing_ttl_s=1.0
+        store_slot, statuses, (ThumbnailSize("small", 400),), NO_TELEMETRY, status_ttl_s=1.0, processing_ttl_s=1.0
     )
 
 

@@ -70,5 +70,5 @@ def build_tree(runtime: Runtime, before: Iterable[Node[Any]] = ()) -> Tree:
     last = worker("readiness", readiness.readiness)
     root = group("avion-media", [*before, telemetry, admin_port, below, service, last], strategy=Strategy.REST_FOR_ONE)
     tree: Tree = Tree(root, {"admin": admin_port, "http": origin, "grpc": grpc}, (below, redis, store, service))
-    root.observe(lambda _event: runtime.set_down(tree.down(), calls_can_run=tree.calls_can_run()))
+    root.observe(lambda _event: runtime.readiness.set_down(tree.down(), calls_can_run=tree.calls_can_run()))
     return tree

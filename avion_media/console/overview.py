@@ -102,12 +102,12 @@ class Overview:
 
     def status(self) -> dict[str, Any]:
         """Phase, readiness, dependencies."""
-        return self._runtime.readiness()
+        return self._runtime.report()
 
     def limits(self) -> list[LimitRow]:
         """Everything bounded that runs here."""
         rows = []
-        for name, read in sorted(self._runtime.limiters.items()):
+        for name, read in sorted(self._runtime.observed.limiters.items()):
             limiter = read()
             rows.append(LimitRow(name, limiter.used, limiter.limit, limiter.waiting))
         return rows

@@ -35,7 +35,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], T
         session=sessions.is_open,
     )
     app = admin_application(
-        readiness=runtime.readiness,
+        readiness=runtime.report,
         tree=lambda: {"phase": str(runtime.lifecycle.phase), **tree().describe()},
         telemetry=runtime.telemetry,
         kill=tree().kill if runtime.config.chaos.enabled else None,

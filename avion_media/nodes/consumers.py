@@ -151,7 +151,7 @@ def _subtree(
         telemetry=runtime.telemetry,
     )
     runtime.drains[name] = consumer.drain
-    runtime.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)
+    runtime.observed.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)
     # The keeper stands left of whoever holds tasks, and so outlives them when the tree stops.
     return group(
         name,

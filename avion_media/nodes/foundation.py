@@ -48,7 +48,7 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
             while True:  # a regular call notices an outage, and its end, also when nobody works
                 try:
                     await redis.ping()
-                    runtime.note_answer(Dependency.REDIS)
+                    runtime.readiness.note_answer(Dependency.REDIS)
                     await durability.look(redis)
                 except Unavailable:
                     pass
@@ -77,10 +77,10 @@ class _Durability:
         if trio.current_time() < self._again_at and up_since == self._up_since:
             return
         warnings = await redis_warnings(redis)
-        if warnings != self._runtime.warnings:
+        if warnings != self._runtime.observed.warnings:
             for warning in warnings:
                 self._log.warning("redis.not_durable", warning=warning)
-            self._runtime.warnings = warnings
+            self._runtime.observed.warnings = warnings
         self._up_since, self._again_at = up_since, trio.current_time() + _DURABILITY_S
 
 
@@ -91,7 +91,7 @@ async def store(runtime: Runtime, child: Child[None]) -> None:
             child.started()
             with child.until_stopping():
                 await store.wait_available()
-                runtime.note_answer(Dependency.STORE)
+                runtime.readiness.note_answer(Dependency.STORE)
                 await _warn_of_early_expiration(runtime, store, child.path)
                 await trio.sleep_forever()
 

@@ -58,11 +58,11 @@ def observe(runtime: Runtime) -> None:
         told(instrument, _queue_points(runtime, of_queue))
     for instrument, of_limiter in _OF_LIMITERS.items():
         told(instrument, _limiter_points(runtime, of_limiter))
-    told(instruments.SWEEP_FINISHED, lambda: [(runtime.swept_at, {})])
+    told(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
     told(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
     told(instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase])
-    told(instruments.READY, lambda: [(float(runtime.ready), {})])
-    told(instruments.HTTP_ACTIVE, lambda: [(runtime.active_requests(), {})])
+    told(instruments.READY, lambda: [(float(runtime.readiness.ready), {})])
+    told(instruments.HTTP_ACTIVE, lambda: [(runtime.observed.active_requests(), {})])
     told(instruments.SANDBOX_RESERVED, lambda: [(_admission(runtime)[0], {})])
     told(instruments.SANDBOX_BUDGET, lambda: [(_admission(runtime)[1], {})])
     told(instruments.LOOP_TASKS, lambda: [(trio.lowlevel.current_statistics().tasks_living, {})])
@@ -94,15 +94,15 @@ async def keep_looking(runtime: Runtime) -> None:
                 pass  # the next look is as good
             except Exception as error:  # noqa: BLE001 - the whole tree stands right of telemetry, and needs no gauges
                 _log.error("gauges.failed", exc_info=error)
-            pause_s = _POLL_S if runtime.queue_stats else _FIRST_POLL_S
+            pause_s = _POLL_S if runtime.observed.queue_stats else _FIRST_POLL_S
             await trio.sleep(pause_s * random.uniform(0.8, 1.2))
 
 
 async def _look(runtime: Runtime) -> None:
     for name, queue in runtime.queues.items():
-        runtime.queue_stats[name] = await queue.stats()
+        runtime.observed.queue_stats[name] = await queue.stats()
     swept_at = await Notebook(runtime.redis).finished_at()
-    runtime.swept_at = swept_at.timestamp() if swept_at is not None else 0.0
+    runtime.observed.swept_at = swept_at.timestamp() if swept_at is not None else 0.0
 
 
 async def _measure_lag(runtime: Runtime) -> None:
@@ -114,13 +114,13 @@ async def _measure_lag(runtime: Runtime) -> None:
 
 def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Callable[[], list[Point]]:
     return lambda: [
-        (value(runtime.queue_stats.get(name, _NO_QUEUE)), {"messaging__destination__name": name})
+        (value(runtime.observed.queue_stats.get(name, _NO_QUEUE)), {"messaging__destination__name": name})
         for name in runtime.queues
     ]
 
 
 def _limiter_points(runtime: Runtime, value: Callable[[Limiter], float]) -> Callable[[], list[Point]]:
-    return lambda: [(value(read()), {"limiter": name}) for name, read in runtime.limiters.items()]
+    return lambda: [(value(read()), {"limiter": name}) for name, read in runtime.observed.limiters.items()]
 
 
 def _dependencies(runtime: Runtime) -> list[Point]:
@@ -179,11 +179,11 @@ def _from_status(name: str, factor: int) -> list[Point]:
 @contextmanager
 def limiting(runtime: Runtime, name: str, read: Callable[[], Limiter]) -> Iterator[None]:
     """Have a limiter among the gauges for the length of the block."""
-    runtime.limiters[name] = read
+    runtime.observed.limiters[name] = read
     try:
         yield
     finally:
-        del runtime.limiters[name]
+        del runtime.observed.limiters[name]
 
 
 def of_capacity(limiter: trio.CapacityLimiter) -> Limiter:

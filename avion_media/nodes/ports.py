@@ -56,7 +56,7 @@ async def origin(runtime: Runtime, child: Child[Address]) -> None:
         max_connections_per_peer=config.http.max_connections_per_peer,
     )
     server = HttpServer(ObservedOrigin(app, runtime.telemetry), limits)
-    runtime.active_requests = lambda: server.requests
+    runtime.observed.active_requests = lambda: server.requests
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.http.max_connections))
     with slots, runtime.draining("origin", server.drain):
         listeners = await listen_for_clients(runtime, child, config.http.bind)

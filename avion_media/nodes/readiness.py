@@ -12,15 +12,15 @@ from supervisors import Child
 async def readiness(runtime: Runtime, child: Child[None]) -> None:
     """Makes this replica ready, for as long as it runs itself, once each dependency has answered for the first time."""
     with child.until_stopping():
-        waits = bool(runtime.never_answered)
+        waits = bool(runtime.readiness.never_answered)
         if waits:
             child.started()  # the tree is up, however long the first answers take
-        await runtime.first_answers()
-        runtime.set_components_ready(True)
+        await runtime.readiness.first_answers()
+        runtime.readiness.set_components_ready(True)
         try:
             runtime.lifecycle.advance_to(Phase.READY)
             if not waits:
                 child.started()
             await trio.sleep_forever()
         finally:
-            runtime.set_components_ready(False)
+            runtime.readiness.set_components_ready(False)

@@ -55,7 +55,7 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
         for name in ("", SERVICE_NAME):
             (health.set_serving if ready else health.set_not_serving)(name)
 
-    forget = runtime.on_readiness(tell)
+    forget = runtime.readiness.on_change(tell)
     try:
         calls = limiting(runtime, "rpc.calls", lambda: Limiter(server.stats().calls, config.grpc.max_calls))
         connections = limiting(

@@ -127,7 +127,7 @@ async def test_a_fault_restarts_its_group_only(
             queued = await trio.to_thread.run_sync(caller.upload, picture)
             before = incarnations(root.snapshot().to_dict())
             told: list[bool] = []
-            forget = runtime.on_readiness(partial(note_readiness, runtime, told))
+            forget = runtime.readiness.on_change(partial(note_readiness, runtime, told))
             began = trio.current_time()
             with trio.fail_after(_RECOVERY_S):
                 async with trio.open_nursery() as nursery:
@@ -135,7 +135,9 @@ async def test_a_fault_restarts_its_group_only(
                     changes = watch(root)
                     for path in paths:
                         faults.strike(path, how)
-                    while not (recovered(root, paths, before) and runtime.ready):  # which is told a moment later
+                    while not (
+                        recovered(root, paths, before) and runtime.readiness.ready
+                    ):  # which is told a moment later
                         await changes.wait()
                         changes = watch(root)
                     recovery_s.append(trio.current_time() - began)
@@ -166,7 +168,7 @@ def upload_until_ready(caller: Caller, picture: bytes, queued: str) -> None:
 
 def note_readiness(runtime: Runtime, told: list[bool], _serving: bool) -> None:
     """A listener that keeps what ``/readyz`` would have said."""
-    told.append(runtime.ready)
+    told.append(runtime.readiness.ready)
 
 
 def watch(root: Supervisor) -> trio.Event:

@@ -62,8 +62,8 @@ async def test_a_failing_drain_leaves_the_other_drains_their_time(autojump_clock
 async def test_a_replica_that_was_ready_settles_even_while_its_readiness_restarts(autojump_clock: MockClock) -> None:
     runtime = _runtime()
     runtime.lifecycle.advance_to(Phase.READY)
-    runtime.set_components_ready(True)
-    runtime.set_components_ready(False)  # the readiness node crashed and waits for its restart
+    runtime.readiness.set_components_ready(True)
+    runtime.readiness.set_components_ready(False)  # the readiness node crashed and waits for its restart
     entered = await _drained(runtime)
     assert entered[Phase.DRAINING] - entered[Phase.LAME_DUCK] == SETTLE_S
 

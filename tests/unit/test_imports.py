@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "net": set(),
     "resources": {"domain"},
     "lifecycle": set(),
+    "readiness": {"domain", "lifecycle", "telemetry"},
     "tree": set(),
     "early_stop": set(),
     "kernel": set(),

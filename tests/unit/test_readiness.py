@@ -24,7 +24,7 @@ from supervisors import Supervisor, Worker
 def runtime() -> Runtime:
     """Of a service that is ready."""
     runtime = Runtime(Config())
-    runtime.set_components_ready(True)
+    runtime.readiness.set_components_ready(True)
     runtime.lifecycle.advance_to(Phase.READY)
     return runtime
 
@@ -38,34 +38,43 @@ def test_what_calls_need_is_written_once() -> None:
 @pytest.mark.parametrize("serving", [True, False])
 def test_a_node_that_is_down_makes_it_unready_and_is_named(runtime: Runtime, serving: bool) -> None:
     seen: list[bool] = []
-    runtime.on_readiness(seen.append)
-    runtime.set_down(frozenset({"service/sweeper"}), calls_can_run=serving)
-    report = runtime.readiness()
-    assert (report["ready"], report["down"], runtime.serving) == (False, ["service/sweeper"], serving)
-    runtime.set_down(frozenset(), calls_can_run=True)
-    report = runtime.readiness()
-    assert (report["ready"], report["down"], runtime.serving) == (True, [], True)
+    runtime.readiness.on_change(seen.append)
+    runtime.readiness.set_down(frozenset({"service/sweeper"}), calls_can_run=serving)
+    report = runtime.report()
+    assert (report["ready"], report["down"], runtime.readiness.serving) == (False, ["service/sweeper"], serving)
+    runtime.readiness.set_down(frozenset(), calls_can_run=True)
+    report = runtime.report()
+    assert (report["ready"], report["down"], runtime.readiness.serving) == (True, [], True)
     assert seen == [True, serving, True]
 
 
 def test_flips_count_each_change_of_ready_and_nothing_else(runtime: Runtime) -> None:
-    assert runtime.readiness()["flips"] == 1  # it became ready
+    assert runtime.report()["flips"] == 1  # it became ready
     for down in ({"service/sweeper"}, {"service/sweeper", "service/origin"}, {"service/origin"}):
-        runtime.set_down(frozenset(down), calls_can_run=True)
-        assert runtime.readiness()["flips"] == 2
-    runtime.set_down(frozenset(), calls_can_run=True)
-    assert runtime.readiness()["flips"] == 3
-    runtime.set_components_ready(False)
-    assert runtime.readiness()["flips"] == 4
+        runtime.readiness.set_down(frozenset(down), calls_can_run=True)
+        assert runtime.report()["flips"] == 2
+    runtime.readiness.set_down(frozenset(), calls_can_run=True)
+    assert runtime.report()["flips"] == 3
+    runtime.readiness.set_components_ready(False)
+    assert runtime.report()["flips"] == 4
     runtime.lifecycle.advance_to(Phase.LAME_DUCK)
-    assert runtime.readiness()["flips"] == 4
+    assert runtime.report()["flips"] == 4
 
 
 def test_the_log_names_the_topmost_only(runtime: Runtime) -> None:
     with capture_logs() as said:
-        runtime.set_down(frozenset({"service/cache", "service/cache/reader", "service/cached"}), calls_can_run=True)
-        runtime.set_down(frozenset({"service/cache", "service/cache/keeper", "service/cached"}), calls_can_run=True)
+        runtime.readiness.set_down(
+            frozenset({"service/cache", "service/cache/reader", "service/cached"}), calls_can_run=True
+        )
+        runtime.readiness.set_down(
+            frozenset({"service/cache", "service/cache/keeper", "service/cached"}), calls_can_run=True
+        )
     assert [line["down"] for line in said] == [["service/cache", "service/cached"]]
+
+
+def state_of(runtime: Runtime) -> tuple[bool, bool, Phase]:
+    """Ready as a whole, ready for gRPC calls, and the phase."""
+    return runtime.readiness.ready, runtime.readiness.serving, runtime.lifecycle.phase
 
 
 @asynccontextmanager
@@ -82,17 +91,21 @@ async def test_it_is_ready_once_each_dependency_has_answered() -> None:
     runtime = Runtime(Config())
     async with the_node(runtime):
         await trio.testing.wait_all_tasks_blocked()
-        states = [runtime.readiness()["dependencies"]]
-        assert (runtime.ready, runtime.serving, runtime.lifecycle.phase) == (False, False, Phase.STARTING)
-        runtime.note_answer(Dependency.REDIS)
+        states = [runtime.report()["dependencies"]]
+        assert (runtime.readiness.ready, runtime.readiness.serving, runtime.lifecycle.phase) == (
+            False,
+            False,
+            Phase.STARTING,
+        )
+        runtime.readiness.note_answer(Dependency.REDIS)
         await trio.testing.wait_all_tasks_blocked()
-        states.append(runtime.readiness()["dependencies"])
-        assert (runtime.ready, runtime.lifecycle.phase) == (False, Phase.STARTING)
-        runtime.note_answer(Dependency.STORE)
+        states.append(runtime.report()["dependencies"])
+        assert (runtime.readiness.ready, runtime.lifecycle.phase) == (False, Phase.STARTING)
+        runtime.readiness.note_answer(Dependency.STORE)
         await runtime.lifecycle.reached(Phase.READY)
-        states.append(runtime.readiness()["dependencies"])
-        assert (runtime.ready, runtime.serving) == (True, True)
-    assert not runtime.ready
+        states.append(runtime.report()["dependencies"])
+        assert (runtime.readiness.ready, runtime.readiness.serving) == (True, True)
+    assert not runtime.readiness.ready
     assert states == [
         {"redis": "never_answered", "store": "never_answered"},
         {"redis": "unavailable", "store": "never_answered"},  # answered once; nobody is connected in this test
@@ -104,9 +117,9 @@ async def test_it_is_ready_once_each_dependency_has_answered() -> None:
 async def test_only_the_events_role_needs_no_store(role: str) -> None:
     runtime = Runtime(Config(), frozenset({role}))
     async with the_node(runtime):
-        runtime.note_answer(Dependency.REDIS)
+        runtime.readiness.note_answer(Dependency.REDIS)
         await trio.testing.wait_all_tasks_blocked()
-        assert runtime.ready is (role == "events")
+        assert runtime.readiness.ready is (role == "events")
 
 
 async def test_a_replica_that_drains_does_not_become_ready_by_a_late_answer() -> None:
@@ -114,6 +127,10 @@ async def test_a_replica_that_drains_does_not_become_ready_by_a_late_answer() ->
     async with the_node(runtime):
         runtime.lifecycle.advance_to(Phase.LAME_DUCK)
         for each in Dependency.REDIS, Dependency.STORE:
-            runtime.note_answer(each)
+            runtime.readiness.note_answer(each)
         await trio.testing.wait_all_tasks_blocked()
-        assert (runtime.ready, runtime.serving, runtime.lifecycle.phase) == (False, False, Phase.LAME_DUCK)
+        assert (runtime.readiness.ready, runtime.readiness.serving, runtime.lifecycle.phase) == (
+            False,
+            False,
+            Phase.LAME_DUCK,
+        )

@@ -1,0 +1,87 @@
+"""Whether this replica is ready: the phase, the tree, and the first answer of each dependency."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from avion_media.domain.errors import Dependency
+from avion_media.lifecycle import Lifecycle, Phase
+from avion_media.telemetry import get_logger
+
+_log = get_logger(path="readiness")
+
+
+class Readiness:
+    """Changed by the tree and by its nodes; read by ``/readyz``, gRPC health and a gauge.
+
+    ``needed`` are the dependencies that must answer once before the replica is ready.
+    """
+
+    def __init__(self, lifecycle: Lifecycle, needed: Iterable[Dependency]) -> None:
+        self.never_answered = set(needed)
+        self.down: frozenset[str] = frozenset()  # paths of the nodes that do not run
+        self.flips = 0  # how often `ready` has changed
+        self._lifecycle = lifecycle
+        self._components_ready = False
+        self._calls_can_run = True
+        self._all_answered = trio.Event()
+        self._was_ready = False
+        self._listeners: list[Callable[[bool], None]] = []
+        lifecycle.on_change(lambda _phase: self._notify())
+
+    @property
+    def ready(self) -> bool:
+        """Whether this replica is whole: every node of its tree runs."""
+        return self._is_up and not self.down
+
+    @property
+    def serving(self) -> bool:
+        """Whether gRPC calls should be sent here: every node runs that they need, see `Tree.calls_can_run`."""
+        return self._is_up and self._calls_can_run
+
+    @property
+    def _is_up(self) -> bool:
+        return self._lifecycle.phase is Phase.READY and self._components_ready
+
+    def note_answer(self, dependency: Dependency) -> None:
+        """Remember that a dependency has answered, for the life of the process: outages after that are a state."""
+        self.never_answered.discard(dependency)
+        if not self.never_answered:
+            self._all_answered.set()
+
+    async def first_answers(self) -> None:
+        """Wait until each dependency that the roles need has answered once. A cancel leaves nothing behind."""
+        if self.never_answered:
+            await self._all_answered.wait()
+
+    def set_components_ready(self, ready: bool) -> None:
+        """Note whether the readiness node runs: every node on its left does then."""
+        self._components_ready = ready
+        self._notify()
+
+    def set_down(self, down: frozenset[str], *, calls_can_run: bool) -> None:
+        """Take over the state of the tree, at each of its transitions."""
+        if down != self.down:
+            before, self.down, self._calls_can_run = self.down, down, calls_can_run
+            self._notify()
+            if self._lifecycle.phase is Phase.READY and _topmost(before) != _topmost(down):
+                _log.info("readiness", ready=self.ready, down=_topmost(down))
+
+    def on_change(self, listener: Callable[[bool], None]) -> Callable[[], None]:
+        """Call ``listener`` with `serving` now and whenever it could have changed; returns what unsubscribes it."""
+        self._listeners.append(listener)
+        listener(self.serving)
+        return lambda: self._listeners.remove(listener)
+
+    def _notify(self) -> None:
+        self.flips += self.ready is not self._was_ready
+        self._was_ready = self.ready
+        for listener in list(self._listeners):
+            listener(self.serving)
+
+
+def _topmost(paths: frozenset[str]) -> list[str]:
+    """Return the paths without those below another one of them."""
+    return sorted(path for path in paths if not any(path.startswith(f"{above}/") for above in paths))

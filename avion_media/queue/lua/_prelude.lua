@@ -55,14 +55,15 @@ local function append(stream, fields, entries_kept)
   return redis.call('XADD', stream, '*', unpack(fields))
 end
 
--- What is too much about an entry (a flat list of names and values), or nil. The history that we wrote does not count.
+-- What is too much about an entry (a flat list of names and values), or nil. Its id and the history that we wrote do not
+-- count, if each is there once: a stream takes one name many times.
 local function excess(fields)
-  local count, bytes, history = 0, 0, {}
+  local count, bytes, seen = 0, 0, {}
   for index = 1, #fields, 2 do
     local name, size = fields[index], #fields[index] + #fields[index + 1]
-    if HISTORY[name] and not history[name] and size <= MAX_BYTES / 4 then
-      history[name] = true
-    elseif name ~= 'task_id' or size > MAX_BYTES / 4 then
+    if (name == 'task_id' or HISTORY[name]) and not seen[name] and size <= MAX_BYTES / 4 then
+      seen[name] = true
+    else
       count, bytes = count + 1, bytes + size
     end
   end

@@ -119,6 +119,22 @@ async def test_among_the_dead_letters(queue: TaskQueue, other: Client, entry: di
     assert len(again) <= MAX_FIELDS + 2
 
 
+async def test_one_name_4000_times(queue: TaskQueue, other: Client) -> None:
+    """A stream takes one name many times. Only the first ``task_id`` does not count, as with names of the history."""
+    await queue.ensure_group()
+    other.execute_command("XADD", PROCESSING_QUEUE, "*", "media_id", "m", *["task_id", "bad"] * 4000)
+    other.xadd(PROCESSING_QUEUE, GOOD)
+    assert await next_of(queue) == "good"
+    other.xack(PROCESSING_QUEUE, CONSUMER_GROUP, other.xrange(PROCESSING_QUEUE)[-1][0])
+    assert_buried_truncated(other)
+    other.delete(PROCESSING_QUEUE, KEYS.dead_letters)
+
+    entry_id = other.execute_command("XADD", KEYS.dead_letters, "*", *["task_id", "bad"] * 4000)
+    assert await queue.dead_letters.replay(entry_id)
+    ((_, again),) = other.xrange(PROCESSING_QUEUE)
+    assert again["task_id"] == "bad"
+
+
 async def test_on_the_stream_of_deletions(redis: Redis, other: Client) -> None:
     stream = DropStream(redis)
     await stream.ensure_group()

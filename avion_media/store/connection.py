@@ -23,7 +23,7 @@ from botocore.exceptions import ClientError, NoCredentialsError
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
-from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, translated
+from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, StoreRefused, translated
 from avion_media.store.evidence import Evidence
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
@@ -183,9 +183,9 @@ class Connection:
         except Unavailable as error:
             self._note(False, error.detail)
             raise
-        except MediaError:
-            if self._reached:
-                await self._note_ping()
+        except MediaError as error:
+            self._check_reached(error)
+            await self._note_ping()
             raise
         await self._note_ping()
 
@@ -246,12 +246,20 @@ class Connection:
             if await self._store_fails(operation, key, error.detail) or not key:
                 raise
             raise Unavailable(Dependency.OBJECT, f"{key}: {error.detail}", error.retry_after_s) from error
-        except MediaError:
+        except MediaError as error:
+            if key:
+                self._check_reached(error)
             if self._reached:  # until then it proves nothing: a HEAD gets 404 for a missing bucket as well
                 self._note_answer()
             raise
         self._note_success(operation, key)
         return result
+
+    def _check_reached(self, error: MediaError) -> None:
+        """Raise Unavailable for a refusal if the bucket has never answered: the server might not be a store."""
+        if isinstance(error, StoreRefused) and not self._reached:
+            self._note(False, str(error))
+            raise Unavailable(Dependency.STORE, str(error), retry_after_s=5.0) from error
 
     async def _store_fails(self, operation: str, key: str, cause: str) -> bool:
         """Return whether a call failed because the whole store does."""

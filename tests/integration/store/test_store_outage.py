@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -87,6 +88,32 @@ async def test_a_store_that_comes_up_later_is_noticed_without_traffic(s3: S3Buck
         ("store.recovered", "info"),
     ]
     assert str(port) in logged[0]["detail"]
+
+
+@pytest.mark.parametrize("call", [head, read, put, ObjectStore.ping])
+async def test_a_server_that_is_no_store_is_unavailable_and_the_log_says_why(
+    s3: S3Bucket, call: Callable[[ObjectStore], Awaitable[None]]
+) -> None:
+    """The wrong scheme or port in the endpoint's URL: it answers, but it was never a store."""
+
+    async def refuse(stream: trio.SocketStream) -> None:
+        await stream.receive_some(65536)
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+
+    port = free_port()
+    with capture_logs() as logged:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(trio.serve_tcp, refuse, port, host="127.0.0.1"))
+            async with open_store(s3.config(endpoint_url=f"http://127.0.0.1:{port}")) as store:
+                with pytest.raises(Unavailable) as failure:
+                    await call(store)
+                assert failure.value.what == "store"
+                assert not store.available
+                assert "400" in store.cause
+            nursery.cancel_scope.cancel()
+    warnings = [line for line in logged if line["log_level"] == "warning"]
+    assert [line["event"] for line in warnings] == ["store.unavailable"]
+    assert "400" in warnings[0]["detail"]
 
 
 async def test_a_store_that_is_there_from_the_start_is_not_back(s3: S3Bucket) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from avion_media.credentials import bearer_token, fingerprint, is_among
-from avion_media.grpc import Call, Code, RpcError
+from avion_media.grpc import CallContext, Code, RpcError
 from avion_media.wire.avion import media_pb2 as wire
 
 ANY_METHOD = "*"
@@ -65,7 +65,7 @@ Callers = tuple[Caller, ...]
 
 
 class Authoriser:
-    """Asked at the begin of every call; sets `Call.caller`, or refuses. What it says to strangers tells them nothing.
+    """Check every call at its start: set `CallContext.caller`, or refuse. A refusal gives nothing away.
 
     ``callers`` gives those of now. The health of the moment is for everybody; watching it, and reflection, for every
     caller; what is not among a caller's methods is PERMISSION_DENIED, whether it exists or not.
@@ -76,7 +76,7 @@ class Authoriser:
         self._tokens = tokens
         self._certificates = certificates
 
-    def __call__(self, call: Call) -> None:
+    def __call__(self, call: CallContext) -> None:
         """Raise `RpcError` unless this call may be made."""
         if call.method == _FOR_EVERYBODY:
             return
@@ -87,7 +87,7 @@ class Authoriser:
         if not caller.may_call(call.method):
             raise RpcError(Code.PERMISSION_DENIED, "this caller may not call this method")
 
-    def _caller_of(self, call: Call) -> Caller | None:
+    def _caller_of(self, call: CallContext) -> Caller | None:
         authorization = call.metadata.get("authorization")
         if self._tokens and authorization is not None:  # it is what the caller wants to be known by
             token = bearer_token(str(authorization))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import BadRequest as BadRequestDetails
-from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
 from avion_media.api.statuses import UnknownMedium
@@ -29,12 +28,10 @@ def map_exception(error: Exception) -> RpcError | None:
         case HostDenied():
             return RpcError(Code.PERMISSION_DENIED, "this host is not fetched from", [_info("HOST_DENIED")])
         case Unavailable():
-            retry = RetryInfo(retry_delay=_duration(error.retry_after_s))
-            return RpcError(Code.UNAVAILABLE, f"the {error.what} is not available, try again soon", [retry])
+            text = f"the {error.what} is not available, try again soon"
+            return RpcError(Code.UNAVAILABLE, text, retry_after_s=error.retry_after_s)
         case Overloaded():
-            return RpcError(
-                Code.RESOURCE_EXHAUSTED, "too much at once, slow down", [RetryInfo(retry_delay=_duration(1))]
-            )
+            return RpcError(Code.RESOURCE_EXHAUSTED, "too much at once, slow down", retry_after_s=1.0)
     return None
 
 
@@ -47,7 +44,3 @@ def _bad_request(error: BadRequest) -> BadRequestDetails:
 
 def _info(reason: str) -> ErrorInfo:
     return ErrorInfo(reason=reason, domain=DOMAIN)
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

@@ -25,7 +25,7 @@ from avion_media.domain.ids import (
     remote_id_for,
 )
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.grpc import Call
+from avion_media.grpc import CallContext
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
@@ -58,14 +58,14 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
 
     async def RequestMediaUpload(
-        self, message: wire.RequestMediaUploadRequest, request: Call | None = None
+        self, request: wire.RequestMediaUploadRequest, context: CallContext
     ) -> wire.RequestMediaUploadResponse:
         """Check, make an id, sign a PUT: no I/O at all."""
         upload = check_upload_request(
-            message.filename,
-            message.content_type,
-            message.size,
-            message.sha256,
+            request.filename,
+            request.content_type,
+            request.size,
+            request.sha256,
             limits=self._config.upload,
             enabled=self._enabled,
         )
@@ -79,7 +79,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             expires_s=int(self._config.upload.url_ttl),
             now=datetime.fromtimestamp(now, UTC),
         )
-        self._pending.admit(_caller(request), now)  # what could not be signed is not pending
+        self._pending.admit(context.caller, now)  # what could not be signed is not pending
         self._runtime.telemetry.join_medium(media_id.text, begins=True)
         response = wire.RequestMediaUploadResponse(
             media_id=media_id.text, upload_url=signed.url, upload_headers=signed.headers
@@ -88,17 +88,17 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return response
 
     async def CompleteMediaUpload(
-        self, message: wire.CompleteMediaUploadRequest, request: Call | None = None
+        self, request: wire.CompleteMediaUploadRequest, context: CallContext
     ) -> wire.CompleteMediaUploadResponse:
         """One look at what is known, one HEAD, one task, once."""
-        media_id = _media_id(message.media_id)
+        media_id = _media_id(request.media_id)
         self._runtime.telemetry.join_medium(media_id.text)
         board = self._runtime.board
         known = await board.get(media_id.text)
         if known is not None and known.state is State.DELETED:
             raise AlreadyDeleted(media_id.text)
         if known is None or not known.state.final:
-            await self._begin_processing(media_id, _caller(request))
+            await self._begin_processing(media_id, context.caller)
         return wire.CompleteMediaUploadResponse()
 
     async def _begin_processing(self, media_id: MediaId, caller: str) -> None:
@@ -119,7 +119,9 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         status = Status(name, State.PROCESSING)
         await self._runtime.board.put(status, ttl_s=self._config.tasks.accepted_life_s)
 
-    async def CacheRemoteMedia(self, request: wire.CacheRemoteMediaRequest) -> wire.CacheRemoteMediaResponse:
+    async def CacheRemoteMedia(
+        self, request: wire.CacheRemoteMediaRequest, context: CallContext
+    ) -> wire.CacheRemoteMediaResponse:
         """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL.
 
         A URL that failed a short while ago is not asked again: if there is an older copy, that is ready; if not, the
@@ -151,11 +153,13 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             return False
         return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
 
-    async def GetMediaStatus(self, request: wire.GetMediaStatusRequest) -> wire.MediaStatus:
+    async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
         """What is known now."""
         return to_wire(await self._statuses.look_up(_any_id(request.media_id)))
 
-    async def WatchMediaStatus(self, request: wire.GetMediaStatusRequest) -> AsyncIterator[wire.MediaStatus]:
+    async def WatchMediaStatus(
+        self, request: wire.GetMediaStatusRequest, context: CallContext
+    ) -> AsyncIterator[wire.MediaStatus]:
         """Each change, ending after a final state."""
         any_id = _any_id(request.media_id)
         with self._watchers.watching(any_id.text) as bell:
@@ -168,11 +172,6 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
                 if status.state.final:
                     return
                 await bell.wait(status, self._statuses.lasts_s(any_id, status))
-
-
-def _caller(call: Call | None) -> str:
-    """Who calls; nobody asks within the process, and where callers need not prove who they are."""
-    return call.caller if call is not None else ""
 
 
 def to_wire(status: Status) -> wire.MediaStatus:

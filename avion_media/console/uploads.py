@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from avion_media.api.errors import map_exception
 from avion_media.api.media_service import MediaService
+from avion_media.grpc import CallContext
 from avion_media.wire.avion import media_pb2 as wire
 
 Step = Callable[[Request], Coroutine[Any, Any, dict[str, Any]]]
@@ -49,7 +50,8 @@ class Uploads:
                 filename=str(asked.get("filename", "")),
                 content_type=str(asked.get("content_type", "")),
                 size=int(asked.get("size", 0)),
-            )
+            ),
+            CallContext.local(),
         )
         return {
             "media_id": granted.media_id,
@@ -59,12 +61,12 @@ class Uploads:
 
     async def _complete(self, request: Request) -> dict[str, Any]:
         media_id = request.path_params["media_id"]
-        await self._service.CompleteMediaUpload(wire.CompleteMediaUploadRequest(media_id=media_id))
+        await self._service.CompleteMediaUpload(wire.CompleteMediaUploadRequest(media_id=media_id), CallContext.local())
         return {}
 
     async def _status(self, request: Request) -> dict[str, Any]:
         media_id = request.path_params["media_id"]
-        status = await self._service.GetMediaStatus(wire.GetMediaStatusRequest(media_id=media_id))
+        status = await self._service.GetMediaStatus(wire.GetMediaStatusRequest(media_id=media_id), CallContext.local())
         return {
             "state": wire.MediaStatus.State.Name(status.state),
             "reason": status.reason,

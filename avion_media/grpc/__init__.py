@@ -1,13 +1,14 @@
 """gRPC over HTTP/2 for Trio. Knows nothing of media.
 
-`GrpcServer` serves purerpc's services. Layers, from the wire up: `frames` and h2, `protocol` (bytes in, events out, no
-I/O), `connection` (Trio's driver), `running` (one handler), `server` (listeners, TLS, drain).
+`GrpcServer` serves the services of `avion_media.wire`. Layers, from the wire up: `frames` and h2, `protocol` (bytes in,
+events out, no I/O), `connection` (Trio's driver), `running` (one handler), `server` (listeners, TLS, drain).
 """
 
-from avion_media.grpc.call import Call, Peer
+from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.health import Health
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.server import GrpcServer, ServerStats
 from avion_media.grpc.status import Code, RpcError
+from avion_media.grpc.wire_format import Metadata
 
-__all__ = ["Call", "Code", "GrpcLimits", "GrpcServer", "Health", "Peer", "RpcError", "ServerStats"]
+__all__ = ["CallContext", "Code", "GrpcLimits", "GrpcServer", "Health", "Metadata", "Peer", "RpcError", "ServerStats"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.grpc.call import Call, Peer
+from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.events import (
     CallBegun,
     CallGone,
@@ -33,6 +33,7 @@ from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall, shutting_down
 from avion_media.grpc.status import Code, RpcError
+from avion_media.grpc.wire_format import Message
 from avion_media.net import Account, send_steadily
 
 _READ_BYTES = 64 << 10
@@ -48,6 +49,8 @@ class Shared:
     limits: GrpcLimits
     methods: dict[str, Method]
     hooks: Hooks
+    compress: bool = False
+    """Whether responses are compressed for clients that accept it, unless a handler says otherwise."""
     backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
     """Held for the turn of a connection that has sent more than is done at once: however many there are of that kind,
     the loop does one of those turns at a time, and then what all others want."""
@@ -62,9 +65,9 @@ class Shared:
 class _Arriving:
     """A unary request whose message is not complete."""
 
-    call: Call
+    call: CallContext
     method: Method
-    payload: bytes | None = None
+    message: Message | None = None
 
 
 class Connection:
@@ -265,7 +268,9 @@ class Connection:
         head = event.head
         now = trio.current_time()
         self._life.busy(now)
-        call = Call(head.path, self._peer, head.metadata, now + head.timeout_s, now)
+        call = CallContext(head.path, self._peer, head.metadata, now + head.timeout_s, now)
+        call.accepts_gzip = head.accepts_gzip
+        call.compress = self._shared.compress
         # First of all, so that an unknown caller learns nothing else.
         refusal = self._shared.hooks.refusal_of(call) or head.refusal
         method = self._shared.methods.get(head.path)
@@ -286,9 +291,9 @@ class Connection:
         arriving = self._arriving.get(event.stream_id)
         if arriving is None:
             if event.stream_id in self._running:
-                self._running[event.stream_id].put(event.payload)
-        elif arriving.payload is None:
-            arriving.payload = event.payload
+                self._running[event.stream_id].put(event.message)
+        elif arriving.message is None:
+            arriving.message = event.message
         else:
             self._refuse_arriving(event.stream_id, RpcError(Code.UNIMPLEMENTED, "more than one message"))
 
@@ -297,11 +302,11 @@ class Connection:
         if arriving is None:
             if stream_id in self._running:
                 self._running[stream_id].end_of_request()
-        elif arriving.payload is None:
+        elif arriving.message is None:
             self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "a request without its message"))
         else:
             del self._arriving[stream_id]
-            self._start(stream_id, arriving.call, arriving.method, arriving.payload)
+            self._start(stream_id, arriving.call, arriving.method, arriving.message)
 
     def _gone(self, event: CallGone) -> None:
         arriving = self._arriving.pop(event.stream_id, None)
@@ -314,14 +319,16 @@ class Connection:
 
     # -- Calls
 
-    def _start(self, stream_id: int, call: Call, method: Method, payload: bytes | None = None) -> None:
+    def _start(self, stream_id: int, call: CallContext, method: Method, message: Message | None = None) -> None:
         shared = self._shared
         if self._tasks is None or not self._account.take(**method.takes):
-            self._refuse(stream_id, call, RpcError(Code.RESOURCE_EXHAUSTED, "too many calls at once"))
+            self._refuse(
+                stream_id, call, RpcError(Code.RESOURCE_EXHAUSTED, "too many calls at once", retry_after_s=1.0)
+            )
             return
-        running = RunningCall(call, method, stream_id, self._protocol, shared.hooks, self._settle)
-        if payload is not None:
-            running.put(payload)
+        running = RunningCall(call, method, stream_id, self._protocol, shared, self._settle)
+        if message is not None:
+            running.put(message)
         if self._life.ends_streams(trio.current_time()):
             running.drain()
         self._running[stream_id] = running
@@ -348,13 +355,13 @@ class Connection:
     def _refuse_arriving(self, stream_id: int, error: RpcError) -> None:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)
 
-    def _refuse(self, stream_id: int, call: Call, error: RpcError) -> None:
+    def _refuse(self, stream_id: int, call: CallContext, error: RpcError) -> None:
         """Answer a call that gets no handler."""
         self._protocol.send_end(stream_id, error)
         call.code = error.code
         self._note(call)
 
-    def _note(self, call: Call) -> None:
+    def _note(self, call: CallContext) -> None:
         with self._shared.hooks.observed(call):
             pass
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from avion_media.grpc.request_head import RequestHead
 from avion_media.grpc.status import Code
+from avion_media.grpc.wire_format import Message, RequestHead
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class MessageReceived:
     """One whole message of a request. It counts as held until `Protocol.message_taken`, or the end of the call."""
 
     stream_id: int
-    payload: bytes
+    message: Message
 
 
 @dataclass(frozen=True, slots=True)

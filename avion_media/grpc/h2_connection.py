@@ -23,7 +23,7 @@ class _Connection(H2Connection):
 
 def open_h2(limits: GrpcLimits) -> tuple[H2Connection, MemoDecoder]:
     """Return a connection whose first frames wait to be sent, and its decoder of header blocks."""
-    # Headers are checked in `request_head`, once per distinct block; what we send is ours and needs no check.
+    # Headers are checked in `wire_format`, once per distinct block; what we send is ours and needs no check.
     config = H2Configuration(
         client_side=False,
         header_encoding=None,

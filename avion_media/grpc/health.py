@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from avion_media.grpc.context import CallContext
 from avion_media.grpc.status import Code, RpcError
 from avion_media.wire.grpc.health.v1 import health_pb2 as wire
 from avion_media.wire.grpc.health.v1.health_grpc import HealthServicer
@@ -42,14 +43,16 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
             self._changed.set()
             self._changed = trio.Event()
 
-    async def Check(self, request: wire.HealthCheckRequest) -> wire.HealthCheckResponse:
+    async def Check(self, request: wire.HealthCheckRequest, context: CallContext) -> wire.HealthCheckResponse:
         """The state now; NOT_FOUND for a service that nobody has set."""
         status = self._statuses.get(request.service)
         if status is None:
             raise RpcError(Code.NOT_FOUND, "unknown service")
         return wire.HealthCheckResponse(status=status)
 
-    async def Watch(self, request: wire.HealthCheckRequest) -> AsyncIterator[wire.HealthCheckResponse]:
+    async def Watch(
+        self, request: wire.HealthCheckRequest, context: CallContext
+    ) -> AsyncIterator[wire.HealthCheckResponse]:
         """The state now and each change; SERVICE_UNKNOWN until somebody sets it. Never ends by itself."""
         if len(request.service) > _MAX_NAME:
             raise RpcError(Code.INVALID_ARGUMENT, "the name is too long")

@@ -9,15 +9,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 
-from avion_media.grpc.call import Call
+from avion_media.grpc.context import CallContext
 from avion_media.grpc.status import Code, RpcError
 
 _log = logging.getLogger("avion_media.grpc")
 
 MapException = Callable[[Exception], RpcError | None]
 OnError = Callable[[str, str, Exception], None]
-Observe = Callable[[Call], AbstractContextManager[object]]
-Authorise = Callable[[Call], None]
+Observe = Callable[[CallContext], AbstractContextManager[object]]
+Authorise = Callable[[CallContext], None]
 _NOTHING = nullcontext()
 
 
@@ -30,7 +30,7 @@ class Hooks:
     observe: Observe | None = None
     authorise: Authorise | None = None
 
-    def refusal_of(self, call: Call) -> RpcError | None:
+    def refusal_of(self, call: CallContext) -> RpcError | None:
         """Why this call may not be made, if so; a check that fails lets nobody through."""
         if self.authorise is None:
             return None
@@ -42,7 +42,7 @@ class Hooks:
             return RpcError(Code.INTERNAL, f"internal error {self.report(call.method, error)}")
         return None
 
-    def observed(self, call: Call) -> AbstractContextManager[object]:
+    def observed(self, call: CallContext) -> AbstractContextManager[object]:
         """What is to be around a call. It never raises and never swallows."""
         return _NOTHING if self.observe is None else _Observed(self.observe, call)
 
@@ -92,7 +92,7 @@ class _Observed(AbstractContextManager[None]):
 
     __slots__ = ("_call", "_inner", "_observe")
 
-    def __init__(self, observe: Observe, call: Call) -> None:
+    def __init__(self, observe: Observe, call: CallContext) -> None:
         self._observe = observe
         self._call = call
         self._inner: AbstractContextManager[object] | None = None

@@ -27,6 +27,8 @@ class GrpcLimits:
     max_message_bytes: int = 4 << 20
     """The largest request message; a larger one is answered RESOURCE_EXHAUSTED before it is read. Health and reflection
     take 4 KiB."""
+    max_send_bytes: int = 4 << 20
+    """The largest response message; a larger one is answered RESOURCE_EXHAUSTED, and reported as an error."""
     max_buffered_bytes: int = 64 << 20
     """Bytes of requests that have not reached a handler yet, in the whole server. One peer gets half at most, one
     connection twice the largest message."""

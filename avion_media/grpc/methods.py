@@ -1,4 +1,4 @@
-"""From purerpc's services to what the transport calls, by path."""
+"""From services to what the transport calls, by path."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from avion_media.wire import purerpc
+from avion_media.wire.service import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class Method:
 
     path: str
     handler: Callable[..., Any]
-    """Takes the message, or the iterator of messages, and the `Call`."""
+    """Takes the message, or the iterator of messages, and the `CallContext`."""
     parse: Callable[[bytes], Any]
     streams_requests: bool
     streams_responses: bool
@@ -33,20 +33,19 @@ class Method:
         return self.streams_requests or self.streams_responses
 
 
-def methods_of(services: Iterable[purerpc.Service], max_message_bytes: int) -> dict[str, Method]:
+def methods_of(services: Iterable[Service], max_message_bytes: int) -> dict[str, Method]:
     """Return all methods of the services, by path."""
     return {method.path: method for service in services for method in _methods(service, max_message_bytes)}
 
 
-def _methods(service: purerpc.Service, max_message_bytes: int) -> Iterable[Method]:
-    kinds = purerpc.Cardinality
-    for name, bound in service.methods.items():
-        cardinality = bound.signature.cardinality
+def _methods(service: Service, max_message_bytes: int) -> Iterable[Method]:
+    for name, (handler, signature) in service.methods.items():
+        streams_requests, streams_responses = signature.cardinality.value
         yield Method(
             path=f"/{service.name}/{name}",
-            handler=bound.method_fn,
-            parse=bound.signature.request_type.FromString,
-            streams_requests=cardinality in (kinds.STREAM_UNARY, kinds.STREAM_STREAM),
-            streams_responses=cardinality in (kinds.UNARY_STREAM, kinds.STREAM_STREAM),
+            handler=handler,
+            parse=signature.request_type.FromString,
+            streams_requests=streams_requests,
+            streams_responses=streams_responses,
             max_message_bytes=max_message_bytes,
         )

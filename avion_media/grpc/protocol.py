@@ -15,7 +15,6 @@ from h2.exceptions import H2Error, StreamClosedError
 from h2.settings import SettingCodes
 from hyperframe.frame import GoAwayFrame, WindowUpdateFrame
 
-from avion_media.grpc.assembly import PREFIX_BYTES, Assembly, framed, is_one_message
 from avion_media.grpc.events import (
     CallBegun,
     CallGone,
@@ -39,15 +38,23 @@ from avion_media.grpc.frames import (
 )
 from avion_media.grpc.h2_connection import open_h2
 from avion_media.grpc.limits import GrpcLimits
-from avion_media.grpc.request_head import MalformedRequest, parse_request_head
 from avion_media.grpc.status import OK_TRAILERS, Code, Headers, RpcError, trailers_of
 from avion_media.grpc.stream import Pending, Stream
+from avion_media.grpc.wire_format import (
+    ACCEPTED_ENCODINGS,
+    PREFIX_BYTES,
+    Assembly,
+    MalformedRequest,
+    Message,
+    is_one_message,
+    parse_request_head,
+)
 from avion_media.net import Account
 
 RESPONSE_HEADERS: Headers = (
     (b":status", b"200"),
     (b"content-type", b"application/grpc"),
-    (b"grpc-accept-encoding", b"identity"),
+    ACCEPTED_ENCODINGS,
 )
 _CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
 _OUTPUT_HIGH_WATER = 256 << 10  # beyond it responses wait in their streams until the socket took some
@@ -217,6 +224,7 @@ class Protocol:
             stream_id, self._now, self._account, self._max_message_bytes(head.path)
         )
         stream.flood_units = units
+        stream.is_gzip = head.is_gzip
         stream.reset_grace_s = min(_YOUNG_S, max(_DEADLINE_SHARE * head.timeout_s, _VERY_YOUNG_S))
         events.append(CallBegun(stream_id, head))
 
@@ -231,7 +239,7 @@ class Protocol:
         is_idle = len(data) < USEFUL_BYTES and event.stream_ended is None
         known = len(events)
         if stream.assembly is None and is_one_message(data, stream.max_message_bytes):
-            self._arrived(stream, [data[PREFIX_BYTES:]], 0, events)
+            self._arrived(stream, [Message(data[PREFIX_BYTES:])], 0, events)
         elif not stream.hold(len(data)):
             self._drop(stream, _no_room(), events)
         elif data:
@@ -242,29 +250,31 @@ class Protocol:
 
     def _assemble(self, stream: Stream, data: bytes, events: list[Event]) -> None:
         if stream.assembly is None:
-            stream.assembly = Assembly(stream.max_message_bytes)
+            stream.assembly = Assembly(stream.max_message_bytes, is_gzip=stream.is_gzip)
         try:
             messages = stream.assembly.feed(data)
         except RpcError as refusal:
             self._drop(stream, refusal, events)
             return
         if messages:
-            self._arrived(stream, messages, sum(map(len, messages)) + PREFIX_BYTES * len(messages), events)
+            held_bytes = sum(PREFIX_BYTES + len(message.payload) for message in messages)
+            self._arrived(stream, messages, held_bytes, events)
         elif stream.wanted:
             self._credit(stream)
 
-    def _arrived(self, stream: Stream, messages: list[bytes], held_bytes: int, events: list[Event]) -> None:
+    def _arrived(self, stream: Stream, messages: list[Message], held_bytes: int, events: list[Event]) -> None:
         """Whole messages: from now on each counts as its payload and what an object costs."""
-        if not stream.hold(sum(map(len, messages)) + _MESSAGE_OVERHEAD_BYTES * len(messages) - held_bytes):
+        size = sum(len(message.payload) + _MESSAGE_OVERHEAD_BYTES for message in messages)
+        if not stream.hold(size - held_bytes):
             self._drop(stream, _no_room(), events)
             return
         stream.wanted = False
         if stream.idle_units:
             cost = COSTS.IDLE_DATA
-            refund = sum(cost.flood + len(payload) // cost.flood_per_bytes for payload in messages)
+            refund = sum(cost.flood + len(message.payload) // cost.flood_per_bytes for message in messages)
             self._flood.refund(min(refund, stream.idle_units))
             stream.idle_units -= min(refund, stream.idle_units)
-        events.extend(MessageReceived(stream.id, payload) for payload in messages)
+        events.extend(MessageReceived(stream.id, message) for message in messages)
 
     def _end(self, stream_id: int, events: list[Event]) -> None:
         stream = self._streams.get(stream_id)
@@ -287,11 +297,11 @@ class Protocol:
 
     # -- Flow control of requests
 
-    def message_taken(self, stream_id: int, payload: bytes) -> None:
+    def message_taken(self, stream_id: int, message: Message) -> None:
         """The handler of this call has got this message: it no longer counts as waiting in the server's memory."""
         stream = self._streams.get(stream_id)
         if stream is not None:
-            stream.let_go(len(payload) + _MESSAGE_OVERHEAD_BYTES)
+            stream.let_go(len(message.payload) + _MESSAGE_OVERHEAD_BYTES)
 
     def want_message(self, stream_id: int) -> None:
         """The handler of this call wants its next message: let the client send it."""
@@ -320,32 +330,33 @@ class Protocol:
 
     # -- Answering
 
-    def send_message(self, stream_id: int, payload: bytes) -> None:
-        """Send one message of the response, as far as the client takes it; the rest waits (`pending_bytes`).
+    def send_head(self, stream_id: int, more: Headers = ()) -> None:
+        """Send the headers of a response, with ``more`` of them. Raises RuntimeError if they were sent already."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            return
+        if stream.head_sent:
+            raise RuntimeError("a response was sent already")
+        self._send_head(stream, more)
+
+    def send_message(self, stream_id: int, frame: bytes) -> None:
+        """Send one framed message of the response, as far as the client takes it; the rest waits (`pending_bytes`).
 
         Raises `RpcError` if its peer may not have so much waiting.
         """
         stream = self._streams.get(stream_id)
-        if stream is None:
-            return
-        self._enqueue(stream, payload)
-        self._send_pending(stream)
+        if stream is not None:
+            self._enqueue(stream, frame)
+            self._send_pending(stream)
 
-    def send_response(self, stream_id: int, payload: bytes) -> None:
-        """Send the only message of a response and its end; likewise."""
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            return
-        self._enqueue(stream, payload)
-        stream.trailers = OK_TRAILERS
-        self._send_pending(stream)
-
-    def send_end(self, stream_id: int, error: RpcError | None = None) -> None:
+    def send_end(self, stream_id: int, error: RpcError | None = None, trailing: Headers = ()) -> None:
         """End a response, after what is still waiting: OK, or with an error."""
         stream = self._streams.get(stream_id)
         if stream is None:
             return
         stream.trailers = OK_TRAILERS if error is None else trailers_of(error)
+        if trailing:
+            stream.trailers += trailing
         if not stream.pending_bytes:
             self._finish(stream)
 
@@ -355,13 +366,12 @@ class Protocol:
         if stream is not None:
             self._send_end(stream, headers)
 
-    def _send_head(self, stream: Stream) -> None:
+    def _send_head(self, stream: Stream, more: Headers = ()) -> None:
         if not stream.head_sent:
             stream.head_sent = True
-            self._h2.send_headers(stream.id, RESPONSE_HEADERS)
+            self._h2.send_headers(stream.id, RESPONSE_HEADERS + more if more else RESPONSE_HEADERS)
 
-    def _enqueue(self, stream: Stream, payload: bytes) -> None:
-        frame = framed(payload)
+    def _enqueue(self, stream: Stream, frame: bytes) -> None:
         if not stream.pending and len(frame) <= min(self._room(stream), MAX_FRAME_BYTES):
             self._send_head(stream)  # the usual case: it goes out whole
             self._send_data(stream, frame)

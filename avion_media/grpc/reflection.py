@@ -9,15 +9,17 @@ from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
+from avion_media.grpc.context import CallContext
 from avion_media.grpc.status import Code
-from avion_media.wire import purerpc, transport_pool
+from avion_media.wire import transport_pool
 from avion_media.wire.grpc.reflection.v1 import reflection_pb2 as v1
 from avion_media.wire.grpc.reflection.v1.reflection_grpc import ServerReflectionServicer as ServicerV1
 from avion_media.wire.grpc.reflection.v1alpha import reflection_pb2 as v1alpha
 from avion_media.wire.grpc.reflection.v1alpha.reflection_grpc import ServerReflectionServicer as ServicerV1Alpha
+from avion_media.wire.service import Service
 
 
-def reflection_services(services: Iterable[purerpc.Service]) -> list[purerpc.Service]:
+def reflection_services(services: Iterable[Service]) -> list[Service]:
     """Both versions of the reflection service, telling about ``services`` and themselves."""
     catalogue = _Catalogue(service.name for service in services)
     servicers = (_ReflectionV1(catalogue), _ReflectionV1Alpha(catalogue))
@@ -115,7 +117,7 @@ class _ReflectionV1(ServicerV1):  # type: ignore[misc] # generated code is untyp
     def __init__(self, catalogue: _Catalogue) -> None:
         self._catalogue = catalogue
 
-    async def ServerReflectionInfo(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Any]:
         async for request in requests:
             yield _answer(self._catalogue, v1, request)
 
@@ -124,6 +126,6 @@ class _ReflectionV1Alpha(ServicerV1Alpha):  # type: ignore[misc] # generated cod
     def __init__(self, catalogue: _Catalogue) -> None:
         self._catalogue = catalogue
 
-    async def ServerReflectionInfo(self, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Any]:
         async for request in requests:
             yield _answer(self._catalogue, v1alpha, request)

@@ -6,20 +6,28 @@ import inspect
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
-from google.rpc.error_details_pb2 import RetryInfo
 
-from avion_media.grpc.call import Call
-from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.context import CallContext
 from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
-from avion_media.grpc.status import Code, RpcError
+from avion_media.grpc.status import Code, Headers, RpcError
+from avion_media.grpc.wire_format import (
+    GZIP_ENCODING,
+    MIN_COMPRESSED_BYTES,
+    Message,
+    deflated,
+    framed,
+    inflated,
+)
 
-_RETRY_S = 1  # after that, whoever was cut off by a drain may call again
+if TYPE_CHECKING:
+    from avion_media.grpc.connection import Shared
+
+_RETRY_S = 1.0  # after that, whoever was cut off by a drain may call again
 _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while so much of its response is not taken
 
 
@@ -32,12 +40,15 @@ class RunningCall:
         "_ended",
         "_ended_with",
         "_has_answered",
+        "_has_sent_head",
         "_hooks",
         "_inbox",
         "_is_gone",
+        "_limits",
         "_news",
         "_protocol",
         "_pull",
+        "_sends_gzip",
         "_wake_writer",
         "call",
         "method",
@@ -47,11 +58,11 @@ class RunningCall:
 
     def __init__(
         self,
-        call: Call,
+        call: CallContext,
         method: Method,
         stream_id: int,
         protocol: Protocol,
-        hooks: Hooks,
+        shared: Shared,
         wake_writer: Callable[[], None],
     ) -> None:
         self.call = call
@@ -59,23 +70,26 @@ class RunningCall:
         self.scope = trio.CancelScope(deadline=call.deadline)
         self.method = method
         self._protocol = protocol
-        self._hooks = hooks
+        self._hooks = shared.hooks
+        self._limits = shared.limits
         self._wake_writer = wake_writer
-        self._inbox: deque[bytes] = deque()
+        self._inbox: deque[Message] = deque()
         self._ended = False
         self._draining = False
         self._ended_with: RpcError | None = None
         self._is_gone = False
         self._has_answered = False
+        self._has_sent_head = False
+        self._sends_gzip = False
         self._code = Code.CANCELLED
         self._news: trio.Event | None = None
         self._pull: trio.CancelScope | None = None
 
     # -- Told by the connection
 
-    def put(self, payload: bytes) -> None:
+    def put(self, message: Message) -> None:
         """Another message of the request."""
-        self._inbox.append(payload)
+        self._inbox.append(message)
         self.wake()
 
     def end_of_request(self) -> None:
@@ -116,58 +130,76 @@ class RunningCall:
     async def run(self) -> None:
         """Run the handler and answer. A cancel from outside leaves the call unanswered."""
         error: RpcError | None = None
-        response: bytes | None = None
+        self.call.send_head = self._send_initial_metadata
         try:
             with self.scope:
-                response = await self._handle()
+                await self._handle()
         except Exception as exception:  # noqa: BLE001 - handlers may raise anything; the client learns a code
             error = self._hooks.error_for(exception, self.call.method)
+        self.call.send_head = None
         if self._is_gone:
             return
         if self.scope.cancelled_caught:
             error = self._ended_with or RpcError(Code.DEADLINE_EXCEEDED, "the deadline has passed")
-            response = None
-        try:
-            if response is not None:
-                self._protocol.send_response(self.stream_id, response)
-        except RpcError as no_room:
-            response, error = None, no_room
-        if response is None:
-            self._protocol.send_end(self.stream_id, error)
+        self._protocol.send_end(self.stream_id, error, self.call.trailing_metadata)
         self._code = Code.OK if error is None else error.code
         self._has_answered = True
 
     async def until_ended(self) -> None:
-        """Wait until the client has seen the answer or has gone: then `Call.code` is known."""
+        """Wait until the client has seen the answer or has gone: then `CallContext.code` is known."""
         while not self._is_gone and self._protocol.is_open(self.stream_id):
             await self._wait_for_news()
         if not self._is_gone:
             self.call.code = self._code
 
-    async def _handle(self) -> bytes | None:
+    async def _handle(self) -> None:
         if not self.method.streams_requests:
-            return await self._answer(self._next_request())
+            return await self._answer(await self._next_request())
         async with aclosing(self._requests()) as requests:
             return await self._answer(requests)
 
-    async def _answer(self, request: Any) -> bytes | None:
-        """The only response; none when the responses were a stream, which is sent by then."""
+    async def _answer(self, request: Any) -> None:
         answer = self.method.handler(request, self.call)
         if not self.method.streams_responses:
-            return (await answer).SerializeToString()  # type: ignore[no-any-return]
+            await self._send(await answer)
+            return
         if inspect.iscoroutine(answer):  # so it is for a method that a servicer has not written
             answer = await answer
         async with aclosing(answer) as responses:
             await self._send_all(responses)
-        return None
 
-    def _next_request(self) -> Any:
-        payload = self._inbox.popleft()
-        self._protocol.message_taken(self.stream_id, payload)
+    async def _next_request(self) -> Any:
+        message = self._inbox.popleft()
+        self._protocol.message_taken(self.stream_id, message)
+        payload = message.payload
+        if message.is_compressed:
+            payload = await inflated(payload, self.method.max_message_bytes)
         try:
             return self.method.parse(payload)
         except DecodeError:
             raise RpcError(Code.INVALID_ARGUMENT, "the request is not a message of the expected type") from None
+
+    def _send_initial_metadata(self, headers: Headers) -> None:
+        if self.call.compress and self.call.accepts_gzip:
+            headers += (GZIP_ENCODING,)
+            self._sends_gzip = True
+        self._protocol.send_head(self.stream_id, headers)
+        self._has_sent_head = True
+        self._wake_writer()
+
+    async def _send(self, response: Any) -> None:
+        payload = response.SerializeToString()
+        if len(payload) > self._limits.max_send_bytes:
+            self._hooks.report(self.call.method, ValueError(f"a response of {len(payload)} bytes"))
+            text = f"a response of {len(payload)} bytes; the limit is {self._limits.max_send_bytes}"
+            raise RpcError(Code.RESOURCE_EXHAUSTED, text)
+        if self.call.compress and not self._has_sent_head and self.call.accepts_gzip:
+            self._send_initial_metadata(())
+        is_compressed = self._sends_gzip and self.call.compress and len(payload) >= MIN_COMPRESSED_BYTES
+        if is_compressed:
+            payload = await deflated(payload)
+        self._protocol.send_message(self.stream_id, framed(payload, is_compressed=is_compressed))
+        self._has_sent_head = True
 
     async def _requests(self) -> AsyncGenerator[Any, None]:
         while True:
@@ -177,7 +209,7 @@ class RunningCall:
                 self._protocol.want_message(self.stream_id)
                 self._wake_writer()
                 await self._wait_for_news()
-            yield self._next_request()
+            yield await self._next_request()
 
     async def _send_all(self, responses: AsyncIterator[Any]) -> None:
         while True:
@@ -191,7 +223,7 @@ class RunningCall:
             if self._pull.cancelled_caught:
                 raise shutting_down()
             self._pull = None
-            self._protocol.send_message(self.stream_id, response.SerializeToString())
+            await self._send(response)
             self._wake_writer()
             await trio.lowlevel.checkpoint()
             while self._protocol.pending_bytes(self.stream_id) >= _ENOUGH_PENDING_BYTES:
@@ -205,6 +237,7 @@ class RunningCall:
 
 
 def shutting_down() -> RpcError:
-    """Return what ends a call that the server cannot let go on; with `RetryInfo`."""
-    retry = RetryInfo(retry_delay=Duration(seconds=_RETRY_S))
-    return RpcError(Code.UNAVAILABLE, "the server is shutting down; the call may be repeated elsewhere", [retry])
+    """Return what ends a call that the server cannot let go on."""
+    return RpcError(
+        Code.UNAVAILABLE, "the server is shutting down; the call may be repeated elsewhere", retry_after_s=_RETRY_S
+    )

@@ -10,16 +10,16 @@ from functools import partial
 
 import trio
 
-from avion_media.grpc.call import Peer
 from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.context import Peer
 from avion_media.grpc.health import Health
 from avion_media.grpc.hooks import Authorise, Hooks, MapException, Observe, OnError
 from avion_media.grpc.lifecycle import calls_end_of_drain
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import methods_of
 from avion_media.grpc.reflection import reflection_services
-from avion_media.net import Account, Bound, Kind, PeerLimiter, peer_of
-from avion_media.wire import purerpc
+from avion_media.net import Account, Bound, Kind, PeerLimiter, bound_unacknowledged, peer_of
+from avion_media.wire.service import Service
 
 _MAX_TICK_S = 1.0
 _SMALL_MESSAGE_BYTES = 4096  # what requests of health and reflection may have
@@ -38,19 +38,19 @@ class ServerStats:
 
 
 class GrpcServer:
-    """Serves purerpc services over HTTP/2, along with health and reflection.
+    """Serves services over HTTP/2, along with health and reflection.
 
-    ``map_exception`` turns an application's exception into what the client is told; whatever it does not know is
+    ``map_exception`` turns an application's exception into the error for the client; any other exception becomes
     INTERNAL with an error id, and goes to ``on_error(error_id, method, exception)``. ``observe(call)`` gives a context
-    manager that is entered in the call's task before the handler, and left when `Call.code` is known; refused calls
-    pass through it too. ``authorise(call)`` is asked at the begin of every call, before anything else of it is looked
-    at: it raises the `RpcError` for one that may not be made, and may set `Call.caller`. It is asked for health and
-    reflection as well.
+    manager that is entered in the call's task before the handler, and left when `CallContext.code` is known; refused
+    calls pass through it too. ``authorise(call)`` runs at the start of every call, health and reflection included,
+    before anything else of it is looked at: it raises the `RpcError` for a call that is not allowed, and can set
+    `CallContext.caller`. With ``compress`` responses are compressed for clients that accept gzip.
     """
 
     def __init__(
         self,
-        services: Sequence[purerpc.Service],
+        services: Sequence[Service],
         *,
         limits: GrpcLimits | None = None,
         health: Health | None = None,
@@ -59,6 +59,7 @@ class GrpcServer:
         observe: Observe | None = None,
         authorise: Authorise | None = None,
         reflection: bool = True,
+        compress: bool = False,
     ) -> None:
         limits = limits or GrpcLimits()
         self._health = health or Health()
@@ -67,7 +68,7 @@ class GrpcServer:
             own += reflection_services([*services, *own])
         methods = methods_of(services, limits.max_message_bytes)
         methods |= methods_of(own, min(_SMALL_MESSAGE_BYTES, limits.max_message_bytes))
-        self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise))
+        self._shared = Shared(limits, methods, Hooks(map_exception, on_error, observe, authorise), compress)
         self._limiter = _limiter(limits)
         self._connections: set[Connection] = set()
         self._accepting = trio.CancelScope()
@@ -154,6 +155,8 @@ class GrpcServer:
         self, plain: trio.SocketStream, ssl_context: Callable[[], ssl.SSLContext] | None, account: Account
     ) -> None:
         address = _address_of(plain)
+        limits = self._shared.limits
+        bound_unacknowledged(plain, limits.keepalive_interval_s + limits.keepalive_timeout_s)
         if ssl_context is None:
             connection = Connection(self._shared, plain, Peer(address), account)
         else:
@@ -202,7 +205,9 @@ def _limiter(limits: GrpcLimits) -> PeerLimiter:
             Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer),
             Kind.CALLS: Bound(limits.max_calls, limits.max_calls_per_peer),
             Kind.STREAMS: Bound(*of_streams),
-            Kind.BUFFERED_BYTES: Bound(limits.max_buffered_bytes, per_account=2 * limits.max_message_bytes),
+            Kind.BUFFERED_BYTES: Bound(
+                limits.max_buffered_bytes, per_account=2 * max(limits.max_message_bytes, limits.max_send_bytes)
+            ),
         }
     )
 

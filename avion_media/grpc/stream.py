@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from avion_media.grpc.assembly import Assembly
 from avion_media.grpc.status import Headers
+from avion_media.grpc.wire_format import Assembly
 from avion_media.net import Account
 
 
@@ -30,6 +30,7 @@ class Stream:
         "head_sent",
         "id",
         "idle_units",
+        "is_gzip",
         "max_message_bytes",
         "opened_at",
         "pending",
@@ -55,6 +56,7 @@ class Stream:
         self._account = account
         self._held_bytes = 0
         self.assembly: Assembly | None = None  # once a message came in pieces
+        self.is_gzip = False  # of requests
         self.head_sent = False
         self.pending: deque[Pending] = deque()
         self.pending_bytes = 0

@@ -2,6 +2,16 @@
 
 from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter
 from avion_media.net.peers import is_loopback, peer_of, peer_of_host
-from avion_media.net.sockets import send_steadily
+from avion_media.net.sockets import bound_unacknowledged, send_steadily
 
-__all__ = ["Account", "Bound", "Kind", "PeerLimiter", "is_loopback", "peer_of", "peer_of_host", "send_steadily"]
+__all__ = [
+    "Account",
+    "Bound",
+    "Kind",
+    "PeerLimiter",
+    "bound_unacknowledged",
+    "is_loopback",
+    "peer_of",
+    "peer_of_host",
+    "send_steadily",
+]

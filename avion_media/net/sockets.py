@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import trio
 
 _PIECE_BYTES = 64 << 10
+
+
+def bound_unacknowledged(stream: trio.SocketStream, seconds: float) -> None:
+    """Break the connection once the other host has not acknowledged what was sent for so long: it may be gone."""
+    with suppress(OSError):  # it is gone already
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(int(seconds * 1000), 1))
 
 
 async def send_steadily(

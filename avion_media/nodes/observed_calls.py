@@ -6,7 +6,7 @@ from collections.abc import Container
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from avion_media.grpc import Call
+from avion_media.grpc import CallContext
 from avion_media.telemetry import NO_SPAN, Span, Telemetry, instruments
 from avion_media.telemetry.attributes import RPC_FAULTS
 
@@ -22,7 +22,7 @@ class ObservedCall(AbstractContextManager[None]):
 
     __slots__ = ("_block", "_call", "_method", "_span", "_telemetry")
 
-    def __init__(self, telemetry: Telemetry, methods: Container[str], call: Call) -> None:
+    def __init__(self, telemetry: Telemetry, methods: Container[str], call: CallContext) -> None:
         self._telemetry = telemetry
         self._call = call
         self._method = call.method[1:] if call.method in methods else _OTHER

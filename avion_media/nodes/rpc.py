@@ -14,7 +14,7 @@ from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Watchers
 from avion_media.config import GrpcConfig
-from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health, RpcError
+from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, RpcError
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.gauges import limiting
 from avion_media.nodes.observed_calls import ObservedCall
@@ -97,7 +97,7 @@ class _Authorising:
         self._refused = 0
         self._told_at = -math.inf
 
-    def __call__(self, call: Call) -> None:
+    def __call__(self, call: CallContext) -> None:
         try:
             self._check(call)
         except RpcError as refusal:

@@ -8,7 +8,7 @@ from typing import Any
 import trio
 from google.rpc.error_details_pb2 import BadRequest
 
-from avion_media.grpc import Call, Code, RpcError
+from avion_media.grpc import CallContext, Code, RpcError
 from tests.interop.wire import echo_pb2 as wire
 from tests.interop.wire.echo_grpc import EchoServicer
 
@@ -32,45 +32,44 @@ class Echo(EchoServicer):
         while not condition(self):
             await self._news.wait()
 
-    async def Say(  # type: ignore[override]
-        self, message: wire.EchoRequest, request: Call
-    ) -> wire.EchoResponse:
+    async def Say(self, request: wire.EchoRequest, context: CallContext) -> wire.EchoResponse:
         """One answer."""
-        await self._behave(message)
-        seen = {name: str(value) for name, value in request.metadata.items()}
-        seen |= {"peer": request.peer.address, "remaining_s": f"{request.remaining_s:.3f}"}
-        seen["certificate"] = str(request.peer.certificate)
-        body = bytes(message.response_bytes) or message.body
-        return wire.EchoResponse(text=message.text, body=body, seen=seen)
+        await self._behave(request)
+        _send_metadata(context)
+        seen = {name: str(value) for name, value in context.metadata.items()}
+        seen |= {"peer": context.peer.address, "remaining_s": f"{context.remaining_s:.3f}"}
+        seen["certificate"] = str(context.peer.certificate)
+        body = bytes(request.response_bytes) or request.body
+        return wire.EchoResponse(text=request.text, body=body, seen=seen)
 
     async def Repeat(  # type: ignore[override]
-        self, message: wire.EchoRequest
+        self, request: wire.EchoRequest, context: CallContext
     ) -> AsyncIterator[wire.EchoResponse]:
         """``count`` answers, or ever more."""
         number = 0
-        while not message.count or number < message.count:
+        while not request.count or number < request.count:
             number += 1
-            yield wire.EchoResponse(text=f"{message.text} {number}", body=bytes(message.response_bytes))
+            yield wire.EchoResponse(text=f"{request.text} {number}", body=bytes(request.response_bytes))
             self.sent = number
             self._tell()
-        await self._behave(message)
+        await self._behave(request)
 
-    async def Collect(self, messages: AsyncIterator[wire.EchoRequest]) -> wire.EchoResponse:
+    async def Collect(self, requests: AsyncIterator[wire.EchoRequest], context: CallContext) -> wire.EchoResponse:
         """All texts joined, and how many bytes there were."""
         texts, count = [], 0
-        async for message in messages:
-            texts.append(message.text)
-            count += len(message.body)
-            await self._behave(message)
+        async for request in requests:
+            texts.append(request.text)
+            count += len(request.body)
+            await self._behave(request)
         return wire.EchoResponse(text="".join(texts), seen={"bytes": str(count)})
 
     async def Chat(  # type: ignore[override]
-        self, messages: AsyncIterator[wire.EchoRequest]
+        self, requests: AsyncIterator[wire.EchoRequest], context: CallContext
     ) -> AsyncIterator[wire.EchoResponse]:
         """An answer to each."""
-        async for message in messages:
-            await self._behave(message)
-            yield wire.EchoResponse(text=message.text, body=message.body)
+        async for request in requests:
+            await self._behave(request)
+            yield wire.EchoResponse(text=request.text, body=request.body)
 
     async def _behave(self, message: wire.EchoRequest) -> None:
         match message.behaviour:
@@ -100,3 +99,13 @@ class Echo(EchoServicer):
             self.cancelled += 1
             self._tell()
             raise
+
+
+def _send_metadata(context: CallContext) -> None:
+    """Send back what the client asks for in its metadata, as the interoperability tests of gRPC do."""
+    for name in ("x-initial", "x-initial-bin"):
+        if name in context.metadata:
+            context.send_initial_metadata([(name, value) for value in context.metadata.get_all(name)])
+    for name in ("x-trailing", "x-trailing-bin"):
+        context.add_trailing_metadata([(name, value) for value in context.metadata.get_all(name)])
+    context.compress = context.compress or "x-compress" in context.metadata

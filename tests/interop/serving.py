@@ -11,7 +11,7 @@ from typing import TypeVar
 import grpc
 import trio
 
-from avion_media.grpc import Call, Code, GrpcLimits, GrpcServer, Health, RpcError
+from avion_media.grpc import CallContext, Code, GrpcLimits, GrpcServer, Health, RpcError
 from tests.interop.echo import Echo
 
 HARD_LIMIT_S = 30.0
@@ -27,7 +27,7 @@ class EchoServer:
     echo: Echo
     health: Health
     errors: list[tuple[str, str, Exception]] = field(default_factory=list)
-    ended: list[Call] = field(default_factory=list)
+    ended: list[CallContext] = field(default_factory=list)
     _news: trio.Event = field(default_factory=trio.Event)
 
     @property
@@ -36,7 +36,7 @@ class EchoServer:
         return f"127.0.0.1:{self.port}"
 
     @contextmanager
-    def observe(self, call: Call) -> Iterator[None]:
+    def observe(self, call: CallContext) -> Iterator[None]:
         """Keep the calls that have ended."""
         try:
             yield
@@ -63,7 +63,7 @@ def _map_exception(exception: Exception) -> RpcError | None:
 async def echo_server(
     limits: GrpcLimits | None = None,
     ssl_context: ssl.SSLContext | None = None,
-    authorise: Callable[[Call], None] | None = None,
+    authorise: Callable[[CallContext], None] | None = None,
 ) -> AsyncIterator[EchoServer]:
     """A server on a free port, cut off at the end of the block; the block has a hard limit of time."""
     echo, health = Echo(), Health()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.grpc import Call, Code, RpcError
+from avion_media.grpc import CallContext, Code, RpcError
 from tests.interop.raw_client import RawClient, data, message, raw_client, request_headers
 from tests.interop.serving import EchoServer, echo_server
 from tests.interop.wire import echo_pb2 as wire
@@ -12,7 +12,7 @@ from tests.interop.wire import echo_pb2 as wire
 HELLO = wire.EchoRequest(text="hello")
 
 
-def only_with_the_word(call: Call) -> None:
+def only_with_the_word(call: CallContext) -> None:
     """Who says the word is somebody."""
     if call.metadata.get("authorization") == "Bearer friend":
         call.caller = "somebody"
@@ -59,7 +59,7 @@ async def test_a_stranger_hears_the_same_of_every_method(path: str) -> None:
 
 
 async def test_a_check_that_fails_lets_nobody_through_and_tells_nothing() -> None:
-    def broken(_call: Call) -> None:
+    def broken(_call: CallContext) -> None:
         raise KeyError("a secret")
 
     async with echo_server(authorise=broken) as server, raw_client(server.port) as client:

@@ -27,7 +27,7 @@ async def test_a_response_has_headers_a_message_and_trailers() -> None:
         assert headers == [
             (":status", "200"),
             ("content-type", "application/grpc"),
-            ("grpc-accept-encoding", "identity"),
+            ("grpc-accept-encoding", "identity,gzip"),
         ]
         assert trailers == [("grpc-status", "0")]
         body = client.body(1)
@@ -99,7 +99,7 @@ async def test_malformed_requests_are_reset_and_the_connection_goes_on(headers: 
     [
         pytest.param(b"", Code.UNIMPLEMENTED, id="no message"),
         pytest.param(message(HELLO) * 2, Code.UNIMPLEMENTED, id="two messages"),
-        pytest.param(message(HELLO, flag=1), Code.UNIMPLEMENTED, id="compressed"),
+        pytest.param(message(HELLO, flag=1), Code.INTERNAL, id="compressed without an encoding"),
         pytest.param(message(HELLO)[:-1], Code.INVALID_ARGUMENT, id="cut within the message"),
         pytest.param(message(HELLO)[:3], Code.INVALID_ARGUMENT, id="cut within the prefix"),
         pytest.param(message(b"\xff\xff"), Code.INVALID_ARGUMENT, id="no protobuf"),

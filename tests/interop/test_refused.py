@@ -6,7 +6,7 @@ import grpc
 import pytest
 import trio
 
-from avion_media.grpc import Call, Code, RpcError
+from avion_media.grpc import CallContext, Code, RpcError
 from tests.interop.methods import TIMEOUT_S, say
 from tests.interop.raw_client import Headers, raw_client, request_headers
 from tests.interop.serving import echo_server, in_thread
@@ -43,7 +43,7 @@ async def test_data_in_flight_of_refused_calls_does_not_end_the_channel() -> Non
 
 
 _REFUSED: list[tuple[str, Headers, Code]] = [
-    ("gzip", [*request_headers(), ("grpc-encoding", "br")], Code.UNIMPLEMENTED),
+    ("encoding", [*request_headers(), ("grpc-encoding", "br")], Code.UNIMPLEMENTED),
     ("timeout", [*request_headers(), ("grpc-timeout", "x")], Code.INVALID_ARGUMENT),
     ("405", request_headers(_method="GET"), Code.UNKNOWN),
     ("415", request_headers(content_type="text/plain"), Code.UNKNOWN),
@@ -64,9 +64,9 @@ async def test_a_refused_call_is_authorised_and_observed(headers: Headers, code:
         assert asked == ["/avion.test.Echo/Say"]
 
 
-@pytest.mark.parametrize("headers", [case[1] for case in _REFUSED[:2]], ids=["gzip", "timeout"])
+@pytest.mark.parametrize("headers", [case[1] for case in _REFUSED[:2]], ids=["encoding", "timeout"])
 async def test_an_unknown_caller_learns_only_that_its_call_is_not_authorised(headers: Headers) -> None:
-    def refuse(_call: Call) -> None:
+    def refuse(_call: CallContext) -> None:
         raise RpcError(Code.UNAUTHENTICATED, "no valid credentials")
 
     async with echo_server(authorise=refuse) as server, raw_client(server.port) as client:

@@ -59,7 +59,7 @@ ALLOWED |= {
     "setup": LOW - {"grpc", "wire"} | {"tasks"},
     "doctor": LOW - {"grpc", "wire"} | {"setup"},
     "inspection": LOW - {"grpc", "wire"} | {"setup", "tasks"},
-    "console": LOW - {"grpc"} | {"api", "inspection", "origin", "runtime", "setup"},
+    "console": LOW | {"api", "inspection", "origin", "runtime", "setup"},
     "nodes": LOW | {"api", "console", "origin", "tasks", "runtime", "setup"},
     "process": LOW | {"runtime"},
     "app": LOW | {"nodes", "runtime"},

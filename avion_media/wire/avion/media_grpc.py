@@ -2,37 +2,38 @@
 # fmt: off
 # mypy: ignore-errors
 from avion_media.wire import purerpc
+from avion_media.wire.service import Cardinality, RPCSignature, Service, Servicer
 import avion_media.wire.avion.media_pb2 as avion_dot_media__pb2
 import google.protobuf.timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 import google.protobuf.duration_pb2 as google_dot_protobuf_dot_duration__pb2
 
 
-class MediaServiceServicer(purerpc.Servicer):
-    async def RequestMediaUpload(self, input_message):
+class MediaServiceServicer(Servicer):
+    async def RequestMediaUpload(self, request, context):
         raise NotImplementedError()
 
-    async def CompleteMediaUpload(self, input_message):
+    async def CompleteMediaUpload(self, request, context):
         raise NotImplementedError()
 
-    async def CacheRemoteMedia(self, input_message):
+    async def CacheRemoteMedia(self, request, context):
         raise NotImplementedError()
 
-    async def GetMediaStatus(self, input_message):
+    async def GetMediaStatus(self, request, context):
         raise NotImplementedError()
 
-    async def WatchMediaStatus(self, input_message):
+    async def WatchMediaStatus(self, request, context):
         raise NotImplementedError()
 
     @property
-    def service(self) -> purerpc.Service:
-        service_obj = purerpc.Service(
+    def service(self) -> Service:
+        service_obj = Service(
             "avion.MediaService"
         )
         service_obj.add_method(
             "RequestMediaUpload",
             self.RequestMediaUpload,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_UNARY,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
                 avion_dot_media__pb2.RequestMediaUploadRequest,
                 avion_dot_media__pb2.RequestMediaUploadResponse,
             )
@@ -40,8 +41,8 @@ class MediaServiceServicer(purerpc.Servicer):
         service_obj.add_method(
             "CompleteMediaUpload",
             self.CompleteMediaUpload,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_UNARY,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
                 avion_dot_media__pb2.CompleteMediaUploadRequest,
                 avion_dot_media__pb2.CompleteMediaUploadResponse,
             )
@@ -49,8 +50,8 @@ class MediaServiceServicer(purerpc.Servicer):
         service_obj.add_method(
             "CacheRemoteMedia",
             self.CacheRemoteMedia,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_UNARY,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
                 avion_dot_media__pb2.CacheRemoteMediaRequest,
                 avion_dot_media__pb2.CacheRemoteMediaResponse,
             )
@@ -58,8 +59,8 @@ class MediaServiceServicer(purerpc.Servicer):
         service_obj.add_method(
             "GetMediaStatus",
             self.GetMediaStatus,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_UNARY,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
                 avion_dot_media__pb2.GetMediaStatusRequest,
                 avion_dot_media__pb2.MediaStatus,
             )
@@ -67,8 +68,8 @@ class MediaServiceServicer(purerpc.Servicer):
         service_obj.add_method(
             "WatchMediaStatus",
             self.WatchMediaStatus,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_STREAM,
+            RPCSignature(
+                Cardinality.UNARY_STREAM,
                 avion_dot_media__pb2.GetMediaStatusRequest,
                 avion_dot_media__pb2.MediaStatus,
             )

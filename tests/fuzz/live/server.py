@@ -21,7 +21,7 @@ import trio
 
 from avion_media.config import HttpConfig
 from avion_media.domain.errors import ObjectMissing
-from avion_media.grpc import Call, GrpcLimits, GrpcServer, Health
+from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health
 from avion_media.origin.app import Origin
 from avion_media.origin.http1 import HttpLimits
 from avion_media.origin.server import HttpServer
@@ -79,7 +79,7 @@ async def _serve_grpc(
     codes: Counter[str] = Counter()
 
     @contextmanager
-    def counted(call: Call) -> Iterator[None]:
+    def counted(call: CallContext) -> Iterator[None]:
         yield
         codes[call.code.name] += 1
 

@@ -6,7 +6,7 @@ from hpack import Decoder, Encoder
 from hpack.exceptions import HPACKError
 
 from avion_media.grpc.hpack_shortcuts import CompressionError, MemoDecoder
-from avion_media.grpc.request_head import MalformedRequest, parse_request_head
+from avion_media.grpc.wire_format import MalformedRequest, parse_request_head
 from tests.fuzz.parser import parser_target
 
 _MAX_LIST_BYTES = 16 << 10

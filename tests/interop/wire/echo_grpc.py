@@ -2,35 +2,36 @@
 # fmt: off
 # mypy: ignore-errors
 from avion_media.wire import purerpc
+from avion_media.wire.service import Cardinality, RPCSignature, Service, Servicer
 import tests.interop.wire.echo_pb2 as echo__pb2
 
 
-class EchoServicer(purerpc.Servicer):
-    async def Say(self, input_message):
+class EchoServicer(Servicer):
+    async def Say(self, request, context):
         raise NotImplementedError()
 
-    async def Repeat(self, input_message):
+    async def Repeat(self, request, context):
         raise NotImplementedError()
 
-    async def Collect(self, input_messages):
+    async def Collect(self, requests, context):
         raise NotImplementedError()
 
-    async def Chat(self, input_messages):
+    async def Chat(self, requests, context):
         raise NotImplementedError()
 
-    async def NotWritten(self, input_message):
+    async def NotWritten(self, request, context):
         raise NotImplementedError()
 
     @property
-    def service(self) -> purerpc.Service:
-        service_obj = purerpc.Service(
+    def service(self) -> Service:
+        service_obj = Service(
             "avion.test.Echo"
         )
         service_obj.add_method(
             "Say",
             self.Say,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_UNARY,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
                 echo__pb2.EchoRequest,
                 echo__pb2.EchoResponse,
             )
@@ -38,8 +39,8 @@ class EchoServicer(purerpc.Servicer):
         service_obj.add_method(
             "Repeat",
             self.Repeat,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_STREAM,
+            RPCSignature(
+                Cardinality.UNARY_STREAM,
                 echo__pb2.EchoRequest,
                 echo__pb2.EchoResponse,
             )
@@ -47,8 +48,8 @@ class EchoServicer(purerpc.Servicer):
         service_obj.add_method(
             "Collect",
             self.Collect,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.STREAM_UNARY,
+            RPCSignature(
+                Cardinality.STREAM_UNARY,
                 echo__pb2.EchoRequest,
                 echo__pb2.EchoResponse,
             )
@@ -56,8 +57,8 @@ class EchoServicer(purerpc.Servicer):
         service_obj.add_method(
             "Chat",
             self.Chat,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.STREAM_STREAM,
+            RPCSignature(
+                Cardinality.STREAM_STREAM,
                 echo__pb2.EchoRequest,
                 echo__pb2.EchoResponse,
             )
@@ -65,8 +66,8 @@ class EchoServicer(purerpc.Servicer):
         service_obj.add_method(
             "NotWritten",
             self.NotWritten,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_UNARY,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
                 echo__pb2.EchoRequest,
                 echo__pb2.EchoResponse,
             )

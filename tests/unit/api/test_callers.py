@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from avion_media.api.callers import METHODS, Authoriser, InvalidCallers, parse_callers
-from avion_media.grpc import Call, Code, Peer, RpcError
+from avion_media.grpc import CallContext, Code, Metadata, Peer, RpcError
 
 GATEWAY_TOKEN, OLD_TOKEN, INBOX_TOKEN = "gateway-token-1", "gateway-token-0", "activitypub-token"
 
@@ -39,8 +39,8 @@ def asked(method: str, authorization: str | None = None, names: tuple[tuple[str,
     authorise = Authoriser(lambda: parse_callers(FILE), tokens=True, certificates=True)
     certificate: dict[str, Any] | None = {"subjectAltName": names} if names else None
     path = method if method.startswith("/") else f"/avion.MediaService/{method}"
-    metadata = {} if authorization is None else {"authorization": authorization}
-    call = Call(path, Peer("10.0.0.1:1", certificate), metadata, started_at=0.0)
+    metadata = Metadata([] if authorization is None else [("authorization", authorization)])
+    call = CallContext(path, Peer("10.0.0.1:1", certificate), metadata, started_at=0.0)
     try:
         authorise(call)
     except RpcError as refusal:
@@ -115,18 +115,23 @@ def test_a_token_that_is_shown_decides_alone() -> None:
 
 
 def test_only_what_was_asked_for_proves_anything() -> None:
-    call = Call(
-        "/avion.MediaService/GetMediaStatus", Peer("x"), {"authorization": f"Bearer {GATEWAY_TOKEN}"}, started_at=0
+    call = CallContext(
+        "/avion.MediaService/GetMediaStatus",
+        Peer("x"),
+        Metadata([("authorization", f"Bearer {GATEWAY_TOKEN}")]),
+        started_at=0,
     )
     with pytest.raises(RpcError):
         Authoriser(lambda: parse_callers(FILE), tokens=False, certificates=True)(call)
     peer = Peer("x", {"subjectAltName": (("URI", "spiffe://avion.example/gateway"),)})
     with pytest.raises(RpcError):
-        Authoriser(lambda: parse_callers(FILE), tokens=True, certificates=False)(Call(call.method, peer, started_at=0))
+        Authoriser(lambda: parse_callers(FILE), tokens=True, certificates=False)(
+            CallContext(call.method, peer, started_at=0)
+        )
 
 
 def test_credentials_are_not_in_the_text_of_a_call() -> None:
-    call = Call("/x", Peer("x"), {"authorization": f"Bearer {GATEWAY_TOKEN}"}, started_at=0)
+    call = CallContext("/x", Peer("x"), Metadata([("authorization", f"Bearer {GATEWAY_TOKEN}")]), started_at=0)
     assert GATEWAY_TOKEN not in repr(call)
 
 

@@ -12,7 +12,7 @@ from avion_media.api.media_service import MediaService
 from avion_media.api.pending_uploads import PendingUploads, TooManyPending
 from avion_media.config import load
 from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.grpc import Code
+from avion_media.grpc import CallContext, Code
 from avion_media.resources import Slot
 from avion_media.runtime import Runtime
 from avion_media.store.presign import Presigner, SigningCredentials
@@ -88,9 +88,9 @@ async def test_what_was_answered_unavailable_is_not_pending() -> None:
     request = wire.RequestMediaUploadRequest(filename="cat.jpg", content_type="image/jpeg", size=10)
     for _ in range(5):
         with pytest.raises(Unavailable):
-            await service.RequestMediaUpload(request)
+            await service.RequestMediaUpload(request, CallContext.local())
     with store.filled(Signing()):
         for _ in range(2):
-            assert (await service.RequestMediaUpload(request)).upload_url
+            assert (await service.RequestMediaUpload(request, CallContext.local())).upload_url
         with pytest.raises(TooManyPending):
-            await service.RequestMediaUpload(request)
+            await service.RequestMediaUpload(request, CallContext.local())

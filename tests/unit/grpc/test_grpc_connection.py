@@ -12,8 +12,8 @@ import trio.testing
 from hpack import Encoder
 from hyperframe.frame import HeadersFrame
 
-from avion_media.grpc.call import Call, Peer
 from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.limits import GrpcLimits
@@ -98,7 +98,7 @@ async def test_clients_that_send_much_at_once_start_few_handlers_in_each_turn_of
     ticks = _Ticks()
     started: Counter[int] = Counter()
 
-    async def handle(_request: Any, _call: Call) -> Any:
+    async def handle(_request: Any, _call: CallContext) -> Any:
         started[ticks.count] += 1
         await trio.lowlevel.checkpoint()
         raise RpcError(Code.ABORTED)

@@ -12,9 +12,9 @@ import trio
 import trio.testing
 from hyperframe.frame import PingFrame
 
-from avion_media.grpc import Call, Code, GrpcLimits
-from avion_media.grpc.call import Peer
+from avion_media.grpc import CallContext, Code, GrpcLimits
 from avion_media.grpc.connection import Connection, Shared
+from avion_media.grpc.context import Peer
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.methods import Method
@@ -29,16 +29,16 @@ class _Bytes(bytes):
         return self
 
 
-async def _hang(_request: Any, _call: Call) -> Any:
+async def _hang(_request: Any, _call: CallContext) -> Any:
     await trio.sleep_forever()
 
 
-async def _collect(requests: AsyncIterator[Any], _call: Call) -> Any:
+async def _collect(requests: AsyncIterator[Any], _call: CallContext) -> Any:
     async for _ in requests:
         pass
 
 
-async def _large(_request: Any, _call: Call) -> Any:
+async def _large(_request: Any, _call: CallContext) -> Any:
     await trio.lowlevel.checkpoint()
     return _Bytes(1 << 20)
 
@@ -59,7 +59,7 @@ class _World:
     connection: Connection
     client: RawClient
     limiter: PeerLimiter
-    ended: list[Call] = field(default_factory=list)
+    ended: list[CallContext] = field(default_factory=list)
 
 
 @asynccontextmanager
@@ -71,7 +71,7 @@ async def connected(limits: GrpcLimits, stream: trio.abc.Stream | None = None) -
     world = _World(cast("Any", None), RawClient(cast("Any", far)), limiter)
 
     @contextmanager
-    def observe(call: Call) -> Any:
+    def observe(call: CallContext) -> Any:
         try:
             yield
         finally:

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from avion_media.grpc import Code, GrpcLimits, RpcError
-from avion_media.grpc.assembly import framed
 from avion_media.grpc.events import CallBegun, CallGone, ConnectionFailed, Event, MessageReceived, RequestEnded
 from avion_media.grpc.frames import PREFACE
 from avion_media.grpc.protocol import Protocol
+from avion_media.grpc.wire_format import Message, framed
 from avion_media.net import Bound, Kind, PeerLimiter
 
 _HEADERS = [
@@ -33,6 +33,11 @@ _HEADERS = [
 
 def _core(limits: GrpcLimits, limiter: PeerLimiter) -> Protocol:
     return Protocol(limits, limiter.account("test"), lambda _path: limits.max_message_bytes, 0.0)
+
+
+def _respond(core: Protocol, stream_id: int, payload: bytes) -> None:
+    core.send_message(stream_id, framed(payload))
+    core.send_end(stream_id)
 
 
 @dataclass
@@ -101,11 +106,11 @@ def test_messages_arrive_however_the_bytes_are_cut(payloads: list[bytes], piece_
     pair.call(b"".join(framed(payload) for payload in payloads))
     events = pair.exchange(piece_bytes)
     assert isinstance(events[0], CallBegun)
-    assert [event.payload for event in events if isinstance(event, MessageReceived)] == payloads
+    assert [event.message.payload for event in events if isinstance(event, MessageReceived)] == payloads
     assert events[-1] == RequestEnded(1)
     assert pair.held_bytes == sum(len(payload) + 64 for payload in payloads)
     for payload in payloads:
-        pair.core.message_taken(1, payload)
+        pair.core.message_taken(1, Message(payload))
     assert pair.held_bytes == 0
 
 
@@ -114,7 +119,7 @@ def test_a_message_larger_than_the_window_is_let_in() -> None:
     payload = bytes(300_000)
     pair.call(framed(payload))
     pair.exchange()
-    assert MessageReceived(1, payload) in pair.events
+    assert MessageReceived(1, Message(payload)) in pair.events
 
 
 def test_a_stream_of_requests_waits_until_its_handler_wants_more() -> None:
@@ -133,8 +138,8 @@ def test_a_response_waits_for_windows_and_ends_in_order() -> None:
     pair = Pair()
     pair.call(framed(b"x"))
     pair.exchange()
-    pair.core.send_message(1, bytes(100_000))
-    pair.core.send_message(1, b"last")
+    pair.core.send_message(1, framed(bytes(100_000)))
+    pair.core.send_message(1, framed(b"last"))
     pair.core.send_end(1)
     pair.exchange()
     assert pair.core.pending_bytes(1) > 30_000
@@ -154,7 +159,7 @@ def test_output_beyond_the_high_water_waits_for_the_socket() -> None:
     pair.client.update_settings({4: 1 << 30})
     pair.call(framed(b"x"))
     pair.exchange()
-    pair.core.send_message(1, bytes(1 << 20))
+    pair.core.send_message(1, framed(bytes(1 << 20)))
     assert len(pair.core.take_output()) < 300_000
     assert pair.core.take_output() == b""
     pair.core.written(0.0)
@@ -165,7 +170,7 @@ def test_an_error_while_a_message_waits_comes_after_it() -> None:
     pair = Pair()
     pair.call(framed(b"x"))
     pair.exchange()
-    pair.core.send_message(1, bytes(70_000))
+    pair.core.send_message(1, framed(bytes(70_000)))
     pair.core.send_end(1, RpcError(Code.ABORTED, "late"))
     pair.client.increment_flow_control_window(100_000)
     pair.client.increment_flow_control_window(100_000, 1)
@@ -179,8 +184,8 @@ def test_answers_to_calls_that_are_gone_are_ignored() -> None:
     pair.call(framed(b"x"))
     pair.client.reset_stream(1)
     pair.exchange()
-    pair.core.send_response(1, b"late")
-    pair.core.send_message(1, b"late")
+    _respond(pair.core, 1, b"late")
+    pair.core.send_message(1, framed(b"late"))
     pair.core.send_end(1)
     pair.core.cancel(1)
     pair.core.want_message(1)
@@ -201,14 +206,14 @@ def test_a_window_and_the_reset_of_a_call_that_waits_for_it_in_one_piece_leave_t
     for stream_id in (1, 3):
         pair.call(framed(b"x"), stream_id)
     pair.exchange()
-    pair.core.send_response(1, bytes(70_000))
+    _respond(pair.core, 1, bytes(70_000))
     pair.exchange()
     assert pair.core.pending_bytes(1)
     pair.client.increment_flow_control_window(100_000, 1)
     pair.client.increment_flow_control_window(100_000)
     pair.client.reset_stream(1)
     assert pair.exchange() == [CallGone(1)]
-    pair.core.send_response(3, b"answer")
+    _respond(pair.core, 3, b"answer")
     pair.exchange()
     assert StreamEnded in pair.kinds()
 
@@ -220,7 +225,7 @@ def test_only_calls_that_were_answered_make_up_for_resets(answered: bool) -> Non
         if answered:
             pair.call(framed(b"x"), stream_id)
             pair.exchange()
-            pair.core.send_response(stream_id, b"answer")
+            _respond(pair.core, stream_id, b"answer")
             pair.exchange()
         pair.call(framed(b"x"), stream_id + 2)
         pair.exchange()
@@ -276,7 +281,7 @@ def test_messages_count_as_held_until_their_handler_has_got_them_or_the_call_is_
         pair.exchange()
     assert CallGone(5, Code.RESOURCE_EXHAUSTED) in pair.events
     assert pair.held_bytes == 2 * 1064
-    pair.core.message_taken(1, bytes(1000))
+    pair.core.message_taken(1, Message(bytes(1000)))
     assert pair.held_bytes == 1064
     pair.core.send_end(3, RpcError(Code.ABORTED))
     assert pair.held_bytes == 0
@@ -348,9 +353,9 @@ def _feed(data: bytes, piece_bytes: int) -> None:
         events = core.receive(data[start : start + piece_bytes], 0.0)
         for event in events:
             if isinstance(event, CallBegun):
-                core.send_message(event.stream_id, b"early")
+                core.send_message(event.stream_id, framed(b"early"))
             elif isinstance(event, RequestEnded):
-                core.send_response(event.stream_id, b"answer")
+                _respond(core, event.stream_id, b"answer")
         core.take_output()
         core.written(0.0)
         if any(isinstance(event, ConnectionFailed) for event in events):

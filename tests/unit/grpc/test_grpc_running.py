@@ -8,12 +8,15 @@ from typing import Any, cast
 import trio
 import trio.testing
 
-from avion_media.grpc.call import Call, Peer
+from avion_media.grpc.connection import Shared
+from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.hooks import Hooks
+from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall
 from avion_media.grpc.status import RpcError
+from avion_media.grpc.wire_format import Message
 
 
 class _FullClient:
@@ -24,7 +27,7 @@ class _FullClient:
         self.pending = 1 << 20
         self.ended = False
 
-    def message_taken(self, stream_id: int, payload: bytes) -> None:
+    def message_taken(self, stream_id: int, message: Message) -> None:
         pass
 
     def want_message(self, stream_id: int) -> None:
@@ -36,10 +39,10 @@ class _FullClient:
     def pending_bytes(self, stream_id: int) -> int:
         return self.pending
 
-    def send_message(self, stream_id: int, payload: bytes) -> None:
+    def send_message(self, stream_id: int, frame: bytes) -> None:
         self.has_sent.set()
 
-    def send_end(self, stream_id: int, error: RpcError | None) -> None:
+    def send_end(self, stream_id: int, error: RpcError | None, trailing: object) -> None:
         assert error is None
         self.ended = True
 
@@ -61,7 +64,7 @@ async def test_a_task_that_reads_and_one_that_waits_to_send_are_both_woken() -> 
 
     async with trio.open_nursery() as nursery:
 
-        async def chat(requests: AsyncIterator[Any], _call: Call) -> AsyncIterator[Any]:
+        async def chat(requests: AsyncIterator[Any], _call: CallContext) -> AsyncIterator[Any]:
             nursery.start_soon(read, requests)
             await trio.testing.wait_all_tasks_blocked()
             yield _Text("large")
@@ -70,12 +73,14 @@ async def test_a_task_that_reads_and_one_that_waits_to_send_are_both_woken() -> 
         method = Method(
             "/a.B/Chat", chat, bytes.decode, streams_requests=True, streams_responses=True, max_message_bytes=1000
         )
-        call = Call(method.path, Peer("test"))
-        running = RunningCall(call, method, 1, cast("Protocol", client), Hooks(), lambda: None)
+        call = CallContext(method.path, Peer("test"))
+        running = RunningCall(
+            call, method, 1, cast("Protocol", client), Shared(GrpcLimits(), {}, Hooks()), lambda: None
+        )
         nursery.start_soon(running.run)
         await client.has_sent.wait()
         await trio.testing.wait_all_tasks_blocked()  # one waits for a request, one to send
-        running.put(b"hello")
+        running.put(Message(b"hello"))
         await trio.testing.wait_all_tasks_blocked()
         assert heard == ["hello"]
         running.end_of_request()

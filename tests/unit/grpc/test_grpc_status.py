@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import math
 from urllib.parse import unquote_to_bytes
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avion_media.grpc import Code, RpcError
-from avion_media.grpc.call import Call, Peer
+from avion_media.grpc.context import CallContext, Peer
 from avion_media.grpc.hooks import Hooks
 from avion_media.grpc.status import percent_encoded, trailers_of
 
@@ -72,7 +73,7 @@ def test_hooks_that_fail_are_logged_and_change_nothing(caplog: pytest.LogCapture
 
     hooks = Hooks(map_exception=fail, on_error=fail, observe=fail)  # type: ignore[arg-type]
     assert hooks.error_for(ValueError(), "/a/b").code is Code.INTERNAL
-    with hooks.observed(Call("/a/b", Peer(""), started_at=0.0)):
+    with hooks.observed(CallContext("/a/b", Peer(""), started_at=0.0)):
         pass
     assert [record.message.split(" failed")[0] for record in caplog.records] == ["map_exception", "on_error", "observe"]
 
@@ -80,3 +81,10 @@ def test_hooks_that_fail_are_logged_and_change_nothing(caplog: pytest.LogCapture
 def test_without_a_hook_unknown_exceptions_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     error = Hooks().error_for(ValueError("secret"), "/a/b")
     assert error.message.removeprefix("internal error ") in caplog.text
+
+
+@pytest.mark.parametrize(("retry_after_s", "pushback"), [(None, None), (1.5, b"1500"), (0.0, b"0"), (math.inf, b"-1")])
+def test_clients_learn_when_to_call_again(retry_after_s: float | None, pushback: bytes | None) -> None:
+    trailers = dict(trailers_of(RpcError(Code.UNAVAILABLE, "later", retry_after_s=retry_after_s)))
+    assert trailers.get(b"grpc-retry-pushback-ms") == pushback
+    assert (b"grpc-status-details-bin" in trailers) is (pushback not in (None, b"-1"))

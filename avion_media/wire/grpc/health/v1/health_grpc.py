@@ -2,26 +2,27 @@
 # fmt: off
 # mypy: ignore-errors
 from avion_media.wire import purerpc
+from avion_media.wire.service import Cardinality, RPCSignature, Service, Servicer
 import avion_media.wire.grpc.health.v1.health_pb2 as grpc_dot_health_dot_v1_dot_health__pb2
 
 
-class HealthServicer(purerpc.Servicer):
-    async def Check(self, input_message):
+class HealthServicer(Servicer):
+    async def Check(self, request, context):
         raise NotImplementedError()
 
-    async def Watch(self, input_message):
+    async def Watch(self, request, context):
         raise NotImplementedError()
 
     @property
-    def service(self) -> purerpc.Service:
-        service_obj = purerpc.Service(
+    def service(self) -> Service:
+        service_obj = Service(
             "grpc.health.v1.Health"
         )
         service_obj.add_method(
             "Check",
             self.Check,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_UNARY,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
                 grpc_dot_health_dot_v1_dot_health__pb2.HealthCheckRequest,
                 grpc_dot_health_dot_v1_dot_health__pb2.HealthCheckResponse,
             )
@@ -29,8 +30,8 @@ class HealthServicer(purerpc.Servicer):
         service_obj.add_method(
             "Watch",
             self.Watch,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.UNARY_STREAM,
+            RPCSignature(
+                Cardinality.UNARY_STREAM,
                 grpc_dot_health_dot_v1_dot_health__pb2.HealthCheckRequest,
                 grpc_dot_health_dot_v1_dot_health__pb2.HealthCheckResponse,
             )

@@ -2,23 +2,24 @@
 # fmt: off
 # mypy: ignore-errors
 from avion_media.wire import purerpc
+from avion_media.wire.service import Cardinality, RPCSignature, Service, Servicer
 import avion_media.wire.grpc.reflection.v1.reflection_pb2 as grpc_dot_reflection_dot_v1_dot_reflection__pb2
 
 
-class ServerReflectionServicer(purerpc.Servicer):
-    async def ServerReflectionInfo(self, input_messages):
+class ServerReflectionServicer(Servicer):
+    async def ServerReflectionInfo(self, requests, context):
         raise NotImplementedError()
 
     @property
-    def service(self) -> purerpc.Service:
-        service_obj = purerpc.Service(
+    def service(self) -> Service:
+        service_obj = Service(
             "grpc.reflection.v1.ServerReflection"
         )
         service_obj.add_method(
             "ServerReflectionInfo",
             self.ServerReflectionInfo,
-            purerpc.RPCSignature(
-                purerpc.Cardinality.STREAM_STREAM,
+            RPCSignature(
+                Cardinality.STREAM_STREAM,
                 grpc_dot_reflection_dot_v1_dot_reflection__pb2.ServerReflectionRequest,
                 grpc_dot_reflection_dot_v1_dot_reflection__pb2.ServerReflectionResponse,
             )

@@ -1,0 +1,85 @@
+"""One call, as handlers and observers see it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import trio
+
+from avion_media.grpc.status import Code, Headers
+from avion_media.grpc.wire_format import NO_METADATA, Metadata, metadata_headers
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end of the connection."""
+
+    address: str
+    """``host:port``."""
+    certificate: Mapping[str, Any] | None = None
+    """The client's verified certificate as `ssl.SSLSocket.getpeercert` gives it; none without mTLS."""
+
+
+@dataclass(slots=True)
+class CallContext:
+    """A call in flight: the second argument of every handler."""
+
+    method: str
+    """As on the wire: ``/avion.MediaService/GetMediaStatus``."""
+    peer: Peer
+    metadata: Metadata = field(default=NO_METADATA, repr=False)
+    """What the client sent, without the transport's own headers. Never log it: credentials are here."""
+    deadline: float = math.inf
+    """On Trio's clock, from the client's ``grpc-timeout``. The handler is cancelled when it passes."""
+    started_at: float = field(default_factory=trio.current_time)
+    caller: str = ""
+    """Who calls, as ``authorise`` found out; empty when nobody asked."""
+    code: Code = Code.CANCELLED
+    """What the client saw, once the call has ended. Until then, and for a client that has gone: CANCELLED."""
+    compress: bool = False
+    """Set it to compress the responses of 1 KiB and more, if the client accepts gzip."""
+    accepts_gzip: bool = False
+    """Whether the client does."""
+    initial_metadata: Headers | None = field(default=None, repr=False)
+    """As sent by `send_initial_metadata`."""
+    trailing_metadata: Headers = field(default=(), repr=False)
+    send_head: Callable[[Headers], None] | None = field(default=None, repr=False)
+    """Where initial metadata goes: the transport sets it while the handler runs."""
+
+    @classmethod
+    def local(cls, method: str = "") -> CallContext:
+        """Return a context for a call within the process: of nobody, without a deadline."""
+        return cls(method, Peer(""))
+
+    @property
+    def remaining_s(self) -> float:
+        """Seconds until the deadline."""
+        return self.deadline - trio.current_time()
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds since the request's headers came (for refused calls: nearly nothing)."""
+        return trio.current_time() - self.started_at
+
+    def send_initial_metadata(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
+        """Send metadata before the first response, now. It can be done once, and not after a response.
+
+        Raises ValueError for a name or value that gRPC does not allow, or more than 8 KiB; RuntimeError if it is late.
+        """
+        headers = metadata_headers(pairs)
+        if self.initial_metadata is not None:
+            raise RuntimeError("the initial metadata was sent already")
+        self.initial_metadata = headers
+        if self.send_head is not None:
+            self.send_head(headers)
+
+    def add_trailing_metadata(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
+        """Add metadata that goes out with the code. Raises ValueError as `send_initial_metadata` does."""
+        self.trailing_metadata += metadata_headers(pairs, len_before=sum(map(_size, self.trailing_metadata)))
+
+
+def _size(header: tuple[bytes, bytes]) -> int:
+    return len(header[0]) + len(header[1])

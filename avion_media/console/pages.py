@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from avion_media.admin.operators import OperatorGate
 from avion_media.console.drawing import Viewer, draw, draw_sections
 from avion_media.console.live import LivePages
 from avion_media.console.overview import Overview
@@ -21,7 +22,6 @@ from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths
 from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import dossier, is_unknown
-from avion_media.origin.operators import OperatorGate
 from avion_media.queue import TaskQueue
 from avion_media.runtime import Runtime
 from avion_media.tree import Tree

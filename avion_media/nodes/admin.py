@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import trio
 
+from avion_media.admin import AdminServer, OperatorGate, admin_application
 from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Watchers
@@ -13,15 +14,9 @@ from avion_media.console import Console, Sessions, Uploads
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.ports import listen, serve_until_stopped
 from avion_media.nodes.rotation import open_operators
-from avion_media.origin.admin import admin_application
-from avion_media.origin.http1 import HttpLimits
-from avion_media.origin.operators import OperatorGate
-from avion_media.origin.server import HttpServer
 from avion_media.runtime import Runtime
 from avion_media.tree import Address, Tree
 from supervisors import Child
-
-_CONNECTIONS = 64
 
 
 async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], Tree]) -> None:
@@ -42,7 +37,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], T
         gate=gate,
         pages=Console(runtime, tree(), gate, sessions, uploads=_uploads(runtime)).routes(),
     )
-    server = HttpServer(app, HttpLimits(max_connections=_CONNECTIONS))
+    server = AdminServer(app)
     listeners = await listen(child, config.bind)
     async with trio.open_nursery() as nursery:
         if operators is not None:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
 from avion_media.config import Bind
+from avion_media.http1 import HttpLimits, HttpServer
 from avion_media.nodes.gauges import limiting
 from avion_media.origin.app import Origin
-from avion_media.origin.http1 import HttpLimits
-from avion_media.origin.observed import ObservedOrigin
-from avion_media.origin.server import HttpServer, listener_address, open_listeners
+from avion_media.origin.responses import SAFETY_HEADERS
 from avion_media.runtime import Limiter, Runtime
 from avion_media.tree import Address
 from supervisors import Child
 
 Listeners = list[trio.SocketListener]
+
+
+async def open_listeners(host: str, port: int) -> Listeners:
+    """TCP listeners on ``host``; port 0 takes a free one. An `OSError` says what is in the way."""
+    try:
+        return await trio.open_tcp_listeners(port, host=host or None)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+
+
+def listener_address(listeners: Sequence[trio.SocketListener]) -> tuple[str, int]:
+    """Where the first listener really listens."""
+    host, port, *_ = listeners[0].socket.getsockname()
+    return str(host), int(port)
 
 
 async def listen(child: Child[Address], bind: Bind) -> Listeners:
@@ -50,12 +63,12 @@ async def serve_until_stopped(
 async def origin(runtime: Runtime, child: Child[Address]) -> None:
     """Media and thumbnails for the CDN."""
     config = runtime.config
-    app = Origin(runtime.store, runtime.board, runtime.telemetry, config.http).application()
+    handler = Origin(runtime.store, runtime.board, runtime.telemetry, config.http).handle
     limits = HttpLimits(
         max_connections=config.http.max_connections,
         max_connections_per_peer=config.http.max_connections_per_peer,
     )
-    server = HttpServer(ObservedOrigin(app, runtime.telemetry), limits)
+    server = HttpServer(handler, limits, refusal_headers=SAFETY_HEADERS)
     runtime.observed.active_requests = lambda: server.requests
     slots = limiting(runtime, "http.connections", lambda: Limiter(server.connections, config.http.max_connections))
     with slots, runtime.draining("origin", server.drain):

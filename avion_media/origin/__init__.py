@@ -1,1 +1,1 @@
-"""HTTP: the origin behind the CDN, and the admin port."""
+"""The origin behind the CDN: media items and thumbnails over HTTP."""

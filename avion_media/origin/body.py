@@ -9,13 +9,13 @@ read again, so a body survives a short outage of the store.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
 from typing import Protocol
 
 import trio
 
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
+from avion_media.http1 import BodyLost
 from avion_media.net import Account, Bound, Kind, PeerLimiter
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 
@@ -29,10 +29,6 @@ _ROOM_S = 30.0  # for memory to become free
 _ATTEMPT_S = 10.0
 _WINDOW_S = 20.0  # for all attempts
 _PAUSES_S = (0.2, 0.8)  # before the second and the third attempt
-
-
-class BodyLost(MediaError):
-    """A body that was begun cannot go on: the connection must be cut, so that nobody takes it for whole."""
 
 
 class Source(Protocol):
@@ -114,7 +110,9 @@ class _Waiter:
 class RangeBody:
     """One object, or a range of it, as its windows. Made by `open_body`; iterate over `windows` once."""
 
-    def __init__(self, source: Source, memory: WindowMemory, peer: str, key: str) -> None:
+    def __init__(
+        self, source: Source, memory: WindowMemory, peer: str, key: str, on_sent: Callable[[int], None]
+    ) -> None:
         self.info: ObjectInfo
         self.content_range: ContentRange | None = None
         """None where everything was asked for."""
@@ -123,6 +121,7 @@ class RangeBody:
         self._memory = memory
         self._peer = peer
         self._key = key
+        self._on_sent = on_sent
         self._held = 0
         self._window = b""
         self._position = 0
@@ -164,6 +163,7 @@ class RangeBody:
         while self._window:
             begun = trio.current_time()
             yield self._window
+            self._on_sent(len(self._window))
             self.close()
             if self._position < self._end:
                 fast = trio.current_time() - begun <= _FAST_S
@@ -218,17 +218,24 @@ class RangeBody:
         return part
 
 
-@asynccontextmanager
 async def open_body(
-    source: Source, memory: WindowMemory, peer: str, key: str, byte_range: ByteRange | None, etag: str | None = None
-) -> AsyncIterator[RangeBody]:
-    """An object, or a range of it, for ``peer``; with ``etag`` only that version.
+    source: Source,
+    memory: WindowMemory,
+    peer: str,
+    key: str,
+    byte_range: ByteRange | None,
+    etag: str | None = None,
+    *,
+    on_sent: Callable[[int], None],
+) -> RangeBody:
+    """An object, or a range of it, for ``peer``; with ``etag`` only that version. The caller closes it.
 
     Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, Unavailable (after three attempts).
     """
-    body = RangeBody(source, memory, peer, key)
+    body = RangeBody(source, memory, peer, key, on_sent)
     try:
         await body.open(byte_range, etag)
-        yield body
-    finally:
+    except BaseException:
         body.close()
+        raise
+    return body

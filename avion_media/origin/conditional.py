@@ -6,9 +6,19 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from typing import Protocol
 
 _ENTITY_TAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _SINGLE_RANGE = re.compile(r"bytes=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.IGNORECASE)
+
+CONDITIONS = ("if-match", "if-unmodified-since", "if-none-match", "if-modified-since", "if-range")
+
+
+class Fields(Protocol):
+    """The fields of a request by their names in lower case, several lines of one name as one list."""
+
+    def get(self, name: str, /) -> str | None:
+        """The value, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +31,10 @@ def http_date(moment: datetime) -> str:
     return format_datetime(moment.astimezone(UTC), usegmt=True)
 
 
-def _parse_date(text: str) -> datetime | None:
+def _parse_date(text: str | None) -> datetime | None:
+    """A date in any of its three forms (RFC 9110, 5.6.7); None where there is none, which is to be ignored."""
+    if text is None:
+        return None
     try:
         parsed = parsedate_to_datetime(text)
     except (ValueError, OverflowError):  # also a year or an offset of twenty digits
@@ -29,22 +42,26 @@ def _parse_date(text: str) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _opaque(entity_tag: str) -> str:
-    return entity_tag.removeprefix("W/")
+def _matches(header: str, etag: str, *, strongly: bool) -> bool:
+    """Whether a list of entity tags has this one, which is strong. ``*`` has every tag (RFC 9110, 8.8.3.2)."""
+    if header.strip() == "*":
+        return True
+    tags = _ENTITY_TAG.findall(header)
+    return etag in tags or (not strongly and f"W/{etag}" in tags)
 
 
-def is_not_modified(
-    if_none_match: str | None, if_modified_since: str | None, etag: str, last_modified: datetime
-) -> bool:
-    """Whether to answer 304. ``If-None-Match`` decides alone when it is there (RFC 9110, 13.2.2)."""
-    if if_none_match is not None:
-        if if_none_match.strip() == "*":
-            return True
-        return any(_opaque(tag) == _opaque(etag) for tag in _ENTITY_TAG.findall(if_none_match))
-    if if_modified_since is not None:
-        since = _parse_date(if_modified_since)
-        return since is not None and last_modified.replace(microsecond=0) <= since
-    return False
+def failed_precondition(headers: Fields, etag: str, last_modified: datetime) -> int | None:
+    """412 or 304 where a precondition of a GET or HEAD says so, in the order of RFC 9110, 13.2.2; otherwise None."""
+    modified = last_modified.replace(microsecond=0)
+    if (if_match := headers.get("if-match")) is not None:
+        if not _matches(if_match, etag, strongly=True):
+            return 412
+    elif (since := _parse_date(headers.get("if-unmodified-since"))) is not None and modified > since:
+        return 412
+    if (if_none_match := headers.get("if-none-match")) is not None:
+        return 304 if _matches(if_none_match, etag, strongly=False) else None
+    since = _parse_date(headers.get("if-modified-since"))
+    return 304 if since is not None and modified <= since else None
 
 
 def range_applies(if_range: str | None, etag: str, last_modified: datetime) -> bool:

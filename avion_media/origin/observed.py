@@ -1,75 +1,74 @@
-"""A span and a measurement around each request of the origin.
+"""A span, a measurement and a ``Server-Timing`` around each request of the origin, until its response is known.
 
 The origin is public: a ``traceparent`` that a visitor sends is not believed, or strangers would decide which traces are
-recorded. Each request is a trace of its own, linked to the medium's.
+recorded. Each request is a trace of its own, linked to the media item's.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import trio
 
-from avion_media.origin.server import AsgiApp
+from avion_media.http1 import Request, Response
+from avion_media.origin.responses import NO_ROUTE, route_of
 from avion_media.telemetry import Telemetry, instruments
 
-_OTHER = "_OTHER"
 _METHODS = frozenset({"GET", "HEAD"})
-_CLIENT_GONE = 499  # as nginx calls it: nobody was there to be told anything
+_CLIENT_GONE = 499  # as nginx calls it: the client left before there was a response
 
 
-class ObservedOrigin:
-    """An ASGI application around another one."""
+class Timing:
+    """How long the parts of one response took (https://www.w3.org/TR/server-timing/)."""
 
-    def __init__(self, app: AsgiApp, telemetry: Telemetry) -> None:
-        self._app = app
-        self._telemetry = telemetry
+    def __init__(self) -> None:
+        self._durations: dict[str, float] = {}
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        route, media_id = route_of(scope["path"])
-        method = scope["method"] if scope["method"] in _METHODS else _OTHER
-        started = time.monotonic()
-        answered: tuple[int, float] | None = None  # the status, and the seconds until it was known
+    @contextmanager
+    def measured(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes, however it ends; ``name`` is from the code."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._durations[name] = self._durations.get(name, 0.0) + time.perf_counter() - started
 
-        async def observed_send(message: Any) -> None:
-            nonlocal answered
-            if message["type"] == "http.response.start":
-                answered = message["status"], time.monotonic() - started
-            await send(message)
-
-        name = method if route is _OTHER else f"{method} {route}"
-        known = {"http__request__method": method, "url__scheme": "http", "http__route": route}
-        with self._telemetry.span(name, kind="server", link=media_id, **known) as span:
-            gone = False
-            try:
-                await self._app(scope, receive, observed_send)
-            except trio.Cancelled:
-                gone = True
-                raise
-            finally:
-                status, seconds = answered or (_CLIENT_GONE if gone else 500, time.monotonic() - started)
-                span.set(http__response__status_code=status)
-                error = str(status) if status >= 500 else ""
-                if error:
-                    span.fail(error)
-                self._telemetry.record(
-                    instruments.HTTP_DURATION,
-                    seconds,
-                    **known,
-                    http__response__status_code=status,
-                    error__type=error,
-                )
+    def header(self) -> str:
+        """The header's value, in milliseconds; empty when nothing was measured."""
+        return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self._durations.items())
 
 
-def route_of(path: str) -> tuple[str, str]:
-    """The route of a path, and the last part of it, which may be a media id."""
-    match path.split("/"):
-        case ["", "media", media_id]:
-            return "/media/{id}", media_id
-        case ["", "thumbnail", _size, media_id]:
-            return "/thumbnail/{size}/{id}", media_id
-    return _OTHER, ""
+async def observed(
+    telemetry: Telemetry, request: Request, respond: Callable[[Request, Timing], Awaitable[Response]]
+) -> Response:
+    """The response of ``respond``, seen by telemetry."""
+    route, media_id = route_of(request.path)
+    method = request.method if request.method in _METHODS else NO_ROUTE
+    known = {"http__request__method": method, "url__scheme": "http", "http__route": route}
+    started = time.monotonic()
+    status, timing = 500, Timing()
+    name = method if route is NO_ROUTE else f"{method} {route}"
+    with telemetry.span(name, kind="server", link=media_id, **known) as span:
+        try:
+            response = await respond(request, timing)
+            status = response.status
+            if header := timing.header():
+                response.headers["Server-Timing"] = header
+            return response
+        except trio.Cancelled:
+            status = _CLIENT_GONE
+            raise
+        finally:
+            span.set(http__response__status_code=status)
+            error = str(status) if status >= 500 else ""
+            if error:
+                span.fail(error)
+            telemetry.record(
+                instruments.HTTP_DURATION,
+                time.monotonic() - started,
+                **known,
+                http__response__status_code=status,
+                error__type=error,
+            )

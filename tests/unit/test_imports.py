@@ -32,10 +32,12 @@ ALLOWED: dict[str, set[str]] = {
     "store": {"domain", "config", "files", "telemetry"},
     "remote": {"domain", "files", "redis"},
     "media": {"domain", "config", "kernel", "files"},
+    "http1": {"net", "telemetry"},
 }
 LOW = {*ALLOWED}
 HIGH = {
     "api",
+    "admin",
     "origin",
     "tasks",
     "nodes",
@@ -54,13 +56,14 @@ HIGH = {
 ALLOWED |= {
     "tasks": LOW - {"grpc", "wire"},
     "runtime": LOW - {"grpc", "wire"},
+    "admin": {"credentials", "http1", "net", "telemetry"},
     "origin": LOW - {"grpc", "wire", "media", "remote"},
     "api": LOW | {"runtime"},
     "setup": LOW - {"grpc", "wire"} | {"tasks"},
     "doctor": LOW - {"grpc", "wire"} | {"setup"},
     "inspection": LOW - {"grpc", "wire"} | {"setup", "tasks"},
-    "console": LOW | {"api", "inspection", "origin", "runtime", "setup"},
-    "nodes": LOW | {"api", "console", "origin", "tasks", "runtime", "setup"},
+    "console": LOW - {"grpc"} | {"admin", "api", "inspection", "runtime", "setup"},
+    "nodes": LOW | {"admin", "api", "console", "origin", "tasks", "runtime", "setup"},
     "process": LOW | {"runtime"},
     "app": LOW | {"nodes", "runtime"},
     "service": LOW | {"app", "nodes", "process", "runtime"},

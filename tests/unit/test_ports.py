@@ -8,11 +8,11 @@ import pytest
 import trio
 
 from avion_media.grpc import GrpcServer
-from avion_media.origin.http1 import HttpLimits
-from avion_media.origin.server import HttpServer, listener_address, open_listeners
+from avion_media.http1 import HttpLimits, HttpServer, Request, Response
+from avion_media.nodes.ports import listener_address, open_listeners
 
 
-async def _nothing(scope: Any, receive: Any, send: Any) -> None:
+async def _nothing(_request: Request) -> Response:
     raise AssertionError("nobody should be served")
 
 

@@ -22,9 +22,8 @@ import trio
 from avion_media.config import HttpConfig
 from avion_media.domain.errors import ObjectMissing
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health
+from avion_media.http1 import HttpLimits, HttpServer
 from avion_media.origin.app import Origin
-from avion_media.origin.http1 import HttpLimits
-from avion_media.origin.server import HttpServer
 from avion_media.service import spare_collections
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 from avion_media.telemetry import NO_TELEMETRY
@@ -110,7 +109,7 @@ async def _serve_http(
 
     structlog.configure(processors=[note])
     origin = Origin(_Store(), _Tombstones(), NO_TELEMETRY, HttpConfig())
-    server = HttpServer(origin.application(), HTTP_LIMITS)
+    server = HttpServer(origin.handle, HTTP_LIMITS)
     nursery.start_soon(server.serve, listeners)
     return lambda: {"held": {"connections": server.connections, "requests": server.requests}}
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from enum import Enum
 
+import starlette.requests
+import starlette.responses
 import trio
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import StreamingResponse
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from avion_media.origin.http1 import HttpLimits
-from avion_media.origin.server import HttpServer
+from avion_media.admin import AdminLimits, AdminServer
+from avion_media.http1 import Headers, HttpLimits, HttpServer, Request, Response
 
 HARD_LIMIT_S = 30.0
 CHUNK = b"x" * 65_536
+METHODS = ["GET", "HEAD", "POST", "PUT", "DELETE"]
+TEXT = {"Content-Type": "text/plain"}
+SAFETY_HEADERS = {"X-Content-Type-Options": "nosniff"}
 GET = b"GET / HTTP/1.1\r\nHost: origin\r\n\r\n"
 
 
@@ -30,14 +35,45 @@ class App:
         self.cancelled = 0
         self.finished = 0
         self._news = trio.Event()
-        self.application = Starlette(
-            routes=[
-                Route("/", self._answer),
-                Route("/hang", self._hang),
-                Route("/endless", self._endless),
-                Route("/body", self._body, methods=["POST"]),
-            ]
-        )
+
+    async def handle(self, request: Request) -> Response:
+        """Of the origin's server."""
+        match request.method, request.path:
+            case "GET" | "HEAD", "/":
+                self.finished += 1
+                return Response(200, TEXT, b"served")
+            case "GET", "/hang":
+                with self._counted():
+                    await trio.sleep_forever()
+            case "GET", "/endless":
+                return Response(200, TEXT, _Endless(self))
+            case "POST", "/body":
+                return Response(200, TEXT, str(len(await request.read_body())).encode())
+            case _, "/":
+                return Response(405, TEXT, b"GET only")
+        return Response(404, TEXT, b"Not Found")
+
+    def application(self) -> Starlette:
+        """The same for the admin port's server."""
+
+        async def endpoint(request: starlette.requests.Request) -> starlette.responses.Response:
+            known = Request(request.method, request.url.path, None, Headers([]), "", request.body)
+            response = await self.handle(known)
+            if isinstance(response.body, bytes):
+                return starlette.responses.Response(response.body, response.status, response.headers)
+            return _Streamed(response.body.windows(), response.status, response.headers)
+
+        return Starlette(routes=[Route("/{path:path}", endpoint, methods=METHODS)])
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self.entered += 1
+        self._tell()
+        try:
+            yield
+        finally:
+            self.cancelled += 1
+            self._tell()
 
     def _tell(self) -> None:
         self._news.set()
@@ -53,47 +89,31 @@ class App:
         while self.entered < count:
             await self._news.wait()
 
-    async def _answer(self, _request: Request) -> Response:
-        self.finished += 1
-        return PlainTextResponse("served")
 
-    async def _body(self, request: Request) -> Response:
-        return PlainTextResponse(str(len(await request.body())))
+class _Streamed(StreamingResponse):
+    """Closes what it streams, which Starlette leaves to the garbage collector."""
 
-    async def _hang(self, _request: Request) -> Response:
-        self.entered += 1
-        self._tell()
-        try:
-            await trio.sleep_forever()
-        except trio.Cancelled:
-            self.cancelled += 1
-            self._tell()
-            raise
-
-    async def _endless(self, _request: Request) -> Response:
-        app = self
-
-        class Endless(StreamingResponse):
-            async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-                app.entered += 1
-                app._tell()
-                try:
-                    await super().__call__(scope, receive, send)
-                finally:
-                    app.cancelled += 1
-                    app._tell()
-
-        return Endless(_Chunks())
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        assert isinstance(self.body_iterator, AsyncGenerator)
+        async with aclosing(self.body_iterator):
+            await super().__call__(scope, receive, send)
 
 
-class _Chunks:
+class _Endless:
     """For ever the same."""
 
-    def __aiter__(self) -> _Chunks:
-        return self
+    length_bytes = None
 
-    async def __anext__(self) -> bytes:
-        return CHUNK
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def windows(self) -> AsyncGenerator[bytes, None]:
+        with self._app._counted():
+            while True:
+                yield CHUNK
+
+    def close(self) -> None:
+        """There is nothing to give back."""
 
 
 @dataclass
@@ -142,7 +162,7 @@ class Attacked:
     """A running server, with a good client that calls all the time."""
 
     port: int
-    server: HttpServer
+    server: HttpServer | AdminServer
     app: App
     served: int = 0
 
@@ -166,15 +186,22 @@ class Attacked:
                 await trio.sleep(0.05)
 
 
+class Kind(Enum):
+    """Whose server it is."""
+
+    ORIGIN = "origin"
+    ADMIN = "admin"
+
+
 @asynccontextmanager
-async def attacked(limits: HttpLimits | None = None, *, with_good: bool = True) -> AsyncIterator[Attacked]:
+async def attacked(kind: Kind, limits: HttpLimits | None = None, *, with_good: bool = True) -> AsyncIterator[Attacked]:
     """The server for the length of the block; the good client was served before, meanwhile and after, and nothing in
     the server has failed.
 
     ``with_good=False`` where idle connections are ended so early that it would be sent away itself.
     """
     app = App()
-    server = HttpServer(app.application, limits or HttpLimits())
+    server = _origin_server(app, limits) if kind is Kind.ORIGIN else _admin_server(app, limits)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     world = Attacked(listeners[0].socket.getsockname()[1], server, app)
     with capture_logs() as logs, trio.fail_after(HARD_LIMIT_S):
@@ -188,3 +215,21 @@ async def attacked(limits: HttpLimits | None = None, *, with_good: bool = True) 
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
     assert not logs, "a connection ended by a defect"
+
+
+def _origin_server(app: App, limits: HttpLimits | None) -> HttpServer:
+    return HttpServer(app.handle, limits or HttpLimits(), refusal_headers=SAFETY_HEADERS)
+
+
+def _admin_server(app: App, limits: HttpLimits | None) -> AdminServer:
+    if limits is None:
+        return AdminServer(app.application())
+    bounds = AdminLimits(
+        max_connections=min(limits.max_connections, 2 * limits.max_connections_per_peer),  # a peer has half
+        max_head_bytes=limits.max_head_bytes,
+        max_body_bytes=limits.max_body_bytes,
+        idle_timeout_s=min(limits.head_timeout_s, limits.keep_alive_s),
+        body_timeout_s=limits.body_timeout_s,
+        write_timeout_s=limits.write_timeout_s,
+    )
+    return AdminServer(app.application(), bounds)

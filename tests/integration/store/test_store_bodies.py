@@ -9,7 +9,8 @@ from contextlib import aclosing
 import pytest
 import trio
 
-from avion_media.origin.body import BodyLost, WindowMemory, open_body
+from avion_media.http1 import BodyLost
+from avion_media.origin.body import WindowMemory, open_body
 from avion_media.store import ObjectStore, open_store
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
@@ -53,16 +54,14 @@ async def test_a_body_goes_on_after_a_hiccup_of_the_store(
         await gateway.held.wait()
         gateway.break_after = gateway.stall_after = None
 
-    received = bytearray()
+    received, sent = bytearray(), list[int]()
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(recover)
             if window == 0:
                 fault(gateway)
-            async with (
-                open_body(behind, WindowMemory(), "peer", "a", None) as body,
-                aclosing(body.windows()) as windows,
-            ):
+            body = await open_body(behind, WindowMemory(), "peer", "a", None, on_sent=sent.append)
+            async with aclosing(body.windows()) as windows:
                 number = 0
                 async for each in windows:
                     received += each
@@ -71,12 +70,14 @@ async def test_a_body_goes_on_after_a_hiccup_of_the_store(
                         fault(gateway)
             nursery.cancel_scope.cancel()
     assert received == CONTENT
+    assert sum(sent) == len(CONTENT)
     assert gateway.held.is_set() or fault is refuse
     assert gateway.refusals == 0
 
 
 async def test_a_body_that_is_replaced_meanwhile_is_lost(s3: S3Bucket, behind: ObjectStore) -> None:
-    async with open_body(behind, WindowMemory(), "peer", "a", None) as body, aclosing(body.windows()) as windows:
+    body = await open_body(behind, WindowMemory(), "peer", "a", None, on_sent=lambda _: None)
+    async with aclosing(body.windows()) as windows:
         await anext(windows)
         s3.client.put_object(Bucket=s3.bucket, Key="a", Body=CONTENT[::-1])
         with pytest.raises(BodyLost):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import trio
 
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed
+from avion_media.http1 import Headers, Request
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 
 Fault = Callable[[], Awaitable[None]]
@@ -61,3 +62,14 @@ class Objects:
         if key not in self.held:
             raise ObjectMissing(key)
         return ObjectInfo(key, len(self.held[key]), self.etags.get(key, "one"), MODIFIED, "image/jpeg")
+
+
+def request(target: str, method: str = "GET", **fields: str) -> Request:
+    """A request as the server hands it over; names of fields write ``-`` as ``_``."""
+    lines = [(name.replace("_", "-").lower().encode(), value.encode()) for name, value in fields.items()]
+    path, mark, query = target.partition("?")
+    return Request(method, path, query if mark else None, Headers(lines), "peer", _no_body)
+
+
+async def _no_body() -> bytes:
+    return b""

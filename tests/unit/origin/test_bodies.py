@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.origin.body import BodyLost, RangeBody, WindowMemory, open_body
+from avion_media.http1 import BodyLost
+from avion_media.origin.body import RangeBody, WindowMemory, open_body
 from avion_media.store import ByteRange, RangeNotSatisfiable
 from tests.unit.origin.objects import Objects
 
@@ -23,6 +25,25 @@ def filled(size: int) -> Objects:
     objects = Objects()
     objects.held["a"] = random.Random(size).randbytes(size)
     return objects
+
+
+@asynccontextmanager
+async def opened(
+    objects: Objects,
+    memory: WindowMemory,
+    peer: str,
+    key: str,
+    byte_range: ByteRange | None,
+    etag: str | None = None,
+) -> AsyncIterator[RangeBody]:
+    """The body, closed at the end of the block, with all that was sent counted."""
+    sent: list[int] = []
+    body = await open_body(objects, memory, peer, key, byte_range, etag, on_sent=sent.append)
+    try:
+        yield body
+        assert sum(sent) <= body.length_bytes
+    finally:
+        body.close()
 
 
 async def whole(body: RangeBody, *, each_s: float = 0.0) -> bytes:
@@ -61,7 +82,7 @@ async def test_every_byte_comes_once_and_in_order(seed: int, autojump_clock: Moc
     byte_range, expected = chosen.choice(ranges)
     memory = WindowMemory()
 
-    async with open_body(objects, memory, "peer", "a", byte_range) as body:
+    async with opened(objects, memory, "peer", "a", byte_range) as body:
         assert body.length_bytes == len(objects.held["a"][expected])
         assert (body.content_range is None) == (byte_range is None)
         assert await whole(body, each_s=chosen.choice([0.0, 5.0])) == objects.held["a"][expected]
@@ -71,7 +92,7 @@ async def test_every_byte_comes_once_and_in_order(seed: int, autojump_clock: Moc
 
 async def test_a_thumbnail_is_one_request() -> None:
     objects = filled(40 * KIB)
-    async with open_body(objects, WindowMemory(), "peer", "a", None) as body:
+    async with opened(objects, WindowMemory(), "peer", "a", None) as body:
         await whole(body)
     assert (len(objects.reads), objects.heads) == (1, 0)
 
@@ -80,14 +101,14 @@ async def test_a_short_suffix_is_one_request_and_a_long_one_asks_for_the_size_fi
     objects = filled(MIB)
     for last, heads in ((100, 0), (256 * KIB, 0), (256 * KIB + 1, 1)):
         objects.heads = 0
-        async with open_body(objects, WindowMemory(), "peer", "a", (None, last)) as body:
+        async with opened(objects, WindowMemory(), "peer", "a", (None, last)) as body:
             assert await whole(body) == objects.held["a"][-last:]
         assert objects.heads == heads
 
 
 async def test_windows_grow_for_a_fast_client_and_none_crosses_a_stripe(autojump_clock: MockClock) -> None:
     objects = filled(9 * MIB)
-    async with open_body(objects, WindowMemory(), "peer", "a", (100, None)) as body:
+    async with opened(objects, WindowMemory(), "peer", "a", (100, None)) as body:
         await whole(body)
     spans = [(first, last) for first, last in filter(None, objects.reads) if first is not None and last is not None]
     sizes = [last - first + 1 for first, last in spans]
@@ -95,14 +116,14 @@ async def test_windows_grow_for_a_fast_client_and_none_crosses_a_stripe(autojump
     assert all(first // (4 * MIB) == last // (4 * MIB) for first, last in spans[1:])
 
     slow = filled(2 * MIB)
-    async with open_body(slow, WindowMemory(), "peer", "a", None) as body:
+    async with opened(slow, WindowMemory(), "peer", "a", None) as body:
         await whole(body, each_s=2.0)
     assert len(slow.reads) == 8
 
 
 async def test_nothing_is_read_and_one_window_is_held_while_the_client_does_not_read() -> None:
     objects, memory = filled(8 * MIB), WindowMemory()
-    async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+    async with opened(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
         await anext(windows)
         await wait_all_tasks_blocked()
         assert (objects.reading, memory.held_bytes) == (0, 256 * KIB)
@@ -111,10 +132,10 @@ async def test_nothing_is_read_and_one_window_is_held_while_the_client_does_not_
 
 async def test_an_empty_object_has_an_empty_body() -> None:
     objects = filled(0)
-    async with open_body(objects, WindowMemory(), "peer", "a", None) as body:
+    async with opened(objects, WindowMemory(), "peer", "a", None) as body:
         assert (body.length_bytes, body.info.size_bytes, await whole(body)) == (0, 0, b"")
     with pytest.raises(RangeNotSatisfiable):
-        async with open_body(objects, WindowMemory(), "peer", "a", (0, 0)):
+        async with opened(objects, WindowMemory(), "peer", "a", (0, 0)):
             pass
 
 
@@ -122,11 +143,11 @@ async def test_three_failures_in_a_row_end_it(autojump_clock: MockClock) -> None
     objects = filled(MIB)
     objects.faults = [reset, reset, reset]
     with pytest.raises(Unavailable):
-        async with open_body(objects, WindowMemory(), "peer", "a", None):
+        async with opened(objects, WindowMemory(), "peer", "a", None):
             pass
     objects.faults = [None, reset, reset, reset]
     with pytest.raises(BodyLost):
-        async with open_body(objects, WindowMemory(), "peer", "a", None) as body:
+        async with opened(objects, WindowMemory(), "peer", "a", None) as body:
             await whole(body)
     assert len(objects.reads) == 7
 
@@ -134,7 +155,7 @@ async def test_three_failures_in_a_row_end_it(autojump_clock: MockClock) -> None
 async def test_a_store_that_stalls_is_left_after_twenty_seconds(autojump_clock: MockClock) -> None:
     objects, memory = filled(MIB), WindowMemory()
     objects.faults = [None, stall, stall, stall]
-    async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+    async with opened(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
         await anext(windows)
         begun = trio.current_time()
         with pytest.raises(BodyLost):
@@ -147,7 +168,7 @@ async def test_a_store_that_stalls_is_left_after_twenty_seconds(autojump_clock: 
 @pytest.mark.parametrize("windows_before", [1, 3])
 async def test_an_object_that_changes_meanwhile_is_never_mixed(change: str, windows_before: int) -> None:
     objects, memory = filled(8 * MIB), WindowMemory()
-    async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+    async with opened(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
         for _ in range(windows_before):
             await anext(windows)
         if change == "replaced":
@@ -162,13 +183,13 @@ async def test_an_object_that_changes_meanwhile_is_never_mixed(change: str, wind
 async def test_what_the_first_window_finds_is_told_as_the_store_does() -> None:
     objects = filled(10)
     with pytest.raises(ObjectMissing):
-        async with open_body(objects, WindowMemory(), "peer", "b", None):
+        async with opened(objects, WindowMemory(), "peer", "b", None):
             pass
     with pytest.raises(PreconditionFailed):
-        async with open_body(objects, WindowMemory(), "peer", "a", None, "other"):
+        async with opened(objects, WindowMemory(), "peer", "a", None, "other"):
             pass
     with pytest.raises(RangeNotSatisfiable):
-        async with open_body(objects, WindowMemory(), "peer", "a", (10, None)):
+        async with opened(objects, WindowMemory(), "peer", "a", (10, None)):
             pass
 
 
@@ -229,7 +250,7 @@ async def test_a_later_window_waits_thirty_seconds_for_memory_and_holds_none_mea
             others += taken
 
     async with trio.open_nursery() as nursery:
-        async with open_body(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
+        async with opened(objects, memory, "peer", "a", None) as body, aclosing(body.windows()) as windows:
             await anext(windows)
             for _ in range(4):  # together they wait for all that the window gives back
                 nursery.start_soon(take_all)

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from avion_media.origin.conditional import Unsatisfiable, http_date, is_not_modified, parse_range, range_applies
+from avion_media.origin.conditional import Unsatisfiable, failed_precondition, http_date, parse_range, range_applies
 
 MODIFIED = datetime(2024, 2, 29, 12, 0, 0, 500_000, UTC)
 ETAG = '"abc"'
@@ -40,25 +40,52 @@ def test_no_range_fits_an_empty_body() -> None:
     assert parse_range("bytes=-5", 0) == Unsatisfiable()
 
 
+SAME = "Thu, 29 Feb 2024 12:00:00 GMT"
+BEFORE = "Thu, 29 Feb 2024 11:59:59 GMT"
+AFTER = "Thu, 29 Feb 2024 12:00:01 GMT"
+ABSURD = f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}"
+
+
 @pytest.mark.parametrize(
-    ("none_match", "modified_since", "expected"),
+    ("fields", "expected"),
     [
-        (None, None, False),
-        (ETAG, None, True),
-        ('W/"abc"', None, True),
-        ('"x", "abc"', None, True),
-        ('"x"', None, False),
-        ("*", None, True),
-        (None, "Thu, 29 Feb 2024 12:00:00 GMT", True),
-        (None, "Thu, 29 Feb 2024 11:59:59 GMT", False),
-        (None, "yesterday", False),
-        (None, f"Mon, 01 Jan 2024 00:00:00 +{'9' * 20}", False),
-        (None, f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", False),
-        ('"x"', "Thu, 29 Feb 2024 12:00:00 GMT", False),  # If-None-Match decides alone
+        ({}, None),
+        # If-None-Match: weak comparison, lists, and it decides alone.
+        ({"if-none-match": ETAG}, 304),
+        ({"if-none-match": 'W/"abc"'}, 304),
+        ({"if-none-match": '"x", "abc"'}, 304),
+        ({"if-none-match": '"x"'}, None),
+        ({"if-none-match": "*"}, 304),
+        ({"if-none-match": '"x"', "if-modified-since": SAME}, None),
+        # If-Modified-Since: three forms of dates; what is no date is ignored.
+        ({"if-modified-since": SAME}, 304),
+        ({"if-modified-since": "Thursday, 29-Feb-24 12:00:00 GMT"}, 304),
+        ({"if-modified-since": "Thu Feb 29 12:00:00 2024"}, 304),
+        ({"if-modified-since": BEFORE}, None),
+        ({"if-modified-since": "yesterday"}, None),
+        ({"if-modified-since": ABSURD}, None),
+        ({"if-modified-since": f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT"}, None),
+        # If-Match: strong comparison, before everything else.
+        ({"if-match": ETAG}, None),
+        ({"if-match": f'"x", {ETAG}'}, None),
+        ({"if-match": "*"}, None),
+        ({"if-match": 'W/"abc"'}, 412),
+        ({"if-match": '"x"'}, 412),
+        ({"if-match": "nonsense"}, 412),
+        ({"if-match": '"x"', "if-none-match": ETAG}, 412),
+        ({"if-match": ETAG, "if-none-match": ETAG}, 304),
+        ({"if-match": ETAG, "if-unmodified-since": BEFORE}, None),
+        # If-Unmodified-Since, where there is no If-Match.
+        ({"if-unmodified-since": SAME}, None),
+        ({"if-unmodified-since": AFTER}, None),
+        ({"if-unmodified-since": BEFORE}, 412),
+        ({"if-unmodified-since": "yesterday"}, None),
+        ({"if-unmodified-since": BEFORE, "if-none-match": ETAG}, 412),
+        ({"if-unmodified-since": SAME, "if-modified-since": SAME}, 304),
     ],
 )
-def test_not_modified(none_match: str | None, modified_since: str | None, expected: bool) -> None:
-    assert is_not_modified(none_match, modified_since, ETAG, MODIFIED) is expected
+def test_preconditions_in_the_order_of_the_rfc(fields: dict[str, str], expected: int | None) -> None:
+    assert failed_precondition(fields, ETAG, MODIFIED) == expected
 
 
 @pytest.mark.parametrize(

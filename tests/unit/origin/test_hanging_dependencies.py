@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx
 import trio
 from trio.testing import MockClock
 
 from avion_media.config import HttpConfig
 from avion_media.domain.errors import ObjectMissing
+from avion_media.http1 import Response
 from avion_media.origin.app import Origin
 from avion_media.telemetry import NO_TELEMETRY
+from tests.unit.origin.objects import request
 
-PATH = "http://origin/media/" + "0" * 64
+PATH = "/media/" + "0" * 64
 
 
 class Slot:
@@ -50,23 +51,22 @@ class Store:
         raise ObjectMissing(key)
 
 
-async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[httpx.Response, float]:
-    """The answer, and after how many seconds."""
+async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[Response, float]:
+    """The response, and after how many seconds."""
     origin = Origin(Slot(Store(hangs=store_hangs)), Board(hangs=redis_hangs), NO_TELEMETRY, HttpConfig())
     started = trio.current_time()
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(origin.application())) as client:
-        response = await client.get(PATH)
+    response = await origin.handle(request(PATH))
     return response, trio.current_time() - started
 
 
 async def test_a_store_that_hangs_is_503_in_time(autojump_clock: MockClock) -> None:
     response, waited_s = await asked(redis_hangs=False, store_hangs=True)
-    assert response.status_code == 503
+    assert response.status == 503
     assert response.headers["Retry-After"] == "1"
     assert waited_s < 10
 
 
 async def test_a_redis_that_hangs_costs_a_second(autojump_clock: MockClock) -> None:
     response, waited_s = await asked(redis_hangs=True, store_hangs=False)
-    assert response.status_code == 404
+    assert response.status == 404
     assert waited_s < 2

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from avion_media.origin.operators import OperatorGate
+from avion_media.admin.operators import OperatorGate
 from avion_media.telemetry import Telemetry
 
 

@@ -1,0 +1,228 @@
+"""The admin port's server: hypercorn's `TCPServer`, one for each connection, with bounds around it.
+
+Decision: hypercorn rather than our own HTTP/1.1 driver (`http1`). The console needs what Starlette and an ASGI server
+give (forms, cookies, server-sent events), and its CPU does not matter. Hypercorn 0.18 leaves some things to others, and
+they are here:
+
+- what a connection raises ends that connection only (hypercorn's own worker would end the server);
+- a client that does not read is cut off (`TCPServer` sends without a deadline, and shields it);
+- a request's body has a deadline and a bound;
+- a client that leaves ends its handler, also behind pipelined requests (a paused `H11Protocol` does not read);
+- WebSockets and requests over HTTP/2 are refused; a closed connection lingers, so that its last words are read.
+
+What stays open: hypercorn has no setting against an upgrade to HTTP/2, so its HTTP/2 machine is reachable here, behind
+the exception boundary and the deadlines.
+
+An idle connection and a head that drips have one deadline, hypercorn's own `keep_alive_timeout`.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+from hypercorn.app_wrappers import ASGIWrapper
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+
+from avion_media.http1 import Hangups
+from avion_media.net import Bound, Kind, PeerLimiter, peer_of, send_steadily
+from avion_media.telemetry import get_logger
+
+AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
+
+_READ_BYTES = 64 << 10
+_LINGER_S = 1.0
+_FINISH_S = 5.0  # for what an application does after the end of its connection
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+_STREAM = "avion_media.stream"  # in the ASGI state
+_BODY_LESS = ("GET", "HEAD")
+
+_log = get_logger(path="admin")
+
+
+@dataclass(frozen=True, slots=True)
+class AdminLimits:
+    """What the clients of the admin port may take."""
+
+    max_connections: int = 64
+    max_head_bytes: int = 16 << 10
+    max_head_fields: int = 100
+    max_body_bytes: int = 64 << 10
+    idle_timeout_s: float = 15.0
+    """For the next request to begin, and its head to end."""
+    body_timeout_s: float = 30.0
+    """For a request's body."""
+    write_timeout_s: float = 30.0
+    """For the client to take 64 KiB of a response."""
+
+
+class AdminServer:
+    """Serves one ASGI application. A cancel of `serve` cuts its connections."""
+
+    def __init__(self, app: AsgiApp, limits: AdminLimits | None = None) -> None:
+        self._limits = limits or AdminLimits()
+        config = HypercornConfig()
+        config.accesslog = None
+        config.errorlog = None
+        config.include_server_header = False
+        config.keep_alive_timeout = self._limits.idle_timeout_s
+        config.keep_alive_max_requests = 100_000
+        config.h11_max_incomplete_size = self._limits.max_head_bytes
+        self._config = config
+        self._app = ASGIWrapper(_Guarded(app, self._limits))
+        self._context = WorkerContext(None)
+        self._hangups = Hangups()
+        self._limiter = PeerLimiter({Kind.CONNECTIONS: Bound(self._limits.max_connections)})
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return self._limiter.held(Kind.CONNECTIONS)
+
+    async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Accept connections until cancelled; closes the listeners."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hangups.watch)
+            await trio.serve_listeners(self._connection, list(listeners))
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        """One connection; whatever happens in it ends here."""
+        account = self._limiter.account(peer_of(stream))
+        try:
+            if account.take(connections=1):
+                with self._hangups.watching(stream.socket.fileno()) as scope:
+                    bounded = _BoundedStream(stream, self._limits, scope)
+                    await TCPServer(self._app, self._config, self._context, {_STREAM: bounded}, bounded).run()
+                if not bounded.is_cut:
+                    await bounded.linger()
+        except Exception as error:  # noqa: BLE001 - a client must not end the server, whatever it makes hypercorn raise
+            _log.warning("http.connection_failed", error=repr(error))
+        finally:
+            account.close()
+            await trio.aclose_forcefully(stream)
+
+
+class _BoundedStream:
+    """What hypercorn uses of a `trio.SocketStream`, with a deadline for sending and an end that can be read."""
+
+    def __init__(self, stream: trio.SocketStream, limits: AdminLimits, connection: trio.CancelScope) -> None:
+        self.requests = 0  # which applications work on
+        self.is_cut = False
+        self._stream = stream
+        self._limits = limits
+        self._connection = connection
+        self._receiving = trio.CancelScope()
+        self._over = False
+
+    @property
+    def socket(self) -> trio.socket.SocketType:
+        """For the addresses."""
+        return self._stream.socket
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        """What the client sends; b"" at its end, once the connection is over, and after silence without a request.
+
+        Hypercorn has a deadline of its own for idle connections, but stops it for good when HTTP/2 begins.
+        """
+        if not self._over:
+            silence_s = math.inf if self.requests else self._limits.idle_timeout_s
+            with trio.move_on_after(silence_s) as self._receiving:
+                return bytes(await self._stream.receive_some(max_bytes))
+        await trio.lowlevel.checkpoint()
+        return b""
+
+    async def send_all(self, data: bytes) -> None:
+        """Send in pieces, each with a deadline. A client that does not read loses its connection."""
+        if await send_steadily(self._stream, data, self._limits.write_timeout_s):
+            return
+        self.is_cut = self._over = True
+        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+        self._connection.cancel()
+        raise trio.BrokenResourceError("the client has gone, or does not read")
+
+    async def send_eof(self) -> None:
+        """Not yet: hypercorn ends its side before a response in progress, once what follows its request is wrong."""
+        await trio.lowlevel.checkpoint()
+
+    async def aclose(self) -> None:
+        """Nothing more is received for hypercorn; the socket stays open for what is being sent, and for `linger`.
+
+        Hypercorn can wait forever now, for a request behind a closing one: hence the deadline for all that is left.
+        """
+        self._over = True
+        self._receiving.cancel()
+        self._connection.deadline = min(self._connection.deadline, trio.current_time() + _FINISH_S)
+        await trio.lowlevel.checkpoint()
+
+    async def linger(self) -> None:
+        """Let the client read our last words: a socket closed with unread input discards them (RFC 9112, 9.6)."""
+        try:
+            await self._stream.send_eof()
+            with trio.move_on_after(_LINGER_S):
+                while await self._stream.receive_some(_READ_BYTES):
+                    pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the client was faster
+
+
+class _Guarded:
+    """An ASGI application that is asked only for what it should answer."""
+
+    def __init__(self, app: AsgiApp, limits: AdminLimits) -> None:
+        self._app = app
+        self._limits = limits
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":  # a WebSocket; hypercorn answers 403
+            await receive()
+            await send({"type": "websocket.close"})
+            return
+        status = self._refusal_of(scope)
+        if status is not None:
+            await PlainTextResponse("", status, {"Connection": "close"})(scope, receive, send)
+            return
+        deadline = trio.current_time() + self._limits.body_timeout_s
+        more = True
+
+        async def receive_body() -> Any:
+            nonlocal more
+            if not more:
+                await trio.sleep_forever()  # a client that leaves ends the whole connection: see `Hangups`
+            with trio.CancelScope(deadline=deadline):
+                message = await receive()
+                more = message.get("more_body", False)
+                return message
+            raise HTTPException(408)
+
+        stream: _BoundedStream = scope["state"][_STREAM]
+        stream.requests += 1
+        try:
+            await self._app(scope, receive_body, send)
+        finally:
+            stream.requests -= 1
+
+    def _refusal_of(self, scope: Any) -> int | None:
+        """The status for a request that no handler sees."""
+        headers: list[tuple[bytes, bytes]] = scope["headers"]
+        if scope["http_version"] not in ("1.0", "1.1"):
+            return 505
+        size = (
+            len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in headers)
+        )
+        if size > self._limits.max_head_bytes or len(headers) > self._limits.max_head_fields:
+            return 431
+        if any(name == b"transfer-encoding" for name, _ in headers):
+            return 411
+        length = next((int(value) for name, value in headers if name == b"content-length"), 0)
+        if length and scope["method"] in _BODY_LESS:
+            return 400
+        return 413 if length > self._limits.max_body_bytes else None

@@ -1,0 +1,367 @@
+"""One connection of HTTP/1.1: a loop around h11, in one task.
+
+A request is read, answered by the handler and sent before the next one is looked at. So what a client can make us keep
+is one request's head, one window of a body, and 64 KiB that it sent ahead. Every wait for a client has a deadline:
+
+| state   | waits for                                  | deadline                     | then         |
+|---------|--------------------------------------------|------------------------------|--------------|
+| IDLE    | the first byte of a request                | `keep_alive_s`               | close        |
+| HEAD    | the end of its head                        | `head_timeout_s` in all      | 408, close   |
+| BODY    | the end of its body, if the handler asks   | `body_timeout_s` in all      | 408, close   |
+| HANDLER | the handler; a client that leaves ends it  | none of the client's         | close        |
+| SENDING | the client's socket to take the response   | `write_timeout_s` per 64 KiB | reset        |
+| CLOSING | the client to read our last words          | 1 s                          | close        |
+
+Decision: no task that watches for a disconnect while a handler runs. A FIN cannot be seen by reading when requests are
+pipelined before it; one clock for all connections asks the kernel instead (`Hangups`).
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from email.utils import formatdate
+from enum import Enum, auto
+from functools import lru_cache
+
+import h11
+import trio
+
+from avion_media.http1.messages import BodyLost, Headers, Refused, Request, Response, check, encoded, target_of
+from avion_media.telemetry import get_logger
+
+_READ_BYTES = 64 << 10
+_PIECE_BYTES = 64 << 10  # of a response, for each of which a client has `write_timeout_s`
+_LINGER_S = 1.0
+_HANGUP_CHECK_S = 0.25
+_RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+_INTERNAL_ERROR = 500
+_WITHOUT_BODY = (204, 304)
+_CLOSE = (b"Connection", b"close")
+
+_log = get_logger(path="service/http1")
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """What one client, and all of them together, may take."""
+
+    max_connections: int = 1000
+    max_connections_per_peer: int = 500
+    max_head_bytes: int = 16 << 10
+    """Names and values of a request's headers, and its target."""
+    max_head_fields: int = 100
+    max_body_bytes: int = 64 << 10
+    """Of a request that may have a body at all."""
+    head_timeout_s: float = 10.0
+    """For a request's head, once it has begun."""
+    body_timeout_s: float = 30.0
+    """For a request's body."""
+    keep_alive_s: float = 75.0
+    """For the next request to begin."""
+    write_timeout_s: float = 30.0
+    """For the client to take 64 KiB of a response."""
+
+
+class State(Enum):
+    """Of one connection; see the table above."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    HANDLER = auto()
+    SENDING = auto()
+    CLOSING = auto()
+
+
+class Hangups:
+    """Cancels what works for clients that have gone: `watch` looks at all of their sockets, four times a second."""
+
+    def __init__(self) -> None:
+        self._watched: dict[int, trio.CancelScope] = {}
+
+    @contextmanager
+    def watching(self, fd: int) -> Iterator[trio.CancelScope]:
+        """A scope that is cancelled when the client has closed its side, or all of the connection."""
+        with trio.CancelScope() as scope:
+            self._watched[fd] = scope
+            try:
+                yield scope
+            finally:
+                del self._watched[fd]
+
+    async def watch(self) -> None:
+        """Never returns."""
+        while True:
+            await trio.sleep(_HANGUP_CHECK_S)
+            if self._watched:
+                poll = select.poll()
+                for fd in self._watched:
+                    poll.register(fd, select.POLLRDHUP)
+                for fd, _ in poll.poll(0):
+                    self._watched[fd].cancel()
+
+
+@dataclass(slots=True)
+class Shared:
+    """What all connections of a server share. ``refusal_headers`` go with every response that no handler made."""
+
+    handler: Callable[[Request], Awaitable[Response]]
+    limits: HttpLimits
+    refusal_headers: Mapping[str, str]
+    hangups: Hangups = field(default_factory=Hangups)
+    draining: bool = False
+    answered: trio.Event = field(default_factory=trio.Event)
+    """Set, and replaced, whenever a response has ended."""
+
+
+class Cut(Exception):
+    """The connection is over without a word: the client has gone, or must see that its response is not whole."""
+
+
+class HttpConnection:
+    """One client's connection. `run` serves it to its end and closes nothing but our side of it."""
+
+    def __init__(self, stream: trio.SocketStream, peer: str, shared: Shared) -> None:
+        self._socket = stream.socket
+        self._peer = peer
+        self._shared = shared
+        self._limits = shared.limits
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=shared.limits.max_head_bytes)
+        self._waiting = trio.CancelScope()
+        self._state = State.IDLE
+        self._since = trio.current_time()
+
+    @property
+    def idle_since(self) -> float | None:
+        """Since when there is no request and no beginning of one; None when there is."""
+        return self._since if self._state is State.IDLE else None
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has come whose response has not ended."""
+        return self._state in (State.BODY, State.HANDLER, State.SENDING)
+
+    def close_if_idle(self) -> None:
+        """End the connection now unless a request has begun."""
+        if self._state is State.IDLE:
+            self._waiting.cancel()
+
+    async def run(self) -> None:
+        """Serve requests, one after the other."""
+        try:
+            while await self._serve_one():
+                await trio.lowlevel.checkpoint()  # a client that sends many requests at once is not alone here
+        except Cut:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+            return
+        except (OSError, trio.BrokenResourceError):
+            return
+        finally:
+            self._answered(State.CLOSING)
+        await self._say_goodbye()
+
+    async def _serve_one(self) -> bool:
+        """One request and its response; whether another may follow."""
+        try:
+            head = await self._read_head()
+            if head is None:
+                return False
+            request = self._request(head)
+        except Refused as refusal:
+            await self._refuse(refusal.status)
+            return False
+        try:
+            with self._shared.hangups.watching(self._socket.fileno()) as scope:
+                response = await self._shared.handler(request)
+        except Refused as refusal:  # while it read the request's body
+            await self._refuse(refusal.status)
+            return False
+        except Cut:  # while it read the request's body
+            raise
+        except Exception:  # noqa: BLE001 - whatever a handler raises costs its client a 500, and nobody else anything
+            _log.error("http.handler_failed", exc_info=True)
+            response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
+        if scope.cancelled_caught:
+            raise Cut
+        await self._send(head, response)
+        if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+            return False
+        self._h11.start_next_cycle()
+        self._answered(State.IDLE)
+        return True
+
+    def _answered(self, state: State) -> None:
+        self._state, self._since = state, trio.current_time()
+        self._shared.answered.set()
+        self._shared.answered = trio.Event()
+
+    # -- receiving
+
+    async def _read_head(self) -> h11.Request | None:
+        """The next request's head; None when the client sends none."""
+        begun = bool(self._h11.trailing_data[0])
+        if self._shared.draining and not begun:
+            return None
+        self._state = State.HEAD if begun else State.IDLE
+        wait_s = self._limits.head_timeout_s if begun else self._limits.keep_alive_s
+        with trio.CancelScope(deadline=trio.current_time() + wait_s) as self._waiting:
+            while (event := self._next_event()) is h11.NEED_DATA:
+                data = await self._socket.recv(_READ_BYTES)
+                if not data:
+                    return None
+                if self._state is State.IDLE:
+                    self._state = State.HEAD
+                    self._waiting.deadline = trio.current_time() + self._limits.head_timeout_s
+                self._h11.receive_data(data)
+        if self._waiting.cancelled_caught:
+            if self._state is State.HEAD:
+                raise Refused(408)
+            return None
+        return event if isinstance(event, h11.Request) else None
+
+    def _next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        try:
+            return self._h11.next_event()
+        except h11.RemoteProtocolError as error:
+            raise Refused(error.error_status_hint) from None
+
+    def _request(self, head: h11.Request) -> Request:
+        limits = self._limits
+        check(
+            head,
+            max_head_bytes=limits.max_head_bytes,
+            max_head_fields=limits.max_head_fields,
+            max_body_bytes=limits.max_body_bytes,
+        )
+        path, query = target_of(head)
+        self._state = State.HANDLER
+        return Request(
+            method=head.method.decode("ascii"),
+            path=path,
+            query=query,
+            headers=Headers(head.headers),
+            peer=self._peer,
+            read_body=self._read_body,
+        )
+
+    async def _read_body(self) -> bytes:
+        self._state = State.BODY
+        body = bytearray()
+        with trio.move_on_after(self._limits.body_timeout_s) as slow:
+            if self._h11.they_are_waiting_for_100_continue:
+                await self._write([self._h11.send(h11.InformationalResponse(status_code=100, headers=[])) or b""])
+            while not isinstance(event := self._next_event(), h11.EndOfMessage):
+                if isinstance(event, h11.Data):
+                    body += event.data
+                    continue
+                try:
+                    data = await self._socket.recv(_READ_BYTES)
+                except OSError:
+                    data = b""
+                if not data:
+                    raise Cut
+                self._h11.receive_data(data)
+        if slow.cancelled_caught:
+            raise Refused(408)
+        self._state = State.HANDLER
+        return bytes(body)
+
+    def _has_whole_request(self) -> bool:
+        """Whether the request has been received to its end; reads what h11 holds, and nothing more."""
+        try:
+            while self._h11.their_state is h11.SEND_BODY:
+                if self._h11.next_event() is h11.NEED_DATA:
+                    return False
+        except h11.RemoteProtocolError:
+            return False
+        return True
+
+    # -- sending
+
+    async def _refuse(self, status: int) -> None:
+        """Answer without a handler, and for the last time."""
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            headers = {"Cache-Control": "no-store", **self._shared.refusal_headers, "Content-Length": "0"}
+            head = h11.Response(status_code=status, headers=[*encoded(headers), _CLOSE, _date(int(time.time()))])
+            await self._write(self._h11.send_with_data_passthrough(head) or [])
+
+    async def _send(self, request: h11.Request, response: Response) -> None:
+        """The whole response: its head leaves in one write with the first bytes of its body."""
+        self._state = State.SENDING
+        body = response.body
+        try:
+            pieces = self._pieces(self._head(response))
+            if request.method == b"HEAD" or response.status in _WITHOUT_BODY:
+                pass
+            elif isinstance(body, bytes):
+                pieces += self._pieces(h11.Data(data=body))
+            else:
+                async with aclosing(body.windows()) as windows:
+                    async for window in windows:
+                        await self._write(pieces + self._pieces(h11.Data(data=window)))
+                        pieces = []
+            await self._write(pieces + self._pieces(h11.EndOfMessage()))
+        except BodyLost as error:
+            _log.warning("http.body_lost", error=str(error))
+            raise Cut from error
+        except (Cut, OSError, trio.BrokenResourceError):
+            raise
+        except Exception as error:  # a wrong length (h11 refuses to end the response then), or a bug in the body
+            _log.error("http.body_failed", exc_info=True)
+            raise Cut from error
+        finally:
+            if not isinstance(body, bytes):
+                body.close()
+
+    def _head(self, response: Response) -> h11.Response:
+        lines = encoded(response.headers)
+        if response.status not in _WITHOUT_BODY and "Content-Length" not in response.headers:
+            length = len(response.body) if isinstance(response.body, bytes) else response.body.length_bytes
+            if length is not None:
+                lines.append((b"Content-Length", b"%d" % length))
+        if self._shared.draining or not self._has_whole_request():
+            lines.append(_CLOSE)
+        return h11.Response(status_code=response.status, headers=[*lines, _date(int(time.time()))])
+
+    def _pieces(self, event: h11.Response | h11.Data | h11.EndOfMessage) -> list[bytes]:
+        return self._h11.send_with_data_passthrough(event) or []
+
+    async def _write(self, pieces: list[bytes]) -> None:
+        """Write all pieces, as few as possible at a time and without a copy. Cut when the client is too slow."""
+        views = [memoryview(piece) for piece in pieces if piece]
+        with trio.move_on_after(self._limits.write_timeout_s) as slow:
+            taken = 0
+            while views:
+                sent = await self._socket.sendmsg(views)
+                taken += sent
+                if taken >= _PIECE_BYTES:
+                    taken = 0
+                    slow.deadline = trio.current_time() + self._limits.write_timeout_s
+                while views and sent >= len(views[0]):
+                    sent -= len(views.pop(0))
+                if sent:
+                    views[0] = views[0][sent:]
+        if slow.cancelled_caught:
+            raise Cut
+
+    async def _say_goodbye(self) -> None:
+        """End our side, and let the client read: a socket closed with unread input discards them (RFC 9112, 9.6)."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+            with trio.move_on_after(_LINGER_S):
+                while await self._socket.recv(_READ_BYTES):
+                    pass
+        except OSError:
+            pass  # the client was faster
+
+
+@lru_cache(maxsize=1)
+def _date(now_s: int) -> tuple[bytes, bytes]:
+    """The ``Date`` field, formatted once a second."""
+    return b"Date", formatdate(now_s, usegmt=True).encode()

@@ -1,0 +1,129 @@
+"""Requests and responses, and what a request must look like to reach a handler."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import h11
+
+_ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
+_AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
+
+
+class BodyLost(Exception):
+    """A response body that was begun cannot go on. The connection is reset, so that nobody takes the body for whole."""
+
+
+class Refused(Exception):
+    """The request is answered with this status without a handler, and the connection ends."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class Headers:
+    """The fields of a message: names are case-insensitive, and the lines of one name are one list."""
+
+    def __init__(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
+        self._values: dict[str, str] = {}
+        for name, value in lines:  # h11 gives names in lower case
+            key, text = name.decode("ascii"), value.decode("latin-1")
+            self._values[key] = f"{self._values[key]}, {text}" if key in self._values else text
+
+    def get(self, name: str) -> str | None:
+        """The value of a field, several lines joined by commas (RFC 9110, 5.3); ``name`` is in lower case."""
+        return self._values.get(name)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._values
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request. ``path`` is as it was sent, not decoded; ``query`` is None without a question mark."""
+
+    method: str
+    path: str
+    query: str | None
+    headers: Headers
+    peer: str
+    read_body: Callable[[], Awaitable[bytes]]
+    """Read the whole body, at most once. A client that waits for ``100 Continue`` gets it now."""
+
+
+class Body(Protocol):
+    """A body that is made while it is sent."""
+
+    @property
+    def length_bytes(self) -> int | None:
+        """The length, if it is known: more or fewer bytes reset the connection."""
+
+    def windows(self) -> AsyncGenerator[bytes, None]:
+        """The bytes, piece by piece. The next piece is asked for once the client's socket has taken the last one."""
+
+    def close(self) -> None:
+        """Called once, however the response ends."""
+
+
+@dataclass(slots=True)
+class Response:
+    """What a handler returns. The server adds ``Date``, ``Connection`` and, where it is known, ``Content-Length``."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | Body = b""
+
+
+def target_of(request: h11.Request) -> tuple[str, str | None]:
+    """Path and query of the request's target, whichever of its four forms it has (RFC 9112, 3.2)."""
+    target = request.target
+    if request.method == b"CONNECT":
+        raise Refused(405)
+    if target == b"*":
+        raise Refused(404)
+    if not target.startswith(b"/"):
+        absolute = _ABSOLUTE.fullmatch(target)
+        if absolute is None or not absolute[1] or not _AUTHORITY.fullmatch(absolute[1]):
+            raise Refused(400)
+        target = absolute[2]
+        if not target.startswith(b"/"):
+            target = b"/" + target
+    if b"#" in target:
+        raise Refused(400)
+    path, mark, query = target.decode("ascii").partition("?")
+    return path, query if mark else None
+
+
+def check(request: h11.Request, *, max_head_bytes: int, max_head_fields: int, max_body_bytes: int) -> None:
+    """Raise Refused for a request that no handler sees. What h11 has refused already is not looked at again."""
+    if request.http_version not in (b"1.0", b"1.1"):
+        raise Refused(505)
+    lines = request.headers
+    size = len(request.target) + sum(len(name) + len(value) for name, value in lines)
+    if size > max_head_bytes or len(lines) > max_head_fields:
+        raise Refused(431)
+    values = {name: value for name, value in lines if name in _FRAMING}
+    if b"transfer-encoding" in values:
+        raise Refused(411)  # a body of unknown length
+    length = int(values.get(b"content-length", b"0"))  # h11 has checked that it is one number
+    if length and request.method in (b"GET", b"HEAD"):
+        raise Refused(400)  # it means nothing there (RFC 9110, 9.3.1), but caches and proxies disagree about it
+    if length > max_body_bytes:
+        raise Refused(413)
+    host = values.get(b"host", b"")
+    if not _AUTHORITY.fullmatch(host):
+        raise Refused(400)
+    if request.http_version == b"1.1" and values.get(b"expect", b"100-continue").lower() != b"100-continue":
+        raise Refused(417)
+
+
+_FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect"})
+
+
+def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Fields as h11 takes them."""
+    return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]

@@ -1,0 +1,89 @@
+"""The HTTP server: connections accepted, counted and ended."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import trio
+
+from avion_media.http1.connection import HttpConnection, HttpLimits, Shared
+from avion_media.http1.messages import Request, Response
+from avion_media.net import Bound, Kind, PeerLimiter, peer_of
+from avion_media.telemetry import get_logger
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+_log = get_logger(path="service/http1")
+
+
+class HttpServer:
+    """Serves one handler. `drain` lets running requests end; a cancel of `serve` cuts them.
+
+    ``refusal_headers`` go with every response that the server makes itself.
+    """
+
+    def __init__(
+        self, handler: Handler, limits: HttpLimits, *, refusal_headers: Mapping[str, str] | None = None
+    ) -> None:
+        self._shared = Shared(handler, limits, refusal_headers or {})
+        self._limiter = PeerLimiter({Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer)})
+        self._open: set[HttpConnection] = set()
+        self._accepting = trio.CancelScope()
+
+    @property
+    def connections(self) -> int:
+        """Open connections."""
+        return self._limiter.held(Kind.CONNECTIONS)
+
+    @property
+    def requests(self) -> int:
+        """Requests whose response has not ended."""
+        return sum(connection.is_answering for connection in self._open)
+
+    async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
+        """Accept connections until cancelled or drained; closes the listeners."""
+        async with trio.open_nursery() as watching:
+            watching.start_soon(self._shared.hangups.watch)
+            async with trio.open_nursery() as connections:
+                with self._accepting:
+                    await trio.serve_listeners(self._connection, list(listeners), handler_nursery=connections)
+            watching.cancel_scope.cancel()
+
+    async def drain(self, grace_s: float) -> None:
+        """Accept nothing new, end idle connections, and wait up to ``grace_s`` for running requests.
+
+        Responses whose head leaves from now on say ``Connection: close``.
+        """
+        self._accepting.cancel()
+        self._shared.draining = True
+        for connection in list(self._open):
+            connection.close_if_idle()
+        with trio.move_on_after(grace_s):
+            while self.requests:
+                await self._shared.answered.wait()
+
+    def _end_an_idle_one(self) -> None:
+        """End the connection that has been idle for the longest time, if there is one."""
+        idle = [(since, connection) for connection in self._open if (since := connection.idle_since) is not None]
+        if idle:
+            min(idle, key=lambda each: each[0])[1].close_if_idle()
+
+    async def _connection(self, stream: trio.SocketStream) -> None:
+        """One connection; whatever happens in it ends here."""
+        if self._limiter.is_scarce(Kind.CONNECTIONS):
+            self._end_an_idle_one()
+        peer = peer_of(stream)
+        account = self._limiter.account(peer)
+        try:
+            if account.take(connections=1):
+                connection = HttpConnection(stream, peer, self._shared)
+                self._open.add(connection)
+                try:
+                    await connection.run()
+                finally:
+                    self._open.discard(connection)
+        except Exception:  # noqa: BLE001 - one client must not end the server, whatever it makes us raise
+            _log.error("http.connection_failed", exc_info=True)
+        finally:
+            account.close()
+            await trio.aclose_forcefully(stream)

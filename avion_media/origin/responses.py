@@ -1,0 +1,134 @@
+"""The origin's responses: which headers go with which case (contract, section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from avion_media.domain import keys
+from avion_media.domain.formats import JPEG
+from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
+from avion_media.domain.media import facts_from_metadata, is_size_name
+from avion_media.http1 import Response
+from avion_media.origin.conditional import http_date
+from avion_media.store import ObjectInfo
+
+IMMUTABLE = "public, max-age=31536000, immutable"
+UNCERTAIN = "public, max-age=60"  # while nobody knows whether the media item was deleted
+NEGATIVE = "public, max-age=10"
+GONE = "public, max-age=60"  # not forever: a deletion can be undone within its delay
+MOVED = "public, max-age=86400"
+SAFETY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+_UNKNOWN_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What one request asks for. ``content_type`` is None when the object's own facts tell it."""
+
+    any_id: AnyId
+    key: str
+    content_type: str | None = None
+
+    def served_as(self, info: ObjectInfo) -> tuple[str, str]:
+        """Content type and disposition: as our own probe found it, never as somebody declared it."""
+        if self.content_type is not None:
+            return self.content_type, "inline"
+        facts = facts_from_metadata(info.metadata, info.size_bytes)
+        return (facts.format.content_type, "inline") if facts else (_UNKNOWN_TYPE, "attachment")
+
+
+MEDIA = "/media/{id}"
+THUMBNAIL = "/thumbnail/{size}/{id}"
+NO_ROUTE = "_OTHER"
+
+
+def route_of(path: str) -> tuple[str, str]:
+    """The route of a path, letter by letter, and its last part, which may be a media id."""
+    match path.split("/"):
+        case ["", "media", media_id]:
+            return MEDIA, media_id
+        case ["", "thumbnail", _size, media_id]:
+            return THUMBNAIL, media_id
+    return NO_ROUTE, ""
+
+
+def target_of(path: str) -> Target | None:
+    """The object behind a path; None where there cannot be one.
+
+    The path is not decoded: a media item has one spelling, or a cache would keep copies that no purge reaches.
+    """
+    route, media_id = route_of(path)
+    try:
+        any_id = parse_any_id(media_id)
+    except InvalidId:
+        return None
+    if route == MEDIA:
+        return Target(any_id, keys.original(any_id))
+    size = path.split("/")[2]
+    if not is_size_name(size):
+        return None
+    # The size need not be configured any more: URLs outlive the configuration.
+    return Target(any_id, keys.thumbnail(any_id, size), JPEG.content_type)
+
+
+def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:
+    """Of a response that carries the object, or a part of it."""
+    content_type, disposition = target.served_as(info)
+    headers = {"Content-Type": content_type, "Content-Disposition": disposition}
+    return headers | validators(info, cache_control)
+
+
+def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
+    """Of a response without a body too. The etag is the store's: the same on every replica."""
+    return {
+        "ETag": quoted(info.etag),
+        "Last-Modified": http_date(info.last_modified),
+        "Cache-Control": cache_control,
+        "Accept-Ranges": "bytes",
+        **SAFETY_HEADERS,
+    }
+
+
+def quoted(etag: str) -> str:
+    """An etag as a strong entity tag (RFC 9110, 8.8.3)."""
+    return '"' + etag.removeprefix("W/").strip('"') + '"'
+
+
+def plain(
+    status: int, text: str, *, cache_control: str = NEGATIVE, headers: Mapping[str, str] | None = None
+) -> Response:
+    """A short text response with the safety headers."""
+    lines = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": cache_control, **SAFETY_HEADERS}
+    return Response(status, {**lines, **(headers or {})}, f"{text}\n".encode())
+
+
+def not_allowed() -> Response:
+    """405."""
+    return plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
+
+
+def moved(path: str) -> Response:
+    """308: a query selects nothing, and must not make a second copy in a cache."""
+    return plain(308, "without a query", cache_control=MOVED, headers={"Location": path})
+
+
+def try_again(retry_after_s: float = 1.0) -> Response:
+    """503: something that passes."""
+    headers = {"Retry-After": str(max(1, round(retry_after_s)))}
+    return plain(503, "try again soon", cache_control="no-store", headers=headers)
+
+
+def precondition_failed() -> Response:
+    """412 (RFC 9110, 15.5.13)."""
+    return plain(412, "the object is another version", cache_control="no-store")
+
+
+def unsatisfiable(size_bytes: int) -> Response:
+    """416: the range lies beyond the end (RFC 9110, 15.5.17)."""
+    headers = {"Content-Range": f"bytes */{size_bytes}", "Accept-Ranges": "bytes"}
+    return plain(416, "the range lies beyond the end", cache_control="no-store", headers=headers)

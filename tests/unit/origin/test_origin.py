@@ -1,0 +1,180 @@
+"""The origin's decisions, on a store in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+
+from avion_media.config import HttpConfig
+from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.http1 import Response
+from avion_media.origin.app import Origin
+from avion_media.origin.responses import SAFETY_HEADERS
+from avion_media.telemetry import NO_TELEMETRY
+from tests.unit.origin.objects import Objects, request
+
+ID = "0" * 64
+PATH = f"/media/{ID}"
+ETAG = '"one"'
+BODY = bytes(range(256)) * 4096  # 1 MiB
+
+
+class Deletions:
+    """``known`` is what Redis says: None while it is away."""
+
+    def __init__(self, *, known: bool | None = False) -> None:
+        self.known = known
+
+    def get(self) -> Deletions:
+        return self
+
+    async def is_tombstoned(self, _media_id: str) -> bool:
+        if self.known is None:
+            raise Unavailable(Dependency.REDIS)
+        return self.known
+
+
+class Slot:
+    """Holds the store."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def get(self) -> Any:
+        return self._objects
+
+
+@pytest.fixture
+def objects() -> Objects:
+    made = Objects()
+    made.held[f"cached_remote/{ID}"] = BODY
+    made.held[f"thumbnail/small/remote/{ID}.jpg"] = b"jpeg"
+    return made
+
+
+async def asked(
+    objects: Objects,
+    target: str,
+    method: str = "GET",
+    fields: Mapping[str, str] | None = None,
+    *,
+    deleted: bool | None = False,
+) -> tuple[Response, bytes]:
+    """The response, and its body; every response carries the safety headers."""
+    origin = Origin(Slot(objects), Deletions(known=deleted), NO_TELEMETRY, HttpConfig())
+    response = await origin.handle(request(target, method, **(fields or {})))
+    assert {name: response.headers.get(name) for name in SAFETY_HEADERS} == SAFETY_HEADERS
+    if isinstance(response.body, bytes):
+        return response, response.body
+    async with aclosing(response.body.windows()) as windows:
+        body = b"".join([window async for window in windows])
+    response.body.close()
+    return response, body
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        f"/%6dedia/{ID}",
+        f"/media/%30{ID[1:]}",
+        f"//media/{ID}",
+        f"/media//{ID}",
+        f"/media/{ID}/",
+        f"/media/./{ID}",
+        f"/Media/{ID}",
+        f"/media/{ID}%20",
+        f"/thumbnail/s%6dall/{ID}",
+        f"/thumbnail/small/x/{ID}",
+    ],
+)
+async def test_another_spelling_is_no_resource(objects: Objects, target: str) -> None:
+    response, _ = await asked(objects, target)
+    assert (response.status, response.headers["Cache-Control"]) == (404, "public, max-age=10")
+    assert not objects.reads
+
+
+@pytest.mark.parametrize("query", ["?x=1", "?", "?a/../b"])
+async def test_a_query_leads_to_the_path_and_is_no_resource(objects: Objects, query: str) -> None:
+    response, _ = await asked(objects, PATH + query)
+    assert (response.status, response.headers["Location"]) == (308, PATH)
+    assert "immutable" not in response.headers["Cache-Control"]
+    assert not objects.reads
+
+
+@pytest.mark.parametrize("deleted", [False, None])
+@pytest.mark.parametrize(
+    ("method", "fields", "status"),
+    [
+        ("GET", {}, 200),
+        ("HEAD", {}, 200),
+        ("GET", {"range": "bytes=0-9"}, 206),
+        ("GET", {"if_none_match": ETAG}, 304),
+    ],
+)
+async def test_what_may_have_been_deleted_is_not_immutable(
+    objects: Objects, deleted: bool | None, method: str, fields: dict[str, str], status: int
+) -> None:
+    response, _ = await asked(objects, PATH, method, fields, deleted=deleted)
+    assert response.status == status
+    assert response.headers["Cache-Control"] == (
+        "public, max-age=60" if deleted is None else "public, max-age=31536000, immutable"
+    )
+
+
+async def test_a_tombstone_is_410_whatever_the_store_has(objects: Objects) -> None:
+    response, _ = await asked(objects, PATH, deleted=True)
+    assert response.status == 410
+    assert not objects.reads
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "part"),
+    [
+        ({}, 200, slice(None)),
+        ({"if_match": ETAG}, 200, slice(None)),
+        ({"if_match": '"two"'}, 412, None),
+        ({"if_unmodified_since": "Tue, 31 Dec 2024 23:59:59 GMT"}, 412, None),
+        ({"if_none_match": ETAG, "range": "bytes=0-9"}, 304, None),
+        ({"if_match": ETAG, "range": "bytes=5-9"}, 206, slice(5, 10)),
+        ({"if_range": ETAG, "range": "bytes=5-9"}, 206, slice(5, 10)),
+        ({"if_range": '"two"', "range": "bytes=5-9"}, 200, slice(None)),
+        ({"range": "bytes=-300000"}, 206, slice(-300_000, None)),
+        ({"range": "bytes=300000-"}, 206, slice(300_000, None)),
+        ({"range": "bytes=0-1,3-4"}, 200, slice(None)),
+        ({"range": "bytes=9999999-"}, 416, None),
+        ({"range": "bytes=-0"}, 416, None),
+    ],
+)
+async def test_preconditions_and_ranges(
+    objects: Objects, fields: dict[str, str], status: int, part: slice | None
+) -> None:
+    response, body = await asked(objects, PATH, "GET", fields)
+    assert response.status == status
+    if part is not None:
+        first, last, _ = part.indices(len(BODY))
+        assert body == BODY[part]
+        assert response.headers.get("Content-Range") == (
+            f"bytes {first}-{last - 1}/{len(BODY)}" if status == 206 else None
+        )
+    if status in (412, 416):
+        assert response.headers["Cache-Control"] == "no-store"
+
+
+async def test_an_object_that_is_replaced_between_two_requests_is_503(objects: Objects) -> None:
+    async def replace() -> None:
+        objects.etags[f"cached_remote/{ID}"] = "two"
+
+    objects.faults = [replace]
+    response, _ = await asked(objects, PATH, "GET", {"if_match": ETAG})
+    assert response.status == 503
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "get"])
+async def test_other_methods_are_405_and_paths_come_first(objects: Objects, method: str) -> None:
+    response, _ = await asked(objects, PATH, method)
+    assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+    response, _ = await asked(objects, "/elsewhere", method)
+    assert response.status == 404

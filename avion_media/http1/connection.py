@@ -304,7 +304,8 @@ class HttpConnection:
             else:
                 async with aclosing(body.windows()) as windows:
                     async for window in windows:
-                        await self._write(pieces + self._pieces(h11.Data(data=window)))
+                        data = h11.Data(data=window)  # type: ignore[arg-type] # its stubs know of bytes only
+                        await self._write(pieces + self._pieces(data))
                         pieces = []
             await self._write(pieces + self._pieces(h11.EndOfMessage()))
         except BodyLost as error:

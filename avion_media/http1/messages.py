@@ -62,7 +62,7 @@ class Body(Protocol):
     def length_bytes(self) -> int | None:
         """The length, if it is known: more or fewer bytes reset the connection."""
 
-    def windows(self) -> AsyncGenerator[bytes, None]:
+    def windows(self) -> AsyncGenerator[bytes | bytearray, None]:
         """The bytes, piece by piece. The next piece is asked for once the client's socket has taken the last one."""
 
     def close(self) -> None:

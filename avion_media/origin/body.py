@@ -123,7 +123,7 @@ class RangeBody:
         self._key = key
         self._on_sent = on_sent
         self._held = 0
-        self._window = b""
+        self._window: bytes | bytearray = b""
         self._position = 0
         self._end = 0
 
@@ -158,7 +158,7 @@ class RangeBody:
         if byte_range is not None:
             self.content_range = ContentRange(got.first, self._end - 1, got.total)
 
-    async def windows(self) -> AsyncGenerator[bytes, None]:
+    async def windows(self) -> AsyncGenerator[bytes | bytearray, None]:
         """The bytes. Raises BodyLost when the store has another object by now, or does not answer for 20 s."""
         while self._window:
             begun = trio.current_time()
@@ -176,7 +176,7 @@ class RangeBody:
         if held:
             self._memory.give(self._peer, held)
 
-    async def _next(self, wanted: int) -> bytes:
+    async def _next(self, wanted: int) -> bytes | bytearray:
         try:
             with trio.fail_after(_ROOM_S):
                 self._held = await self._memory.take(self._peer, wanted)

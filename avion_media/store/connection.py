@@ -9,6 +9,7 @@ caller has given up: its cancel waits for the request, at most `Connection.max_r
 from __future__ import annotations
 
 import random
+import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,10 +26,12 @@ from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
 from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, StoreRefused, translated
 from avion_media.store.evidence import Evidence
+from avion_media.store.http_get import HttpGet, tls_context
+from avion_media.store.objects import ByteRange, ObjectPart
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
 from avion_media.store.quick_acks import ask_for_quick_acks
-from avion_media.store.quick_requests import QuickRequests, open_session
+from avion_media.store.quick_requests import QuickRequests, ca_bundle, open_session
 from avion_media.telemetry import NO_TELEMETRY, OutageLog, Telemetry, get_logger, instruments
 
 if TYPE_CHECKING:
@@ -95,6 +98,8 @@ class Connection:
         self._signed_with: _Snapshot | None = None
         self._http: URLLib3Session | None = None
         self._quick: QuickRequests | None = None
+        self._http_get: HttpGet | None = None
+        self._tls: ssl.SSLContext | None = None  # where the store has it
         self._why_not = NO_CREDENTIALS
         self._no_connect_before = float("-inf")
         self._answers: bool | None = None  # not known before the first call
@@ -153,6 +158,48 @@ class Connection:
         """Run a call that changes nothing in a thread. A cancel returns at once; the thread drops its result later."""
         with self._observed(operation, key) as observed:
             return await self._judged(self._run(observed.timed(call), key, abandon=True), operation, key)
+
+    async def get_part(
+        self,
+        key: str,
+        byte_range: ByteRange | None,
+        if_match: str | None,
+        max_bytes: int,
+        by_thread: Callable[[S3Client], ObjectPart],
+    ) -> ObjectPart:
+        """GetObject on Trio; ``by_thread`` is asked where only botocore understands the response."""
+        with self._observed("GetObject", key) as observed:
+            running = self._get_part(observed, key, byte_range, if_match, max_bytes, by_thread)
+            return await self._judged(running, "GetObject", key)
+
+    async def _get_part(
+        self,
+        observed: StoreCall,
+        key: str,
+        byte_range: ByteRange | None,
+        if_match: str | None,
+        max_bytes: int,
+        by_thread: Callable[[S3Client], ObjectPart],
+    ) -> ObjectPart:
+        if self._client is None:
+            await self._connect()
+        http_get = self._http_get
+        assert http_get is not None  # made together with the client
+        status = 0
+        if not http_get.is_refused:
+            observed.without_thread()
+            part = await http_get.get(key, byte_range, if_match, max_bytes)
+            if isinstance(part, ObjectPart):
+                return part
+            status = part
+        found = await self._run(observed.timed(by_thread), key, abandon=True)
+        http_get.is_refused = http_get.is_refused or 400 <= status < 404
+        return found
+
+    def close(self) -> None:
+        """Close the connections that are kept for later."""
+        if self._http_get is not None:
+            self._http_get.close()
 
     async def query(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """A read of facts, bounded as a whole, the wait for a thread included. Unavailable when the time runs out."""
@@ -351,7 +398,8 @@ class Connection:
             try:
                 with trio.fail_after(_CREDENTIALS_S), translated():
                     client, sources, snapshot = await trio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
-                    self._http = await trio.to_thread.run_sync(self._make_session, abandon_on_cancel=True)
+                    endpoint = self._config.endpoint_url or client.meta.endpoint_url
+                    self._http = await trio.to_thread.run_sync(self._make_session, endpoint, abandon_on_cancel=True)
             except (trio.TooSlowError, Unavailable) as error:
                 self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
                 self._forget_credentials(error)
@@ -386,7 +434,9 @@ class Connection:
         ask_for_quick_acks(private._endpoint.http_session)
         return client, sources, sources.snapshot()
 
-    def _make_session(self) -> URLLib3Session:
+    def _make_session(self, endpoint: str) -> URLLib3Session:
+        if endpoint.startswith("https:"):
+            self._tls = tls_context(ca_bundle())
         return open_session((self._connect_timeout_s, self._config.timeout), int(self.threads.total_tokens))
 
     async def _refresh_credentials(self) -> None:
@@ -408,8 +458,15 @@ class Connection:
             self._signers = Signers(uploads=signer(snapshot.uploads), downloads=signer(snapshot.own))
             assert self._http is not None  # made together with the client
             reached = self._config.endpoint_url or client.meta.endpoint_url  # by us, not by clients
-            self._quick = QuickRequests(
-                self._http, Presigner(reached, self.bucket, client.meta.region_name, snapshot.own)
+            presigner = Presigner(reached, self.bucket, client.meta.region_name, snapshot.own)
+            self._quick = QuickRequests(self._http, presigner)
+            self.close()
+            self._http_get = HttpGet(
+                presigner,
+                reached,
+                timeout_s=self._config.timeout,
+                max_connections=int(self.threads.total_tokens),
+                tls=self._tls,
             )
             self._signed_with = snapshot
 

@@ -71,7 +71,7 @@ class ObjectPart:
 
     info: ObjectInfo
     content_range: ContentRange | None
-    data: bytes
+    data: bytes | bytearray
 
 
 def range_header(byte_range: ByteRange) -> str:

@@ -46,9 +46,15 @@ class StoreCall(AbstractContextManager["StoreCall"]):
         self._span: Span = NO_SPAN
         self._asked_at = 0.0
         self._began_at: float | None = None
+        self._needs_thread = True
+
+    def without_thread(self) -> None:
+        """The call waits for no thread."""
+        self._needs_thread = False
 
     def timed(self, call: Callable[[S3Client], T]) -> Callable[[S3Client], T]:
         """``call``, for a thread; notes when that begins."""
+        self._needs_thread = True
 
         def run(client: S3Client) -> T:
             self._began_at = time.perf_counter()
@@ -74,8 +80,9 @@ class StoreCall(AbstractContextManager["StoreCall"]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         now = time.perf_counter()
-        waited_s = (self._began_at or now) - self._asked_at
-        self._telemetry.record(instruments.LIMITER_WAIT, waited_s, limiter=THREADS)
+        if self._needs_thread:
+            waited_s = (self._began_at or now) - self._asked_at
+            self._telemetry.record(instruments.LIMITER_WAIT, waited_s, limiter=THREADS)
         if not self._operation:
             return
         error_type = "" if error is None else self._told(error)

@@ -60,6 +60,8 @@ async def open_store(
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None
         raise
+    finally:
+        connection.close()
 
 
 class ObjectStore:
@@ -134,7 +136,7 @@ class ObjectStore:
         whole = offset == 0 and length is None
         byte_range = None if whole else (offset, None if length is None else offset + length - 1)
         try:
-            return (await self.read_part(key, byte_range, max_bytes=max_bytes, if_match=if_match)).data
+            return bytes((await self.read_part(key, byte_range, max_bytes=max_bytes, if_match=if_match)).data)
         except RangeNotSatisfiable:
             return b""
 
@@ -146,10 +148,12 @@ class ObjectStore:
         Raises ObjectMissing, PreconditionFailed (another etag), RangeNotSatisfiable, TooLarge (nothing was read).
         """
         request = self._request(key, if_match, byte_range)
-        part = await self._connection.read(
-            lambda client: read_response(key, self._getting(client, request), max_bytes),
+        part = await self._connection.get_part(
             key,
-            operation="GetObject",
+            byte_range,
+            if_match,
+            max_bytes,
+            lambda client: read_response(key, self._getting(client, request), max_bytes),
         )
         self._connection.received(len(part.data))
         return part

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 import starlette.requests
 import starlette.responses
@@ -61,7 +62,8 @@ class App:
             response = await self.handle(known)
             if isinstance(response.body, bytes):
                 return starlette.responses.Response(response.body, response.status, response.headers)
-            return _Streamed(response.body.windows(), response.status, response.headers)
+            windows: Any = response.body.windows()
+            return _Streamed(windows, response.status, response.headers)
 
         return Starlette(routes=[Route("/{path:path}", endpoint, methods=METHODS)])
 

@@ -1,0 +1,300 @@
+"""GetObject on Trio: a presigned URL, h11 for the head of the response, and `recv_into` for its body.
+
+For what the origin reads: no thread is held while a store stalls, and none is visited for a small object. Only what
+succeeds, or is not there, is taken from here. Whatever else the store answers is left to botocore: retries, regions,
+refreshed credentials and error messages are its business. The requests of workers stay in threads (`quick_requests`).
+
+Acknowledgements are quick here as well; see `quick_acks` for why.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import h11
+import trio
+from botocore.httpsession import get_cert_path
+
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.store.errors import RangeNotSatisfiable, TooLarge
+from avion_media.store.objects import ByteRange, ObjectInfo, ObjectPart, parse_content_range, range_header
+from avion_media.store.presign import Presigner
+
+_EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
+_CONNECT_S = 3.0
+_IDLE_S = 15.0  # a kept connection that is older may have been closed by something in between
+_READ_BYTES = 64 << 10
+_MAX_ERROR_BYTES = 64 << 10
+_META = "x-amz-meta-"
+_BROKEN = (OSError, trio.BrokenResourceError, h11.RemoteProtocolError)
+
+
+class HttpGet:
+    """Gets objects below one endpoint, for one set of credentials. `close` it."""
+
+    def __init__(
+        self,
+        presigner: Presigner,
+        endpoint_url: str,
+        *,
+        timeout_s: float,
+        max_connections: int,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        parts = urlsplit(endpoint_url)
+        self._presigner = presigner
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = tls
+        self._timeout_s = timeout_s
+        self._slots = trio.CapacityLimiter(max_connections)
+        self._kept: list[tuple[float, _Wire]] = []
+        self.is_refused = False
+        """Whether the store takes no presigned GET, although it takes botocore's."""
+
+    def close(self) -> None:
+        """Close the connections that are kept for later requests."""
+        for _, wire in self._kept:
+            wire.close()
+        self._kept.clear()
+
+    async def get(
+        self, key: str, byte_range: ByteRange | None, if_match: str | None, max_bytes: int
+    ) -> ObjectPart | int:
+        """The part, or the status of a response that only botocore understands.
+
+        Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, TooLarge, Unavailable (no response in time, or
+        the connection broke). A cancel closes the connection.
+        """
+        url = urlsplit(self._presigner.get(key, expires_s=_EXPIRES_S, now=datetime.now(UTC)))
+        headers = [("Host", url.netloc), ("Accept-Encoding", "identity")]
+        if byte_range is not None:
+            headers.append(("Range", range_header(byte_range)))
+        if if_match is not None:
+            headers.append(("If-Match", f'"{if_match}"'))
+        request = h11.Request(method="GET", target=f"{url.path}?{url.query}", headers=headers)
+        async with self._slots:
+            try:
+                return await self._send(key, request, max_bytes)
+            except trio.TooSlowError:
+                raise Unavailable(Dependency.STORE, f"no answer within {self._timeout_s:g} s") from None
+            except _BROKEN as error:
+                raise Unavailable(Dependency.STORE, f"the connection broke: {error!r}") from error
+
+    async def _send(self, key: str, request: h11.Request, max_bytes: int) -> ObjectPart | int:
+        """On a kept connection, and once more on a new one where the store had closed that before it answered."""
+        wire = self._take()
+        if wire is not None:
+            try:
+                return await self._exchange(wire, key, request, max_bytes)
+            except _BROKEN:
+                if wire.has_received:
+                    raise
+        return await self._exchange(await self._connect(), key, request, max_bytes)
+
+    def _take(self) -> _Wire | None:
+        """A kept connection that looks alive, the last one used first."""
+        oldest = trio.current_time() - _IDLE_S
+        while self._kept:
+            since, wire = self._kept.pop()
+            if since >= oldest and wire.is_quiet():
+                return wire
+            wire.close()
+        return None
+
+    async def _connect(self) -> _Wire:
+        with trio.fail_after(_CONNECT_S):
+            stream = await trio.open_tcp_stream(self._host, self._port)
+            if self._tls is None:
+                return _Wire(stream.socket, _Plain(stream.socket))
+            secure = trio.SSLStream(stream, self._tls, server_hostname=self._host, https_compatible=True)
+            try:
+                await secure.do_handshake()
+            except BaseException:
+                stream.socket.close()
+                raise
+            return _Wire(stream.socket, _Secure(secure))
+
+    async def _exchange(self, wire: _Wire, key: str, request: h11.Request, max_bytes: int) -> ObjectPart | int:
+        """One request and its response; the connection is kept if nothing is left on it, and closed otherwise."""
+        http = h11.Connection(h11.CLIENT)
+        keep = False
+        try:
+            with trio.fail_after(self._timeout_s) as waiting:
+
+                def received() -> None:
+                    waiting.deadline = trio.current_time() + self._timeout_s
+
+                await wire.send((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+                while not isinstance(event := http.next_event(), h11.Response):
+                    if event is h11.NEED_DATA:
+                        http.receive_data(await wire.receive())
+                headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
+                keep = event.http_version == b"1.1" and headers.get("connection", "").lower() != "close"
+                if event.status_code in (200, 206) and "content-length" in headers:
+                    length = int(headers["content-length"])
+                    if length > max_bytes:
+                        keep = False
+                        raise TooLarge(key, length, max_bytes)
+                    info = _info(key, headers, length)
+                    data = await wire.receive_exactly(length, http.trailing_data[0], received)
+                    return ObjectPart(info, parse_content_range(headers.get("content-range", "")), data)
+                error = await _body_of_error(wire, http)
+                keep = keep and http.their_state is h11.DONE
+            match event.status_code:
+                case 404 if b"<Code>NoSuchKey</Code>" in error:
+                    raise ObjectMissing(key)
+                case 412:
+                    raise PreconditionFailed(key)
+                case 416:
+                    raise RangeNotSatisfiable(key)
+            return event.status_code
+        except (trio.Cancelled, trio.TooSlowError, *_BROKEN):
+            keep = False
+            raise
+        finally:
+            if keep:
+                self._kept.append((trio.current_time(), wire))
+            else:
+                wire.close()
+
+
+class _Bytes(Protocol):
+    """What both kinds of connections do."""
+
+    async def send(self, data: memoryview, /) -> int:
+        """Send some of it; how much."""
+
+    async def recv(self, max_bytes: int, /) -> bytes:
+        """Some bytes; b"" at the end."""
+
+    async def recv_into(self, buffer: memoryview, /) -> int:
+        """Fill a part of the buffer; how much, 0 at the end."""
+
+
+class _Plain:
+    """A TCP connection."""
+
+    def __init__(self, tcp: trio.socket.SocketType) -> None:
+        self._tcp = tcp
+
+    async def send(self, data: memoryview, /) -> int:
+        return await self._tcp.send(data)
+
+    async def recv(self, max_bytes: int, /) -> bytes:
+        return await self._tcp.recv(max_bytes)
+
+    async def recv_into(self, buffer: memoryview, /) -> int:
+        return await self._tcp.recv_into(buffer)
+
+
+class _Secure:
+    """A TLS connection with the methods of a socket."""
+
+    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        self._stream = stream
+
+    async def send(self, data: memoryview, /) -> int:
+        await self._stream.send_all(data)
+        return len(data)
+
+    async def recv(self, max_bytes: int, /) -> bytes:
+        return bytes(await self._stream.receive_some(max_bytes))
+
+    async def recv_into(self, buffer: memoryview, /) -> int:
+        data = await self._stream.receive_some(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+class _Wire:
+    """A connection to the store."""
+
+    def __init__(self, tcp: trio.socket.SocketType, end: _Bytes) -> None:
+        self.has_received = False  # since the last request was sent
+        self._tcp = tcp
+        self._end = end
+
+    def is_quiet(self) -> bool:
+        """Whether the store has sent nothing since the last response: not even its end."""
+        return not self._tcp.is_readable()
+
+    def close(self) -> None:
+        """Without a goodbye. Safe to repeat."""
+        self._tcp.close()
+
+    async def send(self, data: bytes) -> None:
+        """The whole request."""
+        self.has_received = False
+        self._acknowledge_at_once()
+        view = memoryview(data)
+        while view:
+            view = view[await self._end.send(view) :]
+
+    async def receive(self) -> bytes:
+        """Some bytes; OSError at the end of the connection."""
+        data = await self._end.recv(_READ_BYTES)
+        self._acknowledge_at_once()
+        if not data:
+            raise ConnectionResetError("closed by the store")
+        self.has_received = True
+        return data
+
+    async def receive_exactly(self, length: int, first: bytes, received: Callable[[], None]) -> bytes | bytearray:
+        """A body of which ``first`` has come already; ``received`` is called after each part."""
+        if len(first) == length:
+            return bytes(first)
+        body = bytearray(length)
+        view = memoryview(body)
+        view[: len(first)] = first
+        filled = len(first)
+        while filled < length:
+            count = await self._end.recv_into(view[filled:])
+            if not count:
+                raise ConnectionResetError(f"closed by the store after {filled} of {length} bytes")
+            filled += count
+            self._acknowledge_at_once()
+            received()
+        return body
+
+    def _acknowledge_at_once(self) -> None:
+        with suppress(OSError):  # closed meanwhile, or not the kernel that we know: only latency depends on it
+            self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+
+
+async def _body_of_error(wire: _Wire, http: h11.Connection) -> bytes:
+    """The body of a response that is not the object, as far as it is worth reading."""
+    body = bytearray()
+    while len(body) < _MAX_ERROR_BYTES:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            http.receive_data(await wire.receive())
+        elif isinstance(event, h11.Data):
+            body += event.data
+        else:
+            break
+    return bytes(body)
+
+
+def _info(key: str, headers: Mapping[str, str], length: int) -> ObjectInfo:
+    content_range = parse_content_range(headers.get("content-range", ""))
+    return ObjectInfo(
+        key=key,
+        size_bytes=content_range.total if content_range else length,
+        etag=headers.get("etag", "").strip('"'),
+        last_modified=parsedate_to_datetime(headers["last-modified"]).astimezone(UTC),
+        content_type=headers.get("content-type", "application/octet-stream"),
+        metadata={name[len(_META) :]: value for name, value in headers.items() if name.startswith(_META)},
+    )
+
+
+def tls_context(bundle: str) -> ssl.SSLContext:
+    """A context that trusts ``bundle``, or what botocore trusts where that is empty. It reads files."""
+    return ssl.create_default_context(cafile=bundle or get_cert_path(True))

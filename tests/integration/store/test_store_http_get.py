@@ -1,0 +1,258 @@
+"""GetObject on Trio answers as botocore does, keeps its connections, and leaves what it does not understand."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+import trustme
+
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.store import ObjectPart, RangeNotSatisfiable, TooLarge, open_store
+from avion_media.store.http_get import HttpGet, tls_context
+from avion_media.store.presign import Presigner, SigningCredentials
+from tests.conftest import S3Bucket
+
+KEY = "original/2026/11/25/a b+c~ü.jpg"
+BODY = os.urandom(300_000)
+MIB = 1 << 20
+
+
+def http_get(url: str, bucket: str, credentials: SigningCredentials, tls: ssl.SSLContext | None = None) -> HttpGet:
+    presigner = Presigner(url, bucket, "us-east-1", credentials)
+    return HttpGet(presigner, url, timeout_s=1.0, max_connections=4, tls=tls)
+
+
+def of(s3: S3Bucket, *, secret_key: str | None = None) -> HttpGet:
+    address = s3.address
+    credentials = SigningCredentials(address.access_key, secret_key or address.secret_key)
+    return http_get(address.endpoint_url, s3.bucket, credentials)
+
+
+@pytest.fixture
+def filled(either_s3: S3Bucket) -> S3Bucket:
+    metadata = {"width": "48", "blurhash": "LEHV6nWB2yk8"}
+    either_s3.client.put_object(
+        Bucket=either_s3.bucket, Key=KEY, Body=BODY, ContentType="image/jpeg", Metadata=metadata
+    )
+    return either_s3
+
+
+@pytest.mark.parametrize("byte_range", [None, (10, 99), (0, 0), (None, 7), (299_999, None)])
+async def test_it_answers_as_botocore_does(filled: S3Bucket, byte_range: Any) -> None:
+    async with open_store(filled.config()) as store:
+        expected = await store._connection.read(  # by botocore, in a thread
+            lambda client: client.head_object(Bucket=filled.bucket, Key=KEY), KEY
+        )
+        part = await store.read_part(KEY, byte_range, max_bytes=len(BODY))
+    assert (part.info.etag, part.info.last_modified) == (expected["ETag"].strip('"'), expected["LastModified"])
+    assert (part.info.size_bytes, part.info.content_type) == (len(BODY), "image/jpeg")
+    assert part.info.metadata == expected["Metadata"]
+    first, last = byte_range or (0, None)
+    assert part.data == (BODY[-(last or 0) :] if first is None else BODY[first : None if last is None else last + 1])
+    assert (part.content_range is None) == (byte_range is None)
+
+
+async def test_what_is_not_there_or_another_is_told(filled: S3Bucket) -> None:
+    get = of(filled)
+    with pytest.raises(ObjectMissing):
+        await get.get("nothing", None, None, 10)
+    with pytest.raises(PreconditionFailed):
+        await get.get(KEY, None, "other", MIB)
+    with pytest.raises(RangeNotSatisfiable):
+        await get.get(KEY, (999_999, None), None, MIB)
+    with pytest.raises(TooLarge):
+        await get.get(KEY, None, None, len(BODY) - 1)
+    get.close()
+
+
+async def test_a_refused_signature_is_left_to_botocore_from_then_on(s3: S3Bucket) -> None:
+    s3.client.put_object(Bucket=s3.bucket, Key=KEY, Body=BODY)
+    get = of(s3, secret_key="wrong")
+    assert await get.get(KEY, None, None, MIB) == 403
+    get.close()
+    async with open_store(s3.config()) as store:
+        await store.wait_available()
+        store._connection._http_get = get = of(s3, secret_key="wrong")
+        for _ in range(2):
+            assert (await store.read_part(KEY, max_bytes=MIB)).data == BODY
+        assert get.is_refused
+
+
+# -- a store that says what it is told to
+
+
+class Scripted:
+    """Answers requests with ``script``, in this order; b"" ends the connection, None says nothing."""
+
+    def __init__(self, *script: bytes | None) -> None:
+        self.script = list(script)
+        self.connections = 0
+        self.requests: list[bytes] = []
+        self.closed = trio.Event()
+        self.url = ""
+        self.clients: list[HttpGet] = []
+
+    async def serve(self, stream: trio.abc.Stream) -> None:
+        self.connections += 1
+        async with stream:
+            try:
+                while request := await stream.receive_some(65_536):
+                    self.requests.append(bytes(request))
+                    answer = self.script.pop(0)
+                    if answer is None:
+                        continue
+                    if answer:
+                        await stream.send_all(answer)
+                    if not answer or b"Connection: close" in answer:
+                        return
+            except trio.BrokenResourceError:
+                pass
+            self.closed.set()
+
+
+@asynccontextmanager
+async def scripted(*script: bytes | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
+    store = Scripted(*script)
+    listeners: Any = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    store.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+    if tls:
+        listeners = [trio.SSLListener(listeners[0], tls)]
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, store.serve, listeners)
+            yield store
+            for client in store.clients:
+                client.close()
+            nursery.cancel_scope.cancel()
+
+
+def found(body: bytes, *lines: bytes, status: bytes = b"200 OK", length: int | None = None) -> bytes:
+    fields = (b'ETag: "e"', b"Last-Modified: Thu, 29 Feb 2024 12:00:00 GMT")
+    size = b"Content-Length: %d" % (len(body) if length is None else length)
+    return b"\r\n".join((b"HTTP/1.1 " + status, *fields, size, *lines, b"", body))
+
+
+def anonymous(store: Scripted, tls: ssl.SSLContext | None = None) -> HttpGet:
+    get = http_get(store.url, "bucket", SigningCredentials("key", "secret"), tls)
+    store.clients.append(get)
+    return get
+
+
+async def data_of(get: HttpGet, max_bytes: int = MIB) -> bytes:
+    part = await get.get("a", None, None, max_bytes)
+    assert isinstance(part, ObjectPart)
+    return bytes(part.data)
+
+
+MISSING = b"HTTP/1.1 404 No\r\nContent-Length: 22\r\n\r\n<Code>NoSuchKey</Code>"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+
+
+async def test_one_connection_serves_one_request_after_the_other() -> None:
+    async with scripted(found(b"one"), MISSING, CHUNKED, found(b"x" * 500_000), found(b"")) as store:
+        get = anonymous(store)
+        assert await data_of(get) == b"one"
+        with pytest.raises(ObjectMissing):
+            await data_of(get)
+        assert await get.get("a", None, None, MIB) == 200  # chunked: left to botocore
+        assert await data_of(get) == b"x" * 500_000
+        assert await data_of(get) == b""
+        assert store.connections == 1
+        assert all(request.startswith(b"GET /bucket/a?X-Amz-Algorithm=") for request in store.requests)
+
+
+async def test_a_kept_connection_that_was_closed_costs_nothing() -> None:
+    async with scripted(found(b"one", b"Connection: close"), found(b"two"), b"", found(b"three")) as store:
+        get = anonymous(store)
+        assert await data_of(get) == b"one"
+        assert await data_of(get) == b"two"
+        assert await data_of(get) == b"three"  # the store closed the kept one when it was asked
+        assert store.connections == 3
+
+
+async def test_a_new_connection_that_is_closed_is_no_answer() -> None:
+    async with scripted(b"") as store:
+        with pytest.raises(Unavailable):
+            await data_of(anonymous(store))
+        assert store.connections == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [found(b"abc", b"Connection: close", length=10), b"HTTP/1.1 200 O", b"nonsense\r\n\r\n"]
+)
+async def test_a_response_that_breaks_off_is_not_asked_for_again_here(answer: bytes) -> None:
+    ending = answer if b"Connection: close" in answer else answer + b"Connection: close"
+    async with scripted(found(b"one"), ending, found(b"three")) as store:
+        get = anonymous(store)
+        await data_of(get)
+        with pytest.raises(Unavailable):
+            await data_of(get)
+        assert await data_of(get) == b"three"
+        assert store.connections == 2
+
+
+@pytest.mark.parametrize("answer", [None, found(b"abc", length=10)])
+async def test_silence_ends_after_the_timeout_and_names_no_signature(answer: bytes | None) -> None:
+    async with scripted(answer, found(b"next")) as store:
+        get = anonymous(store)
+        with pytest.raises(Unavailable) as caught:
+            await data_of(get)
+        assert "Signature" not in str(caught.value)
+        assert await data_of(get) == b"next"
+        assert store.connections == 2
+
+
+async def test_a_body_that_keeps_coming_may_take_longer_than_the_timeout() -> None:
+    class Slow(Scripted):
+        async def serve(self, stream: trio.abc.Stream) -> None:
+            await stream.receive_some(65_536)
+            await stream.send_all(found(b"", length=6))
+            for _ in range(6):
+                await trio.sleep(0.3)
+                await stream.send_all(b"x")
+
+    store = Slow()
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    store.url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.serve_listeners, store.serve, [listener])
+            get = anonymous(store)
+            assert await data_of(get) == b"xxxxxx"
+            get.close()
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_cancel_closes_the_connection_and_frees_its_place() -> None:
+    async with scripted(*[None] * 4, *[found(b"one")] * 4) as store:
+        get = anonymous(store)
+        async with trio.open_nursery() as nursery:
+            for _ in range(4):  # as many as there may be
+                nursery.start_soon(data_of, get)
+            while len(store.requests) < 4:  # noqa: ASYNC110 - the store tells nobody
+                await trio.sleep(0.01)
+            nursery.cancel_scope.cancel()
+        await store.closed.wait()
+        for _ in range(4):
+            assert await data_of(get) == b"one"
+
+
+async def test_https() -> None:
+    authority, server = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    async with scripted(found(b"one"), found(b"x" * 200_000), tls=server) as store:
+        with authority.cert_pem.tempfile() as bundle:
+            get = anonymous(store, tls_context(bundle))
+        assert await data_of(get) == b"one"
+        assert await data_of(get) == b"x" * 200_000
+        assert store.connections == 1
+    async with scripted(found(b"one"), tls=server) as store:
+        with pytest.raises(Unavailable):
+            await data_of(anonymous(store, tls_context("")))  # an authority that nobody knows

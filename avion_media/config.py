@@ -231,8 +231,10 @@ class HttpConfig(_Section):
 
     bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="where the origin listens")
     public_url: HttpUrl = Field("", description="what the commands print in front of origin paths")
-    mode: Literal["proxy", "redirect"] = Field(
-        "proxy", description="`proxy` streams from the store, `redirect` answers 307 with a presigned URL of it"
+    mode: Literal["proxy", "redirect", "accel"] = Field(
+        "proxy",
+        description="`proxy` sends the store's bytes itself, `redirect` answers 307 with a presigned URL of the store, "
+        "`accel` hands that URL to an nginx in front, which fetches it",
     )
     redirect_ttl: Duration = Field(
         3600.0, ge=2, le=7 * 86400, description="life of such a URL; caches may keep the redirect for half of it"

@@ -3,8 +3,9 @@
 A request reads the object store and nothing else decides: no fetch, no decode, no queue. Redis is asked only for
 tombstones, and the origin goes on without it.
 
-Two modes: *proxy* sends the bytes through this process; *redirect* answers with a short-lived presigned URL of the
-store (307), for stores that clients or the CDN reach better themselves.
+Three modes: *proxy* sends the bytes through this process. *redirect* answers with a short-lived presigned URL of the
+store (307), for stores that clients or the CDN reach better themselves. *accel* hands that URL to an nginx in front
+(``X-Accel-Redirect``), which fetches it and answers in its own name.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from avion_media.origin.responses import (
     SAFETY_HEADERS,
     UNCERTAIN,
     Target,
+    accel_uri,
     moved,
     not_allowed,
     object_headers,
@@ -82,7 +84,7 @@ class Origin:
         self._tombstones = tombstones
         self._telemetry = telemetry
         self._memory = WindowMemory()
-        self._redirects = config.mode == "redirect"
+        self._mode = config.mode
         self._redirect_ttl_s = int(config.redirect_ttl)
 
     async def handle(self, request: Request) -> Response:
@@ -131,8 +133,8 @@ class Origin:
             return None
 
     async def _from_store(self, request: Request, target: Target, cache_control: str) -> Response:
-        if self._redirects and request.method != "HEAD":  # a URL signed for GET is refused to whoever HEADs it
-            return await self._redirect(target, cache_control)
+        if self._mode != "proxy" and request.method != "HEAD":  # a URL that is signed for GET serves no HEAD
+            return await self._handed_over(target, cache_control)
         byte_range = forwardable_range(request.headers.get("range"))
         needs_facts = any(name in request.headers for name in CONDITIONS) or byte_range == _NO_BYTES
         if request.method == "HEAD" or needs_facts:
@@ -143,8 +145,11 @@ class Origin:
             info = await self._store.get().head(target.key)
             return unsatisfiable(info.size_bytes)
 
-    async def _redirect(self, target: Target, cache_control: str) -> Response:
-        """307 to the store. Caches may keep it for half of the URL's life: whoever follows it has the other half."""
+    async def _handed_over(self, target: Target, cache_control: str) -> Response:
+        """The store's URL, for the client (307) or for nginx (``X-Accel-Redirect``).
+
+        Caches may keep a redirect for half of the URL's life: a client that follows it then has the other half.
+        """
         store = self._store.get()
         content_type, disposition = target.served_as(await store.head(target.key))
         url = store.presign_get(
@@ -153,6 +158,9 @@ class Origin:
             content_type=content_type,
             content_disposition=disposition,
         )
+        if self._mode == "accel":
+            described = {"Content-Type": content_type, "Content-Disposition": disposition, **SAFETY_HEADERS}
+            return Response(200, described | {"X-Accel-Redirect": accel_uri(url, brief=cache_control is UNCERTAIN)})
         if cache_control is IMMUTABLE:
             cache_control = f"public, max-age={self._redirect_ttl_s // 2}"
         return Response(307, {"Location": url, "Cache-Control": cache_control, **SAFETY_HEADERS})

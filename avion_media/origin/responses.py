@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from avion_media.domain import keys
 from avion_media.domain.formats import JPEG
@@ -121,6 +122,16 @@ def try_again(retry_after_s: float = 1.0) -> Response:
     """503: something that passes."""
     headers = {"Retry-After": str(max(1, round(retry_after_s)))}
     return plain(503, "try again soon", cache_control="no-store", headers=headers)
+
+
+def accel_uri(url: str, *, brief: bool) -> str:
+    """Where nginx finds a URL of the store: in the location of ``ops/cdn/accel.conf``.
+
+    It also tells how long the answer may be kept. ``Cache-Control`` must not: nginx would keep that of this response
+    where the store's is an error.
+    """
+    parts = urlsplit(url)
+    return f"/_store/{'brief' if brief else 'immutable'}{parts.path}?{parts.query}"
 
 
 def precondition_failed() -> Response:

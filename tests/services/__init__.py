@@ -10,7 +10,7 @@ from tests.services.addresses import S3Address, s3_address_from
 from tests.services.ceph import CephNode, ceph, ceph_node
 from tests.services.cluster import RedisCluster, redis_cluster
 from tests.services.moto import moto
-from tests.services.nginx import nginx
+from tests.services.nginx import accelerating_nginx, nginx
 from tests.services.process import ServiceFailed
 from tests.services.redis import RedisServer, redis_server
 from tests.services.sentinel import watched_redis
@@ -22,6 +22,7 @@ __all__ = [
     "RedisServer",
     "S3Address",
     "ServiceFailed",
+    "accelerating_nginx",
     "ceph",
     "ceph_node",
     "compose_varnish",

@@ -39,6 +39,27 @@ http {{
 @contextmanager
 def nginx(origin_port: int, *, fresh_s: int = 86400) -> Iterator[str]:
     """Start a cache and yield its URL; what it has is fresh for ``fresh_s``. Raises ServiceFailed."""
+    with _nginx(
+        "cdn/nginx.conf",
+        origin_port,
+        {
+            "/var/cache/nginx/avion-media": "{directory}/cache",
+            "proxy_cache_valid 200 1d;": f"proxy_cache_valid 200 {fresh_s}s;",
+        },
+    ) as url:
+        yield url
+
+
+@contextmanager
+def accelerating_nginx(origin_port: int, store: str, signed_host: str = "") -> Iterator[str]:
+    """Start an nginx that fetches from ``store`` (host and port) what the origin hands over. Raises ServiceFailed."""
+    changes = {"server 127.0.0.1:7480": f"server {store}", "Host 127.0.0.1:7480": f"Host {signed_host or store}"}
+    with _nginx("cdn/accel.conf", origin_port, changes) as url:
+        yield url
+
+
+@contextmanager
+def _nginx(configuration: str, origin_port: int, changes: dict[str, str]) -> Iterator[str]:
     program = require("nginx", "nginx")
     if not _PURGE_MODULE.exists():
         raise ServiceFailed(
@@ -46,13 +67,10 @@ def nginx(origin_port: int, *, fresh_s: int = 86400) -> Iterator[str]:
         )
     with working_directory("nginx") as directory:
         port = free_port()
-        changes = {
-            "server 127.0.0.1:8080": f"server 127.0.0.1:{origin_port}",
-            "listen 80;": f"listen 127.0.0.1:{port};",
-            "/var/cache/nginx/avion-media": f"{directory}/cache",
-            "proxy_cache_valid 200 1d;": f"proxy_cache_valid 200 {fresh_s}s;",
-        }
-        (directory / "cdn.conf").write_text(configured("cdn/nginx.conf", changes))
+        changes = {old: new.replace("{directory}", str(directory)) for old, new in changes.items()}
+        changes["server 127.0.0.1:8080"] = f"server 127.0.0.1:{origin_port}"
+        changes["listen 80;"] = f"listen 127.0.0.1:{port};"
+        (directory / "cdn.conf").write_text(configured(configuration, changes))
         main = directory / "nginx.conf"
         main.write_text(_MAIN.format(module=_PURGE_MODULE, directory=directory))
         command: list[str | Path] = [program, "-c", main, "-p", directory, "-e", "stderr"]

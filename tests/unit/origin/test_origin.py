@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -62,9 +62,10 @@ async def asked(
     fields: Mapping[str, str] | None = None,
     *,
     deleted: bool | None = False,
+    config: HttpConfig | None = None,
 ) -> tuple[Response, bytes]:
     """The response, and its body; every response carries the safety headers."""
-    origin = Origin(Slot(objects), Deletions(known=deleted), NO_TELEMETRY, HttpConfig())
+    origin = Origin(Slot(objects), Deletions(known=deleted), NO_TELEMETRY, config or HttpConfig())
     response = await origin.handle(request(target, method, **(fields or {})))
     assert {name: response.headers.get(name) for name in SAFETY_HEADERS} == SAFETY_HEADERS
     if isinstance(response.body, bytes):
@@ -122,6 +123,31 @@ async def test_what_may_have_been_deleted_is_not_immutable(
     assert response.headers["Cache-Control"] == (
         "public, max-age=60" if deleted is None else "public, max-age=31536000, immutable"
     )
+
+
+@pytest.mark.parametrize("mode", ["redirect", "accel"])
+@pytest.mark.parametrize("deleted", [False, None])
+async def test_the_stores_url_is_handed_over_with_the_time_that_it_may_be_kept(
+    objects: Objects, mode: Literal["redirect", "accel"], deleted: bool | None
+) -> None:
+    config = HttpConfig(mode=mode, redirect_ttl=600)
+    response, body = await asked(objects, f"/thumbnail/small/{ID}", deleted=deleted, config=config)
+    signed = f"/bucket/thumbnail/small/remote/{ID}.jpg?600&image/jpeg&inline"
+    assert (body, objects.reads) == (b"", [])
+    if mode == "redirect":
+        assert (response.status, response.headers["Location"]) == (307, f"https://store.example{signed}")
+        assert response.headers["Cache-Control"] == f"public, max-age={60 if deleted is None else 300}"
+    else:
+        kept = "brief" if deleted is None else "immutable"
+        assert (response.status, response.headers["X-Accel-Redirect"]) == (200, f"/_store/{kept}{signed}")
+        assert "Cache-Control" not in response.headers
+        assert response.headers["Content-Type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize("mode", ["redirect", "accel"])
+async def test_a_head_is_answered_here_in_every_mode(objects: Objects, mode: Literal["redirect", "accel"]) -> None:
+    response, _ = await asked(objects, PATH, "HEAD", config=HttpConfig(mode=mode))
+    assert (response.status, response.headers["Content-Length"]) == (200, str(len(BODY)))
 
 
 async def test_a_tombstone_is_410_whatever_the_store_has(objects: Objects) -> None:

@@ -21,6 +21,7 @@ from avion_media.doctor.sandbox import SandboxChecks
 from avion_media.doctor.uploads import UploadChecks
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.keys import INCOMING_PREFIX
+from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.redis import open_redis
 from avion_media.store import ca_bundle, open_store
@@ -60,7 +61,7 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
         async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
             await _run(RedisChecks(redis).all(), note)
     if Area.SANDBOX in areas:
-        await _examine_sandbox(note)
+        await _examine_sandbox(config, note)
     return results
 
 
@@ -121,10 +122,11 @@ def _left_behind(keys: list[str]) -> CheckResult:
     return CheckResult(Area.STORE, check, CheckStatus.WARNING, ", ".join(keys), "remove these objects by hand")
 
 
-async def _examine_sandbox(note: Found) -> None:
+async def _examine_sandbox(config: Config, note: Found) -> None:
     check = "decoders can be confined at all"
     try:
-        async with open_sandbox(slots=1, budget_bytes=1 << 30, preload=(), require=False) as sandbox:
-            await _run(SandboxChecks(sandbox.report).all(), note)
+        preload = preload_for(config.decoders.enabled())  # what the service's own sandbox has loaded
+        async with open_sandbox(slots=1, budget_bytes=1 << 30, preload=preload, require=False) as sandbox:
+            await _run(SandboxChecks(sandbox).all(), note)
     except Unavailable as error:
         note(CheckResult(Area.SANDBOX, check, CheckStatus.FAILED, str(error), "nothing is processed"))

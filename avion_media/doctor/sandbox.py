@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
+from tempfile import TemporaryFile
+from typing import Final
 
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
-from avion_media.media.sandbox import SandboxReport
+from avion_media.media.sandbox import Limits, Sandbox, SandboxJobFailed
+
+_FRAME_SIDE: Final = 64  # pixels
+_THUMBNAIL_LIMITS: Final = Limits(memory_bytes=96 << 20, cpu_s=10, wall_s=20, output_bytes=1 << 20)
 
 
 class SandboxChecks:
-    """What the sandbox relies on; from the report that the sandbox makes of itself at its start."""
+    """What the sandbox relies on: from the report that it makes of itself at its start, and by making thumbnails."""
 
-    def __init__(self, report: SandboxReport) -> None:
-        self._report = report
+    def __init__(self, sandbox: Sandbox) -> None:
+        self._sandbox = sandbox
+        self._report = sandbox.report
 
     def all(self) -> list[Check]:
         """In the order in which they are worth reading."""
@@ -21,6 +28,7 @@ class SandboxChecks:
         return [
             check("decoders are denied all that they need not", self._gaps, weaker, CheckStatus.WARNING),
             check("the kernel has Landlock and seccomp", self._kernel, weaker, CheckStatus.WARNING),
+            check("thumbnails can be made confined", self._thumbnails, "nothing is processed"),
             check("ffmpeg and ffprobe can run confined", self._programs, "videos are not processed"),
         ]
 
@@ -38,6 +46,24 @@ class SandboxChecks:
         if lacking:
             raise CheckFailed(f"no {' and no '.join(lacking)}")
         return f"Landlock ABI {self._report.landlock_abi}"
+
+    async def _thumbnails(self) -> str:
+        """Of a gray frame: the imaging libraries load, scale in a thread of their own, and write."""
+        with TemporaryFile(buffering=0) as frame, TemporaryFile(buffering=0) as thumbnail:
+            frame.write(bytes([128]) * 3 * _FRAME_SIDE**2)
+            size = {"width": _FRAME_SIDE, "height": _FRAME_SIDE}
+            try:
+                await self._sandbox.call(
+                    "avion_media.media.jobs:frame_job",
+                    size | {"sizes": [["small", _FRAME_SIDE // 2]], "quality": 80},
+                    files=[frame.fileno(), thumbnail.fileno()],
+                    limits=_THUMBNAIL_LIMITS,
+                )
+            except SandboxJobFailed as error:
+                raise CheckFailed(str(error).strip().rpartition("\n")[2]) from error
+            if os.pread(thumbnail.fileno(), 3, 0) != b"\xff\xd8\xff":
+                raise CheckFailed("no JPEG was written")
+        return ""
 
     async def _programs(self) -> str:
         if self._report.missing_programs:

@@ -17,7 +17,7 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats.movie import POSTER_SECONDS, MoviePlan, plan_from_json
-from avion_media.media.image.blurhash import is_blurhash
+from avion_media.media.thumbnails.blurhash import is_blurhash
 
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
 _SHA256 = re.compile("[0-9a-f]{64}")

@@ -11,20 +11,15 @@ import mmap
 import os
 from typing import Any
 
-from avion_media.domain.formats import BY_NAME, HEIC
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import plan_movie, read_picture
 from avion_media.media.formats.movie import POSTER_SECONDS
 from avion_media.media.formats.sparse import Missing, SparseFile
-from avion_media.media.image import Thumbnails, make_thumbnails, thumbnails_of_frame
-
-
-def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
-    """The modules that the fork server must have loaded: a confined job can import nothing any more."""
-    modules = ("avion_media.media.jobs",)
-    return (*modules, "pillow_heif") if HEIC.name in enabled else modules
+from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails, thumbnails_of_frame
 
 
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
@@ -41,7 +36,13 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     needed_bytes = picture.decode_bytes(len(view))
     if arguments["granted_bytes"] < min(needed_bytes, bounds.max_memory_bytes):
         return {"needed_bytes": needed_bytes}
-    thumbnails = make_thumbnails(picture, _sizes(arguments), arguments["quality"])
+    try:
+        thumbnails = make_thumbnails(picture, _sizes(arguments), arguments["quality"])
+    except Rejected as error:
+        # Not every decoder tells memory that ran out from damage.
+        if error.reason is Reason.CORRUPT and arguments["granted_bytes"] < needed_bytes:
+            raise Rejected(Reason.DECODER_LIMIT, error.detail) from error
+        raise
     _write(original_file, picture.original)
     _write_thumbnails(thumbnails, arguments, thumbnail_files)
     width, height = picture.displayed_size

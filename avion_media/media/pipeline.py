@@ -14,7 +14,7 @@ import trio
 
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import Family, MediaFormat
+from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.ranges import Patch, Range, merged, pieces, total_bytes, within
 from avion_media.files import write_at
 from avion_media.media.answers import checked_frame, checked_missing, checked_names, checked_picture, read_plan
@@ -30,6 +30,16 @@ MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
 _MAX_PLAN_BYTES = 16 << 20
 _HASH_UNIT_BYTES = 1 << 20
+
+
+_VIPS = "avion_media.media.thumbnails.vips"
+_DECODERS = {HEIC.name: "pillow_heif", PNG.name: f"{_VIPS}:allow_png", WEBP.name: f"{_VIPS}:allow_webp"}
+
+
+def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
+    """What the fork server must have loaded: a sandboxed job can import nothing, and decodes no other format."""
+    decoders = (entry for name, entry in _DECODERS.items() if name in enabled)
+    return ("avion_media.media.jobs", *decoders)
 
 
 class MediaSource(Protocol):

@@ -8,8 +8,7 @@ from functools import partial
 import trio
 
 from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.media.jobs import preload_for
-from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import Renewal, open_sandbox
 from avion_media.nodes.gauges import keep_looking, limiting, of_capacity
 from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer

@@ -20,15 +20,17 @@ from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import PEEK_BYTES, peek, plan_movie, read_picture
 from avion_media.media.formats.movie import MoviePlan
 from avion_media.media.formats.sparse import Missing, SparseFile
-from avion_media.media.image import make_thumbnails
-from avion_media.media.jobs import preload_for
-from avion_media.media.pipeline import MediaPipeline, Processed
+from avion_media.media.pipeline import MediaPipeline, Processed, preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
+from avion_media.media.thumbnails import vips
+from avion_media.media.thumbnails.make import make_thumbnails
 from tests.unit.media.pieces import Pieces
 
 Outcome = dict[str, Any]
 ENABLED = frozenset(fmt.name for fmt in FORMATS)
+vips.allow_png()
+vips.allow_webp()
 _PIECE_BYTES = 4 << 10
 _MAX_ROUNDS = 64
 _FILE_LIMIT_S = 300

@@ -29,6 +29,7 @@ ALLOCATOR: Final = ":".join(
         "glibc.malloc.hugetlb=1",
         f"glibc.malloc.mmap_threshold={32 << 20}",  # Pillow's blocks have 16 MiB; what is larger goes back when freed
         f"glibc.malloc.trim_threshold={256 << 20}",
+        "glibc.malloc.arena_max=1",  # each thread's own would reserve 64 MiB of the job's address space
     )
 )
 

@@ -12,7 +12,11 @@ from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
-from avion_media.media.image import make_thumbnails
+from avion_media.media.thumbnails import vips
+from avion_media.media.thumbnails.make import make_thumbnails
+
+vips.allow_png()
+vips.allow_webp()
 
 
 def main(picture: str, format_name: str, rounds: str, directory: str, quality: str, *edges: str) -> None:

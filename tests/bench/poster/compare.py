@@ -26,8 +26,7 @@ from botocore.config import Config as BotoConfig
 from avion_media.config import Config, S3Config, ThumbnailsConfig
 from avion_media.domain.formats import Family
 from avion_media.domain.ranges import Range
-from avion_media.media.jobs import preload_for
-from avion_media.media.pipeline import MediaPipeline
+from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.store import ObjectStore, open_store

@@ -1,4 +1,4 @@
-"""Whole images to thumbnails: the decoders in Pillow, libavif and libwebp behind our readers."""
+"""Whole images to thumbnails: the decoders of Pillow and libvips behind our readers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ from avion_media.domain.errors import Rejected
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
-from avion_media.media.image import make_thumbnails
+from avion_media.media.thumbnails import vips
+from avion_media.media.thumbnails.make import make_thumbnails
 from tests.fuzz.parser import parser_target
 from tests.fuzz.samples import IMAGE_FORMATS, images, labelled
 
+vips.allow_png()
+vips.allow_webp()
 _BOUNDS = PictureBounds(max_pixels=1_000_000, max_frames=50, max_memory_bytes=64 << 20)
 _SIZES = [ThumbnailSize("only", 64)]
 

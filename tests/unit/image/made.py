@@ -15,8 +15,11 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import Picture, read_picture
-from avion_media.media.image import make_thumbnails
+from avion_media.media.thumbnails import vips
+from avion_media.media.thumbnails.make import make_thumbnails
 
+vips.allow_png()
+vips.allow_webp()
 RED, GREEN, BLUE, YELLOW = (220, 40, 40), (40, 180, 60), (40, 60, 200), (220, 210, 50)
 Rgb = tuple[int, int, int]
 

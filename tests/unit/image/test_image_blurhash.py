@@ -12,7 +12,7 @@ from PIL import Image
 from avion_media.domain.formats import PNG
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import blurhash
+from avion_media.media.thumbnails.blurhash import blurhash
 from tests.unit.image.made import process, quadrants, saved
 
 Samples = npt.NDArray[np.float64]

@@ -14,8 +14,8 @@ from PIL import Image, ImageCms
 
 from avion_media.domain.formats import AVIF, GIF, JPEG, PNG, WEBP, MediaFormat
 from avion_media.media.formats.picture import BT709_PRIMARIES, CodePoints, IccProfile, Primaries
-from avion_media.media.image.colour import is_srgb, to_srgb
-from avion_media.media.image.icc import gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
+from avion_media.media.thumbnails.colour import is_srgb, to_srgb
+from avion_media.media.thumbnails.matrix_profile import gamma_curve, hlg_curve, matrix_profile, pq_curve, srgb_curve
 from tests.unit.image.made import (
     Rgb,
     chunk,
@@ -241,6 +241,16 @@ def test_the_clear_colour_of_rgb_matches_all_channels() -> None:
     clear = chunk(b"tRNS", struct.pack(">3H", 10, 20, 30))
     assert_colour(thumbnail_of(with_chunks(saved(flat((10, 20, 30)), "PNG"), clear), PNG), (255, 255, 255))
     assert_colour(thumbnail_of(with_chunks(saved(flat((10, 20, 31)), "PNG"), clear), PNG), (10, 20, 31))
+
+
+@pytest.mark.parametrize("colour_type", [0, 2])
+def test_the_clear_colour_of_sixteen_bits_is_compared_with_sixteen_bits(colour_type: int) -> None:
+    channels = 1 if colour_type == 0 else 3
+    clear, near = (struct.pack(">H", sample) * channels for sample in (0x1234, 0x1235))
+    for pixel, level in ((clear, 255), (near, 0x12)):
+        rows = [pixel * 16] * 16
+        data = png_of_samples((16, 16), 16, colour_type, rows, chunk(b"tRNS", clear))
+        assert_colour(thumbnail_of(data, PNG), (level,) * 3, 2)
 
 
 @pytest.mark.parametrize("alpha", [0, 128, 255])

@@ -17,7 +17,7 @@ from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFo
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import peek, read_picture
-from avion_media.media.image.boundary import rejecting_damage
+from avion_media.media.thumbnails.boundary import rejecting_damage
 from tests.unit.image.made import chunk, exif_with_orientation, process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"
@@ -187,8 +187,11 @@ from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import read_picture
-from avion_media.media.image import make_thumbnails
+from avion_media.media.thumbnails import vips
+from avion_media.media.thumbnails.make import make_thumbnails
 
+vips.allow_png()
+vips.allow_webp()
 jobs = [(name, BY_NAME[fmt], Path(sys.argv[1], name).read_bytes()) for name, fmt in (
     ("jpeg-apple-gainmap-mpf-p3.jpg", "jpeg"), ("jpeg-cmyk.jpg", "jpeg"), ("png-exif-gps-text.png", "png"),
     ("png-16bit.png", "png"), ("gif-animated.gif", "gif"), ("webp-lossy-icc.webp", "webp"),

@@ -11,8 +11,7 @@ from PIL import Image
 from avion_media.domain.formats import JPEG, PNG, WEBP
 from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.image import thumbnails_of_frame
-from avion_media.media.image.planes import Planes
+from avion_media.media.thumbnails.make import thumbnails_of_frame
 from tests.bench.images.inputs import PHOTOGRAPH
 from tests.bench.images.ssim import luma_ssim
 from tests.unit.image.made import assert_quadrants, process, quadrants, saved
@@ -93,16 +92,3 @@ def test_a_frame_of_a_video_gives_what_a_picture_gives() -> None:
 def test_a_frame_must_have_the_bytes_of_its_size(size: tuple[int, int], length: int) -> None:
     with pytest.raises(ValueError):
         thumbnails_of_frame(bytes(length), size, SIZES)
-
-
-@pytest.mark.parametrize("colour", [(225, 103, 43), (0, 0, 0), (255, 255, 255), (255, 0, 0), (0, 0, 255), (17, 34, 51)])
-def test_planes_round_colours_to_the_nearest(colour: tuple[int, int, int]) -> None:
-    red, green, blue = colour
-    planes = Planes.scaled(Image.new("RGB", (8, 8), colour), (8, 8))
-    exact = (
-        0.299 * red + 0.587 * green + 0.114 * blue,
-        128 - 0.168736 * red - 0.331264 * green + 0.5 * blue,
-        128 + 0.5 * red - 0.418688 * green - 0.081312 * blue,
-    )
-    for plane, value in zip((planes.luma, *planes.chroma), exact, strict=True):
-        assert plane.getpixel((3, 3)) == pytest.approx(min(255, value), abs=0.51)

@@ -23,7 +23,7 @@ from avion_media.media.formats.picture import (
     IccProfile,
     Primaries,
 )
-from avion_media.media.image.icc import (
+from avion_media.media.thumbnails.matrix_profile import (
     gamma_curve,
     hlg_curve,
     matrix_profile,

@@ -1,0 +1,143 @@
+"""One decode per picture, in the orientation and colours as stored."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping
+
+import pyvips
+from PIL import AvifImagePlugin, Image
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.formats import AVIF, HEIC, PNG, WEBP
+from avion_media.domain.media import fit_within
+from avion_media.media.formats import Picture
+from avion_media.media.formats.gif import GifPicture
+from avion_media.media.formats.jpeg import JpegPicture
+from avion_media.media.thumbnails.pixels import Pixels, Size
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels:
+    """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs.
+
+    Of a JPEG no more than that is decoded: it is shrunk by 2, 4 or 8 inside its inverse DCT; ``as_ycbcr`` spares it the
+    way to RGB. A WebP is shrunk by its decoder, row by row. A PNG is not decoded here, but while its pixels are scaled.
+    Each format's decoder is called by its name, so nothing ever guesses what the bytes might be. No metadata comes
+    along. Raises whatever the libraries raise, and `Rejected` (CORRUPT).
+    """
+    if isinstance(picture, JpegPicture):
+        return Pixels.of_pillow(_decode_jpeg(picture, longest_edge, as_ycbcr))
+    if isinstance(picture, GifPicture):
+        return Pixels.of_pillow(_decode_gif(picture))
+    return _DECODERS[picture.format.name](picture, longest_edge)
+
+
+def _decode_jpeg(picture: JpegPicture, longest_edge: int, as_ycbcr: bool) -> Image.Image:
+    image = JpegImageFile(io.BytesIO(picture.still))
+    _sized(image, picture)
+    # The box must have the picture's aspect: Pillow picks the scale by the side that shrinks least.
+    image.draft(
+        "YCbCr" if as_ycbcr and picture.ycbcr else None, fit_within(picture.width, picture.height, longest_edge)
+    )
+    image.load()
+    return image
+
+
+def _decode_gif(picture: GifPicture) -> Image.Image:
+    image = _plain(_loaded(GifImageFile(io.BytesIO(picture.still)), picture))
+    if picture.first_frame == (0, 0, *image.size):
+        return image
+    # What the first frame does not cover is transparent to browsers; Pillow fills it with a colour of the palette.
+    canvas = Image.new("RGBA", image.size)
+    canvas.paste(image.crop(picture.first_frame), picture.first_frame[:2])
+    return canvas
+
+
+def _decode_png(picture: Picture, _longest_edge: int) -> Pixels:
+    image = pyvips.Image.pngload_buffer(picture.still, access="sequential", fail_on="truncated")
+    if (image.width, image.height) != (picture.width, picture.height):
+        raise _misled(picture, (image.width, image.height))
+    return _of_vips(image)
+
+
+def _decode_webp(picture: Picture, longest_edge: int) -> Pixels:
+    longest, shortest = max(picture.width, picture.height), min(picture.width, picture.height)
+    scale = min(1.0, max(longest_edge / longest, 1 / shortest))  # its decoder makes no side of less than a pixel
+    image = pyvips.Image.webpload_buffer(picture.still, memory=True, fail_on="truncated", scale=scale)
+    if abs(image.width - scale * picture.width) > 1 or abs(image.height - scale * picture.height) > 1:
+        raise _misled(picture, (image.width, image.height))
+    return _of_vips(image)
+
+
+def _of_vips(image: pyvips.Image) -> Pixels:
+    return Pixels.of_vips(image, "L" if image.bands <= 2 else "RGB")
+
+
+def _decode_avif(picture: Picture, _longest_edge: int) -> Pixels:
+    """By libavif, on the thread that it is called on."""
+    opened = AvifImagePlugin.AvifImageFile(io.BytesIO(picture.still))
+    if opened.n_frames != picture.frames:
+        raise Rejected(Reason.CORRUPT, f"read as {picture.frames} frames, decoder says {opened.n_frames}")
+    return Pixels.of_pillow(_plain(_loaded(opened, picture)))
+
+
+def _decode_heic(picture: Picture, _longest_edge: int) -> Pixels:
+    """By libheif, which is optional, and imported only when a HEIC is at hand.
+
+    Its HEVC decoder starts a thread per tile whatever it is told, so a sandbox must allow threads, and must have loaded
+    pillow_heif before it closes.
+    """
+    try:
+        import pillow_heif
+    except ImportError as error:
+        raise Rejected(Reason.UNSUPPORTED_TYPE, "pillow_heif is not installed") from error
+    pillow_heif.options.DECODE_THREADS = 1
+    pillow_heif.options.THUMBNAILS = False
+    pillow_heif.options.DEPTH_IMAGES = False
+    pillow_heif.options.AUX_IMAGES = False
+    file = pillow_heif.HeifFile(io.BytesIO(picture.still), convert_hdr_to_8bit=True)
+    image = file[file.primary_index].to_pillow()
+    if not isinstance(image, Image.Image):
+        raise TypeError("libheif gave no picture")
+    return Pixels.of_pillow(_plain(_sized(image, picture)))
+
+
+_DECODERS: Mapping[str, Callable[[Picture, int], Pixels]] = {
+    PNG.name: _decode_png,
+    WEBP.name: _decode_webp,
+    AVIF.name: _decode_avif,
+    HEIC.name: _decode_heic,
+}
+
+
+def _loaded(image: Image.Image, picture: Picture) -> Image.Image:
+    _sized(image, picture).load()
+    return image
+
+
+def _sized(image: Image.Image, picture: Picture) -> Image.Image:
+    if image.size != (picture.width, picture.height):
+        raise _misled(picture, image.size)
+    return image
+
+
+def _misled(picture: Picture, size: Size) -> Rejected:
+    """Where the decoder sees another size than our reader did, one of them was led astray on purpose."""
+    return Rejected(Reason.CORRUPT, f"read as {picture.width}x{picture.height}, decoder says {size}")
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The picture without a palette, and with its opacity as a channel."""
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode == "L" and "transparency" in image.info:
+        return image.convert("LA")
+    if image.mode in ("La", "RGBa"):
+        return image.convert(image.mode.upper())
+    if image.mode not in ("L", "RGB", "LA", "RGBA"):
+        raise Rejected(Reason.CORRUPT, f"pixels of an unexpected kind: {image.mode}")
+    return image

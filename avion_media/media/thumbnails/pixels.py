@@ -1,0 +1,147 @@
+"""A decoded picture on its way to thumbnails: uncompressed samples of 8 bits, scaled by libvips.
+
+libvips scales three or four channels with the processor's vector units in less time than one. So pixels stay
+interleaved from the decoder to the encoder. Those of a JPEG stay luma and chroma: the way to RGB and back is spared.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+
+import pyvips
+from PIL import Image
+
+from avion_media.media.formats.picture import Colour
+from avion_media.media.thumbnails.colour import to_srgb
+from avion_media.media.thumbnails.vips import compute
+
+Size = tuple[int, int]
+
+_BANDS = {"L": 1, "RGB": 3, "YCbCr": 3, "CMYK": 4}
+_WITH_ALPHA = {"L": "LA", "RGB": "RGBA"}
+_OPAQUE = 255
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What brings a picture of an EXIF orientation upright (1 is)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pixels:
+    """A picture of ``mode`` L, RGB, YCbCr or CMYK (as in Pillow).
+
+    Where ``has_alpha``, the last band of ``image`` is the opacity, and the colours before it lie on white already: what
+    is scaled and written as JPEG is right as it is. ``samples`` are those of ``image`` once they are computed.
+    """
+
+    image: pyvips.Image
+    mode: str
+    has_alpha: bool = False
+    samples: bytes | None = None
+
+    @classmethod
+    def of_pillow(cls, image: Image.Image) -> Pixels:
+        """The pixels of a Pillow image of one of the modes, or of LA or RGBA."""
+        with_alpha = image.mode in ("LA", "RGBA")
+        mode = image.mode.removesuffix("A") if with_alpha else image.mode
+        return cls.of_vips(_image(image.tobytes(), image.size, _BANDS[mode] + with_alpha), mode)
+
+    @classmethod
+    def of_vips(cls, image: pyvips.Image, mode: str) -> Pixels:
+        """The pixels of an image of 8 or 16 bits, with or without a band of opacity. Nothing is computed yet."""
+        if image.format == "ushort":
+            image = image.cast("uchar", shift=True)
+        image = image.copy(interpretation="multiband")
+        if image.bands == _BANDS[mode]:
+            return cls(image, mode)
+        return cls(_on_white(image), mode, has_alpha=True)
+
+    @property
+    def size(self) -> Size:
+        """Width and height."""
+        return self.image.width, self.image.height
+
+    def scaled(self, size: Size) -> Pixels:
+        """The picture at ``size``, which is not larger on either side, computed.
+
+        Opacity is dropped where all of the picture is opaque.
+        """
+        image = self.image
+        if size != self.size:
+            horizontal, vertical = size[0] / image.width, size[1] / image.height
+            image = image.resize(horizontal, vscale=vertical, kernel="lanczos3", gap=2.0)
+        elif self.samples is not None:
+            return self
+        scaled = self._computed(image)
+        if scaled.has_alpha and scaled._whole().getchannel("A").getextrema() == (_OPAQUE, _OPAQUE):
+            return scaled._of_samples(scaled._colours().tobytes(), scaled.size, has_alpha=False)
+        return scaled
+
+    def upright(self, orientation: int) -> Pixels:
+        """The picture turned and mirrored as an EXIF ``orientation`` asks for."""
+        if orientation not in _UPRIGHT:
+            return self
+        turned = self._whole().transpose(_UPRIGHT[orientation])
+        return self._of_samples(turned.tobytes(), turned.size, has_alpha=self.has_alpha)
+
+    def in_srgb(self, colour: Colour | None) -> Pixels:
+        """The picture in sRGB, from the ``colour`` it is in: of mode L, RGB or CMYK, or without a colour."""
+        if colour is None and self.mode != "CMYK":
+            return self
+        if not self.has_alpha:
+            return Pixels.of_pillow(to_srgb(self._colours(), colour))
+        whole = self.transparent()
+        converted = to_srgb(whole.convert(self.mode), colour)
+        converted.putalpha(whole.getchannel("A"))
+        return Pixels.of_pillow(converted)
+
+    def averaged(self, size: Size) -> Image.Image:
+        """A small RGB (or L) picture of ``size``, each pixel the plain mean of those it stands for."""
+        small = self._colours().resize(size, Image.Resampling.BOX)
+        return small if small.mode == "L" else small.convert("RGB")
+
+    def jpeg(self, quality: int) -> bytes:
+        """The picture on white as a baseline JPEG, 4:2:0, with no metadata."""
+        out = io.BytesIO()
+        self._colours().save(out, "JPEG", quality=quality, subsampling="4:2:0")
+        return out.getvalue()
+
+    def transparent(self) -> Image.Image:
+        """A picture with opacity (LA or RGBA), its colours as they were before they were laid on white.
+
+        Where nothing is seen they are black.
+        """
+        alpha = self.image[-1]
+        dark = self.image[: _BANDS[self.mode]] - alpha.invert()
+        colours = dark * float(_OPAQUE) / (alpha == 0).ifthenelse(_OPAQUE, alpha)
+        return Image.frombytes(_WITH_ALPHA[self.mode], self.size, compute(colours.rint().cast("uchar").bandjoin(alpha)))
+
+    def _colours(self) -> Image.Image:
+        whole = self._whole()
+        return whole.convert(self.mode) if self.has_alpha else whole
+
+    def _whole(self) -> Image.Image:
+        """The colours on white, and the opacity beside them."""
+        mode = _WITH_ALPHA[self.mode] if self.has_alpha else self.mode
+        return Image.frombytes(mode, self.size, self.samples or compute(self.image))
+
+    def _computed(self, image: pyvips.Image) -> Pixels:
+        return self._of_samples(compute(image), (image.width, image.height), has_alpha=self.has_alpha)
+
+    def _of_samples(self, samples: bytes, size: Size, *, has_alpha: bool) -> Pixels:
+        return Pixels(_image(samples, size, _BANDS[self.mode] + has_alpha), self.mode, has_alpha, samples)
+
+
+def _on_white(image: pyvips.Image) -> pyvips.Image:
+    return image.flatten(background=_OPAQUE, max_alpha=_OPAQUE).bandjoin(image[-1])
+
+
+def _image(samples: bytes, size: Size, bands: int) -> pyvips.Image:
+    return pyvips.Image.new_from_memory(samples, *size, bands, "uchar")

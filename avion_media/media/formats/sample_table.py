@@ -75,11 +75,12 @@ class SampleTable:
         decoded_at = 0
         durations = chain.from_iterable(repeat(delta, count) for count, delta in self.durations)
         shifts = chain(chain.from_iterable(repeat(shift, count) for count, shift in self.shifts), repeat(0))
-        for (index, data), duration, shift in zip(enumerate(self._sample_ranges()), durations, shifts, strict=False):
+        for (index, data), duration, shift in zip(enumerate(self.sample_ranges()), durations, shifts, strict=False):
             yield Sample(data, decoded_at, decoded_at + shift, self.sync is None or index in self.sync)
             decoded_at += duration
 
-    def _sample_ranges(self) -> Iterator[Range]:
+    def sample_ranges(self) -> Iterator[Range]:
+        """Where each sample lies, in decoding order."""
         index = 0
         for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
             for offset in self.chunks[chunk:next_chunk]:

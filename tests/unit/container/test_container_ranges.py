@@ -41,10 +41,8 @@ def test_a_large_movie_costs_less_than_ten_megabytes(directory: Path, options: t
     path = _long(directory, "long.mp4", *options)
     with store_of(path) as store:
         plan = store.examine(MP4)
-        assert store.rounds <= 4
-        assert store.fetched_bytes < _MEGABYTE
-        store.fetch([(each.offset, each.length) for each in plan.poster_ranges])
-        assert store.fetched_bytes < 11 * _MEGABYTE
+        assert store.rounds <= 5
+        assert store.fetched_bytes < 11 * _MEGABYTE  # the poster's seconds are among them: they decide on the rest
     assert sum(each.length for each in plan.poster_ranges) < 10 * _MEGABYTE
     assert plan.poster_seconds > 0.5
     _assert_decodes_alike(path, plan, directory)
@@ -73,7 +71,6 @@ def test_fragments_with_an_index_are_fetched_by_it(directory: Path, flags: str, 
     path = _long(directory, "fragments.mp4", "-an", "-movflags", flags)
     with store_of(path) as store:
         plan = store.examine(MP4)
-        store.fetch([(each.offset, each.length) for each in plan.poster_ranges])
         assert store.rounds <= 12
         assert store.fetched_bytes < max_bytes * _MEGABYTE + 64 * (64 << 10) * 2
     assert plan.duration_s == pytest.approx(examine(path).duration_s)

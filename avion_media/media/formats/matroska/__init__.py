@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -10,8 +11,9 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged
 from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.coded_samples import CodedSample, apart_from, coded_patches
 from avion_media.media.formats.matroska.clusters import BlockReader, Cluster, choose_clusters, last_shown_s
-from avion_media.media.formats.matroska.ebml import MAX_HEADER_BYTES, Element, Master, element_at
+from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Master, element_at
 from avion_media.media.formats.matroska.scrub import ClusterScrub, MasterScrub, void, void_span
 from avion_media.media.formats.matroska.tracks import (
     Track,
@@ -71,7 +73,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     duration_s = timing.duration_s or last_shown_s(file, layout.clusters, timing, tracks, bounds)
     bounds.check_duration(duration_s)
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
-    patches = joined_patches(_scrub(file, layout, headers, tracks, bounds))
+    patches = joined_patches(_scrub(file, layout, headers, tracks, poster, bounds))
     scattered = len(patches) > bounds.max_patches
     return MoviePlan(
         format=fmt,
@@ -233,7 +235,12 @@ def _without(whole: Range, holes: Sequence[Range]) -> Iterator[Range]:
 
 
 def _scrub(
-    file: SparseFile, layout: _Layout, headers: dict[Element, Master], tracks: Sequence[Track], bounds: VideoBounds
+    file: SparseFile,
+    layout: _Layout,
+    headers: dict[Element, Master],
+    tracks: Sequence[Track],
+    poster: PosterSamples,
+    bounds: VideoBounds,
 ) -> Iterator[Patch]:
     kept = kept_tracks(tracks)
     for element, master in headers.items():
@@ -251,11 +258,44 @@ def _scrub(
         yield from _unless_so(file, void(element))
     yield from _unless_so(file, void_span(layout.trailer.offset, layout.trailer.length))
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
+    samples = _coded_samples(file, layout, kept, poster, bounds)
+    coded = list(coded_patches(file, samples, poster.ranges, bounds.max_patches))
     if dropped or file.missing(0, file.size_bytes) is None:
-        yield from _in_clusters(file, layout, dropped, bounds)
+        others = list(_in_clusters(file, layout, dropped, coded, bounds))
+        yield from others
+        yield from apart_from(others, coded)
+    else:
+        yield from coded
+        yield from _checksums(file, layout, coded, bounds)
 
 
-def _in_clusters(file: SparseFile, layout: _Layout, dropped: frozenset[int], bounds: VideoBounds) -> Iterator[Patch]:
+def _coded_samples(
+    file: SparseFile, layout: _Layout, kept: Sequence[Track], poster: PosterSamples, bounds: VideoBounds
+) -> Iterator[CodedSample]:
+    """The frames of the tracks that stay, where they may hold private messages: all, or those of the first seconds."""
+    tracks = {track.number: track for track in kept if track.coding is not None}
+    if not tracks:
+        return
+    whole = file.missing(0, file.size_bytes) is None
+    end = file.size_bytes if whole else poster.ranges[-1].end
+    reader = BlockReader(file, bounds.max_samples)
+    for cluster in layout.clusters:
+        if cluster.element.payload >= end:
+            return
+        try:
+            for block in reader.blocks(Cluster(cluster.element, min(cluster.end, end))):
+                track = tracks.get(block.track)
+                frame = reader.frame(block.element) if track else None
+                if frame and track and track.coding:
+                    yield CodedSample(frame, track.coding, track.private)
+        except Rejected as damage:  # the rest of the cluster is overwritten as a whole
+            if damage.reason is not Reason.CORRUPT:
+                raise
+
+
+def _in_clusters(
+    file: SparseFile, layout: _Layout, dropped: frozenset[int], coded: Sequence[Patch], bounds: VideoBounds
+) -> Iterator[Patch]:
     """Void the blocks of tracks that do not stay, and what is no block; only reading all clusters finds them."""
     file.require(Range(each.element.offset, each.end - each.element.offset) for each in layout.clusters)
     reader = BlockReader(file, bounds.max_samples)
@@ -263,8 +303,23 @@ def _in_clusters(file: SparseFile, layout: _Layout, dropped: frozenset[int], bou
         scrub = ClusterScrub(reader, cluster, dropped)
         changes = list(_unless_so(file, scrub.patches()))
         yield from changes
-        if changes:
+        if changes or _touched(cluster, coded):
             yield from scrub.checksums()
+
+
+def _checksums(file: SparseFile, layout: _Layout, coded: Sequence[Patch], bounds: VideoBounds) -> Iterator[Patch]:
+    """The checksums of clusters of which little was read: each is its cluster's first element."""
+    reader = BlockReader(file, bounds.max_samples)
+    for cluster in layout.clusters:
+        if _touched(cluster, coded):
+            first = next(reader.children(cluster.element.payload, cluster.end), None)
+            if first is not None and first.id == CRC_32:
+                yield from void(first)
+
+
+def _touched(cluster: Cluster, coded: Sequence[Patch]) -> bool:
+    first = bisect.bisect_left(coded, cluster.element.offset, key=lambda patch: patch.offset)
+    return first < len(coded) and coded[first].offset < cluster.end
 
 
 def _unless_so(file: SparseFile, patches: Iterable[Patch]) -> Iterator[Patch]:

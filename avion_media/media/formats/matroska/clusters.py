@@ -15,6 +15,7 @@ from avion_media.media.formats.sparse import SparseFile
 
 SIMPLE_BLOCK, BLOCK_GROUP = BLOCKS = 0xA3, 0xA0
 _TIMESTAMP, _BLOCK = 0xE7, 0xA1
+_LACING = 0x06  # of a block's flags
 _BLOCK_HEAD_BYTES = 11  # track number (up to 8), time (2), flags
 _REORDERING_S = 0.5
 _SHORTEST_S = 0.04
@@ -76,16 +77,30 @@ class BlockReader:
 
     def head(self, element: Element) -> tuple[int, int]:
         """The track's number and the time in its cluster of a SimpleBlock or BlockGroup. `Missing`, `Rejected`."""
-        block: Element | None = element
-        if element.id == BLOCK_GROUP:
-            block = next((child for child in self.children(element.payload, element.end) if child.id == _BLOCK), None)
-        if block is None or block.end > element.end:
-            raise corrupt(f"no block in the group at {element.offset}")
+        block = self._block_of(element)
         head = self._file.read(block.payload, min(block.size or 0, _BLOCK_HEAD_BYTES))
         track, width = read_number(head, 0)
         if len(head) < width + 2:
             raise corrupt(f"block at {block.offset} is too short")
         return track, int.from_bytes(head[width : width + 2], "big", signed=True)
+
+    def frame(self, element: Element) -> Range | None:
+        """Where the one frame of a SimpleBlock or BlockGroup lies; None for several (laced), as sound has them."""
+        block = self._block_of(element)
+        head = self._file.read(block.payload, min(block.size or 0, _BLOCK_HEAD_BYTES))
+        _, width = read_number(head, 0)
+        if len(head) < width + 3 or head[width + 2] & _LACING:
+            return None
+        start = block.payload + width + 3
+        return Range(start, block.end - start)
+
+    def _block_of(self, element: Element) -> Element:
+        block: Element | None = element
+        if element.id == BLOCK_GROUP:
+            block = next((child for child in self.children(element.payload, element.end) if child.id == _BLOCK), None)
+        if block is None or block.end > element.end:
+            raise corrupt(f"no block in the group at {element.offset}")
+        return block
 
 
 def choose_clusters(

@@ -1,8 +1,8 @@
 """The scrub of Matroska: elements that are not needed become Void of the same length, free text becomes empty.
 
 As for MP4, what stays is listed. Inside clusters that is so only where each of their blocks is read: when the whole
-file is here, or blocks of a track have to go. Checksums in what was changed become Void too. User data (SEI) inside
-H.264 and HEVC frames is out of scope.
+file is here, or blocks of a track have to go. Checksums in what was changed become Void too. For private messages
+inside frames see `formats.coded_samples`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,22 @@ from collections.abc import Iterable, Iterator
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Patch
+from avion_media.media.coded_data import changes_of_private, coding_of
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader, Cluster
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Master, void_header
-from avion_media.media.formats.matroska.tracks import CODEC_ID, DURATION, TIMESTAMP_SCALE, TRACK_ENTRY, Track
+from avion_media.media.formats.matroska.tracks import (
+    CODEC_ID,
+    CODEC_PRIVATE,
+    DURATION,
+    TIMESTAMP_SCALE,
+    TRACK_ENTRY,
+    Track,
+)
 from avion_media.media.formats.movie import Edits
 
 _MUXING_APP, _WRITING_APP = 0x4D80, 0x5741  # mandatory, so they stay, empty
 _SEEK, _SEEK_ID = 0x4DBB, 0x53AB
-_CODEC_PRIVATE = 0x63A2
 _STAYS_IN_EBML = frozenset((0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285))  # versions, limits, DocType
 _STAYS_IN_INFO = frozenset((TIMESTAMP_SCALE, DURATION))
 _STAYS_IN_TRACK = frozenset(
@@ -43,7 +50,7 @@ _STAYS_IN_TRACK = frozenset(
         0x22B59C,  # Language
         0x22B59D,  # LanguageBCP47
         0x86,  # CodecID
-        _CODEC_PRIVATE,
+        CODEC_PRIVATE,
         0x56AA,  # CodecDelay
         0x56BB,  # SeekPreRoll
         0xAA,  # CodecDecodeAll
@@ -137,7 +144,7 @@ class MasterScrub:
         for child in self._master.children(entry):
             if child.id not in _STAYS_IN_TRACK:
                 self._void(child)
-            elif child.id == _CODEC_PRIVATE:
+            elif child.id == CODEC_PRIVATE:
                 self._codec_private(child, codec.rstrip(b"\0"))
 
     def _codec_private(self, child: Element, codec: bytes) -> None:
@@ -146,6 +153,9 @@ class MasterScrub:
             self.edits.put(child.payload, neutral_vorbis_headers(private))
         elif codec == b"A_FLAC" and private.startswith(b"fLaC"):
             self.edits.put(child.payload + 4, neutral_flac_blocks(private[4:]))
+        elif coding := coding_of(codec.decode("latin-1")):
+            for offset, new in changes_of_private(coding, private):
+                self.edits.put(child.payload + offset, new)
 
     def _void(self, element: Element) -> None:
         for patch in void(element):

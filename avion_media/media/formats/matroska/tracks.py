@@ -7,12 +7,15 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.coded_data import Coding, coding_of
 from avion_media.media.formats.matroska.ebml import Element, Master
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
+CODEC_PRIVATE = 0x63A2
 VIDEO = 0xE0
 _FLAG_ENABLED, _FLAG_DEFAULT = 0xB9, 0x88
+_CONTENT_ENCODINGS = 0x6D80
 _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
 _CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
@@ -40,6 +43,13 @@ class Track:
     frame_s: float
     shown: int  # 2 when players show it by default, 1 when they can, 0 when it is disabled
     video: dict[int, int]
+    private: bytes = b""
+    encoded: bool = False  # its blocks are compressed once more, or encrypted
+
+    @property
+    def coding(self) -> Coding | None:
+        """How its blocks are coded, where they may hold private messages and can be read."""
+        return coding_of(self.codec or "") if self.is_video and not self.encoded else None
 
     @property
     def is_video(self) -> bool:
@@ -119,6 +129,8 @@ def _read_track(tracks: Master, entry: Element) -> Track:
     enabled = default = 1
     codec: str | None = None
     video: dict[int, int] = {}
+    private = b""
+    encoded = False
     for child in tracks.children(entry):
         if child.id == TRACK_NUMBER:
             number = tracks.unsigned(child)
@@ -134,8 +146,12 @@ def _read_track(tracks: Master, entry: Element) -> Track:
             codec = tracks.content(child).rstrip(b"\0").decode("latin-1")
         elif child.id == VIDEO:
             video = _read_video(tracks, child)
+        elif child.id == CODEC_PRIVATE:
+            private = tracks.content(child)
+        elif child.id == _CONTENT_ENCODINGS:
+            encoded = True
     shown = (2 if default else 1) if enabled else 0
-    return Track(entry, number, kind, codec, frame_ns / 1e9, shown, video)
+    return Track(entry, number, kind, codec, frame_ns / 1e9, shown, video, private, encoded)
 
 
 def _read_video(tracks: Master, video: Element) -> dict[int, int]:

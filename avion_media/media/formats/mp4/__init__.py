@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,6 +11,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged
 from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.formats.coded_samples import CodedSample, apart_from, coded_patches
 from avion_media.media.formats.isobmff import Box, Region, box_at
 from avion_media.media.formats.movie import MoviePlan, PosterSamples
 from avion_media.media.formats.mp4.mdat import kept_extents, unreferenced
@@ -19,6 +20,7 @@ from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
 from avion_media.media.formats.mp4.poster import (
     choose_samples,
     presentation_start,
+    run_ranges,
     run_samples,
     table_samples,
 )
@@ -78,7 +80,9 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     duration_s = max(_duration_s(movie, track, fragments.of(track)) for track in movie.kept)
     bounds.check_duration(duration_s)
     poster = _choose_poster(video, fragments.of(video), file.size_bytes, poster_seconds, bounds)
-    patches = _scrub(file, layout, region, movie, fragments, bounds)
+    coded = coded_patches(file, _coded_samples(movie, fragments), poster.ranges, bounds.max_patches)
+    others = list(_scrub(file, layout, region, movie, fragments, bounds))
+    patches = joined_patches(chain(others, apart_from(others, coded)))
     scattered = len(patches) > bounds.max_patches
     return MoviePlan(
         format=fmt,
@@ -236,7 +240,7 @@ def _poster_ranges(layout: _Layout, moov: Box, fragments: _Fragments, poster: Po
 
 def _scrub(
     file: SparseFile, layout: _Layout, region: Region, movie: Movie, fragments: _Fragments, bounds: VideoBounds
-) -> tuple[Patch, ...]:
+) -> Iterable[Patch]:
     inside = MovieScrub(region, movie)
     inside.walk(layout.of(b"moov")[0])
     kept_ids = {track.track_id for track in movie.kept}
@@ -248,7 +252,15 @@ def _scrub(
     fills = chain(unreferenced(layout.media, kept, file.size_bytes, dropped=dropped), _private_contents(layout))
     zeros = (Patch(each.offset, each.length) for each in fills if not file.known_zero(each))
     index = _random_access(file, layout, movie, bounds)
-    return joined_patches(chain(inside.edits.patches, fragments.patches, index, _headers(layout), zeros))
+    return chain(inside.edits.patches, fragments.patches, index, _headers(layout), zeros)
+
+
+def _coded_samples(movie: Movie, fragments: _Fragments) -> Iterator[CodedSample]:
+    """The samples of the tracks that stay, where they may hold private messages."""
+    for track in movie.kept:
+        if track.coding is not None:
+            for data in chain(track.table.sample_ranges(), run_ranges(fragments.of(track))):
+                yield CodedSample(data, track.coding, track.private)
 
 
 def _random_access(file: SparseFile, layout: _Layout, movie: Movie, bounds: VideoBounds) -> Iterable[Patch]:

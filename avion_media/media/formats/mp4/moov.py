@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.coded_data import Coding, coding_of
 from avion_media.media.formats.isobmff import Box, Region, first, required
 from avion_media.media.formats.sample_table import SampleBudget, SampleTable, read_sample_table
 
@@ -18,6 +20,9 @@ _MAX_EDITS = 100
 
 # Still pictures as a second video track are previews and chapter images, and JPEGs carry Exif.
 _STILL_CODECS = frozenset((b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"png ", b"tiff", b"gif "))
+# The decoder's configuration (tag 4, its length in one or four bytes) of object type 0x6C (ISO/IEC 14496-1, table 5).
+_MOTION_JPEG_IN_ESDS = re.compile(rb"\x04(?:[\x80-\xff]{3})?[\x00-\x7f]\x6c", re.DOTALL)
+CODEC_PRIVATE = {b"avcC": Coding.H264, b"hvcC": Coding.HEVC, b"av1C": Coding.AV1}
 _ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
 # Captions in CEA-608/708 and subtitles in TTML or WebVTT. Not ``text`` and ``sbtl``: drones write their position
@@ -39,7 +44,7 @@ class Picture:
 class Track:
     """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's, media time).
 
-    ``sound`` is that of each sample entry, of a track of sound.
+    ``sound`` is that of each sample entry, of a track of sound. ``private`` is the configuration of the codec.
     """
 
     box: Box
@@ -51,6 +56,7 @@ class Track:
     edits: tuple[tuple[int, int], ...]
     codec: bytes
     picture: Picture | None
+    private: bytes
     sound: tuple[SoundPacket, ...]
     table: SampleTable
 
@@ -58,6 +64,15 @@ class Track:
     def is_still(self) -> bool:
         """Whether its samples are still pictures."""
         return self.codec in _STILL_CODECS
+
+    @property
+    def coding(self) -> Coding | None:
+        """How its samples are coded, where they may hold private messages."""
+        if self.handler != b"vide":
+            return None
+        if self.codec == b"mp4v" and _MOTION_JPEG_IN_ESDS.search(self.private):
+            return Coding.MOTION_JPEG
+        return coding_of(self.codec.decode("latin-1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +153,7 @@ def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
         edits=_read_edits(region, first(boxes, b"edts")),
         codec=entry.type if entry else b"",
         picture=_read_picture(region, entry) if entry and handler == b"vide" else None,
+        private=_read_private(region, entry) if entry and handler == b"vide" else b"",
         sound=read_sound_packets(region, stsd, entries) if handler == b"soun" else (),
         table=table,
     )
@@ -202,6 +218,12 @@ def _read_picture(region: Region, entry: Box) -> Picture:
         aperture=_read_aperture(region, clap, width, height) if clap else None,
         pixel_aspect=(aspect[0], aspect[1]) if aspect[0] and aspect[1] else None,
     )
+
+
+def _read_private(region: Region, entry: Box) -> bytes:
+    children = region.children(entry.offset + VISUAL_ENTRY_BYTES, entry.end)
+    box = next((each for each in children if each.type in (b"esds", *CODEC_PRIVATE)), None)
+    return region.content(box) if box else b""
 
 
 def _read_aperture(region: Region, clap: Box, width: int, height: int) -> tuple[float, float] | None:

@@ -82,6 +82,11 @@ def run_samples(runs: Sequence[Run]) -> Iterable[Sample]:
             decoded_at += duration
 
 
+def run_ranges(runs: Sequence[Run]) -> Iterable[Range]:
+    """Where the samples of fragment runs lie."""
+    return (sample.data for sample in run_samples(runs))
+
+
 def choose_samples(
     samples: Iterable[Sample], timescale: int, starts_at: int, seconds: float, size_bytes: int, bounds: VideoBounds
 ) -> PosterSamples:

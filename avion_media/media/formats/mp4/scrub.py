@@ -1,18 +1,19 @@
 """The scrub of ``moov``, ``moof`` and ``mfra``: what is not known to be needed becomes a zeroed ``free`` box.
 
 What stays is listed, not what goes: makers invent boxes faster than a list of them could follow. Free text and dates
-inside boxes that stay are zeroed. H.264 and HEVC user data (SEI) inside samples, and in codec configurations, is out
-of scope: removing it means rewriting samples.
+inside boxes that stay are zeroed. Private messages in codec configurations become filler; for those in samples see
+`formats.coded_samples`.
 """
 
 from __future__ import annotations
 
 from avion_media.media.bounds import corrupt
+from avion_media.media.coded_data import changes_of_private
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
 from avion_media.media.formats.icc import neutral_colr
 from avion_media.media.formats.isobmff import Box, Region, leftover
 from avion_media.media.formats.movie import Edits
-from avion_media.media.formats.mp4.moov import VISUAL_ENTRY_BYTES, Movie, Track
+from avion_media.media.formats.mp4.moov import CODEC_PRIVATE, VISUAL_ENTRY_BYTES, Movie, Track
 
 _FREE = frozenset((b"free", b"skip", b"wide"))
 
@@ -165,6 +166,9 @@ class MovieScrub:
                 self._replace(box, neutral_colr(self._region.content(box)))
             elif box.type == b"sv3d":
                 self._clean_spherical(box)
+            elif box.type in CODEC_PRIVATE:
+                for offset, new in changes_of_private(CODEC_PRIVATE[box.type], self._region.content(box)):
+                    self.edits.put(box.payload + offset, new)
         self._zero_leftover(boxes, start, end)
 
     def _replace(self, box: Box, kept: bytes) -> None:

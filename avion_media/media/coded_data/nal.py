@@ -1,0 +1,176 @@
+"""H.264 (ITU-T H.264) and HEVC (ITU-T H.265): units with a length before each, and the messages (SEI) among them.
+
+A message becomes one of filler (type 3), which both standards allow wherever it stood. A unit of a type that nobody
+needs becomes a unit of filler.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from avion_media.media.coded_data.changes import Change, change, is_needed_t35
+
+_FILLER_MESSAGE, _REGISTERED_MESSAGE = 3, 4
+# What decoders and displays go by: buffering, timing (0, 1), pan-scan (2), recovery points (6), fields and film grain
+# (18, 19), frame packing and orientation (45, 47), parameter sets in force (129), decoding units (130), picture hashes
+# (132), mastering display, light levels and other HDR (137, 144, 147 to 149), projections of all-around video (150 to
+# 156), depth and alpha (165, 177). Not time codes (136), not user data (5), not what is registered elsewhere (4).
+_NEEDED_MESSAGES = frozenset(
+    (0, 1, 2, 6, 18, 19, 45, 47, 128, 129, 130, 131, 132, 137, 144, 147, 148, 149, *range(150, 157), 165, 177)
+)
+_ESCAPE = re.compile(rb"\0\0\x03")
+
+
+@dataclass(frozen=True, slots=True)
+class _Codec:
+    """``header_bytes`` of a unit; its types of messages and of filler; the types that nobody needs."""
+
+    header_bytes: int
+    messages: frozenset[int]
+    filler: int
+    needless: frozenset[int]
+
+    def type_of(self, first: int) -> int:
+        return first & 0x1F if self.header_bytes == 1 else first >> 1 & 0x3F
+
+    def with_type(self, header: bytes, kind: int) -> bytes:
+        if self.header_bytes == 1:
+            return bytes((kind,))  # its reference count must be 0
+        return bytes((kind << 1 | header[0] & 1,)) + header[1:]
+
+
+# 28 and 30 are Dolby Vision's, as 62 and 63 of HEVC.
+_H264 = _Codec(1, frozenset((6,)), 12, frozenset((0, 12, *range(22, 28), 29, 31)))
+_HEVC = _Codec(2, frozenset((39, 40)), 38, frozenset((*range(10, 16), *range(22, 32), 38, *range(41, 62))))
+
+
+def length_bytes(private: bytes, *, hevc: bool) -> int:
+    """How many bytes a length before a unit has; 4 where the configuration does not tell."""
+    position = 21 if hevc else 4
+    return (private[position] & 3) + 1 if len(private) > position else 4
+
+
+def changes_of_sample(sample: bytes, length_size: int, hevc: bool) -> Iterator[Change]:
+    """What to overwrite in the units of a sample. One that is cut off ends it."""
+    codec = _HEVC if hevc else _H264
+    position, end = 0, len(sample)
+    while position + length_size < end:
+        start = position + length_size
+        position = start + int.from_bytes(sample[position:start], "big")
+        if position > end:
+            return
+        yield from _changes_of_unit(codec, sample, start, position)
+
+
+def changes_of_private(private: bytes, *, hevc: bool) -> Iterator[Change]:
+    """What to overwrite in ``avcC`` or ``hvcC``."""
+    codec = _HEVC if hevc else _H264
+    for start, end in _units_of_hvcc(private) if hevc else _units_of_avcc(private):
+        yield from _changes_of_unit(codec, private, start, end)
+
+
+def _units_of_avcc(private: bytes) -> Iterator[tuple[int, int]]:
+    position = 5
+    for mask in (0x1F, 0xFF):  # sets of the sequence, of pictures
+        count = private[position] & mask if position < len(private) else 0
+        position += 1
+        for _ in range(count):
+            start = position + 2
+            position = start + int.from_bytes(private[position:start], "big")
+            if position > len(private):
+                return
+            yield start, position
+
+
+def _units_of_hvcc(private: bytes) -> Iterator[tuple[int, int]]:
+    position = 23
+    for _ in range(private[22] if len(private) > 22 else 0):
+        count = int.from_bytes(private[position + 1 : position + 3], "big")
+        position += 3
+        for _ in range(count):
+            start = position + 2
+            position = start + int.from_bytes(private[position:start], "big")
+            if position > len(private):
+                return
+            yield start, position
+
+
+def _changes_of_unit(codec: _Codec, data: bytes, start: int, end: int) -> Iterator[Change]:
+    header = data[start : start + codec.header_bytes]
+    if end - start < codec.header_bytes:
+        return
+    kind = codec.type_of(header[0])
+    if kind in codec.messages:
+        yield from _changes_of_messages(data, start + codec.header_bytes, end)
+    elif kind in codec.needless:
+        rest = end - start - codec.header_bytes
+        filler = b"\xff" * (rest - 1) + b"\x80" if rest else b""
+        yield from change(data, start, codec.with_type(header, codec.filler) + filler)
+
+
+def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
+    """Walk the messages of one unit; what is none becomes filler too, up to the unit's stop bit."""
+    content = data[start:end].rstrip(b"\0")
+    escapes = [start + found.start() + 2 for found in _ESCAPE.finditer(content)]
+    stop = start + len(content) - content.endswith(b"\x80")
+    bytes_at = _Positions(start, stop, escapes)
+    at, total = 0, len(bytes_at)
+    while at < total:
+        type_at = at
+        kind, at = _number(data, bytes_at, at)
+        size, at = _number(data, bytes_at, at)
+        last = min(at + size, total)
+        first, behind = bytes_at[type_at], bytes_at[last - 1] + 1
+        payload = bytes(data[bytes_at[index]] for index in range(at, min(last, at + 16)))
+        start_of_payload = bytes_at[at] if at < last else behind
+        filler = _filler(data, start_of_payload, behind, escapes)
+        if not _is_needed(kind, payload) and not data.startswith(filler, start_of_payload):
+            # After two zeros a 3 would be an escape. The message then keeps its type, and loses only what it says.
+            keeps_type = kind >= 255 or data[max(start, first - 2) : first] == b"\0\0"
+            head = data[first : first + 1] if keeps_type else bytes((_FILLER_MESSAGE,))
+            yield first, head + data[first + 1 : start_of_payload] + filler
+        at = last
+
+
+def _is_needed(kind: int, payload: bytes) -> bool:
+    return is_needed_t35(payload) if kind == _REGISTERED_MESSAGE else kind in _NEEDED_MESSAGES
+
+
+class _Positions:
+    """Where each byte of a unit lies in the data, its escapes (a 3 after two zeros) left out."""
+
+    def __init__(self, start: int, stop: int, escapes: list[int]) -> None:
+        self._list: range | list[int] = range(start, stop)
+        if escapes:
+            left_out = frozenset(escapes)
+            self._list = [position for position in range(start, stop) if position not in left_out]
+
+    def __len__(self) -> int:
+        return len(self._list)
+
+    def __getitem__(self, index: int) -> int:
+        return self._list[index]
+
+
+def _number(data: bytes, bytes_at: _Positions, at: int) -> tuple[int, int]:
+    """A type or size: 255 for each byte of 255, and the next byte; and what follows it."""
+    value = 0
+    while at < len(bytes_at):
+        byte = data[bytes_at[at]]
+        value, at = value + byte, at + 1
+        if byte != 255:
+            break
+    return value, at
+
+
+def _filler(data: bytes, first: int, behind: int, escapes: list[int]) -> bytes:
+    """255s, but for escapes, which must stay for the length to stay; a zero follows each, as it must."""
+    filler = bytearray(b"\xff" * (behind - first))
+    for escape in escapes:
+        for position in range(max(first, escape - 2), min(behind, escape + 1)):
+            filler[position - first] = data[position]
+        if first <= escape + 1 < behind:
+            filler[escape + 1 - first] = 0
+    return bytes(filler)

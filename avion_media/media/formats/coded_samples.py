@@ -1,0 +1,68 @@
+"""The scrub of coded pictures: which samples are read for it, and the changes in them as patches.
+
+A video that is held whole has each of its samples read. Of a large one the samples of its first seconds decide, which
+are fetched for the poster anyway: where they hold one private message at most, which is the note of an encoder, the
+rest is taken as clean; where they hold more, all of the file is fetched (see docs/security.md).
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from avion_media.domain.ranges import Patch, Range
+from avion_media.media.coded_data import Coding, changes_of_sample
+from avion_media.media.formats.sparse import SparseFile
+
+_NOTES = 1  # encoders write their settings once
+
+
+@dataclass(frozen=True, slots=True)
+class CodedSample:
+    """Where one sample of a video track lies, how it is coded, and its codec's configuration."""
+
+    data: Range
+    coding: Coding
+    private: bytes
+
+
+def coded_patches(
+    file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range], max_patches: int
+) -> Iterator[Patch]:
+    """The changes in ``samples``, a few more than ``max_patches`` at most.
+
+    Raises `Missing` for ``first_seconds``, and for the whole file where these decide so.
+    """
+    whole = Range(0, file.size_bytes)
+    beginnings = (whole,) if file.missing(0, file.size_bytes) is None else tuple(first_seconds)
+    file.require(beginnings)
+    ordered = sorted(samples, key=lambda sample: sample.data)
+    found: list[Patch] = []
+    position = 0
+    for sample in ordered:
+        # Samples that overlap are of a forged table.
+        if sample.data.offset < position or not any(_holds(each, sample.data) for each in beginnings):
+            continue
+        position = sample.data.end
+        data = file.read(sample.data.offset, sample.data.length)
+        for offset, new in changes_of_sample(sample.coding, sample.private, data):
+            found.append(Patch(sample.data.offset + offset, len(new), new))
+        if len(found) > max_patches:
+            break
+        if len(found) > _NOTES and beginnings[0] != whole:
+            file.require([whole])
+    yield from found
+
+
+def apart_from(others: Iterable[Patch], coded: Iterable[Patch]) -> Iterator[Patch]:
+    """The patches of ``coded`` that overlap none of ``others``, which overwrite what cannot be read as a whole."""
+    ordered = sorted(others, key=lambda patch: patch.offset)
+    for patch in coded:
+        index = bisect.bisect_left(ordered, patch.end, key=lambda other: other.offset)
+        if index == 0 or ordered[index - 1].end <= patch.offset:
+            yield patch
+
+
+def _holds(outer: Range, inner: Range) -> bool:
+    return outer.offset <= inner.offset and inner.end <= outer.end

@@ -1,0 +1,126 @@
+"""Messages inside coded pictures: private ones are gone, captions and HDR metadata stay, each frame is as it was."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from avion_media.domain.formats import MKV, MP4, MediaFormat
+from avion_media.media.coded_data import Coding, changes_of_private, changes_of_sample, coding_of
+from tests.unit.container import coded_videos
+from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
+from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, scrub, store_of
+
+_NOTES = (b"x264 - core", b"x265 (build", b"options:")
+
+
+def frames(path: Path) -> bytes:
+    """Every frame that ffmpeg decodes, as checksums."""
+    return ffmpeg("-i", path, "-map", "0:v", "-f", "framemd5", "-")
+
+
+@pytest.mark.parametrize(("name", "container"), [
+    (name, container) for name in MAKERS for container in ("mp4", "mov", "mkv") if (name, container) != ("av1", "mov")
+])  # fmt: skip
+def test_nothing_private_is_left_and_every_frame_is_as_it_was(name: str, container: str, tmp_path: Path) -> None:
+    path, target = tmp_path / f"video.{container}", tmp_path / f"scrubbed.{container}"
+    MAKERS[name](path)
+    assert SECRET in path.read_bytes()
+    scrub(path, target)
+    scrubbed = target.read_bytes()
+    assert SECRET not in scrubbed
+    assert not [note for note in _NOTES if note in scrubbed]
+    assert frames(target) == frames(path)
+    for needed in (CAPTION, HDR10_PLUS) if name != "motion jpeg" else ():
+        assert scrubbed.count(needed) == path.read_bytes().count(needed) == 20
+    assert "POSITION" not in str(exiftool(target))
+    assert examine(target).patches == ()  # again: nothing is left to do
+
+
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "dash+frag_keyframe"])
+def test_fragments_are_scrubbed_alike(flags: str, tmp_path: Path) -> None:
+    path, fragmented, target = (tmp_path / f"{name}.mp4" for name in ("video", "fragmented", "scrubbed"))
+    coded_videos.h264(path)
+    ffmpeg("-i", path, "-c", "copy", "-movflags", flags, fragmented)
+    scrub(fragmented, target)
+    assert SECRET not in target.read_bytes()
+    assert frames(target) == frames(fragmented)
+
+
+def _minute(path: Path) -> int:
+    """A minute of H.264 with its encoder's single note; its length."""
+    ffmpeg("-f", "lavfi", "-i", "testsrc2=s=320x180:r=25:d=60", "-c:v", "libx264", "-preset", "ultrafast", path)
+    assert path.read_bytes().count(b"x264 - core") == 1
+    return path.stat().st_size
+
+
+@pytest.mark.parametrize("fmt", [MP4, MKV], ids=lambda fmt: fmt.name)
+def test_a_large_video_with_messages_in_its_first_seconds_is_read_whole(fmt: MediaFormat, tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain.mp4", tmp_path / f"large.{fmt.extension}"
+    size_bytes = _minute(plain)
+    message = "sei_user_data=086f3693-b7b3-4f2c-9653-21492feee5b8+" + SECRET.decode().replace(" ", "_")
+    ffmpeg("-i", plain, "-c", "copy", "-bsf:v", f"h264_metadata={message}", path)
+    secret = SECRET.replace(b" ", b"_")
+    assert path.read_bytes().count(secret) > 1
+    with store_of(path) as store:
+        plan = store.examine(fmt)
+        assert store.fetched_bytes >= size_bytes
+    assert secret not in apply_patches(plan.patches, path.read_bytes())
+    assert plan.patches == examine(path).patches
+
+
+@pytest.mark.parametrize("fmt", [MP4, MKV], ids=lambda fmt: fmt.name)
+def test_a_large_video_with_an_encoders_single_note_is_not_read_whole(fmt: MediaFormat, tmp_path: Path) -> None:
+    path, target = tmp_path / f"large.{fmt.extension}", tmp_path / f"scrubbed.{fmt.extension}"
+    size_bytes = _minute(path)
+    with store_of(path) as store:
+        plan = store.examine(fmt)
+        assert store.fetched_bytes < size_bytes / 2
+    target.write_bytes(apply_patches(plan.patches, path.read_bytes()))
+    assert b"x264 - core" not in target.read_bytes()
+    assert frames(target) == frames(path)
+
+
+CUT_OFF: tuple[tuple[Coding, bytes], ...] = (
+    (Coding.H264, b"\0\0\0\x09\x06\x05\xff\xff\xff"),
+    (Coding.H264, b"\0\0\0\x05\x06\x05\x10ab"),
+    (Coding.H264, b"\0\0\0\x01\x06"),
+    (Coding.H264, b"\0\0\0\x03\x06\x05\x80"),
+    (Coding.HEVC, b"\0\0\0\x01\x4e"),
+    (Coding.HEVC, b"\0\0\0\x04\x4e\x01\x05\xff"),
+    (Coding.AV1, b"\x2a\xff\xff\xff\xff\xff\xff\xff\xff\xff"),
+    (Coding.AV1, b"\x2a\x00"),
+    (Coding.AV1, b"\x2e"),
+    (Coding.MOTION_JPEG, b"\xff\xd8\xff\xfe\x00\x00"),
+    (Coding.MOTION_JPEG, b"\xff\xd8\xff\xfe\xff\xffab"),
+    *((coding, b"") for coding in Coding),
+)
+
+
+@pytest.mark.parametrize(("coding", "sample"), CUT_OFF, ids=str)
+def test_changes_stay_inside_what_is_cut_off(coding: Coding, sample: bytes) -> None:
+    for changes in (changes_of_sample(coding, sample, sample), changes_of_private(coding, sample)):
+        position = 0
+        for offset, new in changes:
+            assert position <= offset < offset + len(new) <= len(sample)
+            position = offset + len(new)
+
+
+def test_a_message_that_is_cut_off_is_overwritten_too() -> None:
+    unit = b"\x06\x05\x40" + SECRET
+    ((offset, new),) = changes_of_sample(Coding.H264, b"", len(unit).to_bytes(4, "big") + unit)
+    assert (offset, new) == (4 + 1, b"\x03\x40" + b"\xff" * len(SECRET))
+
+
+def test_a_message_behind_two_zeros_keeps_its_type() -> None:
+    """There a 3 would be taken for an escape, and all that follows for something else."""
+    needed = b"\x06\x02\0\0"
+    unit = b"\x06" + needed + b"\x05\x04LEAK" + b"\x80"
+    ((offset, new),) = changes_of_sample(Coding.H264, b"", len(unit).to_bytes(4, "big") + unit)
+    assert (offset, new) == (4 + 1 + len(needed), b"\x05\x04\xff\xff\xff\xff")
+
+
+@pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v", ""])
+def test_other_codecs_are_left_as_they_are(name: str) -> None:
+    assert coding_of(name) is None

@@ -70,7 +70,7 @@ class Engine:
         self._on_started = on_started
         self._cancel_grace_s = cancel_grace_s
         self._intensity = intensity
-        self._window = RestartWindow(intensity)
+        self._window = self.journal.windows.setdefault(own, RestartWindow(intensity))
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
         self._due: list[tuple[float, int, Record | None]] = []  # a heap; None is a wake-up alone
         self._numbers = count()

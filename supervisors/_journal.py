@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from weakref import WeakKeyDictionary
 
 from supervisors._errors import text_of
+from supervisors._policy import RestartWindow
 from supervisors._record import Record
 from supervisors._state import Event, EventKind
 
@@ -25,9 +27,14 @@ _LEVELS = {
 
 
 class Journal:
-    """The queue of a tree's events, for one run. ``wake`` makes the root's task deliver them soon."""
+    """What one run of a tree has in common: the queue of its events. ``wake`` makes the root's task deliver them soon.
+
+    ``windows`` has the restarts that each supervisor counted. They outlive its restart: a supervisor with backoff needs
+    long to give up. If it needed that again after its restart, the one above would never see enough failures.
+    """
 
     def __init__(self, wake: Callable[[], None]) -> None:
+        self.windows: WeakKeyDictionary[Record, RestartWindow] = WeakKeyDictionary()
         self._wake = wake
         self._seq = 0
         self._queue: deque[tuple[Event, Record | None]] = deque()

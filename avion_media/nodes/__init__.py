@@ -7,6 +7,6 @@ from functools import partial
 
 from supervisors import Backoff, Intensity, Supervisor
 
-# A node that crashes again and again is restarted for half a minute. Then its supervisor gives up, and the level above
-# decides.
+# A node that crashes at each start is restarted for half a minute. Then its supervisor gives up, and the levels above
+# follow within two minutes.
 group = partial(Supervisor, intensity=Intensity(20, within_s=60.0), backoff=Backoff(max_s=2.0))

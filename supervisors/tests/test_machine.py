@@ -333,8 +333,8 @@ class Tree(RuleBasedStateMachine):
         for supervisor in ("/", "s", "pool"):
             times: list[float] = []
             for event in self.stage.events:
-                if event.path == supervisor and event.kind == "starting":
-                    times.clear()  # a new run has a new window
+                if event.path == "/" and event.kind == "starting":
+                    times.clear()  # a new run of the tree has new windows
                 elif event.kind == "backoff" and (event.path.rpartition("/")[0] or "/") == supervisor:
                     times.append(event.at)
                     recent = [time for time in times if event.at - time <= self.intensity.within_s]

@@ -18,6 +18,7 @@ from supervisors import (
     Node,
     Restart,
     SpecError,
+    State,
     Supervisor,
     TooManyRestarts,
     Worker,
@@ -26,7 +27,7 @@ from supervisors import (
 )
 from supervisors._errors import text_of
 
-from .probes import Boom, Stage, observed, run_expecting, settled
+from .probes import NO_BACKOFF, Boom, Stage, observed, run_expecting, settled
 
 
 class Unspeakable(Exception):
@@ -117,6 +118,53 @@ async def test_a_nested_supervisor_that_fails_at_once_escalates(autojump_clock: 
         await run_expecting(root, TooManyRestarts)
     assert trio.current_time() < 60
     assert stage.kinds("inner").count("failed") == 21
+
+
+@pytest.mark.parametrize("levels", [2, 3])
+async def test_a_fault_that_lasts_ends_the_tree_from_any_depth(levels: int, autojump_clock: MockClock) -> None:
+    """A worker that fails at once below supervisors that all have ``Intensity(20, 60)``, as the service has it.
+
+    The lowest supervisor needs half a minute to give up. If it needed that again after its restart, the one above would
+    see two failures in a minute and never give up.
+    """
+
+    async def crash(child: Child[None]) -> None:
+        child.started()
+        await trio.sleep(0.1)
+        raise Boom("again")
+
+    node: Node[None] = Worker("worker", crash)
+    for level in range(levels):
+        node = root = Supervisor(f"level-{level}", [node], intensity=Intensity(20, 60.0), backoff=Backoff(max_s=2.0))
+    with trio.fail_after(24 * 3600):
+        await run_expecting(root, TooManyRestarts)
+    assert trio.current_time() < 120
+
+
+async def test_a_supervisor_that_gave_up_forgets_it_after_its_window(autojump_clock: MockClock) -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("a")], backoff=NO_BACKOFF, intensity=Intensity(1, 10.0))
+    root = Supervisor("app", [inner], backoff=NO_BACKOFF, intensity=Intensity(2, 10.0))
+    async with open_tree(root):
+        for _ in range(2):  # the second failure within 10 s restarts the supervisor
+            stage["a"].fail()
+            await settled()
+        assert inner.snapshot().incarnation == 2
+        await trio.sleep(11)
+        stage["a"].fail()
+        await settled()
+        assert (inner.snapshot().incarnation, inner.state) == (2, State.RUNNING)
+
+
+async def test_a_tree_that_runs_again_counts_anew() -> None:
+    stage = Stage()
+    inner = Supervisor("inner", [stage.spec("a")], backoff=NO_BACKOFF, intensity=Intensity(1, 10.0))
+    root = Supervisor("app", [inner], backoff=NO_BACKOFF)
+    for run in (1, 2):
+        async with open_tree(root):
+            stage["a"].fail()
+            await settled()
+            assert (inner.snapshot().incarnation, inner.state) == (run, State.RUNNING)
 
 
 @pytest.mark.parametrize("kind", ["worker", "supervisor"])

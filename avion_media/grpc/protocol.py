@@ -585,4 +585,4 @@ class Protocol:
 
 
 def _no_room() -> RpcError:
-    return RpcError(Code.RESOURCE_EXHAUSTED, "too much is being uploaded at once")
+    return RpcError(Code.RESOURCE_EXHAUSTED, "too many bytes of unfinished requests; try again later")

@@ -33,6 +33,7 @@ _IDLE_S = 15.0  # a kept connection that is older may have been closed by someth
 _READ_BYTES = 64 << 10
 _MAX_ERROR_BYTES = 64 << 10
 _META = "x-amz-meta-"
+_NEEDED = {"content-length", "last-modified"}  # of a response that is understood here
 _BROKEN = (OSError, trio.BrokenResourceError, h11.RemoteProtocolError)
 
 
@@ -125,7 +126,7 @@ class HttpGet:
     async def _exchange(self, wire: _Wire, key: str, request: h11.Request, max_bytes: int) -> ObjectPart | int:
         """One request and its response; the connection is kept if nothing is left on it, and closed otherwise."""
         http = h11.Connection(h11.CLIENT)
-        keep = False
+        keep = False  # until the response has been read to its end
         try:
             with trio.fail_after(self._timeout_s) as waiting:
 
@@ -137,17 +138,17 @@ class HttpGet:
                     if event is h11.NEED_DATA:
                         http.receive_data(await wire.receive())
                 headers = {name.decode("ascii"): value.decode("latin-1") for name, value in event.headers}
-                keep = event.http_version == b"1.1" and headers.get("connection", "").lower() != "close"
-                if event.status_code in (200, 206) and "content-length" in headers:
+                persists = event.http_version == b"1.1" and headers.get("connection", "").lower() != "close"
+                if event.status_code in (200, 206) and headers.keys() >= _NEEDED:
                     length = int(headers["content-length"])
                     if length > max_bytes:
-                        keep = False
                         raise TooLarge(key, length, max_bytes)
                     info = _info(key, headers, length)
                     data = await wire.receive_exactly(length, http.trailing_data[0], received)
+                    keep = persists
                     return ObjectPart(info, parse_content_range(headers.get("content-range", "")), data)
                 error = await _body_of_error(wire, http)
-                keep = keep and http.their_state is h11.DONE
+                keep = persists and http.their_state is h11.DONE
             match event.status_code:
                 case 404 if b"<Code>NoSuchKey</Code>" in error:
                     raise ObjectMissing(key)
@@ -156,9 +157,6 @@ class HttpGet:
                 case 416:
                     raise RangeNotSatisfiable(key)
             return event.status_code
-        except (trio.Cancelled, trio.TooSlowError, *_BROKEN):
-            keep = False
-            raise
         finally:
             if keep:
                 self._kept.append((trio.current_time(), wire))
@@ -249,6 +247,8 @@ class _Wire:
 
     async def receive_exactly(self, length: int, first: bytes, received: Callable[[], None]) -> bytes | bytearray:
         """A body of which ``first`` has come already; ``received`` is called after each part."""
+        if len(first) > length:
+            raise h11.RemoteProtocolError(f"{len(first) - length} bytes after the response")
         if len(first) == length:
             return bytes(first)
         body = bytearray(length)

@@ -168,6 +168,23 @@ async def test_one_connection_serves_one_request_after_the_other() -> None:
         assert all(request.startswith(b"GET /bucket/a?X-Amz-Algorithm=") for request in store.requests)
 
 
+async def test_a_response_that_is_not_the_stores_is_left_to_botocore() -> None:
+    """One from something in between: it has no date."""
+    async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", found(b"two")) as store:
+        get = anonymous(store)
+        assert await get.get("a", None, None, MIB) == 200
+        assert await data_of(get) == b"two"
+
+
+async def test_what_follows_a_response_is_never_part_of_the_next() -> None:
+    async with scripted(found(b"one") + found(b"of another request"), found(b"two")) as store:
+        get = anonymous(store)
+        with pytest.raises(Unavailable, match="after the response"):
+            await data_of(get)
+        assert await data_of(get) == b"two"
+        assert store.connections == 2
+
+
 async def test_a_kept_connection_that_was_closed_costs_nothing() -> None:
     async with scripted(found(b"one", b"Connection: close"), found(b"two"), b"", found(b"three")) as store:
         get = anonymous(store)

@@ -72,7 +72,10 @@ class Lease:
 
     @property
     def unavailable_since(self) -> float:
-        """Since when its objects have been unavailable, in Unix seconds; 0 if they were not at the last attempt."""
+        """Since when its objects have been unavailable, in Unix seconds; 0 if they are not.
+
+        An attempt that ends in an outage leaves it as it is.
+        """
         return self._entry.unavailable_since
 
     @property

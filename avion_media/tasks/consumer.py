@@ -367,7 +367,8 @@ class Consumer:
         if error.what is Dependency.DISK and time.time() - lease.first_seen > _DISK_PATIENCE_S:
             return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
         delay_s = max(backoff_s, asked_s)
-        await self._retry(lease, delay_s, str(error), count=not ours)
+        # An outage proves nothing about an object that was unavailable before.
+        await self._retry(lease, delay_s, str(error), count=not ours, unavailable_since=lease.unavailable_since)
         return "retried", str(error.what)
 
     async def _after_object_failure(self, lease: Lease, error: Unavailable) -> tuple[str, str]:

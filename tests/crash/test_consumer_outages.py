@@ -224,6 +224,21 @@ async def test_after_six_hours_an_unavailable_object_costs_attempts(redis_url: s
     assert letter.attempts == 3
 
 
+@pytest.mark.parametrize("what", [Dependency.STORE, Dependency.REDIS, Dependency.SANDBOX])
+async def test_an_outage_in_between_gives_an_unavailable_object_no_new_six_hours(
+    redis_url: str, what: Dependency
+) -> None:
+    """A store that fails for a moment every few hours says nothing about the object."""
+    work = Work(lambda: Unavailable(what))
+    async with open_redis(redis_url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        await add(redis, unavailable_since=ago(5 * 3600))
+        async with working(consumer_of(redis, work, "only", backoff_s=60.0)):
+            await put_off(queue)
+        (member,) = await delayed(redis)
+    assert float(json.loads(member)["unavailable_since"]) == pytest.approx(time.time() - 5 * 3600, abs=5)
+
+
 async def test_an_unavailable_object_that_is_there_again_is_done(redis_url: str) -> None:
     work = Unreadable("m")
     async with open_redis(redis_url) as redis:

@@ -63,6 +63,7 @@ class COSTS:
     SETTINGS = Cost(work_per_bytes=_SETTING_BYTES, flood=1, flood_per_bytes=_SETTING_BYTES, flood_per_blocked=4)
     """Blocked are calls that wait for a window of their own: it may have changed for each."""
     WINDOW_UPDATE = Cost(flood=1)
+    """The first of a call is given back with the call: grpcio sends one for each."""
     NOISE = Cost(flood=1)
     """PING, PRIORITY, unknown types, acknowledgements that nobody awaits, a second GOAWAY."""
     RESET = Cost(flood=2)
@@ -127,6 +128,8 @@ class Seen:
 @dataclass(slots=True)
 class _Refused:
     until: float
+    has_begun_one: bool
+    """Whether a frame of it was under way just then: h2 sees the rest, and answers with a reset."""
     window: int = STREAM_WINDOW
 
 
@@ -145,6 +148,7 @@ class FrameWatch:
     """Frames that have begun; a whole header block counts as one."""
     _left: int = field(default=len(PREFACE), init=False)  # bytes still to come of the preface or the frame at hand
     _cutting: bool = field(default=False, init=False)
+    _frame_stream: int = field(default=0, init=False)  # of the frame at hand
     _partial: bytes = field(default=b"", init=False)  # the beginning of a frame header
     _block_bytes: int = field(default=0, init=False)
     _block_call: int = field(default=0, init=False)  # the call that the block at hand begins
@@ -159,9 +163,17 @@ class FrameWatch:
 
     def refused(self, stream_id: int, now: float) -> None:
         """From now on DATA of this call is in flight for nothing: we have answered or reset it."""
-        self._refused[stream_id] = _Refused(now + _IN_FLIGHT_S)
+        self._refused[stream_id] = _Refused(now + _IN_FLIGHT_S, self._left > 0 and self._frame_stream == stream_id)
         if len(self._refused) > _MAX_REFUSED:
             self._refused.popitem(last=False)
+
+    def pays_reset(self, stream_id: int) -> bool:
+        """Return whether the client pays for this reset of ours: not for a frame that was under way at a refusal."""
+        refused = self._refused.get(stream_id)
+        if refused is None or not refused.has_begun_one:
+            return True
+        refused.has_begun_one = False
+        return False
 
     def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
         """Return where to cut ``data`` from ``begin`` on: after frames that make so much work, or at its end.
@@ -202,6 +214,7 @@ class FrameWatch:
             stream_id = int.from_bytes(data[position + 5 : position + 9], "big") & _STREAM_ID
             cut = self._header(data[position + 3], data[position + 4], stream_id, length, now, seen)
             frame_end = position + _HEADER_BYTES + length
+            self._frame_stream = stream_id
             self._cutting = cut
             self._left = max(frame_end - end, 0)
             if cut:
@@ -277,10 +290,11 @@ class FrameWatch:
             seen.violation = (ErrorCodes.ENHANCE_YOUR_CALM, "a header block beyond the announced size")
 
 
-def count_resets(data: bytes | bytearray) -> int:
-    """Return the number of RST_STREAM frames among complete frames of our own."""
-    position = resets = 0
+def reset_streams(data: bytes | bytearray) -> list[int]:
+    """Return the streams of the RST_STREAM frames among complete frames of our own."""
+    position, streams = 0, []
     while position < len(data):
-        resets += data[position + 3] == _RST_STREAM
+        if data[position + 3] == _RST_STREAM:
+            streams.append(int.from_bytes(data[position + 5 : position + 9], "big"))
         position += _HEADER_BYTES + int.from_bytes(data[position : position + 3], "big")
-    return resets
+    return streams

@@ -34,7 +34,7 @@ from avion_media.grpc.frames import (
     FloodBudget,
     FrameWatch,
     Seen,
-    count_resets,
+    reset_streams,
 )
 from avion_media.grpc.h2_connection import open_h2
 from avion_media.grpc.limits import GrpcLimits
@@ -64,7 +64,9 @@ _MESSAGE_OVERHEAD_BYTES = 64  # empty messages are not free in memory
 # A reset of a younger call is a nuisance, unless its deadline has come: clients reset calls then. Those of a deadline
 # that no honest client sets are nuisances all the same.
 _YOUNG_S, _VERY_YOUNG_S = 1.0, 0.1
-_DEADLINE_SHARE = 0.9  # the client's clock began earlier than ours
+_DEADLINE_SHARE = (
+    0.5  # the client's clock began earlier than ours: with what its call waited there, on the way and here
+)
 _FLOOD = "too many frames that achieve nothing"
 _KNOWN_SETTINGS = frozenset(SettingCodes)
 _DRAIN_PING = b"avion-dr"
@@ -160,7 +162,7 @@ class Protocol:
         """Charge what only h2 knew, and forget what it should not keep."""
         self._collect()
         if len(self._output) > quiet:
-            resets = count_resets(self._output[quiet:]) - self._free_resets
+            resets = sum(map(self._watch.pays_reset, reset_streams(self._output[quiet:]))) - self._free_resets
             self._charge(resets * COSTS.RESET_BY_US.flood)
         if self._decoder.flood_units:
             self._charge(self._decoder.flood_units)
@@ -194,7 +196,7 @@ class Protocol:
         elif isinstance(event, h2.events.StreamEnded):
             self._end(event.stream_id, events)
         elif isinstance(event, h2.events.WindowUpdated):
-            events.extend(self._serve_line() if not event.stream_id else self._serve_own([event.stream_id]))
+            self._window_updated(event.stream_id, events)
         elif isinstance(event, h2.events.RemoteSettingsChanged):
             self._charge(len(self._own_window) // COSTS.SETTINGS.flood_per_blocked)
             events.extend(self._serve_own(list(self._own_window)))
@@ -204,6 +206,16 @@ class Protocol:
             self._is_acknowledged = True
         elif isinstance(event, h2.events.PingAckReceived) and event.ping_data == _DRAIN_PING:
             events.append(GoAwayAcknowledged())
+
+    def _window_updated(self, stream_id: int, events: list[Event]) -> None:
+        if not stream_id:
+            events.extend(self._serve_line())
+            return
+        stream = self._streams.get(stream_id)
+        if stream is not None and not stream.has_window_update:
+            stream.has_window_update = True  # grpcio sends one for each call: it comes back with its call
+            stream.flood_units += COSTS.WINDOW_UPDATE.flood
+        events.extend(self._serve_own([stream_id]))
 
     def _begin(self, event: h2.events.RequestReceived, events: list[Event]) -> None:
         stream_id = event.stream_id
@@ -244,6 +256,8 @@ class Protocol:
             self._drop(stream, _no_room(), events)
         elif data:
             self._assemble(stream, data, events)
+        elif stream.wanted:
+            self._credit(stream)  # padding counts as well
         if is_idle and len(events) == known:  # no message is complete with it
             stream.idle_units += COSTS.IDLE_DATA.flood
             self._charge(COSTS.IDLE_DATA.flood)
@@ -461,6 +475,8 @@ class Protocol:
             # The response is complete: the client should stop sending (RFC 9113, 8.1).
             self._abort(stream.id, ErrorCodes.NO_ERROR)
             self._free_resets += 1
+        elif stream.trailers is not OK_TRAILERS:
+            self._watch.refused(stream.id, self._now)  # a reset may cross it: at a deadline both sides act at once
         self._flood.refund(stream.flood_units)  # only now: a call that is reset before has achieved nothing
         self._forget(stream)
 

@@ -27,6 +27,7 @@ class Stream:
         "_held_bytes",
         "assembly",
         "flood_units",
+        "has_window_update",
         "head_sent",
         "id",
         "idle_units",
@@ -46,7 +47,8 @@ class Stream:
     def __init__(self, stream_id: int, now: float, account: Account, max_message_bytes: int) -> None:
         self.id = stream_id
         self.opened_at = now
-        self.flood_units = 0  # what its beginning was charged
+        self.flood_units = 0  # what its beginning was charged, and its first window update
+        self.has_window_update = False
         self.idle_units = 0  # and DATA that has not become a message yet
         self.reset_grace_s = 0.0  # given up after so long its price is given back
         self.remote_open = True

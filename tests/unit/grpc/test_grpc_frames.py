@@ -19,7 +19,7 @@ from hyperframe.frame import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.grpc.frames import COSTS, PREFACE, STREAM_WINDOW, FloodBudget, FrameWatch, count_resets
+from avion_media.grpc.frames import COSTS, PREFACE, STREAM_WINDOW, FloodBudget, FrameWatch, reset_streams
 
 _MAX_BLOCK_BYTES = 40
 _HEADERS = HeadersFrame(1, b"\x83", flags=["END_HEADERS"])
@@ -119,7 +119,7 @@ def test_an_overlong_frame_is_known_by_its_header() -> None:
 
 def test_our_own_resets_are_counted() -> None:
     frames: list[Frame] = [RstStreamFrame(1, 0), DataFrame(3, bytes(30)), RstStreamFrame(3, 0), SettingsFrame(0)]
-    assert count_resets(b"".join(_serialized(frame) for frame in frames)) == 2
+    assert reset_streams(b"".join(_serialized(frame) for frame in frames)) == [1, 3]
 
 
 @pytest.mark.parametrize("ack", [SettingsFrame(0, flags=["ACK"]), PingFrame(0, b"12345678", flags=["ACK"])])
@@ -239,3 +239,14 @@ def test_progress_gives_back_up_to_the_burst() -> None:
     budget.refund(1000)
     assert _charged(budget, 10, 0.0)
     assert not _charged(budget, 1, 0.0)
+
+
+def test_a_frame_under_way_at_a_refusal_is_forgiven_one_reset() -> None:
+    watch = FrameWatch(_MAX_BLOCK_BYTES)
+    frame = _serialized(DataFrame(3, bytes(100)))
+    watch.feed(PREFACE + frame[:50], 0.0)
+    watch.refused(3, 0.0)
+    assert watch.feed(frame[50:], 0.0).data == frame[50:]
+    assert [watch.pays_reset(3) for _ in range(2)] == [False, True]
+    watch.refused(5, 0.0)
+    assert watch.pays_reset(5)

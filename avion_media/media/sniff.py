@@ -7,11 +7,12 @@ SVG, HTML and scripts are named so that a log line says what was sent, and refus
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family, MediaFormat
+from avion_media.media.formats.isobmff import box_at
+from avion_media.media.formats.matroska.ebml import Master, parse_element
 
 # Enough for every decision below: the longest is a vector image whose root element follows a comment.
 HEAD_BYTES = 4096
@@ -157,21 +158,22 @@ _PADDING = frozenset((b"wide", b"free", b"skip", b"pnot"))
 def _by_boxes(head: bytes, size: int) -> _Found:
     """Walk the top-level boxes up to the one that decides."""
     offset = 0
-    padded = False
     while len(head) - offset >= 8:
-        length, kind = int.from_bytes(head[offset : offset + 4], "big"), head[offset + 4 : offset + 8]
+        try:
+            box = box_at(head, offset, offset, size)
+        except Rejected:
+            return None
         # Text can spell a box type at the right place, but then claims a length of gigabytes.
-        if length > size - offset or 1 < length < 8:
+        if box.end > size:
             return None
-        if kind == b"ftyp":
-            return _by_brands(head[offset + 8 : offset + length])
-        if kind in _OLD_QUICKTIME:
+        if box.type == b"ftyp":
+            return _by_brands(head[box.payload : box.end])
+        if box.type in _OLD_QUICKTIME:
             return MOV
-        if kind not in _PADDING or length < 8:
+        if box.type not in _PADDING:
             return None
-        padded = True
-        offset += length
-    return MOV if padded and offset < size else None
+        offset = box.end
+    return MOV if 0 < offset < size else None
 
 
 def _by_brands(payload: bytes) -> _Found:
@@ -213,32 +215,14 @@ _DOC_TYPES: dict[bytes, MediaFormat] = {b"webm": WEBM, b"matroska": MKV}
 def _by_ebml(head: bytes) -> _Found:
     if not head.startswith(_EBML):
         return None
-    for element, payload in _ebml_children(head):
-        if element == _DOC_TYPE:
-            return _DOC_TYPES.get(payload.rstrip(b"\x00"), "ebml")
+    try:
+        master = Master(head, parse_element(head, 0, 0), HEAD_BYTES)
+        for element in master.children():
+            if element.id == _DOC_TYPE:
+                return _DOC_TYPES.get(master.content(element).rstrip(b"\x00"), "ebml")
+    except Rejected:
+        pass
     return "ebml"
-
-
-def _ebml_children(head: bytes) -> Iterator[tuple[int, bytes]]:
-    length, offset = _ebml_number(head, len(_EBML), keep_marker=False)
-    end = min(offset + length, len(head))
-    while 0 < offset < end:
-        element, offset = _ebml_number(head, offset, keep_marker=True)
-        length, offset = _ebml_number(head, offset, keep_marker=False)
-        if offset + length > end:
-            return
-        yield element, head[offset : offset + length]
-        offset += length
-
-
-def _ebml_number(head: bytes, offset: int, *, keep_marker: bool) -> tuple[int, int]:
-    """A variable-length number and the offset behind it; past the end it is 0 at the end."""
-    first = head[offset] if offset < len(head) else 0
-    width = 9 - first.bit_length()
-    if first == 0 or offset + width > len(head):
-        return 0, len(head)
-    value = int.from_bytes(head[offset : offset + width], "big")
-    return value if keep_marker else value & ((1 << 7 * width) - 1), offset + width
 
 
 # --- text -------------------------------------------------------------------------------------------------------

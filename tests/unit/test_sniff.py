@@ -54,7 +54,7 @@ def sniffed(content: bytes) -> Sniffed:
         (ftyp(b"qt  "), MOV),
         (ftyp(b"qt  ", b"isom"), MOV),
         (ftyp(b"niko", b"qt  "), MOV),
-        (box(b"wide") + b"\x00\x00\x00\x01mdat" + bytes(20), MOV),
+        (box(b"wide") + b"\x00\x00\x00\x01mdat" + (28).to_bytes(8, "big") + bytes(12), MOV),
         (box(b"moov", bytes(100)), MOV),
         (b"\x00\x00\x00\x00mdat" + bytes(8), MOV),
         (box(b"free", bytes(9)) + ftyp(b"isom"), MP4),

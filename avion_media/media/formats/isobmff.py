@@ -32,7 +32,7 @@ class Box:
         return self.offset + self.size
 
 
-def box_at(data: bytes, position: int, offset: int, limit: int) -> Box:
+def box_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> Box:
     """The box whose header is at ``position`` in ``data`` and at ``offset`` in the file, where ``limit`` bounds it.
 
     A size of 0 means up to ``limit``. The size is as written: it may exceed ``limit``. Raises `Rejected` (corrupt)

@@ -67,7 +67,7 @@ class SampleTable:
 
     def chunk_ranges(self) -> Iterator[Range]:
         """Where each chunk lies, empty ones left out."""
-        pairs = zip(self.chunks, self._chunk_lengths(), strict=False)
+        pairs = zip(self.chunks, self.chunk_lengths(), strict=False)
         return (Range(offset, length) for offset, length in pairs if length)
 
     def samples(self) -> Iterator[Sample]:
@@ -93,7 +93,8 @@ class SampleTable:
     def _bounded_runs(self) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
         return pairwise((*self.runs, (len(self.chunks), 0)))
 
-    def _chunk_lengths(self) -> Iterator[int]:
+    def chunk_lengths(self) -> Iterator[int]:
+        """How long each chunk is. Ends early where there are no samples left."""
         before = array("Q", accumulate(self.sizes, initial=0)) if not self.constant_size else None
         index = 0
         for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
@@ -141,8 +142,9 @@ def big_endian(data: bytes, kind: str) -> array[int]:
 def _entries(region: Region, box: Box, kind: str, fields: int, budget: SampleBudget, skip: int = 4) -> array[int]:
     """The entries of a full box that counts them first, flat."""
     (count,) = region.integers(box, "I", skip)
+    place = _table(box, skip + 4, count * fields * array(kind).itemsize)
     budget.take(count)
-    return big_endian(region.at(*_table(box, skip + 4, count * fields * array(kind).itemsize)), kind)
+    return big_endian(region.at(*place), kind)
 
 
 def _table(box: Box, skip: int, length: int) -> tuple[int, int]:

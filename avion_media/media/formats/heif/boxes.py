@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from avion_media.media.bounds import corrupt
+from avion_media.media.formats.isobmff import box_at
+from avion_media.media.formats.picture import bounded_parts
 
 # More in one container than any writer makes: a grid of the largest kind has 65 536 item entries.
 _MAX_BOXES = 1 << 17
-_EXTENDED_LENGTH, _TO_THE_END = 1, 0
 
 
 class Reader:
@@ -43,8 +44,7 @@ class Reader:
         return int.from_bytes(self.take(width), "big")
 
 
-@dataclass(frozen=True, slots=True)
-class Box:
+class Box(NamedTuple):
     """One box: its four-character type and what is inside."""
 
     kind: bytes
@@ -53,19 +53,15 @@ class Box:
 
 def boxes(view: memoryview) -> Iterator[Box]:
     """The boxes that fill ``view``. CORRUPT when they do not, one is shorter than its header, or they are too many."""
-    offset = count = 0
-    while offset < len(view):
-        count += 1
-        if count > _MAX_BOXES:
-            raise corrupt("too many boxes")
-        reader = Reader(view[offset:])
-        length, kind = reader.number(4), bytes(reader.take(4))
-        if length == _EXTENDED_LENGTH:
-            length = reader.number(8)
-        elif length == _TO_THE_END:
-            length = len(view) - offset
-        yield Box(kind, reader.take(length - reader.offset))
-        offset += length
+    offset = 0
+    for _ in bounded_parts(_MAX_BOXES):
+        if offset == len(view):
+            return
+        found = box_at(view, offset, offset, len(view))
+        if found.end > len(view):
+            raise corrupt(f"box {found.type!r} reaches beyond its parent")
+        yield Box(found.type, view[found.payload : found.end])
+        offset = found.end
 
 
 def find(view: memoryview, kind: bytes) -> memoryview | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 
+from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import corrupt
 
 
@@ -16,7 +17,7 @@ class Extents:
 
     def __init__(self, source: memoryview) -> None:
         self._source = source
-        self._ranges: list[tuple[int, int]] = []
+        self._ranges: list[Range] = []
         self._starts: list[int] = []
         self._packed_starts: list[int] = []
 
@@ -24,28 +25,18 @@ class Extents:
         """Keep a range; CORRUPT when it is not wholly inside the source."""
         if offset + length > len(self._source):
             raise corrupt("data lies beyond the end")
-        if length:
-            self._ranges.append((offset, offset + length))
+        self._ranges.append(Range(offset, length))
 
     def pack(self) -> bytes:
         """The kept bytes in their old order. `translate` works from here on."""
         packed = bytearray()
-        for start, end in self._merged():
-            self._starts.append(start)
+        for each in merged(self._ranges):
+            self._starts.append(each.offset)
             self._packed_starts.append(len(packed))
-            packed += self._source[start:end]
+            packed += self._source[each.offset : each.end]
         return bytes(packed)
 
     def translate(self, offset: int) -> int:
         """Where the byte at ``offset``, the first of a kept range, is in the packed data."""
         number = bisect_right(self._starts, offset) - 1
         return self._packed_starts[number] + offset - self._starts[number]
-
-    def _merged(self) -> list[tuple[int, int]]:
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted(self._ranges):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-            else:
-                merged.append((start, end))
-        return merged

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from array import array
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -20,6 +18,8 @@ from avion_media.media.formats.heif.boxes import (
     require,
 )
 from avion_media.media.formats.heif.properties import is_alpha, kept_property
+from avion_media.media.formats.isobmff import Region
+from avion_media.media.formats.sample_table import SampleBudget, big_endian, read_sample_table
 
 _PICTURES, _AUXILIARY = b"pict", b"auxv"
 _SAMPLE_ENTRIES = frozenset((b"av01", b"hvc1", b"hev1"))
@@ -29,6 +29,8 @@ _SELF_CONTAINED = 1
 # A picture track, its transparency, and room for what else an encoder may think of; these bound memory.
 _MAX_TRACKS = 8
 _MAX_CHUNKS = 1 << 16
+_MAX_SAMPLES = 4_000_000
+_MAX_BOXES = 1000  # of a sample table
 
 _CHILDREN: dict[bytes, frozenset[bytes]] = {
     b"trak": frozenset((b"tkhd", b"tref", b"edts", b"mdia")),
@@ -135,70 +137,21 @@ def _duration_s(header: Reader) -> float:
 
 
 def _ids(payload: memoryview) -> tuple[int, ...]:
-    return tuple(_numbers(payload[: len(payload) // 4 * 4], 4))
-
-
-def _numbers(content: memoryview, width: int) -> array[int]:
-    numbers = array("Q" if width == 8 else "I", content.tobytes())
-    if sys.byteorder == "little":
-        numbers.byteswap()
-    return numbers
+    return tuple(big_endian(payload[: len(payload) // 4 * 4].tobytes(), "I"))
 
 
 # --- where the samples are ---------------------------------------------------------------------------------------
 
 
 def _chunks(stbl: memoryview) -> list[tuple[int, int]]:
-    """Every chunk as (offset, length), from the sizes, the samples per chunk and the chunk offsets."""
-    offsets = _chunk_offsets(stbl)
-    if len(offsets) > _MAX_CHUNKS:
-        raise corrupt("too many chunks")
-    ends = _SampleEnds(require(stbl, b"stsz"))
-    runs = _entries(require(stbl, b"stsc"), 12)
-    chunks = []
-    sample = run = per_chunk = 0
-    for number, offset in enumerate(offsets, 1):
-        while run + 2 < len(runs) and runs[run] <= number:
-            per_chunk, run = runs[run + 1], run + 3
-        if per_chunk > ends.count - sample:
-            raise corrupt("a chunk of more samples than there are")
-        chunks.append((offset, ends.before(sample + per_chunk) - ends.before(sample)))
-        sample += per_chunk
-    if sample != ends.count:
-        raise corrupt("samples that are in no chunk")
-    return chunks
-
-
-def _chunk_offsets(stbl: memoryview) -> array[int]:
-    short = find(stbl, b"stco")
-    return _entries(short, 4) if short is not None else _entries(require(stbl, b"co64"), 8)
-
-
-def _entries(payload: memoryview, width: int) -> array[int]:
-    """The fields of a table's entries, all in a row: of 8 bytes where an entry is one such field, else of 4."""
-    reader = Reader(payload)
-    reader.take(4)
-    content = reader.take(reader.number(4) * width)
-    return _numbers(content, 8 if width == 8 else 4)
-
-
-class _SampleEnds:
-    """Sums of sample sizes."""
-
-    def __init__(self, stsz: memoryview) -> None:
-        reader = Reader(stsz)
-        reader.take(4)
-        self._size, self.count = reader.number(4), reader.number(4)
-        self._sums = array("Q", (0,))
-        if not self._size:
-            total = 0
-            for size in _numbers(reader.take(4 * self.count), 4):
-                total += size
-                self._sums.append(total)
-
-    def before(self, sample: int) -> int:
-        """The bytes of all samples before that one."""
-        return sample * self._size if self._size else self._sums[sample]
+    """Every chunk as (offset, length). CORRUPT when some samples are in no chunk, or a chunk has none."""
+    region = Region(bytes(stbl), 0, _MAX_BOXES)
+    table = read_sample_table(region, region.children(0, len(stbl)), SampleBudget(_MAX_SAMPLES))
+    lengths = list(table.chunk_lengths())
+    sizes = table.constant_size * table.count or sum(table.sizes)
+    if not len(lengths) == len(table.chunks) <= _MAX_CHUNKS or sum(lengths) != sizes:
+        raise corrupt("chunks and samples do not agree")
+    return list(zip(table.chunks, lengths, strict=True))
 
 
 # --- writing ------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -23,12 +23,13 @@ from pydantic import (
     SecretStr,
     ValidationError,
     ValidationInfo,
+    create_model,
     field_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from avion_media.credentials import TOKEN_FORMAT, is_token
-from avion_media.domain.formats import Family
+from avion_media.domain.formats import FORMATS, Family
 from avion_media.domain.media import ThumbnailSize, is_size_name
 from avion_media.domain.redis_url import read_redis_url
 from avion_media.net import is_loopback
@@ -377,23 +378,19 @@ class RemoteConfig(_Section):
     patience: Duration = Field(900.0, gt=0, description="a URL whose server is left in peace for longer is given up")
 
 
-class DecodersConfig(_Section):
+class _Decoders(_Section):
     """A switch per format; takes effect in RequestMediaUpload, in validation and in processing."""
-
-    jpeg: bool = True
-    png: bool = True
-    gif: bool = True
-    webp: bool = True
-    avif: bool = True
-    heic: bool = False
-    mp4: bool = True
-    mov: bool = True
-    webm: bool = True
-    mkv: bool = True
 
     def enabled(self) -> frozenset[str]:
         """Names of the formats (`MediaFormat.name`) that are switched on."""
         return frozenset(name for name, on in self.model_dump().items() if on)
+
+
+if TYPE_CHECKING:
+    DecodersConfig = _Decoders
+else:
+    _SWITCHES = {fmt.name: (bool, fmt.switched_on) for fmt in FORMATS}
+    DecodersConfig = create_model("DecodersConfig", __base__=_Decoders, __doc__=_Decoders.__doc__, **_SWITCHES)
 
 
 class DeleteConfig(_Section):

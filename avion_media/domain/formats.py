@@ -20,7 +20,8 @@ class Family(StrEnum):
 class MediaFormat:
     """One accepted format.
 
-    ``name`` is also the name of its switch (``DECODERS__<NAME>``); ``extensions[0]`` is the one in object keys.
+    ``name`` is also the name of its switch (``DECODERS__<NAME>``), ``switched_on`` where that stands unless it is set;
+    ``extensions[0]`` is the one in object keys.
     """
 
     code: int
@@ -29,6 +30,7 @@ class MediaFormat:
     content_type: str
     extensions: tuple[str, ...]
     other_content_types: tuple[str, ...] = ()
+    switched_on: bool = True
 
     @property
     def extension(self) -> str:
@@ -48,6 +50,7 @@ HEIC = MediaFormat(
     "image/heic",
     ("heic", "heif", "hif"),
     ("image/heif", "image/heic-sequence", "image/heif-sequence"),
+    switched_on=False,
 )
 MP4 = MediaFormat(32, "mp4", Family.VIDEO, "video/mp4", ("mp4", "m4v", "mp4v"), ("video/x-m4v", "application/mp4"))
 MOV = MediaFormat(33, "mov", Family.VIDEO, "video/quicktime", ("mov", "qt"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.config import Config, ConfigError, DecodersConfig, effective, load, undecided_ports
+from avion_media.config import Config, ConfigError, effective, load, undecided_ports
 from avion_media.domain.formats import FORMATS
 from avion_media.domain.media import ThumbnailSize
 from avion_media.runtime import ROLES
@@ -66,7 +66,9 @@ def test_lists_networks_and_thumbnail_sizes() -> None:
 
 
 def test_each_format_has_a_switch() -> None:
-    assert DecodersConfig.model_fields.keys() == {each.name for each in FORMATS}
+    for each in FORMATS:
+        switched = load({f"AVION_MEDIA_DECODERS__{each.name.upper()}": str(not each.switched_on)})
+        assert switched.decoders.enabled() == Config().decoders.enabled() ^ {each.name}
 
 
 def test_everything_wrong_is_listed_at_once() -> None:

@@ -17,10 +17,10 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.ranges import Patch, Range, merged, pieces, total_bytes, within
 from avion_media.files import write_at
-from avion_media.media.answers import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import MoviePlan
+from avion_media.media.job_results import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.poster import PosterBounds, extract_poster, probe_video
 from avion_media.media.sandbox import Limits, Sandbox, read_only
 

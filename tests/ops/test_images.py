@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.media.poster.ffmpeg_input import DECODERS
+from avion_media.media.poster.ffmpeg import DECODERS
 from tests.ops.manifests import ROOT, image_settings
 
 DOCKERFILES = [ROOT / "Dockerfile", ROOT / "ops/compose/store/Dockerfile"]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -109,3 +110,21 @@ def test_only_public_names_of_supervisors_are_used() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             for module in imports(path):
                 assert not module.startswith("supervisors."), f"{path} imports {module}"
+
+
+def test_media_has_no_import_circle() -> None:
+    paths = sorted((ROOT / PACKAGE / "media").rglob("*.py"))
+    modules = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in paths}
+    graph = {module: set(_imported(path, modules)) for module, path in modules.items()}
+    assert graph["avion_media.media.jobs"] >= {"avion_media.media.bounds", "avion_media.media.formats"}
+    TopologicalSorter(graph).prepare()  # a CycleError names the circle
+
+
+def _imported(path: Path, modules: Container[str]) -> Iterator[str]:
+    """Which of the modules a file imports: of ``from a import b`` it is ``a.b`` or else ``a``."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                if full in modules or node.module in modules:
+                    yield full if full in modules else node.module

@@ -3,9 +3,8 @@
 `probe_video` asks ffprobe what the video is, `extract_poster` makes raw RGB of the first frame that is not blank.
 """
 
-from avion_media.media.poster.bounds import PosterBounds
-from avion_media.media.poster.extract import extract_poster
-from avion_media.media.poster.geometry import Orientation
-from avion_media.media.poster.probe import VideoProbe, probe_video
+from avion_media.media.poster.ffmpeg import PosterBounds
+from avion_media.media.poster.frame import extract_poster
+from avion_media.media.poster.probe import Orientation, VideoProbe, probe_video
 
 __all__ = ["Orientation", "PosterBounds", "VideoProbe", "extract_poster", "probe_video"]

@@ -9,24 +9,24 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Final
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.media.poster.bounds import PosterBounds
-from avion_media.media.poster.ffmpeg_input import (
+from avion_media.media.bounds import shown_size
+from avion_media.media.poster.ffmpeg import (
     CODECS,
     DECODERS,
     INPUT_FD,
     SOUND_DECODERS,
     URL,
+    PosterBounds,
     complaint,
     input_options,
 )
-from avion_media.media.poster.geometry import UPRIGHT, Orientation, displayed_size, orientation_of, sample_aspect
 from avion_media.media.sandbox import Completed, Sandbox, read_only
 
 _MAX_ANSWER_BYTES: Final = 256 << 10
@@ -38,6 +38,33 @@ _STREAM: Final = (
     "color_range,color_space,color_transfer,color_primaries"
 )
 _ENTRIES: Final = f"{_STREAM}:stream_disposition=attached_pic:stream_side_data=displaymatrix"
+_SQUARE: Final = Fraction(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """Mirror left to right first (if ``mirrored``), then turn clockwise by ``degrees`` (0, 90, 180 or 270)."""
+
+    degrees: int = 0
+    mirrored: bool = False
+
+    @property
+    def swaps_sides(self) -> bool:
+        """Whether width and height change places."""
+        return self.degrees in {90, 270}
+
+    def filters(self) -> list[tuple[str, tuple[str, ...]]]:
+        """ffmpeg filters (name, arguments) that bring the coded picture upright."""
+        turn: dict[int, list[tuple[str, tuple[str, ...]]]] = {
+            0: [],
+            90: [("transpose", ("clock",))],
+            180: [("hflip", ()), ("vflip", ())],
+            270: [("transpose", ("cclock",))],
+        }
+        return [("hflip", ()), *turn[self.degrees]] if self.mirrored else turn[self.degrees]
+
+
+UPRIGHT: Final = Orientation()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,3 +216,36 @@ def _check(probe: VideoProbe, bounds: PosterBounds) -> None:
     if probe.codec not in CODECS:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"video codec {probe.codec[:32]!r}")
     bounds.video.check_size(probe.coded_width, probe.coded_height, probe.sample_aspect)
+
+
+# --- from coded pixels to the picture as displayed: display matrix and pixel aspect, each applied once ------------
+
+
+def orientation_of(matrix: Sequence[int]) -> Orientation:
+    """The orientation that a display matrix (nine numbers, row by row) asks for.
+
+    Turns that are no multiple of 90 degrees go to the nearest one, as players do; a degenerate matrix means upright.
+    """
+    a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
+    mirrored = a * d - b * c < 0
+    if a * d - b * c == 0:
+        return UPRIGHT
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        # x' = ax, y' = dy
+        return Orientation(0 if d > 0 else 180, mirrored)
+    # x' = cy, y' = bx; seen after the mirroring, b has the other sign
+    return Orientation(90 if (b > 0) != mirrored else 270, mirrored)
+
+
+def sample_aspect(text: str | None) -> Fraction:
+    """The sample aspect ratio that ffprobe writes as ``64:45``; square when unknown."""
+    width, separator, height = (text or "").partition(":")
+    if not (separator and width.isdigit() and height.isdigit()) or int(width) == 0 or int(height) == 0:
+        return _SQUARE
+    return Fraction(int(width), int(height))
+
+
+def displayed_size(width: int, height: int, aspect: Fraction, orientation: Orientation) -> tuple[int, int]:
+    """Width and height of the picture as displayed: pixels are made square by their width."""
+    square = shown_size(width, height, aspect)
+    return square[::-1] if orientation.swaps_sides else square

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from avion_media.media.poster.blank import SAMPLE_BYTES, SAMPLE_SIDE, is_blank
+from avion_media.media.poster.frame import SAMPLE_BYTES, SAMPLE_SIDE, is_blank
 
 
 @pytest.mark.parametrize("grey", [0, 16, 128, 255])

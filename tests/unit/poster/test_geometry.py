@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from avion_media.media.poster.geometry import Orientation, displayed_size, orientation_of, sample_aspect
+from avion_media.media.poster.probe import Orientation, displayed_size, orientation_of, sample_aspect
 
 ONE = 1 << 16
 # A picture of three pixels by two, its corners named; each case says where they go.

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.poster.geometry import Orientation
-from avion_media.media.poster.probe import read_probe
+from avion_media.media.poster.probe import Orientation, read_probe
 
 MATRIX = """
 00000000:            0       65536           0

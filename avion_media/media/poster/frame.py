@@ -10,10 +10,8 @@ import ffmpeg
 
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import fit_within
-from avion_media.media.poster.blank import SAMPLE_BYTES, SAMPLE_SIDE, is_blank
-from avion_media.media.poster.bounds import PosterBounds
 from avion_media.media.poster.colour import to_srgb
-from avion_media.media.poster.ffmpeg_input import DECODERS, INPUT_FD, URL, complaint, input_options
+from avion_media.media.poster.ffmpeg import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
 from avion_media.media.poster.probe import VideoProbe
 from avion_media.media.sandbox import Completed, Sandbox, read_only
 
@@ -22,6 +20,11 @@ _SAMPLE_EVERY_S: Final = 0.25
 # The first picture may be shown some time after the file begins. Reading ends with it.
 _FIRST_WITHIN_S: Final = 1.0
 _SAMPLING: Final = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{_SAMPLE_EVERY_S})"
+SAMPLE_SIDE: Final = 32
+SAMPLE_BYTES: Final = SAMPLE_SIDE * SAMPLE_SIDE
+
+_TAIL: Final = SAMPLE_BYTES // 50  # 2 % at either end: a logo or a channel's name on black is still a blank frame
+_MIN_SPREAD: Final = 24  # of 255; film grain and coding noise on black stay below 10 once scaled down
 
 
 async def extract_poster(
@@ -154,3 +157,9 @@ def _grey(frames: Any) -> Any:
 
 def _sample(grey: bytes | bytearray, number: int) -> bytes:
     return bytes(grey[number * SAMPLE_BYTES : (number + 1) * SAMPLE_BYTES])
+
+
+def is_blank(grey: bytes) -> bool:
+    """Whether a frame shows nothing, by the spread of luma in its `SAMPLE_BYTES` values: black and flat have none."""
+    ordered = sorted(grey)
+    return ordered[-1 - _TAIL] - ordered[_TAIL] < _MIN_SPREAD

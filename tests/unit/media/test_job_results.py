@@ -15,7 +15,7 @@ from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import JPEG, MOV, MP4, MediaFormat
 from avion_media.domain.ranges import Range
-from avion_media.media.answers import checked_frame
+from avion_media.media.job_results import checked_frame
 from avion_media.media.pipeline import MediaPipeline, Processed
 from avion_media.media.sandbox import Sandbox
 from avion_media.media.thumbnails.blurhash import is_blurhash

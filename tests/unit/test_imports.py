@@ -63,7 +63,7 @@ ALLOWED |= {
     "setup": LOW - {"grpc", "wire"} | {"tasks"},
     "doctor": LOW - {"grpc", "wire"} | {"setup"},
     "inspection": LOW - {"grpc", "wire"} | {"setup", "tasks"},
-    "console": LOW - {"grpc"} | {"admin", "api", "inspection", "runtime", "setup"},
+    "console": LOW | {"admin", "api", "inspection", "runtime", "setup"},
     "nodes": LOW | {"admin", "api", "console", "origin", "tasks", "runtime", "setup"},
     "process": LOW | {"runtime"},
     "app": LOW | {"nodes", "runtime"},

@@ -30,6 +30,7 @@ _HEADER_BYTES = 9
 _ACK = END_STREAM = 0x1
 _END_HEADERS = 0x4
 _SETTING_BYTES = 6
+_GOAWAY_BYTES = 8
 _MAX_SETTINGS = 32  # entries of a frame: as nghttp2 has it (CVE-2020-11080)
 _STREAM_ID = 2**31 - 1
 _IN_FLIGHT_S = 2.0  # after a refusal, for frames that the client sent before it knew
@@ -229,8 +230,8 @@ class FrameWatch:
 
     def _header(self, kind: int, flags: int, stream_id: int, length: int, now: float, seen: Seen) -> bool:
         """Account for a frame by its header; return whether to take it out."""
-        if length > MAX_FRAME_BYTES:
-            seen.violation = (ErrorCodes.FRAME_SIZE_ERROR, "a frame beyond the announced size")
+        if length > MAX_FRAME_BYTES or (kind == _SETTINGS and flags & _ACK and length):
+            seen.violation = (ErrorCodes.FRAME_SIZE_ERROR, "a frame of a size that it must not have")
         self.begun += not self.in_header_block
         if kind == _DATA:
             return self._is_late(stream_id, length, now, seen)
@@ -240,6 +241,9 @@ class FrameWatch:
             # A client that was refused may answer with a reset of its own.
             seen.flood += 0 if self._refused.pop(stream_id, None) else COSTS.RESET.flood
         elif kind == _GOAWAY:
+            if stream_id or length < _GOAWAY_BYTES:
+                code = ErrorCodes.PROTOCOL_ERROR if stream_id else ErrorCodes.FRAME_SIZE_ERROR
+                seen.violation = (code, "a malformed GOAWAY")  # h2 does not see it
             seen.going_away = True
             seen.flood += COSTS.NOISE.flood * self._leaving
             self._leaving = True

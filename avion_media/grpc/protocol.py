@@ -46,6 +46,7 @@ from avion_media.grpc.wire_format import (
     Assembly,
     MalformedRequest,
     Message,
+    check_trailers,
     is_one_message,
     parse_request_head,
 )
@@ -202,6 +203,8 @@ class Protocol:
             events.extend(self._serve_own(list(self._own_window)))
         elif isinstance(event, h2.events.StreamReset):
             self._reset(event.stream_id, events)
+        elif isinstance(event, h2.events.TrailersReceived):
+            self._trailers(event, events)
         elif isinstance(event, h2.events.SettingsAcknowledged):
             self._is_acknowledged = True
         elif isinstance(event, h2.events.PingAckReceived) and event.ping_data == _DRAIN_PING:
@@ -299,6 +302,16 @@ class Protocol:
             self._drop(stream, RpcError(Code.INVALID_ARGUMENT, "the request ended within a message"), events)
             return
         events.append(RequestEnded(stream_id))
+
+    def _trailers(self, event: h2.events.TrailersReceived, events: list[Event]) -> None:
+        stream = self._streams.get(event.stream_id)
+        try:
+            check_trailers(tuple(event.headers))
+        except MalformedRequest:
+            if stream is not None:
+                self._abort(stream.id, ErrorCodes.PROTOCOL_ERROR)
+                self._forget(stream)
+                events.append(CallGone(stream.id, Code.INTERNAL))  # what clients make of PROTOCOL_ERROR
 
     def _reset(self, stream_id: int, events: list[Event]) -> None:
         stream = self._streams.get(stream_id)

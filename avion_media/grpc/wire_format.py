@@ -136,7 +136,20 @@ def parse_request_head(headers: Headers) -> RequestHead:
         return RequestHead(path, metadata, refusal=refusal)
     timeout_s = math.inf if timeout is None else int(timeout[1]) * _UNIT_S[timeout[2]]
     accepted = _joined(regular, b"grpc-accept-encoding").split(b",")
-    return RequestHead(path, metadata, timeout_s, encoding == b"gzip", b"gzip" in map(bytes.strip, accepted))
+    return RequestHead(
+        path,
+        metadata,
+        timeout_s,
+        is_gzip=encoding == b"gzip",
+        accepts_gzip=b"gzip" in map(bytes.strip, accepted),
+    )
+
+
+def check_trailers(headers: Headers) -> None:
+    """Raise `MalformedRequest` for trailers that RFC 9113, 8.1 forbids. What they say is of no use to gRPC."""
+    pseudo, _ = _split(headers)
+    if pseudo:
+        raise MalformedRequest("trailers with a pseudo header")
 
 
 def _split(headers: Headers) -> tuple[dict[bytes, bytes], list[tuple[bytes, bytes]]]:

@@ -348,6 +348,9 @@ class ThumbnailsConfig(_Section):
         description="name:longest edge in pixels; never enlarged",
     )
     quality: int = Field(80, ge=1, le=95, description="of the JPEGs, 1 to 95")
+    webp: Literal["off", "alpha", "all"] = Field(
+        "alpha", description="which media get WebP thumbnails beside the JPEGs: none, images with transparency, or all"
+    )
 
 
 class RemoteConfig(_Section):

@@ -20,6 +20,7 @@ from avion_media.console.uploads import Uploads
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths
+from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import dossier, is_unknown
 from avion_media.queue import TaskQueue
@@ -188,7 +189,8 @@ class Console:
             known = await dossier(config, self._runtime.store, self._runtime.redis, any_id)
         except Unavailable as error:
             return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 503)
-        served = [each["key"].split("/")[1] for each in known["objects"] if each["key"].startswith("thumbnail/")]
+        thumbnail_keys = [each["key"] for each in known["objects"] if each["key"].startswith("thumbnail/")]
+        served = [key.split("/")[1] for key in thumbnail_keys if not key.endswith(WEBP_SUFFIX)]
         thumbnails = origin_paths(any_id, served).values()
         unknown = is_unknown(known)
         page = draw("medium.html", viewer, known=known, unknown=unknown, thumbnails=list(thumbnails))

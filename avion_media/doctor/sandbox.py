@@ -49,14 +49,18 @@ class SandboxChecks:
 
     async def _thumbnails(self) -> str:
         """Of a gray frame: the imaging libraries load, scale in a thread of their own, and write."""
-        with TemporaryFile(buffering=0) as frame, TemporaryFile(buffering=0) as thumbnail:
+        with (
+            TemporaryFile(buffering=0) as frame,
+            TemporaryFile(buffering=0) as thumbnail,
+            TemporaryFile(buffering=0) as webp,
+        ):
             frame.write(bytes([128]) * 3 * _FRAME_SIDE**2)
             size = {"width": _FRAME_SIDE, "height": _FRAME_SIDE}
             try:
                 await self._sandbox.call(
                     "avion_media.media.jobs:frame_job",
-                    size | {"sizes": [["small", _FRAME_SIDE // 2]], "quality": 80},
-                    files=[frame.fileno(), thumbnail.fileno()],
+                    size | {"sizes": [["small", _FRAME_SIDE // 2]], "quality": 80, "webp": "all"},
+                    files=[frame.fileno(), thumbnail.fileno(), webp.fileno()],
                     limits=_THUMBNAIL_LIMITS,
                 )
             except SandboxJobFailed as error:

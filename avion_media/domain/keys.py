@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.media import WEBP_SUFFIX
 
 INCOMING_PREFIX = "incoming/"
 ORIGINAL_PREFIX = "original/"
@@ -24,11 +25,13 @@ def original(any_id: AnyId) -> str:
     return f"{CACHED_REMOTE_PREFIX}{any_id}"
 
 
-def thumbnail(any_id: AnyId, size: str) -> str:
-    """The thumbnail of one named size; always JPEG."""
+def thumbnail(any_id: AnyId, name: str) -> str:
+    """The thumbnail of one named size: a JPEG, or a WebP where ``.webp`` follows the size."""
+    size = name.removesuffix(WEBP_SUFFIX)
+    extension = ".jpg" if size == name else WEBP_SUFFIX
     if isinstance(any_id, MediaId):
-        return f"{THUMBNAIL_PREFIX}{size}/{any_id.created:%Y/%m/%d}/{any_id}.jpg"
-    return f"{THUMBNAIL_PREFIX}{size}/remote/{any_id}.jpg"
+        return f"{THUMBNAIL_PREFIX}{size}/{any_id.created:%Y/%m/%d}/{any_id}{extension}"
+    return f"{THUMBNAIL_PREFIX}{size}/remote/{any_id}{extension}"
 
 
 def thumbnails(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
@@ -43,5 +46,8 @@ def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
 
 
 def origin_paths(any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
-    """Where the origin serves the thumbnails of these sizes, by the name of their size."""
-    return {size: f"/thumbnail/{size}/{any_id}" for size in sizes}
+    """Where the origin serves the thumbnails of these names, by name."""
+    return {
+        name: f"/thumbnail/{name.removesuffix(WEBP_SUFFIX)}/{any_id}{WEBP_SUFFIX if name.endswith(WEBP_SUFFIX) else ''}"
+        for name in sizes
+    }

@@ -16,7 +16,8 @@ class MediaFacts:
     ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
     ``duration_s`` is 0.0 for stills; ``sha256`` is that of the scrubbed original, in hex, or empty where it was not
     computed: of a large video only some ranges are read. ``thumbnails`` names the sizes that were made of it, which
-    need not be those of today's configuration; it is empty where an earlier version did not write them down.
+    need not be those of today's configuration, with ``.webp`` behind those that were made as WebP too; it is empty
+    where an earlier version did not write them down.
     """
 
     format: MediaFormat
@@ -80,14 +81,24 @@ class ThumbnailSize:
     longest_edge: int
 
 
+WEBP_SUFFIX = ".webp"
+"""Behind a size's name: its thumbnail as WebP. Without, it is a JPEG."""
+
+
 def is_size_name(text: str) -> bool:
     """Whether a thumbnail size can have this name. It becomes a part of keys and URLs."""
     return re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", text) is not None
 
 
 def parse_size_names(text: str) -> tuple[str, ...]:
-    """The names in a list with commas; what cannot be one is left out."""
-    return tuple(name for name in text.split(",") if is_size_name(name))
+    """The names of thumbnails in a list with commas; what cannot be one is left out."""
+    return tuple(name for name in text.split(",") if is_size_name(name.removesuffix(WEBP_SUFFIX)))
+
+
+def in_all_formats(names: Iterable[str]) -> tuple[str, ...]:
+    """The names of all thumbnails that there can be in the sizes of these."""
+    sizes = dict.fromkeys(name.removesuffix(WEBP_SUFFIX) for name in names)
+    return tuple(f"{size}{suffix}" for size in sizes for suffix in ("", WEBP_SUFFIX))
 
 
 def sizes_of(facts: MediaFacts | None, configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:

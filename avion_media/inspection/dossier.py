@@ -10,6 +10,7 @@ from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.media import in_all_formats
 from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.inspection.moments import moment
 from avion_media.inspection.remote import remote_memory
@@ -90,7 +91,7 @@ async def _objects(config: Config, store: Slot[ObjectStore], any_id: AnyId) -> l
     configured = [size.name for size in config.thumbnails.sizes]
     sizes = {*configured, *await stored_sizes(store, Pace(_REQUESTS_PER_SECOND))}
     found = []
-    for key in keys.all_of(any_id, sorted(sizes)):
+    for key in keys.all_of(any_id, in_all_formats(sorted(sizes))):
         try:
             info = await store.get().head(key)
         except ObjectMissing:

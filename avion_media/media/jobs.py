@@ -13,7 +13,7 @@ from typing import Any
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_NAME
-from avion_media.domain.media import ThumbnailSize
+from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import plan_movie, read_picture
@@ -25,9 +25,9 @@ from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails, thumb
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """The scrubbed original of one picture, and thumbnails of what was scrubbed.
 
-    Arguments: format (name), sizes ([name, longest edge]), quality, bounds, granted_bytes (of memory). Files: the
-    source, where the original goes, then one file per size. Returns ``{"needed_bytes": …}``, and nothing is written,
-    when more memory than granted may be needed.
+    Arguments: format (name), sizes ([name, longest edge]), quality, webp, bounds, granted_bytes (of memory). Files:
+    the source, where the original goes, one file per size, and one more for each as WebP, which may stay empty.
+    Returns ``{"needed_bytes": …}``, and nothing is written, when more memory than granted may be needed.
     """
     source, original_file, *thumbnail_files = files
     bounds = PictureBounds(**arguments["bounds"])
@@ -37,7 +37,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     if arguments["granted_bytes"] < min(needed_bytes, bounds.max_memory_bytes):
         return {"needed_bytes": needed_bytes}
     try:
-        thumbnails = make_thumbnails(picture, _sizes(arguments), arguments["quality"])
+        thumbnails = make_thumbnails(picture, _sizes(arguments), arguments["quality"], arguments["webp"])
     except Rejected as error:
         # Not every decoder tells memory that ran out from damage.
         if error.reason is Reason.CORRUPT and arguments["granted_bytes"] < needed_bytes:
@@ -79,11 +79,15 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """Thumbnails of one video frame. Arguments: width, height, sizes, quality. Files: raw RGB24, one per size."""
+    """Thumbnails of one video frame. Arguments: width, height, sizes, quality, webp. Files: raw RGB24, and those
+    of `picture_job`.
+    """
     frame, *thumbnail_files = files
     size = arguments["width"], arguments["height"]
     with mmap.mmap(frame, 0, prot=mmap.PROT_READ) as data:
-        thumbnails = thumbnails_of_frame(data[:], size, _sizes(arguments), quality=arguments["quality"])
+        thumbnails = thumbnails_of_frame(
+            data[:], size, _sizes(arguments), quality=arguments["quality"], webp=arguments["webp"]
+        )
     _write_thumbnails(thumbnails, arguments, thumbnail_files)
     return {"blurhash": thumbnails.blurhash}
 
@@ -93,8 +97,9 @@ def _sizes(arguments: dict[str, Any]) -> list[ThumbnailSize]:
 
 
 def _write_thumbnails(thumbnails: Thumbnails, arguments: dict[str, Any], files: list[int]) -> None:
-    for (name, _edge), file in zip(arguments["sizes"], files, strict=True):
-        _write(file, thumbnails.by_size[name])
+    names = [f"{name}{suffix}" for suffix in ("", WEBP_SUFFIX) for name, _edge in arguments["sizes"]]
+    for name, file in zip(names, files, strict=True):
+        _write(file, thumbnails.by_name.get(name, b""))
 
 
 def _write(file: int, data: bytes) -> None:

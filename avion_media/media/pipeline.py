@@ -15,6 +15,7 @@ import trio
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
+from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.domain.ranges import Patch, Range, merged, pieces, total_bytes, within
 from avion_media.files import write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
@@ -102,7 +103,7 @@ class MediaPipeline:
 
     async def _picture(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         scrubbed = _temporary(files)
-        outputs = [_temporary(files) for _ in self._thumbnails.sizes]
+        outputs = [_temporary(files) for _ in self._names]
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
         granted_bytes = peeked.decode_bytes(source.size_bytes) if peeked else self._sandbox_config.memory
         found = await self._picture_job(source, fmt, [scrubbed, *outputs], granted_bytes)
@@ -149,7 +150,7 @@ class MediaPipeline:
         width, height = await extract_poster(
             self._sandbox, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
         )
-        outputs = [_temporary(files) for _ in self._thumbnails.sizes]
+        outputs = [_temporary(files) for _ in self._names]
         found = await self._sandbox.call(
             "avion_media.media.jobs:frame_job",
             self._job_arguments() | {"width": width, "height": height},
@@ -228,18 +229,22 @@ class MediaPipeline:
 
     def _job_arguments(self) -> dict[str, Any]:
         sizes = [[size.name, size.longest_edge] for size in self._thumbnails.sizes]
-        return {"sizes": sizes, "quality": self._thumbnails.quality}
+        return {"sizes": sizes, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
 
     def _limits(self, *, output_bytes: int, memory_bytes: int | None = None) -> Limits:
         config = self._sandbox_config
         memory_bytes = min(memory_bytes or config.memory, config.memory)
         return Limits(memory_bytes=memory_bytes, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Of the thumbnails that a job may make, in the order of its files."""
+        return tuple(f"{size.name}{suffix}" for suffix in ("", WEBP_SUFFIX) for size in self._thumbnails.sizes)
+
     def _read_thumbnails(self, outputs: list[int]) -> dict[str, bytes]:
-        return {
-            size.name: os.pread(fd, os.fstat(fd).st_size, 0)
-            for size, fd in zip(self._thumbnails.sizes, outputs, strict=True)
-        }
+        """What the job made: each size, and as WebP where it wrote one."""
+        made = {name: os.pread(fd, os.fstat(fd).st_size, 0) for name, fd in zip(self._names, outputs, strict=True)}
+        return {name: data for name, data in made.items() if data or not name.endswith(WEBP_SUFFIX)}
 
 
 def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from avion_media.domain import keys
-from avion_media.domain.formats import JPEG
+from avion_media.domain.formats import JPEG, WEBP
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.media import facts_from_metadata, is_size_name
+from avion_media.domain.media import WEBP_SUFFIX, facts_from_metadata, is_size_name
 from avion_media.http1 import Response
 from avion_media.origin.conditional import http_date
 from avion_media.store import ObjectInfo
@@ -63,7 +63,8 @@ def target_of(path: str) -> Target | None:
 
     The path is not decoded: a media item has one spelling, or a cache would keep copies that no purge reaches.
     """
-    route, media_id = route_of(path)
+    route, name = route_of(path)
+    media_id = name.removesuffix(WEBP_SUFFIX) if route == THUMBNAIL else name
     try:
         any_id = parse_any_id(media_id)
     except InvalidId:
@@ -74,6 +75,8 @@ def target_of(path: str) -> Target | None:
     if not is_size_name(size):
         return None
     # The size need not be configured any more: URLs outlive the configuration.
+    if name != media_id:
+        return Target(any_id, keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}"), WEBP.content_type)
     return Target(any_id, keys.thumbnail(any_id, size), JPEG.content_type)
 
 

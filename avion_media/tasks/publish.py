@@ -27,9 +27,16 @@ from avion_media.domain.errors import (
     SourceReplaced,
     Unavailable,
 )
-from avion_media.domain.formats import MediaFormat
+from avion_media.domain.formats import JPEG, WEBP, MediaFormat
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.domain.media import MediaFacts, ThumbnailSize, facts_from_metadata, sizes_of
+from avion_media.domain.media import (
+    WEBP_SUFFIX,
+    MediaFacts,
+    ThumbnailSize,
+    facts_from_metadata,
+    in_all_formats,
+    sizes_of,
+)
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import ANY_FAILURE, StatusBoard
 from avion_media.queue.board import TAKING_BACK_S
@@ -37,8 +44,6 @@ from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.telemetry import Telemetry, instruments
-
-JPEG_TYPE = "image/jpeg"
 
 
 class WriteOriginal(Protocol):
@@ -152,8 +157,8 @@ class Publisher:
         put = self._store.get().put
         await run_all(
             [
-                partial(put, keys.thumbnail(any_id, size), data, content_type=JPEG_TYPE)
-                for size, data in thumbnails.items()
+                partial(put, keys.thumbnail(any_id, name), data, content_type=_type_of(name))
+                for name, data in thumbnails.items()
             ]
         )
         self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=fmt.name, outcome="written")
@@ -246,7 +251,7 @@ class Publisher:
     async def remove_unpublished(self, media_id: MediaId) -> None:
         """Remove thumbnails of an attempt that never got to its original: its upload was replaced since."""
         if await self.original(media_id) is None:
-            await self._remove_thumbnails(media_id, sizes_of(None, self._sizes))
+            await self._remove_thumbnails(media_id, in_all_formats(sizes_of(None, self._sizes)))
 
     async def has_told(self, any_id: AnyId, occasion: str) -> bool:
         """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
@@ -270,9 +275,13 @@ class Publisher:
         """
         facts = await self.published(any_id)
         known = facts.thumbnails if facts is not None else ()
-        known = known or tuple(await stored_sizes(self._store))
-        return tuple(dict.fromkeys((*known, *sizes_of(None, self._sizes))))
+        known = known or in_all_formats(await stored_sizes(self._store))
+        return tuple(dict.fromkeys((*known, *in_all_formats(sizes_of(None, self._sizes)))))
 
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove what the client PUT; it was never served."""
         await self._store.get().delete([keys.incoming(media_id)])
+
+
+def _type_of(thumbnail: str) -> str:
+    return WEBP.content_type if thumbnail.endswith(WEBP_SUFFIX) else JPEG.content_type

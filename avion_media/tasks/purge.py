@@ -15,7 +15,7 @@ from avion_media.config import CdnConfig
 from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Unavailable
 from avion_media.domain.ids import AnyId, parse_any_id
 from avion_media.domain.keys import origin_paths, original
-from avion_media.domain.media import ThumbnailSize, facts_from_metadata, parse_size_names
+from avion_media.domain.media import ThumbnailSize, facts_from_metadata, in_all_formats, parse_size_names
 from avion_media.domain.tasks import Confirm, Task, id_of
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
@@ -59,7 +59,7 @@ class PurgeMedia:
         self._store = store
         self._config = config
         self._telemetry = telemetry
-        self._configured = tuple(size.name for size in sizes)
+        self._configured = in_all_formats(size.name for size in sizes)
 
     async def run(self, task: Task, _confirm: Confirm) -> None:
         """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""

@@ -106,7 +106,7 @@ def picture(data: bytes, fmt: MediaFormat) -> Outcome:
         "size": [width, height],
         "frames": read.frames,
         "duration_s": round(read.duration_s, 6),
-        "thumbnails": {name: _hashed(each) for name, each in made.by_size.items()},
+        "thumbnails": {name: _hashed(each) for name, each in made.by_name.items()},
         "blurhash": made.blurhash,
         "original": [len(read.original), _hashed(read.original)],
     }

@@ -275,3 +275,24 @@ def test_what_was_deleted_is_gone_at_once_and_removed_after_the_delay(
     assert events_of(redis_client, ready.media_id)[-1] == {"type": "media.deleted", "media_id": ready.media_id}
     assert service.get(f"/media/{ready.media_id}").status_code == 410
     eventually(lambda: done(redis_client), "the queues to be empty")
+
+
+def test_a_transparent_picture_keeps_its_transparency_in_webp_thumbnails_that_go_with_it(
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
+) -> None:
+    data = (data_directory / "webp-alpha.webp").read_bytes()
+    status = service.upload("icon.webp", "image/webp", data)
+    paths = dict(status.thumbnails)
+    assert {name: path for name, path in paths.items() if name.endswith(".webp")} == {
+        f"{size}.webp": f"/thumbnail/{size}/{status.media_id}.webp" for size in SIZES
+    }
+    assert [service.get(paths[name]).headers["Content-Type"] for name in ("small", "small.webp")] == [
+        "image/jpeg",
+        "image/webp",
+    ]
+    assert len([key for key in keys_of(bucket, status.media_id) if key.endswith(".webp")]) == 1 + len(SIZES)
+    redis_client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [status.media_id]})})
+    eventually(lambda: service.status(status.media_id).state == wire.MediaStatus.DELETED, "the tombstone")
+    assert {service.get(path).status_code for path in paths.values()} == {410}
+    eventually(lambda: not keys_of(bucket, status.media_id), "the objects to be removed")
+    eventually(lambda: done(redis_client), "the queues to be empty")

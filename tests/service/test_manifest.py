@@ -86,15 +86,17 @@ def check_ready(service: Service, status: wire.MediaStatus, row: dict[str, str])
         assert (status.width, status.height) == (int(row["width"]), int(row["height"]))
     assert status.blurhash
     assert status.content_type == service.get(f"/media/{status.media_id}").headers["Content-Type"]
-    assert set(status.thumbnails) == set(SIZES)
+    transparent = "small.webp" in status.thumbnails
+    assert set(status.thumbnails) == {*SIZES, *(f"{name}.webp" for name in SIZES if transparent)}
     for name, path in status.thumbnails.items():
+        fmt, modes = ("WEBP", ["RGBA"]) if name.endswith(".webp") else ("JPEG", ["RGB", "L"])
         response = service.get(path)
         assert response.status_code == 200
-        assert response.headers["Content-Type"] == "image/jpeg"
-        with Image.open(io.BytesIO(response.content), formats=["JPEG"]) as thumbnail:
+        assert response.headers["Content-Type"] == f"image/{fmt.lower()}"
+        with Image.open(io.BytesIO(response.content), formats=[fmt]) as thumbnail:
             thumbnail.load()
-            assert thumbnail.mode in ("RGB", "L")
-            expected = fit_within(status.width, status.height, SIZES[name])
+            assert thumbnail.mode in modes
+            expected = fit_within(status.width, status.height, SIZES[name.removesuffix(".webp")])
             assert max(abs(a - b) for a, b in zip(thumbnail.size, expected, strict=True)) <= 1
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import PIL.Image
 import PIL.ImageOps  # this and the next, as the plugins of preinit(), Pillow imports as late as it can
 import PIL.TiffImagePlugin
+import PIL.WebPImagePlugin
 from PIL import Image
 
-from avion_media.domain.media import ThumbnailSize, fit_within
+from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within
 from avion_media.media.formats import Picture
 from avion_media.media.thumbnails.blurhash import blurhash
 from avion_media.media.thumbnails.boundary import rejecting_damage
@@ -21,22 +23,26 @@ from avion_media.media.thumbnails.pixels import Pixels, Size
 PIL.Image.preinit()  # in a job no module can be imported any more
 
 _BLURHASH_EDGE = 32
+Webp = Literal["off", "alpha", "all"]
+"""Which pictures get WebP beside JPEG: none, those with transparency, or all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """``by_size``, by the size's name: JPEG in sRGB, upright, without any metadata."""
+    """``by_name``, in sRGB, upright, without any metadata: a JPEG for each size, and a WebP for ``size.webp``."""
 
-    by_size: dict[str, bytes]
+    by_name: dict[str, bytes]
     blurhash: str
 
 
-def make_thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int = 80) -> Thumbnails:
-    """Thumbnails of the picture, in one or more ``sizes``.
+def make_thumbnails(
+    picture: Picture, sizes: Sequence[ThumbnailSize], quality: int = 80, webp: Webp = "off"
+) -> Thumbnails:
+    """Thumbnails of the picture, in one or more ``sizes``; as WebP too if there is transparency (``alpha``), or always.
 
-    Aspect is kept (`fit_within` gives the dimensions), nothing is enlarged, transparency becomes white, of an animation
-    the first frame is taken. ``quality`` is JPEG's, 1 to 95. Raises `Rejected`: CORRUPT or DECODER_LIMIT. Opens no
-    file and no socket.
+    Aspect is kept (`fit_within` gives the dimensions), nothing is enlarged, transparency becomes white in a JPEG, of an
+    animation the first frame is taken. ``quality`` is JPEG's, 1 to 95, and WebP's. Opens no file and no
+    socket. Raises `Rejected`: CORRUPT or DECODER_LIMIT.
     """
     longest_edge = max(size.longest_edge for size in sizes)
     in_srgb = is_srgb(picture.colour)
@@ -48,11 +54,15 @@ def make_thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: i
         # Converted after the shrink: two million pixels, not fifty.
         colour = None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour
         pixels = pixels.in_srgb(colour).upright(picture.orientation)
-        return _render(pixels, picture.displayed_size, sizes, quality)
+        return _render(pixels, picture.displayed_size, sizes, quality, webp)
 
 
 def thumbnails_of_frame(
-    rgb: bytes | bytearray | memoryview, size: Size, sizes: Sequence[ThumbnailSize], quality: int = 80
+    rgb: bytes | bytearray | memoryview,
+    size: Size,
+    sizes: Sequence[ThumbnailSize],
+    quality: int = 80,
+    webp: Webp = "off",
 ) -> Thumbnails:
     """Thumbnails of a frame: raw RGB24 rows without padding, sRGB and upright.
 
@@ -61,19 +71,23 @@ def thumbnails_of_frame(
     width, height = size
     if width < 1 or height < 1 or len(rgb) != width * height * 3:
         raise ValueError(f"{len(rgb)} bytes are no RGB24 frame of {width}x{height}")
-    return _render(Pixels.of_pillow(Image.frombytes("RGB", size, rgb)), size, sizes, quality)
+    return _render(Pixels.of_pillow(Image.frombytes("RGB", size, rgb)), size, sizes, quality, webp)
 
 
-def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int) -> Thumbnails:
+def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
     thumbnails: dict[str, bytes] = {}
-    by_dimensions: dict[Size, bytes] = {}  # small pictures have the same thumbnail in several sizes
+    by_dimensions: dict[Size, tuple[bytes, bytes]] = {}  # small pictures have the same thumbnail in several sizes
+    largest = max(size.longest_edge for size in sizes)
+    pixels = pixels.scaled(fit_within(*full_size, largest))
+    with_webp = webp == "all" or (webp == "alpha" and pixels.has_alpha)
     for size in sorted(sizes, key=lambda size: -size.longest_edge):
         dimensions = fit_within(*full_size, size.longest_edge)
         pixels = pixels.scaled(dimensions)
         if dimensions not in by_dimensions:
-            by_dimensions[dimensions] = pixels.jpeg(quality)
-        thumbnails[size.name] = by_dimensions[dimensions]
-    return Thumbnails({size.name: thumbnails[size.name] for size in sizes}, _blurhash(pixels))
+            by_dimensions[dimensions] = pixels.jpeg(quality), pixels.webp(quality) if with_webp else b""
+        thumbnails[size.name], thumbnails[f"{size.name}{WEBP_SUFFIX}"] = by_dimensions[dimensions]
+    ordered = [f"{size.name}{suffix}" for suffix in ("", WEBP_SUFFIX) for size in sizes]
+    return Thumbnails({name: thumbnails[name] for name in ordered if thumbnails[name]}, _blurhash(pixels))
 
 
 def _blurhash(pixels: Pixels) -> str:

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from avion_media.domain import keys
 from avion_media.domain.ids import AnyId
+from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.resources import Slot
 from avion_media.store import ListedObject, ObjectStore
 from avion_media.tasks.pace import Pace
@@ -140,8 +142,13 @@ async def open_media(
         sources = [source(Kind.ORIGINAL, keys.CACHED_REMOTE_PREFIX, keys.original)]
         below = "remote/"
     for size in sizes:
+        # Behind an id go all of its thumbnails, of which the WebP is the last.
         prefix = f"{keys.THUMBNAIL_PREFIX}{size}/{below}"
-        sources.append(source(Kind.THUMBNAIL, prefix, lambda any_id, size=size: keys.thumbnail(any_id, size)))  # type: ignore[misc]
+        sources.append(source(Kind.THUMBNAIL, prefix, partial(_last_thumbnail, size)))
     for each in sources:
         await each.advance()
     return Media(sources)
+
+
+def _last_thumbnail(size: str, any_id: AnyId) -> str:
+    return keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}")

@@ -15,6 +15,7 @@ from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.domain.media import in_all_formats
 from avion_media.queue import RemoteBoard, StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
@@ -242,7 +243,7 @@ class _PartOfPass:
 
 def _has_own_object(medium: Medium) -> bool:
     """Whether a removal will find any of it: what only has a medium's name, and lies elsewhere, is somebody else's."""
-    own = keys.all_of(parse_any_id(medium.name), (each.key.split("/")[1] for each in medium.thumbnails))
+    own = keys.all_of(parse_any_id(medium.name), in_all_formats(each.key.split("/")[1] for each in medium.thumbnails))
     return any(each.key in own for each in medium.objects)
 
 

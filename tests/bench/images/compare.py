@@ -82,7 +82,7 @@ def compare(picture: Input, rounds: int, repeats: int) -> Comparison:
             our_ms = _cpu_ms([*our_command, str(QUALITY), *edges], rounds)
             times.append((our_ms, _cpu_ms([*script, str(sharp), "each", str(QUALITY), *edges], rounds)))
             cascade_times.append((our_ms, _cpu_ms([*script, str(cascade), "once", str(QUALITY), *edges], rounds)))
-        references = _references(picture.data)
+        ought = references(picture.data)
         return Comparison(
             name=picture.name,
             goal=picture.goal,
@@ -90,8 +90,8 @@ def compare(picture: Input, rounds: int, repeats: int) -> Comparison:
             ratio=statistics.median(our_ms / sharp_ms for our_ms, sharp_ms in cascade_times),
             times_ms=times,
             cascade_times_ms=cascade_times,
-            ours=_side(statistics.median(each[0] for each in times), ours, references),
-            sharp=_side(statistics.median(each[1] for each in times), sharp, references),
+            ours=_side(statistics.median(each[0] for each in times), ours, ought),
+            sharp=_side(statistics.median(each[1] for each in times), sharp, ought),
         )
 
 
@@ -111,7 +111,7 @@ def _cpu_s(command: Sequence[str], rounds: int) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _references(data: bytes) -> dict[int, Image.Image]:
+def references(data: bytes) -> dict[int, Image.Image]:
     """The full decode, upright, scaled by LANCZOS, not compressed."""
     full = ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB")
     references = {}

@@ -7,6 +7,7 @@ from statistics import fmean
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.images.compare import Comparison, compare
 from tests.bench.images.inputs import make_inputs
+from tests.bench.images.webp import measure_webp
 from tests.bench.setting import Setting, install_node_packages
 
 # As printed: less is below the noise of any eye, and of a JPEG's one bit more or less.
@@ -15,11 +16,12 @@ _PEAK_MIB = 96
 
 
 def measure(setting: Setting) -> list[Figure]:
-    """CPU, mean SSIM of the three sizes, and peak memory, for each picture."""
+    """CPU, mean SSIM of the three sizes, and peak memory, for each picture; what WebP beside JPEG costs and saves."""
     rounds, repeats = (1, 1) if setting.quick else (8, 5)
     install_node_packages()
     pictures = make_inputs()[:1] if setting.quick else make_inputs()
-    return [figure for picture in pictures for figure in _figures(compare(picture, rounds, repeats))]
+    figures = [figure for picture in pictures for figure in _figures(compare(picture, rounds, repeats))]
+    return figures + measure_webp(pictures[0], repeats)
 
 
 def _figures(found: Comparison) -> list[Figure]:

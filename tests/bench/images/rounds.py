@@ -26,7 +26,7 @@ def main(picture: str, format_name: str, rounds: str, directory: str, quality: s
     for _ in range(int(rounds)):
         read = read_picture(memoryview(data), BY_NAME[format_name], PictureBounds())
         result = make_thumbnails(read, sizes, quality=int(quality))
-    for edge, thumbnail in result.by_size.items():
+    for edge, thumbnail in result.by_name.items():
         Path(directory, f"{edge}.jpg").write_bytes(thumbnail)
     # Not ru_maxrss: that of a child begins with its parent's.
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -137,7 +137,7 @@ def process(
     """Read and decode a picture, as a job does."""
     picture = read_picture(memoryview(data), fmt, bounds)
     made = make_thumbnails(picture, sizes, quality)
-    return Result(_facts(picture), made.by_size, made.blurhash, picture.original)
+    return Result(_facts(picture), made.by_name, made.blurhash, picture.original)
 
 
 def _facts(picture: Picture) -> Facts:

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from avion_media.domain.formats import JPEG, PNG, WEBP
+from avion_media.domain.formats import JPEG, PNG, WEBP, MediaFormat
 from avion_media.domain.media import ThumbnailSize, fit_within
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.thumbnails.make import thumbnails_of_frame
+from avion_media.media.formats import read_picture
+from avion_media.media.thumbnails.make import Webp, thumbnails_of_frame
+from avion_media.media.thumbnails.make import make_thumbnails as make
 from tests.bench.images.inputs import PHOTOGRAPH
 from tests.bench.images.ssim import luma_ssim
 from tests.unit.image.made import assert_quadrants, process, quadrants, saved
@@ -83,12 +85,54 @@ def test_a_frame_of_a_video_gives_what_a_picture_gives() -> None:
     frame = quadrants(320, 240)
     made = thumbnails_of_frame(frame.tobytes(), frame.size, SIZES)
     result = process(saved(frame, "PNG"), PNG, SIZES, PictureBounds())
-    assert made.by_size == result.thumbnails
+    assert made.by_name == result.thumbnails
     assert made.blurhash == result.blurhash
-    assert_quadrants(opened(made.by_size["large"]), tolerance=10)
+    assert_quadrants(opened(made.by_name["large"]), tolerance=10)
 
 
 @pytest.mark.parametrize(("size", "length"), [((4, 4), 47), ((4, 4), 49), ((0, 4), 0), ((-4, -4), 48)])
 def test_a_frame_must_have_the_bytes_of_its_size(size: tuple[int, int], length: int) -> None:
     with pytest.raises(ValueError):
         thumbnails_of_frame(bytes(length), size, SIZES)
+
+
+def _opacity(size: tuple[int, int], mode: str) -> Image.Image:
+    """A picture of one colour, opaque on its left, clear on its right, half and half in the middle."""
+    image = Image.new(mode, size, (200, 40, 80, 255) if mode == "RGBA" else (120, 255))
+    image.putalpha(Image.linear_gradient("L").rotate(90).resize(size))
+    return image
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize(("format_name", "fmt"), [("PNG", PNG), ("WEBP", WEBP)])
+def test_a_transparent_picture_keeps_its_transparency_as_webp(format_name: str, fmt: MediaFormat, mode: str) -> None:
+    image = _opacity((320, 200), mode)
+    options = {"lossless": True, "exact": True} if format_name == "WEBP" else {}
+    picture = read_picture(memoryview(saved(image, format_name, **options)), fmt, PictureBounds())
+    made = make(picture, SIZES, 90, "alpha").by_name
+    assert list(made) == ["small", "medium", "large", "small.webp", "medium.webp", "large.webp"]
+    for each in SIZES:
+        webp = Image.open(io.BytesIO(made[f"{each.name}.webp"]), formats=["WEBP"])
+        assert webp.size == fit_within(320, 200, each.longest_edge)
+        ours = np.asarray(webp.convert("RGBA"), dtype=np.int16)
+        ought = np.asarray(image.convert("RGBA").resize(webp.size, Image.Resampling.LANCZOS), dtype=np.int16)
+        assert np.abs(ours[:, :, 3] - ought[:, :, 3]).mean() < 3
+        seen = ought[:, :, 3] > 64
+        assert np.abs(ours[:, :, :3] - ought[:, :, :3])[seen].mean() < 6
+        assert opened(made[each.name]).size == webp.size
+
+
+_CASES: tuple[tuple[bool, Webp, bool], ...] = (
+    (False, "alpha", False), (True, "alpha", True), (False, "all", True), (True, "off", False),
+)  # fmt: skip
+
+
+def test_which_pictures_get_webp_is_a_setting() -> None:
+    opaque = read_picture(memoryview(saved(quadrants(200, 100).convert("RGBA"), "PNG")), PNG, PictureBounds())
+    clear = read_picture(memoryview(saved(_opacity((200, 100), "RGBA"), "PNG")), PNG, PictureBounds())
+    for transparent, webp, has in _CASES:
+        made = make(clear if transparent else opaque, SIZES, 80, webp).by_name
+        assert ("small.webp" in made) is has
+    frame = quadrants(64, 48)
+    assert "small.webp" not in thumbnails_of_frame(frame.tobytes(), frame.size, SIZES, webp="alpha").by_name
+    assert "small.webp" in thumbnails_of_frame(frame.tobytes(), frame.size, SIZES, webp="all").by_name

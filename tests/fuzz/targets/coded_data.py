@@ -21,6 +21,8 @@ _SEEDS = tuple(
 
 
 def _feed(data: bytes) -> None:
+    if not data:  # the first byte chooses the coding
+        return
     coding, sample = _CODINGS[data[0] % len(_CODINGS)], data[1:]
     scrubbed = _applied(sample, list(changes_of_sample(coding, sample, sample)))
     assert not list(changes_of_sample(coding, sample, scrubbed))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import statistics
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -24,7 +24,7 @@ from tests.chaos.groups import PURGE_URL, all_paths, changed, group_of, incarnat
 from tests.chaos.load import Caller
 from tests.conftest import S3Bucket
 
-_START_S = 5.0  # the start timeout of all of them
+_HANG_S = 0.3  # the start timeout of a node that is to hang
 LEAVES = [path for path in all_paths() if not any(each.startswith(f"{path}/") for each in all_paths())]
 # Those of the service stand each for itself: they may fail at the same time.
 TOGETHER = [path for path in LEAVES if path.startswith("service/")]
@@ -38,12 +38,13 @@ class Faults:
 
     triggers: dict[str, trio.Event] = field(default_factory=dict)
     how: str = "return"
-    to_hang: set[str] = field(default_factory=set)  # paths, at their next start
+    to_hang: dict[str, Any] = field(default_factory=dict)  # path, at its next start -> what it has otherwise
+    nodes: dict[str, Worker[Any]] = field(default_factory=dict)  # by path
 
     async def body(self, run: Callable[[Child[Any]], Awaitable[None]], child: Child[Any]) -> None:
         """The real body of a child, until its fault is triggered."""
         if child.path in self.to_hang:
-            self.to_hang.remove(child.path)
+            self.nodes[child.path]._record.policy = self.to_hang.pop(child.path)
             await trio.sleep_forever()  # never ready: its start times out
         trigger = self.triggers[child.path] = trio.Event()
         async with trio.open_nursery() as nursery:
@@ -63,12 +64,14 @@ class Faults:
         """Have one child fail. A hang is one at the start that follows its return."""
         self.how = how
         if how == "hang":
-            self.to_hang.add(path)
+            record = self.nodes[path]._record
+            self.to_hang[path] = record.policy
+            record.policy = replace(record.policy, start_timeout_s=_HANG_S)
         self.triggers[path].set()
 
     def worker(self, name: str, run: Callable[[Child[Any]], Awaitable[None]], **settings: Any) -> Worker[Any]:
-        """In place of `Worker`: the same child, that can be made to fail, and with little time for its starts."""
-        return Worker(name, partial(self.body, run), start_timeout_s=_START_S, **settings)
+        """In place of `Worker`: the same child, that can be made to fail."""
+        return Worker(name, partial(self.body, run), **settings)
 
 
 async def a_cancellation() -> trio.Cancelled:
@@ -109,6 +112,7 @@ async def faulty_tree(config: Config, faults: Faults, patch: pytest.MonkeyPatch)
         patch.setattr(module, "Worker", faults.worker)
     runtime = Runtime(config)
     tree = app.build_tree(runtime)
+    faults.nodes = {path: cast("Worker[Any]", tree.root.find(path)) for path in LEAVES}
     async with open_tree(tree.root):
         yield tree, runtime
 

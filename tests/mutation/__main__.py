@@ -125,7 +125,7 @@ def _try_all(
 
 
 def _expected(only: str) -> dict[tuple[str, tuple[str, ...]], Reason]:
-    entries = tomllib.loads(REASONS.read_text())["survivor"]
+    entries = tomllib.loads(REASONS.read_text()).get("survivor", [])
     reasons = [
         Reason(entry["module"], tuple(map(str.strip, entry["change"].strip().splitlines())), entry["why"])
         for entry in entries

@@ -53,7 +53,8 @@ _log = get_logger(path="admin")
 class AdminLimits:
     """What the clients of the admin port may take."""
 
-    max_connections: int = 64
+    max_connections: int = 128
+    """One address, such as a proxy in front of all operators, can hold half of them."""
     max_head_bytes: int = 16 << 10
     max_head_fields: int = 100
     max_body_bytes: int = 64 << 10

@@ -104,7 +104,8 @@ def ending(service: Service, bomb: Bomb) -> str:
 def test_every_bomb_ends_with_its_code(run: Run) -> None:
     expected = {bomb.name: str(bomb.ending) for bomb in MADE}
     assert len(expected) == len(MADE) >= 200
-    assert {name: found for name, found in run.endings.items() if found != expected[name]} == {}
+    wrong = [f"{name}: {found}, not {expected[name]}" for name, found in run.endings.items() if found != expected[name]]
+    assert not wrong, "\n".join(wrong)
 
 
 def test_no_sandbox_takes_more_than_it_was_granted_nor_all_of_them_more_than_their_budget(run: Run) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -29,3 +29,17 @@ async def run_all(calls: list[Call]) -> None:
             nursery.start_soon(run, call, nursery.cancel_scope)
     if failures:
         raise failures[0]
+
+
+async def in_turn(calls: Sequence[Call], at_once: int) -> None:
+    """Run all calls, at most ``at_once`` at the same time; failures and cancels as with `run_all`."""
+    if len(calls) == 1:
+        await calls[0]()
+        return
+    todo = iter(calls)
+
+    async def work() -> None:
+        for call in todo:
+            await call()
+
+    await run_all([work] * min(at_once, len(calls)))

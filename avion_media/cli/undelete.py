@@ -7,8 +7,8 @@ import click
 from avion_media.cli.output import Failure, json_option, load_config, print_json, read_id
 from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
+from avion_media.deletion import DeletionJournal, undelete
 from avion_media.domain.ids import AnyId
-from avion_media.tasks.undelete import undelete
 
 
 @click.command("undelete")
@@ -18,7 +18,9 @@ def undelete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
     """Take deletions back within DELETE__DELAY: the media are served again, their objects stay."""
     any_ids = [read_id(media_id) for media_id in media_ids]
     config = load_config()
-    undone, problems = directly(lambda: _undelete_all(config, any_ids))
+    outcome = directly(lambda: _undelete_all(config, any_ids))
+    undone = [media_id for media_id, problem in outcome.items() if problem is None]
+    problems = {media_id: problem for media_id, problem in outcome.items() if problem is not None}
     if as_json:
         print_json({"undeleted": undone, "problems": problems})
     else:
@@ -28,14 +30,7 @@ def undelete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
         raise Failure(*(f"{media_id}: {problem}" for media_id, problem in problems.items()))
 
 
-async def _undelete_all(config: Config, any_ids: list[AnyId]) -> tuple[list[str], dict[str, str]]:
-    undone: list[str] = []
-    problems: dict[str, str] = {}
+async def _undelete_all(config: Config, any_ids: list[AnyId]) -> dict[str, str | None]:
     async with open_resources(config) as resources:
-        for any_id in any_ids:
-            problem = await undelete(resources.store.get(), resources.redis, any_id, config.delete.delay)
-            if problem is None:
-                undone.append(str(any_id))
-            else:
-                problems[str(any_id)] = problem
-    return undone, problems
+        journal = DeletionJournal(resources.store, config.delete.delay)
+        return await undelete(resources.store.get(), resources.redis, journal, any_ids)

@@ -11,6 +11,7 @@ INCOMING_PREFIX = "incoming/"
 ORIGINAL_PREFIX = "original/"
 THUMBNAIL_PREFIX = "thumbnail/"
 CACHED_REMOTE_PREFIX = "cached_remote/"
+DELETION_JOURNAL_PREFIX = "journal/deletions/"
 
 
 def incoming(media_id: MediaId) -> str:

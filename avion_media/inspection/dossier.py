@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from avion_media.config import Config
+from avion_media.deletion import DeletionRecords
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
@@ -20,7 +21,6 @@ from avion_media.resources import Slot
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.stored_sizes import stored_sizes
-from avion_media.tasks.tombstones import tombstones_of
 from avion_media.tasks.waiting import FoundTask, Place, each_task, hands_of
 from avion_media.telemetry.context import trace_of_medium
 
@@ -39,7 +39,7 @@ async def dossier(config: Config, store: Slot[ObjectStore], redis: Redis, any_id
         "media_id": str(any_id),
         **_in_the_id(config, any_id),
         "status": await _status(redis, any_id),
-        "deletion": await _deletion(redis, any_id, config.delete.delay),
+        "deletion": await _deletion(redis, any_id),
         "remote": await remote_memory(redis, any_id, [each.entry.task.fields.get("remote_url", "") for each in tasks]),
         "objects": await _objects(config, store, any_id),
         "tasks": [await _task(redis, each) for each in tasks],
@@ -76,15 +76,15 @@ async def _status(redis: Redis, any_id: AnyId) -> dict[str, Any] | None:
     }
 
 
-async def _deletion(redis: Redis, any_id: AnyId, delay_s: float) -> dict[str, str] | None:
-    deleted_at = (await tombstones_of(redis, [str(any_id)])).get(str(any_id))
-    if deleted_at is None:
+async def _deletion(redis: Redis, any_id: AnyId) -> dict[str, str] | None:
+    record = await DeletionRecords(redis).get(str(any_id))
+    if record is None:
         return None
-    due = deleted_at + timedelta(seconds=delay_s)
-    return {
-        "deleted_at": deleted_at.isoformat(timespec="seconds"),
-        "objects_go_at": due.isoformat(timespec="seconds"),
-    }
+    known = {"state": str(record.state), "deleted_at": record.deleted_at.isoformat(timespec="seconds")}
+    if record.is_deleted:
+        return known | {"objects_go_at": record.due.isoformat(timespec="seconds")}
+    undeleted_at = datetime.fromtimestamp(record.undeleted_at_ms / 1000, UTC)
+    return known | {"undeleted_at": undeleted_at.isoformat(timespec="seconds")}
 
 
 async def _objects(config: Config, store: Slot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:

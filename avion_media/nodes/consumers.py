@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from avion_media.config import Config, RemoteConfig
+from avion_media.deletion import DeletionJournal, RemoveDeleted
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.nodes import group
 from avion_media.queue import NEVER_GIVEN_UP
@@ -14,13 +15,13 @@ from avion_media.remote import AddressGuard, Fetcher, HostPolicy, Hosts
 from avion_media.runtime import Limiter, Runtime
 from avion_media.tasks.cache_remote import CacheRemote
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
-from avion_media.tasks.delete_media import DeleteMedia
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import PurgeMedia, Purges
 from supervisors import Supervisor, Worker
 
 STATUS_TTL_S = 7 * 86400.0
+_REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is handed back
 
 
@@ -107,7 +108,14 @@ def cache(runtime: Runtime) -> Supervisor:
 
 def delete(runtime: Runtime) -> Supervisor:
     """Removal of what was deleted, and where there is a CDN to tell, its purge."""
-    handler = DeleteMedia(runtime.board, _publisher(runtime), purges_of(runtime))
+    handler = RemoveDeleted(
+        runtime.redis,
+        runtime.board,
+        _publisher(runtime),
+        journal_of(runtime),
+        purges_of(runtime),
+        removed_ttl_s=_REMOVED_S + runtime.config.tasks.accepted_life_s,
+    )
     beside = [_purge(runtime)] if runtime.config.cdn.purge_urls else []
     return _subtree(runtime, "delete", DELETE_QUEUE, handler, slots=1, beside=beside)
 
@@ -115,6 +123,11 @@ def delete(runtime: Runtime) -> Supervisor:
 def _purge(runtime: Runtime) -> Supervisor:
     handler = PurgeMedia(runtime.store, runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
     return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
+
+
+def journal_of(runtime: Runtime) -> DeletionJournal:
+    """The journal of deletions."""
+    return DeletionJournal(runtime.store, runtime.config.delete.delay)
 
 
 def purges_of(runtime: Runtime) -> Purges:

@@ -6,13 +6,12 @@ from functools import partial
 
 import trio
 
+from avion_media.deletion import DeletionHandler, NoticeChannel, NoticeStream
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.nodes import group
-from avion_media.nodes.consumers import purges_of
-from avion_media.queue import DropChannel, DropStream
+from avion_media.nodes.consumers import journal_of, purges_of
 from avion_media.runtime import Runtime
-from avion_media.tasks.drop import Dropper
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child, Supervisor, Worker
 
@@ -23,9 +22,10 @@ _FORGET_READERS_S = 600.0  # each process reads under a name of its own: old nam
 
 def events(runtime: Runtime) -> Supervisor:
     """Both readers; either may fail without the other."""
-    dropper = Dropper(
-        runtime.board,
+    handler = DeletionHandler(
+        runtime.redis,
         runtime.queues[DELETE_QUEUE],
+        journal_of(runtime),
         purges_of(runtime),
         runtime.telemetry,
         delay_s=runtime.config.delete.delay,
@@ -33,13 +33,13 @@ def events(runtime: Runtime) -> Supervisor:
     return group(
         "events",
         [
-            Worker("channel", partial(_listen, runtime, dropper), grace_s=1.0),
-            Worker("stream", partial(_read, runtime, dropper), grace_s=2.0),
+            Worker("channel", partial(_listen, runtime, handler), grace_s=1.0),
+            Worker("stream", partial(_read, runtime, handler), grace_s=2.0),
         ],
     )
 
 
-async def _listen(runtime: Runtime, dropper: Dropper, child: Child[None]) -> None:
+async def _listen(runtime: Runtime, handler: DeletionHandler, child: Child[None]) -> None:
     """The channel. What it says while nobody is subscribed is lost: the gap is logged."""
     log = get_logger(path=child.path)
     redis = runtime.redis
@@ -54,12 +54,12 @@ async def _listen(runtime: Runtime, dropper: Dropper, child: Child[None]) -> Non
         log.error("drop.backlog_full")
 
     with child.until_stopping():
-        await DropChannel(redis).listen(dropper.drop, gap=gap, lost=lost)
+        await NoticeChannel(redis).listen(handler.handle, gap=gap, lost=lost)
 
 
-async def _read(runtime: Runtime, dropper: Dropper, child: Child[None]) -> None:
-    """The stream. An event is acknowledged once its media are tombstoned and their removal is remembered."""
-    stream = DropStream(runtime.redis, claim_after_s=runtime.config.tasks.claim_after)
+async def _read(runtime: Runtime, handler: DeletionHandler, child: Child[None]) -> None:
+    """The stream. A notice is acknowledged once its media are marked, their removal is queued, and it is journaled."""
+    stream = NoticeStream(runtime.redis, claim_after_s=runtime.config.tasks.claim_after)
     child.started()
     forget_again_at = trio.current_time()
     while not child.stopping.is_set():
@@ -67,9 +67,9 @@ async def _read(runtime: Runtime, dropper: Dropper, child: Child[None]) -> None:
             if trio.current_time() >= forget_again_at:
                 await stream.remove_idle_consumers(_FORGET_READERS_S)
                 forget_again_at = trio.current_time() + _FORGET_READERS_S
-            for drop in await stream.take(runtime.consumer, block_s=_BLOCK_S):
-                await dropper.drop(drop)
-                await stream.done(drop)
+            for notice in await stream.take(runtime.consumer, block_s=_BLOCK_S):
+                await handler.handle(notice)
+                await stream.done(notice)
         except Unavailable:
             with trio.move_on_after(_OUTAGE_PAUSE_S):
                 await child.stopping.wait()

@@ -91,6 +91,8 @@ class _Sweeper:
                 if queue.name != PROCESSING_QUEUE:
                     await queue.forget(loss)
         await self._notebook.memory_since(utc_now(), remember=True)
+        if await self._reconciliation.replay.run_if_lost():
+            self._log.info("sweep.journal_replayed")
 
     async def _sweep(self) -> None:
         cursor = await self._notebook.unfinished() or START

@@ -59,7 +59,7 @@ _log = get_logger(path="service/origin")
 class Tombstones(Protocol):
     """What the origin asks of Redis."""
 
-    async def is_tombstoned(self, media_id: str) -> bool:
+    async def is_deleted(self, media_id: str) -> bool:
         """Whether the media item was deleted; `Unavailable` while Redis is away."""
 
 
@@ -128,7 +128,7 @@ class Origin:
         """
         try:
             with trio.fail_after(_TOMBSTONE_S):
-                return await self._tombstones.is_tombstoned(media_id)
+                return await self._tombstones.is_deleted(media_id)
         except (Unavailable, trio.TooSlowError):
             return None
 

@@ -1,8 +1,7 @@
-"""Tasks, statuses and events on Redis: fenced leases, delayed tasks, dead letters, the status board, `drop_deleted`."""
+"""Tasks, statuses and events on Redis: fenced leases, delayed tasks, dead letters, the status board."""
 
-from avion_media.queue.board import ANY_FAILURE, TOMBSTONE_TTL_S, StatusBoard
+from avion_media.queue.board import ANY_FAILURE, StatusBoard
 from avion_media.queue.dead_letters import DeadLetter, DeadLetters
-from avion_media.queue.drops import Drop, DropChannel, DropStream, parse_drop
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import NEVER_GIVEN_UP, QueueKeys
 from avion_media.queue.remote_board import RemoteBoard, RemoteFailure, RemoteMemory
@@ -12,12 +11,8 @@ __all__ = [
     "ANY_FAILURE",
     "MAX_DEATHS",
     "NEVER_GIVEN_UP",
-    "TOMBSTONE_TTL_S",
     "DeadLetter",
     "DeadLetters",
-    "Drop",
-    "DropChannel",
-    "DropStream",
     "Lease",
     "Loss",
     "QueueKeys",
@@ -27,5 +22,4 @@ __all__ = [
     "RemoteMemory",
     "StatusBoard",
     "TaskQueue",
-    "parse_drop",
 ]

@@ -110,12 +110,6 @@ def delayed_member(fields: Mapping[str, str]) -> str:
     return json.dumps({"task_id": fields["task_id"], **dict(rest)}, separators=(",", ":"))
 
 
-def delayed_pattern(task_id: str) -> str:
-    """The glob pattern that the members of one task match, and no others."""
-    start = json.dumps({"task_id": task_id}, separators=(",", ":")).removesuffix("}")
-    return "".join(f"\\{each}" if each in "\\*?[]^-" else each for each in start) + "*"
-
-
 def _text(raw: bytes) -> str:
     return raw.decode(errors="replace")
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from avion_media.domain.errors import Reason
 from avion_media.domain.ids import RemoteId
 from avion_media.queue import scripts
-from avion_media.queue.board import status_key, tombstone_key
+from avion_media.queue.names import beside, deletion_key, status_key
 from avion_media.redis import Redis
 
 
@@ -47,9 +47,9 @@ class RemoteBoard:
 
     async def recall(self, remote_id: RemoteId) -> RemoteMemory:
         """All at once."""
-        keys = (tombstone_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
-        tombstone, failure, validated = await self._redis.execute("MGET", *keys)
-        return RemoteMemory(tombstone is not None, _read_failure(failure), validated is not None)
+        keys = (deletion_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
+        deletion, failure, validated = await self._redis.run(scripts.RECALL, keys)
+        return RemoteMemory(deletion not in (b"", b"undeleted"), _read_failure(failure or None), bool(validated))
 
     async def seconds_left(self, remote_id: RemoteId) -> tuple[float, float]:
         """For how long a failure is still held against the URL, and for how long a validated copy is good; 0: not."""
@@ -94,15 +94,15 @@ class RemoteBoard:
 
 
 def _failure_key(remote_id: RemoteId) -> str:
-    return f"remote_failure:{{{remote_id}}}"
+    return beside("remote_failure", str(remote_id))
 
 
 def _validated_key(remote_id: RemoteId) -> str:
-    return f"remote_validated:{{{remote_id}}}"
+    return beside("remote_validated", str(remote_id))
 
 
 def _used_key(name: str) -> str:
-    return f"remote_used:{{{name}}}"
+    return beside("remote_used", name)
 
 
 def _read_failure(written: bytes | None) -> RemoteFailure | None:

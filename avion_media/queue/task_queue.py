@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -23,7 +23,6 @@ from avion_media.queue import scripts
 from avion_media.queue.dead_letters import DeadLetters
 from avion_media.queue.entries import (
     delayed_member,
-    delayed_pattern,
     flatten,
     may_exceed_bounds,
     read_entry,
@@ -38,14 +37,14 @@ from avion_media.queue.names import (
     SHELF,
     QueueKeys,
 )
-from avion_media.redis import Redis, RedisRefused, Reply
+from avion_media.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.telemetry.context import trace_of_subject
 
 MAX_DEATHS = 3  # of processes with one task in hand: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
 _ONCE_MS = 30 * 86_400_000  # how long a task is unique if it never ends: far longer than `TASKS__MAX_AGE`
-_SCAN = 1000  # members of the delayed set looked at in one step
+_SCHEDULED = 500  # tasks that are delayed in one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,25 +230,20 @@ class TaskQueue:
         The same fields and id collapse, from whatever replica and however often; the first ``due_at`` stands. So its
         ``traceparent`` is that of what it is about, never of whoever calls this.
         """
-        member = delayed_member(task_fields(_traced(Task(member_id, fields))))
-        added = bool(await self._redis.execute("ZADD", self._keys.delayed, "NX", f"{due_at:.3f}", member))
-        if added:
-            self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
-        return added
+        return bool(await self.delay_all([(fields, member_id, due_at)]))
 
-    async def cancel_delayed(self, member_id: str) -> bool:
-        """Take a task out of the delayed set; whether it was there. Steps through the whole set: for rare use."""
-        cursor: Reply = b"0"
-        removed = 0
-        pattern = delayed_pattern(member_id)
-        while True:
-            cursor, found = await self._redis.execute(
-                "ZSCAN", self._keys.delayed, cursor, "MATCH", pattern, "COUNT", _SCAN
-            )
-            for member in found[::2]:
-                removed += await self._redis.execute("ZREM", self._keys.delayed, member)
-            if cursor == b"0":
-                return removed > 0
+    async def delay_all(self, tasks: Sequence[tuple[dict[str, str], str, float]]) -> int:
+        """As `delay`, for tasks given by their fields, id and due time; how many are new. After a failure or a cancel
+        some may be queued: do it again."""
+        added = 0
+        for first in range(0, len(tasks), _SCHEDULED):
+            members: list[Argument] = []
+            for fields, member_id, due_at in tasks[first : first + _SCHEDULED]:
+                members += (f"{due_at:.3f}", delayed_member(task_fields(_traced(Task(member_id, fields)))))
+            added += await self._redis.execute("ZADD", self._keys.delayed, "NX", *members)
+        if added:
+            self._telemetry.count(instruments.TASKS_SENT, added, messaging__destination__name=self.name)
+        return added
 
     async def promote(self, batch: int = 100) -> int:
         """Move up to ``batch`` tasks that are due, by the server's clock, to the stream; how many.

@@ -19,6 +19,7 @@ from avion_media.redis.directory import Availability, Directory
 from avion_media.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE, RedisRefused, cause_of, code_of
 from avion_media.redis.locator import Locator
 from avion_media.redis.node import Node, Undo
+from avion_media.redis.slots import key_slot
 from avion_media.redis.subscription import hear
 from avion_media.redis.topology import Cluster, Single, Topology
 
@@ -144,6 +145,18 @@ class Redis:
 
         await _all([partial(get, key) for key in dict.fromkeys(keys)])
         return [found[key] for key in keys]
+
+    async def is_cluster(self) -> bool:
+        """Whether keys are spread over several servers. `Unavailable` while nobody can tell."""
+        return isinstance(await self._located("EVALSHA"), Cluster)
+
+    async def grouped(self, keys: Sequence[str], most: int) -> list[list[str]]:
+        """The keys in groups that one script may touch: of one cluster slot, and at most ``most`` in each."""
+        by_slot: dict[int, list[str]] = {}
+        spread = await self.is_cluster()
+        for key in keys:
+            by_slot.setdefault(key_slot(key.encode()) if spread else 0, []).append(key)
+        return [group[first : first + most] for group in by_slot.values() for first in range(0, len(group), most)]
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument] = ()) -> Reply:
         """Run a script on ``keys``, which must lie in one cluster slot. Errors as in `execute`."""

@@ -1,9 +1,9 @@
 """Publishing a processed medium, and telling everybody how it ended.
 
 The order is what makes a crash harmless: thumbnails first, the original last (that write makes the medium public, and
-it happens once), then the status and its event, then the leftovers. A tombstone beats all of it: it is looked at before
-the first write and after the last, and what was written in between is taken back. What stood there before is left to
-the removal, so that a deletion can be undone until then.
+it happens once), then the status and its event, then the leftovers. A deletion beats all of it: its record is looked at
+before the first write and after the last. What was written after a mark is removed with the rest when the deletion is
+due, or is right if the deletion is undone; what was written after the removal began is removed at once.
 """
 
 from __future__ import annotations
@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
-
-import trio
 
 from avion_media.concurrency import run_all
 from avion_media.domain import keys
@@ -39,7 +37,6 @@ from avion_media.domain.media import (
 )
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import ANY_FAILURE, StatusBoard
-from avion_media.queue.board import TAKING_BACK_S
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.stored_sizes import stored_sizes
@@ -76,16 +73,15 @@ class Publisher:
         self._processing_ttl_s = processing_ttl_s
 
     async def is_deleted(self, any_id: AnyId) -> bool:
-        """Whether the medium has a tombstone."""
-        return await self._board.is_tombstoned(str(any_id))
+        """Whether the medium is deleted."""
+        return await self._board.is_deleted(str(any_id))
 
     async def settle_deleted(self, any_id: AnyId) -> bool:
-        """Whether the medium has a tombstone. If its removal was before, what was written since goes as well."""
-        if not await self.is_deleted(any_id):
-            return False
-        if await self._board.is_being_removed(str(any_id)):
+        """Whether the medium is deleted. If its removal has begun, what was written since is removed as well."""
+        state = await self._board.deletion_state(str(any_id))
+        if state in ("removing", "removed"):
             await self.remove_objects(any_id)
-        return True
+        return state not in ("", "undeleted")
 
     async def original(self, any_id: AnyId) -> ObjectInfo | None:
         """The original, if it is there."""
@@ -123,13 +119,11 @@ class Publisher:
         *,
         replaced: MediaFacts | None = None,
     ) -> MediaFacts | None:
-        """Write everything, original last. None when a tombstone won: then nothing of what was written is left.
+        """Write everything, original last. None when a deletion won: then nothing is to be said of the medium.
 
         Otherwise the facts of the original that stands. They are of another file than ``facts`` when another attempt
         was first, with what the client had PUT by then: the thumbnails are to be written again (`write_thumbnails`),
-        of that one. What was uploaded stays until the removal, so that the deletion can be undone. ``replaced`` are
-        the facts of the original that is written over, if there is one: then the new one stays until the removal too,
-        as it is all that an undoing can bring back.
+        of that one. ``replaced`` are the facts of the original that is written over, if there is one.
         """
         if await self.is_deleted(any_id):
             return None
@@ -138,19 +132,15 @@ class Publisher:
         if replaced is not None:  # first: the new original does not name those sizes any more
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
         standing = facts
-        wrote = True
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, facts.to_metadata())
         except SourceReplaced:
             raise  # nothing was written
         except PreconditionFailed:
-            wrote = False
             standing = await self.published(any_id) or facts
             if standing.thumbnails:  # the other attempt's configuration may have been another
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(standing.thumbnails))
-        if not await self.settle_deleted(any_id) or replaced is not None:
-            return standing
-        return standing if wrote and not await self._take_back(any_id, thumbnails) else None
+        return None if await self.settle_deleted(any_id) else standing
 
     async def write_thumbnails(self, any_id: AnyId, fmt: MediaFormat, thumbnails: Mapping[str, bytes]) -> None:
         """Write them, over those that are there."""
@@ -167,31 +157,6 @@ class Publisher:
         doomed = keys.thumbnails(any_id, sizes)
         if doomed:
             await self._store.get().delete(doomed)
-
-    async def _take_back(self, any_id: AnyId, sizes: Iterable[str]) -> bool:
-        """Remove what was just written, unless the deletion was undone since; whether it is gone.
-
-        The original first: as long as it is there its thumbnails are too, wherever this ends.
-        """
-        if not await self._may_take_back(any_id):
-            return False
-        await self._store.get().delete([keys.original(any_id)])
-        if await self._may_take_back(any_id):
-            await self._store.get().delete(keys.thumbnails(any_id, sizes))
-            await self._board.end_taking_back(str(any_id))
-        return True
-
-    async def _may_take_back(self, any_id: AnyId) -> bool:
-        """Whether the deletion stands, and for the time of one call to the store cannot be undone.
-
-        Asked again when the answer took long: this process may have stood still.
-        """
-        while True:
-            asked_at = trio.current_time()
-            if not await self._board.begin_taking_back(str(any_id)):
-                return False
-            if trio.current_time() - asked_at < TAKING_BACK_S / 10:
-                return True
 
     async def keep_processing(self, any_id: AnyId, *, only_if_known: bool = False) -> None:
         """Renew the status PROCESSING, which must outlive the task; every other status stays as it is.
@@ -258,7 +223,7 @@ class Publisher:
         return await self._board.has_told(str(any_id), occasion)
 
     async def retract(self, any_id: AnyId) -> tuple[str, ...]:
-        """Remove a medium that is no longer to be served, without a tombstone. As `remove_objects`."""
+        """Remove a medium that is no longer to be served, without a deletion. As `remove_objects`."""
         await self._board.forget(str(any_id))  # first: it must not be said to be READY once it is gone
         return await self.remove_objects(any_id)
 

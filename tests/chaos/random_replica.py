@@ -33,8 +33,8 @@ def die_of_deadly_files() -> None:
 
 def write_down_attempts(path: str) -> None:
     """``time pid begin|end id``, a line each. Of an attempt that died with its process there is no end."""
+    from avion_media.deletion import RemoveDeleted
     from avion_media.tasks.cache_remote import CacheRemote
-    from avion_media.tasks.delete_media import DeleteMedia
     from avion_media.tasks.process_media import ProcessMedia
 
     notes = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -57,7 +57,7 @@ def write_down_attempts(path: str) -> None:
 
     wrap(ProcessMedia, "process")
     wrap(CacheRemote, "cache")
-    wrap(DeleteMedia, "delete")
+    wrap(RemoveDeleted, "delete")
 
 
 def main() -> None:

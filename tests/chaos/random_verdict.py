@@ -15,8 +15,8 @@ from typing import Any
 from tests.chaos.random_faults import Fault
 from tests.chaos.random_work import Accepted, Ledger
 from tests.chaos.random_world import BUCKET, CLAIM_AFTER_S, DELETE_DELAY_S, World
-from tests.crash.checker import keys_of
-from tests.service.published import GROUP, QUEUES
+from tests.crash.checker import JOURNAL, keys_of
+from tests.service.published import GROUP, QUEUES, key_of
 
 MAX_DEATHS = 3
 _SHELF = "-handed-back-"
@@ -166,9 +166,9 @@ class Verdict:
             self._note(entry, f"removed {early_s:.2f} s too early")
 
     def _said(self, media_id: str) -> tuple[str, str]:
-        if self._world.client.exists(f"media_tombstone:{{{media_id}}}"):
+        if self._world.client.hget(key_of("media_deletion", media_id), "state") not in (None, "undeleted"):
             return "DELETED", ""
-        status = json.loads(self._world.client.get(f"media_status:{{{media_id}}}") or "{}")
+        status = json.loads(self._world.client.get(key_of("media_status", media_id)) or "{}")
         return status.get("state", "unknown"), status.get("reason", "")
 
     def _note(self, entry: Accepted, what: str) -> None:
@@ -178,7 +178,9 @@ class Verdict:
 
     def _judge_strangers(self) -> None:
         known = {key for media_id in self._ledger.asked for key in keys_of(media_id).values()}
-        self._report.unexpected += [f"unknown object {key}" for key in self._objects if key not in known]
+        self._report.unexpected += [
+            f"unknown object {key}" for key in self._objects if not (key in known or key.startswith(JOURNAL))
+        ]
         strangers = set(self._ledger.events) - self._ledger.asked
         self._report.unexpected += [f"events of {media_id}, which nobody asked for" for media_id in strangers]
 

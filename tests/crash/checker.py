@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from tests.service.published import GROUP, QUEUES, entries, original_key, thumbnail_key, unfinished
+from tests.service.published import GROUP, QUEUES, entries, key_of, original_key, thumbnail_key, unfinished
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
 SIZES = ("small", "medium", "large")
 _FINAL = {"READY", "FAILED", "DELETED"}
+JOURNAL = "journal/deletions/"
 _DROPS, _DROPS_GROUP = "drop_deleted", "media_drops"
 _SHELF = "-handed-back-"
 
@@ -164,7 +165,8 @@ class Checker:
         """Objects and events of media that nobody asked for."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-        strangers = [each["Key"] for page in pages for each in page.get("Contents", ()) if each["Key"] not in known]
+        stored = [each["Key"] for page in pages for each in page.get("Contents", ())]
+        strangers = [key for key in stored if key not in known and not key.startswith(JOURNAL)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]
 
@@ -173,11 +175,11 @@ class Checker:
         return [event for event in events if event["media_id"] == media_id]
 
     def _status(self, media_id: str) -> dict[str, Any]:
-        written = self.client.get(f"media_status:{{{media_id}}}")
+        written = self.client.get(key_of("media_status", media_id))
         return json.loads(written) if written else {}
 
     def _state(self, media_id: str) -> str:
-        if self.client.exists(f"media_tombstone:{{{media_id}}}"):
+        if self.client.hget(key_of("media_deletion", media_id), "state") not in (None, "undeleted"):
             return "DELETED"
         return str(self._status(media_id).get("state", "unknown"))
 

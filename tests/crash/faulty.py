@@ -114,11 +114,12 @@ def patch_redis() -> None:
     from coredis.exceptions import ConnectionError as NoConnection
 
     import avion_media.redis.node
+    from avion_media.deletion import scripts as deletion_scripts
     from avion_media.queue import scripts
     from avion_media.redis import Script
     from avion_media.remote import hosts
 
-    everything = (*vars(scripts).values(), *vars(hosts).values())
+    everything = (*vars(scripts).values(), *vars(deletion_scripts).values(), *vars(hosts).values())
     named = {each.sha1: each.name for each in everything if isinstance(each, Script)}
     adapter: Any = avion_media.redis.node
     send = adapter.send

@@ -26,7 +26,7 @@ from botocore.config import Config as BotoConfig
 from avion_media.wire.avion import media_pb2 as wire
 from tests.crash.checker import Checker, Entry, Expected, keys_of
 from tests.service.harness import service_environment
-from tests.service.published import encode_id
+from tests.service.published import encode_id, key_of
 from tests.service.remote_server import RemoteServer, remote_server
 from tests.services import S3Address, redis_server
 from tests.services.process import working_directory
@@ -185,7 +185,7 @@ class Lane:
     def put_lost(self) -> str:
         """An image that was completed, but its task is lost: only a sweep finds it."""
         media_id = self._upload("sweep", PNG, (DATA / _PICTURE).read_bytes(), "READY")
-        self.client.set(f"media_status:{{{media_id}}}", json.dumps({"state": "PROCESSING"}))
+        self.client.set(key_of("media_status", media_id), json.dumps({"state": "PROCESSING"}))
         self.sweep_again()
         return media_id
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -64,13 +65,14 @@ def consumer_removed_with_its_tasks() -> None:
 
 
 def no_tombstone() -> None:
-    """A drop only remembers the removal."""
-    from avion_media.queue import StatusBoard
+    """A notice marks nothing, and only queues the removal."""
+    from avion_media.deletion import DeletionRecords, Mark
 
-    async def unmarked(*_arguments: Any, **_more: Any) -> bool:
-        return True
+    async def unmarked(_self: Any, media_ids: Any, *, delay_s: float, **_more: Any) -> list[Mark]:
+        now_ms = round(time.time() * 1000)
+        return [Mark(each, now_ms, now_ms + round(delay_s * 1000), False) for each in media_ids]
 
-    StatusBoard.drop = unmarked  # type: ignore[method-assign]
+    DeletionRecords.mark = unmarked  # type: ignore[method-assign, assignment]
 
 
 SABOTAGES: dict[str, Callable[[], None]] = {

@@ -16,6 +16,7 @@ import redis as redis_py
 import trio
 
 from avion_media.config import CdnConfig, UploadConfig
+from avion_media.deletion import DeletionHandler, DeletionJournal, Notice, RemoveDeleted, undelete
 from avion_media.domain import keys
 from avion_media.domain.errors import (
     Dependency,
@@ -31,12 +32,10 @@ from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, Confirm, Task
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
-from avion_media.queue import Drop, StatusBoard, TaskQueue
+from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore
-from avion_media.tasks.delete_media import DeleteMedia
-from avion_media.tasks.drop import Dropper
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
@@ -121,6 +120,12 @@ class MemoryStore:
     def __init__(self, objects: dict[str, _Stored], steps: Steps) -> None:
         self._objects = objects
         self._steps = steps
+
+    async def read(self, key: str, *, max_bytes: int) -> bytes:
+        async def fetch() -> bytes:
+            return self._find(key).data[:max_bytes]
+
+        return cast("bytes", await self._steps.around(f"read {key}", fetch))
 
     async def head(self, key: str) -> ObjectInfo:
         async def look() -> ObjectInfo:
@@ -213,6 +218,7 @@ class Stage:
     cdn: CdnConfig = field(default_factory=CdnConfig)
     media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
     objects: dict[str, _Stored] = field(default_factory=dict)
+    journaled: dict[str, _Stored] = field(default_factory=dict)
 
     def upload(self, mark: bytes = b"1", head: bytes = PNG_HEAD) -> None:
         """What the client PUTs; bodies of another mark have another content."""
@@ -252,16 +258,40 @@ class Stage:
         return ProcessMedia(store, pipeline, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
     async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:
-        """A ``drop_deleted`` event, heard on the channel just now or read from the stream."""
-        _, board = self._actor(steps or Steps())
-        queue = TaskQueue(self.redis, DELETE_QUEUE)
-        dropper = Dropper(board, queue, self._purges(), NO_TELEMETRY, delay_s=self.delay_s)
-        await dropper.drop(Drop((str(self.media_id),), entry_id))
+        """A notice of ``drop_deleted``: received on the channel just now, or read from the stream."""
+        steps = steps or Steps()
+        redis = stepped(self.redis, steps)
+        queue = TaskQueue(redis, DELETE_QUEUE)
+        handler = DeletionHandler(
+            redis,
+            queue,
+            self.journal(steps),
+            self._purges(),
+            NO_TELEMETRY,
+            delay_s=self.delay_s,
+        )
+        now_ms = int(float(self.client.time()[0]) * 1000) + 1000
+        await handler.handle(Notice((str(self.media_id),), entry_id, lower_bound_ms=None if entry_id else now_ms))
+
+    async def undelete(self, steps: Steps | None = None) -> str | None:
+        """What `undelete` finds in the way."""
+        steps = steps or Steps()
+        store = cast("ObjectStore", MemoryStore(self.objects, steps))
+        outcome = await undelete(store, stepped(self.redis, steps), self.journal(steps), [self.media_id])
+        return outcome[str(self.media_id)]
+
+    def journal(self, steps: Steps | None = None) -> DeletionJournal:
+        """The journal of the deletions, in a store of its own."""
+        store = MemoryStore(self.journaled, steps or Steps())
+        return DeletionJournal(_slot(Dependency.STORE, cast("ObjectStore", store)), self.delay_s)
 
     async def remove(self, steps: Steps | None = None) -> None:
         """All removals that are due, each to its end."""
-        store, board = self._actor(steps or Steps())
-        handler = DeleteMedia(board, self._publisher(store, board), self._purges())
+        steps = steps or Steps()
+        store, board = self._actor(steps)
+        redis = stepped(self.redis, steps)
+        publisher = self._publisher(store, board)
+        handler = RemoveDeleted(redis, board, publisher, self.journal(steps), self._purges(), removed_ttl_s=600.0)
         queue = TaskQueue(self.redis, DELETE_QUEUE)
         await queue.promote()
         while (lease := await queue.take("remover", block_s=0)) is not None:
@@ -306,6 +336,12 @@ class _Stepped:
 
     async def get_many(self, keys: Sequence[str]) -> Any:
         return await self._steps.around("redis MGET", lambda: self._redis.get_many(keys))
+
+    async def is_cluster(self) -> bool:
+        return await self._redis.is_cluster()
+
+    async def grouped(self, keys: Sequence[str], most: int) -> list[list[str]]:
+        return await self._redis.grouped(keys, most)
 
     async def run(self, script: Any, script_keys: Any, args: Any = ()) -> Any:
         return await self._steps.around(f"redis {script.name}", lambda: self._redis.run(script, script_keys, args))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import combinations_with_replacement
-from typing import cast
 
 import pytest
 
@@ -12,9 +11,8 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Reason
 from avion_media.domain.tasks import DELETE_QUEUE, State
 from avion_media.queue import StatusBoard
-from avion_media.store import ObjectStore
-from avion_media.tasks.undelete import undelete
-from tests.crash.stage import SIZES, Act, Killed, MemoryStore, Stage, Steps, open_stages, stepped
+from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
+from tests.service.published import key_of
 
 NewStage = Callable[..., Stage]
 
@@ -117,7 +115,7 @@ async def test_a_foreign_deletion_marks_first_and_removes_then(new_stage: NewSta
     seen: list[tuple[bool, bool]] = []
 
     async def look() -> None:
-        marked = await StatusBoard(stage.redis).is_tombstoned(str(stage.media_id))
+        marked = await StatusBoard(stage.redis).is_deleted(str(stage.media_id))
         seen.append((marked, bool(stage.objects)))
 
     await stage.remove(Steps(dict.fromkeys(range(20), look)))
@@ -136,14 +134,14 @@ async def test_a_foreign_deletion_at_every_moment_of_an_attempt(new_stage: NewSt
         await assert_deleted(stage, removed_at)
 
 
-async def test_a_removal_whose_reader_died_before_the_tombstone_is_done(new_stage: NewStage) -> None:
-    """The removal is remembered first: whoever dies in between must not leave a medium that nobody deletes."""
+async def test_a_removal_whose_record_was_lost_is_done(new_stage: NewStage) -> None:
+    """Redis has lost the record, and not the task: the medium must not be left without anybody to delete it."""
     stage = new_stage()
     await stage.process()
     await stage.drop()
-    stage.client.delete(f"media_tombstone:{{{stage.media_id}}}")  # as if it had never been written
+    stage.client.delete(key_of("media_deletion", stage.media_id))
     await stage.remove()
-    await assert_deleted(stage, "no tombstone")
+    await assert_deleted(stage, "no record")
 
 
 async def assert_undone_or_gone(stage: Stage, problem: str | None, what: object) -> None:
@@ -157,17 +155,16 @@ async def assert_undone_or_gone(stage: Stage, problem: str | None, what: object)
         await assert_deleted(stage, (what, problem))
 
 
-@pytest.mark.parametrize("forgotten", [True, False], ids=["as it is", "the removal stays remembered"])
-async def test_undoing_at_every_moment_of_a_removal(new_stage: NewStage, forgotten: bool) -> None:
+async def test_undoing_at_every_moment_of_a_removal(new_stage: NewStage) -> None:
     outcomes = set()
-    for moment in range(8):
+    for moment in range(20):
         stage = new_stage()
         await stage.process()
         await stage.drop()
         problems: list[str | None] = []
 
         async def undo(stage: Stage = stage, problems: list[str | None] = problems) -> None:
-            problems.append(await undo_for(stage, cancels=forgotten))
+            problems.append(await stage.undelete())
 
         await stage.remove(Steps({moment: undo}))
         if not problems:
@@ -175,8 +172,7 @@ async def test_undoing_at_every_moment_of_a_removal(new_stage: NewStage, forgott
         await stage.remove()
         await assert_undone_or_gone(stage, problems[0], moment)
         outcomes.add(problems[0] is None)
-    assert False in outcomes
-    assert forgotten or True in outcomes
+    assert outcomes == {True, False}
 
 
 async def test_a_removal_at_every_moment_of_an_undoing(new_stage: NewStage) -> None:
@@ -186,7 +182,7 @@ async def test_a_removal_at_every_moment_of_an_undoing(new_stage: NewStage) -> N
         await stage.process()
         await stage.drop()
         steps = Steps({moment: stage.remove})
-        problem = await undo_for(stage, steps)
+        problem = await stage.undelete(steps)
         await stage.remove()
         await assert_undone_or_gone(stage, problem, (moment, steps.names))
         outcomes.add(problem is None)
@@ -199,19 +195,10 @@ async def test_deleted_again_after_an_undoing(new_stage: NewStage) -> None:
     stage = new_stage()
     await stage.process()
     await stage.drop()
-    assert await undo_for(stage) is None
+    assert await stage.undelete() is None
     await stage.drop()
     await stage.remove()
     await assert_deleted(stage, "again")
-
-
-async def undo_for(stage: Stage, steps: Steps | None = None, *, cancels: bool = True) -> str | None:
-    """`undelete`, as if the delay had an hour to go; or its last word alone, if it does not cancel the removal."""
-    steps = steps or Steps()
-    if not cancels:
-        return None if await StatusBoard(stage.redis).undelete(str(stage.media_id)) else "too late"
-    store = cast("ObjectStore", MemoryStore(stage.objects, steps))
-    return await undelete(store, stepped(stage.redis, steps), stage.media_id, 3600.0)
 
 
 async def test_a_refused_upload_that_dies_at_every_moment_fails_for_its_first_reason_once(new_stage: NewStage) -> None:

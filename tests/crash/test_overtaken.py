@@ -12,6 +12,7 @@ from avion_media.domain.errors import LeaseLost, Reason
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import StatusBoard
 from tests.crash.stage import SIZES, Stage, Steps, open_stages, thumbnail_of
+from tests.service.published import key_of
 
 NewStage = Callable[..., Stage]
 
@@ -122,7 +123,7 @@ async def test_a_poisonous_upload_that_is_published_is_served(new_stage: NewStag
     """Three processes died with it, the last of them after its last write."""
     stage = new_stage()
     await stage.process()
-    stage.client.delete(f"media_status:{{{stage.media_id}}}")
+    stage.client.delete(key_of("media_status", stage.media_id))
     await stage.give_up(Reason.POISON)
     assert (await state_of(stage)).state is State.READY
     assert len(stage.served()) == 1 + len(SIZES)
@@ -132,8 +133,8 @@ async def test_an_attempt_that_was_overtaken_before_it_published_writes_nothing(
     undisturbed = Steps()
     await new_stage().process(undisturbed)
     writes = [moment for moment, name in enumerate(undisturbed.names) if name.startswith("before put")]
-    looks_for_a_tombstone = 2  # moments: before that look and after it
-    for moment in range(writes[0] - looks_for_a_tombstone):
+    looks_for_a_deletion = 2  # moments: before that look and after it
+    for moment in range(writes[0] - looks_for_a_deletion):
         stage = new_stage()
         other = Overtaken(partial(swapped_and_published, stage))
         steps = Steps({moment: other.happen})

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from itertools import combinations, combinations_with_replacement
-from typing import cast
 
 import pytest
 
+from avion_media.domain import keys
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
 from avion_media.queue import StatusBoard, TaskQueue
-from avion_media.store import ObjectStore
-from avion_media.tasks.undelete import undelete
-from tests.crash.stage import SIZES, Act, Killed, MemoryStore, Stage, Steps, open_stages
+from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
+from tests.service.published import key_of
 
 NewStage = Callable[..., Stage]
 HOUR_S = 3600.0
@@ -33,8 +32,7 @@ async def completed(new_stage: NewStage) -> Stage:
 
 
 async def undo(stage: Stage) -> str | None:
-    store = cast("ObjectStore", MemoryStore(stage.objects, Steps()))
-    return await undelete(store, stage.redis, stage.media_id, HOUR_S)
+    return await stage.undelete()
 
 
 async def queued(stage: Stage) -> int:
@@ -54,13 +52,13 @@ async def assert_as_if_never_deleted(stage: Stage, what: object) -> None:
     assert status is not None, what
     assert status.state is State.READY, what
     assert len(stage.served()) == 1 + len(SIZES), (what, sorted(stage.objects))
-    assert set(stage.objects) == stage.served(), what
+    # An upload that its attempt could not remove any more is left to the sweep.
+    assert set(stage.objects) - stage.served() <= {keys.incoming(stage.media_id)}, what
     assert stage.events() == ["media.ready"], what
-    assert stage.client.zcard(f"{{{DELETE_QUEUE}}}:delayed") == 0, what
 
 
 async def moments_of(new_stage: NewStage) -> range:
-    """Before each call of an attempt, and some more: one that finds its deletion late takes back what it wrote."""
+    """Before each call of an attempt, and some more."""
     steps = Steps()
     await new_stage().process(steps)
     return range(0, steps.count + 10, 2)
@@ -68,7 +66,6 @@ async def moments_of(new_stage: NewStage) -> range:
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["its task is done at once", "its task is done later"])
 async def test_dropped_and_undone_at_every_two_moments_of_an_attempt(new_stage: NewStage, at_once: bool) -> None:
-    refused = 0
     for dropped_at, undone_at in combinations_with_replacement(await moments_of(new_stage), 2):
         stage = await completed(new_stage)
         problems: list[str | None] = []
@@ -89,15 +86,14 @@ async def test_dropped_and_undone_at_every_two_moments_of_an_attempt(new_stage: 
         await stage.process(steps)
         if dropped_at >= steps.count:
             continue  # it was over before
-        if not problems or problems[0] is not None:
-            refused += bool(problems)
-            assert await undo(stage) is None, (dropped_at, undone_at, problems)
+        if problems != [None]:  # two thumbnails are written at once: the undelete can come before the mark
+            assert problems in ([], ["it is not deleted"]), (dropped_at, undone_at)
+            assert await undo(stage) is None, (dropped_at, undone_at)
         await queued(stage)
         await assert_as_if_never_deleted(stage, (dropped_at, undone_at, steps.names))
-    assert refused, "nothing was ever just being taken back"
 
 
-async def test_undone_after_an_attempt_that_died_while_it_took_back(new_stage: NewStage) -> None:
+async def test_undone_after_an_attempt_that_died(new_stage: NewStage) -> None:
 
     async def die() -> None:
         raise Killed
@@ -111,8 +107,7 @@ async def test_undone_after_an_attempt_that_died_while_it_took_back(new_stage: N
             pass
         if dropped_at >= steps.count:
             continue
-        await stage.process()  # the task comes again, and finds the tombstone
-        stage.client.delete(f"media_taking_back:{{{stage.media_id}}}")  # as it ends by itself
+        await stage.process()  # the task comes again, and finds the mark
         assert await undo(stage) is None, (dropped_at, died_at)
         await queued(stage)
         await assert_as_if_never_deleted(stage, (dropped_at, died_at, steps.names))
@@ -152,7 +147,8 @@ async def test_a_void_drop_takes_nothing_from_a_new_one(new_stage: NewStage) -> 
         assert status is not None
         assert status.state is State.DELETED, steps.names
         remembered = stage.client.zrange(f"{{{DELETE_QUEUE}}}:delayed", 0, -1)
-        assert sum(str(stage.media_id) in str(each) for each in remembered) == 1, steps.names
+        generation = stage.client.hget(key_of("media_deletion", stage.media_id), "generation")
+        assert sum(f"{stage.media_id}.{generation}" in str(each) for each in remembered) == 1, steps.names
         moments += 1
     assert moments
 

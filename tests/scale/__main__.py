@@ -60,8 +60,7 @@ def _print_costs(few: Measured, many: Measured) -> None:
     for each in (few, many):
         print(
             f"{each.count:>9} queued: depth {each.tasks.depth}, oldest {each.tasks.oldest_age_s:.0f} s, delayed"
-            f" {each.deletions.delayed}, dead letters {each.tasks.dead_letters}; one deletion undone in"
-            f" {each.cancel_s:.2f} s"
+            f" {each.deletions.delayed}, dead letters {each.tasks.dead_letters}"
         )
     print(f"\n{'CPU time, µs':<46}{'ours':>16}{'ratio':>8}{'Redis':>16}{'ratio':>8}")
     for name, at_few in few.costs.items():

@@ -75,6 +75,12 @@ def keys_of(bucket: S3Bucket, media_id: str) -> set[str]:
     return {each["Key"] for page in pages for each in page.get("Contents", ()) if media_id in each["Key"]}
 
 
+def key_of(kind: str, media_id: object) -> str:
+    """A key of Redis about one medium: in one slot with those whose ids have the same last two characters."""
+    text = str(media_id)
+    return f"{kind}:{{{text[-2:]}}}{text}"
+
+
 def unfinished(client: redis.Redis, queues: Iterable[str] = QUEUES) -> dict[str, int]:
     """What is left of tasks anywhere: entries of streams, pending ones, delayed ones, dead letters. Empty is done."""
     left: dict[str, int] = {}

@@ -16,7 +16,7 @@ from avion_media.queue import QueueKeys
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
-from tests.service.published import keys_of
+from tests.service.published import key_of, keys_of
 from tests.services.process import free_port
 
 DAY_S = 86_400.0
@@ -58,13 +58,13 @@ def let_days_pass(client: Client, media_id: str, days: float) -> None:
     ((entry_id, fields),) = client.xrange(PROCESSING_QUEUE)
     client.xdel(PROCESSING_QUEUE, entry_id)
     client.xadd(PROCESSING_QUEUE, {**fields, "first_seen": f"{time.time() - days * DAY_S:.3f}"})
-    left_s = client.ttl(f"media_status:{{{media_id}}}") - days * DAY_S
+    left_s = client.ttl(key_of("media_status", media_id)) - days * DAY_S
     assert left_s > 0, "the status is forgotten by now"
-    client.expire(f"media_status:{{{media_id}}}", round(left_s))
+    client.expire(key_of("media_status", media_id), round(left_s))
 
 
 def status_life_s(client: Client, media_id: str) -> float:
-    return float(client.ttl(f"media_status:{{{media_id}}}"))
+    return float(client.ttl(key_of("media_status", media_id)))
 
 
 def deny(s3: S3Bucket, media_id: str) -> None:

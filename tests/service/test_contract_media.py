@@ -19,6 +19,7 @@ from tests.service.published import (
     encode_id,
     entries,
     events_of,
+    key_of,
     keys_of,
     original_key,
     thumbnail_key,
@@ -112,7 +113,7 @@ def test_facts_are_metadata_of_the_original(ready: wire.MediaStatus, bucket: S3B
 def test_the_store_alone_knows_when_redis_forgot(
     ready: wire.MediaStatus, service: Service, redis_client: redis.Redis
 ) -> None:
-    redis_client.delete(f"media_status:{{{ready.media_id}}}")
+    redis_client.delete(key_of("media_status", ready.media_id))
     assert service.status(ready.media_id) == ready
 
 

@@ -14,19 +14,17 @@ from typing import Any
 import pytest
 import redis as redis_py
 
-from avion_media.config import CdnConfig
+from avion_media.deletion import DeletionRecords, schedule_removals
 from avion_media.domain import keys
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.queue import Drop, StatusBoard, TaskQueue
+from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import open_redis
-from avion_media.tasks.drop import Dropper
-from avion_media.tasks.purge import Purges
-from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
 from tests.service.harness import eventually, service_environment
+from tests.service.published import key_of
 
 Client = Any  # redis-py's types allow for options that no test here uses
 DAY = 86400.0
@@ -242,8 +240,8 @@ def test_why_tells_what_keeps_a_remote_url_from_being_asked(operator: Operator) 
     url = "https://remote.example/b.png"
     remote = remote_id_for(url)
     failure = {"reason": "remote_status", "task_id": "t", "server": "remote.example:443", "failed_at": time.time() - 60}
-    operator.redis.set(f"remote_failure:{{{remote}}}", json.dumps(failure), px=3_000_000)
-    operator.redis.set(f"remote_used:{{{remote}}}", f"{time.time():.3f}")
+    operator.redis.set(key_of("remote_failure", remote), json.dumps(failure), px=3_000_000)
+    operator.redis.set(key_of("remote_used", remote), f"{time.time():.3f}")
     trouble = {"failures": "7", "paused_until": f"{time.time() + 50:.3f}", "cause": "cannot connect"}
     operator.redis.hset("remote_server:{remote.example}:443", mapping=trouble)
     known = operator.json("why", url)["remote"]
@@ -265,13 +263,16 @@ def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
     operator.json("why", str(an_upload()), status=1)
 
 
+def state_of(operator: Operator, any_id: AnyId) -> str | None:
+    state: str | None = operator.redis.hget(key_of("media_deletion", any_id), "state")
+    return state
+
+
 async def drop(operator: Operator, any_id: AnyId, delay_s: float = DAY) -> None:
     """Delete as the events role does."""
     async with open_redis(operator.redis_url) as redis:
-        queue = TaskQueue(redis, DELETE_QUEUE)
-        purges = Purges(queue, CdnConfig())
-        dropper = Dropper(StatusBoard(redis), queue, purges, NO_TELEMETRY, delay_s=delay_s)
-        await dropper.drop(Drop((str(any_id),)))
+        marks = await DeletionRecords(redis).mark([str(any_id)], delay_s=delay_s)
+        await schedule_removals(TaskQueue(redis, DELETE_QUEUE), marks)
 
 
 def test_a_deletion_pushes_none_out_that_nobody_has_read(operator: Operator) -> None:
@@ -295,10 +296,9 @@ async def test_a_deletion_can_be_taken_back_while_its_delay_runs(operator: Opera
     assert delay.total_seconds() == DAY
 
     assert operator.json("undelete", str(upload))["undeleted"] == [str(upload)]
-    assert operator.redis.exists(f"media_tombstone:{{{upload}}}") == 0
-    (left,) = operator.redis.zrange(f"{{{DELETE_QUEUE}}}:delayed", 0, -1)
-    assert str(other) in left
-    assert operator.json("why", str(upload))["deletion"] is None
+    assert state_of(operator, upload) == "undeleted"
+    assert state_of(operator, other) == "marked"
+    assert operator.json("why", str(upload))["deletion"]["state"] == "undeleted"
     assert "not deleted" in operator.run("undelete", str(upload), status=1).stderr
 
 
@@ -315,22 +315,23 @@ async def test_a_remote_medium_that_was_just_being_fetched_is_what_the_store_has
 
 
 async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:
-    over, gone, running = an_upload(), an_upload(), an_upload()
-    for each in (over, running):
-        operator.put(keys.original(each))
-    for each in (over, gone):
+    gone, running = an_upload(), an_upload()
+    operator.put(keys.original(running))
+    for each in (gone, running):
         await drop(operator, each)
-    async with open_redis(operator.redis_url) as redis:
-        await StatusBoard(redis).tombstone([str(running)])
-    operator.redis.xadd(DELETE_QUEUE, {"task_id": "t", "media_id": str(running)})
+    operator.redis.hset(key_of("media_deletion", running), "state", "removing")
 
-    assert "its delay is over" in operator.run("undelete", str(over), status=1, DELETE__DELAY="0").stderr
     ended = operator.run("undelete", str(gone), str(running), status=1)
     assert "its original is gone" in ended.stderr
     assert "it is being removed" in ended.stderr
-    for each in (over, gone, running):
-        assert operator.redis.exists(f"media_tombstone:{{{each}}}") == 1
-    assert operator.redis.zcard(f"{{{DELETE_QUEUE}}}:delayed") == 2
+    assert (state_of(operator, gone), state_of(operator, running)) == ("marked", "removing")
+
+
+async def test_what_is_overdue_and_not_being_removed_can_still_be_taken_back(operator: Operator) -> None:
+    upload = an_upload()
+    operator.put(keys.original(upload))
+    await drop(operator, upload, delay_s=0)
+    assert operator.json("undelete", str(upload))["undeleted"] == [str(upload)]
 
 
 def test_sweep_shows_first_and_then_does(operator: Operator) -> None:

@@ -24,7 +24,7 @@ from tests.service.faults import (
     store_gateway,
 )
 from tests.service.harness import Service, eventually, running, service_environment
-from tests.service.published import entries, events_of, keys_of, retry_delay_s, unfinished
+from tests.service.published import entries, events_of, key_of, keys_of, retry_delay_s, unfinished
 
 QUEUE = "media_processing_queue"
 
@@ -150,7 +150,7 @@ def test_the_store_cut_off_and_restored(
             eventually(lambda: client.xpending(QUEUE, "media_workers")["pending"] == 2, "two tasks in hand")
             gateway.cut()
         check_unavailable(lambda: service.complete(waiting))
-        client.delete(f"media_status:{{{public.media_id}}}")
+        client.delete(key_of("media_status", public.media_id))
         check_unavailable(lambda: service.status(public.media_id))
         for path in (f"/media/{public.media_id}", *public.thumbnails.values()):
             response = service.get(path)

@@ -13,7 +13,7 @@ import redis
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
-from tests.service.published import events_of, keys_of, unfinished
+from tests.service.published import events_of, key_of, keys_of, unfinished
 from tests.service.remote_server import RemoteServer, remote_server
 from tests.service.test_contract_remote import remote_id
 from tests.service.test_purge import purge_endpoint
@@ -98,9 +98,9 @@ def test_a_url_that_failed_is_not_asked_again_until_its_time_has_passed(
     assert {event["reason"] for event in events_of(redis_client, first.media_id)} == {"remote_status"}
     assert service.watch(first.media_id)[-1] == status
     assert remote.asked["/late.jpg"] == 1
-    assert 3500 < redis_client.ttl(f"remote_failure:{{{first.media_id}}}") <= 3600
+    assert 3500 < redis_client.ttl(key_of("remote_failure", first.media_id)) <= 3600
 
-    redis_client.delete(f"remote_failure:{{{first.media_id}}}")
+    redis_client.delete(key_of("remote_failure", first.media_id))
     remote.files["/late.jpg"] = remote.files[f"/{PICTURE}"]
     remote.hold.clear()
     anew = service.cache(url)
@@ -172,7 +172,7 @@ def test_a_copy_takes_its_thumbnails_of_former_sizes_with_it(
     medium = ended(service, redis_client, remote.url + path)
     former = f"thumbnail/former/remote/{medium.media_id}.jpg"
     make_former_size(bucket, medium.media_id, former)
-    redis_client.delete(f"media_status:{{{medium.media_id}}}")
+    redis_client.delete(key_of("media_status", medium.media_id))
     assert service.status(medium.media_id).thumbnails["former"] == f"/thumbnail/former/{medium.media_id}"
     if then == "replaced":
         remote.files[path] = remote.files[f"/{OTHER}"]

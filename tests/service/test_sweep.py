@@ -15,6 +15,7 @@ import redis as redis_py
 import trio
 
 from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
+from avion_media.deletion import DeletionJournal, DeletionRecords, RemoveDeleted
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
@@ -24,7 +25,6 @@ from avion_media.queue import QueueKeys, RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore, open_store
-from avion_media.tasks.delete_media import DeleteMedia
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sweep import Cursor, Leadership, Reconciliation, Report, Verdict, Why
@@ -35,6 +35,7 @@ from avion_media.tasks.sweep.notebook import Notebook
 from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
+from tests.service.published import key_of
 
 Client = Any  # redis-py's types allow for options that no test here uses
 HOUR = 3600.0
@@ -338,7 +339,7 @@ async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
 async def test_a_deletion_whose_task_is_lost_is_queued_again(world: World) -> None:
     upload = an_upload()
     world.put_medium(upload)
-    await world.board.tombstone([str(upload)])
+    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
     assert (await world.sweep(hours=24.5)).done == {}
     assert (await world.sweep(hours=25.5)).done[Why.OVERDUE_DELETION].media == 1
     assert (await world.sweep(hours=25.5)).done == {}
@@ -356,7 +357,7 @@ async def test_a_deletion_that_is_queued_again_takes_all_that_is_left(world: Wor
     world.put(keys.thumbnail(upload, "former"))
     if not original:
         world.bucket.client.delete_object(Bucket=world.bucket.bucket, Key=keys.original(upload))
-    await world.board.tombstone([str(upload)])
+    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
     assert (await world.sweep(hours=25.5)).done[Why.OVERDUE_DELETION].media == 1
     await remove_what_is_due(world)
     assert world.keys() == set()
@@ -366,20 +367,23 @@ async def test_a_deletion_that_is_queued_again_takes_all_that_is_left(world: Wor
 async def test_what_lies_elsewhere_under_the_name_of_a_deleted_medium_is_foreign(world: World) -> None:
     upload = an_upload()
     world.put(f"thumbnail/small/elsewhere/{upload}.png")
-    await world.board.tombstone([str(upload)])
+    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
     report = await world.sweep(hours=25.5)
     assert (report.done, report.foreign) == ({}, 1)
 
 
 async def remove_what_is_due(world: World) -> None:
     """The tasks that remove media, as if their time had come."""
+    for key in world.other.scan_iter("media_deletion:*"):
+        world.other.hset(key, "due", 0)
     delayed = f"{{{DELETE_QUEUE}}}:delayed"
     world.other.zadd(delayed, dict.fromkeys(world.other.zrange(delayed, 0, -1), 0.0))
-    queue, board = TaskQueue(world.redis, DELETE_QUEUE), world.board
+    queue = TaskQueue(world.redis, DELETE_QUEUE)
     publisher = Publisher(
-        world.store, board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR, processing_ttl_s=HOUR
+        world.store, world.board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR, processing_ttl_s=HOUR
     )
-    handler = DeleteMedia(board, publisher, Purges(queue, world.config.cdn))
+    journal, purges = DeletionJournal(world.store, 0), Purges(queue, world.config.cdn)
+    handler = RemoveDeleted(world.redis, world.board, publisher, journal, purges, removed_ttl_s=HOUR)
     await queue.promote()
     while (lease := await queue.take("remover", block_s=0)) is not None:
         await handler.run(lease.task, lease.renew)
@@ -503,7 +507,7 @@ async def test_with_too_long_a_queue_nothing_is_told_to_be_lost(world: World, mo
 
 
 def _processing_again(world: World, any_id: AnyId) -> None:
-    world.other.set(f"media_status:{{{any_id}}}", '{"state":"PROCESSING"}')
+    world.other.set(key_of("media_status", any_id), '{"state":"PROCESSING"}')
 
 
 def _published_after_all(world: World, any_id: AnyId) -> None:
@@ -725,8 +729,10 @@ def test_what_was_lost_comes_to_its_end(
         return {(each["type"], each["media_id"]) for each in found}
 
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
-        other.set(f"media_status:{{{upload}}}", '{"state":"PROCESSING"}')
-        other.set(f"media_tombstone:{{{deleted}}}", str(datetime.now(UTC).timestamp() - 60))
+        other.set(key_of("media_status", upload), '{"state":"PROCESSING"}')
+        ago_ms = round((datetime.now(UTC).timestamp() - 60) * 1000)
+        record = {"state": "marked", "generation": ago_ms, "due": ago_ms, "absorbed": ""}
+        other.hset(key_of("media_deletion", deleted), mapping=record)
         s3.client.put_object(Bucket=s3.bucket, Key=keys.incoming(upload), Body=picture, ContentType="image/jpeg")
         for key in (keys.original(deleted), keys.thumbnail(deleted, "small")):
             s3.client.put_object(Bucket=s3.bucket, Key=key, Body=b"x")

@@ -12,20 +12,19 @@ import pytest
 import redis as redis_py
 
 from avion_media.config import CdnConfig
+from avion_media.deletion import DeletionHandler, DeletionJournal, DeletionRecords, Notice, undelete
 from avion_media.domain.errors import Dependency, ObjectMissing
 from avion_media.domain.ids import MediaId, parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
-from avion_media.queue import Drop, QueueKeys, StatusBoard, TaskQueue
+from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
-from avion_media.tasks.drop import Dropper
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sweep.policy import Medium, Verdict, Why
 from avion_media.tasks.sweep.remedies import Remedies
-from avion_media.tasks.undelete import undelete
 from avion_media.telemetry import NO_TELEMETRY, NoTelemetry
 from avion_media.telemetry import Span as AnySpan
 from avion_media.telemetry.context import trace_of_medium
@@ -69,6 +68,15 @@ class UploadOnly:
         if not key.startswith("incoming/"):
             raise ObjectMissing(key)
 
+    async def put(self, _key: str, _body: bytes, **_headers: object) -> str:
+        return "etag"
+
+
+def _journal() -> DeletionJournal:
+    store: Slot[ObjectStore] = Slot(Dependency.STORE)
+    store.fill(cast("ObjectStore", UploadOnly()))
+    return DeletionJournal(store, HOUR_S)
+
 
 class World:
     """The producers, and what they queued."""
@@ -79,8 +87,9 @@ class World:
 
     async def drop(self, media_id: str, delay_s: float = HOUR_S) -> None:
         purges = Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig(purge_urls=("http://cdn.example",)))
-        board, queue = StatusBoard(self.redis), TaskQueue(self.redis, DELETE_QUEUE)
-        await Dropper(board, queue, purges, NO_TELEMETRY, delay_s=delay_s).drop(Drop((media_id,)))
+        queue = TaskQueue(self.redis, DELETE_QUEUE)
+        handler = DeletionHandler(self.redis, queue, _journal(), purges, NO_TELEMETRY, delay_s=delay_s)
+        await handler.handle(Notice((media_id,), "1-0"))
 
     async def sweep(self, media_id: str, why: Why) -> None:
         remedies = Remedies(
@@ -108,7 +117,10 @@ async def test_a_drop_heard_by_all_and_the_sweepers_repetition_are_one_task(worl
         await world.drop(media_id)
     await world.sweep(media_id, Why.OVERDUE_DELETION)
     (task,) = world.delayed()
-    assert task == {"task_id": f"delete-{media_id}", "media_id": media_id, "traceparent": DERIVED[media_id]}
+    record = await DeletionRecords(world.redis).get(media_id)
+    assert record is not None
+    task_id = f"delete-{media_id}.{record.generation}"
+    assert task == {"task_id": task_id, "media_id": media_id, "traceparent": DERIVED[media_id]}
     (purge,) = world.queued(PURGE_QUEUE)
     assert purge["traceparent"] == DERIVED[media_id]
 
@@ -119,12 +131,12 @@ async def test_the_sweeper_queues_a_lost_task_with_it(world: World) -> None:
     assert task["traceparent"] == DERIVED[UPLOAD]
 
 
-async def test_an_undoing_takes_the_drop_out_and_queues_the_upload_with_it(world: World) -> None:
+async def test_an_undoing_queues_the_upload_with_it(world: World) -> None:
     await world.drop(UPLOAD)
     upload = parse_any_id(UPLOAD)
     assert isinstance(upload, MediaId)
-    assert await undelete(cast("ObjectStore", UploadOnly()), world.redis, upload, HOUR_S) is None
-    assert world.delayed() == []
+    outcome = await undelete(cast("ObjectStore", UploadOnly()), world.redis, _journal(), [upload])
+    assert outcome == {str(upload): None}
     (task,) = world.queued(PROCESSING_QUEUE)
     assert task["traceparent"] == DERIVED[UPLOAD]
 

@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
     "store": {"domain", "config", "files", "telemetry"},
+    "deletion": {"concurrency", "domain", "queue", "redis", "resources", "store", "telemetry"},
     "remote": {"domain", "files", "redis"},
     "media": {"domain", "config", "kernel", "files"},
     "http1": {"net", "telemetry"},

@@ -1,12 +1,13 @@
--- Say how a medium is doing. A tombstone is never overwritten, what is ready stays ready, and what has failed does not
+-- Say how a medium is doing. What is deleted gets none, what is ready stays ready, and what has failed does not
 -- become PROCESSING again by a late word (forget it first, to begin anew), nor fail for another reason: the upload is
 -- gone by then, so a repeated attempt would say it was never there. Only our own failures are open to a later word, since
 -- an operator may replay their tasks.
 -- READY comes over a failure only where its attempt knew of that one (or knows of all: *): else it was overtaken by it.
--- KEYS: status, tombstone   ARGV: media id, state, status as JSON, life in ms, channel, reason of the failure known or *,
+-- KEYS: status, record of the deletion   ARGV: media id, state, status as JSON, life in ms, channel, reason of the failure known or *,
 -- reasons that are failures of our own
 -- Returns 1 when it was taken.
-if redis.call('EXISTS', KEYS[2]) == 1 then
+local deletion = redis.call('HGET', KEYS[2], 'state')
+if deletion and deletion ~= 'undeleted' then
   return 0
 end
 local before = redis.call('GET', KEYS[1])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.config import Config
+from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
@@ -28,9 +29,8 @@ from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
 from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, Why, judge, needs_status
 from avion_media.tasks.sweep.remedies import Remedies
 from avion_media.tasks.sweep.report import Refusal, Report
-from avion_media.tasks.tombstones import tombstones_of
 
-_CHUNK = 500  # media judged at once, at most: one round trip for their tombstones
+_CHUNK = 500  # media judged at once, at most: one round trip for the records of their deletions
 _PAGE = 1000  # objects of one listing request, S3's own bound
 _BATCH = 20_000  # media between two checks of the fraction, and two saved cursors
 
@@ -81,6 +81,8 @@ class Reconciliation:
         self.batch = batch
         self.page_size = page_size
         self.pace = Pace(config.sweep.rate)
+        self.journal = DeletionJournal(store, config.delete.delay)
+        self.replay = JournalReplay(redis, self.journal)
         self.remedies = Remedies(store, redis, self.pace, clock, processing_ttl_s=config.tasks.accepted_life_s)
 
     async def run(
@@ -99,6 +101,9 @@ class Reconciliation:
         """
         report = Report(dry_run)
         orders = _Orders(dry_run, force, checkpoint, observe)
+        if not dry_run:  # first: a deletion that Redis has forgotten would be judged like any other medium
+            await self.replay.run_if_lost()
+            await self.journal.prune()
         memory_since = await Notebook(self.redis).memory_since(self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, memory_since)
         looked_at = self.clock()
@@ -179,15 +184,16 @@ class _PartOfPass:
 
     async def _judge(self, chunk: list[Medium]) -> list[Verdict]:
         redis = self._reconciliation.redis
-        tombstones = await tombstones_of(redis, [each.name for each in chunk])
+        deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
         last_uses = await RemoteBoard(redis).last_uses([each.name for each in chunk if each.is_remote])
         verdicts = []
         for medium in chunk:
             status = await StatusBoard(redis).get(medium.name) if needs_status(medium) else None
+            deletion = deletions.get(medium.name)
             known = Known(
                 state=None if status is None else status.state,
                 reason=None if status is None else status.reason,
-                tombstone=tombstones.get(medium.name),
+                tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
                 has_task=self._known_tasks.has_task(medium.name),
                 given_up=medium.name in self._known_tasks.given_up,
                 has_deletion=self._known_tasks.has_deletion(medium.name),

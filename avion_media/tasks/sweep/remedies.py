@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
+from avion_media.deletion import DeletionRecords, Mark, schedule_removals
 from avion_media.domain import keys
 from avion_media.domain.errors import OURS, ObjectMissing
 from avion_media.domain.ids import parse_any_id
@@ -13,7 +14,6 @@ from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.store import ObjectStore
-from avion_media.tasks.drop import removal_id
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.policy import Verdict, Why
 
@@ -43,8 +43,10 @@ class Remedies:
         name = verdict.medium.name
         redis = self._redis
         if verdict.why is Why.OVERDUE_DELETION:
-            now = self._clock().timestamp()
-            await TaskQueue(redis, DELETE_QUEUE).delay({"media_id": name}, removal_id(name), now)
+            record = await DeletionRecords(redis).get(name)
+            if record is not None and record.is_deleted:  # else it was undeleted since
+                overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
+                await schedule_removals(TaskQueue(redis, DELETE_QUEUE), [overdue])
             return
         await TaskQueue(redis, PROCESSING_QUEUE).enqueue(
             processing_fields(name), once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()

@@ -66,7 +66,7 @@ class _Tombstones:
     def get(self) -> _Tombstones:
         return self
 
-    async def is_tombstoned(self, _media_id: str) -> bool:
+    async def is_deleted(self, _media_id: str) -> bool:
         return False
 
 

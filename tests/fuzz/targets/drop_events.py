@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from avion_media.deletion import parse_notice
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
-from avion_media.queue import parse_drop
 from tests.fuzz.parser import parser_target
 
 _IDS = [new_media_id(JPEG, 1_700_000_000_000 + number).text for number in range(3)] + ["ab" * 32]
@@ -18,7 +18,7 @@ def _seeds() -> list[bytes]:
 
 
 def _feed(data: bytes) -> None:
-    drop = parse_drop(data, "1-0")
+    drop = parse_notice(data, "1-0")
     assert len(set(drop.media_ids)) == len(drop.media_ids), "an id twice"
 
 

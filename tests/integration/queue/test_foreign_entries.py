@@ -8,8 +8,9 @@ from importlib.resources import files
 import pytest
 import trio
 
+from avion_media.deletion import NoticeStream
 from avion_media.domain.tasks import CONSUMER_GROUP, DROP_DELETED, PROCESSING_QUEUE
-from avion_media.queue import DropStream, QueueKeys, TaskQueue
+from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS
 from avion_media.redis import Redis
 from tests.integration.queue.conftest import Client
@@ -136,7 +137,7 @@ async def test_one_name_4000_times(queue: TaskQueue, other: Client) -> None:
 
 
 async def test_on_the_stream_of_deletions(redis: Redis, other: Client) -> None:
-    stream = DropStream(redis)
+    stream = NoticeStream(redis)
     await stream.ensure_group()
     other.xadd(DROP_DELETED, MANY)
     other.xadd(DROP_DELETED, {**MANY, "event": json.dumps({"media_ids": ["01ARZ3NDEKTSV4RRFFQ69G5FAV"]})})

@@ -7,6 +7,7 @@ import json
 import pytest
 import trio
 
+from avion_media.deletion import DeletionRecords
 from avion_media.domain.errors import OURS, Reason
 from avion_media.domain.formats import MP4
 from avion_media.domain.media import MediaFacts
@@ -45,9 +46,9 @@ async def test_what_is_put_can_be_read(board: StatusBoard, status: Status) -> No
     assert await board.get("m1") == status
 
 
-async def test_many_are_read_at_once(board: StatusBoard) -> None:
+async def test_many_are_read_at_once(redis: Redis, board: StatusBoard) -> None:
     await board.put(PROCESSING, ttl_s=60)
-    await board.tombstone(["m2"])
+    await DeletionRecords(redis).mark(["m2"], delay_s=60)
     assert await board.get_many(["m1", "m2", "m3"]) == {"m1": PROCESSING, "m2": Status("m2", State.DELETED), "m3": None}
     assert await board.get_many([]) == {}
 
@@ -94,68 +95,18 @@ async def test_only_failures_of_ours_are_open_to_another_reason(board: StatusBoa
 
 
 @pytest.mark.parametrize("status", [PROCESSING, READY, FAILED], ids=lambda status: str(status.state))
-async def test_nothing_overwrites_a_tombstone(board: StatusBoard, status: Status) -> None:
+async def test_a_deleted_medium_gets_no_status(redis: Redis, board: StatusBoard, status: Status) -> None:
     await board.put(PROCESSING, ttl_s=60)
-    assert await board.tombstone(["m1", "m2"]) == ["m1", "m2"]
-    assert await board.tombstone(["m1", "m3"]) == ["m3"]
+    (mark,) = await DeletionRecords(redis).mark(["m1"], delay_s=60)
     assert not await board.put(status, ttl_s=60)
     assert await board.get("m1") == Status("m1", State.DELETED)
-    assert await board.is_tombstoned("m1")
-
-
-async def test_an_undeleted_medium_is_what_it_was(board: StatusBoard) -> None:
-    await board.put(READY, ttl_s=60)
-    await board.tombstone(["m1"])
-    assert await board.undelete("m1")
-    assert not await board.undelete("m1")
-    assert await board.get("m1") == READY
-    assert not await board.is_tombstoned("m1")
-
-
-async def test_a_removal_that_has_begun_cannot_be_undone(board: StatusBoard) -> None:
-    await board.tombstone(["m1"])
-    assert await board.begin_removal("m1", remembered=True)
-    assert await board.begin_removal("m1", remembered=True)  # repeated
-    assert await board.is_being_removed("m1")
-    assert not await board.undelete("m1")
-    assert await board.is_tombstoned("m1")
-
-
-async def test_an_undone_deletion_voids_the_removal_that_was_remembered(board: StatusBoard) -> None:
-    await board.tombstone(["m1"])
-    assert await board.undelete("m1")
-    assert not await board.begin_removal("m1", remembered=True)
-    assert not await board.is_tombstoned("m1")
-    await board.tombstone(["m1"])  # deleted again
-    assert await board.begin_removal("m1", remembered=True)
-
-
-async def test_an_undone_deletion_voids_what_was_said_before(board: StatusBoard, other: Client) -> None:
-    seconds, _ = other.time()
-    before, after = seconds * 1000 - 1000, seconds * 1000 + 60_000
-    assert await board.drop("m1", 60, said_at_ms=before)
-    assert await board.undelete("m1")
-    assert await board.drop("m1", 60, said_at_ms=before) is None
-    assert await board.drop("m1", 60, said_ago_s=60) is None
-    assert not await board.is_tombstoned("m1")
-    assert await board.drop("m1", 60, said_at_ms=after) is True
-    assert await board.drop("m1", 60, said_at_ms=before) is False
-    assert await board.undelete("m1")
-    assert await board.drop("m1", 60) is True
-
-
-async def test_a_removal_that_nobody_announced_marks_first(board: StatusBoard) -> None:
-    assert await board.begin_removal("m1", remembered=False)
-    assert await board.begin_removal("m2", remembered=True)  # its reader died before the tombstone
-    assert await board.is_tombstoned("m1")
-    assert await board.is_tombstoned("m2")
-
-
-async def test_a_tombstone_expires_and_repeating_it_prolongs_it(board: StatusBoard, other: Client) -> None:
-    await board.tombstone(["m1"], ttl_s=10)
-    await board.tombstone(["m1"], ttl_s=1000)
-    (key,) = other.scan_iter()
-    assert 10_000 < other.pttl(key) <= 1_000_000
+    assert await board.get_many(["m1", "m2"]) == {"m1": Status("m1", State.DELETED), "m2": None}
+    assert await board.is_deleted("m1")
+    assert not await board.is_deleted("m2")
+    issued = await DeletionRecords(redis).issue_undelete()
+    assert await DeletionRecords(redis).undelete("m1", mark.generation, issued)
+    assert await board.get("m1") == PROCESSING
+    assert await board.put(status, ttl_s=60)
 
 
 @pytest.mark.parametrize("written", ["", "nonsense", "[]", "{}", '{"state":"BORED"}', '{"state":"READY","facts":7}'])
@@ -229,17 +180,17 @@ class Ears:
                 self._something = trio.Event()
 
 
-async def test_every_change_is_heard_once(board: StatusBoard) -> None:
-    ears = Ears()
+async def test_every_change_is_heard_once(redis: Redis, board: StatusBoard) -> None:
+    ears, records = Ears(), DeletionRecords(redis)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(board.listen, ears.changed, ears.missing)
         await ears.until(0, missed=1)
         await board.put(PROCESSING, ttl_s=60)
         await board.put(READY, ttl_s=60)
         await board.put(FAILED, ttl_s=60)  # refused: nothing changed
-        await board.tombstone(["m1", "m2"])
-        await board.tombstone(["m1"])  # known already
-        await board.undelete("m1")
+        mark, _ = sorted(await records.mark(["m1", "m2"], delay_s=60), key=lambda each: each.media_id)
+        await records.mark(["m1"], delay_s=60)  # known already
+        await records.undelete("m1", mark.generation, await records.issue_undelete())
         await board.forget("m1")
         await board.forget("m1")
         await board.put(Status("end", State.PROCESSING), ttl_s=60)

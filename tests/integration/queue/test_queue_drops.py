@@ -7,12 +7,10 @@ import json
 import pytest
 import trio
 
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.deletion import NOTICES_GROUP, DeletionRecords, Notice, NoticeChannel, NoticeStream
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import DROP_DELETED
-from avion_media.queue import Drop, DropChannel, DropStream
-from avion_media.queue.drops import DROPS_GROUP
 from avion_media.redis import Redis, open_redis
 from tests.integration.queue.conftest import Client, info
 from tests.services import RedisServer
@@ -25,8 +23,8 @@ def event(*media_ids: str) -> str:
 
 
 @pytest.fixture
-def stream(redis: Redis) -> DropStream:
-    return DropStream(redis)
+def stream(redis: Redis) -> NoticeStream:
+    return NoticeStream(redis)
 
 
 @pytest.fixture
@@ -34,19 +32,19 @@ def media_id() -> str:
     return new_media_id(JPEG, 1_700_000_000_000).text
 
 
-async def test_what_was_written_before_we_came_is_read(stream: DropStream, other: Client, media_id: str) -> None:
+async def test_what_was_written_before_we_came_is_read(stream: NoticeStream, other: Client, media_id: str) -> None:
     other.xadd(DROP_DELETED, {"event": event(media_id, REMOTE)})
     assert await stream.ensure_group()
     assert not await stream.ensure_group()
     (drop,) = await stream.take("a", block_s=0.01)
     assert (drop.media_ids, drop.problem) == ((media_id, REMOTE), "")
     await stream.done(drop)
-    assert other.xpending(DROP_DELETED, DROPS_GROUP)["pending"] == 0
+    assert other.xpending(DROP_DELETED, NOTICES_GROUP)["pending"] == 0
     assert other.xlen(DROP_DELETED) == 1  # the producer's stream is not ours to trim
 
 
-async def test_a_reader_waits_for_events_and_for_the_stream(stream: DropStream, other: Client, media_id: str) -> None:
-    found: list[Drop] = []
+async def test_a_reader_waits_for_events_and_for_the_stream(stream: NoticeStream, other: Client, media_id: str) -> None:
+    found: list[Notice] = []
 
     async def read() -> None:
         with trio.fail_after(10):
@@ -65,14 +63,14 @@ async def test_a_reader_waits_for_events_and_for_the_stream(stream: DropStream, 
 
 async def test_what_a_dead_reader_left_is_read_again(redis: Redis, other: Client, media_id: str) -> None:
     other.xadd(DROP_DELETED, {"event": event(media_id)})
-    await DropStream(redis).ensure_group()
-    (left,) = await DropStream(redis).take("dead", block_s=0.01)
-    assert await DropStream(redis).take("b", block_s=0.01) == []
-    assert await DropStream(redis, claim_after_s=0).take("b", block_s=0.01) == [left]
+    await NoticeStream(redis).ensure_group()
+    (left,) = await NoticeStream(redis).take("dead", block_s=0.01)
+    assert await NoticeStream(redis).take("b", block_s=0.01) == []
+    assert await NoticeStream(redis, claim_after_s=0).take("b", block_s=0.01) == [left]
 
 
 async def test_events_that_cannot_be_read_say_why_and_can_be_done(
-    stream: DropStream, other: Client, media_id: str
+    stream: NoticeStream, other: Client, media_id: str
 ) -> None:
     other.xadd(DROP_DELETED, {"Event": "x"})
     other.xadd(DROP_DELETED, {"event": b"\xff{"})
@@ -82,30 +80,26 @@ async def test_events_that_cannot_be_read_say_why_and_can_be_done(
     assert [(drop.media_ids, bool(drop.problem)) for drop in drops] == [((), True), ((), True), ((media_id,), True)]
     await stream.done(*drops)
     await stream.done()
-    assert other.xpending(DROP_DELETED, DROPS_GROUP)["pending"] == 0
+    assert other.xpending(DROP_DELETED, NOTICES_GROUP)["pending"] == 0
 
 
-async def test_readers_that_are_gone_are_forgotten(stream: DropStream, other: Client) -> None:
+async def test_readers_that_are_gone_are_forgotten(stream: NoticeStream, other: Client) -> None:
     await stream.ensure_group()
     await stream.take("gone", block_s=0.01)
     assert await stream.remove_idle_consumers(idle_s=0) == 1
-    assert other.xinfo_consumers(DROP_DELETED, DROPS_GROUP) == []
+    assert other.xinfo_consumers(DROP_DELETED, NOTICES_GROUP) == []
 
 
 class Post:
-    """Plays the handler of `DropChannel.listen`."""
+    """Plays the handler of `NoticeChannel.listen`."""
 
     def __init__(self) -> None:
-        self.handled: list[Drop] = []
+        self.handled: list[Notice] = []
         self.gaps: list[float] = []
         self.lost = 0
-        self.failures = 0
         self.arrived = trio.Event()
 
-    async def handle(self, drop: Drop) -> None:
-        if self.failures:
-            self.failures -= 1
-            raise Unavailable(Dependency.REDIS)
+    async def handle(self, drop: Notice) -> None:
         self.handled.append(drop)
         self.arrived.set()
 
@@ -117,7 +111,7 @@ class Post:
         self.lost += 1
 
     async def listen(self, redis: Redis) -> None:
-        await DropChannel(redis).listen(self.handle, gap=self.gap, lost=self.lose)
+        await NoticeChannel(redis).listen(self.handle, gap=self.gap, lost=self.lose)
 
 
 async def publish(other: Client, text: str) -> None:
@@ -128,23 +122,25 @@ async def publish(other: Client, text: str) -> None:
     other.publish(DROP_DELETED, text)
 
 
-async def test_the_channel_is_heard_and_repeated_until_it_could_be_handled(
+async def test_notices_of_the_channel_know_the_last_undelete_before_them(
     redis: Redis, other: Client, media_id: str
 ) -> None:
     post = Post()
-    post.failures = 2
     async with trio.open_nursery() as nursery:
         nursery.start_soon(post.listen, redis)
         await publish(other, "nonsense")
+        issued = await DeletionRecords(redis).issue_undelete()
         await publish(other, event(media_id))
         with trio.fail_after(10):
             while len(post.handled) < 2:
                 await post.arrived.wait()
                 post.arrived = trio.Event()
         nursery.cancel_scope.cancel()
-        assert all(0 < drop.said_ago_s() < 10 for drop in post.handled)
-    assert [drop.media_ids for drop in post.handled] == [(), (media_id,)]
-    assert [drop.said_at_ms for drop in post.handled] == [None, None]
+    assert [notice.media_ids for notice in post.handled] == [(), (media_id,)]
+    before, after = (notice.lower_bound_ms for notice in post.handled)
+    assert before is not None
+    assert before < issued.at_ms
+    assert after == issued.at_ms
     assert post.gaps == []
 
 
@@ -152,12 +148,12 @@ async def test_events_beyond_the_backlog_are_counted(redis: Redis, other: Client
     post = Post()
     stuck = trio.Event()
 
-    async def never(_drop: Drop) -> None:
+    async def never(_drop: Notice) -> None:
         stuck.set()
         await trio.sleep_forever()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: DropChannel(redis).listen(never, gap=post.gap, lost=post.lose))
+        nursery.start_soon(lambda: NoticeChannel(redis).listen(never, gap=post.gap, lost=post.lose))
         await publish(other, event(media_id))
         with trio.fail_after(5):
             await stuck.wait()

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import redis as redis_py
 
+from avion_media.deletion import DeletionRecords
 from avion_media.domain.errors import Reason
 from avion_media.domain.ids import remote_id_for
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import RemoteBoard, RemoteFailure, RemoteMemory, StatusBoard
 from avion_media.redis import Redis, open_redis
+from tests.service.published import key_of
 
 REMOTE = remote_id_for("https://remote.example/a.png")
 FAILURE = RemoteFailure(Reason.REMOTE_STATUS, "task", "remote.example:443", 1_750_000_000.25)
@@ -50,18 +52,18 @@ async def test_nothing_is_remembered_at_first(board: RemoteBoard) -> None:
     assert await board.last_uses([str(REMOTE)]) == {}
 
 
-async def test_what_is_remembered_is_recalled(board: RemoteBoard, statuses: StatusBoard, other: Any) -> None:
+async def test_what_is_remembered_is_recalled(redis: Redis, board: RemoteBoard, other: Any) -> None:
     used = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
     await board.remember_failure(REMOTE, FAILURE, 60)
     await board.mark_validated(REMOTE, 30)
     await board.mark_used(REMOTE, used, 20)
-    await statuses.tombstone([str(REMOTE)])
+    await DeletionRecords(redis).mark([str(REMOTE)], delay_s=60)
     assert await board.recall(REMOTE) == RemoteMemory(deleted=True, failure=FAILURE, validated=True)
     assert await board.last_uses([str(REMOTE), "0" * 64]) == {str(REMOTE): used}
     failure_s, validated_s = await board.seconds_left(REMOTE)
     assert 59 < failure_s <= 60
     assert 29 < validated_s <= 30
-    assert 19_000 < other.pttl(f"remote_used:{{{REMOTE}}}") <= 20_000
+    assert 19_000 < other.pttl(key_of("remote_used", REMOTE)) <= 20_000
     await board.forget_failure(REMOTE)
     assert (await board.recall(REMOTE)).failure is None
 
@@ -80,7 +82,7 @@ async def test_a_time_to_live_of_nothing_is_no_error(board: RemoteBoard) -> None
     ],
 )  # fmt: skip
 async def test_what_cannot_be_read_is_not_held_against_a_url(board: RemoteBoard, other: Any, written: str) -> None:
-    other.set(f"remote_failure:{{{REMOTE}}}", written)
+    other.set(key_of("remote_failure", REMOTE), written)
     assert (await board.recall(REMOTE)).failure is None
 
 

@@ -33,7 +33,7 @@ class Board:
     def __init__(self, *, hangs: bool) -> None:
         self._hangs = hangs
 
-    async def is_tombstoned(self, _media_id: str) -> bool:
+    async def is_deleted(self, _media_id: str) -> bool:
         if self._hangs:
             await trio.sleep_forever()
         return False

@@ -31,7 +31,7 @@ class Deletions:
     def get(self) -> Deletions:
         return self
 
-    async def is_tombstoned(self, _media_id: str) -> bool:
+    async def is_deleted(self, _media_id: str) -> bool:
         if self.known is None:
             raise Unavailable(Dependency.REDIS)
         return self.known

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from avion_media.deletion import parse_notice
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
-from avion_media.queue import parse_drop
 
 ONE, TWO = (new_media_id(JPEG, 1_700_000_000_000 + number).text for number in (1, 2))
 REMOTE = "ab" * 32
@@ -21,19 +21,19 @@ JSON = st.recursive(
 
 
 def test_ids_of_both_kinds_are_read_once_each_in_order() -> None:
-    drop = parse_drop(json.dumps({"media_ids": [TWO, REMOTE, ONE, TWO], "more": 1}).encode(), "1-0")
-    assert (drop.media_ids, drop.entry_id, drop.problem) == ((TWO, REMOTE, ONE), "1-0", "")
+    drop = parse_notice(json.dumps({"media_ids": [TWO, REMOTE, ONE, TWO], "more": 1}).encode(), "1-0")
+    assert (drop.media_ids, drop.position, drop.problem) == ((TWO, REMOTE, ONE), "1-0", "")
 
 
 def test_ids_that_are_none_are_passed_over_and_said() -> None:
-    drop = parse_drop(json.dumps({"media_ids": ["../x", ONE, 7, None, [], ONE.lower()]}).encode())
+    drop = parse_notice(json.dumps({"media_ids": ["../x", ONE, 7, None, [], ONE.lower()]}).encode())
     assert drop.media_ids == (ONE,)
     assert drop.problem == "5 of 6 ids are none"
 
 
 def test_an_id_of_a_newer_version_is_not_lost() -> None:
     newer = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-    drop = parse_drop(json.dumps({"media_ids": [newer, ONE]}).encode())
+    drop = parse_notice(json.dumps({"media_ids": [newer, ONE]}).encode())
     assert (drop.media_ids, drop.problem) == ((newer, ONE), "")
 
 
@@ -52,11 +52,11 @@ TOO_LONG = [b" " * (2 << 20)]
 
 @pytest.mark.parametrize("event", [*NOT_JSON, *NO_LIST, *TOO_LONG], ids=range(12))
 def test_malformed_events_name_nothing_and_say_why(event: bytes) -> None:
-    drop = parse_drop(event)
+    drop = parse_notice(event)
     assert drop.media_ids == ()
     assert drop.problem
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps({"media_ids": value}).encode()))
 def test_no_event_is_fatal(event: bytes) -> None:
-    parse_drop(event)
+    parse_notice(event)

@@ -8,10 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avion_media.domain.tasks import Task
-from avion_media.queue.entries import Entry, delayed_member, delayed_pattern, flatten, read_entry, task_fields
+from avion_media.queue.entries import Entry, delayed_member, flatten, read_entry, task_fields
 
-NAMES = st.text(min_size=1).map(lambda name: f"x{name}")
-TEXTS = st.text()
 ENTRY_IDS = st.integers(0, 2**53).map(lambda milliseconds: f"{milliseconds}-0".encode())
 
 
@@ -52,25 +50,6 @@ def test_equal_tasks_are_one_member_whatever_the_order_of_fields() -> None:
     one = delayed_member({"task_id": "t", "a": "1", "b": "2"})
     assert one == delayed_member({"b": "2", "a": "1", "task_id": "t"})
     assert one.startswith('{"task_id":"t"')
-
-
-@given(TEXTS, st.dictionaries(NAMES, TEXTS, max_size=3), TEXTS)
-def test_a_pattern_matches_its_own_members_only(task_id: str, rest: dict[str, str], another: str) -> None:
-    start = delayed_pattern(task_id).removesuffix("*")
-    unescaped = "".join(_unescape(start))
-    assert delayed_member({"task_id": task_id, **rest}).startswith(unescaped)
-    assert delayed_member({"task_id": another}).startswith(unescaped) == (another == task_id)
-
-
-def _unescape(pattern: str) -> list[str]:
-    found, escaped = [], False
-    for character in pattern:
-        if escaped or character != "\\":
-            found.append(character)
-            escaped = False
-        else:
-            escaped = True
-    return found
 
 
 def test_a_task_is_written_with_its_id_first() -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-import trio
-from trio.testing import MockClock
 
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, SourceReplaced
@@ -15,7 +14,6 @@ from avion_media.domain.formats import MP4
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.media import MediaFacts, ThumbnailSize
 from avion_media.queue import StatusBoard
-from avion_media.queue.board import TAKING_BACK_S
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.publish import Publisher, WriteOriginal
@@ -43,29 +41,29 @@ class FakeStore:
     async def delete(self, doomed: list[str]) -> None:
         self.keys -= set(doomed)
 
+    def list(self, _prefix: str, _after: str | None = None, **_more: Any) -> AsyncIterator[tuple[()]]:
+        return _NoPages()
+
+
+class _NoPages:
+    def __aiter__(self) -> _NoPages:
+        return self
+
+    async def __anext__(self) -> tuple[()]:
+        raise StopAsyncIteration
+
 
 class FakeBoard:
     """Nothing was deleted, until somebody says so."""
 
     def __init__(self) -> None:
-        self.deleted = False
-        self.answers_after_s = [0.0, 0.0]
+        self.state = ""
 
-    async def is_tombstoned(self, _media_id: str) -> bool:
-        return self.deleted
+    async def deletion_state(self, _media_id: str) -> str:
+        return self.state
 
-    async def is_being_removed(self, _media_id: str) -> bool:
-        return False
-
-    async def begin_taking_back(self, _media_id: str) -> bool:
-        """Whoever has to wait for long finds that it was undone meanwhile."""
-        deleted, pause_s = self.deleted, self.answers_after_s.pop(0)
-        self.deleted = deleted and not pause_s
-        await trio.sleep(pause_s)
-        return deleted
-
-    async def end_taking_back(self, _media_id: str) -> None:
-        pass
+    async def is_deleted(self, _media_id: str) -> bool:
+        return self.state not in ("", "undeleted")
 
 
 @pytest.fixture
@@ -115,34 +113,33 @@ async def test_thumbnails_of_an_original_stay(publisher: Publisher, store: FakeS
     assert store.keys == {keys.thumbnail(MEDIUM, "small"), keys.original(MEDIUM)}
 
 
-def deleted_after_its_write(board: FakeBoard) -> WriteOriginal:
+def deleted_after_its_write(board: FakeBoard, state: str) -> WriteOriginal:
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
         await store.put(key, b"original", content_type=content_type)
-        board.deleted = True
+        board.state = state
 
     return write
 
 
-async def test_what_was_made_after_a_deletion_is_taken_back(
-    publisher: Publisher, store: FakeStore, board: FakeBoard
+@pytest.mark.parametrize("replaced", [None, FACTS], ids=["new", "replaced"])
+async def test_what_was_made_after_a_mark_is_left_to_the_removal(
+    publisher: Publisher, store: FakeStore, board: FakeBoard, replaced: MediaFacts | None
 ) -> None:
-    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, deleted_after_its_write(board)) is None
+    write = deleted_after_its_write(board, "marked")
+    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=replaced) is None
+    assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}
+
+
+@pytest.mark.parametrize("state", ["removing", "removed"])
+async def test_what_was_made_after_the_removal_is_removed(
+    publisher: Publisher, store: FakeStore, board: FakeBoard, state: str
+) -> None:
+    write = deleted_after_its_write(board, state)
+    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) is None
     assert store.keys == set()
 
 
-async def test_what_replaced_a_public_copy_stays_until_the_removal(
-    publisher: Publisher, store: FakeStore, board: FakeBoard
-) -> None:
-    """It is all that is left of what an undoing is to bring back."""
-    store.keys = whole = {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}
-    write = deleted_after_its_write(board)
-    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=FACTS) == FACTS
-    assert store.keys == whole
-
-
-async def test_whoever_stood_still_takes_nothing_back_of_what_was_undone_meanwhile(
-    publisher: Publisher, store: FakeStore, board: FakeBoard, autojump_clock: MockClock
-) -> None:
-    board.answers_after_s = [TAKING_BACK_S + 1, 0.0]
-    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, deleted_after_its_write(board)) == FACTS
+async def test_what_was_undeleted_meanwhile_stands(publisher: Publisher, store: FakeStore, board: FakeBoard) -> None:
+    write = deleted_after_its_write(board, "undeleted")
+    assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) == FACTS
     assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}

@@ -1,0 +1,113 @@
+"""What a notice of ``drop_deleted`` does: its media are gone at once, and their objects are removed after the delay."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol, TypeVar
+
+import trio
+
+from avion_media.deletion.journal import DeletionJournal
+from avion_media.deletion.names import removal_id
+from avion_media.deletion.notices import Notice
+from avion_media.deletion.records import DeletionRecords, Mark
+from avion_media.domain.errors import Unavailable
+from avion_media.queue import TaskQueue
+from avion_media.redis import Redis
+from avion_media.telemetry import Telemetry, get_logger, instruments
+
+T = TypeVar("T")
+
+_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis or the store
+_LOGGED = 20  # media of one notice that are logged one by one
+_log = get_logger(path="service/events")
+
+
+class PurgeRequests(Protocol):
+    """Has the CDN forget media."""
+
+    async def request(self, media_id: str, occasion: str, sizes: Iterable[str] = ()) -> None:
+        """Have one medium purged soon; requests of one occasion collapse."""
+
+
+async def schedule_removals(queue: TaskQueue, marks: Sequence[Mark]) -> None:
+    """Queue the removals of these deletions for when they are due. Repeating it adds nothing."""
+    await queue.delay_all(
+        [
+            ({"media_id": each.media_id}, removal_id(each.media_id, each.generation), each.due_ms / 1000)
+            for each in marks
+        ]
+    )
+
+
+class DeletionHandler:
+    """Carries out notices. Repeating one, on whatever replica, changes nothing."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        queue: TaskQueue,
+        journal: DeletionJournal,
+        purges: PurgeRequests,
+        telemetry: Telemetry,
+        *,
+        delay_s: float,
+    ) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._journal = journal
+        self._purges = purges
+        self._telemetry = telemetry
+        self._delay_s = delay_s
+
+    async def handle(self, notice: Notice) -> None:
+        """Mark the media, queue their removal, write the journal. `Unavailable` leaves the notice to be repeated.
+
+        A notice of the channel cannot be repeated: outages are waited for. Every replica receives it, and the one that
+        marks a medium writes it to the journal.
+        """
+        if notice.problem:
+            self._telemetry.count(instruments.DROPS_MALFORMED)
+            _log.warning("drop.malformed", problem=notice.problem, entry_id=notice.position)
+        if not notice.media_ids:
+            return
+        patiently = _until_available if not notice.position else _once
+        marks = await patiently(lambda: self._mark(notice))
+        await patiently(lambda: schedule_removals(self._queue, marks))
+        journaled = marks if notice.position else [each for each in marks if each.fresh]
+        await patiently(lambda: self._journal.write_marks(journaled, notice.position))
+        for mark in marks:  # if not fresh too: the one that marked it may have died before this
+            await patiently(lambda mark=mark: self._purges.request(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
+
+    async def _mark(self, notice: Notice) -> list[Mark]:
+        marks = await DeletionRecords(self._redis).mark(
+            notice.media_ids,
+            delay_s=self._delay_s,
+            position=notice.position,
+            lower_bound_ms=notice.lower_bound_ms,
+        )
+        fresh = [each.media_id for each in marks if each.fresh]
+        self._telemetry.count(instruments.DROPS, len(fresh))
+        for media_id in fresh[:_LOGGED]:
+            _log.info("drop.tombstone", media_id=media_id)
+        if len(fresh) > _LOGGED:
+            _log.info("drop.tombstones", media=len(fresh))
+        void = len(notice.media_ids) - len(marks)
+        if void:
+            _log.info("drop.undone", media=void, entry_id=notice.position)
+        return marks
+
+
+async def _once(call: Callable[[], Awaitable[T]]) -> T:
+    return await call()
+
+
+async def _until_available(call: Callable[[], Awaitable[T]]) -> T:
+    pause_s, longest_s = _PAUSE_S
+    while True:
+        try:
+            return await call()
+        except Unavailable:
+            await trio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(longest_s, pause_s * 2)

@@ -1,0 +1,40 @@
+-- In front of every script of this folder. The record of a deletion is one hash per medium:
+--   state                marked, removing, removed, undeleted
+--   generation           which deletion of this medium this is; grows with each one
+--   due                  when its objects may be removed (Unix milliseconds)
+--   absorbed             the last position of the stream drop_deleted that named the medium
+--   undeleted_at         when it was last undeleted (Unix milliseconds, by the clock of the server of the notices)
+--   undeleted_through    notices up to this position of the stream were issued before that
+-- A medium counts as deleted if it has a record in any other state than undeleted.
+
+local function now_ms()
+  local time = redis.call('TIME')
+  return tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+
+-- Lua writes large numbers as 1e+15.
+local function whole(number)
+  return string.format('%.0f', number)
+end
+
+local function is_deleted(state)
+  return state and state ~= 'undeleted'
+end
+
+-- Whether one position of a stream lies behind another.
+local function is_after(position, other)
+  local ms, sequence = string.match(position, '^(%d+)-?(%d*)')
+  local other_ms, other_sequence = string.match(other, '^(%d+)-?(%d*)')
+  ms, other_ms = tonumber(ms), tonumber(other_ms)
+  if ms ~= other_ms then
+    return ms > other_ms
+  end
+  return (tonumber(sequence) or 0) > (tonumber(other_sequence) or 0)
+end
+
+local function later(position, other)
+  if not other or other == '' or (position ~= '' and is_after(position, other)) then
+    return position
+  end
+  return other
+end

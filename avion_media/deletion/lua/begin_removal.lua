@@ -1,0 +1,21 @@
+-- The point of no return: from here on the deletion cannot be undone.
+-- KEYS: record   ARGV: generation, channel of changes, media id
+-- Returns {'go'}, {'void'} for a task of another deletion, or {'early', ms until it is due}.
+local record = redis.call('HMGET', KEYS[1], 'state', 'generation', 'due')
+local state, generation, due = record[1], record[2], record[3]
+if not state then -- Redis has lost the record, and not the task
+  redis.call('HSET', KEYS[1], 'state', 'removing', 'generation', ARGV[1], 'due', ARGV[1], 'absorbed', '')
+  redis.call('PUBLISH', ARGV[2], ARGV[3])
+  return { 'go' }
+end
+if state == 'undeleted' or generation ~= ARGV[1] then
+  return { 'void' }
+end
+if state == 'marked' then
+  local left_ms = tonumber(due) - now_ms()
+  if left_ms > 0 then
+    return { 'early', whole(left_ms) }
+  end
+  redis.call('HSET', KEYS[1], 'state', 'removing')
+end
+return { 'go' }

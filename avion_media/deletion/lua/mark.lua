@@ -1,0 +1,36 @@
+-- Mark media as deleted. Repeating it changes nothing. A notice that was issued before the medium was undeleted is void.
+-- KEYS: records
+-- ARGV: delay in ms, position in the stream or '', lower bound of the time of issue in ms or '', whether the objects are
+-- to be removed at once whatever was undeleted ('1'), channel of changes, media ids …
+-- Returns {fresh, generation, due} for each: fresh is 1 for a new mark, 0 for one that was there, -1 for a void notice.
+local delay_ms, position, lower, at_once, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
+local marks = {}
+for index, key in ipairs(KEYS) do
+  local record = redis.call('HMGET', key, 'state', 'generation', 'due', 'absorbed', 'undeleted_at', 'undeleted_through')
+  local state, generation, due, absorbed = record[1], record[2], record[3], record[4]
+  local undeleted_at, through = record[5], record[6]
+  if is_deleted(state) then
+    if position ~= '' then
+      redis.call('HSET', key, 'absorbed', later(position, absorbed))
+    end
+    if at_once and state == 'marked' then
+      due = whole(math.min(tonumber(due), now_ms()))
+      redis.call('HSET', key, 'due', due)
+    end
+    marks[index] = { 0, generation, due }
+  elseif state and not at_once and (
+      (position ~= '' and not is_after(position, through)) or (lower ~= '' and tonumber(lower) < tonumber(undeleted_at))
+    ) then
+    marks[index] = { -1, generation, '0' }
+  else
+    local now = now_ms()
+    generation = whole(math.max(now, (tonumber(generation) or 0) + 1))
+    due = whole(now + (at_once and 0 or delay_ms))
+    redis.call('HSET', key, 'state', 'marked', 'generation', generation, 'due', due,
+      'absorbed', later(position, absorbed))
+    redis.call('PERSIST', key)
+    redis.call('PUBLISH', channel, ARGV[5 + index])
+    marks[index] = { 1, generation, due }
+  end
+end
+return marks

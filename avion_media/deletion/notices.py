@@ -1,0 +1,200 @@
+"""The notices of ``drop_deleted``: what avion-post deleted, on a stream and on a channel (contract, section 4).
+
+The stream has no gap: it is read through a consumer group of our own, and what a crashed reader left is read again.
+The channel is for producers that do not know the stream; what they publish while no replica is subscribed is lost, so
+the gap is measured. Handling the same notice twice changes nothing.
+
+It follows from a notice whether it was issued before an undelete: by its position in the stream, or by the last
+undelete that its listener had received before it on the same connection.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+
+import trio
+
+from avion_media.deletion import scripts
+from avion_media.deletion.names import NOTICES_GROUP, UNDELETES
+from avion_media.domain.errors import Unavailable
+from avion_media.domain.ids import InvalidId, UnknownFormat, parse_any_id
+from avion_media.domain.tasks import DROP_DELETED
+from avion_media.queue.scripts import REMOVE_IDLE_CONSUMERS
+from avion_media.redis import Redis, RedisRefused, Reply
+
+_MAX_EVENT_BYTES = 1 << 20
+_BACKLOG = 256  # events heard on the channel and not handled yet; what comes on top is lost, and said to be
+_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis to come back
+
+
+class MalformedNotice(ValueError):
+    """Not an event that names media."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Media to be deleted. ``position`` is that of the stream's entry, empty for a notice of the channel.
+
+    ``problem`` says what could not be read of the event, if anything: then ``media_ids`` are those that could.
+    ``lower_bound_ms``: a notice of the channel was issued after this time (Unix milliseconds by the server's clock).
+    """
+
+    media_ids: tuple[str, ...]
+    position: str = ""
+    problem: str = ""
+    lower_bound_ms: int | None = None
+
+
+def parse_notice(event: bytes, position: str = "") -> Notice:
+    """Read one event. Never fails: what is wrong with it is its ``problem``."""
+    try:
+        media_ids, refused = _media_ids(event)
+    except MalformedNotice as error:
+        return Notice((), position, str(error))
+    return Notice(media_ids, position, f"{refused} of {refused + len(media_ids)} ids are none" if refused else "")
+
+
+def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
+    if len(event) > _MAX_EVENT_BYTES:
+        raise MalformedNotice(f"longer than {_MAX_EVENT_BYTES} bytes")
+    try:
+        document = json.loads(event)
+    except (ValueError, RecursionError):
+        raise MalformedNotice("not JSON") from None
+    listed = document.get("media_ids") if isinstance(document, dict) else None
+    if not isinstance(listed, list):
+        raise MalformedNotice("no list media_ids")
+    media_ids = [each for each in listed if _is_id(each)]
+    return tuple(dict.fromkeys(media_ids)), len(listed) - len(media_ids)
+
+
+def _is_id(value: object) -> bool:
+    """Also for an id of a newer version of this service: the task that removes its medium comes after a delay, and who
+    cannot carry it out makes a dead letter of it. No deletion is lost while versions change."""
+    try:
+        return isinstance(value, str) and parse_any_id(value) is not None
+    except UnknownFormat:
+        return True
+    except InvalidId:
+        return False
+
+
+class NoticeStream:
+    """The stream. Every method raises `Unavailable` while Redis is away."""
+
+    def __init__(self, redis: Redis, *, claim_after_s: float = 60.0) -> None:
+        self._redis = redis
+        self._claim_after_ms = round(claim_after_s * 1000)
+
+    async def ensure_group(self) -> bool:
+        """Create stream and group if they are missing; whether they were."""
+        try:
+            await self._redis.execute("XGROUP", "CREATE", DROP_DELETED, NOTICES_GROUP, "0", "MKSTREAM")
+        except RedisRefused as refused:
+            if refused.code != "BUSYGROUP":
+                raise
+            return False
+        return True
+
+    async def take(self, consumer: str, block_s: float, count: int = 32) -> list[Notice]:
+        """Up to ``count`` events: what dead readers left, else new ones; none if none came within ``block_s``.
+
+        Each is to be handled, then told to `done`. One that is not is read again by somebody later: after a crash, a
+        cancel, or when `done` could not be told.
+        """
+        block_ms = max(1, round(block_s * 1000))  # 0 would mean for ever
+        read = ("XREADGROUP", "GROUP", NOTICES_GROUP, consumer, "COUNT", count, "BLOCK", block_ms)
+        try:
+            left = await self._redis.execute(
+                "XAUTOCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, self._claim_after_ms, "0", "COUNT", count
+            )
+            if left[1]:
+                return [_read_notice(row) for row in left[1]]
+            reply = await self._redis.execute_blocking(*read, "STREAMS", DROP_DELETED, ">", block_s=block_ms / 1000)
+        except RedisRefused as refused:
+            if refused.code != "NOGROUP":
+                raise
+            await self.ensure_group()
+            return []
+        return [_read_notice(row) for rows in (reply or {}).values() for row in rows]
+
+    async def done(self, *notices: Notice) -> None:
+        """These are handled for good. The entries stay: the stream is the producer's, and others may read it."""
+        if notices:
+            await self._redis.execute("XACK", DROP_DELETED, NOTICES_GROUP, *(notice.position for notice in notices))
+
+    async def remove_idle_consumers(self, idle_s: float) -> int:
+        """Forget readers that hold nothing and have not asked for ``idle_s``; how many."""
+        args = (NOTICES_GROUP, round(idle_s * 1000))
+        removed: int = await self._redis.run(REMOVE_IDLE_CONSUMERS, (DROP_DELETED,), args)
+        return removed
+
+
+def _read_notice(row: Reply) -> Notice:
+    entry_id, flat = row
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    if b"event" not in fields:
+        return Notice((), entry_id.decode(), "no field event")
+    return parse_notice(fields[b"event"], entry_id.decode())
+
+
+class NoticeChannel:
+    """The channel."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def listen(
+        self, handle: Callable[[Notice], Awaitable[None]], *, gap: Callable[[float], None], lost: Callable[[], None]
+    ) -> None:
+        """Await ``handle`` for each notice, one after the other. Never returns.
+
+        Outages are waited for: ``gap`` is called with the seconds without a subscription as soon as there is one again.
+        ``lost`` is called for a notice that found the backlog full. What ``handle`` raises ends this.
+        """
+        send, receive = trio.open_memory_channel[Notice](_BACKLOG)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._receive, send, gap, lost)
+            async for notice in receive:
+                await handle(notice)
+
+    async def _receive(
+        self, send: trio.MemorySendChannel[Notice], gap: Callable[[float], None], lost: Callable[[], None]
+    ) -> None:
+        disconnected_since: float | None = None
+        lower_bound_ms = 0
+        pause_s, longest_s = _PAUSE_S
+
+        def subscribed() -> None:
+            nonlocal disconnected_since, pause_s
+            pause_s = _PAUSE_S[0]
+            if disconnected_since is not None:
+                gap(trio.current_time() - disconnected_since)
+            disconnected_since = None
+
+        def heard(channel: str, message: bytes) -> None:
+            nonlocal lower_bound_ms
+            if channel == UNDELETES:
+                lower_bound_ms = max(lower_bound_ms, int(message) if message.isdigit() else 0)
+                return
+            try:
+                send.send_nowait(replace(parse_notice(message), lower_bound_ms=lower_bound_ms))
+            except trio.WouldBlock:
+                lost()
+
+        while True:
+            try:
+                # Before the subscription: all that is received on it was published later.
+                lower_bound_ms = await self._now_ms()
+                await self._redis.listen(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed)
+            except Unavailable:
+                disconnected_since = trio.current_time() if disconnected_since is None else disconnected_since
+                await trio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(longest_s, pause_s * 2)
+
+    async def _now_ms(self) -> int:
+        """The time of the server that gives undeletes theirs."""
+        return int(await self._redis.run(scripts.NOW, (DROP_DELETED,)))

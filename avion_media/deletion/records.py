@@ -1,0 +1,238 @@
+"""The record of each deletion: one hash per medium, and the table of what may become of it.
+
+==================  ==========  =============================  =====================  =============  ==================
+operation           no record   marked                         removing               removed        undeleted
+==================  ==========  =============================  =====================  =============  ==================
+mark                → marked    same                           same                   same           void if issued
+                                                                                                     before the
+                                                                                                     undelete; else
+                                                                                                     → marked, with a
+                                                                                                     new generation
+begin removal (g)   → removing  due: → removing; not due:      go, if g is its        go, if g is    void
+                                early; another g: void         generation; else void  its g.; else
+                                                                                      void
+finish removal (g)  –           –                              → removed              –              –
+undelete            –           → undeleted                    –                      –              –
+==================  ==========  =============================  =====================  =============  ==================
+
+A notice of the stream was issued before an undelete if its position is not behind that of the undelete. A notice of the
+channel was issued before it if the last undelete that its listener had received by then is older. No clocks of two
+machines are compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+
+import trio
+
+from avion_media.concurrency import in_turn
+from avion_media.deletion import scripts
+from avion_media.deletion.names import LAST_UNDELETE, UNDELETES
+from avion_media.domain.tasks import DROP_DELETED
+from avion_media.queue.names import STATUS_CHANGES, deletion_key
+from avion_media.redis import Argument, Redis, Reply
+
+_UNDELETED_S = 366 * 86_400.0  # as long as a notice can be read again: its stream is the producer's
+_CHUNK = 500  # records that one script writes: some 3 ms of the server's time
+_AT_ONCE = 4
+_BUS_S = 0.1  # how long messages of two nodes of a cluster can overtake each other on its bus
+_FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through")
+
+
+class DeletionState(StrEnum):
+    """Where a deletion stands."""
+
+    MARKED = "marked"
+    REMOVING = "removing"
+    REMOVED = "removed"
+    UNDELETED = "undeleted"
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionRecord:
+    """One record. Times in Unix milliseconds; positions are those of the stream `drop_deleted`, or empty."""
+
+    state: DeletionState
+    generation: int
+    due_ms: int
+    absorbed: str = ""
+    undeleted_at_ms: int = 0
+    undeleted_through: str = ""
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether the medium counts as deleted."""
+        return self.state is not DeletionState.UNDELETED
+
+    @property
+    def deleted_at(self) -> datetime:
+        """When the medium was marked (UTC)."""
+        return datetime.fromtimestamp(self.generation / 1000, UTC)
+
+    @property
+    def due(self) -> datetime:
+        """When its objects may be removed (UTC)."""
+        return datetime.fromtimestamp(self.due_ms / 1000, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A deletion that stands. ``fresh``: it was not there before."""
+
+    media_id: str
+    generation: int
+    due_ms: int
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Undelete:
+    """The first step of an undelete: what separates the notices before it from those after it."""
+
+    at_ms: int
+    position: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """Whether a removal may go on. ``early_s``: seconds until it is due."""
+
+    may_go: bool
+    early_s: float = 0.0
+
+
+class DeletionRecords:
+    """Every method raises `Unavailable` while Redis is unavailable, and can be repeated then."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def get(self, media_id: str) -> DeletionRecord | None:
+        """Return the record of one medium, if it has one."""
+        return _read((await self._redis.run(scripts.READ, (deletion_key(media_id),)))[0])
+
+    async def get_many(self, media_ids: Sequence[str]) -> dict[str, DeletionRecord]:
+        """Return the records of those media that have one."""
+        found: dict[str, DeletionRecord] = {}
+
+        async def read(keys: Sequence[str]) -> None:
+            for key, values in zip(keys, await self._redis.run(scripts.READ, keys), strict=True):
+                record = _read(values)
+                if record is not None:
+                    found[names[key]] = record
+
+        names = {deletion_key(media_id): media_id for media_id in media_ids}
+        groups = await self._redis.grouped(list(names), _CHUNK)
+        await in_turn([partial(read, group) for group in groups], _AT_ONCE)
+        return found
+
+    async def mark(
+        self,
+        media_ids: Sequence[str],
+        *,
+        delay_s: float,
+        position: str = "",
+        lower_bound_ms: int | None = None,
+        at_once: bool = False,
+    ) -> list[Mark]:
+        """Mark media as deleted; return the deletions that stand. One that is missing was undeleted since its notice.
+
+        A notice has the ``position`` of its entry in the stream; or it was received on the channel, and was issued
+        after ``lower_bound_ms``. ``at_once``: the objects may be removed now, whatever was undeleted.
+        """
+        marks: list[Mark] = []
+        lower = "" if lower_bound_ms is None else lower_bound_ms
+        args = (round(delay_s * 1000), position, lower, int(at_once), STATUS_CHANGES)
+
+        async def write(keys: Sequence[str]) -> None:
+            ids = [names[key] for key in keys]
+            replies = await self._redis.run(scripts.MARK, keys, (*args, *ids))
+            for media_id, (fresh, generation, due_ms) in zip(ids, replies, strict=True):
+                if fresh >= 0:
+                    marks.append(Mark(media_id, int(generation), int(due_ms), bool(fresh)))
+
+        names = {deletion_key(media_id): media_id for media_id in media_ids}
+        groups = await self._redis.grouped(list(names), _CHUNK)
+        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
+        return marks
+
+    async def begin_removal(self, media_id: str, generation: int) -> Removal:
+        """Begin to remove the objects of one deletion; from then on it cannot be undone."""
+        args = (generation, STATUS_CHANGES, media_id)
+        verdict, *left_ms = await self._redis.run(scripts.BEGIN_REMOVAL, (deletion_key(media_id),), args)
+        return Removal(verdict == b"go", int(left_ms[0]) / 1000 if left_ms else 0.0)
+
+    async def finish_removal(self, media_id: str, generation: int, ttl_s: float) -> None:
+        """Note that the objects are gone. The record is kept for ``ttl_s``: longer than anything can write them."""
+        args = (generation, round(ttl_s * 1000))
+        await self._redis.run(scripts.FINISH_REMOVAL, (deletion_key(media_id),), args)
+
+    async def issue_undelete(self) -> Undelete:
+        """Begin an undelete of media whose records were read before. See `undelete`.
+
+        In a cluster it waits until no message on the channels can overtake it any more.
+        """
+        reply = await self._redis.run(scripts.ISSUE_UNDELETE, (DROP_DELETED, LAST_UNDELETE), (UNDELETES,))
+        if await self._redis.is_cluster():
+            await trio.sleep(_BUS_S)
+        return Undelete(int(reply[0]), reply[1].decode())
+
+    async def undelete(self, media_id: str, generation: int, issued: Undelete) -> bool:
+        """As `undelete_all`, of one medium."""
+        return media_id in await self.undelete_all({media_id: generation}, issued)
+
+    async def undelete_all(self, generations: Mapping[str, int], issued: Undelete) -> set[str]:
+        """Undo these deletions of media, given by their generations; return the media that are undeleted.
+
+        A deletion is not undone if it is not the medium's last any more, or if its removal has begun.
+        """
+        undeleted: set[str] = set()
+        names = {deletion_key(media_id): media_id for media_id in generations}
+        first = (issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
+
+        async def write(keys: Sequence[str]) -> None:
+            each = [part for key in keys for part in (generations[names[key]], names[key])]
+            done = await self._redis.run(scripts.UNDELETE, keys, (*first, *each))
+            undeleted.update(names[key] for key, is_done in zip(keys, done, strict=True) if is_done)
+
+        groups = await self._redis.grouped(list(names), _CHUNK)
+        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
+        return undeleted
+
+    async def restore_mark(self, mark: Mark, position: str) -> bool:
+        """Write a mark that Redis may have lost; whether the medium is so marked now."""
+        args = ("marked", mark.generation, mark.due_ms, position, STATUS_CHANGES, mark.media_id)
+        return bool(await self._redis.run(scripts.RESTORE, (deletion_key(mark.media_id),), args))
+
+    async def restore_undelete(self, media_id: str, generation: int, issued: Undelete) -> None:
+        """Write an undelete that Redis may have lost."""
+        life_ms = round(_UNDELETED_S * 1000)
+        args: tuple[Argument, ...] = (
+            "undeleted",
+            generation,
+            issued.at_ms,
+            issued.position,
+            STATUS_CHANGES,
+            media_id,
+            life_ms,
+        )
+        await self._redis.run(scripts.RESTORE, (deletion_key(media_id),), args)
+
+
+def _read(values: Reply) -> DeletionRecord | None:
+    fields: Mapping[str, str] = {name: (value or b"").decode() for name, value in zip(_FIELDS, values, strict=True)}
+    if not fields["state"]:
+        return None
+    return DeletionRecord(
+        DeletionState(fields["state"]),
+        int(fields["generation"]),
+        int(fields["due"] or 0),
+        fields["absorbed"],
+        int(fields["undeleted_at"] or 0),
+        fields["undeleted_through"],
+    )

@@ -1,0 +1,75 @@
+"""``media_delete_queue``: remove what was deleted, once its delay is over.
+
+A task of ours names the deletion that it belongs to, and is void if that was undone. A task that another service
+queued is a deletion in itself: the mark first, then the removal, at once.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from avion_media.deletion.handler import PurgeRequests
+from avion_media.deletion.journal import DeletionJournal
+from avion_media.deletion.names import generation_of
+from avion_media.deletion.records import DeletionRecords
+from avion_media.domain.errors import Deferred, Reason
+from avion_media.domain.ids import AnyId, parse_any_id
+from avion_media.domain.tasks import Confirm, Task, id_of
+from avion_media.queue import StatusBoard
+from avion_media.redis import Redis
+
+
+class ObjectRemover(Protocol):
+    """Removes all that the store has of a medium."""
+
+    async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
+        """Remove everything; return the sizes of thumbnails that the medium may have had."""
+
+
+class RemoveDeleted:
+    """See `TaskHandler`."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        board: StatusBoard,
+        remover: ObjectRemover,
+        journal: DeletionJournal,
+        purges: PurgeRequests,
+        *,
+        removed_ttl_s: float,
+    ) -> None:
+        self._redis = redis
+        self._board = board
+        self._remover = remover
+        self._journal = journal
+        self._purges = purges
+        self._removed_ttl_s = removed_ttl_s
+
+    async def run(self, task: Task, _confirm: Confirm) -> None:
+        """See `TaskHandler.run`. What is removed twice is as gone as what is removed once."""
+        any_id = id_of(task, parse_any_id)
+        media_id = str(any_id)
+        records = DeletionRecords(self._redis)
+        generation = generation_of(task.task_id, media_id)
+        if generation is None:
+            (mark,) = marks = await records.mark([media_id], delay_s=0, at_once=True)
+            await self._journal.write_marks(marks, "")
+            generation = mark.generation
+        removal = await records.begin_removal(media_id, generation)
+        if removal.early_s:
+            raise Deferred("the delay of the deletion is not over", removal.early_s)
+        if not removal.may_go:
+            return  # undone, or deleted again since: that deletion has a task of its own
+        sizes = await self._remover.remove_objects(any_id)
+        await self._purges.request(
+            media_id, f"removed.{generation}", sizes
+        )  # again: an answer on its way may be cached
+        await records.finish_removal(media_id, generation, self._removed_ttl_s)
+        await self._board.publish_event("media.deleted", media_id, {})
+
+    async def give_up(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.give_up`: there is no medium left to speak of."""
+
+    async def renew_status(self, task: Task) -> None:
+        """See `TaskHandler.renew_status`: the record of a deletion does not expire."""

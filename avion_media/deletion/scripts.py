@@ -1,0 +1,24 @@
+"""The Lua scripts of the deletion room: the table of transitions."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+from avion_media.redis import Script
+
+_FOLDER = files("avion_media.deletion") / "lua"
+_PRELUDE = (_FOLDER / "_prelude.lua").read_text()
+
+
+def _load(name: str) -> Script:
+    return Script(name, f"{_PRELUDE}\n{(_FOLDER / f'{name}.lua').read_text()}")
+
+
+NOW = _load("now")
+READ = _load("read")
+MARK = _load("mark")
+BEGIN_REMOVAL = _load("begin_removal")
+FINISH_REMOVAL = _load("finish_removal")
+ISSUE_UNDELETE = _load("issue_undelete")
+UNDELETE = _load("undelete")
+RESTORE = _load("restore")

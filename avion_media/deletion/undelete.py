@@ -1,0 +1,91 @@
+"""Undoing deletions, as long as their removal has not begun."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from avion_media.concurrency import in_turn
+from avion_media.deletion.journal import DeletionJournal
+from avion_media.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Mark
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.redis import Redis
+from avion_media.store import ObjectStore
+
+_AT_ONCE = 16
+_TOO_LATE = "too late: it is being removed"
+
+
+async def undelete(
+    store: ObjectStore, redis: Redis, journal: DeletionJournal, any_ids: Sequence[AnyId]
+) -> dict[str, str | None]:
+    """Undo deletions. Returns for each medium what is in the way, or None. Raises `Unavailable`: repeat it then.
+
+    The journal is written before the records: a loss of Redis must not delete again what was undeleted. A removal that
+    begins at the same moment wins, and the journal then says so too. An upload that was deleted before it was done is
+    processed; if this ends before it is queued, the sweeper queues it.
+    """
+    records, board = DeletionRecords(redis), StatusBoard(redis)
+    names = {str(each): each for each in any_ids}
+    found = await records.get_many(list(names))
+    outcome: dict[str, str | None] = {media_id: _problem(found.get(media_id)) for media_id in names}
+    statuses = await board.get_many([each for each in names if outcome[each] is None], despite_deletion=True)
+    unfinished: list[str] = []
+
+    async def look(media_id: str, status: Status | None) -> None:
+        if status is not None and status.state is State.READY:
+            return  # it is there
+        any_id = names[media_id]
+        uploaded = isinstance(any_id, MediaId) and await _is_there(store, keys.incoming(any_id))
+        if not uploaded and not await _is_there(store, keys.original(any_id)):
+            outcome[media_id] = "too late: its original is gone"
+        elif uploaded or (status is not None and not status.state.final):
+            unfinished.append(media_id)
+
+    await in_turn([partial(look, *each) for each in statuses.items()], _AT_ONCE)
+    possible = {media_id: found[media_id].generation for media_id in statuses if outcome[media_id] is None}
+    if not possible:
+        return outcome
+    issued = await records.issue_undelete()
+    await journal.write_undeletes(list(possible.items()), issued)
+    # The deletion of a remote medium kept its fetch from saying how it ended. The store knows what there is.
+    stale = [each for each in unfinished if each in possible and not isinstance(names[each], MediaId)]
+    await in_turn([partial(board.forget, each) for each in stale], _AT_ONCE)
+    undeleted = await records.undelete_all(possible, issued)
+    refused = possible.keys() - undeleted
+    outcome.update(dict.fromkeys(refused, _TOO_LATE))
+    await _journal_refusals(records, journal, list(refused))
+    # No once_key: the task that ended at the mark may still answer for it (DEFAULT_MARKER_LINGERS_S), and none would be
+    # queued. Beside one that has not ended it is one attempt more, which is harmless.
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    again = [each for each in unfinished if each in undeleted and isinstance(names[each], MediaId)]
+    await in_turn([partial(queue.enqueue, processing_fields(each)) for each in again], _AT_ONCE)
+    return outcome
+
+
+async def _journal_refusals(records: DeletionRecords, journal: DeletionJournal, refused: Sequence[str]) -> None:
+    """Write down that these deletions stand, since the journal says that they were undone."""
+    standing = [
+        Mark(media_id, record.generation + 1, record.due_ms, False)  # newer than the entry that undoes it
+        for media_id, record in (await records.get_many(refused)).items()
+        if record.is_deleted
+    ]
+    await journal.write_marks(standing, "")
+
+
+def _problem(record: DeletionRecord | None) -> str | None:
+    if record is None or not record.is_deleted:
+        return "it is not deleted"
+    return None if record.state is DeletionState.MARKED else _TOO_LATE
+
+
+async def _is_there(store: ObjectStore, key: str) -> bool:
+    try:
+        await store.head(key)
+    except ObjectMissing:
+        return False
+    return True

@@ -1,0 +1,6 @@
+-- What is remembered of a remote medium.
+-- KEYS: record of its deletion, failure, validated
+-- Returns {state of the deletion or '', failure or '', validated or ''}.
+return {
+  redis.call('HGET', KEYS[1], 'state') or '', redis.call('GET', KEYS[2]) or '', redis.call('GET', KEYS[3]) or '',
+}

@@ -1,0 +1,427 @@
+"""A state machine of one medium around the real scripts: notices, listeners, undeletes, removals, attempts, sweeps.
+
+Everything that decides is the service's own: `DeletionRecords` and `StatusBoard` on a real Redis. The machine plays the
+processes around them, each of which can stop for as long as it likes between two of its steps, or die. Time is moved by
+hand: a deletion is due when the machine says so.
+
+``broken`` names one rule that the machine, or a script, breaks on purpose: see `BREAKS`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar, cast
+
+import redis as redis_py
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from avion_media.deletion import DeletionRecord, DeletionRecords, DeletionState, Undelete, scripts
+from avion_media.domain.tasks import DROP_DELETED, State, Status
+from avion_media.queue import StatusBoard
+from avion_media.queue.names import deletion_key
+from avion_media.redis import Redis, Script
+
+T = TypeVar("T")
+
+MEDIUM = "m"
+HOUR_S = 3600.0
+GONE = (DeletionState.REMOVING, DeletionState.REMOVED)
+MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS = 2, 2, 3, 1
+
+BREAKS: dict[str, tuple[Script, str, str]] = {
+    "positions": (scripts.MARK, "(position ~= '' and not is_after(position, through))", "false"),
+    "lower bound": (scripts.MARK, "(lower ~= '' and tonumber(lower) < tonumber(undeleted_at))", "false"),
+    "generation": (scripts.MARK, "whole(math.max(now, (tonumber(generation) or 0) + 1))", "'1'"),
+    "due time": (scripts.BEGIN_REMOVAL, "if left_ms > 0 then", "if false then"),
+}
+"""Rules of the scripts, and what each becomes when it is broken."""
+BROKEN_ELSEWHERE = ("receipt time",)
+
+
+class _Answering:
+    """The part of `Redis` that the records and statuses use, answered at once: no wait needs an event loop."""
+
+    def __init__(self, client: Any, broken: str) -> None:
+        self.changes = 0
+        self._client = client
+        self._edited: dict[str, str] = {}
+        if broken in BREAKS:
+            script, rule_text, instead = BREAKS[broken]
+            assert rule_text in script.source
+            self._edited[script.name] = script.source.replace(rule_text, instead)
+
+    async def execute(self, *command: Any) -> Any:
+        return self._client.execute_command(*command)
+
+    async def is_cluster(self) -> bool:
+        return False
+
+    async def grouped(self, keys: Sequence[str], _most: int) -> list[list[str]]:
+        return [list(keys)]
+
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+        self.changes += script is not scripts.READ
+        source = self._edited.get(script.name, script.source)
+        sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        try:
+            return self._client.execute_command("EVALSHA", sha1, len(keys), *keys, *args)
+        except redis_py.exceptions.NoScriptError:
+            return self._client.execute_command("EVAL", source, len(keys), *keys, *args)
+
+
+def now(call: Coroutine[Any, Any, T]) -> T:
+    """The result of a call that waits for nothing."""
+    try:
+        call.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise AssertionError("it waits")
+
+
+class _Listener:
+    """One subscription to the channels: what is on its way to it, and what it received before."""
+
+    def __init__(self, lower_bound_ms: int) -> None:
+        self.lower_bound_ms = lower_bound_ms
+        self.on_the_way: list[int | None] = []  # the time of an undelete, or None for a notice
+        self.in_hand: int | None = None  # the generation that it has marked and not scheduled
+
+
+def machine_of(url: str, broken: str = "") -> type[RuleBasedStateMachine]:
+    """The state machine on an empty server at ``url``."""
+    client: Any = redis_py.Redis.from_url(url)
+
+    class Machine(_Deletions):
+        def __init__(self) -> None:
+            super().__init__(client, broken)
+
+    return Machine
+
+
+class _Deletions(RuleBasedStateMachine):
+    def __init__(self, client: Any, broken: str) -> None:
+        super().__init__()
+        client.flushdb()
+        self.client = client
+        self.broken = broken
+        self._answering = _Answering(client, broken)
+        self._seen: tuple[int, DeletionRecord | None] = (-1, None)
+        redis = cast("Redis", self._answering)
+        self.records = DeletionRecords(redis)
+        self.board = StatusBoard(redis)
+        self.intent = ""  # what the users want in the end: deleted, deleted (channel), undeleted, either
+        self.deletes, self.undeletes, self.crashes, self.replays = MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS
+        self.positions: list[str] = []
+        self.pending: list[str] = []
+        self.reader: tuple[str, int | None] | None = None
+        self.disconnected = False
+        self.undelete: tuple[int, Undelete] | None = None
+        self.due: set[int] = set()
+        self.tasks: set[int] = set()
+        self.remover: tuple[str, int] | None = None
+        self.is_there = False
+        self.ready = False
+        self.processing = 1
+        self.attempts = ["idle", "idle"]
+        self.listeners: list[_Listener] = []
+
+    @initialize()
+    def subscribe(self) -> None:
+        self.listeners = [_Listener(self._now_ms()) for _ in range(2)]
+        self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
+
+    @rule()
+    def rest(self) -> None:
+        """Nothing happens: there is always a next step."""
+
+    # -- the record
+
+    @property
+    def record(self) -> DeletionRecord | None:
+        if self._seen[0] != self._answering.changes:
+            self._seen = self._answering.changes, now(self.records.get(MEDIUM))
+        return self._seen[1]
+
+    @property
+    def state(self) -> DeletionState | None:
+        return None if self.record is None else self.record.state
+
+    @property
+    def generation(self) -> int:
+        return 0 if self.record is None else self.record.generation
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.state not in (None, DeletionState.UNDELETED)
+
+    def _now_ms(self) -> int:
+        seconds, microseconds = self.client.time()
+        last = int(self.client.get("{drop_deleted}:last_undelete") or 0)
+        return max(int(seconds * 1000 + microseconds // 1000), last)
+
+    def _mark(self, **issued: Any) -> int | None:
+        marks = now(self.records.mark([MEDIUM], delay_s=HOUR_S, **issued))
+        return marks[0].generation if marks else None
+
+    # -- users
+
+    @precondition(lambda self: self.deletes)
+    @rule(stream=st.booleans(), channel=st.booleans())
+    def delete(self, stream: bool, channel: bool) -> None:
+        if not stream and not channel:
+            return
+        self.deletes -= 1
+        if stream:
+            position = self.client.xadd(DROP_DELETED, {"event": "x"}).decode()
+            self.positions.append(position)
+            self.pending.append(position)
+        if channel:
+            for listener in self.listeners:
+                listener.on_the_way.append(None)
+        self.intent = "deleted" if stream or self.intent == "deleted" else "deleted (channel)"
+
+    @precondition(lambda self: self.undelete is None and self.undeletes and self.state is DeletionState.MARKED)
+    @rule()
+    def undelete_issues(self) -> None:
+        self.undeletes -= 1
+        self.undelete = self.generation, now(self.records.issue_undelete())
+        for listener in self.listeners:
+            listener.on_the_way.append(self.undelete[1].at_ms)
+
+    @precondition(lambda self: self.undelete is not None)
+    @rule()
+    def undelete_commits(self) -> None:
+        assert self.undelete is not None
+        generation, issued = self.undelete
+        self.undelete = None
+        if not now(self.records.undelete(MEDIUM, generation, issued)):
+            return
+        record = now(self.records.get(MEDIUM))
+        assert record is not None
+        through = _order(record.undeleted_through)
+        late = any(_order(each) > through for each in self.pending) or any(
+            None in _after(listener.on_the_way, issued.at_ms) for listener in self.listeners
+        )
+        self.intent = "either" if late else "undeleted"
+        if not self.ready:
+            self.processing = min(2, self.processing + 1)
+
+    @precondition(lambda self: self.undelete is not None and self.crashes)
+    @rule()
+    def undelete_dies(self) -> None:
+        self.crashes -= 1
+        self.undelete = None
+
+    # -- the stream
+
+    @precondition(lambda self: self.reader is None and self.pending)
+    @rule(which=st.integers(0, 3))
+    def read(self, which: int) -> None:
+        position = self.pending[which % len(self.pending)]
+        self.reader = position, self._mark(position=position)
+
+    @precondition(lambda self: self.reader is not None)
+    @rule()
+    def acknowledge(self) -> None:
+        assert self.reader is not None
+        position, generation = self.reader
+        if generation is not None:
+            self.tasks.add(generation)
+        self.pending.remove(position)
+        self.reader = None
+
+    @precondition(lambda self: self.reader is not None and self.crashes)
+    @rule()
+    def reader_dies(self) -> None:
+        self.crashes -= 1
+        self.reader = None
+
+    @precondition(lambda self: bool(self.replays and set(self.positions) - set(self.pending)))
+    @rule(which=st.integers(0, 3))
+    def group_is_lost(self, which: int) -> None:
+        read = [each for each in self.positions if each not in self.pending]
+        self.replays -= 1
+        self.pending.append(read[which % len(read)])
+
+    # -- the channel
+
+    @precondition(lambda self: any(each.on_the_way and each.in_hand is None for each in self.listeners))
+    @rule(which=st.integers(0, 1))
+    def receive(self, which: int) -> None:
+        ready = [each for each in self.listeners if each.on_the_way and each.in_hand is None]
+        listener = ready[which % len(ready)]
+        message = listener.on_the_way.pop(0)
+        if message is None:
+            bound = self._now_ms() if self.broken == "receipt time" else listener.lower_bound_ms
+            listener.in_hand = self._mark(lower_bound_ms=bound)
+        else:
+            listener.lower_bound_ms = max(listener.lower_bound_ms, message)
+
+    @precondition(lambda self: any(each.in_hand is not None for each in self.listeners))
+    @rule()
+    def listener_schedules(self) -> None:
+        listener = next(each for each in self.listeners if each.in_hand is not None)
+        assert listener.in_hand is not None
+        self.tasks.add(listener.in_hand)
+        listener.in_hand = None
+
+    @precondition(lambda self: self.crashes)
+    @rule(which=st.integers(0, 1))
+    def listener_reconnects(self, which: int) -> None:
+        self.crashes -= 1
+        self.disconnected = True
+        self.listeners[which] = _Listener(self._now_ms())
+
+    # -- removals
+
+    @precondition(lambda self: self.is_deleted and self.generation not in self.due)
+    @rule()
+    def time_passes(self) -> None:
+        self.due.add(self.generation)
+        self.client.hset(deletion_key(MEDIUM), "due", 0)
+        self._answering.changes += 1
+
+    @precondition(lambda self: self.remover is None and self.tasks)
+    @rule(which=st.integers(0, 3))
+    def begin_removal(self, which: int) -> None:
+        generation = sorted(self.tasks)[which % len(self.tasks)]
+        before, current = self.state, self.generation
+        removal = now(self.records.begin_removal(MEDIUM, generation))
+        if removal.early_s:
+            return
+        if not removal.may_go:
+            self.tasks.discard(generation)
+            return
+        if before is DeletionState.MARKED:
+            assert current in self.due, "removed before its delay"
+        self.remover = "remove", generation
+
+    @precondition(lambda self: self.remover is not None)
+    @rule()
+    def removal_goes_on(self) -> None:
+        assert self.remover is not None
+        step, generation = self.remover
+        if step == "remove":
+            assert self.state in GONE, "objects are removed of what is not being removed"
+            self.is_there = False
+            self.remover = "finish", generation
+        else:
+            now(self.records.finish_removal(MEDIUM, generation, HOUR_S))
+            self.tasks.discard(generation)
+            self.remover, self.ready = None, False
+
+    @precondition(lambda self: self.remover is not None and self.crashes)
+    @rule()
+    def remover_dies(self) -> None:
+        self.crashes -= 1
+        self.remover = None
+
+    @precondition(lambda self: self._is_overdue())
+    @rule()
+    def sweep(self) -> None:
+        self.tasks.add(self.generation)
+
+    def _is_overdue(self) -> bool:
+        if self.remover is not None or not self.is_deleted:
+            return False
+        if self.generation not in self.due or self.generation in self.tasks:
+            return False
+        return self.state is not DeletionState.REMOVED or self.is_there
+
+    # -- attempts
+
+    @precondition(lambda self: any(each != "idle" for each in self.attempts) or self.processing)
+    @rule(which=st.integers(0, 1))
+    def attempt(self, which: int) -> None:
+        step = self.attempts[which]
+        if step == "idle":
+            if self.processing:
+                self.attempts[which] = "check"
+        elif step in ("check", "settle"):
+            self._look(which, step)
+        elif step == "write":
+            self.is_there = True
+            self.attempts[which] = "settle"
+        elif step == "announce":
+            deleted = self.is_deleted
+            taken = now(self.board.put(Status(MEDIUM, State.READY), HOUR_S))
+            assert not (taken and deleted), "announced after its deletion"
+            self.ready = self.ready or taken
+            self._ends(which)
+        else:
+            assert self.state in GONE, "objects are taken away that are not being removed"
+            self.is_there = False
+            self._ends(which)
+
+    def _look(self, which: int, step: str) -> None:
+        state = now(self.board.deletion_state(MEDIUM))
+        if state in GONE:
+            self.attempts[which] = "take away"
+        elif state == DeletionState.MARKED:
+            self._ends(which)
+        else:
+            self.attempts[which] = "write" if step == "check" else "announce"
+
+    def _ends(self, which: int) -> None:
+        self.attempts[which] = "idle"
+        self.processing = max(0, self.processing - 1)
+
+    @precondition(lambda self: self.crashes and any(each != "idle" for each in self.attempts))
+    @rule()
+    def attempt_dies(self) -> None:
+        self.crashes -= 1
+        which = next(number for number, each in enumerate(self.attempts) if each != "idle")
+        self.attempts[which] = "idle"  # its task stays
+
+    # -- the end
+
+    def teardown(self) -> None:
+        if self.listeners:
+            self._let_all_end()
+            self._judge()
+
+    def _let_all_end(self) -> None:
+        """Everybody goes on until nothing is left to do; the order is that of this list."""
+        steps: list[tuple[Callable[[], object], Callable[[], None]]] = [
+            (lambda: self.undelete is not None, self.undelete_commits),
+            (lambda: self.reader is not None, self.acknowledge),
+            (lambda: self.pending, lambda: self.read(0)),
+            (lambda: any(each.in_hand is not None for each in self.listeners), self.listener_schedules),
+            (lambda: any(each.on_the_way and each.in_hand is None for each in self.listeners), lambda: self.receive(0)),
+            (lambda: self.attempts[0] != "idle" or self.processing, lambda: self.attempt(0)),
+            (lambda: self.attempts[1] != "idle", lambda: self.attempt(1)),
+            (lambda: self.is_deleted and self.generation not in self.due, self.time_passes),
+            (lambda: self.remover is not None, self.removal_goes_on),
+            (lambda: self.tasks, lambda: self.begin_removal(0)),
+            (self._is_overdue, self.sweep),
+        ]
+        for _ in range(200):
+            step = next((step for needed, step in steps if needed()), None)
+            if step is None:
+                return
+            step()
+        raise AssertionError(f"it never ends: {self.__dict__}")
+
+    def _judge(self) -> None:
+        seen = f"{self.state}, objects {self.is_there}, ready {self.ready}"
+        wants_deletion = self.intent == "deleted" or (self.intent == "deleted (channel)" and not self.disconnected)
+        if wants_deletion:
+            assert self.state is DeletionState.REMOVED, f"a deletion is lost: {seen}"
+            assert not self.is_there, f"a deletion is lost: {seen}"
+        if self.intent == "undeleted":
+            assert self.state is DeletionState.UNDELETED, f"an undelete is undone: {seen}"
+            assert self.is_there, f"an undelete is undone: {seen}"
+            assert self.ready, f"an undelete is undone: {seen}"
+        if self.state is DeletionState.REMOVED:
+            assert not self.is_there, "objects are left"
+
+
+def _order(position: str) -> tuple[int, int]:
+    milliseconds, _, sequence = (position or "0-0").partition("-")
+    return int(milliseconds), int(sequence or 0)
+
+
+def _after(messages: list[int | None], undeleted_at_ms: int) -> list[int | None]:
+    return messages[messages.index(undeleted_at_ms) :] if undeleted_at_ms in messages else messages

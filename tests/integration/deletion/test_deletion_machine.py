@@ -1,0 +1,38 @@
+"""The table of deletions, driven at random; and that a table with one rule broken does not pass."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.integration.deletion.machine import BREAKS, BROKEN_ELSEWHERE, machine_of
+
+RUNS = int(os.environ.get("AVION_DELETION_RUNS", "100"))  # `make scale` has 10,000
+STEPS = 40
+RUNS_UNTIL_FOUND = 20_000
+
+
+def runs(count: int, **more: object) -> settings:
+    return settings(
+        max_examples=count,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_no_order_of_events_breaks_a_deletion_or_an_undelete(redis_url: str) -> None:
+    run_state_machine_as_test(machine_of(redis_url), settings=runs(RUNS))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("broken", [*BREAKS, *BROKEN_ELSEWHERE])
+def test_a_broken_rule_is_found(redis_url: str, broken: str) -> None:
+    found = runs(RUNS_UNTIL_FOUND, phases=[Phase.generate], report_multiple_bugs=False)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine_of(redis_url, broken), settings=found)

@@ -1,0 +1,121 @@
+"""The table of `docs/deletions.md`, cell by cell, against the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from avion_media.deletion import DeletionRecords, DeletionState
+from avion_media.domain.tasks import State, Status
+from avion_media.queue import StatusBoard
+from avion_media.redis import Redis, open_redis
+
+PAGE = Path(__file__).parents[3] / "docs" / "deletions.md"
+HOUR_S = 3600.0
+MEDIUM = "m"
+BEFORE, BETWEEN, AFTER = "1-0", "2-0", "9999999999999-0"
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with open_redis(redis_url) as opened:
+        yield opened
+
+
+async def put_in(redis: Redis, state: str, delay_s: float) -> int:
+    """Bring the medium into a state; the generation of its deletion."""
+    records = DeletionRecords(redis)
+    if state == "no record":
+        return 1
+    (mark,) = await records.mark([MEDIUM], delay_s=delay_s, position=BETWEEN)
+    if state == "undeleted":
+        assert await records.undelete(MEDIUM, mark.generation, await records.issue_undelete())
+    if state in ("removing", "removed"):
+        await redis.execute("HSET", "media_deletion:{m}m", "due", 0)
+        assert (await records.begin_removal(MEDIUM, mark.generation)).may_go
+    if state == "removed":
+        await records.finish_removal(MEDIUM, mark.generation, HOUR_S)
+    return mark.generation
+
+
+Operation = Callable[[Redis, int], Awaitable[str]]
+
+
+async def notice(redis: Redis, _generation: int, position: str = AFTER) -> str:
+    marks = await DeletionRecords(redis).mark([MEDIUM], delay_s=HOUR_S, position=position)
+    return ("" if marks[0].fresh else "same") if marks else "void"
+
+
+async def old_notice(redis: Redis, generation: int) -> str:
+    return await notice(redis, generation, BEFORE)
+
+
+async def removal(redis: Redis, generation: int) -> str:
+    begun = await DeletionRecords(redis).begin_removal(MEDIUM, generation)
+    return "early" if begun.early_s else "go" if begun.may_go else "void"
+
+
+async def other_removal(redis: Redis, generation: int) -> str:
+    return await removal(redis, generation - 1 or 2)
+
+
+async def end(redis: Redis, generation: int) -> str:
+    await DeletionRecords(redis).finish_removal(MEDIUM, generation, HOUR_S)
+    return "–"
+
+
+async def undelete(redis: Redis, generation: int) -> str:
+    records = DeletionRecords(redis)
+    return "" if await records.undelete(MEDIUM, generation, await records.issue_undelete()) else "–"
+
+
+async def status(redis: Redis, _generation: int) -> str:
+    taken = await StatusBoard(redis).put(Status(MEDIUM, State.PROCESSING), ttl_s=60)
+    return "taken" if taken else "refused"
+
+
+OPERATIONS: dict[str, tuple[Operation, float]] = {
+    "notice": (notice, HOUR_S),
+    "notice issued before the undelete": (old_notice, HOUR_S),
+    "removal that is due": (removal, 0.0),
+    "removal that is not due": (removal, HOUR_S),
+    "removal of another generation": (other_removal, 0.0),
+    "removal ends": (end, 0.0),
+    "undelete": (undelete, HOUR_S),
+    "status": (status, HOUR_S),
+}
+
+
+def rows() -> list[list[str]]:
+    lines = PAGE.read_text().splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("| operation |"))
+    table = [line for line in lines[first:] if line.startswith("|") or not line][: len(OPERATIONS) + 2]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+
+
+HEAD, _, *ROWS = rows()
+CELLS = [(row[0], state, cell) for row in ROWS for state, cell in zip(HEAD[1:], row[1:], strict=True)]
+
+
+def test_the_page_has_every_operation_and_state() -> None:
+    assert {row[0] for row in ROWS} == OPERATIONS.keys()
+    assert {*HEAD[1:]} == {"no record", *DeletionState}
+
+
+@pytest.mark.parametrize(("operation", "state", "cell"), CELLS, ids=[f"{name}, {state}" for name, state, _ in CELLS])
+async def test_each_cell(redis: Redis, operation: str, state: str, cell: str) -> None:
+    perform, delay_s = OPERATIONS[operation]
+    generation = await put_in(redis, state, delay_s)
+    outcome = await perform(redis, generation)
+    record = await DeletionRecords(redis).get(MEDIUM)
+    after = "no record" if record is None else str(record.state)
+    if cell.startswith("→ "):
+        assert after == cell.removeprefix("→ ")
+        assert outcome in ("", "go", "–")
+        if operation.startswith("notice") and state == "undeleted":
+            assert record is not None
+            assert record.generation > generation
+    else:
+        assert (outcome, after) == (cell, state)

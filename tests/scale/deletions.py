@@ -1,0 +1,149 @@
+"""What deletions cost: ``python -m tests.scale.deletions``.
+
+The undelete of 10,000 media beside a million waiting removals; and one notice of 30,000 media on a Redis that syncs
+each write (``appendfsync always``): until the media are gone, and until the notice is acknowledged.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
+
+import redis as redis_py
+import trio
+
+from avion_media.config import CdnConfig
+from avion_media.deletion import DeletionHandler, DeletionJournal, DeletionRecords, NoticeStream, undelete
+from avion_media.domain.errors import Dependency
+from avion_media.domain.formats import JPEG
+from avion_media.domain.ids import MediaId, new_media_id
+from avion_media.domain.tasks import DELETE_QUEUE, DROP_DELETED, PURGE_QUEUE, State, Status
+from avion_media.queue import QueueKeys, StatusBoard, TaskQueue
+from avion_media.redis import Redis, open_redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore, open_store
+from avion_media.tasks.purge import Purges
+from avion_media.telemetry import NO_TELEMETRY, silence_logging
+from tests.bench.setting import Setting, open_setting
+from tests.scale.backlog import fill_delayed
+from tests.services import RedisServer, ServiceFailed
+from tests.services.process import working_directory
+
+UNDELETED, UNDELETED_TARGET_S = 10_000, 5.0
+NOTICE, NOTICE_TARGET_S = 30_000, 1.0
+DELAY_S = 86_400.0
+T = TypeVar("T")
+_LOOKED_AT = 300  # media of the notice, in all parts of it: to read all of them would be the larger load
+_USAGE_ERROR = 2
+
+
+async def measure_undelete(url: str, store: ObjectStore, waiting: int) -> float:
+    """Seconds to undelete `UNDELETED` media beside ``waiting`` removals."""
+    with redis_py.Redis.from_url(url) as client:
+        client.flushall()
+        fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, waiting)
+    media = new_media(UNDELETED)
+    async with open_redis(url, timeout_s=30.0) as redis:
+        board = StatusBoard(redis)
+        for each in media:
+            await board.put(Status(each.text, State.READY), ttl_s=DELAY_S)
+        handler = deleting(redis, store)
+        stream = NoticeStream(redis)
+        await redis.execute("XADD", DROP_DELETED, "*", "event", event_of(media))
+        await stream.ensure_group()
+        for notice in await stream.take("c", block_s=1):
+            await handler.handle(notice)
+        began = time.monotonic()
+        outcome = await undelete(store, redis, journal_in(store), media)
+        seconds = time.monotonic() - began
+        assert set(outcome.values()) == {None}
+    return seconds
+
+
+async def measure_notice(url: str, store: ObjectStore) -> tuple[float, float]:
+    """Seconds until all media of one notice are gone, and until it is acknowledged."""
+    media = new_media(NOTICE)
+    async with open_redis(url, timeout_s=30.0) as redis:
+        stream, handler = NoticeStream(redis), deleting(redis, store)
+        await stream.ensure_group()
+        await redis.execute("XADD", DROP_DELETED, "*", "event", event_of(media))
+        began = time.monotonic()
+        gone_s = 0.0
+
+        async def look() -> None:
+            nonlocal gone_s
+            records = DeletionRecords(redis)
+            some = [each.text for each in media[:: NOTICE // _LOOKED_AT]] + [media[-1].text]
+            while len(await records.get_many(some)) < len(some):  # noqa: ASYNC110 - as a client looks
+                await trio.sleep(0.05)
+            gone_s = time.monotonic() - began
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            for notice in await stream.take("c", block_s=1):
+                await handler.handle(notice)
+                await stream.done(notice)
+            acknowledged_s = time.monotonic() - began
+    return gone_s, acknowledged_s
+
+
+def new_media(count: int) -> list[MediaId]:
+    return [new_media_id(JPEG, time.time_ns() // 1_000_000) for _ in range(count)]
+
+
+def event_of(media: list[MediaId]) -> str:
+    return json.dumps({"media_ids": [each.text for each in media]})
+
+
+def deleting(redis: Redis, store: ObjectStore) -> DeletionHandler:
+    purges = Purges(TaskQueue(redis, PURGE_QUEUE), CdnConfig())
+    queue = TaskQueue(redis, DELETE_QUEUE)
+    return DeletionHandler(redis, queue, journal_in(store), purges, NO_TELEMETRY, delay_s=DELAY_S)
+
+
+def journal_in(store: ObjectStore) -> DeletionJournal:
+    return DeletionJournal(_slot(store), DELAY_S)
+
+
+def _slot(value: Any) -> Slot[Any]:
+    slot: Slot[Any] = Slot(Dependency.STORE)
+    slot.fill(value)
+    return slot
+
+
+async def with_store(setting: Setting, measure: Callable[[ObjectStore], Awaitable[T]]) -> T:
+    async with open_store(setting.store.config()) as store:
+        return await measure(store)
+
+
+def main() -> int:
+    """Exit status 0 if both are as fast as they should be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scale.deletions", description=__doc__.split("\n")[0])
+    parser.add_argument("--waiting", type=int, default=1_000_000)
+    arguments = parser.parse_args()
+    silence_logging()
+    try:
+        with open_setting(quick=False) as setting, working_directory("redis") as directory:
+            measure = partial(measure_undelete, setting.redis_url, waiting=arguments.waiting)
+            undelete_s = trio.run(with_store, setting, lambda store: measure(store=store))
+            print(f"{UNDELETED} media undeleted beside {arguments.waiting} waiting removals: {undelete_s:.1f} s")
+            server = RedisServer(directory, "--appendonly", "yes", "--appendfsync", "always")
+            server.start()
+            try:
+                gone_s, done_s = trio.run(with_store, setting, partial(measure_notice, server.url))
+            finally:
+                server.kill()
+            print(f"a notice of {NOTICE} media, appendfsync always: gone in {gone_s:.2f} s, done in {done_s:.2f} s")
+    except ServiceFailed as error:
+        print(f"a service could not be started: {error}", file=sys.stderr)
+        return _USAGE_ERROR
+    return 0 if undelete_s <= UNDELETED_TARGET_S and gone_s <= NOTICE_TARGET_S else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

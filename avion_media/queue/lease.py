@@ -84,7 +84,7 @@ class Lease:
         return self._ended
 
     def lose(self) -> None:
-        """Another lease on the same entry was given out in this process: this one is void from now on."""
+        """Make this lease void: its work has ended here, or this process has another lease on the same entry."""
         self._ended = True
 
     async def renew(self) -> None:

@@ -296,6 +296,9 @@ class Consumer:
                 if not self._held:
                     self._nothing_held.set()
                     self._nothing_held = trio.Event()
+                # Nobody here works on it any more. If its end could not be recorded, this process must be able to
+                # reclaim it too, which it does not do while a lease of its own seems to live.
+                held.lease.lose()
                 self._free.release()
 
     async def _attempt(self, held: _Held) -> tuple[str, str]:

@@ -43,7 +43,7 @@ def test_more_crashes_than_the_root_bears_end_the_process(
     (failed,) = (line for line in lines if line["event"] == "tree.failed")
     assert (failed["level"], failed["why"]) == ("critical", WHY)
     crashes = [line for line in lines if line["event"] == "supervision.failed" and line["path"] == "service/sweeper"]
-    # A window outlives the restart of its supervisor: after the third crash `service` gives up again, and then the root.
+    # A window outlives the restart of its supervisor: the third crash ends `service` again, and then the root.
     assert len(crashes) == 3
     assert all("a defect of the sweeper" in line["exception"] for line in crashes)
     assert [line["path"] for line in lines if line["event"] == "supervision.escalated"] == ["service", "service", "/"]

@@ -68,8 +68,10 @@ def _decode_webp(picture: Picture, longest_edge: int) -> Pixels:
     longest, shortest = max(picture.width, picture.height), min(picture.width, picture.height)
     scale = min(1.0, max(longest_edge / longest, 1 / shortest))  # its decoder makes no side of less than a pixel
     image = pyvips.Image.webpload_buffer(picture.still, memory=True, fail_on="truncated", scale=scale)
-    if abs(image.width - scale * picture.width) > 1 or abs(image.height - scale * picture.height) > 1:
-        raise _misled(picture, (image.width, image.height))
+    size, full_size = (image.width, image.height), (picture.width, picture.height)
+    # An animation of one frame is not shrunk.
+    if size != full_size and any(abs(got - scale * full) > 1 for got, full in zip(size, full_size, strict=True)):
+        raise _misled(picture, size)
     return _of_vips(image)
 
 

@@ -118,7 +118,7 @@ BOMBS = (
     Bomb("a-week-of-animation.webp", lambda: animation(animation_frame(milliseconds=0xFFFFFF) * 40), Reason.TOO_LONG),
     Bomb("frame-beyond-its-canvas.webp", lambda: animation(animation_frame(left=4000)), Reason.CORRUPT),
     Bomb("frame-is-not-its-picture.webp", lambda: animation(animation_frame(16, 16)), READY),
-    Bomb("frames-in-frames.webp", nested, READY),
+    Bomb("frames-in-frames.webp", nested, Reason.CORRUPT),
     Bomb("no-frames.webp", animation, Reason.CORRUPT),
     Bomb(
         "49-megapixel-canvas-of-small-frames.webp", lambda: animation(animation_frame(), width=7000, height=7000), READY

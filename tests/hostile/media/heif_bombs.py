@@ -122,7 +122,7 @@ BOMBS = (
     Bomb("65535x65535.avif", lambda: resized(65_535, 65_535), Reason.BAD_DIMENSIONS),
     Bomb("16000x16000.avif", lambda: resized(16_000, 16_000), Reason.TOO_MANY_PIXELS),
     Bomb("larger-than-its-pixels.avif", lambda: resized(7000, 7000), READY),
-    Bomb("empty.avif", lambda: resized(0, 0), Reason.CORRUPT),
+    Bomb("empty.avif", lambda: resized(0, 0), Reason.BAD_DIMENSIONS),
     Bomb("16-megapixels.avif", large_avif, READY),
     Bomb("grid-of-itself.avif", lambda: grid(1, 1, 768, 512, (2,)).build(), Reason.CORRUPT),
     Bomb(
@@ -131,7 +131,7 @@ BOMBS = (
         Reason.BAD_DIMENSIONS,
     ),
     Bomb("grid-of-too-few-tiles.avif", lambda: grid(4, 4, 3072, 2048, (1,)).build(), Reason.CORRUPT),
-    Bomb("grid-larger-than-its-tiles.avif", lambda: grid(1, 1, 7000, 7000, (1,)).build(), Reason.CORRUPT),
+    Bomb("grid-larger-than-its-tiles.avif", lambda: grid(1, 1, 7000, 7000, (1,)).build(), Reason.DECODER_LIMIT),
     Bomb("grids-of-grids.avif", grids_of_grids, Reason.CORRUPT),
     Bomb("overlay-of-itself.avif", lambda: overlay((2, 2)).build(), Reason.CORRUPT),
     Bomb("overlay-of-60000-layers.avif", lambda: overlay((1,) * 60_000).build(), Reason.CORRUPT),

@@ -146,9 +146,7 @@ def many(kind: bytes, values: bytes, count: int) -> bytes:
 
 BOMBS = (
     Bomb("sizes-of-4-billion-samples.mp4", lambda: forged(b"stsz", struct.pack(">III", 0, 1, MAX32)), Reason.CORRUPT),
-    Bomb(
-        "sizes-that-are-not-there.mp4", lambda: forged(b"stsz", struct.pack(">III", 0, 0, MAX32)), Reason.DECODER_LIMIT
-    ),
+    Bomb("sizes-that-are-not-there.mp4", lambda: forged(b"stsz", struct.pack(">III", 0, 0, MAX32)), Reason.CORRUPT),
     Bomb(
         "5-million-sizes.mp4",
         lambda: forged(b"stsz", struct.pack(">III", 0, 0, 5_000_000) + bytes(20_000_000)),
@@ -156,7 +154,7 @@ BOMBS = (
     ),
     Bomb("samples-of-4-gigabytes.mp4", lambda: forged(b"stsz", struct.pack(">III", 0, MAX32, 30)), Reason.CORRUPT),
     Bomb("a-million-chunks.mp4", lambda: many(b"stco", struct.pack(">I", 100), 1_000_000), Reason.CORRUPT),
-    Bomb("4-billion-chunks.mp4", lambda: forged(b"stco", struct.pack(">II", 0, MAX32)), Reason.DECODER_LIMIT),
+    Bomb("4-billion-chunks.mp4", lambda: forged(b"stco", struct.pack(">II", 0, MAX32)), Reason.CORRUPT),
     Bomb("chunks-outside-the-file.mp4", lambda: forged(b"stco", struct.pack(">III", 0, 1, MAX32)), Reason.CORRUPT),
     Bomb("chunks-of-4-billion-samples.mp4", lambda: forged(b"stsc", struct.pack(">5I", 0, 1, 1, MAX32, 1)), READY),
     Bomb("chunks-of-no-samples.mp4", lambda: forged(b"stsc", struct.pack(">5I", 0, 1, 1, 0, 1)), Reason.CORRUPT),

@@ -40,6 +40,9 @@ class FakeLease:
         await self.renew()
         self.completed = True
 
+    def lose(self) -> None:
+        """The attempt has ended."""
+
 
 class FakeQueue:
     """One task, once."""

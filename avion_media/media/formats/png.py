@@ -7,7 +7,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from avion_media.domain.formats import PNG
 from avion_media.media.bounds import PictureBounds, corrupt
@@ -27,6 +27,8 @@ from avion_media.media.formats.picture import (
 
 _BYTES_PER_PIXEL = 9  # measured at 48 million pixels as growth of the address space: interlaced RGBA of 16 bits 8.4
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_MAX_PIXEL_BYTES = 8  # of a pixel, uncompressed: RGBA of 16 bits
+_PIECE_BYTES = 1 << 20
 _CHUNK_OVERHEAD = 12  # length, type and CRC
 _PALETTE_COLOUR_TYPE = 3
 _PROFILE_NAME = b"icc\x00"
@@ -112,6 +114,27 @@ def read(view: memoryview, bounds: PictureBounds) -> Picture:
         still=b"".join((_SIGNATURE, header.whole, *decoded_by, _chunk(b"IDAT", *pixels), _chunk(b"IEND"))),
         bytes_per_pixel=_BYTES_PER_PIXEL,
     )
+
+
+def with_an_end(picture: Picture) -> Picture:
+    """A picture whose compressed pixels end as they should, with as many of its rows as there are.
+
+    Some encoders write no last block or no checksum, which no browser minds, as each draws a row once it has come. A
+    decoder that wants to see the end refuses them; it still counts the rows. Raises `zlib.error` for damage.
+    """
+    *others, pixels, end = _chunks(memoryview(picture.still))
+    zlib.decompressobj().decompress(pixels.payload[:2])  # raises unless it is zlib's header
+    inflater, deflater = zlib.decompressobj(-zlib.MAX_WBITS), zlib.compressobj(zlib.Z_BEST_SPEED)
+    # No row is longer than this, nor are there more rows than that, interlaced or not.
+    left = (picture.width * _MAX_PIXEL_BYTES + 2) * (2 * picture.height + 8)
+    compressed: list[bytes] = []
+    data: memoryview | bytes = pixels.payload[2:]
+    while left > 0 and (rows := inflater.decompress(data, min(left, _PIECE_BYTES))):
+        compressed.append(deflater.compress(rows))
+        data = inflater.unconsumed_tail
+        left -= len(rows)
+    ended = _chunk(b"IDAT", *compressed, deflater.flush())
+    return replace(picture, still=b"".join((_SIGNATURE, *(each.whole for each in others), ended, end.whole)))
 
 
 def _header(chunk: _Chunk | None) -> _Chunk:

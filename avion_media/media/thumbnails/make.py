@@ -10,10 +10,12 @@ import PIL.Image
 import PIL.ImageOps  # this and the next, as the plugins of preinit(), Pillow imports as late as it can
 import PIL.TiffImagePlugin
 import PIL.WebPImagePlugin
+import pyvips
 from PIL import Image
 
+from avion_media.domain.formats import PNG
 from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within
-from avion_media.media.formats import Picture
+from avion_media.media.formats import Picture, png
 from avion_media.media.thumbnails.blurhash import blurhash
 from avion_media.media.thumbnails.boundary import rejecting_damage
 from avion_media.media.thumbnails.colour import is_srgb
@@ -44,17 +46,26 @@ def make_thumbnails(
     animation the first frame is taken. ``quality`` is JPEG's, 1 to 95, and WebP's. Opens no file and no
     socket. Raises `Rejected`: CORRUPT or DECODER_LIMIT.
     """
+    with rejecting_damage("decoding"):
+        try:
+            return _thumbnails(picture, sizes, quality, webp)
+        except pyvips.Error:
+            if picture.format is not PNG:
+                raise
+        return _thumbnails(png.with_an_end(picture), sizes, quality, webp)
+
+
+def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
     longest_edge = max(size.longest_edge for size in sizes)
     in_srgb = is_srgb(picture.colour)
-    with rejecting_damage("decoding"):
-        decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
-        if decoded.size != (picture.width, picture.height):
-            quality += 1  # a decode shrunk by the decoder costs 0.0015 of SSIM; this gives it back (tests/bench/images)
-        pixels = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
-        # Converted after the shrink: two million pixels, not fifty.
-        colour = None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour
-        pixels = pixels.in_srgb(colour).upright(picture.orientation)
-        return _render(pixels, picture.displayed_size, sizes, quality, webp)
+    decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
+    if decoded.size != (picture.width, picture.height):
+        quality += 1  # a decode shrunk by the decoder costs 0.0015 of SSIM; this gives it back (tests/bench/images)
+    pixels = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
+    # Converted after the shrink: two million pixels, not fifty.
+    colour = None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour
+    pixels = pixels.in_srgb(colour).upright(picture.orientation)
+    return _render(pixels, picture.displayed_size, sizes, quality, webp)
 
 
 def thumbnails_of_frame(

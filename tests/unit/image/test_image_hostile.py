@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +116,36 @@ def test_a_picture_that_breaks_off_is_corrupt(share: float) -> None:
         data = saved(photograph, format_name)
         assert outcome(data, fmt) is None
         assert outcome(data[: int(len(data) * share)], fmt) is Reason.CORRUPT, format_name
+
+
+def _flushed(rows: bytes) -> bytes:
+    deflater = zlib.compressobj()
+    return deflater.compress(rows) + deflater.flush(zlib.Z_SYNC_FLUSH)
+
+
+def _png(compressed: bytes) -> bytes:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 64, 48, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", compressed) + chunk(b"IEND", b"")
+
+
+_ROWS = b"".join(b"\0" + bytes((3 * x * y + x) & 255 for x in range(64)) for y in range(48))
+
+
+@pytest.mark.parametrize(
+    "compress",
+    [
+        lambda rows: zlib.compress(rows)[:-4],
+        lambda rows: zlib.compress(rows)[:-2],
+        lambda rows: zlib.compress(rows)[:-4] + b"LEAK",
+        _flushed,
+    ],
+    ids=["no checksum", "half a checksum", "a wrong checksum", "no last block"],
+)
+def test_a_png_with_all_of_its_rows_is_shown_however_its_compression_ends(compress: Callable[[bytes], bytes]) -> None:
+    """Browsers draw each row as it comes, so visitors see all of the picture."""
+    shown = process(_png(compress(_ROWS)), PNG, ONE, SMALL)
+    assert shown == replace(process(_png(zlib.compress(_ROWS)), PNG, ONE, SMALL), original=shown.original)
+    assert outcome(_png(compress(_ROWS[:-1])), PNG) is Reason.CORRUPT
 
 
 def test_an_animation_that_breaks_off_after_its_first_frame_is_shown() -> None:

@@ -4,8 +4,8 @@ Encoders write their settings there, dashcams and drones positions. Nothing is c
 not known to be needed for showing the pictures is overwritten at the same length, by what the codec itself defines as
 filler. Captions, HDR metadata and timing stay.
 
-Pure functions of bytes, made to run in the sandbox. Bytes that are no such codec change nothing, or are overwritten
-where they look like a message.
+Pure functions of bytes, made to run in the sandbox. A sample changes only if it is coded as its track says, from its
+beginning to its end: anything else may be a picture, of which nothing must be lost.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _BY_NAME = {
     **dict.fromkeys(("avc1", "avc2", "avc3", "avc4", "dva1", "dvav", "V_MPEG4/ISO/AVC"), Coding.H264),
     **dict.fromkeys(("hvc1", "hvc2", "hev1", "hev2", "lhv1", "lhe1", "dvh1", "dvhe", "V_MPEGH/ISO/HEVC"), Coding.HEVC),
     **dict.fromkeys(("av01", "dav1", "V_AV1"), Coding.AV1),
-    **dict.fromkeys(("jpeg", "mjpa", "mjpb", "mjpg", "AVDJ", "V_MJPEG"), Coding.MOTION_JPEG),
+    **dict.fromkeys(("jpeg", "mjpa", "mjpg", "AVDJ", "V_MJPEG"), Coding.MOTION_JPEG),
 }
 
 
@@ -47,7 +47,7 @@ def changes_of_sample(coding: Coding, private: bytes, sample: bytes) -> Iterator
     ``private`` is the codec's configuration: ``avcC``, ``hvcC`` or ``av1C``, or empty.
     """
     if coding is Coding.AV1:
-        return obu.changes(sample, 0)
+        return obu.changes_of_sample(sample)
     if coding is Coding.MOTION_JPEG:
         return motion_jpeg.changes(sample)
     return nal.changes_of_sample(sample, nal.length_bytes(private, hevc=coding is Coding.HEVC), coding is Coding.HEVC)
@@ -56,7 +56,7 @@ def changes_of_sample(coding: Coding, private: bytes, sample: bytes) -> Iterator
 def changes_of_private(coding: Coding, private: bytes) -> Iterator[Change]:
     """What to overwrite in a codec's configuration."""
     if coding is Coding.AV1:
-        return obu.changes(private, 4)  # four bytes of flags before its OBUs
+        return obu.changes_of_private(private)
     if coding is Coding.MOTION_JPEG:
         return iter(())
     return nal.changes_of_private(private, hevc=coding is Coding.HEVC)

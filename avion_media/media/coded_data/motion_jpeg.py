@@ -9,6 +9,7 @@ from avion_media.media.coded_data.changes import Change, change
 
 _MARKER = re.compile(rb"\xff([^\x00\xd0-\xd7\xff])", re.DOTALL)
 _SOI, _EOI, _COM = 0xD8, 0xD9, 0xFE
+_START = bytes((0xFF, _SOI))
 _APP0, _APP2, _APP14, _APP15 = 0xE0, 0xE2, 0xEE, 0xEF
 _ICC_PREFIX = b"ICC_PROFILE\0"
 _QUICKTIME_FIELD = b"\0\0\0\0mjpg"  # APP1 of QuickTime's Motion JPEG A: where its parts lie
@@ -16,6 +17,8 @@ _QUICKTIME_FIELD = b"\0\0\0\0mjpg"  # APP1 of QuickTime's Motion JPEG A: where i
 
 def changes(frame: bytes) -> Iterator[Change]:
     """What to overwrite: comments and applications' data that decoders do not go by become an empty APP15."""
+    if not frame.startswith(_START):
+        return
     position = 0
     ended = False
     while found := _MARKER.search(frame, position):

@@ -53,15 +53,18 @@ def length_bytes(private: bytes, *, hevc: bool) -> int:
 
 
 def changes_of_sample(sample: bytes, length_size: int, hevc: bool) -> Iterator[Change]:
-    """What to overwrite in the units of a sample. One that is cut off ends it."""
+    """What to overwrite in the units of a sample; nothing where one exceeds it, as then these are no units."""
     codec = _HEVC if hevc else _H264
+    units: list[tuple[int, int]] = []
     position, end = 0, len(sample)
     while position + length_size < end:
         start = position + length_size
         position = start + int.from_bytes(sample[position:start], "big")
         if position > end:
             return
-        yield from _changes_of_unit(codec, sample, start, position)
+        units.append((start, position))
+    for start, behind in units:
+        yield from _changes_of_unit(codec, sample, start, behind)
 
 
 def changes_of_private(private: bytes, *, hevc: bool) -> Iterator[Change]:

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 from avion_media.media.coded_data.changes import Change, change, is_needed_t35
 
 _METADATA, _PADDING = 5, 15
 _RESERVED = frozenset((0, *range(9, 15)))
+_PICTURES = frozenset((3, 6, 8))  # a frame's header, a frame, a list of tiles
 _LIGHT_LEVEL, _MASTERING_DISPLAY, _SCALABILITY, _T35 = 1, 2, 3, 4
 _NEEDED = frozenset((_LIGHT_LEVEL, _MASTERING_DISPLAY, _SCALABILITY))
-_TYPE_BITS, _HAS_EXTENSION, _HAS_SIZE = 0x78, 0x04, 0x02
+_FORBIDDEN, _TYPE_BITS, _HAS_EXTENSION, _HAS_SIZE = 0x80, 0x78, 0x04, 0x02
+_FLAGS_BYTES = 4  # of ``av1C``, before its units
 
 
-def changes(data: bytes, position: int) -> Iterator[Change]:
-    """What to overwrite in the units from ``position`` on. One that is cut off ends it."""
+def changes_of_sample(sample: bytes) -> Iterator[Change]:
+    """What to overwrite in a sample; nothing where it is no series of units with a picture among them."""
+    units = list(_units(sample, 0))
+    if units and units[-1].end == len(sample) and any(unit.kind in _PICTURES for unit in units):
+        yield from _changes(sample, units)
+
+
+def changes_of_private(private: bytes) -> Iterator[Change]:
+    """What to overwrite in ``av1C``."""
+    return _changes(private, _units(private, _FLAGS_BYTES))
+
+
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    kind: int
+    offset: int
+    content: int
+    end: int
+
+
+def _units(data: bytes, position: int) -> Iterator[_Unit]:
+    """The units from ``position`` on, up to one that is cut off or none."""
     end = len(data)
-    while position < end:
+    while position < end and not data[position] & _FORBIDDEN:
         header = data[position]
         start = position + (2 if header & _HAS_EXTENSION else 1)
         if header & _HAS_SIZE:
@@ -25,11 +48,17 @@ def changes(data: bytes, position: int) -> Iterator[Change]:
             size = end - start  # the last one
         if size < 0 or start + size > end:
             return
-        kind = header >> 3 & 15
-        if kind in (_PADDING, *_RESERVED) or (kind == _METADATA and not _is_needed(data[start : start + size])):
-            head = bytes((header & ~_TYPE_BITS & 0xFF | _PADDING << 3,)) + data[position + 1 : start]
-            yield from change(data, position, head + (bytes(size - 1) + b"\x80" if size else b""))
+        yield _Unit(header >> 3 & 15, position, start, start + size)
         position = start + size
+
+
+def _changes(data: bytes, units: Iterable[_Unit]) -> Iterator[Change]:
+    for unit in units:
+        content = data[unit.content : unit.end]
+        if unit.kind in (_PADDING, *_RESERVED) or (unit.kind == _METADATA and not _is_needed(content)):
+            header = bytes((data[unit.offset] & ~_TYPE_BITS & 0xFF | _PADDING << 3,))
+            head = header + data[unit.offset + 1 : unit.content]
+            yield from change(data, unit.offset, head + (bytes(len(content) - 1) + b"\x80" if content else b""))
 
 
 def _is_needed(content: bytes) -> bool:

@@ -107,6 +107,31 @@ def test_changes_stay_inside_what_is_cut_off(coding: Coding, sample: bytes) -> N
             position = offset + len(new)
 
 
+_VP8 = bytes.fromhex("50bc029d012a800264010047088585888584888682224b")
+_FRAME = b"\x32\x03\x10\x00\x55"
+
+
+@pytest.mark.parametrize(("coding", "sample"), [
+    (Coding.AV1, _VP8),  # a reserved unit without a size, as AV1
+    (Coding.AV1, b"\x52\x02\x01\x02" + b"\x12\x00"),
+    (Coding.AV1, b"\x2a\x03\x1fab" + _FRAME[:-1]),
+    (Coding.AV1, b"\xaa\x03\x1fab" + _FRAME),  # the first bit must be 0
+    (Coding.H264, b"\0\0\x01\x05\x06\x05\x10" + b"\x11" * 300),  # start codes
+    (Coding.HEVC, b"\0\0\0\x05\x4e\x01\x05\x01a" + b"\0\0\x01\x00" + bytes(16)),
+    (Coding.MOTION_JPEG, _VP8 + b"\xff\xe1\0\x04ab\xff\xfe\0\x04ab\xff\xd9"),
+], ids=str)  # fmt: skip
+def test_what_is_not_coded_as_its_track_says_stays_as_it_is(coding: Coding, sample: bytes) -> None:
+    """It may be a picture of something else. Decoders of that coding take none of it."""
+    assert list(changes_of_sample(coding, b"", sample)) == []
+
+
+def test_private_units_of_av1_go_wherever_there_is_a_frame() -> None:
+    reserved, metadata = b"\x52\x02ab", b"\x2a\x03\x1fab"
+    (first, second) = changes_of_sample(Coding.AV1, b"", reserved + _FRAME + metadata)
+    assert first == (0, b"\x7a\x02\0\x80")
+    assert second == (len(reserved + _FRAME), b"\x7a\x03\0\0\x80")
+
+
 def test_a_message_that_is_cut_off_is_overwritten_too() -> None:
     unit = b"\x06\x05\x40" + SECRET
     ((offset, new),) = changes_of_sample(Coding.H264, b"", len(unit).to_bytes(4, "big") + unit)
@@ -121,6 +146,6 @@ def test_a_message_behind_two_zeros_keeps_its_type() -> None:
     assert (offset, new) == (4 + 1 + len(needed), b"\x05\x04\xff\xff\xff\xff")
 
 
-@pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v", ""])
+@pytest.mark.parametrize("name", ["vp09", "V_VP9", "mp4v", "mjpb", ""])  # mjpb: JPEG without markers
 def test_other_codecs_are_left_as_they_are(name: str) -> None:
     assert coding_of(name) is None

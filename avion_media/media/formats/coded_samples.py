@@ -32,12 +32,14 @@ def coded_patches(
 ) -> Iterator[Patch]:
     """The changes in ``samples``, a few more than ``max_patches`` at most.
 
-    Raises `Missing` for ``first_seconds``, and for the whole file where these decide so.
+    Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file where these decide so.
     """
+    ordered = sorted(samples, key=lambda sample: sample.data)
+    if not ordered:
+        return
     whole = Range(0, file.size_bytes)
     beginnings = (whole,) if file.missing(0, file.size_bytes) is None else tuple(first_seconds)
     file.require(beginnings)
-    ordered = sorted(samples, key=lambda sample: sample.data)
     found: list[Patch] = []
     position = 0
     for sample in ordered:

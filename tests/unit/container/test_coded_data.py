@@ -82,6 +82,13 @@ def test_a_large_video_with_an_encoders_single_note_is_not_read_whole(fmt: Media
     assert frames(target) == frames(path)
 
 
+def test_of_a_codec_without_such_messages_no_picture_is_read() -> None:
+    path = Path(__file__).parents[2] / "data" / "mp4-vp9-anamorphic.mp4"
+    with store_of(path) as store:
+        store.examine(MP4)
+        assert store.fetched_bytes < path.stat().st_size / 2
+
+
 CUT_OFF: tuple[tuple[Coding, bytes], ...] = (
     (Coding.H264, b"\0\0\0\x09\x06\x05\xff\xff\xff"),
     (Coding.H264, b"\0\0\0\x05\x06\x05\x10ab"),

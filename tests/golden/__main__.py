@@ -94,11 +94,12 @@ def _compare(before: Record, after: Record) -> int:
         was, now = before.get(name, {}), after.get(name, {})
         if was == now:
             continue
-        why = next((each["why"] for each in allowed if _allows(each, name, was, now)), None)
-        if why is None:
+        reasons, left = _explained(allowed, name, was, now)
+        if left:
             unwanted += 1
-            print(f"DIFFERS {name}\n  was {json.dumps(was)[:600]}\n  now {json.dumps(now)[:600]}")
-        else:
+            print(f"DIFFERS {name} in {' '.join(sorted(left))}")
+            print(f"  was {json.dumps(was)[:600]}\n  now {json.dumps(now)[:600]}")
+        for why in () if left else reasons:
             wanted[why] = wanted.get(why, 0) + 1
     for why, count in wanted.items():
         print(f"wanted  {count:5} x {why}")
@@ -106,15 +107,47 @@ def _compare(before: Record, after: Record) -> int:
     return 1 if unwanted else 0
 
 
-def _allows(entry: dict[str, str], name: str, was: Outcome, now: Outcome) -> bool:
-    """``was`` and ``now`` are patterns of the outcomes' JSON; ``fields`` are the only ones that may differ."""
-    fields = {key for key in was.keys() | now.keys() if was.get(key) != now.get(key)}
+def _explained(
+    allowed: Sequence[dict[str, str]], name: str, was: Outcome, now: Outcome
+) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Why it differs, and the fields that no entry names. Each entry answers for its own fields, or for all."""
+    before, after = _flat(was), _flat(now)
+    left = frozenset(key for key in before.keys() | after.keys() if before.get(key) != after.get(key))
+    reasons: list[str] = []
+    for entry in allowed:
+        fields = left & _named(entry, left, before, after)
+        if fields and _matches(entry, name, was, now):
+            reasons.append(entry["why"])
+            left -= fields
+    return tuple(reasons), left
+
+
+def _named(entry: dict[str, str], differing: frozenset[str], before: Outcome, after: Outcome) -> frozenset[str]:
+    if "fields" not in entry and "gains" not in entry:
+        return differing
+    gained = (key for key in entry.get("gains", "").split() if _only_gains(before.get(key), after.get(key)))
+    return frozenset((*entry.get("fields", "").split(), *gained))
+
+
+def _only_gains(was: object, now: object) -> bool:
+    return isinstance(was, list) and isinstance(now, list) and all(each in now for each in was)
+
+
+def _matches(entry: dict[str, str], name: str, was: Outcome, now: Outcome) -> bool:
     return (
-        fnmatch.fnmatch(name, entry["name"])
+        any(fnmatch.fnmatch(name, each) for each in entry["name"].split())
         and fnmatch.fnmatch(json.dumps(was, sort_keys=True), entry.get("was", "*"))
         and fnmatch.fnmatch(json.dumps(now, sort_keys=True), entry.get("now", "*"))
-        and ("fields" not in entry or fields <= set(entry["fields"].split()))
     )
+
+
+def _flat(outcome: Outcome) -> Outcome:
+    """Fields of fields by a name of their own: ``whole.patches``, ``thumbnails.small``."""
+    flat: Outcome = {}
+    for key, value in outcome.items():
+        nested = _flat(value) if isinstance(value, dict) else None
+        flat |= {key: value} if nested is None else {f"{key}.{inner}": each for inner, each in nested.items()}
+    return flat
 
 
 if __name__ == "__main__":

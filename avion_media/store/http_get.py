@@ -85,9 +85,9 @@ class HttpGet:
             try:
                 return await self._send(key, request, max_bytes)
             except trio.TooSlowError:
-                raise Unavailable(Dependency.STORE, f"no answer within {self._timeout_s:g} s") from None
+                raise Unavailable(Dependency.STORE, f"GET {url.path}: no answer within {self._timeout_s:g} s") from None
             except _BROKEN as error:
-                raise Unavailable(Dependency.STORE, f"the connection broke: {error!r}") from error
+                raise Unavailable(Dependency.STORE, f"GET {url.path}: the connection broke: {error!r}") from error
 
     async def _send(self, key: str, request: h11.Request, max_bytes: int) -> ObjectPart | int:
         """On a kept connection, and once more on a new one where the store had closed that before it answered."""

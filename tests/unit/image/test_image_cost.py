@@ -76,6 +76,7 @@ def _job(data: bytes, granted_bytes: int, bounds: PictureBounds | None = None) -
         tempfile.TemporaryFile() as source,
         tempfile.TemporaryFile() as original,
         tempfile.TemporaryFile() as thumbnail,
+        tempfile.TemporaryFile() as webp,
     ):
         source.write(data)
         source.flush()
@@ -83,9 +84,10 @@ def _job(data: bytes, granted_bytes: int, bounds: PictureBounds | None = None) -
             "format": "png",
             "sizes": [["only", 64]],
             "quality": 80,
+            "webp": "off",
             "bounds": asdict(bounds or PictureBounds()),
         }
-        files = [each.fileno() for each in (source, original, thumbnail)]
+        files = [each.fileno() for each in (source, original, thumbnail, webp)]
         return picture_job(arguments | {"granted_bytes": granted_bytes}, files)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import shutil
@@ -18,6 +19,10 @@ _STOP_GRACE_S = 5.0
 _LOG_TAIL_BYTES = 4000
 _PORTS = (10_000, 22_000)  # and 10 000 above is where a node of a Redis Cluster talks to the others
 _chance = random.SystemRandom()  # tests may seed the common one
+_given: set[int] = set()  # by this process
+# A lock on the byte of its number says that a process has given the port out. It ends with the process. All test runs
+# of a machine share the file, which holds nothing.
+_locks = os.open(Path(tempfile.gettempdir()) / f"avion-test-ports-{os.getuid()}", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC)
 
 
 class ServiceFailed(Exception):
@@ -34,18 +39,31 @@ def require(program: str, package: str) -> str:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nobody listened on a moment ago.
+    """Return a TCP port on 127.0.0.1 that is free, and that no test process gives out again while this one lives.
 
-    Not one of those that the kernel gives to outgoing connections: it would be taken before its server is up.
+    Without the second rule, two services that start at once, or one whose port is closed for a moment by a restart,
+    sometimes meet on a port. It is none of those that the kernel gives to outgoing connections: such a port would be
+    taken before its server is up.
     """
     while True:
         port = _chance.randint(*_PORTS)
+        if port in _given or not _reserved(port):
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
+
+
+def _reserved(port: int) -> bool:
+    try:
+        fcntl.lockf(_locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:  # another process has it
+        return False
+    return True
 
 
 @contextmanager

@@ -204,10 +204,16 @@ class _Guarded:
                 return message
             raise HTTPException(408)
 
+        async def respond(message: Any) -> None:
+            # Hypercorn closes a connection whose request was answered before its end. The client must know that.
+            if more and message["type"] == "http.response.start" and _length_of(scope):
+                message = {**message, "headers": [*message["headers"], (b"connection", b"close")]}
+            await send(message)
+
         stream: _BoundedStream = scope["state"][_STREAM]
         stream.requests += 1
         try:
-            await self._app(scope, receive_body, send)
+            await self._app(scope, receive_body, respond)
         finally:
             stream.requests -= 1
 
@@ -223,7 +229,13 @@ class _Guarded:
             return 431
         if any(name == b"transfer-encoding" for name, _ in headers):
             return 411
-        length = next((int(value) for name, value in headers if name == b"content-length"), 0)
+        length = _length_of(scope)
         if length and scope["method"] in _BODY_LESS:
             return 400
         return 413 if length > self._limits.max_body_bytes else None
+
+
+def _length_of(scope: Any) -> int:
+    """The length of the request's body, which is in its head: chunked ones are refused."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    return next((int(value) for name, value in headers if name == b"content-length"), 0)

@@ -155,8 +155,8 @@ class TaskQueue:
             # Shielded, as a reply that is dropped here would leave its task with nobody until it is reclaimed. Bounded
             # by one call's time.
             with trio.CancelScope(shield=True):
-                keys = (self.name, self._keys.watch, self._keys.dead_letters)
-                args = (CONSUMER_GROUP, consumer, SHELF, self._max_dead_letters)
+                keys = (self.name, self._keys.watch)
+                args = (CONSUMER_GROUP, consumer, SHELF, self._max_dead_letters, self._keys.dead_letters)
                 found = await self._redis.run(scripts.TAKE, keys, args)
             if found is None and block_s > 0:
                 found = await self._wait_for_entry(consumer, block_s)
@@ -192,7 +192,7 @@ class TaskQueue:
                 silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
                 found = await self._redis.run(
                     scripts.RECLAIM,
-                    (self.name, self._keys.watch, self._keys.dead_letters),
+                    (self.name, self._keys.watch),
                     (
                         CONSUMER_GROUP,
                         consumer,
@@ -201,6 +201,7 @@ class TaskQueue:
                         self._max_dead_letters,
                         SHELF,
                         silent_ms,
+                        self._keys.dead_letters,
                         *alive,
                     ),
                 )

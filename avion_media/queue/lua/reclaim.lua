@@ -1,14 +1,14 @@
 -- One entry whose owner has not renewed its lease for so long that it counts as dead. After an outage of this server
 -- nobody does, until it has been watched for as long as that: its owner could not renew, and shall come first.
--- KEYS: queue, watch, dead letters
+-- KEYS: queue, watch
 -- ARGV: group, consumer, idle ms, longest gap of a watch in ms, most dead letters kept, shelf, ms without any word of an
--- owner after which its heartbeat counts as silent, ids in this consumer's hands …
+-- owner after which its heartbeat counts as silent, dead letters (no key: see take.lua), ids in this consumer's hands …
 -- Returns {id, deliveries, fields}, or nil. Deliveries minus one is how many owners died with it: those whose heartbeat
 -- is silent too. A worker that still talks to this server has only lost one lease. What cannot be a task becomes a dead
 -- letter on the way.
 local queue, group, consumer, idle_ms = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local alive = {}
-for index = 8, #ARGV do
+for index = 9, #ARGV do
   alive[ARGV[index]] = true
 end
 
@@ -44,7 +44,7 @@ for _, row in ipairs(with_group(queue, group, KEYS[2], 'XPENDING', queue, group,
     local claimed = redis.call('XCLAIM', queue, group, consumer, 0, id, 'RETRYCOUNT', now)[1]
     local why = claimed and judged(claimed[2])
     if why then
-      bury(KEYS[3], claimed[2], why, ARGV[5])
+      bury(ARGV[8], claimed[2], why, ARGV[5])
       remove(queue, group, id)
     elseif claimed then
       return { claimed[1], now, claimed[2] }

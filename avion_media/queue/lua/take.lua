@@ -1,6 +1,8 @@
 -- The next entry for a consumer: one that was handed back, or else a new one.
--- KEYS: queue, watch, dead letters
--- ARGV: group, consumer, the shelf (consumer that holds what was handed back), most dead letters kept
+-- KEYS: queue, watch
+-- ARGV: group, consumer, the shelf (consumer that holds what was handed back), most dead letters kept, dead letters
+-- The stream of dead letters is no key here: it need not exist, and while a cluster moves a slot, a script waits until
+-- all of its keys are on one node. It is in the queue's slot, and written only where an entry cannot be a task.
 -- Returns {id, deliveries, fields}, or nil. What cannot be a task becomes a dead letter on the way.
 local queue, group, consumer, shelf = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 
@@ -27,7 +29,7 @@ for _ = 1, 16 do -- an end, so that a flood of what is none does not hold up the
   if not why then
     return entry
   end
-  bury(KEYS[3], entry[3], why, ARGV[4])
+  bury(ARGV[5], entry[3], why, ARGV[4])
   remove(queue, group, entry[1])
 end
 return nil

@@ -77,7 +77,9 @@ def test_upload_ready_delete_and_again_after_a_failover(
         queues = json.loads(service.run_cli("queues", "--json").stdout)
         assert [each["depth"] for each in queues.values()] == [0] * len(queues)
         events = [json.loads(fields["event"]) for _, fields in servers.client.xrange("media_events")]
-        assert sorted(each["type"] for each in events) == ["media.deleted", *["media.ready"] * 3]
+        # At least once: a failover in the middle of a removal sometimes repeats its event.
+        published = {(each["type"], each["media_id"]) for each in events}
+        assert sorted(kind for kind, _ in published) == ["media.deleted", *["media.ready"] * 3]
 
 
 def redis_is(service: Service, state: str) -> bool:

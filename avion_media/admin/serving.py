@@ -53,8 +53,9 @@ _log = get_logger(path="admin")
 class AdminLimits:
     """What the clients of the admin port may take."""
 
-    max_connections: int = 128
-    """One address, such as a proxy in front of all operators, can hold half of them."""
+    max_connections: int = 256
+    """One address, such as a proxy in front of all operators, can hold half of them. A connection that its client has
+    closed counts until `Hangups` sees that, a quarter of a second later."""
     max_head_bytes: int = 16 << 10
     max_head_fields: int = 100
     max_body_bytes: int = 64 << 10

@@ -105,7 +105,7 @@ class NoticeStream:
         Each is to be handled, then told to `done`. One that is not is read again by somebody later: after a crash, a
         cancel, or when `done` could not be told.
         """
-        block_ms = max(1, round(block_s * 1000))  # 0 would mean for ever
+        block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end
         read = ("XREADGROUP", "GROUP", NOTICES_GROUP, consumer, "COUNT", count, "BLOCK", block_ms)
         try:
             left = await self._redis.execute(

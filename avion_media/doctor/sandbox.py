@@ -26,7 +26,9 @@ class SandboxChecks:
         weaker = "a hijacked decoder could do this; `serve` refuses to start here unless SANDBOX__REQUIRE is false"
         check = partial(Check, Area.SANDBOX)
         return [
-            check("decoders are denied all that they need not", self._gaps, weaker, CheckStatus.WARNING),
+            check(
+                "the sandbox blocks everything that a decoder does not need", self._gaps, weaker, CheckStatus.WARNING
+            ),
             check("the kernel has Landlock and seccomp", self._kernel, weaker, CheckStatus.WARNING),
             check("thumbnails can be made confined", self._thumbnails, "nothing is processed"),
             check("ffmpeg and ffprobe can run confined", self._programs, "videos are not processed"),

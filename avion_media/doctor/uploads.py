@@ -33,7 +33,7 @@ class UploadChecks:
             check("an upload of another type is refused", self._other_type, any_body),
             check("an upload to another key is refused", self._other_key, "a URL for one medium writes any other"),
             check("an upload of other bytes than the signed hash is refused", self._other_bytes, any_body),
-            check("an expired URL is refused", self._expired, "an upload URL works for ever"),
+            check("an expired URL is refused", self._expired, "an upload URL never expires"),
             check("incoming/ cannot be read without a signature", self._private, "unchecked uploads are public"),
             check(
                 "browsers on any site may upload (CORS)",

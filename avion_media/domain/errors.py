@@ -134,7 +134,7 @@ class Deferred(Unavailable):
 
 
 class DecoderKilled(Unavailable):
-    """Whoever decoded the medium was killed from outside, for want of memory or along with the fork_server.
+    """The process that decoded the file was killed from outside: memory ran out, or the fork server died.
 
     Nobody knows whether the medium was to blame. So an attempt is used up, as it must end if it was.
     """

@@ -294,7 +294,7 @@ class TaskQueue:
         )
 
     async def _wait_for_entry(self, consumer: str, block_s: float) -> Reply:
-        block_ms = max(1, round(block_s * 1000))  # 0 would mean for ever
+        block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end
         read = ("XREADGROUP", "GROUP", CONSUMER_GROUP, consumer, "COUNT", 1, "BLOCK", block_ms, "STREAMS", self.name)
         try:
             reply = await self._redis.execute_blocking(

@@ -38,7 +38,7 @@ class Job:
         self._sent = False
 
     async def send(self, control: trio.socket.SocketType, files: Sequence[int]) -> None:
-        """Hand the task and copies of ``files`` to the fork_server. A cancel leaves nothing sent."""
+        """Hand the task and copies of ``files`` to the fork server. A cancel leaves nothing sent."""
         if len(files) > MAX_FILES:
             raise ValueError(f"{len(files)} files, but at most {MAX_FILES} fit a message")
         message = pack(self.task)

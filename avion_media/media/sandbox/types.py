@@ -29,7 +29,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork_server."""
+    """What a task used, as the kernel counted it. ``peak_rss_bytes`` includes pages shared with the fork server."""
 
     cpu_s: float
     wall_s: float

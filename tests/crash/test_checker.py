@@ -38,10 +38,11 @@ def test_without_the_fence_the_checker_is_red(lane: Lane) -> None:
 
 
 def two_owners(lane: Lane, sabotage: str) -> list[str]:
-    """The first owner stops for longer than its lease, and fails as soon as it goes on; the second is still at work."""
+    """The first owner stops until the second has its task, and fails as soon as it goes on; the second stands still."""
     media_id = lane.put_picture()
     fault = {"name": "fs:TemporaryFile", "nth": 2, "how": "stopped, then raises"}
-    first = lane.start(("processing",), fault, sabotage=sabotage, TASKS__MAX_ATTEMPTS="1")
+    # The first owner's lease is long: when it goes on, it must not reclaim its task from the second.
+    first = lane.start(("processing",), fault, sabotage=sabotage, TASKS__MAX_ATTEMPTS="1", TASKS__CLAIM_AFTER="60s")
     eventually(first.stopped, "the first owner to stop")
     second = lane.start(("processing",), BEFORE_IT_IS_PUBLIC | {"how": "stopped"}, sabotage=sabotage)
     eventually(second.stopped, "the second owner to stop")

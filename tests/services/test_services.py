@@ -44,7 +44,7 @@ def test_a_service_ends_with_its_owner_however_that_ends(by: signal.Signals, tmp
             raise
 
     deadline = time.monotonic() + 15
-    while accepts_connections(port) or list(tmp_path.glob("avion-*")):
+    while accepts_connections(port) or list(tmp_path.glob("avion-redis-*")):
         assert time.monotonic() < deadline, "the service or its directory outlived its owner"
         time.sleep(0.02)
 

@@ -350,9 +350,10 @@ async def test_cancels_under_contention_lose_no_connection(redis: Redis, queue: 
             await blocked(other, readers=22)
             nursery.cancel_scope.cancel()
         await blocked(other, readers=0)
-    connected = infos(other, "clients", "connected_clients")
-    # Ours: 22 for blocking reads, and for each node the shared one and at most one of a subscription; the test's own.
-    assert sum(connected) <= 22 + 2 * len(connected) + 2 * len(connected)
+        # Ours: 22 for blocking reads, and for each node the shared one and at most one of a subscription; and those of
+        # the test itself. The server forgets a closed connection when it comes round to it.
+        while sum(connected := infos(other, "clients", "connected_clients")) > 22 + 4 * len(connected):  # noqa: ASYNC110
+            await trio.sleep(0.02)
 
 
 @pytest.mark.parametrize("emptying", EMPTYINGS)

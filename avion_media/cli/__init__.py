@@ -21,7 +21,7 @@ _COMMANDS = {
     "status": "media",
     "delete": "media",
     "undelete": "undelete",
-    "why": "why",
+    "inspect": "inspect",
     "queues": "queues",
     "dlq": "dlq",
     "sweep": "sweep",
@@ -30,6 +30,7 @@ _COMMANDS = {
     "doctor": "doctor",
     "config": "config",
 }
+_ALIASES = {"why": "inspect"}  # not listed
 EXIT_FAILED = 1
 EXIT_MISUSE = 2
 
@@ -41,6 +42,7 @@ class _LazyGroup(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = _ALIASES.get(cmd_name, cmd_name)
         module = _COMMANDS.get(cmd_name)
         if module is None:
             return None

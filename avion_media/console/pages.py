@@ -22,7 +22,7 @@ from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.keys import origin_paths
 from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.domain.tasks import QUEUES
-from avion_media.inspection import dossier, is_unknown
+from avion_media.inspection import is_unknown, media_report
 from avion_media.queue import TaskQueue
 from avion_media.runtime import Runtime
 from avion_media.tree import Tree
@@ -186,7 +186,7 @@ class Console:
             return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 404)
         config = self._runtime.config
         try:
-            known = await dossier(config, self._runtime.store, self._runtime.redis, any_id)
+            known = await media_report(config, self._runtime.store, self._runtime.redis, any_id)
         except Unavailable as error:
             return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 503)
         thumbnail_keys = [each["key"] for each in known["objects"] if each["key"].startswith("thumbnail/")]

@@ -1,4 +1,4 @@
-"""The notices of ``drop_deleted``: what avion-post deleted, on a stream and on a channel (contract, section 4).
+"""The notices of ``drop_deleted``: what avion-post deleted, on a stream and on a channel (docs/contract.md, section 4).
 
 The stream has no gap: it is read through a consumer group of our own, and what a crashed reader left is read again.
 The channel is for producers that do not know the stream; what they publish while no replica is subscribed is lost, so

@@ -1,4 +1,4 @@
-"""Object keys and origin paths: every one follows from an id alone (contract, sections 3 and 5)."""
+"""Object keys and origin paths: every one follows from an id alone (docs/contract.md, sections 3 and 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tasks, the states of a medium, and what is said about both on Redis (contract, section 4)."""
+"""Tasks, the states of a medium, and what is said about both on Redis (docs/contract.md, section 4)."""
 
 from __future__ import annotations
 

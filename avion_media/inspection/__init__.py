@@ -1,6 +1,6 @@
 """Looking at what is in the store and on Redis, for people: changes nothing."""
 
-from avion_media.inspection.dossier import dossier, is_unknown
 from avion_media.inspection.moments import moment
+from avion_media.inspection.report import is_unknown, media_report
 
-__all__ = ["dossier", "is_unknown", "moment"]
+__all__ = ["is_unknown", "media_report", "moment"]

@@ -1,4 +1,4 @@
-"""The origin: ``GET|HEAD /media/{id}`` and ``/thumbnail/{size}/{id}`` (contract, section 5).
+"""The origin: ``GET|HEAD /media/{id}`` and ``/thumbnail/{size}/{id}`` (docs/contract.md, section 5).
 
 A request reads the object store and nothing else decides: no fetch, no decode, no queue. Redis is asked only for
 tombstones, and the origin goes on without it.

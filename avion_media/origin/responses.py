@@ -1,4 +1,4 @@
-"""The origin's responses: which headers go with which case (contract, section 5)."""
+"""The origin's responses: which headers go with which case (docs/contract.md, section 5)."""
 
 from __future__ import annotations
 

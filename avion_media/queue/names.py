@@ -1,4 +1,4 @@
-"""Names on Redis (contract, section 4), and ours where it is silent. The braces are literal: one cluster slot."""
+"""Names on Redis (docs/contract.md, section 4), and those of this service. The braces are literal: one cluster slot."""
 
 from __future__ import annotations
 

@@ -353,7 +353,7 @@ class TaskQueue:
 
 
 def _traced(task: Task) -> Task:
-    """The task with a ``traceparent`` in any case (contract, section 4)."""
+    """The task with a ``traceparent`` in any case (docs/contract.md, section 4)."""
     return task if task.traceparent else replace(task, traceparent=trace_of_subject(task.subject).traceparent)
 
 

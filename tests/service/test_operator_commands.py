@@ -1,4 +1,4 @@
-"""The commands that look at Redis and the store directly: `dlq`, `why`, `undelete`, `sweep`. No service runs here."""
+"""The commands that read Redis and the store directly: `dlq`, `inspect`, `undelete`, `sweep`. No service runs here."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_nothing_is_dropped_by_a_slip(operator: Operator, arguments: list[str]) 
     assert len(operator.json("dlq", "list")) == 1
 
 
-async def test_why_tells_everything_that_is_known(operator: Operator) -> None:
+async def test_inspect_shows_everything_that_is_known(operator: Operator) -> None:
     upload = an_upload(age_s=60)
     operator.put(keys.incoming(upload), b"12345")
     operator.put(keys.original(upload))
@@ -196,7 +196,7 @@ async def test_why_tells_everything_that_is_known(operator: Operator) -> None:
         await leases["given-up"].dead_letter("RuntimeError('boom')")
         await queue.enqueue({"media_id": str(an_upload()), "type": "thumbnail"})
 
-    known = operator.json("why", str(upload))
+    known = operator.json("inspect", str(upload))
     assert known["media_id"] == str(upload)
     assert known["declared"] == "jpeg"
     assert known["status"] == {"state": "FAILED", "reason": "corrupt", "retryable": False}
@@ -222,21 +222,21 @@ async def test_why_tells_everything_that_is_known(operator: Operator) -> None:
     assert tasks["given-up"]["error"] == "RuntimeError('boom')"
     assert [(each["type"], each["reason"]) for each in known["events"]] == [("media.failed", "corrupt")]
 
-    text = operator.run("why", str(upload)).stdout
+    text = operator.run("why", str(upload)).stdout  # the alias
     for part in ("FAILED", "corrupt", keys.original(upload), "worker-1", "RuntimeError('boom')", "media.failed"):
         assert part in text
 
 
-def test_why_of_a_remote_medium_takes_its_url(operator: Operator) -> None:
+def test_inspect_takes_the_url_of_remote_media(operator: Operator) -> None:
     remote = remote_id_for("https://remote.example/a.png")
     operator.redis.xadd(CACHE_QUEUE, {"task_id": "t", "remote_url": "https://remote.example/a.png"})
-    known = operator.json("why", "HTTPS://REMOTE.example:443/a.png")
+    known = operator.json("inspect", "HTTPS://REMOTE.example:443/a.png")
     assert known["media_id"] == str(remote)
     assert [each["task_id"] for each in known["tasks"]] == ["t"]
-    assert operator.json("why", str(remote)) == known
+    assert operator.json("inspect", str(remote)) == known
 
 
-def test_why_tells_what_keeps_a_remote_url_from_being_asked(operator: Operator) -> None:
+def test_inspect_shows_what_keeps_a_remote_url_from_being_fetched(operator: Operator) -> None:
     url = "https://remote.example/b.png"
     remote = remote_id_for(url)
     failure = {"reason": "remote_status", "task_id": "t", "server": "remote.example:443", "failed_at": time.time() - 60}
@@ -244,23 +244,23 @@ def test_why_tells_what_keeps_a_remote_url_from_being_asked(operator: Operator) 
     operator.redis.set(key_of("remote_used", remote), f"{time.time():.3f}")
     trouble = {"failures": "7", "paused_until": f"{time.time() + 50:.3f}", "cause": "cannot connect"}
     operator.redis.hset("remote_server:{remote.example}:443", mapping=trouble)
-    known = operator.json("why", url)["remote"]
+    known = operator.json("inspect", url)["remote"]
     assert (known["failed"], known["by_task"], known["server"]) == ("remote_status", "t", "remote.example:443")
     assert (known["server_failures"], known["server_cause"]) == (7, "cannot connect")
     assert known["failed_at"] < known["last_use"] < known["server_paused_until"] < known["not_asked_until"]
     # Of a URL whose task waits, the task tells the server.
     waiting = "https://remote.example/c.png"
     operator.redis.zadd(f"{{{CACHE_QUEUE}}}:delayed", {json.dumps({"task_id": "w", "remote_url": waiting}): 2e9})
-    assert operator.json("why", waiting)["remote"]["server_cause"] == "cannot connect"
+    assert operator.json("inspect", waiting)["remote"]["server_cause"] == "cannot connect"
 
 
 def test_why_of_the_unknown_fails_and_says_so(operator: Operator) -> None:
     assert "nothing is known" in operator.run("why", str(an_upload()), status=1).stderr
     assert "26 characters" in operator.run("why", "nonsense", status=2).stderr
     assert operator.run("why", "gopher://a.example/", status=2).stderr
-    assert operator.json("why", str(new_media_id(MP4, 0)), status=1)["objects"] == []
+    assert operator.json("inspect", str(new_media_id(MP4, 0)), status=1)["objects"] == []
     operator.redis.xadd(EVENTS_STREAM, {"event": "not JSON"})  # somebody else's mistake is no reason to fail
-    operator.json("why", str(an_upload()), status=1)
+    operator.json("inspect", str(an_upload()), status=1)
 
 
 def state_of(operator: Operator, any_id: AnyId) -> str | None:
@@ -291,14 +291,14 @@ async def test_a_deletion_can_be_taken_back_while_its_delay_runs(operator: Opera
     for each in (upload, other):
         operator.put(keys.original(each))
         await drop(operator, each)
-    deletion = operator.json("why", str(upload))["deletion"]
+    deletion = operator.json("inspect", str(upload))["deletion"]
     delay = datetime.fromisoformat(deletion["objects_go_at"]) - datetime.fromisoformat(deletion["deleted_at"])
     assert delay.total_seconds() == DAY
 
     assert operator.json("undelete", str(upload))["undeleted"] == [str(upload)]
     assert state_of(operator, upload) == "undeleted"
     assert state_of(operator, other) == "marked"
-    assert operator.json("why", str(upload))["deletion"]["state"] == "undeleted"
+    assert operator.json("inspect", str(upload))["deletion"]["state"] == "undeleted"
     assert "not deleted" in operator.run("undelete", str(upload), status=1).stderr
 
 

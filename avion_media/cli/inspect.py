@@ -1,4 +1,4 @@
-"""``avion-media why``: all that is known of one medium, wherever it is written."""
+"""``avion-media inspect``: all that is known of one media item, wherever it is stored."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from avion_media.cli.output import Failure, Misuse, console, harmless, json_opti
 from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
 from avion_media.domain.ids import AnyId, remote_id_for
-from avion_media.inspection import dossier, is_unknown
+from avion_media.inspection import is_unknown, media_report
 from avion_media.remote import InvalidUrl, parse_remote_url
 
 
-@click.command("why")
+@click.command("inspect")
 @click.argument("subject", metavar="ID")
 @json_option
-def why_command(subject: str, as_json: bool) -> None:
-    """All that is known of one medium: status, objects, tasks, attempts, errors, deletion, events.
+def inspect_command(subject: str, as_json: bool) -> None:
+    """Show all that is known of one media item: status, objects, tasks, attempts, errors, deletion, events.
 
-    ID is a media id, a remote hash, or the URL of a remote medium.
+    ID is a media id, a remote hash, or the URL of a remote media item.
     """
     any_id = read_subject(subject)
     config = load_config()
@@ -48,7 +48,7 @@ def read_subject(text: str) -> AnyId:
 
 async def _look(config: Config, any_id: AnyId) -> dict[str, Any]:
     async with open_resources(config) as resources:
-        return await dossier(config, resources.store, resources.redis, any_id)
+        return await media_report(config, resources.store, resources.redis, any_id)
 
 
 def _print(known: dict[str, Any]) -> None:

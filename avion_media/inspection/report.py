@@ -1,4 +1,4 @@
-"""All that is known of one medium, wherever it is written: for `avion-media why` and the console."""
+"""All that is known of one medium, wherever it is written: for `avion-media inspect` and the console."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REQUESTS_PER_SECOND = 100.0
 _EVENTS = 10_000  # looked at; more are hardly kept
 
 
-async def dossier(config: Config, store: Slot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
+async def media_report(config: Config, store: Slot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
     """Everything about one medium as plain data. Changes nothing; walks through all waiting tasks.
 
     ``status``, ``deletion``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is
@@ -48,7 +48,7 @@ async def dossier(config: Config, store: Slot[ObjectStore], redis: Redis, any_id
 
 
 def is_unknown(known: dict[str, Any]) -> bool:
-    """Whether a dossier says nothing beyond what is in the id itself."""
+    """Return whether a report says nothing beyond what is in the id itself."""
     return not any(known[name] for name in ("status", "deletion", "remote", "objects", "tasks", "events"))
 
 

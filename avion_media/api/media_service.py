@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Final
 
 from avion_media.api.pending_uploads import PendingUploads
 from avion_media.api.statuses import Statuses, UnknownMedium
@@ -24,12 +25,26 @@ from avion_media.domain.ids import (
     parse_any_id,
     remote_id_for,
 )
+from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.grpc import CallContext
+from avion_media.grpc import CallContext, Code, RpcError
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceServicer
+
+NOT_IMPLEMENTED_YET: Final = frozenset(
+    {
+        "SignUploadParts",
+        "AbortMediaUpload",
+        "GetUsage",
+        "ListOwnerMedia",
+        "BlockMedia",
+        "UnblockMedia",
+        "GetCapabilities",
+    }
+)
+"""Methods of the contract that have no handler here: the transport answers them UNIMPLEMENTED."""
 
 
 class NothingUploaded(MediaError):
@@ -61,11 +76,14 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self, request: wire.RequestMediaUploadRequest, context: CallContext
     ) -> wire.RequestMediaUploadResponse:
         """Check, make an id, sign a PUT: no I/O at all."""
+        if request.multipart:
+            raise RpcError(Code.UNIMPLEMENTED, "multipart uploads are not implemented yet")
         upload = check_upload_request(
             request.filename,
             request.content_type,
             request.size,
             request.sha256,
+            request.owner,
             limits=self._config.upload,
             enabled=self._enabled,
         )
@@ -78,6 +96,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             sha256=upload.sha256 or None,
             expires_s=int(self._config.upload.url_ttl),
             now=datetime.fromtimestamp(now, UTC),
+            owner=upload.owner,
         )
         self._pending.admit(context.caller, now)  # what could not be signed is not pending
         self._runtime.telemetry.join_medium(media_id.text, begins=True)
@@ -102,7 +121,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return wire.CompleteMediaUploadResponse()
 
     async def _begin_processing(self, media_id: MediaId, caller: str) -> None:
-        if not await self._statuses.uploaded(media_id):
+        uploaded = await self._statuses.uploaded(media_id)
+        if uploaded is None:
             status = await self._statuses.look_up(media_id)
             if status.state is State.PENDING_UPLOAD:
                 raise NothingUploaded(media_id.text)
@@ -110,7 +130,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         # The task first: if the status cannot be written any more, the task still ends and writes it.
         task_id = str(uuid.uuid4())
         queue = self._runtime.queues[PROCESSING_QUEUE]
-        fields = processing_fields(media_id.text)
+        fields = processing_fields(media_id.text, owner_of(uploaded.metadata))
         if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text) == task_id:
             self._pending.completed(caller, media_id.created.timestamp())
         await self._note_processing(media_id.text)

@@ -51,9 +51,9 @@ class Statuses:
             return Status(str(any_id), State.PENDING_UPLOAD)
         raise UnknownMedium(str(any_id))
 
-    async def uploaded(self, media_id: MediaId) -> bool:
-        """Whether the client has PUT its bytes."""
-        return await self._head(keys.incoming(media_id)) is not None
+    async def uploaded(self, media_id: MediaId) -> ObjectInfo | None:
+        """Return what the client has PUT; None if it has not."""
+        return await self._head(keys.incoming(media_id))
 
     def url_lives(self, media_id: MediaId, now: datetime | None = None) -> bool:
         """Whether the upload URL that was given out with this id can still be used."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from avion_media.config import UploadConfig
 from avion_media.domain.errors import MediaError
 from avion_media.domain.formats import MediaFormat, by_content_type, by_filename
+from avion_media.domain.owners import is_owner
 
 MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32
@@ -41,6 +42,7 @@ class UploadRequest:
     content_type: str
     size_bytes: int
     sha256: bytes
+    owner: str
 
 
 def check_upload_request(
@@ -48,6 +50,7 @@ def check_upload_request(
     content_type: str,
     size_bytes: int,
     sha256: bytes,
+    owner: str = "",
     *,
     limits: UploadConfig,
     enabled: frozenset[str],
@@ -61,12 +64,13 @@ def check_upload_request(
             _check_filename(filename, fmt),
             _check_size(size_bytes, fmt, limits),
             _check_sha256(sha256),
+            _check_owner(owner),
         )
         if violation is not None
     ]
     if violations or fmt is None:
         raise BadRequest(violations)
-    return UploadRequest(_key_format(filename, fmt, enabled), content_type, size_bytes, sha256)
+    return UploadRequest(_key_format(filename, fmt, enabled), content_type, size_bytes, sha256, owner)
 
 
 def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
@@ -113,4 +117,10 @@ def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) 
 def _check_sha256(sha256: bytes) -> Violation | None:
     if sha256 and len(sha256) != SHA256_BYTES:
         return Violation("sha256", f"must be {SHA256_BYTES} bytes or absent", "SHA256_LENGTH")
+    return None
+
+
+def _check_owner(owner: str) -> Violation | None:
+    if owner and not is_owner(owner):
+        return Violation("owner", "must be 1 to 64 letters, digits and . _ : - (ASCII)", "OWNER_INVALID")
     return None

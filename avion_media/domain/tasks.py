@@ -39,9 +39,13 @@ class Task:
         return self.fields.get("media_id") or self.fields.get("remote_url", "")
 
 
-def processing_fields(media_id: str) -> dict[str, str]:
-    """The fields of a task on `PROCESSING_QUEUE`."""
-    return {"media_id": media_id, "type": "thumbnail"}
+def processing_fields(media_id: str, owner: str = "") -> dict[str, str]:
+    """Return the fields of a task on `PROCESSING_QUEUE`.
+
+    ``owner`` decides only when the task has its turn: the worker reads whose medium it is from the upload itself.
+    """
+    fields = {"media_id": media_id, "type": "thumbnail"}
+    return {**fields, "owner": owner} if owner else fields
 
 
 _Id = TypeVar("_Id")

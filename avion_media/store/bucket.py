@@ -24,6 +24,7 @@ _CORS_RULE: dict[str, Any] = {
         "x-amz-checksum-sha256",
         "x-amz-content-sha256",
         "x-amz-copy-source-if-match",
+        "x-amz-meta-owner",
     ],
     "ExposeHeaders": ["ETag"],
     "MaxAgeSeconds": 3600,

@@ -18,9 +18,11 @@ from hashlib import sha256
 from typing import Final
 from urllib.parse import quote, urlsplit
 
+from avion_media.domain.owners import owner_metadata
 from avion_media.store.objects import PresignedPut
 
 _ALGORITHM: Final = "AWS4-HMAC-SHA256"
+META: Final = "x-amz-meta-"  # before the name of an object's own metadata
 UNSIGNED_PAYLOAD: Final = "UNSIGNED-PAYLOAD"
 _MAX_EXPIRES_S: Final = 7 * 86400  # the algorithm's own bound
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -89,16 +91,17 @@ class Presigner:
         expires_s: int,
         now: datetime,
         guard: Mapping[str, str] = _NO_HEADERS,
+        owner: str = "",
     ) -> PresignedPut:
         """A PUT of exactly ``size_bytes`` of ``content_type`` (and of that SHA-256, when given) to ``key``.
 
         Length and type are signed, so a store refuses any others. With a digest both of its headers are signed:
         ``x-amz-content-sha256``, which every implementation of the signature checks against the body (radosgw has
         nothing else), and ``x-amz-checksum-sha256``, which AWS also keeps with the object. ``guard`` is signed as
-        well (see `upload_guard`).
+        well (see `upload_guard`), and so is ``owner``, also where there is none (see `domain.owners`).
         """
         media_type = " ".join(content_type.split())
-        more = {**guard}
+        more = {**guard, **{f"{META}{name}": value for name, value in owner_metadata(owner).items()}}
         payload = UNSIGNED_PAYLOAD
         if sha256_digest is not None:
             payload = more["x-amz-content-sha256"] = sha256_digest.hex()

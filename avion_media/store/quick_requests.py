@@ -31,7 +31,7 @@ from botocore.httpsession import URLLib3Session
 from botocore.response import StreamingBody
 
 from avion_media.store.objects import FileSource
-from avion_media.store.presign import UNSIGNED_PAYLOAD, Presigner
+from avion_media.store.presign import META, UNSIGNED_PAYLOAD, Presigner
 from avion_media.store.quick_acks import ask_for_quick_acks
 from avion_media.store.transfer import FileBody
 
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 _EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
 _CHUNK_BYTES = 1 << 20
-_META = "x-amz-meta-"
 _HEADERS = {"IfMatch": "If-Match", "Range": "Range", "IfNoneMatch": "If-None-Match", "CacheControl": "Cache-Control"}
 
 
@@ -101,7 +100,7 @@ class QuickRequests:
         The SHA-256 of what was read from ``source`` is signed: a store refuses (400) what was damaged on its way. A
         cancel is seen between two chunks of a file.
         """
-        metadata = {f"{_META}{name}": value for name, value in request["Metadata"].items()}
+        metadata = {f"{META}{name}": value for name, value in request["Metadata"].items()}
         response = None
         if all(value.isascii() and value == " ".join(value.split()) for value in metadata.values()):
             signed = {
@@ -174,7 +173,7 @@ def _found(response: AWSResponse) -> dict[str, Any]:
         "ContentLength": int(headers["Content-Length"]),
         "ETag": headers.get("ETag", ""),
         "LastModified": parsedate_to_datetime(headers["Last-Modified"]),
-        "Metadata": {name[len(_META) :]: value for name, value in headers.items() if name.lower().startswith(_META)},
+        "Metadata": {name[len(META) :]: value for name, value in headers.items() if name.lower().startswith(META)},
     }
     for name in ("Content-Type", "Content-Range"):
         if name in headers:

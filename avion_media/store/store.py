@@ -359,11 +359,13 @@ class ObjectStore:
         now: datetime,
         sha256: bytes | None = None,
         guard: Mapping[str, str] | None = None,
+        owner: str = "",
     ) -> PresignedPut:
         """A PUT that a client may send until ``now + expires_s``; the store refuses another length, type or digest.
 
         It works with the public address of the store. Temporary credentials that end sooner end it sooner. ``guard``
-        replaces the configured headers against forgeries (`upload_guard`): to try what a store takes.
+        replaces the configured headers against forgeries (`upload_guard`): to try what a store takes. The object's
+        metadata will name ``owner`` (`owner_of`).
         Raises Unavailable while there are no credentials.
         """
         return self._connection.signers.uploads.put(
@@ -374,6 +376,7 @@ class ObjectStore:
             expires_s=expires_s,
             now=now,
             guard=self._connection.upload_guard if guard is None else guard,
+            owner=owner,
         )
 
     def presign_get(

@@ -72,10 +72,12 @@ class Service:
         )(request, timeout=timeout_s)
 
     def request_upload(
-        self, filename: str, content_type: str, size: int, sha256: bytes = b""
+        self, filename: str, content_type: str, size: int, sha256: bytes = b"", *, owner: str = ""
     ) -> wire.RequestMediaUploadResponse:
         """RequestMediaUpload."""
-        request = wire.RequestMediaUploadRequest(filename=filename, content_type=content_type, size=size, sha256=sha256)
+        request = wire.RequestMediaUploadRequest(
+            filename=filename, content_type=content_type, size=size, sha256=sha256, owner=owner
+        )
         granted: wire.RequestMediaUploadResponse = self.call(
             "RequestMediaUpload", request, wire.RequestMediaUploadResponse
         )

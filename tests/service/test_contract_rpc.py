@@ -14,7 +14,9 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
+from avion_media.api.media_service import NOT_IMPLEMENTED_YET, MediaService
 from avion_media.wire.avion import media_pb2 as wire
+from avion_media.wire.avion.media_grpc import MediaServiceServicer
 from tests.service.harness import Service, eventually
 from tests.service.published import encode_id, violations
 
@@ -24,11 +26,32 @@ METHODS = {
     "CacheRemoteMedia": ("CacheRemoteMediaRequest", "CacheRemoteMediaResponse", False),
     "GetMediaStatus": ("GetMediaStatusRequest", "MediaStatus", False),
     "WatchMediaStatus": ("GetMediaStatusRequest", "MediaStatus", True),
+    "SignUploadParts": ("SignUploadPartsRequest", "SignUploadPartsResponse", False),
+    "AbortMediaUpload": ("AbortMediaUploadRequest", "AbortMediaUploadResponse", False),
+    "GetUsage": ("GetUsageRequest", "GetUsageResponse", False),
+    "ListOwnerMedia": ("ListOwnerMediaRequest", "ListOwnerMediaResponse", False),
+    "BlockMedia": ("BlockMediaRequest", "BlockMediaResponse", False),
+    "UnblockMedia": ("UnblockMediaRequest", "UnblockMediaResponse", False),
+    "GetCapabilities": ("GetCapabilitiesRequest", "Capabilities", False),
 }
 FIELDS = {
-    "RequestMediaUploadRequest": {"filename": 1, "content_type": 2, "size": 3, "sha256": 4},
-    "RequestMediaUploadResponse": {"media_id": 1, "upload_url": 2, "upload_headers": 3, "expires_at": 4},
-    "CompleteMediaUploadRequest": {"media_id": 1},
+    "RequestMediaUploadRequest": {
+        "filename": 1,
+        "content_type": 2,
+        "size": 3,
+        "sha256": 4,
+        "owner": 5,
+        "multipart": 6,
+    },
+    "RequestMediaUploadResponse": {
+        "media_id": 1,
+        "upload_url": 2,
+        "upload_headers": 3,
+        "expires_at": 4,
+        "upload_id": 5,
+        "part_size": 6,
+    },
+    "CompleteMediaUploadRequest": {"media_id": 1, "upload_id": 2},
     "CompleteMediaUploadResponse": {},
     "CacheRemoteMediaRequest": {"remote_url": 1},
     "CacheRemoteMediaResponse": {"status": 1, "task_id": 2, "media_id": 3},
@@ -46,6 +69,31 @@ FIELDS = {
         "animated": 10,
         "blurhash": 11,
         "thumbnails": 12,
+    },
+    "SignUploadPartsRequest": {"media_id": 1, "upload_id": 2, "numbers": 3},
+    "SignUploadPartsResponse": {"parts": 1, "expires_at": 2},
+    "UploadPart": {"number": 1, "offset": 2, "size": 3, "url": 4, "headers": 5, "stored": 6, "etag": 7},
+    "AbortMediaUploadRequest": {"media_id": 1, "upload_id": 2},
+    "AbortMediaUploadResponse": {},
+    "GetUsageRequest": {"owner": 1},
+    "GetUsageResponse": {"bytes": 1, "count": 2},
+    "ListOwnerMediaRequest": {"owner": 1, "page_size": 2, "page_token": 3},
+    "ListOwnerMediaResponse": {"media": 1, "next_page_token": 2},
+    "OwnedMedia": {"media_id": 1, "bytes": 2},
+    "BlockMediaRequest": {"media_id": 1, "note": 2, "keep_evidence": 3},
+    "BlockMediaResponse": {"copies": 1},
+    "UnblockMediaRequest": {"media_id": 1},
+    "UnblockMediaResponse": {},
+    "GetCapabilitiesRequest": {},
+    "Capabilities": {
+        "max_image_bytes": 1,
+        "max_video_bytes": 2,
+        "max_pixels": 3,
+        "max_duration": 4,
+        "content_types": 5,
+        "thumbnail_sizes": 6,
+        "multipart": 7,
+        "multipart_threshold": 8,
     },
 }
 STATES = {
@@ -99,8 +147,14 @@ def test_health_of_an_unknown_service(channel: grpc.Channel) -> None:
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+def test_the_list_of_methods_that_are_still_missing_is_true() -> None:
+    missing = {name for name in METHODS if getattr(MediaService, name) is getattr(MediaServiceServicer, name)}
+    assert missing == NOT_IMPLEMENTED_YET
+
+
 def test_unknown_methods_are_unimplemented(channel: grpc.Channel) -> None:
-    for method in ("/avion.MediaService/Nothing", "/nobody/Nothing"):
+    missing = [f"/avion.MediaService/{name}" for name in sorted(NOT_IMPLEMENTED_YET)]
+    for method in ("/avion.MediaService/Nothing", "/nobody/Nothing", *missing):
         with pytest.raises(grpc.RpcError) as caught:
             channel.unary_unary(method)(b"", timeout=10)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

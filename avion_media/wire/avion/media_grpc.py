@@ -24,6 +24,27 @@ class MediaServiceServicer(Servicer):
     async def WatchMediaStatus(self, request, context):
         raise NotImplementedError()
 
+    async def SignUploadParts(self, request, context):
+        raise NotImplementedError()
+
+    async def AbortMediaUpload(self, request, context):
+        raise NotImplementedError()
+
+    async def GetUsage(self, request, context):
+        raise NotImplementedError()
+
+    async def ListOwnerMedia(self, request, context):
+        raise NotImplementedError()
+
+    async def BlockMedia(self, request, context):
+        raise NotImplementedError()
+
+    async def UnblockMedia(self, request, context):
+        raise NotImplementedError()
+
+    async def GetCapabilities(self, request, context):
+        raise NotImplementedError()
+
     @property
     def service(self) -> Service:
         service_obj = Service(
@@ -74,6 +95,69 @@ class MediaServiceServicer(Servicer):
                 avion_dot_media__pb2.MediaStatus,
             )
         )
+        service_obj.add_method(
+            "SignUploadParts",
+            self.SignUploadParts,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.SignUploadPartsRequest,
+                avion_dot_media__pb2.SignUploadPartsResponse,
+            )
+        )
+        service_obj.add_method(
+            "AbortMediaUpload",
+            self.AbortMediaUpload,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.AbortMediaUploadRequest,
+                avion_dot_media__pb2.AbortMediaUploadResponse,
+            )
+        )
+        service_obj.add_method(
+            "GetUsage",
+            self.GetUsage,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.GetUsageRequest,
+                avion_dot_media__pb2.GetUsageResponse,
+            )
+        )
+        service_obj.add_method(
+            "ListOwnerMedia",
+            self.ListOwnerMedia,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.ListOwnerMediaRequest,
+                avion_dot_media__pb2.ListOwnerMediaResponse,
+            )
+        )
+        service_obj.add_method(
+            "BlockMedia",
+            self.BlockMedia,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.BlockMediaRequest,
+                avion_dot_media__pb2.BlockMediaResponse,
+            )
+        )
+        service_obj.add_method(
+            "UnblockMedia",
+            self.UnblockMedia,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.UnblockMediaRequest,
+                avion_dot_media__pb2.UnblockMediaResponse,
+            )
+        )
+        service_obj.add_method(
+            "GetCapabilities",
+            self.GetCapabilities,
+            RPCSignature(
+                Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.GetCapabilitiesRequest,
+                avion_dot_media__pb2.Capabilities,
+            )
+        )
         return service_obj
 
 
@@ -121,5 +205,61 @@ class MediaServiceStub:
                 purerpc.Cardinality.UNARY_STREAM,
                 avion_dot_media__pb2.GetMediaStatusRequest,
                 avion_dot_media__pb2.MediaStatus,
+            )
+        )
+        self.SignUploadParts = self._client.get_method_stub(
+            "SignUploadParts",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.SignUploadPartsRequest,
+                avion_dot_media__pb2.SignUploadPartsResponse,
+            )
+        )
+        self.AbortMediaUpload = self._client.get_method_stub(
+            "AbortMediaUpload",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.AbortMediaUploadRequest,
+                avion_dot_media__pb2.AbortMediaUploadResponse,
+            )
+        )
+        self.GetUsage = self._client.get_method_stub(
+            "GetUsage",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.GetUsageRequest,
+                avion_dot_media__pb2.GetUsageResponse,
+            )
+        )
+        self.ListOwnerMedia = self._client.get_method_stub(
+            "ListOwnerMedia",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.ListOwnerMediaRequest,
+                avion_dot_media__pb2.ListOwnerMediaResponse,
+            )
+        )
+        self.BlockMedia = self._client.get_method_stub(
+            "BlockMedia",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.BlockMediaRequest,
+                avion_dot_media__pb2.BlockMediaResponse,
+            )
+        )
+        self.UnblockMedia = self._client.get_method_stub(
+            "UnblockMedia",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.UnblockMediaRequest,
+                avion_dot_media__pb2.UnblockMediaResponse,
+            )
+        )
+        self.GetCapabilities = self._client.get_method_stub(
+            "GetCapabilities",
+            purerpc.RPCSignature(
+                purerpc.Cardinality.UNARY_UNARY,
+                avion_dot_media__pb2.GetCapabilitiesRequest,
+                avion_dot_media__pb2.Capabilities,
             )
         )

@@ -13,9 +13,13 @@ ENABLED = Config().decoders.enabled()
 
 
 def check(
-    filename: str = "cat.jpg", content_type: str = "image/jpeg", size: int = 1000, sha256: bytes = b""
+    filename: str = "cat.jpg",
+    content_type: str = "image/jpeg",
+    size: int = 1000,
+    sha256: bytes = b"",
+    owner: str = "",
 ) -> UploadRequest:
-    return check_upload_request(filename, content_type, size, sha256, limits=LIMITS, enabled=ENABLED)
+    return check_upload_request(filename, content_type, size, sha256, owner, limits=LIMITS, enabled=ENABLED)
 
 
 def reasons(**fields: object) -> set[str]:
@@ -75,6 +79,11 @@ def test_accepted(filename: str, content_type: str, expected: formats.MediaForma
             "SIZE_TOO_LARGE",
         ),
         ({"sha256": b"x"}, "SHA256_LENGTH"),
+        ({"owner": "a/b"}, "OWNER_INVALID"),
+        ({"owner": "~"}, "OWNER_INVALID"),
+        ({"owner": "x" * 65}, "OWNER_INVALID"),
+        ({"owner": "alice\n"}, "OWNER_INVALID"),
+        ({"owner": "søren"}, "OWNER_INVALID"),
     ],
 )
 def test_refused(fields: dict[str, object], reason: str) -> None:

@@ -10,19 +10,19 @@
 FROM debian:trixie-slim AS ffmpeg
 RUN sed -i 's/^Types: deb$/Types: deb deb-src/' /etc/apt/sources.list.d/debian.sources \
     && apt-get update \
-    && apt-get install --yes --no-install-recommends dpkg-dev gcc libc6-dev make nasm pkg-config libdav1d-dev libzimg-dev
+    && apt-get install --yes --no-install-recommends dpkg-dev gcc libc6-dev make nasm pkg-config libdav1d-dev
 WORKDIR /src
 RUN apt-get source --only-source ffmpeg && mv ffmpeg-*/ ffmpeg
 WORKDIR /src/ffmpeg
 RUN ./configure --prefix=/opt/ffmpeg --disable-everything --disable-autodetect --disable-doc --disable-network \
-        --disable-avdevice --disable-ffplay --enable-libdav1d --enable-libzimg --disable-debug \
+        --disable-avdevice --disable-ffplay --enable-libdav1d --disable-debug \
         --enable-protocol=fd,pipe \
         --enable-demuxer=mov,matroska --enable-muxer=rawvideo \
         --enable-decoder=h264,hevc,libdav1d,vp8,vp9,mpeg4,h263,mjpeg,prores \
         --enable-encoder=rawvideo,wrapped_avframe \
         --enable-parser=h264,hevc,av1,vp8,vp9,mpeg4video,h263,mjpeg \
         --enable-bsf=vp9_superframe_split,av1_frame_split,h264_mp4toannexb,hevc_mp4toannexb \
-        --enable-filter=scale,zscale,tonemap,format,select,split,transpose,hflip,vflip,setsar,null,buffer,buffersink,trim \
+        --enable-filter=scale,bwdif,format,select,split,transpose,hflip,vflip,setsar,null,buffer,buffersink,trim \
     && make -j"$(nproc)" ffmpeg ffprobe \
     && strip ffmpeg ffprobe \
     && install -D -t /opt/ffmpeg/bin ffmpeg ffprobe
@@ -42,10 +42,10 @@ RUN /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic --
 COPY avion_media avion_media
 RUN /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode
 
-# --- What runs: Python, two libraries, the environment and two programs. No shell is started by it, and no compiler is there.
+# --- What runs: Python, one library, the environment and two programs. No shell is started by it, and no compiler is there.
 FROM debian:trixie-slim
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 ca-certificates libdav1d7 libzimg2 \
+    && apt-get install --yes --no-install-recommends python3 ca-certificates libdav1d7 \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 10001 avion \
     && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin avion

@@ -16,7 +16,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds
-from avion_media.media.formats.movie import POSTER_SECONDS, MoviePlan, plan_from_json
+from avion_media.media.formats.movie import POSTER_SCAN_S, MoviePlan, plan_from_json
 from avion_media.media.thumbnails.blurhash import is_blurhash
 
 _STREAM = re.compile("[iV]:[0-9]{1,10}")
@@ -95,7 +95,7 @@ def _is_sound(plan: MoviePlan, fmt: MediaFormat, size_bytes: int, max_duration_s
         and isinstance(plan.stream, str)
         and _STREAM.fullmatch(plan.stream) is not None
         and _is_duration(plan.duration_s, max_duration_s)
-        and _is_duration(plan.poster_seconds, POSTER_SECONDS)
+        and _is_duration(plan.poster_seconds, POSTER_SCAN_S)
         and _lie_within(plan.poster_ranges, size_bytes)
         and _lie_within(patches, size_bytes)
         and all(offset + length <= following for (offset, length), (following, _) in pairwise(patches))

@@ -18,6 +18,7 @@ from avion_media.domain.ranges import Range
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import plan_movie, read_picture
 from avion_media.media.formats.movie import POSTER_SECONDS
+from avion_media.media.formats.picture import CodePoints
 from avion_media.media.formats.sparse import Missing, SparseFile
 from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails, thumbnails_of_frame
 
@@ -79,14 +80,15 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """Thumbnails of one video frame. Arguments: width, height, sizes, quality, webp. Files: raw RGB24, and those
-    of `picture_job`.
+    """Thumbnails of one video frame. Arguments: width, height, colour (code points, or None for sRGB), sizes, quality,
+    webp. Files: raw RGB24, and those of `picture_job`.
     """
     frame, *thumbnail_files = files
     size = arguments["width"], arguments["height"]
+    colour = arguments["colour"] and CodePoints(**arguments["colour"])
     with mmap.mmap(frame, 0, prot=mmap.PROT_READ) as data:
         thumbnails = thumbnails_of_frame(
-            data[:], size, _sizes(arguments), quality=arguments["quality"], webp=arguments["webp"]
+            data[:], size, _sizes(arguments), arguments["quality"], arguments["webp"], colour
         )
     _write_thumbnails(thumbnails, arguments, thumbnail_files)
     return {"blurhash": thumbnails.blurhash}

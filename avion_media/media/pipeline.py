@@ -6,7 +6,8 @@ import hashlib
 import os
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from tempfile import TemporaryFile
 from typing import Any, Protocol
 
@@ -16,16 +17,15 @@ from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.media import WEBP_SUFFIX
-from avion_media.domain.ranges import Patch, Range, merged, pieces, total_bytes, within
+from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 from avion_media.files import write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import PEEK_BYTES, peek
-from avion_media.media.formats.movie import MoviePlan
+from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
 from avion_media.media.job_results import checked_frame, checked_missing, checked_names, checked_picture, read_plan
-from avion_media.media.poster import PosterBounds, extract_poster, probe_video
+from avion_media.media.poster import Poster, PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
 from avion_media.media.sandbox import Limits, Sandbox, read_only
 
-POSTER_SCAN_S = 10.0  # of a whole file, so much is searched for a frame that is not blank
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
@@ -139,23 +139,25 @@ class MediaPipeline:
         return checked_names(found)
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
-        plan = await self._examine(source, fmt)
-        await source.fetch(plan.poster_ranges)
-        # Fetched before it is patched: a later fetch would bring private bytes back.
-        sha256 = await trio.to_thread.run_sync(_patch, source, plan.patches)
-        bounds = self._poster_bounds(plan, whole=source.whole)
-        probe = await probe_video(self._sandbox, source.fd, plan.format, plan.stream, bounds)
         frame = _temporary(files)
-        longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
-        width, height = await extract_poster(
-            self._sandbox, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
-        )
+        plan = await self._examine(source, fmt, POSTER_SECONDS)
+        plan, sha256 = await self._patched(source, plan)
+        probe, poster = await self._poster(source, plan, frame)
+        if poster.blank and not source.whole:
+            # Rare, so only now is more of the video fetched.
+            longer = await self._examine(source, fmt, POSTER_SCAN_S)
+            plan, sha256 = await self._patched(source, longer, done=plan.patches)
+            probe, poster = await self._poster(source, plan, frame)
         outputs = [_temporary(files) for _ in self._names]
+        colour = colour_of(probe)
+        arguments = {"width": poster.width, "height": poster.height, "colour": colour and asdict(colour)}
         found = await self._sandbox.call(
             "avion_media.media.jobs:frame_job",
-            self._job_arguments() | {"width": width, "height": height},
+            self._job_arguments() | arguments,
             files=[frame, *outputs],
-            limits=self._limits(output_bytes=16 << 20, memory_bytes=_FRAME_MEMORY_BYTES + 8 * width * height),
+            limits=self._limits(
+                output_bytes=16 << 20, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
+            ),
         )
         found = checked_frame(found)
         # The size is the decoder's: it also knows a pixel aspect that stands only in the coded video.
@@ -171,28 +173,55 @@ class MediaPipeline:
             patches=plan.patches,
         )
 
-    async def _examine(self, source: MediaSource, fmt: MediaFormat) -> MoviePlan:
+    async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch] = ()) -> tuple[MoviePlan, str]:
+        """Fetch what the poster needs, and scrub all that is here: the plan with all patches, and `_patch`'s hash.
+
+        Fetched before it is patched: a later fetch would bring private bytes back. Those ``done`` by a former plan
+        count where both say something of the same bytes.
+        """
+        await source.fetch(plan.poster_ranges)
+        if done:
+            others = missing([Range(0, source.size_bytes)], [Range(each.offset, each.length) for each in done])
+            plan = replace(plan, patches=joined_patches(chain(done, within(plan.patches, others))))
+        return plan, await trio.to_thread.run_sync(_patch, source, plan.patches)
+
+    async def _poster(self, source: MediaSource, plan: MoviePlan, frame: int) -> tuple[VideoProbe, Poster]:
+        bounds = self._poster_bounds(plan, whole=source.whole)
+        probe = await probe_video(self._sandbox, source.fd, plan.format, plan.stream, bounds)
+        longest_edge = max(size.longest_edge for size in self._thumbnails.sizes)
+        poster = await extract_poster(
+            self._sandbox, source.fd, plan.format, probe, longest_edge, output_fd=frame, bounds=bounds
+        )
+        return probe, poster
+
+    async def _examine(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float) -> MoviePlan:
         """Run the container reader, fetching what it misses, until it has seen enough."""
         for rounds in range(MAX_EXAMINE_ROUNDS):
             with TemporaryFile(prefix="avion-media-", buffering=0) as written:
-                found = checked_names(await self._examine_once(source, fmt, written.fileno()))
+                found = checked_names(await self._examine_once(source, fmt, poster_seconds, written.fileno()))
                 if "plan_bytes" in found:
                     # In a thread: fifty thousand patches take it a while.
                     return await trio.to_thread.run_sync(self._read_plan, written.fileno(), fmt, source.size_bytes)
             if source.whole:
                 break  # nothing can be missing
-            missing = checked_missing(found, source.size_bytes)
-            if rounds == MAX_EXAMINE_ROUNDS - 2 or total_bytes([*missing, *source.present]) > MAX_EXAMINE_BYTES:
-                missing = [Range(0, source.size_bytes)]  # no index, or many scattered boxes: all of it, once
-            await source.fetch(missing)
+            wanted = checked_missing(found, source.size_bytes)
+            if rounds == MAX_EXAMINE_ROUNDS - 2 or total_bytes([*wanted, *source.present]) > MAX_EXAMINE_BYTES:
+                wanted = [Range(0, source.size_bytes)]  # no index, or many scattered boxes: all of it, once
+            await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
 
-    async def _examine_once(self, source: MediaSource, fmt: MediaFormat, plan_fd: int) -> Any:
-        bounds = asdict(self._video_bounds())
+    async def _examine_once(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float, plan_fd: int) -> Any:
+        arguments = {
+            "format": fmt.name,
+            "size_bytes": source.size_bytes,
+            "present": source.present,
+            "bounds": asdict(self._video_bounds()),
+            "poster_seconds": poster_seconds,
+        }
         with read_only(source.fd) as own:
             return await self._sandbox.call(
                 "avion_media.media.jobs:plan_job",
-                {"format": fmt.name, "size_bytes": source.size_bytes, "present": source.present, "bounds": bounds},
+                arguments,
                 files=[own, plan_fd],
                 limits=self._limits(output_bytes=_MAX_PLAN_BYTES),
             )

@@ -14,6 +14,7 @@ from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.sparse import SparseFile
 
 POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
+POSTER_SCAN_S = 10.0  # so much is searched for a frame that is not blank
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +11,7 @@ import ffmpeg
 
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import fit_within
-from avion_media.media.poster.colour import to_srgb
+from avion_media.media.poster.colour import scaled_rgb
 from avion_media.media.poster.ffmpeg import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
 from avion_media.media.poster.probe import VideoProbe
 from avion_media.media.sandbox import Completed, Sandbox, read_only
@@ -23,8 +24,21 @@ _SAMPLING: Final = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{_SAMPLE_EVERY
 SAMPLE_SIDE: Final = 32
 SAMPLE_BYTES: Final = SAMPLE_SIDE * SAMPLE_SIDE
 
+# What a decoder says of the video, not a demuxer or one of sound.
+_COMPLAINT: Final = re.compile(rb"\[(?:%s) @" % DECODERS.replace(",", "|").encode())
+_DAMAGE: Final = b"corrupt decoded frame"  # ffmpeg's words for it
+_KEYS_ONLY: Final = {"discard:v": "nokey", "skip_frame": "nokey"}  # by the demuxer where it can, else by the decoder
 _TAIL: Final = SAMPLE_BYTES // 50  # 2 % at either end: a logo or a channel's name on black is still a blank frame
 _MIN_SPREAD: Final = 24  # of 255; film grain and coding noise on black stay below 10 once scaled down
+
+
+@dataclass(frozen=True, slots=True)
+class Poster:
+    """The frame that was written; ``blank`` if all that was searched is."""
+
+    width: int
+    height: int
+    blank: bool
 
 
 async def extract_poster(
@@ -36,23 +50,24 @@ async def extract_poster(
     *,
     output_fd: int,
     bounds: PosterBounds | None = None,
-) -> tuple[int, int]:
-    """Write the first frame that is not blank of the video that ``probe`` describes; returns its width and height.
+) -> Poster:
+    """Write the first frame that is not blank of the video that ``probe`` describes.
 
-    The frame is as displayed, at most ``longest_edge`` long, in sRGB: 3 bytes a pixel, rows from the top without
-    padding, from the start of ``output_fd``. Where all that is searched is blank, it is the first one.
+    The frame is as displayed, at most ``longest_edge`` long, RGB in the colours of `colour_of`: 3 bytes a pixel, rows
+    from the top without padding, from the start of ``output_fd``. Where all that is searched is blank, it is the first
+    one.
 
     Decodes forward from the start and never seeks by time, so ``fd`` may be sparse beyond the index and the
     first seconds.
 
-    Raises `Rejected`: CORRUPT when no frame decodes, or what the sandbox rejects; and `Unavailable`.
-    A cancel leaves nothing running, and ``output_fd`` with anything in it.
+    Raises `Rejected`: CORRUPT when no frame decodes, or the first key picture only with errors, or what the sandbox
+    rejects; and `Unavailable`. A cancel leaves nothing running, and ``output_fd`` with anything in it.
     """
     bounds = bounds or PosterBounds()
-    size = fit_within(probe.width, probe.height, longest_edge)
+    width, height = fit_within(probe.width, probe.height, longest_edge)
     with read_only(fd) as source:
-        await _Run(sandbox, source, output_fd, fmt, probe, size, bounds).write_first_not_blank()
-    return size
+        run = _Run(sandbox, source, output_fd, fmt, probe, (width, height), bounds)
+        return Poster(width, height, blank=await run.write_first_not_blank())
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,28 +84,42 @@ class _Run:
     def frame_bytes(self) -> int:
         return self.size[0] * self.size[1] * 3
 
-    async def write_first_not_blank(self) -> None:
-        """Write the frame to the target.
+    async def write_first_not_blank(self) -> bool:
+        """Write the frame to the target. Returns whether it is blank, as all others that were looked at.
 
         Nearly always the first frame serves: one run. Otherwise samples are looked at until one is not blank, and a
         third run decodes up to that one again: blank frames are the cheapest there are.
         """
-        if is_blank(await self._frame(0)):
-            chosen = await self._search()
-            if chosen:
-                await self._frame(chosen)
+        if not is_blank(await self._first()):
+            return False
+        chosen = await self._search()
+        if chosen:
+            await self._frame(self._sampled(chosen))
+        return not chosen
 
-    async def _frame(self, sample: int) -> bytes:
-        """Write the frame of that sample to the target; a thumbnail of it in grey for judgement."""
-        frames = self._upright(self._sampled(sample)).filter_multi_output("split")
+    async def _first(self) -> bytes:
+        """Write the first frame. Where the decoder complained, that is the first key picture, which must be sound.
+
+        A video that was cut begins with pictures that depend on lost ones; all others depend on the key picture.
+        """
+        done = await self._frame(self._sampled(0))
+        if _COMPLAINT.search(done.stderr):
+            done = await self._frame(self._sampled(0, **_KEYS_ONLY, t=_FIRST_WITHIN_S), level="warning")
+            if _DAMAGE in done.stderr:
+                raise complaint(done.stderr)
+        return done.stdout
+
+    async def _frame(self, sampled: Any, level: str = "error") -> Completed:
+        """Write the frame to the target; on standard output is a thumbnail of it in grey, for judgement."""
+        frames = self._upright(sampled).filter_multi_output("split")
         whole = ffmpeg.output(frames[0], URL, fd=_OUTPUT_FD, pix_fmt="rgb24", **_raw(1))
         small = ffmpeg.output(_grey(frames[1]), "pipe:1", pix_fmt="gray", **_raw(1))
         self._rewind()
-        done = await self._ffmpeg(ffmpeg.merge_outputs(whole, small), files={_OUTPUT_FD: self.target})
+        done = await self._ffmpeg(ffmpeg.merge_outputs(whole, small), files={_OUTPUT_FD: self.target}, level=level)
         written = os.fstat(self.target).st_size
         if done.returncode != 0 or written != self.frame_bytes or len(done.stdout) != SAMPLE_BYTES:
             raise complaint(done.stderr)
-        return done.stdout
+        return done
 
     async def _search(self) -> int:
         """The number of the first sample that is not blank; 0 when there is none."""
@@ -105,32 +134,34 @@ class _Run:
         count = len(done.stdout) // SAMPLE_BYTES
         return next((number for number in range(1, count) if not is_blank(_sample(done.stdout, number))), 0)
 
-    def _sampled(self, number: int | None) -> Any:
-        """The video's frames: every sample, or only the one with that number."""
+    def _sampled(self, number: int | None, **more: Any) -> Any:
+        """The video's frames: every sample, or only the one with that number. ``more`` are options of the input."""
         options = input_options(self.fmt) | {
             "codec_whitelist": DECODERS,
             "max_pixels": self.bounds.video.max_pixels,  # should frames turn out larger than the probe said
             # Of a sparse file no more is there: what lies beyond may be the first half of a picture.
             "t": self.bounds.scan_s + (_FIRST_WITHIN_S if number == 0 else 0),
         }
-        source = ffmpeg.input(URL, noautorotate=None, **options)
-        sampled = source[self.probe.stream].filter("select", _SAMPLING)
+        frames = ffmpeg.input(URL, noautorotate=None, **options | more)[self.probe.stream]
+        if self.probe.interlaced:
+            frames = frames.filter("bwdif", mode="send_frame", deint="interlaced")  # needs the frame behind
+        sampled = frames.filter("select", _SAMPLING)
         return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
 
     def _upright(self, frames: Any) -> Any:
-        """Scaled, in sRGB, and only then turned: that way the turn is of a small picture."""
+        """Scaled, RGB, and only then turned: that way the turn is of a small picture."""
         orientation = self.probe.orientation
         width, height = self.size[::-1] if orientation.swaps_sides else self.size
-        for name, options in to_srgb(self.probe, width, height):
-            frames = frames.filter(name, **options)
-        frames = frames.filter("format", "gbrp")
+        frames = frames.filter("scale", **scaled_rgb(self.probe, width, height)).filter("format", "gbrp")
         for name, arguments in orientation.filters():
             frames = frames.filter(name, *arguments)
         return frames.filter("setsar", 1)
 
-    async def _ffmpeg(self, output: Any, *, files: dict[int, int], enough: Any = None) -> Completed:
+    async def _ffmpeg(
+        self, output: Any, *, files: dict[int, int], enough: Any = None, level: str = "error"
+    ) -> Completed:
         arguments = output.global_args(
-            "-nostdin", "-v", "error", "-filter_threads", "1", "-filter_complex_threads", "1"
+            "-nostdin", "-v", level, "-filter_threads", "1", "-filter_complex_threads", "1"
         ).compile()
         os.lseek(self.source, 0, os.SEEK_SET)
         return await self.sandbox.execute(

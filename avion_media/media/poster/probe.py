@@ -34,11 +34,12 @@ _COPY_FD: Final = 4
 # For VP8 and VP9, AV1 and so on, not every muxer will do. These keep rotation, pixel aspect and colours.
 _COPY_MUXERS: Final = {"mov": ("mp4", "mov"), "matroska": ("matroska",)}
 _STREAM: Final = (
-    "stream=codec_type,codec_name,width,height,sample_aspect_ratio,pix_fmt,"
+    "stream=codec_type,codec_name,width,height,sample_aspect_ratio,pix_fmt,field_order,"
     "color_range,color_space,color_transfer,color_primaries"
 )
 _ENTRIES: Final = f"{_STREAM}:stream_disposition=attached_pic:stream_side_data=displaymatrix"
 _SQUARE: Final = Fraction(1)
+_INTERLACED: Final = ("tt", "bb", "tb", "bt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class VideoProbe:
     matrix: str = ""
     transfer: str = ""
     primaries: str = ""
+    interlaced: bool = False
 
     @property
     def coded_pixels(self) -> int:
@@ -194,6 +196,7 @@ def _read_stream(found: Mapping[str, Any], stream: str) -> VideoProbe:
         matrix=_word(found, "color_space"),
         transfer=_word(found, "color_transfer"),
         primaries=_word(found, "color_primaries"),
+        interlaced=found.get("field_order") in _INTERLACED,
     )
 
 

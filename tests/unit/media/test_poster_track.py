@@ -73,6 +73,30 @@ async def test_the_poster_of_a_video_of_two_tracks(
     assert all(abs(one - other) < 30 for one, other in zip(found, shown, strict=True)), found
 
 
+@pytest.mark.parametrize("name", ["late.mp4", "late.mkv"])
+async def test_a_picture_behind_the_first_seconds_is_found_also_where_only_they_were_fetched(
+    pipeline: MediaPipeline, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / name
+    black, picture = "color=black:size=320x180:rate=10:duration=6", "testsrc2=size=320x180:rate=10:duration=30"
+    graph = "[0:v]format=yuv420p[black];[1:v]noise=alls=40:allf=t,format=yuv420p[noisy];[black][noisy]concat"
+    inputs = ("-f", "lavfi", "-i", black, "-f", "lavfi", "-i", picture, "-filter_complex", graph)
+    ffmpeg(*inputs, "-c:v", "libx264", "-preset", "ultrafast", "-qp", "20", path)
+    fmt, plan = BY_EXTENSION[path.suffix[1:]], examine(path)
+    scrubbed = apply_patches(plan.patches, path.read_bytes())
+    with ExitStack() as files, trio.fail_after(_LIMIT_S):
+        source = Pieces(path, files.enter_context(TemporaryFile(buffering=0)).fileno())
+        made = await pipeline.process(source, fmt, files)
+        for each in source.present:
+            assert os.pread(source.fd, each.length, each.offset) == scrubbed[each.offset : each.end]
+        assert sum(each.length for each in merged(source.present)) < source.size_bytes / 2
+        whole = Pieces(path, files.enter_context(TemporaryFile(buffering=0)).fileno(), whole=True)
+        reference = await pipeline.process(whole, fmt, files)
+    assert made.patches == plan.patches
+    assert made.thumbnails == reference.thumbnails
+    assert max(_mean(reference.thumbnails["small"])) > 60
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "in pieces"])
 async def test_a_poster_is_made_of_what_is_scrubbed(pipeline: MediaPipeline, whole: bool) -> None:
     path = DATA / "mov-iphone4s-portrait-rotated-gps.mov"

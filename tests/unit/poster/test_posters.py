@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import trio
+from PIL import Image
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.formats import BY_EXTENSION, MKV, MOV, MP4, WEBM, MediaFormat
+from avion_media.domain.formats import BY_EXTENSION, MKV, MOV, MP4, PNG, WEBM, MediaFormat
 from avion_media.media.bounds import VideoBounds
-from avion_media.media.poster import PosterBounds, VideoProbe, extract_poster, probe_video
+from avion_media.media.poster import PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
 from avion_media.media.sandbox import Completed, Sandbox, open_sandbox
+from avion_media.media.thumbnails.colour import to_srgb
+from tests.unit.image.made import chunk, saved, thumbnail_of, with_chunks
 
 DATA = Path(__file__).parents[2] / "data"
 HARD_LIMIT_S = 120
@@ -26,7 +29,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Poster:
-    """A frame: 3 bytes a pixel, rows from the top."""
+    """A frame in sRGB: 3 bytes a pixel, rows from the top."""
 
     width: int
     height: int
@@ -52,14 +55,16 @@ async def _poster(
         fd = source.fileno()
         with trio.fail_after(HARD_LIMIT_S):
             probe = await probe_video(sandbox, fd, fmt, bounds=bounds)
-            width, height = await extract_poster(
+            poster = await extract_poster(
                 sandbox, fd, fmt, probe, longest_edge, output_fd=target.fileno(), bounds=bounds
             )
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0  # the caller's offset is the caller's
         target.seek(0)
         rgb = target.read()
+    width, height = poster.width, poster.height
     assert len(rgb) == width * height * 3
-    return probe, Poster(width, height, rgb)
+    in_srgb = to_srgb(Image.frombytes("RGB", (width, height), rgb), colour_of(probe))
+    return probe, Poster(width, height, in_srgb.tobytes())
 
 
 async def _rejection(
@@ -230,6 +235,16 @@ async def test_display_p3_is_converted(sandbox: Sandbox, tmp_path: Path) -> None
     assert _near(grey, (128, 128, 128), 2)
 
 
+def _white_of_a_still(transfer: str) -> Colour:
+    """The thumbnail's value of a PNG whose every sample is that of 203 cd/m² (ITU-R BT.2408)."""
+    signal, code = {"smpte2084": (0.5807, 16), "arib-std-b67": (0.75, 18)}[transfer]
+    still = Image.new("RGB", (64, 64), (round(255 * signal),) * 3)
+    data = with_chunks(saved(still, "PNG"), chunk(b"cICP", bytes((9, code, 0, 1))))
+    pixel = thumbnail_of(data, PNG).getpixel((32, 32))
+    assert isinstance(pixel, tuple)
+    return pixel[0], pixel[1], pixel[2]
+
+
 @pytest.mark.parametrize("transfer", ["smpte2084", "arib-std-b67"])
 @pytest.mark.parametrize(("primaries", "matrix"), [("bt2020", "bt2020nc"), ("unknown", "unknown")])
 async def test_hdr_keeps_its_colours_and_comes_out_bright(
@@ -255,13 +270,58 @@ async def test_hdr_keeps_its_colours_and_comes_out_bright(
     probe, poster = await _poster(sandbox, path)
     assert (probe.transfer, probe.primaries) == (transfer, primaries.replace("unknown", ""))
     white, grey, dark, red, green, blue = _columns(poster, len(colours))
-    assert min(white) > 150
+    assert _near(white, _white_of_a_still(transfer), 2)
     assert all(max(each) - min(each) <= 3 for each in (white, grey, dark))
     assert white > grey > dark
     for found, expected in ((red, 0), (green, 1), (blue, 2)):
         others = [value for channel, value in enumerate(found) if channel != expected]
         assert found[expected] > 1.8 * max(others)
         assert abs(others[0] - others[1]) <= 12
+
+
+async def test_fields_do_not_comb(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A white bar that moves 8 pixels from field to field: woven, its edges are combs of 8 pixels."""
+    bar = "color=black:size=320x240:rate=50:duration=1,geq=lum='if(between(X-T*400,40,120),235,16)':cb=128:cr=128"
+    progressive, interlaced = tmp_path / "progressive.mp4", tmp_path / "interlaced.mp4"
+    await _ffmpeg("-f", "lavfi", "-i", bar, *X264, str(progressive))
+    fields = ("-vf", "tinterlace=interleave_top", "-flags", "+ilme+ildct", "-x264-params", "tff=1")
+    await _ffmpeg("-f", "lavfi", "-i", bar, *fields, *X264, str(interlaced))
+    probe, poster = await _poster(sandbox, interlaced)
+    _, reference = await _poster(sandbox, progressive)
+    assert probe.interlaced
+    wrong = sum(abs(one - other) > 100 for one, other in zip(poster.rgb, reference.rgb, strict=True))
+    assert wrong / len(poster.rgb) < 0.005
+
+
+async def _damaged(path: Path, start: int, codec: str) -> None:
+    """Three seconds of video with 2000 damaged bytes from ``start`` of the media data on."""
+    await _ffmpeg("-f", "lavfi", "-i", "testsrc2=size=320x180:rate=10:duration=3", "-c:v", codec, str(path))
+    _damage(path, start)
+
+
+def _damage(path: Path, start: int) -> None:
+    whole = path.read_bytes()
+    first = whole.index(b"mdat") + 4 + start
+    damage = bytes(byte * 7 + 13 & 0xFF for byte in whole[first : first + 2000])
+    path.write_bytes(whole[:first] + damage + whole[first + 2000 :])
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+async def test_a_first_picture_that_decodes_only_with_errors_is_corrupt(
+    sandbox: Sandbox, tmp_path: Path, codec: str
+) -> None:
+    await _damaged(tmp_path / "damaged.mp4", 2500, codec)
+    assert await _rejection(sandbox, tmp_path / "damaged.mp4") is Reason.CORRUPT
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+async def test_damage_behind_the_first_key_picture_does_not_matter(
+    sandbox: Sandbox, tmp_path: Path, codec: str
+) -> None:
+    await _damaged(tmp_path / "damaged.mp4", 20_000, codec)
+    await _damaged(tmp_path / "sound.mp4", 1 << 20, codec)
+    _, poster = await _poster(sandbox, tmp_path / "damaged.mp4")
+    assert poster == (await _poster(sandbox, tmp_path / "sound.mp4"))[1]
 
 
 async def test_the_wrong_container_is_never_guessed(sandbox: Sandbox) -> None:

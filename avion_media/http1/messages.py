@@ -62,8 +62,11 @@ class Body(Protocol):
     def length_bytes(self) -> int | None:
         """The length, if it is known: more or fewer bytes reset the connection."""
 
-    def windows(self) -> AsyncGenerator[bytes | bytearray, None]:
-        """The bytes, piece by piece. The next piece is asked for once the client's socket has taken the last one."""
+    def windows(self) -> AsyncGenerator[bytes | bytearray | memoryview, None]:
+        """The bytes, piece by piece. The next piece is asked for once the client's socket has taken the last one.
+
+        A piece is not looked at after that.
+        """
 
     def close(self) -> None:
         """Called once, however the response ends."""

@@ -17,7 +17,7 @@ import trio
 from avion_media.config import HttpConfig
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.http1 import Request, Response
-from avion_media.origin.body import WindowMemory, open_body
+from avion_media.origin.body import open_body
 from avion_media.origin.conditional import (
     CONDITIONS,
     Unsatisfiable,
@@ -26,6 +26,7 @@ from avion_media.origin.conditional import (
     parse_range,
     range_applies,
 )
+from avion_media.origin.memory import WindowMemory
 from avion_media.origin.observed import Timing, observed
 from avion_media.origin.responses import (
     GONE,

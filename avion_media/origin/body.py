@@ -2,7 +2,7 @@
 
 A body is a sequence of *windows*. Each window is one GetObject with ``Range`` and ``If-Match`` that is read to its end
 into memory, and then written to the client. A response of the store that stays open for a slow client costs a Ceph
-gateway 16 MiB; a window costs 64 KiB to 1 MiB here, out of a bounded budget, and nothing there. A window that fails is
+gateway 16 MiB; a window costs 64 KiB to 4 MiB here, out of a bounded budget, and nothing there. A window that fails is
 read again, so a body survives a short outage of the store.
 """
 
@@ -16,15 +16,12 @@ import trio
 
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.http1 import BodyLost
-from avion_media.net import Account, Bound, Kind, PeerLimiter
-from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
+from avion_media.origin.memory import LARGEST_WINDOW_BYTES, WindowMemory
+from avion_media.store import ByteRange, Bytes, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 
-_SMALL_BYTES = 64 << 10  # while the peer's room is scarce
 _FIRST_BYTES = 256 << 10  # holds nearly every thumbnail: one request for it
-_LARGE_BYTES = 1 << 20  # for a client that reads fast; all of these divide 4 MiB, the store's own stripe
-_FAST_S = 1.0  # a client that took its window within this time reads fast
-_MEMORY_BYTES = 256 << 20
-_SCARCE = 0.25  # of what one peer can have
+_GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it
+_FULL_S = 1.0  # for reading and sending one window: at the present pace the next, however large, takes no longer
 _ROOM_S = 30.0  # for memory to become free
 _ATTEMPT_S = 10.0
 _WINDOW_S = 20.0  # for all attempts
@@ -38,73 +35,15 @@ class Source(Protocol):
         """See `ObjectStore.head`."""
 
     async def read_part(
-        self, key: str, byte_range: ByteRange | None = None, *, max_bytes: int, if_match: str | None = None
+        self,
+        key: str,
+        byte_range: ByteRange | None = None,
+        *,
+        max_bytes: int,
+        if_match: str | None = None,
+        into: bytearray | None = None,
     ) -> ObjectPart:
         """See `ObjectStore.read_part`."""
-
-
-class WindowMemory:
-    """The bytes of all windows that are in memory. One peer can have as many as are free: half of them at most."""
-
-    def __init__(self, max_bytes: int = _MEMORY_BYTES) -> None:
-        self._max_per_peer = max_bytes // 2
-        self._limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(max_bytes)})
-        self._accounts: dict[str, Account] = {}  # of peers that hold something
-        self._waiting: list[_Waiter] = []
-
-    @property
-    def held_bytes(self) -> int:
-        """Bytes in use."""
-        return self._limiter.held(Kind.BUFFERED_BYTES)
-
-    async def take(self, peer: str, wanted: int) -> int:
-        """Take ``wanted`` bytes, or 64 KiB while the peer's room is scarce, and return how many. Wait for room."""
-        granted = self._take_nowait(peer, wanted)
-        if granted:
-            return granted
-        waiter = _Waiter(peer, wanted)
-        self._waiting.append(waiter)
-        try:
-            await waiter.served.wait()
-        except trio.Cancelled:
-            if waiter.granted:
-                self.give(peer, waiter.granted)
-            else:
-                self._waiting.remove(waiter)
-            raise
-        return waiter.granted
-
-    def give(self, peer: str, count: int) -> None:
-        """Give bytes back. Who waits for them, first come, first served, has them when this returns."""
-        account = self._accounts[peer]
-        account.give(buffered_bytes=count)
-        if not account.held(Kind.BUFFERED_BYTES):
-            account.close()
-            del self._accounts[peer]
-        for waiter in list(self._waiting):
-            waiter.granted = self._take_nowait(waiter.peer, waiter.wanted)
-            if waiter.granted:
-                self._waiting.remove(waiter)
-                waiter.served.set()
-
-    def _take_nowait(self, peer: str, wanted: int) -> int:
-        account = self._accounts.get(peer) or self._limiter.account(peer)
-        if account.room(Kind.BUFFERED_BYTES) < _SCARCE * self._max_per_peer:
-            wanted = min(wanted, _SMALL_BYTES)
-        if account.take(buffered_bytes=wanted):
-            self._accounts[peer] = account
-            return wanted
-        if peer not in self._accounts:
-            account.close()
-        return 0
-
-
-class _Waiter:
-    def __init__(self, peer: str, wanted: int) -> None:
-        self.peer = peer
-        self.wanted = wanted
-        self.granted = 0
-        self.served = trio.Event()
 
 
 class RangeBody:
@@ -123,7 +62,10 @@ class RangeBody:
         self._key = key
         self._on_sent = on_sent
         self._held = 0
-        self._window: bytes | bytearray = b""
+        self._buffer: bytearray | None = None
+        self._window: Bytes = b""
+        self._wanted = _FIRST_BYTES
+        self._begun_at = trio.current_time()  # the window at hand
         self._position = 0
         self._end = 0
 
@@ -158,29 +100,45 @@ class RangeBody:
         if byte_range is not None:
             self.content_range = ContentRange(got.first, self._end - 1, got.total)
 
-    async def windows(self) -> AsyncGenerator[bytes | bytearray, None]:
-        """The bytes. Raises BodyLost when the store has another object by now, or does not answer for 20 s."""
+    async def windows(self) -> AsyncGenerator[Bytes, None]:
+        """The bytes; each window is to be forgotten before the next.
+
+        Raises BodyLost when the store has another object by now, or does not answer for 20 s.
+        """
         while self._window:
-            begun = trio.current_time()
             yield self._window
             self._on_sent(len(self._window))
             self.close()
             if self._position < self._end:
-                fast = trio.current_time() - begun <= _FAST_S
-                self._window = await self._next(_LARGE_BYTES if fast else _FIRST_BYTES)
+                self._adapt()
+                self._window = await self._next()
 
     def close(self) -> None:
         """Give the memory back. Safe to repeat."""
         self._window = b""
+        if self._buffer is not None:
+            self._memory.reuse(self._buffer)
+            self._buffer = None
         held, self._held = self._held, 0
         if held:
             self._memory.give(self._peer, held)
 
-    async def _next(self, wanted: int) -> bytes | bytearray:
+    def _adapt(self) -> None:
+        """Choose the size of the next window: as large as store and client together take within a second."""
+        now = trio.current_time()
+        taken_s, self._begun_at = now - self._begun_at, now
+        if taken_s > _FULL_S:
+            self._wanted = _FIRST_BYTES
+        elif taken_s * _GROWTH <= _FULL_S:
+            self._wanted = min(self._wanted * _GROWTH, LARGEST_WINDOW_BYTES)
+
+    async def _next(self) -> Bytes:
         try:
             with trio.fail_after(_ROOM_S):
-                self._held = await self._memory.take(self._peer, wanted)
+                self._held = await self._memory.take(self._peer, self._wanted)
             end = min(self._end, (self._position // self._held + 1) * self._held)
+            if end - self._position == LARGEST_WINDOW_BYTES:  # less would hold a buffer that does not count as held
+                self._buffer = self._memory.buffer()
             part = await self._read((self._position, end - 1), self.info.etag)
         except (MediaError, trio.TooSlowError) as error:
             raise BodyLost(f"{self._key} at {self._position} of {self._end}: {error!r}") from error
@@ -196,7 +154,9 @@ class RangeBody:
                     await trio.sleep(pause_s * random.uniform(0.5, 1.5))
                 try:
                     with trio.fail_after(_ATTEMPT_S):
-                        part = await self._source.read_part(self._key, byte_range, max_bytes=self._held, if_match=etag)
+                        part = await self._source.read_part(
+                            self._key, byte_range, max_bytes=self._held, if_match=etag, into=self._buffer
+                        )
                     return self._checked(part, byte_range)
                 except (Unavailable, trio.TooSlowError) as error:
                     last_error = repr(error)

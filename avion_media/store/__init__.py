@@ -7,6 +7,7 @@ boto3 stays in here. What the rest of the service sees are the dataclasses of `o
 from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge
 from avion_media.store.objects import (
     ByteRange,
+    Bytes,
     ContentRange,
     FileSource,
     ListedObject,
@@ -20,6 +21,7 @@ from avion_media.store.store import ObjectStore, open_store
 
 __all__ = [
     "ByteRange",
+    "Bytes",
     "ContentRange",
     "FileSource",
     "ListedObject",

@@ -27,7 +27,7 @@ from avion_media.domain.keys import INCOMING_PREFIX, ORIGINAL_PREFIX
 from avion_media.store.errors import NO_BUCKET, NO_CREDENTIALS, StoreRefused, translated
 from avion_media.store.evidence import Evidence
 from avion_media.store.http_get import HttpGet, tls_context
-from avion_media.store.objects import ByteRange, ObjectPart
+from avion_media.store.objects import ObjectPart, PartRequest
 from avion_media.store.observed import StoreCall
 from avion_media.store.presign import Presigner, SigningCredentials, upload_guard
 from avion_media.store.quick_acks import ask_for_quick_acks
@@ -159,27 +159,13 @@ class Connection:
         with self._observed(operation, key) as observed:
             return await self._judged(self._run(observed.timed(call), key, abandon=True), operation, key)
 
-    async def get_part(
-        self,
-        key: str,
-        byte_range: ByteRange | None,
-        if_match: str | None,
-        max_bytes: int,
-        by_thread: Callable[[S3Client], ObjectPart],
-    ) -> ObjectPart:
+    async def get_part(self, wanted: PartRequest, by_thread: Callable[[S3Client], ObjectPart]) -> ObjectPart:
         """GetObject on Trio; ``by_thread`` is asked where only botocore understands the response."""
-        with self._observed("GetObject", key) as observed:
-            running = self._get_part(observed, key, byte_range, if_match, max_bytes, by_thread)
-            return await self._judged(running, "GetObject", key)
+        with self._observed("GetObject", wanted.key) as observed:
+            return await self._judged(self._get_part(observed, wanted, by_thread), "GetObject", wanted.key)
 
     async def _get_part(
-        self,
-        observed: StoreCall,
-        key: str,
-        byte_range: ByteRange | None,
-        if_match: str | None,
-        max_bytes: int,
-        by_thread: Callable[[S3Client], ObjectPart],
+        self, observed: StoreCall, wanted: PartRequest, by_thread: Callable[[S3Client], ObjectPart]
     ) -> ObjectPart:
         if self._client is None:
             await self._connect()
@@ -188,11 +174,11 @@ class Connection:
         status = 0
         if not http_get.is_refused:
             observed.without_thread()
-            part = await http_get.get(key, byte_range, if_match, max_bytes)
+            part = await http_get.get(wanted)
             if isinstance(part, ObjectPart):
                 return part
             status = part
-        found = await self._run(observed.timed(by_thread), key, abandon=True)
+        found = await self._run(observed.timed(by_thread), wanted.key, abandon=True)
         http_get.is_refused = http_get.is_refused or 400 <= status < 404
         return found
 

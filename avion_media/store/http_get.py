@@ -24,7 +24,7 @@ from botocore.httpsession import get_cert_path
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
-from avion_media.store.objects import ByteRange, ObjectInfo, ObjectPart, parse_content_range, range_header
+from avion_media.store.objects import Bytes, ObjectInfo, ObjectPart, PartRequest, parse_content_range, range_header
 from avion_media.store.presign import Presigner
 
 _EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
@@ -66,39 +66,37 @@ class HttpGet:
             wire.close()
         self._kept.clear()
 
-    async def get(
-        self, key: str, byte_range: ByteRange | None, if_match: str | None, max_bytes: int
-    ) -> ObjectPart | int:
+    async def get(self, wanted: PartRequest) -> ObjectPart | int:
         """The part, or the status of a response that only botocore understands.
 
         Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, TooLarge, Unavailable (no response in time, or
         the connection broke). A cancel closes the connection.
         """
-        url = urlsplit(self._presigner.get(key, expires_s=_EXPIRES_S, now=datetime.now(UTC)))
+        url = urlsplit(self._presigner.get(wanted.key, expires_s=_EXPIRES_S, now=datetime.now(UTC)))
         headers = [("Host", url.netloc), ("Accept-Encoding", "identity")]
-        if byte_range is not None:
-            headers.append(("Range", range_header(byte_range)))
-        if if_match is not None:
-            headers.append(("If-Match", f'"{if_match}"'))
+        if wanted.byte_range is not None:
+            headers.append(("Range", range_header(wanted.byte_range)))
+        if wanted.if_match is not None:
+            headers.append(("If-Match", f'"{wanted.if_match}"'))
         request = h11.Request(method="GET", target=f"{url.path}?{url.query}", headers=headers)
         async with self._slots:
             try:
-                return await self._send(key, request, max_bytes)
+                return await self._send(wanted, request)
             except trio.TooSlowError:
                 raise Unavailable(Dependency.STORE, f"GET {url.path}: no answer within {self._timeout_s:g} s") from None
             except _BROKEN as error:
                 raise Unavailable(Dependency.STORE, f"GET {url.path}: the connection broke: {error!r}") from error
 
-    async def _send(self, key: str, request: h11.Request, max_bytes: int) -> ObjectPart | int:
+    async def _send(self, wanted: PartRequest, request: h11.Request) -> ObjectPart | int:
         """On a kept connection, and once more on a new one where the store had closed that before it answered."""
         wire = self._take()
         if wire is not None:
             try:
-                return await self._exchange(wire, key, request, max_bytes)
+                return await self._exchange(wire, wanted, request)
             except _BROKEN:
                 if wire.has_received:
                     raise
-        return await self._exchange(await self._connect(), key, request, max_bytes)
+        return await self._exchange(await self._connect(), wanted, request)
 
     def _take(self) -> _Wire | None:
         """A kept connection that looks alive, the last one used first."""
@@ -123,7 +121,7 @@ class HttpGet:
                 raise
             return _Wire(stream.socket, _Secure(secure))
 
-    async def _exchange(self, wire: _Wire, key: str, request: h11.Request, max_bytes: int) -> ObjectPart | int:
+    async def _exchange(self, wire: _Wire, wanted: PartRequest, request: h11.Request) -> ObjectPart | int:
         """One request and its response; the connection is kept if nothing is left on it, and closed otherwise."""
         http = h11.Connection(h11.CLIENT)
         keep = False  # until the response has been read to its end
@@ -141,21 +139,21 @@ class HttpGet:
                 persists = event.http_version == b"1.1" and headers.get("connection", "").lower() != "close"
                 if event.status_code in (200, 206) and headers.keys() >= _NEEDED:
                     length = int(headers["content-length"])
-                    if length > max_bytes:
-                        raise TooLarge(key, length, max_bytes)
-                    info = _info(key, headers, length)
-                    data = await wire.receive_exactly(length, http.trailing_data[0], received)
+                    if length > wanted.max_bytes:
+                        raise TooLarge(wanted.key, length, wanted.max_bytes)
+                    info = _info(wanted.key, headers, length)
+                    data = await wire.receive_exactly(length, http.trailing_data[0], wanted.into, received)
                     keep = persists
                     return ObjectPart(info, parse_content_range(headers.get("content-range", "")), data)
                 error = await _body_of_error(wire, http)
                 keep = persists and http.their_state is h11.DONE
             match event.status_code:
                 case 404 if b"<Code>NoSuchKey</Code>" in error:
-                    raise ObjectMissing(key)
+                    raise ObjectMissing(wanted.key)
                 case 412:
-                    raise PreconditionFailed(key)
+                    raise PreconditionFailed(wanted.key)
                 case 416:
-                    raise RangeNotSatisfiable(key)
+                    raise RangeNotSatisfiable(wanted.key)
             return event.status_code
         finally:
             if keep:
@@ -245,18 +243,19 @@ class _Wire:
         self.has_received = True
         return data
 
-    async def receive_exactly(self, length: int, first: bytes, received: Callable[[], None]) -> bytes | bytearray:
+    async def receive_exactly(
+        self, length: int, first: bytes, into: bytearray | None, received: Callable[[], None]
+    ) -> Bytes:
         """A body of which ``first`` has come already; ``received`` is called after each part."""
         if len(first) > length:
             raise h11.RemoteProtocolError(f"{len(first) - length} bytes after the response")
         if len(first) == length:
             return bytes(first)
-        body = bytearray(length)
-        view = memoryview(body)
-        view[: len(first)] = first
+        body = memoryview(bytearray(length) if into is None or len(into) < length else into)[:length]
+        body[: len(first)] = first
         filled = len(first)
         while filled < length:
-            count = await self._end.recv_into(view[filled:])
+            count = await self._end.recv_into(body[filled:])
             if not count:
                 raise ConnectionResetError(f"closed by the store after {filled} of {length} bytes")
             filled += count

@@ -65,13 +65,30 @@ class ContentRange(NamedTuple):
         return f"bytes {self.first}-{self.last}/{self.total}"
 
 
+Bytes = bytes | bytearray | memoryview
+
+
+@dataclass(frozen=True, slots=True)
+class PartRequest:
+    """One GetObject, of at most ``max_bytes``, and with ``if_match`` only of that version.
+
+    The body is received ``into`` that buffer where it has room: a large new one costs as much as the receiving.
+    """
+
+    key: str
+    byte_range: ByteRange | None
+    if_match: str | None
+    max_bytes: int
+    into: bytearray | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ObjectPart:
     """The bytes of one GetObject. ``content_range`` is None where the store sent the whole object."""
 
     info: ObjectInfo
     content_range: ContentRange | None
-    data: bytes | bytearray
+    data: Bytes
 
 
 def range_header(byte_range: ByteRange) -> str:

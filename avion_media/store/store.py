@@ -23,6 +23,7 @@ from avion_media.store.objects import (
     FileSource,
     ObjectInfo,
     ObjectPart,
+    PartRequest,
     PresignedPut,
     object_info,
     range_header,
@@ -141,18 +142,22 @@ class ObjectStore:
             return b""
 
     async def read_part(
-        self, key: str, byte_range: ByteRange | None = None, *, max_bytes: int, if_match: str | None = None
+        self,
+        key: str,
+        byte_range: ByteRange | None = None,
+        *,
+        max_bytes: int,
+        if_match: str | None = None,
+        into: bytearray | None = None,
     ) -> ObjectPart:
         """The object, or a range of it, with its facts: one request, whose body is read to its end.
 
-        Raises ObjectMissing, PreconditionFailed (another etag), RangeNotSatisfiable, TooLarge (nothing was read).
+        ``into`` is a buffer that the caller can use again; the part's data may be a view of it. Raises ObjectMissing,
+        PreconditionFailed (another etag), RangeNotSatisfiable, TooLarge (nothing was read).
         """
         request = self._request(key, if_match, byte_range)
         part = await self._connection.get_part(
-            key,
-            byte_range,
-            if_match,
-            max_bytes,
+            PartRequest(key, byte_range, if_match, max_bytes, into),
             lambda client: read_response(key, self._getting(client, request), max_bytes),
         )
         self._connection.received(len(part.data))

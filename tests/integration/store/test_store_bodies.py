@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from avion_media.http1 import BodyLost
-from avion_media.origin.body import WindowMemory, open_body
+from avion_media.origin.body import open_body
+from avion_media.origin.memory import WindowMemory
 from avion_media.store import ObjectStore, open_store
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway

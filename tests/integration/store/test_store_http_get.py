@@ -15,6 +15,7 @@ import trustme
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store import ObjectPart, RangeNotSatisfiable, TooLarge, open_store
 from avion_media.store.http_get import HttpGet, tls_context
+from avion_media.store.objects import PartRequest
 from avion_media.store.presign import Presigner, SigningCredentials
 from tests.conftest import S3Bucket
 
@@ -61,20 +62,20 @@ async def test_it_answers_as_botocore_does(filled: S3Bucket, byte_range: Any) ->
 async def test_what_is_not_there_or_another_is_told(filled: S3Bucket) -> None:
     get = of(filled)
     with pytest.raises(ObjectMissing):
-        await get.get("nothing", None, None, 10)
+        await get.get(PartRequest("nothing", None, None, 10))
     with pytest.raises(PreconditionFailed):
-        await get.get(KEY, None, "other", MIB)
+        await get.get(PartRequest(KEY, None, "other", MIB))
     with pytest.raises(RangeNotSatisfiable):
-        await get.get(KEY, (999_999, None), None, MIB)
+        await get.get(PartRequest(KEY, (999_999, None), None, MIB))
     with pytest.raises(TooLarge):
-        await get.get(KEY, None, None, len(BODY) - 1)
+        await get.get(PartRequest(KEY, None, None, len(BODY) - 1))
     get.close()
 
 
 async def test_a_refused_signature_is_left_to_botocore_from_then_on(s3: S3Bucket) -> None:
     s3.client.put_object(Bucket=s3.bucket, Key=KEY, Body=BODY)
     get = of(s3, secret_key="wrong")
-    assert await get.get(KEY, None, None, MIB) == 403
+    assert await get.get(PartRequest(KEY, None, None, MIB)) == 403
     get.close()
     async with open_store(s3.config()) as store:
         await store.wait_available()
@@ -146,7 +147,7 @@ def anonymous(store: Scripted, tls: ssl.SSLContext | None = None) -> HttpGet:
 
 
 async def data_of(get: HttpGet, max_bytes: int = MIB) -> bytes:
-    part = await get.get("a", None, None, max_bytes)
+    part = await get.get(PartRequest("a", None, None, max_bytes))
     assert isinstance(part, ObjectPart)
     return bytes(part.data)
 
@@ -161,7 +162,7 @@ async def test_one_connection_serves_one_request_after_the_other() -> None:
         assert await data_of(get) == b"one"
         with pytest.raises(ObjectMissing):
             await data_of(get)
-        assert await get.get("a", None, None, MIB) == 200  # chunked: left to botocore
+        assert await get.get(PartRequest("a", None, None, MIB)) == 200  # chunked: left to botocore
         assert await data_of(get) == b"x" * 500_000
         assert await data_of(get) == b""
         assert store.connections == 1
@@ -172,7 +173,7 @@ async def test_a_response_that_is_not_the_stores_is_left_to_botocore() -> None:
     """One from something in between: it has no date."""
     async with scripted(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", found(b"two")) as store:
         get = anonymous(store)
-        assert await get.get("a", None, None, MIB) == 200
+        assert await get.get(PartRequest("a", None, None, MIB)) == 200
         assert await data_of(get) == b"two"
 
 

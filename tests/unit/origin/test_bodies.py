@@ -12,7 +12,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.http1 import BodyLost
-from avion_media.origin.body import RangeBody, WindowMemory, open_body
+from avion_media.origin.body import RangeBody, open_body
+from avion_media.origin.memory import WindowMemory
 from avion_media.store import ByteRange, RangeNotSatisfiable
 from tests.unit.origin.objects import Objects
 
@@ -51,7 +52,7 @@ async def whole(body: RangeBody, *, each_s: float = 0.0) -> bytes:
     received = []
     async with aclosing(body.windows()) as windows:
         async for window in windows:
-            received.append(window)
+            received.append(bytes(window))  # its buffer is used again
             await trio.sleep(each_s)
     return b"".join(received)
 
@@ -107,13 +108,13 @@ async def test_a_short_suffix_is_one_request_and_a_long_one_asks_for_the_size_fi
 
 
 async def test_windows_grow_for_a_fast_client_and_none_crosses_a_stripe(autojump_clock: MockClock) -> None:
-    objects = filled(9 * MIB)
+    objects = filled(13 * MIB)
     async with opened(objects, WindowMemory(), "peer", "a", (100, None)) as body:
-        await whole(body)
+        assert await whole(body) == objects.held["a"][100:]
     spans = [(first, last) for first, last in filter(None, objects.reads) if first is not None and last is not None]
-    sizes = [last - first + 1 for first, last in spans]
-    assert (sizes[0], max(sizes)) == (256 * KIB, MIB)
+    assert [first for first, _ in spans] == [100, 100 + 256 * KIB, MIB, 4 * MIB, 8 * MIB, 12 * MIB]
     assert all(first // (4 * MIB) == last // (4 * MIB) for first, last in spans[1:])
+    assert objects.filled_buffers == [True, True]  # no buffer is held for less than it holds
 
     slow = filled(2 * MIB)
     async with opened(slow, WindowMemory(), "peer", "a", None) as body:

@@ -1,0 +1,89 @@
+"""The memory of the origin's bodies: what one peer, and all of them together, may have in windows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from avion_media.net import Account, Bound, Kind, PeerLimiter
+
+LARGEST_WINDOW_BYTES = 4 << 20
+_SMALL_BYTES = 64 << 10  # while the peer's room is scarce
+_MEMORY_BYTES = 256 << 20
+_SCARCE = 0.25  # of what one peer can have
+_SPARE_BUFFERS = 4
+
+
+class WindowMemory:
+    """The bytes of all windows that are in memory. One peer can have as many as are free: half of them at most."""
+
+    def __init__(self, max_bytes: int = _MEMORY_BYTES) -> None:
+        self._max_per_peer = max_bytes // 2
+        self._limiter = PeerLimiter({Kind.BUFFERED_BYTES: Bound(max_bytes)})
+        self._accounts: dict[str, Account] = {}  # of peers that hold something
+        self._waiting: list[_Waiter] = []
+        self._spare: list[bytearray] = []
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in use."""
+        return self._limiter.held(Kind.BUFFERED_BYTES)
+
+    async def take(self, peer: str, wanted: int) -> int:
+        """Take ``wanted`` bytes, or 64 KiB while the peer's room is scarce, and return how many. Wait for room."""
+        granted = self._take_nowait(peer, wanted)
+        if granted:
+            return granted
+        waiter = _Waiter(peer, wanted)
+        self._waiting.append(waiter)
+        try:
+            await waiter.served.wait()
+        except trio.Cancelled:
+            if waiter.granted:
+                self.give(peer, waiter.granted)
+            else:
+                self._waiting.remove(waiter)
+            raise
+        return waiter.granted
+
+    def give(self, peer: str, count: int) -> None:
+        """Give bytes back. Who waits for them, first come, first served, has them when this returns."""
+        account = self._accounts[peer]
+        account.give(buffered_bytes=count)
+        if not account.held(Kind.BUFFERED_BYTES):
+            account.close()
+            del self._accounts[peer]
+        for waiter in list(self._waiting):
+            waiter.granted = self._take_nowait(waiter.peer, waiter.wanted)
+            if waiter.granted:
+                self._waiting.remove(waiter)
+                waiter.served.set()
+
+    def buffer(self) -> bytearray:
+        """A buffer for a window of the largest size; `reuse` it. A new one costs as much as what it is filled with."""
+        return self._spare.pop() if self._spare else bytearray(LARGEST_WINDOW_BYTES)
+
+    def reuse(self, buffer: bytearray) -> None:
+        """Keep a buffer that nobody looks at any more for another window."""
+        if len(self._spare) < _SPARE_BUFFERS:
+            self._spare.append(buffer)
+
+    def _take_nowait(self, peer: str, wanted: int) -> int:
+        account = self._accounts.get(peer) or self._limiter.account(peer)
+        if account.room(Kind.BUFFERED_BYTES) < _SCARCE * self._max_per_peer:
+            wanted = min(wanted, _SMALL_BYTES)
+        if account.take(buffered_bytes=wanted):
+            self._accounts[peer] = account
+            return wanted
+        if peer not in self._accounts:
+            account.close()
+        return 0
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    peer: str
+    wanted: int
+    granted: int = 0
+    served: trio.Event = field(default_factory=trio.Event)

@@ -30,7 +30,6 @@ class Reason(StrEnum):
     DECODER_CRASHED = "decoder_crashed"
     DECODER_KILLED = "decoder_killed"
     EXTERNAL_REFERENCE = "external_reference"
-    TOO_SCATTERED = "too_scattered"
     REMOTE_REFUSED = "remote_refused"
     REMOTE_UNREACHABLE = "remote_unreachable"
     REMOTE_STATUS = "remote_status"
@@ -58,7 +57,6 @@ MEANINGS: dict[Reason, str] = {
     Reason.DECODER_LIMIT: "decoding needed more memory, time or output than one confined process may use",
     Reason.DECODER_CRASHED: "the decoder was killed by the content",
     Reason.DECODER_KILLED: "the decoder was killed from outside in all attempts, most likely for want of memory",
-    Reason.TOO_SCATTERED: "a video whose private data lies in too many places to be removed in place",
     Reason.EXTERNAL_REFERENCE: "a container that points outside itself",
     Reason.REMOTE_REFUSED: "the remote URL leads where the fetcher does not go; one code for all refusals",
     Reason.REMOTE_UNREACHABLE: "the remote server did not answer, in all attempts",

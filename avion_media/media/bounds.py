@@ -60,7 +60,6 @@ class VideoBounds(Bounds):
     max_boxes: int = 200_000  # boxes or elements looked at: DECODER_LIMIT
     max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
     max_poster_bytes: int = 9 << 20  # what the poster may have to fetch besides the index: its ranges are cut there
-    max_patches: int = 50_000  # more scattered than this: `MoviePlan.remux`; hours of subtitles take ten thousand
 
 
 def corrupt(detail: str) -> Rejected:

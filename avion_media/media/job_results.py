@@ -70,11 +70,7 @@ def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
 
 
 def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max_duration_s: float) -> MoviePlan:
-    """The plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``.
-
-    Raises `Rejected` (TOO_SCATTERED) when the file cannot be scrubbed in place: it would be served with what its owner
-    did not mean to show.
-    """
+    """The plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``."""
     try:
         plan = plan_from_json(json.loads(os.pread(fd, max_bytes, 0)))
         sound = _is_sound(plan, fmt, size_bytes, max_duration_s)
@@ -82,8 +78,6 @@ def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max
         raise Rejected(Reason.DECODER_CRASHED, f"a plan that is none: {error!r}"[:300]) from None
     if not sound:
         raise Rejected(Reason.DECODER_CRASHED, "a plan that fits no file of this kind and length")
-    if plan.remux is not None:
-        raise Rejected(Reason.TOO_SCATTERED, str(plan.remux)[:300])
     return plan
 
 

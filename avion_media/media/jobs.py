@@ -9,12 +9,14 @@ import hashlib
 import json
 import mmap
 import os
+from dataclasses import replace
 from typing import Any
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize
-from avion_media.domain.ranges import Range
+from avion_media.domain.ranges import Range, pieces
+from avion_media.files import write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import plan_movie, read_picture
 from avion_media.media.formats.movie import POSTER_SECONDS
@@ -61,12 +63,13 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     """`plan_movie` with plain values.
 
-    Arguments: ``size_bytes``, ``present`` ([[offset, length], …]), ``format`` (its name), and optionally ``bounds``
-    (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file, at its full length, and where the plan
-    goes (as JSON: its patches may be more than an answer holds). Returns ``{"missing": [[offset, length], …]}`` or
-    ``{"plan_bytes": …}``.
+    Arguments: ``size_bytes``, ``present`` ([[offset, length], …]), ``format`` (its name), ``max_plan_bytes``, and
+    optionally ``bounds`` (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file, at its full length,
+    where the plan goes (as JSON: its patches may be more than an answer holds), and perhaps the file once more, whole
+    and open for writing. Returns ``{"missing": [[offset, length], …]}`` or ``{"plan_bytes": …}``; for a plan that
+    is too long ``{"scattered": its patches}`` or, with the third file, a plan without patches: they are applied there.
     """
-    source, target = files
+    source, target, *scrubbed = files
     file = SparseFile(source, arguments["size_bytes"], [Range(*each) for each in arguments["present"]])
     bounds = VideoBounds(**arguments.get("bounds", {}))
     seconds = arguments.get("poster_seconds", POSTER_SECONDS)
@@ -74,6 +77,12 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         plan = plan_movie(file, BY_NAME[arguments["format"]], poster_seconds=seconds, bounds=bounds)
     except Missing as missing:
         return {"missing": missing.ranges}
+    if plan.json_bytes > arguments["max_plan_bytes"]:
+        if not scrubbed:
+            return {"scattered": len(plan.patches)}
+        for offset, data in pieces(plan.patches):
+            write_at(scrubbed[0], data, offset)
+        plan = replace(plan, patches=())
     written = json.dumps(plan.to_json()).encode()
     _write(target, written)
     return {"plan_bytes": len(written)}

@@ -29,7 +29,8 @@ from avion_media.media.sandbox import Limits, Sandbox, read_only
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
-_MAX_PLAN_BYTES = 16 << 20
+_MAX_PLAN_BYTES = 4 << 20  # 50 000 patches and more; hours of subtitles take ten thousand
+_PLAN_OUTPUT_BYTES = 16 << 20
 _HASH_UNIT_BYTES = 1 << 20
 
 
@@ -48,7 +49,10 @@ class MediaSource(Protocol):
 
     fd: int
     size_bytes: int
-    whole: bool
+
+    @property
+    def whole(self) -> bool:
+        """Whether all bytes are there."""
 
     @property
     def present(self) -> Sequence[Range]:
@@ -196,38 +200,49 @@ class MediaPipeline:
 
     async def _examine(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float) -> MoviePlan:
         """Run the container reader, fetching what it misses, until it has seen enough."""
+        whole = Range(0, source.size_bytes)
+        in_place = False
         for rounds in range(MAX_EXAMINE_ROUNDS):
             with TemporaryFile(prefix="avion-media-", buffering=0) as written:
-                found = checked_names(await self._examine_once(source, fmt, poster_seconds, written.fileno()))
+                files = [written.fileno(), source.fd] if in_place else [written.fileno()]
+                found = checked_names(await self._examine_once(source, fmt, poster_seconds, files))
                 if "plan_bytes" in found:
                     # In a thread: fifty thousand patches take it a while.
                     return await trio.to_thread.run_sync(self._read_plan, written.fileno(), fmt, source.size_bytes)
+            if "scattered" in found and not in_place:
+                # Too many patches to pass on: all of it is fetched, and the job patches our copy.
+                in_place = True
+                await source.fetch([whole])
+                continue
             if source.whole:
                 break  # nothing can be missing
             wanted = checked_missing(found, source.size_bytes)
             if rounds == MAX_EXAMINE_ROUNDS - 2 or total_bytes([*wanted, *source.present]) > MAX_EXAMINE_BYTES:
-                wanted = [Range(0, source.size_bytes)]  # no index, or many scattered boxes: all of it, once
+                wanted = [whole]  # no index, or many scattered boxes: all of it, once
             await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
 
-    async def _examine_once(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float, plan_fd: int) -> Any:
+    async def _examine_once(
+        self, source: MediaSource, fmt: MediaFormat, poster_seconds: float, files: Sequence[int]
+    ) -> Any:
         arguments = {
             "format": fmt.name,
             "size_bytes": source.size_bytes,
             "present": source.present,
             "bounds": asdict(self._video_bounds()),
             "poster_seconds": poster_seconds,
+            "max_plan_bytes": _MAX_PLAN_BYTES,
         }
         with read_only(source.fd) as own:
             return await self._sandbox.call(
                 "avion_media.media.jobs:plan_job",
                 arguments,
-                files=[own, plan_fd],
-                limits=self._limits(output_bytes=_MAX_PLAN_BYTES),
+                files=[own, *files],
+                limits=self._limits(output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes)),
             )
 
     def _read_plan(self, fd: int, fmt: MediaFormat, size_bytes: int) -> MoviePlan:
-        return read_plan(fd, fmt, size_bytes, max_bytes=_MAX_PLAN_BYTES, max_duration_s=self._upload.max_duration)
+        return read_plan(fd, fmt, size_bytes, max_bytes=_PLAN_OUTPUT_BYTES, max_duration_s=self._upload.max_duration)
 
     def _picture_bounds(self) -> PictureBounds:
         return PictureBounds(

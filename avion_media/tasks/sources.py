@@ -45,9 +45,13 @@ class StoreSource:
         self._info = info
         self.fd = fd
         self.size_bytes = info.size_bytes
-        self.whole = False
         self.present: Sequence[Range] = ()
         os.ftruncate(fd, info.size_bytes)
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it was fetched."""
+        return not missing([Range(0, self.size_bytes)], self.present)
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
         """Make ``ranges`` present. `PreconditionFailed` when the object was replaced meanwhile."""

@@ -27,10 +27,8 @@ class CodedSample:
     private: bytes
 
 
-def coded_patches(
-    file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range], max_patches: int
-) -> Iterator[Patch]:
-    """The changes in ``samples``, a few more than ``max_patches`` at most.
+def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range]) -> Iterator[Patch]:
+    """The changes in ``samples``.
 
     Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file where these decide so.
     """
@@ -50,8 +48,6 @@ def coded_patches(
         data = file.read(sample.data.offset, sample.data.length)
         for offset, new in changes_of_sample(sample.coding, sample.private, data):
             found.append(Patch(sample.data.offset + offset, len(new), new))
-        if len(found) > max_patches:
-            break
         if len(found) > _NOTES and beginnings[0] != whole:
             file.require([whole])
     yield from found

@@ -26,9 +26,7 @@ class MoviePlan:
     ``poster_seconds`` of its main video (sound discarded); they are sorted and apart from each other. Who
     decodes more than the first picture passes ``-t poster_seconds``: half of a picture before a hole decodes as well.
 
-    ``patches`` are sorted, apart from each other, keep the length, and can be applied again without harm. With
-    ``remux`` (an operator's reason) set there are none: the file needs a stream copy of its video and audio
-    tracks first, and another examination of the outcome.
+    ``patches`` are sorted, apart from each other, keep the length, and can be applied again without harm.
     """
 
     format: MediaFormat
@@ -37,7 +35,11 @@ class MoviePlan:
     poster_seconds: float
     poster_ranges: tuple[Range, ...]
     patches: tuple[Patch, ...]
-    remux: str | None = None
+
+    @property
+    def json_bytes(self) -> int:
+        """About the length of `to_json` as text: that of the patches."""
+        return sum(24 + 2 * len(each.data) for each in self.patches)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values; `plan_from_json` reads it back."""

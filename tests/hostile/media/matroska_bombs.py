@@ -226,7 +226,7 @@ BOMBS = (
     Bomb("cues-of-themselves.webm", cues_of_themselves, READY),
     Bomb("seek-heads-in-a-circle.webm", seek_heads_in_a_circle, READY),
     Bomb("20000-subtitles.mkv", lambda: subtitled(20_000), READY),
-    Bomb("60000-subtitles.mkv", lambda: subtitled(60_000), Reason.TOO_SCATTERED),
+    Bomb("60000-subtitles.mkv", lambda: subtitled(60_000), READY),
     Bomb("no-clock.webm", lambda: file_of(info(scale=0), track(), good_cluster()), Reason.CORRUPT),
     Bomb(
         "slow-clock.webm",

@@ -183,12 +183,6 @@ def test_each_bound_has_its_reason(bounds: VideoBounds, reason: Reason) -> None:
     assert caught.value.reason is reason
 
 
-def test_patches_too_scattered_ask_for_a_remux() -> None:
-    plan = examine(DATA / "mp4-h264-udta-xyz-location.mp4", VideoBounds(max_patches=1))
-    assert plan.remux is not None
-    assert plan.patches == ()
-
-
 def test_an_empty_file_is_corrupt() -> None:
     with pytest.raises(Rejected) as caught:
         examine_bytes(b"", MP4)

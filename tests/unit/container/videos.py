@@ -72,7 +72,6 @@ def apply_patches(patches: Sequence[Patch], data: bytes) -> bytes:
 def scrub(path: Path, target: Path) -> MoviePlan:
     """Write the scrubbed file to ``target``."""
     plan = examine(path)
-    assert plan.remux is None
     target.write_bytes(apply_patches(plan.patches, path.read_bytes()))
     return plan
 
@@ -103,7 +102,7 @@ class Store:
 
     def examine(self, fmt: MediaFormat, **arguments: object) -> MoviePlan:
         """Run the job until it has a plan."""
-        given = {"size_bytes": self.size_bytes, "format": fmt.name, **arguments}
+        given = {"size_bytes": self.size_bytes, "format": fmt.name, "max_plan_bytes": 1 << 20, **arguments}
         for _ in range(_MAX_ROUNDS):
             self.rounds += 1
             with tempfile.TemporaryFile() as written:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from avion_media.domain.ranges import Range
+from avion_media.domain.ranges import Range, merged, missing
 
 _PIECE_BYTES = 4 << 10
 
@@ -17,7 +17,6 @@ class Pieces:
     def __init__(self, path: Path, fd: int, *, whole: bool = False) -> None:
         self.fd = fd
         self.size_bytes = path.stat().st_size
-        self.whole = whole
         self.present: list[Range] = []
         self.asked: list[Range] = []
         self._content = path.read_bytes()
@@ -25,14 +24,22 @@ class Pieces:
         if whole:
             self._make_present(0, self.size_bytes)
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is present."""
+        return merged(self.present) == (Range(0, self.size_bytes),)
+
     async def fetch(self, ranges: Sequence[Range]) -> None:
         """Note what is asked for, and make it present."""
-        for offset, length in ranges:
-            self.asked.append(Range(offset, length))
-            if not self.whole:
-                start = offset - offset % _PIECE_BYTES
-                self._make_present(start, min(self.size_bytes, -(-(offset + length) // _PIECE_BYTES) * _PIECE_BYTES))
+        self.asked += ranges
+        for offset, length in missing([_rounded(each, self.size_bytes) for each in ranges], merged(self.present)):
+            self._make_present(offset, offset + length)
 
     def _make_present(self, start: int, end: int) -> None:
         os.pwrite(self.fd, self._content[start:end], start)
         self.present.append(Range(start, end - start))
+
+
+def _rounded(part: Range, size_bytes: int) -> Range:
+    start = part.offset - part.offset % _PIECE_BYTES
+    return Range(start, min(size_bytes, -(-part.end // _PIECE_BYTES) * _PIECE_BYTES) - start)

@@ -183,10 +183,6 @@ async def test_a_plan_for_another_format_is_a_crash() -> None:
     assert await _refusal({"plan_bytes": 1}, _plan(), MOV) is Reason.DECODER_CRASHED
 
 
-async def test_what_cannot_be_scrubbed_in_place_is_refused() -> None:
-    assert await _refusal({"plan_bytes": 1}, _plan(remux="scattered", patches=[]), MP4) is Reason.TOO_SCATTERED
-
-
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

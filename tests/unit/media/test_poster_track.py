@@ -98,6 +98,20 @@ async def test_a_picture_behind_the_first_seconds_is_found_also_where_only_they_
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["whole", "in pieces"])
+async def test_a_video_with_private_data_in_very_many_places_is_patched_on_its_way_through(
+    pipeline: MediaPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr("avion_media.media.pipeline._MAX_PLAN_BYTES", 100)
+    path = DATA / "mov-iphone4s-portrait-rotated-gps.mov"
+    scrubbed = apply_patches(examine(path).patches, path.read_bytes())
+    with ExitStack() as files, trio.fail_after(_LIMIT_S):
+        source = Pieces(path, files.enter_context(TemporaryFile(buffering=0)).fileno(), whole=whole)
+        made = await pipeline.process(source, MOV, files)
+        assert (made.patches, made.sha256) == ((), hashlib.sha256(scrubbed).hexdigest())
+        assert os.pread(source.fd, len(scrubbed) + 1, 0) == scrubbed
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["whole", "in pieces"])
 async def test_a_poster_is_made_of_what_is_scrubbed(pipeline: MediaPipeline, whole: bool) -> None:
     path = DATA / "mov-iphone4s-portrait-rotated-gps.mov"
     plan = examine(path)

@@ -74,15 +74,13 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     bounds.check_duration(duration_s)
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
     patches = joined_patches(_scrub(file, layout, headers, tracks, poster, bounds))
-    scattered = len(patches) > bounds.max_patches
     return MoviePlan(
         format=fmt,
         stream=stream_of(video, kept_tracks(tracks)),
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, poster),
-        patches=() if scattered else patches,
-        remux=f"{len(patches)} scattered private ranges" if scattered else None,
+        patches=patches,
     )
 
 
@@ -259,7 +257,7 @@ def _scrub(
     yield from _unless_so(file, void_span(layout.trailer.offset, layout.trailer.length))
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
     samples = _coded_samples(file, layout, kept, poster, bounds)
-    coded = list(coded_patches(file, samples, poster.ranges, bounds.max_patches))
+    coded = list(coded_patches(file, samples, poster.ranges))
     if dropped or file.missing(0, file.size_bytes) is None:
         others = list(_in_clusters(file, layout, dropped, coded, bounds))
         yield from others

@@ -80,18 +80,16 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     duration_s = max(_duration_s(movie, track, fragments.of(track)) for track in movie.kept)
     bounds.check_duration(duration_s)
     poster = _choose_poster(video, fragments.of(video), file.size_bytes, poster_seconds, bounds)
-    coded = coded_patches(file, _coded_samples(movie, fragments), poster.ranges, bounds.max_patches)
+    coded = coded_patches(file, _coded_samples(movie, fragments), poster.ranges)
     others = list(_scrub(file, layout, region, movie, fragments, bounds))
     patches = joined_patches(chain(others, apart_from(others, coded)))
-    scattered = len(patches) > bounds.max_patches
     return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, moov, fragments, poster),
-        patches=() if scattered else patches,
-        remux=f"{len(patches)} scattered private ranges" if scattered else None,
+        patches=patches,
     )
 
 

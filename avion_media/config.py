@@ -30,7 +30,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from avion_media.credentials import TOKEN_FORMAT, is_token
 from avion_media.domain.formats import FORMATS, Family
-from avion_media.domain.media import ThumbnailSize, is_size_name
+from avion_media.domain.media import FULL_SIZE, ThumbnailSize, is_size_name
 from avion_media.domain.redis_url import read_redis_url
 from avion_media.net import is_loopback
 
@@ -84,6 +84,8 @@ def _parse_sizes(value: object) -> object:
         if not is_size_name(name) or not re.fullmatch(r"[1-9][0-9]{0,4}", edge):
             raise ValueError("expected name:pixels pairs, such as small:400,medium:800")
         sizes.append(ThumbnailSize(name, int(edge)))
+    if any(size.name == FULL_SIZE.name for size in sizes):
+        raise ValueError(f"{FULL_SIZE.name} is reserved for the rendition of formats that browsers cannot show")
     if len({size.name for size in sizes}) != len(sizes):
         raise ValueError("a size name is given twice")
     return tuple(sizes)

@@ -21,7 +21,7 @@ class MediaFormat:
     """One accepted format.
 
     ``name`` is also the name of its switch (``DECODERS__<NAME>``), ``switched_on`` where that stands unless it is set;
-    ``extensions[0]`` is the one in object keys.
+    ``extensions[0]`` is the one in object keys. What is not ``shown_by_browsers`` has the rendition `FULL_SIZE`.
     """
 
     code: int
@@ -31,6 +31,7 @@ class MediaFormat:
     extensions: tuple[str, ...]
     other_content_types: tuple[str, ...] = ()
     switched_on: bool = True
+    shown_by_browsers: bool = True
 
     @property
     def extension(self) -> str:
@@ -51,6 +52,7 @@ HEIC = MediaFormat(
     ("heic", "heif", "hif"),
     ("image/heif", "image/heic-sequence", "image/heif-sequence"),
     switched_on=False,
+    shown_by_browsers=False,
 )
 MP4 = MediaFormat(32, "mp4", Family.VIDEO, "video/mp4", ("mp4", "m4v", "mp4v"), ("video/x-m4v", "application/mp4"))
 MOV = MediaFormat(33, "mov", Family.VIDEO, "video/quicktime", ("mov", "qt"))

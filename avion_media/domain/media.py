@@ -81,6 +81,8 @@ class ThumbnailSize:
     longest_edge: int
 
 
+FULL_SIZE = ThumbnailSize("full", 4096)
+"""Made beside the configured sizes of an image whose format most browsers cannot show: what they show instead."""
 WEBP_SUFFIX = ".webp"
 """Behind a size's name: its thumbnail as WebP. Without, it is a JPEG."""
 
@@ -99,6 +101,11 @@ def in_all_formats(names: Iterable[str]) -> tuple[str, ...]:
     """The names of all thumbnails that there can be in the sizes of these."""
     sizes = dict.fromkeys(name.removesuffix(WEBP_SUFFIX) for name in names)
     return tuple(f"{size}{suffix}" for size in sizes for suffix in ("", WEBP_SUFFIX))
+
+
+def possible_sizes(configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
+    """The names of all thumbnails that an attempt may have left of a medium of which nothing is known."""
+    return in_all_formats(size.name for size in (*configured, FULL_SIZE))
 
 
 def sizes_of(facts: MediaFacts | None, configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:

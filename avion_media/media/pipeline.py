@@ -16,7 +16,7 @@ import trio
 from avion_media.config import SandboxConfig, ThumbnailsConfig, UploadConfig
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
-from avion_media.domain.media import WEBP_SUFFIX
+from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
 from avion_media.files import write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
@@ -31,6 +31,7 @@ MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
 _MAX_PLAN_BYTES = 4 << 20  # 50 000 patches and more; hours of subtitles take ten thousand
 _PLAN_OUTPUT_BYTES = 16 << 20
+_THUMBNAIL_BYTES = 16 << 20  # far more than a JPEG of 4096 x 4096 takes
 _HASH_UNIT_BYTES = 1 << 20
 
 
@@ -106,20 +107,22 @@ class MediaPipeline:
         return await self._video(source, fmt, files)
 
     async def _picture(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
+        sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
         scrubbed = _temporary(files)
-        outputs = [_temporary(files) for _ in self._names]
+        outputs = {name: _temporary(files) for name in _names(sizes)}
+        written = [scrubbed, *outputs.values()]
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
         granted_bytes = peeked.decode_bytes(source.size_bytes) if peeked else self._sandbox_config.memory
-        found = await self._picture_job(source, fmt, [scrubbed, *outputs], granted_bytes)
+        found = await self._picture_job(source, fmt, sizes, written, granted_bytes)
         if "needed_bytes" in found:  # its first bytes promised less
-            found = await self._picture_job(source, fmt, [scrubbed, *outputs], self._sandbox_config.memory)
+            found = await self._picture_job(source, fmt, sizes, written, self._sandbox_config.memory)
         found = checked_picture(found, scrubbed, self._picture_bounds())
         return Processed(
             format=fmt,
             width=found["width"],
             height=found["height"],
             blurhash=found["blurhash"],
-            thumbnails=self._read_thumbnails(outputs),
+            thumbnails=_read_thumbnails(outputs),
             animated=found["animated"],
             duration_s=found["duration_s"],
             scrubbed_fd=scrubbed,
@@ -128,7 +131,12 @@ class MediaPipeline:
         )
 
     async def _picture_job(
-        self, source: MediaSource, fmt: MediaFormat, outputs: Sequence[int], granted_bytes: int
+        self,
+        source: MediaSource,
+        fmt: MediaFormat,
+        sizes: Sequence[ThumbnailSize],
+        written: Sequence[int],
+        granted_bytes: int,
     ) -> dict[str, Any]:
         """One run, admitted to the sandbox by ``granted_bytes`` (or by the most that a job may have)."""
         memory_bytes = min(granted_bytes, self._sandbox_config.memory)
@@ -136,9 +144,9 @@ class MediaPipeline:
         with read_only(source.fd) as own:
             found = await self._sandbox.call(
                 "avion_media.media.jobs:picture_job",
-                self._job_arguments() | arguments,
-                files=[own, *outputs],
-                limits=self._limits(output_bytes=2 * source.size_bytes + (4 << 20), memory_bytes=memory_bytes),
+                self._job_arguments(sizes) | arguments,
+                files=[own, *written],
+                limits=self._limits(output_bytes=2 * source.size_bytes + _THUMBNAIL_BYTES, memory_bytes=memory_bytes),
             )
         return checked_names(found)
 
@@ -152,15 +160,16 @@ class MediaPipeline:
             longer = await self._examine(source, fmt, POSTER_SCAN_S)
             plan, sha256 = await self._patched(source, longer, done=plan.patches)
             probe, poster = await self._poster(source, plan, frame)
-        outputs = [_temporary(files) for _ in self._names]
+        sizes = self._thumbnails.sizes
+        outputs = {name: _temporary(files) for name in _names(sizes)}
         colour = colour_of(probe)
         arguments = {"width": poster.width, "height": poster.height, "colour": colour and asdict(colour)}
         found = await self._sandbox.call(
             "avion_media.media.jobs:frame_job",
-            self._job_arguments() | arguments,
-            files=[frame, *outputs],
+            self._job_arguments(sizes) | arguments,
+            files=[frame, *outputs.values()],
             limits=self._limits(
-                output_bytes=16 << 20, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
+                output_bytes=_THUMBNAIL_BYTES, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
             ),
         )
         found = checked_frame(found)
@@ -170,7 +179,7 @@ class MediaPipeline:
             width=probe.width,
             height=probe.height,
             blurhash=found["blurhash"],
-            thumbnails=self._read_thumbnails(outputs),
+            thumbnails=_read_thumbnails(outputs),
             animated=True,
             duration_s=plan.duration_s,
             sha256=sha256,
@@ -271,24 +280,25 @@ class MediaPipeline:
             scan_s=scan_s,
         )
 
-    def _job_arguments(self) -> dict[str, Any]:
-        sizes = [[size.name, size.longest_edge] for size in self._thumbnails.sizes]
-        return {"sizes": sizes, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
+    def _job_arguments(self, sizes: Sequence[ThumbnailSize]) -> dict[str, Any]:
+        named = [[size.name, size.longest_edge] for size in sizes]
+        return {"sizes": named, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
 
     def _limits(self, *, output_bytes: int, memory_bytes: int | None = None) -> Limits:
         config = self._sandbox_config
         memory_bytes = min(memory_bytes or config.memory, config.memory)
         return Limits(memory_bytes=memory_bytes, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
 
-    @property
-    def _names(self) -> tuple[str, ...]:
-        """Of the thumbnails that a job may make, in the order of its files."""
-        return tuple(f"{size.name}{suffix}" for suffix in ("", WEBP_SUFFIX) for size in self._thumbnails.sizes)
 
-    def _read_thumbnails(self, outputs: list[int]) -> dict[str, bytes]:
-        """What the job made: each size, and as WebP where it wrote one."""
-        made = {name: os.pread(fd, os.fstat(fd).st_size, 0) for name, fd in zip(self._names, outputs, strict=True)}
-        return {name: data for name, data in made.items() if data or not name.endswith(WEBP_SUFFIX)}
+def _names(sizes: Sequence[ThumbnailSize]) -> tuple[str, ...]:
+    """Of the thumbnails that a job may make, in the order of its files."""
+    return tuple(f"{size.name}{suffix}" for suffix in ("", WEBP_SUFFIX) for size in sizes)
+
+
+def _read_thumbnails(outputs: dict[str, int]) -> dict[str, bytes]:
+    """What the job made: each size, and as WebP where it wrote one."""
+    made = {name: os.pread(fd, os.fstat(fd).st_size, 0) for name, fd in outputs.items()}
+    return {name: data for name, data in made.items() if data or not name.endswith(WEBP_SUFFIX)}
 
 
 def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:

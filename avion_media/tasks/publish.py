@@ -33,6 +33,7 @@ from avion_media.domain.media import (
     ThumbnailSize,
     facts_from_metadata,
     in_all_formats,
+    possible_sizes,
     sizes_of,
 )
 from avion_media.domain.tasks import State, Status
@@ -216,7 +217,7 @@ class Publisher:
     async def remove_unpublished(self, media_id: MediaId) -> None:
         """Remove thumbnails of an attempt that never got to its original: its upload was replaced since."""
         if await self.original(media_id) is None:
-            await self._remove_thumbnails(media_id, in_all_formats(sizes_of(None, self._sizes)))
+            await self._remove_thumbnails(media_id, possible_sizes(self._sizes))
 
     async def has_told(self, any_id: AnyId, occasion: str) -> bool:
         """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
@@ -241,7 +242,7 @@ class Publisher:
         facts = await self.published(any_id)
         known = facts.thumbnails if facts is not None else ()
         known = known or in_all_formats(await stored_sizes(self._store))
-        return tuple(dict.fromkeys((*known, *in_all_formats(sizes_of(None, self._sizes)))))
+        return tuple(dict.fromkeys((*known, *possible_sizes(self._sizes))))
 
     async def remove_incoming(self, media_id: MediaId) -> None:
         """Remove what the client PUT; it was never served."""

@@ -50,6 +50,11 @@ def test_durations(text: str, expected: float) -> None:
     assert load({P + "DELETE__DELAY": text}).delete.delay == expected
 
 
+def test_the_name_of_the_full_rendition_is_reserved() -> None:
+    with pytest.raises(ConfigError, match="full is reserved"):
+        load({P + "THUMBNAILS__SIZES": "small:400,full:2000"})
+
+
 def test_lists_networks_and_thumbnail_sizes() -> None:
     config = load(
         {

@@ -59,6 +59,15 @@ async def test_each_format_passes_the_real_sandbox(sandbox: Sandbox, name: str, 
     assert sandbox.report.gaps == ()
 
 
+async def test_what_browsers_cannot_show_has_a_jpeg_in_full(sandbox: Sandbox) -> None:
+    made = await process(sandbox, (DATA / "heic-still-portrait.heic").read_bytes(), HEIC)
+    full = Image.open(io.BytesIO(made.thumbnails["full"]))
+    assert (full.format, full.size) == ("JPEG", (made.width, made.height)) == ("JPEG", (1080, 1920))
+    assert set(made.thumbnails) == {"small", "medium", "large", "full"}
+    other = await process(sandbox, (DATA / "avif-irot-imir.avif").read_bytes(), AVIF)
+    assert "full" not in other.thumbnails
+
+
 async def test_the_fork_server_has_one_thread_however_many_pictures_were_made(sandbox: Sandbox) -> None:
     """A fork of a process with threads can stop for good at a lock that a thread held."""
     for format_name, fmt in (("PNG", PNG), ("WEBP", WEBP)):

@@ -333,6 +333,9 @@ class UploadConfig(_Section):
     max_duration: Duration = Field(4 * 3600.0, description="of a video or an animation")
     max_aspect: float = Field(200.0, ge=1, description="the longer side in terms of the shorter one")
     url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="how long an upload URL lives")
+    multipart_ttl: Duration = Field(
+        86400.0, ge=60, description="how long an upload in parts can go on; then its parts are removed"
+    )
     max_pending: int = Field(
         250_000, ge=0, description="requested and not completed, of one caller at one replica; 0: no bound"
     )

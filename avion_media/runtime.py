@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from avion_media.capabilities import Capabilities, capabilities_of
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import QUEUES
@@ -103,6 +104,10 @@ class Runtime:
             yield
         finally:
             del self.drains[name]
+
+    def capabilities(self) -> Capabilities:
+        """Return what clients may upload, as far as it is known now."""
+        return capabilities_of(self.config, multipart=self.store.is_filled and self.store.get().multipart.allowed)
 
     def report(self) -> dict[str, Any]:
         """Return the report of ``/readyz``.

@@ -19,7 +19,7 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
     created until then stays, and the next call goes on from there.
     """
     async with open_store(config.s3) as store:
-        created = await store.ensure_bucket(config.tasks.accepted_life_s)
+        created = await store.ensure_bucket(config.tasks.accepted_life_s, config.upload.multipart_ttl)
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
         for name in QUEUES:
             if await TaskQueue(redis, name).ensure_group():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from google.rpc.error_details_pb2 import BadRequest as BadRequestDetails
 from google.rpc.error_details_pb2 import ErrorInfo
 
-from avion_media.api.media_service import AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.api.media_service import AlreadyCompleted, AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.api.resumable import MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest
 from avion_media.domain.errors import Overloaded, Unavailable
@@ -25,6 +26,17 @@ def map_exception(error: Exception) -> RpcError | None:
             return RpcError(Code.FAILED_PRECONDITION, "nothing was uploaded yet", [_info("NOTHING_UPLOADED")])
         case AlreadyDeleted():
             return RpcError(Code.FAILED_PRECONDITION, "the medium was deleted", [_info("DELETED")])
+        case AlreadyCompleted():
+            text = "the upload was completed: delete the medium instead"
+            return RpcError(Code.FAILED_PRECONDITION, text, [_info("COMPLETED")])
+        case NoSuchUpload():
+            return RpcError(Code.NOT_FOUND, "no such upload: it was completed or aborted, or it has expired")
+        case PartsMissing():
+            numbers = ",".join(map(str, error.numbers))
+            return RpcError(Code.FAILED_PRECONDITION, str(error), [_info("PARTS_MISSING", numbers=numbers)])
+        case MultipartOff():
+            text = f"uploads in parts are off: {error}"
+            return RpcError(Code.FAILED_PRECONDITION, text, [_info("MULTIPART_OFF")])
         case HostDenied():
             return RpcError(Code.PERMISSION_DENIED, "this host is not fetched from", [_info("HOST_DENIED")])
         case Unavailable():
@@ -42,5 +54,5 @@ def _bad_request(error: BadRequest) -> BadRequestDetails:
     return details
 
 
-def _info(reason: str) -> ErrorInfo:
-    return ErrorInfo(reason=reason, domain=DOMAIN)
+def _info(reason: str, **metadata: str) -> ErrorInfo:
+    return ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)

@@ -9,8 +9,16 @@ from datetime import UTC, datetime
 from typing import Final
 
 from avion_media.api.pending_uploads import PendingUploads
+from avion_media.api.resumable import ResumableUploads, SignedPart
 from avion_media.api.statuses import Statuses, UnknownMedium
-from avion_media.api.validation import BadRequest, Violation, check_upload_request
+from avion_media.api.upload_ids import GrantedUpload, InvalidUploadId
+from avion_media.api.validation import (
+    BadRequest,
+    UploadRequest,
+    Violation,
+    check_part_numbers,
+    check_upload_request,
+)
 from avion_media.api.watch import Watchers
 from avion_media.config import Config
 from avion_media.domain import keys
@@ -27,7 +35,7 @@ from avion_media.domain.ids import (
 )
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.grpc import CallContext, Code, RpcError
+from avion_media.grpc import CallContext
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
@@ -35,13 +43,10 @@ from avion_media.wire.avion.media_grpc import MediaServiceServicer
 
 NOT_IMPLEMENTED_YET: Final = frozenset(
     {
-        "SignUploadParts",
-        "AbortMediaUpload",
         "GetUsage",
         "ListOwnerMedia",
         "BlockMedia",
         "UnblockMedia",
-        "GetCapabilities",
     }
 )
 """Methods of the contract that have no handler here: the transport answers them UNIMPLEMENTED."""
@@ -53,6 +58,10 @@ class NothingUploaded(MediaError):
 
 class AlreadyDeleted(MediaError):
     """The medium was deleted."""
+
+
+class AlreadyCompleted(MediaError):
+    """The upload was completed: it cannot be aborted."""
 
 
 class HostDenied(MediaError):
@@ -71,24 +80,26 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         self._watchers = watchers
         upload = runtime.config.upload
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
+        self._resumable = ResumableUploads(runtime.store, upload)
 
     async def RequestMediaUpload(
         self, request: wire.RequestMediaUploadRequest, context: CallContext
     ) -> wire.RequestMediaUploadResponse:
-        """Check, make an id, sign a PUT: no I/O at all."""
-        if request.multipart:
-            raise RpcError(Code.UNIMPLEMENTED, "multipart uploads are not implemented yet")
+        """Check, make an id, sign a PUT: no I/O at all. Only an upload in parts begins with a request to the store."""
         upload = check_upload_request(
             request.filename,
             request.content_type,
             request.size,
             request.sha256,
             request.owner,
+            multipart=request.multipart,
             limits=self._config.upload,
             enabled=self._enabled,
         )
         now = time.time()
         media_id = new_media_id(upload.format, int(now * 1000))
+        if request.multipart:
+            return await self._begin_multipart(media_id, upload, context.caller)
         signed = self._runtime.store.get().presign_put(
             keys.incoming(media_id),
             content_type=upload.content_type,
@@ -106,16 +117,73 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         response.expires_at.seconds = int(signed.expires_at.timestamp())
         return response
 
+    async def _begin_multipart(
+        self, media_id: MediaId, upload: UploadRequest, caller: str
+    ) -> wire.RequestMediaUploadResponse:
+        self._resumable.require()
+        self._pending.admit(caller, media_id.created.timestamp())
+        self._runtime.telemetry.join_medium(media_id.text, begins=True)
+        upload_id, part_bytes = await self._resumable.begin(media_id, upload)
+        response = wire.RequestMediaUploadResponse(media_id=media_id.text, upload_id=upload_id, part_size=part_bytes)
+        response.expires_at.seconds = int(self._resumable.expires_at(media_id).timestamp())
+        return response
+
+    async def SignUploadParts(
+        self, request: wire.SignUploadPartsRequest, context: CallContext
+    ) -> wire.SignUploadPartsResponse:
+        """What the store has of an upload, and URLs for the rest."""
+        media_id = _media_id(request.media_id)
+        self._runtime.telemetry.join_medium(media_id.text)
+        upload = await self._granted(media_id, request.upload_id)
+        check_part_numbers(request.numbers, upload.plan.count)
+        parts, expires_at = await self._resumable.sign(media_id, upload, request.numbers)
+        response = wire.SignUploadPartsResponse(parts=map(_part_to_wire, parts))
+        response.expires_at.seconds = int(expires_at.timestamp())
+        return response
+
+    async def AbortMediaUpload(
+        self, request: wire.AbortMediaUploadRequest, context: CallContext
+    ) -> wire.AbortMediaUploadResponse:
+        """Remove an upload that was not completed. Twice is not an error."""
+        media_id = _media_id(request.media_id)
+        self._runtime.telemetry.join_medium(media_id.text)
+        upload = await self._granted(media_id, request.upload_id)
+        known = await self._runtime.board.get(media_id.text)
+        if known is not None:
+            raise AlreadyCompleted(media_id.text)
+        if await self._resumable.abort(media_id, upload):
+            self._pending.completed(context.caller, media_id.created.timestamp())
+        return wire.AbortMediaUploadResponse()
+
+    async def _granted(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
+        if not upload_id:
+            raise _bad_field("upload_id", "must be given", "UPLOAD_ID_REQUIRED")
+        try:
+            return await self._resumable.open(media_id, upload_id)
+        except InvalidUploadId as error:
+            raise _bad_field("upload_id", str(error), "UPLOAD_ID_INVALID") from None
+
+    async def GetCapabilities(self, request: wire.GetCapabilitiesRequest, context: CallContext) -> wire.Capabilities:
+        """What may be uploaded here."""
+        found = self._runtime.capabilities().to_dict()
+        duration_s = found.pop("max_duration")
+        response = wire.Capabilities(**found)
+        response.max_duration.FromMilliseconds(round(duration_s * 1000))
+        return response
+
     async def CompleteMediaUpload(
         self, request: wire.CompleteMediaUploadRequest, context: CallContext
     ) -> wire.CompleteMediaUploadResponse:
-        """One look at what is known, one HEAD, one task, once."""
+        """One look at what is known, one HEAD, one task, once; before that, parts become one object."""
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.join_medium(media_id.text)
+        upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
         board = self._runtime.board
         known = await board.get(media_id.text)
         if known is not None and known.state is State.DELETED:
             raise AlreadyDeleted(media_id.text)
+        if known is None and upload is not None:
+            await self._resumable.join(media_id, upload)
         if known is None or not known.state.final:
             await self._begin_processing(media_id, context.caller)
         return wire.CompleteMediaUploadResponse()
@@ -215,6 +283,19 @@ def to_wire(status: Status) -> wire.MediaStatus:
     return message
 
 
+def _part_to_wire(signed: SignedPart) -> wire.UploadPart:
+    part, stored, put = signed.part, signed.stored, signed.put
+    return wire.UploadPart(
+        number=part.number,
+        offset=part.offset,
+        size=part.size_bytes,
+        url=put.url if put is not None else "",
+        headers=put.headers if put is not None else {},
+        stored=stored is not None,
+        etag=stored.etag if stored is not None else "",
+    )
+
+
 def _bad_field(field: str, description: str, reason: str) -> BadRequest:
     return BadRequest([Violation(field, description, reason)])
 
@@ -246,4 +327,12 @@ def _remote_url(text: str) -> RemoteUrl:
         raise _bad_field("remote_url", str(error), "REMOTE_URL_INVALID") from None
 
 
-__all__ = ["AlreadyDeleted", "HostDenied", "MediaService", "NothingUploaded", "UnknownMedium", "to_wire"]
+__all__ = [
+    "AlreadyCompleted",
+    "AlreadyDeleted",
+    "HostDenied",
+    "MediaService",
+    "NothingUploaded",
+    "UnknownMedium",
+    "to_wire",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime, timedelta
 
+from avion_media.config import UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
@@ -30,12 +31,13 @@ class Statuses:
         store: Slot[ObjectStore],
         board: StatusBoard,
         sizes: tuple[ThumbnailSize, ...],
-        url_ttl_s: float,
+        upload: UploadConfig,
     ) -> None:
         self._store = store
         self._board = board
         self._sizes = sizes
-        self._url_ttl = timedelta(seconds=url_ttl_s)
+        self._url_ttl = timedelta(seconds=upload.url_ttl)
+        self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
 
     async def look_up(self, any_id: AnyId, now: datetime | None = None) -> Status:
         """The status of one medium; `UnknownMedium` when there is none."""
@@ -46,7 +48,9 @@ class Statuses:
         if info is not None:
             return self._ready(any_id, info)
         if isinstance(any_id, MediaId) and (
-            self.url_lives(any_id, now) or await self._head(keys.incoming(any_id)) is not None
+            self.url_lives(any_id, now)
+            or await self._head(keys.incoming(any_id)) is not None
+            or await self._is_uploaded_in_parts(any_id, now)
         ):
             return Status(str(any_id), State.PENDING_UPLOAD)
         raise UnknownMedium(str(any_id))
@@ -57,8 +61,17 @@ class Statuses:
 
     def url_lives(self, media_id: MediaId, now: datetime | None = None) -> bool:
         """Whether the upload URL that was given out with this id can still be used."""
+        return self._lives(media_id, self._url_ttl, now)
+
+    def _lives(self, media_id: MediaId, ttl: timedelta, now: datetime | None) -> bool:
         now = now or datetime.now(UTC)
-        return media_id.created - _CLOCK_SKEW <= now <= media_id.created + self._url_ttl
+        return media_id.created - _CLOCK_SKEW <= now <= media_id.created + ttl
+
+    async def _is_uploaded_in_parts(self, media_id: MediaId, now: datetime | None) -> bool:
+        """Whether there is an upload in parts that was neither completed nor aborted."""
+        if not self._lives(media_id, self._multipart_ttl, now):
+            return False
+        return await self._store.get().multipart.is_unfinished(keys.incoming(media_id))
 
     def lasts_s(self, any_id: AnyId, status: Status, now: datetime | None = None) -> float:
         """For how many seconds a status holds when nothing is heard of it: a pending upload ends with its URL, or some

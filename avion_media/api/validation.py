@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avion_media.config import UploadConfig
@@ -52,6 +53,7 @@ def check_upload_request(
     sha256: bytes,
     owner: str = "",
     *,
+    multipart: bool = False,
     limits: UploadConfig,
     enabled: frozenset[str],
 ) -> UploadRequest:
@@ -63,7 +65,7 @@ def check_upload_request(
             _check_content_type(content_type, fmt, enabled),
             _check_filename(filename, fmt),
             _check_size(size_bytes, fmt, limits),
-            _check_sha256(sha256),
+            _check_sha256(sha256, multipart=multipart),
             _check_owner(owner),
         )
         if violation is not None
@@ -114,7 +116,17 @@ def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) 
     return None
 
 
-def _check_sha256(sha256: bytes) -> Violation | None:
+def check_part_numbers(numbers: Sequence[int], count: int) -> None:
+    """Check the numbers of a SignUploadParts for an upload of ``count`` parts; `BadRequest`."""
+    if not all(1 <= number <= count for number in numbers):
+        raise BadRequest([Violation("numbers", f"must be within 1 and {count}", "NUMBERS_OUT_OF_RANGE")])
+    if len(set(numbers)) != len(numbers):
+        raise BadRequest([Violation("numbers", "must not hold a number twice", "NUMBERS_REPEATED")])
+
+
+def _check_sha256(sha256: bytes, *, multipart: bool) -> Violation | None:
+    if sha256 and multipart:
+        return Violation("sha256", "cannot be enforced for an upload in parts", "SHA256_WITH_MULTIPART")
     if sha256 and len(sha256) != SHA256_BYTES:
         return Violation("sha256", f"must be {SHA256_BYTES} bytes or absent", "SHA256_LENGTH")
     return None

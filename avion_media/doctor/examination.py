@@ -96,7 +96,9 @@ async def _store_checks(config: Config, note: Found) -> AsyncIterator[_StoreChec
             return config.s3.endpoint_url
 
         client = UploadClient(store, http, folder)
-        objects = ObjectChecks(store, http, folder, incoming_s=config.tasks.accepted_life_s)
+        objects = ObjectChecks(
+            store, http, folder, incoming_s=config.tasks.accepted_life_s, multipart_s=config.upload.multipart_ttl
+        )
         there = Check(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
         left: list[str] = []
         try:

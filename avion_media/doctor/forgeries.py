@@ -21,7 +21,7 @@ from avion_media.config import PREFIX, S3Config
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.doctor.clients import BODY, TYPE, UploadClient, told
 from avion_media.domain.errors import ObjectMissing
-from avion_media.store import upload_guard
+from avion_media.store import examine_part_urls, upload_guard
 
 _ALL_USERS = 'uri="http://acs.amazonaws.com/groups/global/AllUsers"'
 _SECRET = b"an object that the client was not given"
@@ -107,6 +107,12 @@ class ForgeryChecks:
                 "a client can make its own upload unreadable: it counts as missing; nothing else is harmed",
                 CheckStatus.WARNING,
             ),
+            check(
+                "the URL of a part cannot copy another object",
+                self._part_urls,
+                "uploads in parts are off: clients upload large files in one request, and begin again when it fails",
+                CheckStatus.WARNING,
+            ),
             *(
                 check(
                     f"what a client adds to its upload is not copied with it: {each.what}",
@@ -187,6 +193,12 @@ class ForgeryChecks:
         for name, response in await self._sent("encrypted", added, self._guard()):
             if response.status_code == 200 and await self._stored(name) is None:
                 raise CheckFailed("it was accepted, and the service cannot read it")
+        return ""
+
+    async def _part_urls(self) -> str:
+        refusal = await examine_part_urls(self._client.store)
+        if refusal:
+            raise CheckFailed(refusal)
         return ""
 
     async def _stays(self, addition: _Addition) -> str:

@@ -20,11 +20,15 @@ _BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts 
 class ObjectChecks:
     """What the workers and the origin rely on. ``folder`` is a key prefix of this examination alone.
 
-    ``incoming_s``: seconds that an accepted upload must be kept.
+    ``incoming_s``: seconds that an accepted upload must be kept; ``multipart_s``: that clients have for an upload in
+    parts.
     """
 
-    def __init__(self, store: ObjectStore, http: httpx.AsyncClient, folder: str, *, incoming_s: float) -> None:
+    def __init__(
+        self, store: ObjectStore, http: httpx.AsyncClient, folder: str, *, incoming_s: float, multipart_s: float
+    ) -> None:
         self._incoming_s = incoming_s
+        self._multipart_s = multipart_s
         self._store = store
         self._http = http
         self._folder = folder
@@ -170,7 +174,7 @@ class ObjectChecks:
         return ""
 
     async def _lifecycle(self) -> str:
-        missing = await self._store.missing_lifecycle_rules(self._incoming_s)
+        missing = await self._store.missing_lifecycle_rules(self._incoming_s, self._multipart_s)
         if missing:
             raise CheckFailed(f"not there: {', '.join(missing)}")
         return ""

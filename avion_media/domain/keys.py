@@ -12,6 +12,8 @@ ORIGINAL_PREFIX = "original/"
 THUMBNAIL_PREFIX = "thumbnail/"
 CACHED_REMOTE_PREFIX = "cached_remote/"
 DELETION_JOURNAL_PREFIX = "journal/deletions/"
+UPLOAD_SECRET = "secret/upload-ids"
+"""The key that the ids of multipart uploads are signed with: all replicas read it here."""
 
 
 def incoming(media_id: MediaId) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import Renewal, open_sandbox
 from avion_media.nodes.gauges import keep_looking, limiting, of_capacity
@@ -15,7 +15,7 @@ from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
 from avion_media.redis import Availability, Redis
 from avion_media.runtime import Limiter, Runtime
 from avion_media.setup import redis_warnings
-from avion_media.store import ObjectStore, StoreRefused, open_store
+from avion_media.store import NOT_EXAMINED, ObjectStore, StoreRefused, examine_part_urls, open_store
 from avion_media.telemetry import OutageLog, get_logger, instruments
 from supervisors import Child
 
@@ -23,6 +23,9 @@ TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
 _PING_S = 2.0
 _DURABILITY_S = 60.0
+_EXAMINE_S = 10.0  # usually a tenth of a second; a slow store must not keep a replica from becoming ready
+_EXAMINE_AGAIN_S = 30.0
+_DESCRIBES_UPLOADS = frozenset({"grpc", "http"})  # roles that tell clients whether they may upload in parts
 
 
 async def telemetry(runtime: Runtime, child: Child[None]) -> None:
@@ -90,9 +93,28 @@ async def store(runtime: Runtime, child: Child[None]) -> None:
             child.started()
             with child.until_stopping():
                 await store.wait_available()
+                examined = not (_DESCRIBES_UPLOADS & runtime.roles) or await _examine_part_urls(store, child.path)
                 runtime.readiness.note_answer(Dependency.STORE)
                 await _warn_of_early_expiration(runtime, store, child.path)
+                while not examined:
+                    await trio.sleep(_EXAMINE_AGAIN_S)
+                    examined = await _examine_part_urls(store, child.path)
                 await trio.sleep_forever()
+
+
+async def _examine_part_urls(store: ObjectStore, path: str) -> bool:
+    """Learn whether clients may upload in parts. Return whether the store told; until then such uploads are off."""
+    uploads = store.multipart
+    with trio.move_on_after(_EXAMINE_S):
+        try:
+            uploads.refusal = await examine_part_urls(store)
+        except StoreRefused as error:
+            uploads.refusal = f"the object store refused the examination: {error}"
+        except MediaError as error:
+            get_logger(path=path).debug("store.examination_failed", detail=str(error))
+    if uploads.refusal not in ("", NOT_EXAMINED):
+        get_logger(path=path).warning("store.multipart_off", reason=uploads.refusal)
+    return uploads.refusal != NOT_EXAMINED
 
 
 async def _warn_of_early_expiration(runtime: Runtime, store: ObjectStore, path: str) -> None:

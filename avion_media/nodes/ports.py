@@ -63,7 +63,9 @@ async def serve_until_stopped(
 async def origin(runtime: Runtime, child: Child[Address]) -> None:
     """Media and thumbnails for the CDN."""
     config = runtime.config
-    handler = Origin(runtime.store, runtime.board, runtime.telemetry, config.http).handle
+    handler = Origin(
+        runtime.store, runtime.board, runtime.telemetry, config.http, lambda: runtime.capabilities().to_dict()
+    ).handle
     limits = HttpLimits(
         max_connections=config.http.max_connections,
         max_connections_per_peer=config.http.max_connections_per_peer,

@@ -1,4 +1,4 @@
-"""The origin: ``GET|HEAD /media/{id}`` and ``/thumbnail/{size}/{id}`` (docs/contract.md, section 5).
+"""The origin: ``GET|HEAD /media/{id}``, ``/thumbnail/{size}/{id}`` and ``/capabilities`` (docs/contract.md, section 5).
 
 A request reads the object store and nothing else decides: no fetch, no decode, no queue. Redis is asked only for
 tombstones, and the origin goes on without it.
@@ -10,7 +10,8 @@ store (307), for stores that clients or the CDN reach better themselves. *accel*
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import trio
 
@@ -29,6 +30,7 @@ from avion_media.origin.conditional import (
 from avion_media.origin.memory import WindowMemory
 from avion_media.origin.observed import Timing, observed
 from avion_media.origin.responses import (
+    CAPABILITIES,
     GONE,
     IMMUTABLE,
     NO_ROUTE,
@@ -36,6 +38,7 @@ from avion_media.origin.responses import (
     UNCERTAIN,
     Target,
     accel_uri,
+    capabilities,
     moved,
     not_allowed,
     object_headers,
@@ -80,11 +83,13 @@ class Origin:
         tombstones: Tombstones,
         telemetry: Telemetry,
         config: HttpConfig,
+        capabilities: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._store = store
         self._tombstones = tombstones
         self._telemetry = telemetry
         self._memory = WindowMemory()
+        self._capabilities = capabilities
         self._mode = config.mode
         self._redirect_ttl_s = int(config.redirect_ttl)
 
@@ -98,6 +103,8 @@ class Origin:
             return plain(404, "no such path")
         if request.method not in ("GET", "HEAD"):
             return not_allowed()
+        if route is CAPABILITIES:
+            return capabilities(self._capabilities()) if request.query is None else moved(request.path)
         target = target_of(request.path)
         if target is None:
             return plain(404, "no such medium")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from avion_media.domain import keys
@@ -17,6 +19,7 @@ from avion_media.store import ObjectInfo
 IMMUTABLE = "public, max-age=31536000, immutable"
 UNCERTAIN = "public, max-age=60"  # while nobody knows whether the media item was deleted
 NEGATIVE = "public, max-age=10"
+BRIEF = "public, max-age=60"  # of what follows from the configuration
 GONE = "public, max-age=60"  # not forever: a deletion can be undone within its delay
 MOVED = "public, max-age=86400"
 SAFETY_HEADERS = {
@@ -45,6 +48,7 @@ class Target:
 
 MEDIA = "/media/{id}"
 THUMBNAIL = "/thumbnail/{size}/{id}"
+CAPABILITIES = "/capabilities"
 NO_ROUTE = "_OTHER"
 
 
@@ -55,6 +59,8 @@ def route_of(path: str) -> tuple[str, str]:
             return MEDIA, media_id
         case ["", "thumbnail", _size, media_id]:
             return THUMBNAIL, media_id
+        case ["", "capabilities"]:
+            return CAPABILITIES, ""
     return NO_ROUTE, ""
 
 
@@ -109,6 +115,17 @@ def plain(
     """A short text response with the safety headers."""
     lines = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": cache_control, **SAFETY_HEADERS}
     return Response(status, {**lines, **(headers or {})}, f"{text}\n".encode())
+
+
+def capabilities(fields: Mapping[str, Any]) -> Response:
+    """What may be uploaded, as JSON that pages of any site can read."""
+    lines = {
+        "Content-Type": "application/json",
+        "Cache-Control": BRIEF,
+        "Access-Control-Allow-Origin": "*",
+        **SAFETY_HEADERS,
+    }
+    return Response(200, lines, json.dumps(fields).encode())
 
 
 def not_allowed() -> Response:

@@ -4,7 +4,8 @@ boto3 stays in here. What the rest of the service sees are the dataclasses of `o
 `avion_media.domain.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
 """
 
-from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge
+from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
+from avion_media.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
 from avion_media.store.objects import (
     ByteRange,
     Bytes,
@@ -15,24 +16,31 @@ from avion_media.store.objects import (
     ObjectPart,
     PresignedPut,
 )
+from avion_media.store.part_urls import examine_part_urls
 from avion_media.store.presign import upload_guard
 from avion_media.store.quick_requests import ca_bundle
 from avion_media.store.store import ObjectStore, open_store
 
 __all__ = [
+    "NOT_EXAMINED",
     "ByteRange",
     "Bytes",
     "ContentRange",
     "FileSource",
     "ListedObject",
+    "MultipartUploads",
     "ObjectInfo",
     "ObjectPart",
     "ObjectStore",
     "PresignedPut",
     "RangeNotSatisfiable",
     "StoreRefused",
+    "StoredPart",
     "TooLarge",
+    "UnfinishedUpload",
+    "UploadMissing",
     "ca_bundle",
+    "examine_part_urls",
     "open_store",
     "upload_guard",
 ]

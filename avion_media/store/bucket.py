@@ -37,8 +37,9 @@ _DAY_S = 86_400.0
 _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
-def _rules(incoming_s: float) -> list[dict[str, Any]]:
-    """Our lifecycle rules. What is accepted may wait in ``incoming/`` for ``incoming_s``; rules count whole days."""
+def _rules(incoming_s: float, multipart_s: float) -> list[dict[str, Any]]:
+    """Our lifecycle rules. What is accepted may wait in ``incoming/`` for ``incoming_s``, and a client may send parts
+    for ``multipart_s``; rules count whole days."""
     return [
         {
             "ID": "avion-media-incoming",
@@ -50,12 +51,12 @@ def _rules(incoming_s: float) -> list[dict[str, Any]]:
             "ID": "avion-media-multipart",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 1},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": math.ceil(multipart_s / _DAY_S)},
         },
     ]
 
 
-async def ensure_bucket(connection: Connection, region: str, incoming_s: float) -> list[str]:
+async def ensure_bucket(connection: Connection, region: str, incoming_s: float, multipart_s: float) -> list[str]:
     """Create what is missing and return what that was. After a failure or cancel, run it again."""
     created = []
     bucket = connection.bucket
@@ -65,7 +66,7 @@ async def ensure_bucket(connection: Connection, region: str, incoming_s: float) 
         created.append(f"bucket {bucket}")
     if await connection.change(lambda client: _add_cors_rule(client, bucket)):
         created.append("CORS rule for uploads from browsers")
-    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket, _rules(incoming_s))):
+    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket, _rules(incoming_s, multipart_s))):
         created.append("lifecycle rules for incoming/ and unfinished multipart uploads")
     if await connection.change(lambda client: _block_public_access(client, bucket)):
         created.append("public-access block")
@@ -134,10 +135,10 @@ def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
 
 
-async def missing_lifecycle_rules(connection: Connection, incoming_s: float) -> list[str]:
+async def missing_lifecycle_rules(connection: Connection, incoming_s: float, multipart_s: float) -> list[str]:
     """The names of our rules that the bucket does not have, or has in another form."""
     rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
-    return [rule["ID"] for rule in _rules(incoming_s) if not _has_lifecycle(rules, rule)]
+    return [rule["ID"] for rule in _rules(incoming_s, multipart_s) if not _has_lifecycle(rules, rule)]
 
 
 async def early_expirations(connection: Connection, incoming_s: float) -> list[str]:

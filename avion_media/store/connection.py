@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import boto3
 import trio
+from botocore.awsrequest import AWSPreparedRequest, HeadersDict
 from botocore.config import Config as BotoConfig
 from botocore.exceptions import ClientError, NoCredentialsError
 
@@ -60,6 +61,8 @@ class Signers:
     """Who signs: uploads may have credentials of their own, with no right but to put what is incoming."""
 
     uploads: Presigner
+    uploads_inside: Presigner
+    """As ``uploads``, for the service's own address of the store: to try what clients can do."""
     downloads: Presigner
 
 
@@ -89,6 +92,7 @@ class Connection:
         self._telemetry = telemetry
         self.bucket = config.bucket
         self.upload_guard = upload_guard(config.upload_acl, deny_copy=config.upload_deny_copy)
+        self.part_guard = upload_guard("", deny_copy=config.upload_deny_copy)  # parts have no ACL
         self.threads = trio.CapacityLimiter(max_threads)
         self._config = config
         self._connecting = trio.Lock()
@@ -196,6 +200,18 @@ class Connection:
         """Run a call that changes the store in a thread. Once it runs, a cancel waits for it and its result stands."""
         with self._observed(operation, key) as observed:
             return await self._judged(self._run(observed.timed(call), key, abandon=False), operation, key)
+
+    async def put_presigned(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """Send what a client with this URL could send, and return the status. Raises Unavailable."""
+
+        def send(_client: S3Client) -> int:
+            assert self._http is not None  # made together with the client
+            prepared: Any = HeadersDict({"Content-Length": str(len(body)), **headers})
+            response = self._http.send(AWSPreparedRequest("PUT", url, prepared, body, True))
+            response.content  # noqa: B018 - read, so that the connection can be used again
+            return int(response.status_code)
+
+        return await self.change(send, operation="UploadPart")
 
     def received(self, count: int) -> None:
         """So many bytes of objects were read."""
@@ -441,10 +457,11 @@ class Connection:
         if self._signers is None or self._signed_with != snapshot:
             endpoint = self._config.public_endpoint_url or self._config.endpoint_url or client.meta.endpoint_url
             signer = partial(Presigner, endpoint, self.bucket, client.meta.region_name)
-            self._signers = Signers(uploads=signer(snapshot.uploads), downloads=signer(snapshot.own))
-            assert self._http is not None  # made together with the client
             reached = self._config.endpoint_url or client.meta.endpoint_url  # by us, not by clients
-            presigner = Presigner(reached, self.bucket, client.meta.region_name, snapshot.own)
+            inside = partial(Presigner, reached, self.bucket, client.meta.region_name)
+            self._signers = Signers(signer(snapshot.uploads), inside(snapshot.uploads), signer(snapshot.own))
+            assert self._http is not None  # made together with the client
+            presigner = inside(snapshot.own)
             self._quick = QuickRequests(self._http, presigner)
             self.close()
             self._http_get = HttpGet(

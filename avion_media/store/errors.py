@@ -53,6 +53,10 @@ class RangeNotSatisfiable(MediaError):
     """The object is shorter than the range asked for begins."""
 
 
+class UploadMissing(MediaError):
+    """There is no such multipart upload: it was completed or aborted, it expired, or it never was."""
+
+
 class StoreRefused(MediaError):
     """The store calls our request wrong: a defect (or a setting) of ours, not an outage."""
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 import trio
 
 from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
-from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge
+from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
 from avion_media.telemetry import NO_SPAN, Span, Telemetry, instruments
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ THREADS = "store.threads"
 # The answers that a caller asked for, and those that are somebody's fault.
 _ANSWERS: tuple[tuple[type[BaseException], str], ...] = (
     (ObjectMissing, "missing"),
+    (UploadMissing, "missing"),
     (PreconditionFailed, "precondition"),
     (RangeNotSatisfiable, "range"),
     (TooLarge, "too_large"),

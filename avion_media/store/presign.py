@@ -38,6 +38,9 @@ class SigningCredentials:
     token: str = ""
 
 
+DENY_COPY: Final[Mapping[str, str]] = {"x-amz-copy-source-if-match": '"no-server-side-copy"'}
+
+
 def upload_guard(acl: str, *, deny_copy: bool) -> dict[str, str]:
     """The headers that an upload URL signs so that its holder cannot make the PUT do something else.
 
@@ -48,9 +51,7 @@ def upload_guard(acl: str, *, deny_copy: bool) -> dict[str, str]:
     excludes ``x-amz-grant-…`` headers (400); an empty one is not signed.
     """
     guard = {"x-amz-acl": acl} if acl else {}
-    if deny_copy:
-        guard["x-amz-copy-source-if-match"] = '"no-server-side-copy"'
-    return guard
+    return {**guard, **DENY_COPY} if deny_copy else guard
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,21 @@ class Presigner:
         signed = {"content-length": str(size_bytes), "content-type": media_type, **more}
         url = self.url("PUT", key, signed=signed, payload=payload, expires_s=expires_s, now=now)
         return PresignedPut(url, {"Content-Type": media_type, **more}, now + timedelta(seconds=expires_s))
+
+    def part(
+        self,
+        key: str,
+        query: str,
+        *,
+        size_bytes: int,
+        expires_s: int,
+        now: datetime,
+        guard: Mapping[str, str] = _NO_HEADERS,
+    ) -> PresignedPut:
+        """Return a PUT of exactly ``size_bytes`` that ``query`` makes one part of a multipart upload to ``key``."""
+        signed = {"content-length": str(size_bytes), **guard}
+        url = self.url("PUT", key, signed=signed, expires_s=expires_s, now=now, more_query=query)
+        return PresignedPut(url, {**guard}, now + timedelta(seconds=expires_s))
 
     def get(
         self, key: str, *, expires_s: int, now: datetime, content_type: str = "", content_disposition: str = ""

@@ -18,6 +18,7 @@ from avion_media.store import bucket
 from avion_media.store.connection import Connection
 from avion_media.store.errors import RangeNotSatisfiable, TooLarge
 from avion_media.store.listing import Listing
+from avion_media.store.multipart import MultipartUploads
 from avion_media.store.objects import (
     ByteRange,
     FileSource,
@@ -76,6 +77,12 @@ class ObjectStore:
     def __init__(self, connection: Connection, region: str) -> None:
         self._connection = connection
         self._region = region
+        self.multipart = MultipartUploads(connection)
+
+    @property
+    def connection(self) -> Connection:
+        """What the requests go through: for modules of this package."""
+        return self._connection
 
     @property
     def available(self) -> bool:
@@ -100,16 +107,17 @@ class ObjectStore:
         """One small request. Raises Unavailable, also when the bucket does not exist."""
         await self._connection.ping()
 
-    async def ensure_bucket(self, incoming_s: float) -> list[str]:
+    async def ensure_bucket(self, incoming_s: float, multipart_s: float) -> list[str]:
         """Create what is missing of the bucket, its CORS and its lifecycle rules; return what that was.
 
-        ``incoming_s``: seconds that an accepted upload must be kept in ``incoming/``.
+        ``incoming_s``: seconds that an accepted upload must be kept in ``incoming/``; ``multipart_s``: seconds that
+        clients have for an upload in parts.
         """
-        return await bucket.ensure_bucket(self._connection, self._region, incoming_s)
+        return await bucket.ensure_bucket(self._connection, self._region, incoming_s, multipart_s)
 
-    async def missing_lifecycle_rules(self, incoming_s: float) -> list[str]:
+    async def missing_lifecycle_rules(self, incoming_s: float, multipart_s: float) -> list[str]:
         """Return the lifecycle rules of `ensure_bucket` that the bucket lacks."""
-        return await bucket.missing_lifecycle_rules(self._connection, incoming_s)
+        return await bucket.missing_lifecycle_rules(self._connection, incoming_s, multipart_s)
 
     async def early_expirations(self, incoming_s: float) -> list[str]:
         """Return the lifecycle rules that remove accepted uploads before ``incoming_s``."""

@@ -64,7 +64,7 @@ STORE_ERROR = Attribute(
     "error.type", (NONE, "missing", "precondition", "range", "too_large", "unavailable", "refused", "cancelled")
 )
 DIRECTION = Attribute("network.io.direction", ("receive", "transmit"))
-HTTP_ROUTE = Attribute("http.route", ("/media/{id}", "/thumbnail/{size}/{id}", OTHER))
+HTTP_ROUTE = Attribute("http.route", ("/media/{id}", "/thumbnail/{size}/{id}", "/capabilities", OTHER))
 HTTP_METHOD = Attribute("http.request.method", ("GET", "HEAD", OTHER))
 HTTP_STATUS = Attribute("http.response.status_code", _numbers(range(200, 210), range(300, 309), range(400, 600)))
 HTTP_ERROR = Attribute("error.type", (NONE, *_numbers(range(500, 505))))
@@ -127,7 +127,7 @@ DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STOR
 CPU_MODE = Attribute("cpu.mode", ("user", "system"))
 PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
 SWEEP_WHY = Attribute(
-    "why", ("lost_task", "abandoned", "leftover", "orphan", "expired", "over_budget", "overdue_deletion")
+    "why", ("lost_task", "abandoned", "leftover", "orphan", "expired", "over_budget", "overdue_deletion", "unfinished")
 )
 PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))
 SPAN_OUTCOME = Attribute("outcome", ("exported", "dropped", "failed"))

@@ -9,7 +9,7 @@ from typing import cast
 import pytest
 
 from avion_media.api.statuses import Statuses
-from avion_media.config import CdnConfig
+from avion_media.config import CdnConfig, UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
@@ -36,7 +36,7 @@ async def status_of(stage: Stage) -> Status:
     store: Slot[ObjectStore] = Slot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
     board = StatusBoard(stage.redis)
-    statuses = Statuses(store, board, stage.sizes, url_ttl_s=900.0)
+    statuses = Statuses(store, board, stage.sizes, UploadConfig())
     now = await statuses.look_up(stage.media_id)
     await board.forget(str(stage.media_id))
     assert await statuses.look_up(stage.media_id) == now

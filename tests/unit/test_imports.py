@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "kernel": set(),
     "watchdog": set(),
     "config": {"credentials", "domain", "net"},
+    "capabilities": {"config", "domain"},
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
     "store": {"domain", "config", "files", "telemetry"},

@@ -29,6 +29,7 @@ class Why(StrEnum):
     EXPIRED = "expired"
     OVER_BUDGET = "over_budget"
     OVERDUE_DELETION = "overdue_deletion"
+    UNFINISHED = "unfinished"
 
 
 MEANINGS: dict[Why, str] = {
@@ -39,6 +40,7 @@ MEANINGS: dict[Why, str] = {
     Why.EXPIRED: "remote, neither fetched nor asked for within its time to live: removed",
     Why.OVER_BUDGET: "remote, among the longest unused while the cache is over its budget: removed",
     Why.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
+    Why.UNFINISHED: "an upload in parts that was not completed in time: its parts were removed",
 }
 
 

@@ -29,6 +29,7 @@ from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
 from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, Why, judge, needs_status
 from avion_media.tasks.sweep.remedies import Remedies
 from avion_media.tasks.sweep.report import Refusal, Report
+from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 
 _CHUNK = 500  # media judged at once, at most: one round trip for the records of their deletions
 _PAGE = 1000  # objects of one listing request, S3's own bound
@@ -113,6 +114,7 @@ class Reconciliation:
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
             await _PartOfPass(self, orders, rules, known_tasks, looked_at, report, Cursor(part, after)).run()
+        await UnfinishedUploads(self.store, self.pace, self.config, self.clock).sweep(report, dry_run=dry_run)
         return report
 
 

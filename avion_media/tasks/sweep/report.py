@@ -59,6 +59,10 @@ class Report:
         """One more that was carried out."""
         self.done.setdefault(verdict.why, Tally()).add(verdict)
 
+    def count_unfinished(self) -> None:
+        """One more multipart upload that was aborted. The store does not say how many bytes that frees."""
+        self.done.setdefault(Why.UNFINISHED, Tally()).media += 1
+
     def refuse(self, refusal: Refusal) -> None:
         """A part was refused; a dry run, which goes on, may say so again with more."""
         self.refusals = [each for each in self.refusals if each.part is not refusal.part] + [refusal]

@@ -108,7 +108,7 @@ async def _serve_http(
         raise structlog.DropEvent
 
     structlog.configure(processors=[note])
-    origin = Origin(_Store(), _Tombstones(), NO_TELEMETRY, HttpConfig())
+    origin = Origin(_Store(), _Tombstones(), NO_TELEMETRY, HttpConfig(), dict)
     server = HttpServer(origin.handle, HTTP_LIMITS)
     nursery.start_soon(server.serve, listeners)
     return lambda: {"held": {"connections": server.connections, "requests": server.requests}}

@@ -8,6 +8,7 @@ import pytest
 
 from avion_media.store import ObjectStore, open_store
 from tests.conftest import S3Bucket, fresh_bucket
+from tests.services import S3Address
 
 
 @pytest.fixture(params=["ceph", "moto"])
@@ -28,3 +29,11 @@ async def store(s3: S3Bucket) -> AsyncIterator[ObjectStore]:
     """The store on Ceph."""
     async with open_store(s3.config()) as opened:
         yield opened
+
+
+@pytest.fixture
+async def store_on_moto(moto_address: S3Address, aws_environment: pytest.MonkeyPatch) -> AsyncIterator[ObjectStore]:
+    """The store of `avion-media dev`, which checks no signatures."""
+    for bucket in fresh_bucket(moto_address, aws_environment):
+        async with open_store(bucket.config()) as opened:
+            yield opened

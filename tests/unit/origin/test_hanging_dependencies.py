@@ -53,7 +53,7 @@ class Store:
 
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[Response, float]:
     """The response, and after how many seconds."""
-    origin = Origin(Slot(Store(hangs=store_hangs)), Board(hangs=redis_hangs), NO_TELEMETRY, HttpConfig())
+    origin = Origin(Slot(Store(hangs=store_hangs)), Board(hangs=redis_hangs), NO_TELEMETRY, HttpConfig(), dict)
     started = trio.current_time()
     response = await origin.handle(request(PATH))
     return response, trio.current_time() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Any, Literal
@@ -37,6 +38,9 @@ class Deletions:
         return self.known
 
 
+CAPABILITIES = {"max_image_bytes": 1 << 24, "content_types": ["image/jpeg"], "multipart": False}
+
+
 class Slot:
     """Holds the store."""
 
@@ -65,7 +69,7 @@ async def asked(
     config: HttpConfig | None = None,
 ) -> tuple[Response, bytes]:
     """The response, and its body; every response carries the safety headers."""
-    origin = Origin(Slot(objects), Deletions(known=deleted), NO_TELEMETRY, config or HttpConfig())
+    origin = Origin(Slot(objects), Deletions(known=deleted), NO_TELEMETRY, config or HttpConfig(), lambda: CAPABILITIES)
     response = await origin.handle(request(target, method, **(fields or {})))
     assert {name: response.headers.get(name) for name in SAFETY_HEADERS} == SAFETY_HEADERS
     if isinstance(response.body, bytes):
@@ -94,6 +98,16 @@ async def asked(
 async def test_another_spelling_is_no_resource(objects: Objects, target: str) -> None:
     response, _ = await asked(objects, target)
     assert (response.status, response.headers["Cache-Control"]) == (404, "public, max-age=10")
+    assert not objects.reads
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_pages_of_any_site_can_read_what_may_be_uploaded(objects: Objects, method: str) -> None:
+    response, body = await asked(objects, "/capabilities", method)
+    assert (response.status, response.headers["Content-Type"]) == (200, "application/json")
+    assert response.headers["Cache-Control"] == "public, max-age=60"
+    assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert json.loads(body) == CAPABILITIES
     assert not objects.reads
 
 

@@ -1,0 +1,149 @@
+"""Uploads in parts: each step asks the store what it has, so any replica can go on where another stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from avion_media.api.upload_ids import GrantedUpload, UploadIds
+from avion_media.api.validation import UploadRequest
+from avion_media.config import UploadConfig
+from avion_media.domain import keys
+from avion_media.domain.errors import Dependency, MediaError, Unavailable
+from avion_media.domain.ids import MediaId
+from avion_media.domain.owners import owner_metadata
+from avion_media.domain.parts import Part, plan_parts
+from avion_media.resources import Slot
+from avion_media.store import NOT_EXAMINED, MultipartUploads, ObjectStore, PresignedPut, StoredPart, UploadMissing
+
+_NAMED = 10  # missing parts that an error names
+
+
+class MultipartOff(MediaError):
+    """This store cannot be trusted with URLs for parts."""
+
+
+class NoSuchUpload(MediaError):
+    """The multipart upload was aborted or has expired."""
+
+
+class PartsMissing(MediaError):
+    """Not every part is stored; ``numbers`` are those that are missing, of ``count``."""
+
+    def __init__(self, numbers: Sequence[int], count: int) -> None:
+        named = ", ".join(map(str, numbers[:_NAMED]))
+        more = f" and {len(numbers) - _NAMED} more" if len(numbers) > _NAMED else ""
+        one = len(numbers) == 1
+        super().__init__(f"part{'' if one else 's'} {named}{more} of {count} {'is' if one else 'are'} not stored")
+        self.numbers = numbers
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPart:
+    """One part of an upload: what the store has of it, or the PUT that stores it."""
+
+    part: Part
+    stored: StoredPart | None = None
+    put: PresignedPut | None = None
+
+
+class ResumableUploads:
+    """The steps of an upload in parts. Every one may raise Unavailable, and may be repeated."""
+
+    def __init__(self, store: Slot[ObjectStore], config: UploadConfig) -> None:
+        self._store = store
+        self._ids = UploadIds(store)
+        self._ttl = timedelta(seconds=config.multipart_ttl)
+        self._url_ttl = timedelta(seconds=config.url_ttl)
+
+    def expires_at(self, media_id: MediaId) -> datetime:
+        """Return when an upload that was not completed ends."""
+        return media_id.created + self._ttl
+
+    def require(self) -> None:
+        """Raise `MultipartOff` where clients cannot upload in parts."""
+        refusal = self._uploads.refusal
+        if refusal == NOT_EXAMINED:
+            raise Unavailable(Dependency.STORE, refusal)
+        if refusal:
+            raise MultipartOff(refusal)
+
+    async def begin(self, media_id: MediaId, request: UploadRequest) -> tuple[str, int]:
+        """Return the id of a new upload, and the size of its parts."""
+        plan = plan_parts(request.size_bytes)
+        store_id = await self._uploads.create(
+            keys.incoming(media_id), content_type=request.content_type, metadata=owner_metadata(request.owner)
+        )
+        return await self._ids.seal(media_id, GrantedUpload(store_id, plan)), plan.part_bytes
+
+    async def open(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
+        """Return what an upload id says. Raises `InvalidUploadId`."""
+        return await self._ids.open(media_id, upload_id)
+
+    async def sign(
+        self, media_id: MediaId, upload: GrantedUpload, numbers: Sequence[int], now: datetime | None = None
+    ) -> tuple[list[SignedPart], datetime]:
+        """Return these parts with a URL each, and until when the URLs can be used.
+
+        Without ``numbers``: all parts, of which those that are stored have no URL. Raises `NoSuchUpload`.
+        """
+        now = now or datetime.now(UTC)
+        expires_at = min(now + self._url_ttl, self.expires_at(media_id))
+        expires_s = int((expires_at - now).total_seconds())
+        key = keys.incoming(media_id)
+        if expires_s < 1:
+            raise NoSuchUpload(str(media_id))
+        self.require()  # it may have been allowed when the upload began
+        try:
+            stored = await self._uploads.parts(key, upload.store_id)
+        except UploadMissing:
+            raise NoSuchUpload(str(media_id)) from None
+        wanted = [upload.plan.part(number) for number in numbers] or upload.plan.parts()
+        signed = []
+        for part in wanted:
+            found = _whole(part, stored)
+            put = None
+            if numbers or found is None:
+                put = self._uploads.sign_part(key, upload.store_id, part, expires_s=expires_s, now=now)
+            signed.append(SignedPart(part, found, put))
+        return signed, expires_at
+
+    async def join(self, media_id: MediaId, upload: GrantedUpload) -> None:
+        """Make the parts one object. Raises `PartsMissing`.
+
+        Does nothing where there is no such upload: it was completed before, or aborted.
+        """
+        key = keys.incoming(media_id)
+        try:
+            stored = await self._uploads.parts(key, upload.store_id)
+            missing = [part.number for part in upload.plan.parts() if _whole(part, stored) is None]
+            if missing:
+                raise PartsMissing(missing, upload.plan.count)
+            await self._uploads.complete(key, upload.store_id, _first(stored, upload.plan.count))
+        except UploadMissing:
+            return
+
+    async def abort(self, media_id: MediaId, upload: GrantedUpload) -> bool:
+        """Remove an upload and its parts, or the object that they became. Return whether there was an upload."""
+        key = keys.incoming(media_id)
+        try:
+            await self._uploads.abort(key, upload.store_id)
+        except UploadMissing:
+            await self._store.get().delete([key])
+            return False
+        return True
+
+    @property
+    def _uploads(self) -> MultipartUploads:
+        return self._store.get().multipart
+
+
+def _whole(part: Part, stored: Mapping[int, StoredPart]) -> StoredPart | None:
+    """The part as the store has it; None if it lacks it, or has another length."""
+    found = stored.get(part.number)
+    return found if found is not None and found.size_bytes == part.size_bytes else None
+
+
+def _first(stored: Mapping[int, StoredPart], count: int) -> dict[int, StoredPart]:
+    return {number: stored[number] for number in range(1, count + 1)}

@@ -1,0 +1,114 @@
+"""The ids of multipart uploads that clients hold: opaque, and no one but this service can make one.
+
+An id holds the store's own id, and the size that was granted, since the store does not return it before the upload is
+complete; each part's length follows from it. A MAC over both and the media id makes it unforgeable.
+
+Decision: the key of the MAC is an object of the bucket (``secret/upload-ids``), which the first replica that needs it
+creates. So every replica accepts the ids of all others, with nothing to configure. Rejected: to derive it from the
+store's credentials, since temporary ones differ between replicas and end within hours; a setting, since one more secret
+has to be made, spread and rotated for ids that live a day.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed
+from avion_media.domain.ids import MediaId
+from avion_media.domain.parts import PartPlan
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+
+_KEY_BYTES: Final = 32
+_MAC_BYTES: Final = 16
+_MAX_CHARACTERS: Final = 4096
+_READ_AGAIN_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedUpload:
+    """What the id of an upload says."""
+
+    store_id: str
+    plan: PartPlan
+
+
+class InvalidUploadId(ValueError):
+    """Not an id that this service gave out for this medium."""
+
+
+class UploadIds:
+    """Makes and reads ids. Every method may raise Unavailable."""
+
+    def __init__(self, store: Slot[ObjectStore]) -> None:
+        self._store = store
+        self._key: bytes | None = None
+        self._read_at = 0.0
+        self._reading = trio.Lock()
+
+    async def seal(self, media_id: MediaId, granted: GrantedUpload) -> str:
+        """Return the id for an upload."""
+        text = f"{granted.plan.size_bytes}.{granted.plan.part_bytes}.{granted.store_id}".encode()
+        key = self._key or await self._read_key()
+        return base64.urlsafe_b64encode(_mac(key, media_id, text) + text).decode().rstrip("=")
+
+    async def open(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
+        """Return what an id says. Raises `InvalidUploadId`."""
+        if len(upload_id) > _MAX_CHARACTERS:
+            raise InvalidUploadId("too long")
+        try:
+            sealed = base64.b64decode(upload_id + "=" * (-len(upload_id) % 4), altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raise InvalidUploadId("not an upload id") from None
+        mac, text = sealed[:_MAC_BYTES], sealed[_MAC_BYTES:]
+        if not await self._is_ours(media_id, mac, text):
+            raise InvalidUploadId("not an upload id of this medium")
+        size, part, store_id = text.decode().split(".", 2)
+        return GrantedUpload(store_id, PartPlan(int(size), int(part)))
+
+    async def _is_ours(self, media_id: MediaId, mac: bytes, text: bytes) -> bool:
+        key = self._key or await self._read_key()
+        if hmac.compare_digest(mac, _mac(key, media_id, text)):
+            return True
+        if trio.current_time() - self._read_at < _READ_AGAIN_S:
+            return False
+        # It may be of a replica that has another key: an operator removed the object, or two replicas created it at the
+        # same time in a store without conditional writes.
+        return hmac.compare_digest(mac, _mac(await self._read_key(), media_id, text))
+
+    async def _read_key(self) -> bytes:
+        asked_at = trio.current_time()
+        async with self._reading:
+            if self._key is None or self._read_at < asked_at:
+                self._key = await _read_or_create(self._store.get())
+                self._read_at = trio.current_time()
+            return self._key
+
+
+async def _read_or_create(store: ObjectStore) -> bytes:
+    try:
+        return await store.read(keys.UPLOAD_SECRET, max_bytes=1024)
+    except ObjectMissing:
+        pass
+    try:
+        await store.put(
+            keys.UPLOAD_SECRET,
+            secrets.token_bytes(_KEY_BYTES),
+            content_type="application/octet-stream",
+            only_if_absent=True,
+        )
+    except PreconditionFailed:
+        pass  # another replica was faster
+    return await store.read(keys.UPLOAD_SECRET, max_bytes=1024)
+
+
+def _mac(key: bytes, media_id: MediaId, text: bytes) -> bytes:
+    return hmac.digest(key, f"{media_id}\n".encode() + text, "sha256")[:_MAC_BYTES]

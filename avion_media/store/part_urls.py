@@ -1,0 +1,117 @@
+"""Whether clients may have URLs for parts: tried, since nothing else tells.
+
+Some stores obey ``x-amz-copy-source`` on a part's URL although the URL does not sign it, and ignore the condition that
+it signs (Ceph 18: CVE-2026-54330). A client with such a URL could read any object that the signing key can read. Keys
+that can only write prevent that, and so does a store that refuses headers that the URL does not sign. Ceph 18 copies
+only where the request has no length of its own, which a signed length excludes. A store that checks no signature at
+all, as that of `avion-media dev`, protects nothing: there the URLs give nobody anything new.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+import trio
+
+from avion_media.domain.errors import MediaError
+from avion_media.domain.keys import INCOMING_PREFIX
+from avion_media.domain.parts import Part
+from avion_media.store.multipart import sign_part
+from avion_media.store.store import ObjectStore
+
+_EXPIRES_S: Final = 60
+_SECRET: Final = b"an object that the URL is not for"
+_BODY: Final = b"what the URL of the part is for.."  # of the same length: a store may compare it with that of the copy
+_TYPE: Final = "application/octet-stream"
+
+COPIES: Final = (
+    "a client could read other objects through the URL of a part: sign upload URLs with keys that can only write "
+    "(docs/how-to/sign-with-put-only-keys.md)"
+)
+"""Why uploads in parts are off at a store that obeys headers that a URL does not sign."""
+
+
+async def examine_part_urls(store: ObjectStore) -> str:
+    """Return why clients must not have URLs for parts; empty if they may have them.
+
+    It uses the service's own address of the store, writes below ``incoming/``, and removes that again, also after a
+    cancel; what a crash leaves ends by the sweep or the lifecycle rules. Raises Unavailable, StoreRefused.
+    """
+    return await _Examination(store).run()
+
+
+class _Examination:
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._connection = store.connection
+        self._folder = f"{INCOMING_PREFIX}examined-{secrets.token_hex(8)}"
+        self._source = f"{self._folder}/source"
+
+    async def run(self) -> str:
+        await self._store.put(self._source, _SECRET, content_type=_TYPE)
+        try:
+            return await self._judge()
+        finally:
+            await self._clean([self._source])
+
+    async def _judge(self) -> str:
+        plain = await self._uploaded("plain")
+        if plain != _BODY:
+            return "the object store does not accept a part by its URL"
+        copied = {"x-amz-copy-source": f"/{self._connection.bucket}/{self._source}"}
+        ranged = {**copied, "x-amz-copy-source-range": f"bytes=0-{len(_SECRET) - 1}"}
+        attacks = (
+            partial(self._uploaded, "copied", copied),
+            partial(self._uploaded, "ranged", ranged),
+            partial(self._uploaded, "unguarded", copied, without_guard=True),
+            partial(self._uploaded, "empty", copied, body=b""),
+        )
+        for attack in attacks:
+            if await attack() == _SECRET:
+                return "" if await self._uploaded("forged", forged=True) == _BODY else COPIES
+        return ""
+
+    async def _uploaded(
+        self,
+        name: str,
+        added: Mapping[str, str] | None = None,
+        *,
+        body: bytes = _BODY,
+        without_guard: bool = False,
+        forged: bool = False,
+    ) -> bytes | None:
+        """What an upload holds whose only part was sent with these headers; None if the store refused the part."""
+        uploads, key = self._store.multipart, f"{self._folder}/{name}"
+        upload_id = await uploads.create(key, content_type=_TYPE, metadata={})
+        try:
+            signed = sign_part(
+                self._connection.signers.uploads_inside,
+                self._connection.part_guard,
+                key,
+                upload_id,
+                Part(1, 0, len(_BODY)),
+                expires_s=_EXPIRES_S,
+                now=datetime.now(UTC),
+            )
+            url = signed.url[:-1] + ("1" if signed.url.endswith("0") else "0") if forged else signed.url
+            headers = {**({} if without_guard else signed.headers), **(added or {})}
+            if await self._connection.put_presigned(url, headers, body) != 200:
+                return None
+            await uploads.complete(key, upload_id, await uploads.parts(key, upload_id))
+            return await self._store.read(key, max_bytes=1 << 16)
+        finally:
+            await self._clean([key], upload_id)
+
+    async def _clean(self, keys: list[str], upload_id: str = "") -> None:
+        # Shielded, since a cancelled node must not leave it; bounded as two requests are.
+        with trio.move_on_after(self._connection.max_request_s, shield=True):
+            with suppress(MediaError):
+                if upload_id:
+                    await self._store.multipart.abort(keys[0], upload_id)
+            with suppress(MediaError):
+                await self._store.delete(keys)

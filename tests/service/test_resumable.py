@@ -1,0 +1,229 @@
+"""Uploads in parts, as a gateway and its clients use them: interrupted, continued elsewhere, completed once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, running
+from tests.service.published import encode_id, violations
+from tests.services.process import free_port
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def video(data_directory: Path) -> bytes:
+    """A video of 20 MiB: three parts."""
+    clip = (data_directory / "mp4-h264-faststart.mp4").read_bytes()
+    padding = 20 * MEBIBYTE - len(clip)
+    return clip + padding.to_bytes(4) + b"free" + bytes(padding - 8)
+
+
+@pytest.fixture(scope="module")
+def replica(service: Service) -> Iterator[Service]:
+    """Another process of the service, with the same store and Redis."""
+    ports = {f"AVION_MEDIA_{name}__BIND": f"127.0.0.1:{free_port()}" for name in ("GRPC", "HTTP", "ADMIN")}
+    with running({**service.environment, **ports}, roles="grpc") as replica:
+        yield replica
+
+
+def begin(service: Service, size: int, **fields: Any) -> wire.RequestMediaUploadResponse:
+    request = wire.RequestMediaUploadRequest(
+        filename="clip.mp4", content_type="video/mp4", size=size, multipart=True, **fields
+    )
+    granted: wire.RequestMediaUploadResponse = service.call(
+        "RequestMediaUpload", request, wire.RequestMediaUploadResponse
+    )
+    return granted
+
+
+def sign(
+    service: Service, granted: wire.RequestMediaUploadResponse, numbers: tuple[int, ...] = ()
+) -> wire.SignUploadPartsResponse:
+    request = wire.SignUploadPartsRequest(media_id=granted.media_id, upload_id=granted.upload_id, numbers=numbers)
+    signed: wire.SignUploadPartsResponse = service.call("SignUploadParts", request, wire.SignUploadPartsResponse)
+    return signed
+
+
+def put(part: wire.UploadPart, body: bytes) -> int:
+    data = body[part.offset : part.offset + part.size]
+    return httpx.put(part.url, content=data, headers=dict(part.headers), trust_env=False, timeout=60).status_code
+
+
+def complete(service: Service, granted: wire.RequestMediaUploadResponse) -> None:
+    request = wire.CompleteMediaUploadRequest(media_id=granted.media_id, upload_id=granted.upload_id)
+    service.call("CompleteMediaUpload", request, wire.CompleteMediaUploadResponse)
+
+
+def abort(service: Service, granted: wire.RequestMediaUploadResponse) -> None:
+    request = wire.AbortMediaUploadRequest(media_id=granted.media_id, upload_id=granted.upload_id)
+    service.call("AbortMediaUpload", request, wire.AbortMediaUploadResponse)
+
+
+def reason_of(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, dict[str, str]]:
+    info = ErrorInfo()
+    status = rpc_status.from_call(error)
+    for detail in status.details if status is not None else ():
+        detail.Unpack(info)
+    return error.code(), info.reason, dict(info.metadata)
+
+
+def unfinished(bucket: S3Bucket) -> list[str]:
+    listed = bucket.client.list_multipart_uploads(Bucket=bucket.bucket, Prefix="incoming/")
+    return [each["Key"] for each in listed.get("Uploads", ())]
+
+
+def test_an_interrupted_upload_goes_on_at_another_replica(
+    service: Service, replica: Service, bucket: S3Bucket, video: bytes
+) -> None:
+    granted = begin(service, len(video), owner="alice")
+    assert (granted.upload_url, dict(granted.upload_headers), granted.part_size) == ("", {}, 8 * MEBIBYTE)
+    assert 86_000 < granted.expires_at.seconds - datetime.now(UTC).timestamp() <= 86_400
+    parts = sign(service, granted).parts
+    assert [(part.number, part.offset, part.size) for part in parts] == [
+        (1, 0, 8 * MEBIBYTE),
+        (2, 8 * MEBIBYTE, 8 * MEBIBYTE),
+        (3, 16 * MEBIBYTE, 4 * MEBIBYTE),
+    ]
+    assert put(parts[2], video) == 200
+    assert service.status(granted.media_id).state == wire.MediaStatus.PENDING_UPLOAD
+    with pytest.raises(grpc.RpcError) as refused:
+        complete(replica, granted)
+    assert reason_of(refused.value) == (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "PARTS_MISSING",
+        {"numbers": "1,2"},
+    )
+    assert refused.value.details() == "parts 1, 2 of 3 are not stored"
+
+    left = sign(replica, granted).parts
+    assert [(part.stored, bool(part.url), bool(part.etag)) for part in left] == [
+        (False, True, False),
+        (False, True, False),
+        (True, False, True),
+    ]
+    for part in left[:2]:
+        assert put(part, video) == 200
+    complete(replica, granted)
+    complete(service, granted)
+
+    status = service.watch(granted.media_id)[-1]
+    assert (status.state, status.size) == (wire.MediaStatus.READY, len(video))
+    assert service.get(f"/media/{granted.media_id}").content[4096:] == video[4096:]  # dates in the head are removed
+    assert unfinished(bucket) == []
+    complete(replica, granted)  # long after it is no error either
+    with pytest.raises(grpc.RpcError) as gone:
+        sign(replica, granted)
+    assert gone.value.code() is grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.RpcError) as too_late:
+        abort(replica, granted)
+    assert reason_of(too_late.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "COMPLETED")
+
+
+def test_parts_can_be_signed_one_by_one_and_sent_twice(service: Service, bucket: S3Bucket, video: bytes) -> None:
+    granted = begin(service, len(video))
+    for _ in range(2):
+        (part,) = sign(service, granted, (2,)).parts
+        assert put(part, video) == 200
+    (part,) = sign(service, granted, (2,)).parts
+    assert (part.stored, bool(part.url)) == (True, True)
+    assert put(part, video[:-1] + b"\1") == 200
+    assert put(wire.UploadPart(url=part.url, headers=part.headers, offset=0, size=5), video) == 403
+
+    abort(service, granted)
+    abort(service, granted)
+    assert unfinished(bucket) == []
+    with pytest.raises(grpc.RpcError) as gone:
+        sign(service, granted)
+    assert gone.value.code() is grpc.StatusCode.NOT_FOUND
+    with pytest.raises(grpc.RpcError) as nothing:
+        complete(service, granted)
+    assert reason_of(nothing.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "NOTHING_UPLOADED")
+
+
+def test_an_upload_id_is_worth_nothing_for_another_medium_or_size(
+    service: Service, bucket: S3Bucket, video: bytes
+) -> None:
+    granted, other = begin(service, 100), begin(service, 100)
+    forged = [
+        wire.RequestMediaUploadResponse(media_id=other.media_id, upload_id=granted.upload_id),
+        wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id=granted.upload_id[:-4] + "AAAA"),
+        wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id="A" + granted.upload_id[1:]),
+        wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id="not even base64 …"),
+        wire.RequestMediaUploadResponse(media_id=granted.media_id, upload_id="A" * 5000),
+    ]
+    if forged[2].upload_id == granted.upload_id:
+        forged[2].upload_id = "B" + granted.upload_id[1:]
+    for each in forged:
+        for step in (sign, abort, complete):
+            with pytest.raises(grpc.RpcError) as refused:
+                step(service, each)
+            assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert list(violations(refused.value).values()) == ["UPLOAD_ID_INVALID"]
+    for each in (granted, other):
+        abort(service, each)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "reason"),
+    [((0,), "NUMBERS_OUT_OF_RANGE"), ((4,), "NUMBERS_OUT_OF_RANGE"), ((1, 1), "NUMBERS_REPEATED")],
+)
+def test_numbers_of_no_part_are_refused(service: Service, video: bytes, numbers: tuple[int, ...], reason: str) -> None:
+    granted = begin(service, len(video))
+    with pytest.raises(grpc.RpcError) as refused:
+        sign(service, granted, numbers)
+    assert list(violations(refused.value).values()) == [reason]
+    abort(service, granted)
+
+
+def test_a_digest_cannot_be_enforced(service: Service) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        begin(service, 100, sha256=bytes(32))
+    assert list(violations(refused.value).values()) == ["SHA256_WITH_MULTIPART"]
+
+
+def test_an_unfinished_upload_is_pending_for_a_day_and_no_longer(service: Service, bucket: S3Bucket) -> None:
+    young, old = (encode_id(datetime.now(UTC) - timedelta(hours=age), 32, age) for age in (20, 25))
+    for media_id in (young, old):
+        bucket.client.create_multipart_upload(Bucket=bucket.bucket, Key=f"incoming/{media_id}")
+    assert service.status(young).state == wire.MediaStatus.PENDING_UPLOAD
+    with pytest.raises(grpc.RpcError) as unknown:
+        service.status(old)
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+    for upload in bucket.client.list_multipart_uploads(Bucket=bucket.bucket)["Uploads"]:
+        bucket.client.abort_multipart_upload(Bucket=bucket.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+
+def test_clients_can_read_the_limits(service: Service) -> None:
+    found: wire.Capabilities = service.call("GetCapabilities", wire.GetCapabilitiesRequest(), wire.Capabilities)
+    assert (found.max_image_bytes, found.max_video_bytes, found.max_pixels) == (1 << 24, 1 << 28, 50_000_000)
+    assert found.max_duration.seconds == 4 * 3600
+    assert {"image/jpeg", "image/pjpeg", "video/mp4"} <= set(found.content_types)
+    assert "image/heic" not in found.content_types
+    assert dict(found.thumbnail_sizes) == {"small": 400, "medium": 800, "large": 1600}
+    assert (found.multipart, found.multipart_threshold) == (True, 16 * MEBIBYTE)
+
+    response = service.get("/capabilities", Origin="https://social.example")
+    assert response.json() == {
+        "max_image_bytes": found.max_image_bytes,
+        "max_video_bytes": found.max_video_bytes,
+        "max_pixels": found.max_pixels,
+        "max_duration": 14_400.0,
+        "content_types": list(found.content_types),
+        "thumbnail_sizes": dict(found.thumbnail_sizes),
+        "multipart": True,
+        "multipart_threshold": found.multipart_threshold,
+    }
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert response.headers["cache-control"] == "public, max-age=60"

@@ -186,27 +186,31 @@ Token = Annotated[SecretStr, AfterValidator(_check_token), PlainSerializer(lambd
 class GrpcConfig(_Section):
     """The gRPC port. TLS is on as soon as a certificate is given; a client CA asks clients for theirs (mTLS)."""
 
-    bind: BindAddress = Field(Bind(host="127.0.0.1", port=50051), description="where gRPC listens")
-    tls_cert: str = Field("", description="PEM file with the certificate chain; TLS is on as soon as it is given")
-    tls_key: str = Field("", description="PEM file with the key, unless it is in the certificate's file")
-    tls_client_ca: str = Field("", description="PEM file: clients must show a certificate of this CA (mTLS)")
+    bind: BindAddress = Field(Bind(host="127.0.0.1", port=50051), description="Address and port of gRPC")
+    tls_cert: str = Field("", description="PEM file with the certificate chain; setting it enables TLS")
+    tls_key: str = Field("", description="PEM file with the private key; empty: the key is in the certificate file")
+    tls_client_ca: str = Field("", description="PEM file with the CA that client certificates must come from (mTLS)")
     auth: Literal["", "off", "token", "mtls", "any"] = Field(
         "",
-        description="how callers prove who they are: `token`, `mtls`, `any` of the two, or `off`;"
-        " must be given where others than this machine can connect",
+        description="How callers authenticate: `token`, `mtls`, `any` (either), or `off`;"
+        " required unless the port is bound to loopback",
     )
-    callers_file: str = Field("", description="TOML file of the callers and the methods that each may call")
-    max_connections: int = Field(1000, ge=1, description="more are closed at once")
-    max_connections_per_peer: int = Field(500, ge=1, description="of one IPv4 address or IPv6 network (/64)")
+    callers_file: str = Field("", description="TOML file with the callers and the methods that each may call")
+    max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
+    max_connections_per_peer: int = Field(
+        500, ge=1, description="Maximum open connections of one IPv4 address or IPv6 /64 network"
+    )
     max_connection_age: Duration = Field(
-        3600.0, gt=0, description="then clients are asked to connect anew, give or take 10 %"
+        3600.0, gt=0, description="Age (±10 %) at which clients are asked to reconnect"
     )
-    max_streams: int = Field(100, ge=1, description="calls at once on one connection")
-    max_message: Size = Field(1 << 20, description="of one request")
+    max_streams: int = Field(100, ge=1, description="Maximum concurrent calls on one connection")
+    max_message: Size = Field(1 << 20, description="Maximum size of one request message")
     max_calls: int = Field(
-        1000, ge=1, description="handlers at once in the whole process; streams get three quarters of it"
+        1000, ge=1, description="Maximum concurrent calls of this process; streams get three quarters of them"
     )
-    max_calls_per_peer: int = Field(500, ge=1, description="of one IPv4 address or IPv6 network (/64), likewise")
+    max_calls_per_peer: int = Field(
+        500, ge=1, description="Maximum concurrent calls of one IPv4 address or IPv6 /64 network"
+    )
 
     @field_validator("auth")
     @classmethod
@@ -232,32 +236,35 @@ class GrpcConfig(_Section):
 class HttpConfig(_Section):
     """The origin."""
 
-    bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="where the origin listens")
-    public_url: HttpUrl = Field("", description="what the commands print in front of origin paths")
+    bind: BindAddress = Field(Bind(host="127.0.0.1", port=8080), description="Address and port of the origin")
+    public_url: HttpUrl = Field("", description="Public base URL of the origin, used in command output")
     mode: Literal["proxy", "redirect", "accel"] = Field(
         "proxy",
-        description="`proxy` sends the store's bytes itself, `redirect` answers 307 with a presigned URL of the store, "
-        "`accel` hands that URL to an nginx in front, which fetches it",
+        description="How bodies are sent: `proxy` sends them itself, `redirect` responds 307 with a presigned URL of"
+        " the store, `accel` hands that URL to an nginx in front, which fetches it",
     )
     redirect_ttl: Duration = Field(
-        3600.0, ge=2, le=7 * 86400, description="life of such a URL; caches may keep the redirect for half of it"
+        3600.0, ge=2, le=7 * 86400, description="Lifetime of redirect URLs; caches may keep a redirect for half of it"
     )
-    max_connections: int = Field(1000, ge=1, description="more are closed at once")
-    max_connections_per_peer: int = Field(500, ge=1, description="of one IPv4 address or IPv6 network (/64)")
+    max_connections: int = Field(1000, ge=1, description="Maximum open connections; further ones are closed")
+    max_connections_per_peer: int = Field(
+        500, ge=1, description="Maximum open connections of one IPv4 address or IPv6 /64 network"
+    )
 
 
 class AdminConfig(_Section):
     """The admin port, never public. `/livez`, `/readyz` and `/metrics` are open, all else is for who has the token."""
 
     bind: BindAddress = Field(
-        Bind(host="127.0.0.1", port=9090), description="where /livez, /readyz, /metrics and /tree listen; never public"
+        Bind(host="127.0.0.1", port=9090),
+        description="Address and port of /livez, /readyz, /metrics, /tree and /console; must not be public",
     )
-    token: Token = Field(SecretStr(""), description="what operators show, as a bearer token")
-    token_file: str = Field("", description="file with such tokens, one a line; read again when it changes")
+    token: Token = Field(SecretStr(""), description="Bearer token for operators")
+    token_file: str = Field("", description="File with operator tokens, one per line; reloaded when it changes")
     auth: Literal["", "off"] = Field(
-        "", description="`off`: no token is asked for, although others than this machine can connect"
+        "", description="`off`: operators need no token, even where other machines can connect"
     )
-    uploads: bool = Field(False, description="the console has an upload box; `dev` switches it on")
+    uploads: bool = Field(False, description="Whether the console has an upload box; `dev` switches it on")
 
     @field_validator("auth")
     @classmethod
@@ -275,12 +282,14 @@ class AdminConfig(_Section):
 class ClientConfig(_Section):
     """What the commands show to the running service: `upload`, `cache`, `status`; `tree` and `chaos` as operators."""
 
-    address: OptionalBind = Field(None, description="where gRPC is reached, if not at `GRPC__BIND`")
-    token: Token = Field(SecretStr(""), description="the bearer token of a caller")
-    token_file: str = Field("", description="file with that token")
-    tls_ca: str = Field("", description="PEM file: TLS, to a server with a certificate of this CA")
-    tls_cert: str = Field("", description="PEM file with a certificate to show (mTLS)")
-    tls_key: str = Field("", description="PEM file with its key, unless it is in the certificate's file")
+    address: OptionalBind = Field(None, description="Address of the gRPC port; empty: `GRPC__BIND`")
+    token: Token = Field(SecretStr(""), description="Bearer token of a caller")
+    token_file: str = Field("", description="File with the bearer token of a caller")
+    tls_ca: str = Field("", description="PEM file with the CA of the server's certificate; setting it enables TLS")
+    tls_cert: str = Field("", description="PEM file with the client's certificate (mTLS)")
+    tls_key: str = Field(
+        "", description="PEM file with the client's private key; empty: the key is in the certificate file"
+    )
 
 
 class RedisConfig(_Section):
@@ -288,23 +297,23 @@ class RedisConfig(_Section):
 
     url: RedisUrl = Field(
         "redis://127.0.0.1:6379/0",
-        description="one server, nodes of a cluster, or redis+sentinel://host:port,host:port/master; rediss for TLS",
+        description="One server, nodes of a cluster, or redis+sentinel://host:port,host:port/master; rediss for TLS",
     )
-    connections: int = Field(24, ge=4, description="of this process at most, to one server")
-    timeout: Duration = Field(5.0, gt=0, description="of one call")
+    connections: int = Field(24, ge=4, description="Maximum connections from this process to one server")
+    timeout: Duration = Field(5.0, gt=0, description="Timeout of one call")
 
 
 class S3Config(_Section):
     """The object store. `public_endpoint_url` is the host that clients PUT to; `endpoint_url` when empty."""
 
-    endpoint_url: HttpUrl = Field("", description="the store as the service reaches it; AWS when empty")
+    endpoint_url: HttpUrl = Field("", description="URL of the object store for this service; empty: AWS")
     public_endpoint_url: HttpUrl = Field(
-        "", description="the store as clients reach it, for uploads; the same when empty"
+        "", description="URL of the object store for clients that upload; empty: `S3__ENDPOINT_URL`"
     )
     signing_profile: str = Field(
         "",
-        description="profile of the AWS files whose credentials sign upload URLs; they need only the right to write."
-        " The service's own credentials when empty",
+        description="Profile of the AWS files whose credentials sign upload URLs; they need only the right to write."
+        " Empty: the service's own credentials",
     )
     upload_acl: Literal["", "private", "bucket-owner-full-control"] = Field(
         "bucket-owner-full-control",
@@ -319,25 +328,27 @@ class S3Config(_Section):
     )
     bucket: str = Field("avion-media", min_length=3, max_length=63)
     region: str = "us-east-1"
-    threads: int = Field(16, ge=1, description="blocking store calls at once")
-    timeout: Duration = Field(10.0, gt=0, description="of one call, retries aside")
+    threads: int = Field(16, ge=1, description="Maximum concurrent blocking calls to the object store")
+    timeout: Duration = Field(10.0, gt=0, description="Timeout of one request, excluding retries")
 
 
 class UploadConfig(_Section):
     """Bounds on what is uploaded; pixels are width x height x frames decoded."""
 
-    max_image_bytes: Size = Field(16 << 20, description="of an image")
-    max_video_bytes: Size = Field(256 << 20, description="of a video")
-    max_pixels: int = Field(50_000_000, ge=1, description="width × height × frames decoded")
-    max_frames: int = Field(10_000, ge=1, description="of an animation")
-    max_duration: Duration = Field(4 * 3600.0, description="of a video or an animation")
-    max_aspect: float = Field(200.0, ge=1, description="the longer side in terms of the shorter one")
-    url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="how long an upload URL lives")
+    max_image_bytes: Size = Field(16 << 20, description="Maximum size of an image")
+    max_video_bytes: Size = Field(256 << 20, description="Maximum size of a video")
+    max_pixels: int = Field(50_000_000, ge=1, description="Maximum width × height × frames decoded")
+    max_frames: int = Field(10_000, ge=1, description="Maximum frames of an animation")
+    max_duration: Duration = Field(4 * 3600.0, description="Maximum duration of a video or an animation")
+    max_aspect: float = Field(200.0, ge=1, description="Maximum ratio of the longer side to the shorter one")
+    url_ttl: Duration = Field(900.0, ge=1, le=7 * 86400, description="Lifetime of an upload URL")
     multipart_ttl: Duration = Field(
-        86400.0, ge=60, description="how long an upload in parts can go on; then its parts are removed"
+        86400.0, ge=60, description="How long an upload in parts can be continued; then its parts are removed"
     )
     max_pending: int = Field(
-        250_000, ge=0, description="requested and not completed, of one caller at one replica; 0: no bound"
+        250_000,
+        ge=0,
+        description="Maximum uploads a caller can request without completing them, per replica; 0: unlimited",
     )
 
     def max_bytes(self, family: Family) -> int:
@@ -350,40 +361,57 @@ class ThumbnailsConfig(_Section):
 
     sizes: Sizes = Field(
         (ThumbnailSize("small", 400), ThumbnailSize("medium", 800), ThumbnailSize("large", 1600)),
-        description="name:longest edge in pixels; never enlarged",
+        description="Names and longest edges in pixels; images are never enlarged",
     )
-    quality: int = Field(80, ge=1, le=95, description="of the JPEGs, 1 to 95")
+    quality: int = Field(80, ge=1, le=95, description="Quality of the JPEG thumbnails, 1 to 95")
     webp: Literal["off", "alpha", "all"] = Field(
-        "alpha", description="which media get WebP thumbnails beside the JPEGs: none, images with transparency, or all"
+        "alpha", description="Which media get WebP thumbnails beside the JPEGs: none, images with transparency, or all"
     )
 
 
 class RemoteConfig(_Section):
     """The cache of remote servers' media. Each stranger is bounded by itself, and all of them together."""
 
-    max_bytes: Size = Field(64 << 20, description="of a remote file")
-    ttl: Duration = Field(7 * 86400.0, description="how long a cached file is fresh, and is kept after its last use")
-    negative_ttl: Duration = Field(3600.0, gt=0, description="how long a URL that failed for good is not asked again")
-    unreachable_ttl: Duration = Field(300.0, gt=0, description="the same for one whose server did not answer")
-    budget: Size = Field(0, description="bytes of the whole cache; beyond it the longest unused go first. 0: no bound")
-    deny_hosts: NameList = Field((), description="hosts never fetched from; a name covers everything below it")
-    allow_hosts: NameList = Field((), description="if given, the only hosts fetched from")
-    deny_networks: Networks = Field((), description="CIDRs never fetched from, besides all that is not public")
-    allow_networks: Networks = Field((), description="CIDRs let through the address guard, on any port; for tests")
+    max_bytes: Size = Field(64 << 20, description="Maximum size of a remote file")
+    ttl: Duration = Field(7 * 86400.0, description="How long a cached file is fresh, and is kept after its last use")
+    negative_ttl: Duration = Field(3600.0, gt=0, description="How long a permanently failed URL is not fetched again")
+    unreachable_ttl: Duration = Field(
+        300.0, gt=0, description="How long a URL is not fetched again after its server did not respond"
+    )
+    budget: Size = Field(
+        0,
+        description="Maximum bytes of the remote cache; the least recently used items are removed first; 0: unlimited",
+    )
+    deny_hosts: NameList = Field((), description="Hosts that are never fetched from; a name covers its subdomains")
+    allow_hosts: NameList = Field((), description="If set, the only hosts that are fetched from")
+    deny_networks: Networks = Field(
+        (), description="CIDRs that are never fetched from, besides every address that is not public"
+    )
+    allow_networks: Networks = Field(
+        (), description="CIDRs that the address guard lets through, on any port; for tests"
+    )
     user_agent: str = Field(
         "",
         max_length=256,
         pattern=r"^([!-~]([ -~]*[!-~])?)?$",
-        description="`avion-media/VERSION` when empty, with `HTTP__PUBLIC_URL` if that is given",
+        description="User-Agent of fetches; empty: `avion-media/VERSION` with `HTTP__PUBLIC_URL` if that is set",
     )
-    timeout: Duration = Field(60.0, gt=0, description="of a whole fetch, redirects included")
-    max_redirects: int = Field(3, ge=0, le=10)
-    slots: int = Field(8, ge=1, description="fetches at once in this process; each may hold `MAX_BYTES` on disk")
-    host_slots: int = Field(4, ge=1, description="fetches at once from one host, in all processes")
-    breaker_failures: int = Field(5, ge=1, description="of one server in a row, then it is left in peace")
-    breaker_pause: Duration = Field(30.0, gt=0, description="for so long at first; doubles with each failed probe")
-    breaker_max_pause: Duration = Field(600.0, gt=0, description="the longest of these pauses")
-    patience: Duration = Field(900.0, gt=0, description="a URL whose server is left in peace for longer is given up")
+    timeout: Duration = Field(60.0, gt=0, description="Timeout of a whole fetch, including redirects")
+    max_redirects: int = Field(3, ge=0, le=10, description="Maximum redirects of one fetch")
+    slots: int = Field(
+        8, ge=1, description="Maximum concurrent fetches of this process; each can hold `MAX_BYTES` on disk"
+    )
+    host_slots: int = Field(4, ge=1, description="Maximum concurrent fetches from one host, over all processes")
+    breaker_failures: int = Field(
+        5, ge=1, description="Consecutive failures of one server before its circuit breaker opens"
+    )
+    breaker_pause: Duration = Field(
+        30.0, gt=0, description="First pause after the breaker opens; doubles with each failed probe"
+    )
+    breaker_max_pause: Duration = Field(600.0, gt=0, description="Longest pause of a breaker")
+    patience: Duration = Field(
+        900.0, gt=0, description="Give up on a URL if its server is still paused this long after the URL was queued"
+    )
 
 
 class _Decoders(_Section):
@@ -404,7 +432,9 @@ else:
 class DeleteConfig(_Section):
     """Deletion is visible at once and final after the delay."""
 
-    delay: Duration = Field(86400.0, description="between a deletion, visible at once, and the removal of the objects")
+    delay: Duration = Field(
+        86400.0, description="Time between a deletion, which is visible immediately, and the removal of its objects"
+    )
 
 
 class CdnConfig(_Section):
@@ -412,11 +442,13 @@ class CdnConfig(_Section):
 
     purge_urls: PurgeUrls = Field(
         (),
-        description="where to purge: base URLs of caches, or templates with `{path}`; nobody is told when empty."
-        " A secret, if there is a token in it",
+        description="URLs of the caches to purge: base URLs, or templates with `{path}`; empty: no purges."
+        " Treat it as a secret if it contains a token",
     )
-    purge_method: str = Field("PURGE", pattern="^[A-Z]+$", description="of the request to each of them")
-    timeout: Duration = Field(5.0, gt=0, description="of one request; it is repeated until it succeeds")
+    purge_method: str = Field("PURGE", pattern="^[A-Z]+$", description="HTTP method of a purge request")
+    timeout: Duration = Field(
+        5.0, gt=0, description="Timeout of one purge request; purges are retried until they succeed"
+    )
 
     @field_validator("purge_urls")
     @classmethod
@@ -429,16 +461,22 @@ class CdnConfig(_Section):
 class TasksConfig(_Section):
     """The queues."""
 
-    max_attempts: int = Field(5, ge=1, description="then the task is a dead letter")
-    claim_after: Duration = Field(60.0, gt=0, description="a worker silent for so long is taken for dead")
-    backoff: Duration = Field(2.0, gt=0, description="before the first retry; doubles, with jitter")
-    max_backoff: Duration = Field(300.0, description="longest wait before a retry")
+    max_attempts: int = Field(5, ge=1, description="Failed attempts after which a task becomes a dead letter")
+    claim_after: Duration = Field(
+        60.0,
+        gt=0,
+        description="A worker that has not renewed its lease for this long counts as dead, and its task is reassigned",
+    )
+    backoff: Duration = Field(
+        2.0, gt=0, description="Wait before the first retry; doubles with each retry, with jitter"
+    )
+    max_backoff: Duration = Field(300.0, description="Longest wait before a retry")
     max_age: Duration = Field(
         14 * 86400.0,
         gt=0,
         description="Age at which a task that has not succeeded becomes the dead letter `expired`; never a deletion",
     )
-    slots: int = Field(2, ge=1, description="processing tasks at once in this process")
+    slots: int = Field(2, ge=1, description="Maximum concurrent processing tasks of this process")
 
     @property
     def accepted_life_s(self) -> float:
@@ -447,49 +485,61 @@ class TasksConfig(_Section):
 
 
 class SweepConfig(_Section):
-    """The reconciliation: `avion-media sweep`, and the `sweeper` role."""
+    """The sweep: `avion-media sweep`, and the `sweeper` role."""
 
-    interval: Duration = Field(3600.0, gt=0, description="from the end of one pass to the begin of the next")
-    rate: float = Field(10.0, gt=0, description="requests to the store per second; a listing gives 1000 objects each")
-    margin: Duration = Field(3600.0, description="what is younger may belong to work in flight, and is left alone")
-    max_fraction: float = Field(0.2, ge=0, le=1, description="of a listing that a pass may remove without `--force`")
-    always_allowed: int = Field(100, ge=0, description="objects that a pass may remove, whatever their fraction")
+    interval: Duration = Field(3600.0, gt=0, description="Pause between the end of one sweep and the start of the next")
+    rate: float = Field(
+        10.0, gt=0, description="Maximum requests to the object store per second; one request lists 1000 objects"
+    )
+    margin: Duration = Field(
+        3600.0, description="Objects younger than this are left alone, because work on them may be in progress"
+    )
+    max_fraction: float = Field(
+        0.2, ge=0, le=1, description="Largest share of listed objects that one sweep may delete without `--force`"
+    )
+    always_allowed: int = Field(100, ge=0, description="Number of objects that a sweep may always delete")
 
 
 class SandboxConfig(_Section):
-    """Bounds of one confined decoder process, and of all of them together."""
+    """Limits of one sandboxed decoder process, and of all of them together."""
 
-    memory: Size = Field(1 << 30, gt=0, description="of one confined process")
-    budget: Size = Field(2 << 30, gt=0, description="of all confined processes together")
-    cpu: Duration = Field(60.0, gt=0, description="CPU time of one confined process")
-    timeout: Duration = Field(90.0, gt=0, description="wall time of one confined process")
-    slots: int = Field(2, ge=1, description="confined processes at once")
+    memory: Size = Field(1 << 30, gt=0, description="Maximum memory of one sandboxed process")
+    budget: Size = Field(2 << 30, gt=0, description="Maximum memory of all sandboxed processes together")
+    cpu: Duration = Field(60.0, gt=0, description="Maximum CPU time of one sandboxed process")
+    timeout: Duration = Field(90.0, gt=0, description="Maximum wall time of one sandboxed process")
+    slots: int = Field(2, ge=1, description="Maximum concurrent sandboxed processes")
     require: bool = Field(
-        True, description="refuse to start where the kernel cannot confine decoders fully; `false` accepts the gaps"
+        True, description="Refuse to start if the kernel cannot fully sandbox decoders; `false` accepts the gaps"
     )
 
 
 class DrainConfig(_Section):
     """How long the phases of a shutdown may take."""
 
-    settle: Duration = Field(5.0, description="not ready, but still serving, so that callers move away")
-    grace: Duration = Field(25.0, description="for calls and tasks under way")
-    termination_grace_period: Duration = Field(60.0, description="Kubernetes' terminationGracePeriodSeconds")
+    settle: Duration = Field(
+        5.0, description="Time to keep serving after SIGTERM while load balancers stop sending traffic"
+    )
+    grace: Duration = Field(25.0, description="Time for running calls and tasks to finish")
+    termination_grace_period: Duration = Field(60.0, description="terminationGracePeriodSeconds of Kubernetes")
 
 
 class ChaosConfig(_Section):
     """Killing parts of the running service on purpose: `avion-media chaos`."""
 
-    enabled: bool = Field(False, description="the admin port takes `POST /chaos/kill?path=…`; never in production")
+    enabled: bool = Field(
+        False, description="Whether the admin port accepts `POST /chaos/kill?path=…`; never in production"
+    )
 
 
 class LogConfig(_Section):
     """Logs go to standard error."""
 
     format: Literal["json", "console"] = Field(
-        "json", description="json or console; when not set, console where standard error is a terminal"
+        "json", description="`json` or `console`; unset: `console` if standard error is a terminal"
     )
-    level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="`debug`, `info`, `warning` or `error`"
+    )
 
 
 class Config(BaseSettings):
@@ -568,13 +618,13 @@ def undecided_ports(config: Config, roles: Collection[str]) -> list[str]:
     grpc, admin = config.grpc, config.admin
     if "grpc" in roles and not (grpc.auth or grpc.bind.is_loopback):
         problems.append(
-            f"{PREFIX}GRPC__AUTH='': must be token, mtls or any (or off, explicitly), since {grpc.bind} is not of this"
-            " machine alone"
+            f"{PREFIX}GRPC__AUTH='': must be token, mtls or any (or off, explicitly),"
+            f" because {grpc.bind} accepts connections from other machines"
         )
     if not (admin.auth or admin.authenticates or admin.bind.is_loopback):
         problems.append(
-            f"{PREFIX}ADMIN__AUTH='': {admin.bind} is not of this machine alone: give ADMIN__TOKEN or ADMIN__TOKEN_FILE"
-            " (or off, explicitly)"
+            f"{PREFIX}ADMIN__AUTH='': {admin.bind} accepts connections from other machines: set ADMIN__TOKEN or"
+            " ADMIN__TOKEN_FILE (or off, explicitly)"
         )
     return problems
 

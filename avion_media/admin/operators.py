@@ -62,9 +62,9 @@ class OperatorGate:
     def refusal(self, request: Request) -> Response | None:
         """The answer to a request that may not go on: 401, or 403 for what a foreign page has made a browser send."""
         if is_cross_site(request) or (self.is_open and self._local_only and not is_asked_locally(request)):
-            return _refused(403, "not from another site")
+            return _refused(403, "cross-site request refused")
         if not self.is_operator(request):
-            return _refused(401, "an operator's token is needed", {"WWW-Authenticate": 'Bearer realm="avion-media"'})
+            return _refused(401, "operator token required", {"WWW-Authenticate": 'Bearer realm="avion-media"'})
         return None
 
     def required(self, endpoint: Endpoint) -> Endpoint:

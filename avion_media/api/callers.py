@@ -82,10 +82,10 @@ class Authoriser:
             return
         caller = self._caller_of(call)
         if caller is None:
-            raise RpcError(Code.UNAUTHENTICATED, "no valid credentials")
+            raise RpcError(Code.UNAUTHENTICATED, "missing or invalid credentials")
         call.caller = caller.name
         if not caller.may_call(call.method):
-            raise RpcError(Code.PERMISSION_DENIED, "this caller may not call this method")
+            raise RpcError(Code.PERMISSION_DENIED, "caller is not allowed to call this method")
 
     def _caller_of(self, call: CallContext) -> Caller | None:
         authorization = call.metadata.get("authorization")

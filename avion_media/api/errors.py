@@ -1,4 +1,4 @@
-"""What each error of the domain tells a gRPC client: one table. What it lacks is INTERNAL, with an error id only."""
+"""Map the errors of the domain to gRPC statuses: one table. Any other error is INTERNAL, with an error id only."""
 
 from __future__ import annotations
 
@@ -6,31 +6,34 @@ from google.rpc.error_details_pb2 import BadRequest as BadRequestDetails
 from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.api.media_service import AlreadyCompleted, AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.api.pending_uploads import TooManyPending
 from avion_media.api.resumable import MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest
-from avion_media.domain.errors import Overloaded, Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.grpc import Code, RpcError
 
 DOMAIN = "media.avion"
+_NAMES = {Dependency.STORE: "object store", Dependency.REDIS: "Redis"}
 
 
 def map_exception(error: Exception) -> RpcError | None:
-    """The status for an error of ours; None for a defect."""
+    """Return the status for an error of the domain; None for a bug."""
     match error:
         case BadRequest():
             return RpcError(Code.INVALID_ARGUMENT, str(error), [_bad_request(error)])
         case UnknownMedium():
-            return RpcError(Code.NOT_FOUND, "no such medium")
+            return RpcError(Code.NOT_FOUND, "media item not found")
         case NothingUploaded():
-            return RpcError(Code.FAILED_PRECONDITION, "nothing was uploaded yet", [_info("NOTHING_UPLOADED")])
+            text = "no file has been uploaded yet; PUT it to upload_url, then call CompleteMediaUpload again"
+            return RpcError(Code.FAILED_PRECONDITION, text, [_info("NOTHING_UPLOADED")])
         case AlreadyDeleted():
-            return RpcError(Code.FAILED_PRECONDITION, "the medium was deleted", [_info("DELETED")])
+            return RpcError(Code.FAILED_PRECONDITION, "this media item was deleted", [_info("DELETED")])
         case AlreadyCompleted():
-            text = "the upload was completed: delete the medium instead"
+            text = "the upload was completed; delete the media item instead"
             return RpcError(Code.FAILED_PRECONDITION, text, [_info("COMPLETED")])
         case NoSuchUpload():
-            return RpcError(Code.NOT_FOUND, "no such upload: it was completed or aborted, or it has expired")
+            return RpcError(Code.NOT_FOUND, "upload not found: it was completed or aborted, or it has expired")
         case PartsMissing():
             numbers = ",".join(map(str, error.numbers))
             return RpcError(Code.FAILED_PRECONDITION, str(error), [_info("PARTS_MISSING", numbers=numbers)])
@@ -38,12 +41,14 @@ def map_exception(error: Exception) -> RpcError | None:
             text = f"uploads in parts are off: {error}"
             return RpcError(Code.FAILED_PRECONDITION, text, [_info("MULTIPART_OFF")])
         case HostDenied():
-            return RpcError(Code.PERMISSION_DENIED, "this host is not fetched from", [_info("HOST_DENIED")])
+            return RpcError(Code.PERMISSION_DENIED, "fetching from this host is not allowed", [_info("HOST_DENIED")])
         case Unavailable():
-            text = f"the {error.what} is not available, try again soon"
+            text = (
+                f"{_NAMES.get(error.what, error.what)} is temporarily unavailable; retry after the delay in RetryInfo"
+            )
             return RpcError(Code.UNAVAILABLE, text, retry_after_s=error.retry_after_s)
-        case Overloaded():
-            return RpcError(Code.RESOURCE_EXHAUSTED, "too much at once, slow down", retry_after_s=1.0)
+        case TooManyPending():
+            return RpcError(Code.RESOURCE_EXHAUSTED, str(error), retry_after_s=1.0)
     return None
 
 

@@ -303,13 +303,13 @@ def _bad_field(field: str, description: str, reason: str) -> BadRequest:
 def _media_id(text: str) -> MediaId:
     any_id = _any_id(text)
     if not isinstance(any_id, MediaId):
-        raise _bad_field("media_id", "names a remote medium: nothing is uploaded for it", "MEDIA_ID_REMOTE")
+        raise _bad_field("media_id", "refers to remote media, which cannot be uploaded", "MEDIA_ID_REMOTE")
     return any_id
 
 
 def _any_id(text: str) -> AnyId:
     if not text:
-        raise _bad_field("media_id", "must be given", "MEDIA_ID_REQUIRED")
+        raise _bad_field("media_id", "is required", "MEDIA_ID_REQUIRED")
     try:
         return parse_any_id(text)
     except UnknownFormat:
@@ -320,7 +320,7 @@ def _any_id(text: str) -> AnyId:
 
 def _remote_url(text: str) -> RemoteUrl:
     if not text:
-        raise _bad_field("remote_url", "must be given", "REMOTE_URL_REQUIRED")
+        raise _bad_field("remote_url", "is required", "REMOTE_URL_REQUIRED")
     try:
         return parse_remote_url(text)
     except InvalidUrl as error:

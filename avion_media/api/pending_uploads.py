@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import math
 
-from avion_media.domain.errors import Overloaded
+from avion_media.domain.errors import MediaError
 
 _MINUTE_S = 60
 
 
-class TooManyPending(Overloaded):
+class TooManyPending(MediaError):
     """The caller has too many uploads that it never completed."""
 
 
@@ -38,7 +38,10 @@ class PendingUploads:
                 del counts[old]
             counts[minute] = 0
         if sum(counts.values()) >= self._max_pending:
-            raise TooManyPending(f"{caller or 'the caller'} has {self._max_pending} uploads that were never completed")
+            raise TooManyPending(
+                f"{caller or 'the caller'} has {self._max_pending} pending uploads;"
+                " complete them or wait until their URLs expire"
+            )
         counts[minute] += 1
 
     def completed(self, caller: str, requested_at: float) -> None:

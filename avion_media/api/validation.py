@@ -1,4 +1,4 @@
-"""What a RequestMediaUpload must say, checked field by field: all violations at once, each with a stable reason."""
+"""Check a RequestMediaUpload field by field and report all violations at once, each with a stable reason."""
 
 from __future__ import annotations
 
@@ -83,17 +83,17 @@ def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> Med
 
 def _check_content_type(content_type: str, fmt: MediaFormat | None, enabled: frozenset[str]) -> Violation | None:
     if not content_type:
-        return Violation("content_type", "must be given", "CONTENT_TYPE_REQUIRED")
+        return Violation("content_type", "is required", "CONTENT_TYPE_REQUIRED")
     if fmt is None or not content_type.isascii() or not content_type.isprintable():
-        return Violation("content_type", "is not an accepted type of image or video", "CONTENT_TYPE_UNSUPPORTED")
+        return Violation("content_type", "is not a supported image or video type", "CONTENT_TYPE_UNSUPPORTED")
     if fmt.name not in enabled:
-        return Violation("content_type", f"{fmt.content_type} is not accepted here", "CONTENT_TYPE_DISABLED")
+        return Violation("content_type", f"{fmt.content_type} is disabled on this server", "CONTENT_TYPE_DISABLED")
     return None
 
 
 def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
     if not filename.strip():
-        return Violation("filename", "must be given", "FILENAME_REQUIRED")
+        return Violation("filename", "is required", "FILENAME_REQUIRED")
     if len(filename) > MAX_FILENAME_CHARACTERS:
         return Violation("filename", f"is longer than {MAX_FILENAME_CHARACTERS} characters", "FILENAME_TOO_LONG")
     if any(unicodedata.category(each) in _NOT_IN_NAMES for each in filename) or "/" in filename or "\\" in filename:
@@ -101,7 +101,11 @@ def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
     # Without an extension that we know ("blob", "IMG_1.2024", "cat.jpg.bak"), the content type says enough.
     named = by_filename(filename)
     if named is not None and fmt is not None and named.family is not fmt.family:
-        return Violation("filename", f"names a {named.family}, content_type an {fmt.family}", "EXTENSION_MISMATCH")
+        return Violation(
+            "filename",
+            f"has a file extension for {named.family}, but content_type is {fmt.family}",
+            "EXTENSION_MISMATCH",
+        )
     return None
 
 
@@ -109,7 +113,7 @@ def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) 
     if size_bytes < 0:
         return Violation("size", "must not be negative", "SIZE_NEGATIVE")
     if size_bytes == 0:
-        return Violation("size", "must not be zero: an empty file is not a medium", "SIZE_ZERO")
+        return Violation("size", "must be greater than zero", "SIZE_ZERO")
     largest = limits.max_bytes(fmt.family) if fmt else max(limits.max_image_bytes, limits.max_video_bytes)
     if size_bytes > largest:
         return Violation("size", f"is over the limit of {largest} bytes", "SIZE_TOO_LARGE")
@@ -128,7 +132,7 @@ def _check_sha256(sha256: bytes, *, multipart: bool) -> Violation | None:
     if sha256 and multipart:
         return Violation("sha256", "cannot be enforced for an upload in parts", "SHA256_WITH_MULTIPART")
     if sha256 and len(sha256) != SHA256_BYTES:
-        return Violation("sha256", f"must be {SHA256_BYTES} bytes or absent", "SHA256_LENGTH")
+        return Violation("sha256", f"must be exactly {SHA256_BYTES} bytes if set", "SHA256_LENGTH")
     return None
 
 

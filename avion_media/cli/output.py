@@ -54,7 +54,7 @@ def read_id(text: str) -> AnyId:
     try:
         return parse_any_id(text)
     except UnknownFormat as error:
-        raise Failure(f"{text}: no such medium: {error}") from None
+        raise Failure(f"{text}: media item not found: {error}") from None
     except InvalidId as error:
         raise Misuse(f"{text}: {error}") from None
 

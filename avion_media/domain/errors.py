@@ -41,35 +41,35 @@ class Reason(StrEnum):
 
 
 MEANINGS: dict[Reason, str] = {
-    Reason.MISSING: "nothing was uploaded, or it is gone",
-    Reason.EMPTY: "the file has no bytes",
-    Reason.UNKNOWN_TYPE: "the content is of no type that we know",
-    Reason.UNSUPPORTED_TYPE: "the type is known, but not accepted, or its decoder is switched off",
-    Reason.TYPE_MISMATCH: "the content is of another family (image, video) than declared",
-    Reason.CORRUPT: "the type was recognised, but the content does not decode",
-    Reason.NO_VIDEO: "a video container without a picture in it",
+    Reason.MISSING: "no file was uploaded, or it was removed",
+    Reason.EMPTY: "the file is empty",
+    Reason.UNKNOWN_TYPE: "the file type was not recognised",
+    Reason.UNSUPPORTED_TYPE: "the file type is known but not supported, or its decoder is switched off",
+    Reason.TYPE_MISMATCH: "the content is a video where an image was declared, or the reverse",
+    Reason.CORRUPT: "the file cannot be decoded",
+    Reason.NO_VIDEO: "the container has no video track",
     Reason.TOO_MANY_PIXELS: "more pixels than `UPLOAD__MAX_PIXELS`",
     Reason.TOO_MANY_FRAMES: "more frames than `UPLOAD__MAX_FRAMES`",
-    Reason.BAD_DIMENSIONS: "a side is zero, or longer than any decoder takes",
-    Reason.BAD_ASPECT: "one side is longer than `UPLOAD__MAX_ASPECT` times the other",
+    Reason.BAD_DIMENSIONS: "width or height is zero or beyond what decoders accept",
+    Reason.BAD_ASPECT: "one side is more than `UPLOAD__MAX_ASPECT` times the other",
     Reason.TOO_LONG: "longer than `UPLOAD__MAX_DURATION`",
-    Reason.TOO_LARGE: "more bytes than the limit of its family, or than `REMOTE__MAX_BYTES`",
-    Reason.DECODER_LIMIT: "decoding needed more memory, time or output than one confined process may use",
-    Reason.DECODER_CRASHED: "the decoder was killed by the content",
-    Reason.DECODER_KILLED: "the decoder was killed from outside in all attempts, most likely for want of memory",
-    Reason.EXTERNAL_REFERENCE: "a container that points outside itself",
-    Reason.REMOTE_REFUSED: "the remote URL leads where the fetcher does not go; one code for all refusals",
-    Reason.REMOTE_UNREACHABLE: "the remote server did not answer, in all attempts",
-    Reason.REMOTE_STATUS: "the remote server's answer was no medium: an error status, too many redirects, not HTTP",
-    Reason.MALFORMED_TASK: "the task's fields cannot be read (a foreign producer's mistake)",
+    Reason.TOO_LARGE: "larger than the size limit for its kind, or than `REMOTE__MAX_BYTES`",
+    Reason.DECODER_LIMIT: "decoding exceeded the sandbox's limit on memory, time or output",
+    Reason.DECODER_CRASHED: "the file crashed the decoder",
+    Reason.DECODER_KILLED: "the decoder was killed in every attempt, most likely because the host ran out of memory",
+    Reason.EXTERNAL_REFERENCE: "the container refers to other files",
+    Reason.REMOTE_REFUSED: "the URL points to an address that must not be fetched; one code for every such refusal",
+    Reason.REMOTE_UNREACHABLE: "the remote server did not respond in any attempt",
+    Reason.REMOTE_STATUS: "the remote server responded with an error status, too many redirects, or not in HTTP",
+    Reason.MALFORMED_TASK: "the task's fields cannot be read; another service sent it",
     Reason.POISON: "three workers crashed while processing it",
     Reason.UNREADABLE: "the object store returned errors for its objects, and only for these, in all attempts",
     Reason.EXPIRED: "its task was not done within `TASKS__MAX_AGE`",
-    Reason.INTERNAL: "attempts ran out on a defect of this service; its log has an error for each",
+    Reason.INTERNAL: "every attempt failed because of a bug in this service; the log has each error",
 }
 
 OURS = frozenset({Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED, Reason.UNREADABLE, Reason.EXPIRED})
-"""Failures of ours, whose tasks an operator may replay: the upload is kept, and a later word about it counts."""
+"""Failures of the service. The upload is kept, an operator can replay the task, and a later result counts."""
 RETRYABLE = frozenset(
     {
         Reason.INTERNAL,
@@ -80,7 +80,7 @@ RETRYABLE = frozenset(
         Reason.MISSING,
     }
 )
-"""Failures where the same client may fairly try again with the same file."""
+"""Failures after which the same client can try again with the same file."""
 
 
 class Dependency(StrEnum):
@@ -139,10 +139,6 @@ class DecoderKilled(Unavailable):
 
     def __init__(self, detail: str) -> None:
         super().__init__(Dependency.SANDBOX, detail)
-
-
-class Overloaded(MediaError):
-    """A bound of our own is reached; the caller should slow down."""
 
 
 class ObjectMissing(MediaError):

@@ -281,7 +281,9 @@ class Connection:
         elif refusal is not None:
             self._refuse(event.stream_id, call, refusal)
         elif method is None:
-            self._refuse(event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"no method {head.path[:_MAX_ECHOED]}"))
+            self._refuse(
+                event.stream_id, call, RpcError(Code.UNIMPLEMENTED, f"unknown method {head.path[:_MAX_ECHOED]}")
+            )
         elif method.streams_requests:
             self._start(event.stream_id, call, method)
         else:
@@ -295,7 +297,9 @@ class Connection:
         elif arriving.message is None:
             arriving.message = event.message
         else:
-            self._refuse_arriving(event.stream_id, RpcError(Code.UNIMPLEMENTED, "more than one message"))
+            self._refuse_arriving(
+                event.stream_id, RpcError(Code.UNIMPLEMENTED, "expected one request message, received more")
+            )
 
     def _request_ended(self, stream_id: int) -> None:
         arriving = self._arriving.get(stream_id)
@@ -303,7 +307,7 @@ class Connection:
             if stream_id in self._running:
                 self._running[stream_id].end_of_request()
         elif arriving.message is None:
-            self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "a request without its message"))
+            self._refuse_arriving(stream_id, RpcError(Code.UNIMPLEMENTED, "request ended before its message arrived"))
         else:
             del self._arriving[stream_id]
             self._start(stream_id, arriving.call, arriving.method, arriving.message)
@@ -323,7 +327,9 @@ class Connection:
         shared = self._shared
         if self._tasks is None or not self._account.take(**method.takes):
             self._refuse(
-                stream_id, call, RpcError(Code.RESOURCE_EXHAUSTED, "too many calls at once", retry_after_s=1.0)
+                stream_id,
+                call,
+                RpcError(Code.RESOURCE_EXHAUSTED, "too many concurrent calls; retry with backoff", retry_after_s=1.0),
             )
             return
         running = RunningCall(call, method, stream_id, self._protocol, shared, self._settle)

@@ -238,6 +238,4 @@ class RunningCall:
 
 def shutting_down() -> RpcError:
     """Return what ends a call that the server cannot let go on."""
-    return RpcError(
-        Code.UNAVAILABLE, "the server is shutting down; the call may be repeated elsewhere", retry_after_s=_RETRY_S
-    )
+    return RpcError(Code.UNAVAILABLE, "server is shutting down; retry on a new connection", retry_after_s=_RETRY_S)

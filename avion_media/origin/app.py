@@ -107,18 +107,18 @@ class Origin:
             return capabilities(self._capabilities()) if request.query is None else moved(request.path)
         target = target_of(request.path)
         if target is None:
-            return plain(404, "no such medium")
+            return plain(404, "media item not found")
         if request.query is not None:
             return moved(request.path)
         try:
             with timing.measured("tombstone"):
                 deleted = await self._deleted(str(target.any_id))
             if deleted:
-                return plain(410, "this medium was deleted", cache_control=GONE)
+                return plain(410, "this media item was deleted", cache_control=GONE)
             with timing.measured("store"), trio.fail_after(_STORE_S):
                 return await self._from_store(request, target, UNCERTAIN if deleted is None else IMMUTABLE)
         except ObjectMissing:
-            return plain(404, "no such medium")
+            return plain(404, "media item not found")
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
             return try_again()
         except trio.TooSlowError:

@@ -141,7 +141,7 @@ def moved(path: str) -> Response:
 def try_again(retry_after_s: float = 1.0) -> Response:
     """503: something that passes."""
     headers = {"Retry-After": str(max(1, round(retry_after_s)))}
-    return plain(503, "try again soon", cache_control="no-store", headers=headers)
+    return plain(503, "temporarily unavailable; retry later", cache_control="no-store", headers=headers)
 
 
 def accel_uri(url: str, *, brief: bool) -> str:

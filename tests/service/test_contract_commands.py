@@ -156,7 +156,7 @@ def test_wrong_usage_is_2(service: Service) -> None:
 def test_what_cannot_be_an_id_is_wrong_usage(service: Service, command: str) -> None:
     assert "nonsense: a media id is" in refused(service.run_cli(command, "--json", "nonsense"), 2)
     newer = encode_id(datetime(2024, 1, 1, tzinfo=UTC), 255, 1)
-    assert "no such medium" in refused(service.run_cli(command, "--json", newer), 1)
+    assert "media item not found" in refused(service.run_cli(command, "--json", newer), 1)
 
 
 def with_settings(service: Service, **changes: str) -> Service:

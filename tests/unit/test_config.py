@@ -131,7 +131,7 @@ def undecided(*roles: str, **settings: str) -> list[str]:
 def test_a_port_that_others_reach_must_say_who_may_use_it(bind: str) -> None:
     (problem,) = undecided(GRPC__BIND=bind)
     assert problem.startswith(P + "GRPC__AUTH='': must be token")
-    assert f"off, explicitly), since {bind} is" in problem
+    assert f"off, explicitly), because {bind} accepts" in problem
     (problem,) = undecided(ADMIN__BIND=bind)
     assert problem.startswith(f"{P}ADMIN__AUTH='': {bind} is")
     assert undecided(GRPC__BIND=bind, GRPC__AUTH="off") == []

@@ -11,10 +11,11 @@ from google.rpc.error_details_pb2 import ErrorInfo
 
 from avion_media.api.errors import map_exception
 from avion_media.api.media_service import AlreadyCompleted, AlreadyDeleted, HostDenied, NothingUploaded
+from avion_media.api.pending_uploads import TooManyPending
 from avion_media.api.resumable import MultipartOff, NoSuchUpload, PartsMissing
 from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest, Violation
-from avion_media.domain.errors import Dependency, Overloaded, Unavailable
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.grpc import Code
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -31,7 +32,7 @@ MAPPED = [
     MultipartOff("why"),
     HostDenied("host"),
     Unavailable(Dependency.STORE),
-    Overloaded(),
+    TooManyPending(),
 ]
 Told = tuple[str, str, str]
 """Code, type of the details, reason in them; the last two may be empty."""

@@ -3,7 +3,7 @@
 #   docker build -t avion-media .
 #   docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --env-file settings avion-media serve
 #
-# Its ports listen on all addresses: `serve` starts only when the settings say who may use them (docs/callers.md).
+# Its ports listen on all addresses: `serve` starts only when the settings say who may use them (docs/authentication.md).
 
 # --- ffmpeg with what posters need and nothing else: two demuxers, nine decoders, one encoder (raw pictures), no network.
 # The source is Debian's, with its security fixes; what is not compiled in cannot be attacked.

@@ -162,6 +162,6 @@ def test_a_file_that_is_not_exactly_right_is_refused(text: str, told: str) -> No
 
 
 def test_the_example_of_the_documentation_is_right() -> None:
-    text = (Path(__file__).resolve().parents[3] / "docs" / "callers.md").read_text()
+    text = (Path(__file__).resolve().parents[3] / "docs" / "authentication.md").read_text()
     example = text.partition("```toml\n")[2].partition("```")[0]
     assert {caller.name for caller in parse_callers(example)} >= {"gateway", "activitypub"}

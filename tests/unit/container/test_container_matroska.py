@@ -217,6 +217,38 @@ def test_only_what_belongs_to_a_block_stays_in_its_group() -> None:
     assert b"\x9b\x81\x05" in clean[clean.index(block) :]
 
 
+def _message(length: int) -> bytes:
+    """An access unit of H.264 that is one message of so many bytes."""
+    unit = b"\x06\x05" + bytes((length - 8,)) + b"LEAK".ljust(length - 8) + b"\x80"
+    return len(unit).to_bytes(4, "big") + unit
+
+
+_FRAMES = (_message(100), _message(300 - 60), _message(100))
+
+
+@pytest.mark.parametrize(
+    ("lacing", "frames", "lengths"),
+    [
+        (0x02, (_message(255), _message(100)), b"\xff\x00"),
+        (0x04, (_message(100),) * 3, b""),
+        (0x06, _FRAMES, b"\x40\x64" + (240 - 100 + (1 << 13) - 1 | 0x4000).to_bytes(2, "big")),
+        (0x00, (_message(100),), b""),
+    ],
+    ids=["xiph", "fixed", "ebml", "none"],
+)
+def test_messages_in_blocks_of_several_frames_go(
+    lacing: int, frames: tuple[bytes, ...], lengths: bytes, tmp_path: Path
+) -> None:
+    base = _make(tmp_path / "plain.mkv", *PICTURE, *NO_NOTE).read_bytes()
+    content = (bytes((len(frames) - 1,)) if lacing else b"") + lengths + b"".join(frames)
+    block = b"\x81\0\0" + bytes((lacing,)) + content
+    data = _with_child_of_the_last_cluster(base, b"\xa3" + _sized(len(block)) + block)
+    clean = apply_patches(examine_bytes(data, MKV).patches, data)
+    assert data.count(b"LEAK") == len(frames)
+    assert b"LEAK" not in clean
+    assert block.removesuffix(b"".join(frames)) in clean
+
+
 def test_a_checksum_stays_where_nothing_else_changes(tmp_path: Path) -> None:
     path = _make(tmp_path / "plain.mkv", *PICTURE, *SOUND, *NO_NOTE, "-write_crc32", "1")
     _assert_clean(path, tmp_path)

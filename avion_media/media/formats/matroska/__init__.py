@@ -283,9 +283,9 @@ def _coded_samples(
         try:
             for block in reader.blocks(Cluster(cluster.element, min(cluster.end, end))):
                 track = tracks.get(block.track)
-                frame = reader.frame(block.element) if track else None
-                if frame and track and track.coding:
-                    yield CodedSample(frame, track.coding, track.private)
+                if track and track.coding:
+                    for frame in reader.frames(block.element):
+                        yield CodedSample(frame, track.coding, track.private)
         except Rejected as damage:  # the rest of the cluster is overwritten as a whole
             if damage.reason is not Reason.CORRUPT:
                 raise

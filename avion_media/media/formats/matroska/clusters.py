@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
@@ -15,7 +16,7 @@ from avion_media.media.formats.sparse import SparseFile
 
 SIMPLE_BLOCK, BLOCK_GROUP = BLOCKS = 0xA3, 0xA0
 _TIMESTAMP, _BLOCK = 0xE7, 0xA1
-_LACING = 0x06  # of a block's flags
+_LACING, _XIPH_LACING, _FIXED_LACING = 0x06, 0x02, 0x04  # of a block's flags; the third is EBML's
 _BLOCK_HEAD_BYTES = 11  # track number (up to 8), time (2), flags
 _REORDERING_S = 0.5
 _SHORTEST_S = 0.04
@@ -84,15 +85,21 @@ class BlockReader:
             raise corrupt(f"block at {block.offset} is too short")
         return track, int.from_bytes(head[width : width + 2], "big", signed=True)
 
-    def frame(self, element: Element) -> Range | None:
-        """Where the one frame of a SimpleBlock or BlockGroup lies; None for several (laced), as sound has them."""
+    def frames(self, element: Element) -> list[Range]:
+        """Where the frames of a SimpleBlock or BlockGroup lie; none where its lacing says what cannot be."""
         block = self._block_of(element)
         head = self._file.read(block.payload, min(block.size or 0, _BLOCK_HEAD_BYTES))
         _, width = read_number(head, 0)
-        if len(head) < width + 3 or head[width + 2] & _LACING:
-            return None
+        if len(head) < width + 3:
+            return []
         start = block.payload + width + 3
-        return Range(start, block.end - start)
+        lacing = head[width + 2] & _LACING
+        if not lacing:
+            return [Range(start, block.end - start)]
+        try:
+            return _laced(lacing, self._file.read(start, block.end - start), start)
+        except (IndexError, Rejected):
+            return []
 
     def _block_of(self, element: Element) -> Element:
         block: Element | None = element
@@ -101,6 +108,31 @@ class BlockReader:
         if block is None or block.end > element.end:
             raise corrupt(f"no block in the group at {element.offset}")
         return block
+
+
+def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
+    """The frames that share a block, whose ``data`` begins at ``start`` with how many there are besides the last.
+
+    IndexError or `Rejected` when it is too short for their lengths (RFC 9559, section 10.3).
+    """
+    others, position = data[0], 1
+    lengths: list[int] = []
+    for _ in range(others if lacing != _FIXED_LACING else 0):
+        length, last = 0, 255
+        if lacing == _XIPH_LACING:
+            while last == 255:
+                last = data[position]
+                length, position = length + last, position + 1
+        else:  # of the second frame on, the difference from the length before
+            length, width = read_number(data, position)
+            length += lengths[-1] - (1 << 7 * width - 1) + 1 if lengths else 0
+            position += width
+        lengths.append(length)
+    if lacing == _FIXED_LACING:
+        lengths = [(len(data) - position) // (others + 1)] * others
+    lengths.append(len(data) - position - sum(lengths))
+    offsets = accumulate(lengths, initial=start + position)
+    return [Range(offset, length) for offset, length in zip(offsets, lengths, strict=False)] if min(lengths) > 0 else []
 
 
 def choose_clusters(

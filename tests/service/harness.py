@@ -20,6 +20,7 @@ import grpc
 import httpx
 
 from avion_media.wire.avion import media_pb2 as wire
+from tests.service.commands import run_command
 from tests.services.kernel import confines_fully
 from tests.services.process import free_port
 
@@ -155,14 +156,7 @@ class Service:
 
     def run_cli(self, *arguments: str, timeout_s: float = WAIT_S) -> subprocess.CompletedProcess[str]:
         """A command of the command line, with the service's own environment."""
-        return subprocess.run(
-            [sys.executable, "-m", "avion_media", *arguments],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=timeout_s,
-            check=False,
-        )
+        return run_command(*arguments, environment=self.environment, timeout_s=timeout_s)
 
     def stop(self, timeout_s: float = 30.0) -> int:
         """SIGTERM, and the exit status."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, P
 from avion_media.queue import StatusBoard, TaskQueue
 from avion_media.redis import open_redis
 from tests.conftest import S3Bucket
+from tests.service.commands import run_command
 from tests.service.harness import eventually, service_environment
 from tests.service.published import key_of
 
@@ -41,14 +41,8 @@ class Operator:
 
     def run(self, *arguments: str, status: int = 0, **settings: Any) -> subprocess.CompletedProcess[str]:
         """One command, which must end with ``status``."""
-        ended = subprocess.run(
-            [sys.executable, "-m", "avion_media", *arguments],
-            env=self.environment | {f"AVION_MEDIA_{name}": value for name, value in settings.items()},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        environment = self.environment | {f"AVION_MEDIA_{name}": value for name, value in settings.items()}
+        ended = run_command(*arguments, environment=environment)
         assert ended.returncode == status, ended.stdout + ended.stderr
         assert "Traceback" not in ended.stderr
         return ended

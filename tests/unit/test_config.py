@@ -133,7 +133,7 @@ def test_a_port_that_others_reach_must_say_who_may_use_it(bind: str) -> None:
     assert problem.startswith(P + "GRPC__AUTH='': must be token")
     assert f"off, explicitly), because {bind} accepts" in problem
     (problem,) = undecided(ADMIN__BIND=bind)
-    assert problem.startswith(f"{P}ADMIN__AUTH='': {bind} is")
+    assert problem.startswith(f"{P}ADMIN__AUTH='': {bind} accepts")
     assert undecided(GRPC__BIND=bind, GRPC__AUTH="off") == []
     assert undecided(ADMIN__BIND=bind, ADMIN__AUTH="off") == []
     assert undecided(ADMIN__BIND=bind, ADMIN__TOKEN_FILE="/run/token") == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 
 import pytest
 import redis as redis_py
@@ -13,6 +12,7 @@ from avion_media.config import Config, RedisConfig, S3Config
 from avion_media.doctor import Area, CheckResult, CheckStatus, examine, examine_forgeries
 from avion_media.setup import prepare
 from tests.conftest import S3Bucket, fresh_bucket
+from tests.service.commands import run_command
 from tests.service.harness import service_environment
 from tests.services import S3Address
 from tests.services.faulty_gateway import faulty_gateway
@@ -131,8 +131,7 @@ def test_init_ends_with_1_where_uploads_can_be_forged(
     bad = {**good, "AVION_MEDIA_S3__UPLOAD_DENY_COPY": "false"}
 
     def init(environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "avion_media", "init"]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return run_command("init", environment=environment)
 
     assert init(good).returncode == (0 if checks_signatures else 1)
     forged = init(bad)
@@ -226,8 +225,7 @@ def test_the_command_says_what_fails_and_ends_with_1() -> None:
     environment = service_environment(f"redis://127.0.0.1:{free_port()}", "http://127.0.0.1:9", "avion-media")
 
     def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "avion_media", "doctor", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        return run_command("doctor", *arguments, environment=environment)
 
     table, data, misuse = doctor("redis", "sandbox"), doctor("sandbox", "--json"), doctor("weather")
 

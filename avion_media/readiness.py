@@ -22,7 +22,7 @@ class Readiness:
     def __init__(self, lifecycle: Lifecycle, needed: Iterable[Dependency]) -> None:
         self.never_answered = set(needed)
         self.down: frozenset[str] = frozenset()  # paths of the nodes that do not run
-        self.flips = 0  # how often `ready` has changed
+        self.ready_changes = 0
         self._lifecycle = lifecycle
         self._components_ready = False
         self._calls_can_run = True
@@ -76,7 +76,7 @@ class Readiness:
         return lambda: self._listeners.remove(listener)
 
     def _notify(self) -> None:
-        self.flips += self.ready is not self._was_ready
+        self.ready_changes += self.ready is not self._was_ready
         self._was_ready = self.ready
         for listener in list(self._listeners):
             listener(self.serving)

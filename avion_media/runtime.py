@@ -119,7 +119,7 @@ class Runtime:
         causes = {Dependency.REDIS: self._redis_cause(), Dependency.STORE: self._store_cause()}
         return {
             "ready": self.readiness.ready,
-            "flips": self.readiness.flips,
+            "ready_changes": self.readiness.ready_changes,
             "phase": str(self.lifecycle.phase),
             "down": sorted(self.readiness.down),
             "dependencies": {str(each): self._state_of(each, cause) for each, cause in causes.items()},

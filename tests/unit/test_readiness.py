@@ -48,17 +48,17 @@ def test_a_node_that_is_down_makes_it_unready_and_is_named(runtime: Runtime, ser
     assert seen == [True, serving, True]
 
 
-def test_flips_count_each_change_of_ready_and_nothing_else(runtime: Runtime) -> None:
-    assert runtime.report()["flips"] == 1  # it became ready
+def test_ready_changes_count_each_change_of_ready_and_nothing_else(runtime: Runtime) -> None:
+    assert runtime.report()["ready_changes"] == 1  # it became ready
     for down in ({"service/sweeper"}, {"service/sweeper", "service/origin"}, {"service/origin"}):
         runtime.readiness.set_down(frozenset(down), calls_can_run=True)
-        assert runtime.report()["flips"] == 2
+        assert runtime.report()["ready_changes"] == 2
     runtime.readiness.set_down(frozenset(), calls_can_run=True)
-    assert runtime.report()["flips"] == 3
+    assert runtime.report()["ready_changes"] == 3
     runtime.readiness.set_components_ready(False)
-    assert runtime.report()["flips"] == 4
+    assert runtime.report()["ready_changes"] == 4
     runtime.lifecycle.advance_to(Phase.LAME_DUCK)
-    assert runtime.report()["flips"] == 4
+    assert runtime.report()["ready_changes"] == 4
 
 
 def test_the_log_names_the_topmost_only(runtime: Runtime) -> None:

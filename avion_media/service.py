@@ -15,8 +15,8 @@ from avion_media.app import build_tree
 from avion_media.config import PREFIX, Config, ConfigError, undecided_ports
 from avion_media.lifecycle import Phase
 from avion_media.nodes import gauges
+from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
-from avion_media.nodes.rotation import problems_with_files
 from avion_media.process import run_until_stopped
 from avion_media.runtime import Runtime, consumer_name
 from avion_media.telemetry import configure_logging, get_logger, instruments

@@ -12,8 +12,8 @@ from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Watchers
 from avion_media.console import Console, Sessions, Uploads
 from avion_media.nodes.consumers import guard_of
+from avion_media.nodes.credential_reload import open_operators
 from avion_media.nodes.ports import listen, serve_until_stopped
-from avion_media.nodes.rotation import open_operators
 from avion_media.runtime import Runtime
 from avion_media.tree import Address, Tree
 from supervisors import Child

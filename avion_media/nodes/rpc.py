@@ -16,10 +16,10 @@ from avion_media.api.watch import Watchers
 from avion_media.config import GrpcConfig
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, RpcError
 from avion_media.nodes.consumers import guard_of
+from avion_media.nodes.credential_reload import open_callers, open_tls
 from avion_media.nodes.gauges import limiting
 from avion_media.nodes.observed_calls import ObservedCall
 from avion_media.nodes.ports import listen_for_clients, serve_until_stopped
-from avion_media.nodes.rotation import open_callers, open_tls
 from avion_media.runtime import Limiter, Runtime
 from avion_media.telemetry import get_logger
 from avion_media.tree import Address

@@ -1,4 +1,4 @@
-"""Certificates, callers and tokens in files: read at the start, and again whenever they change."""
+"""Certificates, callers and tokens in files: read at the start, and reloaded when they change."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from avion_media.config import PREFIX, AdminConfig, Config, GrpcConfig
 from avion_media.credentials import fingerprint, read_tokens
 from avion_media.telemetry import get_logger
 
-_LOOK_EVERY_S = 2.0
-_LOG_EVERY_S = 60.0  # while files stay unreadable
+_POLL_S = 2.0
+_LOG_PERIOD_S = 60.0  # while files stay unreadable
 _log = get_logger(path="credentials")
 T = TypeVar("T")
 
 
-class FromFiles(Generic[T]):
-    """What some files say. ``read`` makes it of them; what it raises at first is the caller's to handle.
+class ReloadingFiles(Generic[T]):
+    """A value that ``read`` makes of some files. The constructor raises what the first ``read`` raises.
 
-    Kubernetes replaces mounted secrets by swapping a symbolic link: files are told apart by what the link leads to.
+    Kubernetes replaces mounted secrets by swapping a symbolic link, so versions are compared behind the link.
 
-    A later version that cannot be read is logged, the former value stays, and each look tries again until a read
-    succeeds. The former value has no time limit: closing the port minutes after an operator's slip, on all replicas at
-    once, would be worse than the slip. The log repeats the error for as long as it lasts.
+    If a later version cannot be read, the error is logged, the previous value stays, and each poll tries again. The
+    previous value has no time limit: to close the port on all replicas, minutes after an operator's mistake, would be
+    worse than the mistake. The log repeats the error once a minute.
     """
 
     def __init__(self, paths: Iterable[str], read: Callable[[], T]) -> None:
@@ -40,13 +40,13 @@ class FromFiles(Generic[T]):
         self.value = read()
 
     async def watch(self) -> NoReturn:
-        """Look again and again. A cancel leaves the present value."""
+        """Poll the files. A cancel leaves the present value."""
         while True:
-            await trio.sleep(_LOOK_EVERY_S)
-            await self.look_again()
+            await trio.sleep(_POLL_S)
+            await self.reload_if_changed()
 
-    async def look_again(self) -> None:
-        """Read the files unless ``value`` is their present version. After a cancel they are read the next time."""
+    async def reload_if_changed(self) -> None:
+        """Read the files unless ``value`` is their present version. After a cancel the next poll reads them."""
         found = await trio.to_thread.run_sync(self._look)
         if found == self._current:
             return
@@ -57,14 +57,14 @@ class FromFiles(Generic[T]):
         else:
             self._current = found  # only now: a version that was not read must be tried again
             self._failing_since = None
-            _log.info("credentials.read_again", files=list(self._paths))
+            _log.info("credentials.reloaded", files=list(self._paths))
 
     def _log_failure(self, error: Exception) -> None:
         """Log the first failure in a row at once, and then one a minute."""
         now = trio.current_time()
         if self._failing_since is None:
             self._failing_since, self._logged_at = now, -math.inf
-        if now - self._logged_at >= _LOG_EVERY_S:
+        if now - self._logged_at >= _LOG_PERIOD_S:
             self._logged_at = now
             for_s = round(now - self._failing_since)
             _log.error("credentials.unreadable", files=list(self._paths), error=str(error), for_s=for_s)
@@ -82,11 +82,11 @@ def _version(path: str) -> tuple[int, int, int, int] | None:
     return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
-# -- What is read
+# -- The files
 
 
 def tls_context(config: GrpcConfig) -> ssl.SSLContext:
-    """The server's side of TLS. With a client CA, clients must show a certificate, or may if a token does as well."""
+    """The server's side of TLS. With a client CA, clients must present a certificate; with ``any`` a token will do."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["h2"])
@@ -97,26 +97,26 @@ def tls_context(config: GrpcConfig) -> ssl.SSLContext:
     return context
 
 
-def open_tls(config: GrpcConfig) -> FromFiles[ssl.SSLContext] | None:
-    """The context for new connections, or None without a certificate. `OSError` (`ssl.SSLError`) for bad files."""
+def open_tls(config: GrpcConfig) -> ReloadingFiles[ssl.SSLContext] | None:
+    """Return the context for new connections, or None without a certificate. Raises `OSError` for bad files."""
     if not config.tls_cert:
         return None
-    return FromFiles((config.tls_cert, config.tls_key, config.tls_client_ca), lambda: tls_context(config))
+    return ReloadingFiles((config.tls_cert, config.tls_key, config.tls_client_ca), lambda: tls_context(config))
 
 
-def open_callers(config: GrpcConfig) -> FromFiles[Callers] | None:
-    """The callers, or None when nobody asks who calls. `OSError` or `InvalidCallers` for a bad file."""
+def open_callers(config: GrpcConfig) -> ReloadingFiles[Callers] | None:
+    """Return the callers, or None without authentication. Raises `OSError` or `InvalidCallers` for a bad file."""
     if not config.authenticates:
         return None
     path = config.callers_file
-    return FromFiles((path,), lambda: parse_callers(Path(path).read_text(encoding="utf-8")))
+    return ReloadingFiles((path,), lambda: parse_callers(Path(path).read_text(encoding="utf-8")))
 
 
-def open_operators(config: AdminConfig) -> FromFiles[tuple[bytes, ...]] | None:
-    """Fingerprints of the operators' tokens, or None when none is asked for. `OSError` or ValueError for a bad file."""
+def open_operators(config: AdminConfig) -> ReloadingFiles[tuple[bytes, ...]] | None:
+    """Return fingerprints of the operators' tokens, or None without authentication. Raises `OSError` or ValueError."""
     if not config.authenticates:
         return None
-    return FromFiles((config.token_file,), lambda: _operator_tokens(config))
+    return ReloadingFiles((config.token_file,), lambda: _operator_tokens(config))
 
 
 def _operator_tokens(config: AdminConfig) -> tuple[bytes, ...]:
@@ -127,7 +127,7 @@ def _operator_tokens(config: AdminConfig) -> tuple[bytes, ...]:
 
 
 def problems_with_files(config: Config, roles: frozenset[str]) -> list[str]:
-    """What would keep the ports from being opened, one line for each setting; told before anything starts."""
+    """Return what would keep the ports from opening, one line for each setting."""
     checks: list[tuple[str, Callable[[], object]]] = [("ADMIN__TOKEN_FILE", lambda: open_operators(config.admin))]
     if "grpc" in roles:
         checks.append(("GRPC__TLS_CERT", lambda: open_tls(config.grpc)))

@@ -16,8 +16,8 @@ from structlog.testing import capture_logs
 
 from avion_media.config import AdminConfig, Config, GrpcConfig
 from avion_media.credentials import fingerprint
-from avion_media.nodes import rotation
-from avion_media.nodes.rotation import FromFiles, open_operators, open_tls, problems_with_files
+from avion_media.nodes import credential_reload
+from avion_media.nodes.credential_reload import ReloadingFiles, open_operators, open_tls, problems_with_files
 
 ONE, TWO = "the-first-of-two-tokens", "the-second-of-two-tokens"
 
@@ -27,7 +27,7 @@ def number_in(path: Path) -> int:
 
 
 async def test_a_change_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rotation, "_LOOK_EVERY_S", 0.01)
+    monkeypatch.setattr(credential_reload, "_POLL_S", 0.01)
     path = tmp_path / "number"
     path.write_text("1")
     read_again = trio.Event()
@@ -37,7 +37,7 @@ async def test_a_change_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             trio.from_thread.run_sync(read_again.set)
         return number_in(path)
 
-    files = FromFiles((str(path),), read)
+    files = ReloadingFiles((str(path),), read)
     assert files.value == 1
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
@@ -55,25 +55,25 @@ async def test_a_swapped_link_is_a_change_although_nothing_else_differs(tmp_path
         (tmp_path / name).write_text(name)
         os.utime(tmp_path / name, (1, 1))
     link.symlink_to("1")
-    files = FromFiles((str(link),), lambda: number_in(link))
+    files = ReloadingFiles((str(link),), lambda: number_in(link))
     (tmp_path / "next").symlink_to("2")
     (tmp_path / "next").rename(link)
-    await files.look_again()
+    await files.reload_if_changed()
     assert files.value == 2
 
 
 async def test_a_bad_version_leaves_the_former_until_a_good_one_comes(tmp_path: Path) -> None:
     path = tmp_path / "number"
     path.write_text("1")
-    files = FromFiles((str(path),), lambda: number_in(path))
+    files = ReloadingFiles((str(path),), lambda: number_in(path))
     path.write_text("nonsense")
-    await files.look_again()
+    await files.reload_if_changed()
     assert files.value == 1
     path.unlink()
-    await files.look_again()
+    await files.reload_if_changed()
     assert files.value == 1
     path.write_text("2")
-    await files.look_again()
+    await files.reload_if_changed()
     assert files.value == 2
 
 
@@ -94,13 +94,13 @@ async def test_a_change_whose_first_read_failed_is_read_at_the_next_look(tmp_pat
     path = tmp_path / "number"
     path.write_text("1")
     disk = Disk(path)
-    files = FromFiles((str(path),), disk.read)
+    files = ReloadingFiles((str(path),), disk.read)
     path.write_text("23")
     disk.error = OSError(errno.EMFILE, "Too many open files")
-    await files.look_again()
+    await files.reload_if_changed()
     assert files.value == 1
     disk.error = None  # the file itself does not change any more
-    await files.look_again()
+    await files.reload_if_changed()
     assert files.value == 23
 
 
@@ -113,10 +113,10 @@ async def test_a_revoked_token_ends_although_the_first_read_of_its_file_failed(
     assert operators is not None
     path.write_text(f"{TWO}\n")
     with monkeypatch.context() as failing:
-        failing.setattr(rotation, "read_tokens", raise_error)
-        await operators.look_again()
+        failing.setattr(credential_reload, "read_tokens", raise_error)
+        await operators.reload_if_changed()
     assert fingerprint(ONE) in operators.value
-    await operators.look_again()
+    await operators.reload_if_changed()
     assert operators.value == (fingerprint(TWO),)
 
 
@@ -128,11 +128,11 @@ async def test_a_rewrite_of_equal_size_and_time_is_a_change(tmp_path: Path) -> N
     path = tmp_path / "number"
     path.write_text("1")
     before = path.stat()
-    files = FromFiles((str(path),), lambda: number_in(path))
+    files = ReloadingFiles((str(path),), lambda: number_in(path))
     while path.stat().st_ctime_ns == before.st_ctime_ns:  # the kernel's clock ticks every few milliseconds
         path.write_text("2")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))  # as `cp --preserve` and rsync do
-    await files.look_again()
+    await files.reload_if_changed()
     assert files.value == 2
 
 
@@ -142,21 +142,21 @@ async def test_a_file_that_stays_unreadable_is_logged_once_a_minute(
     path = tmp_path / "number"
     path.write_text("1")
     disk = Disk(path)
-    files = FromFiles((str(path),), disk.read)
+    files = ReloadingFiles((str(path),), disk.read)
     path.write_text("23")
     disk.error = OSError(errno.EIO, "Input/output error")
     with capture_logs() as logged:
         for _ in range(90):  # three minutes
-            await files.look_again()
+            await files.reload_if_changed()
             await trio.sleep(2.0)
         disk.error = None
-        await files.look_again()
-        await files.look_again()
+        await files.reload_if_changed()
+        await files.reload_if_changed()
     assert [(line["log_level"], line["event"], line.get("for_s")) for line in logged] == [
         ("error", "credentials.unreadable", 0),
         ("error", "credentials.unreadable", 60),
         ("error", "credentials.unreadable", 120),
-        ("info", "credentials.read_again", None),
+        ("info", "credentials.reloaded", None),
     ]
 
 
@@ -167,11 +167,11 @@ async def test_a_new_certificate_holds_for_new_connections(tmp_path: Path) -> No
     assert tls is not None
     first = tls.value
     path.write_text("broken")
-    await tls.look_again()
+    await tls.reload_if_changed()
     assert tls.value is first
     authority = trustme.CA()
     authority.issue_cert("two.internal").private_key_and_cert_chain_pem.write_to_path(str(path))
-    await tls.look_again()
+    await tls.reload_if_changed()
     assert tls.value is not first
     client = ssl.create_default_context()
     authority.configure_trust(client)
@@ -188,7 +188,7 @@ async def test_operators_have_the_token_of_the_setting_and_those_of_the_file(tmp
     assert operators is not None
     assert set(operators.value) == {fingerprint(ONE), fingerprint(TWO)}
     path.write_text("short")
-    await operators.look_again()
+    await operators.reload_if_changed()
     assert fingerprint(ONE) in operators.value
     assert open_operators(AdminConfig()) is None
 

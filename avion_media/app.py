@@ -7,6 +7,7 @@ avion-media                rest_for_one: what stands below a failed child is reb
 ├─ foundation              rest_for_one
 │  ├─ redis                the connections, the queues' and the status board's
 │  ├─ store                S3 behind bounded threads
+│  ├─ deletions            replays their journal when Redis may have lost some
 │  └─ sandbox              isolated processes for decoders and ffmpeg
 ├─ service                 one_for_one: none of these takes another down
 │  ├─ processing           one_for_one: keeper · reader · reclaimer · promoter
@@ -64,7 +65,8 @@ def build_tree(runtime: Runtime, before: Iterable[Node[Any]] = ()) -> Tree:
         "http": lambda: origin,
         "grpc": lambda: grpc,
     }
-    below = group("foundation", [redis, store, worker("sandbox", foundation.sandbox)], strategy=Strategy.REST_FOR_ONE)
+    others = [worker("deletions", foundation.deletions), worker("sandbox", foundation.sandbox)]
+    below = group("foundation", [redis, store, *others], strategy=Strategy.REST_FOR_ONE)
     service = group("service", [make() for role, make in by_role.items() if role in runtime.roles])
     telemetry = worker("telemetry", foundation.telemetry, grace_s=foundation.TELEMETRY_STOP_S)
     last = worker("readiness", readiness.readiness)

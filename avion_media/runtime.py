@@ -14,6 +14,7 @@ import trio
 
 from avion_media.capabilities import Capabilities, capabilities_of
 from avion_media.config import Config
+from avion_media.deletion import DeletionJournal, JournalReplay
 from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import QUEUES
 from avion_media.lifecycle import Lifecycle
@@ -79,6 +80,7 @@ class Runtime:
     board: StatusBoard = field(init=False)
     remote_board: RemoteBoard = field(init=False)
     queues: dict[str, TaskQueue] = field(init=False)
+    replay: JournalReplay = field(init=False)
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
     pipeline: Slot[MediaPipeline] = field(default_factory=lambda: Slot(Dependency.SANDBOX))
     drains: dict[str, Drain] = field(default_factory=dict)
@@ -94,6 +96,7 @@ class Runtime:
         self.board = StatusBoard(self.redis)
         self.remote_board = RemoteBoard(self.redis)
         self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
+        self.replay = JournalReplay(self.redis, DeletionJournal(self.store, self.config.delete.delay))
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
 
     @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
@@ -23,6 +24,13 @@ class UnknownMedium(MediaError):
     """No such medium, as far as anybody knows."""
 
 
+class Deletions(Protocol):
+    """What is queried besides the status."""
+
+    async def is_deleted(self, media_id: str) -> bool:
+        """Return whether a medium is deleted; `Unavailable` while that cannot be said."""
+
+
 class Statuses:
     """Resolves ids to statuses. Raises `Unavailable` while the store or Redis is away."""
 
@@ -30,11 +38,13 @@ class Statuses:
         self,
         store: Slot[ObjectStore],
         board: StatusBoard,
+        deletions: Deletions,
         sizes: tuple[ThumbnailSize, ...],
         upload: UploadConfig,
     ) -> None:
         self._store = store
         self._board = board
+        self._deletions = deletions
         self._sizes = sizes
         self._url_ttl = timedelta(seconds=upload.url_ttl)
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
@@ -42,6 +52,8 @@ class Statuses:
     async def look_up(self, any_id: AnyId, now: datetime | None = None) -> Status:
         """The status of one medium; `UnknownMedium` when there is none."""
         known = await self._board.get(str(any_id))
+        if (known is None or known.state is not State.DELETED) and await self._deletions.is_deleted(str(any_id)):
+            known = Status(str(any_id), State.DELETED)
         if known is not None:
             return known
         info = await self._head(keys.original(any_id))

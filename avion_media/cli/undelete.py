@@ -7,7 +7,7 @@ import click
 from avion_media.cli.output import Failure, json_option, load_config, print_json, read_id
 from avion_media.cli.resources import directly, open_resources
 from avion_media.config import Config
-from avion_media.deletion import DeletionJournal, undelete
+from avion_media.deletion import DeletionJournal, JournalReplay, undelete
 from avion_media.domain.ids import AnyId
 
 
@@ -33,4 +33,5 @@ def undelete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
 async def _undelete_all(config: Config, any_ids: list[AnyId]) -> dict[str, str | None]:
     async with open_resources(config) as resources:
         journal = DeletionJournal(resources.store, config.delete.delay)
-        return await undelete(resources.store.get(), resources.redis, journal, any_ids)
+        replay = JournalReplay(resources.redis, journal)
+        return await undelete(resources.store.get(), resources.redis, replay, any_ids)

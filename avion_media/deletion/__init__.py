@@ -1,12 +1,13 @@
 """Deletions: one record per medium, notices ordered by position, removals by generation, a journal in the bucket."""
 
-from avion_media.deletion.handler import DeletionHandler, PurgeRequests, schedule_removals
+from avion_media.deletion.handler import DeletionHandler, PurgeRequests
 from avion_media.deletion.journal import DeletionJournal
 from avion_media.deletion.names import NOTICES_GROUP, generation_of, removal_id
 from avion_media.deletion.notices import Notice, NoticeChannel, NoticeStream, parse_notice
 from avion_media.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Mark, Removal, Undelete
 from avion_media.deletion.removal import RemoveDeleted
 from avion_media.deletion.replay import JournalReplay
+from avion_media.deletion.schedule import schedule_removals
 from avion_media.deletion.undelete import undelete
 
 __all__ = [

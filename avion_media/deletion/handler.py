@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Protocol, TypeVar
 
 import trio
 
-from avion_media.deletion.journal import DeletionJournal
-from avion_media.deletion.names import removal_id
 from avion_media.deletion.notices import Notice
 from avion_media.deletion.records import DeletionRecords, Mark
+from avion_media.deletion.replay import JournalReplay
+from avion_media.deletion.schedule import schedule_removals
 from avion_media.domain.errors import Unavailable
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
@@ -31,16 +31,6 @@ class PurgeRequests(Protocol):
         """Have one medium purged soon; requests of one occasion collapse."""
 
 
-async def schedule_removals(queue: TaskQueue, marks: Sequence[Mark]) -> None:
-    """Queue the removals of these deletions for when they are due. Repeating it adds nothing."""
-    await queue.delay_all(
-        [
-            ({"media_id": each.media_id}, removal_id(each.media_id, each.generation), each.due_ms / 1000)
-            for each in marks
-        ]
-    )
-
-
 class DeletionHandler:
     """Carries out notices. Repeating one, on whatever replica, changes nothing."""
 
@@ -48,7 +38,7 @@ class DeletionHandler:
         self,
         redis: Redis,
         queue: TaskQueue,
-        journal: DeletionJournal,
+        replay: JournalReplay,
         purges: PurgeRequests,
         telemetry: Telemetry,
         *,
@@ -56,7 +46,8 @@ class DeletionHandler:
     ) -> None:
         self._redis = redis
         self._queue = queue
-        self._journal = journal
+        self._replay = replay
+        self._journal = replay.journal
         self._purges = purges
         self._telemetry = telemetry
         self._delay_s = delay_s
@@ -65,7 +56,8 @@ class DeletionHandler:
         """Mark the media, queue their removal, write the journal. `Unavailable` leaves the notice to be repeated.
 
         A notice of the channel cannot be repeated: outages are waited for. Every replica receives it, and the one that
-        marks a medium writes it to the journal.
+        marks a medium writes it to the journal. If Redis lost its data meanwhile, all of it is done again: a replay
+        cannot have seen what was journaled afterwards.
         """
         if notice.problem:
             self._telemetry.count(instruments.DROPS_MALFORMED)
@@ -73,10 +65,14 @@ class DeletionHandler:
         if not notice.media_ids:
             return
         patiently = _until_available if not notice.position else _once
-        marks = await patiently(lambda: self._mark(notice))
-        await patiently(lambda: schedule_removals(self._queue, marks))
-        journaled = marks if notice.position else [each for each in marks if each.fresh]
-        await patiently(lambda: self._journal.write_marks(journaled, notice.position))
+        while True:
+            epochs = await patiently(lambda: self._replay.epochs(notice.media_ids))
+            marks = await patiently(lambda: self._mark(notice))
+            await patiently(lambda marks=marks: schedule_removals(self._queue, marks))  # type: ignore[misc]
+            journaled = marks if notice.position else [each for each in marks if each.fresh]
+            await patiently(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
+            if await patiently(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
+                break
         for mark in marks:  # if not fresh too: the one that marked it may have died before this
             await patiently(lambda mark=mark: self._purges.request(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
 

@@ -10,9 +10,12 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from avion_media.concurrency import in_turn
 from avion_media.deletion.records import Mark, Undelete
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import ALPHABET
@@ -23,6 +26,7 @@ from avion_media.store import ObjectStore
 _KEPT_AFTER_DUE = timedelta(days=7)  # a loss of Redis is noticed within seconds, and restored by operators within days
 _MAX_BYTES = 16 << 20  # a notice has at most 1 MiB, its journal entry twice that
 _DAY = "%Y/%m/%d"
+_READ_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +58,23 @@ class DeletionJournal:
             listed = [list(each) for each in undeleted]
             await self._write({"undeleted": listed, "at": issued.at_ms, "position": issued.position})
 
-    async def entries(self) -> AsyncIterator[JournalEntry]:
-        """Read all entries that are kept."""
-        oldest = datetime.now(UTC) - self._kept
-        async for page in self._store.get().list(DELETION_JOURNAL_PREFIX, f"{DELETION_JOURNAL_PREFIX}{oldest:{_DAY}}"):
-            for listed in page:
-                try:
-                    yield _read(await self._store.get().read(listed.key, max_bytes=_MAX_BYTES))
-                except ObjectMissing:
-                    continue  # pruned meanwhile
+    async def entries(self, since: datetime | None = None) -> AsyncIterator[list[JournalEntry]]:
+        """Read the entries that are kept and were written after ``since``, some at a time."""
+        store, oldest = self._store.get(), datetime.now(UTC) - self._kept
+        after = f"{DELETION_JOURNAL_PREFIX}{max(oldest, since or oldest):{_DAY}}"
+        if since is not None and since > oldest:
+            after += f"/{_ulid_time(round(since.timestamp() * 1000))}"
+
+        async def read(key: str, found: list[JournalEntry]) -> None:
+            with suppress(ObjectMissing):  # pruned meanwhile
+                found.append(_read(await store.read(key, max_bytes=_MAX_BYTES)))
+
+        async for page in store.list(DELETION_JOURNAL_PREFIX, after):
+            for first in range(0, len(page), _READ_AT_ONCE):
+                chunk = page[first : first + _READ_AT_ONCE]
+                found: list[JournalEntry] = []
+                await in_turn([partial(read, listed.key, found) for listed in chunk], _READ_AT_ONCE)
+                yield found
 
     async def prune(self) -> int:
         """Remove the entries that are too old to matter; return how many."""
@@ -98,3 +110,8 @@ def _ulid() -> str:
     """Milliseconds and 80 random bits in Crockford's base32: in the order of time, and unique."""
     bits = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     return "".join(ALPHABET[bits >> shift & 31] for shift in range(125, -1, -5))
+
+
+def _ulid_time(unix_ms: int) -> str:
+    """The start of every `_ulid` of that time."""
+    return "".join(ALPHABET[unix_ms >> shift & 31] for shift in range(45, -1, -5))

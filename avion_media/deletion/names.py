@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from avion_media.domain.ids import ALPHABET
 from avion_media.domain.tasks import DROP_DELETED
 
 NOTICES_GROUP = "media_drops"
@@ -9,6 +10,21 @@ UNDELETES = "media_undeletes"
 """Channel: the time of each undelete, so that a listener can order the notices that it receives by it."""
 LAST_UNDELETE = f"{{{DROP_DELETED}}}:last_undelete"
 """String: the time of the last undelete, in one cluster slot with the stream of the notices."""
+
+
+_HEX = "0123456789abcdef"  # remote media are named by a hash
+BUCKETS = tuple(sorted({first + second for digits in (ALPHABET, _HEX) for first in digits for second in digits}))
+"""The last two characters of every possible id: the records of one bucket lie in one cluster slot."""
+
+
+def complete_key(bucket: str) -> str:
+    """Hash: which server process holds the whole of the records of a bucket. See `JournalReplay`."""
+    return f"media_deletions_complete:{{{bucket}}}"
+
+
+def completeness_of(media_id: str) -> str:
+    """Return `complete_key` of the bucket that a medium is in."""
+    return complete_key(media_id[-2:])
 
 
 def removal_id(media_id: str, generation: int) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import trio
 
 from avion_media.deletion import scripts
-from avion_media.deletion.names import NOTICES_GROUP, UNDELETES
+from avion_media.deletion.names import LAST_UNDELETE, NOTICES_GROUP, UNDELETES
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.domain.tasks import DROP_DELETED
@@ -197,4 +197,4 @@ class NoticeChannel:
 
     async def _now_ms(self) -> int:
         """The time of the server that gives undeletes theirs."""
-        return int(await self._redis.run(scripts.NOW, (DROP_DELETED,)))
+        return int(await self._redis.run(scripts.NOW, (LAST_UNDELETE,)))

@@ -32,10 +32,10 @@ import trio
 
 from avion_media.concurrency import in_turn
 from avion_media.deletion import scripts
-from avion_media.deletion.names import LAST_UNDELETE, UNDELETES
+from avion_media.deletion.names import LAST_UNDELETE, UNDELETES, completeness_of
 from avion_media.domain.tasks import DROP_DELETED
 from avion_media.queue.names import STATUS_CHANGES, deletion_key
-from avion_media.redis import Argument, Redis, Reply
+from avion_media.redis import Redis, Reply
 
 _UNDELETED_S = 366 * 86_400.0  # as long as a notice can be read again: its stream is the producer's
 _CHUNK = 500  # records that one script writes: some 3 ms of the server's time
@@ -100,10 +100,14 @@ class Undelete:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Whether a removal may go on. ``early_s``: seconds until it is due."""
+    """Whether a removal may go on. ``early_s``: seconds until it is due.
+
+    ``unknown``: there is no record, and it may be lost; the journal must be replayed first.
+    """
 
     may_go: bool
     early_s: float = 0.0
+    unknown: bool = False
 
 
 class DeletionRecords:
@@ -164,8 +168,9 @@ class DeletionRecords:
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
         """Begin to remove the objects of one deletion; from then on it cannot be undone."""
         args = (generation, STATUS_CHANGES, media_id)
-        verdict, *left_ms = await self._redis.run(scripts.BEGIN_REMOVAL, (deletion_key(media_id),), args)
-        return Removal(verdict == b"go", int(left_ms[0]) / 1000 if left_ms else 0.0)
+        keys = (deletion_key(media_id), completeness_of(media_id))
+        reply, *left_ms = await self._redis.run(scripts.BEGIN_REMOVAL, keys, args)
+        return Removal(reply == b"go", int(left_ms[0]) / 1000 if left_ms else 0.0, reply == b"unknown")
 
     async def finish_removal(self, media_id: str, generation: int, ttl_s: float) -> None:
         """Note that the objects are gone. The record is kept for ``ttl_s``: longer than anything can write them."""
@@ -204,24 +209,33 @@ class DeletionRecords:
         await in_turn([partial(write, group) for group in groups], _AT_ONCE)
         return undeleted
 
-    async def restore_mark(self, mark: Mark, position: str) -> bool:
-        """Write a mark that Redis may have lost; whether the medium is so marked now."""
-        args = ("marked", mark.generation, mark.due_ms, position, STATUS_CHANGES, mark.media_id)
-        return bool(await self._redis.run(scripts.RESTORE, (deletion_key(mark.media_id),), args))
+    async def restore_marks(self, marks: Sequence[Mark], position: str) -> list[Mark]:
+        """Write marks that Redis may have lost; return those that stand."""
+        by_id = {mark.media_id: mark for mark in marks}
+        standing: list[Mark] = []
 
-    async def restore_undelete(self, media_id: str, generation: int, issued: Undelete) -> None:
-        """Write an undelete that Redis may have lost."""
-        life_ms = round(_UNDELETED_S * 1000)
-        args: tuple[Argument, ...] = (
-            "undeleted",
-            generation,
-            issued.at_ms,
-            issued.position,
-            STATUS_CHANGES,
-            media_id,
-            life_ms,
-        )
-        await self._redis.run(scripts.RESTORE, (deletion_key(media_id),), args)
+        async def write(keys: Sequence[str]) -> None:
+            each = [by_id[names[key]] for key in keys]
+            parts = [part for mark in each for part in (mark.generation, mark.due_ms, mark.media_id)]
+            replies = await self._redis.run(scripts.RESTORE, keys, ("marked", position, STATUS_CHANGES, *parts))
+            standing.extend(mark for mark, stands in zip(each, replies, strict=True) if stands)
+
+        names = {deletion_key(media_id): media_id for media_id in by_id}
+        groups = await self._redis.grouped(list(names), _CHUNK)
+        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
+        return standing
+
+    async def restore_undeletes(self, generations: Mapping[str, int], issued: Undelete) -> None:
+        """Write undeletes that Redis may have lost, of media given with the generations of their deletions."""
+        first = ("undeleted", issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
+
+        async def write(keys: Sequence[str]) -> None:
+            parts = [part for key in keys for part in (generations[names[key]], names[key])]
+            await self._redis.run(scripts.RESTORE, keys, (*first, *parts))
+
+        names = {deletion_key(media_id): media_id for media_id in generations}
+        groups = await self._redis.grouped(list(names), _CHUNK)
+        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
 
 
 def _read(values: Reply) -> DeletionRecord | None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Protocol
 
 from avion_media.deletion.handler import PurgeRequests
-from avion_media.deletion.journal import DeletionJournal
 from avion_media.deletion.names import generation_of
 from avion_media.deletion.records import DeletionRecords
+from avion_media.deletion.replay import JournalReplay
 from avion_media.domain.errors import Deferred, Reason
 from avion_media.domain.ids import AnyId, parse_any_id
 from avion_media.domain.tasks import Confirm, Task, id_of
@@ -34,7 +34,7 @@ class RemoveDeleted:
         redis: Redis,
         board: StatusBoard,
         remover: ObjectRemover,
-        journal: DeletionJournal,
+        replay: JournalReplay,
         purges: PurgeRequests,
         *,
         removed_ttl_s: float,
@@ -42,7 +42,7 @@ class RemoveDeleted:
         self._redis = redis
         self._board = board
         self._remover = remover
-        self._journal = journal
+        self._replay = replay
         self._purges = purges
         self._removed_ttl_s = removed_ttl_s
 
@@ -54,9 +54,10 @@ class RemoveDeleted:
         generation = generation_of(task.task_id, media_id)
         if generation is None:
             (mark,) = marks = await records.mark([media_id], delay_s=0, at_once=True)
-            await self._journal.write_marks(marks, "")
+            await self._replay.journal.write_marks(marks, "")
             generation = mark.generation
-        removal = await records.begin_removal(media_id, generation)
+        while (removal := await records.begin_removal(media_id, generation)).unknown:
+            await self._replay.ensure_complete()
         if removal.early_s:
             raise Deferred("the delay of the deletion is not over", removal.early_s)
         if not removal.may_go:

@@ -1,75 +1,194 @@
-"""Reading the journal again, once Redis has lost what it knew of deletions."""
+"""Reading the journal again, once Redis may have lost what it knew of deletions.
+
+The records of a bucket are *complete* if the journal was replayed into the server process that holds them, and none of
+its data has been removed since: the hash ``media_deletions_complete:{XY}`` says so. Another server process (its
+``run_id``) means a restart or a failover, which may have cost the last writes: only what was journaled since shortly
+before is replayed. Without the hash all is lost (FLUSHALL, an empty disk), and all of the journal is replayed.
+
+A lookup reads the record and the completeness of its bucket in one step, so a deletion that Redis has lost is never
+taken for a medium that is there: until the replay is over, the lookup waits or fails.
+"""
 
 from __future__ import annotations
 
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import trio
+
 from avion_media.concurrency import in_turn
-from avion_media.deletion.handler import schedule_removals
+from avion_media.deletion import scripts
 from avion_media.deletion.journal import DeletionJournal, JournalEntry
-from avion_media.deletion.records import DeletionRecords, Mark, Undelete
+from avion_media.deletion.names import BUCKETS, complete_key, completeness_of
+from avion_media.deletion.records import DeletionRecords
+from avion_media.deletion.schedule import schedule_removals
+from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, RedisRefused
+from avion_media.queue.names import deletion_key
+from avion_media.redis import Argument, Redis, Script
 from avion_media.telemetry import get_logger
 
-_KEY = "media_deletion_journal"  # hash: for which server processes the journal was read
+_LEASE = "media_deletion_replay"  # string: one replica replays, the others wait
+_LEASE_MS = 20_000
+_POLL_S = 0.2  # how often a replica that waits for another one looks
+_RETRY_S = 1.0  # between two tries while the store or Redis is unavailable
+_MARGIN = timedelta(minutes=10)  # clocks of replicas, and what was journaled before the last `note_time`
+_LOOKUP_S = 1.0
+_WAIT_S = 2.0  # of a lookup, for a replay
+_RETRY_AFTER_S = 2.0  # what clients are advised to wait
+_CHUNK = 500
 _AT_ONCE = 16
-_log = get_logger(path="service/sweeper")
+_log = get_logger(path="foundation/deletions")
+
+Epochs = Mapping[str, str]
+"""For each key of `complete_key`: the replay that made it complete."""
 
 
 class JournalReplay:
-    """Raises `Unavailable` while the store or Redis is unavailable; what was restored until then stays."""
+    """Keeps the records of deletions complete. Every method raises `Unavailable` while the store or Redis is."""
 
-    def __init__(self, redis: Redis, journal: DeletionJournal) -> None:
+    def __init__(
+        self, redis: Redis, journal: DeletionJournal, *, buckets: Sequence[str] = BUCKETS, wait_s: float = _WAIT_S
+    ) -> None:
         self._redis = redis
-        self._journal = journal
+        self.journal = journal
+        self._wait_s = wait_s
+        self._keys = [complete_key(bucket) for bucket in buckets]
+        self._replaying = trio.Lock()
+        self._requested = trio.Event()
+        self._ended = trio.Event()
 
-    async def run_if_lost(self) -> bool:
-        """Replay the journal if another server process holds the records than at the last call, or if all is gone."""
-        redis = self._redis
-        processes = await _server_processes(redis)
-        if await redis.execute("HGET", _KEY, "processes") == processes.encode():
-            return False
-        await self.run()
-        await redis.execute("HSET", _KEY, "processes", processes)
-        return True
+    async def is_deleted(self, media_id: str) -> bool:
+        """Return whether a medium is deleted, for those that serve it.
+
+        Raises `Unavailable` after a second without an answer; of `Dependency.DELETIONS` if Redis has lost records, and
+        `run` has not restored them within seconds.
+        """
+        deleted = await self._look_up(media_id)
+        if deleted is None:
+            self._requested.set()
+            with trio.move_on_after(self._wait_s):
+                await self._ended.wait()
+            with suppress(Unavailable):
+                deleted = await self._look_up(media_id)
+        if deleted is None:
+            raise Unavailable(Dependency.DELETIONS, "their journal is being replayed", _RETRY_AFTER_S)
+        return deleted
+
+    async def _look_up(self, media_id: str) -> bool | None:
+        """Return whether a medium is deleted; None if its record may be lost."""
+        keys = (deletion_key(media_id), completeness_of(media_id))
+        try:
+            with trio.fail_after(_LOOKUP_S):
+                state, is_complete = await self._redis.run(scripts.LOOK_UP, keys)
+        except trio.TooSlowError:
+            raise Unavailable(Dependency.REDIS, f"no answer for {_LOOKUP_S} s") from None
+        return state not in (b"", b"undeleted") if state or is_complete else None
 
     async def run(self) -> None:
-        """Restore every record of the journal that is lost, and queue the removals."""
-        redis = self._redis
-        records, queue = DeletionRecords(redis), TaskQueue(redis, DELETE_QUEUE)
+        """Replay the journal at the start, and whenever a lookup needs it. Never returns; outages are waited for."""
+        while True:
+            try:
+                await self.ensure_complete()
+            except Unavailable as error:
+                _log.warning("deletions.replay_waiting", what=error.what, detail=error.detail)
+                await trio.sleep(_RETRY_S)
+                continue
+            self._ended.set()
+            self._ended = trio.Event()
+            await self._requested.wait()
+            self._requested = trio.Event()
+
+    async def ensure_complete(self) -> bool:
+        """Replay the journal if records may be lost, on one replica at a time; return whether they might have been.
+
+        After a cancel what was restored stays, and nothing counts as complete.
+        """
+        replayed = False
+        async with self._replaying:
+            while not all((await self._epochs(self._keys)).values()):
+                replayed = True
+                if await self._redis.execute("SET", _LEASE, "1", "NX", "PX", _LEASE_MS) is None:
+                    await trio.sleep(_POLL_S)
+                    continue
+                await self._replay()
+                await self._redis.execute("DEL", _LEASE)
+        return replayed
+
+    async def epochs(self, media_ids: Iterable[str]) -> Epochs:
+        """Make the records complete; return what `is_unchanged` compares for these media."""
+        while True:
+            epochs = await self._epochs(await self._keys_of(media_ids))
+            if all(epochs.values()):
+                return epochs
+            await self.ensure_complete()
+
+    async def is_unchanged(self, epochs: Epochs) -> bool:
+        """Return whether no data was lost since `epochs`: any replay sees what was journaled since."""
+        return await self._epochs(list(epochs)) == epochs
+
+    async def note_time(self) -> None:
+        """Note that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough."""
+        await self._run_on_all(scripts.NOTE_TIME, (_now_ms(),))
+
+    async def _replay(self) -> None:
+        replay = secrets.token_hex(8)
+        times = await self._run_on_all(scripts.BEGIN_REPLAY, (replay,))
+        lost = [int(each) for each in times.values() if each]
+        if not lost:
+            return
+        since = datetime.fromtimestamp(min(lost) / 1000, UTC) - _MARGIN if min(lost) else None
+        began_ms = _now_ms()
         restored = 0
-        async for entry in self._journal.entries():
-            restored += await _restore(records, queue, entry)
-        if restored:
-            _log.warning("deletions.restored", media=restored)
+        async for entries in self.journal.entries(since):
+            restored += await self._restore(entries)
+            await self._redis.execute("SET", _LEASE, "1", "PX", _LEASE_MS)
+        await self._run_on_all(scripts.END_REPLAY, (replay, began_ms))
+        _log.info("deletions.replayed", since=str(since or ""), media=restored)
+
+    async def _restore(self, entries: Sequence[JournalEntry]) -> int:
+        records, queue = DeletionRecords(self._redis), TaskQueue(self._redis, DELETE_QUEUE)
+        standing = 0
+        for entry in entries:
+            marks = await records.restore_marks(entry.marks, entry.position)
+            await schedule_removals(queue, marks)
+            standing += len(marks)
+            if entry.issued is not None:
+                await records.restore_undeletes(dict(entry.undeleted), entry.issued)
+        return standing
+
+    async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:
+        """The completeness of their buckets; of one bucket where one server holds all, as it loses all or nothing."""
+        keys = list(dict.fromkeys(completeness_of(media_id) for media_id in media_ids))
+        return keys if await self._redis.is_cluster() else keys[:1]
+
+    async def _epochs(self, keys: Sequence[str]) -> dict[str, str]:
+        found: dict[str, str] = {}
+
+        async def read(group: Sequence[str]) -> None:
+            replies = await self._redis.run(scripts.READ_COMPLETENESS, group)
+            found.update(zip(group, (each.decode() for each in replies), strict=True))
+
+        groups = await self._redis.grouped(keys, _CHUNK)
+        await in_turn([partial(read, group) for group in groups], _AT_ONCE)
+        return found
+
+    async def _run_on_all(self, script: Script, args: Sequence[Argument]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+
+        async def run(group: Sequence[str]) -> None:
+            replies = await self._redis.run(script, group, args)
+            found.update(zip(group, replies or (), strict=False))
+
+        groups = await self._redis.grouped(self._keys, _CHUNK)
+        await in_turn([partial(run, group) for group in groups], _AT_ONCE)
+        return found
 
 
-async def _restore(records: DeletionRecords, queue: TaskQueue, entry: JournalEntry) -> int:
-    standing: list[Mark] = []
-
-    async def restore_mark(mark: Mark) -> None:
-        if await records.restore_mark(mark, entry.position):
-            standing.append(mark)
-
-    await in_turn([partial(restore_mark, mark) for mark in entry.marks], _AT_ONCE)
-    await schedule_removals(queue, standing)
-    if entry.issued is not None:
-        restore = partial(_restore_undelete, records, entry.issued)
-        await in_turn([partial(restore, *each) for each in entry.undeleted], _AT_ONCE)
-    return len(standing)
-
-
-async def _restore_undelete(records: DeletionRecords, issued: Undelete, media_id: str, generation: int) -> None:
-    await records.restore_undelete(media_id, generation, issued)
-
-
-async def _server_processes(redis: Redis) -> str:
-    """The ids of the server processes that hold keys; empty where they do not tell."""
-    try:
-        replies = await redis.execute_on_all("INFO", "server")
-    except RedisRefused:
-        return "unknown"
-    lines = [line for reply in replies.values() for line in reply.decode(errors="replace").splitlines()]
-    return " ".join(sorted(line.removeprefix("run_id:") for line in lines if line.startswith("run_id:")))
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 from avion_media.concurrency import in_turn
 from avion_media.deletion.journal import DeletionJournal
-from avion_media.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Mark
+from avion_media.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Undelete
+from avion_media.deletion.replay import JournalReplay
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
@@ -21,19 +22,33 @@ _TOO_LATE = "too late: it is being removed"
 
 
 async def undelete(
-    store: ObjectStore, redis: Redis, journal: DeletionJournal, any_ids: Sequence[AnyId]
+    store: ObjectStore, redis: Redis, replay: JournalReplay, any_ids: Sequence[AnyId]
 ) -> dict[str, str | None]:
     """Undo deletions. Returns for each medium what is in the way, or None. Raises `Unavailable`: repeat it then.
 
-    The journal is written before the records: a loss of Redis must not delete again what was undeleted. A removal that
-    begins at the same moment wins, and the journal then says so too. An upload that was deleted before it was done is
-    processed; if this ends before it is queued, the sweeper queues it.
+    Repeating it is harmless, and finds no problem with what is undeleted already. A removal that begins at the same
+    moment wins. The journal is written after the records, and before this returns: a loss of Redis until then deletes
+    again what nobody was told to be undeleted, and the undelete is repeated. An upload that was deleted before it was
+    done is processed; if this ends before it is queued, the sweeper queues it.
     """
+    while True:
+        epochs = await replay.epochs([str(each) for each in any_ids])
+        outcome = await _undelete(store, redis, replay.journal, any_ids)
+        if await replay.is_unchanged(epochs):
+            return outcome
+
+
+async def _undelete(
+    store: ObjectStore, redis: Redis, journal: DeletionJournal, any_ids: Sequence[AnyId]
+) -> dict[str, str | None]:
     records, board = DeletionRecords(redis), StatusBoard(redis)
     names = {str(each): each for each in any_ids}
     found = await records.get_many(list(names))
     outcome: dict[str, str | None] = {media_id: _problem(found.get(media_id)) for media_id in names}
-    statuses = await board.get_many([each for each in names if outcome[each] is None], despite_deletion=True)
+    already = {each: record for each, record in found.items() if record.state is DeletionState.UNDELETED}
+    await _journal_again(journal, already)
+    marked = [each for each in names if outcome[each] is None and each not in already]
+    statuses = await board.get_many(marked, despite_deletion=True)
     unfinished: list[str] = []
 
     async def look(media_id: str, status: Status | None) -> None:
@@ -51,14 +66,12 @@ async def undelete(
     if not possible:
         return outcome
     issued = await records.issue_undelete()
-    await journal.write_undeletes(list(possible.items()), issued)
     # The deletion of a remote medium kept its fetch from saying how it ended. The store knows what there is.
     stale = [each for each in unfinished if each in possible and not isinstance(names[each], MediaId)]
     await in_turn([partial(board.forget, each) for each in stale], _AT_ONCE)
     undeleted = await records.undelete_all(possible, issued)
-    refused = possible.keys() - undeleted
-    outcome.update(dict.fromkeys(refused, _TOO_LATE))
-    await _journal_refusals(records, journal, list(refused))
+    await journal.write_undeletes([(each, possible[each]) for each in sorted(undeleted)], issued)
+    outcome.update(dict.fromkeys(possible.keys() - undeleted, _TOO_LATE))
     # No once_key: the task that ended at the mark may still answer for it (DEFAULT_MARKER_LINGERS_S), and none would be
     # queued. Beside one that has not ended it is one attempt more, which is harmless.
     queue = TaskQueue(redis, PROCESSING_QUEUE)
@@ -67,20 +80,20 @@ async def undelete(
     return outcome
 
 
-async def _journal_refusals(records: DeletionRecords, journal: DeletionJournal, refused: Sequence[str]) -> None:
-    """Write down that these deletions stand, since the journal says that they were undone."""
-    standing = [
-        Mark(media_id, record.generation + 1, record.due_ms, False)  # newer than the entry that undoes it
-        for media_id, record in (await records.get_many(refused)).items()
-        if record.is_deleted
-    ]
-    await journal.write_marks(standing, "")
+async def _journal_again(journal: DeletionJournal, already: Mapping[str, DeletionRecord]) -> None:
+    """Write down what is undeleted already: the one that did it may have died before it could."""
+    by_undelete: dict[Undelete, list[tuple[str, int]]] = {}
+    for media_id, record in already.items():
+        issued = Undelete(record.undeleted_at_ms, record.undeleted_through)
+        by_undelete.setdefault(issued, []).append((media_id, record.generation))
+    for issued, undeleted in by_undelete.items():
+        await journal.write_undeletes(undeleted, issued)
 
 
 def _problem(record: DeletionRecord | None) -> str | None:
-    if record is None or not record.is_deleted:
+    if record is None:
         return "it is not deleted"
-    return None if record.state is DeletionState.MARKED else _TOO_LATE
+    return None if record.state in (DeletionState.MARKED, DeletionState.UNDELETED) else _TOO_LATE
 
 
 async def _is_there(store: ObjectStore, key: str) -> bool:

@@ -89,6 +89,7 @@ class Dependency(StrEnum):
     STORE = "store"
     OBJECT = "object"  # one object of the store, while others can be read and written
     REDIS = "redis"
+    DELETIONS = "deletions"  # their journal is being replayed
     SANDBOX = "sandbox"
     DISK = "disk"  # ours: the spool is full, or fails
     CDN = "cdn"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
 from avion_media.config import Config, RemoteConfig
-from avion_media.deletion import DeletionJournal, RemoveDeleted
+from avion_media.deletion import RemoveDeleted
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.nodes import group
 from avion_media.queue import NEVER_GIVEN_UP
@@ -112,7 +112,7 @@ def delete(runtime: Runtime) -> Supervisor:
         runtime.redis,
         runtime.board,
         _publisher(runtime),
-        journal_of(runtime),
+        runtime.replay,
         purges_of(runtime),
         removed_ttl_s=_REMOVED_S + runtime.config.tasks.accepted_life_s,
     )
@@ -123,11 +123,6 @@ def delete(runtime: Runtime) -> Supervisor:
 def _purge(runtime: Runtime) -> Supervisor:
     handler = PurgeMedia(runtime.store, runtime.config.cdn, runtime.config.thumbnails.sizes, runtime.telemetry)
     return _subtree(runtime, "purge", PURGE_QUEUE, handler, slots=2)
-
-
-def journal_of(runtime: Runtime) -> DeletionJournal:
-    """The journal of deletions."""
-    return DeletionJournal(runtime.store, runtime.config.delete.delay)
 
 
 def purges_of(runtime: Runtime) -> Purges:

@@ -10,7 +10,7 @@ from avion_media.deletion import DeletionHandler, NoticeChannel, NoticeStream
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.nodes import group
-from avion_media.nodes.consumers import journal_of, purges_of
+from avion_media.nodes.consumers import purges_of
 from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child, Supervisor, Worker
@@ -25,7 +25,7 @@ def events(runtime: Runtime) -> Supervisor:
     handler = DeletionHandler(
         runtime.redis,
         runtime.queues[DELETE_QUEUE],
-        journal_of(runtime),
+        runtime.replay,
         purges_of(runtime),
         runtime.telemetry,
         delay_s=runtime.config.delete.delay,

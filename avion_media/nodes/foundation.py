@@ -146,6 +146,13 @@ async def sandbox(runtime: Runtime, child: Child[None]) -> None:
                 await sandbox.maintain(lambda renewal: _log_renewal(child.path, renewal))
 
 
+async def deletions(runtime: Runtime, child: Child[None]) -> None:
+    """Replays the journal of deletions when a lookup finds that Redis may have lost some."""
+    child.started()
+    with child.until_stopping():
+        await runtime.replay.run()
+
+
 def _log_renewal(path: str, renewal: Renewal) -> None:
     log = get_logger(path=path)
     if renewal.error:

@@ -35,7 +35,7 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
     config = runtime.config
     watchers = Watchers()
-    statuses = Statuses(runtime.store, runtime.board, config.thumbnails.sizes, config.upload)
+    statuses = Statuses(runtime.store, runtime.board, runtime.replay, config.thumbnails.sizes, config.upload)
     service = MediaService(runtime, guard_of(runtime), statuses, watchers)
     health = Health()
     tls, callers = open_tls(config.grpc), open_callers(config.grpc)

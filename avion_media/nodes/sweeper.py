@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from supervisors import Child
 _LOOK_S = 5.0  # how often a follower looks whether there is a leader, and a leader whether a pass is due
 _FAILED_PAUSE_S = 60.0  # after a defect
 _RELEASE_S = 2.0
+_NOTE_TIME_S = 60.0
 
 
 async def sweeper(runtime: Runtime, child: Child[None]) -> None:
@@ -38,6 +40,7 @@ class _Sweeper:
         self._notebook = Notebook(runtime.redis)
         self._reconciliation = Reconciliation(runtime.store, runtime.redis, runtime.config)
         self._log = get_logger(path=path)
+        self._note_time_at = -math.inf
 
     async def run(self) -> None:
         await self._runtime.store.wait()
@@ -91,8 +94,15 @@ class _Sweeper:
                 if queue.name != PROCESSING_QUEUE:
                     await queue.forget(loss)
         await self._notebook.memory_since(utc_now(), remember=True)
-        if await self._reconciliation.replay.run_if_lost():
-            self._log.info("sweep.journal_replayed")
+        await self._replay_journal()
+
+    async def _replay_journal(self) -> None:
+        """If records of deletions may be lost. A lookup would do the same, and wait for it."""
+        replay = self._runtime.replay
+        await replay.ensure_complete()
+        if trio.current_time() >= self._note_time_at:
+            await replay.note_time()
+            self._note_time_at = trio.current_time() + _NOTE_TIME_S
 
     async def _sweep(self) -> None:
         cursor = await self._notebook.unfinished() or START

@@ -1,7 +1,8 @@
 """The origin: ``GET|HEAD /media/{id}``, ``/thumbnail/{size}/{id}`` and ``/capabilities`` (docs/contract.md, section 5).
 
-A request reads the object store and nothing else decides: no fetch, no decode, no queue. Redis is asked only for
-tombstones, and the origin goes on without it.
+A request reads the object store and nothing else decides: no fetch, no decode, no queue. Redis is queried only for
+deletions. While it is unavailable the origin serves what the store has, for caches to keep a short time. While it has
+lost deletions, and their journal is being replayed, the origin answers 503.
 
 Three modes: *proxy* sends the bytes through this process. *redirect* answers with a short-lived presigned URL of the
 store (307), for stores that clients or the CDN reach better themselves. *accel* hands that URL to an nginx in front
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 import trio
 
 from avion_media.config import HttpConfig
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.http1 import Request, Response
 from avion_media.origin.body import open_body
 from avion_media.origin.conditional import (
@@ -54,17 +55,19 @@ from avion_media.origin.responses import (
 from avion_media.store import ByteRange, ObjectStore, RangeNotSatisfiable
 from avion_media.telemetry import Telemetry, get_logger, instruments
 
-_TOMBSTONE_S = 1.0
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
 _log = get_logger(path="service/origin")
 
 
-class Tombstones(Protocol):
-    """What the origin asks of Redis."""
+class Deletions(Protocol):
+    """What the origin queries on Redis."""
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Whether the media item was deleted; `Unavailable` while Redis is away."""
+        """Return whether the media item was deleted.
+
+        `Unavailable` soon if Redis does not answer; of `Dependency.DELETIONS` if it has lost deletions.
+        """
 
 
 class StoreSlot(Protocol):
@@ -80,13 +83,13 @@ class Origin:
     def __init__(
         self,
         store: StoreSlot,
-        tombstones: Tombstones,
+        deletions: Deletions,
         telemetry: Telemetry,
         config: HttpConfig,
         capabilities: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._store = store
-        self._tombstones = tombstones
+        self._deletions = deletions
         self._telemetry = telemetry
         self._memory = WindowMemory()
         self._capabilities = capabilities
@@ -129,15 +132,16 @@ class Origin:
             return try_again(error.retry_after_s)
 
     async def _deleted(self, media_id: str) -> bool | None:
-        """Whether there is a tombstone; None while Redis is away.
+        """Return whether the medium was deleted; None while Redis is unavailable.
 
         The origin then serves what the store has, but not for long: a cache must not keep for a year what may have been
-        deleted.
+        deleted. Redis that answers and has lost deletions is another matter: that raises `Unavailable`.
         """
         try:
-            with trio.fail_after(_TOMBSTONE_S):
-                return await self._tombstones.is_deleted(media_id)
-        except (Unavailable, trio.TooSlowError):
+            return await self._deletions.is_deleted(media_id)
+        except Unavailable as error:
+            if error.what is Dependency.DELETIONS:
+                raise
             return None
 
     async def _from_store(self, request: Request, target: Target, cache_control: str) -> Response:

@@ -16,7 +16,7 @@ import redis as redis_py
 import trio
 
 from avion_media.config import CdnConfig, UploadConfig
-from avion_media.deletion import DeletionHandler, DeletionJournal, Notice, RemoveDeleted, undelete
+from avion_media.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
 from avion_media.domain import keys
 from avion_media.domain.errors import (
     Dependency,
@@ -265,7 +265,7 @@ class Stage:
         handler = DeletionHandler(
             redis,
             queue,
-            self.journal(steps),
+            self.replay(steps),
             self._purges(),
             NO_TELEMETRY,
             delay_s=self.delay_s,
@@ -277,7 +277,7 @@ class Stage:
         """What `undelete` finds in the way."""
         steps = steps or Steps()
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
-        outcome = await undelete(store, stepped(self.redis, steps), self.journal(steps), [self.media_id])
+        outcome = await undelete(store, stepped(self.redis, steps), self.replay(steps), [self.media_id])
         return outcome[str(self.media_id)]
 
     def journal(self, steps: Steps | None = None) -> DeletionJournal:
@@ -285,13 +285,20 @@ class Stage:
         store = MemoryStore(self.journaled, steps or Steps())
         return DeletionJournal(_slot(Dependency.STORE, cast("ObjectStore", store)), self.delay_s)
 
+    def replay(self, steps: Steps | None = None, wait_s: float = 2.0) -> JournalReplay:
+        """The replay of that journal."""
+        steps = steps or Steps()
+        return JournalReplay(
+            stepped(self.redis, steps), self.journal(steps), buckets=[str(self.media_id)[-2:]], wait_s=wait_s
+        )
+
     async def remove(self, steps: Steps | None = None) -> None:
         """All removals that are due, each to its end."""
         steps = steps or Steps()
         store, board = self._actor(steps)
         redis = stepped(self.redis, steps)
         publisher = self._publisher(store, board)
-        handler = RemoveDeleted(redis, board, publisher, self.journal(steps), self._purges(), removed_ttl_s=600.0)
+        handler = RemoveDeleted(redis, board, publisher, self.replay(steps), self._purges(), removed_ttl_s=600.0)
         queue = TaskQueue(self.redis, DELETE_QUEUE)
         await queue.promote()
         while (lease := await queue.take("remover", block_s=0)) is not None:

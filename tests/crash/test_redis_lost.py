@@ -1,17 +1,18 @@
-"""Redis loses everything at any moment of a deletion, or of its undelete: the journal in the bucket knows both."""
+"""Redis loses everything at any moment of a deletion, its undelete or its removal: the journal knows all."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import pytest
+import trio
 
 from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay
-from avion_media.domain.errors import LeaseLost
-from tests.crash.stage import SIZES, Act, Stage, Steps, open_stages
+from avion_media.domain.errors import Deferred, Dependency, LeaseLost, Unavailable
+from tests.crash.stage import Act, Stage, Steps, open_stages
 
 NewStage = Callable[..., Stage]
 HOUR_S = 3600.0
@@ -23,9 +24,14 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
         yield lambda: new(delay_s=HOUR_S)
 
 
-async def recover(stage: Stage) -> bool:
-    """What the sweeper does first; whether it replayed the journal."""
-    return await JournalReplay(stage.redis, stage.journal()).run_if_lost()
+async def is_deleted(stage: Stage) -> bool:
+    """What the origin finds, in a process that has seen nothing before."""
+    async with trio.open_nursery() as process:
+        replay = stage.replay()
+        process.start_soon(replay.run)
+        deleted = await replay.is_deleted(str(stage.media_id))
+        process.cancel_scope.cancel()
+    return deleted
 
 
 async def state_of(stage: Stage) -> DeletionState | None:
@@ -33,9 +39,16 @@ async def state_of(stage: Stage) -> DeletionState | None:
     return None if record is None else record.state
 
 
-def lose_all(stage: Stage) -> Act:
+def losing_all(stage: Stage, *, replayed_at_once: bool) -> Act:
+    """Redis loses its data; what a lookup finds then is never that the medium was not deleted."""
+
     async def lose() -> None:
         stage.client.flushall()
+        with pytest.raises(Unavailable) as refused:
+            await stage.replay(wait_s=0).is_deleted(str(stage.media_id))
+        assert refused.value.what is Dependency.DELETIONS
+        if replayed_at_once:
+            await stage.replay().ensure_complete()
 
     return lose
 
@@ -48,106 +61,135 @@ def due_now(stage: Stage) -> None:
         stage.client.zadd(delayed, {member: 0}, xx=True)
 
 
-async def assert_removed_in_the_end(stage: Stage, what: object) -> None:
+async def nothing(_stage: Stage) -> None:
+    """Before a deletion."""
+
+
+async def deleted(stage: Stage) -> None:
+    await stage.drop("1-1")
+
+
+async def deleted_and_due(stage: Stage) -> None:
+    await stage.drop("1-1")
+    due_now(stage)
+
+
+async def delete(stage: Stage, steps: Steps) -> DeletionState:
+    await stage.drop("1-1", steps)
+    return DeletionState.MARKED
+
+
+async def undelete(stage: Stage, steps: Steps) -> DeletionState:
+    assert await stage.undelete(steps) is None, steps.names
+    return DeletionState.UNDELETED
+
+
+async def remove(stage: Stage, steps: Steps) -> DeletionState:
+    with suppress(LeaseLost, Deferred):  # the queue is gone, or the due time is that of the journal
+        await stage.remove(steps)
+    await stage.replay().ensure_complete()
     due_now(stage)
     await stage.remove()
-    assert not stage.objects, what
-    assert await state_of(stage) is DeletionState.REMOVED, what
+    return DeletionState.REMOVED
 
 
-async def moments_of(new_stage: NewStage, what: str) -> int:
-    stage = new_stage()
-    await stage.process()
-    steps = Steps()
-    if what == "deletion":
-        await stage.drop("1-1", steps)
-    else:
-        await stage.drop("1-1")
-        assert await stage.undelete(steps) is None
-    return steps.count
+@dataclass(frozen=True)
+class Operation:
+    before: Callable[[Stage], Awaitable[None]]
+    run: Callable[[Stage, Steps], Awaitable[DeletionState]]
+    moments: int
 
 
-async def test_at_every_moment_of_a_deletion(new_stage: NewStage) -> None:
-    """The notice is acknowledged after all of them: whatever its reader has not done yet, it does after the loss."""
-    moments = await moments_of(new_stage, "deletion")
-    assert moments >= 6
-    for moment in range(moments + 1):
+OPERATIONS = {
+    "deletion": Operation(nothing, delete, 10),
+    "undelete": Operation(deleted, undelete, 12),
+    "removal": Operation(deleted_and_due, remove, 8),
+}
+
+
+@pytest.mark.parametrize("replayed_at_once", [True, False], ids=["replayed at once", "replayed by the next lookup"])
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_a_loss_at_every_moment(new_stage: NewStage, name: str, replayed_at_once: bool) -> None:
+    """No deleted medium is served, and none that was undeleted is lost."""
+    operation, moment, names = OPERATIONS[name], 0, [""]
+    while moment <= len(names):
         stage = new_stage()
         await stage.process()
-        await recover(stage)
-        steps = Steps({moment: lose_all(stage)})
-        await stage.drop("1-1", steps)
-        if moment == moments:
-            stage.client.flushall()
-        assert await recover(stage), moment
-        assert await state_of(stage) is DeletionState.MARKED, (moment, steps.names)
-        await assert_removed_in_the_end(stage, moment)
-
-
-async def test_at_every_moment_of_an_undelete(new_stage: NewStage) -> None:
-    """If it was confirmed the medium stays; if not, one of both is right, but never half of it."""
-    moments = await moments_of(new_stage, "undelete")
-    assert moments >= 8
-    outcomes = set()
-    for moment in range(moments + 1):
-        stage = new_stage()
-        await stage.process()
-        await stage.drop("1-1")
-        await recover(stage)
-        steps = Steps({moment: lose_all(stage)})
-        problem = await stage.undelete(steps)
-        if moment == moments:
-            stage.client.flushall()
-        assert await recover(stage), moment
-        state = await state_of(stage)
-        if problem is None:
-            assert state is DeletionState.UNDELETED, (moment, steps.names)
+        await operation.before(stage)
+        lose = losing_all(stage, replayed_at_once=replayed_at_once)
+        steps = Steps({moment: lose})
+        expected = await operation.run(stage, steps)
+        names = steps.names
+        if moment >= steps.count:
+            await lose()
+        assert await is_deleted(stage) is (expected is not DeletionState.UNDELETED), (moment, names)
+        assert await state_of(stage) in (expected, *_AFTER_A_LOSS[expected]), (moment, names)
         due_now(stage)
         await stage.remove()
-        served = len(stage.served())
-        assert served == (1 + len(SIZES) if state is DeletionState.UNDELETED else 0), (moment, problem, steps.names)
-        outcomes.add(problem is None)
-    assert outcomes == {True, False}
+        assert bool(stage.served()) is (expected is DeletionState.UNDELETED), (moment, names)
+        moment += 1
+    assert moment >= operation.moments
 
 
-async def test_at_every_moment_of_a_removal(new_stage: NewStage) -> None:
-    for moment in range(12):
-        stage = new_stage()
-        await stage.process()
-        await stage.drop("1-1")
-        await recover(stage)
-        due_now(stage)
-        steps = Steps({moment: lose_all(stage)})
-        with suppress(LeaseLost):  # the queue is gone
-            await stage.remove(steps)
-        await recover(stage)
-        await assert_removed_in_the_end(stage, moment)
-        if moment >= steps.count:
-            return
+# The journal does not say that the objects are gone: they are removed once more.
+_AFTER_A_LOSS = {
+    DeletionState.MARKED: (),
+    DeletionState.UNDELETED: (),
+    DeletionState.REMOVED: (DeletionState.MARKED, DeletionState.REMOVING),
+}
 
 
-async def test_a_journal_that_comes_too_late_is_found(new_stage: NewStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That these tests can fail: a loss between the step and its journal."""
+async def test_a_rule_that_is_broken_is_found(new_stage: NewStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That these tests can fail: a loss between the step and its journal, and one that nobody looks for afterwards."""
 
     async def too_late(*_arguments: object) -> None:
         """As if it were written only after the loss."""
 
-    for method, check in (
-        ("write_marks", test_at_every_moment_of_a_deletion),
-        ("write_undeletes", test_at_every_moment_of_an_undelete),
+    async def always(*_arguments: object) -> bool:
+        return True
+
+    for owner, method, instead, name in (
+        (DeletionJournal, "write_marks", too_late, "deletion"),
+        (DeletionJournal, "write_undeletes", too_late, "undelete"),
+        (JournalReplay, "is_unchanged", always, "deletion"),
     ):
         with monkeypatch.context() as broken:
-            broken.setattr(DeletionJournal, method, too_late)
+            broken.setattr(owner, method, instead)
             with pytest.raises(AssertionError):
-                await check(new_stage)
+                await test_a_loss_at_every_moment(new_stage, name, replayed_at_once=True)
 
 
-async def test_what_is_newer_than_the_journal_stays(new_stage: NewStage) -> None:
-    """A failover loses little: the journal is read, and changes nothing that Redis still knows."""
+async def test_what_was_journaled_after_a_replay_had_passed_is_marked_again(new_stage: NewStage) -> None:
+    """The data is lost twice: the replay that saw no entry yet must not count as the one after it."""
+    stage = new_stage()
+    await stage.process()
+    moments = 0
+    while True:
+        steps = Steps({moments: losing_all(stage, replayed_at_once=True), moments + 2: _flush(stage)})
+        await stage.drop("1-1", steps)
+        assert await is_deleted(stage), steps.names
+        if moments >= steps.count:
+            return
+        moments += 1
+
+
+def _flush(stage: Stage) -> Act:
+    async def flush() -> None:
+        stage.client.flushall()
+
+    return flush
+
+
+async def test_another_server_process_has_lost_no_more_than_the_last_writes(new_stage: NewStage) -> None:
+    """Only what was journaled lately is read again, and it changes nothing that Redis still knows."""
     stage = new_stage()
     await stage.process()
     await stage.drop("1-1")
-    await recover(stage)
+    old = Steps()
+    for key in list(stage.journaled):  # written long before
+        stage.journaled[key.replace(key.split("/")[-1][:10], "0" * 10)] = stage.journaled.pop(key)
+    await stage.replay().note_time()
+    stage.client.hset(f"media_deletions_complete:{{{str(stage.media_id)[-2:]}}}", "process", "another")
     assert await stage.undelete() is None
     await stage.drop("9999999999999-1")
     due_now(stage)
@@ -155,11 +197,35 @@ async def test_what_is_newer_than_the_journal_stays(new_stage: NewStage) -> None
     record = await records.get(str(stage.media_id))
     assert record is not None
     assert (await records.begin_removal(str(stage.media_id), record.generation)).may_go
-    stage.client.delete("media_deletion_journal")
-    assert await recover(stage)
+    stage.client.hset(f"media_deletions_complete:{{{str(stage.media_id)[-2:]}}}", "process", "another")
+    assert await stage.replay(old).ensure_complete()
     again = await records.get(str(stage.media_id))
     assert again is not None
     assert (again.state, again.generation) == (DeletionState.REMOVING, record.generation)
+    assert sum(name.startswith("before read") for name in old.names) == len(stage.journaled) - 1
+
+
+async def test_a_replay_waits_for_that_of_another_replica(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.drop("1-1")
+    stage.client.flushall()
+    entered, go_on = trio.Event(), trio.Event()
+
+    async def pause() -> None:
+        entered.set()
+        await go_on.wait()
+
+    mine, theirs = Steps({4: pause}), Steps()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(stage.replay(mine).ensure_complete)
+        await entered.wait()
+        nursery.start_soon(stage.replay(theirs).ensure_complete)
+        with trio.fail_after(5):
+            while "after redis SET" not in theirs.names:  # noqa: ASYNC110 - the other replica is refused the lease
+                await trio.sleep(0.01)
+        go_on.set()
+    assert any(name.startswith("before read") for name in mine.names)
+    assert not any(name.startswith("before read") for name in theirs.names)
 
 
 async def test_entries_are_pruned_once_they_cannot_matter(new_stage: NewStage) -> None:

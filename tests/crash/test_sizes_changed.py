@@ -36,7 +36,7 @@ async def status_of(stage: Stage) -> Status:
     store: Slot[ObjectStore] = Slot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
     board = StatusBoard(stage.redis)
-    statuses = Statuses(store, board, stage.sizes, UploadConfig())
+    statuses = Statuses(store, board, stage.replay(), stage.sizes, UploadConfig())
     now = await statuses.look_up(stage.media_id)
     await board.forget(str(stage.media_id))
     assert await statuses.look_up(stage.media_id) == now

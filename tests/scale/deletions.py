@@ -18,7 +18,14 @@ import redis as redis_py
 import trio
 
 from avion_media.config import CdnConfig
-from avion_media.deletion import DeletionHandler, DeletionJournal, DeletionRecords, NoticeStream, undelete
+from avion_media.deletion import (
+    DeletionHandler,
+    DeletionJournal,
+    DeletionRecords,
+    JournalReplay,
+    NoticeStream,
+    undelete,
+)
 from avion_media.domain.errors import Dependency
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import MediaId, new_media_id
@@ -59,7 +66,7 @@ async def measure_undelete(url: str, store: ObjectStore, waiting: int) -> float:
         for notice in await stream.take("c", block_s=1):
             await handler.handle(notice)
         began = time.monotonic()
-        outcome = await undelete(store, redis, journal_in(store), media)
+        outcome = await undelete(store, redis, replay_of(redis, store), media)
         seconds = time.monotonic() - began
         assert set(outcome.values()) == {None}
     return seconds
@@ -103,11 +110,11 @@ def event_of(media: list[MediaId]) -> str:
 def deleting(redis: Redis, store: ObjectStore) -> DeletionHandler:
     purges = Purges(TaskQueue(redis, PURGE_QUEUE), CdnConfig())
     queue = TaskQueue(redis, DELETE_QUEUE)
-    return DeletionHandler(redis, queue, journal_in(store), purges, NO_TELEMETRY, delay_s=DELAY_S)
+    return DeletionHandler(redis, queue, replay_of(redis, store), purges, NO_TELEMETRY, delay_s=DELAY_S)
 
 
-def journal_in(store: ObjectStore) -> DeletionJournal:
-    return DeletionJournal(_slot(store), DELAY_S)
+def replay_of(redis: Redis, store: ObjectStore) -> JournalReplay:
+    return JournalReplay(redis, DeletionJournal(_slot(store), DELAY_S))
 
 
 def _slot(value: Any) -> Slot[Any]:

@@ -293,7 +293,8 @@ async def test_a_deletion_can_be_taken_back_while_its_delay_runs(operator: Opera
     assert state_of(operator, upload) == "undeleted"
     assert state_of(operator, other) == "marked"
     assert operator.json("inspect", str(upload))["deletion"]["state"] == "undeleted"
-    assert "not deleted" in operator.run("undelete", str(upload), status=1).stderr
+    assert operator.json("undelete", str(upload))["undeleted"] == [str(upload)]  # repeating it is no mistake
+    assert "not deleted" in operator.run("undelete", str(an_upload()), status=1).stderr
 
 
 async def test_a_remote_medium_that_was_just_being_fetched_is_what_the_store_has(operator: Operator) -> None:

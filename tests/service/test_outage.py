@@ -176,11 +176,30 @@ def test_the_store_cut_off_and_restored(
 def test_a_redis_that_lost_everything_is_used_again(redis_url: str, bucket: S3Bucket, picture: bytes) -> None:
     with running(environment(redis_url, bucket)) as service, redis.Redis.from_url(redis_url) as client:
         public = service.upload("cat.jpg", "image/jpeg", picture)
+        deleted = service.upload("cat.jpg", "image/jpeg", picture).media_id
+        assert service.run_cli("delete", deleted).returncode == 0
+        eventually(lambda: journaled(bucket, deleted), "the deletion in the journal")
         before = incarnations(service)
         client.flushall()
+        assert service.get(f"/media/{deleted}").status_code in (410, 503)  # at once, and never 200
+        eventually(lambda: service.get(f"/media/{deleted}").status_code != 503, "the journal to be replayed")
+        assert service.get(f"/media/{deleted}").status_code == 410
+        assert service.status(deleted).state == wire.MediaStatus.DELETED
         assert service.status(public.media_id) == public
         assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
         assert incarnations(service) == before
+        for key in journal_of(bucket):  # else the next service on this bucket restores it
+            bucket.client.delete_object(Bucket=bucket.bucket, Key=key)
+
+
+def journal_of(bucket: S3Bucket) -> list[str]:
+    listed = bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix="journal/deletions/")
+    return [each["Key"] for each in listed.get("Contents", [])]
+
+
+def journaled(bucket: S3Bucket, media_id: str) -> bool:
+    bodies = [bucket.client.get_object(Bucket=bucket.bucket, Key=key)["Body"].read() for key in journal_of(bucket)]
+    return any(media_id.encode() in body for body in bodies)
 
 
 def _in_hand(service: Service, client: redis.Redis, of: int) -> bool:

@@ -20,7 +20,7 @@ TREE = {
     "telemetry",
     "admin",
     "foundation",
-    *(f"foundation/{name}" for name in ("redis", "store", "sandbox")),
+    *(f"foundation/{name}" for name in ("redis", "store", "deletions", "sandbox")),
     "service",
     *(f"service/{queue}" for queue in ("processing", "cache", "delete")),
     *(f"service/{queue}/{name}" for queue in ("processing", "cache", "delete") for name in CONSUMER),

@@ -15,7 +15,7 @@ import redis as redis_py
 import trio
 
 from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
-from avion_media.deletion import DeletionJournal, DeletionRecords, RemoveDeleted
+from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay, RemoveDeleted
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
@@ -382,8 +382,8 @@ async def remove_what_is_due(world: World) -> None:
     publisher = Publisher(
         world.store, world.board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR, processing_ttl_s=HOUR
     )
-    journal, purges = DeletionJournal(world.store, 0), Purges(queue, world.config.cdn)
-    handler = RemoveDeleted(world.redis, world.board, publisher, journal, purges, removed_ttl_s=HOUR)
+    replay, purges = JournalReplay(world.redis, DeletionJournal(world.store, 0)), Purges(queue, world.config.cdn)
+    handler = RemoveDeleted(world.redis, world.board, publisher, replay, purges, removed_ttl_s=HOUR)
     await queue.promote()
     while (lease := await queue.take("remover", block_s=0)) is not None:
         await handler.run(lease.task, lease.renew)

@@ -12,7 +12,7 @@ import pytest
 import redis as redis_py
 
 from avion_media.config import CdnConfig
-from avion_media.deletion import DeletionHandler, DeletionJournal, DeletionRecords, Notice, undelete
+from avion_media.deletion import DeletionHandler, DeletionJournal, DeletionRecords, JournalReplay, Notice, undelete
 from avion_media.domain.errors import Dependency, ObjectMissing
 from avion_media.domain.ids import MediaId, parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
@@ -71,11 +71,14 @@ class UploadOnly:
     async def put(self, _key: str, _body: bytes, **_headers: object) -> str:
         return "etag"
 
+    async def list(self, _prefix: str, _after: str) -> AsyncIterator[tuple[()]]:
+        yield ()
 
-def _journal() -> DeletionJournal:
+
+def _replay(redis: Redis) -> JournalReplay:
     store: Slot[ObjectStore] = Slot(Dependency.STORE)
     store.fill(cast("ObjectStore", UploadOnly()))
-    return DeletionJournal(store, HOUR_S)
+    return JournalReplay(redis, DeletionJournal(store, HOUR_S), buckets=[UPLOAD[-2:], REMOTE[-2:]])
 
 
 class World:
@@ -88,7 +91,7 @@ class World:
     async def drop(self, media_id: str, delay_s: float = HOUR_S) -> None:
         purges = Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig(purge_urls=("http://cdn.example",)))
         queue = TaskQueue(self.redis, DELETE_QUEUE)
-        handler = DeletionHandler(self.redis, queue, _journal(), purges, NO_TELEMETRY, delay_s=delay_s)
+        handler = DeletionHandler(self.redis, queue, _replay(self.redis), purges, NO_TELEMETRY, delay_s=delay_s)
         await handler.handle(Notice((media_id,), "1-0"))
 
     async def sweep(self, media_id: str, why: Why) -> None:
@@ -135,7 +138,7 @@ async def test_an_undoing_queues_the_upload_with_it(world: World) -> None:
     await world.drop(UPLOAD)
     upload = parse_any_id(UPLOAD)
     assert isinstance(upload, MediaId)
-    outcome = await undelete(cast("ObjectStore", UploadOnly()), world.redis, _journal(), [upload])
+    outcome = await undelete(cast("ObjectStore", UploadOnly()), world.redis, _replay(world.redis), [upload])
     assert outcome == {str(upload): None}
     (task,) = world.queued(PROCESSING_QUEUE)
     assert task["traceparent"] == DERIVED[UPLOAD]

@@ -1,9 +1,13 @@
 -- The point of no return: from here on the deletion cannot be undone.
--- KEYS: record   ARGV: generation, channel of changes, media id
--- Returns {'go'}, {'void'} for a task of another deletion, or {'early', ms until it is due}.
+-- KEYS: record, completeness of its bucket   ARGV: generation, channel of changes, media id
+-- Returns {'go'}, {'void'} for a task of another deletion, {'early', ms until it is due}, or {'unknown'} if there is no
+-- record and it may be lost: perhaps the deletion was undone.
 local record = redis.call('HMGET', KEYS[1], 'state', 'generation', 'due')
 local state, generation, due = record[1], record[2], record[3]
-if not state then -- Redis has lost the record, and not the task
+if not state then
+  if not is_complete(KEYS[2]) then
+    return { 'unknown' }
+  end
   redis.call('HSET', KEYS[1], 'state', 'removing', 'generation', ARGV[1], 'due', ARGV[1], 'absorbed', '')
   redis.call('PUBLISH', ARGV[2], ARGV[3])
   return { 'go' }

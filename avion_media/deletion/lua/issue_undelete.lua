@@ -13,5 +13,8 @@ if not info.err then
     end
   end
 end
+if position == '0-0' then -- the stream may be lost while a reader still has notices of it: their positions are times
+  position = whole(now_ms() - 1) .. '-18446744073709551615'
+end
 redis.call('PUBLISH', ARGV[1], undeleted_at)
 return { undeleted_at, position }

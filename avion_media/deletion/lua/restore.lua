@@ -1,23 +1,43 @@
--- Write a record again that Redis has lost. A generation says which of two is newer, so entries of the journal need no order.
--- KEYS: record
--- ARGV: 'marked', generation, due, absorbed, channel, media id
---    or 'undeleted', generation, time, position, channel, media id, life in ms
--- Returns 1 when the medium is marked with that generation now.
-local kind, journaled = ARGV[1], tonumber(ARGV[2])
-local record = redis.call('HMGET', KEYS[1], 'state', 'generation')
-local state, generation = record[1], tonumber(record[2] or 0)
+-- Write records again that Redis may have lost. A generation says which of two is newer, so entries of the journal need no
+-- order. A deletion that is due may have begun to remove objects, so it is restored as one that does.
+-- KEYS: records
+-- ARGV: 'marked', position, channel of changes, then for each record: generation, due, media id
+--    or 'undeleted', time, position, life in ms, channel of changes, then for each record: generation, media id
+-- Returns for each 1 when the medium is deleted with that generation now.
+local kind, standing = ARGV[1], {}
 
-if kind == 'marked' and (not state or (state == 'undeleted' and journaled > generation)) then
-  redis.call('HSET', KEYS[1], 'state', 'marked', 'generation', ARGV[2], 'due', ARGV[3], 'absorbed', ARGV[4])
-  redis.call('PERSIST', KEYS[1])
-  redis.call('PUBLISH', ARGV[5], ARGV[6])
-  return 1
+local function restore_mark(key, state, generation, journaled, due, media_id)
+  if not state or (state == 'undeleted' and tonumber(journaled) > generation) then
+    local is_due = tonumber(due) <= now_ms()
+    redis.call('HSET', key, 'state', is_due and 'removing' or 'marked', 'generation', journaled, 'due', due,
+      'absorbed', ARGV[2])
+    redis.call('PERSIST', key)
+    redis.call('PUBLISH', ARGV[3], media_id)
+    return 1
+  end
+  return (state == 'marked' or state == 'removing') and generation == tonumber(journaled) and 1 or 0
 end
-if kind == 'undeleted' and (not state or (state == 'marked' and journaled >= generation)) then
-  redis.call('HSET', KEYS[1], 'state', 'undeleted', 'generation', ARGV[2], 'due', '0', 'absorbed', '',
-    'undeleted_at', ARGV[3], 'undeleted_through', ARGV[4])
-  redis.call('PEXPIRE', KEYS[1], ARGV[7])
-  redis.call('PUBLISH', ARGV[5], ARGV[6])
+
+local function restore_undelete(key, state, generation, journaled, media_id)
+  local number = tonumber(journaled)
+  -- Only committed undeletes are journaled: a removal of the same generation did not begin, it was restored as such.
+  local is_undone = (state == 'marked' or state == 'removing') and number >= generation
+  if not state or is_undone or (state == 'undeleted' and number > generation) then
+    redis.call('HSET', key, 'state', 'undeleted', 'generation', journaled, 'due', '0', 'absorbed', '',
+      'undeleted_at', ARGV[2], 'undeleted_through', ARGV[3])
+    redis.call('PEXPIRE', key, ARGV[4])
+    redis.call('PUBLISH', ARGV[5], media_id)
+  end
   return 0
 end
-return kind == 'marked' and state == 'marked' and generation == journaled and 1 or 0
+
+for index, key in ipairs(KEYS) do
+  local record = redis.call('HMGET', key, 'state', 'generation')
+  local state, generation = record[1], tonumber(record[2] or 0)
+  if kind == 'marked' then
+    standing[index] = restore_mark(key, state, generation, ARGV[1 + 3 * index], ARGV[2 + 3 * index], ARGV[3 + 3 * index])
+  else
+    standing[index] = restore_undelete(key, state, generation, ARGV[4 + 2 * index], ARGV[5 + 2 * index])
+  end
+end
+return standing

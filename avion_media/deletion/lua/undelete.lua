@@ -1,17 +1,19 @@
--- The second step of an undelete, on the records.
+-- The second step of an undelete, on the records. Repeating it changes nothing.
 -- KEYS: records
 -- ARGV: time and position of the first step, life of a record in ms, channel of changes, then for each record: generation
 -- that was seen before the first step, media id
 -- Returns for each 1 when it is undeleted; 0 when it was deleted again, is being removed, or is not deleted.
 local done = {}
 for index, key in ipairs(KEYS) do
-  local record = redis.call('HMGET', key, 'state', 'generation', 'absorbed')
+  local record = redis.call('HMGET', key, 'state', 'generation', 'absorbed', 'undeleted_at')
   local generation, media_id = ARGV[3 + 2 * index], ARGV[4 + 2 * index]
   done[index] = 0
   if record[1] == 'marked' and record[2] == generation then
     redis.call('HSET', key, 'state', 'undeleted', 'undeleted_at', ARGV[1], 'undeleted_through', later(ARGV[2], record[3]))
     redis.call('PEXPIRE', key, ARGV[3])
     redis.call('PUBLISH', ARGV[4], media_id)
+    done[index] = 1
+  elseif record[1] == 'undeleted' and record[4] == ARGV[1] then
     done[index] = 1
   end
 end

@@ -103,7 +103,7 @@ class Reconciliation:
         report = Report(dry_run)
         orders = _Orders(dry_run, force, checkpoint, observe)
         if not dry_run:  # first: a deletion that Redis has forgotten would be judged like any other medium
-            await self.replay.run_if_lost()
+            await self.replay.ensure_complete()
             await self.journal.prune()
         memory_since = await Notebook(self.redis).memory_since(self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, memory_since)

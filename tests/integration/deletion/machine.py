@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
 import redis as redis_py
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from avion_media.deletion import DeletionRecord, DeletionRecords, DeletionState, Undelete, scripts
+from avion_media.deletion import DeletionRecord, DeletionRecords, DeletionState, Mark, Undelete, scripts
+from avion_media.deletion.names import LAST_UNDELETE, completeness_of
 from avion_media.domain.tasks import DROP_DELETED, State, Status
 from avion_media.queue import StatusBoard
 from avion_media.queue.names import deletion_key
@@ -28,7 +30,7 @@ T = TypeVar("T")
 MEDIUM = "m"
 HOUR_S = 3600.0
 GONE = (DeletionState.REMOVING, DeletionState.REMOVED)
-MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS = 2, 2, 3, 1
+MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS, MAX_LOSSES = 2, 2, 3, 1, 1
 
 BREAKS: dict[str, tuple[Script, str, str]] = {
     "positions": (scripts.MARK, "(position ~= '' and not is_after(position, through))", "false"),
@@ -37,7 +39,8 @@ BREAKS: dict[str, tuple[Script, str, str]] = {
     "due time": (scripts.BEGIN_REMOVAL, "if left_ms > 0 then", "if false then"),
 }
 """Rules of the scripts, and what each becomes when it is broken."""
-BROKEN_ELSEWHERE = ("receipt time",)
+BROKEN_JOURNAL = "journal order"
+BROKEN_ELSEWHERE = ("receipt time", BROKEN_JOURNAL)
 
 
 class _Answering:
@@ -80,13 +83,23 @@ def now(call: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits")
 
 
+@dataclass
+class _Handling:
+    """A notice that is being handled: its medium is marked, and the rest is to be done."""
+
+    issued: dict[str, Any]
+    epoch: int
+    mark: Mark | None
+    journaled: bool = False
+
+
 class _Listener:
     """One subscription to the channels: what is on its way to it, and what it received before."""
 
     def __init__(self, lower_bound_ms: int) -> None:
         self.lower_bound_ms = lower_bound_ms
         self.on_the_way: list[int | None] = []  # the time of an undelete, or None for a notice
-        self.in_hand: int | None = None  # the generation that it has marked and not scheduled
+        self.in_hand: _Handling | None = None
 
 
 def machine_of(url: str, broken: str = "") -> type[RuleBasedStateMachine]:
@@ -113,11 +126,15 @@ class _Deletions(RuleBasedStateMachine):
         self.board = StatusBoard(redis)
         self.intent = ""  # what the users want in the end: deleted, deleted (channel), undeleted, either
         self.deletes, self.undeletes, self.crashes, self.replays = MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS
+        self.losses = MAX_LOSSES
+        self.epoch = 0  # grows with each loss of all data
+        self.journal: list[Mark | tuple[int, Undelete]] = []
         self.positions: list[str] = []
         self.pending: list[str] = []
-        self.reader: tuple[str, int | None] | None = None
+        self.reader: tuple[str, _Handling] | None = None
         self.disconnected = False
         self.undelete: tuple[int, Undelete] | None = None
+        self.undelete_is_committed = False
         self.due: set[int] = set()
         self.tasks: set[int] = set()
         self.remover: tuple[str, int] | None = None
@@ -126,11 +143,15 @@ class _Deletions(RuleBasedStateMachine):
         self.processing = 1
         self.attempts = ["idle", "idle"]
         self.listeners: list[_Listener] = []
+        if broken == BROKEN_JOURNAL:  # the medium is ready, and nobody dies: such a rule is found sooner
+            self.crashes = self.replays = self.processing = 0
+            self.is_there = self.ready = True
 
     @initialize()
     def subscribe(self) -> None:
         self.listeners = [_Listener(self._now_ms()) for _ in range(2)]
         self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
+        _note_complete(self.client)
 
     @rule()
     def rest(self) -> None:
@@ -157,13 +178,25 @@ class _Deletions(RuleBasedStateMachine):
         return self.state not in (None, DeletionState.UNDELETED)
 
     def _now_ms(self) -> int:
-        seconds, microseconds = self.client.time()
-        last = int(self.client.get("{drop_deleted}:last_undelete") or 0)
-        return max(int(seconds * 1000 + microseconds // 1000), last)
+        return int(now(self._answering.run(scripts.NOW, (LAST_UNDELETE,))))
 
-    def _mark(self, **issued: Any) -> int | None:
+    def _mark(self, **issued: Any) -> _Handling:
         marks = now(self.records.mark([MEDIUM], delay_s=HOUR_S, **issued))
-        return marks[0].generation if marks else None
+        return _Handling(issued, self.epoch, marks[0] if marks else None)
+
+    def _journal_mark(self, handling: _Handling) -> None:
+        handling.journaled = True
+        if handling.mark is not None and (handling.mark.fresh or "position" in handling.issued):
+            is_due = handling.mark.generation in self.due
+            self.journal.append(replace(handling.mark, due_ms=0) if is_due else handling.mark)
+
+    def _is_done(self, handling: _Handling) -> bool:
+        """Whether nothing was lost since the medium was marked; else it is marked once more."""
+        if handling.epoch == self.epoch:
+            return True
+        again = self._mark(**handling.issued)
+        handling.epoch, handling.mark, handling.journaled = again.epoch, again.mark, False
+        return False
 
     # -- users
 
@@ -187,17 +220,19 @@ class _Deletions(RuleBasedStateMachine):
     def undelete_issues(self) -> None:
         self.undeletes -= 1
         self.undelete = self.generation, now(self.records.issue_undelete())
+        self.undelete_is_committed = False
         for listener in self.listeners:
             listener.on_the_way.append(self.undelete[1].at_ms)
 
-    @precondition(lambda self: self.undelete is not None)
+    @precondition(lambda self: self.undelete is not None and not self.undelete_is_committed)
     @rule()
     def undelete_commits(self) -> None:
         assert self.undelete is not None
         generation, issued = self.undelete
-        self.undelete = None
         if not now(self.records.undelete(MEDIUM, generation, issued)):
+            self.undelete = None
             return
+        self.undelete_is_committed = True
         record = now(self.records.get(MEDIUM))
         assert record is not None
         through = _order(record.undeleted_through)
@@ -208,10 +243,24 @@ class _Deletions(RuleBasedStateMachine):
         if not self.ready:
             self.processing = min(2, self.processing + 1)
 
+    @precondition(lambda self: self.undelete is not None and self.undelete_is_committed)
+    @rule()
+    def undelete_is_journaled(self) -> None:
+        assert self.undelete is not None
+        if self.broken != "journal order":
+            self.journal.append(self.undelete)
+        self.undelete = None
+
     @precondition(lambda self: self.undelete is not None and self.crashes)
     @rule()
     def undelete_dies(self) -> None:
         self.crashes -= 1
+        self._undelete_ends_halfway()
+
+    def _undelete_ends_halfway(self) -> None:
+        """Nobody was told that it is done, and a loss of all data can delete the medium again."""
+        if self.undelete_is_committed and self.intent == "undeleted":
+            self.intent = "either"
         self.undelete = None
 
     # -- the stream
@@ -222,20 +271,35 @@ class _Deletions(RuleBasedStateMachine):
         position = self.pending[which % len(self.pending)]
         self.reader = position, self._mark(position=position)
 
-    @precondition(lambda self: self.reader is not None)
+    @precondition(lambda self: self.reader is not None and not self.reader[1].journaled)
+    @rule()
+    def journal_notice(self) -> None:
+        assert self.reader is not None
+        if self.broken == "journal order":
+            self.reader[1].journaled = True
+        else:
+            self._journal_mark(self.reader[1])
+
+    @precondition(lambda self: self.reader is not None and self.reader[1].journaled)
     @rule()
     def acknowledge(self) -> None:
         assert self.reader is not None
-        position, generation = self.reader
-        if generation is not None:
-            self.tasks.add(generation)
-        self.pending.remove(position)
+        position, handling = self.reader
+        if not self._is_done(handling):
+            return
+        if handling.mark is not None:
+            self.tasks.add(handling.mark.generation)
+        if position in self.pending:
+            self.pending.remove(position)
         self.reader = None
 
     @precondition(lambda self: self.reader is not None and self.crashes)
     @rule()
     def reader_dies(self) -> None:
         self.crashes -= 1
+        assert self.reader is not None
+        if self.reader[0] not in self.pending:  # its stream is lost, and nobody else has read it
+            self.intent = "either"
         self.reader = None
 
     @precondition(lambda self: bool(self.replays and set(self.positions) - set(self.pending)))
@@ -264,8 +328,12 @@ class _Deletions(RuleBasedStateMachine):
     def listener_schedules(self) -> None:
         listener = next(each for each in self.listeners if each.in_hand is not None)
         assert listener.in_hand is not None
-        self.tasks.add(listener.in_hand)
-        listener.in_hand = None
+        if not listener.in_hand.journaled:
+            self._journal_mark(listener.in_hand)
+        elif self._is_done(listener.in_hand):
+            if listener.in_hand.mark is not None:
+                self.tasks.add(listener.in_hand.mark.generation)
+            listener.in_hand = None
 
     @precondition(lambda self: self.crashes)
     @rule(which=st.integers(0, 1))
@@ -274,12 +342,43 @@ class _Deletions(RuleBasedStateMachine):
         self.disconnected = True
         self.listeners[which] = _Listener(self._now_ms())
 
+    # -- the loss of all data, and the replay that every lookup waits for
+
+    @precondition(lambda self: self.losses)
+    @rule()
+    def lose_all(self) -> None:
+        self.losses -= 1
+        self.epoch += 1
+        if any(self.reader is None or each != self.reader[0] for each in self.pending):
+            self.intent = "either"  # a notice that nobody has read
+        if self.undelete is not None:  # it is repeated by its user, or not
+            self._undelete_ends_halfway()
+        self.client.flushdb()
+        lost_at = self._now_ms()
+        while self._now_ms() <= lost_at + 1:
+            """The positions of an undelete and of a notice that was lost differ by a millisecond."""
+        self.client.execute_command("XGROUP", "CREATE", DROP_DELETED, "g", "0", "MKSTREAM")
+        self.pending, self.positions, self.tasks = [], [], set()
+        self._answering.changes += 1
+        for entry in self.journal:
+            if isinstance(entry, Mark):
+                standing = now(self.records.restore_marks([entry], ""))
+                self.tasks |= {mark.generation for mark in standing}
+            else:
+                generation, issued = entry
+                now(self.records.restore_undeletes({MEDIUM: generation}, issued))
+        _note_complete(self.client)
+
     # -- removals
 
     @precondition(lambda self: self.is_deleted and self.generation not in self.due)
     @rule()
     def time_passes(self) -> None:
         self.due.add(self.generation)
+        self.journal = [
+            replace(entry, due_ms=0) if isinstance(entry, Mark) and entry.generation in self.due else entry
+            for entry in self.journal
+        ]
         self.client.hset(deletion_key(MEDIUM), "due", 0)
         self._answering.changes += 1
 
@@ -385,7 +484,9 @@ class _Deletions(RuleBasedStateMachine):
     def _let_all_end(self) -> None:
         """Everybody goes on until nothing is left to do; the order is that of this list."""
         steps: list[tuple[Callable[[], object], Callable[[], None]]] = [
-            (lambda: self.undelete is not None, self.undelete_commits),
+            (lambda: self.undelete is not None and not self.undelete_is_committed, self.undelete_commits),
+            (lambda: self.undelete is not None, self.undelete_is_journaled),
+            (lambda: self.reader is not None and not self.reader[1].journaled, self.journal_notice),
             (lambda: self.reader is not None, self.acknowledge),
             (lambda: self.pending, lambda: self.read(0)),
             (lambda: any(each.in_hand is not None for each in self.listeners), self.listener_schedules),
@@ -416,6 +517,10 @@ class _Deletions(RuleBasedStateMachine):
             assert self.ready, f"an undelete is undone: {seen}"
         if self.state is DeletionState.REMOVED:
             assert not self.is_there, "objects are left"
+
+
+def _note_complete(client: Any) -> None:
+    client.hset(completeness_of(MEDIUM), "process", client.info("server")["run_id"])
 
 
 def _order(position: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from avion_media.deletion import DeletionRecords, DeletionState
+from avion_media.deletion.names import completeness_of
 from avion_media.domain.tasks import State, Status
 from avion_media.queue import StatusBoard
 from avion_media.redis import Redis, open_redis
@@ -21,6 +22,9 @@ BEFORE, BETWEEN, AFTER = "1-0", "2-0", "9999999999999-0"
 @pytest.fixture
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with open_redis(redis_url) as opened:
+        info = (await opened.execute("INFO", "server")).decode()
+        process = next(line.removeprefix("run_id:") for line in info.splitlines() if line.startswith("run_id:"))
+        await opened.execute("HSET", completeness_of(MEDIUM), "process", process)  # nothing was lost
         yield opened
 
 

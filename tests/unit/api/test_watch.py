@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.api.statuses import Statuses
+from avion_media.api.statuses import Deletions, Statuses
 from avion_media.api.watch import Bell, Watchers
 from avion_media.config import UploadConfig
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
@@ -121,7 +121,7 @@ async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: 
 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
-    statuses = Statuses(Slot(Dependency.STORE), cast("StatusBoard", None), (), UploadConfig())
+    statuses = Statuses(Slot(Dependency.STORE), cast("StatusBoard", None), cast("Deletions", None), (), UploadConfig())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
     assert statuses.lasts_s(media_id, PROCESSING, now) == float("inf")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import trio
 from trio.testing import MockClock
 
 from avion_media.config import HttpConfig
+from avion_media.deletion import JournalReplay
 from avion_media.domain.errors import ObjectMissing
 from avion_media.http1 import Response
 from avion_media.origin.app import Origin
@@ -27,16 +28,16 @@ class Slot:
         return self._value
 
 
-class Board:
+class Redis:
     """Knows no deletion, at once or never."""
 
     def __init__(self, *, hangs: bool) -> None:
         self._hangs = hangs
 
-    async def is_deleted(self, _media_id: str) -> bool:
+    async def run(self, *_: Any) -> list[Any]:
         if self._hangs:
             await trio.sleep_forever()
-        return False
+        return [b"", 1]
 
 
 class Store:
@@ -53,7 +54,8 @@ class Store:
 
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[Response, float]:
     """The response, and after how many seconds."""
-    origin = Origin(Slot(Store(hangs=store_hangs)), Board(hangs=redis_hangs), NO_TELEMETRY, HttpConfig(), dict)
+    deletions = JournalReplay(cast("Any", Redis(hangs=redis_hangs)), cast("Any", None))
+    origin = Origin(Slot(Store(hangs=store_hangs)), deletions, NO_TELEMETRY, HttpConfig(), dict)
     started = trio.current_time()
     response = await origin.handle(request(PATH))
     return response, trio.current_time() - started

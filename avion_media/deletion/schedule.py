@@ -1,0 +1,19 @@
+"""The removals of deletions, as tasks that are due later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from avion_media.deletion.names import removal_id
+from avion_media.deletion.records import Mark
+from avion_media.queue import TaskQueue
+
+
+async def schedule_removals(queue: TaskQueue, marks: Sequence[Mark]) -> None:
+    """Queue the removals of these deletions for when they are due. Repeating it adds nothing."""
+    await queue.delay_all(
+        [
+            ({"media_id": each.media_id}, removal_id(each.media_id, each.generation), each.due_ms / 1000)
+            for each in marks
+        ]
+    )

@@ -58,6 +58,7 @@ class Observed:
     queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
     warnings: list[str] = field(default_factory=list)  # settings of Redis under which it may lose tasks
     swept_at: float = 0.0  # when the last sweep ended, Unix seconds
+    stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
     active_requests: Callable[[], int] = lambda: 0  # of the origin
 
 

@@ -13,9 +13,12 @@ from avion_media.api.resumable import ResumableUploads, SignedPart
 from avion_media.api.statuses import Statuses, UnknownMedium
 from avion_media.api.upload_ids import GrantedUpload, InvalidUploadId
 from avion_media.api.validation import (
+    MAX_PAGE_SIZE,
     BadRequest,
     UploadRequest,
     Violation,
+    check_owner,
+    check_page,
     check_part_numbers,
     check_upload_request,
 )
@@ -36,6 +39,7 @@ from avion_media.domain.ids import (
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.grpc import CallContext
+from avion_media.owners import OwnerIndex
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
@@ -43,8 +47,6 @@ from avion_media.wire.avion.media_grpc import MediaServiceServicer
 
 NOT_IMPLEMENTED_YET: Final = frozenset(
     {
-        "GetUsage",
-        "ListOwnerMedia",
         "BlockMedia",
         "UnblockMedia",
     }
@@ -81,6 +83,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         upload = runtime.config.upload
         self._pending = PendingUploads(upload.max_pending, upload.url_ttl)
         self._resumable = ResumableUploads(runtime.store, upload)
+        self._owners = OwnerIndex(runtime.store)
 
     async def RequestMediaUpload(
         self, request: wire.RequestMediaUploadRequest, context: CallContext
@@ -169,6 +172,27 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         duration_s = found.pop("max_duration")
         response = wire.Capabilities(**found)
         response.max_duration.FromMilliseconds(round(duration_s * 1000))
+        return response
+
+    async def GetUsage(self, request: wire.GetUsageRequest, context: CallContext) -> wire.GetUsageResponse:
+        """What an owner has."""
+        check_owner(request.owner)
+        usage = await self._owners.usage(request.owner)
+        return wire.GetUsageResponse(bytes=usage.size_bytes, count=usage.count)
+
+    async def ListOwnerMedia(
+        self, request: wire.ListOwnerMediaRequest, context: CallContext
+    ) -> wire.ListOwnerMediaResponse:
+        """One page of an owner's media, the oldest first."""
+        check_owner(request.owner)
+        page_size, after = check_page(request.page_size, request.page_token)
+        response = wire.ListOwnerMediaResponse()
+        async for page in self._owners.media(request.owner, after, page_size=min(page_size + 1, MAX_PAGE_SIZE)):
+            for owned in page:
+                if len(response.media) == page_size:  # there is one more
+                    response.next_page_token = response.media[-1].media_id
+                    return response
+                response.media.add(media_id=owned.media_id.text, bytes=owned.size_bytes)
         return response
 
     async def CompleteMediaUpload(

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from avion_media.config import UploadConfig
 from avion_media.domain.errors import MediaError
 from avion_media.domain.formats import MediaFormat, by_content_type, by_filename
+from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.owners import is_owner
 
 MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32
+DEFAULT_PAGE_SIZE = 100
+MAX_PAGE_SIZE = 1000
 # Control characters, line and paragraph separators. Not what merely cannot be seen: joiners hold emoji and words of
 # many scripts together, and macOS puts a narrow no-break space into the names of its screenshots.
 _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
@@ -134,6 +137,29 @@ def _check_sha256(sha256: bytes, *, multipart: bool) -> Violation | None:
     if sha256 and len(sha256) != SHA256_BYTES:
         return Violation("sha256", f"must be exactly {SHA256_BYTES} bytes if set", "SHA256_LENGTH")
     return None
+
+
+def check_owner(owner: str) -> None:
+    """Check an owner that must be given; `BadRequest`."""
+    violation = _check_owner(owner) if owner else Violation("owner", "must be given", "OWNER_REQUIRED")
+    if violation is not None:
+        raise BadRequest([violation])
+
+
+def check_page(page_size: int, page_token: str) -> tuple[int, MediaId | None]:
+    """Return how many media a page is to have, and behind which it begins; `BadRequest`. 0 means the default."""
+    violations = []
+    if page_size < 0:
+        violations.append(Violation("page_size", "must not be negative", "PAGE_SIZE_NEGATIVE"))
+    after = None
+    if page_token:
+        try:
+            after = parse_media_id(page_token)
+        except InvalidId:
+            violations.append(Violation("page_token", "is not one that this service returned", "PAGE_TOKEN_INVALID"))
+    if violations:
+        raise BadRequest(violations)
+    return min(page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE), after
 
 
 def _check_owner(owner: str) -> Violation | None:

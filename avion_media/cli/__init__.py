@@ -22,6 +22,7 @@ _COMMANDS = {
     "delete": "media",
     "undelete": "undelete",
     "inspect": "inspect",
+    "usage": "usage",
     "queues": "queues",
     "dlq": "dlq",
     "sweep": "sweep",

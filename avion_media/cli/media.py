@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from avion_media.cli.client import Client, Uploaded, open_client, reachable
 from avion_media.cli.output import (
     Failure,
+    Misuse,
     console,
     harmless,
     json_option,
     load_config,
+    owner_option,
     print_json,
     print_problem,
     read_id,
@@ -25,8 +27,12 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.resources import directly, unwrapped
 from avion_media.config import Config
+from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import DROP_DELETED
-from avion_media.redis import open_redis
+from avion_media.owners import OwnerIndex
+from avion_media.redis import Redis, open_redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore, open_store
 from avion_media.wire.avion import media_pb2 as wire
 
 T = TypeVar("T")
@@ -150,22 +156,46 @@ def cache_command(url: str, as_json: bool) -> None:
 
 
 @click.command("delete")
-@click.argument("media_ids", nargs=-1, required=True)
+@click.argument("media_ids", nargs=-1)
+@owner_option("Also all media of this owner.")
 @json_option
-def delete_command(media_ids: tuple[str, ...], as_json: bool) -> None:
-    """Delete media as the post service does: an event on the stream `drop_deleted`."""
+def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> None:
+    """Delete media as the post service does: an event on the stream `drop_deleted`.
+
+    `undelete` takes it back within DELETE__DELAY.
+    """
+    if not media_ids and not owner:
+        raise Misuse("give media ids, or --owner")
     for media_id in media_ids:
         read_id(media_id)
     config = load_config()
 
-    async def publish() -> None:
+    async def publish() -> list[str]:
         async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-            event = json.dumps({"media_ids": list(media_ids)})
-            # Trims nothing: the stream is the producer's, and may hold deletions that nobody has read yet.
-            await redis.execute("XADD", DROP_DELETED, "*", "event", event)
+            await _publish_deletion(redis, media_ids)
+            return [*media_ids, *(await _delete_all_of(config, redis, owner) if owner else [])]
 
-    directly(publish)
+    deleted = directly(publish)
     if as_json:
-        print_json({"deleted": list(media_ids)})
+        print_json({"deleted": deleted})
     else:
-        print_problem([f"{len(media_ids)} to be deleted: gone from the origin within seconds"])
+        print_problem([f"{len(deleted)} to be deleted: gone from the origin within seconds"])
+
+
+async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:
+    """One event for each page of the owner's media, so that no event grows with the account."""
+    deleted: list[str] = []
+    slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+    async with open_store(config.s3) as store:
+        with slot.filled(store):
+            async for page in OwnerIndex(slot).media(owner):
+                owned = [each.media_id.text for each in page]
+                await _publish_deletion(redis, owned)
+                deleted += owned
+    return deleted
+
+
+async def _publish_deletion(redis: Redis, media_ids: Sequence[str]) -> None:
+    if media_ids:
+        # Trims nothing: the stream is the producer's, and may hold deletions that nobody has read yet.
+        await redis.execute("XADD", DROP_DELETED, "*", "event", json.dumps({"media_ids": list(media_ids)}))

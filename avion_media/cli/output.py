@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -15,6 +15,7 @@ from rich.text import Text
 
 from avion_media.config import PREFIX, Config, ConfigError, load
 from avion_media.domain.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
+from avion_media.domain.owners import is_owner
 from avion_media.remote.guard import AddressGuard
 
 # Control characters (escape sequences begin with one), what breaks lines, and what cannot be encoded.
@@ -33,6 +34,18 @@ class Failure(Exception):
 
 class Misuse(Failure):
     """Wrong usage or configuration: exit status 2."""
+
+
+def owner_option(description: str) -> Callable[[Any], Any]:
+    """``--owner OWNER``, checked."""
+    return click.option("--owner", default="", callback=check_owner, help=description)
+
+
+def check_owner(_context: click.Context, _parameter: click.Parameter, owner: str) -> str:
+    """Return an owner that a user typed; `Misuse` when it cannot be one."""
+    if owner and not is_owner(owner):
+        raise Misuse(f"{owner!r} cannot be an owner: 1 to 64 letters, digits and . _ : -")
+    return owner
 
 
 def load_config() -> Config:

@@ -79,6 +79,11 @@ def _print(report: Report) -> None:
         f"{report.listed} objects looked at, {report.foreign} of them not ours, {report.spared} media spared",
         markup=False,
     )
+    if report.stored:
+        print_table(
+            ["in the store", "objects", "bytes"],
+            [(kind, each.objects, each.size_bytes) for kind, each in sorted(report.stored.items())],
+        )
     print_problem(f"warning: {each}" for each in report.unsure)
     if report.dry_run:
         print_problem(f"it would be refused without --force: {each}" for each in report.refusals)

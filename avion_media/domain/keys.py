@@ -11,6 +11,7 @@ INCOMING_PREFIX = "incoming/"
 ORIGINAL_PREFIX = "original/"
 THUMBNAIL_PREFIX = "thumbnail/"
 CACHED_REMOTE_PREFIX = "cached_remote/"
+OWNER_PREFIX = "owner/"
 DELETION_JOURNAL_PREFIX = "journal/deletions/"
 UPLOAD_SECRET = "secret/upload-ids"
 """The key that the ids of multipart uploads are signed with: all replicas read it here."""
@@ -40,6 +41,16 @@ def thumbnail(any_id: AnyId, name: str) -> str:
 def thumbnails(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
     """The thumbnails of these sizes."""
     return [thumbnail(any_id, size) for size in sizes]
+
+
+def owned(owner: str, media_id: MediaId, size_bytes: int) -> str:
+    """Return the key that says that an owner has a medium, of so many bytes."""
+    return f"{owned_by(owner, media_id)}{size_bytes}"
+
+
+def owned_by(owner: str, media_id: MediaId | None = None) -> str:
+    """Return the prefix of these keys of one owner, or of one medium of an owner."""
+    return f"{OWNER_PREFIX}{owner}/" + ("" if media_id is None else f"{media_id}.")
 
 
 def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:

@@ -19,7 +19,7 @@ from avion_media.domain.errors import Unavailable
 from avion_media.lifecycle import Phase
 from avion_media.queue import QueueStats
 from avion_media.runtime import Limiter, Runtime
-from avion_media.tasks.sweep import Notebook
+from avion_media.tasks.sweep import STORED_KINDS, Notebook
 from avion_media.telemetry import get_logger, instruments
 from avion_media.telemetry.instruments import Instrument
 from supervisors import State, Supervisor
@@ -59,6 +59,8 @@ def observe(runtime: Runtime) -> None:
     for instrument, of_limiter in _OF_LIMITERS.items():
         told(instrument, _limiter_points(runtime, of_limiter))
     told(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
+    told(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
+    told(instruments.STORE_BYTES, lambda: _stored(runtime, 1))
     told(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
     told(instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase])
     told(instruments.READY, lambda: [(float(runtime.readiness.ready), {})])
@@ -101,7 +103,9 @@ async def keep_looking(runtime: Runtime) -> None:
 async def _look(runtime: Runtime) -> None:
     for name, queue in runtime.queues.items():
         runtime.observed.queue_stats[name] = await queue.stats()
-    swept_at = await Notebook(runtime.redis).finished_at()
+    notebook = Notebook(runtime.redis)
+    runtime.observed.stored = await notebook.stored()
+    swept_at = await notebook.finished_at()
     runtime.observed.swept_at = swept_at.timestamp() if swept_at is not None else 0.0
 
 
@@ -121,6 +125,11 @@ def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Cal
 
 def _limiter_points(runtime: Runtime, value: Callable[[Limiter], float]) -> Callable[[], list[Point]]:
     return lambda: [(value(read()), {"limiter": name}) for name, read in runtime.observed.limiters.items()]
+
+
+def _stored(runtime: Runtime, index: int) -> list[Point]:
+    stored = runtime.observed.stored
+    return [(stored.get(kind, (0, 0))[index], {"kind": kind}) for kind in STORED_KINDS] if stored else []
 
 
 def _dependencies(runtime: Runtime) -> list[Point]:

@@ -44,3 +44,37 @@ class Listing:
         if not page and self._request is None:
             raise StopAsyncIteration
         return page
+
+
+class KeyListing:
+    """An asynchronous iterator of pages of keys, each a request that costs a tenth of what botocore makes of it."""
+
+    def __init__(self, connection: Connection, prefix: str, start_after: str | None, page_size: int) -> None:
+        self._connection = connection
+        self._prefix = prefix
+        self._page_size = page_size
+        self._after = start_after
+        self._ended = False
+
+    def __aiter__(self) -> KeyListing:
+        return self
+
+    async def __anext__(self) -> list[str]:
+        if self._ended:
+            raise StopAsyncIteration
+        request: dict[str, Any] = {
+            "Bucket": self._connection.bucket,
+            "Prefix": self._prefix,
+            "MaxKeys": self._page_size,
+        }
+        if self._after is not None:
+            request["StartAfter"] = self._after
+        keys, more = await self._connection.query(
+            lambda client: self._connection.quick.list_keys(client, request), operation="ListObjectsV2"
+        )
+        self._ended = not more
+        if keys:
+            self._after = keys[-1]
+        elif self._ended:
+            raise StopAsyncIteration
+        return keys

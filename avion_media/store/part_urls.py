@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final
 
 import trio
@@ -46,72 +45,64 @@ async def examine_part_urls(store: ObjectStore) -> str:
 
 
 class _Examination:
+    """One upload, a part for each attempt: the first is honest. What is stored shows which body the store took."""
+
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._connection = store.connection
-        self._folder = f"{INCOMING_PREFIX}examined-{secrets.token_hex(8)}"
-        self._source = f"{self._folder}/source"
+        self._source = f"{INCOMING_PREFIX}examined-{secrets.token_hex(8)}"
+        self._key = f"{self._source}-in-parts"
 
     async def run(self) -> str:
+        upload_id = ""
         await self._store.put(self._source, _SECRET, content_type=_TYPE)
         try:
-            return await self._judge()
+            upload_id = await self._store.multipart.create(self._key, content_type=_TYPE, metadata={})
+            return await self._judge(upload_id)
         finally:
-            await self._clean([self._source])
+            # Shielded, since a cancelled node must not leave it; bounded as two requests are.
+            with trio.move_on_after(2 * self._connection.max_request_s, shield=True):
+                with suppress(MediaError):
+                    await self._store.delete([self._source])
+                with suppress(MediaError):
+                    if upload_id:
+                        await self._store.multipart.abort(self._key, upload_id)
 
-    async def _judge(self) -> str:
-        plain = await self._uploaded("plain")
-        if plain != _BODY:
-            return "the object store does not accept a part by its URL"
+    async def _judge(self, upload_id: str) -> str:
+        status = await self._send(upload_id, 1)
+        if status != 200:
+            return f"the object store does not accept a part by its URL (status {status})"
         copied = {"x-amz-copy-source": f"/{self._connection.bucket}/{self._source}"}
         ranged = {**copied, "x-amz-copy-source-range": f"bytes=0-{len(_SECRET) - 1}"}
-        attacks = (
-            partial(self._uploaded, "copied", copied),
-            partial(self._uploaded, "ranged", ranged),
-            partial(self._uploaded, "unguarded", copied, without_guard=True),
-            partial(self._uploaded, "empty", copied, body=b""),
-        )
-        for attack in attacks:
-            if await attack() == _SECRET:
-                return "" if await self._uploaded("forged", forged=True) == _BODY else COPIES
-        return ""
+        await self._send(upload_id, 2, copied)
+        await self._send(upload_id, 3, ranged)
+        await self._send(upload_id, 4, copied, without_guard=True)
+        await self._send(upload_id, 5, copied, body=b"")
+        parts = await self._store.multipart.parts(self._key, upload_id)
+        if all(part == parts.get(1) for part in parts.values()):
+            return ""
+        return "" if await self._send(upload_id, 6, forged=True) == 200 else COPIES
 
-    async def _uploaded(
+    async def _send(
         self,
-        name: str,
+        upload_id: str,
+        number: int,
         added: Mapping[str, str] | None = None,
         *,
         body: bytes = _BODY,
         without_guard: bool = False,
         forged: bool = False,
-    ) -> bytes | None:
-        """What an upload holds whose only part was sent with these headers; None if the store refused the part."""
-        uploads, key = self._store.multipart, f"{self._folder}/{name}"
-        upload_id = await uploads.create(key, content_type=_TYPE, metadata={})
-        try:
-            signed = sign_part(
-                self._connection.signers.uploads_inside,
-                self._connection.part_guard,
-                key,
-                upload_id,
-                Part(1, 0, len(_BODY)),
-                expires_s=_EXPIRES_S,
-                now=datetime.now(UTC),
-            )
-            url = signed.url[:-1] + ("1" if signed.url.endswith("0") else "0") if forged else signed.url
-            headers = {**({} if without_guard else signed.headers), **(added or {})}
-            if await self._connection.put_presigned(url, headers, body) != 200:
-                return None
-            await uploads.complete(key, upload_id, await uploads.parts(key, upload_id))
-            return await self._store.read(key, max_bytes=1 << 16)
-        finally:
-            await self._clean([key], upload_id)
-
-    async def _clean(self, keys: list[str], upload_id: str = "") -> None:
-        # Shielded, since a cancelled node must not leave it; bounded as two requests are.
-        with trio.move_on_after(self._connection.max_request_s, shield=True):
-            with suppress(MediaError):
-                if upload_id:
-                    await self._store.multipart.abort(keys[0], upload_id)
-            with suppress(MediaError):
-                await self._store.delete(keys)
+    ) -> int:
+        """Send a part as a client could, and return the status."""
+        signed = sign_part(
+            self._connection.signers.uploads_inside,
+            self._connection.part_guard,
+            self._key,
+            upload_id,
+            Part(number, 0, len(_BODY)),
+            expires_s=_EXPIRES_S,
+            now=datetime.now(UTC),
+        )
+        url = signed.url[:-1] + ("1" if signed.url.endswith("0") else "0") if forged else signed.url
+        headers = {**({} if without_guard else signed.headers), **(added or {})}
+        return await self._connection.put_presigned(url, headers, body)

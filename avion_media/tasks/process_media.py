@@ -11,6 +11,7 @@ from avion_media.domain.errors import OURS, Dependency, ObjectMissing, Precondit
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
+from avion_media.domain.owners import owner_of
 from avion_media.domain.ranges import Range
 from avion_media.domain.tasks import Confirm, Task, id_of, processing_fields
 from avion_media.media.pipeline import MediaPipeline, MediaSource
@@ -110,7 +111,8 @@ class ProcessMedia:
                 facts = facts_of(made, source)
                 writer = original_writer(made, source, facts, source_info=info)
                 await confirm()
-                standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer)
+                owner = owner_of(info.metadata)
+                standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
             if standing is not None and not standing.is_of_same_file(facts):
                 await self._queue.enqueue(processing_fields(str(media_id)) | {_ANEW: "thumbnails"})
         except (PreconditionFailed, ObjectMissing):

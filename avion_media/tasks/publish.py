@@ -36,7 +36,9 @@ from avion_media.domain.media import (
     possible_sizes,
     sizes_of,
 )
+from avion_media.domain.owners import owner_metadata, owner_of
 from avion_media.domain.tasks import State, Status
+from avion_media.owners import OwnerIndex
 from avion_media.queue import ANY_FAILURE, StatusBoard
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore
@@ -67,6 +69,7 @@ class Publisher:
         processing_ttl_s: float,
     ) -> None:
         self._store = store
+        self._owners = OwnerIndex(store)
         self._board = board
         self._sizes = sizes
         self._telemetry = telemetry
@@ -119,12 +122,14 @@ class Publisher:
         write_original: WriteOriginal,
         *,
         replaced: MediaFacts | None = None,
+        owner: str = "",
     ) -> MediaFacts | None:
         """Write everything, original last. None when a deletion won: then nothing is to be said of the medium.
 
         Otherwise the facts of the original that stands. They are of another file than ``facts`` when another attempt
         was first, with what the client had PUT by then: the thumbnails are to be written again (`write_thumbnails`),
-        of that one. ``replaced`` are the facts of the original that is written over, if there is one.
+        of that one. ``replaced`` are the facts of the original that is written over, if there is one. ``owner`` has an
+        upload, or nobody.
         """
         if await self.is_deleted(any_id):
             return None
@@ -132,13 +137,21 @@ class Publisher:
         await self.write_thumbnails(any_id, facts.format, thumbnails)
         if replaced is not None:  # first: the new original does not name those sizes any more
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
+        metadata = facts.to_metadata()
+        held_bytes = facts.size_bytes + sum(map(len, thumbnails.values()))
+        if owner and isinstance(any_id, MediaId):
+            # Before the original: a crash must not leave a public medium that its owner's erasure misses.
+            await self._owners.add(owner, any_id, held_bytes)
+            metadata |= owner_metadata(owner)
         standing = facts
         try:
-            await write_original(store, keys.original(any_id), facts.format.content_type, facts.to_metadata())
+            await write_original(store, keys.original(any_id), facts.format.content_type, metadata)
         except SourceReplaced:
             raise  # nothing was written
         except PreconditionFailed:
             standing = await self.published(any_id) or facts
+            if owner and isinstance(any_id, MediaId):
+                await self._owners.remove_if_doubled(owner, any_id, held_bytes)
             if standing.thumbnails:  # the other attempt's configuration may have been another
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(standing.thumbnails))
         return None if await self.settle_deleted(any_id) else standing
@@ -196,6 +209,7 @@ class Publisher:
     async def yield_to_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
         """Remove what an attempt wrote that was overtaken by one that failed. A deletion sees to it by itself."""
         if await self.failure(media_id) is not None:
+            await self._disown(media_id, await self.original(media_id))
             await self._store.get().delete([keys.original(media_id)])
             await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))
 
@@ -230,16 +244,24 @@ class Publisher:
 
     async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
         """Remove all that the store has of a medium; repeating it is harmless. Returns the sizes it may have had."""
-        sizes = await self._possible_sizes(any_id)
+        info = await self.original(any_id)
+        sizes = await self._possible_sizes(info)
+        await self._disown(any_id, info)
         await self._store.get().delete(keys.all_of(any_id, sizes))
         return sizes
 
-    async def _possible_sizes(self, any_id: AnyId) -> tuple[str, ...]:
+    async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> None:
+        """Remove a medium from its owner's; before the original, which alone names the owner."""
+        owner = "" if original is None else owner_of(original.metadata)
+        if owner and isinstance(any_id, MediaId):
+            await self._owners.remove(owner, any_id)
+
+    async def _possible_sizes(self, original: ObjectInfo | None) -> tuple[str, ...]:
         """Those that the original names and, for what an attempt left that never got to it, the configured ones.
 
         Where the original is gone already, or does not say: all that any medium in the store has.
         """
-        facts = await self.published(any_id)
+        facts = None if original is None else facts_from_metadata(original.metadata, original.size_bytes)
         known = facts.thumbnails if facts is not None else ()
         known = known or in_all_formats(await stored_sizes(self._store))
         return tuple(dict.fromkeys((*known, *possible_sizes(self._sizes))))

@@ -127,7 +127,19 @@ DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STOR
 CPU_MODE = Attribute("cpu.mode", ("user", "system"))
 PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
 SWEEP_WHY = Attribute(
-    "why", ("lost_task", "abandoned", "leftover", "orphan", "expired", "over_budget", "overdue_deletion", "unfinished")
+    "why",
+    (
+        "lost_task",
+        "abandoned",
+        "leftover",
+        "orphan",
+        "expired",
+        "over_budget",
+        "overdue_deletion",
+        "unfinished",
+        "disowned",
+    ),
 )
+STORED_KIND = Attribute("kind", ("incoming", "image", "video", "thumbnail", "remote", "remote_thumbnail"))
 PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))
 SPAN_OUTCOME = Attribute("outcome", ("exported", "dropped", "failed"))

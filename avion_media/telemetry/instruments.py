@@ -222,6 +222,21 @@ SWEEP_FINISHED = Instrument(
     "when the last pass of any replica ended, Unix seconds; 0 before the first",
 )
 
+STORE_BYTES = Instrument(
+    "avion.store.bytes",
+    "gauge",
+    "By",
+    "bytes of the objects in the bucket when the last whole sweep saw them",
+    (a.STORED_KIND,),
+)
+STORE_OBJECTS = Instrument(
+    "avion.store.objects",
+    "gauge",
+    "{object}",
+    "objects in the bucket when the last whole sweep saw them",
+    (a.STORED_KIND,),
+)
+
 # -- bounds
 LIMITER_USED = Instrument("avion.limiter.used", "gauge", "{slot}", "slots in use", (a.LIMITER,))
 LIMITER_LIMIT = Instrument("avion.limiter.limit", "gauge", "{slot}", "slots there are", (a.LIMITER,))

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SIZES = ("small", "medium", "large")
 _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
+EXAMINED = "incoming/examined-"  # what a replica writes as it starts; the lifecycle rule ends what a crash leaves
 _DROPS, _DROPS_GROUP = "drop_deleted", "media_drops"
 _SHELF = "-handed-back-"
 
@@ -166,7 +167,7 @@ class Checker:
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
         stored = [each["Key"] for page in pages for each in page.get("Contents", ())]
-        strangers = [key for key in stored if key not in known and not key.startswith(JOURNAL)]
+        strangers = [key for key in stored if key not in known and not key.startswith((JOURNAL, EXAMINED))]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]
 

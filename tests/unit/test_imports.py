@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
     "store": {"domain", "config", "files", "telemetry"},
+    "owners": {"domain", "resources", "store"},
     "deletion": {"concurrency", "domain", "queue", "redis", "resources", "store", "telemetry"},
     "remote": {"domain", "files", "redis"},
     "media": {"domain", "config", "kernel", "files"},

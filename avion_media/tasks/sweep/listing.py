@@ -6,12 +6,14 @@ date. So an orphan is found without a single HEAD, and memory holds one page of 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
 from avion_media.domain import keys
+from avion_media.domain.formats import Family, by_filename
 from avion_media.domain.ids import AnyId
 from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.resources import Slot
@@ -38,6 +40,22 @@ class Kind(StrEnum):
     THUMBNAIL = "thumbnail"
 
 
+_LABELS = {
+    (Part.UPLOADS, Kind.INCOMING): "incoming",
+    (Part.UPLOADS, Kind.ORIGINAL): "",  # image or video
+    (Part.UPLOADS, Kind.THUMBNAIL): "thumbnail",
+    (Part.REMOTE, Kind.ORIGINAL): "remote",
+    (Part.REMOTE, Kind.THUMBNAIL): "remote_thumbnail",
+}
+STORED_KINDS = ("incoming", *(str(family) for family in Family), "thumbnail", "remote", "remote_thumbnail")
+"""The kinds of objects that the store is said to hold so many of."""
+
+
+def _family_of(key: str) -> str:
+    fmt = by_filename(key)
+    return str(fmt.family if fmt is not None else Family.IMAGE)
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """One listed object, and the medium that its key names."""
@@ -60,8 +78,10 @@ class _Source:
         # Thumbnails of remote media lie behind those of uploads, under the same prefix.
         self._end = f"{prefix}remote/" if kind is Kind.THUMBNAIL and part is Part.UPLOADS else None
         self._page: list[ListedObject] = []
+        self._label = _LABELS[part, kind]
         self.listed = 0
         self.foreign = 0
+        self.stored: Counter[tuple[str, str]] = Counter()  # by kind of object: how many, and their bytes
         self.head: Found | None = None
 
     async def advance(self) -> None:
@@ -80,6 +100,9 @@ class _Source:
             self.listed += 1
             name = listed.key.rpartition("/")[2].partition(".")[0]
             if len(name) == self._id_length:
+                label = self._label or _family_of(listed.key)
+                self.stored[label, "objects"] += 1
+                self.stored[label, "bytes"] += listed.size_bytes
                 self.head = Found(name, self._kind, listed)
             else:
                 self.foreign += 1
@@ -100,6 +123,11 @@ class Media:
     def foreign(self) -> int:
         """Those among them that name no medium; nobody touches them."""
         return sum(each.foreign for each in self._sources)
+
+    @property
+    def stored(self) -> Counter[tuple[str, str]]:
+        """What was seen so far, by kind of object: how many (``objects``), and their ``bytes``."""
+        return sum((each.stored for each in self._sources), Counter())
 
     async def next(self) -> Medium | None:
         """The next medium with all of its objects; None behind the last."""

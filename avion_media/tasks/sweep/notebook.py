@@ -7,6 +7,8 @@ what lay in the store before as such. What lost only the processing queue does t
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -65,6 +67,24 @@ class Notebook:
         """When the last pass ended."""
         written = await self._redis.execute("HGET", _KEY, "finished_at")
         return None if written is None else datetime.fromtimestamp(float(written), UTC)
+
+    async def owners_checked_until(self) -> datetime | None:
+        """Until when the index objects of owners were looked at; None if they never were."""
+        written = await self._redis.execute("HGET", _KEY, "owners_checked_until")
+        return None if written is None else datetime.fromtimestamp(float(written), UTC)
+
+    async def note_owners_checked(self, until: datetime) -> None:
+        """All index objects of owners that are older were looked at."""
+        await self._redis.execute("HSET", _KEY, "owners_checked_until", f"{until.timestamp():.3f}")
+
+    async def stored(self) -> dict[str, tuple[int, int]]:
+        """What the last whole sweep saw in the store: objects and bytes by kind. Empty before the first."""
+        written = await self._redis.execute("HGET", _KEY, "stored")
+        return {} if written is None else {kind: (each[0], each[1]) for kind, each in json.loads(written).items()}
+
+    async def note_stored(self, stored: Mapping[str, tuple[int, int]]) -> None:
+        """A whole sweep saw this in the store."""
+        await self._redis.execute("HSET", _KEY, "stored", json.dumps(stored))
 
     async def unfinished(self) -> Cursor | None:
         """How far the pass under way got; None when there is none."""

@@ -30,6 +30,7 @@ class Why(StrEnum):
     OVER_BUDGET = "over_budget"
     OVERDUE_DELETION = "overdue_deletion"
     UNFINISHED = "unfinished"
+    DISOWNED = "disowned"
 
 
 MEANINGS: dict[Why, str] = {
@@ -41,6 +42,7 @@ MEANINGS: dict[Why, str] = {
     Why.OVER_BUDGET: "remote, among the longest unused while the cache is over its budget: removed",
     Why.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
     Why.UNFINISHED: "an upload in parts that was not completed in time: its parts were removed",
+    Why.DISOWNED: "an index object of an owner whose medium is gone: removed",
 }
 
 

@@ -24,11 +24,12 @@ from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.budget import Budget
 from avion_media.tasks.sweep.known_tasks import KnownTasks, look_at_queues
-from avion_media.tasks.sweep.listing import Media, Part, open_media
+from avion_media.tasks.sweep.listing import STORED_KINDS, Media, Part, open_media
 from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
+from avion_media.tasks.sweep.owned import OwnerIndexCheck
 from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, Why, judge, needs_status
 from avion_media.tasks.sweep.remedies import Remedies
-from avion_media.tasks.sweep.report import Refusal, Report
+from avion_media.tasks.sweep.report import Refusal, Report, Stored
 from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 
 _CHUNK = 500  # media judged at once, at most: one round trip for the records of their deletions
@@ -114,6 +115,14 @@ class Reconciliation:
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
             await _PartOfPass(self, orders, rules, known_tasks, looked_at, report, Cursor(part, after)).run()
+        if report.refusals or start != START:  # not everything was seen
+            report.stored = {}
+        notebook = Notebook(self.redis)
+        await OwnerIndexCheck(self.store, notebook, self.pace, self.config, self.clock).run(
+            report, dry_run=dry_run, force=force
+        )
+        if report.stored and not dry_run:
+            await notebook.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
         await UnfinishedUploads(self.store, self.pace, self.config, self.clock).sweep(report, dry_run=dry_run)
         return report
 
@@ -155,6 +164,10 @@ class _PartOfPass:
         finally:
             self._report.listed += media.listed
             self._report.foreign += media.foreign
+            seen = media.stored
+            for kind in STORED_KINDS:
+                if seen[kind, "objects"]:
+                    self._report.stored.setdefault(kind, Stored()).add(seen[kind, "objects"], seen[kind, "bytes"])
 
     async def _run_batch(self, media: Media) -> bool:
         """Judge and carry out; whether there is more to do."""

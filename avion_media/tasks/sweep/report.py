@@ -24,6 +24,19 @@ class Tally:
         self.size_bytes += verdict.size_bytes
 
 
+@dataclass(slots=True)
+class Stored:
+    """Of one kind of object: how many there are, and their bytes."""
+
+    objects: int = 0
+    size_bytes: int = 0
+
+    def add(self, objects: int, size_bytes: int) -> None:
+        """Count more."""
+        self.objects += objects
+        self.size_bytes += size_bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A part was left as it is: removing ``wanted`` of the ``listed`` objects seen is more than is ``allowed``."""
@@ -54,6 +67,8 @@ class Report:
     done: dict[Why, Tally] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     unsure: list[str] = field(default_factory=list)
+    stored: dict[str, Stored] = field(default_factory=dict)
+    """What the store holds, by kind; empty if not everything was seen."""
 
     def count(self, verdict: Verdict) -> None:
         """One more that was carried out."""
@@ -62,6 +77,12 @@ class Report:
     def count_unfinished(self) -> None:
         """One more multipart upload that was aborted. The store does not say how many bytes that frees."""
         self.done.setdefault(Why.UNFINISHED, Tally()).media += 1
+
+    def count_object(self, why: Why) -> None:
+        """One more empty object that was removed."""
+        tally = self.done.setdefault(why, Tally())
+        tally.media += 1
+        tally.objects += 1
 
     def refuse(self, refusal: Refusal) -> None:
         """A part was refused; a dry run, which goes on, may say so again with more."""
@@ -88,4 +109,7 @@ class Report:
                 for each in self.refusals
             ],
             "unsure": self.unsure,
+            "stored": {
+                kind: {"objects": each.objects, "bytes": each.size_bytes} for kind, each in sorted(self.stored.items())
+            },
         }

@@ -1,0 +1,98 @@
+"""``avion-media usage``: what owners have, by the index in the bucket."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import rich.filesize
+
+from avion_media.cli.output import check_owner, console, json_option, load_config, print_json, print_table
+from avion_media.cli.resources import directly, open_resources
+from avion_media.config import Config
+from avion_media.owners import OwnedMedium, OwnerIndex
+
+Group = tuple[str, str]
+"""Kind (image or video) and month (2026-11)."""
+
+
+@dataclass(slots=True)
+class OwnerUsage:
+    """What one owner has, by kind and month."""
+
+    owner: str
+    counts: Counter[Group] = field(default_factory=Counter)
+    sizes: Counter[Group] = field(default_factory=Counter)
+
+    def add(self, owned: OwnedMedium) -> None:
+        """Count one medium."""
+        group = str(owned.media_id.format.family), f"{owned.media_id.created:%Y-%m}"
+        self.counts[group] += 1
+        self.sizes[group] += owned.size_bytes
+
+    def to_dict(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "owner": self.owner,
+            "count": self.counts.total(),
+            "bytes": self.sizes.total(),
+            "by_kind_and_month": [
+                {"kind": kind, "month": month, "count": count, "bytes": self.sizes[kind, month]}
+                for (kind, month), count in sorted(self.counts.items(), key=lambda item: item[0][::-1])
+            ],
+        }
+
+
+@click.command("usage")
+@click.argument("owner", required=False, default="", callback=check_owner)
+@json_option
+def usage_command(owner: str, as_json: bool) -> None:
+    """What an owner has: bytes and counts by kind and month. Without OWNER: of all owners.
+
+    The bytes are those of the original and its thumbnails when the medium became public.
+    """
+    found = directly(lambda: _usage(load_config(), owner))
+    if not owner:
+        if as_json:
+            print_json([each.to_dict() for each in found])
+        else:
+            print_table(["owner", "media", "images", "videos", "bytes"], map(_row, found))
+        return
+    usage = found[0] if found else OwnerUsage(owner)
+    print_json(usage.to_dict()) if as_json else _print_owner(usage)
+
+
+async def _usage(config: Config, owner: str) -> list[OwnerUsage]:
+    """One for each owner: memory grows with the owners, not with their media."""
+    found: list[OwnerUsage] = []
+    async with open_resources(config) as resources:
+        async for page in OwnerIndex(resources.store).media(owner):
+            for owned in page:
+                if not found or found[-1].owner != owned.owner:
+                    found.append(OwnerUsage(owned.owner))
+                found[-1].add(owned)
+    return sorted(found, key=lambda each: each.owner)
+
+
+def _row(usage: OwnerUsage) -> tuple[object, ...]:
+    kinds: Counter[str] = Counter()
+    for (kind, _), count in usage.counts.items():
+        kinds[kind] += count
+    return usage.owner, usage.counts.total(), kinds["image"], kinds["video"], _size(usage.sizes.total())
+
+
+def _print_owner(usage: OwnerUsage) -> None:
+    print_table(
+        ["month", "kind", "media", "bytes"],
+        [
+            (month, kind, count, _size(usage.sizes[kind, month]))
+            for (kind, month), count in sorted(usage.counts.items(), key=lambda item: item[0][::-1])
+        ],
+    )
+    console().print(f"{usage.owner}: {usage.counts.total()} media, {_size(usage.sizes.total())}", markup=False)
+
+
+def _size(size_bytes: int) -> str:
+    return rich.filesize.decimal(size_bytes)

@@ -1,0 +1,87 @@
+"""Index objects of owners that a crash left: they name a medium that there is not, or name one twice.
+
+The index object is written before the original and removed before it, so only those can be wrong that are younger than
+the last sweep, and one HEAD for each is enough. The other way round there is nothing to find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from avion_media.config import Config
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.owners import owner_of
+from avion_media.owners import OwnedMedium, read_key
+from avion_media.resources import Slot
+from avion_media.store import ListedObject, ObjectStore
+from avion_media.tasks.pace import Pace
+from avion_media.tasks.sweep.notebook import Notebook
+from avion_media.tasks.sweep.policy import Why
+from avion_media.tasks.sweep.report import Report
+
+_CLOCK_SKEW = timedelta(minutes=5)
+
+
+class OwnerIndexCheck:
+    """Removes what is wrong in the index. Raises Unavailable: then the next sweep looks at the same objects again."""
+
+    def __init__(
+        self, store: Slot[ObjectStore], notebook: Notebook, pace: Pace, config: Config, clock: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._notebook = notebook
+        self._pace = pace
+        self._sweep = config.sweep
+        self._clock = clock
+
+    async def run(self, report: Report, *, dry_run: bool, force: bool) -> None:
+        """Look at all that was written since the last sweep and before the margin; count in ``report``."""
+        until = self._clock() - timedelta(seconds=self._sweep.margin)
+        since = await self._notebook.owners_checked_until()
+        seen = wrong = 0
+        before: ListedObject | None = None
+        await self._pace.wait()
+        async for page in self._store.get().list(keys.OWNER_PREFIX):
+            found = []
+            for listed in page:
+                owned = read_key(listed.key)
+                if owned is None:
+                    continue
+                seen += 1
+                if before is not None and _is_same(before, listed):
+                    found.append(min(before, listed, key=lambda each: each.last_modified))  # the last attempt is right
+                elif (
+                    (since is None or listed.last_modified >= since - _CLOCK_SKEW)
+                    and listed.last_modified < until
+                    and not await self._holds(owned)
+                ):
+                    found.append(listed)
+                before = listed
+            wrong += len(found)
+            allowed = max(self._sweep.always_allowed, int(self._sweep.max_fraction * seen))
+            if wrong > allowed and not force:
+                report.unsure.append(
+                    f"{wrong} of {seen} index objects of owners name no medium, which looks like a mistake: kept"
+                )
+                return
+            if found and not dry_run:
+                await self._store.get().delete([each.key for each in found])
+            for _ in found:
+                report.count_object(Why.DISOWNED)
+            await self._pace.wait()
+        if not dry_run:
+            await self._notebook.note_owners_checked(until)
+
+    async def _holds(self, owned: OwnedMedium) -> bool:
+        await self._pace.wait()
+        try:
+            original = await self._store.get().head(keys.original(owned.media_id))
+        except ObjectMissing:
+            return False
+        return owner_of(original.metadata) == owned.owner
+
+
+def _is_same(one: ListedObject, other: ListedObject) -> bool:
+    return one.key.rpartition(".")[0] == other.key.rpartition(".")[0]

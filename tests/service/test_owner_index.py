@@ -1,0 +1,153 @@
+"""What an owner has: counted, listed, deleted and restored by the index in the bucket."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually
+from tests.service.published import keys_of, violations
+
+
+def uploaded(service: Service, data_directory: Path, name: str, content_type: str, owner: str) -> str:
+    body = (data_directory / name).read_bytes()
+    granted = service.request_upload(name, content_type, len(body), owner=owner)
+    assert service.put(granted, body).status_code == 200
+    service.complete(granted.media_id)
+    assert service.watch(granted.media_id)[-1].state == wire.MediaStatus.READY
+    return granted.media_id
+
+
+def index_of(bucket: S3Bucket, owner: str = "") -> list[str]:
+    listed = bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix=f"owner/{owner}")
+    return [each["Key"] for each in listed.get("Contents", ())]
+
+
+def held_bytes(bucket: S3Bucket, media_id: str) -> int:
+    pages = bucket.client.get_paginator("list_objects_v2").paginate(Bucket=bucket.bucket)
+    return sum(
+        each["Size"]
+        for page in pages
+        for each in page.get("Contents", ())
+        if media_id in each["Key"] and not each["Key"].startswith("owner/")
+    )
+
+
+def usage(service: Service, owner: str) -> tuple[int, int]:
+    found = service.call("GetUsage", wire.GetUsageRequest(owner=owner), wire.GetUsageResponse)
+    return found.count, found.bytes
+
+
+def pages(service: Service, owner: str, page_size: int) -> list[list[str]]:
+    found, token = [], ""
+    while True:
+        request = wire.ListOwnerMediaRequest(owner=owner, page_size=page_size, page_token=token)
+        page = service.call("ListOwnerMedia", request, wire.ListOwnerMediaResponse)
+        found.append([each.media_id for each in page.media])
+        token = page.next_page_token
+        if not token:
+            return found
+
+
+def states(service: Service, media: list[str]) -> set[int]:
+    return {service.status(each).state for each in media}
+
+
+def test_an_owner_can_be_counted_listed_deleted_and_restored(
+    service: Service, bucket: S3Bucket, data_directory: Path
+) -> None:
+    alices = [
+        uploaded(service, data_directory, name, content_type, "alice")
+        for name, content_type in (
+            ("jpeg-gray.jpg", "image/jpeg"),
+            ("gif-animated.gif", "image/gif"),
+            ("mp4-h264-faststart.mp4", "video/mp4"),
+        )
+    ]
+    bobs = uploaded(service, data_directory, "jpeg-gray.jpg", "image/jpeg", "alice.b")  # a prefix is no owner
+    nobodys = uploaded(service, data_directory, "jpeg-gray.jpg", "image/jpeg", "")
+
+    sizes = {media_id: held_bytes(bucket, media_id) for media_id in alices}
+    assert index_of(bucket, "alice/") == [f"owner/alice/{each}.{size}" for each, size in sorted(sizes.items())]
+    assert usage(service, "alice") == (3, sum(sizes.values()))
+    assert usage(service, "alice.b") == (1, held_bytes(bucket, bobs))
+    assert usage(service, "nobody") == (0, 0)
+    assert [pages(service, "alice", size) for size in (0, 1, 2, 3, 1000)] == [
+        [alices],
+        [[each] for each in alices],
+        [alices[:2], alices[2:]],
+        [alices],
+        [alices],
+    ]
+
+    shown = json.loads(service.run_cli("usage", "alice", "--json").stdout)
+    assert (shown["count"], shown["bytes"]) == (3, sum(sizes.values()))
+    assert [(each["kind"], each["count"]) for each in shown["by_kind_and_month"]] == [("image", 2), ("video", 1)]
+    assert [each["owner"] for each in json.loads(service.run_cli("usage", "--json").stdout)] == ["alice", "alice.b"]
+    assert "alice.b" in service.run_cli("usage").stdout
+
+    deleted = json.loads(service.run_cli("delete", "--owner", "alice", "--json").stdout)["deleted"]
+    assert deleted == alices
+    eventually(lambda: states(service, alices) == {wire.MediaStatus.DELETED}, "all of the owner's media are deleted")
+    assert states(service, [bobs, nobodys]) == {wire.MediaStatus.READY}
+    restored = json.loads(service.run_cli("undelete", "--owner", "alice", "--json").stdout)["undeleted"]
+    assert sorted(restored) == alices
+    assert states(service, alices) == {wire.MediaStatus.READY}
+
+
+def test_the_index_object_goes_with_its_medium(
+    service: Service, bucket: S3Bucket, redis_client: Any, data_directory: Path
+) -> None:
+    media_id = uploaded(service, data_directory, "jpeg-gray.jpg", "image/jpeg", "carol")
+    assert len(index_of(bucket, "carol/")) == 1
+
+    redis_client.xadd("media_delete_queue", {"task_id": media_id, "media_id": media_id})  # another service: at once
+
+    eventually(lambda: not keys_of(bucket, media_id), "the medium is removed")
+    assert index_of(bucket, "carol/") == []
+
+
+def test_the_sweep_removes_what_a_crash_left_in_the_index(
+    service: Service, bucket: S3Bucket, data_directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media_id = uploaded(service, data_directory, "jpeg-gray.jpg", "image/jpeg", "dave")
+    (right,) = index_of(bucket, "dave/")
+    wrong = [
+        f"owner/dave/{media_id[:-1]}{'0' if media_id[-1] != '0' else '1'}.5",  # never published
+        f"owner/mallory/{media_id}.7",  # another's
+    ]
+    strange = "owner/dave/not-an-id.7"
+    for key in (*wrong, strange):
+        bucket.client.put_object(Bucket=bucket.bucket, Key=key, Body=b"")
+    for margin, left in (("1h", [right, *wrong]), ("0", [right])):
+        monkeypatch.setitem(service.environment, "AVION_MEDIA_SWEEP__MARGIN", margin)
+        swept = json.loads(service.run_cli("sweep", "--json").stdout)
+        assert sorted([*index_of(bucket, "dave/"), *index_of(bucket, "mallory/")]) == sorted([*left, strange])
+    assert swept["done"]["disowned"]["objects"] == 2
+    assert swept["stored"]["image"]["objects"] >= 1
+    assert swept["stored"]["thumbnail"]["bytes"] > 0
+
+
+@pytest.mark.parametrize(
+    ("method", "request_", "answer", "reasons"),
+    [
+        ("GetUsage", wire.GetUsageRequest(), wire.GetUsageResponse, {"owner": "OWNER_REQUIRED"}),
+        ("GetUsage", wire.GetUsageRequest(owner="a/b"), wire.GetUsageResponse, {"owner": "OWNER_INVALID"}),
+        (
+            "ListOwnerMedia",
+            wire.ListOwnerMediaRequest(owner="a", page_size=-1, page_token="x"),
+            wire.ListOwnerMediaResponse,
+            {"page_size": "PAGE_SIZE_NEGATIVE", "page_token": "PAGE_TOKEN_INVALID"},
+        ),
+    ],
+)
+def test_bad_fields(service: Service, method: str, request_: Any, answer: Any, reasons: dict[str, str]) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        service.call(method, request_, answer)
+    assert violations(refused.value) == reasons

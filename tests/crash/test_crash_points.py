@@ -10,12 +10,12 @@ from tests.crash.lane import open_lane
 from tests.crash.points import KINDS, count_points, end_of, try_point
 from tests.services import S3Address
 
-SAMPLE = 25
+SAMPLE = 12
 SEED = 20
 FEWEST = 500  # points that there must be: fewer means that the counting is blind
 
 
-@pytest.mark.timeout(600)  # a minute on an idle machine; each point has a limit of its own
+@pytest.mark.timeout(600)  # half a minute on an idle machine; each point has a limit of its own
 def test_a_sample_of_all_crash_points(ceph_address: S3Address) -> None:
     with open_lane(ceph_address) as lane:
         points = count_points(lane)

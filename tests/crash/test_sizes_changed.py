@@ -113,7 +113,7 @@ async def test_a_removal_says_which_sizes_to_purge(new_stage: NewStage) -> None:
     await stage.remove()
     named = [fields.get("sizes") for _, fields in stage.client.xrange(PURGE_QUEUE)]
     # The first names none, while its original is there to ask. The second adds what today's settings might have made.
-    assert named == [None, "small,large,small.webp,huge,huge.webp"]
+    assert named == [None, "small,large,small.webp,huge,huge.webp,full,full.webp"]
 
 
 async def test_attempts_of_two_configurations_leave_what_the_status_names(new_stage: NewStage) -> None:

@@ -49,7 +49,13 @@ class _Store:
         return ObjectInfo(key, len(BODY), "etag", datetime(2025, 1, 1, tzinfo=UTC), "image/jpeg")
 
     async def read_part(
-        self, key: str, byte_range: ByteRange | None = None, *, max_bytes: int, if_match: str | None = None
+        self,
+        key: str,
+        byte_range: ByteRange | None = None,
+        *,
+        max_bytes: int,
+        if_match: str | None = None,
+        into: bytearray | None = None,
     ) -> ObjectPart:
         await trio.lowlevel.checkpoint()
         info = await self.head(key)

@@ -89,16 +89,15 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """Thumbnails of one video frame. Arguments: width, height, colour (code points, or None for sRGB), sizes, quality,
-    webp. Files: raw RGB24, and those of `picture_job`.
+    """Thumbnails of one video frame. Arguments: width, height, colour (code points, or None for sRGB), orientation,
+    sizes, quality, webp. Files: raw RGB24, and those of `picture_job`.
     """
     frame, *thumbnail_files = files
     size = arguments["width"], arguments["height"]
     colour = arguments["colour"] and CodePoints(**arguments["colour"])
     with mmap.mmap(frame, 0, prot=mmap.PROT_READ) as data:
-        thumbnails = thumbnails_of_frame(
-            data[:], size, _sizes(arguments), arguments["quality"], arguments["webp"], colour
-        )
+        options = arguments["quality"], arguments["webp"], colour, arguments["orientation"]
+        thumbnails = thumbnails_of_frame(data[:], size, _sizes(arguments), *options)
     _write_thumbnails(thumbnails, arguments, thumbnail_files)
     return {"blurhash": thumbnails.blurhash}
 

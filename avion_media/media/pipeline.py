@@ -163,7 +163,12 @@ class MediaPipeline:
         sizes = self._thumbnails.sizes
         outputs = {name: _temporary(files) for name in _names(sizes)}
         colour = colour_of(probe)
-        arguments = {"width": poster.width, "height": poster.height, "colour": colour and asdict(colour)}
+        arguments = {
+            "width": poster.width,
+            "height": poster.height,
+            "colour": colour and asdict(colour),
+            "orientation": probe.orientation,
+        }
         found = await self._sandbox.call(
             "avion_media.media.jobs:frame_job",
             self._job_arguments(sizes) | arguments,

@@ -21,7 +21,7 @@ MAX_PARTS = 2_000_000
 # The interpreter's own growth, scaled planes, encoder, and thumbnails.
 _BASE_BYTES = 96 << 20
 _COPIES = 4  # of the file: mapped, scrubbed, cut down for the decoder, written
-_SWAPPING_ORIENTATIONS = (5, 6, 7, 8)  # of Exif: the stored width is the displayed height
+UPRIGHT, _SWAPPING_ORIENTATIONS = 1, (5, 6, 7, 8)  # of Exif: the stored width is the displayed height
 
 Point = tuple[float, float]
 Primaries = tuple[Point, Point, Point, Point]
@@ -98,9 +98,7 @@ class Picture:
     @property
     def displayed_size(self) -> tuple[int, int]:
         """Width and height with the orientation applied."""
-        if self.orientation in _SWAPPING_ORIENTATIONS:
-            return self.height, self.width
-        return self.width, self.height
+        return turned_size((self.width, self.height), self.orientation)
 
     @property
     def decoded_bytes(self) -> int:
@@ -122,6 +120,11 @@ class Picture:
         bounds.check_duration(self.duration_s)
         if self.decoded_bytes > bounds.max_memory_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"{self.width}x{self.height} decoded do not fit the memory")
+
+
+def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
+    """Width and height of a picture of ``size`` once it is turned as ``orientation`` (Exif's numbering) asks for."""
+    return size[::-1] if orientation in _SWAPPING_ORIENTATIONS else size
 
 
 class PictureFormat(Protocol):

@@ -11,6 +11,7 @@ import ffmpeg
 
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import fit_within
+from avion_media.media.formats.picture import turned_size
 from avion_media.media.poster.colour import scaled_rgb
 from avion_media.media.poster.ffmpeg import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
 from avion_media.media.poster.probe import VideoProbe
@@ -53,9 +54,9 @@ async def extract_poster(
 ) -> Poster:
     """Write the first frame that is not blank of the video that ``probe`` describes.
 
-    The frame is as displayed, at most ``longest_edge`` long, RGB in the colours of `colour_of`: 3 bytes a pixel, rows
-    from the top without padding, from the start of ``output_fd``. Where all that is searched is blank, it is the first
-    one.
+    The frame is at most ``longest_edge`` long, RGB in the colours of `colour_of`, and not turned yet: 3 bytes a pixel,
+    rows from the top without padding, from the start of ``output_fd``. Where all that is searched is blank, it is the
+    first one.
 
     Decodes forward from the start and never seeks by time, so ``fd`` may be sparse beyond the index and the
     first seconds.
@@ -64,7 +65,7 @@ async def extract_poster(
     rejects; and `Unavailable`. A cancel leaves nothing running, and ``output_fd`` with anything in it.
     """
     bounds = bounds or PosterBounds()
-    width, height = fit_within(probe.width, probe.height, longest_edge)
+    width, height = turned_size(fit_within(probe.width, probe.height, longest_edge), probe.orientation)
     with read_only(fd) as source:
         run = _Run(sandbox, source, output_fd, fmt, probe, (width, height), bounds)
         return Poster(width, height, blank=await run.write_first_not_blank())
@@ -111,7 +112,7 @@ class _Run:
 
     async def _frame(self, sampled: Any, level: str = "error") -> Completed:
         """Write the frame to the target; on standard output is a thumbnail of it in grey, for judgement."""
-        frames = self._upright(sampled).filter_multi_output("split")
+        frames = self._rgb(sampled).filter_multi_output("split")
         whole = ffmpeg.output(frames[0], URL, fd=_OUTPUT_FD, pix_fmt="rgb24", **_raw(1))
         small = ffmpeg.output(_grey(frames[1]), "pipe:1", pix_fmt="gray", **_raw(1))
         self._rewind()
@@ -124,7 +125,7 @@ class _Run:
     async def _search(self) -> int:
         """The number of the first sample that is not blank; 0 when there is none."""
         samples = 1 + int(self.bounds.scan_s / _SAMPLE_EVERY_S)
-        small = ffmpeg.output(_grey(self._upright(self._sampled(None))), "pipe:1", pix_fmt="gray", **_raw(samples))
+        small = ffmpeg.output(_grey(self._rgb(self._sampled(None))), "pipe:1", pix_fmt="gray", **_raw(samples))
 
         def found(grey: bytearray) -> bool:
             last = len(grey) // SAMPLE_BYTES
@@ -148,14 +149,8 @@ class _Run:
         sampled = frames.filter("select", _SAMPLING)
         return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
 
-    def _upright(self, frames: Any) -> Any:
-        """Scaled, RGB, and only then turned: that way the turn is of a small picture."""
-        orientation = self.probe.orientation
-        width, height = self.size[::-1] if orientation.swaps_sides else self.size
-        frames = frames.filter("scale", **scaled_rgb(self.probe, width, height)).filter("format", "gbrp")
-        for name, arguments in orientation.filters():
-            frames = frames.filter(name, *arguments)
-        return frames.filter("setsar", 1)
+    def _rgb(self, frames: Any) -> Any:
+        return frames.filter("scale", **scaled_rgb(self.probe, *self.size)).filter("format", "gbrp").filter("setsar", 1)
 
     async def _ffmpeg(
         self, output: Any, *, files: dict[int, int], enough: Any = None, level: str = "error"

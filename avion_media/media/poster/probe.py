@@ -17,6 +17,7 @@ from typing import Any, Final
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.media.bounds import shown_size
+from avion_media.media.formats.picture import UPRIGHT, turned_size
 from avion_media.media.poster.ffmpeg import (
     CODECS,
     DECODERS,
@@ -39,41 +40,17 @@ _STREAM: Final = (
 )
 _ENTRIES: Final = f"{_STREAM}:stream_disposition=attached_pic:stream_side_data=displaymatrix"
 _SQUARE: Final = Fraction(1)
+_WITHOUT_A_TURN: Final = {(True, True): UPRIGHT, (False, True): 2, (False, False): 3, (True, False): 4}
+_WITH_A_TURN: Final = {(True, True): 5, (True, False): 6, (False, False): 7, (False, True): 8}
 _INTERLACED: Final = ("tt", "bb", "tb", "bt")
-
-
-@dataclass(frozen=True, slots=True)
-class Orientation:
-    """Mirror left to right first (if ``mirrored``), then turn clockwise by ``degrees`` (0, 90, 180 or 270)."""
-
-    degrees: int = 0
-    mirrored: bool = False
-
-    @property
-    def swaps_sides(self) -> bool:
-        """Whether width and height change places."""
-        return self.degrees in {90, 270}
-
-    def filters(self) -> list[tuple[str, tuple[str, ...]]]:
-        """ffmpeg filters (name, arguments) that bring the coded picture upright."""
-        turn: dict[int, list[tuple[str, tuple[str, ...]]]] = {
-            0: [],
-            90: [("transpose", ("clock",))],
-            180: [("hflip", ()), ("vflip", ())],
-            270: [("transpose", ("cclock",))],
-        }
-        return [("hflip", ()), *turn[self.degrees]] if self.mirrored else turn[self.degrees]
-
-
-UPRIGHT: Final = Orientation()
 
 
 @dataclass(frozen=True, slots=True)
 class VideoProbe:
     """One video stream: ``stream`` is its name for ffmpeg (a stream specifier).
 
-    ``width`` and ``height`` are as displayed, ``coded_width`` and ``coded_height`` as decoded. Colour properties are in
-    ffmpeg's words, empty when the video does not say.
+    ``width`` and ``height`` are as displayed, ``coded_width`` and ``coded_height`` as decoded; ``orientation`` is in
+    Exif's numbering. Colour properties are in ffmpeg's words, empty when the video does not say.
     """
 
     stream: str
@@ -82,7 +59,7 @@ class VideoProbe:
     height: int
     coded_width: int
     coded_height: int
-    orientation: Orientation
+    orientation: int
     sample_aspect: Fraction
     pix_fmt: str = ""
     color_range: str = ""
@@ -200,7 +177,7 @@ def _read_stream(found: Mapping[str, Any], stream: str) -> VideoProbe:
     )
 
 
-def _orientation(stream: Mapping[str, Any]) -> Orientation:
+def _orientation(stream: Mapping[str, Any]) -> int:
     """From side data such as ``\\n00000000: 0 65536 0\\n00000001: …``: three rows of three after their offsets."""
     for side_data in stream.get("side_data_list", []):
         rows = [line.partition(":")[2].split() for line in str(side_data.get("displaymatrix", "")).split("\n")]
@@ -224,20 +201,17 @@ def _check(probe: VideoProbe, bounds: PosterBounds) -> None:
 # --- from coded pixels to the picture as displayed: display matrix and pixel aspect, each applied once ------------
 
 
-def orientation_of(matrix: Sequence[int]) -> Orientation:
-    """The orientation that a display matrix (nine numbers, row by row) asks for.
+def orientation_of(matrix: Sequence[int]) -> int:
+    """The orientation (in Exif's numbering) that a display matrix asks for, which is nine numbers, row by row.
 
     Turns that are no multiple of 90 degrees go to the nearest one, as players do; a degenerate matrix means upright.
     """
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
-    mirrored = a * d - b * c < 0
     if a * d - b * c == 0:
         return UPRIGHT
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        # x' = ax, y' = dy
-        return Orientation(0 if d > 0 else 180, mirrored)
-    # x' = cy, y' = bx; seen after the mirroring, b has the other sign
-    return Orientation(90 if (b > 0) != mirrored else 270, mirrored)
+    if abs(a) + abs(d) >= abs(b) + abs(c):  # x' = ax, y' = dy
+        return _WITHOUT_A_TURN[a > 0, d > 0]
+    return _WITH_A_TURN[b > 0, c > 0]  # x' = cy, y' = bx
 
 
 def sample_aspect(text: str | None) -> Fraction:
@@ -248,7 +222,6 @@ def sample_aspect(text: str | None) -> Fraction:
     return Fraction(int(width), int(height))
 
 
-def displayed_size(width: int, height: int, aspect: Fraction, orientation: Orientation) -> tuple[int, int]:
+def displayed_size(width: int, height: int, aspect: Fraction, orientation: int) -> tuple[int, int]:
     """Width and height of the picture as displayed: pixels are made square by their width."""
-    square = shown_size(width, height, aspect)
-    return square[::-1] if orientation.swaps_sides else square
+    return turned_size(shown_size(width, height, aspect), orientation)

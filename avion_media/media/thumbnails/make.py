@@ -16,7 +16,7 @@ from PIL import Image
 from avion_media.domain.formats import PNG
 from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within
 from avion_media.media.formats import Picture, png
-from avion_media.media.formats.picture import CodePoints
+from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
 from avion_media.media.thumbnails.blurhash import blurhash
 from avion_media.media.thumbnails.boundary import rejecting_damage
 from avion_media.media.thumbnails.colour import is_srgb
@@ -76,16 +76,17 @@ def thumbnails_of_frame(
     quality: int = 80,
     webp: Webp = "off",
     colour: CodePoints | None = None,
+    orientation: int = UPRIGHT,
 ) -> Thumbnails:
-    """Thumbnails of a frame: raw RGB24 rows without padding, upright, in ``colour`` (sRGB if None).
+    """Thumbnails of a frame: raw RGB24 rows without padding, in ``colour`` (sRGB if None), to be turned.
 
     `ValueError` when ``rgb`` is not width x height x 3 bytes.
     """
     width, height = size
     if width < 1 or height < 1 or len(rgb) != width * height * 3:
         raise ValueError(f"{len(rgb)} bytes are no RGB24 frame of {width}x{height}")
-    pixels = Pixels.of_pillow(Image.frombytes("RGB", size, rgb)).in_srgb(colour)
-    return _render(pixels, size, sizes, quality, webp)
+    pixels = Pixels.of_pillow(Image.frombytes("RGB", size, rgb)).in_srgb(colour).upright(orientation)
+    return _render(pixels, turned_size(size, orientation), sizes, quality, webp)
 
 
 def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trio
-from PIL import Image
+from PIL import Image, ImageOps
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import BY_EXTENSION, MKV, MOV, MP4, PNG, WEBM, MediaFormat
@@ -29,7 +29,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Poster:
-    """A frame in sRGB: 3 bytes a pixel, rows from the top."""
+    """A frame in sRGB, upright: 3 bytes a pixel, rows from the top."""
 
     width: int
     height: int
@@ -61,10 +61,11 @@ async def _poster(
         assert os.lseek(fd, 0, os.SEEK_CUR) == 0  # the caller's offset is the caller's
         target.seek(0)
         rgb = target.read()
-    width, height = poster.width, poster.height
-    assert len(rgb) == width * height * 3
-    in_srgb = to_srgb(Image.frombytes("RGB", (width, height), rgb), colour_of(probe))
-    return probe, Poster(width, height, in_srgb.tobytes())
+    assert len(rgb) == poster.width * poster.height * 3
+    image = to_srgb(Image.frombytes("RGB", (poster.width, poster.height), rgb), colour_of(probe))
+    image.getexif()[0x0112] = probe.orientation
+    upright = ImageOps.exif_transpose(image)
+    return probe, Poster(*upright.size, upright.tobytes())
 
 
 async def _rejection(
@@ -393,7 +394,7 @@ async def test_no_decoder_is_opened_for_exotic_sound_or_subtitles_and_the_video_
     expected = await _poster(sandbox, alone)
     assert b"not on whitelist" not in said
     assert await _poster(sandbox, path) == expected
-    assert expected[0].orientation.degrees
+    assert expected[0].orientation == 6
     assert b"not on whitelist" in said
 
 

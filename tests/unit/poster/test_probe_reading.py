@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.poster.probe import Orientation, read_probe
+from avion_media.media.poster.probe import read_probe
 
 MATRIX = """
 00000000:            0       65536           0
@@ -53,7 +53,7 @@ def test_everything_is_read() -> None:
     probe = read_probe(_answer(stream))
     assert (probe.width, probe.height) == (640, 1138)
     assert (probe.coded_width, probe.coded_height, probe.coded_pixels) == (800, 640, 512_000)
-    assert probe.orientation == Orientation(90)
+    assert probe.orientation == 6
     assert (probe.pix_fmt, probe.color_range, probe.matrix) == ("yuv420p10le", "tv", "bt2020nc")
     assert (probe.transfer, probe.primaries) == ("arib-std-b67", "bt2020")
 

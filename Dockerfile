@@ -22,7 +22,7 @@ RUN ./configure --prefix=/opt/ffmpeg --disable-everything --disable-autodetect -
         --enable-encoder=rawvideo,wrapped_avframe \
         --enable-parser=h264,hevc,av1,vp8,vp9,mpeg4video,h263,mjpeg \
         --enable-bsf=vp9_superframe_split,av1_frame_split,h264_mp4toannexb,hevc_mp4toannexb \
-        --enable-filter=scale,bwdif,format,select,split,transpose,hflip,vflip,setsar,null,buffer,buffersink,trim \
+        --enable-filter=scale,bwdif,format,select,split,setsar,null,buffer,buffersink,trim \
     && make -j"$(nproc)" ffmpeg ffprobe \
     && strip ffmpeg ffprobe \
     && install -D -t /opt/ffmpeg/bin ffmpeg ffprobe

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import mmap
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +45,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
         if error.reason is Reason.CORRUPT and arguments["granted_bytes"] < needed_bytes:
             raise Rejected(Reason.DECODER_LIMIT, error.detail) from error
         raise
-    _write(original_file, picture.original)
+    write_at(original_file, picture.original, 0)
     _write_thumbnails(thumbnails, arguments, thumbnail_files)
     width, height = picture.displayed_size
     return {
@@ -84,7 +83,7 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
             write_at(scrubbed[0], data, offset)
         plan = replace(plan, patches=())
     written = json.dumps(plan.to_json()).encode()
-    _write(target, written)
+    write_at(target, written, 0)
     return {"plan_bytes": len(written)}
 
 
@@ -109,10 +108,4 @@ def _sizes(arguments: dict[str, Any]) -> list[ThumbnailSize]:
 def _write_thumbnails(thumbnails: Thumbnails, arguments: dict[str, Any], files: list[int]) -> None:
     names = [f"{name}{suffix}" for suffix in ("", WEBP_SUFFIX) for name, _edge in arguments["sizes"]]
     for name, file in zip(names, files, strict=True):
-        _write(file, thumbnails.by_name.get(name, b""))
-
-
-def _write(file: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(file, view) :]
+        write_at(file, thumbnails.by_name.get(name, b""), 0)

@@ -18,13 +18,13 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import HEIC, PNG, WEBP, Family, MediaFormat
 from avion_media.domain.media import FULL_SIZE, WEBP_SUFFIX, ThumbnailSize
 from avion_media.domain.ranges import Patch, Range, joined_patches, merged, missing, pieces, total_bytes, within
-from avion_media.files import write_at
+from avion_media.files import read_only, write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
 from avion_media.media.job_results import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.poster import Poster, PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
-from avion_media.media.sandbox import Limits, Sandbox, read_only
+from avion_media.media.sandbox import Limits, Sandbox
 
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched

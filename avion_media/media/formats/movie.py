@@ -14,6 +14,8 @@ from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.sparse import SparseFile
 
 POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
+REORDERING_S = 0.5  # decoders hold back some pictures: what is read beyond the seconds asked for
+_SHORTEST_S = 0.04  # one picture, when not even the first second fits
 POSTER_SCAN_S = 10.0  # so much is searched for a frame that is not blank
 
 
@@ -68,6 +70,11 @@ class PosterSamples:
 
     ranges: tuple[Range, ...]
     seconds: float
+
+
+def decodable_seconds(wanted: float, covered: float) -> float:
+    """How many of the ``wanted`` seconds decode where the samples of so many are there, but not all."""
+    return min(wanted, max(covered - REORDERING_S, covered / 2, _SHORTEST_S))
 
 
 class MovieFormat(Protocol):

@@ -11,11 +11,12 @@ import ffmpeg
 
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import fit_within
+from avion_media.files import read_only
 from avion_media.media.formats.picture import turned_size
 from avion_media.media.poster.colour import scaled_rgb
 from avion_media.media.poster.ffmpeg import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
 from avion_media.media.poster.probe import VideoProbe
-from avion_media.media.sandbox import Completed, Sandbox, read_only
+from avion_media.media.sandbox import Completed, Sandbox
 
 _OUTPUT_FD: Final = 4
 _SAMPLE_EVERY_S: Final = 0.25

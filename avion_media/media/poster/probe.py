@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
+from avion_media.files import read_only
 from avion_media.media.bounds import shown_size
 from avion_media.media.formats.picture import UPRIGHT, turned_size
 from avion_media.media.poster.ffmpeg import (
@@ -28,7 +29,7 @@ from avion_media.media.poster.ffmpeg import (
     complaint,
     input_options,
 )
-from avion_media.media.sandbox import Completed, Sandbox, read_only
+from avion_media.media.sandbox import Completed, Sandbox
 
 _MAX_ANSWER_BYTES: Final = 256 << 10
 _COPY_FD: Final = 4

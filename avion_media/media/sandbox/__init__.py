@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from avion_media.media.sandbox.files import read_only
 from avion_media.media.sandbox.types import Completed, JobReport, Limits, Outcome, SandboxJobFailed, Usage
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ __all__ = [
     "SandboxReport",
     "Usage",
     "open_sandbox",
-    "read_only",
 ]
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,12 +15,12 @@ import PIL.WebPImagePlugin
 import pyvips
 from PIL import Image
 
+from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import PNG
 from avion_media.domain.media import WEBP_SUFFIX, ThumbnailSize, fit_within
 from avion_media.media.formats import Picture, png
 from avion_media.media.formats.picture import UPRIGHT, CodePoints, turned_size
 from avion_media.media.thumbnails.blurhash import blurhash
-from avion_media.media.thumbnails.boundary import rejecting_damage
 from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
@@ -109,3 +111,24 @@ def _blurhash(pixels: Pixels) -> str:
     width, height = pixels.size
     small = pixels.averaged(fit_within(width, height, _BLURHASH_EDGE))
     return blurhash(small, 4, 3) if width >= height else blurhash(small, 3, 4)
+
+
+@contextmanager
+def rejecting_damage(what: str) -> Iterator[None]:
+    """Run a decoder on hostile bytes: whatever it raises leaves as `Rejected`, whatever it warns of is dropped.
+
+    ``what`` names the step for operators. `Rejected` passes through; memory that ran out is DECODER_LIMIT, a picture
+    that a library finds too large TOO_MANY_PIXELS, anything else CORRUPT.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata; our bounds and outlines judge those
+        try:
+            yield
+        except Rejected:
+            raise
+        except MemoryError as error:
+            raise Rejected(Reason.DECODER_LIMIT, f"{what}: out of memory") from error
+        except Image.DecompressionBombError as error:
+            raise Rejected(Reason.TOO_MANY_PIXELS, f"{what}: {error}") from error
+        except Exception as error:  # decoders raise anything for broken bytes, from OSError to IndexError
+            raise Rejected(Reason.CORRUPT, f"{what}: {type(error).__name__}: {error}") from error

@@ -21,7 +21,7 @@ from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, PNG, WEBP, MediaFo
 from avion_media.domain.media import ThumbnailSize
 from avion_media.media.bounds import PictureBounds
 from avion_media.media.formats import peek, read_picture
-from avion_media.media.thumbnails.boundary import rejecting_damage
+from avion_media.media.thumbnails.make import rejecting_damage
 from tests.unit.image.made import chunk, exif_with_orientation, process, quadrants, saved
 
 DATA = Path(__file__).parents[2] / "data"

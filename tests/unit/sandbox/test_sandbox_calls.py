@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from avion_media.domain.errors import Reason, Rejected, Unavailable
+from avion_media.files import read_only
 from avion_media.media.sandbox import (
     JobReport,
     Limits,
@@ -23,7 +24,6 @@ from avion_media.media.sandbox import (
     SandboxJobFailed,
     job,
     open_sandbox,
-    read_only,
 )
 from tests.services.kernel import confines_fully
 

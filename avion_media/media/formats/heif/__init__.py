@@ -17,9 +17,8 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.media.bounds import PictureBounds, corrupt
 from avion_media.media.formats.heif.boxes import boxes, make_box
-from avion_media.media.formats.heif.extents import Extents
 from avion_media.media.formats.heif.items import Items, choose, read_items
-from avion_media.media.formats.heif.meta import MetaWriter, keep_data
+from avion_media.media.formats.heif.meta import Extents, MetaWriter, keep_data
 from avion_media.media.formats.heif.properties import Looks, looks_of
 from avion_media.media.formats.heif.tracks import Track, read_tracks, write_moov
 from avion_media.media.formats.picture import Peek, Picture

@@ -1,11 +1,13 @@
-"""Writing a ``meta`` box that knows only the chosen items."""
+"""Writing a ``meta`` box that knows only the chosen items, and packing their data."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.heif.boxes import make_box, make_full_box, make_handler
-from avion_media.media.formats.heif.extents import Extents
 from avion_media.media.formats.heif.items import IN_IDAT, Item, Items, Reference
 from avion_media.media.formats.heif.properties import kept_property, numbered
 
@@ -14,6 +16,40 @@ _HIDDEN = 1
 _MAX_SHORT = 0xFFFF
 # Identity takes its picture from another item and has no data of its own.
 _WITHOUT_DATA = frozenset((b"iden",))
+
+
+class Extents:
+    """Ranges of ``source``, first gathered with `keep`, then packed together without gaps.
+
+    Ranges may overlap: an animated AVIF's still picture is often the first frame of its track. Every byte is copied
+    once, so the packed data is never longer than the source.
+    """
+
+    def __init__(self, source: memoryview) -> None:
+        self._source = source
+        self._ranges: list[Range] = []
+        self._starts: list[int] = []
+        self._packed_starts: list[int] = []
+
+    def keep(self, offset: int, length: int) -> None:
+        """Keep a range; CORRUPT when it is not wholly inside the source."""
+        if offset + length > len(self._source):
+            raise corrupt("data lies beyond the end")
+        self._ranges.append(Range(offset, length))
+
+    def pack(self) -> bytes:
+        """The kept bytes in their old order. `translate` works from here on."""
+        packed = bytearray()
+        for each in merged(self._ranges):
+            self._starts.append(each.offset)
+            self._packed_starts.append(len(packed))
+            packed += self._source[each.offset : each.end]
+        return bytes(packed)
+
+    def translate(self, offset: int) -> int:
+        """Where the byte at ``offset``, the first of a kept range, is in the packed data."""
+        number = bisect_right(self._starts, offset) - 1
+        return self._packed_starts[number] + offset - self._starts[number]
 
 
 def keep_data(chosen: list[Item], in_file: Extents, in_idat: Extents) -> None:

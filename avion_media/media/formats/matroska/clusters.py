@@ -11,15 +11,13 @@ from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.formats.matroska.ebml import MAX_HEADER_BYTES, Element, element_at, read_number
 from avion_media.media.formats.matroska.tracks import Timing, Track
-from avion_media.media.formats.movie import PosterSamples
+from avion_media.media.formats.movie import REORDERING_S, PosterSamples, decodable_seconds
 from avion_media.media.formats.sparse import SparseFile
 
 SIMPLE_BLOCK, BLOCK_GROUP = BLOCKS = 0xA3, 0xA0
 _TIMESTAMP, _BLOCK = 0xE7, 0xA1
 _LACING, _XIPH_LACING, _FIXED_LACING = 0x06, 0x02, 0x04  # of a block's flags; the third is EBML's
 _BLOCK_HEAD_BYTES = 11  # track number (up to 8), time (2), flags
-_REORDERING_S = 0.5
-_SHORTEST_S = 0.04
 _MIN_FETCH_BYTES, _NEXT_FETCH_BYTES = 256 << 10, 1 << 20
 _MAX_LAST_CLUSTER_BYTES = 8 << 20
 
@@ -156,7 +154,7 @@ def choose_clusters(
             shown_s = block.ticks * timing.scale / 1e9
             first_s = shown_s if first_s is None else first_s
             covered = shown_s - first_s
-            if covered > seconds + _REORDERING_S:
+            if covered > seconds + REORDERING_S:
                 return PosterSamples((Range(start, block.element.offset - start),), seconds)
         end = block.element.end
     else:
@@ -166,8 +164,7 @@ def choose_clusters(
         if stop < file.size_bytes:
             raise Rejected(Reason.TOO_LARGE, "the first picture lies too far from the start")
         raise corrupt("a video track without blocks")
-    seconds = min(seconds, max(covered - _REORDERING_S, covered / 2, _SHORTEST_S))
-    return PosterSamples((Range(start, end - start),), seconds)
+    return PosterSamples((Range(start, end - start),), decodable_seconds(seconds, covered))
 
 
 def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float, most: int) -> int:

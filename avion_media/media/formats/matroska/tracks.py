@@ -20,6 +20,9 @@ _PIXEL_WIDTH, _PIXEL_HEIGHT = 0xB0, 0xBA
 _CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT = 0x54AA, 0x54BB, 0x54CC, 0x54DD
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = 0x54B0, 0x54BA, 0x54B2
 _DISPLAY_UNIT_UNKNOWN = 4
+_VIDEO_INTEGERS = frozenset(
+    (_PIXEL_WIDTH, _PIXEL_HEIGHT, _CROP_BOTTOM, _CROP_TOP, _CROP_LEFT, _CROP_RIGHT)
+) | frozenset((_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT))
 _TYPE_VIDEO, _TYPE_AUDIO = 1, 2
 _STILL_CODECS = frozenset(("V_MJPEG", "V_PNG"))  # previews beside the picture; JPEGs carry Exif
 
@@ -125,49 +128,27 @@ def read_tracks(tracks: Master, bounds: VideoBounds) -> tuple[Track, ...]:
 
 
 def _read_track(tracks: Master, entry: Element) -> Track:
-    number = kind = frame_ns = 0
-    enabled = default = 1
-    codec: str | None = None
-    video: dict[int, int] = {}
-    private = b""
-    encoded = False
-    for child in tracks.children(entry):
-        if child.id == TRACK_NUMBER:
-            number = tracks.unsigned(child)
-        elif child.id == TRACK_TYPE:
-            kind = tracks.unsigned(child)
-        elif child.id == _FLAG_ENABLED:
-            enabled = tracks.unsigned(child)
-        elif child.id == _FLAG_DEFAULT:
-            default = tracks.unsigned(child)
-        elif child.id == DEFAULT_DURATION:
-            frame_ns = tracks.unsigned(child)
-        elif child.id == CODEC_ID:
-            codec = tracks.content(child).rstrip(b"\0").decode("latin-1")
-        elif child.id == VIDEO:
-            video = _read_video(tracks, child)
-        elif child.id == CODEC_PRIVATE:
-            private = tracks.content(child)
-        elif child.id == _CONTENT_ENCODINGS:
-            encoded = True
-    shown = (2 if default else 1) if enabled else 0
-    return Track(entry, number, kind, codec, frame_ns / 1e9, shown, video, private, encoded)
+    found = {child.id: child for child in tracks.children(entry)}  # of several the last one counts
+
+    def number(identifier: int, default: int = 0) -> int:
+        return tracks.unsigned(found[identifier]) if identifier in found else default
+
+    def content(identifier: int) -> bytes:
+        return tracks.content(found[identifier]) if identifier in found else b""
+
+    shown = (2 if number(_FLAG_DEFAULT, 1) else 1) if number(_FLAG_ENABLED, 1) else 0
+    return Track(
+        entry=entry,
+        number=number(TRACK_NUMBER),
+        type=number(TRACK_TYPE),
+        codec=content(CODEC_ID).rstrip(b"\0").decode("latin-1") if CODEC_ID in found else None,
+        frame_s=number(DEFAULT_DURATION) / 1e9,
+        shown=shown,
+        video=_read_video(tracks, found[VIDEO]) if VIDEO in found else {},
+        private=content(CODEC_PRIVATE),
+        encoded=_CONTENT_ENCODINGS in found,
+    )
 
 
 def _read_video(tracks: Master, video: Element) -> dict[int, int]:
     return {child.id: tracks.unsigned(child) for child in tracks.children(video) if child.id in _VIDEO_INTEGERS}
-
-
-_VIDEO_INTEGERS = frozenset(
-    (
-        _PIXEL_WIDTH,
-        _PIXEL_HEIGHT,
-        _CROP_BOTTOM,
-        _CROP_TOP,
-        _CROP_LEFT,
-        _CROP_RIGHT,
-        _DISPLAY_WIDTH,
-        _DISPLAY_HEIGHT,
-        _DISPLAY_UNIT,
-    )
-)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
-from avion_media.media.formats.movie import PosterSamples
+from avion_media.media.formats.movie import REORDERING_S, PosterSamples, decodable_seconds
 from avion_media.media.formats.mp4.moof import Run
 from avion_media.media.formats.mp4.moov import Track
 from avion_media.media.formats.sample_table import Sample
@@ -15,8 +15,6 @@ from avion_media.media.formats.sample_table import Sample
 _JOINED_GAP_BYTES = 64 << 10  # another request costs more than this
 _MAX_RANGES = 64
 _MAX_SAMPLES = 20_000
-_REORDERING_S = 0.5  # decoders hold back some pictures: what is read beyond the seconds asked for
-_SHORTEST_S = 0.04  # one picture, when not even the first second fits
 
 
 class RangeCollector:
@@ -96,15 +94,14 @@ def choose_samples(
     exceeds what a poster may fetch.
     """
     collector = RangeCollector(bounds.max_poster_bytes)
-    until = starts_at + (seconds + _REORDERING_S) * timescale
+    until = starts_at + (seconds + REORDERING_S) * timescale
     for sample in samples:
         if sample.decoded_at > until:
             break
         if sample.data.length == 0:
             continue
         if sample.data.end > size_bytes or not collector.add(sample.data):
-            covered = (sample.decoded_at - starts_at) / timescale
-            seconds = min(seconds, max(covered - _REORDERING_S, covered / 2, _SHORTEST_S))
+            seconds = decodable_seconds(seconds, (sample.decoded_at - starts_at) / timescale)
             break
     if not collector.ranges:
         raise corrupt("no sample at the start of the video track")

@@ -16,9 +16,11 @@ import httpx
 import trio
 
 from avion_media.cli.output import Failure, Misuse
+from avion_media.cli.resumable import Begun, Memory
 from avion_media.cli.tokens import caller_metadata
 from avion_media.config import PREFIX, Bind, ClientConfig, Config
 from avion_media.domain.formats import by_filename
+from avion_media.domain.parts import MIN_PART_BYTES
 from avion_media.media.sniff import HEAD_BYTES, sniff
 from avion_media.wire import purerpc
 from avion_media.wire.avion import media_pb2 as wire
@@ -27,8 +29,27 @@ from avion_media.wire.avion.media_grpc import MediaServiceStub
 _CHUNK_BYTES = 256 << 10
 _CALL_S = 15.0
 _WAIT_S = 300.0
-Progress = Callable[[int], None]
+_PARTS_AT_ONCE = 4
+_ROUNDS = 5  # in which parts that failed are signed and sent once more
+_FIRST_PAUSE_S = 1.0
+_PUT_S = 60.0
 T = TypeVar("T")
+
+
+class Progress:
+    """What sees the bytes go; this one shows nothing. ``part`` is 0 for a file that is sent as a whole."""
+
+    def began(self, part: int, size: int) -> None:
+        """The file or a part of it begins, perhaps once more."""
+
+    def sent(self, part: int, count: int) -> None:
+        """So many bytes of it were sent."""
+
+    def ended(self, part: int) -> None:
+        """It is stored."""
+
+
+NO_PROGRESS = Progress()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +113,8 @@ class Client:
         self._stub = stub
         self._http = http
         self._address = address
+        self._memory = Memory(address)
+        self._capabilities: wire.Capabilities | None = None
 
     async def _call(self, call: Awaitable[T], timeout_s: float = _CALL_S) -> T:
         try:
@@ -109,37 +132,128 @@ class Client:
         ):
             raise Failure(f"the service at {self._address} ended the connection") from None
 
-    async def upload(self, path: Path, progress: Progress = lambda _sent: None) -> Uploaded:
-        """Request, PUT, complete, and wait for the end."""
+    async def upload(
+        self, path: Path, progress: Progress = NO_PROGRESS, *, owner: str = "", resume: bool = False
+    ) -> Uploaded:
+        """Request, PUT, complete, and wait for the end. Large files go in parts, where the service allows that.
+
+        ``resume`` goes on with an upload of the same file that was interrupted.
+        """
         try:
             size = (await trio.Path(path).stat()).st_size
             content_type = await declared_type(path, size)
         except OSError as error:
             raise Failure(f"{path}: {error.strerror}") from None
         filename = os.fsencode(path.name).decode(errors="replace")  # names of files need not be UTF-8
-        request = wire.RequestMediaUploadRequest(filename=filename, content_type=content_type, size=size)
+        request = wire.RequestMediaUploadRequest(
+            filename=filename,
+            content_type=content_type,
+            size=size,
+            owner=owner,
+            multipart=await self._goes_in_parts(size),
+        )
+        if request.multipart:
+            media_id = await self._upload_in_parts(path, request, progress, resume=resume)
+            return Uploaded(str(path), await self.wait(media_id))
         granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
         await self._put(path, granted, size, progress)
         completed = wire.CompleteMediaUploadRequest(media_id=granted.media_id)
         await self._call(self._stub.CompleteMediaUpload(completed, metadata=self._metadata))
         return Uploaded(str(path), await self.wait(granted.media_id))
 
-    async def _put(self, path: Path, granted: wire.RequestMediaUploadResponse, size: int, progress: Progress) -> None:
-        async def body() -> AsyncIterator[bytes]:
-            sent = 0
-            async with await trio.open_file(path, "rb") as file:
-                while chunk := await file.read(_CHUNK_BYTES):
-                    yield chunk
-                    sent += len(chunk)
-                    progress(sent)
+    async def _goes_in_parts(self, size: int) -> bool:
+        if size < MIN_PART_BYTES:
+            return False
+        if self._capabilities is None:
+            call: Awaitable[wire.Capabilities] = self._stub.GetCapabilities(
+                wire.GetCapabilitiesRequest(), metadata=self._metadata
+            )
+            self._capabilities = await self._call(call)
+        return self._capabilities.multipart and size > self._capabilities.multipart_threshold
 
+    async def _upload_in_parts(
+        self, path: Path, request: wire.RequestMediaUploadRequest, progress: Progress, *, resume: bool
+    ) -> str:
+        """Send all parts that the store does not have, and complete; the media id."""
+        begun = self._memory.recall(path) if resume else None
+        if begun is not None and await self._is_gone(begun):
+            begun = None
+        if begun is None:
+            granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
+            begun = Begun(granted.media_id, granted.upload_id)
+            self._memory.remember(path, begun)
+        await self._send_parts(path, begun, progress)
+        completed = wire.CompleteMediaUploadRequest(media_id=begun.media_id, upload_id=begun.upload_id)
+        try:
+            await self._call(self._stub.CompleteMediaUpload(completed, metadata=self._metadata))
+        except Failure as failure:
+            if failure.lines[0].startswith("FAILED_PRECONDITION"):  # it was aborted: there is nothing to resume
+                self._memory.forget(path)
+            raise
+        self._memory.forget(path)
+        return begun.media_id
+
+    async def _is_gone(self, begun: Begun) -> bool:
+        """Whether nothing is left of an upload that was begun: it expired, or was aborted."""
+        try:
+            status = await self.status(begun.media_id)
+        except Failure:
+            return True
+        return status.state == wire.MediaStatus.DELETED
+
+    async def _send_parts(self, path: Path, begun: Begun, progress: Progress) -> None:
+        for round_ in range(_ROUNDS):
+            missing = await self._missing(begun)
+            if not missing:
+                return
+            if round_:
+                await trio.sleep(_FIRST_PAUSE_S * 2 ** (round_ - 1))
+            slots = trio.CapacityLimiter(_PARTS_AT_ONCE)
+            async with trio.open_nursery() as nursery:
+                for part in missing:
+                    nursery.start_soon(self._send_part, path, part, progress, slots)
+        if await self._missing(begun):
+            raise Failure(f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`")
+
+    async def _missing(self, begun: Begun) -> list[wire.UploadPart]:
+        """The parts that the store does not have, signed. None are missing of an upload that was completed."""
+        request = wire.SignUploadPartsRequest(media_id=begun.media_id, upload_id=begun.upload_id)
+        try:
+            signed = await self._call(self._stub.SignUploadParts(request, metadata=self._metadata))
+        except Failure as failure:
+            if not failure.lines[0].startswith("NOT_FOUND"):
+                raise
+            return []
+        return [part for part in signed.parts if not part.stored]
+
+    async def _send_part(
+        self, path: Path, part: wire.UploadPart, progress: Progress, slots: trio.CapacityLimiter
+    ) -> None:
+        """Send one part. What fails here is sent in the next round."""
+        async with slots:
+            progress.began(part.number, part.size)
+            body = _bytes_of(path, part.offset, part.size, lambda count: progress.sent(part.number, count))
+            headers = dict(part.headers) | {"Content-Length": str(part.size)}
+            try:
+                response = await self._http.put(part.url, content=body, headers=headers, timeout=_PUT_S)
+            except httpx.HTTPError:
+                return
+            except OSError as error:
+                raise Failure(f"{path}: {error.strerror}") from None
+            if response.status_code == 200:
+                progress.ended(part.number)
+
+    async def _put(self, path: Path, granted: wire.RequestMediaUploadResponse, size: int, progress: Progress) -> None:
+        progress.began(0, size)
+        body = _bytes_of(path, 0, size, lambda count: progress.sent(0, count))
         headers = dict(granted.upload_headers) | {"Content-Length": str(size)}
         try:
-            response = await self._http.put(granted.upload_url, content=body(), headers=headers, timeout=60.0)
+            response = await self._http.put(granted.upload_url, content=body, headers=headers, timeout=_PUT_S)
         except httpx.HTTPError as error:
             raise Failure(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
         if response.status_code != 200:
             raise Failure(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
+        progress.ended(0)
 
     async def wait(self, media_id: str) -> wire.MediaStatus:
         """Follow a medium to its final state."""
@@ -167,6 +281,15 @@ class Client:
         request = wire.CacheRemoteMediaRequest(remote_url=url)
         call: Awaitable[wire.CacheRemoteMediaResponse] = self._stub.CacheRemoteMedia(request, metadata=self._metadata)
         return await self._call(call)
+
+
+async def _bytes_of(path: Path, offset: int, size: int, sent: Callable[[int], None]) -> AsyncIterator[bytes]:
+    async with await trio.open_file(path, "rb") as file:
+        await file.seek(offset)
+        while size > 0 and (chunk := await file.read(min(_CHUNK_BYTES, size))):
+            yield chunk
+            size -= len(chunk)
+            sent(len(chunk))
 
 
 async def declared_type(path: Path, size: int) -> str:

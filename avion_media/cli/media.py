@@ -12,6 +12,7 @@ import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from avion_media.cli.client import Client, Uploaded, open_client, reachable
+from avion_media.cli.client import Progress as UploadProgress
 from avion_media.cli.output import (
     Failure,
     Misuse,
@@ -84,11 +85,17 @@ def print_status(described: dict[str, Any], title: str = "") -> None:
 
 @click.command("upload")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@owner_option("Whose they are.")
+@click.option("--resume", is_flag=True, help="Go on with uploads of these files that were interrupted.")
 @json_option
-def upload_command(files: tuple[Path, ...], as_json: bool) -> None:
-    """Do what a client does: request, PUT with a progress bar, complete, wait, print the URLs."""
+def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: bool) -> None:
+    """Do what a client does: request, PUT with a progress bar, complete, wait, print the URLs.
+
+    Large files are sent in parts, several at once. After an interruption they go on with --resume.
+    """
     config = load_config()
-    ended, problems = _with_client(config, lambda client: upload_all(client, files, show=not as_json))
+    upload = partial(upload_all, files=files, show=not as_json, owner=owner, resume=resume)
+    ended, problems = _with_client(config, upload)
     base_url = origin_url(config)
     if as_json:
         failed = [{"file": file, "error": problem} for file, problem in problems]
@@ -102,7 +109,7 @@ def upload_command(files: tuple[Path, ...], as_json: bool) -> None:
 
 
 async def upload_all(
-    client: Client, files: tuple[Path, ...], *, show: bool
+    client: Client, files: tuple[Path, ...], *, show: bool, owner: str = "", resume: bool = False
 ) -> tuple[list[Uploaded], list[tuple[str, str]]]:
     """Upload one after the other; problems of one do not stop the rest."""
     ended: list[Uploaded] = []
@@ -110,16 +117,35 @@ async def upload_all(
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console(), disable=not show, transient=True) as progress:
         for file in files:
-            bar = progress.add_task(harmless(file.name), total=file.stat().st_size if file.exists() else None)
+            bars = _Bars(progress, harmless(file.name))
             try:
-                ended.append(await client.upload(file, partial(_show_sent, progress, bar)))
+                ended.append(await client.upload(file, bars, owner=owner, resume=resume))
             except Failure as failure:
                 problems.append((str(file), f"{file}: {failure.lines[0].removeprefix(f'{file}: ')}"))
     return ended, problems
 
 
-def _show_sent(progress: Progress, bar: TaskID, sent: int) -> None:
-    progress.update(bar, completed=sent)
+class _Bars(UploadProgress):
+    """A bar for the file, or one for each part that is being sent."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress = progress
+        self._name = name
+        self._bars: dict[int, TaskID] = {}
+
+    def began(self, part: int, size: int) -> None:
+        if part in self._bars:
+            self._progress.reset(self._bars[part])
+        else:
+            name = f"{self._name}, part {part}" if part else self._name
+            self._bars[part] = self._progress.add_task(name, total=size)
+
+    def sent(self, part: int, count: int) -> None:
+        self._progress.advance(self._bars[part], count)
+
+    def ended(self, part: int) -> None:
+        if part:  # else there would be a hundred of them in the end
+            self._progress.remove_task(self._bars.pop(part))
 
 
 @click.command("status")

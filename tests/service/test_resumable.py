@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
+from avion_media.cli.resumable import Begun, Memory
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, running
@@ -227,3 +229,41 @@ def test_clients_can_read_the_limits(service: Service) -> None:
     }
     assert response.headers["access-control-allow-origin"] == "*"
     assert response.headers["cache-control"] == "public, max-age=60"
+
+
+def test_the_command_goes_on_with_an_upload_that_was_interrupted(
+    service: Service, bucket: S3Bucket, video: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(service.environment, "XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(video)
+    granted = begin(service, len(video))
+    (second,) = sign(service, granted, (2,)).parts
+    assert put(second, video) == 200
+    Memory(service.grpc_address).remember(file, Begun(granted.media_id, granted.upload_id))
+
+    resumed = service.run_cli("upload", "--resume", "--json", "--owner", "erin", str(file))
+
+    (ended,) = json.loads(resumed.stdout)
+    assert (ended["media_id"], ended["state"], ended["size"]) == (granted.media_id, "READY", len(video))
+    assert unfinished(bucket) == []
+    assert Memory(service.grpc_address).recall(file) is None
+    again = json.loads(service.run_cli("upload", "--resume", "--json", str(file)).stdout)
+    assert again[0]["media_id"] != granted.media_id  # that one is over
+
+
+def test_the_command_begins_anew_when_nothing_is_left_to_go_on_with(
+    service: Service, bucket: S3Bucket, video: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(service.environment, "XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    file = tmp_path / "clip.mp4"
+    file.write_bytes(video)
+    expired = encode_id(datetime.now(UTC) - timedelta(hours=25), 32, 7)
+    Memory(service.grpc_address).remember(file, Begun(expired, "of long ago"))
+
+    (ended,) = json.loads(service.run_cli("upload", "--resume", "--json", str(file)).stdout)
+
+    assert ended["state"] == "READY"
+    assert ended["media_id"] != expired

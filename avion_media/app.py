@@ -10,7 +10,7 @@ avion-media                rest_for_one: what stands below a failed child is reb
 │  ├─ deletions            replays their journal when Redis may have lost some
 │  └─ sandbox              isolated processes for decoders and ffmpeg
 ├─ service                 one_for_one: none of these takes another down
-│  ├─ processing           one_for_one: keeper · reader · reclaimer · promoter
+│  ├─ processing           one_for_one: renewer · reader · janitor
 │  ├─ cache                same shape
 │  ├─ delete               same shape; beside its children, where there is a CDN to tell, purge (same shape)
 │  ├─ events               drop_deleted: channel and stream

@@ -223,7 +223,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         task_id = str(uuid.uuid4())
         queue = self._runtime.queues[PROCESSING_QUEUE]
         fields = processing_fields(media_id.text, owner_of(uploaded.metadata))
-        if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text) == task_id:
+        if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text, tenant=caller) == task_id:
             self._pending.completed(caller, media_id.created.timestamp())
         await self._note_processing(media_id.text)
 

@@ -121,15 +121,17 @@ class Unavailable(MediaError):
 
 
 class Deferred(Unavailable):
-    """Not now, though nothing failed: a remote host has all of its slots taken, or is left in peace for a while.
+    """Not now, though nothing failed: a remote host has all of its slots taken, or its circuit breaker is open.
 
-    The task comes again after ``retry_after_s``, at no attempt. ``patient``: its turn comes for certain, so it may wait
-    as long as that takes; one that is not is given up at some time.
+    The task is retried after ``retry_after_s`` and does not use up an attempt. ``patient``: its turn comes for certain,
+    so it may wait as long as that takes; one that is not is given up at some time. ``whole_tenant``: the same holds for
+    every other task of its tenant.
     """
 
-    def __init__(self, detail: str, retry_after_s: float, *, patient: bool = True) -> None:
+    def __init__(self, detail: str, retry_after_s: float, *, patient: bool = True, whole_tenant: bool = False) -> None:
         super().__init__(Dependency.REMOTE, detail, retry_after_s)
         self.patient = patient
+        self.whole_tenant = whole_tenant
 
 
 class DecoderKilled(Unavailable):

@@ -136,7 +136,7 @@ async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
     }
     if found.place is Place.DELAYED:
         described["due_at"] = moment(found.due_at or 0.0)
-    else:
+    elif found.place is not Place.WAITING:
         described["entry_id"] = entry.entry_id
     if found.place is Place.DEAD_LETTERS:
         described["failed_at"] = moment(entry.failed_at)

@@ -103,7 +103,7 @@ def cache(runtime: Runtime) -> Supervisor:
         config.decoders.enabled(),
         runtime.telemetry,
     )
-    return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots)
+    return _subtree(runtime, "cache", CACHE_QUEUE, handler, config.remote.slots, tenant_cap=config.remote.host_slots)
 
 
 def delete(runtime: Runtime) -> Supervisor:
@@ -137,6 +137,7 @@ def _subtree(
     handler: TaskHandler,
     slots: int,
     beside: Sequence[Supervisor] = (),
+    tenant_cap: int = 0,
 ) -> Supervisor:
     tasks = runtime.config.tasks
     policy = ConsumerPolicy(
@@ -148,6 +149,7 @@ def _subtree(
         patience_s=runtime.config.remote.patience,
         max_age_s=tasks.max_age,
         gives_up=queue not in NEVER_GIVEN_UP,
+        tenant_cap=tenant_cap,
     )
     consumer = Consumer(
         runtime.queues[queue],
@@ -160,14 +162,13 @@ def _subtree(
     )
     runtime.drains[name] = consumer.drain
     runtime.observed.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)
-    # The keeper stands left of whoever holds tasks, and so outlives them when the tree stops.
+    # The renewer stands left of the reader, which holds tasks, and so outlives them when the tree stops.
     return group(
         name,
         [
-            Worker("keeper", consumer.keep, grace_s=_STOP_S),
+            Worker("renewer", consumer.renew_leases, grace_s=_STOP_S),
             Worker("reader", consumer.read, grace_s=_STOP_S),
-            Worker("reclaimer", consumer.reclaim, grace_s=_STOP_S),
-            Worker("promoter", consumer.promote, grace_s=_STOP_S),
+            Worker("janitor", consumer.tend, grace_s=_STOP_S),
             *beside,
         ],
     )

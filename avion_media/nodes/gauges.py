@@ -1,7 +1,7 @@
 """What is not counted where it happens, but looked at: queues, limiters, the event loop, the process.
 
 The gauges are read whenever metrics are collected. What must be asked for (the queues) is asked by `keep_looking`,
-every few seconds and with a deadline: however many scrape, Redis hears of it once.
+every few seconds and with a deadline. However many scrape, and however many replicas there are, Redis counts once.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ async def keep_looking(runtime: Runtime) -> None:
 
 async def _look(runtime: Runtime) -> None:
     for name, queue in runtime.queues.items():
-        runtime.observed.queue_stats[name] = await queue.stats()
+        runtime.observed.queue_stats[name] = await queue.stats(max_age_s=_POLL_S)
     notebook = Notebook(runtime.redis)
     runtime.observed.stored = await notebook.stored()
     swept_at = await notebook.finished_at()

@@ -2,10 +2,11 @@
 
 Besides the contract's fields an entry may carry what earlier attempts left: ``attempts`` (used up), ``deaths`` (of
 processes that had it), ``error`` (the last one), ``first_seen`` (Unix seconds), ``replays`` (from the dead letters) and
-``replayed_at`` (the last time), ``unavailable_since`` (its objects cannot be read or written) and ``once`` (the key
-under which it is unique). Other services know none of these. Whatever they write is read without failing, within
-bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead letter that is cut to them. A member of the delayed
-set is the same fields as one JSON object, ``task_id`` first.
+``replayed_at`` (the last time), ``unavailable_since`` (its objects cannot be read or written), ``once`` (the key under
+which it is unique) and ``tenant`` (on whose account it goes if it has no owner). Other services know none of these.
+Whatever they write is read without failing, within bounds: an entry beyond `MAX_FIELDS` or `MAX_BYTES` becomes a dead
+letter that is cut to them. A member of the delayed set is the same fields as one JSON object, ``task_id`` first; one of
+the backlog ends with them as a JSON array.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from avion_media.redis import Argument
 _MAX_ERROR = 500  # characters: an error may quote what a stranger sent
 MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
 MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accepted has 2048
+WAITING_HEADER = 27  # digits of a member of the backlog between its tenant and its entry: when it was queued, a number
 HISTORY = (
     "attempts",
     "deaths",
@@ -29,6 +31,7 @@ HISTORY = (
     "replayed_at",
     "unavailable_since",
     "once",
+    "tenant",
     "failed_at",
 )
 _OURS = frozenset({"task_id", "traceparent", *HISTORY})
@@ -48,6 +51,7 @@ class Entry:
     replayed_at: float = 0.0
     unavailable_since: float = 0.0
     once: str = ""
+    tenant: str = ""
     failed_at: float = 0.0
 
     def to_fields(self, *, attempts: int, deaths: int, error: str, unavailable_since: float = 0.0) -> dict[str, str]:
@@ -64,6 +68,8 @@ class Entry:
             fields["unavailable_since"] = f"{unavailable_since:.3f}"
         if self.once:
             fields["once"] = self.once
+        if self.tenant:
+            fields["tenant"] = self.tenant
         return fields
 
 
@@ -95,6 +101,7 @@ def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
         replayed_at=_number(fields, "replayed_at"),
         unavailable_since=_number(fields, "unavailable_since"),
         once=fields.get("once", ""),
+        tenant=fields.get("tenant", ""),
         failed_at=_number(fields, "failed_at"),
     )
 
@@ -126,8 +133,3 @@ def _number(fields: Mapping[str, str], name: str) -> float:
 def _written_at(entry_id: str) -> float:
     milliseconds, _, _ = entry_id.partition("-")
     return int(milliseconds) / 1000
-
-
-def may_exceed_bounds(flat: Sequence[bytes]) -> bool:
-    """Return whether an entry is so large that the server must compare it with the bounds, history aside."""
-    return len(flat) > 2 * MAX_FIELDS or sum(map(len, flat)) > MAX_BYTES

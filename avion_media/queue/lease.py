@@ -1,4 +1,4 @@
-"""A lease: one task in this process's hands, until it is ended or somebody else takes it for abandoned."""
+"""A lease: one task that this process works on, until the task ends or another process takes it over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from avion_media.domain.errors import LeaseLost
 from avion_media.domain.tasks import CONSUMER_GROUP, Task
 from avion_media.queue import scripts
 from avion_media.queue.entries import Entry, delayed_member, flatten
-from avion_media.queue.names import SHELF, QueueKeys
+from avion_media.queue.names import QueueKeys
 from avion_media.redis import Argument, Redis, Script
 
 
@@ -93,7 +93,7 @@ class Lease:
 
     async def complete(self) -> None:
         """The task's effect is durable: remove it."""
-        await self._decide(scripts.COMPLETE, (self._keys.stream, *self._marker()), self._release())
+        await self._decide(scripts.COMPLETE, (*self._keys.dispatch, *self._marker()), self._forget())
         self._ended = True
 
     async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
@@ -103,13 +103,21 @@ class Lease:
             attempts=attempts, deaths=self.deaths, error=error, unavailable_since=unavailable_since
         )
         await self._decide(
-            scripts.RETRY, (self._keys.stream, self._keys.delayed), (max(0.0, delay_s), delayed_member(fields))
+            scripts.RETRY, (*self._keys.dispatch, self._keys.delayed), (max(0.0, delay_s), delayed_member(fields))
         )
         self._ended = True
 
+    async def defer(self, pause_s: float, error: str) -> None:
+        """Do it again once its tenant has a turn again, after ``pause_s`` seconds. This attempt is not used up."""
+        fields = self._entry.to_fields(
+            attempts=self.attempt - 1, deaths=self.deaths, error=error, unavailable_since=self.unavailable_since
+        )
+        await self._decide(scripts.DEFER, self._keys.dispatch, (max(0.0, pause_s), *flatten(fields)))
+        self._ended = True
+
     async def hand_back(self) -> None:
-        """Give the task to whoever reads next, at once; neither an attempt nor a delivery is used up."""
-        await self._decide(scripts.HAND_BACK, (self._keys.stream,), (SHELF,))
+        """Queue the task again at once; neither an attempt nor a delivery is used up."""
+        await self._decide(scripts.HAND_BACK, self._keys.dispatch, (self._max_dead_letters, self._keys.dead_letters))
         self._ended = True
 
     async def dead_letter(self, error: str) -> None:
@@ -117,18 +125,18 @@ class Lease:
         fields = self._entry.to_fields(attempts=self.attempt, deaths=self.deaths, error=error)
         await self._decide(
             scripts.DEAD_LETTER,
-            (self._keys.stream, self._keys.dead_letters, *self._marker()),
-            (*self._release(), self._max_dead_letters, *flatten(fields)),
+            (*self._keys.dispatch, self._keys.dead_letters, *self._marker()),
+            (*self._forget(), self._max_dead_letters, *flatten(fields)),
         )
         self._ended = True
 
     def _marker(self) -> tuple[str, ...]:
         return (self._keys.marker(self._entry.once),) if self._entry.once else ()
 
-    def _release(self) -> tuple[str, int]:
+    def _forget(self) -> tuple[str, int]:
         return self.task.task_id, self._marker_lingers_ms
 
     async def _decide(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
         if self._ended or not await self._redis.run(script, keys, (*self._fence, *args)):
             self._ended = True
-            raise LeaseLost(f"task {self.task.task_id} is not in our hands any more")
+            raise LeaseLost(f"lease lost: another worker now owns task {self.task.task_id}")

@@ -6,9 +6,6 @@ from dataclasses import dataclass
 
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 
-# The consumer that holds what was handed back. No process reads under this name.
-SHELF = "-handed-back-"
-
 # Without these a task of that queue cannot be done by anybody.
 REQUIRED_FIELDS = {
     PROCESSING_QUEUE: ("media_id",),
@@ -45,9 +42,41 @@ class QueueKeys:
         return f"{{{self.stream}}}:dlq"
 
     @property
-    def watch(self) -> str:
-        """Hash: since when, and when last, somebody could renew leases."""
-        return f"{{{self.stream}}}:watch"
+    def state(self) -> str:
+        """Hash: accounts of fair dispatch, and what is known of workers and of losses.
+
+        ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream. ``running:<tenant>``: how many
+        of them a tenant has. ``videos``: how many of them are videos. ``turn:<tenant>``: the next turn of a tenant that
+        has none for now. ``number``: numbers waiting tasks. ``tenant_cap``, ``video_cap``: bounds. ``paused``: since
+        when. ``cursor``: how far the janitor has compared accounts with the stream. ``since``, ``last``: since when,
+        and when last, leases could be renewed. ``run_id``, ``lost``: see `TaskQueue.loss`.
+        """
+        return f"{{{self.stream}}}:state"
+
+    @property
+    def waiting(self) -> str:
+        """Sorted set: the backlog, ordered by tenant and age."""
+        return f"{{{self.stream}}}:waiting"
+
+    @property
+    def tenants(self) -> str:
+        """Sorted set: tenants with waiting tasks, by the virtual time of their next turn."""
+        return f"{{{self.stream}}}:tenants"
+
+    @property
+    def janitor(self) -> str:
+        """String with an expiry: which process moves tasks that are due, too many or abandoned."""
+        return f"{{{self.stream}}}:janitor"
+
+    @property
+    def statistics(self) -> str:
+        """String with an expiry: statistics that all replicas share."""
+        return f"{{{self.stream}}}:statistics"
+
+    @property
+    def dispatch(self) -> tuple[str, str, str, str]:
+        """The first keys of every script that moves tasks."""
+        return self.stream, self.state, self.waiting, self.tenants
 
     def marker(self, once_key: str) -> str:
         """String: the id of the task that is unique under ``once_key``."""

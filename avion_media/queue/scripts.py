@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS
+from avion_media.domain.formats import FORMATS, Family
+from avion_media.domain.ids import ALPHABET
+from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
+from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS, WAITING_HEADER
 from avion_media.redis import Script
 
 _FOLDER = files("avion_media.queue") / "lua"
@@ -13,27 +16,47 @@ local MAX_FIELDS, MAX_BYTES = {MAX_FIELDS}, {MAX_BYTES}
 local HISTORY = {{ {", ".join(f"{name} = true" for name in HISTORY)} }}
 """
 _PRELUDE = _BOUNDS + (_FOLDER / "_prelude.lua").read_text()
+_DISPATCH = (
+    f"""\
+local GROUP, LANED, ALPHABET = '{CONSUMER_GROUP}', '{PROCESSING_QUEUE}', '{ALPHABET}'
+local VIDEO_CODES = {{ {", ".join(f"[{each.code}] = true" for each in FORMATS if each.family is Family.VIDEO)} }}
+"""
+    + f"local HEADER = {WAITING_HEADER}\n"
+    + (_FOLDER / "_dispatch.lua").read_text()
+)
 
 
 def _load(name: str) -> Script:
     return Script(name, f"{_PRELUDE}\n{(_FOLDER / f'{name}.lua').read_text()}")
 
 
-ENQUEUE = _load("enqueue")
-TAKE = _load("take")
-RECLAIM = _load("reclaim")
+def _load_moving(name: str) -> Script:
+    """A script that moves tasks: its first keys are `QueueKeys.dispatch`."""
+    return Script(name, f"{_PRELUDE}\n{_DISPATCH}\n{(_FOLDER / f'{name}.lua').read_text()}")
+
+
+ENQUEUE = _load_moving("enqueue")
+TAKE = _load_moving("take")
+ADMIT = _load_moving("admit")
+RECLAIM = _load_moving("reclaim")
+ADOPT = _load_moving("adopt")
+SETTLE = _load_moving("settle")
+PAUSE = _load_moving("pause")
+RESUME = _load_moving("resume")
+LEAD = _load("lead")
+RESIGN = _load("resign")
 WATCH = _load("watch")
 RENEW = _load("renew")
-COMPLETE = _load("complete")
-RETRY = _load("retry")
-HAND_BACK = _load("hand_back")
-DEAD_LETTER = _load("dead_letter")
-BURY_OVERSIZED = _load("bury_oversized")
-PROMOTE = _load("promote")
-REPLAY = _load("replay")
+COMPLETE = _load_moving("complete")
+RETRY = _load_moving("retry")
+DEFER = _load_moving("defer")
+HAND_BACK = _load_moving("hand_back")
+DEAD_LETTER = _load_moving("dead_letter")
+PROMOTE = _load_moving("promote")
+REPLAY = _load_moving("replay")
 LOSS = _load("loss")
 FORGET_LOSS = _load("forget_loss")
-STATS = _load("stats")
+STATS = _load_moving("stats")
 REMOVE_IDLE_CONSUMERS = _load("remove_idle_consumers")
 READ_STATUSES = _load("read_statuses")
 PUT_STATUS = _load("put_status")

@@ -1,15 +1,19 @@
 """A queue of tasks on a Redis stream: at least once, fenced, nothing lost.
 
-The life of a task: `enqueue` adds an entry; `take` gives it to one consumer as a `Lease`; that renews it while it
-works, and ends it in one of four ways: complete, retry (over the delayed set), hand back, dead letter. When the owner
-dies, `reclaim` gives the entry to another. `delay` and `promote` are the way in for what is due later.
+The life of a task: `enqueue` adds it to its tenant's backlog, from where it moves to the stream when its tenant has a
+turn; `take` gives it to one consumer as a `Lease`. The consumer renews the lease while it works, and ends it in one of
+five ways: complete, retry (over the delayed set), defer (back to the backlog), hand back, dead letter. When the owner
+dies, `reclaim` queues the task again. `delay` and `promote` are the way in for tasks that are due later.
+
+Who has a turn is decided by scripts alone (``lua/_dispatch.lua``): docs/decisions/0005 has the reasons.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,44 +25,44 @@ from avion_media.domain.errors import LeaseLost, Reason
 from avion_media.domain.tasks import CONSUMER_GROUP, Task
 from avion_media.queue import scripts
 from avion_media.queue.dead_letters import DeadLetters
-from avion_media.queue.entries import (
-    delayed_member,
-    flatten,
-    may_exceed_bounds,
-    read_entry,
-    task_fields,
-)
+from avion_media.queue.entries import delayed_member, flatten, read_entry, task_fields
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import (
     DEFAULT_MARKER_LINGERS_S,
     MARKER_LINGERS_S,
     NEVER_GIVEN_UP,
     REQUIRED_FIELDS,
-    SHELF,
     QueueKeys,
 )
 from avion_media.redis import Argument, Redis, RedisRefused, Reply
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, instruments
 from avion_media.telemetry.context import trace_of_subject
 
-MAX_DEATHS = 3  # of processes with one task in hand: then it is poison
+VIDEO_SHARE = 0.5  # of all slots: the others are left to images
+MAX_DEATHS = 3  # of workers that had one task: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
 _ONCE_MS = 30 * 86_400_000  # how long a task is unique if it never ends: far longer than `TASKS__MAX_AGE`
 _SCHEDULED = 500  # tasks that are delayed in one step
+_BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """A queue at one moment. ``depth`` = ``lag`` (never delivered) + ``pending`` (in somebody's hands)."""
+    """A queue at one moment. ``depth`` = ``lag`` (not yet taken) + ``pending`` (leased by a worker)."""
 
     depth: int
     lag: int
     pending: int
-    oldest_age_s: float  # of the oldest task that has not ended, delayed ones aside; 0 when there is none
+    oldest_age_s: (
+        float  # of the oldest task that has not ended, delayed ones aside; 0 when there is none. With more than
+    )
+    # a hundred tenants: of those that have the next turns
     delayed: int
     next_due: float | None  # Unix seconds
     dead_letters: int
     consumers: int  # processes that read it, or did until lately
+    tenants: int = 0  # that have waiting tasks
+    paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,7 @@ class TaskQueue:
         self._keys = QueueKeys(name)
         self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
         self._marker_lingers_ms = round(MARKER_LINGERS_S.get(name, DEFAULT_MARKER_LINGERS_S) * 1000)
-        self._max_deaths = math.inf if name in NEVER_GIVEN_UP else max_deaths
+        self.max_deaths = math.inf if name in NEVER_GIVEN_UP else max_deaths
         self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
@@ -115,9 +119,10 @@ class TaskQueue:
         traceparent: str = "",
         once_key: str | None = None,
         lost_if_older_s: float = math.inf,
+        tenant: str = "",
     ) -> str:
-        """Add a task; its id. By default it carries the present span as its ``traceparent``, or where there is none
-        the trace of what it is about.
+        """Add a task; its id. ``tenant``: on whose account it goes if its fields name no owner. By default it carries
+        the present span as its ``traceparent``, or where there is none the trace of what it is about.
 
         With ``once_key`` a second call, while the first one's task lives and a while longer, adds nothing and returns
         the first's id: so it may be repeated after `Unavailable` or a cancel, when nobody knows if it got through. A
@@ -134,7 +139,9 @@ class TaskQueue:
             messaging__message__id=task_id,
         ):
             entry = task_fields(_traced(Task(task_id, fields, traceparent or self._telemetry.traceparent())))
-            keys = [self._keys.stream]
+            keys = [*self._keys.dispatch]
+            if tenant:
+                entry["tenant"] = tenant
             if once_key is not None:
                 entry["once"] = once_key
                 keys.append(self._keys.marker(once_key))
@@ -145,22 +152,21 @@ class TaskQueue:
         return reply.decode()
 
     async def take(self, consumer: str, block_s: float) -> Lease | None:
-        """The next task: one that was handed back, else the next in line; None if none came within ``block_s``.
+        """The next task; None if none came within ``block_s``.
 
-        Malformed entries go to the dead letters on the way. After a cancel no task is left in nobody's hands: if one
-        had been given out by then it is handed back, or returned all the same (the caller's next wait is cancelled).
+        Malformed entries go to the dead letters on the way. After a cancel no task is left without a worker: if one had
+        been given out by then it is handed back, or returned all the same (the caller's next wait is cancelled).
         """
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
             # Shielded, as a reply that is dropped here would leave its task with nobody until it is reclaimed. Bounded
             # by one call's time.
             with trio.CancelScope(shield=True):
-                keys = (self.name, self._keys.watch)
-                args = (CONSUMER_GROUP, consumer, SHELF, self._max_dead_letters, self._keys.dead_letters)
-                found = await self._redis.run(scripts.TAKE, keys, args)
+                args = (consumer, self._max_dead_letters, self._keys.dead_letters)
+                found = await self._redis.run(scripts.TAKE, self._keys.dispatch, args)
             if found is None and block_s > 0:
                 found = await self._wait_for_entry(consumer, block_s)
-                if found is not None and await self._is_oversized(found, consumer):
+                if found is not None and not await self._is_admitted(found, consumer):
                     continue
             if found is None:
                 return None
@@ -169,61 +175,59 @@ class TaskQueue:
                 return lease
             await self._bury_malformed(lease)
 
-    async def reclaim(
-        self,
-        consumer: str,
-        idle_s: float,
-        on_poison: Callable[[Task], Awaitable[None]] | None = None,
-        *,
-        silent_s: float | None = None,
-    ) -> Lease | None:
-        """One task whose owner has not renewed its lease for ``idle_s``; None if there is none.
+    async def reclaim(self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH) -> int:
+        """Queue up to ``batch`` tasks again whose owner has not renewed its lease for ``idle_s``; how many.
 
-        A task that has cost `MAX_DEATHS` processes their life is poison (not on the queues `NEVER_GIVEN_UP`): it goes
-        to the dead letters untouched, after ``on_poison`` was awaited for it (if that fails, it stays, and the next
-        reclaim tries again). An owner has died if it has not sent Redis any command for ``silent_s``, by default half
-        of ``idle_s``: a living one renews its leases twice as often. Cancels as `take`.
+        An owner has died if it has not sent Redis any command for ``silent_s``, by default half of ``idle_s``: a living
+        one renews its leases twice as often. A task that has cost `max_deaths` workers their life is poison: `Consumer`
+        makes a dead letter of it. What ``consumer``, this process, works on is left alone.
         """
-        while True:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
-            with trio.CancelScope(shield=True):  # as in `take`
-                idle_ms = round(idle_s * 1000)
-                silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
-                found = await self._redis.run(
-                    scripts.RECLAIM,
-                    (self.name, self._keys.watch),
-                    (
-                        CONSUMER_GROUP,
-                        consumer,
-                        idle_ms,
-                        _gap_ms(idle_s),
-                        self._max_dead_letters,
-                        SHELF,
-                        silent_ms,
-                        self._keys.dead_letters,
-                        *alive,
-                    ),
-                )
-            if found is None:
-                return None
-            lease = self._lease(found, consumer)
-            if not self._is_well_formed(lease):
-                await self._bury_malformed(lease)
-            elif lease.deaths >= self._max_deaths:
-                if on_poison is not None:
-                    await on_poison(lease.task)
-                await self._bury(lease, f"{Reason.POISON}: {lease.deaths} processes died with it")
-            else:
-                return lease
+        alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
+        silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
+        args = (consumer, round(idle_s * 1000), _gap_ms(idle_s), self._max_dead_letters, self._keys.dead_letters)
+        found: int = await self._redis.run(scripts.RECLAIM, self._keys.dispatch, (*args, silent_ms, batch, *alive))
+        return found
+
+    async def adopt(self, batch: int = _BATCH) -> int:
+        """Move up to ``batch`` entries that other services added beyond the runway to the backlog; how many."""
+        args = (batch, self._max_dead_letters, self._keys.dead_letters)
+        moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, args)
+        return moved
+
+    async def settle(self, *, tenant_cap: int, slots: int, live_within_s: float) -> None:
+        """Bring the accounts of fair dispatch up to date, and dispatch.
+
+        ``tenant_cap``: most tasks of one tenant at once, 0 for no bound. ``slots`` of each consumer that sent a command
+        within ``live_within_s``: videos may take `VIDEO_SHARE` of them.
+        """
+        args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE)
+        await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
+
+    async def pause(self) -> None:
+        """Give out no more tasks until `resume`. What workers have goes on."""
+        await self._redis.run(scripts.PAUSE, self._keys.dispatch, ())
+
+    async def resume(self) -> bool:
+        """Give out tasks again; return whether the queue was paused."""
+        return bool(await self._redis.run(scripts.RESUME, self._keys.dispatch, ()))
+
+    async def lead(self, token: str, life_s: float) -> float:
+        """Be, or stay, the queue's janitor for ``life_s``; return in how many seconds another one's time ends, else
+        0."""
+        remaining_ms: int = await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, round(life_s * 1000)))
+        return remaining_ms / 1000
+
+    async def resign(self, token: str) -> None:
+        """Stop being the queue's janitor."""
+        await self._redis.run(scripts.RESIGN, (self._keys.janitor,), (token,))
 
     async def watch(self, idle_s: float) -> None:
-        """Note that leases can be renewed now. To be called more often than twice in ``idle_s``, by whoever renews.
+        """Note that leases can be renewed now. Every renewer calls this more often than twice in ``idle_s``.
 
-        After a longer gap (Redis was away, or all of us) `reclaim` takes nothing until ``idle_s`` have passed: whoever
-        could not renew meanwhile is not dead. A queue that nobody ever watched is not held up.
+        After a longer gap (Redis was unavailable, or all workers) `reclaim` takes nothing until ``idle_s`` have passed:
+        a worker that could not renew meanwhile is not dead. A queue that was never watched is not held up.
         """
-        await self._redis.run(scripts.WATCH, (self._keys.watch,), (_gap_ms(idle_s),))
+        await self._redis.run(scripts.WATCH, (self._keys.state,), (_gap_ms(idle_s),))
 
     async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
         """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``; whether it is new.
@@ -246,12 +250,12 @@ class TaskQueue:
             self._telemetry.count(instruments.TASKS_SENT, added, messaging__destination__name=self.name)
         return added
 
-    async def promote(self, batch: int = 100) -> int:
-        """Move up to ``batch`` tasks that are due, by the server's clock, to the stream; how many.
+    async def promote(self, batch: int = _BATCH) -> int:
+        """Queue up to ``batch`` tasks that are due, by the server's clock; how many.
 
         Each is moved exactly once, however many replicas do this. Members that cannot be read become dead letters.
         """
-        keys = (self._keys.stream, self._keys.delayed, self._keys.dead_letters)
+        keys = (*self._keys.dispatch, self._keys.delayed, self._keys.dead_letters)
         moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
         return moved
 
@@ -263,12 +267,12 @@ class TaskQueue:
 
         Without ``remember`` nothing is written, and the next call says the same.
         """
-        noted = await self._redis.run(scripts.LOSS, (self._keys.watch,), (int(remember),))
+        noted = await self._redis.run(scripts.LOSS, (self._keys.state,), (int(remember),))
         return None if noted is None else Loss(float(noted), noted)
 
     async def forget(self, loss: Loss) -> None:
         """What was lost is being looked for. Another loss, after this one, is not forgotten."""
-        await self._redis.run(scripts.FORGET_LOSS, (self._keys.watch,), (loss.noted,))
+        await self._redis.run(scripts.FORGET_LOSS, (self._keys.state,), (loss.noted,))
 
     async def remove_idle_consumers(self, idle_s: float) -> int:
         """Forget consumers that hold nothing and have not asked for ``idle_s``; how many."""
@@ -276,21 +280,24 @@ class TaskQueue:
         removed: int = await self._redis.run(scripts.REMOVE_IDLE_CONSUMERS, (self.name,), args)
         return removed
 
-    async def stats(self) -> QueueStats:
-        """How the queue is doing, at one moment."""
-        keys = (self._keys.stream, self._keys.delayed, self._keys.dead_letters)
-        depth, pending, age, delayed, due, dead, consumers = await self._redis.run(
-            scripts.STATS, keys, (CONSUMER_GROUP, SHELF)
-        )
+    async def stats(self, max_age_s: float = 0.0) -> QueueStats:
+        """How the queue is doing now, or as another replica found it up to ``max_age_s`` ago."""
+        keys = self._keys
+        extra = (keys.delayed, keys.dead_letters, keys.statistics)
+        found: bytes = await self._redis.run(scripts.STATS, (*keys.dispatch, *extra), (round(max_age_s * 1000),))
+        entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused = map(float, json.loads(found))
         return QueueStats(
-            depth=depth,
-            lag=max(0, depth - pending),  # what was completed is gone, so this is exact, where XINFO's lag may be nil
-            pending=pending,
-            oldest_age_s=float(age or 0),
-            delayed=delayed,
-            next_due=float(due) if due else None,
-            dead_letters=dead,
-            consumers=consumers,
+            depth=int(entries + waiting),
+            # What was completed is gone, so this is exact, where XINFO's lag may be nil.
+            lag=int(max(0, entries - pending) + waiting),
+            pending=int(pending),
+            oldest_age_s=age,
+            delayed=int(delayed),
+            next_due=due if due >= 0 else None,
+            dead_letters=int(dead),
+            consumers=int(consumers),
+            tenants=int(tenants),
+            paused_since=paused,
         )
 
     async def _wait_for_entry(self, consumer: str, block_s: float) -> Reply:
@@ -308,19 +315,17 @@ class TaskQueue:
 
     async def _give_back(self, consumer: str, reply: Reply) -> None:
         entry_id, _, _ = _first_entry(reply)
-        await self._redis.run(scripts.HAND_BACK, (self.name,), (CONSUMER_GROUP, entry_id, consumer, 1, SHELF))
+        await self._redis.run(scripts.HAND_BACK, self._keys.dispatch, self._fenced(entry_id, consumer))
 
-    async def _is_oversized(self, found: Reply, consumer: str) -> bool:
-        """Whether an entry that was read without a script is beyond the bounds; it is a dead letter then."""
-        entry_id, deliveries, flat = found
-        if not may_exceed_bounds(flat):
-            return False
-        keys = (self._keys.stream, self._keys.dead_letters)
-        args = (CONSUMER_GROUP, entry_id, consumer, deliveries, self._max_dead_letters)
-        buried = 0
+    async def _is_admitted(self, found: Reply, consumer: str) -> bool:
+        """Return whether an entry that was read without a script may be worked on; otherwise it has left the stream."""
+        admitted = 0
         with trio.CancelScope(shield=True):  # as in `take`
-            buried = await self._redis.run(scripts.BURY_OVERSIZED, keys, args)
-        return bool(buried)
+            admitted = await self._redis.run(scripts.ADMIT, self._keys.dispatch, self._fenced(found[0], consumer))
+        return bool(admitted)
+
+    def _fenced(self, entry_id: bytes, consumer: str) -> tuple[Argument, ...]:
+        return CONSUMER_GROUP, entry_id, consumer, 1, self._max_dead_letters, self._keys.dead_letters
 
     def _lease(self, found: Reply, consumer: str) -> Lease:
         entry_id, deliveries, flat = found

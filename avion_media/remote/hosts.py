@@ -1,4 +1,4 @@
-"""How much is asked of one host at once, and when it is left in peace: shared by all replicas through Redis.
+"""How many requests one host gets at once, and when its circuit breaker is open: shared by all replicas through Redis.
 
 Two bounds, by host and by server (host and port):
 
@@ -11,13 +11,16 @@ status. An answer of whatever kind ends the row, so that one broken file, or one
 not cut a server off. Refusals of the guard, names that cannot be resolved, cancels and failures of our own side say
 nothing about a server.
 
+The queue gives out no more tasks of one server than there are slots, and none of a server that turned a task away, for
+as long as it was told here (`Deferred`). So no crowd of tasks comes back at once. Only tasks that other servers
+redirect here can find the slots taken; they come back one by one.
+
 A breaker in each process was considered: it needs no Redis, but twenty replicas then knock twenty times at a server
 that is down, and ignore what it asked of one of them.
 """
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -37,7 +40,7 @@ _ENTER = Script("enter", (_LUA / "enter.lua").read_text())
 _LEAVE = Script("leave", (_LUA / "leave.lua").read_text())
 _SLOT_MARGIN_S = 10.0  # a slot outlives the fetch's own deadline by this, if its process dies
 _LEAVE_S = 2.0  # bound of the shielded farewell
-_WAIT_S = (0.5, 120.0)  # for a slot: shortest and longest
+_WAIT_S = 1.0  # for a slot, or for the fate of the probe
 _MAX_CAUSE_CHARACTERS = 200
 
 
@@ -97,9 +100,9 @@ class Hosts:
         token = secrets.token_hex(8)
         outcome, pause_s, cause = "unknown", 0.0, ""
         entered = False
-        started = trio.current_time()
         try:
-            entered = await self._enter(url, token, max(0.0, deadline - trio.current_time()) + _SLOT_MARGIN_S)
+            life_s = max(0.0, deadline - trio.current_time()) + _SLOT_MARGIN_S
+            entered = await self._enter(url, token, life_s, redirected=redirected)
             yield
             outcome = "answered"
         except ServerError as error:
@@ -122,23 +125,24 @@ class Hosts:
             if entered:
                 # Shielded, so that a drain leaves no slot taken behind. Bounded by its deadline.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _LEAVE_S):
-                    await self._leave(url, token, outcome, pause_s, cause, trio.current_time() - started)
+                    await self._leave(url, token, outcome, pause_s, cause)
 
-    async def _enter(self, url: RemoteUrl, token: str, life_s: float) -> bool:
+    async def _enter(self, url: RemoteUrl, token: str, life_s: float, *, redirected: bool) -> bool:
         """True, or `Deferred`. After a cancel the slot may be taken, until the end of its life."""
-        args = (token, self._policy.slots, f"{life_s:.3f}", *_WAIT_S)
+        args = (token, self._policy.slots, f"{life_s:.3f}", _WAIT_S)
         answer, wait_s = await self._redis().run(_ENTER, _keys(url), args)
         if answer == b"full":
-            raise Deferred("all slots of this host are taken", math.ceil(float(wait_s) * 10) / 10)
+            raise Deferred("all slots of this host are taken", float(wait_s), whole_tenant=not redirected)
         if answer == b"paused":
-            raise Deferred("this server is left in peace for a while", float(wait_s), patient=False)
+            detail = "the circuit breaker of this server is open"
+            raise Deferred(detail, float(wait_s), patient=False, whole_tenant=not redirected)
         return True
 
-    async def _leave(self, url: RemoteUrl, token: str, outcome: str, pause_s: float, cause: str, took_s: float) -> None:
+    async def _leave(self, url: RemoteUrl, token: str, outcome: str, pause_s: float, cause: str) -> None:
         policy = self._policy
         args = (
             token, outcome, f"{pause_s:.3f}", policy.breaker_failures, policy.first_pause_s, policy.longest_pause_s,
-            cause[:_MAX_CAUSE_CHARACTERS], f"{took_s:.3f}",
+            cause[:_MAX_CAUSE_CHARACTERS],
         )  # fmt: skip
         try:
             await self._redis().run(_LEAVE, _keys(url), args)
@@ -162,9 +166,9 @@ def _judge(error: ServerError) -> tuple[str, float, str]:
     return ("failed" if error.of_host else "answered"), 0.0, error.detail
 
 
-def _keys(url: RemoteUrl) -> tuple[str, str, str]:
-    """Trouble, slots, the line for them: in one cluster slot."""
-    return _trouble_key(url.server), f"remote_slots:{{{url.host}}}", f"remote_line:{{{url.host}}}"
+def _keys(url: RemoteUrl) -> tuple[str, str]:
+    """Trouble and slots: in one cluster slot."""
+    return _trouble_key(url.server), f"remote_slots:{{{url.host}}}"
 
 
 def _trouble_key(server: str) -> str:

@@ -1,4 +1,4 @@
-"""The four loops around one queue: reader, lease keeper, reclaimer and promoter.
+"""The three loops around one queue: reader, renewer of leases, and janitor.
 
 Each is the body of a supervised child of its own. They share the free slots (work is pulled only into one, so nothing
 waits in memory) and the book of leases held, and nothing else.
@@ -16,7 +16,8 @@ of one object          likewise, but other tasks go on. The wait doubles up to a
 older than the limit   a dead letter (``expired``) without another attempt; never a deletion
 `OSError` of the disk  likewise: the spool is full, or fails
 `DecoderKilled`        by something outside, but perhaps for the medium's sake: retried with backoff, then a dead letter
-`Deferred`             its turn has not come (bounds per remote host): back to the delayed set, no attempt used up
+`Deferred`             its turn has not come (bounds per remote host): back to the backlog, where its whole tenant
+                       waits, or if another server sent it there, to the delayed set; no attempt used up
 `LeaseLost`            somebody else owns the task: stop, touch nothing. An attempt that has confirmed is not stopped by
                        the loss of its lease: it may have written, and sees at its end whether that may stay
 cancelled              the process drains or the child was killed: handed back at once, no attempt used up
@@ -42,18 +43,24 @@ from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.outage import OutagePause
-from avion_media.telemetry import Telemetry, get_logger, instruments
+from avion_media.telemetry import Telemetry, get_logger
 
-_BLOCK_S = 1.0  # how long one read waits for an entry; also how soon a reader notices that it should stop
+_BLOCK_S = 10.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
+_JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
+_FOLLOWER_S = 2.0  # how often other replicas look whether there is a janitor
+_LIVE_S = 30.0  # an idle reader sends a command every `_BLOCK_S`
+_RESIGN_S = 1.0
+_TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _HAND_BACK_S = 3.0  # bound of the shielded hand-back of a cancelled task
 _END_S = 5.0  # the end of a lease is tried again for so long
-_LAST_RENEWALS_S = 0.2  # how often the keeper looks, once told to stop, whether the last task has ended
+_LAST_RENEWALS_S = 0.2  # how often the renewer looks, once it must stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
 # That these are unavailable says nothing of the next task.
 _OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
 _OBJECT_PATIENCE_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
 _LONGEST_OBJECT_WAIT_S = 3600.0
+_LONGEST_TURN_S = 120.0  # between two looks of a task whether a server that it was sent to has a free slot
 _DISK_PATIENCE_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
 _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
@@ -94,7 +101,8 @@ class ChildLike(Protocol):
 class ConsumerPolicy:
     """Bounds of one consumer. Times in seconds; ``patience_s`` is how old a task may get by waiting for a remote server
     that asked for time, or is left in peace. ``max_age_s`` is how old it may get at all. ``gives_up`` is false for
-    deletions: neither their age nor an unavailable object ends them."""
+    deletions: neither their age nor an unavailable object ends them. ``tenant_cap``: most tasks of one tenant at once
+    in all replicas, 0 for no bound."""
 
     slots: int
     max_attempts: int
@@ -104,6 +112,7 @@ class ConsumerPolicy:
     patience_s: float = math.inf
     max_age_s: float = math.inf
     gives_up: bool = True
+    tenant_cap: int = 0
 
 
 @dataclass(slots=True)
@@ -120,7 +129,7 @@ class _Held:
 
 
 class Consumer:
-    """Works on one queue as one named consumer of the group. See the module's text for its four loops."""
+    """Works on one queue as one named consumer of the group. See the module's text for its loops."""
 
     def __init__(
         self,
@@ -145,6 +154,8 @@ class Consumer:
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._held: dict[str, _Held] = {}
         self._nothing_held = trio.Event()
+        self._reading = trio.CancelScope()
+        self._reclaim_at = -math.inf
         self._log = get_logger()
 
     @property
@@ -154,38 +165,32 @@ class Consumer:
 
     async def drain(self, grace_s: float) -> None:
         """Wait up to ``grace_s`` for the tasks in hand; that no new ones are taken is `taking_work`'s doing."""
+        self._reading.cancel()
         with trio.move_on_after(grace_s):
+            await self._resign()
             while self._held:
                 await self._nothing_held.wait()
 
     async def read(self, child: ChildLike) -> None:
         """The reader: one read per free slot. Ends when told to stop and its tasks are done."""
-        await self._consume(child, lambda queue: queue.take(self._name, block_s=_BLOCK_S), pause_s=0.0)
+        async with trio.open_nursery() as nursery:
 
-    async def reclaim(self, child: ChildLike) -> None:
-        """The reclaimer: takes over tasks whose consumer stopped renewing its leases."""
-        idle_s = self._policy.claim_after_s
+            async def stop_waiting() -> None:
+                await child.stopping.wait()
+                self._reading.cancel()
 
-        async def look(queue: TaskQueue) -> Lease | None:
-            lease = await queue.reclaim(self._name, idle_s=idle_s, on_poison=self._give_up_poison)
-            if lease is None:
-                await queue.remove_idle_consumers(idle_s=10 * idle_s)
-            return lease
+            async def step() -> None:
+                if self._outage.remaining_s:
+                    await _wait_or_stop(child, self._outage.remaining_s)
+                elif not await self._take_one(child, nursery):
+                    await trio.lowlevel.checkpoint()
 
-        await self._consume(child, look, pause_s=idle_s / 4)
+            self._begin(child)
+            nursery.start_soon(stop_waiting)
+            await self._through_outages(child, step)
 
-    async def _give_up_poison(self, task: Task) -> None:
-        self._log.error("task.poison", task_id=task.task_id)
-        await self._record_end(task, Reason.POISON)
-        self._telemetry.count(
-            instruments.TASK_OUTCOMES,
-            messaging__destination__name=self._queue_name,
-            outcome="dead_letter",
-            reason=str(Reason.POISON),
-        )
-
-    async def keep(self, child: ChildLike) -> None:
-        """The lease keeper: renews every lease in hand three times before it would be taken for dead."""
+    async def renew_leases(self, child: ChildLike) -> None:
+        """The renewer: renews every lease in hand three times before its worker would count as dead."""
         self._begin(child)
         while not (child.stopping.is_set() and not self._held):
             await self._watch()
@@ -196,18 +201,44 @@ class Consumer:
             else:
                 await _wait_or_stop(child, self._policy.claim_after_s / 4)
 
-    async def promote(self, child: ChildLike) -> None:
-        """The promoter: moves due tasks from the delayed set to the stream."""
+    async def tend(self, child: ChildLike) -> None:
+        """The janitor, on one replica at a time: queues tasks that are due or abandoned, and gives tenants turns."""
 
         async def step() -> None:
-            moved = await self._queue.promote()
-            await _wait_or_stop(child, 0.0 if moved else 1.0)
+            life_s = min(_JANITOR_S, self._policy.claim_after_s / 2)
+            other_s = await self._queue.lead(self._name, life_s)
+            if other_s:
+                await _wait_or_stop(child, min(other_s, _FOLLOWER_S) * random.uniform(1.0, 1.2))
+            elif not await self._tend_once():
+                await _wait_or_stop(child, min(_TEND_S, life_s / 4))
 
         self._begin(child)
-        await self._through_outages(child, step)
+        try:
+            await self._through_outages(child, step)
+        finally:
+            # Shielded, so that the next janitor need not wait for the lease to run out. Bounded by its own time.
+            with trio.CancelScope(shield=True), trio.move_on_after(_RESIGN_S):
+                await self._resign()
+
+    async def _tend_once(self) -> bool:
+        """Return whether there may be more to do at once. Each step may be the last one: another janitor goes on."""
+        queue, policy = self._queue, self._policy
+        more = await queue.promote() + await queue.adopt()
+        await queue.settle(
+            tenant_cap=policy.tenant_cap, slots=policy.slots, live_within_s=max(_LIVE_S, policy.claim_after_s)
+        )
+        if trio.current_time() >= self._reclaim_at:
+            more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)
+            await queue.remove_idle_consumers(idle_s=max(10 * policy.claim_after_s, 3 * _BLOCK_S))
+            self._reclaim_at = trio.current_time() + policy.claim_after_s / 4 * random.uniform(0.8, 1.2)
+        return more > 0
+
+    async def _resign(self) -> None:
+        with suppress(Unavailable):
+            await self._queue.resign(self._name)
 
     def _begin(self, child: ChildLike) -> None:
-        """The start of a loop: all four log and count under the path of the supervisor that they share."""
+        """The start of a loop: all log and count under the path of the supervisor that they share."""
         self._path = child.path.rpartition("/")[0]
         self._log = get_logger(path=self._path)
         child.started()
@@ -227,29 +258,14 @@ class Consumer:
         except Unavailable:
             pass  # the next round tries again; a lease that expires meanwhile is fenced
 
-    async def _consume(
-        self, child: ChildLike, next_lease: Callable[[TaskQueue], Awaitable[Lease | None]], *, pause_s: float
-    ) -> None:
-        """Take tasks into free slots; after a look that found none, pause without holding a slot."""
-        async with trio.open_nursery() as nursery:
-
-            async def step() -> None:
-                if self._outage.remaining_s:
-                    await _wait_or_stop(child, self._outage.remaining_s)
-                elif not await self._take_one(child, nursery, next_lease):
-                    await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
-
-            self._begin(child)
-            await self._through_outages(child, step)
-
-    async def _take_one(
-        self, child: ChildLike, nursery: trio.Nursery, next_lease: Callable[[TaskQueue], Awaitable[Lease | None]]
-    ) -> bool:
+    async def _take_one(self, child: ChildLike, nursery: trio.Nursery) -> bool:
         await self._free.acquire()
         started = False
         try:
             if not child.stopping.is_set() and self._taking_work() and not self._outage.remaining_s:
-                lease = await next_lease(self._queue)
+                lease = None
+                with trio.CancelScope() as self._reading:
+                    lease = await self._queue.take(self._name, _BLOCK_S)
                 if lease is not None:
                     self._start(nursery, lease)
                     started = True
@@ -279,7 +295,7 @@ class Consumer:
         nursery.start_soon(self._work, held, name=f"task {lease.task.task_id}")
 
     async def _work(self, held: _Held) -> None:
-        """One attempt and its end; releases the slot that `_consume` acquired."""
+        """One attempt and its end; releases the slot that `_take_one` acquired."""
         with ObservedAttempt(self._telemetry, self._path, self._queue_name, held.lease) as observed:
             try:
                 with held.scope:
@@ -303,6 +319,8 @@ class Consumer:
 
     async def _attempt(self, held: _Held) -> tuple[str, str]:
         lease = held.lease
+        if lease.deaths >= self._queue.max_deaths:
+            return await self._bury(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
         if self._policy.gives_up and time.time() - lease.age_since > self._policy.max_age_s:
             return await self._bury(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
         try:
@@ -349,8 +367,12 @@ class Consumer:
     async def _after_deferral(self, lease: Lease, error: Deferred) -> tuple[str, str]:
         if not error.patient and self._too_late(lease, error.retry_after_s):
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
-        delay_s = error.retry_after_s * random.uniform(1.0, 1.2)  # many wait for the same moment
-        await self._retry(lease, delay_s, error.detail, count=False)
+        if error.whole_tenant:
+            await self._put_back(lease, lambda: lease.defer(error.retry_after_s, error.detail))
+        else:
+            # A task that others sent to a busy server waits by itself, longer the older it is.
+            waits_s = max(error.retry_after_s, min(_LONGEST_TURN_S, (time.time() - lease.first_seen) / 4))
+            await self._retry(lease, waits_s * random.uniform(1.0, 1.2), error.detail, count=False)
         return "deferred", str(Dependency.REMOTE)
 
     def _too_late(self, lease: Lease, delay_s: float) -> bool:
@@ -397,6 +419,11 @@ class Consumer:
     async def _retry(
         self, lease: Lease, delay_s: float, error: str, *, count: bool, unavailable_since: float = 0.0
     ) -> None:
+        await self._put_back(
+            lease, lambda: lease.retry(delay_s, error, count=count, unavailable_since=unavailable_since)
+        )
+
+    async def _put_back(self, lease: Lease, end: Callable[[], Awaitable[None]]) -> None:
         async def put_back() -> None:
             try:
                 await self._handler.renew_status(lease.task)
@@ -404,7 +431,7 @@ class Consumer:
                 raise
             except Exception as defect:  # noqa: BLE001 - as in `_attempt`
                 self._log.error("task.defect", task_id=lease.task.task_id, exc_info=defect)
-            await lease.retry(delay_s, error, count=count, unavailable_since=unavailable_since)
+            await end()
 
         await self._quietly(put_back)
 

@@ -1,4 +1,4 @@
-"""Every task of a queue, wherever it lies: stream, delayed set, dead letters. Looking at them takes none."""
+"""Every task of a queue, wherever it is: stream, backlog, delayed set, dead letters. Reading them takes none."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from enum import StrEnum
 from avion_media.domain.ids import InvalidId, parse_any_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, CONSUMER_GROUP
 from avion_media.queue import QueueKeys
-from avion_media.queue.entries import Entry, read_entry
-from avion_media.queue.names import SHELF
+from avion_media.queue.entries import WAITING_HEADER, Entry, read_entry
 from avion_media.redis import Redis, RedisRefused, Reply
 from avion_media.remote import InvalidUrl, parse_remote_url
 
@@ -22,13 +21,14 @@ class Place(StrEnum):
     """Where a task lies."""
 
     STREAM = "stream"
+    WAITING = "waiting"
     DELAYED = "delayed"
     DEAD_LETTERS = "dead letters"
 
 
 @dataclass(frozen=True, slots=True)
 class FoundTask:
-    """One task. ``due_at`` (Unix seconds) is that of a delayed one, whose entry has no id."""
+    """One task. ``due_at`` (Unix seconds) is that of a delayed one. Only entries of streams have an id."""
 
     queue: str
     place: Place
@@ -49,7 +49,7 @@ class FoundTask:
 
 @dataclass(frozen=True, slots=True)
 class Hands:
-    """In whose hands an entry is. Nobody's when ``consumer`` is empty: it was handed back."""
+    """Which worker has an entry."""
 
     consumer: str
     idle_s: float
@@ -69,7 +69,9 @@ async def each_task(redis: Redis, queue: str, visit: Visit) -> bool:
     return (
         await _each_delayed(redis, queue, visit)
         and await _each_entry(redis, queue, Place.DEAD_LETTERS, visit)
+        and await _each_waiting(redis, queue, visit)
         and await _each_entry(redis, queue, Place.STREAM, visit)
+        and await _each_waiting(redis, queue, visit)
         and await _each_delayed(redis, queue, visit)
         and await _each_entry(redis, queue, Place.DEAD_LETTERS, visit)
     )
@@ -86,8 +88,7 @@ async def hands_of(redis: Redis, queue: str, entry_id: str) -> Hands | None:
     if not rows:
         return None
     _, consumer, idle_ms, deliveries = rows[0]
-    name = consumer.decode(errors="replace")
-    return Hands("" if name == SHELF else name, idle_ms / 1000, deliveries)
+    return Hands(consumer.decode(errors="replace"), idle_ms / 1000, deliveries)
 
 
 async def _each_entry(redis: Redis, queue: str, place: Place, visit: Visit) -> bool:
@@ -101,6 +102,28 @@ async def _each_entry(redis: Redis, queue: str, place: Place, visit: Visit) -> b
         if len(rows) < _PAGE:
             return True
         start = f"({rows[-1][0].decode()}"
+
+
+async def _each_waiting(redis: Redis, queue: str, visit: Visit) -> bool:
+    key, start = QueueKeys(queue).waiting, b"-"
+    while True:
+        members = await redis.execute("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, _PAGE)
+        for member in members:
+            entry = _read_waiting(member)
+            if entry is not None and not visit(FoundTask(queue, Place.WAITING, entry)):
+                return False
+        if len(members) < _PAGE:
+            return True
+        start = b"(" + members[-1]
+
+
+def _read_waiting(member: bytes) -> Entry | None:
+    """None for the member that keeps the key in being."""
+    _, _, text = member.partition(b"\0")
+    if not text:
+        return None
+    flat = json.loads(text[WAITING_HEADER:].decode(errors="replace"))
+    return read_entry(b"0-0", [part.encode(errors="replace") for part in flat])
 
 
 async def _each_delayed(redis: Redis, queue: str, visit: Visit) -> bool:

@@ -19,7 +19,6 @@ from tests.crash.checker import JOURNAL, keys_of
 from tests.service.published import GROUP, QUEUES, key_of
 
 MAX_DEATHS = 3
-_SHELF = "-handed-back-"
 _CLOCK_S = 0.01  # times are compared that come from two readings of one clock
 _JUST_BEFORE_S = 1.5  # between a task's end and its acknowledgement, on a busy machine
 Objects = dict[str, str]  # key: ETag
@@ -247,6 +246,8 @@ def unfinished(world: World) -> list[str]:
             left += [f"{queue}: {group[what]} {what}" for what in ("pending", "lag") if group[what]]
         if ours and (waiting := world.client.xlen(queue)):
             left.append(f"{queue}: {waiting} entries")
+        if ours and (backlog := world.client.zcard(f"{{{queue}}}:waiting") - 1) > 0:
+            left.append(f"{queue}: {backlog} waiting")
         if ours and (delayed := world.client.zcard(f"{{{queue}}}:delayed")):
             left.append(f"{queue}: {delayed} delayed")
     return left
@@ -259,7 +260,7 @@ def left_behind(world: World) -> list[str]:
     for queue in QUEUES:
         rows: Any = world.client.xinfo_consumers(queue, GROUP) if world.client.exists(queue) else []
         names |= {row["name"] for row in rows}
-    return sorted(name for name in names if name != _SHELF and not any(each in name for each in alive))
+    return sorted(name for name in names if not any(each in name for each in alive))
 
 
 def recoveries(faults: list[Fault], ledger: Ledger) -> dict[str, list[float]]:

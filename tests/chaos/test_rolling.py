@@ -110,4 +110,8 @@ def served(service: Service) -> bool:
 def nothing_left(client: redis.Redis) -> bool:
     """No task waits, is worked on, is delayed or was given up."""
     queue = "media_processing_queue"
-    return not client.xlen(queue) and not client.exists(f"{{{queue}}}:delayed", f"{{{queue}}}:dlq")
+    return (
+        not client.xlen(queue)
+        and client.zcard(f"{{{queue}}}:waiting") <= 1
+        and not client.exists(f"{{{queue}}}:delayed", f"{{{queue}}}:dlq")
+    )

@@ -25,7 +25,6 @@ _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 EXAMINED = "incoming/examined-"  # what a replica writes as it starts; the lifecycle rule ends what a crash leaves
 _DROPS, _DROPS_GROUP = "drop_deleted", "media_drops"
-_SHELF = "-handed-back-"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class Checker:
             except redis.ResponseError:
                 continue
             names += [each["name"] for each in rows]
-        return sorted({name for name in names if name != _SHELF and not name.startswith(tuple(alive))})
+        return sorted({name for name in names if not name.startswith(tuple(alive))})
 
     def digest(self, key: str) -> str | None:
         """SHA-256 of an object; None when there is none."""

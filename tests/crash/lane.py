@@ -36,7 +36,7 @@ CLAIM_AFTER_S = 0.6
 DELETE_DELAY_S = 1.0
 SETTLE_S = 45.0  # this machine may be busy
 _POLL_S = 0.05
-_OF_SERVERS = ("remote_server", "remote_slots", "remote_line")
+_OF_SERVERS = ("remote_server", "remote_slots")
 _CALL_S = 5.0
 _PICTURE, _VIDEO, _CORRUPT = "png-display-p3-patch.png", "mp4-h264-udta-xyz-location.mp4", "jpeg-corrupt-header.jpg"
 _LARGE_BYTES = 9 << 20  # more than one part
@@ -168,6 +168,8 @@ class Lane:
         """
         for key in (key for kind in _OF_SERVERS for key in self.client.scan_iter(f"{kind}:*")):
             self.client.delete(key)
+        # No turn for a while: a score of 4e15 and the Unix time of its end.
+        self.client.zremrangebyscore("{media_cache_queue}:tenants", 4e15, 8e15)
         path = f"/{secrets.token_hex(8)}.png"
         self.remote.files[path] = (DATA / _PICTURE).read_bytes()
         url = f"http://127.0.0.1:{self.remote.url.rpartition(':')[2]}{path}"

@@ -17,6 +17,7 @@ _ONLY_S3 = ("lost for good",)  # botocore's own second attempt loses its reply a
 # Calls that come again and again, whatever the task does: the first of each is a point.
 _BACKGROUND = (
     "redis:PING", "redis:watch", "redis:take", "redis:XREADGROUP", "redis:reclaim", "redis:promote", "redis:renew",
+    "redis:admit", "redis:lead", "redis:resign", "redis:adopt", "redis:settle",
     "redis:XAUTOCLAIM", "redis:remove_idle_consumers", "redis:loss", "redis:CLIENT", "redis:SUBSCRIBE", "redis:XGROUP",
     "s3:HeadBucket",
 )  # fmt: skip

@@ -26,7 +26,8 @@ class LosesItsTask:
         self.ended = trio.Event()
 
     async def run(self, _task: Task, _confirm: Confirm) -> None:
-        assert await self._queue.reclaim("the other one", idle_s=0) is not None
+        assert await self._queue.reclaim("the other one", idle_s=0) == 1
+        assert await self._queue.take("the other one", block_s=0) is not None
         self.ended.set()
         raise self._failure
 

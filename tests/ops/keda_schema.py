@@ -47,6 +47,20 @@ _REDIS_STREAMS = _object(
     ),
     authenticationRef=_object(("name",), name=_TEXT),
 )
+# The scaler counts lists, sets, sorted sets and hashes alike.
+_REDIS = _object(
+    ("type", "metadata", "authenticationRef"),
+    type={"const": "redis"},
+    name=_TEXT,
+    metadata=_object(
+        ("listName", "listLength"),
+        listName=_TEXT,
+        listLength=_NUMBER_AS_TEXT,
+        databaseIndex=_NUMBER_AS_TEXT,
+        enableTLS={"enum": ["true", "false"]},
+    ),
+    authenticationRef=_object(("name",), name=_TEXT),
+)
 
 SCHEMAS: dict[str, Schema] = {
     "ScaledObject": _object(
@@ -67,7 +81,7 @@ SCHEMAS: dict[str, Schema] = {
                 restoreToOriginalReplicaCount={"type": "boolean"},
                 horizontalPodAutoscalerConfig=_object(name=_TEXT, behavior=_object(scaleUp=_RULES, scaleDown=_RULES)),
             ),
-            triggers={"type": "array", "items": _REDIS_STREAMS, "minItems": 1},
+            triggers={"type": "array", "items": {"oneOf": [_REDIS_STREAMS, _REDIS]}, "minItems": 1},
         ),
     ),
     "TriggerAuthentication": _object(

@@ -13,6 +13,7 @@ import pytest
 from avion_media.app import build_tree
 from avion_media.config import PREFIX, Config, undecided_ports
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.queue import QueueKeys
 from avion_media.remote.guard import PUBLIC_PORTS, AddressGuard, AddressRefused
 from avion_media.runtime import ROLES, Runtime
 from avion_media.service import drain_budget
@@ -197,7 +198,12 @@ def test_keda_looks_at_the_queues_of_the_roles_that_it_scales(overlay: str) -> N
     for scaled in of_kind(overlay, "ScaledObject"):
         target = named(overlay, "Deployment", scaled["spec"]["scaleTargetRef"]["name"])
         mine = {queues[role] for role in roles(target["spec"]["template"]) & queues.keys()}
-        assert {each["metadata"]["stream"] for each in scaled["spec"]["triggers"]} == mine
+        for kind, key, of_queue in (
+            ("redis-streams", "stream", lambda queue: queue),
+            ("redis", "listName", lambda queue: QueueKeys(queue).waiting),
+        ):
+            triggers = [each["metadata"] for each in scaled["spec"]["triggers"] if each["type"] == kind]
+            assert {each[key] for each in triggers} == {of_queue(each) for each in mine}
 
 
 def test_the_page_makes_the_secret_with_all_that_keda_reads(overlay: str) -> None:

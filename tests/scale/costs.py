@@ -104,7 +104,7 @@ class _Steps:
         await self._finish_one(self._deletions)
 
     async def _reclaim(self) -> None:
-        assert await self._tasks.reclaim("b", idle_s=60) is None
+        assert await self._tasks.reclaim("b", idle_s=60) == 0
 
     async def _look(self) -> None:
         assert (await self._tasks.stats()).depth == self._count

@@ -89,6 +89,7 @@ def unfinished(client: redis.Redis, queues: Iterable[str] = QUEUES) -> dict[str,
         left |= {
             queue: int(str(client.xlen(queue))),
             f"{queue} pending": pending["pending"],
+            f"{queue} waiting": max(0, int(str(client.zcard(f"{{{queue}}}:waiting"))) - 1),
             f"{queue} delayed": int(str(client.zcard(f"{{{queue}}}:delayed"))),
             f"{queue} dlq": int(str(client.xlen(f"{{{queue}}}:dlq"))),
         }

@@ -281,8 +281,8 @@ def test_one_host_gets_no_more_than_its_slots(
     remote.hold.clear()
     answers = [service.cache(f"{remote.url}/{number}.jpg") for number in range(8)]
     eventually(lambda: sum(remote.asked.values()) == 2, "two requests")
-    delayed = "{media_cache_queue}:delayed"
-    eventually(lambda: redis_client.zcard(delayed) == 6, "the others to be turned away")
+    # The others have not even been taken: the queue gives out no more of one server than it has slots.
+    assert (redis_client.xlen("media_cache_queue"), redis_client.zcard("{media_cache_queue}:waiting")) == (2, 7)
     with remote_server({"/x.jpg": remote.files["/0.jpg"]}, host="127.0.0.3") as other:  # is not held up by that
         assert service.watch(service.cache(f"{other.url}/x.jpg").media_id)[-1].state == wire.MediaStatus.READY
     assert sum(remote.asked.values()) == 2

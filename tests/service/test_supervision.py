@@ -15,7 +15,7 @@ from tests.service.faults import fork_server_pids, frozen_decoders, incarnations
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import unfinished
 
-CONSUMER = ("keeper", "reader", "reclaimer", "promoter")
+CONSUMER = ("renewer", "reader", "janitor")
 TREE = {
     "telemetry",
     "admin",

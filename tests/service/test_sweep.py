@@ -198,7 +198,7 @@ async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(worl
 
 def fail_over(world: World) -> None:
     """As if another server had come to be in charge of the queue, without what was acknowledged last."""
-    world.other.hset(QueueKeys(PROCESSING_QUEUE).watch, "run_id", "another")
+    world.other.hset(QueueKeys(PROCESSING_QUEUE).state, "run_id", "another")
 
 
 async def test_after_a_failover_an_upload_that_may_have_been_completed_is_processed(world: World) -> None:
@@ -709,7 +709,7 @@ def test_the_role_notices_that_one_queue_was_removed(environment: dict[str, str]
         ((_, task),) = other.xrange(PROCESSING_QUEUE)
         assert task["media_id"] == str(upload)
         assert task["task_id"] != lost
-        assert not other.hexists(QueueKeys(PROCESSING_QUEUE).watch, "lost")
+        assert not other.hexists(QueueKeys(PROCESSING_QUEUE).state, "lost")
 
 
 def test_what_was_lost_comes_to_its_end(

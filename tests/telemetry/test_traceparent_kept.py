@@ -43,6 +43,8 @@ async def test_when_another_consumer_takes_it_over(redis_url: str, fields: dict[
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         await queue.enqueue(fields, traceparent=TRACEPARENT)
         await taken(queue)
-        lease = await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=0.0)
+        replica = TaskQueue(redis, PROCESSING_QUEUE)
+        await replica.reclaim("b", idle_s=0.0)
+        lease = await replica.take("b", block_s=0)
         assert lease is not None
         assert lease.task.traceparent == TRACEPARENT

@@ -67,7 +67,7 @@ def test_the_log_names_the_topmost_only(runtime: Runtime) -> None:
             frozenset({"service/cache", "service/cache/reader", "service/cached"}), calls_can_run=True
         )
         runtime.readiness.set_down(
-            frozenset({"service/cache", "service/cache/keeper", "service/cached"}), calls_can_run=True
+            frozenset({"service/cache", "service/cache/renewer", "service/cached"}), calls_can_run=True
         )
     assert [line["down"] for line in said] == [["service/cache", "service/cached"]]
 

@@ -13,15 +13,15 @@ end
 
 -- A command on a stream's group. A group that was lost (FLUSHALL, DEL, XGROUP DESTROY, a restart without persistence)
 -- is made anew from the beginning, never from the end: what is in the stream has not been completed. What was in it may be
--- gone, so the time is noted in the queue's watch: then the reconciliation looks for what is missing.
-local function with_group(queue, group, watch, ...)
+-- gone, so the time is noted in the queue's state: then the reconciliation looks for what is missing.
+local function with_group(queue, group, state_key, ...)
   local reply = redis.pcall(...)
   if type(reply) ~= 'table' or not reply.err then
     return reply
   end
   if string.find(reply.err, '^NOGROUP') then
     redis.call('XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM')
-    redis.call('HSET', watch, 'lost', seconds(now_s()))
+    redis.call('HSET', state_key, 'lost', seconds(now_s()))
   end
   return redis.call(...) -- any other error comes again, and is raised
 end
@@ -34,12 +34,6 @@ local function owns(queue, group, id, consumer, deliveries)
   end
   local row = rows[1]
   return row ~= nil and row[2] == consumer and row[4] == tonumber(deliveries)
-end
-
--- Only completed entries leave a stream: nothing else ever trims it.
-local function remove(queue, group, id)
-  redis.call('XACK', queue, group, id)
-  redis.call('XDEL', queue, id)
 end
 
 -- Append an entry. The only place that unpacks a list: Lua's stack takes 8,000 values, and what this passes on is within
@@ -93,14 +87,14 @@ end
 
 -- Make a dead letter of what cannot be a task: truncated, with the reason why.
 local function bury(dead_letters, fields, why, entries_kept)
-  local letter = truncated(fields)
+  local given_up = truncated(fields)
   for name, value in pairs({
     error = 'malformed_task: ' .. why, attempts = '0', failed_at = seconds(now_s()),
   }) do
-    letter[#letter + 1] = name
-    letter[#letter + 1] = value
+    given_up[#given_up + 1] = name
+    given_up[#given_up + 1] = value
   end
-  append(dead_letters, letter, entries_kept)
+  append(dead_letters, given_up, entries_kept)
 end
 
 -- A task that was unique while it lived ends. Its marker stays a while longer: whoever decided to ask for it a moment

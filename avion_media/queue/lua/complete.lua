@@ -1,8 +1,10 @@
--- The task's effect is durable: the entry goes.
--- KEYS: queue [, marker]   ARGV: group, id, consumer, deliveries, task id, how long its marker stays in ms
-if not owns(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
+-- Remove a task whose effect is durable.
+-- KEYS: queue, state, waiting, tenants [, marker]
+-- ARGV: group, id, consumer, deliveries, task id, how long its marker stays in ms
+if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-remove(KEYS[1], ARGV[1], ARGV[2])
-release(KEYS[2], ARGV[5], ARGV[6])
+remove(GROUP, ARGV[2])
+release(KEYS[5], ARGV[5], ARGV[6])
+dispatch()
 return 1

@@ -1,6 +1,7 @@
--- Add a task, once per marker. The first task's id, whoever asks, and however often.
--- KEYS: queue [, marker]   ARGV: task id, marker's life in ms, oldest marker that counts in ms, field, value, …
-local marker = KEYS[2]
+-- Add a task, once per marker. Return the first task's id, however often it is asked for.
+-- KEYS: queue, state, waiting, tenants [, marker]
+-- ARGV: task id, marker's life in ms, oldest marker that counts in ms, field, value, …
+local marker = KEYS[5]
 if marker then
   local first = redis.call('GET', marker)
   -- Of an older one it is known that its task is lost.
@@ -13,5 +14,5 @@ local entry = {}
 for index = 4, #ARGV do
   entry[#entry + 1] = ARGV[index]
 end
-append(KEYS[1], entry)
+add(entry)
 return ARGV[1]

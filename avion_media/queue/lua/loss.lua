@@ -1,6 +1,6 @@
 -- When tasks of this queue may last have been lost: its group had to be made anew, or another server process is in charge
 -- of it than before (INFO's run_id): what that one had acknowledged, and neither replicated nor written to disk, is gone.
--- KEYS: watch   ARGV: whether to remember who is in charge ('1')
+-- KEYS: state   ARGV: whether to remember who is in charge ('1')
 -- Returns Unix seconds, or nil.
 local lost = redis.call('HGET', KEYS[1], 'lost')
 local info = redis.pcall('INFO', 'server')

@@ -1,6 +1,6 @@
--- Move tasks that are due from the delayed set to the stream; each exactly once, whoever else promotes. Each member is
--- read by itself: one that cannot be a task becomes a dead letter, and holds up no other.
--- KEYS: queue, delayed, dead letters   ARGV: most of them at once, most dead letters kept
+-- Queue tasks of the delayed set that are due; each exactly once, however many replicas promote. Each member is read by
+-- itself: one that cannot be a task becomes a dead letter, and holds up no other.
+-- KEYS: queue, state, waiting, tenants, delayed, dead letters   ARGV: most of them at once, most dead letters kept
 -- Returns how many members left the delayed set.
 
 -- The fields of a member as a flat list.
@@ -15,15 +15,15 @@ local function read(member)
   return entry
 end
 
-local due = redis.call('ZRANGE', KEYS[2], '-inf', seconds(now_s()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
+local due = redis.call('ZRANGE', KEYS[5], '-inf', seconds(now_s()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
   local readable, entry = pcall(read, member)
   local why = not (readable and #entry > 0) and 'not a JSON object with fields' or judged(entry)
   if not why then
-    append(KEYS[1], entry)
+    add(entry)
   else
-    bury(KEYS[3], readable and #entry > 0 and entry or { 'member', member }, why, ARGV[2])
+    bury(KEYS[6], readable and #entry > 0 and entry or { 'member', member }, why, ARGV[2])
   end
-  redis.call('ZREM', KEYS[2], member)
+  redis.call('ZREM', KEYS[5], member)
 end
 return #due

@@ -1,27 +1,44 @@
--- A queue at one moment.
--- KEYS: queue, delayed, dead letters   ARGV: group, the shelf (a consumer by name only)
--- Returns {depth, pending, age of the oldest entry in s or '', delayed, due of the first or '', dead letters, consumers}
+-- A queue at one moment; for an age above 0, perhaps as another replica found it so many ms ago.
+-- KEYS: queue, state, waiting, tenants, delayed, dead letters, statistics   ARGV: oldest age in ms
+-- Returns JSON: [entries of the stream, pending, waiting, tenants, age of the oldest in s, delayed, due of the first or -1,
+-- dead letters, consumers, paused since or 0]
+local max_age_ms = tonumber(ARGV[1])
+local known = max_age_ms > 0 and redis.call('GET', KEYS[7])
+if known then
+  return known
+end
 local pending, consumers = 0, 0
-local groups = redis.pcall('XINFO', 'GROUPS', KEYS[1])
+local groups = redis.pcall('XINFO', 'GROUPS', queue)
 if not groups.err then -- else there is no stream
   for _, group in ipairs(groups) do
-    if field(group, 'name') == ARGV[1] then
-      pending = field(group, 'pending')
-      for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-        consumers = consumers + (field(consumer, 'name') == ARGV[2] and 0 or 1)
-      end
+    if field(group, 'name') == GROUP then
+      pending, consumers = field(group, 'pending'), field(group, 'consumers')
     end
   end
 end
 
-local oldest = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', 1)[1]
-local age = ''
-if oldest then
-  age = seconds(math.max(0, now_s() - tonumber(string.match(oldest[1], '^%d+')) / 1000))
+local now = now_s()
+local oldest = now
+local first = redis.call('XRANGE', queue, '-', '+', 'COUNT', 1)[1]
+if first then
+  oldest = tonumber(string.match(first[1], '^%d+')) / 1000
+  oldest = math.min(oldest, tonumber(value_of(first[2], 'first_seen') or '') or oldest)
 end
-local first = redis.call('ZRANGE', KEYS[2], 0, 0, 'WITHSCORES')
-return {
-  redis.call('XLEN', KEYS[1]), pending, age,
-  redis.call('ZCARD', KEYS[2]), first[2] or '',
-  redis.call('XLEN', KEYS[3]), consumers,
-}
+-- Of a hundred tenants: all of thousands would hold up the server.
+for _, tenant in ipairs(redis.call('ZRANGE', tenants, 0, 99)) do
+  local member = tenant ~= '' and first_waiting(tenant)
+  if member then
+    oldest = math.min(oldest, tonumber(string.sub(member, #tenant + 2, #tenant + 16)) / 1000)
+  end
+end
+local due = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
+local found = cjson.encode({
+  redis.call('XLEN', queue), pending, math.max(0, redis.call('ZCARD', waiting) - 1),
+  math.max(0, redis.call('ZCARD', tenants) - 1), seconds(now - oldest),
+  redis.call('ZCARD', KEYS[5]), due[2] or '-1', redis.call('XLEN', KEYS[6]), consumers,
+  redis.call('HGET', state, 'paused') or '0',
+})
+if max_age_ms > 0 then
+  redis.call('SET', KEYS[7], found, 'PX', max_age_ms)
+end
+return found

@@ -1,16 +1,12 @@
 -- A fetch is over: its slot is free, and what it says of the server is remembered.
 -- KEYS: as in enter.lua
 -- ARGV: token, outcome, pause asked for in s, failures in a row that open the breaker, first and longest pause in s,
--- cause, how long the fetch took in s
+-- cause
 -- Outcomes: 'answered' (whatever it said); 'failed' (the server is in trouble); 'asked' (it wants a pause); 'unknown'
 -- (we stopped, or our own side failed: no word about the server).
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
-local held = redis.call('ZREM', KEYS[2], ARGV[1]) == 1
-if held and redis.call('EXISTS', KEYS[3]) == 1 then -- there is a line: how long a fetch takes sets its pace
-  local mean = tonumber(redis.call('HGET', KEYS[3], 'mean') or ARGV[8])
-  redis.call('HSET', KEYS[3], 'mean', string.format('%.3f', 0.8 * mean + 0.2 * tonumber(ARGV[8])))
-end
+redis.call('ZREM', KEYS[2], ARGV[1])
 local paused_until = tonumber(redis.call('HGET', KEYS[1], 'paused_until') or '0')
 local was_probe = redis.call('HGET', KEYS[1], 'probe') == ARGV[1]
 if was_probe then

@@ -11,7 +11,7 @@ import redis as redis_py
 import trio
 
 from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import TaskQueue
+from avion_media.queue import Lease, TaskQueue
 from avion_media.redis import Redis, open_redis
 from tests.integration.queue.proxy import Proxy, open_proxy
 from tests.services import RedisCluster, RedisServer, redis_cluster, redis_server
@@ -123,6 +123,12 @@ def _is_announced(server: RedisServer, port: int) -> bool:
 @pytest.fixture
 def queue(redis: Redis) -> TaskQueue:
     return TaskQueue(redis, PROCESSING_QUEUE)
+
+
+async def taken_over(queue: TaskQueue, consumer: str, idle_s: float, silent_s: float | None = None) -> Lease | None:
+    """What a reader gets after the janitor, on the same replica, looked for abandoned tasks."""
+    await queue.reclaim(consumer, idle_s, silent_s=silent_s)
+    return await queue.take(consumer, block_s=0)
 
 
 @pytest.fixture(params=["redis", "valkey"])

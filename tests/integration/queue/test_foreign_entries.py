@@ -13,7 +13,7 @@ from avion_media.domain.tasks import CONSUMER_GROUP, DROP_DELETED, PROCESSING_QU
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.queue.entries import HISTORY, MAX_BYTES, MAX_FIELDS
 from avion_media.redis import Redis
-from tests.integration.queue.conftest import Client
+from tests.integration.queue.conftest import Client, taken_over
 
 KEYS = QueueKeys(PROCESSING_QUEUE)
 GOOD = {"task_id": "good", "media_id": "m", "type": "thumbnail"}
@@ -78,7 +78,7 @@ async def test_left_by_a_dead_reader(queue: TaskQueue, other: Client, entry: dic
     other.xadd(PROCESSING_QUEUE, entry)
     other.xadd(PROCESSING_QUEUE, GOOD)
     other.xreadgroup(CONSUMER_GROUP, "of another make", {PROCESSING_QUEUE: ">"})
-    lease = await queue.reclaim("c", idle_s=0)
+    lease = await taken_over(queue, "c", idle_s=0)
     assert lease is not None
     assert lease.task.task_id == "good"
     await lease.complete()

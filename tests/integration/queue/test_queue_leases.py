@@ -12,7 +12,7 @@ from avion_media.domain.errors import LeaseLost
 from avion_media.domain.tasks import CONSUMER_GROUP, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import MAX_DEATHS, Lease, TaskQueue
 from avion_media.redis import Redis
-from tests.integration.queue.conftest import Client
+from tests.integration.queue.conftest import Client, info, taken_over
 
 FIELDS = {"media_id": "01HZX", "type": "thumbnail"}
 DELAYED = f"{{{PROCESSING_QUEUE}}}:delayed"
@@ -111,8 +111,8 @@ async def test_an_ended_lease_decides_nothing_more(queue: TaskQueue, other: Clie
     await queue.enqueue(FIELDS)
     lease = await taken(queue, "a")
     await lease.hand_back()
-    again = await taken(queue, "a")  # the same entry, consumer and number of deliveries
-    assert again.entry_id == lease.entry_id
+    again = await taken(queue, "a")
+    assert again.task == lease.task
     before = state(other)
     for end in ENDINGS.values():
         with pytest.raises(LeaseLost):
@@ -152,10 +152,10 @@ async def test_a_dead_owners_task_is_reclaimed_and_the_dead_comes_too_late(
 ) -> None:
     await queue.enqueue(FIELDS)
     dead = await taken(queue, "a")
-    assert await queue.reclaim("b", idle_s=60) is None  # still alive
+    assert await queue.reclaim("b", idle_s=60) == 0  # still alive
     abandon(other, dead, "a")
     replica = TaskQueue(redis, PROCESSING_QUEUE)
-    lease = await replica.reclaim("b", idle_s=60, silent_s=0)
+    lease = await taken_over(replica, "b", idle_s=60, silent_s=0)
     assert lease is not None
     assert lease.task == dead.task
     assert (lease.attempt, lease.deaths) == (2, 1)
@@ -169,7 +169,7 @@ async def test_reclaim_leaves_what_is_in_living_hands_of_this_process(queue: Tas
     await queue.enqueue(FIELDS)
     lease = await taken(queue, "a")
     abandon(other, lease, "a")  # Redis was away for so long that nothing could be renewed
-    assert await queue.reclaim("a", idle_s=60) is None
+    assert await queue.reclaim("a", idle_s=60) == 0
     await lease.complete()
 
 
@@ -179,47 +179,34 @@ async def test_a_task_whose_delivery_was_lost_on_the_wire_costs_no_life(queue: T
     other.xreadgroup(CONSUMER_GROUP, "a", {PROCESSING_QUEUE: ">"}, count=1)  # given to "a", who never heard of it
     (row,) = other.xpending_range(PROCESSING_QUEUE, CONSUMER_GROUP, "-", "+", 10)
     other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [row["message_id"]], idle=90_000, justid=True)
-    lease = await queue.reclaim("a", idle_s=60)
+    lease = await taken_over(queue, "a", idle_s=60)
     assert lease is not None
     assert (lease.attempt, lease.deaths) == (1, 0)
 
 
-async def test_reclaim_looks_past_entries_that_are_gone(queue: TaskQueue, other: Client) -> None:
+async def test_reclaim_looks_past_entries_that_are_gone(redis: Redis, queue: TaskQueue, other: Client) -> None:
     for _ in range(3):
         await queue.enqueue(FIELDS)
     leases = [await taken(queue, "a") for _ in range(3)]
     for lease in leases:
         abandon(other, lease, "a")
     other.xdel(PROCESSING_QUEUE, leases[0].entry_id, leases[1].entry_id)
-    found = await queue.reclaim("b", idle_s=60)
+    found = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), "b", idle_s=60)
     assert found is not None
-    assert found.entry_id == leases[2].entry_id
+    assert found.task == leases[2].task
+    assert len(state(other)["pending"]) == 1
 
 
-async def test_the_third_death_is_poison(redis: Redis, queue: TaskQueue, other: Client) -> None:
-    task_id = await queue.enqueue(FIELDS, traceparent="00-abc-def-01")
-    mourned: list[str] = []
-
-    async def on_poison(task: Any) -> None:
-        mourned.append(task.task_id)
-
+async def test_deaths_are_counted_from_worker_to_worker(redis: Redis, queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(FIELDS)
     lease = await taken(queue, "p0")
-    for number in (1, 2):
+    for number in (1, 2, 3):
         abandon(other, lease, f"p{number - 1}")
-        survivor = await TaskQueue(redis, PROCESSING_QUEUE).reclaim(
-            f"p{number}", idle_s=60, on_poison=on_poison, silent_s=0
-        )
+        survivor = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), f"p{number}", idle_s=60, silent_s=0)
         assert survivor is not None
-        assert survivor.deaths == number
+        assert (survivor.deaths, survivor.task) == (number, lease.task)
+        assert survivor.first_seen == pytest.approx(lease.first_seen, abs=0.001)
         lease = survivor
-    abandon(other, lease, "p2")
-    assert await TaskQueue(redis, PROCESSING_QUEUE).reclaim("p3", idle_s=60, on_poison=on_poison, silent_s=0) is None
-    assert mourned == [task_id]
-    (letter,) = await queue.dead_letters.list()
-    assert (letter.task_id, letter.fields, letter.traceparent) == (task_id, FIELDS, "00-abc-def-01")
-    assert letter.error.startswith("poison")
-    after = state(other)
-    assert (after["entries"], after["pending"]) == ([], [])
 
 
 async def test_an_owner_that_lost_its_lease_but_lives_does_not_count_as_a_death(
@@ -230,7 +217,7 @@ async def test_an_owner_that_lost_its_lease_but_lives_does_not_count_as_a_death(
     lease = await taken(queue, "p0")
     for number in range(1, 6):
         abandon(other, lease, f"p{number - 1}")
-        next_owner = await TaskQueue(redis, PROCESSING_QUEUE).reclaim(f"p{number}", idle_s=60)
+        next_owner = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), f"p{number}", idle_s=60)
         assert next_owner is not None
         assert (next_owner.attempt, next_owner.deaths) == (1, 0)
         with pytest.raises(LeaseLost):
@@ -248,30 +235,17 @@ async def test_a_deletion_is_never_poison(redis: Redis, other: Client) -> None:
     lease = await queue.take("a", block_s=0)
     assert lease is not None
     other.xclaim(DELETE_QUEUE, CONSUMER_GROUP, "a", 0, [lease.entry_id], idle=90_000, retrycount=9, justid=True)
-    taken_over = await TaskQueue(redis, DELETE_QUEUE).reclaim("b", idle_s=60, silent_s=0)
-    assert taken_over is not None
-    assert taken_over.deaths > MAX_DEATHS
+    survivor = TaskQueue(redis, DELETE_QUEUE)
+    found = await taken_over(survivor, "b", idle_s=60, silent_s=0)
+    assert found is not None
+    assert survivor.max_deaths > found.deaths > MAX_DEATHS
     assert await queue.dead_letters.list() == []
-
-
-async def test_poison_stays_until_it_could_be_recorded(redis: Redis, queue: TaskQueue, other: Client) -> None:
-    await queue.enqueue(FIELDS)
-    lease = await taken(queue, "a")
-    other.xclaim(PROCESSING_QUEUE, CONSUMER_GROUP, "a", 0, [lease.entry_id], idle=90_000, retrycount=3, justid=True)
-
-    async def fails(_task: object) -> None:
-        raise ValueError("cannot be recorded")
-
-    with pytest.raises(ValueError, match="cannot be recorded"):
-        await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60, on_poison=fails, silent_s=0)
-    assert len(other.xrange(PROCESSING_QUEUE)) == 1
-    assert other.xlen(DEAD) == 0
 
 
 async def test_deaths_are_remembered_over_a_retry(redis: Redis, queue: TaskQueue, other: Client) -> None:
     await queue.enqueue(FIELDS)
     abandon(other, await taken(queue, "a"), "a")
-    lease = await TaskQueue(redis, PROCESSING_QUEUE).reclaim("b", idle_s=60, silent_s=0)
+    lease = await taken_over(TaskQueue(redis, PROCESSING_QUEUE), "b", idle_s=60, silent_s=0)
     assert lease is not None
     await lease.retry(0.0, "store away", count=False)
     assert await queue.promote() == 1
@@ -279,22 +253,25 @@ async def test_deaths_are_remembered_over_a_retry(redis: Redis, queue: TaskQueue
     assert (again.attempt, again.deaths) == (2, 1)
 
 
-async def test_handing_back_costs_nothing_and_the_next_reader_gets_it_first(
+async def test_handing_back_costs_nothing_and_wakes_the_next_reader(
     redis: Redis, queue: TaskQueue, other: Client
 ) -> None:
     first = await queue.enqueue(FIELDS)
-    await queue.enqueue(FIELDS)
     for _ in range(5):
         lease = await taken(queue, "draining")
         await lease.hand_back()
-    lease = await taken(TaskQueue(redis, PROCESSING_QUEUE), "b")
-    assert lease.task.task_id == first
-    assert (lease.attempt, lease.deaths) == (1, 0)
+    lease = await taken(queue, "draining")
+    found: list[Lease] = []
 
+    async def read() -> None:
+        found.append(await taken(TaskQueue(redis, PROCESSING_QUEUE), "b"))
 
-async def test_what_was_handed_back_is_reclaimable_at_once(queue: TaskQueue) -> None:
-    await queue.enqueue(FIELDS)
-    await (await taken(queue, "draining")).hand_back()
-    lease = await queue.reclaim("b", idle_s=600)
-    assert lease is not None
-    assert (lease.attempt, lease.deaths) == (1, 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        with trio.fail_after(5):
+            while info(other, "clients", "blocked_clients") == 0:
+                await trio.lowlevel.checkpoint()
+        await lease.hand_back()
+    assert found[0].task.task_id == first
+    assert (found[0].attempt, found[0].deaths) == (1, 0)
+    assert found[0].first_seen == pytest.approx(lease.first_seen, abs=0.001)

@@ -16,7 +16,7 @@ from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
 from avion_media.queue import Lease, Loss, QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
-from tests.integration.queue.conftest import Client, info, infos
+from tests.integration.queue.conftest import Client, info, infos, taken_over
 from tests.integration.queue.proxy import Proxy
 from tests.services import RedisServer
 
@@ -224,7 +224,6 @@ async def test_a_lost_reply_to_an_ending_can_be_repeated(proxy: Proxy, other: Cl
         assert await lost(lambda: endings[ending](lease))
     keys = QueueKeys(PROCESSING_QUEUE)
     ended = other.zcard(keys.delayed) + other.xlen(keys.dead_letters) + other.xlen(PROCESSING_QUEUE)
-    # The first lease of a handed-back pair is the same entry again.
     assert ended == {"complete": 0, "retry": 2, "dead_letter": 2, "hand_back": 2}[ending]
 
 
@@ -259,7 +258,7 @@ async def reclaimed(queue: TaskQueue) -> Lease:
     with trio.fail_after(5):
         while True:
             try:
-                lease = await queue.reclaim("a", idle_s=60)
+                lease = await taken_over(queue, "a", idle_s=60)
             except Unavailable:
                 await trio.sleep(0.02)
                 continue
@@ -288,21 +287,16 @@ async def test_an_entry_that_crosses_the_cancel_on_the_wire_is_handed_back(queue
     assert (lease.task.fields, lease.attempt, lease.deaths) == (FIELDS, 1, 0)
 
 
-@pytest.mark.parametrize("way", ["take", "reclaim"])
-async def test_whatever_the_moment_of_a_cancel_no_task_is_left_with_nobody(
-    queue: TaskQueue, other: Client, way: str
-) -> None:
+async def test_whatever_the_moment_of_a_cancel_no_task_is_left_with_nobody(queue: TaskQueue, other: Client) -> None:
     returned: list[Lease] = []
 
     async def read() -> None:
-        lease = await (queue.take("a", 0) if way == "take" else queue.reclaim("a", idle_s=60))
+        lease = await queue.take("a", 0)
         if lease is not None:
             returned.append(lease)
 
     for moment in range(60):
         await queue.enqueue(FIELDS)
-        if way == "reclaim":
-            await (await taken(queue, "b")).hand_back()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(read)
             for _ in range(moment):

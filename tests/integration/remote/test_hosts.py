@@ -20,11 +20,7 @@ from avion_media.remote.guard import AddressRefused
 URL = parse_remote_url("https://remote.example/a.png")
 POLICY = HostPolicy(slots=2, breaker_failures=3, first_pause_s=30.0, longest_pause_s=100.0)
 DOWN = Unavailable(Dependency.REMOTE, "cannot connect")
-SERVER, SLOTS, LINE = (
-    "remote_server:{remote.example}:443",
-    "remote_slots:{remote.example}",
-    "remote_line:{remote.example}",
-)
+SERVER, SLOTS = "remote_server:{remote.example}:443", "remote_slots:{remote.example}"
 
 
 @pytest.fixture
@@ -73,7 +69,8 @@ async def test_a_host_has_its_slots_in_all_replicas_together(redis: Redis, hosts
         await fetches.enter_async_context(hosts.admitted(URL, soon()))
         await fetches.enter_async_context(replica.admitted(parse_remote_url("http://remote.example/b"), soon()))
         for each in (hosts, replica):
-            assert (await refusal(each)).patient
+            refused = await refusal(each)
+            assert (refused.patient, refused.whole_tenant, refused.retry_after_s) == (True, True, 1.0)
         await fetch(hosts, url="https://other.example/")
         assert other.zcard(SLOTS) == 2
         assert 60_000 < other.pttl(SLOTS) <= 70_000
@@ -81,24 +78,12 @@ async def test_a_host_has_its_slots_in_all_replicas_together(redis: Redis, hosts
     assert other.zcard(SLOTS) == 0
 
 
-async def test_a_crowd_stands_in_line(hosts: Hosts) -> None:
-    """Two slots and a fetch a second, until it is known better: a turn each half second."""
+async def test_a_task_that_another_server_sent_here_waits_by_itself(hosts: Hosts) -> None:
     async with hosts.admitted(URL, soon()), hosts.admitted(URL, soon()):
-        started = time.monotonic()
-        turns = [(await refusal(hosts)).retry_after_s + time.monotonic() - started for _ in range(300)]
-    for number, turn in enumerate(turns[:200]):
-        assert turn == pytest.approx(0.5 + number * 0.5, abs=1.0 + 0.01 * number)
-    assert max(turns) <= 121 + time.monotonic() - started
-
-
-async def test_the_line_goes_on_at_the_pace_of_the_fetches(hosts: Hosts, other: Any) -> None:
-    async with hosts.admitted(URL, soon()), hosts.admitted(URL, soon()):
-        await refusal(hosts)
-    other.hset(LINE, mapping={"mean": "20", "until": "0"})
-    async with hosts.admitted(URL, soon()), hosts.admitted(URL, soon()):
-        first, second = await refusal(hosts), await refusal(hosts)
-    assert 9 < second.retry_after_s - first.retry_after_s <= 10.1
-    assert float(other.hget(LINE, "mean")) == pytest.approx(0.64 * 20, abs=1)  # two quick ones since
+        with pytest.raises(Deferred) as caught:
+            async with hosts.admitted(URL, soon(), redirected=True):
+                pass
+    assert not caught.value.whole_tenant
 
 
 async def test_the_slot_of_a_dead_process_is_free_again(hosts: Hosts, other: Any) -> None:
@@ -117,7 +102,7 @@ async def test_a_cancelled_fetch_leaves_no_slot_taken_and_says_nothing(hosts: Ho
     assert not other.exists(SERVER)
 
 
-async def test_failures_in_a_row_have_a_server_left_in_peace(redis: Redis, hosts: Hosts, other: Any) -> None:
+async def test_failures_in_a_row_open_the_breaker_of_a_server(redis: Redis, hosts: Hosts, other: Any) -> None:
     for _ in range(2):
         await fetch(hosts, DOWN)
     await fetch(hosts, Rejected(Reason.TOO_LARGE))  # an answer: the row is broken

@@ -65,9 +65,7 @@ class Workers:
 
     async def _reclaim(self) -> None:
         while True:
-            lease = await self._through_outages(lambda: self._queue.reclaim("a", self._claim_after_s))
-            if lease is not None:
-                await self._work(lease)
+            await self._through_outages(lambda: self._queue.reclaim("a", self._claim_after_s))
             await trio.sleep(0.1)
 
     async def _work(self, lease: Lease) -> None:

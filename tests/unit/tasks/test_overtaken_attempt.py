@@ -47,6 +47,8 @@ class FakeLease:
 class FakeQueue:
     """One task, once."""
 
+    max_deaths = 3
+
     def __init__(self) -> None:
         self.lease: FakeLease | None = FakeLease()
 
@@ -57,6 +59,9 @@ class FakeQueue:
         return cast("Lease | None", given)
 
     async def watch(self, _idle_s: float) -> None:
+        pass
+
+    async def resign(self, _token: str) -> None:
         pass
 
 
@@ -108,7 +113,7 @@ async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool,
         telemetry=NO_TELEMETRY,
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(consumer.keep, child)
+        nursery.start_soon(consumer.renew_leases, child)
         nursery.start_soon(consumer.read, child)
         await trio.sleep(2 * CLAIM_AFTER_S)
         assert consumer.running == (1 if confirms else 0)

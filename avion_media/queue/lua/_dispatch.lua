@@ -1,0 +1,314 @@
+-- Fair dispatch, in front of every script that moves tasks. The first four keys are always the same:
+-- queue (stream): what is being worked on, and a short runway of tasks that the next readers take.
+-- state (hash): see names.py.
+-- waiting (sorted set, ordered by member): the backlog. A member is tenant, NUL, time of the task, number, the entry.
+-- tenants (sorted set): every tenant that has waiting tasks, and when its next turn is.
+local queue, state, waiting, tenants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+
+local RUNWAY = 8 -- undelivered entries: enough for readers that take one each at the same moment, and soon worked off
+-- A tenant's score is the virtual time of its next turn, in the range of its lane; or it may have no turn for now.
+local VIDEO_LANE, PARKED, AT_CAP, NEVER = 1e13, 4e15, 8e15, 9e15
+local MOST_TURNS = 1e12 -- a lane's range
+
+-- Settings of the queue and its virtual time, read once per script.
+local read_settings
+local function settings()
+  if not read_settings then
+    local found = redis.call('HMGET', state, 'turn', 'paused', 'tenant_cap', 'video_cap')
+    if not found[1] then
+      -- While a cluster moves a slot, a script waits for keys that do not exist. So all four always exist.
+      redis.call('HSET', state, 'turn', 0)
+      redis.call('ZADD', waiting, 0, '')
+      redis.call('ZADD', tenants, NEVER, '')
+    end
+    read_settings = {
+      turn = tonumber(found[1] or 0), paused = found[2], tenant_cap = tonumber(found[3] or 0),
+      video_cap = tonumber(found[4] or 0),
+    }
+  end
+  return read_settings
+end
+
+-- Host and port of a URL, as `parse_remote_url` writes it. What another service wrote is cut apart in the same way.
+local function server_of(url)
+  local authority = string.match(url, '^%a[%w+.-]*://([^/?#]*)') or ''
+  return string.lower(string.match(authority, '([^@]*)$'))
+end
+
+local function is_video(media_id)
+  local high = string.find(ALPHABET, string.sub(media_id, 11, 11), 1, true)
+  local low = string.find(ALPHABET, string.sub(media_id, 12, 12), 1, true)
+  return #media_id == 26 and high and low and VIDEO_CODES[(high - 1) * 8 + math.floor((low - 1) / 4)]
+end
+
+-- On whose account a task goes: its owner, else its caller; a remote file's server, since each has a circuit breaker of its
+-- own. Videos have a lane of their own.
+local function tenant_of(fields)
+  local named = {}
+  for index = 1, #fields, 2 do
+    named[fields[index]] = named[fields[index]] or fields[index + 1]
+  end
+  local tenant = named.remote_url and server_of(named.remote_url) or named.owner or named.tenant or ''
+  tenant = tenant == '' and '*' or string.gsub(string.sub(tenant, 1, 128), '%z', '?')
+  if queue ~= LANED then
+    return tenant
+  end
+  return (is_video(named.media_id or '') and 'video/' or 'image/') .. tenant
+end
+
+local function in_video_lane(tenant)
+  return queue == LANED and string.sub(tenant, 1, 6) == 'video/'
+end
+
+local function count(tenant, by)
+  local running = redis.call('HINCRBY', state, 'running:' .. tenant, by)
+  if running <= 0 then
+    redis.call('HDEL', state, 'running:' .. tenant)
+  end
+  if in_video_lane(tenant) and redis.call('HINCRBY', state, 'videos', by) <= 0 then
+    redis.call('HDEL', state, 'videos')
+  end
+  return running
+end
+
+local function running_of(tenant)
+  return tonumber(redis.call('HGET', state, 'running:' .. tenant) or 0)
+end
+
+local function is_at_cap(running)
+  local cap = settings().tenant_cap
+  return cap > 0 and running >= cap
+end
+
+local function is_lane_full()
+  local cap = settings().video_cap
+  return cap > 0 and tonumber(redis.call('HGET', state, 'videos') or 0) >= cap
+end
+
+local function give_turn(tenant, turn)
+  redis.call('ZADD', tenants, (in_video_lane(tenant) and VIDEO_LANE or 0) + turn, tenant)
+end
+
+-- A tenant that had no turn for a while gets its next one: not before the turn that it would have had.
+local function readmit(tenant)
+  local turn = tonumber(redis.call('HGET', state, 'turn:' .. tenant) or 0)
+  redis.call('HDEL', state, 'turn:' .. tenant)
+  if is_at_cap(running_of(tenant)) then
+    redis.call('ZADD', tenants, AT_CAP, tenant)
+  else
+    give_turn(tenant, math.max(turn, settings().turn))
+  end
+end
+
+local function value_of(fields, name)
+  for index = 1, #fields, 2 do
+    if fields[index] == name then
+      return fields[index + 1]
+    end
+  end
+end
+
+-- An entry that leaves its place in the stream keeps its id and its time.
+local function keep_origin(fields, entry_id)
+  if (value_of(fields, 'task_id') or '') == '' then
+    fields[#fields + 1] = 'task_id'
+    fields[#fields + 1] = entry_id
+  end
+  if not tonumber(value_of(fields, 'first_seen') or '') then
+    fields[#fields + 1] = 'first_seen'
+    fields[#fields + 1] = seconds(tonumber(string.match(entry_id, '^%d+')) / 1000)
+  end
+end
+
+-- Add a task to its tenant's backlog. Older tasks go first, so that one that comes back does not queue up again.
+local function wait_in_line(fields)
+  local first_seen = tonumber(value_of(fields, 'first_seen') or '')
+  if not first_seen then
+    first_seen = now_s()
+    fields[#fields + 1] = 'first_seen'
+    fields[#fields + 1] = seconds(first_seen)
+  end
+  settings()
+  local tenant = tenant_of(fields)
+  local number = redis.call('HINCRBY', state, 'number', 1) % 1e12
+  local time = math.max(0, math.min(first_seen, 1e11)) * 1000
+  redis.call('ZADD', waiting, 0,
+    tenant .. '\0' .. string.format('%015.0f%012.0f', time, number) .. cjson.encode(fields))
+  if not redis.call('ZSCORE', tenants, tenant) then
+    readmit(tenant)
+  end
+  return tenant
+end
+
+local function first_waiting(tenant)
+  local found = redis.call('ZRANGE', waiting, '[' .. tenant .. '\0', '(' .. tenant .. '\1', 'BYLEX', 'LIMIT', 0, 1)
+  return found[1]
+end
+
+local function entry_of(member, tenant)
+  return cjson.decode(string.sub(member, #tenant + 2 + HEADER))
+end
+
+-- The entry is in the stream on its tenant's account.
+local function note_running(id, tenant)
+  redis.call('HSET', state, 'entry:' .. id, tenant)
+  return count(tenant, 1)
+end
+
+-- The entry has left the stream: its tenant runs one task less.
+local function note_ended(id)
+  local tenant = redis.call('HGET', state, 'entry:' .. id)
+  if not tenant then
+    return
+  end
+  redis.call('HDEL', state, 'entry:' .. id)
+  local running = count(tenant, -1)
+  local cap = settings().tenant_cap
+  if cap > 0 and running < cap and tonumber(redis.call('ZSCORE', tenants, tenant) or 0) == AT_CAP then
+    readmit(tenant)
+  end
+end
+
+-- Only ended entries leave a stream: nothing else ever trims it.
+local function remove(group, id)
+  redis.call('XACK', queue, group, id)
+  redis.call('XDEL', queue, id)
+  note_ended(id)
+end
+
+-- How many entries nobody has taken, and the last one that somebody has.
+local function undelivered()
+  local groups = redis.pcall('XINFO', 'GROUPS', queue)
+  local taken, last = 0, '0-0'
+  if not groups.err then -- else there is no stream
+    for _, group in ipairs(groups) do
+      if field(group, 'name') == GROUP then
+        taken, last = field(group, 'pending'), field(group, 'last-delivered-id')
+      end
+    end
+  end
+  return redis.call('XLEN', queue) - taken, last
+end
+
+-- Whose turn it is, and when that was.
+local function next_turn()
+  local function first(from)
+    local found = redis.call('ZRANGE', tenants, from, '(' .. string.format('%.0f', from + MOST_TURNS), 'BYSCORE',
+      'LIMIT', 0, 1, 'WITHSCORES')
+    return found[1], found[1] and tonumber(found[2]) - from
+  end
+  local tenant, turn = first(0)
+  if queue == LANED and not is_lane_full() then
+    local other, earlier = first(VIDEO_LANE)
+    if other and (not tenant or earlier < turn) then
+      return other, earlier
+    end
+  end
+  return tenant, turn
+end
+
+-- Move tasks from the backlog to the runway, each tenant in its turn. A tenant without waiting tasks leaves when its turn
+-- comes: one that adds tasks one by one gets no more than its share.
+local function dispatch()
+  if settings().paused then
+    return
+  end
+  local room
+  while true do
+    local tenant, turn = next_turn()
+    if not tenant then
+      return
+    end
+    local member = first_waiting(tenant)
+    if not member then
+      redis.call('ZREM', tenants, tenant)
+    else
+      room = room or RUNWAY - undelivered()
+      if room <= 0 then
+        return
+      end
+      room = room - 1
+      local id = append(queue, entry_of(member, tenant))
+      redis.call('ZREM', waiting, member)
+      if turn > settings().turn then
+        settings().turn = turn
+        redis.call('HSET', state, 'turn', turn)
+      end
+      if is_at_cap(note_running(id, tenant)) then
+        redis.call('ZADD', tenants, AT_CAP, tenant)
+        redis.call('HSET', state, 'turn:' .. tenant, turn + 1)
+      else
+        give_turn(tenant, turn + 1)
+      end
+    end
+  end
+end
+
+-- Add a task: to the stream while nobody waits there, else to its tenant's backlog.
+local function add(fields)
+  if not settings().paused and not next_turn() and undelivered() < RUNWAY then
+    local tenant = tenant_of(fields)
+    if not (redis.call('ZSCORE', tenants, tenant) or is_at_cap(running_of(tenant))
+        or in_video_lane(tenant) and is_lane_full()) then
+      note_running(append(queue, fields), tenant)
+      return
+    end
+  end
+  wait_in_line(fields)
+  dispatch()
+end
+
+-- An entry that another service added to the stream itself is on nobody's account yet. Return whether it may be worked on
+-- now; otherwise it has left the stream for the backlog. `id` is in the group's hands.
+local function admit(id, fields)
+  if redis.call('HEXISTS', state, 'entry:' .. id) == 1 then
+    return true
+  end
+  local tenant = tenant_of(fields)
+  local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or 0)
+  if not (settings().paused or turn >= PARKED or is_at_cap(running_of(tenant))
+      or in_video_lane(tenant) and is_lane_full()) then
+    note_running(id, tenant)
+    return true
+  end
+  keep_origin(fields, id)
+  remove(GROUP, id)
+  wait_in_line(fields)
+  return false
+end
+
+-- A task that a worker did not finish goes back to the end of the runway, as a new entry. `more` deliveries of the former
+-- one count as attempts and as crashes of workers. What cannot be a task becomes a dead letter.
+local function requeue(id, more, dead_letters, entries_kept)
+  local entry = redis.call('XRANGE', queue, id, id)[1]
+  if not entry then
+    remove(GROUP, id)
+    return false
+  end
+  local fields, why = entry[2], judged(entry[2])
+  if why then
+    bury(dead_letters, fields, why, entries_kept)
+    remove(GROUP, id)
+    return false
+  end
+  keep_origin(fields, id)
+  if more > 0 then
+    for _, name in ipairs({ 'attempts', 'deaths' }) do
+      local total = math.max(0, math.min(1e6, tonumber(value_of(fields, name) or '') or 0)) + more
+      local at
+      for index = 1, #fields, 2 do
+        at = fields[index] == name and not at and index or at
+      end
+      at = at or #fields + 1
+      fields[at], fields[at + 1] = name, string.format('%.0f', total)
+    end
+  end
+  local tenant = redis.call('HGET', state, 'entry:' .. id)
+  remove(GROUP, id)
+  if settings().paused or not tenant then
+    wait_in_line(fields)
+  else
+    note_running(append(queue, fields), tenant)
+  end
+  return true
+end

@@ -1,0 +1,5 @@
+-- Give out tasks again.
+-- KEYS: queue, state, waiting, tenants
+local was_paused = redis.call('HDEL', state, 'paused')
+dispatch()
+return was_paused

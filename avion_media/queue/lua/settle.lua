@@ -1,0 +1,38 @@
+-- Bring accounts and turns up to date: caps that have changed, tenants whose pause is over, entries that somebody removed.
+-- KEYS: queue, state, waiting, tenants
+-- ARGV: most tasks of a tenant at once (0: no bound), working slots of one consumer, ms without any command after which a
+-- consumer does not count, share of the slots that videos may take
+local consumers = 0
+local rows = redis.pcall('XINFO', 'CONSUMERS', queue, GROUP)
+for _, row in ipairs(rows.err and {} or rows) do
+  consumers = consumers + (field(row, 'idle') < tonumber(ARGV[3]) and 1 or 0)
+end
+settings() -- so that the keys exist
+local videos = math.max(1, math.floor(consumers * tonumber(ARGV[2]) * tonumber(ARGV[4])))
+redis.call('HSET', state, 'tenant_cap', ARGV[1], 'video_cap', queue == LANED and videos or 0)
+read_settings = nil
+
+local function each_tenant(from, to, visit)
+  for _, tenant in ipairs(redis.call('ZRANGE', tenants, from, to, 'BYSCORE', 'LIMIT', 0, 200)) do
+    visit(tenant)
+  end
+end
+
+each_tenant(PARKED, string.format('%.3f', PARKED + now_s()), readmit)
+each_tenant(AT_CAP, AT_CAP, function(tenant)
+  if not is_at_cap(running_of(tenant)) then
+    readmit(tenant)
+  end
+end)
+
+-- Some accounts at a time. An entry is gone without its account if somebody deletes it, or the stream.
+local page = redis.call('HSCAN', state, redis.call('HGET', state, 'cursor') or '0', 'MATCH', 'entry:*', 'COUNT', 200)
+redis.call('HSET', state, 'cursor', page[1])
+for index = 1, #page[2], 2 do
+  local id = string.sub(page[2][index], 7)
+  if #redis.call('XRANGE', queue, id, id) == 0 then
+    note_ended(id)
+  end
+end
+dispatch()
+return 1

@@ -1,0 +1,258 @@
+"""Who has a turn: owners, servers and videos share the slots, whatever any of them has queued."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+
+from avion_media.domain.formats import JPEG, MP4, MediaFormat
+from avion_media.domain.ids import new_media_id
+from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, processing_fields
+from avion_media.queue import Lease, QueueKeys, TaskQueue
+from avion_media.redis import Redis
+from tests.integration.queue.conftest import Client
+
+KEYS = QueueKeys(PROCESSING_QUEUE)
+
+
+def fields(owner: str = "", fmt: MediaFormat = JPEG) -> dict[str, str]:
+    return processing_fields(str(new_media_id(fmt, 1_700_000_000_000)), owner)
+
+
+async def take(queue: TaskQueue) -> Lease | None:
+    return await queue.take("a", block_s=0)
+
+
+async def taken(queue: TaskQueue) -> Lease:
+    lease = await take(queue)
+    assert lease is not None
+    return lease
+
+
+async def owners(queue: TaskQueue, count: int) -> list[str]:
+    """Whose tasks are done next."""
+    found = []
+    for _ in range(count):
+        lease = await taken(queue)
+        found.append(lease.task.fields.get("owner", ""))
+        await lease.complete()
+    return found
+
+
+async def test_another_owner_is_behind_the_runway_and_no_further(queue: TaskQueue) -> None:
+    for _ in range(60):
+        await queue.enqueue(fields("many"))
+    await queue.enqueue(fields("one"))
+    assert (await owners(queue, 10)).index("one") <= 9
+    stats = await queue.stats()
+    assert (stats.depth, stats.tenants) == (51, 1)
+
+
+async def test_owners_take_turns_and_one_that_comes_task_by_task_gets_no_more_than_its_share(queue: TaskQueue) -> None:
+    for _ in range(40):
+        await queue.enqueue(fields("many"))
+    done: list[str] = []
+    for _ in range(30):
+        await queue.enqueue(fields("steady"))
+        done += await owners(queue, 1)
+    assert Counter(done[10:]) == pytest.approx({"many": 10, "steady": 10}, abs=1)
+
+
+async def test_a_task_without_owner_goes_on_the_account_of_its_caller(queue: TaskQueue) -> None:
+    for _ in range(30):
+        await queue.enqueue(fields(), tenant="gateway")
+    wanted = await queue.enqueue(fields(), tenant="another")
+    for _ in range(10):
+        lease = await taken(queue)
+        await lease.complete()
+        if lease.task.task_id == wanted:
+            break
+    assert lease.task.task_id == wanted
+
+
+async def test_tasks_of_one_owner_keep_their_order(queue: TaskQueue) -> None:
+    ids = [await queue.enqueue(fields("one")) for _ in range(30)]
+    for expected in ids:
+        lease = await taken(queue)
+        assert lease.task.task_id == expected
+        await lease.complete()
+
+
+async def test_images_do_not_wait_behind_videos(queue: TaskQueue) -> None:
+    await queue.settle(tenant_cap=0, slots=4, live_within_s=60)  # nobody reads yet: one video at a time
+    await take(queue)
+    await queue.settle(tenant_cap=0, slots=4, live_within_s=60)  # half of the slots of one consumer
+    for _ in range(20):
+        await queue.enqueue(fields("filmmaker", MP4))
+    videos = [await taken(queue), await taken(queue)]
+    assert await take(queue) is None
+    for _ in range(3):
+        await queue.enqueue(fields("filmmaker"))
+    assert [lease.task.fields["media_id"][10] for lease in [await taken(queue), await taken(queue)]] == ["0", "0"]
+    await videos[0].complete()
+    await taken(queue)  # the third image
+    await taken(queue)  # and a video again
+    assert await take(queue) is None
+
+
+async def test_a_slow_server_has_its_slots_and_no_more(redis: Redis) -> None:
+    queue = TaskQueue(redis, CACHE_QUEUE)
+    await queue.settle(tenant_cap=3, slots=8, live_within_s=60)
+    for number in range(50):
+        await queue.enqueue({"remote_url": f"https://slow.example/{number}"})
+    slow = [await taken(queue) for _ in range(3)]
+    assert await take(queue) is None
+    await queue.enqueue({"remote_url": "https://healthy.example/"})
+    assert (await taken(queue)).task.fields["remote_url"] == "https://healthy.example/"
+    await slow[0].complete()
+    assert (await taken(queue)).task.fields["remote_url"] == "https://slow.example/3"
+
+
+async def test_a_server_whose_breaker_is_open_gets_no_turn_and_no_task_comes_back(redis: Redis, other: Client) -> None:
+    queue = TaskQueue(redis, CACHE_QUEUE)
+    await queue.settle(tenant_cap=2, slots=8, live_within_s=60)
+    ids = [await queue.enqueue({"remote_url": f"https://down.example/{number}"}) for number in range(20)]
+    first = await taken(queue)
+    await first.defer(600.0, "paused")
+    second = await taken(queue)  # it was on its way already
+    await second.defer(600.0, "paused")
+    assert await take(queue) is None
+    assert other.zcard(QueueKeys(CACHE_QUEUE).delayed) == 0
+    await queue.settle(tenant_cap=2, slots=8, live_within_s=60)
+    assert await take(queue) is None
+    other.zadd(QueueKeys(CACHE_QUEUE).tenants, {"down.example": 4e15 + 1})  # the pause is over
+    await queue.settle(tenant_cap=2, slots=8, live_within_s=60)
+    again = await taken(queue)
+    assert (again.task.task_id, again.attempt) == (ids[0], 1)
+
+
+async def test_what_other_services_add_is_adopted(queue: TaskQueue, other: Client) -> None:
+    await queue.ensure_group()
+    for _ in range(300):
+        other.xadd(PROCESSING_QUEUE, fields("many"))
+    other.xadd(PROCESSING_QUEUE, fields("one"))
+    while await queue.adopt():
+        pass
+    assert (await queue.stats()).depth == 301
+    assert other.xlen(PROCESSING_QUEUE) == 8
+    assert "one" in await owners(queue, 10)
+
+
+async def test_what_another_service_adds_over_the_bound_waits_for_its_turn(redis: Redis, other: Client) -> None:
+    queue = TaskQueue(redis, CACHE_QUEUE)
+    await queue.settle(tenant_cap=1, slots=8, live_within_s=60)
+    for number in range(5):
+        other.xadd(CACHE_QUEUE, {"task_id": f"t{number}", "remote_url": f"https://slow.example/{number}"})
+    held = await taken(queue)
+    assert await take(queue) is None
+    assert (await queue.stats()).depth == 5
+    await held.complete()
+    assert (await taken(queue)).task.task_id == "t1"
+
+
+async def test_a_paused_queue_gives_out_nothing(queue: TaskQueue, other: Client) -> None:
+    await queue.enqueue(fields("a"))
+    lease = await taken(queue)
+    for _ in range(3):
+        await queue.enqueue(fields("a"))
+    await queue.pause()
+    await queue.enqueue(fields("b"))
+    other.xadd(PROCESSING_QUEUE, fields("foreign"))
+    await lease.hand_back()
+    assert await take(queue) is None
+    stats = await queue.stats()
+    assert (stats.depth, stats.lag, stats.pending) == (6, 6, 0)
+    assert stats.paused_since > 0
+    assert await queue.resume()
+    assert not await queue.resume()
+    assert len(await owners(queue, 6)) == 6
+
+
+@pytest.mark.parametrize("loss", ["entries", "stream", "backlog", "everything"])
+async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Client, loss: str) -> None:
+    queue, keys = TaskQueue(redis, CACHE_QUEUE), QueueKeys(CACHE_QUEUE)
+    await queue.settle(tenant_cap=2, slots=8, live_within_s=60)
+    for number in range(5):
+        await queue.enqueue({"remote_url": f"https://slow.example/{number}"})
+    lease = await taken(queue)
+    match loss:
+        case "entries":
+            other.xdel(CACHE_QUEUE, *[entry_id for entry_id, _ in other.xrange(CACHE_QUEUE)])
+        case "stream":
+            other.delete(CACHE_QUEUE)
+        case "backlog":
+            other.delete(keys.waiting)
+            await lease.complete()
+        case "everything":
+            other.flushall()
+    await queue.settle(tenant_cap=2, slots=8, live_within_s=60)
+    await queue.enqueue({"remote_url": "https://slow.example/new"})
+    urls = set()
+    while (lease_ := await take(queue)) is not None:
+        urls.add(lease_.task.fields["remote_url"])
+        await lease_.complete()
+    assert "https://slow.example/new" in urls
+    assert [each for each in other.hkeys(keys.state) if each.startswith(("entry:", "running:"))] == []
+
+
+async def test_a_janitor_that_dies_after_any_step_leaves_nothing_undone(redis: Redis, other: Client) -> None:
+    """Another process has the lease once it ends, and does what the first has not."""
+    dice = random.Random(7)
+    for steps in range(5):
+        other.flushall()
+        first, second = TaskQueue(redis, PROCESSING_QUEUE), TaskQueue(redis, PROCESSING_QUEUE)
+        await first.ensure_group()
+        expected = {f"foreign {number}" for number in range(20)} | {"due", "abandoned"}
+        await first.enqueue(fields(), task_id="abandoned")
+        assert await first.take("dead", block_s=0) is not None
+        for number in range(20):
+            other.xadd(PROCESSING_QUEUE, {"task_id": f"foreign {number}", **fields(f"owner {dice.randrange(3)}")})
+        await first.delay(fields(), "due", 1.0)
+        for step in range(steps):
+            await step_of(first, step)
+        assert await second.lead("second", 10.0) == (0.0 if steps == 0 else pytest.approx(10.0, abs=1.0))
+        other.delete(KEYS.janitor)  # as if its time had run out
+        for step in range(5):
+            await step_of(second, step)
+        done = []
+        while (lease := await second.take("b", block_s=0)) is not None:
+            done.append(lease.task.task_id)
+            await lease.complete()
+        assert sorted(done) == sorted(expected)
+        assert (await second.stats()).depth == 0
+
+
+async def step_of(queue: TaskQueue, step: int) -> None:
+    """One step of a janitor, in its order."""
+    match step:
+        case 0:
+            assert await queue.lead(str(id(queue)), 10.0) == 0.0
+        case 1:
+            await queue.promote()
+        case 2:
+            await queue.adopt()
+        case 3:
+            await queue.settle(tenant_cap=0, slots=2, live_within_s=60)
+        case 4:
+            await queue.reclaim("janitor", idle_s=0, silent_s=0)
+
+
+async def test_one_janitor_at_a_time(redis: Redis) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    assert await queue.lead("a", 10.0) == 0.0
+    assert await queue.lead("a", 10.0) == 0.0
+    assert 9.0 < await queue.lead("b", 10.0) <= 10.0
+    await queue.resign("b")
+    assert await queue.lead("b", 10.0) > 0
+    await queue.resign("a")
+    assert await queue.lead("b", 10.0) == 0.0
+
+
+async def test_statistics_are_shared(redis: Redis) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    before = await queue.stats(max_age_s=60)
+    await queue.enqueue(fields())
+    assert await TaskQueue(redis, PROCESSING_QUEUE).stats(max_age_s=60) == before
+    assert (await queue.stats()).depth == 1

@@ -1,0 +1,37 @@
+"""Fair dispatch, driven at random; and that scripts with one rule broken do not pass."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.integration.queue.dispatch_machine import BREAKS, machine_of
+
+RUNS = int(os.environ.get("AVION_DISPATCH_RUNS", "25"))
+RUNS_UNTIL_FOUND = 2000
+
+
+def runs(count: int, **more: object) -> settings:
+    return settings(
+        max_examples=count,
+        stateful_step_count=40,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def test_no_order_of_events_loses_a_task_or_a_turn(redis_of_process: str) -> None:
+    run_state_machine_as_test(machine_of(redis_of_process), settings=runs(RUNS))
+
+
+@pytest.mark.parametrize("broken", BREAKS)
+def test_a_broken_rule_is_found(redis_of_process: str, broken: str) -> None:
+    found = runs(RUNS_UNTIL_FOUND, phases=[Phase.generate], report_multiple_bugs=False)
+    with pytest.raises(AssertionError):
+        run_state_machine_as_test(machine_of(redis_of_process, broken), settings=found)

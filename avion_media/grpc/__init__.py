@@ -1,7 +1,8 @@
 """gRPC over HTTP/2 for Trio. Knows nothing of media.
 
-`GrpcServer` serves the services of `avion_media.wire`. Layers, from the wire up: `frames` and h2, `protocol` (bytes in,
-events out, no I/O), `connection` (Trio's driver), `running` (one handler), `server` (listeners, TLS, drain).
+`GrpcServer` serves the services of `avion_media.wire`. Layers, from the wire up: `frames` and h2; `outbound` and
+`protocol` (bytes in, events out, no I/O); `connection` (Trio's driver); `running` (one handler); `server` (listeners,
+TLS, drain).
 """
 
 from avion_media.grpc.context import CallContext, Peer

@@ -2,6 +2,6 @@
 
 from avion_media.admin.application import admin_application
 from avion_media.admin.operators import OperatorGate
-from avion_media.admin.serving import AdminLimits, AdminServer
+from avion_media.admin.serving import ADMIN_LIMITS, AdminServer
 
-__all__ = ["AdminLimits", "AdminServer", "OperatorGate", "admin_application"]
+__all__ = ["ADMIN_LIMITS", "AdminServer", "OperatorGate", "admin_application"]

@@ -22,7 +22,6 @@ import math
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import trio
@@ -33,7 +32,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
-from avion_media.http1 import Hangups
+from avion_media.http1 import Hangups, HttpLimits, Refused, check
 from avion_media.net import Bound, Kind, PeerLimiter, peer_of, send_steadily
 from avion_media.telemetry import get_logger
 
@@ -44,46 +43,31 @@ _LINGER_S = 1.0
 _FINISH_S = 5.0  # for what an application does after the end of its connection
 _RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _STREAM = "avion_media.stream"  # in the ASGI state
-_BODY_LESS = ("GET", "HEAD")
 
-_log = get_logger(path="admin")
+_log = get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class AdminLimits:
-    """What the clients of the admin port may take."""
-
-    max_connections: int = 256
-    """One address, such as a proxy in front of all operators, can hold half of them. A connection that its client has
-    closed counts until `Hangups` sees that, a quarter of a second later."""
-    max_head_bytes: int = 16 << 10
-    max_head_fields: int = 100
-    max_body_bytes: int = 64 << 10
-    idle_timeout_s: float = 15.0
-    """For the next request to begin, and its head to end."""
-    body_timeout_s: float = 30.0
-    """For a request's body."""
-    write_timeout_s: float = 30.0
-    """For the client to take 64 KiB of a response."""
+ADMIN_LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0, head_timeout_s=15.0)
+"""A connection that its client has closed counts until `Hangups` sees that, a quarter of a second later."""
 
 
 class AdminServer:
     """Serves one ASGI application. A cancel of `serve` cuts its connections."""
 
-    def __init__(self, app: AsgiApp, limits: AdminLimits | None = None) -> None:
-        self._limits = limits or AdminLimits()
+    def __init__(self, app: AsgiApp, limits: HttpLimits = ADMIN_LIMITS) -> None:
+        self._limits = limits
         config = HypercornConfig()
         config.accesslog = None
         config.errorlog = None
         config.include_server_header = False
-        config.keep_alive_timeout = self._limits.idle_timeout_s
+        config.keep_alive_timeout = _idle_s(limits)
         config.keep_alive_max_requests = 100_000
-        config.h11_max_incomplete_size = self._limits.max_head_bytes
+        config.h11_max_incomplete_size = limits.max_head_bytes
         self._config = config
-        self._app = ASGIWrapper(_Guarded(app, self._limits))
+        self._app = ASGIWrapper(_Guarded(app, limits))
         self._context = WorkerContext(None)
         self._hangups = Hangups()
-        self._limiter = PeerLimiter({Kind.CONNECTIONS: Bound(self._limits.max_connections)})
+        self._limiter = PeerLimiter({Kind.CONNECTIONS: Bound(limits.max_connections, limits.max_connections_per_peer)})
 
     @property
     def connections(self) -> int:
@@ -116,7 +100,7 @@ class AdminServer:
 class _BoundedStream:
     """What hypercorn uses of a `trio.SocketStream`, with a deadline for sending and an end that can be read."""
 
-    def __init__(self, stream: trio.SocketStream, limits: AdminLimits, connection: trio.CancelScope) -> None:
+    def __init__(self, stream: trio.SocketStream, limits: HttpLimits, connection: trio.CancelScope) -> None:
         self.requests = 0  # which applications work on
         self.is_cut = False
         self._stream = stream
@@ -136,7 +120,7 @@ class _BoundedStream:
         Hypercorn has a deadline of its own for idle connections, but stops it for good when HTTP/2 begins.
         """
         if not self._over:
-            silence_s = math.inf if self.requests else self._limits.idle_timeout_s
+            silence_s = math.inf if self.requests else _idle_s(self._limits)
             with trio.move_on_after(silence_s) as self._receiving:
                 return bytes(await self._stream.receive_some(max_bytes))
         await trio.lowlevel.checkpoint()
@@ -144,7 +128,7 @@ class _BoundedStream:
 
     async def send_all(self, data: bytes) -> None:
         """Send in pieces, each with a deadline. A client that does not read loses its connection."""
-        if await send_steadily(self._stream, data, self._limits.write_timeout_s):
+        if await send_steadily(self._stream, [data], self._limits.write_timeout_s):
             return
         self.is_cut = self._over = True
         self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
@@ -179,7 +163,7 @@ class _BoundedStream:
 class _Guarded:
     """An ASGI application that is asked only for what it should answer."""
 
-    def __init__(self, app: AsgiApp, limits: AdminLimits) -> None:
+    def __init__(self, app: AsgiApp, limits: HttpLimits) -> None:
         self._app = app
         self._limits = limits
 
@@ -188,9 +172,10 @@ class _Guarded:
             await receive()
             await send({"type": "websocket.close"})
             return
-        status = self._refusal_of(scope)
-        if status is not None:
-            await PlainTextResponse("", status, {"Connection": "close"})(scope, receive, send)
+        try:
+            _checked(scope, self._limits)
+        except Refused as refusal:
+            await PlainTextResponse("", refusal.status, {"Connection": "close"})(scope, receive, send)
             return
         deadline = trio.current_time() + self._limits.body_timeout_s
         more = True
@@ -218,22 +203,17 @@ class _Guarded:
         finally:
             stream.requests -= 1
 
-    def _refusal_of(self, scope: Any) -> int | None:
-        """The status for a request that no handler sees."""
-        headers: list[tuple[bytes, bytes]] = scope["headers"]
-        if scope["http_version"] not in ("1.0", "1.1"):
-            return 505
-        size = (
-            len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) for name, value in headers)
-        )
-        if size > self._limits.max_head_bytes or len(headers) > self._limits.max_head_fields:
-            return 431
-        if any(name == b"transfer-encoding" for name, _ in headers):
-            return 411
-        length = _length_of(scope)
-        if length and scope["method"] in _BODY_LESS:
-            return 400
-        return 413 if length > self._limits.max_body_bytes else None
+
+def _idle_s(limits: HttpLimits) -> float:
+    return min(limits.keep_alive_s, limits.head_timeout_s)
+
+
+def _checked(scope: Any, limits: HttpLimits) -> None:
+    """Raise Refused for a request that no handler sees: by the rules of the origin, and HTTP/2."""
+    if scope["http_version"] not in ("1.0", "1.1"):
+        raise Refused(505)
+    target_bytes = len(scope["raw_path"]) + len(scope["query_string"])
+    check(scope["method"], scope["http_version"], target_bytes, scope["headers"], limits)
 
 
 def _length_of(scope: Any) -> int:

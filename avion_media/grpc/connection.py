@@ -196,7 +196,7 @@ class Connection:
                 self._unsent = b""
                 if output:
                     self._is_writing = True
-                    if not await send_steadily(self._stream, output, self._shared.limits.write_timeout_s, self._sent):
+                    if not await send_steadily(self._stream, [output], self._shared.limits.write_timeout_s, self._sent):
                         break
                     self._is_writing = False
                     self._dispatch(self._protocol.written(trio.current_time()))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import h11
+
+from avion_media.http1.limits import HttpLimits
 
 _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?#]*)([^#]*)")
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f:.]+\](?::[0-9]*)?")
@@ -101,26 +103,26 @@ def target_of(request: h11.Request) -> tuple[str, str | None]:
     return path, query if mark else None
 
 
-def check(request: h11.Request, *, max_head_bytes: int, max_head_fields: int, max_body_bytes: int) -> None:
+def check(
+    method: str, version: str, target_bytes: int, lines: Sequence[tuple[bytes, bytes]], limits: HttpLimits
+) -> None:
     """Raise Refused for a request that no handler sees. What h11 has refused already is not looked at again."""
-    if request.http_version not in (b"1.0", b"1.1"):
+    if version not in ("1.0", "1.1"):
         raise Refused(505)
-    lines = request.headers
-    size = len(request.target) + sum(len(name) + len(value) for name, value in lines)
-    if size > max_head_bytes or len(lines) > max_head_fields:
+    size = target_bytes + sum(len(name) + len(value) for name, value in lines)
+    if size > limits.max_head_bytes or len(lines) > limits.max_head_fields:
         raise Refused(431)
     values = {name: value for name, value in lines if name in _FRAMING}
     if b"transfer-encoding" in values:
         raise Refused(411)  # a body of unknown length
     length = int(values.get(b"content-length", b"0"))  # h11 has checked that it is one number
-    if length and request.method in (b"GET", b"HEAD"):
+    if length and method in ("GET", "HEAD"):
         raise Refused(400)  # it means nothing there (RFC 9110, 9.3.1), but caches and proxies disagree about it
-    if length > max_body_bytes:
+    if length > limits.max_body_bytes:
         raise Refused(413)
-    host = values.get(b"host", b"")
-    if not _AUTHORITY.fullmatch(host):
+    if not _AUTHORITY.fullmatch(values.get(b"host", b"")):
         raise Refused(400)
-    if request.http_version == b"1.1" and values.get(b"expect", b"100-continue").lower() != b"100-continue":
+    if version == "1.1" and values.get(b"expect", b"100-continue").lower() != b"100-continue":
         raise Refused(417)
 
 

@@ -6,14 +6,15 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import trio
 
-from avion_media.http1.connection import HttpConnection, HttpLimits, Shared
+from avion_media.http1.connection import HttpConnection, Shared
+from avion_media.http1.limits import HttpLimits
 from avion_media.http1.messages import Request, Response
 from avion_media.net import Bound, Kind, PeerLimiter, peer_of
 from avion_media.telemetry import get_logger
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_log = get_logger(path="service/http1")
+_log = get_logger()
 
 
 class HttpServer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import trio
@@ -18,22 +18,42 @@ def bound_unacknowledged(stream: trio.SocketStream, seconds: float) -> None:
 
 
 async def send_steadily(
-    stream: trio.abc.SendStream, data: bytes, timeout_s: float, on_progress: Callable[[], None] | None = None
+    stream: trio.abc.SendStream,
+    pieces: Sequence[bytes | memoryview],
+    timeout_s: float,
+    on_progress: Callable[[], None] | None = None,
 ) -> bool:
-    """Send everything in pieces of 64 KiB; return false once the client has gone or takes longer for one piece.
+    """Send everything; return false once the client has gone, or takes longer than this for 64 KiB.
 
-    A client that reads steadily may take as long as it wants for the whole. ``on_progress`` is called after each piece.
-    A cancel leaves the stream in an unknown state: close it then, and also after a false.
+    A client that reads steadily may take as long as it wants for the whole. ``on_progress`` is called whenever some
+    bytes were taken. Pieces are neither copied nor joined. A cancel leaves the stream in an unknown state: close it
+    then, and also after a false.
     """
-    view = memoryview(data)
-    for start in range(0, len(view), _PIECE_BYTES):
-        with trio.move_on_after(timeout_s) as slow:
+    left = [memoryview(piece) for piece in pieces if piece]
+    taken = 0
+    with trio.move_on_after(timeout_s) as slow:
+        while left:
             try:
-                await stream.send_all(view[start : start + _PIECE_BYTES])
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                sent = await _send_some(stream, left)
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 return False
-        if slow.cancelled_caught:
-            return False
-        if on_progress is not None:
-            on_progress()
-    return True
+            taken += sent
+            if taken >= _PIECE_BYTES:
+                taken = 0
+                slow.deadline = trio.current_time() + timeout_s
+            if on_progress is not None:
+                on_progress()
+            while left and sent >= len(left[0]):
+                sent -= len(left.pop(0))
+            if sent:
+                left[0] = left[0][sent:]
+    return not slow.cancelled_caught
+
+
+async def _send_some(stream: trio.abc.SendStream, left: list[memoryview]) -> int:
+    """What a socket takes at once; or 64 KiB, over TLS."""
+    if isinstance(stream, trio.SocketStream):
+        return await stream.socket.sendmsg(left)
+    piece = left[0][:_PIECE_BYTES]
+    await stream.send_all(piece)
+    return len(piece)

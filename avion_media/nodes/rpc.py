@@ -28,7 +28,7 @@ from supervisors import Child
 SERVICE_NAME = "avion.MediaService"
 _REFUSALS_EVERY_S = 10.0
 _MAX_METHOD = 100
-_log = get_logger(path="service/grpc")
+_log = get_logger()
 
 
 async def grpc(runtime: Runtime, child: Child[Address]) -> None:

@@ -57,7 +57,7 @@ from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
-_log = get_logger(path="service/origin")
+_log = get_logger()
 
 
 class Deletions(Protocol):

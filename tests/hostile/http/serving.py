@@ -17,7 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from avion_media.admin import AdminLimits, AdminServer
+from avion_media.admin import ADMIN_LIMITS, AdminServer
 from avion_media.http1 import Headers, HttpLimits, HttpServer, Request, Response
 
 HARD_LIMIT_S = 30.0
@@ -224,14 +224,4 @@ def _origin_server(app: App, limits: HttpLimits | None) -> HttpServer:
 
 
 def _admin_server(app: App, limits: HttpLimits | None) -> AdminServer:
-    if limits is None:
-        return AdminServer(app.application())
-    bounds = AdminLimits(
-        max_connections=min(limits.max_connections, 2 * limits.max_connections_per_peer),  # a peer has half
-        max_head_bytes=limits.max_head_bytes,
-        max_body_bytes=limits.max_body_bytes,
-        idle_timeout_s=min(limits.head_timeout_s, limits.keep_alive_s),
-        body_timeout_s=limits.body_timeout_s,
-        write_timeout_s=limits.write_timeout_s,
-    )
-    return AdminServer(app.application(), bounds)
+    return AdminServer(app.application(), limits or ADMIN_LIMITS)

@@ -70,7 +70,7 @@ class KeyListing:
         if self._after is not None:
             request["StartAfter"] = self._after
         keys, more = await self._connection.query(
-            lambda client: self._connection.quick.list_keys(client, request), operation="ListObjectsV2"
+            lambda client: self._connection.clients.quick.list_keys(client, request), operation="ListObjectsV2"
         )
         self._ended = not more
         if keys:

@@ -66,7 +66,7 @@ class MultipartUploads:
 
     def sign_part(self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime) -> PresignedPut:
         """Return a PUT of this part, of exactly its length: no I/O. Raises Unavailable without credentials."""
-        signer = self._connection.signers.uploads
+        signer = self._connection.clients.signers.uploads
         return sign_part(signer, self._connection.part_guard, key, upload_id, part, expires_s=expires_s, now=now)
 
     async def parts(self, key: str, upload_id: str) -> dict[int, StoredPart]:

@@ -95,7 +95,7 @@ class _Examination:
     ) -> int:
         """Send a part as a client could, and return the status."""
         signed = sign_part(
-            self._connection.signers.uploads_inside,
+            self._connection.clients.signers.uploads_inside,
             self._connection.part_guard,
             self._key,
             upload_id,

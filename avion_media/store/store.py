@@ -63,7 +63,7 @@ async def open_store(
             raise group.exceptions[0] from None
         raise
     finally:
-        connection.close()
+        connection.clients.close()
 
 
 class ObjectStore:
@@ -87,12 +87,12 @@ class ObjectStore:
     @property
     def available(self) -> bool:
         """Whether the store answered last time. False until the bucket did once."""
-        return self._connection.available
+        return self._connection.state.is_available
 
     @property
     def cause(self) -> str:
         """Why the store is not `available`; empty while it is."""
-        return self._connection.cause
+        return self._connection.state.cause
 
     @property
     def threads(self) -> trio.CapacityLimiter:
@@ -101,7 +101,7 @@ class ObjectStore:
 
     async def wait_available(self) -> None:
         """Return once the bucket answers; at once while it does."""
-        await self._connection.wait_available()
+        await self._connection.state.wait_available()
 
     async def ping(self) -> None:
         """One small request. Raises Unavailable, also when the bucket does not exist."""
@@ -245,7 +245,7 @@ class ObjectStore:
         request = {**self._request(key), **headers}
 
         def send(client: Any) -> str:
-            return str(self._connection.quick.put_object(client, request, source)["ETag"]).strip('"')
+            return str(self._connection.clients.quick.put_object(client, request, source)["ETag"]).strip('"')
 
         etag = await self._connection.change(send, key, operation="PutObject")
         self._connection.sent(len(source) if isinstance(source, bytes) else source.size_bytes)
@@ -385,7 +385,7 @@ class ObjectStore:
         metadata will name ``owner`` (`owner_of`).
         Raises Unavailable while there are no credentials.
         """
-        return self._connection.signers.uploads.put(
+        return self._connection.clients.signers.uploads.put(
             key,
             content_type=content_type,
             size_bytes=size_bytes,
@@ -409,7 +409,7 @@ class ObjectStore:
 
         The store answers with this content type and disposition instead of the object's own, when given.
         """
-        return self._connection.signers.downloads.get(
+        return self._connection.clients.signers.downloads.get(
             key,
             expires_s=expires_s,
             now=now or datetime.now(UTC),
@@ -420,7 +420,7 @@ class ObjectStore:
     def _getting(self, client: Any, request: dict[str, Any]) -> Callable[[], dict[str, Any]]:
         def get() -> dict[str, Any]:
             try:
-                return self._connection.quick.get_object(client, request)
+                return self._connection.clients.quick.get_object(client, request)
             except ClientError as error:
                 if error.response["Error"]["Code"] not in _ENCRYPTED_BY_CLIENT:
                     raise
@@ -430,19 +430,21 @@ class ObjectStore:
 
     def _head(self, client: Any, request: dict[str, Any]) -> dict[str, Any]:
         try:
-            return self._connection.quick.head_object(client, request)
+            return self._connection.clients.quick.head_object(client, request)
         except ClientError as error:
             if error.response["Error"]["Code"] != "400":
                 raise
         # An answer to HEAD has no body that says why: that of a GET has. It may be an expired token.
         self._getting(client, {**request, "Range": "bytes=0-0"})()["Body"].close()
-        return self._connection.quick.head_object(client, request)
+        return self._connection.clients.quick.head_object(client, request)
 
     async def _delete_one(self, key: str) -> None:
         request = self._request(key)
         with suppress(ObjectMissing):
             await self._connection.change(
-                lambda client: self._connection.quick.delete_object(client, request), key, operation="DeleteObject"
+                lambda client: self._connection.clients.quick.delete_object(client, request),
+                key,
+                operation="DeleteObject",
             )
 
     async def _delete_batch(self, batch: dict[str, Any]) -> None:

@@ -79,7 +79,7 @@ async def test_a_refused_signature_is_left_to_botocore_from_then_on(s3: S3Bucket
     get.close()
     async with open_store(s3.config()) as store:
         await store.wait_available()
-        store._connection._http_get = get = of(s3, secret_key="wrong")
+        store._connection.clients._http_get = get = of(s3, secret_key="wrong")
         for _ in range(2):
             assert (await store.read_part(KEY, max_bytes=MIB)).data == BODY
         assert get.is_refused

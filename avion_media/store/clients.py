@@ -1,0 +1,222 @@
+"""Who talks to the store: botocore's client, what goes around it, and the signers, for the present credentials."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import boto3
+import trio
+from botocore.awsrequest import AWSPreparedRequest, HeadersDict
+from botocore.config import Config as BotoConfig
+from botocore.exceptions import NoCredentialsError
+
+from avion_media.config import S3Config
+from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.store.errors import NO_CREDENTIALS, translated
+from avion_media.store.http_get import HttpGet, tls_context
+from avion_media.store.presign import Presigner, SigningCredentials
+from avion_media.store.quick_acks import ask_for_quick_acks
+from avion_media.store.quick_requests import QuickRequests, ca_bundle, open_session
+
+if TYPE_CHECKING:
+    from botocore.credentials import Credentials
+    from botocore.httpsession import URLLib3Session
+    from types_boto3_s3 import S3Client
+
+ATTEMPTS = 2  # the second is for a kept-alive connection that the store had closed; tasks bring their own retries
+_MAX_CONNECT_S = 3.0
+_CREDENTIALS_S = 10.0  # boto3's chain may ask a metadata service, and gives up on it after a second or two
+_NO_CREDENTIALS_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Signers:
+    """Who signs: uploads may have credentials of their own, with no right but to put what is incoming."""
+
+    uploads: Presigner
+    uploads_inside: Presigner
+    """As ``uploads``, for the service's own address of the store: to try what clients can do."""
+    downloads: Presigner
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """Where the credentials come from; botocore keeps temporary ones fresh. Reading them may block."""
+
+    own: Credentials
+    uploads: Credentials
+
+    def snapshot(self) -> _Snapshot:
+        return _Snapshot(_frozen(self.own), _frozen(self.uploads))
+
+
+@dataclass(frozen=True, slots=True)
+class _Snapshot:
+    """Both, as they are now."""
+
+    own: SigningCredentials
+    uploads: SigningCredentials
+
+
+class Clients:
+    """Made when they are first asked for (`connect`), and again for new credentials (`refresh`)."""
+
+    def __init__(self, config: S3Config, max_connections: int) -> None:
+        self._config = config
+        self._max_connections = max_connections
+        self._connecting = trio.Lock()
+        self._client: S3Client | None = None
+        self._sources: _Sources | None = None
+        self._signers: Signers | None = None
+        self._signed_with: _Snapshot | None = None
+        self._http: URLLib3Session | None = None
+        self._quick: QuickRequests | None = None
+        self._http_get: HttpGet | None = None
+        self._tls: ssl.SSLContext | None = None  # where the store has it
+        self._why_not = NO_CREDENTIALS
+        self._no_connect_before = float("-inf")
+
+    @property
+    def connect_timeout_s(self) -> float:
+        """For a connection to be made."""
+        return min(self._config.timeout, _MAX_CONNECT_S)
+
+    @property
+    def signers(self) -> Signers:
+        """The signers for the present credentials. Raises Unavailable while there are none."""
+        if self._signers is None:
+            raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
+        return self._signers
+
+    @property
+    def quick(self) -> QuickRequests:
+        """The frequent requests, for less CPU than the client's. Only after `connect`."""
+        assert self._quick is not None  # made together with the client
+        return self._quick
+
+    @property
+    def http_get(self) -> HttpGet:
+        """GetObject on Trio. Only after `connect`."""
+        assert self._http_get is not None  # made together with the client
+        return self._http_get
+
+    def put_presigned(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
+        """See `Connection.put_presigned`. In a thread, after `connect`."""
+        assert self._http is not None  # made together with the client
+        prepared: Any = HeadersDict({"Content-Length": str(len(body)), **headers})
+        response = self._http.send(AWSPreparedRequest("PUT", url, prepared, body, True))
+        response.content  # noqa: B018 - read, so that the connection can be used again
+        return int(response.status_code)
+
+    def close(self) -> None:
+        """Close the connections that are kept for later."""
+        if self._http_get is not None:
+            self._http_get.close()
+
+    async def connect(self) -> S3Client:
+        """The client. Raises Unavailable while there are no credentials."""
+        return self._client or await self._connect()
+
+    async def _connect(self) -> S3Client:
+        """Find credentials and make the client. Both may read files or ask a metadata service, hence a thread."""
+        async with self._connecting:
+            if self._client is not None:
+                return self._client
+            if trio.current_time() < self._no_connect_before:  # or every call would go through the whole chain
+                raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
+            try:
+                with trio.fail_after(_CREDENTIALS_S), translated():
+                    client, sources, snapshot = await trio.to_thread.run_sync(self._make_client, abandon_on_cancel=True)
+                    endpoint = self._config.endpoint_url or client.meta.endpoint_url
+                    self._http = await trio.to_thread.run_sync(self._make_session, endpoint, abandon_on_cancel=True)
+            except (trio.TooSlowError, Unavailable) as error:
+                self._no_connect_before = trio.current_time() + _NO_CREDENTIALS_PAUSE_S
+                self._forget_credentials(error)
+            self._client, self._sources = client, sources
+            self._sign_with(client, snapshot)
+            return client
+
+    def _make_client(self) -> tuple[S3Client, _Sources, _Snapshot]:
+        session = boto3.Session(region_name=self._config.region)
+        own = _credentials_of(session)
+        profile = self._config.signing_profile
+        sources = _Sources(own, _credentials_of(boto3.Session(profile_name=profile)) if profile else own)
+        client: S3Client = session.client(
+            "s3",
+            endpoint_url=self._config.endpoint_url or None,
+            config=BotoConfig(
+                connect_timeout=self.connect_timeout_s,
+                read_timeout=self._config.timeout,
+                retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
+                max_pool_connections=self._max_connections,
+                signature_version="s3v4",
+                s3={"addressing_style": "path"},
+                # The environment's are for whoever wants them: nothing else here obeys HTTP_PROXY, and a store on this
+                # machine cannot be reached through one.
+                proxies={},
+                # Newer checksums only where an operation demands one: radosgw and others do not know them.
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            ),
+        )
+        private: Any = client  # botocore has no public way to its session
+        ask_for_quick_acks(private._endpoint.http_session)
+        return client, sources, sources.snapshot()
+
+    def _make_session(self, endpoint: str) -> URLLib3Session:
+        if endpoint.startswith("https:"):
+            self._tls = tls_context(ca_bundle())
+        return open_session((self.connect_timeout_s, self._config.timeout), self._max_connections)
+
+    async def refresh(self) -> None:
+        """Take a new snapshot; botocore fetches new temporary credentials 15 minutes before the old ones end."""
+        client = await self.connect()
+        sources = self._sources
+        assert sources is not None  # set together with the client
+        try:
+            with trio.fail_after(_CREDENTIALS_S), translated():
+                snapshot = await trio.to_thread.run_sync(sources.snapshot, abandon_on_cancel=True)
+        except (trio.TooSlowError, Unavailable) as error:
+            self._forget_credentials(error)
+        self._sign_with(client, snapshot)
+
+    def _sign_with(self, client: S3Client, snapshot: _Snapshot) -> None:
+        if self._signers is None or self._signed_with != snapshot:
+            endpoint = self._config.public_endpoint_url or self._config.endpoint_url or client.meta.endpoint_url
+            signer = partial(Presigner, endpoint, self._config.bucket, client.meta.region_name)
+            reached = self._config.endpoint_url or client.meta.endpoint_url  # by us, not by clients
+            inside = partial(Presigner, reached, self._config.bucket, client.meta.region_name)
+            self._signers = Signers(signer(snapshot.uploads), inside(snapshot.uploads), signer(snapshot.own))
+            assert self._http is not None  # made together with the client
+            presigner = inside(snapshot.own)
+            self._quick = QuickRequests(self._http, presigner)
+            self.close()
+            self._http_get = HttpGet(
+                presigner,
+                reached,
+                timeout_s=self._config.timeout,
+                max_connections=self._max_connections,
+                tls=self._tls,
+            )
+            self._signed_with = snapshot
+
+    def _forget_credentials(self, cause: Exception) -> NoReturn:
+        self._signers = None
+        self._why_not = cause.detail if isinstance(cause, Unavailable) else "finding its credentials took too long"
+        raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S) from cause
+
+
+def _credentials_of(session: boto3.Session) -> Credentials:
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise NoCredentialsError
+    return credentials
+
+
+def _frozen(credentials: Credentials) -> SigningCredentials:
+    frozen = credentials.get_frozen_credentials()
+    return SigningCredentials(frozen.access_key or "", frozen.secret_key or "", frozen.token or "")

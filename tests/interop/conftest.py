@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import pytest
 import trustme
 
 _NODE = Path(__file__).parent / "node"
+_GO = Path(__file__).parent / "go" / "main.go"
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +22,15 @@ def node_client() -> Path:
     if not installed.exists() or installed.stat().st_mtime < (_NODE / "package-lock.json").stat().st_mtime:
         subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund"], cwd=_NODE, check=True, timeout=300)
     return _NODE / "client.js"
+
+
+@pytest.fixture(scope="session")
+def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The client of grpc-go, built from Debian's packages: golang-go and golang-google-grpc-dev."""
+    built = tmp_path_factory.mktemp("go") / "client"
+    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "-trimpath"}
+    subprocess.run(["go", "build", "-o", built, _GO], env=environment, check=True, timeout=600)
+    return built
 
 
 @dataclass(frozen=True)

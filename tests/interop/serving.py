@@ -1,4 +1,4 @@
-"""An Echo server to test against, and what it was told to report."""
+"""Servers to test against, and what the one for Echo was told to report."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import trio
 
 from avion_media.grpc import CallContext, Code, GrpcLimits, GrpcServer, Health, RpcError
 from tests.interop.echo import Echo
+from tests.interop.testing_service import TestingService
 
 HARD_LIMIT_S = 30.0
 T = TypeVar("T")
@@ -82,6 +83,20 @@ async def echo_server(
         async with trio.open_nursery() as nursery:
             await nursery.start(running.server.serve, listeners, None if ssl_context is None else lambda: ssl_context)
             yield running
+            nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def testing_server() -> AsyncIterator[str]:
+    """The address of a server of the cases' service. No handler is left at the end."""
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    server = GrpcServer([TestingService().service])
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(server.serve, listeners)
+            yield f"127.0.0.1:{listeners[0].socket.getsockname()[1]}"
+            await server.drain(grace_s=10)
+            assert server.stats().calls == 0
             nursery.cancel_scope.cancel()
 
 

@@ -15,7 +15,7 @@ from avion_media.grpc import Code, GrpcLimits
 from avion_media.grpc.events import Event
 from avion_media.grpc.protocol import Protocol
 from tests.interop.methods import TIMEOUT_S, chat, collect, repeat, say
-from tests.interop.serving import echo_server, with_grpcio
+from tests.interop.serving import echo_server, testing_server, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
 
 _BURST = GrpcLimits().max_flood_units
@@ -110,3 +110,9 @@ async def test_purerpc(lowest: _Lowest) -> None:
         await trio.run_process(command, capture_stdout=True)
         await server.until_ended(6)
         assert server.codes()[-1] is Code.CANCELLED
+
+
+async def test_grpc_go(lowest: _Lowest, go_client: Path) -> None:
+    """Ten times all interoperability cases: three calls of each time are given up young."""
+    async with testing_server() as address:
+        await trio.run_process([go_client, address, "10"], capture_stdout=True)

@@ -1,4 +1,4 @@
-// gRPC's interoperability cases by grpc-go, and one JSON object of how each ended.  client ADDRESS
+// gRPC's interoperability cases by grpc-go, and one JSON object of how each ended.  client ADDRESS [ROUNDS]
 package main
 
 import (
@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"time"
 
 	"google.golang.org/grpc"
@@ -272,14 +273,22 @@ func main() {
 		panic(err)
 	}
 	defer connection.Close()
+	rounds := 1
+	if len(os.Args) > 2 {
+		if rounds, err = strconv.Atoi(os.Args[2]); err != nil {
+			panic(err)
+		}
+	}
 	results := map[string]string{}
 	for name, run := range cases {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		results[name] = "passed"
-		if err := run(call{ctx, pb.NewTestServiceClient(connection), pb.NewUnimplementedServiceClient(connection)}); err != nil {
-			results[name] = err.Error()
+		for round := 0; round < rounds; round++ {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			if err := run(call{ctx, pb.NewTestServiceClient(connection), pb.NewUnimplementedServiceClient(connection)}); err != nil {
+				results[name] = err.Error()
+			}
+			cancel()
 		}
-		cancel()
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(results); err != nil {
 		panic(err)

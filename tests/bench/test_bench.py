@@ -8,12 +8,13 @@ import sys
 
 import pytest
 
+from tests.bench.__main__ import MEASUREMENTS
 from tests.bench.figures import Figure, Goal, Pairs
 from tests.bench.processes import cpu_s, pss_bytes
 from tests.services import S3Address
 
 
-@pytest.mark.parametrize("measurement", ["images", "rpc", "poster", "jobs", "idle", "telemetry", "origin", "lag"])
+@pytest.mark.parametrize("measurement", MEASUREMENTS)
 def test_a_smoke_run_prints_figures(measurement: str, ceph_address: S3Address) -> None:
     del ceph_address  # started once; the benchmark finds it in the environment, or starts its own
     command = [sys.executable, "-m", "tests.bench", "--quick", "--json", measurement]

@@ -350,7 +350,7 @@ async def test_cancels_under_contention_lose_no_connection(redis: Redis, queue: 
             await blocked(other, readers=22)
             nursery.cancel_scope.cancel()
         await blocked(other, readers=0)
-        # 22 for blocking reads, and for each node the shared one and at most one of a subscription. The server forgets a
+        # 22 for blocking reads, and for each node the shared one and at most one of a subscription. A server forgets a
         # closed connection when it comes round to it.
         while connected() > others + 22 + 2 * nodes:  # noqa: ASYNC110
             await trio.sleep(0.02)

@@ -265,6 +265,9 @@ class AdminConfig(_Section):
         "", description="`off`: operators need no token, even where other machines can connect"
     )
     uploads: bool = Field(False, description="Whether the console has an upload box; `dev` switches it on")
+    environment: str = Field(
+        "", max_length=30, description="Name of this environment in the console's header, such as `production`"
+    )
 
     @field_validator("auth")
     @classmethod

@@ -17,6 +17,7 @@ from avion_media.config import Config
 from avion_media.deletion import DeletionJournal, JournalReplay
 from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import QUEUES
+from avion_media.history import History
 from avion_media.lifecycle import Lifecycle
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.queue import QueueStats, RemoteBoard, StatusBoard, TaskQueue
@@ -60,6 +61,7 @@ class Observed:
     swept_at: float = 0.0  # when the last sweep ended, Unix seconds
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
     active_requests: Callable[[], int] = lambda: 0  # of the origin
+    history: History = field(default_factory=History)
 
 
 @dataclass(slots=True)

@@ -59,6 +59,13 @@ class OperatorGate:
             return True
         return self._session is not None and self._session(request)
 
+    def describe(self, request: Request) -> str:
+        """Return who sends a request without a session, for the audit log: the token's fingerprint, or its address."""
+        token = bearer_token(request.headers.get("authorization", ""))
+        if token is not None and not self.is_open:
+            return f"token {fingerprint(token).hex()[:8]}"
+        return f"anyone at {request.client.host}" if request.client is not None else "anyone"
+
     def refusal(self, request: Request) -> Response | None:
         """The answer to a request that may not go on: 401, or 403 for what a foreign page has made a browser send."""
         if is_cross_site(request) or (self.is_open and self._local_only and not is_asked_locally(request)):

@@ -73,7 +73,7 @@ def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, 
     changes: dict[str, Any] = {
         "redis": config.redis.model_copy(update={"url": f"redis://127.0.0.1:{redis_port}/0"}),
         "s3": config.s3.model_copy(update={"endpoint_url": store_url, "public_endpoint_url": store_url}),
-        "admin": config.admin.model_copy(update={"uploads": True}),
+        "admin": config.admin.model_copy(update={"uploads": True, "environment": "development"}),
         "chaos": config.chaos.model_copy(update={"enabled": True}),  # there is nothing here that a kill could cost
         # Nobody has to be moved away from a development server before it stops.
         "drain": config.drain.model_copy(update={"settle": 0.0, "grace": min(config.drain.grace, 10.0)}),

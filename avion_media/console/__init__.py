@@ -1,9 +1,11 @@
-"""The operator's page on the admin port: the tree, the queues, the dead letters, recent media.
+"""The operator's console on the admin port: pages that work without JavaScript, and keep themselves up to date with it.
 
-It works without JavaScript, and keeps itself up to date with it.
-
-`overview` gathers what there is to see (plain data), ``templates/`` draws it, `live` sends what changes, `pages` is the
-routes, `sessions` knows who may act, `uploads` is what a client does, for the upload box of `avion-media dev`.
+health      how the service is, judged in one place; the banner, badges and counts follow from it
+letters, recent, media_item, audit
+            what the pages list: read in bounded steps, since there is no index
+actions     the table of all that operators can do; `questions` asks first, does it, and writes it down
+drawing     data to HTML (``templates/``, `charts`, `wording`), region by region; `live` sends those that changed
+pages       the routes; `sessions` knows who may act, `uploads` is what a client does, for the upload box of `dev`
 """
 
 from avion_media.console.pages import Console

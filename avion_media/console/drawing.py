@@ -1,20 +1,59 @@
-"""Data to HTML: the sections of the page, each on its own, so that a live page can replace those that changed."""
+"""Data to HTML: whole pages, and their regions, each on its own, so that a live page can replace those that changed."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from importlib.resources import files
 from typing import Any, Final
 
 import jinja2
 import trio
 
-from avion_media.console.overview import Overview
-from avion_media.domain.errors import MediaError
+from avion_media.console import audit, charts, wording
+from avion_media.console.actions import Action
+from avion_media.console.health import Facts, Health, assess, queue_state, walk
+from avion_media.console.letters import LetterFilter, count_newer, read_causes
+from avion_media.console.recent import MediaFilter, read_media
+from avion_media.console.recent import count_newer as count_newer_media
+from avion_media.domain.errors import MediaError, Reason
+from avion_media.history import last_of
+from avion_media.redis import Redis
 
-SECTIONS: Final = ("status", "queues", "letters", "media", "tree", "limits")
+ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
 _READ_S: Final = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One entry of the navigation. ``regions`` are replaced while the page is open."""
+
+    name: str
+    title: str
+    path: str
+    icon: str
+    regions: tuple[str, ...] = ()
+
+
+PAGES: Final = (
+    Page(
+        "overview",
+        "Overview",
+        "/console",
+        "overview",
+        ("kpis", "attention", "replica", "queue-cards", "recent"),
+    ),
+    Page("queues", "Queues", "/console/queues", "queues", ("totals", "queues")),
+    Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-letters")),
+    Page("media", "Media", "/console/media", "media", ("fresh-media",)),
+    Page("system", "System", "/console/system", "system", ("process", "tree", "dependencies", "sandbox", "limits")),
+    Page("audit", "Audit", "/console/audit", "book"),
+)
+"""The pages, in the order of the navigation. Moderation gets its row here."""
+FRAME_REGIONS: Final = ("banner", "nav")
+"""Regions that every page has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +67,63 @@ class Viewer:
     may_log_out: bool
 
 
+@dataclass(frozen=True, slots=True)
+class About:
+    """Which process this is."""
+
+    version: str
+    replica: str
+    environment: str
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One page for one viewer at one moment."""
+
+    page: str
+    viewer: Viewer
+    about: About
+    facts: Facts
+    redis: Redis
+    smallest: str  # thumbnail size for lists; empty for none
+    limits: tuple[Limit, ...]
+    actions: Mapping[str, Action]
+    query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def health(self) -> Health:
+        """How the service is."""
+        return assess(self.facts)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Something bounded: how much of it is in use, and who waits for it."""
+
+    name: str
+    used: int
+    limit: int
+    waiting: int
+
+    @property
+    def is_bytes(self) -> bool:
+        """Whether it bounds bytes: everything else that is bounded stays far below ten millions."""
+        return self.limit > 10_000_000
+
+    @property
+    def is_full(self) -> bool:
+        """Whether others have to wait."""
+        return self.waiting > 0 or self.used >= self.limit
+
+
+@cache
+def asset(name: str) -> tuple[bytes, str]:
+    """Return a file of ``assets/`` and its version, which is in its address: browsers keep it."""
+    content = files("avion_media.console").joinpath("assets", name).read_bytes()
+    return content, hashlib.sha256(content).hexdigest()[:8]
+
+
 @cache
 def _templates() -> jinja2.Environment:
     environment = jinja2.Environment(
@@ -37,70 +133,84 @@ def _templates() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["bytes"] = _bytes
+    environment.filters |= {
+        "count": wording.count,
+        "rate": wording.rate,
+        "size": wording.size,
+        "sized": wording.size_element,
+        "duration": wording.duration,
+        "when": wording.when,
+        "clock": wording.clock,
+        "short": wording.short,
+        "meaning": wording.meaning,
+        "advice": wording.advice,
+        "queue_title": wording.queue_title,
+        "state_of": lambda item: queue_state(*item),
+    }
+    environment.globals |= {
+        "many": wording.many,
+        "walk": walk,
+        "asset": lambda name: f"/console/assets/{name}?v={asset(name)[1]}",
+        "line_chart": charts.line_chart,
+        "bar_chart": charts.bar_chart,
+        "meter": charts.meter,
+        "last_of": last_of,
+        "pages": PAGES,
+        "queue_titles": wording.QUEUE_TITLES,
+        "reasons": sorted(map(str, Reason)),
+        "kept": audit.KEPT,
+    }
     return environment
 
 
-def draw(template: str, viewer: Viewer, **values: Any) -> str:
+def draw(template: str, **values: Any) -> str:
     """One template."""
-    return _templates().get_template(template).render(viewer=viewer, **values)
+    return _templates().get_template(template).render(**values)
 
 
-async def draw_section(name: str, overview: Overview, viewer: Viewer) -> str:
-    """One section, or one sentence that says why it cannot be shown."""
+async def draw_page(template: str, view: View, **values: Any) -> str:
+    """A whole page, with its regions."""
+    page = next((each for each in PAGES if each.name == view.page), None)
+    regions = {name: await draw_region(name, view) for name in (*FRAME_REGIONS, *(page.regions if page else ()))}
+    return draw(template, view=view, regions=regions, **values)
+
+
+async def draw_region(name: str, view: View) -> str:
+    """One region, or a card that says why it cannot be shown."""
+    read = _READERS.get(name)
     try:
         with trio.fail_after(_READ_S):
-            values = await _READERS[name](overview)
+            values = await read(view) if read is not None else {}
     except MediaError as error:
-        return draw("unavailable.html", viewer, why=str(error))
+        return draw("regions/unavailable.html", why=str(error))
     except trio.TooSlowError:
-        return draw("unavailable.html", viewer, why=f"no answer within {_READ_S:g} s")
-    return draw(f"{name}.html", viewer, **values)
+        return draw("regions/unavailable.html", why=f"there was no response within {_READ_S:g} s")
+    return draw(f"regions/{name}.html", view=view, **values).strip()
 
 
-async def draw_sections(overview: Overview, viewer: Viewer) -> dict[str, str]:
-    """All of them, in the order of the page."""
-    return {name: await draw_section(name, overview, viewer) for name in SECTIONS}
+async def _causes(view: View) -> dict[str, Any]:
+    causes, examined = await read_causes(view.redis)
+    return {"causes": causes, "examined": examined}
 
 
-async def _status(overview: Overview) -> dict[str, Any]:
-    return {"status": overview.status()}
+async def _fresh_letters(view: View) -> dict[str, Any]:
+    wanted, newest = LetterFilter.from_query(view.query), view.query.get("newest", "")
+    return {"new": await count_newer(view.redis, wanted, newest) if newest else 0, "href": wanted.url()}
 
 
-async def _limits(overview: Overview) -> dict[str, Any]:
-    return {"limits": overview.limits()}
+async def _fresh_media(view: View) -> dict[str, Any]:
+    newest = view.query.get("newest", "")
+    wanted = MediaFilter.from_query(view.query)
+    return {"new": await count_newer_media(view.redis, newest) if newest else 0, "href": wanted.url()}
 
 
-async def _tree(overview: Overview) -> dict[str, Any]:
-    return {"nodes": overview.tree()}
+async def _recent(view: View) -> dict[str, Any]:
+    return {"media": await read_media(view.redis, MediaFilter(), view.smallest)}
 
 
-async def _queues(overview: Overview) -> dict[str, Any]:
-    return {"queues": await overview.queues()}
-
-
-async def _letters(overview: Overview) -> dict[str, Any]:
-    return {"letters": await overview.letters()}
-
-
-async def _media(overview: Overview) -> dict[str, Any]:
-    return {"media": await overview.media()}
-
-
-_READERS: Final[dict[str, Callable[[Overview], Awaitable[dict[str, Any]]]]] = {
-    "status": _status,
-    "tree": _tree,
-    "queues": _queues,
-    "letters": _letters,
-    "media": _media,
-    "limits": _limits,
+_READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
+    "causes": _causes,
+    "fresh-letters": _fresh_letters,
+    "fresh-media": _fresh_media,
+    "recent": _recent,
 }
-
-
-def _bytes(size: float) -> str:
-    """A size for people, in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if size < 1024 or unit == "GiB":
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1024
-    raise AssertionError("unreachable")

@@ -1,47 +1,49 @@
-"""The console's routes: pages for operators, their actions, and what the page's script asks for."""
+"""The console's pages, and the routes of everything: who may see them is decided here, what they show elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from importlib.resources import files
-from typing import Final
-from urllib.parse import parse_qs, quote, urlsplit
+import secrets
+import socket
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+from urllib.parse import urlencode, urlsplit
 
+import trio
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from avion_media.admin.operators import OperatorGate
-from avion_media.console.drawing import Viewer, draw, draw_sections
+from avion_media.console import audit
+from avion_media.console.actions import Service, actions_of
+from avion_media.console.drawing import ASSETS, About, Limit, Page, View, Viewer, asset, draw, draw_page
+from avion_media.console.drawing import PAGES as ALL_PAGES
+from avion_media.console.forms import Form, read_form
+from avion_media.console.health import read_facts
+from avion_media.console.letters import LetterFilter, read_page
 from avion_media.console.live import LivePages
-from avion_media.console.overview import Overview
+from avion_media.console.media_item import read_item
+from avion_media.console.questions import Questions
+from avion_media.console.recent import MediaFilter, read_media
 from avion_media.console.sessions import Sessions
 from avion_media.console.uploads import Uploads
-from avion_media.domain.errors import Unavailable
+from avion_media.domain.errors import MediaError, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
-from avion_media.domain.keys import origin_paths
-from avion_media.domain.media import WEBP_SUFFIX
-from avion_media.domain.tasks import QUEUES
-from avion_media.inspection import is_unknown, media_report
-from avion_media.queue import TaskQueue
+from avion_media.redis import Redis
 from avion_media.runtime import Runtime
+from avion_media.telemetry import get_logger
 from avion_media.tree import Tree
 
 Endpoint = Callable[[Request], Awaitable[Response]]
-_ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript"}
-_MAX_FORM_BYTES: Final = 16 << 10
+_PAGES: Final[Mapping[str, Page]] = {page.name: page for page in ALL_PAGES}
+_READ_S: Final = 5.0
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})
-_NOTICES: Final = {
-    "replayed": "The dead letter is queued again.",
-    "dropped": "The dead letter is gone.",
-    "gone": "There is no such dead letter any more.",
-    "killed": "The node was killed; its supervisor starts it again.",
-    "not-running": "The node does not run.",
-}
+_log = get_logger(path="console")
 
 
 class Console:
-    """The operator's page. ``uploads`` is there in development only: it lets whoever sees the page upload."""
+    """The operator's pages. ``uploads`` is there in development only: it lets anyone who sees the page upload."""
 
     def __init__(
         self, runtime: Runtime, tree: Tree, gate: OperatorGate, sessions: Sessions, *, uploads: Uploads | None = None
@@ -51,27 +53,38 @@ class Console:
         self._gate = gate
         self._sessions = sessions
         self._uploads = uploads
-        self._overview = Overview(runtime, tree)
-        self._live = LivePages(self._overview)
+        self._live = LivePages()
         self._may_kill = runtime.config.chaos.enabled
+        self._actions = actions_of(runtime.config.delete.delay)
+        if not self._may_kill:
+            del self._actions["kill"]
+        environment = runtime.config.admin.environment
+        self._about = About(version("avion-media"), socket.gethostname(), environment, tuple(sorted(runtime.roles)))
+        self._questions = Questions(Service(runtime, tree), self._actions, self._about.replica)
         sessions.believe(gate.accepts)
 
     def routes(self) -> list[BaseRoute]:
         """For the admin port's application."""
+        pages = {
+            "/console": self._overview,
+            "/console/queues": self._queues,
+            "/console/dead-letters": self._dead_letters,
+            "/console/media": self._media,
+            "/console/media/{media_id}": self._media_item,
+            "/console/system": self._system,
+            "/console/audit": self._audit,
+            "/console/confirm": self._confirm,
+        }
         routes: list[BaseRoute] = [
             Route("/", self._home),
             Route("/console/assets/{name}", self._asset),
             Route("/console/login", self._login_page),
             Route("/console/login", self._login, methods=["POST"]),
-            Route("/console", self._page_for_operators(self._page)),
-            Route("/console/media/{media_id}", self._page_for_operators(self._medium)),
             Route("/console/live", self._gate.required(self._follow)),
             Route("/console/logout", self._action(self._log_out), methods=["POST"]),
-            Route("/console/letters/replay", self._action(self._replay), methods=["POST"]),
-            Route("/console/letters/drop", self._action(self._drop), methods=["POST"]),
+            Route("/console/actions", self._action(self._act), methods=["POST"]),
+            *(Route(path, self._page_for_operators(endpoint)) for path, endpoint in pages.items()),
         ]
-        if self._may_kill:
-            routes.append(Route("/console/kill", self._action(self._kill), methods=["POST"]))
         if self._uploads is not None:
             uploads = self._uploads
             routes += [
@@ -79,36 +92,42 @@ class Console:
                 Route("/console/uploads/{media_id}/complete", self._script_action(uploads.complete), methods=["POST"]),
                 Route("/console/uploads/{media_id}", self._gate.required(uploads.status)),
             ]
-        return routes
+        return [*routes, Route("/console/{rest:path}", self._page_for_operators(self._missing))]
 
     # -- who may
 
     def _page_for_operators(self, endpoint: Endpoint) -> Endpoint:
-        """A browser without a session is sent to the login."""
-        guarded = self._gate.required(endpoint)
+        """A browser without a session is sent to the login, and back from there."""
+        guarded = self._gate.required(self._shielded(endpoint))
 
         async def page(request: Request) -> Response:
             if not self._gate.is_operator(request):
-                return RedirectResponse("/console/login", 303)
+                path = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+                query = "" if path == "/console" else f"?{urlencode({'next': path})}"
+                return RedirectResponse(f"/console/login{query}", 303)
             return self._hardened(request, await guarded(request))
 
         return page
 
-    def _action(self, act: Callable[[Request, dict[str, str]], Awaitable[Response]]) -> Endpoint:
+    def _action(self, act: Callable[[Request, Form], Awaitable[Response]]) -> Endpoint:
         """A form of one of our own pages, sent by an operator."""
 
         async def checked(request: Request) -> Response:
-            form = await _form(request)
+            form = await read_form(request)
             if not self._sessions.is_own_form(request, form.get("form_token")):
-                return _refused("this form is not from a page of this console: reload it, and try again")
-            try:
-                return await act(request, form)
-            except Unavailable as error:
-                return HTMLResponse(
-                    draw("unavailable.html", self._viewer(request), why=str(error)), 503, headers={"Retry-After": "1"}
+                return self._error(
+                    403,
+                    "This form is too old",
+                    "Nothing was done. The form was loaded before you logged in, or comes from another site."
+                    " Load the page again and repeat the action.",
                 )
+            return await act(request, form)
 
-        return self._gate.required(checked)
+        async def page(request: Request) -> Response:
+            return self._hardened(request, await guarded(request))
+
+        guarded = self._gate.required(self._shielded(checked))
+        return page
 
     def _script_action(self, endpoint: Endpoint) -> Endpoint:
         """The same for requests of the page's script."""
@@ -119,6 +138,75 @@ class Console:
             return await endpoint(request)
 
         return self._gate.required(checked)
+
+    def _shielded(self, endpoint: Endpoint) -> Endpoint:
+        """Errors become pages."""
+
+        async def shielded(request: Request) -> Response:
+            try:
+                return await endpoint(request)
+            except Unavailable as error:
+                return self._error(
+                    503,
+                    f"{'Redis' if error.what == 'redis' else 'The object store'} does not respond",
+                    "This cannot be shown or done until it is back. No task is lost. Try again in a moment.",
+                    detail=str(error),
+                )
+            except Exception as error:  # noqa: BLE001 - whatever it is, an operator needs a page that names it
+                error_id = secrets.token_hex(4)
+                _log.error("console.internal_error", error_id=error_id, path=request.url.path, exc_info=error)
+                return self._error(
+                    500,
+                    "The console has a bug",
+                    "The service itself is not affected. The log has the cause under this id.",
+                    detail=error_id,
+                )
+
+        return shielded
+
+    def _hardened(self, request: Request, response: Response) -> Response:
+        """Nothing but our own style, script and icons, media of the origin, and what goes to the store itself."""
+        config = self._runtime.config.s3
+        store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
+        connect = f"'self' {store}" if self._uploads is not None else "'self'"
+        pictures = _site(self._origin(request))
+        if self._runtime.config.http.mode == "redirect":
+            pictures += f" {store}"
+        response.headers["Content-Security-Policy"] = (
+            f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
+            f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
+            " frame-ancestors 'none'"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "same-origin"
+        response.headers["Cache-Control"] = "no-store"
+        return response
+
+    # -- what they see
+
+    def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
+        runtime = self._runtime
+        sizes = runtime.config.thumbnails.sizes
+        limits = [
+            Limit(name, each.used, each.limit, each.waiting)
+            for name, read in sorted(runtime.observed.limiters.items())
+            for each in (read(),)
+        ]
+        return View(
+            page,
+            self._viewer(request),
+            self._about,
+            read_facts(runtime.report(), self._tree.describe(), runtime.observed.history),
+            self._redis,
+            min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
+            tuple(limits),
+            self._actions,
+            dict(request.query_params) if query is None else query,
+        )
+
+    @property
+    def _redis(self) -> Redis:
+        return self._runtime.redis
 
     def _viewer(self, request: Request) -> Viewer:
         return Viewer(
@@ -141,23 +229,18 @@ class Console:
             host = urlsplit(f"//{request.headers.get('host', '')}").hostname or "localhost"
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def _hardened(self, request: Request, response: Response) -> Response:
-        """Nothing but our own style and script, pictures of the origin, and what goes to the store itself."""
-        config = self._runtime.config.s3
-        store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
-        connect = f"'self' {store}" if self._uploads is not None else "'self'"
-        pictures = _site(self._origin(request))
-        if self._runtime.config.http.mode == "redirect":
-            pictures += f" {store}"
-        response.headers["Content-Security-Policy"] = (
-            f"default-src 'none'; style-src 'self'; script-src 'self'; connect-src {connect};"
-            f" img-src 'self' data: {pictures}; form-action 'self'; base-uri 'none';"
-            " frame-ancestors 'none'"
-        )
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Referrer-Policy"] = "same-origin"
-        response.headers["Cache-Control"] = "no-store"
-        return response
+    def _error(self, status: int, title: str, text: str, *, detail: str = "") -> Response:
+        page = draw("error.html", about=self._about, status=status, title=title, text=text, detail=detail)
+        headers = {"Retry-After": "1"} if status == 503 else None
+        return HTMLResponse(page, status, headers)
+
+    async def _draw(self, request: Request, template: str, view: View, **values: Any) -> Response:
+        """A page, with what the last action did on top."""
+        try:
+            done = await audit.find(self._redis, view.query.get("done", ""))
+        except MediaError:
+            done = None
+        return HTMLResponse(await draw_page(template, view, done=done, **values))
 
     # -- pages
 
@@ -166,102 +249,143 @@ class Console:
 
     async def _asset(self, request: Request) -> Response:
         name = request.path_params["name"]
-        if name not in _ASSETS:
+        if name not in ASSETS:
             return Response("no such file\n", 404)
-        content = files("avion_media.console").joinpath("assets", name).read_bytes()
-        headers = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
-        return Response(content, media_type=_ASSETS[name], headers=headers)
+        content, current = asset(name)
+        is_current = request.query_params.get("v") == current
+        headers = {
+            "Cache-Control": "public, max-age=31536000, immutable" if is_current else "no-cache",
+            "X-Content-Type-Options": "nosniff",
+        }
+        return Response(content, media_type=ASSETS[name], headers=headers)
 
-    async def _page(self, request: Request) -> Response:
-        viewer = self._viewer(request)
-        sections = await draw_sections(self._overview, viewer)
-        notice = _NOTICES.get(request.query_params.get("did", ""), "")
-        return HTMLResponse(draw("console.html", viewer, sections=sections, notice=notice))
+    async def _missing(self, request: Request) -> Response:
+        return self._error(404, "No such page", f"There is no page {request.url.path} in this console.")
 
-    async def _medium(self, request: Request) -> Response:
-        viewer = self._viewer(request)
+    async def _overview(self, request: Request) -> Response:
+        return await self._draw(request, "overview.html", self._view(request, "overview"))
+
+    async def _queues(self, request: Request) -> Response:
+        return await self._draw(request, "queues.html", self._view(request, "queues"))
+
+    async def _system(self, request: Request) -> Response:
+        return await self._draw(request, "system.html", self._view(request, "system"))
+
+    async def _dead_letters(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        wanted = LetterFilter.from_query(query)
         try:
-            any_id = parse_any_id(request.path_params["media_id"])
+            with trio.fail_after(_READ_S):
+                page = await read_page(
+                    self._redis, wanted, before=query.get("before", ""), after=query.get("after", "")
+                )
+        except (Unavailable, trio.TooSlowError):
+            page = None
+        if page is not None and page.rows and not page.newer:
+            query["newest"] = page.rows[0].key
+        view = self._view(request, "dead-letters", query)
+        return await self._draw(request, "dead-letters.html", view, wanted=wanted, page=page)
+
+    async def _media(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        wanted = MediaFilter.from_query(query)
+        exact = wanted.exact_id()
+        if exact:
+            return RedirectResponse(f"/console/media/{exact}", 303)
+        view = self._view(request, "media", query)
+        try:
+            with trio.fail_after(_READ_S):
+                page = await read_media(self._redis, wanted, view.smallest, query.get("before", ""))
+        except (Unavailable, trio.TooSlowError):
+            page = None
+        if page is not None and not query.get("before"):
+            query["newest"] = page.newest
+        return await self._draw(request, "media.html", view, wanted=wanted, page=page)
+
+    async def _media_item(self, request: Request) -> Response:
+        text = request.path_params["media_id"]
+        try:
+            any_id = parse_any_id(text)
         except InvalidId as error:
-            return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 404)
-        config = self._runtime.config
-        try:
-            known = await media_report(config, self._runtime.store, self._runtime.redis, any_id)
-        except Unavailable as error:
-            return HTMLResponse(draw("unavailable.html", viewer, why=str(error)), 503)
-        thumbnail_keys = [each["key"] for each in known["objects"] if each["key"].startswith("thumbnail/")]
-        served = [key.split("/")[1] for key in thumbnail_keys if not key.endswith(WEBP_SUFFIX)]
-        thumbnails = origin_paths(any_id, served).values()
-        unknown = is_unknown(known)
-        page = draw("medium.html", viewer, known=known, unknown=unknown, thumbnails=list(thumbnails))
-        return HTMLResponse(page, 404 if unknown else 200)
+            return self._error(404, "No such media item", f"{text[:80]} is not an id: {error}.")
+        runtime = self._runtime
+        item = await read_item(runtime.config, runtime.store, runtime.redis, any_id)
+        view = self._view(request, "media-item")
+        response = await self._draw(request, "media-item.html", view, item=item)
+        response.status_code = 404 if item.is_unknown else 200
+        return response
+
+    async def _audit(self, request: Request) -> Response:
+        view = self._view(request, "audit")
+        entries, older = await audit.read(self._redis, request.query_params.get("before", ""))
+        return await self._draw(request, "audit.html", view, entries=entries, older=older)
 
     async def _follow(self, request: Request) -> Response:
-        return self._live.stream(self._viewer(request), lambda: self._gate.is_operator(request))
-
-    async def _login_page(self, request: Request) -> Response:
-        if self._gate.is_operator(request):
-            return RedirectResponse("/console", 303)
-        return self._hardened(request, HTMLResponse(draw("login.html", self._viewer(request), wrong=False)))
-
-    async def _login(self, request: Request) -> Response:
-        """The form's own token is enough against foreign sites here: there is no session yet to abuse."""
-        form = await _form(request)
-        if not self._sessions.is_own_form(request, form.get("form_token")):
-            return _refused("reload the page, and try again")
-        token = form.get("token", "")
-        if not self._gate.accepts(token):
-            page = draw("login.html", self._viewer(request), wrong=True)
-            return self._hardened(request, HTMLResponse(page, 401))
-        response = RedirectResponse("/console", 303)
-        self._sessions.begin(response, token, secure=request.url.scheme == "https")
-        return response
+        page = request.query_params.get("page", "")
+        return self._live.stream(lambda: self._view(request, page), lambda: self._gate.is_operator(request))
 
     # -- actions
 
-    async def _log_out(self, request: Request, _form: dict[str, str]) -> Response:
+    async def _confirm(self, request: Request) -> Response:
+        query = request.query_params
+        form = Form({name: tuple(query.getlist(name)) for name in query})
+        question = await self._questions.ask(form)
+        if question is None:
+            return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
+        return HTMLResponse(draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question))
+
+    async def _act(self, request: Request, form: Form) -> Response:
+        who = self._sessions.operator(request) or self._gate.describe(request)
+        question = await self._questions.ask(form)
+        if question is None:
+            return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
+        if not question.is_confirmed_by(form):
+            page = draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question)
+            return HTMLResponse(page, 200 if "confirmed" not in form else 422)
+        done = await self._questions.carry_out(question, who)
+        back = question.back
+        return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)
+
+    # -- sessions
+
+    async def _login_page(self, request: Request) -> Response:
+        wanted = _own_path(request.query_params.get("next", ""))
+        if self._gate.is_operator(request):
+            return RedirectResponse(wanted, 303)
+        return self._hardened(request, HTMLResponse(self._draw_login(request, wanted)))
+
+    def _draw_login(self, request: Request, wanted: str, *, is_wrong: bool = False) -> str:
+        return draw("login.html", about=self._about, viewer=self._viewer(request), next=wanted, is_wrong=is_wrong)
+
+    async def _login(self, request: Request) -> Response:
+        """The form's own token is enough against foreign sites here: there is no session yet to abuse."""
+        form = await read_form(request)
+        wanted = _own_path(form.get("next") or "")
+        if not self._sessions.is_own_form(request, form.get("form_token")):
+            return self._hardened(
+                request, self._error(403, "This form is too old", "Load the login page again, and repeat.")
+            )
+        token = form.get("token") or ""
+        if not self._gate.accepts(token):
+            return self._hardened(request, HTMLResponse(self._draw_login(request, wanted, is_wrong=True), 401))
+        response = RedirectResponse(wanted, 303)
+        name = form.get("name") or ""
+        self._sessions.begin(response, token, secure=request.url.scheme == "https", name=name)
+        return response
+
+    async def _log_out(self, request: Request, _form: Form) -> Response:
         response = RedirectResponse("/console/login", 303)
         self._sessions.end(request, response)
         return response
 
-    async def _replay(self, _request: Request, form: dict[str, str]) -> Response:
-        queue, entry_id = self._letter(form)
-        return _done("replayed" if queue and await queue.dead_letters.replay(entry_id) else "gone", "letters")
 
-    async def _drop(self, _request: Request, form: dict[str, str]) -> Response:
-        queue, entry_id = self._letter(form)
-        return _done("dropped" if queue and await queue.dead_letters.drop(entry_id) else "gone", "letters")
-
-    def _letter(self, form: dict[str, str]) -> tuple[TaskQueue | None, str]:
-        name = form.get("queue", "")
-        queue = TaskQueue(self._runtime.redis, name) if name in QUEUES else None
-        return queue, form.get("entry_id", "")
-
-    async def _kill(self, _request: Request, form: dict[str, str]) -> Response:
-        try:
-            killed = self._tree.kill(form.get("path", ""))
-        except LookupError:
-            killed = False
-        return _done("killed" if killed else "not-running", "tree")
-
-
-async def _form(request: Request) -> dict[str, str]:
-    """A small urlencoded form; empty when it is anything else."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_FORM_BYTES:
-            return {}
-    return {name: values[0] for name, values in parse_qs(body.decode(errors="replace")).items()}
-
-
-def _done(what: str, section: str) -> Response:
-    """Back to the page, which says what was done (303: a reload does it not again)."""
-    return RedirectResponse(f"/console?did={quote(what)}#{section}", 303)
-
-
-def _refused(why: str) -> Response:
-    return Response(why + "\n", 403, media_type="text/plain", headers={"Cache-Control": "no-store"})
+def _own_path(path: str) -> str:
+    """A page of the console to go to after the login; anything else is none of ours."""
+    parts = urlsplit(path)
+    is_own = (
+        not parts.scheme and not parts.netloc and (path == "/console" or path.startswith(("/console/", "/console?")))
+    )
+    return path if is_own and "\\" not in path and path.isprintable() else "/console"
 
 
 def _site(url: str) -> str:

@@ -9,15 +9,28 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from hashlib import sha256
 
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from avion_media.credentials import fingerprint
+
 COOKIE = "avion_media_operator"
 SESSION_S = 8 * 3600.0  # a shift
 _MAX_SESSIONS = 1000
+_MAX_NAME = 40
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """When it ends by Trio's clock, the token it began with, and what its operator is called."""
+
+    ends_at: float
+    token: str
+    name: str
 
 
 class Sessions:
@@ -25,22 +38,25 @@ class Sessions:
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
-        self._open: dict[str, tuple[float, str]] = {}  # id -> when it ends, and the token it began with
+        self._open: dict[str, _Session] = {}
         self._accepts: Callable[[str], bool] = lambda _token: False
 
     def believe(self, accepts: Callable[[str], bool]) -> None:
         """Say which tokens are valid now. Asked at each request: a revoked token ends its sessions."""
         self._accepts = accepts
 
-    def begin(self, response: Response, token: str, *, secure: bool) -> None:
-        """Open a session and give its cookie to the browser. The caller has checked the token."""
+    def begin(self, response: Response, token: str, *, secure: bool, name: str = "") -> None:
+        """Open a session and give its cookie to the browser. The caller has checked the token.
+
+        ``name`` is what the operator says to be called: it goes into the audit log beside the token's fingerprint.
+        """
         now = trio.current_time()
-        self._open = {name: each for name, each in self._open.items() if each[0] > now}
+        self._open = {session_id: each for session_id, each in self._open.items() if each.ends_at > now}
         while len(self._open) >= _MAX_SESSIONS:
             del self._open[next(iter(self._open))]
-        name = secrets.token_urlsafe(32)
-        self._open[name] = (now + SESSION_S, token)
-        response.set_cookie(COOKIE, name, max_age=int(SESSION_S), httponly=True, samesite="strict", secure=secure)
+        session_id = secrets.token_urlsafe(32)
+        self._open[session_id] = _Session(now + SESSION_S, token, "".join(filter(str.isprintable, name))[:_MAX_NAME])
+        response.set_cookie(COOKIE, session_id, max_age=int(SESSION_S), httponly=True, samesite="strict", secure=secure)
 
     def end(self, request: Request, response: Response) -> None:
         """Close the request's session, if it has one."""
@@ -49,13 +65,20 @@ class Sessions:
 
     def is_open(self, request: Request) -> bool:
         """Whether the request belongs to a session of an operator."""
-        ends, token = self._open.get(request.cookies.get(COOKIE, ""), (0.0, ""))
-        return trio.current_time() < ends and self._accepts(token)
+        session = self._open.get(request.cookies.get(COOKIE, ""))
+        return session is not None and trio.current_time() < session.ends_at and self._accepts(session.token)
+
+    def operator(self, request: Request) -> str:
+        """Return who acts, for the audit log; empty without an open session."""
+        session = self._open.get(request.cookies.get(COOKIE, ""))
+        if session is None or not self.is_open(request):
+            return ""
+        return f"{session.name or 'operator'} (token {fingerprint(session.token).hex()[:8]})"
 
     def form_token(self, request: Request) -> str:
         """What the forms on this browser's pages must carry."""
-        name = request.cookies.get(COOKIE, "")
-        return hmac.new(self._key, name.encode(), sha256).hexdigest()
+        session_id = request.cookies.get(COOKIE, "")
+        return hmac.new(self._key, session_id.encode(), sha256).hexdigest()
 
     def is_own_form(self, request: Request, token: object) -> bool:
         """Whether a form comes from one of our own pages, shown to this browser."""

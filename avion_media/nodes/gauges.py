@@ -16,8 +16,11 @@ from pathlib import Path
 import trio
 
 from avion_media.domain.errors import Unavailable
+from avion_media.domain.tasks import QUEUES
+from avion_media.history import QueueSample, Sample
 from avion_media.lifecycle import Phase
-from avion_media.queue import QueueStats
+from avion_media.queue import QueueKeys, QueueStats
+from avion_media.redis import Redis, RedisRefused
 from avion_media.runtime import Limiter, Runtime
 from avion_media.tasks.sweep import STORED_KINDS, Notebook
 from avion_media.telemetry import get_logger, instruments
@@ -107,13 +110,41 @@ async def _look(runtime: Runtime) -> None:
     runtime.observed.stored = await notebook.stored()
     swept_at = await notebook.finished_at()
     runtime.observed.swept_at = swept_at.timestamp() if swept_at is not None else 0.0
+    runtime.observed.history.add(await _sample(runtime))
+
+
+async def _sample(runtime: Runtime) -> Sample:
+    stats, history = runtime.observed.queue_stats, runtime.observed.history
+    queues = {
+        name: QueueSample(
+            stats[name],
+            await _entries_added(runtime.redis, name),
+            await _entries_added(runtime.redis, QueueKeys(name).dead_letters),
+        )
+        for name in QUEUES
+    }
+    ((memory_bytes, _),) = _from_status("VmRSS", 1024)
+    requests = runtime.observed.active_requests()
+    return Sample(time.time(), queues, memory_bytes, history.take_lag(), requests)
+
+
+async def _entries_added(redis: Redis, stream: str) -> int:
+    """How many entries the stream ever had."""
+    try:
+        reply = await redis.execute("XINFO", "STREAM", stream)
+    except RedisRefused:  # there is no such stream yet
+        return 0
+    pairs = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    return int(pairs.get(b"entries-added", 0))
 
 
 async def _measure_lag(runtime: Runtime) -> None:
     while True:
         due = trio.current_time() + _LAG_EVERY_S
         await trio.sleep_until(due)
-        runtime.telemetry.record(instruments.LOOP_LAG, trio.current_time() - due)
+        lag_s = trio.current_time() - due
+        runtime.telemetry.record(instruments.LOOP_LAG, lag_s)
+        runtime.observed.history.note_lag(lag_s)
 
 
 def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Callable[[], list[Point]]:

@@ -35,6 +35,12 @@ class DeadLetters:
         self._redis = redis
         self._keys = keys
 
+    async def newest(self, count: int = 100, before: str = "") -> list[DeadLetter]:
+        """Up to ``count`` of them, newest first, before the one with the id ``before``."""
+        start = f"({before}" if before else "+"
+        rows = await self._redis.execute("XREVRANGE", self._keys.dead_letters, start, "-", "COUNT", count)
+        return [_read(row) for row in rows]
+
     async def list(self, count: int = 100, after: str = "") -> list[DeadLetter]:
         """Up to ``count`` of them, oldest first, behind the one with the id ``after``."""
         start = f"({after}" if after else "-"

@@ -20,7 +20,9 @@ from tests.service.harness import eventually
 from tests.services.process import require
 
 START_S = 90.0
-_ANNOUNCED = re.compile(r"console http://(?P<admin>\S+)/console.*Redis (?P<redis>redis://\S+)", re.DOTALL)
+_ANNOUNCED = re.compile(
+    r"console http://(?P<admin>\S+)/console.*Redis (?P<redis>redis://\S+).*export (?P<exports>[^\n]+)", re.DOTALL
+)
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Development:
 
     admin_url: str
     redis_url: str
+    exported: dict[str, str]
+    """What points the commands to it."""
 
     @property
     def console_url(self) -> str:
@@ -58,10 +62,12 @@ def development() -> Iterator[Development]:
 
             def announced() -> re.Match[str] | None:
                 assert process.poll() is None, log.read_text()
-                return _ANNOUNCED.search(log.read_text())
+                text = log.read_text()
+                return _ANNOUNCED.search(text) if "Ctrl-C" in text else None
 
             found = eventually(announced, "dev to announce its console", START_S)
-            yield Development(f"http://{found['admin']}", found["redis"])
+            exported = dict(word.split("=", 1) for word in found["exports"].split())
+            yield Development(f"http://{found['admin']}", found["redis"], exported)
         finally:
             process.send_signal(signal.SIGINT)
             try:

@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Final, Literal
 
 import pytest
 import redis
@@ -17,128 +17,259 @@ from tests.console.conftest import Development
 
 WAIT_MS = 60_000
 DEAD = "{media_processing_queue}:dlq"
+IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(60)]
+WIDTHS = (1366, 768, 360)
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
+MAX_PAGE_BYTES = 60 * 1024
+RECEIVED = """text => new Promise(found => {
+    const events = new EventSource("/console/live?page=dead-letters");
+    events.addEventListener("region", ({ data }) => JSON.parse(data).html.includes(text) && found(true));
+})"""
+
+
+@pytest.fixture(scope="module")
+def redis_of_dev(dev: Development) -> Iterator[redis.Redis]:
+    """The Redis of `dev`."""
+    with redis.Redis.from_url(dev.redis_url, decode_responses=True) as client:
+        yield client
 
 
 @pytest.fixture
 def page(browser: Browser, dev: Development) -> Iterator[Page]:
     """A fresh page on the console; whatever its console says, and any error of its script, fails the test."""
-    context = browser.new_context(viewport={"width": 1200, "height": 900})
+    context = browser.new_context(viewport={"width": 1366, "height": 800})
     page = context.new_page()
     said: list[str] = []
     page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
     page.on("pageerror", lambda error: said.append(f"error: {error}"))
-    page.goto(dev.console_url)
     yield page
     context.close()
-    assert not said
+    assert not [each for each in said if "status of 404" not in each]
 
 
-def bury(dev: Development, media_id: str) -> str:
-    """A dead letter about this medium; its entry id."""
-    letter = {"task_id": "t-1", "media_id": media_id, "type": "thumbnail", "error": "decoder_crashed", "attempts": "5"}
+@pytest.fixture
+def letters(redis_of_dev: redis.Redis) -> Iterator[list[str]]:
+    """Thirty dead letters of two reasons, on two pages; their keys, oldest first."""
+    redis_of_dev.delete(DEAD)
+    yield [
+        bury(redis_of_dev, media_id, "poison: 3 processes died with it" if at % 3 else "internal: KeyError: 'colr'")
+        for at, media_id in enumerate(IDS[:30])
+    ]
+    redis_of_dev.delete(DEAD)
+
+
+def bury(client: redis.Redis, media_id: str, error: str = "internal: x") -> str:
+    """A dead letter about this medium; its key in the console."""
+    letter: dict[Any, Any] = {
+        "task_id": "t-1",
+        "media_id": media_id,
+        "type": "thumbnail",
+        "error": error,
+        "attempts": "5",
+    }
     letter["failed_at"] = letter["first_seen"] = f"{time.time():.3f}"
-    with redis.Redis.from_url(dev.redis_url, decode_responses=True) as client:
-        return str(client.xadd(DEAD, letter))
+    entry_id: Any = client.xadd(DEAD, letter)
+    return f"media_processing_queue/{entry_id}"
 
 
-def test_a_photo_and_a_video_are_uploaded_and_seen(page: Page, data_directory: Path) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "/queues",
+        "/dead-letters",
+        "/media",
+        f"/media/{IDS[0]}",
+        "/system",
+        "/audit",
+        "/confirm?action=discard&all=1&reason=poison",
+        "/nothing",
+    ],
+)
+def test_every_page_fits_every_width_and_axe_finds_nothing(
+    page: Page, dev: Development, letters: list[str], path: str
+) -> None:
+    response = page.goto(dev.console_url + path)
+    assert response is not None
+    assert len(response.body()) <= MAX_PAGE_BYTES
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        for scheme in SCHEMES:
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            violations = Axe().run(page).response["violations"]
+            found = [f"{each['id']}: {node['html'][:200]}" for each in violations for node in each["nodes"]]
+            assert not found, (width, scheme)
+
+
+def test_without_javascript_everything_but_the_upload_works(
+    browser: Browser, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
+) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 360, "height": 800})
+    page = context.new_page()
+    page.goto(dev.console_url)
+    expect(page.get_by_text("avion-media upload FILE")).to_be_visible()
+    expect(page.locator("#upload")).to_be_hidden()
+    for title in ("Queues", "Media", "System", "Audit", "Dead letters"):
+        page.get_by_role("navigation", name="Console").get_by_role("link", name=title).click()
+        expect(page.locator("h1")).to_have_text(title)
+    page.get_by_role("searchbox", name="Search dead letters").fill("colr")
+    page.get_by_role("button", name="Filter").click()
+    for key in letters[0:6:3]:
+        page.locator(f"input[value='{key}']").check()
+    expect(page.locator(".bulk")).to_be_visible()
+    page.locator(".bulk").get_by_role("button", name="Discard").click()
+    expect(page.locator("h1")).to_have_text("Discard 2 dead letters?")
+    page.get_by_label("Type 2 to confirm").fill("2")
+    page.get_by_role("button", name="Discard").click()
+    expect(page.locator(".flash")).to_contain_text("2 dead letters are discarded.")
+    expect(page.get_by_role("searchbox", name="Search dead letters")).to_have_value("colr")
+    assert redis_of_dev.xlen(DEAD) == 28
+    context.close()
+
+
+def test_search_selection_and_confirmation_need_only_the_keyboard(
+    page: Page, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
+) -> None:
+    page.goto(f"{dev.console_url}/dead-letters")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.locator("#main")).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox", name="Search dead letters")).to_be_focused()
+    page.keyboard.type("colr")
+    page.keyboard.press("Enter")
+    expect(page.locator("tbody tr")).to_have_count(10)
+    tab_to(page, "Select all on this page")
+    page.keyboard.press("Space")
+    expect(page.locator("tbody input:checked")).to_have_count(10)
+    tab_to(page, "Discard…")
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog", name="Discard 10 dead letters?")
+    expect(dialog.get_by_role("link", name="Cancel")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(page.get_by_role("button", name="Discard…")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(dialog).to_be_visible()
+    page.keyboard.press("Shift+Tab")
+    expect(dialog.get_by_label("Type 10 to confirm")).to_be_focused()
+    page.keyboard.type("10")
+    page.keyboard.press("Enter")
+    expect(page.locator(".flash")).to_contain_text("10 dead letters are discarded.")
+    assert redis_of_dev.xlen(DEAD) == 20
+
+
+def tab_to(page: Page, name: str) -> None:
+    """Press Tab until the part of this name has the focus."""
+    for _ in range(100):
+        page.keyboard.press("Tab")
+        focused = page.evaluate("(document.activeElement.ariaLabel ?? document.activeElement.textContent).trim()")
+        if focused == name:
+            return
+    raise AssertionError(f"Tab never comes to {name}")
+
+
+def test_live_updates_move_nothing_and_wait_for_a_selection_and_a_dialog(
+    page: Page, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
+) -> None:
+    page.goto(f"{dev.console_url}/dead-letters")
+    pill, count = page.locator(".fresh"), page.locator(".side .count")
+    expect(count).to_have_text("30", timeout=WAIT_MS)
+    first_row = page.locator("tbody tr").first
+    shown = first_row.inner_text()
+    button = first_row.get_by_role("button", name="Replay")
+    details = first_row.locator("details")
+    details.locator("summary").click()
+    button.focus()
+    page.evaluate("scrollTo(0, 250)")
+    place = "document.activeElement.getBoundingClientRect().top"
+    top = page.evaluate(place)
+    bury(redis_of_dev, IDS[40])
+    expect(pill).to_have_text("1 new", timeout=WAIT_MS)
+    expect(count).to_have_text("31", timeout=WAIT_MS)
+    expect(button).to_be_focused()
+    expect(details).to_have_attribute("open", "")
+    assert page.evaluate(place) == pytest.approx(top, abs=1)  # what is read stays where it is
+    assert first_row.inner_text().startswith(shown.split("\n")[0])
+
+    first_row.get_by_role("checkbox").check()
+    with page.expect_response("**/console/confirm*"):
+        page.locator(".bulk").get_by_role("button", name="Discard").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    bury(redis_of_dev, IDS[41])
+    assert page.evaluate(RECEIVED, ">32<")  # the server sends it, also to this page
+    expect(count).to_have_text("31")
+    page.keyboard.press("Escape")
+    expect(count).to_have_text("31")  # a row is selected still
+    first_row.get_by_role("checkbox").uncheck()
+    expect(count).to_have_text("32", timeout=WAIT_MS)
+
+
+def test_a_letter_is_replayed_at_once_and_the_other_browser_sees_it(
+    page: Page, dev: Development, letters: list[str]
+) -> None:
+    other = page.context.new_page()
+    other.goto(dev.console_url)
+    page.goto(f"{dev.console_url}/dead-letters")
+    page.locator("tbody tr").first.get_by_role("button", name="Replay").click()
+    expect(page.locator(".flash")).to_contain_text("1 dead letter is queued again.")
+    page.get_by_role("link", name="Audit log").click()
+    expect(page.locator("tbody tr").first).to_contain_text("Replay")
+    expect(other.locator(".side .count")).to_have_text("29", timeout=WAIT_MS)
+
+
+def test_a_photo_and_a_video_are_uploaded_seen_deleted_and_undeleted(
+    page: Page, dev: Development, data_directory: Path
+) -> None:
+    page.goto(dev.console_url)
     files = [data_directory / "jpeg-orientation-6.jpg", data_directory / "mp4-h264-moov-at-end.mp4"]
     page.locator("#files").set_input_files(files)
-
     for file in files:
         item = page.locator("#uploads li", has_text=file.name)
-        expect(item.locator(".state")).to_have_text("ready", timeout=WAIT_MS)
+        expect(item.locator(".badge")).to_have_text("ready", timeout=WAIT_MS)
         pictures = item.locator("img")
         expect(pictures).to_have_count(3)
         for index in range(3):
             expect(pictures.nth(index)).to_have_js_property("complete", True)
             assert pictures.nth(index).evaluate("image => image.naturalWidth") > 0
         media_id = item.locator("a").inner_text()
-        recent = page.locator(".media li", has_text=media_id)  # appears by itself
-        expect(recent.locator(".state")).to_have_text("ready", timeout=WAIT_MS)
+        expect(page.locator(f".strip [data-key='{media_id}'] img")).to_be_visible(timeout=WAIT_MS)  # appears by itself
 
     page.locator("#uploads a").first.click()
     expect(page.locator("h1")).to_have_text(re.compile("^[0-9A-Z]{26}$"))
-    expect(page.locator("section", has=page.locator("#status-title"))).to_contain_text("READY")
+    expect(page.locator(".title .badge")).to_have_text("Ready")
+    page.get_by_role("link", name="Delete…").click()
+    dialog = page.get_by_role("dialog", name="Delete this media item?")
+    dialog.get_by_role("button", name="Delete").click()
+    expect(page.locator(".flash")).to_contain_text("1 media item is being deleted")
+    for _ in range(50):  # a worker marks it: the page of an item is not live
+        if page.locator(".title .badge").inner_text() == "Deleted":
+            break
+        page.wait_for_timeout(100)
+        page.reload()
+    page.get_by_role("button", name="Undelete").click()
+    expect(page.locator(".flash")).to_contain_text("1 media item is served again.")
+    expect(page.locator(".title .badge")).to_have_text("Ready")
 
 
-def test_a_file_that_is_no_medium_says_why(page: Page, data_directory: Path) -> None:
+def test_a_file_that_is_no_medium_says_why(page: Page, dev: Development, data_directory: Path) -> None:
+    page.goto(dev.console_url)
     page.locator("#files").set_input_files([data_directory / "html-named.jpg"])
     item = page.locator("#uploads li", has_text="html-named.jpg")
-    expect(item.locator(".state")).to_contain_text("failed: ", timeout=WAIT_MS)
-    expect(item.locator(".state")).not_to_have_text("failed: ")
+    expect(item.locator(".badge")).to_contain_text("failed: unsupported_type", timeout=WAIT_MS)
+    page.goto(f"{dev.console_url}/media?state=failed&q=unsupported")
+    expect(page.locator(".tile .reason").first).to_contain_text("The file type is known, but it is not supported")
 
 
-def test_a_killed_subtree_is_seen_to_restart(page: Page) -> None:
-    row = page.locator('tr[data-path="service/processing"]')
-    before = int(row.locator("td.number").inner_text())
-    row.get_by_role("button", name="Kill service/processing", exact=True).click()
-
-    expect(page.locator(".notice")).to_have_text("The node was killed; its supervisor starts it again.")
-    after = page.locator('tr[data-path="service/processing"]')
-    expect(after.locator("td.number")).to_have_text(str(before + 1), timeout=WAIT_MS)
-    expect(after.locator(".state")).to_have_text("running", timeout=WAIT_MS)
-    expect(after.locator(".failure")).to_contain_text("Killed")
-
-
-def test_a_dead_letter_is_replayed_and_another_dropped(page: Page, dev: Development) -> None:
-    replayed, dropped = "01M88C0SJ305C5J3D3BYCKGCA0", "01M88C0SJ305C5J3D3BYCKGCA1"
-    for media_id in (replayed, dropped):
-        bury(dev, media_id)
-    page.get_by_role("button", name=f"Replay {replayed}").click(timeout=WAIT_MS)  # it appears by itself
-    expect(page.locator(".notice")).to_have_text("The dead letter is queued again.")
-    page.get_by_role("button", name=f"Drop {dropped}").click()
-    expect(page.locator(".notice")).to_have_text("The dead letter is gone.")
-    with redis.Redis.from_url(dev.redis_url, decode_responses=True) as client:
-        left = {letter["media_id"] for _, letter in client.xrange(DEAD) if letter.get("replays") is None}
-    assert not left & {replayed, dropped}
-
-
-def test_the_focus_survives_what_changes_meanwhile(page: Page, dev: Development) -> None:
-    kept, changing = "01M88C0SJ305C5J3D3BYCKGCA2", "01M88C0SJ305C5J3D3BYCKGCA3"
-    bury(dev, kept)
-    button = page.get_by_role("button", name=f"Drop {kept}")
-    button.focus(timeout=WAIT_MS)
-    bury(dev, changing)
-    expect(page.get_by_role("button", name=f"Drop {changing}")).to_be_visible(timeout=WAIT_MS)
-    expect(button).to_be_focused()
-
-
-def test_axe_finds_no_serious_fault(page: Page, dev: Development) -> None:
-    letter = "01M88C0SJ305C5J3D3BYCKGCA4"
-    bury(dev, letter)
-    expect(page.get_by_role("button", name=f"Drop {letter}")).to_be_visible(timeout=WAIT_MS)
-    schemes: tuple[Literal["light", "dark"], ...] = ("light", "dark")
-    for scheme in schemes:
-        page.emulate_media(color_scheme=scheme)
-        assert not faults_of(page), scheme
-    page.goto(f"{dev.console_url}/media/{letter}")
-    assert not faults_of(page)
-
-
-def faults_of(page: Page) -> list[str]:
-    violations = Axe().run(page).response["violations"]
-    return [f"{each['id']}: {each['help']}" for each in violations if each["impact"] in ("serious", "critical")]
-
-
-def test_it_can_be_used_without_a_mouse(page: Page) -> None:
-    page.keyboard.press("Tab")
-    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.locator("#main")).to_be_focused()
-
-
-def test_without_javascript_everything_but_the_upload_is_there(
-    browser: Browser, dev: Development, data_directory: Path
-) -> None:
-    bury(dev, "01M88C0SJ305C5J3D3BYCKGCA5")
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    page.goto(dev.console_url)
-    expect(page.locator("tr[data-path='service/processing/reader'] .state")).to_have_text("running")
-    expect(page.locator("#queues")).to_contain_text("media_processing_queue")
-    expect(page.get_by_text("avion-media upload FILE")).to_be_visible()
-    expect(page.locator("#upload")).to_be_hidden()
-    page.get_by_role("button", name="Drop 01M88C0SJ305C5J3D3BYCKGCA5").click()
-    expect(page.locator(".notice")).to_have_text("The dead letter is gone.")
-    context.close()
+def test_a_killed_subtree_is_seen_to_restart(page: Page, dev: Development) -> None:
+    page.goto(f"{dev.console_url}/system")
+    node = page.locator('li[data-path="service/processing"]')
+    before = int(node.get_attribute("data-restarts") or "")
+    node.locator("summary").first.click()
+    node.get_by_role("button", name="Kill service/processing", exact=True).click()
+    expect(page.locator(".flash")).to_have_text(re.compile("1 node is killed: the supervisor starts it again."))
+    expect(node).to_have_attribute("data-restarts", str(before + 1), timeout=WAIT_MS)
+    expect(node).to_have_attribute("data-state", "running", timeout=WAIT_MS)
+    expect(node.locator(".failure").first).to_contain_text("Killed")

@@ -26,14 +26,14 @@ def log_in(page: Page, service: Service) -> None:
     page.goto(f"{service.admin_url}/console")
     page.get_by_label("Operator's token").fill(TOKEN)
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", name="Queues")).to_be_visible()
+    expect(page.get_by_role("heading", name="Last hour")).to_be_visible()
 
 
 def test_a_page_whose_session_is_over_leads_to_the_login(browser: Browser, guarded: Service) -> None:
     context = browser.new_context()
     page, other = context.new_page(), context.new_page()
     log_in(page, guarded)
-    with page.expect_response("**/console/live"):
+    with page.expect_response("**/console/live*"):
         page.reload()
     other.goto(f"{guarded.admin_url}/console")
     other.get_by_role("button", name="Log out").click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,12 +12,13 @@ import pytest
 import redis as redis_py
 
 from tests.conftest import S3Bucket
-from tests.service.harness import Service, running, service_environment
+from tests.service.harness import Service, json_lines, running, service_environment
 
 TOKEN = "an-operators-token-of-32-characters"
 DEAD = "{media_processing_queue}:dlq"
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGCA5"
-POSTS = ("/console/letters/replay", "/console/letters/drop", "/console/kill", "/console/logout")
+POSTS = ("/console/actions", "/console/logout")
+PAGES = ("/queues", "/dead-letters", "/media", f"/media/{MEDIA_ID}", "/system", "/audit", "/confirm", "/nothing")
 
 
 @contextmanager
@@ -52,9 +54,12 @@ def guarded(redis_of_module: str, bucket: S3Bucket) -> Iterator[Service]:
 
 def test_without_a_session_a_browser_is_sent_to_the_login(guarded: Service) -> None:
     with browsing(guarded) as client:
-        for path in ("/console", f"/console/media/{MEDIA_ID}"):
-            response = client.get(path)
-            assert (response.status_code, response.headers["Location"]) == (303, "/console/login")
+        response = client.get("/console")
+        assert (response.status_code, response.headers["Location"]) == (303, "/console/login")
+        for path in PAGES:
+            response = client.get(f"/console{path}")
+            wanted = f"/console/login?next=%2Fconsole{path.replace('/', '%2F')}"
+            assert (response.status_code, response.headers["Location"]) == (303, wanted)
         assert client.get("/console/live").status_code == 401
         for path in POSTS:
             assert client.post(path, data={"form_token": "0" * 64}).status_code == 401
@@ -83,14 +88,29 @@ def test_a_session_begins_with_the_token_and_ends_with_the_log_out(guarded: Serv
         assert client.get("/console").status_code == 303
 
 
+def test_the_login_leads_back_to_the_page_that_was_asked_for(guarded: Service) -> None:
+    for wanted, leads_to in {
+        "/console/dead-letters?q=x": "/console/dead-letters?q=x",
+        "https://elsewhere.example/console": "/console",
+        "//elsewhere.example/console/": "/console",
+        "/console/\\elsewhere.example": "/console",
+        "/metrics": "/console",
+    }.items():
+        with browsing(guarded) as client:
+            login = client.get("/console/login", params={"next": wanted})
+            form = {"form_token": form_token(login), "token": TOKEN, "next": wanted}
+            assert client.post("/console/login", data=form).headers["Location"] == leads_to, wanted
+
+
 def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_module: str) -> None:
     with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client, browsing(guarded) as other:
         entry_id = redis.xadd(DEAD, {"task_id": "t", "media_id": MEDIA_ID, "error": "x", "attempts": "1"}).decode()
         log_in(client)
         log_in(other)
-        form = {"queue": "media_processing_queue", "entry_id": entry_id}
+        form = {"action": "discard", "target": f"media_processing_queue/{entry_id}", "confirmed": "yes"}
         for wrong in ({}, {"form_token": ""}, {"form_token": form_token(other.get("/console"))}):
-            assert client.post("/console/letters/drop", data=form | wrong).status_code == 403
+            refused = client.post("/console/actions", data=form | wrong)
+            assert (refused.status_code, "This form is too old" in refused.text) == (403, True)
         mine = form | {"form_token": form_token(client.get("/console"))}
         for foreign in (
             {"Origin": "https://elsewhere.example"},
@@ -98,27 +118,65 @@ def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_modul
             {"Sec-Fetch-Site": "cross-site"},
             {"Sec-Fetch-Site": "same-site"},
         ):
-            assert client.post("/console/letters/drop", data=mine, headers=foreign).status_code == 403
+            assert client.post("/console/actions", data=mine, headers=foreign).status_code == 403
         assert redis.xlen(DEAD) == 1
-        done = client.post("/console/letters/drop", data=mine, headers={"Origin": guarded.admin_url})
-        assert done.headers["Location"] == "/console?did=dropped#letters"
+        done = client.post("/console/actions", data=mine, headers={"Origin": guarded.admin_url})
+        assert "1 dead letter is discarded." in client.get(done.headers["Location"]).text
         assert redis.xlen(DEAD) == 0
-        again = client.post("/console/letters/drop", data=mine)
-        assert again.headers["Location"] == "/console?did=gone#letters"
+        again = client.post("/console/actions", data=mine)
+        assert "1 dead letter is no longer there" in client.get(again.headers["Location"]).text
 
 
-def test_dead_letters_of_purges_are_seen_and_replayed(guarded: Service, redis_of_module: str) -> None:
+def test_what_cannot_be_undone_is_done_only_after_its_question(guarded: Service, redis_of_module: str) -> None:
+    with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
+        letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
+        ids = [redis.xadd(DEAD, letter).decode() for _ in range(3)]
+        redis.xadd(DEAD, letter | {"error": "poison: y"})
+        log_in(client)
+        form = {"form_token": form_token(client.get("/console")), "action": "discard"}
+        one = form | {"target": f"media_processing_queue/{ids[0]}"}
+        question = client.post("/console/actions", data=one)
+        assert (question.status_code, "Discard this dead letter?" in question.text) == (200, True)
+
+        by_reason = form | {"all": "1", "reason": "internal"}
+        shown = client.get("/console/confirm", params={"action": "discard", "all": "1", "reason": "internal"})
+        assert "Discard 3 dead letters?" in shown.text
+        until = re.search(r'name="until" value="([^"]+)"', shown.text)
+        assert until is not None
+        redis.xadd(DEAD, letter)  # failed after the question was asked: it stays
+        for typed in ("", "2", "4"):
+            confirmed = by_reason | {"confirmed": "yes", "until": until[1], "typed": typed}
+            assert client.post("/console/actions", data=confirmed).status_code == 422
+        assert redis.xlen(DEAD) == 5
+        confirmed = by_reason | {"confirmed": "yes", "until": until[1], "typed": "3"}
+        done = client.post("/console/actions", data=confirmed)
+        page = client.get(done.headers["Location"]).text
+        assert "3 dead letters are discarded." in page
+        assert [fields[b"error"] for _, fields in redis.xrange(DEAD)] == [b"poison: y", b"internal: x"]
+        redis.delete(DEAD)
+
+
+def test_every_action_is_in_the_audit_log(guarded: Service, redis_of_module: str) -> None:
     queue = "media_purge_queue"
     with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
         letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
         entry_id = redis.xadd(f"{{{queue}}}:dlq", letter).decode()
-        log_in(client)
-        page = client.get("/console")
+        form = {"form_token": form_token(client.get("/console/login")), "token": TOKEN, "name": "ada <b>"}
+        client.post("/console/login", data=form)
+        page = client.get("/console/dead-letters")
         assert entry_id in page.text
-        form = {"queue": queue, "entry_id": entry_id, "form_token": form_token(page)}
-        done = client.post("/console/letters/replay", data=form)
-        assert done.headers["Location"] == "/console?did=replayed#letters"
+        target = f"{queue}/{entry_id}"
+        form = {"action": "replay", "target": target, "form_token": form_token(page)}
+        done = client.post("/console/actions", data=form)
+        assert "1 dead letter is queued again." in client.get(done.headers["Location"]).text
         assert [fields[b"task_id"] for _, fields in redis.xrange(queue)] == [b"t"]
+        shown = client.get("/console/audit").text
+    assert "ada &lt;b&gt; (token " in shown
+    assert target in shown
+    (logged,) = [each for each in json_lines(guarded.log()) if each.get("targets") == target]
+    assert logged["event"] == "console.action"
+    assert (logged["action"], logged["result"]) == ("replay", "1 dead letter is queued again.")
+    assert logged["who"].startswith("ada <b> (token ")
 
 
 def test_a_live_page_ends_with_its_session(guarded: Service) -> None:
@@ -128,20 +186,25 @@ def test_a_live_page_ends_with_its_session(guarded: Service) -> None:
         with client.stream("GET", "/console/live") as live:
             assert live.status_code == 200
             pieces = live.iter_text()
-            assert "event: section" in next(pieces)
+            assert "event: region" in next(pieces)
             assert client.post("/console/logout", data={"form_token": token}).status_code == 303
             for _ in pieces:
                 pass  # the client's timeout is the limit
 
 
-def test_wrong_letters_and_nodes_are_told(guarded: Service) -> None:
+def test_what_is_not_there_is_said(guarded: Service) -> None:
     with browsing(guarded) as client:
         log_in(client)
         token = {"form_token": form_token(client.get("/console"))}
-        wrong = client.post("/console/letters/replay", data=token | {"queue": "drop_deleted", "entry_id": "1-1"})
-        assert wrong.headers["Location"] == "/console?did=gone#letters"
-        missing = client.post("/console/kill", data=token | {"path": "service/none"})
-        assert missing.headers["Location"] == "/console?did=not-running#tree"
+        for wrong in ({"action": "format"}, {"action": "replay"}, {"action": "replay", "all": "1", "reason": "none"}):
+            refused = client.post("/console/actions", data=token | wrong)
+            assert (refused.status_code, "Nothing to do" in refused.text) == (404, True)
+        missing = client.post("/console/actions", data=token | {"action": "kill", "target": "service/none"})
+        assert "service/none does not run" in client.get(missing.headers["Location"]).text
+        for path, title in {"/nothing": "No such page", "/media/x": "No such media item"}.items():
+            page = client.get(f"/console{path}")
+            assert (page.status_code, title in page.text) == (404, True)
+            assert "default-src 'none'" in page.headers["Content-Security-Policy"]
 
 
 def test_a_token_works_without_a_session(guarded: Service) -> None:
@@ -167,19 +230,29 @@ def test_what_strangers_wrote_is_text(guarded: Service, redis_of_module: str) ->
     script = "<script>alert(1)</script>"
     with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
         redis.xadd("{media_cache_queue}:dlq", {"task_id": "t", "remote_url": script, "error": script, "attempts": "1"})
+        redis.xadd(
+            "media_events", {"event": json.dumps({"type": "media.failed", "media_id": MEDIA_ID, "reason": script})}
+        )
         log_in(client)
-        page = client.get("/console").text
-        redis.delete("{media_cache_queue}:dlq")
-    assert script not in page
+        for path in ("", "/dead-letters", f"/dead-letters?q={script}", f"/media?q={script}", f"/audit?done={script}"):
+            page = client.get(f"/console{path}").text
+            assert script not in page, path
+        page = client.get("/console/dead-letters").text
+        redis.delete("{media_cache_queue}:dlq", "media_events")
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
-def test_away_is_said_in_its_section(aws_environment: pytest.MonkeyPatch) -> None:
+def test_an_outage_is_the_banner_of_every_page(aws_environment: pytest.MonkeyPatch) -> None:
     aws_environment.setenv("AWS_ACCESS_KEY_ID", "nobody")
     aws_environment.setenv("AWS_SECRET_ACCESS_KEY", "nothing")
     environment = service_environment("redis://127.0.0.1:9", "http://127.0.0.1:9", "avion-media")
     with running(environment, roles="delete", until=Service.whole) as service, browsing(service) as client:
-        page = client.get("/console")
-        assert page.status_code == 200
-        assert page.text.count("Cannot be shown: redis is not available") == 3
-        assert client.get(f"/console/media/{MEDIA_ID}").status_code == 503
+        for path in ("", "/queues", "/dead-letters", "/media", "/system"):
+            page = client.get(f"/console{path}")
+            assert page.status_code == 200
+            assert "<strong>Redis does not respond</strong>" in page.text, path
+        assert client.get("/console/dead-letters").text.count("Cannot be shown") == 2
+        for path in (f"/media/{MEDIA_ID}", "/audit"):
+            page = client.get(f"/console{path}")
+            assert (page.status_code, page.headers["Retry-After"]) == (503, "1")
+            assert "Redis does not respond" in page.text

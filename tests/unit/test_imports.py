@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "capabilities": {"config", "domain"},
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
+    "history": {"queue"},
     "store": {"domain", "config", "files", "telemetry"},
     "owners": {"domain", "resources", "store"},
     "deletion": {"concurrency", "domain", "queue", "redis", "resources", "store", "telemetry"},

@@ -1,40 +1,216 @@
-// Keeps the page up to date, and is the client behind the upload box. Without it the page is simply not live.
+// What makes the pages quicker: live regions, questions as dialogs, selection, keys, and the upload box of development.
+// Every page works without it.
 
 const AGAIN_MS = 3000;
-const connection = document.getElementById("connection");
+const STALE_MS = 10_000;
+document.documentElement.classList.add("js");
+const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+// ---- Live regions. A region is patched in place: what has the focus, is open or is checked stays as it is.
+
+const body = document.body;
+const toggle = document.querySelector(".live");
+const waiting = new Map();
+let isOn = true;
+
+const isHeld = () => !isOn || document.querySelector("dialog[open], .select tbody input:checked, details.menu[open]");
+
+function applyWaiting() {
+  if (isHeld()) return;
+  for (const [name, html] of waiting) {
+    const region = document.querySelector(`[data-live="${name}"]`);
+    if (region) patch(region, html);
+  }
+  waiting.clear();
+}
+
+function patch(region, html) {
+  const parsed = document.createElement("template");
+  parsed.innerHTML = html;
+  morphChildren(region, parsed.content);
+}
+
+const keyOf = (node) => (node.nodeType === 1 ? node.dataset.key || node.id : "");
+const isSame = (one, other) =>
+  one.nodeType === other.nodeType && one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
+
+function morphChildren(from, to) {
+  let next = from.firstChild;
+  for (const wanted of [...to.childNodes]) {
+    let found = next;
+    while (found && !isSame(found, wanted)) found = keyOf(wanted) || !next ? found.nextSibling : null;
+    if (!found) {
+      from.insertBefore(wanted, next);
+      continue;
+    }
+    while (next !== found) {
+      const gone = next;
+      next = next.nextSibling;
+      gone.remove();
+    }
+    next = found.nextSibling;
+    if (found.nodeType !== 1) {
+      if (found.nodeValue !== wanted.nodeValue) found.nodeValue = wanted.nodeValue;
+    } else if (!found.isEqualNode(wanted)) {
+      morphAttributes(found, wanted);
+      morphChildren(found, wanted);
+    }
+  }
+  while (next) {
+    const gone = next;
+    next = next.nextSibling;
+    if (!gone.contains(document.activeElement)) gone.remove();
+  }
+}
+
+function morphAttributes(from, to) {
+  const keeps = (name) => name === "open" && from.nodeName === "DETAILS";
+  for (const { name } of [...from.attributes]) if (!to.hasAttribute(name) && !keeps(name)) from.removeAttribute(name);
+  for (const { name, value } of to.attributes) {
+    if (from.getAttribute(name) !== value && !keeps(name)) from.setAttribute(name, value);
+  }
+}
+
+let lostAt = 0;
+function show(isLost) {
+  if (isLost && !lostAt) lostAt = Date.now();
+  if (!isLost) lostAt = 0;
+  toggle.classList.toggle("lost", isLost);
+  toggle.textContent = isLost ? "Reconnecting" : isOn ? "Live" : "Paused";
+  const isStale = lostAt > 0 && Date.now() - lostAt >= STALE_MS;
+  for (const region of all("main [data-live]")) region.classList.toggle("stale", isStale);
+}
 
 function follow() {
-  const events = new EventSource("/console/live");
-  events.addEventListener("open", () => { connection.hidden = true; });
+  const query = body.dataset.liveQuery;
+  const events = new EventSource(`/console/live?page=${body.dataset.livePage}${query && `&${query}`}`);
+  events.addEventListener("open", () => show(false));
   events.addEventListener("error", () => {
-    connection.textContent = "Not connected: trying again…";
-    connection.hidden = false;
+    show(true);
     if (events.readyState === EventSource.CLOSED) setTimeout(followAgain, AGAIN_MS);
   });
-  events.addEventListener("section", (event) => {
+  events.addEventListener("region", (event) => {
     const { name, html } = JSON.parse(event.data);
-    replace(document.querySelector(`[data-live="${name}"]`), html);
+    waiting.set(name, html);
+    applyWaiting();
   });
 }
 
-// The browser itself tries again only when nobody answers at all. The session may be over: then the page leads to the login.
+// The browser tries again by itself only when nobody responds at all. The session may be over: then to the login.
 async function followAgain() {
-  const page = await fetch("/console", { redirect: "manual" }).catch(() => null);
+  const page = await fetch(location.href, { redirect: "manual" }).catch(() => null);
   if (page?.type === "opaqueredirect") location.reload();
   else follow();
 }
 
-// Puts new content in place and gives the focus back to whatever had it.
-function replace(section, html) {
-  const focused = section.contains(document.activeElement) ? document.activeElement : null;
-  const key = focused?.dataset.key;
-  section.innerHTML = html;
-  if (!focused) return;
-  const again = key
-    ? [...section.querySelectorAll("[data-key]")].find((each) => each.dataset.key === key)
-    : section.querySelector("[tabindex]");
-  again?.focus({ preventScroll: true });
+toggle?.addEventListener("click", () => {
+  isOn = !isOn;
+  toggle.setAttribute("aria-pressed", isOn);
+  show(lostAt > 0);
+  applyWaiting();
+});
+
+// ---- Times: relative ones move on between two updates.
+
+function duration(seconds) {
+  const whole = Math.floor(seconds);
+  if (whole < 60) return `${Math.floor(whole / 5) * 5} s`;
+  for (const [unitS, unit, partS, part] of [[86400, "d", 3600, "h"], [3600, "h", 60, "min"]]) {
+    if (whole < unitS) continue;
+    const rest = Math.floor((whole % unitS) / partS);
+    return `${Math.floor(whole / unitS)} ${unit}${rest ? ` ${rest} ${part}` : ""}`;
+  }
+  return `${Math.floor(whole / 60)} min`;
 }
+
+setInterval(() => {
+  for (const time of all("time:not([data-clock])")) {
+    const passed = (Date.now() - Date.parse(time.dateTime)) / 1000;
+    const text = Math.abs(passed) < 10 ? "just now" : passed > 0 ? `${duration(passed)} ago` : `in ${duration(-passed)}`;
+    if (time.textContent !== text) time.textContent = text;
+  }
+  if (toggle) show(lostAt > 0);
+}, 5000);
+
+// ---- Questions: the page that asks, as a dialog over the page that it is about.
+
+const dialog = document.getElementById("question");
+let opener = null;
+
+async function ask(url) {
+  const page = await fetch(url).catch(() => null);
+  const parsed = page?.ok && new DOMParser().parseFromString(await page.text(), "text/html");
+  const form = parsed && parsed.querySelector("form.question");
+  if (!form) {
+    location.assign(url);
+    return;
+  }
+  opener = document.activeElement;
+  dialog.replaceChildren(document.adoptNode(form));
+  dialog.showModal();
+  dialog.querySelector("[data-close]").focus();
+}
+
+document.addEventListener("click", (event) => {
+  const asks = event.target.closest("a[data-ask]");
+  if (asks && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    event.preventDefault();
+    ask(asks.href);
+  }
+  if (event.target.closest("dialog [data-close]")) {
+    event.preventDefault();
+    dialog.close();
+  }
+});
+document.addEventListener("submit", (event) => {
+  if (!event.submitter?.matches("button[data-ask]")) return;
+  event.preventDefault();
+  ask(`${event.target.getAttribute("action")}?${new URLSearchParams(new FormData(event.target, event.submitter))}`);
+});
+dialog?.addEventListener("close", () => {
+  dialog.replaceChildren();
+  opener?.focus({ preventScroll: true });
+  applyWaiting();
+});
+
+// ---- Selection: all on this page with its state in between, ranges with Shift.
+
+for (const form of all("form.select")) {
+  const head = form.querySelector("thead input");
+  const boxes = all("tbody input[type=checkbox]", form);
+  let last = null;
+  const sum = () => {
+    const chosen = boxes.filter((box) => box.checked).length;
+    head.checked = chosen > 0 && chosen === boxes.length;
+    head.indeterminate = chosen > 0 && chosen < boxes.length;
+    applyWaiting();
+  };
+  head.addEventListener("change", () => {
+    for (const box of boxes) box.checked = head.checked;
+    sum();
+  });
+  boxes.forEach((box, at) => box.addEventListener("click", (event) => {
+    if (event.shiftKey && last !== null) {
+      for (const each of boxes.slice(Math.min(at, last), Math.max(at, last) + 1)) each.checked = box.checked;
+    }
+    last = at;
+    sum();
+  }));
+  form.querySelector("[data-clear]").addEventListener("click", () => {
+    for (const box of boxes) box.checked = false;
+    sum();
+    boxes[0]?.focus();
+  });
+  sum();
+}
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.target.closest("input:not([type=checkbox]), select, textarea, dialog")) return;
+  event.preventDefault();
+  (document.querySelector("main input[type=search]") ?? document.getElementById("find"))?.focus();
+});
+
+// ---- The upload box: what a client does, in the browser.
 
 async function call(method, path, body) {
   const response = await fetch(path, {
@@ -55,7 +231,7 @@ function put(url, headers, file, progress) {
     request.upload.addEventListener("progress", (event) => { progress.value = event.loaded / file.size; });
     request.addEventListener("load", () => {
       if (request.status === 200) resolve();
-      else reject(new Error(`the store answered ${request.status}`));
+      else reject(new Error(`the store responded with ${request.status}`));
     });
     request.addEventListener("error", () => reject(new Error("the store cannot be reached")));
     request.send(file);
@@ -77,7 +253,7 @@ async function upload(file, list) {
   const state = document.createElement("span");
   const progress = document.createElement("progress");
   name.textContent = file.name;
-  state.className = "state busy";
+  state.className = "badge info";
   progress.max = 1;
   progress.value = 0;
   progress.setAttribute("aria-label", `Upload of ${file.name}`);
@@ -94,12 +270,12 @@ async function upload(file, list) {
     await call("POST", `/console/uploads/${granted.media_id}/complete`);
     const status = await ended(granted.media_id, tell);
     if (status.state !== "READY") throw new Error(status.reason || status.state);
-    state.className = "state good";
+    state.className = "badge good";
     const link = document.createElement("a");
     link.href = `/console/media/${granted.media_id}`;
     link.textContent = granted.media_id;
-    link.className = "id";
-    item.append(" ", link, document.createElement("br"));
+    link.className = "mono small";
+    item.append(" ", link);
     for (const [size, path] of Object.entries(status.thumbnails)) {
       const image = document.createElement("img");
       image.src = document.body.dataset.origin + path;
@@ -107,7 +283,7 @@ async function upload(file, list) {
       item.append(image);
     }
   } catch (error) {
-    state.className = "state bad";
+    state.className = "badge bad";
     tell(`failed: ${error.message}`);
   }
   progress.remove();
@@ -133,4 +309,4 @@ function offerUploads() {
 }
 
 offerUploads();
-follow();
+if (body.dataset.livePage) follow();

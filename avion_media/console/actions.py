@@ -1,0 +1,212 @@
+"""What operators can do: one table. The pages, the questions, the audit log and the notices are all drawn from it.
+
+A new action is a row here. It names what it works on, whether it asks first, what follows from it, and the function
+that does it; that function is the service's own (`DeadLetters.replay`, `undelete`, …), never one of the console.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import Final
+
+from avion_media.concurrency import in_turn
+from avion_media.console.letters import parse_key
+from avion_media.console.wording import duration, many
+from avion_media.deletion import undelete
+from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.domain.tasks import DROP_DELETED
+from avion_media.queue import DeadLetters, TaskQueue
+from avion_media.runtime import Runtime
+from avion_media.tree import Tree
+
+_AT_ONCE: Final = 16
+
+
+class Asks(Enum):
+    """When an action asks first."""
+
+    NEVER = "never"
+    MANY = "many"  # when it reaches further than one thing
+    ALWAYS = "always"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the actions work on."""
+
+    runtime: Runtime
+    tree: Tree
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of an action: how many it worked on, and a sentence for each that it did not."""
+
+    done: int
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One row. ``name`` is its name in forms and in the audit log, ``verb`` the word on its button.
+
+    ``follows`` are the sentences of its question. ``is_final``: it cannot be undone; of more than one, it asks for
+    their number to be typed.
+    """
+
+    name: str
+    verb: str
+    noun: str
+    icon: str
+    done: str  # "{} queued again": the noun and its number go first
+    asks: Asks
+    follows: tuple[str, ...]
+    perform: Callable[[Service, Sequence[str]], Awaitable[Outcome]]
+    is_final: bool = False
+
+    def must_ask(self, count: int) -> bool:
+        """Return whether this many are worth a question."""
+        return self.asks is Asks.ALWAYS or (self.asks is Asks.MANY and count > 1)
+
+    def wants_number(self, count: int) -> bool:
+        """Return whether the number must be typed."""
+        return self.is_final and count > 1
+
+    def question(self, count: int) -> str:
+        """Return the question, which says what it will do to how many."""
+        return f"{self.verb} {many(count, self.noun)}?" if count != 1 else f"{self.verb} this {self.noun}?"
+
+    def result(self, outcome: Outcome) -> str:
+        """Return what was done, as a sentence."""
+        done = self.done.format(many(outcome.done, self.noun), "is" if outcome.done == 1 else "are")
+        left = f" Not done: {'; '.join(outcome.problems[:3])}." if outcome.problems else ""
+        more = f" And {len(outcome.problems) - 3} more." if len(outcome.problems) > 3 else ""
+        return f"{done}{left}{more}" if outcome.done or not outcome.problems else f"{left}{more}".strip()
+
+
+def actions_of(delete_delay_s: float) -> dict[str, Action]:
+    """Return all actions by name. ``delete_delay_s``: how long a deletion can be undone."""
+    rows = (
+        Action(
+            "replay",
+            "Replay",
+            "dead letter",
+            "replay",
+            "{} {} queued again.",
+            Asks.MANY,
+            (
+                "They go back to their queues with all attempts open.",
+                "Those whose media item was deleted meanwhile end at once.",
+                "If the cause is still there, they come back here.",
+            ),
+            partial(_on_letters, DeadLetters.replay),
+        ),
+        Action(
+            "discard",
+            "Discard",
+            "dead letter",
+            "trash",
+            "{} {} discarded.",
+            Asks.ALWAYS,
+            (
+                "This cannot be undone.",
+                "The media items stay FAILED.",
+                "The uploads are removed once they are old enough.",
+            ),
+            partial(_on_letters, DeadLetters.drop),
+            is_final=True,
+        ),
+        Action(
+            "delete",
+            "Delete",
+            "media item",
+            "trash",
+            "{} {} being deleted: gone from the origin within seconds.",
+            Asks.ALWAYS,
+            (
+                "The origin answers 410 within seconds, and the CDN is purged.",
+                f"The objects are removed in {duration(delete_delay_s)}. Until then the deletion can be undone.",
+            ),
+            _delete,
+        ),
+        Action(
+            "undelete",
+            "Undelete",
+            "media item",
+            "undo",
+            "{} {} served again.",
+            Asks.NEVER,
+            (),
+            _undelete,
+        ),
+        Action(
+            "kill",
+            "Kill",
+            "node",
+            "x",
+            "{} {} killed: the supervisor starts it again.",
+            Asks.NEVER,
+            (),
+            _kill,
+        ),
+    )
+    return {row.name: row for row in rows}
+
+
+async def _on_letters(
+    step: Callable[[DeadLetters, str], Awaitable[bool]], service: Service, targets: Sequence[str]
+) -> Outcome:
+    """Take a step with each dead letter; one that another operator was faster with is a problem."""
+    gone: list[str] = []
+
+    async def take(target: str) -> None:
+        parsed = parse_key(target)
+        if parsed is None or not await step(TaskQueue(service.runtime.redis, parsed[0]).dead_letters, parsed[1]):
+            gone.append(target)
+
+    await in_turn([partial(take, each) for each in targets], _AT_ONCE)
+    problem = (f"{many(len(gone), 'dead letter')} {'is' if len(gone) == 1 else 'are'} no longer there",) if gone else ()
+    return Outcome(len(targets) - len(gone), problem)
+
+
+async def _delete(service: Service, targets: Sequence[str]) -> Outcome:
+    """Delete as the post service does: an event on the stream `drop_deleted`."""
+    ids, problems = _read_ids(targets)
+    if ids:
+        event = json.dumps({"media_ids": ids})
+        await service.runtime.redis.execute("XADD", DROP_DELETED, "*", "event", event)
+    return Outcome(len(ids), problems)
+
+
+async def _undelete(service: Service, targets: Sequence[str]) -> Outcome:
+    ids, problems = _read_ids(targets)
+    runtime = service.runtime
+    found = await undelete(runtime.store.get(), runtime.redis, runtime.replay, [parse_any_id(each) for each in ids])
+    refused = tuple(f"{media_id}: {problem}" for media_id, problem in found.items() if problem is not None)
+    return Outcome(len(ids) - len(refused), problems + refused)
+
+
+async def _kill(service: Service, targets: Sequence[str]) -> Outcome:
+    problems = []
+    for path in targets:
+        try:
+            killed = service.tree.kill(path)
+        except LookupError:
+            killed = False
+        if not killed:
+            problems.append(f"{path} does not run")
+    return Outcome(len(targets) - len(problems), tuple(problems))
+
+
+def _read_ids(targets: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    ids, problems = [], []
+    for target in targets:
+        try:
+            ids.append(str(parse_any_id(target)))
+        except InvalidId:
+            problems.append(f"{target[:80]} is not a media id")
+    return ids, tuple(problems)

@@ -1,0 +1,308 @@
+"""The dead letters of all queues as one list: newest first, filtered, in pages.
+
+There is no index of them: a page is a walk over the streams from where the last one ended. Each walk is bounded, so
+that a page costs the same with a hundred thousand dead letters as with a thousand; what it did not reach, it says.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import urlencode
+
+from avion_media.console.wording import QUEUE_TITLES, detail_of, reason_of
+from avion_media.domain.tasks import QUEUES
+from avion_media.queue import DeadLetter, TaskQueue
+from avion_media.redis import Redis
+
+PAGE_ROWS: Final = 25
+MAX_EXAMINED: Final = 2000
+"""Dead letters that one page, or the groups by cause, looks at."""
+MAX_AT_ONCE: Final = 1000
+"""Dead letters that one action works on."""
+_CHUNK: Final = 250
+_MAX_SEQUENCE: Final = (1 << 64) - 1  # of an entry's id
+_HOURS: Final = 24
+AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter, and the queue that it is from."""
+
+    queue: str
+    letter: DeadLetter
+
+    @property
+    def key(self) -> str:
+        """Its name among those of all queues, and the cursor behind it."""
+        return f"{self.queue}/{self.letter.entry_id}"
+
+    @property
+    def media_id(self) -> str:
+        """Empty when it is about a remote medium, or names nothing."""
+        return self.letter.fields.get("media_id", "")
+
+    @property
+    def subject(self) -> str:
+        """What it is about: a media id, or the URL of a remote medium."""
+        return self.media_id or self.letter.fields.get("remote_url", "")
+
+    @property
+    def reason(self) -> str:
+        """The code of its error; empty when it has none."""
+        return reason_of(self.letter.error)
+
+    @property
+    def detail(self) -> str:
+        """The rest of its error."""
+        return detail_of(self.letter.error)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a worker could do anything with it: else it can only be discarded."""
+        return self.reason != "malformed_task"
+
+
+@dataclass(frozen=True, slots=True)
+class LetterFilter:
+    """Which dead letters are meant: all conditions that are given must hold."""
+
+    text: str = ""
+    queue: str = ""
+    reason: str = ""
+    age: str = ""
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> LetterFilter:
+        """Read the filter of a URL or a form; values that mean nothing count as absent."""
+        queue, age = query.get("queue", ""), query.get("age", "")
+        return cls(
+            text=query.get("q", "").strip()[:200],
+            queue=queue if queue in QUEUES else "",
+            reason=query.get("reason", "")[:60],
+            age=age if age in AGES else "",
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lets everything through."""
+        return self == LetterFilter()
+
+    def fields(self) -> dict[str, str]:
+        """Return its conditions as the fields of a URL or a form."""
+        named = {"q": self.text, "queue": self.queue, "reason": self.reason, "age": self.age}
+        return {name: value for name, value in named.items() if value}
+
+    def url(self, **more: str) -> str:
+        """Return the address of the list with this filter."""
+        query = urlencode({**self.fields(), **more})
+        return "/console/dead-letters" + (f"?{query}" if query else "")
+
+    def without(self, name: str) -> LetterFilter:
+        """Return the same without one condition."""
+        return replace(self, **{{"q": "text"}.get(name, name): ""})
+
+    def lets_through(self, found: Letter, now: float) -> bool:
+        """Return whether this one is meant; its queue aside."""
+        if self.reason and found.reason != self.reason:
+            return False
+        if self.age and now - found.letter.failed_at > AGES[self.age]:
+            return False
+        return not self.text or self.text.lower() in _searched(found)
+
+
+@dataclass(frozen=True, slots=True)
+class LetterPage:
+    """One page. ``older`` and ``newer`` are cursors, empty where there is nothing more to look at."""
+
+    rows: tuple[Letter, ...]
+    older: str
+    newer: str
+    examined: int
+    is_complete: bool  # the walk reached the end in its direction
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The dead letters of one reason among those that were looked at."""
+
+    reason: str
+    letters: int
+    last_failed_at: float
+    detail: str  # of the newest
+    same_detail: bool
+    by_hour: tuple[int, ...]
+    is_readable: bool
+
+
+async def read_page(redis: Redis, wanted: LetterFilter, *, before: str = "", after: str = "") -> LetterPage:
+    """Return the page behind a cursor (``before``: older ones; ``after``: newer ones). Raises `Unavailable`."""
+    now = time.time()
+    rows: list[Letter] = []
+    walk = _Walk(redis, wanted, after or before, is_forward=bool(after))
+    last = ""
+    while (each := await walk.next()) is not None:
+        if len(rows) == PAGE_ROWS or walk.examined > MAX_EXAMINED:
+            break
+        last = each.key
+        if wanted.lets_through(each, now):
+            rows.append(each)
+    ended = each is None
+    examined = walk.examined - (not ended)
+    if after:
+        rows.reverse()
+        older = rows[-1].key if rows else after
+        return LetterPage(tuple(rows), older, "" if ended else last, examined, ended)
+    newer = (rows[0].key if rows else before) if before else ""
+    return LetterPage(tuple(rows), "" if ended else last, newer, examined, ended)
+
+
+async def count_newer(redis: Redis, wanted: LetterFilter, than: str) -> int:
+    """Return how many came in behind this cursor, up to a page of them. Raises `Unavailable`."""
+    now, found = time.time(), 0
+    walk = _Walk(redis, wanted, than, is_forward=True)
+    while found < PAGE_ROWS and walk.examined < MAX_EXAMINED and (each := await walk.next()) is not None:
+        found += wanted.lets_through(each, now)
+    return found
+
+
+async def read_causes(redis: Redis) -> tuple[list[Cause], int]:
+    """Return the newest dead letters by reason, most of them first, and how many were looked at."""
+    groups: dict[str, list[Letter]] = {}
+    walk = _Walk(redis, LetterFilter(), "", is_forward=False)
+    while walk.examined < MAX_EXAMINED and (each := await walk.next()) is not None:
+        groups.setdefault(each.reason, []).append(each)
+    now = time.time()
+    causes = [_cause(reason, letters, now) for reason, letters in groups.items()]
+    return sorted(causes, key=lambda each: -each.letters), walk.examined
+
+
+async def find_matching(redis: Redis, wanted: LetterFilter, until: str = "") -> tuple[list[str], str, bool]:
+    """Return the keys of those that are meant, newest first and at most `MAX_AT_ONCE`; the newest cursor; whether more.
+
+    ``until`` is that cursor, from an earlier call: what failed later is left out.
+    """
+    now = time.time()
+    keys: list[str] = []
+    newest = until
+    walk = _Walk(redis, wanted, until, is_forward=False, includes_cursor=True)
+    while (each := await walk.next()) is not None:
+        newest = newest or each.key
+        if wanted.lets_through(each, now):
+            if len(keys) == MAX_AT_ONCE:
+                return keys, newest, True
+            keys.append(each.key)
+    return keys, newest, False
+
+
+def parse_key(key: str) -> tuple[str, str] | None:
+    """Return queue and entry id of a `Letter.key`; None for anything else."""
+    queue, _, entry_id = key.partition("/")
+    milliseconds, _, sequence = entry_id.partition("-")
+    numbers = (milliseconds, sequence)
+    valid = queue in QUEUES and all(each.isascii() and each.isdigit() and len(each) <= 20 for each in numbers)
+    return (queue, entry_id) if valid else None
+
+
+async def show(redis: Redis, key: str) -> Letter | None:
+    """Return one of them; None when there is none of that key."""
+    parsed = parse_key(key)
+    if parsed is None:
+        return None
+    found = await TaskQueue(redis, parsed[0]).dead_letters.show(parsed[1])
+    return None if found is None else Letter(parsed[0], found)
+
+
+class _Walk:
+    """The dead letters of the wanted queues in the order of their ids, over all queues at once."""
+
+    def __init__(
+        self, redis: Redis, wanted: LetterFilter, cursor: str, *, is_forward: bool, includes_cursor: bool = False
+    ) -> None:
+        names = [wanted.queue] if wanted.queue else list(QUEUES)
+        self.examined = 0
+        self._pick = min if is_forward else max
+        self._streams = [
+            _Stream(redis, name, cursor, is_forward=is_forward, includes_cursor=includes_cursor) for name in names
+        ]
+
+    async def next(self) -> Letter | None:
+        """Return the next one; None at the end."""
+        for each in self._streams:
+            await each.fill()
+        with_more = [each for each in self._streams if each.rows]
+        if not with_more:
+            return None
+        self.examined += 1
+        return self._pick(with_more, key=lambda each: _order(each.rows[0])).rows.popleft()
+
+
+class _Stream:
+    """The dead letters of one queue behind a cursor, read in pieces."""
+
+    def __init__(self, redis: Redis, queue: str, cursor: str, *, is_forward: bool, includes_cursor: bool) -> None:
+        self.rows: deque[Letter] = deque()
+        self._letters = TaskQueue(redis, queue).dead_letters
+        self._queue = queue
+        self._is_forward = is_forward
+        self._last = self._start(cursor, includes_cursor)
+        self._has_more = True
+
+    def _start(self, cursor: str, includes_cursor: bool) -> str:
+        """The id to begin behind. Ids are ordered by time, then by the place of their queue in `QUEUES`."""
+        parsed = parse_key(cursor)
+        if parsed is None:
+            return ""
+        queue, entry_id = parsed
+        own, other = QUEUES.index(self._queue), QUEUES.index(queue)
+        is_behind = own > other if self._is_forward else own < other
+        if not is_behind and not (includes_cursor and own == other):
+            return entry_id
+        milliseconds, sequence = map(int, entry_id.split("-"))
+        if not self._is_forward:
+            return f"{milliseconds}-{sequence + 1}"
+        return f"{milliseconds}-{sequence - 1}" if sequence else f"{milliseconds - 1}-{_MAX_SEQUENCE}"
+
+    async def fill(self) -> None:
+        """Read on when all that was read is taken."""
+        if self.rows or not self._has_more:
+            return
+        read = self._letters.list if self._is_forward else self._letters.newest
+        found = await read(_CHUNK, self._last)
+        self._has_more = len(found) == _CHUNK
+        self.rows.extend(Letter(self._queue, each) for each in found)
+        if found:
+            self._last = found[-1].entry_id
+
+
+def _order(each: Letter) -> tuple[int, int, int]:
+    milliseconds, _, sequence = each.letter.entry_id.partition("-")
+    return int(milliseconds), int(sequence), QUEUES.index(each.queue)
+
+
+def _searched(found: Letter) -> str:
+    letter = found.letter
+    parts = (*letter.fields.values(), letter.error, letter.task_id, letter.traceparent, letter.entry_id)
+    return "\n".join((*parts, QUEUE_TITLES[found.queue])).lower()
+
+
+def _cause(reason: str, letters: list[Letter], now: float) -> Cause:
+    by_hour = [0] * _HOURS
+    for each in letters:
+        hour = _HOURS - 1 - int((now - each.letter.failed_at) // 3600)
+        if 0 <= hour < _HOURS:
+            by_hour[hour] += 1
+    newest = letters[0]
+    return Cause(
+        reason,
+        len(letters),
+        max(each.letter.failed_at for each in letters),
+        newest.detail,
+        all(each.detail == newest.detail for each in letters),
+        tuple(by_hour),
+        newest.is_readable,
+    )

@@ -1,0 +1,122 @@
+"""One media item, as the console shows it: what `avion-media inspect` knows, in the order in which it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from avion_media.config import Config
+from avion_media.console.wording import QUEUE_TITLES, advice, detail_of, many, meaning, reason_of
+from avion_media.domain.ids import AnyId
+from avion_media.domain.keys import origin_paths
+from avion_media.domain.media import WEBP_SUFFIX
+from avion_media.domain.tasks import QUEUES
+from avion_media.inspection import is_unknown, media_report
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happened; ``at`` as ISO 8601."""
+
+    at: str
+    tone: str
+    title: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """All that is known."""
+
+    known: Mapping[str, Any]
+    media_id: str
+    state: str
+    tone: str
+    reason: str
+    thumbnails: Sequence[str]  # paths on the origin, smallest first
+    original: str
+    timeline: Sequence[Step]
+    dead_letters: Sequence[str]  # their keys
+    can_undelete: bool
+    can_delete: bool
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether nothing is known beyond what is in the id."""
+        return is_unknown(dict(self.known))
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all its objects."""
+        return sum(each["bytes"] for each in self.known["objects"])
+
+
+async def read_item(config: Config, store: Slot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
+    """Read one item. Raises `Unavailable`."""
+    known = await media_report(config, store, redis, any_id)
+    deletion, status = known["deletion"], known["status"] or {}
+    is_deleted = deletion is not None and "undeleted_at" not in deletion
+    published = [each["key"] for each in known["objects"] if not each["key"].startswith("incoming/")]
+    state = "DELETED" if is_deleted else status.get("state") or ("READY" if published else "")
+    sizes = {each.name: each.longest_edge for each in config.thumbnails.sizes}
+    names = [key.split("/")[1] for key in published if key.startswith("thumbnail/") and not key.endswith(WEBP_SUFFIX)]
+    ordered = sorted(names, key=lambda name: sizes.get(name, 0))
+    return Item(
+        known,
+        known["media_id"],
+        state.replace("_", " ").capitalize() or "Unknown",
+        {"READY": "good", "FAILED": "bad", "PROCESSING": "info", "PENDING_UPLOAD": "info"}.get(state, "off"),
+        status.get("reason", ""),
+        [] if is_deleted else list(origin_paths(any_id, ordered).values()),
+        f"/media/{any_id}" if state == "READY" else "",
+        sorted(_steps(known), key=lambda step: step.at),
+        [f"{each['queue']}/{each['entry_id']}" for each in known["tasks"] if "failed_at" in each],
+        is_deleted,
+        not is_deleted and not is_unknown(known),
+    )
+
+
+def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
+    if known.get("requested_at"):
+        yield Step(known["requested_at"], "", "Upload requested", f"Declared as {known['declared']}.")
+    for each in known["objects"]:
+        if each["key"].startswith("incoming/"):
+            yield Step(each["last_modified"], "", "Uploaded", "The file waits in incoming/.")
+    for event in known["events"]:
+        yield _of_event(event)
+    for task in known["tasks"]:
+        yield from _of_task(task)
+    deletion = known["deletion"]
+    if deletion is not None:
+        goes_at = deletion.get("objects_go_at", "")
+        yield Step(
+            deletion["deleted_at"], "bad", "Deleted", f"Its objects are removed at {goes_at}." if goes_at else ""
+        )
+        if "undeleted_at" in deletion:
+            yield Step(deletion["undeleted_at"], "good", "Undeleted")
+
+
+def _of_event(event: Mapping[str, Any]) -> Step:
+    ending = str(event.get("type", "")).rpartition(".")[2]
+    reason = str(event.get("reason", ""))
+    tone = {"ready": "good", "failed": "bad", "deleted": "bad"}.get(ending, "")
+    text = f"{meaning(reason)} {advice(reason)}" if reason else f"The event {event.get('type', '')} was published."
+    return Step(event["at"], tone, ending.capitalize(), text)
+
+
+def _of_task(task: Mapping[str, Any]) -> Iterator[Step]:
+    title = QUEUE_TITLES.get(task["queue"], task["queue"]) if task["queue"] in QUEUES else task["queue"]
+    attempts = f" after {many(task['attempts_used'], 'attempt')}" if task.get("attempts_used") else ""
+    error = task.get("error", "")
+    if "failed_at" in task:
+        text = f"{meaning(reason_of(error))} {detail_of(error)}"
+        yield Step(task["failed_at"], "bad", f"Given up{attempts}: a dead letter of the {title.lower()} queue", text)
+    elif "due_at" in task:
+        yield Step(task["due_at"], "warn", f"Due in the {title.lower()} queue{attempts}", error)
+    elif "first_seen" in task:
+        by = f"A worker has it: {task['consumer']}." if "consumer" in task else "It waits for a worker."
+        yield Step(task["first_seen"], "", f"Queued in the {title.lower()} queue", f"{by} {error}".strip())

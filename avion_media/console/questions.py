@@ -1,0 +1,110 @@
+"""From a form to an action that is done: what it is about, the question where there must be one, and the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from avion_media.console import audit
+from avion_media.console.actions import Action, Service
+from avion_media.console.forms import Form
+from avion_media.console.letters import MAX_AT_ONCE, LetterFilter, find_matching, show
+from avion_media.console.wording import many, meaning, short
+from avion_media.domain.errors import MediaError
+
+_MAX_TARGETS: Final = 100
+_NAMED: Final = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """An action with what it will work on. ``fields`` are what its form must carry."""
+
+    action: Action
+    targets: Sequence[str]
+    names: Sequence[str]
+    fields: Mapping[str, str]
+    explicit: Sequence[str]
+    back: str
+    hints: Sequence[str] = ()
+
+    @property
+    def count(self) -> int:
+        """How many things it will change."""
+        return len(self.targets)
+
+    def is_confirmed_by(self, form: Form) -> bool:
+        """Return whether the form answers this question: with the number it showed, typed where that is asked for."""
+        if not self.action.must_ask(self.count):
+            return True
+        if form.get("confirmed") != "yes":
+            return False
+        typed = (form.get("typed") or "").replace(",", "").strip()
+        return not self.action.wants_number(self.count) or typed == str(self.count)
+
+
+class Questions:
+    """All actions of one console."""
+
+    def __init__(self, service: Service, actions: Mapping[str, Action], replica: str) -> None:
+        self._service = service
+        self._actions = actions
+        self._replica = replica
+
+    async def ask(self, form: Form) -> Question | None:
+        """Return what a form wants done; None when that is nothing. Raises `Unavailable`.
+
+        With the field ``all`` it is every dead letter that a filter lets through, until the newest of the moment when
+        the question was asked: what failed later is not touched.
+        """
+        action = self._actions.get(form.get("action") or "")
+        if action is None:
+            return None
+        if form.get("all") and action.noun == "dead letter":
+            return await self._ask_of_all(action, form)
+        targets = tuple(dict.fromkeys(form.all("target")))[:_MAX_TARGETS]
+        if not targets:
+            return None
+        names = [await self._name(action, each) for each in targets[:_NAMED]]
+        back = _back(action, form.get("back") or "", targets[0])
+        return Question(action, targets, names, {"back": back}, targets, back)
+
+    async def carry_out(self, question: Question, who: str) -> str:
+        """Do it, and return the id of its entry in the audit log. Raises `Unavailable` after it was recorded."""
+        action = question.action
+        details = {"who": who, "action": action.name, "count": question.count, "targets": list(question.targets)}
+        redis = self._service.runtime.redis
+        try:
+            outcome = await action.perform(self._service, question.targets)
+        except MediaError as error:
+            await audit.record(redis, **details, result=f"Not completed: {error}", replica=self._replica)  # type: ignore[arg-type]
+            raise
+        return await audit.record(redis, **details, result=action.result(outcome), replica=self._replica)  # type: ignore[arg-type]
+
+    async def _ask_of_all(self, action: Action, form: Form) -> Question | None:
+        wanted = LetterFilter.from_query(form.flat())
+        keys, newest, has_more = await find_matching(self._service.runtime.redis, wanted, form.get("until") or "")
+        if not keys:
+            return None
+        hints = [f"All have the reason {wanted.reason}: {meaning(wanted.reason)}"] if wanted.reason else []
+        if has_more:
+            hints.append(f"More match: the newest {MAX_AT_ONCE:,} are meant. Repeat it for the others.")
+        hints.append("What fails from now on is not touched.")
+        fields = {**wanted.fields(), "all": "1", "until": newest}
+        return Question(action, keys, (), fields, (), wanted.url(), hints)
+
+    async def _name(self, action: Action, target: str) -> str:
+        if action.noun != "dead letter":
+            return target
+        found = await show(self._service.runtime.redis, target)
+        return short(found.subject) or many(1, "task") if found is not None else "one that is no longer there"
+
+
+def _back(action: Action, asked: str, target: str) -> str:
+    """The page that comes next: the one that the form is from, without what the last action did."""
+    if asked.startswith(("/console/", "/console?")) and "//" not in asked and "\\" not in asked and asked.isprintable():
+        return asked
+    if action.noun == "media item":
+        return f"/console/media/{target}"
+    return "/console/system" if action.noun == "node" else "/console/dead-letters"

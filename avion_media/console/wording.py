@@ -1,0 +1,144 @@
+"""How the console writes times, sizes, names and reasons: the filters of its templates."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Final
+
+from markupsafe import Markup
+
+from avion_media.domain.errors import ADVICE, MEANINGS, Reason
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
+from avion_media.remote import InvalidUrl, parse_remote_url
+
+QUEUE_TITLES: Final = {
+    PROCESSING_QUEUE: "Processing",
+    CACHE_QUEUE: "Cache",
+    DELETE_QUEUE: "Delete",
+    PURGE_QUEUE: "Purge",
+}
+_REASONS: Final = {str(each): each for each in Reason}
+
+
+def count(number: float) -> str:
+    """A whole number, with commas between thousands."""
+    return f"{round(number):,}"
+
+
+def many(number: int, one: str, more: str = "") -> str:
+    """A number with its noun: ``1 dead letter``, ``2 dead letters``."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
+def rate(per_s: float) -> str:
+    """A rate, with one digit while it is small."""
+    return f"{per_s:.1f}" if per_s < 100 else count(per_s)
+
+
+def size(number: float) -> str:
+    """Bytes in binary units."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024 or unit == "GiB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    raise AssertionError("unreachable")
+
+
+def size_element(number: float) -> Markup:
+    """A size with the exact number of bytes in its title."""
+    return Markup('<span title="{} bytes">{}</span>').format(count(number), size(number))
+
+
+def duration(seconds: float | None) -> str:
+    """A duration in its two largest units, and coarser below a minute: what is at rest does not change each second."""
+    if seconds is None:
+        return "–"
+    whole = int(seconds)
+    if whole < 10:
+        return f"{whole} s"
+    if whole < 60:
+        return f"{whole // 5 * 5} s"
+    for unit_s, unit, part_s, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= unit_s:
+            rest = whole % unit_s // part_s
+            return f"{whole // unit_s} {unit}" + (f" {rest} {part}" if rest else "")
+    return f"{whole // 60} min"
+
+
+def ago(unix_s: float, now: float) -> str:
+    """A time as seen from ``now``: past or coming."""
+    passed_s = now - unix_s
+    if abs(passed_s) < 10:
+        return "just now"
+    return f"{duration(passed_s)} ago" if passed_s > 0 else f"in {duration(-passed_s)}"
+
+
+def exactly(unix_s: float) -> str:
+    """The same time for the title of its element."""
+    return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y, %H:%M:%S} UTC"
+
+
+def when(moment: float | str, now: float | None = None) -> Markup:
+    """A time (Unix seconds or ISO 8601) as an element: relative, with the exact one in its title; empty for none."""
+    if not moment:
+        return Markup("–")
+    unix_s = datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
+        exactly(unix_s),
+        ago(unix_s, time.time() if now is None else now),
+    )
+
+
+def clock(moment: float | str) -> Markup:
+    """A time of day as an element, with the date in its title."""
+    unix_s = datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
+    at = datetime.fromtimestamp(unix_s, UTC)
+    return Markup('<time datetime="{}" title="{}" data-clock>{:%H:%M:%S}</time>').format(
+        at.isoformat(timespec="seconds"), exactly(unix_s), at
+    )
+
+
+def short(subject: str) -> str:
+    """An id without its middle, a URL without the middle of its path: never without its end."""
+    if "://" in subject:
+        try:
+            url = parse_remote_url(subject)
+        except InvalidUrl:
+            return subject[:60]
+        path = url.target.split("?")[0]
+        end = path.rpartition("/")[2] or path
+        return f"{url.host}/{'' if path.count('/') < 2 else '…/'}{end.lstrip('/')}"[:80]
+    return subject if len(subject) < 26 else f"{subject[:8]}…{subject[-6:]}"
+
+
+def reason_of(error: str) -> str:
+    """The stable code that an error begins with; empty when it begins with none."""
+    code = error.partition(":")[0].strip()
+    return code if code in _REASONS else ""
+
+
+def detail_of(error: str) -> str:
+    """What follows the code of an error."""
+    return error.partition(":")[2].strip() if reason_of(error) else error
+
+
+def meaning(code: str) -> str:
+    """A reason as a sentence; a code that is not known as it is."""
+    if code not in _REASONS:
+        return f"The error has no known code: {code}." if code else "The error has no code."
+    text = MEANINGS[_REASONS[code]].replace("`", "")
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def advice(code: str) -> str:
+    """What an operator does about it."""
+    return (
+        ADVICE[_REASONS[code]].replace("`", "") if code in _REASONS else "Read the error, and look for it in the log."
+    )
+
+
+def queue_title(name: str) -> str:
+    """A queue as people call it."""
+    return QUEUE_TITLES.get(name, name)

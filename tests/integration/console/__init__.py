@@ -1,0 +1,1 @@
+"""What the console reads from Redis, on a real one."""

@@ -1,0 +1,178 @@
+"""The lists of the console on a real Redis: pages, filters and cursors over all queues at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import pytest
+import redis as redis_py
+
+from avion_media.console import audit
+from avion_media.console.letters import (
+    MAX_EXAMINED,
+    PAGE_ROWS,
+    LetterFilter,
+    count_newer,
+    find_matching,
+    read_causes,
+    read_page,
+)
+from avion_media.console.recent import MediaFilter, read_media
+from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
+from avion_media.redis import Redis, open_redis
+
+Fields: TypeAlias = Any  # redis-py's types are wider than what any call here takes
+MEDIA_IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(40)]
+
+
+@pytest.fixture
+def other(redis_of_process: str) -> redis_py.Redis:
+    """An independent client of an empty Redis."""
+    client = redis_py.Redis.from_url(redis_of_process, decode_responses=True)
+    client.flushall()
+    return client
+
+
+@pytest.fixture
+async def redis(redis_of_process: str) -> AsyncIterator[Redis]:
+    async with open_redis(redis_of_process) as redis:
+        yield redis
+
+
+def bury(other: redis_py.Redis, queue: str, entry_id: str, error: str = "internal: x", **fields: str) -> str:
+    """A dead letter; its key in the console."""
+    letter: Fields = {
+        "task_id": f"t-{entry_id}",
+        "error": error,
+        "attempts": "5",
+        "failed_at": "1795616000.5",
+        **fields,
+    }
+    other.xadd(f"{{{queue}}}:dlq", letter, id=entry_id)
+    return f"{queue}/{entry_id}"
+
+
+def bury_everywhere(other: redis_py.Redis, count: int) -> list[str]:
+    """Dead letters of three queues, some with equal ids; their keys, newest first."""
+    queues = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
+    return [bury(other, queues[index % 3], f"{1000 + index // 3}-{index % 2}") for index in range(count)][::-1]
+
+
+async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetition(
+    redis: Redis, other: redis_py.Redis
+) -> None:
+    keys = set(bury_everywhere(other, 3 * PAGE_ROWS + 7))
+    pages = [await read_page(redis, LetterFilter())]
+    while pages[-1].older:
+        pages.append(await read_page(redis, LetterFilter(), before=pages[-1].older))
+    seen = [row.key for page in pages for row in page.rows]
+    assert len(seen) == len(set(seen)) == len(keys)
+    assert set(seen) == keys
+    assert [len(page.rows) for page in pages] == [25, 25, 25, 7]
+    ids = [tuple(map(int, key.partition("/")[2].split("-"))) for key in seen]
+    assert ids == sorted(ids, reverse=True)
+
+    back = await read_page(redis, LetterFilter(), after=pages[2].newer)
+    assert [row.key for row in back.rows] == [row.key for row in pages[1].rows]
+    assert pages[0].newer == ""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (LetterFilter(text="heron.EXAMPLE"), ["c"]),
+        (LetterFilter(text="t-1-0"), ["a"]),
+        (LetterFilter(text="@mara"), ["b"]),
+        (LetterFilter(queue=CACHE_QUEUE), ["c"]),
+        (LetterFilter(reason="poison"), ["b"]),
+        (LetterFilter(age="1h"), []),
+        (LetterFilter(reason="internal", queue=PROCESSING_QUEUE), ["a"]),
+    ],
+)
+async def test_filters_find_by_id_url_owner_queue_reason_and_age(
+    redis: Redis, other: redis_py.Redis, wanted: LetterFilter, found: list[str]
+) -> None:
+    names = {
+        bury(other, PROCESSING_QUEUE, "1-0", media_id=MEDIA_IDS[0]): "a",
+        bury(other, PROCESSING_QUEUE, "2-0", "poison: 3 processes", media_id=MEDIA_IDS[1], owner="@mara"): "b",
+        bury(other, CACHE_QUEUE, "3-0", remote_url="https://heron.example/a.png"): "c",
+    }
+    page = await read_page(redis, wanted)
+    assert [names[row.key] for row in page.rows] == found
+
+
+async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_py.Redis) -> None:
+    wanted = bury(other, PROCESSING_QUEUE, "1-0", "poison: x")
+    pipeline = other.pipeline()
+    for number in range(MAX_EXAMINED):
+        pipeline.xadd(f"{{{PROCESSING_QUEUE}}}:dlq", {"task_id": "t", "error": "internal: x"}, id=f"2-{number}")
+    pipeline.execute()
+    first = await read_page(redis, LetterFilter(reason="poison"))
+    assert (first.rows, first.examined, first.is_complete) == ((), MAX_EXAMINED, False)
+    second = await read_page(redis, LetterFilter(reason="poison"), before=first.older)
+    assert [row.key for row in second.rows] == [wanted]
+    assert (second.is_complete, second.older) == (True, "")
+    causes, examined = await read_causes(redis)
+    assert [(cause.reason, cause.letters) for cause in causes] == [("internal", examined)]
+
+
+async def test_what_fails_after_the_question_is_not_touched(redis: Redis, other: redis_py.Redis) -> None:
+    keys = bury_everywhere(other, 7)
+    matching, until, has_more = await find_matching(redis, LetterFilter())
+    assert (set(matching), has_more) == (set(keys), False)
+    assert until == matching[0]
+    new = bury(other, DELETE_QUEUE, "1002-9")
+    assert (await find_matching(redis, LetterFilter(), until))[0] == matching
+    assert (await find_matching(redis, LetterFilter()))[0] == [new, *matching]
+    assert await count_newer(redis, LetterFilter(), until) == 1
+
+
+async def test_media_are_listed_once_with_what_happened_last(redis: Redis, other: redis_py.Redis) -> None:
+    def publish(kind: str, media_id: str, **details: str) -> None:
+        other.xadd("media_events", {"event": json.dumps({"type": kind, "media_id": media_id, **details})})
+
+    for media_id in MEDIA_IDS[:30]:
+        publish("media.ready", media_id)
+    publish("media.failed", MEDIA_IDS[30], reason="corrupt")
+    publish("media.deleted", MEDIA_IDS[0])
+    other.xadd("media_events", {"event": "not JSON"})
+    other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": MEDIA_IDS[31]})
+    first = await read_media(redis, MediaFilter(), "small")
+    assert [(tile.media_id, tile.state) for tile in first.tiles[:3]] == [
+        (MEDIA_IDS[31], "processing"),
+        (MEDIA_IDS[0], "deleted"),
+        (MEDIA_IDS[30], "failed"),
+    ]
+    second = await read_media(redis, MediaFilter(), "small", first.older)
+    assert {tile.media_id for tile in (*first.tiles, *second.tiles)} == set(MEDIA_IDS[:32])
+    assert second.older == ""
+    failed = await read_media(redis, MediaFilter(state="failed"), "small")
+    assert [(tile.media_id, tile.sentence) for tile in failed.tiles] == [
+        (MEDIA_IDS[30], "The file is damaged and cannot be decoded.")
+    ]
+
+
+async def test_the_audit_log_is_bounded(redis: Redis, other: redis_py.Redis) -> None:
+    pipeline = other.pipeline()
+    for _ in range(audit.KEPT + 200):
+        pipeline.xadd(audit.AUDIT_STREAM, {"who": "x"})
+    pipeline.execute()
+    entry_id = await audit.record(
+        redis,
+        who="ada",
+        action="replay",
+        count=7,
+        targets=["a", "b", "c", "d", "e", "f", "g"],
+        result="Done.",
+        replica="r",
+    )
+    assert other.xlen(audit.AUDIT_STREAM) < audit.KEPT + 200
+    found = await audit.find(redis, entry_id)
+    assert found is not None
+    assert (found.who, found.count, found.targets) == ("ada", 7, "a, b, c, d, e and 2 more")
+    page, older = await audit.read(redis)
+    assert page[0] == found
+    rest, _ = await audit.read(redis, older)
+    assert rest[0].entry_id < page[-1].entry_id

@@ -1,0 +1,117 @@
+"""How the console judges the service: the banner, the list and the counts come from one function."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from avion_media.console.health import Facts, Tone, assess, queue_state
+from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.history import History, QueueSample, Sample
+from avion_media.queue import QueueStats
+
+NOW = 1_795_616_000.0
+CALM = QueueStats(depth=0, lag=0, pending=0, oldest_age_s=0.0, delayed=0, next_due=None, dead_letters=0, consumers=1)
+
+
+def node(path: str, *children: dict[str, Any], state: str = "running", restarts: int = 0) -> dict[str, Any]:
+    return {
+        "path": path,
+        "name": path.rpartition("/")[2],
+        "state": state,
+        "restarts": restarts,
+        "last_failure": "ValueError('x')" if restarts else None,
+        "children": list(children),
+    }
+
+
+def facts(
+    *,
+    stats: QueueStats = CALM,
+    buried: tuple[int, int] = (0, 0),
+    down: tuple[str, ...] = (),
+    age_s: float = 1.0,
+    tree: dict[str, Any] | None = None,
+    **report: Any,
+) -> Facts:
+    """A healthy replica, but for what is given. ``buried``: dead letters ever, three minutes ago and now."""
+    history = History()
+    for at, total in zip((NOW - 180, NOW - 90, NOW - age_s), (buried[0], buried[0], buried[1]), strict=True):
+        history.add(Sample(at, {PROCESSING_QUEUE: QueueSample(stats, 10, total)}))
+    healthy = {
+        "ready": True,
+        "phase": "READY",
+        "down": list(down),
+        "dependencies": {"redis": "up", "store": "up"},
+        "reasons": {},
+        "sandbox": None,
+        "warnings": [],
+    }
+    return Facts(healthy | report, tree or node("avion-media", node("service")), history, NOW)
+
+
+def late(oldest_age_s: float, consumers: int = 1) -> QueueStats:
+    return QueueStats(
+        depth=3,
+        lag=3,
+        pending=0,
+        oldest_age_s=oldest_age_s,
+        delayed=0,
+        next_due=None,
+        dead_letters=0,
+        consumers=consumers,
+    )
+
+
+def with_dead(dead_letters: int) -> QueueStats:
+    return QueueStats(
+        depth=0, lag=0, pending=0, oldest_age_s=0, delayed=0, next_due=None, dead_letters=dead_letters, consumers=1
+    )
+
+
+REDIS_DOWN: dict[str, Any] = {"dependencies": {"redis": "unavailable", "store": "up"}, "reasons": {"redis": "refused"}}
+
+
+@pytest.mark.parametrize(
+    ("given", "tone", "title"),
+    [
+        (facts(), Tone.GOOD, "Healthy"),
+        (facts(**REDIS_DOWN), Tone.BAD, "Redis does not respond"),
+        (facts(stats=late(121)), Tone.WARN, "Processing queue is 2 min late"),
+        (facts(stats=late(601)), Tone.BAD, "Processing queue is 10 min late"),
+        (facts(stats=late(1, consumers=0)), Tone.BAD, "Processing queue: no workers"),
+        (facts(stats=with_dead(5)), Tone.WARN, "5 dead letters"),
+        (facts(stats=with_dead(5), buried=(7, 9)), Tone.WARN, "5 dead letters, 2 of them new this hour"),
+        (facts(phase="DRAINING", ready=False), Tone.INFO, "This replica is draining"),
+        (facts(phase="DRAINING", ready=False, **REDIS_DOWN), Tone.BAD, "Redis does not respond"),
+        (facts(warnings=["Redis keeps nothing"]), Tone.GOOD, "Healthy"),
+    ],
+)
+def test_the_worst_that_is_found_is_the_banner(given: Facts, tone: Tone, title: str) -> None:
+    health = assess(given)
+    assert (health.tone, health.title) == (tone, title)
+
+
+def test_of_a_branch_that_is_down_only_the_cause_is_named() -> None:
+    broken = node("a", node("a/b", node("a/b/c", state="failed", restarts=3), state="waiting"))
+    health = assess(facts(tree=broken, down=("a/b", "a/b/c"), ready=False))
+    (finding,) = health.findings
+    assert (finding.title, finding.page) == ("a/b/c is failed", "system")
+    assert "restarted 3 times. Last failure: ValueError('x')." in finding.text
+    assert health.on("system") == [finding]
+    assert health.on("queues") == []
+
+
+def test_figures_that_are_old_are_not_judged() -> None:
+    """While Redis is away a queue is not late: nobody knows."""
+    health = assess(facts(stats=late(500), age_s=60, **REDIS_DOWN))
+    assert [each.title for each in health.findings] == ["Redis does not respond"]
+
+
+def test_a_queue_that_nobody_reads_is_a_fault_only_when_something_is_queued() -> None:
+    unread = QueueStats(
+        depth=0, lag=0, pending=0, oldest_age_s=0, delayed=0, next_due=None, dead_letters=0, consumers=0
+    )
+    assert queue_state(PROCESSING_QUEUE, QueueSample(unread, 0, 0)).word == "Unused"
+    assert queue_state(PROCESSING_QUEUE, QueueSample(late(1, consumers=0), 0, 0)).word == "No workers"

@@ -1,0 +1,70 @@
+"""An hour of samples in memory: bounded, with gaps where nothing is known, and the charts that are drawn of it."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+from avion_media.console.charts import bar_chart, line_chart
+from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE
+from avion_media.history import History, QueueSample, Rate, Sample, last_of
+from avion_media.queue import QueueStats
+
+
+def sample(at: float, depth: int, added: int, other: int = 0) -> Sample:
+    def queue(depth: int, added: int) -> QueueSample:
+        stats = QueueStats(
+            depth=depth, lag=0, pending=0, oldest_age_s=depth, delayed=0, next_due=None, dead_letters=0, consumers=1
+        )
+        return QueueSample(stats, added, 0)
+
+    return Sample(at, {PROCESSING_QUEUE: queue(depth, added), CACHE_QUEUE: queue(other, other)})
+
+
+def test_an_hour_is_kept_and_no_more_than_four_samples_a_minute() -> None:
+    history = History()
+    for second in range(0, 2 * 3600, 5):
+        history.add(sample(second, second, 0))
+    depths = history.highest_of("depth")
+    assert len(depths) == 60
+    assert None not in depths
+    assert depths[-1] == 7195
+    assert len(history._kept) <= 242
+
+
+def test_growth_needs_two_samples_that_follow_each_other() -> None:
+    history = History()
+    for minute, added in ((0, 100), (1, 130), (2, 190), (9, 500), (10, 504)):
+        history.add(sample(minute * 60, 0, added, other=0))
+    grown = history.growth_of("added")
+    assert grown[-11:] == [None, 30, 60, None, None, None, None, None, None, None, 4]
+    assert last_of(grown) == 4
+
+
+def test_a_loss_of_redis_is_no_negative_rate() -> None:
+    history = History()
+    history.add(sample(0, 0, 1000))
+    assert history.rate(PROCESSING_QUEUE) is None
+    history.add(sample(20, 10, 1100))
+    assert history.rate(PROCESSING_QUEUE) == Rate(added=5.0, ended=4.5)
+    history.add(sample(80, 0, 3))
+    assert history.rate(PROCESSING_QUEUE) is None
+    assert min(each for each in history.growth_of("added") if each is not None) >= 0
+
+
+def test_all_queues_together_are_their_sum_and_the_oldest_age() -> None:
+    history = History()
+    history.add(sample(0, 7, 7, other=2))
+    assert history.highest_of("depth")[-1] == 9
+    assert history.highest_of("oldest_age_s")[-1] == 7
+    assert history.highest_of("depth", CACHE_QUEUE)[-1] == 2
+
+
+def test_charts_are_xml_with_a_label_and_their_lines_break_at_gaps() -> None:
+    chart = line_chart([1, 2, None, 4], 'tasks "now" <b>', limit=3, second=[1, 1, 1, 1])
+    drawn = ElementTree.fromstring(chart)
+    assert drawn.attrib["aria-label"] == 'tasks "now" <b>'
+    line = next(path.attrib["d"] for path in drawn if "class" not in path.attrib)
+    assert line.count("M") == 2
+    assert [path.attrib.get("class") for path in drawn] == ["second", "limit", "area", "area", None, "tip"]
+    assert line_chart([], "nothing yet")
+    assert bar_chart([None, 0, 3], "bars").count("V") == 1

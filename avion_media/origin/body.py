@@ -23,7 +23,7 @@ _FIRST_BYTES = 256 << 10  # holds nearly every thumbnail: one request for it
 _GROWTH = 4  # up to `LARGEST_WINDOW_BYTES`, which is the store's own stripe; the other sizes divide it
 _FULL_S = 1.0  # for reading and sending one window: at the present pace the next, however large, takes no longer
 _ROOM_S = 30.0  # for memory to become free
-_ATTEMPT_S = 10.0
+_ATTEMPT_S = 10.0  # with the pause before it
 _WINDOW_S = 20.0  # for all attempts
 _PAUSES_S = (0.2, 0.8)  # before the second and the third attempt
 
@@ -148,18 +148,18 @@ class RangeBody:
     async def _read(self, byte_range: ByteRange, etag: str | None) -> ObjectPart:
         """One window, in up to three attempts; what it holds of the memory shrinks to what came."""
         last_error = "no answer"
-        with trio.move_on_after(_WINDOW_S):
-            for pause_s in (0.0, *_PAUSES_S):
-                if pause_s:
-                    await trio.sleep(pause_s * random.uniform(0.5, 1.5))
-                try:
-                    with trio.fail_after(_ATTEMPT_S):
-                        part = await self._source.read_part(
-                            self._key, byte_range, max_bytes=self._held, if_match=etag, into=self._buffer
-                        )
-                    return self._checked(part, byte_range)
-                except (Unavailable, trio.TooSlowError) as error:
-                    last_error = repr(error)
+        begun_at = trio.current_time()
+        for pause_s in (0.0, *_PAUSES_S):
+            try:
+                with trio.fail_at(min(begun_at + _WINDOW_S, trio.current_time() + _ATTEMPT_S)):
+                    if pause_s:
+                        await trio.sleep(pause_s * random.uniform(0.5, 1.5))
+                    part = await self._source.read_part(
+                        self._key, byte_range, max_bytes=self._held, if_match=etag, into=self._buffer
+                    )
+                return self._checked(part, byte_range)
+            except (Unavailable, trio.TooSlowError) as error:
+                last_error = repr(error)
         raise Unavailable(Dependency.STORE, last_error)
 
     def _checked(self, part: ObjectPart, byte_range: ByteRange) -> ObjectPart:

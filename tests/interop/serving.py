@@ -87,7 +87,7 @@ async def echo_server(
 
 
 @asynccontextmanager
-async def testing_server() -> AsyncIterator[str]:
+async def server_of_cases() -> AsyncIterator[str]:
     """The address of a server of the cases' service. No handler is left at the end."""
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     server = GrpcServer([TestingService().service])

@@ -15,13 +15,13 @@ import pytest
 import trio
 
 from tests.interop.grpcio_cases import CASES
-from tests.interop.serving import in_thread, testing_server
+from tests.interop.serving import in_thread, server_of_cases
 
 _PASSED = {case.__name__: "passed" for case in CASES}
 
 
 async def _results(*command: str | Path) -> dict[str, str]:
-    async with testing_server() as address:
+    async with server_of_cases() as address:
         done = await trio.run_process([*command, address], capture_stdout=True)
     results: dict[str, str] = json.loads(done.stdout)
     return results
@@ -37,7 +37,7 @@ async def test_by_grpc_js(node_client: Path) -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
 async def test_by_grpcio(case: Callable[[grpc.Channel], None]) -> None:
-    async with testing_server() as address:
+    async with server_of_cases() as address:
 
         def run() -> None:
             with grpc.insecure_channel(address) as channel:

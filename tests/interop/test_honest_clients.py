@@ -15,7 +15,7 @@ from avion_media.grpc import Code, GrpcLimits
 from avion_media.grpc.events import Event
 from avion_media.grpc.protocol import Protocol
 from tests.interop.methods import TIMEOUT_S, chat, collect, repeat, say
-from tests.interop.serving import echo_server, testing_server, with_grpcio
+from tests.interop.serving import echo_server, server_of_cases, with_grpcio
 from tests.interop.wire import echo_pb2 as wire
 
 _BURST = GrpcLimits().max_flood_units
@@ -114,5 +114,5 @@ async def test_purerpc(lowest: _Lowest) -> None:
 
 async def test_grpc_go(lowest: _Lowest, go_client: Path) -> None:
     """Ten times all interoperability cases: three calls of each time are given up young."""
-    async with testing_server() as address:
+    async with server_of_cases() as address:
         await trio.run_process([go_client, address, "10"], capture_stdout=True)

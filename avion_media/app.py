@@ -5,7 +5,7 @@ avion-media                rest_for_one: what stands below a failed child is reb
 ├─ telemetry               last to stop, bounded flush
 ├─ admin                   up first, answers through the whole drain
 ├─ foundation              rest_for_one
-│  ├─ redis                the connections, the queues' and the status board's
+│  ├─ redis                the connections, the queues' and the status store's
 │  ├─ store                S3 behind bounded threads
 │  ├─ deletions            replays their journal when Redis may have lost some
 │  └─ sandbox              isolated processes for decoders and ffmpeg

@@ -306,6 +306,14 @@ class RedisConfig(_Section):
     timeout: Duration = Field(5.0, gt=0, description="Timeout of one call")
 
 
+class EventsConfig(_Section):
+    """Events about media, for other services (docs/events.md)."""
+
+    max_entries: int = Field(
+        100_000, ge=1000, description="Entries of the stream media_events that are kept, roughly; the oldest go first"
+    )
+
+
 class S3Config(_Section):
     """The object store. `public_endpoint_url` is the host that clients PUT to; `endpoint_url` when empty."""
 
@@ -558,6 +566,7 @@ class Config(BaseSettings):
     admin: AdminConfig = AdminConfig()
     client: ClientConfig = ClientConfig()
     redis: RedisConfig = RedisConfig()
+    events: EventsConfig = EventsConfig()
     s3: S3Config = S3Config()
     upload: UploadConfig = UploadConfig()
     thumbnails: ThumbnailsConfig = ThumbnailsConfig()

@@ -20,10 +20,11 @@ from avion_media.domain.tasks import QUEUES
 from avion_media.history import History
 from avion_media.lifecycle import Lifecycle
 from avion_media.media.pipeline import MediaPipeline
-from avion_media.queue import QueueStats, RemoteBoard, StatusBoard, TaskQueue
+from avion_media.queue import QueueStats, TaskQueue
 from avion_media.readiness import Readiness
 from avion_media.redis import Redis
 from avion_media.resources import Slot
+from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
@@ -60,6 +61,7 @@ class Observed:
     warnings: list[str] = field(default_factory=list)  # settings of Redis under which it may lose tasks
     swept_at: float = 0.0  # when the last sweep ended, Unix seconds
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
+    events_headroom: int = 0  # events that can follow before the slowest consumer group misses one
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     history: History = field(default_factory=History)
 
@@ -80,8 +82,9 @@ class Runtime:
     consumer: str = field(default_factory=consumer_name)
     # --- shared
     redis: Redis = field(init=False)
-    board: StatusBoard = field(init=False)
-    remote_board: RemoteBoard = field(init=False)
+    statuses: StatusStore = field(init=False)
+    events: MediaEvents = field(init=False)
+    remote_states: RemoteStateStore = field(init=False)
     queues: dict[str, TaskQueue] = field(init=False)
     replay: JournalReplay = field(init=False)
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
@@ -96,8 +99,9 @@ class Runtime:
     def __post_init__(self) -> None:
         settings = self.config.redis
         self.redis = Redis(settings.url, settings.connections, settings.timeout)
-        self.board = StatusBoard(self.redis)
-        self.remote_board = RemoteBoard(self.redis)
+        self.statuses = StatusStore(self.redis)
+        self.events = MediaEvents(self.redis, self.config.events.max_entries)
+        self.remote_states = RemoteStateStore(self.redis)
         self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
         self.replay = JournalReplay(self.redis, DeletionJournal(self.store, self.config.delete.delay))
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])

@@ -151,7 +151,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.join_medium(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
-        known = await self._runtime.board.get(media_id.text)
+        known = await self._runtime.statuses.get(media_id.text)
         if known is not None:
             raise AlreadyCompleted(media_id.text)
         if await self._resumable.abort(media_id, upload):
@@ -202,8 +202,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.join_medium(media_id.text)
         upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
-        board = self._runtime.board
-        known = await board.get(media_id.text)
+        stored = self._runtime.statuses
+        known = await stored.get(media_id.text)
         if known is not None and known.state is State.DELETED:
             raise AlreadyDeleted(media_id.text)
         if known is None and upload is not None:
@@ -229,7 +229,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def _note_processing(self, name: str) -> None:
         status = Status(name, State.PROCESSING)
-        await self._runtime.board.put(status, ttl_s=self._config.tasks.accepted_life_s)
+        await self._runtime.statuses.put(status, ttl_s=self._config.tasks.accepted_life_s)
 
     async def CacheRemoteMedia(
         self, request: wire.CacheRemoteMediaRequest, context: CallContext
@@ -243,17 +243,17 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         if self._guard.host_denied(url.host):
             raise HostDenied(url.host)
         remote_id = remote_id_for(str(url))
-        remote_board = self._runtime.remote_board
-        memory = await remote_board.recall(remote_id)
-        if memory.deleted:
+        remote_states = self._runtime.remote_states
+        state = await remote_states.load(remote_id)
+        if state.deleted:
             raise AlreadyDeleted(remote_id.text)
-        if await self._has_copy(remote_id, stale_too=memory.validated or memory.failure is not None):
-            await remote_board.mark_used(remote_id, datetime.now(UTC), self._config.remote.ttl)
+        if await self._has_copy(remote_id, stale_too=state.validated or state.failure is not None):
+            await remote_states.mark_used(remote_id, datetime.now(UTC), self._config.remote.ttl)
             return wire.CacheRemoteMediaResponse(status="ready", media_id=remote_id.text)
-        if memory.failure is not None:
-            task_id = memory.failure.task_id
+        if state.failure is not None:
+            task_id = state.failure.task_id
             return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
-        await remote_board.begin_anew(remote_id)
+        await remote_states.reset_failure(remote_id)
         task_id = await self._runtime.queues[CACHE_QUEUE].enqueue({"remote_url": str(url)}, once_key=remote_id.text)
         await self._note_processing(remote_id.text)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)

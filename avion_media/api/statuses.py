@@ -1,4 +1,4 @@
-"""What is known of one medium: the status board first, then the store, which is the truth."""
+"""What is known of one medium: the status store first, then the store, which is the truth."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
-from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
+from avion_media.state import StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
 
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -37,13 +37,13 @@ class Statuses:
     def __init__(
         self,
         store: Slot[ObjectStore],
-        board: StatusBoard,
+        stored: StatusStore,
         deletions: Deletions,
         sizes: tuple[ThumbnailSize, ...],
         upload: UploadConfig,
     ) -> None:
         self._store = store
-        self._board = board
+        self._stored = stored
         self._deletions = deletions
         self._sizes = sizes
         self._url_ttl = timedelta(seconds=upload.url_ttl)
@@ -51,7 +51,7 @@ class Statuses:
 
     async def look_up(self, any_id: AnyId, now: datetime | None = None) -> Status:
         """The status of one medium; `UnknownMedium` when there is none."""
-        known = await self._board.get(str(any_id))
+        known = await self._stored.get(str(any_id))
         if (known is None or known.state is not State.DELETED) and await self._deletions.is_deleted(str(any_id)):
             known = Status(str(any_id), State.DELETED)
         if known is not None:

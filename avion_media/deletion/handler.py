@@ -27,8 +27,8 @@ _log = get_logger(path="service/events")
 class PurgeRequests(Protocol):
     """Has the CDN forget media."""
 
-    async def request(self, media_id: str, occasion: str, sizes: Iterable[str] = ()) -> None:
-        """Have one medium purged soon; requests of one occasion collapse."""
+    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
+        """Have one medium purged soon; requests with one ``trigger`` collapse."""
 
 
 class DeletionHandler:

@@ -34,8 +34,8 @@ from avion_media.concurrency import in_turn
 from avion_media.deletion import scripts
 from avion_media.deletion.names import LAST_UNDELETE, UNDELETES, completeness_of
 from avion_media.domain.tasks import DROP_DELETED
-from avion_media.queue.names import STATUS_CHANGES, deletion_key
 from avion_media.redis import Redis, Reply
+from avion_media.state.names import STATUS_CHANGES, deletion_key
 
 _UNDELETED_S = 366 * 86_400.0  # as long as a notice can be read again: its stream is the producer's
 _CHUNK = 500  # records that one script writes: some 3 ms of the server's time

@@ -15,8 +15,8 @@ from avion_media.deletion.replay import JournalReplay
 from avion_media.domain.errors import Deferred, Reason
 from avion_media.domain.ids import AnyId, parse_any_id
 from avion_media.domain.tasks import Confirm, Task, id_of
-from avion_media.queue import StatusBoard
 from avion_media.redis import Redis
+from avion_media.state import MediaEvents
 
 
 class ObjectRemover(Protocol):
@@ -32,7 +32,7 @@ class RemoveDeleted:
     def __init__(
         self,
         redis: Redis,
-        board: StatusBoard,
+        events: MediaEvents,
         remover: ObjectRemover,
         replay: JournalReplay,
         purges: PurgeRequests,
@@ -40,7 +40,7 @@ class RemoveDeleted:
         removed_ttl_s: float,
     ) -> None:
         self._redis = redis
-        self._board = board
+        self._events = events
         self._remover = remover
         self._replay = replay
         self._purges = purges
@@ -67,7 +67,7 @@ class RemoveDeleted:
             media_id, f"removed.{generation}", sizes
         )  # again: an answer on its way may be cached
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
-        await self._board.publish_event("media.deleted", media_id, {})
+        await self._events.publish("media.deleted", media_id, {})
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`: there is no medium left to speak of."""

@@ -29,8 +29,8 @@ from avion_media.deletion.schedule import schedule_removals
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.queue import TaskQueue
-from avion_media.queue.names import deletion_key
 from avion_media.redis import Argument, Redis, Script
+from avion_media.state.names import deletion_key
 from avion_media.telemetry import get_logger
 
 _LEASE = "media_deletion_replay"  # string: one replica replays, the others wait

@@ -13,8 +13,9 @@ from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
+from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
 
 _AT_ONCE = 16
@@ -41,14 +42,14 @@ async def undelete(
 async def _undelete(
     store: ObjectStore, redis: Redis, journal: DeletionJournal, any_ids: Sequence[AnyId]
 ) -> dict[str, str | None]:
-    records, board = DeletionRecords(redis), StatusBoard(redis)
+    records, stored = DeletionRecords(redis), StatusStore(redis)
     names = {str(each): each for each in any_ids}
     found = await records.get_many(list(names))
     outcome: dict[str, str | None] = {media_id: _problem(found.get(media_id)) for media_id in names}
     already = {each: record for each, record in found.items() if record.state is DeletionState.UNDELETED}
     await _journal_again(journal, already)
     marked = [each for each in names if outcome[each] is None and each not in already]
-    statuses = await board.get_many(marked, despite_deletion=True)
+    statuses = await stored.get_many(marked, despite_deletion=True)
     unfinished: list[str] = []
 
     async def look(media_id: str, status: Status | None) -> None:
@@ -68,7 +69,7 @@ async def _undelete(
     issued = await records.issue_undelete()
     # The deletion of a remote medium kept its fetch from saying how it ended. The store knows what there is.
     stale = [each for each in unfinished if each in possible and not isinstance(names[each], MediaId)]
-    await in_turn([partial(board.forget, each) for each in stale], _AT_ONCE)
+    await in_turn([partial(stored.forget, each) for each in stale], _AT_ONCE)
     undeleted = await records.undelete_all(possible, issued)
     await journal.write_undeletes([(each, possible[each]) for each in sorted(undeleted)], issued)
     outcome.update(dict.fromkeys(possible.keys() - undeleted, _TOO_LATE))

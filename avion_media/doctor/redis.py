@@ -19,7 +19,7 @@ _PINGS = 21
 
 
 class RedisChecks:
-    """What the queues, the status board and the events rely on."""
+    """What the queues, the status store and the events rely on."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -59,7 +59,7 @@ def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
     return [original(any_id), *thumbnails(any_id, sizes), *uploaded]
 
 
-def origin_paths(any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
+def origin_paths(any_id: AnyId | str, sizes: Iterable[str]) -> dict[str, str]:
     """Where the origin serves the thumbnails of these names, by name."""
     return {
         name: f"/thumbnail/{name.removesuffix(WEBP_SUFFIX)}/{any_id}{WEBP_SUFFIX if name.endswith(WEBP_SUFFIX) else ''}"

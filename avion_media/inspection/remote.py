@@ -8,9 +8,9 @@ from typing import Any
 
 from avion_media.domain.ids import AnyId, RemoteId
 from avion_media.inspection.moments import moment
-from avion_media.queue import RemoteBoard
 from avion_media.redis import Redis
 from avion_media.remote import InvalidUrl, parse_remote_url, trouble_of
+from avion_media.state import RemoteStateStore
 
 
 async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dict[str, Any] | None:
@@ -20,24 +20,24 @@ async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dic
     """
     if not isinstance(any_id, RemoteId):
         return None
-    board = RemoteBoard(redis)
-    memory = await board.recall(any_id)
-    not_asked_s, fresh_s = await board.seconds_left(any_id)
-    last_use = (await board.last_uses([str(any_id)])).get(str(any_id))
+    states = RemoteStateStore(redis)
+    state = await states.load(any_id)
+    not_asked_s, fresh_s = await states.seconds_left(any_id)
+    last_use = (await states.last_uses([str(any_id)])).get(str(any_id))
     now = time.time()
     known: dict[str, Any] = {}
     if last_use is not None:
         known["last_use"] = moment(last_use.timestamp())
-    if memory.validated:
+    if state.validated:
         known["validated_until"] = moment(now + fresh_s)
-    if memory.failure is not None:
+    if state.failure is not None:
         known |= {
-            "failed": str(memory.failure.reason),
-            "failed_at": moment(memory.failure.failed_at),
+            "failed": str(state.failure.reason),
+            "failed_at": moment(state.failure.failed_at),
             "not_asked_until": moment(now + not_asked_s),
-            "by_task": memory.failure.task_id,
+            "by_task": state.failure.task_id,
         }
-    server = memory.failure.server if memory.failure is not None else _server_of(urls)
+    server = state.failure.server if state.failure is not None else _server_of(urls)
     if server is not None:
         known |= await _server(redis, server, now)
     return known or None

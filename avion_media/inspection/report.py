@@ -15,9 +15,9 @@ from avion_media.domain.media import in_all_formats
 from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.inspection.moments import moment
 from avion_media.inspection.remote import remote_memory
-from avion_media.queue import StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
+from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.stored_sizes import stored_sizes
@@ -66,7 +66,7 @@ def _in_the_id(config: Config, any_id: AnyId) -> dict[str, Any]:
 
 
 async def _status(redis: Redis, any_id: AnyId) -> dict[str, Any] | None:
-    status: Status | None = await StatusBoard(redis).get(str(any_id))
+    status: Status | None = await StatusStore(redis).get(str(any_id))
     if status is None:
         return None
     return {

@@ -20,7 +20,6 @@ from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import PurgeMedia, Purges
 from supervisors import Supervisor, Worker
 
-STATUS_TTL_S = 7 * 86400.0
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is handed back
 
@@ -58,10 +57,10 @@ def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> Hosts:
 def _publisher(runtime: Runtime) -> Publisher:
     return Publisher(
         runtime.store,
-        runtime.board,
+        runtime.statuses,
+        runtime.events,
         runtime.config.thumbnails.sizes,
         runtime.telemetry,
-        status_ttl_s=STATUS_TTL_S,
         processing_ttl_s=runtime.config.tasks.accepted_life_s,
     )
 
@@ -95,7 +94,7 @@ def cache(runtime: Runtime) -> Supervisor:
     handler = CacheRemote(
         runtime.pipeline,
         _publisher(runtime),
-        runtime.remote_board,
+        runtime.remote_states,
         fetcher,
         purges_of(runtime),
         config.remote,
@@ -110,7 +109,7 @@ def delete(runtime: Runtime) -> Supervisor:
     """Removal of what was deleted, and where there is a CDN to tell, its purge."""
     handler = RemoveDeleted(
         runtime.redis,
-        runtime.board,
+        runtime.events,
         _publisher(runtime),
         runtime.replay,
         purges_of(runtime),

@@ -61,6 +61,7 @@ def observe(runtime: Runtime) -> None:
         told(instrument, _queue_points(runtime, of_queue))
     for instrument, of_limiter in _OF_LIMITERS.items():
         told(instrument, _limiter_points(runtime, of_limiter))
+    told(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.events_headroom, {})])
     told(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
     told(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
     told(instruments.STORE_BYTES, lambda: _stored(runtime, 1))
@@ -106,6 +107,7 @@ async def keep_looking(runtime: Runtime) -> None:
 async def _look(runtime: Runtime) -> None:
     for name, queue in runtime.queues.items():
         runtime.observed.queue_stats[name] = await queue.stats(max_age_s=_POLL_S)
+    runtime.observed.events_headroom = await runtime.events.headroom()
     notebook = Notebook(runtime.redis)
     runtime.observed.stored = await notebook.stored()
     swept_at = await notebook.finished_at()

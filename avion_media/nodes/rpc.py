@@ -35,7 +35,7 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
     config = runtime.config
     watchers = Watchers()
-    statuses = Statuses(runtime.store, runtime.board, runtime.replay, config.thumbnails.sizes, config.upload)
+    statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, config.thumbnails.sizes, config.upload)
     service = MediaService(runtime, guard_of(runtime), statuses, watchers)
     health = Health()
     tls, callers = open_tls(config.grpc), open_callers(config.grpc)
@@ -117,10 +117,10 @@ class _Authorising:
 
 
 async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
-    board = runtime.board
+    stored = runtime.statuses
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_looking, board.get_many)
-        await board.listen(watchers.ring, watchers.ring_all)
+        nursery.start_soon(watchers.keep_looking, stored.get_many)
+        await stored.listen(watchers.ring, watchers.ring_all)
 
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:

@@ -81,26 +81,3 @@ class QueueKeys:
     def marker(self, once_key: str) -> str:
         """String: the id of the task that is unique under ``once_key``."""
         return f"{{{self.stream}}}:once:{once_key}"
-
-
-STATUS_CHANGES = "media_status"
-"""Channel: the id of a medium whose status changed."""
-
-
-def beside(kind: str, media_id: str) -> str:
-    """Return a key of one medium.
-
-    What is known of one medium lies in one cluster slot. A thousandth of all media, those with the same last two
-    characters, share it, so that scripts can work on batches.
-    """
-    return f"{kind}:{{{media_id[-2:]}}}{media_id}"
-
-
-def status_key(media_id: str) -> str:
-    """String: the status of a medium."""
-    return beside("media_status", media_id)
-
-
-def deletion_key(media_id: str) -> str:
-    """Hash: the record of its deletion."""
-    return beside("media_deletion", media_id)

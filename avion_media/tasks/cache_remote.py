@@ -28,9 +28,9 @@ from avion_media.domain.media import MediaFacts, facts_from_metadata
 from avion_media.domain.tasks import Confirm, Task
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
-from avion_media.queue import RemoteBoard, RemoteFailure
 from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
 from avion_media.resources import Slot
+from avion_media.state import RemoteFailure, RemoteStateStore
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.observed_fetch import ObservedFetch
 from avion_media.tasks.publish import Publisher, WriteOriginal
@@ -62,7 +62,7 @@ class CacheRemote:
         self,
         pipeline: Slot[MediaPipeline],
         publisher: Publisher,
-        board: RemoteBoard,
+        states: RemoteStateStore,
         fetcher: Fetcher,
         purges: Purges,
         config: RemoteConfig,
@@ -72,7 +72,7 @@ class CacheRemote:
     ) -> None:
         self._pipeline = pipeline
         self._publisher = publisher
-        self._board = board
+        self._states = states
         self._fetcher = fetcher
         self._purges = purges
         self._config = config
@@ -85,17 +85,17 @@ class CacheRemote:
         url, remote_id = _target(task)
         if await self._publisher.settle_deleted(remote_id):
             return
-        if await self._publisher.has_told(remote_id, task.task_id):
+        if await self._publisher.was_published(remote_id, task.task_id):
             return  # an earlier attempt came to its end; the server's next answer may be another
-        memory = await self._board.recall(remote_id)
+        state = await self._states.load(remote_id)
         copy = await self._copy(remote_id)
-        if copy is not None and (memory.validated or copy.age_s < self._config.ttl):
+        if copy is not None and (state.validated or copy.age_s < self._config.ttl):
             await self._tell_ready(task, remote_id, copy.facts)
-        elif memory.failure is not None and not _is_replayed(memory.failure, task):
-            await self._tell_failure(task, remote_id, memory.failure.reason, copy)
+        elif state.failure is not None and not _is_replayed(state.failure, task):
+            await self._tell_failure(task, remote_id, state.failure.reason, copy)
         else:
-            if memory.failure is not None:
-                await self._board.forget_failure(remote_id)
+            if state.failure is not None:
+                await self._states.forget_failure(remote_id)
             await self._obtain(task, url, remote_id, copy, confirm)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
@@ -106,7 +106,7 @@ class CacheRemote:
             return  # a foreign producer's mistake: there is no medium to speak of
         ttl_s = self._config.unreachable_ttl if reason in _PASSING else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
-        await self._board.remember_failure(remote_id, failure, ttl_s)
+        await self._states.remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))
 
     async def renew_status(self, task: Task) -> None:
@@ -133,24 +133,24 @@ class CacheRemote:
             return None
 
     async def _tell_ready(self, task: Task, remote_id: RemoteId, facts: MediaFacts) -> None:
-        await self._board.mark_used(remote_id, datetime.now(UTC), self._config.ttl)
-        await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
+        await self._states.mark_used(remote_id, datetime.now(UTC), self._config.ttl)
+        await self._publisher.announce_ready(remote_id, facts, dedup_key=task.task_id)
 
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
         """An older copy is served for as long as somebody asks for it: its server may be back."""
         # A failure of ours is no end: the same task may be replayed, and tell another.
-        occasion = f"{task.task_id}:{reason}" if reason in OURS else task.task_id
+        dedup_key = f"{task.task_id}:{reason}" if reason in OURS else task.task_id
         if copy is None:
-            await self._publisher.announce_failed(remote_id, reason, occasion=occasion)
+            await self._publisher.announce_failed(remote_id, reason, dedup_key=dedup_key)
         else:
-            await self._publisher.announce_ready(remote_id, copy.facts, occasion=occasion)
+            await self._publisher.announce_ready(remote_id, copy.facts, dedup_key=dedup_key)
 
     async def _obtain(
         self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None, confirm: Confirm
     ) -> None:
         """Fetch, make, publish, tell."""
-        board = self._board
-        await board.begin_anew(remote_id)
+        states = self._states
+        await states.reset_failure(remote_id)
         with ExitStack() as files:
             fd = files.enter_context(open_spool())
             try:
@@ -161,7 +161,7 @@ class CacheRemote:
                     await self._purges.request(str(remote_id), f"gone:{task.task_id}", sizes)
                 raise
             if fetched is None and copy is not None:
-                await board.mark_validated(remote_id, self._config.ttl)
+                await states.mark_validated(remote_id, self._config.ttl)
                 await self._tell_ready(task, remote_id, copy.facts)
             elif fetched is not None:
                 facts = await self._process(remote_id, fd, fetched, files, confirm, copy)
@@ -172,7 +172,7 @@ class CacheRemote:
         if copy is not None and copy.facts.sha256 != facts.sha256:
             sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
             await self._purges.request(str(remote_id), f"replaced:{task.task_id}", sizes)
-        await self._publisher.announce_ready(remote_id, facts, occasion=task.task_id)
+        await self._publisher.announce_ready(remote_id, facts, dedup_key=task.task_id)
 
     async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
         """None when the copy is still good."""

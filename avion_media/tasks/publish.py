@@ -39,8 +39,8 @@ from avion_media.domain.media import (
 from avion_media.domain.owners import owner_metadata, owner_of
 from avion_media.domain.tasks import State, Status
 from avion_media.owners import OwnerIndex
-from avion_media.queue import ANY_FAILURE, StatusBoard
 from avion_media.resources import Slot
+from avion_media.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.telemetry import Telemetry, instruments
@@ -56,33 +56,33 @@ class WriteOriginal(Protocol):
 
 
 class Publisher:
-    """Writes to the store and the status board for the tasks."""
+    """Writes to the store and the status store, and publishes events, for the tasks."""
 
     def __init__(
         self,
         store: Slot[ObjectStore],
-        board: StatusBoard,
+        statuses: StatusStore,
+        events: MediaEvents,
         sizes: tuple[ThumbnailSize, ...],
         telemetry: Telemetry,
         *,
-        status_ttl_s: float,
         processing_ttl_s: float,
     ) -> None:
         self._store = store
         self._owners = OwnerIndex(store)
-        self._board = board
+        self._statuses = statuses
+        self._events = events
         self._sizes = sizes
         self._telemetry = telemetry
-        self._status_ttl_s = status_ttl_s
         self._processing_ttl_s = processing_ttl_s
 
     async def is_deleted(self, any_id: AnyId) -> bool:
         """Whether the medium is deleted."""
-        return await self._board.is_deleted(str(any_id))
+        return await self._statuses.is_deleted(str(any_id))
 
     async def settle_deleted(self, any_id: AnyId) -> bool:
         """Whether the medium is deleted. If its removal has begun, what was written since is removed as well."""
-        state = await self._board.deletion_state(str(any_id))
+        state = await self._statuses.deletion_state(str(any_id))
         if state in ("removing", "removed"):
             await self.remove_objects(any_id)
         return state not in ("", "undeleted")
@@ -101,7 +101,7 @@ class Publisher:
 
     async def failure(self, media_id: MediaId) -> Reason | None:
         """Why the medium is said to have failed, if it is: by an earlier attempt, or by one that was first."""
-        status = await self._board.get(str(media_id))
+        status = await self._statuses.get(str(media_id))
         return status.reason if status is not None and status.state is State.FAILED else None
 
     @contextmanager
@@ -177,10 +177,10 @@ class Publisher:
 
         A medium without a status gets one, unless ``only_if_known``.
         """
-        board = self._board
-        status = await board.get(str(any_id))
+        statuses = self._statuses
+        status = await statuses.get(str(any_id))
         if (not only_if_known) if status is None else (status.state is State.PROCESSING):
-            await board.put(Status(str(any_id), State.PROCESSING), ttl_s=self._processing_ttl_s)
+            await statuses.put(Status(str(any_id), State.PROCESSING), ttl_s=self._processing_ttl_s)
 
     async def published_if_readable(self, any_id: AnyId) -> MediaFacts | None:
         """The same as `published`; None also for an original that the store does not hand out."""
@@ -192,18 +192,18 @@ class Publisher:
             return None
 
     async def announce_ready(
-        self, any_id: AnyId, facts: MediaFacts, *, occasion: str = "", over: Reason | str | None = ANY_FAILURE
+        self, any_id: AnyId, facts: MediaFacts, *, dedup_key: str = "", over: Reason | str | None = ANY_FAILURE
     ) -> bool:
         """Status and event of a medium that can be served; whether it was taken.
 
         It is not if the medium was deleted, or said to have failed otherwise than ``over``. For that see
-        `StatusBoard.put`, and `StatusBoard.publish_event` for ``occasion``.
+        `StatusStore.put`, and `MediaEvents.publish` for ``dedup_key``.
         """
         thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
-        if not await self._board.put(status, ttl_s=self._status_ttl_s, over=over):
+        if not await self._statuses.put(status, ttl_s=READY_TTL_S, over=over):
             return False
-        await self._tell(any_id, "ready", {"content_type": facts.format.content_type}, occasion)
+        await self._publish_end(any_id, "ready", {"content_type": facts.format.content_type}, dedup_key)
         return True
 
     async def yield_to_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
@@ -213,33 +213,33 @@ class Publisher:
             await self._store.get().delete([keys.original(media_id)])
             await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))
 
-    async def announce_failed(self, any_id: AnyId, reason: Reason, *, occasion: str = "") -> None:
+    async def announce_failed(self, any_id: AnyId, reason: Reason, *, dedup_key: str = "") -> None:
         """Status and event of a medium that never will be. A reason that was given before stands."""
-        board = self._board
+        statuses = self._statuses
         status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in RETRYABLE)
-        if not await board.put(status, ttl_s=self._status_ttl_s):
-            standing = await board.get(str(any_id))
+        if not await statuses.put(status, ttl_s=FAILED_TTL_S):
+            standing = await statuses.get(str(any_id))
             if standing is None or standing.state is not State.FAILED or standing.reason is None:
                 return
             reason = standing.reason
-        await self._tell(any_id, "failed", {"reason": str(reason)}, occasion)
+        await self._publish_end(any_id, "failed", {"reason": str(reason)}, dedup_key)
 
-    async def _tell(self, any_id: AnyId, ending: str, details: dict[str, str], occasion: str) -> None:
+    async def _publish_end(self, any_id: AnyId, ending: str, details: dict[str, str], dedup_key: str) -> None:
         kind = "media" if isinstance(any_id, MediaId) else "remote"
-        await self._board.publish_event(f"{kind}.{ending}", str(any_id), details, occasion=occasion)
+        await self._events.publish(f"{kind}.{ending}", str(any_id), details, dedup_key=dedup_key)
 
     async def remove_unpublished(self, media_id: MediaId) -> None:
         """Remove thumbnails of an attempt that never got to its original: its upload was replaced since."""
         if await self.original(media_id) is None:
             await self._remove_thumbnails(media_id, possible_sizes(self._sizes))
 
-    async def has_told(self, any_id: AnyId, occasion: str) -> bool:
-        """Whether this occasion's end was announced: then an earlier attempt did all there is to do."""
-        return await self._board.has_told(str(any_id), occasion)
+    async def was_published(self, any_id: AnyId, dedup_key: str) -> bool:
+        """Whether this dedup_key's end was announced: then an earlier attempt did all there is to do."""
+        return await self._events.was_published(str(any_id), dedup_key)
 
     async def retract(self, any_id: AnyId) -> tuple[str, ...]:
         """Remove a medium that is no longer to be served, without a deletion. As `remove_objects`."""
-        await self._board.forget(str(any_id))  # first: it must not be said to be READY once it is gone
+        await self._statuses.forget(str(any_id))  # first: it must not be said to be READY once it is gone
         return await self.remove_objects(any_id)
 
     async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:

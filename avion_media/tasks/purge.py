@@ -34,8 +34,8 @@ class Purges:
         self._queue = queue
         self._enabled = bool(config.purge_urls)
 
-    async def request(self, media_id: str, occasion: str, sizes: Iterable[str] = ()) -> None:
-        """Have the medium purged soon; requests of one occasion collapse. Raises `Unavailable`.
+    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
+        """Have the medium purged soon; requests with one ``trigger`` collapse. Raises `Unavailable`.
 
         ``sizes`` names those of its thumbnails, if they are known: its original may not be there to tell any more.
         """
@@ -43,7 +43,7 @@ class Purges:
             fields = {"media_id": media_id}
             if named := ",".join(sizes):
                 fields[_SIZES] = named
-            await self._queue.enqueue(fields, once_key=f"{media_id}:{occasion}")
+            await self._queue.enqueue(fields, once_key=f"{media_id}:{trigger}")
 
 
 class PurgeMedia:

@@ -215,6 +215,12 @@ SWEEP_MEDIA = Instrument(
     "avion.sweep.media", "counter", "{medium}", "media that a pass did something about", (a.SWEEP_WHY,)
 )
 SWEEP_FREED = Instrument("avion.sweep.freed", "counter", "By", "bytes that passes removed", (a.SWEEP_WHY,))
+EVENTS_HEADROOM = Instrument(
+    "avion.events.headroom",
+    "gauge",
+    "{event}",
+    "events that can follow before the slowest consumer group of media_events misses one; negative: it has missed some",
+)
 SWEEP_FINISHED = Instrument(
     "avion.sweep.finished.time",
     "gauge",

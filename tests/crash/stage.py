@@ -32,9 +32,10 @@ from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, Confirm, Task
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
+from avion_media.state import MediaEvents, StatusStore
 from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
@@ -251,10 +252,10 @@ class Stage:
             await self._attempt(task, steps, confirm)
 
     def _processing(self, steps: Steps) -> ProcessMedia:
-        store, board = self._actor(steps)
+        store, statuses = self._actor(steps)
         pipeline = _slot(Dependency.SANDBOX, cast("MediaPipeline", _Bench(self.sizes)))
         queue = TaskQueue(self.redis, PROCESSING_QUEUE)
-        publisher = self._publisher(store, board)
+        publisher = self._publisher(store, statuses, MediaEvents(stepped(self.redis, steps)))
         return ProcessMedia(store, pipeline, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
 
     async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:
@@ -295,10 +296,11 @@ class Stage:
     async def remove(self, steps: Steps | None = None) -> None:
         """All removals that are due, each to its end."""
         steps = steps or Steps()
-        store, board = self._actor(steps)
+        store, statuses = self._actor(steps)
         redis = stepped(self.redis, steps)
-        publisher = self._publisher(store, board)
-        handler = RemoveDeleted(redis, board, publisher, self.replay(steps), self._purges(), removed_ttl_s=600.0)
+        publisher = self._publisher(store, statuses, MediaEvents(stepped(self.redis, steps)))
+        replay, purges = self.replay(steps), self._purges()
+        handler = RemoveDeleted(redis, MediaEvents(redis), publisher, replay, purges, removed_ttl_s=600.0)
         queue = TaskQueue(self.redis, DELETE_QUEUE)
         await queue.promote()
         while (lease := await queue.take("remover", block_s=0)) is not None:
@@ -318,12 +320,12 @@ class Stage:
     def _purges(self) -> Purges:
         return Purges(TaskQueue(self.redis, PURGE_QUEUE), self.cdn)
 
-    def _publisher(self, store: Slot[ObjectStore], board: StatusBoard) -> Publisher:
-        return Publisher(store, board, self.sizes, NO_TELEMETRY, status_ttl_s=600.0, processing_ttl_s=600.0)
+    def _publisher(self, store: Slot[ObjectStore], statuses: StatusStore, events: MediaEvents) -> Publisher:
+        return Publisher(store, statuses, events, self.sizes, NO_TELEMETRY, processing_ttl_s=600.0)
 
-    def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], StatusBoard]:
+    def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], StatusStore]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
-        return _slot(Dependency.STORE, store), StatusBoard(stepped(self.redis, steps))
+        return _slot(Dependency.STORE, store), StatusStore(stepped(self.redis, steps))
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:

@@ -10,7 +10,7 @@ import pytest
 from avion_media.domain import keys
 from avion_media.domain.errors import Reason
 from avion_media.domain.tasks import DELETE_QUEUE, State
-from avion_media.queue import StatusBoard
+from avion_media.state import StatusStore
 from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
 from tests.service.published import key_of
 
@@ -50,7 +50,7 @@ async def moments_of_processing(new_stage: NewStage) -> int:
 
 async def assert_deleted(stage: Stage, what: object) -> None:
     """Nothing is left, it is said so once, and nothing else is said after it."""
-    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None, what
     assert status.state is State.DELETED, what
     assert not stage.objects, what
@@ -115,7 +115,7 @@ async def test_a_foreign_deletion_marks_first_and_removes_then(new_stage: NewSta
     seen: list[tuple[bool, bool]] = []
 
     async def look() -> None:
-        marked = await StatusBoard(stage.redis).is_deleted(str(stage.media_id))
+        marked = await StatusStore(stage.redis).is_deleted(str(stage.media_id))
         seen.append((marked, bool(stage.objects)))
 
     await stage.remove(Steps(dict.fromkeys(range(20), look)))
@@ -145,7 +145,7 @@ async def test_a_removal_whose_record_was_lost_is_done(new_stage: NewStage) -> N
 
 
 async def assert_undone_or_gone(stage: Stage, problem: str | None, what: object) -> None:
-    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None
     if problem is None:
         assert status.state is State.READY, what
@@ -212,7 +212,7 @@ async def test_a_refused_upload_that_dies_at_every_moment_fails_for_its_first_re
         assert await until_it_dies(stage.process(Steps({moment: die})))
         await stage.process()
         await stage.process()
-        status = await StatusBoard(stage.redis).get(str(stage.media_id))
+        status = await StatusStore(stage.redis).get(str(stage.media_id))
         assert status is not None
         assert (status.state, status.reason) == (State.FAILED, Reason.UNSUPPORTED_TYPE), moment
         assert stage.events() == ["media.failed"], moment

@@ -10,7 +10,7 @@ import pytest
 from avion_media.domain import keys
 from avion_media.domain.errors import LeaseLost, Reason
 from avion_media.domain.tasks import State, Status
-from avion_media.queue import StatusBoard
+from avion_media.state import StatusStore
 from tests.crash.stage import SIZES, Stage, Steps, open_stages, thumbnail_of
 from tests.service.published import key_of
 
@@ -70,7 +70,7 @@ async def overtaken_everywhere(
 
 
 async def state_of(stage: Stage) -> Status:
-    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None
     return status
 

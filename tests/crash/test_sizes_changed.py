@@ -14,8 +14,8 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import PURGE_QUEUE, State, Status
-from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
+from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
 from tests.crash.stage import MemoryStore, Stage, Steps, open_stages
 
@@ -35,7 +35,8 @@ async def status_of(stage: Stage) -> Status:
     """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
     store: Slot[ObjectStore] = Slot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
-    board = StatusBoard(stage.redis)
+    board = StatusStore(stage.redis)
+    await stage.replay().ensure_complete()
     statuses = Statuses(store, board, stage.replay(), stage.sizes, UploadConfig())
     now = await statuses.look_up(stage.media_id)
     await board.forget(str(stage.media_id))
@@ -72,7 +73,7 @@ async def test_the_configured_sizes_are_told_of_an_original_that_names_none(new_
     stage = new_stage()
     await stage.process()
     forget_sizes(stage)
-    await StatusBoard(stage.redis).forget(str(stage.media_id))
+    await StatusStore(stage.redis).forget(str(stage.media_id))
     assert (await status_of(stage)).thumbnails.keys() == {size.name for size in stage.sizes}
 
 

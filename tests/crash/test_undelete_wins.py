@@ -10,7 +10,8 @@ import pytest
 
 from avion_media.domain import keys
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import TaskQueue
+from avion_media.state import StatusStore
 from tests.crash.stage import SIZES, Act, Killed, Stage, Steps, open_stages
 from tests.service.published import key_of
 
@@ -27,7 +28,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
 async def completed(new_stage: NewStage) -> Stage:
     """An upload whose task is queued, and which is said to be PROCESSING."""
     stage = new_stage()
-    await StatusBoard(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
+    await StatusStore(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
     return stage
 
 
@@ -48,7 +49,7 @@ async def queued(stage: Stage) -> int:
 
 
 async def assert_as_if_never_deleted(stage: Stage, what: object) -> None:
-    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None, what
     assert status.state is State.READY, what
     assert len(stage.served()) == 1 + len(SIZES), (what, sorted(stage.objects))
@@ -124,7 +125,7 @@ async def test_a_drop_that_is_read_again_after_its_undoing_is_void(new_stage: Ne
     await stage.drop(entry_id)
     await assert_as_if_never_deleted(stage, "read again")
     await stage.drop(f"{seconds * 1000 + 60_000}-0")
-    status = await StatusBoard(stage.redis).get(str(stage.media_id))
+    status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None
     assert status.state is State.DELETED
 
@@ -143,7 +144,7 @@ async def test_a_void_drop_takes_nothing_from_a_new_one(new_stage: NewStage) -> 
         await stage.drop(old, steps)
         if moments >= steps.count:
             break
-        status = await StatusBoard(stage.redis).get(str(stage.media_id))
+        status = await StatusStore(stage.redis).get(str(stage.media_id))
         assert status is not None
         assert status.state is State.DELETED, steps.names
         remembered = stage.client.zrange(f"{{{DELETE_QUEUE}}}:delayed", 0, -1)

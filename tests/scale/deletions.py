@@ -30,9 +30,10 @@ from avion_media.domain.errors import Dependency
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.tasks import DELETE_QUEUE, DROP_DELETED, PURGE_QUEUE, State, Status
-from avion_media.queue import QueueKeys, StatusBoard, TaskQueue
+from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
+from avion_media.state import StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.purge import Purges
 from avion_media.telemetry import NO_TELEMETRY, silence_logging
@@ -56,7 +57,7 @@ async def measure_undelete(url: str, store: ObjectStore, waiting: int) -> float:
         fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, waiting)
     media = new_media(UNDELETED)
     async with open_redis(url, timeout_s=30.0) as redis:
-        board = StatusBoard(redis)
+        board = StatusStore(redis)
         for each in media:
             await board.put(Status(each.text, State.READY), ttl_s=DELAY_S)
         handler = deleting(redis, store)

@@ -19,8 +19,9 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
+from avion_media.state import MediaEvents, StatusStore
 from tests.conftest import S3Bucket
 from tests.service.commands import run_command
 from tests.service.harness import eventually, service_environment
@@ -174,10 +175,11 @@ async def test_inspect_shows_everything_that_is_known(operator: Operator) -> Non
     operator.put(keys.thumbnail(upload, "small"))
     operator.put(keys.thumbnail(upload, "formersize"))
     async with open_redis(operator.redis_url) as redis:
-        board = StatusBoard(redis)
-        await board.put(Status(str(upload), State.FAILED, Reason.CORRUPT), ttl_s=60)
-        await board.publish_event("media.failed", str(upload), {"reason": "corrupt"})
-        await board.publish_event("media.failed", str(an_upload()), {"reason": "corrupt"})
+        statuses = StatusStore(redis)
+        await statuses.put(Status(str(upload), State.FAILED, Reason.CORRUPT), ttl_s=60)
+        events = MediaEvents(redis)
+        await events.publish("media.failed", str(upload), {"reason": "corrupt"})
+        await events.publish("media.failed", str(an_upload()), {"reason": "corrupt"})
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         for task_id in ("running", "retried", "given-up", "waiting"):
             await queue.enqueue({"media_id": str(upload), "type": "thumbnail"}, task_id=task_id)
@@ -302,11 +304,11 @@ async def test_a_remote_medium_that_was_just_being_fetched_is_what_the_store_has
     remote = remote_id_for("https://remote.example/d.png")
     operator.put(keys.original(remote))
     async with open_redis(operator.redis_url) as redis:
-        board = StatusBoard(redis)
-        await board.put(Status(str(remote), State.PROCESSING), ttl_s=DAY)
+        statuses = StatusStore(redis)
+        await statuses.put(Status(str(remote), State.PROCESSING), ttl_s=DAY)
         await drop(operator, remote)
         assert operator.json("undelete", str(remote))["undeleted"] == [str(remote)]
-        assert await board.get(str(remote)) is None
+        assert await statuses.get(str(remote)) is None
 
 
 async def test_too_late_is_said_and_changes_nothing(operator: Operator) -> None:

@@ -21,9 +21,10 @@ from avion_media.domain.errors import Dependency, LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
-from avion_media.queue import QueueKeys, RemoteBoard, StatusBoard, TaskQueue
+from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
+from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
@@ -58,7 +59,7 @@ class World:
     store: Slot[ObjectStore]
     redis: Redis
     config: Config
-    board: StatusBoard
+    statuses: StatusStore
     hours: float = 0.0
     seen: list[Verdict] = field(default_factory=list)
 
@@ -108,7 +109,7 @@ async def world(s3: S3Bucket, redis_url: str) -> AsyncIterator[World]:
         other.hset("media_sweep", "memory_since", "0")
         async with open_store(config.s3) as store, open_redis(redis_url) as redis:
             with store_slot.filled(store):
-                yield World(s3, other, store_slot, redis, config, StatusBoard(redis))
+                yield World(s3, other, store_slot, redis, config, StatusStore(redis))
 
 
 async def test_an_upload_that_was_never_completed_goes_once_nobody_can_complete_it(world: World) -> None:
@@ -123,7 +124,7 @@ async def test_an_upload_that_was_never_completed_goes_once_nobody_can_complete_
 async def test_a_completed_upload_whose_task_is_lost_is_queued_again_once(world: World) -> None:
     upload = an_upload()
     world.put(keys.incoming(upload))
-    await world.board.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
+    await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
     assert (await world.sweep(hours=0.9)).done == {}
     assert (await world.sweep(hours=1.5)).done[Why.LOST_TASK].media == 1
     assert (await world.sweep(hours=1.5)).done == {}
@@ -136,7 +137,7 @@ async def test_a_completed_upload_whose_task_is_lost_is_queued_again_once(world:
 async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_second_task(world: World) -> None:
     upload = an_upload()
     world.put(keys.incoming(upload))
-    await world.board.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
+    await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
     world.hours = 2
     verdicts: list[Verdict] = []
     reconciliation = world.reconciliation()
@@ -153,7 +154,7 @@ async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_secon
 async def test_an_upload_that_a_task_names_is_left_alone(world: World, place: str) -> None:
     upload = an_upload()
     world.put(keys.incoming(upload))
-    await world.board.put(Status(str(upload), State.FAILED, Reason.INTERNAL), ttl_s=HOUR)
+    await world.statuses.put(Status(str(upload), State.FAILED, Reason.INTERNAL), ttl_s=HOUR)
     # As another service writes it, without any marker of ours.
     world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(upload), "type": "thumbnail"})
     queue = TaskQueue(world.redis, PROCESSING_QUEUE)
@@ -174,7 +175,7 @@ async def test_what_was_processed_loses_its_upload_and_nothing_else(world: World
     world.put_medium(upload)
     before = world.keys()
     world.put(keys.incoming(upload))
-    await world.board.put(Status(str(upload), State.READY), ttl_s=HOUR)
+    await world.statuses.put(Status(str(upload), State.READY), ttl_s=HOUR)
     assert (await world.sweep(hours=0.5)).done == {}
     assert (await world.sweep(hours=2)).done[Why.LEFTOVER].objects == 1
     assert world.keys() == before
@@ -186,7 +187,7 @@ async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(worl
     world.other.flushall()
     assert (await world.sweep(hours=0.01)).done[Why.LOST_TASK].media == 1
     assert [task["media_id"] for task in world.queued()] == [str(upload)]
-    status = await world.board.get(str(upload))
+    status = await world.statuses.get(str(upload))
     assert status is not None
     assert status.state is State.PROCESSING
     # What comes after that is remembered.
@@ -277,19 +278,19 @@ async def test_remote_media_go_when_their_time_is_over(world: World) -> None:
     remote, refreshed = a_remote(), a_remote()
     world.put_medium(remote)
     world.put_medium(refreshed)
-    await world.board.put(Status(str(remote), State.READY), ttl_s=HOUR)
+    await world.statuses.put(Status(str(remote), State.READY), ttl_s=HOUR)
     assert (await world.sweep(hours=24 * 6)).done == {}
     report = await world.sweep(hours=24 * 8)
     assert (report.done[Why.EXPIRED].media, report.done[Why.EXPIRED].objects) == (2, 6)
     assert world.keys() == set()
-    assert await world.board.get(str(remote)) is None
+    assert await world.statuses.get(str(remote)) is None
 
 
 async def test_remote_media_that_are_asked_for_stay(world: World) -> None:
     used, unused = a_remote(), a_remote()
     for each in (used, unused):
         world.put_medium(each)
-    await RemoteBoard(world.redis).mark_used(used, datetime.now(UTC) + timedelta(days=3), HOUR)
+    await RemoteStateStore(world.redis).mark_used(used, datetime.now(UTC) + timedelta(days=3), HOUR)
     assert (await world.sweep(hours=24 * 8)).done[Why.EXPIRED].media == 1
     assert {keys.original(used)} <= world.keys()
     assert (await world.sweep(hours=24 * 9.9)).done == {}
@@ -304,7 +305,7 @@ async def test_a_use_after_the_verdict_spares_it(world: World) -> None:
     await world.sweep(hours=24 * 8, dry_run=True)
     (verdict,) = world.seen
     assert verdict.why is Why.EXPIRED
-    await RemoteBoard(world.redis).mark_used(remote, world.clock(), HOUR)
+    await RemoteStateStore(world.redis).mark_used(remote, world.clock(), HOUR)
     assert not await world.reconciliation().remedies.remove(verdict)
     assert world.keys() == before
 
@@ -380,10 +381,15 @@ async def remove_what_is_due(world: World) -> None:
     world.other.zadd(delayed, dict.fromkeys(world.other.zrange(delayed, 0, -1), 0.0))
     queue = TaskQueue(world.redis, DELETE_QUEUE)
     publisher = Publisher(
-        world.store, world.board, world.config.thumbnails.sizes, NO_TELEMETRY, status_ttl_s=HOUR, processing_ttl_s=HOUR
+        world.store,
+        world.statuses,
+        MediaEvents(world.redis),
+        world.config.thumbnails.sizes,
+        NO_TELEMETRY,
+        processing_ttl_s=HOUR,
     )
     replay, purges = JournalReplay(world.redis, DeletionJournal(world.store, 0)), Purges(queue, world.config.cdn)
-    handler = RemoveDeleted(world.redis, world.board, publisher, replay, purges, removed_ttl_s=HOUR)
+    handler = RemoveDeleted(world.redis, MediaEvents(world.redis), publisher, replay, purges, removed_ttl_s=HOUR)
     await queue.promote()
     while (lease := await queue.take("remover", block_s=0)) is not None:
         await handler.run(lease.task, lease.renew)
@@ -410,7 +416,7 @@ async def test_more_than_a_fraction_is_refused_without_force(world: World) -> No
     )
     lost = an_upload()
     world.put(keys.incoming(lost))
-    await world.board.put(Status(str(lost), State.PROCESSING), ttl_s=HOUR)
+    await world.statuses.put(Status(str(lost), State.PROCESSING), ttl_s=HOUR)
     for _ in range(3):
         world.put(keys.thumbnail(an_upload(), "small"))
     before = world.keys()
@@ -565,12 +571,12 @@ async def test_a_remote_medium_that_is_found_a_moment_before_it_goes_is_not_read
     delete = store.delete
 
     async def say_and_delete(doomed: list[str]) -> None:
-        await world.board.put(Status(str(remote), State.READY), ttl_s=HOUR)
+        await world.statuses.put(Status(str(remote), State.READY), ttl_s=HOUR)
         await delete(doomed)
 
     monkeypatch.setattr(store, "delete", say_and_delete)
     assert (await world.sweep(hours=24 * 8)).done[Why.EXPIRED].media == 1
-    assert await world.board.get(str(remote)) is None
+    assert await world.statuses.get(str(remote)) is None
 
 
 async def test_an_outage_is_said_and_leaves_things_to_the_next_pass(world: World) -> None:
@@ -693,7 +699,7 @@ def test_the_role_notices_that_one_queue_was_removed(environment: dict[str, str]
             queue = TaskQueue(redis, PROCESSING_QUEUE)
             fields = {"media_id": str(upload), "type": "thumbnail"}
             task_id = await queue.enqueue(fields, once_key=str(upload))
-            await StatusBoard(redis).put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
+            await StatusStore(redis).put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
             await redis.execute("DEL", PROCESSING_QUEUE)
             assert await queue.take("a", 0) is None  # as every reader does, which makes the group anew
             return task_id

@@ -17,9 +17,9 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.media import in_all_formats
-from avion_media.queue import RemoteBoard, StatusBoard
 from avion_media.redis import Redis
 from avion_media.resources import Slot
+from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.budget import Budget
@@ -200,10 +200,10 @@ class _PartOfPass:
     async def _judge(self, chunk: list[Medium]) -> list[Verdict]:
         redis = self._reconciliation.redis
         deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
-        last_uses = await RemoteBoard(redis).last_uses([each.name for each in chunk if each.is_remote])
+        last_uses = await RemoteStateStore(redis).last_uses([each.name for each in chunk if each.is_remote])
         verdicts = []
         for medium in chunk:
-            status = await StatusBoard(redis).get(medium.name) if needs_status(medium) else None
+            status = await StatusStore(redis).get(medium.name) if needs_status(medium) else None
             deletion = deletions.get(medium.name)
             known = Known(
                 state=None if status is None else status.state,

@@ -10,9 +10,10 @@ from avion_media.domain import keys
 from avion_media.domain.errors import OURS, ObjectMissing
 from avion_media.domain.ids import parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.queue import RemoteBoard, StatusBoard, TaskQueue
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
+from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.policy import Verdict, Why
@@ -51,7 +52,7 @@ class Remedies:
         await TaskQueue(redis, PROCESSING_QUEUE).enqueue(
             processing_fields(name), once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
         )
-        await StatusBoard(redis).put(Status(name, State.PROCESSING), ttl_s=self._processing_ttl_s)
+        await StatusStore(redis).put(Status(name, State.PROCESSING), ttl_s=self._processing_ttl_s)
 
     async def remove(self, verdict: Verdict) -> bool:
         """Remove the doomed objects; False when the medium has changed since it was judged: then it is spared."""
@@ -60,18 +61,18 @@ class Remedies:
         if not await self._still_holds(verdict):
             return False
         medium = verdict.medium
-        board = StatusBoard(self._redis)
+        statuses = StatusStore(self._redis)
         if medium.is_remote:  # first: it must not be said to be READY once it is gone
-            await board.forget(medium.name)
+            await statuses.forget(medium.name)
         await self._store.get().delete([each.key for each in verdict.doomed])
         if medium.is_remote:  # again: somebody may have found it a moment before it went, and said so
-            await board.forget(medium.name)
+            await statuses.forget(medium.name)
         return True
 
     async def _still_holds(self, verdict: Verdict) -> bool:
         medium = verdict.medium
         if verdict.why in (Why.ABANDONED, Why.LEFTOVER, Why.ORPHAN):
-            status = await StatusBoard(self._redis).get(medium.name)
+            status = await StatusStore(self._redis).get(medium.name)
             if status is not None and status.state is State.PROCESSING:
                 return False
             if verdict.why is not Why.ORPHAN:
@@ -88,4 +89,4 @@ class Remedies:
         return unwritten and original.etag == medium.original.etag
 
     async def _last_use(self, name: str) -> datetime | None:
-        return (await RemoteBoard(self._redis).last_uses([name])).get(name)
+        return (await RemoteStateStore(self._redis).last_uses([name])).get(name)

@@ -1,6 +1,6 @@
 """A state machine of one medium around the real scripts: notices, listeners, undeletes, removals, attempts, sweeps.
 
-Everything that decides is the service's own: `DeletionRecords` and `StatusBoard` on a real Redis. The machine plays the
+Everything that decides is the service's own: `DeletionRecords` and `StatusStore` on a real Redis. The machine plays the
 processes around them, each of which can stop for as long as it likes between two of its steps, or die. Time is moved by
 hand: a deletion is due when the machine says so.
 
@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from avion_media.deletion import DeletionRecord, DeletionRecords, DeletionState, Mark, Undelete, scripts
 from avion_media.deletion.names import LAST_UNDELETE, completeness_of
 from avion_media.domain.tasks import DROP_DELETED, State, Status
-from avion_media.queue import StatusBoard
-from avion_media.queue.names import deletion_key
 from avion_media.redis import Redis, Script
+from avion_media.state import StatusStore
+from avion_media.state.names import deletion_key
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ class _Deletions(RuleBasedStateMachine):
         self._seen: tuple[int, DeletionRecord | None] = (-1, None)
         redis = cast("Redis", self._answering)
         self.records = DeletionRecords(redis)
-        self.board = StatusBoard(redis)
+        self.board = StatusStore(redis)
         self.intent = ""  # what the users want in the end: deleted, deleted (channel), undeleted, either
         self.deletes, self.undeletes, self.crashes, self.replays = MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS
         self.losses = MAX_LOSSES

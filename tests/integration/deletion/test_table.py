@@ -10,8 +10,8 @@ import pytest
 from avion_media.deletion import DeletionRecords, DeletionState
 from avion_media.deletion.names import completeness_of
 from avion_media.domain.tasks import State, Status
-from avion_media.queue import StatusBoard
 from avion_media.redis import Redis, open_redis
+from avion_media.state import StatusStore
 
 PAGE = Path(__file__).parents[3] / "docs" / "deletions.md"
 HOUR_S = 3600.0
@@ -76,7 +76,7 @@ async def undelete(redis: Redis, generation: int) -> str:
 
 
 async def status(redis: Redis, _generation: int) -> str:
-    taken = await StatusBoard(redis).put(Status(MEDIUM, State.PROCESSING), ttl_s=60)
+    taken = await StatusStore(redis).put(Status(MEDIUM, State.PROCESSING), ttl_s=60)
     return "taken" if taken else "refused"
 
 

@@ -7,8 +7,9 @@ import trio
 
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
+from avion_media.state import StatusStore
 
 FIELDS = {"media_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "type": "thumbnail"}
 
@@ -60,7 +61,7 @@ async def _somebody_blocks(redis: Redis) -> bool:
 
 async def test_a_listener_hears_again_and_is_told_to_look(redis_url: str) -> None:
     redis = Redis(redis_url)
-    board = StatusBoard(redis)
+    board = StatusStore(redis)
     told: list[str] = []
     news = trio.Event()
 

@@ -9,9 +9,10 @@ import trio
 
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status
-from avion_media.queue import StatusBoard, TaskQueue
+from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.redis.slots import key_slot
+from avion_media.state import StatusStore
 from tests.integration.topology.conftest import Workers, persistently, until
 from tests.services import RedisCluster, RedisServer, redis_cluster
 from tests.services.cluster import is_up as is_whole
@@ -160,7 +161,7 @@ async def test_a_master_dies_and_its_replica_takes_over(replicated_cluster: Redi
     owner = cluster.owner_of(PROCESSING_QUEUE)
     async with open_redis(cluster.url, timeout_s=2.0) as redis, trio.open_nursery() as nursery:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
-        board = StatusBoard(redis)
+        board = StatusStore(redis)
         media_ids = {f"m{number}" for number in range(400)}
         for media_id in sorted(media_ids):
             await queue.enqueue({**FIELDS, "media_id": media_id})

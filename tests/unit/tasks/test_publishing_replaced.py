@@ -13,8 +13,8 @@ from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.domain.formats import MP4
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.media import MediaFacts, ThumbnailSize
-from avion_media.queue import StatusBoard
 from avion_media.resources import Slot
+from avion_media.state import MediaEvents, StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.publish import Publisher, WriteOriginal
 from avion_media.telemetry import NO_TELEMETRY
@@ -80,9 +80,14 @@ def board() -> FakeBoard:
 def publisher(store: FakeStore, board: FakeBoard) -> Publisher:
     store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
-    statuses = cast("StatusBoard", board)
+    statuses = cast("StatusStore", board)
     return Publisher(
-        store_slot, statuses, (ThumbnailSize("small", 400),), NO_TELEMETRY, status_ttl_s=1.0, processing_ttl_s=1.0
+        store_slot,
+        statuses,
+        cast("MediaEvents", None),
+        (ThumbnailSize("small", 400),),
+        NO_TELEMETRY,
+        processing_ttl_s=1.0,
     )
 
 

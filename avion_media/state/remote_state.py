@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 
 from avion_media.domain.errors import Reason
 from avion_media.domain.ids import RemoteId
-from avion_media.queue import scripts
-from avion_media.queue.names import beside, deletion_key, status_key
 from avion_media.redis import Redis
+from avion_media.state import scripts
+from avion_media.state.names import deletion_key, key_of, status_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class RemoteFailure:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoteMemory:
+class RemoteState:
     """What is remembered of one remote medium. ``validated``: its server said lately that the copy is still good."""
 
     deleted: bool
@@ -39,17 +39,17 @@ class RemoteMemory:
     validated: bool
 
 
-class RemoteBoard:
+class RemoteStateStore:
     """Every method raises `Unavailable` while Redis is away."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def recall(self, remote_id: RemoteId) -> RemoteMemory:
+    async def load(self, remote_id: RemoteId) -> RemoteState:
         """All at once."""
         keys = (deletion_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
-        deletion, failure, validated = await self._redis.run(scripts.RECALL, keys)
-        return RemoteMemory(deletion not in (b"", b"undeleted"), _read_failure(failure or None), bool(validated))
+        deletion, failure, validated = await self._redis.run(scripts.LOAD_REMOTE, keys)
+        return RemoteState(deletion not in (b"", b"undeleted"), _read_failure(failure or None), bool(validated))
 
     async def seconds_left(self, remote_id: RemoteId) -> tuple[float, float]:
         """For how long a failure is still held against the URL, and for how long a validated copy is good; 0: not."""
@@ -57,7 +57,7 @@ class RemoteBoard:
         return max(0, left[0]) / 1000, max(0, left[1]) / 1000
 
     async def remember_failure(self, remote_id: RemoteId, failure: RemoteFailure, ttl_s: float) -> None:
-        """Hold a failure against the URL for ``ttl_s``. Before its status is told: see `begin_anew`."""
+        """Hold a failure against the URL for ``ttl_s``. Before its status is told: see `reset_failure`."""
         document = asdict(failure)
         await self._set(_failure_key(remote_id), json.dumps(document, separators=(",", ":")), ttl_s)
 
@@ -65,12 +65,12 @@ class RemoteBoard:
         """The URL may be asked again."""
         await self._redis.execute("DEL", _failure_key(remote_id))
 
-    async def begin_anew(self, remote_id: RemoteId) -> None:
+    async def reset_failure(self, remote_id: RemoteId) -> None:
         """Forget a status of FAILED that is no longer held against the URL, so that it can be PROCESSING again.
 
         What fails meanwhile is not forgotten: its failure is remembered before its status says so.
         """
-        await self._redis.run(scripts.BEGIN_ANEW, (status_key(str(remote_id)), _failure_key(remote_id)))
+        await self._redis.run(scripts.RESET_FAILURE, (status_key(str(remote_id)), _failure_key(remote_id)))
 
     async def mark_validated(self, remote_id: RemoteId, ttl_s: float) -> None:
         """The copy is good for another ``ttl_s``, whatever its age."""
@@ -94,15 +94,15 @@ class RemoteBoard:
 
 
 def _failure_key(remote_id: RemoteId) -> str:
-    return beside("remote_failure", str(remote_id))
+    return key_of("remote_failure", str(remote_id))
 
 
 def _validated_key(remote_id: RemoteId) -> str:
-    return beside("remote_validated", str(remote_id))
+    return key_of("remote_validated", str(remote_id))
 
 
 def _used_key(name: str) -> str:
-    return beside("remote_used", name)
+    return key_of("remote_used", name)
 
 
 def _read_failure(written: bytes | None) -> RemoteFailure | None:

@@ -14,8 +14,8 @@ from avion_media.deletion import DeletionRecords
 from avion_media.domain.errors import Reason
 from avion_media.domain.ids import remote_id_for
 from avion_media.domain.tasks import State, Status
-from avion_media.queue import RemoteBoard, RemoteFailure, RemoteMemory, StatusBoard
 from avion_media.redis import Redis, open_redis
+from avion_media.state import RemoteFailure, RemoteState, RemoteStateStore, StatusStore
 from tests.service.published import key_of
 
 REMOTE = remote_id_for("https://remote.example/a.png")
@@ -30,13 +30,13 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def board(redis: Redis) -> RemoteBoard:
-    return RemoteBoard(redis)
+def board(redis: Redis) -> RemoteStateStore:
+    return RemoteStateStore(redis)
 
 
 @pytest.fixture
-def statuses(redis: Redis) -> StatusBoard:
-    return StatusBoard(redis)
+def statuses(redis: Redis) -> StatusStore:
+    return StatusStore(redis)
 
 
 @pytest.fixture
@@ -45,30 +45,30 @@ def other(redis_url: str) -> Any:
         yield client
 
 
-async def test_nothing_is_remembered_at_first(board: RemoteBoard) -> None:
-    assert await board.recall(REMOTE) == RemoteMemory(deleted=False, failure=None, validated=False)
+async def test_nothing_is_remembered_at_first(board: RemoteStateStore) -> None:
+    assert await board.load(REMOTE) == RemoteState(deleted=False, failure=None, validated=False)
     assert await board.seconds_left(REMOTE) == (0, 0)
     assert await board.last_uses([]) == {}
     assert await board.last_uses([str(REMOTE)]) == {}
 
 
-async def test_what_is_remembered_is_recalled(redis: Redis, board: RemoteBoard, other: Any) -> None:
+async def test_what_is_remembered_is_recalled(redis: Redis, board: RemoteStateStore, other: Any) -> None:
     used = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
     await board.remember_failure(REMOTE, FAILURE, 60)
     await board.mark_validated(REMOTE, 30)
     await board.mark_used(REMOTE, used, 20)
     await DeletionRecords(redis).mark([str(REMOTE)], delay_s=60)
-    assert await board.recall(REMOTE) == RemoteMemory(deleted=True, failure=FAILURE, validated=True)
+    assert await board.load(REMOTE) == RemoteState(deleted=True, failure=FAILURE, validated=True)
     assert await board.last_uses([str(REMOTE), "0" * 64]) == {str(REMOTE): used}
     failure_s, validated_s = await board.seconds_left(REMOTE)
     assert 59 < failure_s <= 60
     assert 29 < validated_s <= 30
     assert 19_000 < other.pttl(key_of("remote_used", REMOTE)) <= 20_000
     await board.forget_failure(REMOTE)
-    assert (await board.recall(REMOTE)).failure is None
+    assert (await board.load(REMOTE)).failure is None
 
 
-async def test_a_time_to_live_of_nothing_is_no_error(board: RemoteBoard) -> None:
+async def test_a_time_to_live_of_nothing_is_no_error(board: RemoteStateStore) -> None:
     await board.mark_validated(REMOTE, 0.0)
     await board.mark_used(REMOTE, datetime.now(UTC), 0.0)
 
@@ -81,34 +81,36 @@ async def test_a_time_to_live_of_nothing_is_no_error(board: RemoteBoard) -> None
         '{"reason":"remote_status","task_id":"t","server":"s:1","failed_at":"long ago"}',
     ],
 )  # fmt: skip
-async def test_what_cannot_be_read_is_not_held_against_a_url(board: RemoteBoard, other: Any, written: str) -> None:
+async def test_what_cannot_be_read_is_not_held_against_a_url(board: RemoteStateStore, other: Any, written: str) -> None:
     other.set(key_of("remote_failure", REMOTE), written)
-    assert (await board.recall(REMOTE)).failure is None
+    assert (await board.load(REMOTE)).failure is None
 
 
-async def test_only_a_failure_whose_time_has_passed_is_begun_anew(board: RemoteBoard, statuses: StatusBoard) -> None:
+async def test_only_a_failure_whose_time_has_passed_is_begun_anew(
+    board: RemoteStateStore, statuses: StatusStore
+) -> None:
     await board.remember_failure(REMOTE, FAILURE, 60)
     await statuses.put(FAILED, ttl_s=60)
-    await board.begin_anew(REMOTE)
+    await board.reset_failure(REMOTE)
     assert await statuses.get(str(REMOTE)) == FAILED
     await board.forget_failure(REMOTE)
-    await board.begin_anew(REMOTE)
+    await board.reset_failure(REMOTE)
     assert await statuses.get(str(REMOTE)) is None
     assert await statuses.put(Status(str(REMOTE), State.PROCESSING), ttl_s=60)
 
 
 @pytest.mark.parametrize("state", [State.READY, State.PROCESSING, State.DELETED])
-async def test_no_other_state_is_forgotten(board: RemoteBoard, statuses: StatusBoard, state: State) -> None:
+async def test_no_other_state_is_forgotten(board: RemoteStateStore, statuses: StatusStore, state: State) -> None:
     await statuses.put(Status(str(REMOTE), state), ttl_s=60)
-    await board.begin_anew(REMOTE)
+    await board.reset_failure(REMOTE)
     status = await statuses.get(str(REMOTE))
     assert status is not None
     assert status.state is state
 
 
-async def test_the_time_of_a_failure_is_exact(board: RemoteBoard) -> None:
+async def test_the_time_of_a_failure_is_exact(board: RemoteStateStore) -> None:
     now = time.time()
     await board.remember_failure(REMOTE, RemoteFailure(Reason.TOO_LARGE, "t", "[::1]:443", now), 60)
-    failure = (await board.recall(REMOTE)).failure
+    failure = (await board.load(REMOTE)).failure
     assert failure is not None
     assert (failure.failed_at, failure.server) == (now, "[::1]:443")

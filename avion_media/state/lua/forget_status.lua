@@ -1,5 +1,5 @@
--- Remove a status or a tombstone, and tell the watchers.
--- KEYS: key   ARGV: media id, channel
+-- Remove a status; whoever watches it is woken.
+-- KEYS: status   ARGV: media id, channel of changes
 local removed = redis.call('DEL', KEYS[1])
 if removed == 1 then
   redis.call('PUBLISH', ARGV[2], ARGV[1])

@@ -1,4 +1,4 @@
--- What is remembered of a remote medium.
+-- The state of a remote medium.
 -- KEYS: record of its deletion, failure, validated
 -- Returns {state of the deletion or '', failure or '', validated or ''}.
 return {

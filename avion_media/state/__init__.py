@@ -1,0 +1,16 @@
+"""What is known of each medium on Redis: its status, what a remote server answered, and the events about it."""
+
+from avion_media.state.events import MediaEvents
+from avion_media.state.remote_state import RemoteFailure, RemoteState, RemoteStateStore
+from avion_media.state.status_store import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, StatusStore
+
+__all__ = [
+    "ANY_FAILURE",
+    "FAILED_TTL_S",
+    "READY_TTL_S",
+    "MediaEvents",
+    "RemoteFailure",
+    "RemoteState",
+    "RemoteStateStore",
+    "StatusStore",
+]

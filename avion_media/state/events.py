@@ -1,0 +1,62 @@
+"""The events about media, on stream and channel ``media_events`` (contract, section 4; docs/events.md)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from avion_media.domain.tasks import EVENTS_STREAM
+from avion_media.redis import Redis, RedisRefused
+from avion_media.state import scripts
+
+DEFAULT_MAX_ENTRIES = 100_000  # as in `EventsConfig`
+_DELETED = "media.deleted"
+_DELETION_DEDUP_S = 30 * 86_400.0  # no event of a medium follows its deletion
+_EVENT_DEDUP_S = 3600.0  # most repetitions of a task come within minutes; a later one has the same ``event_id``
+_SEQ = f"{{{EVENTS_STREAM}}}:seq"
+_NAMESPACE = uuid.UUID("6f0c4f0a-5f0e-5b7e-9d43-9a1c7d2f4b11")
+
+
+class MediaEvents:
+    """Every method raises `Unavailable` while Redis is unavailable. ``max_entries`` bounds the stream, roughly."""
+
+    def __init__(self, redis: Redis, max_entries: int = DEFAULT_MAX_ENTRIES) -> None:
+        self._redis = redis
+        self._max_entries = max_entries
+
+    async def publish(self, event_type: str, media_id: str, details: Mapping[str, Any], *, dedup_key: str = "") -> bool:
+        """Publish an event of what is durable already; return whether it was new.
+
+        It is published once per medium and type; with a ``dedup_key`` (a task that may be repeated for the same medium)
+        once per key, whatever the type. Nothing is published after a medium's deletion.
+        """
+        subject = f"{media_id}:{dedup_key or event_type}"
+        document = {"event_id": str(uuid.uuid5(_NAMESPACE, subject)), **details, "type": event_type}
+        event = json.dumps(document | {"media_id": media_id}, separators=(",", ":"))
+        dedup_s = _DELETION_DEDUP_S if event_type == _DELETED else _EVENT_DEDUP_S
+        keys = (EVENTS_STREAM, _published_key(subject), _published_key(f"{media_id}:{_DELETED}"), _SEQ)
+        args = (event, self._max_entries, EVENTS_STREAM, round(dedup_s * 1000))
+        return bool(await self._redis.run(scripts.PUBLISH_EVENT, keys, args))
+
+    async def was_published(self, media_id: str, dedup_key: str) -> bool:
+        """Return whether an event with this key was published lately."""
+        return bool(await self._redis.execute("EXISTS", _published_key(f"{media_id}:{dedup_key}")))
+
+    async def headroom(self) -> int:
+        """Return how many events can follow before the slowest consumer group misses one; negative: it has."""
+        try:
+            groups = await self._redis.execute("XINFO", "GROUPS", EVENTS_STREAM)
+        except RedisRefused:
+            return self._max_entries  # no stream yet
+        lag = 0
+        for row in groups:
+            fields = dict(zip(row[::2], row[1::2], strict=True)) if isinstance(row, list) else row
+            lag = max(lag, fields.get(b"lag") or 0)
+        return self._max_entries - lag
+
+
+def _published_key(subject: str) -> str:
+    """In one cluster slot with the events."""
+    return f"{{{EVENTS_STREAM}}}:said:{subject}"

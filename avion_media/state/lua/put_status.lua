@@ -1,0 +1,36 @@
+-- Write a status. A deleted medium gets none, and READY stays. A failure stays as well: it does not become PROCESSING by a
+-- late attempt (forget it first), nor another failure, since the upload is gone by then and a repeated attempt would report
+-- it missing. Only failures of this service can change, since an operator may replay their tasks.
+-- READY replaces a failure only if its attempt knew of that failure (or of all: *); else another attempt overtook it.
+-- KEYS: status, record of the deletion
+-- ARGV: media id, status, life in ms, channel of changes, reason of the failure known or *, reasons that are this service's
+-- A status begins with the first letter of its state; a failure goes on with its reason.
+-- Returns 1 when it was taken.
+local deletion = redis.call('HGET', KEYS[2], 'state')
+if deletion and deletion ~= 'undeleted' then
+  return 0
+end
+local before = redis.call('GET', KEYS[1])
+if before and before ~= ARGV[2] then
+  local state, reason = string.match(before, '^(%u) ?(%S*)')
+  local new = string.sub(ARGV[2], 1, 1)
+  if state == 'R' and new ~= 'R' then
+    return 0
+  end
+  if state == 'F' then
+    local ours = false
+    for index = 6, #ARGV do
+      ours = ours or reason == ARGV[index]
+    end
+    if new == 'R' then
+      if ARGV[5] ~= '*' and ARGV[5] ~= reason then
+        return 0
+      end
+    elseif new == 'P' or not ours then
+      return 0
+    end
+  end
+end
+redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('PUBLISH', ARGV[4], ARGV[1])
+return 1

@@ -1,0 +1,25 @@
+"""Keys and channels of what is known of a medium. The braces are literal: one cluster slot."""
+
+from __future__ import annotations
+
+STATUS_CHANGES = "media_status"
+"""Channel: the id of a medium whose status changed."""
+
+
+def key_of(kind: str, media_id: str) -> str:
+    """Return a key of one medium.
+
+    All keys of one medium lie in one cluster slot. A thousandth of all media, those with the same last two characters,
+    share it, so that scripts can work on batches.
+    """
+    return f"{kind}:{{{media_id[-2:]}}}{media_id}"
+
+
+def status_key(media_id: str) -> str:
+    """Return the string with the status of a medium."""
+    return key_of("media_status", media_id)
+
+
+def deletion_key(media_id: str) -> str:
+    """Return the hash with the record of its deletion."""
+    return key_of("media_deletion", media_id)

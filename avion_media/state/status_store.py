@@ -1,0 +1,162 @@
+"""The status store: how each medium is doing, while only Redis knows, or knows it sooner than the object store.
+
+The object store holds the truth; this is quick to read and to change. Every change is a compare-and-set on the server:
+a deleted medium gets no status, and READY stays until it is deleted, forgotten or expired.
+"""
+
+from __future__ import annotations
+
+import random
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+
+import trio
+
+from avion_media.domain import keys
+from avion_media.domain.errors import OURS, Reason, Unavailable
+from avion_media.domain.formats import BY_NAME
+from avion_media.domain.media import MediaFacts, parse_size_names
+from avion_media.domain.tasks import State, Status
+from avion_media.redis import Argument, Redis
+from avion_media.state import scripts
+from avion_media.state.names import STATUS_CHANGES, deletion_key, status_key
+
+_CHUNK = 500  # statuses that one script reads
+ANY_FAILURE = "*"
+READY_TTL_S = 3600.0  # the object store knows it as well
+FAILED_TTL_S = 30 * 86_400.0  # only Redis knows it
+_CODES = {state: str(state)[0] for state in State if state is not State.PENDING_UPLOAD} | {State.PENDING_UPLOAD: "U"}
+_STATES = {code: state for state, code in _CODES.items()}
+_PAUSE_S = (0.2, 5.0)  # first and longest wait before the next try to subscribe
+
+
+class StatusStore:
+    """Statuses on Redis. Every method but `listen` raises `Unavailable` while Redis is away."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+
+    async def get(self, media_id: str) -> Status | None:
+        """Return the status of a medium: DELETED as soon as its deletion is recorded; None if there is none."""
+        return (await self.get_many([media_id]))[media_id]
+
+    async def get_many(self, media_ids: Sequence[str], *, despite_deletion: bool = False) -> dict[str, Status | None]:
+        """As `get`, of several media, which need not be of one moment.
+
+        ``despite_deletion``: of a deleted medium, the status that it will have again if it is undeleted.
+        """
+        found: dict[str, Status | None] = {}
+        names = {status_key(media_id): media_id for media_id in media_ids}
+        for group in await self._redis.grouped(list(names), _CHUNK):
+            both = [key for each in group for key in (each, deletion_key(names[each]))]
+            replies = await self._redis.run(scripts.READ_STATUSES, both)
+            for key, (written, state) in zip(group, replies, strict=True):
+                found[names[key]] = _effective_status(names[key], written, b"" if despite_deletion else state)
+        return found
+
+    async def put(self, status: Status, ttl_s: float, *, over: Reason | str | None = ANY_FAILURE) -> bool:
+        """Write how a medium is doing, for ``ttl_s``; return whether it was taken.
+
+        It is not when the medium is deleted, is READY and would be anything else, or is FAILED and would be
+        PROCESSING or fail for another reason (failures that are not the medium's may). READY is taken over the failure
+        ``over`` only; None is no failure.
+        """
+        both = (status_key(status.media_id), deletion_key(status.media_id))
+        args: tuple[Argument, ...] = (
+            status.media_id,
+            _write(status),
+            round(ttl_s * 1000),
+            STATUS_CHANGES,
+            str(over or ""),
+            *OURS,
+        )
+        return bool(await self._redis.run(scripts.PUT_STATUS, both, args))
+
+    async def forget(self, media_id: str) -> bool:
+        """Remove the status, so that the store is asked again; whether there was one. A deletion stays."""
+        return bool(await self._redis.run(scripts.FORGET_STATUS, (status_key(media_id),), (media_id, STATUS_CHANGES)))
+
+    async def deletion_state(self, media_id: str) -> str:
+        """The state of the record of its deletion, empty when there is none. See `avion_media.deletion`."""
+        return (await self._redis.execute("HGET", deletion_key(media_id), "state") or b"").decode()
+
+    async def is_deleted(self, media_id: str) -> bool:
+        """Whether a medium counts as deleted."""
+        return _is_deleted(await self.deletion_state(media_id))
+
+    async def listen(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
+        """Call ``changed`` with the id of each medium whose status changed, in whatever process. Never returns.
+
+        One subscription serves the whole process. Outages are waited for; ``missed`` is called whenever the
+        subscription stands (again): what happened until then was not heard. Both callbacks must return at once.
+        """
+        pause_s, longest_s = _PAUSE_S
+
+        def heard(_channel: str, media_id: bytes) -> None:
+            changed(media_id.decode(errors="replace"))
+
+        def subscribed() -> None:
+            nonlocal pause_s
+            pause_s = _PAUSE_S[0]
+            missed()
+
+        while True:
+            try:
+                await self._redis.listen(STATUS_CHANGES, heard=heard, subscribed=subscribed)
+            except Unavailable:
+                await trio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(longest_s, pause_s * 2)
+
+
+def _is_deleted(state: str) -> bool:
+    return state not in ("", "undeleted")
+
+
+def _write(status: Status) -> str:
+    """Return a line of fields: the first letter of the state, then what the state has."""
+    code = _CODES[status.state]
+    if status.state is State.FAILED:
+        return f"{code} {status.reason or ''} {int(status.retryable)}"
+    facts = status.facts
+    if facts is None:
+        return code
+    sha256 = urlsafe_b64encode(bytes.fromhex(facts.sha256)).decode().rstrip("=")
+    numbers = f"{facts.size_bytes} {facts.width} {facts.height} {int(facts.animated)} {facts.duration_s:.3f}"
+    names = ",".join(facts.thumbnails)
+    shown = "" if tuple(status.thumbnails) == facts.thumbnails else ",".join(status.thumbnails)
+    return f"{code} {facts.format.name} {numbers} {facts.blurhash} {sha256} {names} {shown}"
+
+
+def _effective_status(media_id: str, written: bytes, deletion_state: bytes) -> Status | None:
+    """Return the status that counts; ``written`` is empty when there is none."""
+    if _is_deleted(deletion_state.decode()):
+        return Status(media_id, State.DELETED)
+    return _read(media_id, written.decode(errors="replace")) if written else None
+
+
+def _read(media_id: str, written: str) -> Status | None:
+    """Return None if a later version wrote it, or another program: then the object store is queried."""
+    code, *fields = written.split(" ")
+    state = _STATES.get(code)
+    try:
+        if state is State.FAILED:
+            reason, retryable = fields
+            return Status(media_id, state, reason=Reason(reason) if reason else None, retryable=retryable == "1")
+        if state is None or not fields:
+            return None if state is None else Status(media_id, state)
+        name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown = fields
+        facts = MediaFacts(
+            BY_NAME[name],
+            int(size_bytes),
+            int(width),
+            int(height),
+            blurhash,
+            urlsafe_b64decode(sha256 + "=" * (-len(sha256) % 4)).hex(),
+            animated=animated == "1",
+            duration_s=float(duration_s),
+            thumbnails=parse_size_names(names),
+        )
+        thumbnails = keys.origin_paths(media_id, parse_size_names(shown or names))
+        return Status(media_id, state, facts=facts, thumbnails=thumbnails)
+    except (ValueError, KeyError):
+        return None

@@ -1,8 +1,8 @@
 # Everything that is done with this repository. Each target installs what it is missing (ops/bootstrap).
 
 VENV   := .venv/bin
-# Two test processes: each keeps a core busy, and they share one Ceph.
-WORKERS ?= 2
+# Three test processes keep two cores busy: many tests wait for a timer or a server. They share one Ceph.
+WORKERS ?= 3
 # More arguments for pytest:  make test PYTEST="-k upload -x"
 PYTEST ?=
 # make demo ONCE=1 ends after the uploads instead of running until Ctrl-C.

@@ -76,8 +76,9 @@ def service_behind(cdn: Cdn, redis_url: str, s3: S3Bucket, *, fresh_s: int = 864
             yield url, service
 
 
-def test_hits_ranges_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str) -> None:
+def test_visitors_strangers_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str) -> None:
     with service_behind(cdn, redis_url, s3) as (url, service), redis.Redis.from_url(redis_url) as client:
+        strangers_put_nothing_before_visitors_by_another_spelling_of_a_path(url, service, media_id)
         urls = [url + path.format(media_id) for path in PATHS]
         for each in urls:
             assert (fetch(each).content, came_from(fetch(each))) == (BODY, "HIT")
@@ -88,6 +89,7 @@ def test_hits_ranges_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str, s3: S
         same = fetch(f"{urls[0]}?utm=x", **{"If-None-Match": part.headers["ETag"]})
         assert (same.status_code, came_from(same)) == (304, "HIT")
         assert fetch(urls[0]).headers["Cache-Control"] == "public, max-age=31536000, immutable"
+        strangers_purge_nothing(urls[0])
         assert requests_of(service) == asked_before
 
         client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
@@ -96,7 +98,28 @@ def test_hits_ranges_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str, s3: S
         eventually(lambda: not unfinished(client, ["media_purge_queue"]), "the purge to end", 10)
 
 
-def test_what_is_stale_is_asked_for_by_its_etag(cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str) -> None:
+def strangers_put_nothing_before_visitors_by_another_spelling_of_a_path(
+    url: str, service: Service, media_id: str
+) -> None:
+    for spelled in SPELLINGS:
+        assert status_of_raw(url, spelled.format(media_id)) in {400, 404}, spelled
+    assert requests_of(service) == 0
+    assert fetch(f"{url}/media/{media_id}").content == BODY
+    # … nor does another spelling become an entry of its own, which no purge would reach.
+    assert status_of_raw(url, f"http://media.example.org/media/{media_id}?v=1") == 200
+    assert requests_of(service) == 1
+
+
+def strangers_purge_nothing(url: str) -> None:
+    elsewhere = httpx.HTTPTransport(local_address="127.0.0.9")
+    with httpx.Client(transport=elsewhere, trust_env=False, timeout=30) as stranger:
+        assert stranger.request("PURGE", url).status_code in {403, 405}
+    assert came_from(fetch(url)) == "HIT"
+
+
+def test_what_is_stale_is_asked_for_by_its_etag_and_served_while_the_service_is_away(
+    cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str
+) -> None:
     with service_behind(cdn, redis_url, s3, fresh_s=1) as (url, service):
         path = f"{url}/media/{media_id}"
         assert fetch(path).content == BODY
@@ -108,42 +131,12 @@ def test_what_is_stale_is_asked_for_by_its_etag(cdn: Cdn, redis_url: str, s3: S3
         eventually(revalidated, "a revalidation", 30)
         assert answers_of(service, "200") == 1
 
-
-def test_what_is_stale_is_served_while_the_service_drains_and_is_away(
-    cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str
-) -> None:
-    with service_behind(cdn, redis_url, s3, fresh_s=1) as (url, service):
-        path = f"{url}/media/{media_id}"
-        assert fetch(path).content == BODY
         service.process.terminate()
         stale_at = time.monotonic() + 2.0
         while service.process.poll() is None or time.monotonic() < stale_at:
             assert fetch(path).content == BODY  # no request fails, whatever phase the drain is in
             time.sleep(0.02)
         assert (fetch(path).status_code, fetch(path).content) == (200, BODY)
-
-
-def test_a_stranger_puts_nothing_before_visitors_by_another_spelling_of_a_path(
-    cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str
-) -> None:
-    with service_behind(cdn, redis_url, s3) as (url, service):
-        for spelled in SPELLINGS:
-            assert status_of_raw(url, spelled.format(media_id)) in {400, 404}, spelled
-        assert requests_of(service) == 0
-        assert fetch(f"{url}/media/{media_id}").content == BODY
-        # … nor does another spelling become an entry of its own, which no purge would reach.
-        assert status_of_raw(url, f"http://media.example.org/media/{media_id}?v=1") == 200
-        assert requests_of(service) == 1
-
-
-def test_a_stranger_purges_nothing(cdn: Cdn, redis_url: str, s3: S3Bucket, media_id: str) -> None:
-    with service_behind(cdn, redis_url, s3) as (url, _):
-        path = f"{url}/media/{media_id}"
-        assert fetch(path).content == BODY
-        elsewhere = httpx.HTTPTransport(local_address="127.0.0.9")
-        with httpx.Client(transport=elsewhere, trust_env=False, timeout=30) as stranger:
-            assert stranger.request("PURGE", path).status_code in {403, 405}
-        assert came_from(fetch(path)) == "HIT"
 
 
 def status_of_raw(url: str, target: str) -> int:

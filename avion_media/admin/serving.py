@@ -19,8 +19,6 @@ An idle connection and a head that drips have one deadline, hypercorn's own `kee
 from __future__ import annotations
 
 import math
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -33,15 +31,12 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
 from avion_media.http1 import Hangups, HttpLimits, Refused, check
-from avion_media.net import Bound, Kind, PeerLimiter, peer_of, send_steadily
+from avion_media.net import Bound, Kind, PeerLimiter, linger, peer_of, reset_at_close, send_steadily
 from avion_media.telemetry import get_logger
 
 AsgiApp = Callable[[Any, Any, Any], Awaitable[None]]
 
-_READ_BYTES = 64 << 10
-_LINGER_S = 1.0
 _FINISH_S = 5.0  # for what an application does after the end of its connection
-_RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _STREAM = "avion_media.stream"  # in the ASGI state
 
 _log = get_logger()
@@ -89,7 +84,7 @@ class AdminServer:
                     bounded = _BoundedStream(stream, self._limits, scope)
                     await TCPServer(self._app, self._config, self._context, {_STREAM: bounded}, bounded).run()
                 if not bounded.is_cut:
-                    await bounded.linger()
+                    await linger(stream)
         except Exception as error:  # noqa: BLE001 - a client must not end the server, whatever it makes hypercorn raise
             _log.warning("http.connection_failed", error=repr(error))
         finally:
@@ -131,7 +126,7 @@ class _BoundedStream:
         if await send_steadily(self._stream, [data], self._limits.write_timeout_s):
             return
         self.is_cut = self._over = True
-        self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+        reset_at_close(self._stream)
         self._connection.cancel()
         raise trio.BrokenResourceError("the client has gone, or does not read")
 
@@ -148,16 +143,6 @@ class _BoundedStream:
         self._receiving.cancel()
         self._connection.deadline = min(self._connection.deadline, trio.current_time() + _FINISH_S)
         await trio.lowlevel.checkpoint()
-
-    async def linger(self) -> None:
-        """Let the client read our last words: a socket closed with unread input discards them (RFC 9112, 9.6)."""
-        try:
-            await self._stream.send_eof()
-            with trio.move_on_after(_LINGER_S):
-                while await self._stream.receive_some(_READ_BYTES):
-                    pass
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client was faster
 
 
 class _Guarded:

@@ -27,14 +27,14 @@ from avion_media.grpc.events import (
 )
 from avion_media.grpc.frames import FIRST_TURN, LATER_TURN
 from avion_media.grpc.hooks import Hooks
-from avion_media.grpc.lifecycle import ERROR_CLOSE_S, LINGER_S, Due, Happening, Lifecycle, State
+from avion_media.grpc.lifecycle import ERROR_CLOSE_S, Due, Happening, Lifecycle, State
 from avion_media.grpc.limits import GrpcLimits
 from avion_media.grpc.methods import Method
 from avion_media.grpc.protocol import Protocol
 from avion_media.grpc.running import RunningCall, shutting_down
 from avion_media.grpc.status import Code, RpcError
 from avion_media.grpc.wire_format import Message
-from avion_media.net import Account, send_steadily
+from avion_media.net import Account, linger, send_steadily
 
 _READ_BYTES = 64 << 10
 _MAX_ECHOED = 100  # characters of a path that we do not know
@@ -116,7 +116,8 @@ class Connection:
                     self._tasks.cancel_scope.cancel()
                 self._settle()
             if self._life.state is State.LINGER:
-                await self._linger()
+                await linger(self._stream)
+                self._happened(Happening.GONE)
         finally:
             self._protocol.close()
             await trio.aclose_forcefully(self._stream)
@@ -230,17 +231,6 @@ class Connection:
         else:
             self._dispatch(self._protocol.written(trio.current_time()))
             self._settle()
-
-    async def _linger(self) -> None:
-        with trio.move_on_after(LINGER_S):
-            try:
-                if isinstance(self._stream, trio.abc.HalfCloseableStream):
-                    await self._stream.send_eof()
-                while await self._stream.receive_some(_READ_BYTES):
-                    pass
-            except _BROKEN:
-                pass
-        self._happened(Happening.GONE)
 
     # -- Events
 

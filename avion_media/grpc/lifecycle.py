@@ -17,7 +17,6 @@ from enum import Enum, auto
 from avion_media.grpc.limits import GrpcLimits
 
 ERROR_CLOSE_S = 1.0  # for the output to leave after an error
-LINGER_S = 1.0  # for the client to read it: a socket closed with unread input discards it (RFC 9112, 9.6)
 _ACKNOWLEDGE_S = 1.0  # for the client to answer the ping after the first GOAWAY
 _CALLS_GRACE_S = 10.0  # for other calls, after streams were ended because of age
 _LEAVE_S = 1.0  # of a drain's grace, for the last answers to leave
@@ -41,7 +40,7 @@ class State(Enum):
     CLOSING = auto()
     """Nothing is read any more; the output leaves."""
     LINGER = auto()
-    """Our end of output is out; the client reads what it has not read yet."""
+    """Our end of output is out; the client reads what it has not read yet (`avion_media.net.linger`)."""
     CLOSED = auto()
 
 

@@ -19,8 +19,6 @@ pipelined before it; one clock for all connections asks the kernel instead (`Han
 from __future__ import annotations
 
 import select
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
@@ -34,13 +32,11 @@ import trio
 
 from avion_media.http1.limits import HttpLimits
 from avion_media.http1.messages import BodyLost, Headers, Refused, Request, Response, check, encoded, target_of
-from avion_media.net import send_steadily
+from avion_media.net import linger, reset_at_close, send_steadily
 from avion_media.telemetry import get_logger
 
 _READ_BYTES = 64 << 10
-_LINGER_S = 1.0
 _HANGUP_CHECK_S = 0.25
-_RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 _INTERNAL_ERROR = 500
 _WITHOUT_BODY = (204, 304)
 _CLOSE = (b"Connection", b"close")
@@ -143,13 +139,13 @@ class HttpConnection:
             while await self._serve_one():
                 pass  # a client that sends many requests at once is not alone here: each write lets others run
         except Cut:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_AT_CLOSE)
+            reset_at_close(self._stream)
             return
         except (OSError, trio.BrokenResourceError):
             return
         finally:
             self._answered(State.CLOSING)
-        await self._say_goodbye()
+        await linger(self._stream)
 
     async def _serve_one(self) -> bool:
         """One request and its response; whether another may follow."""
@@ -316,16 +312,6 @@ class HttpConnection:
     async def _write(self, pieces: list[bytes]) -> None:
         if not await send_steadily(self._stream, pieces, self._limits.write_timeout_s):
             raise Cut
-
-    async def _say_goodbye(self) -> None:
-        """End our side, and let the client read: a socket closed with unread input discards them (RFC 9112, 9.6)."""
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-            with trio.move_on_after(_LINGER_S):
-                while await self._socket.recv(_READ_BYTES):
-                    pass
-        except OSError:
-            pass  # the client was faster
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,7 @@
 
 from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter
 from avion_media.net.peers import is_loopback, peer_of, peer_of_host
-from avion_media.net.sockets import bound_unacknowledged, send_steadily
+from avion_media.net.sockets import bound_unacknowledged, linger, reset_at_close, send_steadily
 
 __all__ = [
     "Account",
@@ -11,7 +11,9 @@ __all__ = [
     "PeerLimiter",
     "bound_unacknowledged",
     "is_loopback",
+    "linger",
     "peer_of",
     "peer_of_host",
+    "reset_at_close",
     "send_steadily",
 ]

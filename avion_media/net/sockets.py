@@ -1,14 +1,17 @@
-"""Writing to clients that read slowly, or not at all."""
+"""Writing to clients that read slowly, or not at all, and closing what they have not read yet."""
 
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 import trio
 
 _PIECE_BYTES = 64 << 10
+_LINGER_S = 1.0
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
 
 
 def bound_unacknowledged(stream: trio.SocketStream, seconds: float) -> None:
@@ -57,3 +60,20 @@ async def _send_some(stream: trio.abc.SendStream, left: list[memoryview]) -> int
     piece = left[0][:_PIECE_BYTES]
     await stream.send_all(piece)
     return len(piece)
+
+
+def reset_at_close(stream: trio.SocketStream) -> None:
+    """Have the close reset the connection: what was cut must not look whole."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+
+
+async def linger(stream: trio.abc.Stream) -> None:
+    """End our side, and give the client a second to read the rest: a close with unread input discards it.
+
+    See RFC 9112, 9.6. The stream is to be closed afterwards.
+    """
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(_LINGER_S):
+        if isinstance(stream, trio.abc.HalfCloseableStream):
+            await stream.send_eof()
+        while await stream.receive_some(_PIECE_BYTES):
+            pass

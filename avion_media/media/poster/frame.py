@@ -140,6 +140,9 @@ class _Run:
         """The video's frames: every sample, or only the one with that number. ``more`` are options of the input."""
         options = input_options(self.fmt) | {
             "codec_whitelist": DECODERS,
+            # ffprobe has looked already: ffmpeg need not decode the first frames to learn what they are.
+            "probesize": 32,
+            "analyzeduration": 0,
             "max_pixels": self.bounds.video.max_pixels,  # should frames turn out larger than the probe said
             # Of a sparse file no more is there: what lies beyond may be the first half of a picture.
             "t": self.bounds.scan_s + (_FIRST_WITHIN_S if number == 0 else 0),

@@ -57,11 +57,7 @@ class _Layout:
 
 
 def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
-    """Plan poster and scrub of a Matroska or WebM file (``fmt``: which of them, by content).
-
-    Raises `Missing`, and `Rejected`: corrupt, no_video, bad_dimensions, too_many_pixels, too_long, too_large,
-    decoder_limit.
-    """
+    """See `MovieFormat`."""
     layout = _read_layout(file, bounds)
     headers = _load_headers(file, layout, bounds)
     timing = read_timing(headers[layout.first(_INFO)])
@@ -125,15 +121,12 @@ def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoB
         return _add_cluster(file, layout, element, bounds)
     if element.end > file.size_bytes:
         return None
-    if element.id in (_INFO, _TRACKS, _SEEK_HEAD) and not _is_repeated(layout, element):
+    known = element.id == _SEEK_HEAD or all(each.id != element.id for each in layout.headers)  # of the others the first
+    if element.id in (_INFO, _TRACKS, _SEEK_HEAD) and known:
         layout.headers.append(element)
     elif element.id != _CUES:
         layout.private.append(element)
     return element.end
-
-
-def _is_repeated(layout: _Layout, element: Element) -> bool:
-    return element.id != _SEEK_HEAD and any(each.id == element.id for each in layout.headers)
 
 
 def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: VideoBounds) -> int:

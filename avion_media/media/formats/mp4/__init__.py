@@ -65,11 +65,7 @@ class _Fragments:
 
 
 def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
-    """Plan poster and scrub of an MP4 or MOV (``fmt``: which of them, by content).
-
-    Raises `Missing`, and `Rejected`: corrupt, no_video, external_reference, unsupported_type, bad_dimensions,
-    too_many_pixels, too_long, too_large, decoder_limit.
-    """
+    """See `MovieFormat`."""
     layout = _read_layout(file, bounds)
     moov = layout.of(b"moov")[0]
     region = Region(file.read(moov.offset, moov.size), moov.offset, bounds.max_boxes)
@@ -99,6 +95,7 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
 def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
     boxes: list[Box] = []
     offset = index_bytes = 0
+    movie_seen = False
     while offset + 8 <= file.size_bytes:
         fragments = sum(box.type == b"moof" for box in boxes[-8:])
         head = _read_header(file, offset, eager=fragments > 0, seen=len(boxes))
@@ -111,6 +108,10 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
                 break
             # A file cut off in its samples plays as far as it goes.
             box = Box(box.type, box.offset, box.header, file.size_bytes - box.offset)
+        if box.type == b"moov":
+            if movie_seen:  # the first one counts, as in players; another one is as unknown as any box
+                box = Box(b"", box.offset, box.header, box.size)
+            movie_seen = True
         boxes.append(box)
         offset = box.end
         index_bytes += box.size if box.type in _READ_WHOLE else 0
@@ -120,18 +121,9 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
             _fetch_ahead(file, boxes, bounds)
         if len(boxes) > bounds.max_boxes:
             raise Rejected(Reason.DECODER_LIMIT, "too many boxes")
-    return _with_one_movie(boxes, Range(offset, file.size_bytes - offset))
-
-
-def _with_one_movie(boxes: Sequence[Box], trailer: Range) -> _Layout:
-    """The first ``moov`` counts, as in players; another one is as unknown as any box."""
-    if not any(box.type == b"moov" for box in boxes):
+    if not movie_seen:
         raise corrupt("no moov")
-    movies = [box for box in boxes if box.type == b"moov"]
-    others = frozenset(box.offset for box in movies[1:])
-    return _Layout(
-        tuple(Box(b"", box.offset, box.header, box.size) if box.offset in others else box for box in boxes), trailer
-    )
+    return _Layout(tuple(boxes), Range(offset, file.size_bytes - offset))
 
 
 def _read_header(file: SparseFile, offset: int, *, eager: bool, seen: int) -> bytes:

@@ -10,6 +10,7 @@ avion-media                rest_for_one: what stands below a failed child is reb
 │  ├─ deletions            replays their journal when Redis may have lost some
 │  └─ sandbox              isolated processes for decoders and ffmpeg
 ├─ service                 one_for_one: none of these takes another down
+│  ├─ moderation           the block lists, and blocks that a crash left unfinished
 │  ├─ processing           one_for_one: renewer · reader · janitor
 │  ├─ cache                same shape
 │  ├─ delete               same shape; beside its children, where there is a CDN to tell, purge (same shape)
@@ -30,6 +31,7 @@ from typing import Any, TypeVar
 from avion_media.nodes import consumers, foundation, group, ports, readiness, rpc
 from avion_media.nodes.admin import admin
 from avion_media.nodes.events import events
+from avion_media.nodes.moderation import MODERATED, moderation
 from avion_media.nodes.sweeper import sweeper
 from avion_media.runtime import Runtime
 from avion_media.telemetry import bind_path
@@ -67,7 +69,8 @@ def build_tree(runtime: Runtime, before: Iterable[Node[Any]] = ()) -> Tree:
     }
     others = [worker("deletions", foundation.deletions), worker("sandbox", foundation.sandbox)]
     below = group("foundation", [redis, store, *others], strategy=Strategy.REST_FOR_ONE)
-    service = group("service", [make() for role, make in by_role.items() if role in runtime.roles])
+    moderated = [worker("moderation", moderation)] if runtime.roles & MODERATED else []
+    service = group("service", [*moderated, *(make() for role, make in by_role.items() if role in runtime.roles)])
     telemetry = worker("telemetry", foundation.telemetry, grace_s=foundation.TELEMETRY_STOP_S)
     last = worker("readiness", readiness.readiness)
     root = group("avion-media", [*before, telemetry, admin_port, below, service, last], strategy=Strategy.REST_FOR_ONE)

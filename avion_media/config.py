@@ -10,6 +10,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -524,6 +525,57 @@ class SandboxConfig(_Section):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LikenessPolicy:
+    """What likeness to an entry means, by list."""
+
+    default: str
+    by_list: tuple[tuple[str, str], ...] = ()
+
+    def of(self, name: str) -> str:
+        """``hold``, ``refuse`` or ``ignore``, for likeness to an entry of this list."""
+        return dict(self.by_list).get(name, self.default)
+
+    def __str__(self) -> str:
+        return ",".join([self.default, *(f"{name}:{action}" for name, action in self.by_list)])
+
+
+def _parse_likeness(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    default, *others = [part.strip() for part in value.split(",")]
+    by_list = tuple((name, action) for name, _, action in (part.rpartition(":") for part in others))
+    actions = {default, *(action for _, action in by_list)}
+    if actions - {"hold", "refuse", "ignore"} or not all(name for name, _ in by_list):
+        raise ValueError("expected hold, refuse or ignore, and name:action pairs, such as hold,own:refuse")
+    return LikenessPolicy(default, by_list)
+
+
+Likeness = Annotated[LikenessPolicy, BeforeValidator(_parse_likeness), PlainSerializer(str)]
+
+
+class ModerationConfig(_Section):
+    """Block lists, evidence, and the hook (docs/moderation.md)."""
+
+    evidence_ttl: Duration = Field(
+        365 * 86400.0, ge=86400, description="how long evidence is kept; a lifecycle rule of `init` counts whole days"
+    )
+    keep_refused: bool = Field(True, description="files that a block list or the hook refuses are kept as evidence")
+    likeness: Likeness = Field(
+        LikenessPolicy("hold"),
+        description="what a PDQ hash near one of a block list means: `hold` for review, `refuse` or `ignore`; by list:"
+        " `hold,NAME:refuse`, where `own` is the list of own entries",
+    )
+    reload: Duration = Field(30.0, ge=1, description="pause between two looks for changed block lists")
+    hook_url: HttpUrl = Field("", description="service that is asked about each medium before publication; none: empty")
+    hook_token: Token = Field(SecretStr(""), description="bearer token for it")
+    hook_timeout: Duration = Field(3.0, gt=0, le=60, description="of one request to it")
+    hook_unavailable: Literal["publish", "hold", "refuse"] = Field(
+        "hold", description="what counts as its answer while it does not answer"
+    )
+    hook_sends_file: bool = Field(False, description="the request carries a thumbnail, besides hashes and facts")
+
+
 class DrainConfig(_Section):
     """How long the phases of a shutdown may take."""
 
@@ -559,7 +611,9 @@ class Config(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
     )
-    SECRETS: ClassVar[frozenset[str]] = frozenset({"redis.url", "cdn.purge_urls", "admin.token", "client.token"})
+    SECRETS: ClassVar[frozenset[str]] = frozenset(
+        {"redis.url", "cdn.purge_urls", "admin.token", "client.token", "moderation.hook_token"}
+    )
 
     grpc: GrpcConfig = GrpcConfig()
     http: HttpConfig = HttpConfig()
@@ -577,6 +631,7 @@ class Config(BaseSettings):
     tasks: TasksConfig = TasksConfig()
     sweep: SweepConfig = SweepConfig()
     sandbox: SandboxConfig = SandboxConfig()
+    moderation: ModerationConfig = ModerationConfig()
     drain: DrainConfig = DrainConfig()
     chaos: ChaosConfig = ChaosConfig()
     log: LogConfig = LogConfig()

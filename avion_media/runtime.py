@@ -20,6 +20,7 @@ from avion_media.domain.tasks import QUEUES
 from avion_media.history import History
 from avion_media.lifecycle import Lifecycle
 from avion_media.media.pipeline import MediaPipeline
+from avion_media.moderation import Moderation
 from avion_media.queue import QueueStats, TaskQueue
 from avion_media.readiness import Readiness
 from avion_media.redis import Redis
@@ -89,6 +90,7 @@ class Runtime:
     replay: JournalReplay = field(init=False)
     store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
     pipeline: Slot[MediaPipeline] = field(default_factory=lambda: Slot(Dependency.SANDBOX))
+    moderation: Moderation = field(init=False)
     drains: dict[str, Drain] = field(default_factory=dict)
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
     # --- observed
@@ -104,6 +106,7 @@ class Runtime:
         self.remote_states = RemoteStateStore(self.redis)
         self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
         self.replay = JournalReplay(self.redis, DeletionJournal(self.store, self.config.delete.delay))
+        self.moderation = Moderation(self.store, self.redis, self.config)
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
 
     @contextmanager

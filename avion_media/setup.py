@@ -8,7 +8,7 @@ from avion_media.config import Config
 from avion_media.domain.tasks import QUEUES
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, RedisRefused, Reply, open_redis
-from avion_media.store import open_store
+from avion_media.store import Lives, open_store
 from avion_media.tasks.sweep.notebook import Notebook
 
 
@@ -19,13 +19,18 @@ async def prepare(config: Config) -> tuple[list[str], list[str]]:
     created until then stays, and the next call goes on from there.
     """
     async with open_store(config.s3) as store:
-        created = await store.ensure_bucket(config.tasks.accepted_life_s, config.upload.multipart_ttl)
+        created = await store.ensure_bucket(lives_of(config))
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
         for name in QUEUES:
             if await TaskQueue(redis, name).ensure_group():
                 created.append(f"consumer group of {name}")
         await _begin_memory(redis)
         return created, await redis_warnings(redis)
+
+
+def lives_of(config: Config) -> Lives:
+    """Return how long the lifecycle rules keep objects."""
+    return Lives(config.tasks.accepted_life_s, config.upload.multipart_ttl, config.moderation.evidence_ttl)
 
 
 async def _begin_memory(redis: Redis) -> None:

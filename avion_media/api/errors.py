@@ -12,6 +12,7 @@ from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.grpc import Code, RpcError
+from avion_media.moderation import NotBlocked
 
 DOMAIN = "media.avion"
 _NAMES = {Dependency.STORE: "object store", Dependency.REDIS: "Redis"}
@@ -40,6 +41,8 @@ def map_exception(error: Exception) -> RpcError | None:
         case MultipartOff():
             text = f"uploads in parts are off: {error}"
             return RpcError(Code.FAILED_PRECONDITION, text, [_info("MULTIPART_OFF")])
+        case NotBlocked():
+            return RpcError(Code.FAILED_PRECONDITION, "the media item is not blocked", [_info("NOT_BLOCKED")])
         case HostDenied():
             return RpcError(Code.PERMISSION_DENIED, "fetching from this host is not allowed", [_info("HOST_DENIED")])
         case Unavailable():

@@ -6,7 +6,6 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Final
 
 from avion_media.api.pending_uploads import PendingUploads
 from avion_media.api.resumable import ResumableUploads, SignedPart
@@ -39,19 +38,14 @@ from avion_media.domain.ids import (
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.grpc import CallContext
+from avion_media.moderation import Unwanted
 from avion_media.owners import OwnerIndex
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceServicer
 
-NOT_IMPLEMENTED_YET: Final = frozenset(
-    {
-        "BlockMedia",
-        "UnblockMedia",
-    }
-)
-"""Methods of the contract that have no handler here: the transport answers them UNIMPLEMENTED."""
+_MAX_NOTE = 1000  # characters
 
 
 class NothingUploaded(MediaError):
@@ -264,6 +258,21 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         except ObjectMissing:
             return False
         return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
+
+    async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
+        """Block a medium that is known, and its copies. A call that is cut short is carried out all the same."""
+        any_id = _any_id(request.media_id)
+        if len(request.note) > _MAX_NOTE:
+            raise _bad_field("note", f"is longer than {_MAX_NOTE} characters", "NOTE_TOO_LONG")
+        await self._statuses.look_up(any_id)
+        why = Unwanted(by=context.caller, note=request.note, keep_evidence=request.keep_evidence)
+        copies = await self._runtime.moderation.blocking.get().block(any_id, why)
+        return wire.BlockMediaResponse(copies=copies)
+
+    async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
+        """End a block, and those of the copies that were blocked with it."""
+        await self._runtime.moderation.blocking.get().unblock(_any_id(request.media_id), context.caller)
+        return wire.UnblockMediaResponse()
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
         """What is known now."""

@@ -12,6 +12,7 @@ from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
+from avion_media.moderation import Standing
 from avion_media.resources import Slot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
@@ -39,12 +40,14 @@ class Statuses:
         store: Slot[ObjectStore],
         stored: StatusStore,
         deletions: Deletions,
+        standing: Standing,
         sizes: tuple[ThumbnailSize, ...],
         upload: UploadConfig,
     ) -> None:
         self._store = store
         self._stored = stored
         self._deletions = deletions
+        self._standing = standing
         self._sizes = sizes
         self._url_ttl = timedelta(seconds=upload.url_ttl)
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
@@ -57,8 +60,11 @@ class Statuses:
         if known is not None:
             return known
         info = await self._head(keys.original(any_id))
-        if info is not None:
+        if info is not None and not self._standing.is_underway(str(any_id)):
             return self._ready(any_id, info)
+        moderated = await self._standing.status(str(any_id))
+        if moderated is not None:
+            return moderated
         if isinstance(any_id, MediaId) and (
             self.url_lives(any_id, now)
             or await self._head(keys.incoming(any_id)) is not None

@@ -270,6 +270,17 @@ class Client:
             raise Failure(f"{media_id}: the service ended the watch without a status")
         return status
 
+    async def block(self, media_id: str, note: str, *, keep_evidence: bool) -> int:
+        """Block a medium; return how many copies are blocked with it. To find them takes a while in a large store."""
+        request = wire.BlockMediaRequest(media_id=media_id, note=note, keep_evidence=keep_evidence)
+        answer = await self._call(self._stub.BlockMedia(request, metadata=self._metadata), _WAIT_S)
+        return int(answer.copies)
+
+    async def unblock(self, media_id: str) -> None:
+        """End a block."""
+        request = wire.UnblockMediaRequest(media_id=media_id)
+        await self._call(self._stub.UnblockMedia(request, metadata=self._metadata), _WAIT_S)
+
     async def status(self, media_id: str) -> wire.MediaStatus:
         """What is known of a medium."""
         request = wire.GetMediaStatusRequest(media_id=media_id)

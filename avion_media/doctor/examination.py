@@ -24,6 +24,7 @@ from avion_media.domain.keys import INCOMING_PREFIX
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox import open_sandbox
 from avion_media.redis import open_redis
+from avion_media.setup import lives_of
 from avion_media.store import ca_bundle, open_store
 
 _HTTP_S = 10.0
@@ -96,9 +97,7 @@ async def _store_checks(config: Config, note: Found) -> AsyncIterator[_StoreChec
             return config.s3.endpoint_url
 
         client = UploadClient(store, http, folder)
-        objects = ObjectChecks(
-            store, http, folder, incoming_s=config.tasks.accepted_life_s, multipart_s=config.upload.multipart_ttl
-        )
+        objects = ObjectChecks(store, http, folder, lives=lives_of(config))
         there = Check(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
         left: list[str] = []
         try:

@@ -9,7 +9,7 @@ import httpx
 
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
 from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed
-from avion_media.store import ObjectStore
+from avion_media.store import Lives, ObjectStore
 
 _MEBIBYTE = 1 << 20
 _LARGE_BYTES = 11 * _MEBIBYTE + 123  # three parts of a multipart copy, and beyond any store's first stripe
@@ -20,15 +20,11 @@ _BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts 
 class ObjectChecks:
     """What the workers and the origin rely on. ``folder`` is a key prefix of this examination alone.
 
-    ``incoming_s``: seconds that an accepted upload must be kept; ``multipart_s``: that clients have for an upload in
-    parts.
+    ``lives``: how long the lifecycle rules must keep objects.
     """
 
-    def __init__(
-        self, store: ObjectStore, http: httpx.AsyncClient, folder: str, *, incoming_s: float, multipart_s: float
-    ) -> None:
-        self._incoming_s = incoming_s
-        self._multipart_s = multipart_s
+    def __init__(self, store: ObjectStore, http: httpx.AsyncClient, folder: str, *, lives: Lives) -> None:
+        self._lives = lives
         self._store = store
         self._http = http
         self._folder = folder
@@ -174,15 +170,15 @@ class ObjectChecks:
         return ""
 
     async def _lifecycle(self) -> str:
-        missing = await self._store.missing_lifecycle_rules(self._incoming_s, self._multipart_s)
+        missing = await self._store.missing_lifecycle_rules(self._lives)
         if missing:
             raise CheckFailed(f"not there: {', '.join(missing)}")
         return ""
 
     async def _no_early_expiration(self) -> str:
-        early = await self._store.early_expirations(self._incoming_s)
+        early = await self._store.early_expirations(self._lives.incoming_s)
         if early:
-            raise CheckFailed(f"{', '.join(early)}; {self._incoming_s / 86400:.0f} are needed")
+            raise CheckFailed(f"{', '.join(early)}; {self._lives.incoming_s / 86400:.0f} are needed")
         return ""
 
     @property

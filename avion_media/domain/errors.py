@@ -37,6 +37,8 @@ class Reason(StrEnum):
     POISON = "poison"
     UNREADABLE = "unreadable"
     EXPIRED = "expired"
+    BLOCKED = "blocked"
+    HELD = "held"
     INTERNAL = "internal"
 
 
@@ -65,6 +67,8 @@ MEANINGS: dict[Reason, str] = {
     Reason.POISON: "three workers crashed while processing it",
     Reason.UNREADABLE: "the object store returned errors for its objects, and only for these, in every attempt",
     Reason.EXPIRED: "its task was not done within `TASKS__MAX_AGE`",
+    Reason.BLOCKED: "a moderator blocked it, or it is on a block list",
+    Reason.HELD: "not a failure: the medium stays PROCESSING until a moderator has decided about it",
     Reason.INTERNAL: "every attempt failed because of a bug in this service; the log has an error for each",
 }
 
@@ -94,6 +98,8 @@ ADVICE: dict[Reason, str] = {
     Reason.POISON: "Keep the file and report a bug; replay once it is fixed.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
     Reason.EXPIRED: "Remove what held the queue up, then replay.",
+    Reason.BLOCKED: "Nothing to do here; if it was a mistake, `avion-media unblock`.",
+    Reason.HELD: "Decide about it: `avion-media review release` or `avion-media review block`.",
     Reason.INTERNAL: "Find the error in the log by the task id; replay once it is fixed.",
 }
 """What an operator does about each reason: for docs/errors.md and the console."""

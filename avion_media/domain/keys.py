@@ -15,6 +15,13 @@ OWNER_PREFIX = "owner/"
 DELETION_JOURNAL_PREFIX = "journal/deletions/"
 UPLOAD_SECRET = "secret/upload-ids"
 """The key that the ids of multipart uploads are signed with: all replicas read it here."""
+BLOCKLIST_PREFIX = "blocklist/"
+OWN_ENTRY_PREFIX = "blocklist/own/"
+QUARANTINE_PREFIX = "quarantine/"
+BLOCK_PREFIX = "moderation/blocked/"
+LIFTED_PREFIX = "moderation/lifted/"
+UNFINISHED_BLOCK_PREFIX = "moderation/unfinished/"
+HELD_PREFIX = "moderation/held/"
 
 
 def incoming(media_id: MediaId) -> str:

@@ -51,5 +51,6 @@ def _uploads(runtime: Runtime) -> Uploads | None:
     if not runtime.config.admin.uploads:
         return None
     config = runtime.config
-    statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, config.thumbnails.sizes, config.upload)
+    moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
+    statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
     return Uploads(MediaService(runtime, guard_of(runtime), statuses, Watchers()))

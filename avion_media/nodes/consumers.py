@@ -74,6 +74,7 @@ def processing(runtime: Runtime) -> Supervisor:
         _publisher(runtime),
         runtime.queues[PROCESSING_QUEUE],
         purges_of(runtime),
+        runtime.moderation.screening(),
         config.upload,
         config.decoders.enabled(),
     )
@@ -97,6 +98,7 @@ def cache(runtime: Runtime) -> Supervisor:
         runtime.remote_states,
         fetcher,
         purges_of(runtime),
+        runtime.moderation.screening(),
         config.remote,
         config.upload,
         config.decoders.enabled(),

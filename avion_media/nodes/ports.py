@@ -64,7 +64,12 @@ async def origin(runtime: Runtime, child: Child[Address]) -> None:
     """Media and thumbnails for the CDN."""
     config = runtime.config
     handler = Origin(
-        runtime.store, runtime.replay, runtime.telemetry, config.http, lambda: runtime.capabilities().to_dict()
+        runtime.store,
+        runtime.replay,
+        runtime.moderation.standing,
+        runtime.telemetry,
+        config.http,
+        lambda: runtime.capabilities().to_dict(),
     ).handle
     limits = HttpLimits(
         max_connections=config.http.max_connections,

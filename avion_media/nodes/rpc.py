@@ -35,7 +35,8 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
     config = runtime.config
     watchers = Watchers()
-    statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, config.thumbnails.sizes, config.upload)
+    moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
+    statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
     service = MediaService(runtime, guard_of(runtime), statuses, watchers)
     health = Health()
     tls, callers = open_tls(config.grpc), open_callers(config.grpc)

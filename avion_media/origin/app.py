@@ -57,6 +57,7 @@ from avion_media.telemetry import Telemetry, get_logger, instruments
 
 _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
+_BLOCKED = "this media item was blocked"
 _log = get_logger()
 
 
@@ -68,6 +69,16 @@ class Deletions(Protocol):
 
         `Unavailable` soon if Redis does not answer; of `Dependency.DELETIONS` if it has lost deletions.
         """
+
+
+class Blocks(Protocol):
+    """What the origin asks of moderation."""
+
+    def is_underway(self, media_id: str) -> bool:
+        """Return whether the media item is just being blocked: its objects may still be there."""
+
+    async def is_blocked(self, media_id: str) -> bool:
+        """Return whether the media item is blocked. Asked where the store has no object."""
 
 
 class StoreSlot(Protocol):
@@ -84,12 +95,14 @@ class Origin:
         self,
         store: StoreSlot,
         deletions: Deletions,
+        blocks: Blocks,
         telemetry: Telemetry,
         config: HttpConfig,
         capabilities: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._store = store
         self._deletions = deletions
+        self._blocks = blocks
         self._telemetry = telemetry
         self._memory = WindowMemory()
         self._capabilities = capabilities
@@ -113,15 +126,20 @@ class Origin:
             return plain(404, "media item not found")
         if request.query is not None:
             return moved(request.path)
+        if self._blocks.is_underway(str(target.any_id)):
+            return plain(451, _BLOCKED, cache_control=GONE)
         try:
             with timing.measured("tombstone"):
                 deleted = await self._deleted(str(target.any_id))
             if deleted:
                 return plain(410, "this media item was deleted", cache_control=GONE)
             with timing.measured("store"), trio.fail_after(_STORE_S):
-                return await self._from_store(request, target, UNCERTAIN if deleted is None else IMMUTABLE)
-        except ObjectMissing:
-            return plain(404, "media item not found")
+                try:
+                    return await self._from_store(request, target, UNCERTAIN if deleted is None else IMMUTABLE)
+                except ObjectMissing:  # a block removes the objects, and leaves its record
+                    if await self._blocks.is_blocked(str(target.any_id)):
+                        return plain(451, _BLOCKED, cache_control=GONE)
+                    return plain(404, "media item not found")
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
             return try_again()
         except trio.TooSlowError:

@@ -20,7 +20,7 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 UNCERTAIN = "public, max-age=60"  # while nobody knows whether the media item was deleted
 NEGATIVE = "public, max-age=10"
 BRIEF = "public, max-age=60"  # of what follows from the configuration
-GONE = "public, max-age=60"  # not forever: a deletion can be undone within its delay
+GONE = "public, max-age=60"  # not forever: a deletion can be undone within its delay, and a block can be lifted
 MOVED = "public, max-age=86400"
 SAFETY_HEADERS = {
     "X-Content-Type-Options": "nosniff",

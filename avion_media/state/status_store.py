@@ -119,7 +119,7 @@ def _write(status: Status) -> str:
         return f"{code} {status.reason or ''} {int(status.retryable)}"
     facts = status.facts
     if facts is None:
-        return code
+        return code if status.reason is None else f"{code} {status.reason}"
     sha256 = urlsafe_b64encode(bytes.fromhex(facts.sha256)).decode().rstrip("=")
     numbers = f"{facts.size_bytes} {facts.width} {facts.height} {int(facts.animated)} {facts.duration_s:.3f}"
     names = ",".join(facts.thumbnails)
@@ -142,6 +142,8 @@ def _read(media_id: str, written: str) -> Status | None:
         if state is State.FAILED:
             reason, retryable = fields
             return Status(media_id, state, reason=Reason(reason) if reason else None, retryable=retryable == "1")
+        if state is State.PROCESSING and len(fields) == 1:
+            return Status(media_id, state, reason=Reason(fields[0]))
         if state is None or not fields:
             return None if state is None else Status(media_id, state)
         name, size_bytes, width, height, animated, duration_s, blurhash, sha256, names, shown = fields

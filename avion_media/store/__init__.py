@@ -4,6 +4,7 @@ boto3 stays in here. What the rest of the service sees are the dataclasses of `o
 `avion_media.domain.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
 """
 
+from avion_media.store.bucket import Lives
 from avion_media.store.errors import RangeNotSatisfiable, StoreRefused, TooLarge, UploadMissing
 from avion_media.store.multipart import NOT_EXAMINED, MultipartUploads, StoredPart, UnfinishedUpload
 from avion_media.store.objects import (
@@ -28,6 +29,7 @@ __all__ = [
     "ContentRange",
     "FileSource",
     "ListedObject",
+    "Lives",
     "MultipartUploads",
     "ObjectInfo",
     "ObjectPart",

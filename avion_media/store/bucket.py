@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from avion_media.domain.keys import INCOMING_PREFIX
+from avion_media.domain.keys import INCOMING_PREFIX, QUARANTINE_PREFIX
 from avion_media.store.connection import Connection
 
 if TYPE_CHECKING:
@@ -37,26 +38,43 @@ _DAY_S = 86_400.0
 _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 
-def _rules(incoming_s: float, multipart_s: float) -> list[dict[str, Any]]:
-    """Our lifecycle rules. What is accepted may wait in ``incoming/`` for ``incoming_s``, and a client may send parts
-    for ``multipart_s``; rules count whole days."""
+@dataclass(frozen=True, slots=True)
+class Lives:
+    """How long our lifecycle rules keep what: accepted uploads in ``incoming/``, parts, evidence in ``quarantine/``.
+
+    The rules count whole days.
+    """
+
+    incoming_s: float
+    multipart_s: float
+    evidence_s: float
+
+
+def _rules(lives: Lives) -> list[dict[str, Any]]:
+    """Our lifecycle rules."""
     return [
         {
             "ID": "avion-media-incoming",
             "Status": "Enabled",
             "Filter": {"Prefix": INCOMING_PREFIX},
-            "Expiration": {"Days": math.ceil(incoming_s / _DAY_S)},
+            "Expiration": {"Days": math.ceil(lives.incoming_s / _DAY_S)},
+        },
+        {
+            "ID": "avion-media-quarantine",
+            "Status": "Enabled",
+            "Filter": {"Prefix": QUARANTINE_PREFIX},
+            "Expiration": {"Days": math.ceil(lives.evidence_s / _DAY_S)},
         },
         {
             "ID": "avion-media-multipart",
             "Status": "Enabled",
             "Filter": {"Prefix": ""},
-            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": math.ceil(multipart_s / _DAY_S)},
+            "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": math.ceil(lives.multipart_s / _DAY_S)},
         },
     ]
 
 
-async def ensure_bucket(connection: Connection, region: str, incoming_s: float, multipart_s: float) -> list[str]:
+async def ensure_bucket(connection: Connection, region: str, lives: Lives) -> list[str]:
     """Create what is missing and return what that was. After a failure or cancel, run it again."""
     created = []
     bucket = connection.bucket
@@ -66,8 +84,8 @@ async def ensure_bucket(connection: Connection, region: str, incoming_s: float, 
         created.append(f"bucket {bucket}")
     if await connection.change(lambda client: _add_cors_rule(client, bucket)):
         created.append("CORS rule for uploads from browsers")
-    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket, _rules(incoming_s, multipart_s))):
-        created.append("lifecycle rules for incoming/ and unfinished multipart uploads")
+    if await connection.change(lambda client: _add_lifecycle_rules(client, bucket, _rules(lives))):
+        created.append("lifecycle rules for incoming/, quarantine/ and unfinished multipart uploads")
     if await connection.change(lambda client: _block_public_access(client, bucket)):
         created.append("public-access block")
     return created
@@ -135,10 +153,10 @@ def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
     return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
 
 
-async def missing_lifecycle_rules(connection: Connection, incoming_s: float, multipart_s: float) -> list[str]:
+async def missing_lifecycle_rules(connection: Connection, lives: Lives) -> list[str]:
     """The names of our rules that the bucket does not have, or has in another form."""
     rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
-    return [rule["ID"] for rule in _rules(incoming_s, multipart_s) if not _has_lifecycle(rules, rule)]
+    return [rule["ID"] for rule in _rules(lives) if not _has_lifecycle(rules, rule)]
 
 
 async def early_expirations(connection: Connection, incoming_s: float) -> list[str]:

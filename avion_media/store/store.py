@@ -107,17 +107,13 @@ class ObjectStore:
         """One small request. Raises Unavailable, also when the bucket does not exist."""
         await self._connection.ping()
 
-    async def ensure_bucket(self, incoming_s: float, multipart_s: float) -> list[str]:
-        """Create what is missing of the bucket, its CORS and its lifecycle rules; return what that was.
+    async def ensure_bucket(self, lives: bucket.Lives) -> list[str]:
+        """Create what is missing of the bucket, its CORS and its lifecycle rules; return what that was."""
+        return await bucket.ensure_bucket(self._connection, self._region, lives)
 
-        ``incoming_s``: seconds that an accepted upload must be kept in ``incoming/``; ``multipart_s``: seconds that
-        clients have for an upload in parts.
-        """
-        return await bucket.ensure_bucket(self._connection, self._region, incoming_s, multipart_s)
-
-    async def missing_lifecycle_rules(self, incoming_s: float, multipart_s: float) -> list[str]:
+    async def missing_lifecycle_rules(self, lives: bucket.Lives) -> list[str]:
         """Return the lifecycle rules of `ensure_bucket` that the bucket lacks."""
-        return await bucket.missing_lifecycle_rules(self._connection, incoming_s, multipart_s)
+        return await bucket.missing_lifecycle_rules(self._connection, lives)
 
     async def early_expirations(self, incoming_s: float) -> list[str]:
         """Return the lifecycle rules that remove accepted uploads before ``incoming_s``."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -25,9 +25,10 @@ from avion_media.domain.errors import OURS, Dependency, Reason, Rejected, Unavai
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
-from avion_media.domain.tasks import Confirm, Task
+from avion_media.domain.tasks import CACHE_QUEUE, Confirm, Task
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
+from avion_media.moderation import Held, Screening, Visit
 from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
 from avion_media.resources import Slot
 from avion_media.state import RemoteFailure, RemoteStateStore
@@ -36,7 +37,7 @@ from avion_media.tasks.observed_fetch import ObservedFetch
 from avion_media.tasks.publish import Publisher, WriteOriginal
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, open_spool
-from avion_media.tasks.write import facts_of, original_writer
+from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 from avion_media.telemetry import Telemetry
 
 # Failures that may be over soon. All others are held against the URL for longer, a poisonous one too.
@@ -65,6 +66,7 @@ class CacheRemote:
         states: RemoteStateStore,
         fetcher: Fetcher,
         purges: Purges,
+        screening: Screening,
         config: RemoteConfig,
         limits: UploadConfig,
         enabled: frozenset[str],
@@ -75,6 +77,7 @@ class CacheRemote:
         self._states = states
         self._fetcher = fetcher
         self._purges = purges
+        self._screening = screening
         self._config = config
         self._limits = limits
         self._enabled = enabled
@@ -96,7 +99,8 @@ class CacheRemote:
         else:
             if state.failure is not None:
                 await self._states.forget_failure(remote_id)
-            await self._obtain(task, url, remote_id, copy, confirm)
+            with suppress(Held):  # until a moderator has decided
+                await self._obtain(task, url, remote_id, copy, confirm)
 
     async def give_up(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.give_up`."""
@@ -151,6 +155,7 @@ class CacheRemote:
         """Fetch, make, publish, tell."""
         states = self._states
         await states.reset_failure(remote_id)
+        visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
         with ExitStack() as files:
             fd = files.enter_context(open_spool())
             try:
@@ -164,7 +169,7 @@ class CacheRemote:
                 await states.mark_validated(remote_id, self._config.ttl)
                 await self._tell_ready(task, remote_id, copy.facts)
             elif fetched is not None:
-                facts = await self._process(remote_id, fd, fetched, files, confirm, copy)
+                facts = await self._process(remote_id, fd, fetched, files, confirm, copy, visit)
                 if facts is not None:
                     await self._tell_new(task, remote_id, facts, copy)
 
@@ -193,6 +198,7 @@ class CacheRemote:
         files: ExitStack,
         confirm: Confirm,
         copy: _Copy | None,
+        visit: Visit,
     ) -> MediaFacts | None:
         """The facts of what was published; None when a deletion won."""
         found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
@@ -200,19 +206,23 @@ class CacheRemote:
         if fetched.size_bytes > self._limits.max_bytes(fmt.family):
             raise Rejected(Reason.TOO_LARGE, f"{fetched.size_bytes} bytes")
         source = SpooledSource(fd, fetched.size_bytes)
+        await visit.see_file(source)
         with self._publisher.making(fmt):
             made = await self._pipeline.get().process(source, fmt, files)
         facts = facts_of(made, source)
+        await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
         await confirm()
-        return await self._publisher.publish(
+        standing = await self._publisher.publish(
             remote_id,
             facts,
             made.thumbnails,
             _with_metadata(writer, validators),
             replaced=None if copy is None else copy.facts,
         )
+        await visit.settle()
+        return standing
 
 
 def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:

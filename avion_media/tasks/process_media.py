@@ -13,16 +13,17 @@ from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.owners import owner_of
 from avion_media.domain.ranges import Range
-from avion_media.domain.tasks import Confirm, Task, id_of, processing_fields
+from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task, id_of, processing_fields
 from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
+from avion_media.moderation import Held, Screening
 from avion_media.queue import TaskQueue
 from avion_media.resources import Slot
 from avion_media.store import ObjectInfo, ObjectStore, TooLarge
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sources import SpooledSource, StoreSource, open_spool
-from avion_media.tasks.write import facts_of, original_writer
+from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
 WHOLE_VIDEO_BYTES = 8 << 20
@@ -39,9 +40,11 @@ class ProcessMedia:
         publisher: Publisher,
         queue: TaskQueue,
         purges: Purges,
+        screening: Screening,
         limits: UploadConfig,
         enabled: frozenset[str],
     ) -> None:
+        self._screening = screening
         self._store = store
         self._pipeline = pipeline
         self._publisher = publisher
@@ -63,7 +66,10 @@ class ProcessMedia:
         if _ANEW in task.fields:
             facts = facts and await self._make_thumbnails_anew(task, media_id, facts, confirm)
         elif facts is None:
-            facts = await self._process(media_id, confirm)
+            try:
+                facts = await self._process(task, media_id, confirm)
+            except Held:
+                return  # until a moderator has decided
         if facts is None:
             return  # deleted before it was done
         if await self._publisher.announce_ready(media_id, facts, over=failed):
@@ -95,24 +101,29 @@ class ProcessMedia:
         if media_id is not None and _ANEW not in task.fields:
             await self._publisher.keep_processing(media_id)
 
-    async def _process(self, media_id: MediaId, confirm: Confirm) -> MediaFacts | None:
+    async def _process(self, task: Task, media_id: MediaId, confirm: Confirm) -> MediaFacts | None:
         """Look, fetch, make, publish; None when a deletion won."""
         store = self._store.get()
+        visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
         try:
             with ExitStack() as files:
                 try:
                     info, source = await self._open_upload(store, media_id, files)
                 except ObjectMissing:
+                    await self._screening.see_missing(media_id)
                     raise Rejected(Reason.MISSING) from None
                 head = os.pread(source.fd, HEAD_BYTES, 0)
                 fmt = require_format(sniff(head, size=info.size_bytes), media_id.format.family, self._enabled)
+                await visit.see_file(source)
                 with self._publisher.making(fmt):
                     made = await self._pipeline.get().process(source, fmt, files)
                 facts = facts_of(made, source)
+                await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
                 writer = original_writer(made, source, facts, source_info=info)
                 await confirm()
                 owner = owner_of(info.metadata)
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
+                await visit.settle()
             if standing is not None and not standing.is_of_same_file(facts):
                 await self._queue.enqueue(processing_fields(str(media_id)) | {_ANEW: "thumbnails"})
         except (PreconditionFailed, ObjectMissing):

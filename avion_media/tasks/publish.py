@@ -222,7 +222,8 @@ class Publisher:
             if standing is None or standing.state is not State.FAILED or standing.reason is None:
                 return
             reason = standing.reason
-        await self._publish_end(any_id, "failed", {"reason": str(reason)}, dedup_key)
+        if reason is not Reason.BLOCKED:  # that has an event of its own, by the block
+            await self._publish_end(any_id, "failed", {"reason": str(reason)}, dedup_key)
 
     async def _publish_end(self, any_id: AnyId, ending: str, details: dict[str, str], dedup_key: str) -> None:
         kind = "media" if isinstance(any_id, MediaId) else "remote"

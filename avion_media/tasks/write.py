@@ -28,6 +28,13 @@ def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
     )
 
 
+def scrubbed_file(made: Processed, source: MediaSource) -> tuple[int, int] | None:
+    """Return descriptor and length of the scrubbed original, if all of it is here."""
+    if made.scrubbed_fd is not None:
+        return made.scrubbed_fd, made.scrubbed_bytes
+    return (source.fd, source.size_bytes) if source.whole else None
+
+
 def original_writer(
     made: Processed,
     source: MediaSource,

@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis as redis_py
 import trio
 
-from avion_media.config import CdnConfig, UploadConfig
+from avion_media.config import CdnConfig, Config, UploadConfig
 from avion_media.deletion import DeletionHandler, DeletionJournal, JournalReplay, Notice, RemoveDeleted, undelete
 from avion_media.domain import keys
 from avion_media.domain.errors import (
@@ -32,6 +32,7 @@ from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, Confirm, Task
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
+from avion_media.moderation import Likeness, Moderation, Screening, Unwanted
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.resources import Slot
@@ -162,6 +163,18 @@ class MemoryStore:
 
         return cast("str", await self._steps.around(f"put {key}", write))
 
+    async def copy(
+        self, source_key: str, target_key: str, *, content_type: str, metadata: dict[str, str], source_etag: str
+    ) -> str:
+        async def write() -> str:
+            found = self._find(source_key)
+            if found.info(source_key).etag != source_etag:
+                raise PreconditionFailed(source_key)
+            self._objects[target_key] = _Stored(found.data, content_type, metadata, datetime.now(UTC))
+            return source_etag
+
+        return cast("str", await self._steps.around(f"copy {source_key}", write))
+
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> _Pages:
         return _Pages(self._objects, self._steps, prefix, start_after or "", page_size)
 
@@ -217,6 +230,7 @@ class Stage:
     delay_s: float = 0.0
     sizes: tuple[ThumbnailSize, ...] = SIZES
     cdn: CdnConfig = field(default_factory=CdnConfig)
+    moderated: bool = False
     media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
     objects: dict[str, _Stored] = field(default_factory=dict)
     journaled: dict[str, _Stored] = field(default_factory=dict)
@@ -256,7 +270,32 @@ class Stage:
         pipeline = _slot(Dependency.SANDBOX, cast("MediaPipeline", _Bench(self.sizes)))
         queue = TaskQueue(self.redis, PROCESSING_QUEUE)
         publisher = self._publisher(store, statuses, MediaEvents(stepped(self.redis, steps)))
-        return ProcessMedia(store, pipeline, publisher, queue, self._purges(), UploadConfig(), frozenset({"png"}))
+        purges, screening = self._purges(), self._screening(steps)
+        return ProcessMedia(store, pipeline, publisher, queue, purges, screening, UploadConfig(), frozenset({"png"}))
+
+    def _screening(self, steps: Steps) -> Screening:
+        return self._moderation(steps).screening() if self.moderated else cast("Screening", _NothingAgainst())
+
+    def _moderation(self, steps: Steps) -> Moderation:
+        """As another process has it."""
+        store, statuses = self._actor(steps)
+        room = Moderation(store, stepped(self.redis, steps), Config())
+        room.likeness = cast("Likeness", _NoLikeness())
+        room.blocking.fill(room.make_blocking(self._purges(), statuses))
+        return room
+
+    async def block(self, steps: Steps | None = None) -> None:
+        """A moderator blocks the medium, and has its files kept."""
+        await self._moderation(steps or Steps()).blocking.get().block(self.media_id, Unwanted(by="moderator"))
+
+    async def unblock(self, steps: Steps | None = None) -> None:
+        """The block is lifted."""
+        await self._moderation(steps or Steps()).blocking.get().unblock(self.media_id)
+
+    async def resume_blocks(self) -> None:
+        """Another process carries out what was begun, once the claim of the first has ended."""
+        self.client.delete(f"media_block_claim:{self.media_id}")
+        await self._moderation(Steps()).blocking.get().resume(abandoned_only=False)
 
     async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """A notice of ``drop_deleted``: received on the channel just now, or read from the stream."""
@@ -326,6 +365,25 @@ class Stage:
     def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], StatusStore]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
         return _slot(Dependency.STORE, store), StatusStore(stepped(self.redis, steps))
+
+
+class _NoLikeness:
+    """Every picture has too little structure."""
+
+    async def of(self, _picture: bytes) -> None:
+        """None."""
+
+
+class _NothingAgainst:
+    """A screening without any call: for tests of something else, whose moments are many enough."""
+
+    async def begin(self, *_: object) -> _NothingAgainst:
+        return self
+
+    async def _pass(self, *_: object) -> None:
+        """Look at nothing."""
+
+    see_file = see_made = see_missing = settle = _pass
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:

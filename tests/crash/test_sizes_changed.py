@@ -14,6 +14,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import PURGE_QUEUE, State, Status
+from avion_media.moderation import Standing, Underway
 from avion_media.resources import Slot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
@@ -35,9 +36,9 @@ async def status_of(stage: Stage) -> Status:
     """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
     store: Slot[ObjectStore] = Slot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
-    board = StatusStore(stage.redis)
+    board, standing = StatusStore(stage.redis), Standing(store, Underway())
     await stage.replay().ensure_complete()
-    statuses = Statuses(store, board, stage.replay(), stage.sizes, UploadConfig())
+    statuses = Statuses(store, board, stage.replay(), standing, stage.sizes, UploadConfig())
     now = await statuses.look_up(stage.media_id)
     await board.forget(str(stage.media_id))
     assert await statuses.look_up(stage.media_id) == now

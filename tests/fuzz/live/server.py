@@ -68,6 +68,14 @@ class _Store:
         return ObjectPart(info, ContentRange(first, first + len(data) - 1, len(BODY)), data)
 
 
+class _Blocks:
+    def is_underway(self, _media_id: str) -> bool:
+        return False
+
+    async def is_blocked(self, _media_id: str) -> bool:
+        return False
+
+
 class _Tombstones:
     def get(self) -> _Tombstones:
         return self
@@ -114,7 +122,7 @@ async def _serve_http(
         raise structlog.DropEvent
 
     structlog.configure(processors=[note])
-    origin = Origin(_Store(), _Tombstones(), NO_TELEMETRY, HttpConfig(), dict)
+    origin = Origin(_Store(), _Tombstones(), _Blocks(), NO_TELEMETRY, HttpConfig(), dict)
     server = HttpServer(origin.handle, HTTP_LIMITS)
     nursery.start_soon(server.serve, listeners)
     return lambda: {"held": {"connections": server.connections, "requests": server.requests}}

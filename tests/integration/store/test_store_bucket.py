@@ -9,11 +9,12 @@ import httpx
 import pytest
 
 from avion_media.domain.errors import Unavailable
-from avion_media.store import open_store
+from avion_media.store import Lives, open_store
 from tests.conftest import S3Bucket
 
 DAY_S = 86_400.0
 INCOMING_S = 16 * DAY_S
+LIVES = Lives(INCOMING_S, DAY_S, 365 * DAY_S)
 
 
 async def test_everything_missing_is_created_once(either_s3: S3Bucket) -> None:
@@ -25,8 +26,8 @@ async def test_everything_missing_is_created_once(either_s3: S3Bucket) -> None:
         with pytest.raises(Unavailable, match="init"):
             await store.ping()
         assert not store.available
-        created = await store.ensure_bucket(INCOMING_S, DAY_S)
-        again = await store.ensure_bucket(INCOMING_S, DAY_S)
+        created = await store.ensure_bucket(LIVES)
+        again = await store.ensure_bucket(LIVES)
         await store.ping()
 
     assert [each.partition(" ")[0] for each in created] == ["bucket", "CORS", "lifecycle", "public-access"]
@@ -52,14 +53,15 @@ async def test_rules_of_others_are_kept_and_ours_are_brought_up_to_date(either_s
     )
 
     async with open_store(either_s3.config()) as store:
-        assert len(await store.ensure_bucket(INCOMING_S, DAY_S)) == 3
-        assert await store.ensure_bucket(INCOMING_S, DAY_S) == []
+        assert len(await store.ensure_bucket(LIVES)) == 3
+        assert await store.ensure_bucket(LIVES) == []
 
     origins = [rule["AllowedOrigins"] for rule in client.get_bucket_cors(Bucket=bucket)["CORSRules"]]
     rules = {rule["ID"]: rule for rule in client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]}
     assert sorted(origins) == [["*"], ["https://a.example"]]
     assert rules["theirs"]["Expiration"]["Days"] == 30
     assert rules["avion-media-incoming"]["Expiration"]["Days"] == 16
+    assert rules["avion-media-quarantine"]["Expiration"]["Days"] == 365
     assert rules["avion-media-multipart"]["AbortIncompleteMultipartUpload"]["DaysAfterInitiation"] == 1
 
 
@@ -67,7 +69,7 @@ async def test_what_strangers_are_shut_out_of_stays_usable_by_the_service(either
     """Ceph 18 refuses every PutObject with BlockPublicAcls: what others set is kept, but it is not set here."""
     client, bucket = either_s3.client, either_s3.bucket
     async with open_store(either_s3.config()) as store:
-        await store.ensure_bucket(INCOMING_S, DAY_S)
+        await store.ensure_bucket(LIVES)
         await store.put("a", b"a", content_type="text/plain")
         assert await store.read("a", max_bytes=1) == b"a"
 
@@ -85,7 +87,7 @@ async def test_an_object_with_a_public_acl_stays_private(s3: S3Bucket) -> None:
         s3.client.put_object(Bucket=s3.bucket, Key="a", Body=b"a", ACL="public-read")
         url = f"{s3.address.endpoint_url}/{s3.bucket}/a"
         before = await stranger.get(url)
-        await store.ensure_bucket(INCOMING_S, DAY_S)
+        await store.ensure_bucket(LIVES)
         after = await stranger.get(url)
 
     assert (before.status_code, after.status_code) == (200, 403)
@@ -104,13 +106,13 @@ async def test_a_rule_that_removes_accepted_uploads_is_found_whoever_made_it(
     async with open_store(either_s3.config()) as store:
         early = await store.early_expirations(INCOMING_S)
         assert early == ([f"theirs: {days} days"] if is_early else [])
-        await store.ensure_bucket(INCOMING_S, DAY_S)
+        await store.ensure_bucket(LIVES)
         assert await store.early_expirations(INCOMING_S) == early
 
 
 async def test_a_browser_on_any_site_may_put_with_the_signed_headers(s3: S3Bucket) -> None:
     async with open_store(s3.config()) as store:
-        await store.ensure_bucket(INCOMING_S, DAY_S)
+        await store.ensure_bucket(LIVES)
         put = store.presign_put(
             "incoming/a", content_type="image/png", size_bytes=1, sha256=bytes(32), expires_s=60, now=datetime.now(UTC)
         )

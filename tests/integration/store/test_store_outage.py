@@ -15,7 +15,7 @@ import trio
 from structlog.testing import capture_logs
 
 from avion_media.domain.errors import ObjectMissing, Unavailable
-from avion_media.store import FileSource, ObjectStore, open_store
+from avion_media.store import FileSource, Lives, ObjectStore, open_store
 from tests.conftest import S3Bucket
 from tests.services.faulty_gateway import FaultyGateway, faulty_gateway
 from tests.services.process import free_port
@@ -58,7 +58,7 @@ async def list_all(store: ObjectStore) -> None:
 
 
 async def ensure_bucket(store: ObjectStore) -> None:
-    await store.ensure_bucket(86_400.0, 86_400.0)
+    await store.ensure_bucket(Lives(86_400.0, 86_400.0, 86_400.0))
 
 
 CALLS = [head, read, put, delete, list_all, ObjectStore.ping, ensure_bucket]

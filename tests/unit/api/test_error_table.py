@@ -17,6 +17,7 @@ from avion_media.api.statuses import UnknownMedium
 from avion_media.api.validation import BadRequest, Violation
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.grpc import Code
+from avion_media.moderation import NotBlocked
 
 ROOT = Path(__file__).resolve().parents[3]
 SOURCES = [path for part in ("api", "grpc", "nodes") for path in sorted((ROOT / "avion_media" / part).glob("*.py"))]
@@ -31,6 +32,7 @@ MAPPED = [
     PartsMissing([2], 3),
     MultipartOff("why"),
     HostDenied("host"),
+    NotBlocked("id"),
     Unavailable(Dependency.STORE),
     TooManyPending(),
 ]

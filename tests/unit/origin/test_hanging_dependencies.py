@@ -28,6 +28,16 @@ class Slot:
         return self._value
 
 
+class Blocks:
+    """None."""
+
+    def is_underway(self, _media_id: str) -> bool:
+        return False
+
+    async def is_blocked(self, _media_id: str) -> bool:
+        return False
+
+
 class Redis:
     """Knows no deletion, at once or never."""
 
@@ -55,7 +65,7 @@ class Store:
 async def asked(*, redis_hangs: bool, store_hangs: bool) -> tuple[Response, float]:
     """The response, and after how many seconds."""
     deletions = JournalReplay(cast("Any", Redis(hangs=redis_hangs)), cast("Any", None))
-    origin = Origin(Slot(Store(hangs=store_hangs)), deletions, NO_TELEMETRY, HttpConfig(), dict)
+    origin = Origin(Slot(Store(hangs=store_hangs)), deletions, Blocks(), NO_TELEMETRY, HttpConfig(), dict)
     started = trio.current_time()
     response = await origin.handle(request(PATH))
     return response, trio.current_time() - started

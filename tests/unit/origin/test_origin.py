@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import aclosing
 from typing import Any, Literal
 
@@ -41,6 +41,20 @@ class Deletions:
 CAPABILITIES = {"max_image_bytes": 1 << 24, "content_types": ["image/jpeg"], "multipart": False}
 
 
+class Blocks:
+    """``blocked`` are media ids with a record in the bucket, ``underway`` those whose block is being carried out."""
+
+    def __init__(self, blocked: Container[str] = (), underway: Container[str] = ()) -> None:
+        self._blocked = blocked
+        self._underway = underway
+
+    def is_underway(self, media_id: str) -> bool:
+        return media_id in self._underway
+
+    async def is_blocked(self, media_id: str) -> bool:
+        return media_id in self._blocked
+
+
 class Slot:
     """Holds the store."""
 
@@ -67,9 +81,11 @@ async def asked(
     *,
     deleted: bool | None = False,
     config: HttpConfig | None = None,
+    blocks: Blocks | None = None,
 ) -> tuple[Response, bytes]:
     """The response, and its body; every response carries the safety headers."""
-    origin = Origin(Slot(objects), Deletions(known=deleted), NO_TELEMETRY, config or HttpConfig(), lambda: CAPABILITIES)
+    known, http = Deletions(known=deleted), config or HttpConfig()
+    origin = Origin(Slot(objects), known, blocks or Blocks(), NO_TELEMETRY, http, lambda: CAPABILITIES)
     response = await origin.handle(request(target, method, **(fields or {})))
     assert {name: response.headers.get(name) for name in SAFETY_HEADERS} == SAFETY_HEADERS
     if isinstance(response.body, bytes):
@@ -217,4 +233,19 @@ async def test_other_methods_are_405_and_paths_come_first(objects: Objects, meth
     response, _ = await asked(objects, PATH, method)
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
     response, _ = await asked(objects, "/elsewhere", method)
+    assert response.status == 404
+
+
+async def test_what_is_being_blocked_is_451_while_its_objects_are_there(objects: Objects) -> None:
+    for path in (PATH, f"/thumbnail/small/{ID}"):
+        response, _ = await asked(objects, path, blocks=Blocks(underway=[ID]))
+        assert (response.status, response.headers["Cache-Control"]) == (451, "public, max-age=60")
+
+
+async def test_what_was_blocked_is_451_without_redis_too(objects: Objects) -> None:
+    other = "1" * 64
+    for deleted in (False, None):
+        response, _ = await asked(objects, f"/thumbnail/large/{other}", deleted=deleted, blocks=Blocks([other]))
+        assert response.status == 451
+    response, _ = await asked(objects, f"/thumbnail/large/{other}")
     assert response.status == 404

@@ -1,0 +1,39 @@
+"""Moderation: blocks of media, block lists, evidence, media that wait for a moderator, the operator's hook."""
+
+from avion_media.moderation.blocking import Blocking, NotBlocked, Underway, Unwanted
+from avion_media.moderation.changes import CHANNEL, Changes
+from avion_media.moderation.entries import Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.moderation.likeness import Likeness
+from avion_media.moderation.lists import OWN, Blocklists, Match
+from avion_media.moderation.records import Block, ModerationRecords
+from avion_media.moderation.reviews import NotHeld, Reviews
+from avion_media.moderation.room import Moderation
+from avion_media.moderation.screening import Held, Screening, Visit
+from avion_media.moderation.standing import Standing
+
+__all__ = [
+    "CHANNEL",
+    "OWN",
+    "Block",
+    "Blocking",
+    "Blocklists",
+    "Changes",
+    "Entry",
+    "HashType",
+    "Held",
+    "InvalidEntry",
+    "Likeness",
+    "Match",
+    "Moderation",
+    "ModerationRecords",
+    "NotBlocked",
+    "NotHeld",
+    "Reviews",
+    "Screening",
+    "Standing",
+    "Underway",
+    "Unwanted",
+    "Visit",
+    "parse_entry",
+    "parse_list",
+]

@@ -1,0 +1,412 @@
+"""Blocking media, and ending blocks. Each is a list of steps that can be repeated; a crash anywhere is made good.
+
+A block: note that it begins, write its record, have the origins answer 451, put its hashes on the own list, copy the
+evidence, remove the objects, purge, find and block the copies, say so, note that it is done. The first two make it
+certain: the node `moderation` of any replica carries out what was begun and is not done. From the moment that the
+objects are gone nothing but the bucket is needed: the origin finds no object, looks for a record, and answers 451.
+
+Copies are found by listing: the store tells size and ETag of 1,000 objects a request. See docs/decisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from tempfile import TemporaryFile
+from typing import Protocol
+
+import trio
+
+from avion_media.domain import keys
+from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
+from avion_media.domain.media import facts_from_metadata, in_all_formats
+from avion_media.domain.owners import owner_of
+from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
+from avion_media.moderation.changes import Changes
+from avion_media.moderation.entries import Entry, HashType
+from avion_media.moderation.evidence import Evidence
+from avion_media.moderation.records import Block, Held, ModerationRecords, now
+from avion_media.owners import OwnerIndex
+from avion_media.queue import TaskQueue
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, StatusStore
+from avion_media.store import ListedObject, ObjectInfo, ObjectStore, TooLarge
+from avion_media.telemetry import get_logger
+
+_MAX_HASHED_BYTES = 5 << 30
+_MAX_PICTURE_BYTES = 16 << 20
+_HASH_UNIT_BYTES = 1 << 20
+_ABANDONED = timedelta(seconds=10)  # who began a block claims it well within this time
+_log = get_logger()
+
+
+class NotBlocked(MediaError):
+    """There is no block of this medium to be ended."""
+
+
+class PurgeRequests(Protocol):
+    """Has the CDN forget media."""
+
+    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
+        """Have one medium purged soon; requests with one ``trigger`` collapse."""
+
+
+class Deletions(Protocol):
+    """What is queried of deletions."""
+
+    async def is_deleted(self, media_id: str) -> bool:
+        """Return whether a medium is deleted; `Unavailable` while that cannot be said."""
+
+
+PictureHash = Callable[[bytes], Awaitable[bytes | None]]
+"""Computes the PDQ hash of a thumbnail; None for a picture with too little structure."""
+
+
+class Underway:
+    """The media whose block, or its end, is being carried out in some process. Their objects may still be there."""
+
+    def __init__(self) -> None:
+        self._listed: frozenset[str] = frozenset()
+        self._heard: set[str] = set()
+
+    def __contains__(self, media_id: str) -> bool:
+        return media_id in self._listed or media_id in self._heard
+
+    def add(self, media_id: str) -> None:
+        """Add one that was heard of, or that this process works on."""
+        self._heard.add(media_id)
+
+    async def reload(self, records: ModerationRecords) -> list[ListedObject]:
+        """Read from the bucket which there are. What is added meanwhile stays until the next time."""
+        before, self._heard = self._heard, set()
+        try:
+            found = await records.unfinished()
+        except BaseException:
+            self._heard |= before
+            raise
+        self._listed = frozenset(each.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX) for each in found)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Unwanted:
+    """Why a medium is blocked: who says so, and what goes on the block list for it.
+
+    ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`.
+    """
+
+    by: str = ""
+    note: str = ""
+    cause: str = ""
+    keep_evidence: bool = True
+    entries: tuple[Entry, ...] | None = None
+
+
+class Blocking:
+    """Methods raise `Unavailable` while the store or Redis is unavailable; what was begun is carried out later."""
+
+    def __init__(
+        self,
+        store: Slot[ObjectStore],
+        redis: Redis,
+        purges: PurgeRequests,
+        deletions: Deletions,
+        events: MediaEvents,
+        underway: Underway,
+        picture_hash: PictureHash,
+        sizes: Sequence[str],
+    ) -> None:
+        self._store = store
+        self._redis = redis
+        self._purges = purges
+        self._deletions = deletions
+        self._events = events
+        self._underway = underway
+        self._picture_hash = picture_hash
+        self._sizes = tuple(sizes)
+        self._statuses = StatusStore(redis)
+        self._changes = Changes(redis)
+        self._records = ModerationRecords(store)
+        self._evidence = Evidence(store)
+        self._owners = OwnerIndex(store)
+
+    async def block(self, any_id: AnyId, why: Unwanted) -> int:
+        """Block a medium and its copies; return how many copies. One that is blocked already stays as it is.
+
+        When it returns, no origin serves anything of it. Raises `Unavailable`: it may be recorded then, and is carried
+        out as soon as that is possible.
+        """
+        media_id = str(any_id)
+        block = await self._records.block(media_id)
+        if block is None or not block.done:
+            if block is None:
+                block = await self._record_of(any_id, why)
+            await self._records.begin(media_id)
+            await self._records.write_block(block)
+            _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
+            block = await self._carry_out(any_id, block)
+        return len(block.copies)
+
+    async def enforce(self, any_id: AnyId) -> bool:
+        """Remove what was written of a blocked medium since; return whether it is blocked."""
+        block = await self._records.block(str(any_id))
+        if block is None:
+            return False
+        await self._remove(any_id, block)
+        await self._say_blocked(block.media_id)
+        return True
+
+    async def unblock(self, any_id: AnyId, by: str = "") -> None:
+        """End a block, and those of the copies that were blocked with it. Raises `NotBlocked`.
+
+        What was kept as evidence is served again. Without evidence nothing is left of the medium.
+        """
+        media_id = str(any_id)
+        block = await self._records.block(media_id)
+        if block is None:
+            raise NotBlocked(media_id)
+        await self._records.begin(media_id)
+        block = replace(block, lifted_at=now(), lifted_by=by)
+        await self._records.write_block(block)
+        await self._lift(any_id, block)
+
+    async def resume(self, *, abandoned_only: bool = True) -> None:
+        """Carry out what was begun and is not done: its process may have crashed."""
+        for listed in await self._underway.reload(self._records):
+            media_id = listed.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX)
+            if abandoned_only and datetime.now(UTC) - listed.last_modified < _ABANDONED:
+                continue
+            try:
+                any_id = parse_any_id(media_id)
+            except InvalidId:
+                continue
+            if await self._changes.claim(media_id):
+                await self._resume(any_id, await self._records.block(media_id))
+
+    async def _resume(self, any_id: AnyId, block: Block | None) -> None:
+        if block is None:  # it never came to be, or its end is nearly done
+            await self._queue_released(any_id)
+            await self._records.finish(str(any_id))
+        elif block.lifted_at:
+            await self._lift(any_id, block)
+        elif block.done:
+            await self._records.finish(str(any_id))
+        else:
+            await self._carry_out(any_id, block)
+        _log.warning("moderation.block_resumed", media_id=str(any_id))
+
+    # -- a block
+
+    async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
+        info = await self._head(keys.original(any_id))
+        facts = None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
+        sizes = facts.thumbnails if facts is not None and facts.thumbnails else in_all_formats(self._sizes)
+        sha256 = "" if facts is None else facts.sha256
+        entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, sizes)
+        return Block(
+            str(any_id),
+            now(),
+            by=why.by,
+            note=why.note,
+            cause=why.cause,
+            keep_evidence=why.keep_evidence,
+            entries=entries,
+            size_bytes=0 if info is None else info.size_bytes,
+            etag="" if info is None else info.etag,
+            sha256=sha256,
+            sizes=sizes,
+        )
+
+    async def _hashes_of(
+        self, any_id: AnyId, info: ObjectInfo | None, sha256: str, sizes: Sequence[str]
+    ) -> tuple[Entry, ...]:
+        """Those of the original, or of what was uploaded or held, and of what it looks like."""
+        label = str(any_id)
+        places = [] if info is None else [info.key]
+        places += [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
+        places.append(self._evidence.upload_key(any_id))
+        digest = bytes.fromhex(sha256) if sha256 else None
+        for key in places:
+            digest = digest or await self._sha256(key)
+        held = await self._records.held(label)
+        pdq = bytes.fromhex(held.pdq) if held is not None and held.pdq else await self._pdq(any_id, sizes)
+        found = (HashType.SHA256, digest), (HashType.PDQ, pdq)
+        return tuple(Entry(kind, value, label) for kind, value in found if value)
+
+    async def _sha256(self, key: str) -> bytes | None:
+        with TemporaryFile(prefix="avion-media-", buffering=0) as file:
+            try:
+                info = await self._store.get().download(key, file.fileno(), max_bytes=_MAX_HASHED_BYTES)
+            except (ObjectMissing, TooLarge):
+                return None
+            digests = await hash_file(file.fileno(), info.size_bytes, [HashType.SHA256])
+            return digests[HashType.SHA256]
+
+    async def _pdq(self, any_id: AnyId, sizes: Sequence[str]) -> bytes | None:
+        """Without it the block stands all the same, only altered copies are not found."""
+        for size in (each for each in (*reversed(self._sizes[:2]), *sizes) if each in sizes):
+            try:
+                picture = await self._store.get().read(keys.thumbnail(any_id, size), max_bytes=_MAX_PICTURE_BYTES)
+                return await self._picture_hash(picture)
+            except ObjectMissing:
+                continue
+            except (Unavailable, Rejected) as error:
+                _log.warning("moderation.block_without_pdq", media_id=str(any_id), problem=str(error))
+                return None
+        return None
+
+    async def _carry_out(self, any_id: AnyId, block: Block) -> Block:
+        media_id = block.media_id
+        self._underway.add(media_id)
+        with suppress(Unavailable):  # without Redis the others serve it until its objects are gone
+            await self._changes.note(media_id)
+            await self._changes.renew(media_id)
+            await self._say_blocked(media_id)
+        for entry in block.entries:
+            await self._records.put_entry(entry)
+        await self._remove(any_id, block)
+        await self._changes.note(media_id)
+        await self._remove(any_id, block)  # what a worker wrote that had not noticed yet
+        await self._records.forget_held(media_id)
+        await self._say_blocked(media_id)
+        await self._purges.request(media_id, f"blocked.{block.at}", block.sizes)
+        if not block.cause:
+            block = replace(block, copies=await self._block_copies(block))
+        details = {"copies": len(block.copies), **({"cause": block.cause} if block.cause else {})}
+        await self._events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
+        block = replace(block, done=True)
+        await self._records.write_block(block)
+        await self._records.finish(media_id)
+        await self._changes.note()
+        _log.warning("moderation.blocked", media_id=media_id, copies=len(block.copies), evidence=block.keep_evidence)
+        return block
+
+    async def _say_blocked(self, media_id: str) -> None:
+        """READY would stand otherwise: it is forgotten first. What looks at the bucket then finds the block."""
+        status = await self._statuses.get(media_id)
+        if status is None or status.reason is not Reason.BLOCKED:
+            await self._statuses.forget(media_id)
+            await self._statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
+
+    async def _remove(self, any_id: AnyId, block: Block) -> None:
+        sizes = dict.fromkeys((*block.sizes, *in_all_formats(self._sizes)))
+        if block.keep_evidence:
+            await self._evidence.keep(any_id, sizes)
+            await self._evidence.keep_record(any_id, block.to_json())
+        else:
+            await self._evidence.remove(any_id)  # of one that was held
+        await self._disown(any_id)
+        await self._store.get().delete(keys.all_of(any_id, sizes))
+
+    async def _disown(self, any_id: AnyId) -> None:
+        """Remove it from its owner's media; before the original, which alone names the owner."""
+        info = await self._head(keys.original(any_id))
+        owner = "" if info is None else owner_of(info.metadata)
+        if owner and isinstance(any_id, MediaId):
+            await self._owners.remove(owner, any_id)
+
+    async def _own_again(self, any_id: AnyId) -> None:
+        """Add it to its owner's media; before the original, as whoever publishes one does."""
+        kept = await self._evidence.original(any_id)
+        owner = "" if kept is None else owner_of(kept[0].metadata)
+        if kept is not None and owner and isinstance(any_id, MediaId):
+            await self._owners.add(owner, any_id, kept[1])
+
+    async def _block_copies(self, block: Block) -> tuple[str, ...]:
+        """Block every medium whose original is the same file: of the same size, and with its ETag or its SHA-256."""
+        if not block.size_bytes:
+            return ()
+        copies: list[str] = []
+        for prefix in (keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX):
+            async for page in self._store.get().list(prefix):
+                await self._changes.renew(block.media_id)
+                for listed in page:
+                    media_id = listed.key.rpartition("/")[2].partition(".")[0]
+                    if media_id != block.media_id and await self._is_copy(listed, block):
+                        why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
+                        await self.block(parse_any_id(media_id), why)
+                        copies.append(media_id)
+        return tuple(copies)
+
+    async def _is_copy(self, listed: ListedObject, block: Block) -> bool:
+        if listed.size_bytes != block.size_bytes:
+            return False
+        if listed.etag == block.etag:
+            return True
+        info = await self._head(listed.key) if block.sha256 else None  # an encrypting store gives each its own ETag
+        return info is not None and info.metadata.get("sha256") == block.sha256
+
+    # -- its end
+
+    async def _lift(self, any_id: AnyId, block: Block) -> None:
+        media_id = block.media_id
+        for entry in block.entries:
+            await self._records.remove_entry(entry)
+        deleted = await self._deletions.is_deleted(media_id)  # its owner's deletion holds
+        if not deleted:
+            await self._own_again(any_id)
+        restored = not deleted and await self._evidence.restore(any_id, block.sizes)
+        unpublished = isinstance(any_id, MediaId) and not deleted and not restored
+        if unpublished and await self._evidence.restore_upload(any_id):
+            fields = processing_fields(media_id)
+            held = Held(media_id, block.at, "", PROCESSING_QUEUE, fields, "", block.lifted_at, block.lifted_by)
+            await self._records.write_held(held)
+        await self._statuses.forget(media_id)
+        if isinstance(any_id, RemoteId):
+            await RemoteStateStore(self._redis).forget_failure(any_id)
+        for copy in block.copies:
+            other = await self._records.block(copy)
+            if other is not None and other.cause == media_id:
+                await self._lift_copy(other, block)
+        await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
+        if restored or deleted:
+            await self._evidence.remove(any_id)
+        await self._records.end_block(block)  # from here on a task may process what was restored
+        await self._queue_released(any_id)
+        await self._records.finish(media_id)
+        await self._underway.reload(self._records)
+        await self._changes.note()
+        _log.warning("moderation.unblocked", media_id=media_id, by=block.lifted_by, restored=restored)
+
+    async def _queue_released(self, any_id: AnyId) -> None:
+        """Queue the task of an upload that was blocked before it was published."""
+        held = await self._records.held(str(any_id))
+        if held is not None and held.released_at:
+            await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields), once_key=held.media_id)
+
+    async def _lift_copy(self, copy: Block, block: Block) -> None:
+        await self._records.begin(copy.media_id)
+        copy = replace(copy, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
+        await self._records.write_block(copy)
+        await self._lift(parse_any_id(copy.media_id), copy)
+
+    async def _head(self, key: str) -> ObjectInfo | None:
+        try:
+            return await self._store.get().head(key)
+        except (ObjectMissing, PreconditionFailed):
+            return None
+
+
+async def hash_file(fd: int, size_bytes: int, kinds: Iterable[HashType]) -> dict[HashType, bytes]:
+    """Return these digests of a file. In a thread, for which a cancel waits."""
+    return await trio.to_thread.run_sync(_hash_file, os.dup(fd), size_bytes, list(kinds))
+
+
+def _hash_file(fd: int, size_bytes: int, kinds: Sequence[HashType]) -> dict[HashType, bytes]:
+    # MD5 is how lists of others name files; nothing is secured by it.
+    digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
+    offset = 0
+    try:
+        while offset < size_bytes and (chunk := os.pread(fd, _HASH_UNIT_BYTES, offset)):
+            for digest in digests.values():
+                digest.update(chunk)
+            offset += len(chunk)
+    finally:
+        os.close(fd)
+    return {kind: digest.digest() for kind, digest in digests.items()}

@@ -1,0 +1,79 @@
+"""Entries of block lists: ``type,hash,label``, one a line (contract, section 3)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+_MAX_LABEL = 200
+
+
+class HashType(StrEnum):
+    """How an entry names a file: by its bytes, or by what it looks like."""
+
+    SHA256 = "sha256"
+    MD5 = "md5"
+    PDQ = "pdq"
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of such a hash."""
+        return 16 if self is HashType.MD5 else 32
+
+
+EXACT = (HashType.SHA256, HashType.MD5)
+"""The types that name a file by its bytes."""
+
+
+class InvalidEntry(ValueError):
+    """Not an entry of a block list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry. ``label`` is for operators."""
+
+    type: HashType
+    hash: bytes
+    label: str = ""
+
+    def __str__(self) -> str:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow((self.type, self.hash.hex(), self.label))
+        return text.getvalue()
+
+
+def parse_entry(line: str) -> Entry:
+    """Read one line. The label can be missing. Raises `InvalidEntry`."""
+    try:
+        fields = next(csv.reader([line]), [])
+    except csv.Error as error:
+        raise InvalidEntry(str(error)) from None
+    if not 2 <= len(fields) <= 3:
+        raise InvalidEntry("expected type,hash,label")
+    try:
+        kind = HashType(fields[0].strip().lower())
+    except ValueError:
+        raise InvalidEntry(f"the type must be one of {', '.join(HashType)}") from None
+    try:
+        digest = bytes.fromhex(fields[1].strip())
+    except ValueError:
+        digest = b""
+    if len(digest) != kind.size_bytes:
+        raise InvalidEntry(f"a hash of type {kind} has {2 * kind.size_bytes} hex digits")
+    return Entry(kind, digest, fields[2].strip()[:_MAX_LABEL] if len(fields) == 3 else "")
+
+
+def parse_list(lines: Iterable[str]) -> Iterator[Entry | tuple[int, InvalidEntry]]:
+    """Read a list: its entries, and the number of each line that is none. Comments and a head are left out."""
+    for number, line in enumerate(lines, 1):
+        text = line.strip()
+        if not text or text.startswith("#") or (number == 1 and text.lower().startswith("type,hash")):
+            continue
+        try:
+            yield parse_entry(text)
+        except InvalidEntry as error:
+            yield number, error

@@ -1,0 +1,113 @@
+"""Evidence: the files of blocked and held media, under ``quarantine/{media_id}/`` until a lifecycle rule ends them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.ids import AnyId, MediaId
+from avion_media.resources import Slot
+from avion_media.store import FileSource, ObjectInfo, ObjectStore
+
+_INCOMING = "incoming"
+_ORIGINAL = "original"
+_THUMBNAIL = "thumbnail-"
+_RECORD = "block.json"
+
+
+class Evidence:
+    """Copies inside the store. Nothing that is there is ever written over: a later file is not the evidence.
+
+    Every method raises `Unavailable` while the store is unavailable, and can be repeated then.
+    """
+
+    def __init__(self, store: Slot[ObjectStore]) -> None:
+        self._store = store
+
+    async def keep(self, any_id: AnyId, sizes: Iterable[str]) -> None:
+        """Copy all that there is of a medium. Call it before anything of it is removed."""
+        for name, key in self._places(any_id, sizes).items():
+            await self._copy(key, _key(any_id, name))
+
+    async def keep_upload(self, media_id: MediaId) -> None:
+        """Copy what the client PUT."""
+        await self._copy(keys.incoming(media_id), _key(media_id, _INCOMING))
+
+    async def keep_file(self, any_id: AnyId, fd: int, size_bytes: int) -> None:
+        """Write a file that is not in the store: what was fetched from a remote server."""
+        if not await self._is_there(_key(any_id, _INCOMING)):
+            file = FileSource(fd, size_bytes)
+            await self._store.get().put(_key(any_id, _INCOMING), file, content_type="application/octet-stream")
+
+    async def keep_record(self, any_id: AnyId, record: bytes) -> None:
+        """Write the record of the block beside the files, as it is now."""
+        await self._store.get().put(_key(any_id, _RECORD), record, content_type="application/json")
+
+    async def original(self, any_id: AnyId) -> tuple[ObjectInfo, int] | None:
+        """Return the original that was kept, and the bytes of it and its thumbnails; None without an original."""
+        store, prefix = self._store.get(), f"{keys.QUARANTINE_PREFIX}{any_id}/"
+        sizes = {each.key.removeprefix(prefix): each.size_bytes async for page in store.list(prefix) for each in page}
+        if _ORIGINAL not in sizes:
+            return None
+        served = sum(size for name, size in sizes.items() if name == _ORIGINAL or name.startswith(_THUMBNAIL))
+        return await store.head(_key(any_id, _ORIGINAL)), served
+
+    async def restore(self, any_id: AnyId, sizes: Iterable[str]) -> bool:
+        """Copy a published medium back to where it was, the original last; return whether its original was kept."""
+        places = self._places(any_id, sizes)
+        for name, key in reversed(places.items()):
+            if name != _INCOMING:
+                await self._copy(_key(any_id, name), key)
+        return await self._is_there(keys.original(any_id))
+
+    async def restore_upload(self, media_id: AnyId) -> bool:
+        """Copy what the client PUT back, to be processed; return whether it is there."""
+        if not isinstance(media_id, MediaId):
+            return False
+        await self._copy(_key(media_id, _INCOMING), keys.incoming(media_id))
+        return await self._is_there(keys.incoming(media_id))
+
+    def upload_key(self, any_id: AnyId) -> str:
+        """Return where `keep_upload` and `keep_file` put the file."""
+        return _key(any_id, _INCOMING)
+
+    async def remove(self, any_id: AnyId) -> None:
+        """Remove all of it."""
+        store = self._store.get()
+        found = [each.key async for page in store.list(f"{keys.QUARANTINE_PREFIX}{any_id}/") for each in page]
+        if found:
+            await store.delete(found)
+
+    def _places(self, any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
+        """The names of the evidence, and where the files are served from. The original is first."""
+        places = {_ORIGINAL: keys.original(any_id)}
+        places |= {f"{_THUMBNAIL}{size}": keys.thumbnail(any_id, size) for size in sizes}
+        return {**places, _INCOMING: keys.incoming(any_id)} if isinstance(any_id, MediaId) else places
+
+    async def _copy(self, source_key: str, target_key: str) -> None:
+        """Unless there is a target already, or no source."""
+        store = self._store.get()
+        try:
+            info = await store.head(source_key)
+            if not await self._is_there(target_key):
+                await store.copy(
+                    source_key,
+                    target_key,
+                    content_type=info.content_type,
+                    metadata=info.metadata,
+                    source_etag=info.etag,
+                )
+        except ObjectMissing:
+            return
+
+    async def _is_there(self, key: str) -> bool:
+        try:
+            await self._store.get().head(key)
+        except ObjectMissing:
+            return False
+        return True
+
+
+def _key(any_id: AnyId, name: str) -> str:
+    return f"{keys.QUARANTINE_PREFIX}{any_id}/{name}"

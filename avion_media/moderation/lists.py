@@ -1,0 +1,217 @@
+"""The block lists of the bucket, in memory: ``blocklist/*.csv`` by their ETag, and one object per own entry."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from tempfile import TemporaryFile
+
+import trio
+
+from avion_media.concurrency import in_turn
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing, PreconditionFailed
+from avion_media.moderation.changes import Changes
+from avion_media.moderation.digests import DigestSet, Likenesses
+from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.resources import Slot
+from avion_media.store import ListedObject, ObjectStore, TooLarge
+from avion_media.telemetry import get_logger
+
+OWN = "own"
+"""The name of the list of own entries."""
+_MAX_LIST_BYTES = 1 << 30
+_MAX_ENTRY_BYTES = 4096
+_AT_ONCE = 8
+_SMALL = 5_000  # likenesses that are compared in less than a millisecond: not worth a thread
+_YIELD_EVERY = 2000
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """An entry that names a medium. ``distance`` is that of likenesses, in bits; 0 for exact matches."""
+
+    list: str
+    type: HashType
+    hash: bytes
+    label: str = ""
+    distance: int = 0
+
+    def __str__(self) -> str:
+        near = f" at distance {self.distance}" if self.type is HashType.PDQ else ""
+        label = f" ({self.label})" if self.label else ""
+        return f"{self.type} {self.hash.hex()} of list {self.list}{label}{near}"
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    etag: str
+    exact: Mapping[HashType, DigestSet] = field(default_factory=dict)
+    likenesses: Likenesses = field(default_factory=Likenesses)
+
+
+class Blocklists:
+    """The lists as of the last `reload`."""
+
+    def __init__(self, store: Slot[ObjectStore], changes: Changes) -> None:
+        self._store = store
+        self._changes = changes
+        self._lists: dict[str, _List] = {}
+        self._own: dict[str, tuple[str, Entry | None]] = {}  # key -> ETag, and its entry unless it has none
+        self._own_exact: dict[tuple[HashType, bytes], Entry] = {}
+        self._own_likenesses: dict[bytes, Entry] = {}
+        self._generation: bytes | None = None
+        self._lock = trio.Lock()
+
+    @property
+    def types(self) -> frozenset[HashType]:
+        """The types of hashes that any list has: no other needs to be computed."""
+        found = {kind for kind, _ in self._own_exact} | {kind for each in self._lists.values() for kind in each.exact}
+        alike = self._own_likenesses or any(each.likenesses for each in self._lists.values())
+        return frozenset(found | {HashType.PDQ} if alike else found)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Return how many entries of each type each list has."""
+        found = {
+            name: {**{str(kind): len(each) for kind, each in one.exact.items()}, "pdq": len(one.likenesses)}
+            for name, one in self._lists.items()
+        }
+        own = {str(kind): sum(each is kind for each, _ in self._own_exact) for kind in EXACT}
+        return {**found, OWN: {**own, "pdq": len(self._own_likenesses)}}
+
+    async def ensure_loaded(self) -> None:
+        """Return once the lists were loaded at least once."""
+        if self._generation is None:
+            await self.reload(only_if_new=True)
+
+    async def refresh(self) -> bool:
+        """Reload if a block was noted since the last time; return whether that was so."""
+        if self._generation is not None and await self._changes.generation() == self._generation:
+            return False
+        await self.reload()
+        return True
+
+    async def reload(self, *, only_if_new: bool = False) -> None:
+        """Read what is new or changed. Raises `Unavailable`; what was loaded before stays.
+
+        ``only_if_new``: not if they were loaded by the time that another reload has ended.
+        """
+        async with self._lock:
+            if only_if_new and self._generation is not None:
+                return
+            generation = await self._changes.generation()  # first: what changes meanwhile is read again
+            listed = [each async for page in self._store.get().list(keys.BLOCKLIST_PREFIX) for each in page]
+            await self._read_own([each for each in listed if each.key.startswith(keys.OWN_ENTRY_PREFIX)])
+            await self._read_lists({name: each for each in listed if (name := _list_name(each.key))})
+            self._generation = generation
+
+    def exact(self, digests: Mapping[HashType, bytes]) -> Match | None:
+        """Return an entry that one of these digests of a file has."""
+        for kind, digest in digests.items():
+            own = self._own_exact.get((kind, digest))
+            if own is not None:
+                return Match(OWN, kind, digest, own.label)
+            for name, each in self._lists.items():
+                if kind in each.exact and digest in each.exact[kind]:
+                    return Match(name, kind, digest)
+        return None
+
+    async def alike(self, digest: bytes) -> list[Match]:
+        """Return the nearest entry of each list that has one near enough to this PDQ hash."""
+        candidates = {name: each.likenesses for name, each in self._lists.items() if each.likenesses}
+        if self._own_likenesses:
+            candidates[OWN] = Likenesses.of(self._own_likenesses)
+        if sum(map(len, candidates.values())) > _SMALL:
+            found = await trio.to_thread.run_sync(_nearest, candidates, digest)
+        else:
+            found = _nearest(candidates, digest)
+        return [
+            Match(name, HashType.PDQ, near, self._own_likenesses[near].label if name == OWN else "", distance)
+            for name, (distance, near) in found.items()
+        ]
+
+    async def _read_own(self, listed: list[ListedObject]) -> None:
+        before, found = self._own, dict[str, tuple[str, Entry | None]]()
+
+        async def read(each: ListedObject) -> None:
+            known = before.get(each.key)
+            if known is not None and known[0] == each.etag:
+                found[each.key] = known
+                return
+            try:
+                body = await self._store.get().read(each.key, max_bytes=_MAX_ENTRY_BYTES)
+                found[each.key] = each.etag, parse_entry(body.decode(errors="replace").strip())
+            except ObjectMissing:
+                return  # removed meanwhile
+            except (InvalidEntry, TooLarge) as error:
+                found[each.key] = each.etag, None
+                _log.warning("blocklist.malformed", object=each.key, problem=str(error))
+
+        await in_turn([partial(read, each) for each in listed], _AT_ONCE)
+        self._own = found
+        entries = [entry for _, entry in found.values() if entry is not None]
+        self._own_exact = {(each.type, each.hash): each for each in entries if each.type in EXACT}
+        self._own_likenesses = {each.hash: each for each in entries if each.type is HashType.PDQ}
+
+    async def _read_lists(self, listed: Mapping[str, ListedObject]) -> None:
+        found = {name: each for name, each in self._lists.items() if name in listed}
+        for name, each in listed.items():
+            if name not in found or found[name].etag != each.etag:
+                loaded = await self._read_list(name, each)
+                if loaded is not None:
+                    found[name] = loaded
+        self._lists = found
+
+    async def _read_list(self, name: str, listed: ListedObject) -> _List | None:
+        with TemporaryFile(prefix="avion-media-", buffering=0) as file:
+            try:
+                store = self._store.get()
+                await store.download(listed.key, file.fileno(), max_bytes=_MAX_LIST_BYTES, if_match=listed.etag)
+            except (ObjectMissing, PreconditionFailed):
+                return None  # replaced or removed meanwhile: the next reload reads it
+            except TooLarge as error:
+                _log.error("blocklist.too_large", list=name, problem=str(error))
+                return None
+            loaded, malformed = await trio.to_thread.run_sync(_parse, os.dup(file.fileno()), listed.etag)
+        for number, invalid in malformed[:3]:
+            _log.warning("blocklist.malformed", list=name, line=number, problem=str(invalid))
+        counts = {str(kind): len(each) for kind, each in loaded.exact.items()}
+        _log.info("blocklist.loaded", list=name, malformed=len(malformed), **counts, pdq=len(loaded.likenesses))
+        return loaded
+
+
+def _nearest(candidates: Mapping[str, Likenesses], digest: bytes) -> dict[str, tuple[int, bytes]]:
+    found = {name: each.nearest(digest) for name, each in candidates.items()}
+    return {name: near for name, near in found.items() if near is not None}
+
+
+def _list_name(key: str) -> str:
+    """The name of the list under a key; empty for other objects."""
+    name = key.removeprefix(keys.BLOCKLIST_PREFIX)
+    return name.removesuffix(".csv") if name.endswith(".csv") and "/" not in name else ""
+
+
+def _parse(fd: int, etag: str) -> tuple[_List, list[tuple[int, InvalidEntry]]]:
+    """Read a list, and close ``fd``. For a thread: now and then it lets go of the interpreter's lock."""
+    digests: dict[HashType, bytearray] = {kind: bytearray() for kind in HashType}
+    malformed: list[tuple[int, InvalidEntry]] = []
+    os.lseek(fd, 0, os.SEEK_SET)
+    with os.fdopen(fd, encoding="utf-8", errors="replace") as lines:
+        for index, each in enumerate(parse_list(lines)):
+            if isinstance(each, Entry):
+                digests[each.type] += each.hash
+            else:
+                malformed.append(each)
+            if index % _YIELD_EVERY == 0:
+                time.sleep(0)
+    exact = {kind: DigestSet(_split(digests[kind], kind), kind.size_bytes) for kind in EXACT if digests[kind]}
+    return _List(etag, exact, Likenesses.of(_split(digests[HashType.PDQ], HashType.PDQ))), malformed
+
+
+def _split(joined: bytearray, kind: HashType) -> Iterator[bytes]:
+    size = kind.size_bytes
+    return (bytes(joined[first : first + size]) for first in range(0, len(joined), size))

@@ -1,0 +1,175 @@
+"""What the bucket holds about blocked and held media: one JSON object each, and what is unfinished.
+
+==============================  ======================================================================================
+``moderation/blocked/{id}``     the block of one medium: it stands as long as this is there
+``moderation/unfinished/{id}``  a block, or its end, that is not carried out to its end yet; written before the record
+``moderation/lifted/{id}.{t}``  a block that was ended, kept for the audit
+``moderation/held/{id}``        a medium that waits for a moderator, or was released and is not published yet
+==============================  ======================================================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from avion_media.domain import keys
+from avion_media.domain.errors import ObjectMissing
+from avion_media.moderation.entries import Entry, parse_entry
+from avion_media.resources import Slot
+from avion_media.store import ListedObject, ObjectStore
+
+_MAX_BYTES = 4 << 20
+
+
+def now() -> str:
+    """Return the time as records have it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """The block of one medium.
+
+    ``by`` is who asked for it, ``cause`` the medium of which this one is a copy, or the list that has it. ``entries``
+    went on the block list for it. ``size_bytes``, ``etag`` and ``sha256`` are its original's, if there was one: its
+    copies are found by them. ``sizes`` names its thumbnails. ``lifted_at`` and ``lifted_by``: the block is being ended.
+    """
+
+    media_id: str
+    at: str
+    by: str = ""
+    note: str = ""
+    cause: str = ""
+    keep_evidence: bool = True
+    entries: tuple[Entry, ...] = ()
+    size_bytes: int = 0
+    etag: str = ""
+    sha256: str = ""
+    sizes: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()
+    done: bool = False
+    lifted_at: str = ""
+    lifted_by: str = ""
+
+    def to_json(self) -> bytes:
+        """Return the record as it is stored."""
+        return _written({**asdict(self), "entries": [str(each) for each in self.entries]})
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A medium that resembles an entry, or that the hook has doubts about. ``match`` says why, ``released_at`` when a
+    moderator let it pass. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty."""
+
+    media_id: str
+    at: str
+    match: str
+    queue: str
+    fields: Mapping[str, str]
+    pdq: str = ""
+    released_at: str = ""
+    released_by: str = ""
+
+    def to_json(self) -> bytes:
+        """Return the record as it is stored."""
+        return _written(asdict(self))
+
+
+class ModerationRecords:
+    """Reads and writes them. Every method raises `Unavailable` while the store is unavailable."""
+
+    def __init__(self, store: Slot[ObjectStore]) -> None:
+        self._store = store
+
+    async def is_blocked(self, media_id: str) -> bool:
+        """Return whether a block of this medium stands."""
+        try:
+            await self._store.get().head(f"{keys.BLOCK_PREFIX}{media_id}")
+        except ObjectMissing:
+            return False
+        return True
+
+    async def block(self, media_id: str) -> Block | None:
+        """Return the block of one medium, if it stands."""
+        document = await self._read(f"{keys.BLOCK_PREFIX}{media_id}")
+        if document is None:
+            return None
+        lists = {name: tuple(document[name]) for name in ("sizes", "copies")}
+        entries = tuple(parse_entry(each) for each in document["entries"])
+        return Block(**{**document, **lists, "entries": entries})
+
+    async def begin(self, media_id: str) -> None:
+        """Note that a block, or its end, begins: whatever crashes, it is carried out to its end."""
+        await self._put(f"{keys.UNFINISHED_BLOCK_PREFIX}{media_id}", b"")
+
+    async def finish(self, media_id: str) -> None:
+        """Note that there is nothing left to do."""
+        await self._store.get().delete([f"{keys.UNFINISHED_BLOCK_PREFIX}{media_id}"])
+
+    async def unfinished(self) -> list[ListedObject]:
+        """Return the notes of `begin`. Their keys end in the media's ids."""
+        return [each async for page in self._store.get().list(keys.UNFINISHED_BLOCK_PREFIX) for each in page]
+
+    async def write_block(self, block: Block) -> None:
+        """Write it over what was there."""
+        await self._put(f"{keys.BLOCK_PREFIX}{block.media_id}", block.to_json())
+
+    async def end_block(self, block: Block) -> None:
+        """Keep a lifted block for the audit, and have it stand no more."""
+        moment = block.lifted_at.replace(":", "").replace("+0000", "Z")
+        await self._put(f"{keys.LIFTED_PREFIX}{block.media_id}.{moment}", block.to_json())
+        await self._store.get().delete([f"{keys.BLOCK_PREFIX}{block.media_id}"])
+
+    async def held(self, media_id: str) -> Held | None:
+        """Return what is known of a medium that is held, or was released and is not published yet."""
+        document = await self._read(f"{keys.HELD_PREFIX}{media_id}")
+        return None if document is None else Held(**document)
+
+    async def all_held(self) -> AsyncIterator[Held]:
+        """Return all media that wait for a moderator."""
+        async for page in self._store.get().list(keys.HELD_PREFIX):
+            for listed in page:
+                held = await self.held(listed.key.removeprefix(keys.HELD_PREFIX))
+                if held is not None and not held.released_at:
+                    yield held
+
+    async def write_held(self, held: Held) -> None:
+        """Write it over what was there."""
+        await self._put(f"{keys.HELD_PREFIX}{held.media_id}", held.to_json())
+
+    async def forget_held(self, media_id: str) -> None:
+        """Remove it."""
+        await self._store.get().delete([f"{keys.HELD_PREFIX}{media_id}"])
+
+    async def put_entry(self, entry: Entry) -> None:
+        """Put one entry on the own list."""
+        key = f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}"
+        await self._store.get().put(key, f"{entry}\n".encode(), content_type="text/csv")
+
+    async def remove_entry(self, entry: Entry) -> None:
+        """Take one off the own list, unless it has another label by now: then it belongs to another block."""
+        key = f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}"
+        try:
+            body = await self._store.get().read(key, max_bytes=_MAX_BYTES)
+        except ObjectMissing:
+            return
+        if body.decode(errors="replace").strip() == str(entry):
+            await self._store.get().delete([key])
+
+    async def _put(self, key: str, body: bytes) -> None:
+        await self._store.get().put(key, body, content_type="application/json")
+
+    async def _read(self, key: str) -> dict[str, Any] | None:
+        try:
+            document: dict[str, Any] = json.loads(await self._store.get().read(key, max_bytes=_MAX_BYTES))
+        except ObjectMissing:
+            return None
+        return document
+
+
+def _written(document: Mapping[str, Any]) -> bytes:
+    return json.dumps(document, separators=(",", ":")).encode()

@@ -1,0 +1,100 @@
+"""Media that wait for a moderator: they resemble an entry, or the hook has doubts about them.
+
+A held medium stays PROCESSING with reason ``held``. Its file lies in quarantine, where no lifecycle rule for uploads
+reaches it, and nothing of it is served. A release puts the file back and queues its task again, which then asks no
+list and no hook: the moderator has decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from avion_media.domain import keys
+from avion_media.domain.errors import MediaError, Reason
+from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.tasks import State, Status
+from avion_media.moderation.evidence import Evidence
+from avion_media.moderation.records import Held, ModerationRecords, now
+from avion_media.queue import TaskQueue
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.state import MediaEvents, StatusStore
+from avion_media.store import ObjectStore
+from avion_media.telemetry import get_logger
+
+_log = get_logger()
+
+
+class NotHeld(MediaError):
+    """This medium does not wait for a moderator."""
+
+
+class Reviews:
+    """Every method raises `Unavailable` while the store or Redis is unavailable, and can be repeated then."""
+
+    def __init__(self, store: Slot[ObjectStore], redis: Redis, events: MediaEvents, *, status_ttl_s: float) -> None:
+        self._store = store
+        self._redis = redis
+        self._statuses = StatusStore(redis)
+        self._events = events
+        self._records = ModerationRecords(store)
+        self._evidence = Evidence(store)
+        self._status_ttl_s = status_ttl_s
+
+    async def waiting(self) -> list[Held]:
+        """Return the media that wait, in the order of their ids."""
+        return [held async for held in self._records.all_held()]
+
+    async def hold(
+        self,
+        any_id: AnyId,
+        match: str,
+        *,
+        pdq: bytes | None,
+        queue: str,
+        fields: Mapping[str, str],
+        file: tuple[int, int] | None = None,
+    ) -> None:
+        """Hold a medium. ``file`` is the descriptor and length of one that is not in the store."""
+        if isinstance(any_id, MediaId):
+            await self._evidence.keep_upload(any_id)
+        elif file is not None:
+            await self._evidence.keep_file(any_id, *file)
+        held = Held(str(any_id), now(), match, queue, dict(fields), pdq.hex() if pdq else "")
+        await self._records.write_held(held)
+        await self.settle(any_id, held)
+
+    async def settle(self, any_id: AnyId, held: Held) -> None:
+        """Say that it is held; what the client PUT is removed from where uploads expire."""
+        status = Status(held.media_id, State.PROCESSING, reason=Reason.HELD)
+        await self._statuses.put(status, ttl_s=self._status_ttl_s)
+        await self._events.publish("media.held", held.media_id, {"match": held.match}, dedup_key=f"held.{held.at}")
+        if isinstance(any_id, MediaId):
+            await self._store.get().delete([keys.incoming(any_id)])
+        _log.warning("moderation.held", media_id=held.media_id, match=held.match)
+
+    async def release(self, any_id: AnyId, by: str = "") -> None:
+        """Let a held medium pass: it is processed and published. Raises `NotHeld`."""
+        held = await self._records.held(str(any_id))
+        if held is None:
+            raise NotHeld(str(any_id))
+        if not held.released_at:
+            held = replace(held, released_at=now(), released_by=by)
+            await self._records.write_held(held)
+        if isinstance(any_id, MediaId):
+            await self._evidence.restore_upload(any_id)
+        await self._statuses.put(Status(held.media_id, State.PROCESSING), ttl_s=self._status_ttl_s)
+        await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields))
+        _log.warning("moderation.released", media_id=held.media_id, by=by)
+
+    async def require(self, any_id: AnyId) -> None:
+        """Raise `NotHeld` unless it waits for a moderator."""
+        held = await self._records.held(str(any_id))
+        if held is None or held.released_at:
+            raise NotHeld(str(any_id))
+
+    async def published(self, any_id: AnyId) -> None:
+        """Forget a medium that was released, now that it is public."""
+        await self._evidence.remove(any_id)
+        await self._records.forget_held(str(any_id))

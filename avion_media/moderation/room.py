@@ -1,0 +1,52 @@
+"""The parts of moderation that one process shares."""
+
+from __future__ import annotations
+
+from avion_media.config import Config
+from avion_media.domain.errors import Dependency
+from avion_media.moderation.blocking import Blocking, Deletions, PurgeRequests, Underway
+from avion_media.moderation.changes import Changes
+from avion_media.moderation.likeness import Likeness
+from avion_media.moderation.lists import Blocklists
+from avion_media.moderation.reviews import Reviews
+from avion_media.moderation.screening import Screening
+from avion_media.moderation.standing import Standing
+from avion_media.redis import Redis
+from avion_media.resources import Slot
+from avion_media.state import MediaEvents
+from avion_media.store import ObjectStore
+
+
+class Moderation:
+    """All parts. ``blocking`` is filled while the node `moderation` runs."""
+
+    def __init__(self, store: Slot[ObjectStore], redis: Redis, config: Config) -> None:
+        self._store = store
+        self._redis = redis
+        self._config = config
+        self.underway = Underway()
+        self.standing = Standing(store, self.underway)
+        self.likeness = Likeness(require=config.sandbox.require)
+        self.lists = Blocklists(store, Changes(redis))
+        self._events = MediaEvents(redis, config.events.max_entries)
+        self.reviews = Reviews(store, redis, self._events, status_ttl_s=config.tasks.accepted_life_s)
+        self.blocking: Slot[Blocking] = Slot(Dependency.STORE)
+
+    def make_blocking(self, purges: PurgeRequests, deletions: Deletions) -> Blocking:
+        """Return what blocks media, with the purges and the deletions of the process."""
+        sizes = [size.name for size in self._config.thumbnails.sizes]
+        return Blocking(
+            self._store, self._redis, purges, deletions, self._events, self.underway, self.likeness.of, sizes
+        )
+
+    def screening(self) -> Screening:
+        """Return what media pass before they are published."""
+        return Screening(
+            self._store,
+            self.lists,
+            self.blocking,
+            self.reviews,
+            self.likeness.of,
+            self._config.moderation,
+            self._config.thumbnails,
+        )

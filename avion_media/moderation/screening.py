@@ -1,0 +1,220 @@
+"""What every medium passes before it is published: the blocks, the lists, the hook.
+
+The order in which a task calls a `Visit` is what makes it safe: `begin` before anything, `see_file` before the file is
+decoded, `see_made` before it is published, and `settle` after, for a block that came meanwhile (see `changes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from avion_media.config import ModerationConfig, ThumbnailsConfig
+from avion_media.domain.errors import MediaError, Reason, Rejected
+from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.media import MediaFacts
+from avion_media.domain.tasks import Task
+from avion_media.moderation.blocking import Blocking, PictureHash, Unwanted, hash_file
+from avion_media.moderation.entries import EXACT, Entry, HashType
+from avion_media.moderation.evidence import Evidence
+from avion_media.moderation.hook import Hook
+from avion_media.moderation.likeness import picture_of
+from avion_media.moderation.lists import OWN, Blocklists
+from avion_media.moderation.records import ModerationRecords
+from avion_media.moderation.reviews import Reviews
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore
+
+
+class Held(MediaError):
+    """A moderator has to decide about the medium: its task is done until then."""
+
+
+class File(Protocol):
+    """A medium's bytes in a local file. Only a whole one can be hashed."""
+
+    @property
+    def fd(self) -> int:
+        """Its descriptor."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Its length."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is there."""
+
+
+class Screening:
+    """Makes the visits."""
+
+    def __init__(
+        self,
+        store: Slot[ObjectStore],
+        lists: Blocklists,
+        blocking: Slot[Blocking],
+        reviews: Reviews,
+        picture_hash: PictureHash,
+        config: ModerationConfig,
+        thumbnails: ThumbnailsConfig,
+    ) -> None:
+        self.lists = lists
+        self.blocking = blocking
+        self.reviews = reviews
+        self.picture_hash = picture_hash
+        self.config = config
+        self.edges = {size.name: size.longest_edge for size in thumbnails.sizes}
+        self.records = ModerationRecords(store)
+        self.evidence = Evidence(store)
+        self.hook = Hook(config)
+
+    async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
+        """Begin a visit. Raises `Rejected` for a medium that is blocked, `Held` for one that waits for a moderator."""
+        media_id = str(any_id)
+        if await self.records.is_blocked(media_id):
+            await self.blocking.get().enforce(any_id)
+            raise Rejected(Reason.BLOCKED, "it is blocked")
+        if not isinstance(any_id, MediaId):  # an upload that is held has no file to be processed
+            await self._raise_if_held(any_id)
+        await self.lists.ensure_loaded()
+        return Visit(self, any_id, task, queue)
+
+    async def _raise_if_held(self, any_id: AnyId) -> None:
+        held = await self.records.held(str(any_id))
+        if held is not None and not held.released_at:
+            await self.reviews.settle(any_id, held)
+            raise Held(str(any_id))
+
+    async def see_missing(self, any_id: AnyId) -> None:
+        """Look for the reason why there is no upload. Raises `Held` where it was moved to quarantine."""
+        await self._raise_if_held(any_id)
+
+
+@dataclass(slots=True)
+class Visit:
+    """One medium, on one attempt to publish it."""
+
+    screening: Screening
+    any_id: AnyId
+    task: Task
+    queue: str
+    _released: bool | None = None  # None: not looked up, as nothing was found against it
+    _source: dict[HashType, bytes] = field(default_factory=dict)
+    _made: dict[HashType, bytes] = field(default_factory=dict)
+    _pdq: bytes | None = None
+    _file: File | None = None
+
+    async def see_file(self, file: File) -> None:
+        """Compare the file as it came. Raises `Rejected` (blocked)."""
+        self._file = file
+        kinds = [kind for kind in EXACT if kind in self.screening.lists.types or self.screening.hook.enabled]
+        if kinds and file.whole:
+            self._source = await hash_file(file.fd, file.size_bytes, kinds)
+            await self._refuse_exact()
+
+    async def see_made(
+        self, facts: MediaFacts, scrubbed: tuple[int, int] | None, thumbnails: Mapping[str, bytes]
+    ) -> None:
+        """Compare what would be published; ``scrubbed`` is the descriptor and length of the original, if it is here.
+
+        Raises `Rejected` (blocked) or `Held`.
+        """
+        screening = self.screening
+        if facts.sha256:
+            self._made[HashType.SHA256] = bytes.fromhex(facts.sha256)
+        if scrubbed is not None and HashType.MD5 in screening.lists.types:
+            self._made |= await hash_file(*scrubbed, [HashType.MD5])
+        await self._refuse_exact()
+        picture = picture_of(thumbnails, screening.edges)
+        if picture is not None and (HashType.PDQ in screening.lists.types or screening.hook.enabled):
+            self._pdq = await screening.picture_hash(picture)
+        await self._see_likeness()
+        if screening.hook.enabled:
+            await self._ask_hook(facts, picture)
+
+    async def settle(self) -> None:
+        """Look for a block that came while the medium was published. Raises `Rejected` (blocked)."""
+        screening = self.screening
+        if await screening.lists.refresh():
+            if await screening.blocking.get().enforce(self.any_id):
+                raise Rejected(Reason.BLOCKED, "it was blocked meanwhile")
+            await self._refuse_exact()
+        if self._released:
+            await screening.reviews.published(self.any_id)
+
+    async def _refuse_exact(self) -> None:
+        for digests in (self._source, self._made):
+            match = self.screening.lists.exact(digests)
+            if match is not None:
+                cause = match.label if match.list == OWN else f"list {match.list}"
+                await self._block(str(match), self._unwanted(cause, str(match)))
+
+    async def _see_likeness(self) -> None:
+        if self._pdq is None:
+            return
+        policy = self.screening.config.likeness
+        held = ""
+        for match in await self.screening.lists.alike(self._pdq):
+            action = policy.of(match.list)
+            if action == "refuse":
+                await self._block(str(match), self._unwanted(f"list {match.list}", str(match)))
+            elif action == "hold":
+                held = held or str(match)
+        if held:
+            await self._hold(held)
+
+    async def _ask_hook(self, facts: MediaFacts, picture: bytes | None) -> None:
+        opinion = await self.screening.hook.ask(self._described(facts), picture)
+        why = f"hook: {opinion.label}" if opinion.label else "hook"
+        if opinion.action == "refuse":
+            await self._block(why, self._unwanted("hook", why))
+        elif opinion.action == "hold":
+            await self._hold(why)
+
+    def _described(self, facts: MediaFacts) -> dict[str, Any]:
+        return {
+            "media_id": str(self.any_id),
+            "remote": not isinstance(self.any_id, MediaId),
+            "content_type": facts.format.content_type,
+            "size": facts.size_bytes,
+            "width": facts.width,
+            "height": facts.height,
+            "duration": facts.duration_s,
+            "animated": facts.animated,
+            "hashes": {
+                "uploaded": {str(kind): digest.hex() for kind, digest in self._source.items()},
+                "published": {str(kind): digest.hex() for kind, digest in self._made.items()},
+                "pdq": self._pdq.hex() if self._pdq else "",
+            },
+        }
+
+    def _unwanted(self, cause: str, note: str) -> Unwanted:
+        entries: tuple[Entry, ...] = ()  # they are on a list already
+        return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries)
+
+    async def _is_released(self) -> bool:
+        """Whether a moderator has let it pass: then nothing counts against it any more."""
+        if self._released is None:
+            held = await self.screening.records.held(str(self.any_id))
+            self._released = held is not None and bool(held.released_at)
+        return self._released
+
+    async def _block(self, detail: str, why: Unwanted) -> None:
+        if await self._is_released():
+            return
+        screening, file = self.screening, self._file
+        if why.keep_evidence and not isinstance(self.any_id, MediaId) and file is not None and file.whole:
+            await screening.evidence.keep_file(self.any_id, file.fd, file.size_bytes)
+        await screening.blocking.get().block(self.any_id, why)
+        raise Rejected(Reason.BLOCKED, detail)
+
+    async def _hold(self, match: str) -> None:
+        if await self._is_released():
+            return
+        file = None if self._file is None or not self._file.whole else (self._file.fd, self._file.size_bytes)
+        await self.screening.reviews.hold(
+            self.any_id, match, pdq=self._pdq, queue=self.queue, fields=self.task.fields, file=file
+        )
+        raise Held(match)

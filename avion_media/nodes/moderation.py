@@ -1,0 +1,77 @@
+"""Keeps the block lists and the unfinished blocks of this process up to date, and carries out what others left."""
+
+from __future__ import annotations
+
+import random
+from functools import partial
+
+import trio
+
+from avion_media.concurrency import run_all
+from avion_media.domain.errors import Unavailable
+from avion_media.moderation import CHANNEL, Moderation
+from avion_media.nodes.consumers import purges_of
+from avion_media.redis import Redis
+from avion_media.runtime import Runtime
+from avion_media.telemetry import get_logger
+from supervisors import Child
+
+MODERATED = frozenset({"grpc", "http", "processing", "cache"})
+"""The roles that need the block lists, or block media."""
+_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis or the store
+
+
+async def moderation(runtime: Runtime, child: Child[None]) -> None:
+    """Ready at once: an outage is a state. Tasks wait for the first load of the lists."""
+    room = runtime.moderation
+    looks = _Looks(room, runtime.config.moderation.reload, child.path)
+    with room.blocking.filled(room.make_blocking(purges_of(runtime), runtime.replay)):
+        child.started()
+        with child.until_stopping():
+            await run_all([room.likeness.run, looks.run, partial(looks.listen, runtime.redis)])
+
+
+class _Looks:
+    """When to look at the bucket: at every message, and from time to time."""
+
+    def __init__(self, room: Moderation, reload_s: float, path: str) -> None:
+        self._room = room
+        self._reload_s = reload_s
+        self._due = trio.Event()
+        self._log = get_logger(path=path)
+
+    async def run(self) -> None:
+        pause_s, longest_s = _PAUSE_S
+        while True:
+            self._due = trio.Event()
+            try:
+                await self._room.blocking.get().resume()
+                await self._room.lists.reload()
+                pause_s = _PAUSE_S[0]
+                wait_s = self._reload_s * random.uniform(0.8, 1.2)
+            except Unavailable as error:
+                self._log.info("moderation.waiting", what=error.what, detail=error.detail)
+                wait_s = pause_s * random.uniform(0.5, 1.0)
+                pause_s = min(longest_s, pause_s * 2)
+            with trio.move_on_after(wait_s):
+                await self._due.wait()
+
+    async def listen(self, redis: Redis) -> None:
+        pause_s, longest_s = _PAUSE_S
+
+        def heard(_channel: str, media_id: bytes) -> None:
+            if media_id:
+                self._room.underway.add(media_id.decode(errors="replace"))
+            self._due.set()
+
+        def subscribed() -> None:
+            nonlocal pause_s
+            pause_s = _PAUSE_S[0]
+            self._due.set()
+
+        while True:
+            try:
+                await redis.listen(CHANNEL, heard=heard, subscribed=subscribed)
+            except Unavailable:
+                await trio.sleep(pause_s * random.uniform(0.5, 1.0))
+                pause_s = min(longest_s, pause_s * 2)

@@ -1,0 +1,231 @@
+"""Blocking media: at the origin, in copies, for re-uploads and altered copies, with evidence, and back."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import httpx
+import pytest
+import redis
+from PIL import Image, ImageFilter
+
+from avion_media.wire.avion import media_pb2 as wire
+from tests.conftest import S3Bucket
+from tests.service.harness import Service, eventually, running, service_environment
+from tests.service.published import events_of
+from tests.service.remote_server import remote_server
+from tests.services import varnish
+from tests.services.process import free_port
+
+SIZES = ("small", "medium", "large")
+
+
+@pytest.fixture(scope="module")
+def cached(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Iterator[tuple[str, Service]]:
+    """The service, and the address of a Varnish in front of it."""
+    origin_port = free_port()
+    with varnish(origin_port, fresh_s=86400) as url:
+        environment = service_environment(
+            redis_of_process,
+            bucket.address.endpoint_url,
+            bucket.bucket,
+            HTTP__BIND=f"127.0.0.1:{origin_port}",
+            CDN__PURGE_URLS=url,
+            REMOTE__ALLOW_NETWORKS="127.0.0.0/8",
+        )
+        with running(environment) as service:
+            yield url, service
+
+
+@pytest.fixture(scope="module")
+def service(cached: tuple[str, Service]) -> Service:
+    return cached[1]
+
+
+def block(service: Service, media_id: str, *, keep_evidence: bool = True) -> int:
+    request = wire.BlockMediaRequest(media_id=media_id, note="reported", keep_evidence=keep_evidence)
+    answer: wire.BlockMediaResponse = service.call("BlockMedia", request, wire.BlockMediaResponse)
+    return answer.copies
+
+
+def unblock(service: Service, media_id: str) -> None:
+    service.call("UnblockMedia", wire.UnblockMediaRequest(media_id=media_id), wire.UnblockMediaResponse)
+
+
+def statuses_at_origin(service: Service, media_id: str) -> set[int]:
+    """Of the original and all thumbnails."""
+    paths = [f"/media/{media_id}", *(f"/thumbnail/{size}/{media_id}" for size in SIZES)]
+    return {service.get(path).status_code for path in paths}
+
+
+def state_of(service: Service, media_id: str) -> tuple[int, str]:
+    status = service.status(media_id)
+    return status.state, status.reason
+
+
+def evidence(bucket: S3Bucket, media_id: str) -> dict[str, bytes]:
+    listed = bucket.client.list_objects_v2(Bucket=bucket.bucket, Prefix=f"quarantine/{media_id}/").get("Contents", [])
+    return {
+        each["Key"].rpartition("/")[2]: bucket.client.get_object(Bucket=bucket.bucket, Key=each["Key"])["Body"].read()
+        for each in listed
+    }
+
+
+def published(service: Service, body: bytes, name: str = "a.jpg", content_type: str = "image/jpeg") -> str:
+    status = service.upload(name, content_type, body)
+    assert status.state == wire.MediaStatus.READY, status
+    return str(status.media_id)
+
+
+def events_about(redis_client: redis.Redis, media_id: str) -> list[str]:
+    return [event["type"] for event in events_of(redis_client, media_id)]
+
+
+BLOCKED = (wire.MediaStatus.FAILED, "blocked")
+
+
+def test_a_block_from_the_first_copy_to_its_end(
+    cached: tuple[str, Service], bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
+) -> None:
+    cdn, service = cached
+    private = (data_directory / "jpeg-pixel4a-gps-gainmap.jpg").read_bytes()
+    media_id, copy = published(service, private), published(service, private)
+    served = service.get(f"/media/{media_id}").content
+    small = service.get(f"/thumbnail/small/{media_id}").content
+    for path in (f"/media/{copy}", f"/thumbnail/small/{media_id}"):
+        assert [fetch(cdn + path) for _ in range(2)][1] == (200, "HIT")
+
+    assert block(service, media_id) == 1
+
+    for each in (media_id, copy):
+        assert statuses_at_origin(service, each) == {451}
+        assert state_of(service, each) == BLOCKED
+        assert events_about(redis_client, each) == ["media.ready", "media.blocked"]
+    kept = evidence(bucket, media_id)
+    assert (kept["original"], kept["thumbnail-small"]) == (served, small)
+    assert json.loads(kept["block.json"])["note"] == "reported"
+    for path in (f"/media/{copy}", f"/thumbnail/small/{media_id}"):
+        eventually(lambda path=path: fetch(cdn + path)[0] == 451, "the cache to forget it")  # type: ignore[misc]
+    for body in (private, served):  # neither the upload nor what was served comes back
+        again = service.upload("b.jpg", "image/jpeg", body)
+        assert (again.state, again.reason) == BLOCKED
+        assert statuses_at_origin(service, again.media_id) == {451}
+
+    redis_client.flushall()
+    eventually(lambda: state_of(service, media_id) == BLOCKED, "the bucket to say so")
+    assert statuses_at_origin(service, media_id) == {451}
+
+    unblock(service, media_id)
+
+    for each in (media_id, copy):
+        assert statuses_at_origin(service, each) == {200}
+        assert state_of(service, each) == (wire.MediaStatus.READY, "")
+    assert service.get(f"/media/{media_id}").content == served
+    assert evidence(bucket, media_id) == {}
+    published(service, private)
+    with pytest.raises(grpc.RpcError) as refused:
+        unblock(service, media_id)
+    assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def fetch(url: str) -> tuple[int, str]:
+    """What a visitor gets from the cache, and whether it was there."""
+    response = httpx.get(url, headers={"Host": "media.example.org"}, trust_env=False, timeout=30)
+    return response.status_code, response.headers["X-Cache"]
+
+
+def altered(body: bytes) -> bytes:
+    """Smaller, blurred, and coded again."""
+    with Image.open(io.BytesIO(body)) as picture:
+        smaller = picture.convert("RGB").resize((picture.width // 2, picture.height // 2))
+    target = io.BytesIO()
+    smaller.filter(ImageFilter.GaussianBlur(2)).save(target, "JPEG", quality=60)
+    return target.getvalue()
+
+
+def test_an_altered_copy_is_held_until_a_moderator_decides(
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
+) -> None:
+    body = (data_directory / "jpeg-progressive.jpg").read_bytes()
+    media_id = published(service, body)
+    block(service, media_id)
+
+    def held(body: bytes) -> str:
+        granted = service.request_upload("c.jpg", "image/jpeg", len(body))
+        service.put(granted, body)
+        service.complete(granted.media_id)
+        held = (wire.MediaStatus.PROCESSING, "held")
+        eventually(lambda: state_of(service, granted.media_id) == held, "the copy to be held")
+        return str(granted.media_id)
+
+    released, refused = held(altered(body)), held(altered(body) + b"1")
+    for each in (released, refused):
+        assert statuses_at_origin(service, each) == {404}
+        assert events_about(redis_client, each) == ["media.held"]
+    listed = json.loads(service.run_cli("review", "list", "--json").stdout)
+    assert {each["media_id"] for each in listed} >= {released, refused}
+
+    assert service.run_cli("review", "release", released).returncode == 0
+    assert service.watch(released)[-1].state == wire.MediaStatus.READY
+    assert service.run_cli("review", "block", refused).returncode == 0
+    assert state_of(service, refused) == BLOCKED
+    assert statuses_at_origin(service, refused) == {451}
+    assert evidence(bucket, refused)["incoming"] == altered(body) + b"1"
+
+
+def test_a_list_of_others_refuses_the_file_as_it_is_uploaded_or_fetched(
+    service: Service, bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path, tmp_path: Path
+) -> None:
+    body = (data_directory / "jpeg-orientation-6.jpg").read_bytes()
+    video = (data_directory / "mp4-h264-rotated-90-tiny.mp4").read_bytes()
+    file = tmp_path / "others.csv"
+    md5 = hashlib.md5(video, usedforsecurity=False).hexdigest()
+    file.write_text(f"type,hash,label\nsha256,{hashlib.sha256(body).hexdigest()},one\nmd5,{md5},two\n")
+
+    assert service.run_cli("blocklist", "import", str(file)).stdout == "others: 1 sha256, 1 md5\n"
+
+    refused = service.upload("a.jpg", "image/jpeg", body)
+    assert (refused.state, refused.reason) == BLOCKED
+    assert statuses_at_origin(service, refused.media_id) == {451}
+    said = ["media.blocked"]  # last of all: by then its file is in quarantine
+    eventually(lambda: events_about(redis_client, refused.media_id) == said, "the event")
+    assert evidence(bucket, refused.media_id)["incoming"] == body
+    refused = service.upload("a.mp4", "video/mp4", video)
+    assert (refused.state, refused.reason) == BLOCKED
+    with remote_server({"/a": body}) as remote:
+        fetched = service.cache(f"{remote.url}/a").media_id
+        assert service.watch(fetched)[-1].reason == "blocked"
+        eventually(lambda: events_about(redis_client, fetched) == said, "the event")
+        assert evidence(bucket, fetched)["incoming"] == body
+        service.cache(f"{remote.url}/a")
+        assert service.watch(fetched)[-1].reason == "blocked"
+        assert remote.asked["/a"] == 1
+    assert json.loads(service.run_cli("blocklist", "list", "--json").stdout)["others"] == {
+        "sha256": 1,
+        "md5": 1,
+        "pdq": 0,
+    }
+    sample = tmp_path / "sample.jpg"
+    sample.write_bytes(body)
+    assert "of list others" in service.run_cli("blocklist", "check", str(sample)).stdout
+    file.write_text("md5,1234,short\n")
+    assert service.run_cli("blocklist", "import", str(file)).returncode == 1
+    assert service.run_cli("blocklist", "check", str(file)).returncode == 1
+    published(service, video[:-1] + b"x" if video[-1:] != b"x" else video[:-1] + b"y", "a.mp4", "video/mp4")
+
+
+def test_a_blocked_remote_medium_is_not_fetched_again(service: Service, data_directory: Path) -> None:
+    with remote_server({"/b": (data_directory / "webp-alpha.webp").read_bytes()}) as remote:
+        media_id = service.cache(f"{remote.url}/b").media_id
+        assert service.watch(media_id)[-1].state == wire.MediaStatus.READY
+        assert service.run_cli("block", media_id, "--discard", "--json").returncode == 0
+        assert statuses_at_origin(service, media_id) == {451}
+        service.cache(f"{remote.url}/b")
+        assert service.watch(media_id)[-1].reason == "blocked"
+        assert service.run_cli("unblock", media_id).returncode == 0
+        assert statuses_at_origin(service, media_id) == {404}

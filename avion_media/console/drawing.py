@@ -15,7 +15,7 @@ import trio
 from avion_media.console import audit, charts, wording
 from avion_media.console.actions import Action
 from avion_media.console.health import Facts, Health, assess, queue_state, walk
-from avion_media.console.letters import LetterFilter, count_newer, read_causes
+from avion_media.console.letters import Causes, LetterFilter, count_newer
 from avion_media.console.recent import MediaFilter, read_media
 from avion_media.console.recent import count_newer as count_newer_media
 from avion_media.domain.errors import MediaError, Reason
@@ -89,6 +89,7 @@ class View:
     smallest: str  # thumbnail size for lists; empty for none
     limits: tuple[Limit, ...]
     actions: Mapping[str, Action]
+    causes: Causes
     query: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -189,7 +190,7 @@ async def draw_region(name: str, view: View) -> str:
 
 
 async def _causes(view: View) -> dict[str, Any]:
-    causes, examined = await read_causes(view.redis)
+    causes, examined = await view.causes.read(view.redis)
     return {"causes": causes, "examined": examined}
 
 

@@ -6,6 +6,7 @@ that a page costs the same with a hundred thousand dead letters as with a thousa
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -13,19 +14,22 @@ from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlencode
 
+import trio
+
 from avion_media.console.wording import QUEUE_TITLES, detail_of, reason_of
 from avion_media.domain.tasks import QUEUES
 from avion_media.queue import DeadLetter, TaskQueue
 from avion_media.redis import Redis
 
 PAGE_ROWS: Final = 25
-MAX_EXAMINED: Final = 2000
+MAX_EXAMINED: Final = 1000
 """Dead letters that one page, or the groups by cause, looks at."""
 MAX_AT_ONCE: Final = 1000
 """Dead letters that one action works on."""
 _CHUNK: Final = 250
 _MAX_SEQUENCE: Final = (1 << 64) - 1  # of an entry's id
 _HOURS: Final = 24
+_CAUSES_S: Final = 10.0
 AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
 
 
@@ -215,6 +219,27 @@ async def show(redis: Redis, key: str) -> Letter | None:
         return None
     found = await TaskQueue(redis, parsed[0]).dead_letters.show(parsed[1])
     return None if found is None else Letter(parsed[0], found)
+
+
+class Causes:
+    """The groups by cause, for all viewers of one process: looked at again after ten seconds at the earliest."""
+
+    def __init__(self) -> None:
+        self._read_at = -math.inf
+        self._reading = trio.Lock()
+        self._found: tuple[list[Cause], int] = ([], 0)
+
+    async def read(self, redis: Redis) -> tuple[list[Cause], int]:
+        """Return them as with `read_causes`. Raises `Unavailable`; a cancel leaves what was there."""
+        async with self._reading:
+            if trio.current_time() - self._read_at > _CAUSES_S:
+                self._found = await read_causes(redis)
+                self._read_at = trio.current_time()
+        return self._found
+
+    def forget(self) -> None:
+        """Look again the next time: an operator has changed something."""
+        self._read_at = -math.inf
 
 
 class _Walk:

@@ -21,15 +21,16 @@ from avion_media.console.drawing import ASSETS, About, Limit, Page, View, Viewer
 from avion_media.console.drawing import PAGES as ALL_PAGES
 from avion_media.console.forms import Form, read_form
 from avion_media.console.health import read_facts
-from avion_media.console.letters import LetterFilter, read_page
+from avion_media.console.letters import Causes, LetterFilter, read_page
 from avion_media.console.live import LivePages
 from avion_media.console.media_item import read_item
 from avion_media.console.questions import Questions
-from avion_media.console.recent import MediaFilter, read_media
+from avion_media.console.recent import MediaFilter, read_media, read_owned
 from avion_media.console.sessions import Sessions
 from avion_media.console.uploads import Uploads
-from avion_media.domain.errors import MediaError, Unavailable
+from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.owners import OwnerIndex
 from avion_media.redis import Redis
 from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger
@@ -38,6 +39,7 @@ from avion_media.tree import Tree
 Endpoint = Callable[[Request], Awaitable[Response]]
 _PAGES: Final[Mapping[str, Page]] = {page.name: page for page in ALL_PAGES}
 _READ_S: Final = 5.0
+_DEPENDENCIES: Final = {Dependency.REDIS: "Redis", Dependency.STORE: "The object store"}
 _WILDCARDS: Final = frozenset({"0.0.0.0", "::", ""})
 _log = get_logger(path="console")
 
@@ -54,6 +56,7 @@ class Console:
         self._sessions = sessions
         self._uploads = uploads
         self._live = LivePages()
+        self._causes = Causes()
         self._may_kill = runtime.config.chaos.enabled
         self._actions = actions_of(runtime.config.delete.delay)
         if not self._may_kill:
@@ -148,7 +151,7 @@ class Console:
             except Unavailable as error:
                 return self._error(
                     503,
-                    f"{'Redis' if error.what == 'redis' else 'The object store'} does not respond",
+                    f"{_DEPENDENCIES.get(error.what, str(error.what).capitalize())} does not respond",
                     "This cannot be shown or done until it is back. No task is lost. Try again in a moment.",
                     detail=str(error),
                 )
@@ -201,6 +204,7 @@ class Console:
             min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
             tuple(limits),
             self._actions,
+            self._causes,
             dict(request.query_params) if query is None else query,
         )
 
@@ -295,10 +299,14 @@ class Console:
         view = self._view(request, "media", query)
         try:
             with trio.fail_after(_READ_S):
-                page = await read_media(self._redis, wanted, view.smallest, query.get("before", ""))
+                if wanted.owner:
+                    index = OwnerIndex(self._runtime.store)
+                    page = await read_owned(index, wanted.owner, view.smallest, query.get("before", ""))
+                else:
+                    page = await read_media(self._redis, wanted, view.smallest, query.get("before", ""))
         except (Unavailable, trio.TooSlowError):
             page = None
-        if page is not None and not query.get("before"):
+        if page is not None and not query.get("before") and not wanted.owner:
             query["newest"] = page.newest
         return await self._draw(request, "media.html", view, wanted=wanted, page=page)
 
@@ -343,6 +351,7 @@ class Console:
             page = draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question)
             return HTMLResponse(page, 200 if "confirmed" not in form else 422)
         done = await self._questions.carry_out(question, who)
+        self._causes.forget()
         back = question.back
         return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)
 

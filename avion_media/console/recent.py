@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from avion_media.console.wording import meaning
+from avion_media.console.wording import meaning, size
 from avion_media.domain.formats import MediaFormat
-from avion_media.domain.ids import InvalidId, MediaId, parse_any_id, remote_id_for
+from avion_media.domain.ids import InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
 from avion_media.domain.keys import origin_paths
+from avion_media.domain.owners import is_owner
 from avion_media.domain.tasks import EVENTS_STREAM, PROCESSING_QUEUE
+from avion_media.owners import OwnedMedium, OwnerIndex
 from avion_media.redis import Redis
 from avion_media.remote import InvalidUrl, parse_remote_url
 
@@ -68,6 +70,12 @@ class MediaFilter:
         named = {"q": self.text, "state": self.state, "source": self.source, **more}
         query = urlencode({name: value for name, value in named.items() if value})
         return "/console/media" + (f"?{query}" if query else "")
+
+    @property
+    def owner(self) -> str:
+        """The owner that is asked for by ``owner:NAME``; empty otherwise."""
+        name = self.text.removeprefix("owner:").strip()
+        return name if name != self.text and is_owner(name) else ""
 
     def exact_id(self) -> str:
         """Return the id that the text is, or whose URL it is; empty when it is neither."""
@@ -131,6 +139,27 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
             break
         start = f"({older}"
     return MediaPage(tuple(found.values())[:PAGE_TILES], older, newest, examined)
+
+
+async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = "") -> MediaPage:
+    """Return a page of an owner's public media behind the id ``after``, oldest first. Raises `Unavailable`."""
+    try:
+        behind = parse_media_id(after) if after else None
+    except InvalidId:
+        behind = None
+    page: list[OwnedMedium] = await anext(index.media(owner, behind, page_size=PAGE_TILES), [])
+    tiles = [
+        Tile(
+            each.media_id.text,
+            "ready",
+            "",
+            each.media_id.created.timestamp(),
+            origin_paths(each.media_id, [smallest])[smallest] if smallest else "",
+            facts=f"{_format_of(each.media_id.text)}, {size(each.size_bytes)}",
+        )
+        for each in page
+    ]
+    return MediaPage(tuple(tiles), tiles[-1].media_id if len(tiles) == PAGE_TILES else "", "", len(tiles))
 
 
 async def count_newer(redis: Redis, than: str) -> int:

@@ -33,6 +33,7 @@ class Development:
     redis_url: str
     exported: dict[str, str]
     """What points the commands to it."""
+    pid: int
 
     @property
     def console_url(self) -> str:
@@ -67,7 +68,7 @@ def development() -> Iterator[Development]:
 
             found = eventually(announced, "dev to announce its console", START_S)
             exported = dict(word.split("=", 1) for word in found["exports"].split())
-            yield Development(f"http://{found['admin']}", found["redis"], exported)
+            yield Development(f"http://{found['admin']}", found["redis"], exported, process.pid)
         finally:
             process.send_signal(signal.SIGINT)
             try:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import redis as redis_py
 
+from avion_media.console.recent import PAGE_TILES
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, json_lines, running, service_environment
 
@@ -224,6 +225,23 @@ def test_pages_allow_nothing_foreign(guarded: Service) -> None:
         assert "upload" not in client.get("/console").text  # in development only
         assert client.post("/console/uploads", json={}).status_code in (404, 405)
         assert client.get("/console/assets/../pages.py").status_code == 404
+
+
+def test_the_media_of_an_owner_are_found_by_the_index_in_the_bucket(guarded: Service, bucket: S3Bucket) -> None:
+    ids = [f"{MEDIA_ID[:-2]}{number:02d}" for number in range(PAGE_TILES + 3)]
+    for media_id in ids:
+        bucket.client.put_object(Bucket=bucket.bucket, Key=f"owner/ada/{media_id}.2048")
+    with browsing(guarded) as client:
+        log_in(client)
+        first = client.get("/console/media", params={"q": "owner:ada"}).text
+        assert re.findall('data-key="([0-9A-Z]{26})"', first) == ids[:PAGE_TILES]
+        assert "2.0 KiB" in first
+        following = re.search('href="([^"]+)" rel="next"', first)
+        assert following is not None
+        second = client.get(following[1].replace("&amp;", "&")).text
+        assert re.findall('data-key="([0-9A-Z]{26})"', second) == ids[PAGE_TILES:]
+        assert 'rel="next"' not in second
+        assert "This owner has no public media." in client.get("/console/media", params={"q": "owner:bob"}).text
 
 
 def test_what_strangers_wrote_is_text(guarded: Service, redis_of_module: str) -> None:

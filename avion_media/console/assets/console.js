@@ -17,11 +17,16 @@ const isHeld = () => !isOn || document.querySelector("dialog[open], .select tbod
 
 function applyWaiting() {
   if (isHeld()) return;
+  const focused = document.activeElement;
+  const top = focused.getBoundingClientRect().top;
   for (const [name, html] of waiting) {
     const region = document.querySelector(`[data-live="${name}"]`);
     if (region) patch(region, html);
   }
   waiting.clear();
+  // A card above that gets longer or shorter must not move the part that is used. The browser sees to the rest.
+  const moved = focused.getBoundingClientRect().top - top;
+  if (focused !== body && focused.closest("main") && moved) scrollBy({ top: moved, behavior: "instant" });
 }
 
 function patch(region, html) {

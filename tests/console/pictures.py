@@ -1,0 +1,106 @@
+"""Takes the pictures of the console for the documentation, of a running `avion-media dev`, and remembers of what.
+
+    python -m tests.console.pictures
+
+It uploads the samples of the demo for some minutes, so that the charts have something to show, and adds dead letters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final, Literal
+
+import redis
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from tests.console.conftest import Development, development
+from tests.services.process import require
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+IMAGES: Final = ROOT / "docs" / "images"
+DIGEST: Final = IMAGES / "console.json"
+_SOURCES: Final = ROOT / "avion_media" / "console"
+_LOAD_S: Final = 150.0
+_SIZE: Final = (1366, 900)
+_SHOTS: Final[tuple[tuple[str, str, Literal["light", "dark"]], ...]] = (
+    ("overview", "", "light"),
+    ("overview", "", "dark"),
+    ("dead-letters", "/dead-letters", "light"),
+    ("dead-letters", "/dead-letters", "dark"),
+    ("media-item", "", "light"),
+    ("media-item", "", "dark"),
+)
+_ERRORS: Final = (
+    ("internal: KeyError: 'colr'", 61),
+    ("decoder_killed: SIGKILL at 871 MiB of 1 GiB", 38),
+    ("poison: 3 processes died with it", 4),
+)
+
+
+def digest() -> str:
+    """Of everything that the look of the pages is made of."""
+    found = hashlib.sha256()
+    for folder in ("templates", "assets"):
+        for path in sorted((_SOURCES / folder).rglob("*.*")):
+            found.update(f"{path.relative_to(_SOURCES)}\n".encode() + path.read_bytes())
+    return found.hexdigest()
+
+
+def main() -> int:
+    """Take all of them."""
+    random.seed(11)
+    with development() as dev:
+        item = _use(dev)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(
+                executable_path=require("chromium", "chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
+            )
+            for name, path, scheme in _SHOTS:
+                page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]}, color_scheme=scheme)
+                page.goto(dev.console_url + (f"/media/{item}" if name == "media-item" else path))
+                page.wait_for_load_state("networkidle") if name == "media-item" else page.wait_for_timeout(2500)
+                picture = Image.open(io.BytesIO(page.screenshot()))
+                picture.save(IMAGES / f"console-{name}-{scheme}.webp", quality=82, method=6)
+                page.close()
+            browser.close()
+    DIGEST.write_text(json.dumps({"sources": digest()}) + "\n")
+    return 0
+
+
+def _use(dev: Development) -> str:
+    """Upload for some minutes, bury dead letters on the way; return the id of a photo."""
+    environment = os.environ | dev.exported
+    samples = sorted((ROOT / "ops" / "demo").iterdir())
+    command = [sys.executable, "-m", "avion_media", "upload", "--json"]
+    item = ""
+    with redis.Redis.from_url(dev.redis_url) as client:
+        ends = time.monotonic() + _LOAD_S
+        while time.monotonic() < ends:
+            files = random.sample(samples, k=random.randint(1, len(samples)))
+            done = subprocess.run([*command, *files], env=environment, capture_output=True, text=True, check=False)
+            ready = [each for each in json.loads(done.stdout or "[]") if each.get("state") == "READY"]
+            item = next(
+                (str(each["media_id"]) for each in ready if str(each.get("content_type")) == "image/jpeg"), item
+            )
+            time.sleep(random.uniform(1, 12))
+        for error, count in _ERRORS:
+            for _ in range(count):
+                failed_at = time.time() - random.random() ** 2 * 80_000
+                media_id = f"01M8{''.join(random.choices('0123456789ABCDEFGHJKMNPQRSTVWXYZ', k=22))}"
+                letter = {"task_id": "t-1", "media_id": media_id, "type": "thumbnail", "error": error, "attempts": "5"}
+                client.xadd("{media_processing_queue}:dlq", letter | {"failed_at": f"{failed_at:.3f}"})
+        time.sleep(7)  # until the figures are read
+    return item
+
+
+if __name__ == "__main__":
+    sys.exit(main())

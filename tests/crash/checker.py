@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SIZES = ("small", "medium", "large")
 _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
+OWNER = "owner/crash/"  # whose all uploads are
+SECRET = "secret/upload-ids"
 EXAMINED = "incoming/examined-"  # what a replica writes as it starts; the lifecycle rule ends what a crash leaves
 _DROPS, _DROPS_GROUP = "drop_deleted", "media_drops"
 
@@ -153,6 +155,7 @@ class Checker:
             found.append(f"READY with {sorted(objects)}")
         if objects != wanted:
             found.append(f"objects {sorted(objects)}, not {sorted(wanted)}, or of other bytes")
+        found += self._wrong_in_index(media_id, expected)
         types = [event["type"] for event in self._events(media_id)]
         ending = {"READY": "ready", "FAILED": "failed", "DELETED": "deleted"}[expected.state]
         if sum(each.endswith(ending) for each in types) != 1 or (types and not types[-1].endswith(ending)):
@@ -161,12 +164,27 @@ class Checker:
             found.append(f"too many events: {types}")
         return [f"{media_id}: {each}" for each in found]
 
+    def _wrong_in_index(self, media_id: str, expected: Expected) -> list[str]:
+        """What is wrong in the index of owners, and which parts of an upload are left."""
+        found = self._listed(f"{OWNER}{media_id}.")
+        held = sum(
+            size for prefix in ("original/", "thumbnail/") for key, size in self._listed(prefix) if media_id in key
+        )
+        wanted = [(f"{OWNER}{media_id}.{held}", 0)] if expected.state == "READY" and len(media_id) == 26 else []
+        wrong = [] if found == wanted else [f"its owner has {found}, not {wanted}"]
+        left = self.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=f"incoming/{media_id}").get("Uploads", [])
+        return wrong + [f"parts of {each['Key']} are left" for each in left]
+
+    def _listed(self, prefix: str) -> list[tuple[str, int]]:
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())]
+
     def _unknown(self) -> list[str]:
         """Objects and events of media that nobody asked for."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket)
-        stored = [each["Key"] for page in pages for each in page.get("Contents", ())]
-        strangers = [key for key in stored if key not in known and not key.startswith((JOURNAL, EXAMINED))]
+        stored = [key for key, _ in self._listed("")]
+        ours = (JOURNAL, EXAMINED, OWNER, SECRET)
+        strangers = [key for key in stored if key not in known and not key.startswith(ours)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}
         return [f"unknown: {each}" for each in [*strangers, *sorted(ids - set(self.ledger))]]
 

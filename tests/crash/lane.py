@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import hmac
 import json
 import os
 import secrets
@@ -24,7 +26,7 @@ import redis
 from botocore.config import Config as BotoConfig
 
 from avion_media.wire.avion import media_pb2 as wire
-from tests.crash.checker import Checker, Entry, Expected, keys_of
+from tests.crash.checker import OWNER, SECRET, Checker, Entry, Expected, keys_of
 from tests.service.harness import service_environment
 from tests.service.published import encode_id, key_of
 from tests.service.remote_server import RemoteServer, remote_server
@@ -41,6 +43,8 @@ _CALL_S = 5.0
 _PICTURE, _VIDEO, _CORRUPT = "png-display-p3-patch.png", "mp4-h264-udta-xyz-location.mp4", "jpeg-corrupt-header.jpg"
 _LARGE_BYTES = 9 << 20  # more than one part
 PNG, JPEG, MP4 = 2, 1, 32
+_OWNED = {"owner": "crash"}
+_KEY = secrets.token_bytes(32)  # of upload ids
 
 
 @dataclass
@@ -184,6 +188,13 @@ class Lane:
         self._ask(media_id)
         return media_id
 
+    def put_completed_in_parts(self) -> str:
+        """The same of an upload in parts, which are not one object yet."""
+        media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
+        self._accept(media_id, "completion in parts", "READY")
+        self._ask(media_id, self._upload_in_parts(media_id, (DATA / _PICTURE).read_bytes()))
+        return media_id
+
     def put_lost(self) -> str:
         """An image that was completed, but its task is lost: only a sweep finds it."""
         media_id = self._upload("sweep", PNG, (DATA / _PICTURE).read_bytes(), "READY")
@@ -201,7 +212,8 @@ class Lane:
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
         for role, key in keys_of(media_id).items():
             if role != "incoming":
-                self.checker.s3.put_object(Bucket=self.checker.bucket, Key=key, Body=role.encode())
+                self._put(key, role.encode())
+        self._put(f"{OWNER}{media_id}.29", b"")
         entry = self.checker.ledger[media_id] = Entry(media_id, Expected("DELETED"))
         entry.due = time.time() + DELETE_DELAY_S
         entry.drop_id = self.client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
@@ -216,16 +228,31 @@ class Lane:
     def _upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:
         media_id = encode_id(datetime.now(UTC), code, secrets.randbits(72))
         self._accept(media_id, kind, state, reason)
-        self.checker.s3.put_object(
-            Bucket=self.checker.bucket, Key=f"incoming/{media_id}", Body=body, ContentType="image/png"
-        )
+        self._put(f"incoming/{media_id}", body)
         return media_id
 
-    def _ask(self, media_id: str) -> None:
+    def _put(self, key: str, body: bytes) -> None:
+        self.checker.s3.put_object(
+            Bucket=self.checker.bucket, Key=key, Body=body, ContentType="image/png", Metadata=_OWNED
+        )
+
+    def _upload_in_parts(self, media_id: str, body: bytes) -> str:
+        """What a client sends of an upload that is one part; the upload id as the service would have made it."""
+        target: dict[str, Any] = {"Bucket": self.checker.bucket, "Key": f"incoming/{media_id}"}
+        store_id = self.checker.s3.create_multipart_upload(**target, ContentType="image/png", Metadata=_OWNED)[
+            "UploadId"
+        ]
+        self.checker.s3.upload_part(**target, UploadId=store_id, PartNumber=1, Body=body)
+        self.checker.s3.put_object(Bucket=self.checker.bucket, Key=SECRET, Body=_KEY)
+        said = f"{len(body)}.{8 << 20}.{store_id}".encode()
+        mac = hmac.digest(_KEY, f"{media_id}\n".encode() + said, "sha256")[:16]
+        return base64.urlsafe_b64encode(mac + said).decode().rstrip("=")
+
+    def _ask(self, media_id: str, upload_id: str = "") -> None:
         """CompleteMediaUpload, by a client of its own."""
         self._end_asking()
         self._give_up.clear()
-        asking = threading.Thread(target=self._complete, args=(media_id,), daemon=True)
+        asking = threading.Thread(target=self._complete, args=(media_id, upload_id), daemon=True)
         self._asking.append(asking)
         asking.start()
 
@@ -235,8 +262,8 @@ class Lane:
             each.join(2 * _CALL_S)
         self._asking.clear()
 
-    def _complete(self, media_id: str) -> None:
-        request = wire.CompleteMediaUploadRequest(media_id=media_id).SerializeToString()
+    def _complete(self, media_id: str, upload_id: str) -> None:
+        request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id).SerializeToString()
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
         with grpc.insecure_channel(self.environment["AVION_MEDIA_GRPC__BIND"], options=options) as channel:
             while not self._give_up.is_set():

@@ -47,6 +47,7 @@ KINDS = (
     Kind("remote", Lane.put_remote, ("cache",)),
     Kind("delete", Lane.put_deletion, ("events", "delete")),
     Kind("completion", Lane.put_completed, ("grpc",), beside=("processing",)),
+    Kind("completion in parts", Lane.put_completed_in_parts, ("grpc",), beside=("processing",)),
     Kind("sweep", Lane.put_lost, ("sweeper",), beside=("processing",), after_death=Lane.sweep_again),
 )
 

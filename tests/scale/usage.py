@@ -1,0 +1,89 @@
+"""What the usage of one owner costs: ``python -m tests.scale.usage``.
+
+An owner with 100,000 media, beside others: the time of one usage, and how much memory it takes at its peak.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import trio
+
+from avion_media.domain.errors import Dependency
+from avion_media.domain.formats import JPEG
+from avion_media.domain.ids import new_media_id
+from avion_media.owners import OwnerIndex, Usage
+from avion_media.resources import Slot
+from avion_media.store import ObjectStore, open_store
+from avion_media.telemetry import silence_logging
+from tests.bench.setting import Setting, open_setting
+from tests.services import ServiceFailed
+
+OWNER, TARGET_S, TARGET_BYTES = "owner-with-many", 3.0, 8 << 20
+SIZE_BYTES = 123_456
+_WRITERS = 16
+_ROUNDS = 3
+_USAGE_ERROR = 2
+
+
+async def fill(index: OwnerIndex, media: int) -> None:
+    """Write the index objects of so many media, and a few of neighbours."""
+    numbers: Iterator[int] = iter(range(media))
+
+    async def write() -> None:
+        for number in numbers:
+            await index.add(OWNER, new_media_id(JPEG, 1_700_000_000_000 + number), SIZE_BYTES)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(_WRITERS):
+            nursery.start_soon(write)
+    for neighbour in (f"{OWNER}.x", f"{OWNER}0"):
+        await index.add(neighbour, new_media_id(JPEG, 1_700_000_000_000), 1)
+
+
+async def measure(setting: Setting, media: int) -> tuple[Usage, list[float], int]:
+    """The usage, the seconds of each round, and by how much the peak of the memory grew meanwhile."""
+    async with open_store(setting.store.config()) as store:
+        slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+        slot.fill(store)
+        index = OwnerIndex(slot)
+        await fill(index, media)
+        await index.usage(f"{OWNER}.x")  # what is loaded once is not the usage's
+        before = _peak_bytes()
+        seconds = []
+        for _ in range(_ROUNDS):
+            began = time.monotonic()
+            found = await index.usage(OWNER)
+            seconds.append(time.monotonic() - began)
+        return found, seconds, _peak_bytes() - before
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def main() -> int:
+    """Exit status 0 if it is right, and as fast and small as it should be."""
+    parser = argparse.ArgumentParser(prog="python -m tests.scale.usage", description=__doc__.split("\n")[0])
+    parser.add_argument("--media", type=int, default=100_000)
+    arguments = parser.parse_args()
+    silence_logging()
+    try:
+        with open_setting(quick=False) as setting:
+            found, seconds, grown = trio.run(partial(measure, setting, arguments.media))
+    except ServiceFailed as error:
+        print(f"a service could not be started: {error}", file=sys.stderr)
+        return _USAGE_ERROR
+    shown = ", ".join(f"{each:.2f}" for each in seconds)
+    print(f"usage of {found.count} media of one owner: {shown} s; peak memory + {grown / 2**20:.1f} MiB")
+    is_right = found == Usage(arguments.media, arguments.media * SIZE_BYTES)
+    return 0 if is_right and min(seconds) <= TARGET_S and grown <= TARGET_BYTES else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

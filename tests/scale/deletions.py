@@ -79,6 +79,7 @@ async def measure_notice(url: str, store: ObjectStore) -> tuple[float, float]:
     async with open_redis(url, timeout_s=30.0) as redis:
         stream, handler = NoticeStream(redis), deleting(redis, store)
         await stream.ensure_group()
+        await replay_of(redis, store).ensure_complete()  # as every replica does at its start
         await redis.execute("XADD", DROP_DELETED, "*", "event", event_of(media))
         began = time.monotonic()
         gone_s = 0.0

@@ -97,6 +97,8 @@ def cache(runtime: Runtime) -> Supervisor:
         _publisher(runtime),
         runtime.remote_states,
         fetcher,
+        runtime.queues[CACHE_QUEUE],
+        runtime.store,
         purges_of(runtime),
         runtime.moderation.screening(),
         config.remote,

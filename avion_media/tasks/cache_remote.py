@@ -21,7 +21,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from avion_media.config import RemoteConfig, UploadConfig
-from avion_media.domain.errors import OURS, Dependency, Reason, Rejected, Unavailable
+from avion_media.domain.errors import (
+    OURS,
+    Dependency,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
@@ -29,6 +37,7 @@ from avion_media.domain.tasks import CACHE_QUEUE, Confirm, Task
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.moderation import Held, Screening, Visit
+from avion_media.queue import TaskQueue
 from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
 from avion_media.resources import Slot
 from avion_media.state import RemoteFailure, RemoteStateStore
@@ -42,6 +51,9 @@ from avion_media.telemetry import Telemetry
 
 # Failures that may be over soon. All others are held against the URL for longer, a poisonous one too.
 _PASSING = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
+
+
+_REPAIR = "repair"  # field of a task of our own: the thumbnails of a copy are to be made again
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +77,8 @@ class CacheRemote:
         publisher: Publisher,
         states: RemoteStateStore,
         fetcher: Fetcher,
+        queue: TaskQueue,
+        store: Slot[ObjectStore],
         purges: Purges,
         screening: Screening,
         config: RemoteConfig,
@@ -76,6 +90,8 @@ class CacheRemote:
         self._publisher = publisher
         self._states = states
         self._fetcher = fetcher
+        self._queue = queue
+        self._store = store
         self._purges = purges
         self._screening = screening
         self._config = config
@@ -88,11 +104,15 @@ class CacheRemote:
         url, remote_id = _target(task)
         if await self._publisher.settle_deleted(remote_id):
             return
+        if _REPAIR in task.fields:
+            await self._repair(task, remote_id, confirm)
+            return
         if await self._publisher.was_published(remote_id, task.task_id):
             return  # an earlier attempt came to its end; the server's next answer may be another
         state = await self._states.load(remote_id)
         copy = await self._copy(remote_id)
         if copy is not None and (state.validated or copy.age_s < self._config.ttl):
+            await self._queue_repair(url, remote_id)  # an earlier attempt may have died before it could
             await self._tell_ready(task, remote_id, copy.facts)
         elif state.failure is not None and not _is_replayed(state.failure, task):
             await self._tell_failure(task, remote_id, state.failure.reason, copy)
@@ -108,6 +128,8 @@ class CacheRemote:
             url, remote_id = _target(task)
         except Rejected:
             return  # a foreign producer's mistake: there is no medium to speak of
+        if _REPAIR in task.fields:
+            return  # the medium stays as it is
         ttl_s = self._config.unreachable_ttl if reason in _PASSING else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
         await self._states.remember_failure(remote_id, failure, ttl_s)
@@ -171,6 +193,7 @@ class CacheRemote:
             elif fetched is not None:
                 facts = await self._process(remote_id, fd, fetched, files, confirm, copy, visit)
                 if facts is not None:
+                    await self._queue_repair(url, remote_id)
                     await self._tell_new(task, remote_id, facts, copy)
 
     async def _tell_new(self, task: Task, remote_id: RemoteId, facts: MediaFacts, copy: _Copy | None) -> None:
@@ -178,6 +201,38 @@ class CacheRemote:
             sizes = dict.fromkeys((*facts.thumbnails, *copy.facts.thumbnails))
             await self._purges.request(str(remote_id), f"replaced:{task.task_id}", sizes)
         await self._publisher.announce_ready(remote_id, facts, dedup_key=task.task_id)
+
+    async def _queue_repair(self, url: RemoteUrl, remote_id: RemoteId) -> None:
+        """Have thumbnails made again that were not made of the original that stands.
+
+        Two attempts that write at the same moment can leave the original of one and thumbnails of the other. The one
+        that wrote last looks after its last write, so it sees what stays.
+        """
+        if not await self._publisher.is_consistent(remote_id):
+            fields = {"remote_url": str(url), _REPAIR: "thumbnails"}
+            await self._queue.enqueue(fields, once_key=f"{_REPAIR}:{remote_id}")
+
+    async def _repair(self, task: Task, remote_id: RemoteId, confirm: Confirm) -> None:
+        """Make the thumbnails again of the original that stands, unless they are right by now."""
+        copy = await self._copy(remote_id)
+        if copy is None or await self._publisher.is_consistent(remote_id):
+            return
+        with ExitStack() as files:
+            fd = files.enter_context(open_spool())
+            try:
+                size_bytes = copy.info.size_bytes
+                await self._store.get().download(copy.info.key, fd, max_bytes=size_bytes, if_match=copy.info.etag)
+            except (PreconditionFailed, ObjectMissing):
+                raise Unavailable(Dependency.UPLOAD, "its original was replaced while it was read") from None
+            made = await self._pipeline.get().process(SpooledSource(fd, size_bytes), copy.facts.format, files)
+            await confirm()
+            thumbnails = {name: data for name, data in made.thumbnails.items() if name in copy.facts.thumbnails}
+            await self._publisher.write_thumbnails(remote_id, copy.facts, thumbnails)
+        await self._purges.request(str(remote_id), f"{_REPAIR}:{task.task_id}", copy.facts.thumbnails)
+        await self._publisher.settle_deleted(remote_id)
+        now = await self._publisher.original(remote_id)
+        if now is not None and now.etag != copy.info.etag:
+            raise Unavailable(Dependency.UPLOAD, "its original was replaced while its thumbnails were made")
 
     async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
         """None when the copy is still good."""

@@ -151,7 +151,7 @@ class ProcessMedia:
             await confirm()
             has = facts.thumbnails or made.thumbnails
             thumbnails = {size: data for size, data in made.thumbnails.items() if size in has}
-            await self._publisher.write_thumbnails(media_id, facts.format, thumbnails)
+            await self._publisher.write_thumbnails(media_id, facts, thumbnails)
         await self._purges.request(str(media_id), f"anew:{task.task_id}")
         return None if await self._publisher.settle_deleted(media_id) else facts
 

@@ -45,6 +45,8 @@ from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.telemetry import Telemetry, instruments
 
+_OF_ORIGINAL = "sha256"  # user metadata of a thumbnail: the SHA-256 of the original that it was made of
+
 
 class WriteOriginal(Protocol):
     """Writes the scrubbed original under ``key``, once: `PreconditionFailed` when it is there already.
@@ -134,7 +136,7 @@ class Publisher:
         if await self.is_deleted(any_id):
             return None
         store = self._store.get()
-        await self.write_thumbnails(any_id, facts.format, thumbnails)
+        await self.write_thumbnails(any_id, facts, thumbnails)
         if replaced is not None:  # first: the new original does not name those sizes any more
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
         metadata = facts.to_metadata()
@@ -156,16 +158,35 @@ class Publisher:
                 await self._remove_thumbnails(any_id, thumbnails.keys() - set(standing.thumbnails))
         return None if await self.settle_deleted(any_id) else standing
 
-    async def write_thumbnails(self, any_id: AnyId, fmt: MediaFormat, thumbnails: Mapping[str, bytes]) -> None:
-        """Write them, over those that are there."""
+    async def write_thumbnails(self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes]) -> None:
+        """Write the thumbnails of an original, over those that are there; each carries the original's SHA-256."""
         put = self._store.get().put
+        metadata = {_OF_ORIGINAL: facts.sha256} if facts.sha256 else {}
         await run_all(
             [
-                partial(put, keys.thumbnail(any_id, name), data, content_type=_type_of(name))
+                partial(put, keys.thumbnail(any_id, name), data, content_type=_type_of(name), metadata=metadata)
                 for name, data in thumbnails.items()
             ]
         )
-        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=fmt.name, outcome="written")
+        self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name, outcome="written")
+
+    async def is_consistent(self, any_id: AnyId) -> bool:
+        """Return whether all thumbnails were made of the original that stands. One that is missing was not."""
+        store, facts = self._store.get(), await self.published(any_id)
+        if facts is None or not facts.sha256:
+            return True
+        others: list[str] = []
+
+        async def look(name: str) -> None:
+            try:
+                made_of = (await store.head(keys.thumbnail(any_id, name))).metadata.get(_OF_ORIGINAL, "")
+            except ObjectMissing:
+                made_of = ""
+            if made_of != facts.sha256:
+                others.append(name)
+
+        await run_all([partial(look, name) for name in facts.thumbnails])
+        return not others
 
     async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:
         doomed = keys.thumbnails(any_id, sizes)

@@ -192,7 +192,7 @@ class MemoryStore:
 
 
 @dataclass(frozen=True)
-class _Bench:
+class Bench:
     """A pipeline that takes everything for a picture, without looking."""
 
     sizes: Sequence[ThumbnailSize]
@@ -214,7 +214,7 @@ class _Bench:
 
 
 def thumbnail_of(data: bytes) -> bytes:
-    """What `_Bench` makes of it."""
+    """What `Bench` makes of it."""
     return b"jpeg" + data[-1:]
 
 
@@ -267,14 +267,14 @@ class Stage:
 
     def _processing(self, steps: Steps) -> ProcessMedia:
         store, statuses = self._actor(steps)
-        pipeline = _slot(Dependency.SANDBOX, cast("MediaPipeline", _Bench(self.sizes)))
+        pipeline = slot_of(Dependency.SANDBOX, cast("MediaPipeline", Bench(self.sizes)))
         queue = TaskQueue(self.redis, PROCESSING_QUEUE)
         publisher = self._publisher(store, statuses, MediaEvents(stepped(self.redis, steps)))
         purges, screening = self._purges(), self._screening(steps)
         return ProcessMedia(store, pipeline, publisher, queue, purges, screening, UploadConfig(), frozenset({"png"}))
 
     def _screening(self, steps: Steps) -> Screening:
-        return self._moderation(steps).screening() if self.moderated else cast("Screening", _NothingAgainst())
+        return self._moderation(steps).screening() if self.moderated else cast("Screening", NothingAgainst())
 
     def _moderation(self, steps: Steps) -> Moderation:
         """As another process has it."""
@@ -323,7 +323,7 @@ class Stage:
     def journal(self, steps: Steps | None = None) -> DeletionJournal:
         """The journal of the deletions, in a store of its own."""
         store = MemoryStore(self.journaled, steps or Steps())
-        return DeletionJournal(_slot(Dependency.STORE, cast("ObjectStore", store)), self.delay_s)
+        return DeletionJournal(slot_of(Dependency.STORE, cast("ObjectStore", store)), self.delay_s)
 
     def replay(self, steps: Steps | None = None, wait_s: float = 2.0) -> JournalReplay:
         """The replay of that journal."""
@@ -364,7 +364,7 @@ class Stage:
 
     def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], StatusStore]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
-        return _slot(Dependency.STORE, store), StatusStore(stepped(self.redis, steps))
+        return slot_of(Dependency.STORE, store), StatusStore(stepped(self.redis, steps))
 
 
 class _NoLikeness:
@@ -374,10 +374,10 @@ class _NoLikeness:
         """None."""
 
 
-class _NothingAgainst:
+class NothingAgainst:
     """A screening without any call: for tests of something else, whose moments are many enough."""
 
-    async def begin(self, *_: object) -> _NothingAgainst:
+    async def begin(self, *_: object) -> NothingAgainst:
         return self
 
     async def _pass(self, *_: object) -> None:
@@ -414,7 +414,7 @@ class _Stepped:
         return await self._steps.around(f"redis {script.name}", lambda: self._redis.run(script, script_keys, args))
 
 
-def _slot(what: Dependency, value: Any) -> Slot[Any]:
+def slot_of(what: Dependency, value: Any) -> Slot[Any]:
     slot: Slot[Any] = Slot(what)
     slot.fill(value)
     return slot

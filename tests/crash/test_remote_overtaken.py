@@ -1,0 +1,152 @@
+"""A fetch of a remote medium is overtaken at every moment: all thumbnails show the original that stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any, cast
+
+import pytest
+import redis as redis_py
+
+from avion_media.config import CdnConfig, RemoteConfig, UploadConfig
+from avion_media.domain import keys
+from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.domain.ids import remote_id_for
+from avion_media.domain.tasks import CACHE_QUEUE, PURGE_QUEUE, Task
+from avion_media.media.pipeline import MediaPipeline
+from avion_media.moderation import Screening
+from avion_media.queue import TaskQueue
+from avion_media.redis import Redis, open_redis
+from avion_media.remote import Fetched, Fetcher, RemoteUrl, parse_remote_url
+from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
+from avion_media.store import ObjectStore
+from avion_media.tasks.cache_remote import CacheRemote
+from avion_media.tasks.publish import Publisher
+from avion_media.tasks.purge import Purges
+from avion_media.telemetry import NO_TELEMETRY
+from tests.crash.stage import (
+    PNG_HEAD,
+    SIZES,
+    Bench,
+    MemoryStore,
+    NothingAgainst,
+    Steps,
+    in_hand,
+    slot_of,
+    stepped,
+    thumbnail_of,
+)
+
+URL = parse_remote_url("https://remote.example/cat.png")
+REMOTE = remote_id_for(str(URL))
+
+
+class Server:
+    """What the URL leads to; another file at each fetch."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+
+    async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
+        os.pwrite(fd, self._body, 0)
+        return Fetched(len(self._body), url, None)
+
+
+@dataclass
+class Cache:
+    """The medium in the store, and the attempts around it."""
+
+    redis: Redis
+    objects: dict[str, Any] = field(default_factory=dict)
+
+    def attempt(self, mark: bytes, steps: Steps) -> CacheRemote:
+        store = slot_of(Dependency.STORE, cast("ObjectStore", MemoryStore(self.objects, steps)))
+        redis = stepped(self.redis, steps)
+        statuses, events = StatusStore(redis), MediaEvents(redis)
+        return CacheRemote(
+            slot_of(Dependency.SANDBOX, cast("MediaPipeline", Bench(SIZES))),
+            Publisher(store, statuses, events, SIZES, NO_TELEMETRY, processing_ttl_s=600.0),
+            RemoteStateStore(redis),
+            cast("Fetcher", Server(PNG_HEAD + mark)),
+            TaskQueue(self.redis, CACHE_QUEUE),
+            store,
+            Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig()),
+            cast("Screening", NothingAgainst()),
+            RemoteConfig(),
+            UploadConfig(),
+            frozenset({"png"}),
+            NO_TELEMETRY,
+        )
+
+    async def fetch(self, mark: bytes, steps: Steps) -> None:
+        await self.attempt(mark, steps).run(Task(mark.decode(), {"remote_url": str(URL)}), in_hand)
+
+    async def repair(self) -> int:
+        """All tasks that were queued; how many."""
+        queue, count = TaskQueue(self.redis, CACHE_QUEUE), 0
+        while (lease := await queue.take("worker", block_s=0)) is not None:
+            await self.attempt(b"-", Steps()).run(lease.task, lease.renew)
+            await lease.complete()
+            count += 1
+        return count
+
+    def is_of_one_file(self) -> bool:
+        """Whether the thumbnails are made of the original, and say so."""
+        original = self.objects[keys.original(REMOTE)].data
+        thumbnails = [self.objects[keys.thumbnail(REMOTE, size.name)] for size in SIZES]
+        return all(
+            each.data == thumbnail_of(original) and each.metadata["sha256"] == sha256(original).hexdigest()
+            for each in thumbnails
+        )
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with open_redis(redis_url) as opened:
+        yield opened
+
+
+async def test_overtaken_at_every_moment(redis: Redis, redis_url: str) -> None:
+    moment, repaired = 0, 0
+    with redis_py.Redis.from_url(redis_url) as client:
+        while True:
+            client.flushall()
+            cache = Cache(redis)
+
+            async def overtake(cache: Cache = cache) -> None:
+                await cache.fetch(b"2", Steps())
+
+            steps = Steps({moment: overtake})
+            await cache.fetch(b"1", steps)
+            repaired += await cache.repair()
+            assert cache.is_of_one_file(), steps.names[moment] if moment < steps.count else ""
+            if moment >= steps.count:
+                break
+            moment += 1
+    assert moment >= 15
+    assert repaired  # that the test can fail
+
+
+async def test_a_repair_whose_original_is_replaced_meanwhile_is_done_again(redis: Redis) -> None:
+    cache = Cache(redis)
+    await cache.fetch(b"1", Steps())
+    for size in SIZES:
+        cache.objects[keys.thumbnail(REMOTE, size.name)].metadata["sha256"] = "of another"
+
+    async def replace() -> None:
+        stored = cache.objects[keys.original(REMOTE)]
+        cache.objects[keys.original(REMOTE)] = dataclasses.replace(stored, data=PNG_HEAD + b"2")
+
+    task = Task("r", {"remote_url": str(URL), "repair": "thumbnails"})
+    steps = Steps()
+    await cache.attempt(b"-", steps).run(task, in_hand)
+    assert cache.is_of_one_file()
+    downloaded = next(moment for moment, name in enumerate(steps.names) if name.startswith("before get"))
+    cache.objects[keys.thumbnail(REMOTE, "small")].metadata["sha256"] = "of another"
+    repair = cache.attempt(b"-", Steps({downloaded: replace}))
+    with pytest.raises(Unavailable):
+        await repair.run(task, in_hand)

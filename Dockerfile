@@ -27,10 +27,10 @@ RUN ./configure --prefix=/opt/ffmpeg --disable-everything --disable-autodetect -
     && strip ffmpeg ffprobe \
     && install -D -t /opt/ffmpeg/bin ffmpeg ffprobe
 
-# --- The locked Python environment.
+# --- The locked Python environment. pdqhash has no wheels for Linux: it is compiled here.
 FROM debian:trixie-slim AS build
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends python3 python3-venv ca-certificates \
+    && apt-get install --yes --no-install-recommends python3 python3-venv python3-dev g++ ca-certificates \
     && rm -rf /var/lib/apt/lists/*
 RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir 'uv>=0.9,<1'
 ENV UV_PROJECT_ENVIRONMENT=/opt/avion-media UV_PYTHON_PREFERENCE=only-system UV_NO_CACHE=1 UV_LINK_MODE=copy

@@ -24,12 +24,13 @@ import trio
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
-from avion_media.domain.media import facts_from_metadata, in_all_formats
+from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possible_sizes
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.entries import Entry, HashType
 from avion_media.moderation.evidence import Evidence
+from avion_media.moderation.likeness import BIG_ENOUGH
 from avion_media.moderation.records import Block, Held, ModerationRecords, now
 from avion_media.owners import OwnerIndex
 from avion_media.queue import TaskQueue
@@ -120,7 +121,7 @@ class Blocking:
         events: MediaEvents,
         underway: Underway,
         picture_hash: PictureHash,
-        sizes: Sequence[str],
+        sizes: Sequence[ThumbnailSize],
     ) -> None:
         self._store = store
         self._redis = redis
@@ -206,7 +207,7 @@ class Blocking:
     async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
         info = await self._head(keys.original(any_id))
         facts = None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
-        sizes = facts.thumbnails if facts is not None and facts.thumbnails else in_all_formats(self._sizes)
+        sizes = facts.thumbnails if facts is not None and facts.thumbnails else possible_sizes(self._sizes)
         sha256 = "" if facts is None else facts.sha256
         entries = why.entries if why.entries is not None else await self._hashes_of(any_id, info, sha256, sizes)
         return Block(
@@ -250,7 +251,8 @@ class Blocking:
 
     async def _pdq(self, any_id: AnyId, sizes: Sequence[str]) -> bytes | None:
         """Without it the block stands all the same, only altered copies are not found."""
-        for size in (each for each in (*reversed(self._sizes[:2]), *sizes) if each in sizes):
+        large = [size.name for size in self._sizes if size.longest_edge >= BIG_ENOUGH]
+        for size in (each for each in dict.fromkeys((*large, *sizes)) if each in sizes):
             try:
                 picture = await self._store.get().read(keys.thumbnail(any_id, size), max_bytes=_MAX_PICTURE_BYTES)
                 return await self._picture_hash(picture)
@@ -295,7 +297,7 @@ class Blocking:
             await self._statuses.put(Status(media_id, State.FAILED, reason=Reason.BLOCKED), ttl_s=FAILED_TTL_S)
 
     async def _remove(self, any_id: AnyId, block: Block) -> None:
-        sizes = dict.fromkeys((*block.sizes, *in_all_formats(self._sizes)))
+        sizes = dict.fromkeys((*block.sizes, *possible_sizes(self._sizes)))
         if block.keep_evidence:
             await self._evidence.keep(any_id, sizes)
             await self._evidence.keep_record(any_id, block.to_json())

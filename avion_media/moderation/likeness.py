@@ -28,7 +28,7 @@ _MEMORY_BYTES = 128 << 20
 _LIMITS = Limits(memory_bytes=_MEMORY_BYTES, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 _START_S = 30.0
 _PAUSE_S = 5.0  # before the next start, after one that failed or a fork server that died
-_BIG_ENOUGH = 512  # pixels of the longest edge; of larger thumbnails the smallest is taken
+BIG_ENOUGH = 512  # pixels of the longest edge; of larger thumbnails the smallest is taken
 _PDQ = re.compile("[0-9a-f]{64}")
 _log = get_logger()
 
@@ -73,7 +73,7 @@ class Likeness:
 def picture_of(thumbnails: Mapping[str, bytes], edges: Mapping[str, int]) -> bytes | None:
     """Return the thumbnail to hash: the smallest JPEG that is large enough, else the largest."""
     sizes = sorted((name for name in thumbnails if not name.endswith(WEBP_SUFFIX)), key=lambda name: edges.get(name, 0))
-    enough = [name for name in sizes if edges.get(name, 0) >= _BIG_ENOUGH]
+    enough = [name for name in sizes if edges.get(name, 0) >= BIG_ENOUGH]
     chosen = enough[:1] or sizes[-1:]
     return thumbnails[chosen[0]] if chosen else None
 

@@ -34,7 +34,7 @@ class Moderation:
 
     def make_blocking(self, purges: PurgeRequests, deletions: Deletions) -> Blocking:
         """Return what blocks media, with the purges and the deletions of the process."""
-        sizes = [size.name for size in self._config.thumbnails.sizes]
+        sizes = self._config.thumbnails.sizes
         return Blocking(
             self._store, self._redis, purges, deletions, self._events, self.underway, self.likeness.of, sizes
         )

@@ -162,6 +162,9 @@ Sizes = Annotated[
 ]
 HttpUrl = Annotated[str, BeforeValidator(lambda value: _check_url(value) if isinstance(value, str) else value)]
 RedisUrl = Annotated[str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) else value)]
+OptionalRedisUrl = Annotated[
+    str, BeforeValidator(lambda value: _check_redis_url(value) if isinstance(value, str) and value else value)
+]
 
 
 def _mask_purge_url(url: str) -> str:
@@ -305,6 +308,14 @@ class RedisConfig(_Section):
     )
     connections: int = Field(24, ge=4, description="Maximum connections from this process to one server")
     timeout: Duration = Field(5.0, gt=0, description="Timeout of one call")
+
+
+class StatusConfig(_Section):
+    """Statuses, deletion records and remote state."""
+
+    redis_url: OptionalRedisUrl = Field(
+        "", description="Redis for statuses, deletion records and remote state; empty: `REDIS__URL`"
+    )
 
 
 class EventsConfig(_Section):
@@ -612,7 +623,7 @@ class Config(BaseSettings):
         env_prefix=PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", validate_default=True
     )
     SECRETS: ClassVar[frozenset[str]] = frozenset(
-        {"redis.url", "cdn.purge_urls", "admin.token", "client.token", "moderation.hook_token"}
+        {"redis.url", "status.redis_url", "cdn.purge_urls", "admin.token", "client.token", "moderation.hook_token"}
     )
 
     grpc: GrpcConfig = GrpcConfig()
@@ -620,6 +631,7 @@ class Config(BaseSettings):
     admin: AdminConfig = AdminConfig()
     client: ClientConfig = ClientConfig()
     redis: RedisConfig = RedisConfig()
+    status: StatusConfig = StatusConfig()
     events: EventsConfig = EventsConfig()
     s3: S3Config = S3Config()
     upload: UploadConfig = UploadConfig()

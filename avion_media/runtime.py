@@ -99,8 +99,8 @@ class Runtime:
     observed: Observed = field(default_factory=Observed)
 
     def __post_init__(self) -> None:
-        settings = self.config.redis
-        self.redis = Redis(settings.url, settings.connections, settings.timeout)
+        settings, state_url = self.config.redis, self.config.status.redis_url
+        self.redis = Redis(settings.url, settings.connections, settings.timeout, state_url=state_url)
         self.statuses = StatusStore(self.redis)
         self.events = MediaEvents(self.redis, self.config.events.max_entries)
         self.remote_states = RemoteStateStore(self.redis)

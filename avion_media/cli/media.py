@@ -197,7 +197,9 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
     config = load_config()
 
     async def publish() -> list[str]:
-        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+        async with open_redis(
+            config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url
+        ) as redis:
             await _publish_deletion(redis, media_ids)
             return [*media_ids, *(await _delete_all_of(config, redis, owner) if owner else [])]
 

@@ -107,7 +107,7 @@ async def open_resources(config: Config) -> AsyncIterator[Resources]:
     slot: Slot[ObjectStore] = Slot(Dependency.STORE)
     async with (
         open_store(config.s3) as store,
-        open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis,
+        open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,
     ):
         with slot.filled(store):
             yield Resources(slot, redis)

@@ -114,7 +114,8 @@ class DeletionRecords:
     """Every method raises `Unavailable` while Redis is unavailable, and can be repeated then."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis = redis.state
+        self._notices = redis  # holds the stream of the notices, and the time of the last undelete
 
     async def get(self, media_id: str) -> DeletionRecord | None:
         """Return the record of one medium, if it has one."""
@@ -182,8 +183,8 @@ class DeletionRecords:
 
         In a cluster it waits until no message on the channels can overtake it any more.
         """
-        reply = await self._redis.run(scripts.ISSUE_UNDELETE, (DROP_DELETED, LAST_UNDELETE), (UNDELETES,))
-        if await self._redis.is_cluster():
+        reply = await self._notices.run(scripts.ISSUE_UNDELETE, (DROP_DELETED, LAST_UNDELETE), (UNDELETES,))
+        if await self._notices.is_cluster():
             await trio.sleep(_BUS_S)
         return Undelete(int(reply[0]), reply[1].decode())
 

@@ -55,7 +55,9 @@ class JournalReplay:
     def __init__(
         self, redis: Redis, journal: DeletionJournal, *, buckets: Sequence[str] = BUCKETS, wait_s: float = _WAIT_S
     ) -> None:
-        self._redis = redis
+        self._redis = redis.state
+        self._records = DeletionRecords(redis)
+        self._removals = TaskQueue(redis, DELETE_QUEUE)
         self.journal = journal
         self._wait_s = wait_s
         self._keys = [complete_key(bucket) for bucket in buckets]
@@ -152,14 +154,13 @@ class JournalReplay:
         _log.info("deletions.replayed", since=str(since or ""), media=restored)
 
     async def _restore(self, entries: Sequence[JournalEntry]) -> int:
-        records, queue = DeletionRecords(self._redis), TaskQueue(self._redis, DELETE_QUEUE)
         standing = 0
         for entry in entries:
-            marks = await records.restore_marks(entry.marks, entry.position)
-            await schedule_removals(queue, marks)
+            marks = await self._records.restore_marks(entry.marks, entry.position)
+            await schedule_removals(self._removals, marks)
             standing += len(marks)
             if entry.issued is not None:
-                await records.restore_undeletes(dict(entry.undeleted), entry.issued)
+                await self._records.restore_undeletes(dict(entry.undeleted), entry.issued)
         return standing
 
     async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:

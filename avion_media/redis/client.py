@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from typing import TypeVar
 
@@ -47,11 +47,13 @@ class Redis:
     Whoever holds it may go on holding it while its supervised child is started again: a closed one is one more outage.
     """
 
-    def __init__(self, url: str, connections: int = 24, timeout_s: float = 5.0) -> None:
+    def __init__(self, url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = "") -> None:
         """See `open_redis` for the arguments."""
         if connections < 4:
             raise ValueError(f"connections must be at least 4, got {connections}")
         self._timeout_s = timeout_s
+        self.state = Redis(state_url, connections, timeout_s) if state_url and state_url != url else self
+        """The Redis of statuses, deletion records and remote state: this one, unless another one is configured."""
         target = read_redis_url(url)
         self._dialler = Dialler(target, timeout_s)
         self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler)
@@ -71,7 +73,8 @@ class Redis:
         async with trio.open_nursery() as nursery:
             self._dialler.nursery = nursery
             try:
-                yield
+                async with nullcontext() if self.state is self else self.state.opened():
+                    yield
             except Exception as error:  # noqa: BLE001 - raised again below; the nursery would wrap it in a group
                 failure = error
             finally:
@@ -83,8 +86,12 @@ class Redis:
 
     @property
     def available(self) -> Availability:
-        """The last known state; never waits, never asks the server. In a cluster: of all its masters."""
-        return self._directory.available
+        """The last known state; never waits, never asks the server. In a cluster: of all its masters.
+
+        With a Redis of its own for statuses: that of the one that is unavailable, if one is.
+        """
+        mine = self._directory.available
+        return mine if self.state is self or not mine.up else self.state.available
 
     @contextmanager
     def observed(self, observer: Callable[[Availability], None]) -> Iterator[None]:
@@ -116,6 +123,8 @@ class Redis:
         """
         topology = await self._located("PING")
         await self._on_each(topology, ("PING",))
+        if self.state is not self:
+            await self.state.ping()
         if isinstance(topology, Single) and topology.master:
             await self._directory.confirm(topology)
 
@@ -301,13 +310,16 @@ async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
 
 
 @asynccontextmanager
-async def open_redis(url: str, connections: int = 24, timeout_s: float = 5.0) -> AsyncIterator[Redis]:
+async def open_redis(
+    url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = ""
+) -> AsyncIterator[Redis]:
     """Open the adapter for what ``url`` leads to: see `avion_media.domain.redis_url`.
 
     Never fails because Redis is unavailable: connections are made when first needed. ``connections`` (at least 4)
-    bounds those of the whole process to one server, ``timeout_s`` the wait for any answer. Leaving the block closes all
-    of them; calls still running then say `Unavailable`. An error in the block comes out as it is.
+    bounds those of the whole process to one server, ``timeout_s`` the wait for any answer. ``state_url`` leads to the
+    Redis of statuses, deletion records and remote state, if that is another one: `Redis.state`. Leaving the block
+    closes all of them; calls still running then say `Unavailable`. An error in the block comes out as it is.
     """
-    redis = Redis(url, connections, timeout_s)
+    redis = Redis(url, connections, timeout_s, state_url=state_url)
     async with redis.opened():
         yield redis

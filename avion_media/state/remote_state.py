@@ -43,7 +43,7 @@ class RemoteStateStore:
     """Every method raises `Unavailable` while Redis is away."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis = redis.state
 
     async def load(self, remote_id: RemoteId) -> RemoteState:
         """All at once."""

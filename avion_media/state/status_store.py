@@ -34,7 +34,7 @@ class StatusStore:
     """Statuses on Redis. Every method but `listen` raises `Unavailable` while Redis is away."""
 
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self._redis = redis.state
 
     async def get(self, media_id: str) -> Status | None:
         """Return the status of a medium: DELETED as soon as its deletion is recorded; None if there is none."""

@@ -397,6 +397,7 @@ class _Stepped:
     def __init__(self, redis: Redis, steps: Steps) -> None:
         self._redis = redis
         self._steps = steps
+        self.state = self
 
     async def execute(self, *command: Any) -> Any:
         return await self._steps.around(f"redis {command[0]}", lambda: self._redis.execute(*command))

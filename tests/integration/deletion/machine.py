@@ -48,6 +48,7 @@ class _Answering:
 
     def __init__(self, client: Any, broken: str) -> None:
         self.changes = 0
+        self.state = self
         self._client = client
         self._edited: dict[str, str] = {}
         if broken in BREAKS:

@@ -43,6 +43,7 @@ class Redis:
 
     def __init__(self, *, hangs: bool) -> None:
         self._hangs = hangs
+        self.state = self
 
     async def run(self, *_: Any) -> list[Any]:
         if self._hangs:

@@ -61,8 +61,10 @@ class Reviews:
             await self._evidence.keep_upload(any_id)
         elif file is not None:
             await self._evidence.keep_file(any_id, *file)
-        held = Held(str(any_id), now(), match, queue, dict(fields), pdq.hex() if pdq else "")
-        await self._records.write_held(held)
+        held = await self._records.held(str(any_id))  # of an attempt that was cut short
+        if held is None:
+            held = Held(str(any_id), now(), match, queue, dict(fields), pdq.hex() if pdq else "")
+            await self._records.write_held(held)
         await self.settle(any_id, held)
 
     async def settle(self, any_id: AnyId, held: Held) -> None:

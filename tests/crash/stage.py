@@ -231,6 +231,8 @@ class Stage:
     sizes: tuple[ThumbnailSize, ...] = SIZES
     cdn: CdnConfig = field(default_factory=CdnConfig)
     moderated: bool = False
+    config: Config = field(default_factory=Config)  # of moderation
+    pdq: bytes | None = None  # the hash of every picture; None: it has too little structure
     media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
     objects: dict[str, _Stored] = field(default_factory=dict)
     journaled: dict[str, _Stored] = field(default_factory=dict)
@@ -238,6 +240,10 @@ class Stage:
     def upload(self, mark: bytes = b"1", head: bytes = PNG_HEAD) -> None:
         """What the client PUTs; bodies of another mark have another content."""
         self.objects[keys.incoming(self.media_id)] = _Stored(head + mark, "image/png", {}, datetime.now(UTC))
+
+    def write(self, key: str, body: bytes) -> None:
+        """An object that an operator wrote."""
+        self.objects[key] = _Stored(body, "text/csv", {}, datetime.now(UTC))
 
     async def process(self, steps: Steps | None = None, confirm: Confirm = in_hand) -> None:
         """The upload's task until it ends, as the consumer does it."""
@@ -279,14 +285,18 @@ class Stage:
     def _moderation(self, steps: Steps) -> Moderation:
         """As another process has it."""
         store, statuses = self._actor(steps)
-        room = Moderation(store, stepped(self.redis, steps), Config())
-        room.likeness = cast("Likeness", _NoLikeness())
+        room = Moderation(store, stepped(self.redis, steps), self.config)
+        room.likeness = cast("Likeness", _Likeness(self.pdq))
         room.blocking.fill(room.make_blocking(self._purges(), statuses))
         return room
 
     async def block(self, steps: Steps | None = None) -> None:
         """A moderator blocks the medium, and has its files kept."""
         await self._moderation(steps or Steps()).blocking.get().block(self.media_id, Unwanted(by="moderator"))
+
+    async def release(self) -> None:
+        """A moderator lets the held medium pass."""
+        await self._moderation(Steps()).reviews.release(self.media_id, "moderator")
 
     async def unblock(self, steps: Steps | None = None) -> None:
         """The block is lifted."""
@@ -367,11 +377,14 @@ class Stage:
         return slot_of(Dependency.STORE, store), StatusStore(stepped(self.redis, steps))
 
 
-class _NoLikeness:
-    """Every picture has too little structure."""
+class _Likeness:
+    """Every picture has the same hash, or none."""
 
-    async def of(self, _picture: bytes) -> None:
-        """None."""
+    def __init__(self, pdq: bytes | None) -> None:
+        self._pdq = pdq
+
+    async def of(self, _picture: bytes) -> bytes | None:
+        return self._pdq
 
 
 class NothingAgainst:

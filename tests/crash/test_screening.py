@@ -1,0 +1,106 @@
+"""What lists and the hook say of an upload decides what becomes of it, and a moderator's word ends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from avion_media.config import Config
+from avion_media.domain import keys
+from avion_media.domain.errors import Reason
+from avion_media.domain.tasks import State, Status
+from avion_media.moderation import Entry, HashType
+from avion_media.state import StatusStore
+from tests.crash.stage import SIZES, Killed, Stage, Steps, open_stages
+from tests.integration.test_moderation_hook import server
+
+NewStage = Callable[..., Stage]
+PDQ = bytes(range(32))
+
+
+@pytest.fixture
+async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
+    async with open_stages(redis_url) as new:
+
+        def moderated(**settings: object) -> Stage:
+            stage = new()
+            stage.moderated, stage.pdq = True, PDQ
+            stage.config = Config.model_validate({"moderation": settings})
+            return stage
+
+        yield moderated
+
+
+async def status_of(stage: Stage) -> tuple[State, Reason | None]:
+    status = await StatusStore(stage.redis).get(str(stage.media_id))
+    assert status is not None
+    return status.state, status.reason
+
+
+def resemble(stage: Stage) -> None:
+    """Put a hash that is one bit away on the own list."""
+    near = bytes([PDQ[0] ^ 1, *PDQ[1:]])
+    entry = Entry(HashType.PDQ, near, "seen before")
+    stage.write(f"{keys.OWN_ENTRY_PREFIX}{near.hex()}", f"{entry}\n".encode())
+
+
+@pytest.mark.parametrize(
+    ("likeness", "state"), [("hold", State.PROCESSING), ("ignore,own:refuse", State.FAILED), ("ignore", State.READY)]
+)
+async def test_likeness_means_what_the_setting_says(new_stage: NewStage, likeness: str, state: State) -> None:
+    stage = new_stage(likeness=likeness)
+    resemble(stage)
+    await stage.process()
+    reasons = {State.PROCESSING: Reason.HELD, State.FAILED: Reason.BLOCKED, State.READY: None}
+    assert await status_of(stage) == (state, reasons[state])
+    assert len(stage.served()) == (1 + len(SIZES) if state is State.READY else 0)
+    kept = f"{keys.QUARANTINE_PREFIX}{stage.media_id}/incoming" in stage.objects
+    assert kept == (state is not State.READY)
+
+
+@pytest.mark.parametrize("action", ["publish", "hold", "refuse"])
+async def test_the_hooks_answer_counts_and_a_release_asks_nobody_again(new_stage: NewStage, action: str) -> None:
+    asked: list[str] = []
+
+    def answer(_path: str, body: bytes) -> tuple[int, object]:
+        asked.append(json.loads(body)["hashes"]["pdq"])
+        return 200, {"action": action, "label": "a reason"}
+
+    with server(answer) as url:
+        stage = new_stage(hook_url=url)
+        await stage.process()
+        found = await status_of(stage)
+        if action == "hold":
+            assert found == (State.PROCESSING, Reason.HELD)
+            assert (stage.served(), stage.events()) == (set(), ["media.held"])
+            await stage.release()
+            await stage.process_queued()
+            found = await status_of(stage)
+    assert asked[0] == PDQ.hex()
+    assert found == ((State.FAILED, Reason.BLOCKED) if action == "refuse" else (State.READY, None))
+    left = {key for key in stage.objects if key.startswith((keys.QUARANTINE_PREFIX, keys.HELD_PREFIX))}
+    assert bool(left) == (action == "refuse")
+
+
+async def test_an_attempt_killed_while_it_holds_is_repeated_to_the_same_end(new_stage: NewStage) -> None:
+    async def kill() -> None:
+        raise Killed
+
+    moment = 0
+    while True:
+        stage, steps = new_stage(), Steps({moment: kill})
+        resemble(stage)
+        await StatusStore(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
+        try:
+            await stage.process(steps)
+        except Killed:
+            await stage.process()
+        else:
+            break
+        assert await status_of(stage) == (State.PROCESSING, Reason.HELD), steps.names[-1]
+        assert f"{keys.QUARANTINE_PREFIX}{stage.media_id}/incoming" in stage.objects, steps.names[-1]
+        assert (stage.served(), stage.events()) == (set(), ["media.held"]), steps.names[-1]
+        moment += 1
+    assert moment > 10

@@ -47,7 +47,7 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
         check_programs()
     except CannotEmbed as error:
         raise Failure(*str(error).splitlines()) from None
-    config, redis_port, store_port = _embedded_config(load_config(), free_ports=free_ports)
+    config, redis_port, store_port = _embedded_config(load_config(), free_ports=free_ports, demo=demo is not None)
     config = _without_required_sandbox_if_impossible(config)
     failures: list[str] = []
     try:
@@ -65,7 +65,11 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
         raise Failure(*failures)
 
 
-def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, int]:
+def _embedded_config(config: Config, *, free_ports: bool, demo: bool) -> tuple[Config, int, int]:
+    """The configuration of `dev`, and the ports of Redis and the store.
+
+    A demo takes a free port where the usual one is taken: it may run beside another, and prints its addresses.
+    """
     redis_port, store_port = _free_port(), _free_port()
     for name, value in _EMBEDDED_CREDENTIALS.items():
         os.environ.setdefault(name, value)
@@ -80,13 +84,17 @@ def _embedded_config(config: Config, *, free_ports: bool) -> tuple[Config, int, 
     }
     if f"{PREFIX}LOG__LEVEL" not in os.environ:  # the terminal belongs to what `dev` itself prints
         changes["log"] = config.log.model_copy(update={"level": "warning"})
-    if free_ports:
-        for port in ("grpc", "http", "admin"):
-            bind = Bind(host="127.0.0.1", port=_free_port())
-            changes[port] = changes.get(port, getattr(config, port)).model_copy(update={"bind": bind})
-    else:
-        for port in ("grpc", "http", "admin"):
-            _check_port(port, getattr(config, port).bind)
+    for port in ("grpc", "http", "admin"):
+        bind = getattr(config, port).bind
+        if not free_ports:
+            problem = _why_taken(bind)
+            if not problem:
+                continue
+            if not demo or f"{PREFIX}{port.upper()}__BIND" in os.environ:
+                variable = f"{PREFIX}{port.upper()}__BIND"
+                raise Failure(f"{bind}: {problem}; set {variable} to another address, or use --free-ports")
+        free = Bind(host="127.0.0.1", port=_free_port())
+        changes[port] = changes.get(port, getattr(config, port)).model_copy(update={"bind": free})
     return config.model_copy(update=changes), redis_port, store_port
 
 
@@ -124,16 +132,16 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _check_port(name: str, bind: Bind) -> None:
-    """A taken port is told before anything starts."""
+def _why_taken(bind: Bind) -> str:
+    """Why a port cannot be listened on, before anything starts; empty if it can."""
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((bind.host, bind.port))
         except OSError as error:
-            variable = f"AVION_MEDIA_{name.upper()}__BIND"
-            raise Failure(f"{bind}: {error.strerror}; set {variable} to another address, or use --free-ports") from None
+            return error.strerror or str(error)
+    return ""
 
 
 def _embedded_nodes(runtime: Runtime, redis_port: int, store_port: int) -> Iterable[Node[Any]]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -33,13 +36,38 @@ def tree_command(watch: bool, as_json: bool) -> None:
     if not watch:
         console().print(_drawn(fetch()))
         return
-    with Live(_drawn(fetch()), console=console(), refresh_per_second=4) as live:
+    if not sys.stdout.isatty():  # into a pipe or a file: a tree for each change, not the codes that redraw a screen
+        for tree in _changes(fetch):
+            console().print(_drawn(tree))
+            sys.stdout.flush()
+        return
+    with Live(_drawn(fetch()), console=console(), refresh_per_second=4, vertical_overflow="visible") as live:
         while True:
             time.sleep(1.0)
             try:
                 live.update(_drawn(fetch()))
             except Failure as error:  # the admin port may be restarting: keep looking
                 live.update(Text(str(error), style="red"))
+
+
+def _changes(fetch: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The tree now, and whenever more than its uptimes has changed. Never ends; a tree that cannot be had is no change.
+
+    Raises `Failure` if there is none at the start.
+    """
+    tree = fetch()
+    while True:
+        yield tree
+        before = _without_times(tree)
+        while _without_times(tree) == before:
+            time.sleep(1.0)
+            with suppress(Failure):  # the admin port may be restarting: keep looking
+                tree = fetch()
+
+
+def _without_times(node: dict[str, Any]) -> dict[str, Any]:
+    children = [_without_times(child) for child in node["children"]]
+    return {**node, "uptime_s": None, "children": children}
 
 
 def _fetch(url: str, headers: dict[str, str]) -> dict[str, Any]:

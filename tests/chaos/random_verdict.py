@@ -6,7 +6,6 @@ anything else that must not be.
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ from tests.chaos.random_faults import Fault
 from tests.chaos.random_work import Accepted, Ledger
 from tests.chaos.random_world import BUCKET, CLAIM_AFTER_S, DELETE_DELAY_S, World
 from tests.crash.checker import JOURNAL, keys_of
-from tests.service.published import GROUP, QUEUES, key_of
+from tests.service.published import GROUP, QUEUES, key_of, read_status
 
 MAX_DEATHS = 3
 _CLOCK_S = 0.01  # times are compared that come from two readings of one clock
@@ -167,8 +166,7 @@ class Verdict:
     def _said(self, media_id: str) -> tuple[str, str]:
         if self._world.client.hget(key_of("media_deletion", media_id), "state") not in (None, "undeleted"):
             return "DELETED", ""
-        status = json.loads(self._world.client.get(key_of("media_status", media_id)) or "{}")
-        return status.get("state", "unknown"), status.get("reason", "")
+        return read_status(self._world.client.get(key_of("media_status", media_id)))
 
     def _note(self, entry: Accepted, what: str) -> None:
         self._report.unexpected.append(f"{entry.media_id} ({entry.kind}): {what}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 
-from tests.service.published import GROUP, QUEUES, entries, key_of, original_key, thumbnail_key, unfinished
+from tests.service.published import GROUP, QUEUES, entries, key_of, original_key, read_status, thumbnail_key, unfinished
 
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
@@ -192,17 +192,16 @@ class Checker:
         events = [json.loads(fields["event"]) for fields in entries(self.client, "media_events")]
         return [event for event in events if event["media_id"] == media_id]
 
-    def _status(self, media_id: str) -> dict[str, Any]:
-        written = self.client.get(key_of("media_status", media_id))
-        return json.loads(written) if written else {}
+    def _status(self, media_id: str) -> tuple[str, str]:
+        return read_status(self.client.get(key_of("media_status", media_id)))
 
     def _state(self, media_id: str) -> str:
         if self.client.hget(key_of("media_deletion", media_id), "state") not in (None, "undeleted"):
             return "DELETED"
-        return str(self._status(media_id).get("state", "unknown"))
+        return self._status(media_id)[0]
 
     def _reason(self, media_id: str) -> str:
-        return "" if self._state(media_id) == "DELETED" else str(self._status(media_id).get("reason", ""))
+        return "" if self._state(media_id) == "DELETED" else self._status(media_id)[1]
 
 
 def _order(entry_id: str) -> tuple[int, int]:

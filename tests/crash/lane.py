@@ -198,7 +198,7 @@ class Lane:
     def put_lost(self) -> str:
         """An image that was completed, but its task is lost: only a sweep finds it."""
         media_id = self._upload("sweep", PNG, (DATA / _PICTURE).read_bytes(), "READY")
-        self.client.set(key_of("media_status", media_id), json.dumps({"state": "PROCESSING"}))
+        self.client.set(key_of("media_status", media_id), "P")
         self.sweep_again()
         return media_id
 

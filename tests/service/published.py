@@ -75,6 +75,18 @@ def keys_of(bucket: S3Bucket, media_id: str) -> set[str]:
     return {each["Key"] for page in pages for each in page.get("Contents", ()) if media_id in each["Key"]}
 
 
+_STATES = {"P": "PROCESSING", "R": "READY", "F": "FAILED", "U": "PENDING_UPLOAD", "D": "DELETED"}
+
+
+def read_status(written: str | None) -> tuple[str, str]:
+    """State and reason of a status as it is on Redis; ``unknown`` when there is none."""
+    if not written:
+        return "unknown", ""
+    code, _, rest = written.partition(" ")
+    state = _STATES.get(code, "unknown")
+    return state, rest.partition(" ")[0] if state == "FAILED" else ""
+
+
 def key_of(kind: str, media_id: object) -> str:
     """A key of Redis about one medium: in one slot with those whose ids have the same last two characters."""
     text = str(media_id)

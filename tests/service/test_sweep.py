@@ -513,7 +513,7 @@ async def test_with_too_long_a_queue_nothing_is_told_to_be_lost(world: World, mo
 
 
 def _processing_again(world: World, any_id: AnyId) -> None:
-    world.other.set(key_of("media_status", any_id), '{"state":"PROCESSING"}')
+    world.other.set(key_of("media_status", any_id), "P")
 
 
 def _published_after_all(world: World, any_id: AnyId) -> None:
@@ -735,7 +735,7 @@ def test_what_was_lost_comes_to_its_end(
         return {(each["type"], each["media_id"]) for each in found}
 
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
-        other.set(key_of("media_status", upload), '{"state":"PROCESSING"}')
+        other.set(key_of("media_status", upload), "P")
         ago_ms = round((datetime.now(UTC).timestamp() - 60) * 1000)
         record = {"state": "marked", "generation": ago_ms, "due": ago_ms, "absorbed": ""}
         other.hset(key_of("media_deletion", deleted), mapping=record)

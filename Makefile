@@ -77,6 +77,7 @@ bench: ## the measurements, as ratios to others doing the same on this machine
 scale: ## a million tasks queued, delayed and given up: memory, figures, what one task costs; unreadable objects beside healthy uploads
 	@ops/bootstrap bench
 	@$(VENV)/python -m tests.scale
+	@$(VENV)/python -m tests.scale.dispatch
 	@$(VENV)/python -m tests.scale.unreadable
 	@$(VENV)/python -m tests.scale.deletions
 	@$(VENV)/python -m tests.scale.memory

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from avion_media.cli.operator import log_action, operator_name
 from avion_media.cli.output import (
     Failure,
     Misuse,
@@ -18,6 +19,7 @@ from avion_media.cli.output import (
     print_table,
     verbatim,
 )
+from avion_media.cli.queues import queue_name
 from avion_media.cli.resources import directly
 from avion_media.config import parse_duration
 from avion_media.domain.tasks import QUEUES
@@ -27,7 +29,6 @@ from avion_media.redis import Redis, open_redis
 
 T = TypeVar("T")
 _PAGE = 1000
-_SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,9 +165,22 @@ def show_command(entry_id: str, as_json: bool) -> None:
 
 @dlq_command.command("replay")
 @_selection_options
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Leave it to the service, which replays so many a second. For --all or --error, of one queue or all.",
+)
 @json_option
-def replay_command(entry_ids: tuple[str, ...], everything: bool, as_json: bool, **conditions: Any) -> None:
+def replay_command(
+    entry_ids: tuple[str, ...], everything: bool, rate: float | None, as_json: bool, **conditions: Any
+) -> None:
     """Queue dead letters again, with all attempts open. Their history stays with them."""
+    if rate is not None:
+        chosen = _selection(entry_ids, everything, conditions)
+        if not isinstance(chosen, Filter) or chosen.older_than_s is not None or chosen.newer_than_s is not None:
+            raise Misuse("--rate goes with --all, --error and --queue only")
+        _replay_later(chosen, rate, as_json)
+        return
     _act("replayed", DeadLetters.replay, _selection(entry_ids, everything, conditions), as_json)
 
 
@@ -187,6 +201,25 @@ def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[st
     if wanted.is_open and not everything:
         raise Misuse("name dead letters (see: avion-media dlq list), or say which by --all or a filter")
     return wanted
+
+
+def _replay_later(wanted: Filter, rate: float, as_json: bool) -> None:
+    async def begin(redis: Redis) -> dict[str, int | None]:
+        return {
+            queue: await TaskQueue(redis, queue).replay_all(error=wanted.error, rate=rate, by=operator_name())
+            for queue in wanted.queues
+        }
+
+    begun = _through_letters(begin)
+    for queue, count in begun.items():
+        if count:
+            log_action("bulk_replay_begun", queue=queue, rate=rate, error=wanted.error, dead_letters=count)
+            if not as_json:
+                console().print(f"{queue}: {count} dead letters, {rate:g} a second")
+    if as_json:
+        print_json({queue: count for queue, count in begun.items() if count is not None})
+    if busy := [queue for queue, count in begun.items() if count is None]:
+        raise Failure(*(f"{queue}: an earlier bulk replay is not done yet" for queue in busy))
 
 
 def _act(
@@ -213,6 +246,8 @@ def _act(
         return missing
 
     missing = _through_letters(act)
+    for each in done:
+        log_action(f"dead_letter_{word}", queue=each.queue, entry_id=each.letter.entry_id, task_id=each.letter.task_id)
     if as_json:
         print_json({word: [each.to_dict() for each in done]})
     else:
@@ -224,10 +259,7 @@ def _act(
 def _filter_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Filter:
     if queue is None:
         return Filter(QUEUES, error, older_than_s, newer_than_s)
-    name = _SHORT_NAMES.get(queue, queue)
-    if name not in QUEUES:
-        raise Misuse(f"no such queue: {queue} (there are: {', '.join(_SHORT_NAMES)})")
-    return Filter((name,), error, older_than_s, newer_than_s)
+    return Filter((queue_name(queue),), error, older_than_s, newer_than_s)
 
 
 async def _each(redis: Redis, wanted: Filter, handle: Callable[[Letter], Awaitable[bool]]) -> None:

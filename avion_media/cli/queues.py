@@ -1,4 +1,4 @@
-"""``queues``: what waits, what is stuck, how much was given up."""
+"""``queues``: what waits, what is stuck, how much was given up; pause and resume a queue, cancel a task."""
 
 from __future__ import annotations
 
@@ -7,40 +7,117 @@ from functools import partial
 
 import click
 
-from avion_media.cli.output import json_option, load_config, print_json, print_table
+from avion_media.cli.operator import log_action, operator_name
+from avion_media.cli.output import Failure, Misuse, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import directly
 from avion_media.config import Config
 from avion_media.domain.tasks import QUEUES
-from avion_media.queue import QueueStats, TaskQueue
+from avion_media.queue import NEVER_GIVEN_UP, QueueStats, TaskQueue
 from avion_media.redis import open_redis
+from avion_media.tasks.waiting import FoundTask, Place, each_task
+
+SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
 
 
-@click.command("queues")
+def queue_name(text: str) -> str:
+    """The queue that an operator means; `Misuse` if there is none."""
+    name = SHORT_NAMES.get(text, text)
+    if name not in QUEUES:
+        raise Misuse(f"no such queue: {text} (there are: {', '.join(SHORT_NAMES)})")
+    return name
+
+
+@click.group("queues", invoke_without_command=True)
 @json_option
-def queues_command(as_json: bool) -> None:
-    """Depth, lag, pending and oldest age of each queue."""
+@click.pass_context
+def queues_command(context: click.Context, as_json: bool) -> None:
+    """Depth, lag, pending and oldest age of each queue; pause and resume one, cancel a task."""
+    if context.invoked_subcommand is not None:
+        return
     stats = directly(partial(_stats, load_config()))
     if as_json:
         print_json({name: asdict(each) for name, each in stats.items()})
         return
     print_table(
-        ["queue", "depth", "lag", "pending", "oldest", "delayed", "dead letters", "consumers"],
+        ["queue", "depth", "lag", "pending", "tenants", "oldest", "delayed", "dead letters", "consumers", ""],
         [
             (
                 name,
                 each.depth,
                 each.lag,
                 each.pending,
+                each.tenants,
                 f"{each.oldest_age_s:.0f}s",
                 each.delayed,
                 each.dead_letters,
                 each.consumers,
+                "paused" if each.paused_since else "",
             )
             for name, each in stats.items()
         ],
     )
 
 
+@queues_command.command("pause")
+@click.argument("queue")
+def pause_command(queue: str) -> None:
+    """Give out no more tasks of QUEUE. Tasks that workers have go on; new ones wait."""
+    name = queue_name(queue)
+    directly(partial(_pause, load_config(), name, paused=True))
+    log_action("queue_paused", queue=name)
+    click.echo(f"{name}: paused")
+
+
+@queues_command.command("resume")
+@click.argument("queue")
+def resume_command(queue: str) -> None:
+    """Give out tasks of QUEUE again."""
+    name = queue_name(queue)
+    was_paused = directly(partial(_pause, load_config(), name, paused=False))
+    log_action("queue_resumed", queue=name, was_paused=was_paused)
+    click.echo(f"{name}: {'resumed' if was_paused else 'was not paused'}")
+
+
+@queues_command.command("cancel")
+@click.argument("queue")
+@click.argument("task_ids", nargs=-1, required=True)
+def cancel_command(queue: str, task_ids: tuple[str, ...]) -> None:
+    """End tasks of QUEUE as dead letters, which can be replayed: at their next turn, or soon if a worker has them."""
+    name = queue_name(queue)
+    if name in NEVER_GIVEN_UP:
+        raise Misuse(f"{name}: its tasks must be done, and cannot be cancelled")
+    cancelled = directly(partial(_cancel, load_config(), name, frozenset(task_ids)))
+    for task_id in sorted(cancelled):
+        log_action("task_cancelled", queue=name, task_id=task_id)
+        click.echo(f"{task_id}: cancelled")
+    if missing := [each for each in task_ids if each not in cancelled]:
+        raise Failure(*(f"{task_id}: no such task" for task_id in missing))
+
+
 async def _stats(config: Config) -> dict[str, QueueStats]:
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
         return {name: await TaskQueue(redis, name).stats() for name in QUEUES}
+
+
+async def _pause(config: Config, name: str, *, paused: bool) -> bool:
+    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+        queue = TaskQueue(redis, name)
+        if not paused:
+            return await queue.resume()
+        await queue.pause()
+        return True
+
+
+async def _cancel(config: Config, name: str, task_ids: frozenset[str]) -> set[str]:
+    found: set[str] = set()
+
+    def visit(task: FoundTask) -> bool:
+        if task.place is not Place.DEAD_LETTERS and task.entry.task.task_id in task_ids:
+            found.add(task.entry.task.task_id)
+        return found != task_ids
+
+    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+        await each_task(redis, name, visit)
+        for task_id in found:
+            await TaskQueue(redis, name).cancel(task_id, operator_name())
+    return found

@@ -39,6 +39,7 @@ class Reason(StrEnum):
     EXPIRED = "expired"
     BLOCKED = "blocked"
     HELD = "held"
+    CANCELLED = "cancelled"
     INTERNAL = "internal"
 
 
@@ -69,6 +70,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.EXPIRED: "its task was not done within `TASKS__MAX_AGE`",
     Reason.BLOCKED: "a moderator blocked it, or it is on a block list",
     Reason.HELD: "not a failure: the medium stays PROCESSING until a moderator has decided about it",
+    Reason.CANCELLED: "an operator cancelled its task",
     Reason.INTERNAL: "every attempt failed because of a bug in this service; the log has an error for each",
 }
 
@@ -100,11 +102,14 @@ ADVICE: dict[Reason, str] = {
     Reason.EXPIRED: "Remove what held the queue up, then replay.",
     Reason.BLOCKED: "Nothing to do here; if it was a mistake, `avion-media unblock`.",
     Reason.HELD: "Decide about it: `avion-media review release` or `avion-media review block`.",
+    Reason.CANCELLED: "Nothing to do here; if it was a mistake, replay.",
     Reason.INTERNAL: "Find the error in the log by the task id; replay once it is fixed.",
 }
 """What an operator does about each reason: for docs/errors.md and the console."""
 
-OURS = frozenset({Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED, Reason.UNREADABLE, Reason.EXPIRED})
+OURS = frozenset(
+    {Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED, Reason.UNREADABLE, Reason.EXPIRED, Reason.CANCELLED}
+)
 """Failures of the service. The upload is kept, an operator can replay the task, and a later result counts."""
 RETRYABLE = frozenset(
     {
@@ -112,6 +117,7 @@ RETRYABLE = frozenset(
         Reason.DECODER_KILLED,
         Reason.UNREADABLE,
         Reason.EXPIRED,
+        Reason.CANCELLED,
         Reason.REMOTE_UNREACHABLE,
         Reason.MISSING,
     }

@@ -11,6 +11,7 @@ from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Watchers
 from avion_media.console import Console, Sessions, Uploads
+from avion_media.console.steering import steering_routes
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_operators
 from avion_media.nodes.ports import listen, serve_until_stopped
@@ -35,7 +36,10 @@ async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], T
         telemetry=runtime.telemetry,
         kill=tree().kill if runtime.config.chaos.enabled else None,
         gate=gate,
-        pages=Console(runtime, tree(), gate, sessions, uploads=_uploads(runtime)).routes(),
+        pages=[
+            *Console(runtime, tree(), gate, sessions, uploads=_uploads(runtime)).routes(),
+            *steering_routes(runtime.queues, gate),
+        ],
     )
     server = AdminServer(app)
     listeners = await listen(child, config.bind)

@@ -11,6 +11,8 @@ from avion_media.queue.entries import Entry, delayed_member, flatten
 from avion_media.queue.names import QueueKeys
 from avion_media.redis import Argument, Redis, Script
 
+_CANCELLED = 2  # the answer of a renewal
+
 
 class Lease:
     """What `TaskQueue.take` and `TaskQueue.reclaim` give.
@@ -30,6 +32,7 @@ class Lease:
         deliveries: int,
         max_dead_letters: int,
         marker_lingers_ms: int,
+        cancelled_by: str = "",
     ) -> None:
         self._redis = redis
         self._keys = keys
@@ -39,6 +42,8 @@ class Lease:
         self._max_dead_letters = max_dead_letters
         self._marker_lingers_ms = marker_lingers_ms
         self._ended = False
+        self.cancelled_by = cancelled_by
+        """Who has cancelled the task; empty if nobody has."""
 
     @property
     def entry_id(self) -> str:
@@ -88,8 +93,11 @@ class Lease:
         self._ended = True
 
     async def renew(self) -> None:
-        """Show that the task is being worked on."""
-        await self._decide(scripts.RENEW, (self._keys.stream,), ())
+        """Show that the task is being worked on; `cancelled_by` is current afterwards."""
+        keys = (self._keys.stream, self._keys.state)
+        if await self._decide(scripts.RENEW, keys, (self.task.task_id,)) == _CANCELLED:
+            by = await self._redis.execute("HGET", self._keys.state, f"cancelled:{self.task.task_id}")
+            self.cancelled_by = (by or b"somebody").decode(errors="replace")
 
     async def complete(self) -> None:
         """The task's effect is durable: remove it."""
@@ -136,7 +144,9 @@ class Lease:
     def _forget(self) -> tuple[str, int]:
         return self.task.task_id, self._marker_lingers_ms
 
-    async def _decide(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> None:
-        if self._ended or not await self._redis.run(script, keys, (*self._fence, *args)):
+    async def _decide(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> int:
+        done = 0 if self._ended else await self._redis.run(script, keys, (*self._fence, *args))
+        if not done:
             self._ended = True
             raise LeaseLost(f"lease lost: another worker now owns task {self.task.task_id}")
+        return int(done)

@@ -45,11 +45,12 @@ class QueueKeys:
     def state(self) -> str:
         """Hash: accounts of fair dispatch, and what is known of workers and of losses.
 
-        ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream. ``running:<tenant>``: how many
-        of them a tenant has. ``videos``: how many of them are videos. ``turn:<tenant>``: the next turn of a tenant that
-        has none for now. ``number``: numbers waiting tasks. ``tenant_cap``, ``video_cap``: bounds. ``paused``: since
-        when. ``cursor``: how far the janitor has compared accounts with the stream. ``since``, ``last``: since when,
-        and when last, leases could be renewed. ``run_id``, ``lost``: see `TaskQueue.loss`.
+        ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream. ``running:<tenant>``: how
+        many of them a tenant has. ``videos``: how many of them are videos. ``turn:<tenant>``: the next turn of a
+        tenant that has none for now. ``number``: numbers waiting tasks. ``tenant_cap``, ``video_cap``: bounds.
+        ``paused``: since when. ``cancelled:<task>``: who cancelled it. ``cursor``: how far the janitor has compared
+        accounts with the stream. ``since``, ``last``: since when, and when last, leases could be renewed. ``run_id``,
+        ``lost``: see `TaskQueue.loss`.
         """
         return f"{{{self.stream}}}:state"
 
@@ -72,6 +73,11 @@ class QueueKeys:
     def statistics(self) -> str:
         """String with an expiry: statistics that all replicas share."""
         return f"{{{self.stream}}}:statistics"
+
+    @property
+    def bulk_replay(self) -> str:
+        """Hash: the dead letters that the janitor replays one after the other."""
+        return f"{{{self.stream}}}:bulk_replay"
 
     @property
     def dispatch(self) -> tuple[str, str, str, str]:

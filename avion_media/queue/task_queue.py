@@ -63,6 +63,8 @@ class QueueStats:
     consumers: int  # processes that read it, or did until lately
     tenants: int = 0  # that have waiting tasks
     paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
+    waiting: int = 0  # of ``lag``: those in the backlog
+    replayed: int = -1  # by the bulk job that runs; -1 while there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,24 @@ class TaskQueue:
         """Give out tasks again; return whether the queue was paused."""
         return bool(await self._redis.run(scripts.RESUME, self._keys.dispatch, ()))
 
+    async def cancel(self, task_id: str, by: str) -> None:
+        """Have a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal."""
+        await self._redis.execute("HSET", self._keys.state, f"cancelled:{task_id}", by)
+
+    async def replay_all(self, *, error: str = "", rate: float, by: str) -> int | None:
+        """Have the janitor replay all present dead letters whose error contains ``error``, at ``rate`` a second.
+
+        Return how many dead letters there are; None if an earlier job is not done yet.
+        """
+        keys = (self._keys.dead_letters, self._keys.bulk_replay)
+        found: int = await self._redis.run(scripts.BEGIN_REPLAY, keys, (error, rate, by))
+        return None if found < 0 else found
+
+    async def replay_some(self, batch: int = _BATCH) -> int:
+        """Work off some of `replay_all`; how many were replayed."""
+        keys = (*self._keys.dispatch, self._keys.dead_letters, self._keys.bulk_replay)
+        return await self._redis.run(scripts.REPLAY_JOB, keys, (batch,)) or 0
+
     async def lead(self, token: str, life_s: float) -> float:
         """Be, or stay, the queue's janitor for ``life_s``; return in how many seconds another one's time ends, else
         0."""
@@ -283,9 +303,10 @@ class TaskQueue:
     async def stats(self, max_age_s: float = 0.0) -> QueueStats:
         """How the queue is doing now, or as another replica found it up to ``max_age_s`` ago."""
         keys = self._keys
-        extra = (keys.delayed, keys.dead_letters, keys.statistics)
+        extra = (keys.delayed, keys.dead_letters, keys.statistics, keys.bulk_replay)
         found: bytes = await self._redis.run(scripts.STATS, (*keys.dispatch, *extra), (round(max_age_s * 1000),))
-        entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused = map(float, json.loads(found))
+        numbers = map(float, json.loads(found))
+        entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused, replayed = numbers
         return QueueStats(
             depth=int(entries + waiting),
             # What was completed is gone, so this is exact, where XINFO's lag may be nil.
@@ -298,6 +319,8 @@ class TaskQueue:
             consumers=int(consumers),
             tenants=int(tenants),
             paused_since=paused,
+            waiting=int(waiting),
+            replayed=int(replayed),
         )
 
     async def _wait_for_entry(self, consumer: str, block_s: float) -> Reply:
@@ -319,16 +342,17 @@ class TaskQueue:
 
     async def _is_admitted(self, found: Reply, consumer: str) -> bool:
         """Return whether an entry that was read without a script may be worked on; otherwise it has left the stream."""
-        admitted = 0
+        admitted: Reply = None
         with trio.CancelScope(shield=True):  # as in `take`
             admitted = await self._redis.run(scripts.ADMIT, self._keys.dispatch, self._fenced(found[0], consumer))
-        return bool(admitted)
+        found += admitted or []
+        return admitted is not None
 
     def _fenced(self, entry_id: bytes, consumer: str) -> tuple[Argument, ...]:
         return CONSUMER_GROUP, entry_id, consumer, 1, self._max_dead_letters, self._keys.dead_letters
 
     def _lease(self, found: Reply, consumer: str) -> Lease:
-        entry_id, deliveries, flat = found
+        entry_id, deliveries, flat, cancelled_by = found
         lease = Lease(
             self._redis,
             self._keys,
@@ -337,6 +361,7 @@ class TaskQueue:
             deliveries=deliveries,
             max_dead_letters=self._max_dead_letters,
             marker_lingers_ms=self._marker_lingers_ms,
+            cancelled_by=cancelled_by.decode(errors="replace"),
         )
         former = self._leases.get(lease.entry_id)
         if former is not None:

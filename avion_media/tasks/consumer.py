@@ -121,6 +121,7 @@ class _Held:
     scope: trio.CancelScope
     confirmed: bool = False
     lost: bool = False
+    cancelled: bool = False
 
     async def confirm(self) -> None:
         """See `Confirm`. From here on the attempt writes what shows."""
@@ -223,7 +224,7 @@ class Consumer:
     async def _tend_once(self) -> bool:
         """Return whether there may be more to do at once. Each step may be the last one: another janitor goes on."""
         queue, policy = self._queue, self._policy
-        more = await queue.promote() + await queue.adopt()
+        more = await queue.promote() + await queue.adopt() + await queue.replay_some()
         await queue.settle(
             tenant_cap=policy.tenant_cap, slots=policy.slots, live_within_s=max(_LIVE_S, policy.claim_after_s)
         )
@@ -249,7 +250,12 @@ class Consumer:
 
     async def _renew(self, held: _Held) -> None:
         try:
+            known = held.lease.cancelled_by
             await held.lease.renew()
+            # An attempt that has confirmed may have written, and comes to its end.
+            if held.lease.cancelled_by and not known and not held.confirmed:
+                held.cancelled = True
+                held.scope.cancel()
         except LeaseLost:
             self._log.warning("task.lease_lost", task_id=held.lease.task.task_id)
             held.lost = True
@@ -300,6 +306,8 @@ class Consumer:
             try:
                 with held.scope:
                     observed.outcome, observed.reason = await self._attempt(held)
+                if held.cancelled and not held.lease.ended:
+                    observed.outcome, observed.reason = await self._cancelled(held.lease)
             except trio.Cancelled:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
                     await self._quietly(held.lease.hand_back)
@@ -319,6 +327,8 @@ class Consumer:
 
     async def _attempt(self, held: _Held) -> tuple[str, str]:
         lease = held.lease
+        if lease.cancelled_by:
+            return await self._cancelled(lease)
         if lease.deaths >= self._queue.max_deaths:
             return await self._bury(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
         if self._policy.gives_up and time.time() - lease.age_since > self._policy.max_age_s:
@@ -345,6 +355,9 @@ class Consumer:
                 return await self._after_outage(lease, Unavailable(Dependency.DISK, str(error)))
             self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
+
+    async def _cancelled(self, lease: Lease) -> tuple[str, str]:
+        return await self._bury(lease, Reason.CANCELLED, f"by {lease.cancelled_by}")
 
     async def _give_up(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)

@@ -19,7 +19,7 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.queue import TaskQueue
+from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import open_redis
 from avion_media.state import MediaEvents, StatusStore
 from tests.conftest import S3Bucket
@@ -150,9 +150,35 @@ def test_replay_and_drop_by_filter(operator: Operator) -> None:
     assert operator.json("dlq", "list") == []
 
 
+def test_replay_at_a_rate_is_left_to_the_service(operator: Operator) -> None:
+    for number in range(3):
+        operator.bury(PROCESSING_QUEUE, f"boom {number}", 1, media_id=str(an_upload()))
+    done = operator.run("dlq", "replay", "--queue", "processing", "--all", "--rate", "50")
+    assert done.stdout.strip() == f"{PROCESSING_QUEUE}: 3 dead letters, 50 a second"
+    assert '"operator.bulk_replay_begun"' in done.stderr
+    assert "not done yet" in operator.run("dlq", "replay", "--queue", "processing", "--rate", "5", status=1).stderr
+    assert operator.redis.hget(QueueKeys(PROCESSING_QUEUE).bulk_replay, "rate") == "50"
+
+
+def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None:
+    operator.redis.xadd(PROCESSING_QUEUE, {"task_id": "theirs", "media_id": str(an_upload())})
+    paused = operator.run("queues", "pause", "processing")
+    assert "operator.queue_paused" in paused.stderr
+    assert '"by": "' in paused.stderr
+    assert operator.json("queues")[PROCESSING_QUEUE]["paused_since"] > 0
+    assert "paused" in operator.run("queues").stdout
+    assert operator.run("queues", "cancel", "processing", "theirs").stdout.strip() == "theirs: cancelled"
+    assert "no such task" in operator.run("queues", "cancel", "processing", "other", status=1).stderr
+    assert operator.run("queues", "resume", "processing").stdout.strip() == f"{PROCESSING_QUEUE}: resumed"
+    assert operator.run("queues", "resume", "processing").stdout.strip() == f"{PROCESSING_QUEUE}: was not paused"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["queues", "pause", "nonsense"],
+        ["queues", "cancel", "delete", "1"],
+        ["dlq", "replay", "1-1", "--rate", "5"],
         ["dlq", "replay"],
         ["dlq", "drop"],
         ["dlq", "drop", "1-1", "--all"],

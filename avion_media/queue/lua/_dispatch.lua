@@ -149,10 +149,24 @@ local function entry_of(member, tenant)
   return cjson.decode(string.sub(member, #tenant + 2 + HEADER))
 end
 
+-- Who has cancelled a task; empty if nobody has.
+local function cancelled_by(fields)
+  local task_id = value_of(fields, 'task_id')
+  return task_id and redis.call('HGET', state, 'cancelled:' .. task_id) or ''
+end
+
 -- The entry is in the stream on its tenant's account.
 local function note_running(id, tenant)
   redis.call('HSET', state, 'entry:' .. id, tenant)
-  return count(tenant, 1)
+  local running = count(tenant, 1)
+  if is_at_cap(running) then
+    local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or PARKED)
+    if turn < PARKED then
+      redis.call('HSET', state, 'turn:' .. tenant, in_video_lane(tenant) and turn - VIDEO_LANE or turn)
+      redis.call('ZADD', tenants, AT_CAP, tenant)
+    end
+  end
+  return running
 end
 
 -- The entry has left the stream: its tenant runs one task less.
@@ -311,4 +325,27 @@ local function requeue(id, more, dead_letters, entries_kept)
     note_running(append(queue, fields), tenant)
   end
   return true
+end
+
+-- Queue a dead letter again with all attempts open, and its history.
+local function replay(dead_letter)
+  -- What counts against a task, and does not any more.
+  local DONE = { attempts = true, deaths = true, failed_at = true, replayed_at = true, unavailable_since = true }
+  local entry, replays = {}, 1
+  local fields = judged(dead_letter[2]) and truncated(dead_letter[2]) or dead_letter[2] -- perhaps another service wrote it
+  for index = 1, #fields, 2 do
+    local name, value = fields[index], fields[index + 1]
+    if name == 'replays' then
+      replays = (tonumber(value) or 0) + 1
+    elseif not DONE[name] then
+      entry[#entry + 1] = name
+      entry[#entry + 1] = value
+    end
+  end
+  entry[#entry + 1] = 'replays'
+  entry[#entry + 1] = replays
+  entry[#entry + 1] = 'replayed_at'
+  entry[#entry + 1] = seconds(now_s())
+  add(entry)
+  redis.call('XDEL', KEYS[5], dead_letter[1])
 end

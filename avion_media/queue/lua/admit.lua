@@ -1,19 +1,20 @@
 -- Judge an entry that a blocking read has given to a consumer, as `take` does with those it gives out.
 -- KEYS: queue, state, waiting, tenants   ARGV: group, id, consumer, deliveries, most dead letters kept, dead letters
--- Returns 1 if the consumer may work on it. Otherwise it is a dead letter, waits for its turn, or is in other hands.
+-- Returns {who has cancelled it or ''} if the consumer may work on it, otherwise nil: it is a dead letter, waits for its
+-- turn, or another consumer has it.
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
-  return 0
+  return nil
 end
 local entry = redis.call('XRANGE', queue, ARGV[2], ARGV[2])[1]
 local why = entry and judged(entry[2])
-local admitted = 0
+local admitted
 if why then
   bury(ARGV[6], entry[2], why, ARGV[5])
   remove(GROUP, ARGV[2])
 elseif not entry then
   remove(GROUP, ARGV[2])
 elseif admit(ARGV[2], entry[2]) then
-  admitted = 1
+  admitted = { cancelled_by(entry[2]) }
 end
 dispatch()
 return admitted

@@ -1,6 +1,10 @@
 -- Keep a lease: idle time back to zero, no delivery counted.
--- KEYS: queue   ARGV: group, id, consumer, deliveries
+-- KEYS: queue, state   ARGV: group, id, consumer, deliveries, task id
+-- Returns 1, or 2 if somebody has cancelled the task, or 0 if the lease is lost.
 if not owns(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-return #redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID')
+if #redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[3], 0, ARGV[2], 'JUSTID') == 0 then
+  return 0
+end
+return redis.call('HEXISTS', KEYS[2], 'cancelled:' .. ARGV[5]) + 1

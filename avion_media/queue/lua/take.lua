@@ -2,7 +2,7 @@
 -- KEYS: queue, state, waiting, tenants   ARGV: consumer, most dead letters kept, dead letters
 -- The stream of dead letters is no key here: it need not exist, and while a cluster moves a slot, a script waits until
 -- all of its keys are on one node. It is in the queue's slot, and written only where an entry cannot be a task.
--- Returns {id, deliveries, fields}, or nil.
+-- Returns {id, deliveries, fields, who has cancelled it or ''}, or nil.
 settings()
 for _ = 1, 16 do -- an end, so that a flood of entries that cannot be given out does not hold up the server
   local streams = with_group(queue, GROUP, state, 'XREADGROUP', 'GROUP', GROUP, ARGV[1], 'COUNT', 1, 'STREAMS', queue, '>')
@@ -17,7 +17,7 @@ for _ = 1, 16 do -- an end, so that a flood of entries that cannot be given out 
     remove(GROUP, id)
   elseif admit(id, fields) then
     dispatch()
-    return { id, 1, fields }
+    return { id, 1, fields, cancelled_by(fields) }
   end
 end
 return nil

@@ -103,7 +103,8 @@ class DispatchMachine(RuleBasedStateMachine):
         found = self.run_script(scripts.TAKE, "c", 100, KEYS.dead_letters)
         if found:
             assert not self.paused
-            entry_id, _, flat = found
+            entry_id, _, flat, cancelled_by = found
+            assert not cancelled_by
             self.leased[entry_id] = dict(zip(flat[::2], flat[1::2], strict=True))
 
     @precondition(lambda self: self.leased)

@@ -10,7 +10,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from tests.integration.queue.dispatch_machine import BREAKS, machine_of
 
-RUNS = int(os.environ.get("AVION_DISPATCH_RUNS", "25"))
+RUNS = int(os.environ.get("AVION_DISPATCH_RUNS", "20"))
 RUNS_UNTIL_FOUND = 2000
 
 

@@ -26,6 +26,8 @@ class FakeLease:
     attempt = 1
     deliveries = 1
     deaths = 0
+    cancelled_by = ""
+    ended = False
     first_seen = age_since = time.time()
     last_error = ""
 

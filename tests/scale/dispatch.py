@@ -1,0 +1,271 @@
+"""Fair dispatch: who waits for how long beside a crowd, and what it costs Redis.
+
+usage: python -m tests.scale.dispatch
+
+Each figure stands beside that of the same tasks in the order in which they came: all of them on one account.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import redis as redis_py
+import structlog
+import trio
+
+from avion_media.domain.errors import Reason
+from avion_media.domain.formats import JPEG, MP4
+from avion_media.domain.ids import new_media_id
+from avion_media.domain.tasks import (
+    CACHE_QUEUE,
+    CONSUMER_GROUP,
+    PROCESSING_QUEUE,
+    QUEUES,
+    Confirm,
+    Task,
+    processing_fields,
+)
+from avion_media.queue import TaskQueue
+from avion_media.redis import open_redis
+from avion_media.remote import HostPolicy, Hosts, parse_remote_url
+from avion_media.tasks.consumer import Consumer, ConsumerPolicy
+from avion_media.telemetry import NO_TELEMETRY
+from supervisors import Supervisor, Worker
+from tests.services import redis_server
+
+_TASK_S = 0.005
+_PROBES = 40
+_REPLICAS, _FLEET, _IDLE_S = 60, 300, 20.0
+
+
+class Timed:
+    """A handler whose tasks take ``seconds_of`` each; when each ended."""
+
+    def __init__(self, seconds_of: Callable[[Task], float], hosts: Hosts | None = None) -> None:
+        self.ended: dict[str, float] = {}
+        self._seconds_of = seconds_of
+        self._hosts = hosts
+
+    async def run(self, task: Task, _confirm: Confirm) -> None:
+        seconds = self._seconds_of(task)
+        if self._hosts is None:
+            await trio.sleep(seconds)
+        else:
+            url = parse_remote_url(task.fields["remote_url"])
+            async with self._hosts.admitted(url, trio.current_time() + 60):
+                await trio.sleep(seconds)
+        self.ended[task.task_id] = time.monotonic()
+
+    async def give_up(self, _task: Task, _reason: Reason) -> None:
+        pass
+
+    async def renew_status(self, _task: Task) -> None:
+        pass
+
+
+@asynccontextmanager
+async def working(queue: TaskQueue, handler: Timed, slots: int, tenant_cap: int = 0) -> AsyncIterator[None]:
+    """One replica works on the queue."""
+    policy = ConsumerPolicy(slots, 5, 60.0, 2.0, 300.0, tenant_cap=tenant_cap)
+    consumer = Consumer(
+        queue,
+        handler,
+        policy,
+        name="only",
+        queue_name=queue.name,
+        taking_work=lambda: True,
+        telemetry=NO_TELEMETRY,
+    )
+    loops = (consumer.renew_leases, consumer.read, consumer.tend)
+    root = Supervisor("root", [Worker(loop.__name__, loop, grace_s=0.1) for loop in loops])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(root.run)
+        yield
+        root.stop()
+
+
+def image(owner: str) -> dict[str, str]:
+    return processing_fields(str(new_media_id(JPEG, 1_700_000_000_000)), owner)
+
+
+async def waits(url: str, crowd: Iterator[dict[str, str]], probe: Callable[[], dict[str, str]], **how: Any) -> float:
+    """The 95th percentile of the time from queueing a probe to its end, beside a crowd that was queued before."""
+    async with open_redis(url) as redis:
+        await redis.execute("FLUSHALL")
+        queue = TaskQueue(redis, how.pop("queue"))
+        handler = how.pop("handler")(redis)
+        within_s = how.pop("within_s", 60.0)
+        for fields in crowd:
+            await queue.enqueue(fields)
+        await queue.settle(tenant_cap=how.get("tenant_cap", 0), slots=how["slots"], live_within_s=60)
+        asked: dict[str, float] = {}
+        async with working(queue, handler, **how):
+            for _ in range(_PROBES):
+                task_id = await queue.enqueue(probe())
+                asked[task_id] = time.monotonic()
+                await trio.sleep(0.05)
+            with trio.move_on_after(within_s):
+                while not asked.keys() <= handler.ended.keys():  # noqa: ASYNC110 - it notes, and wakes nobody
+                    await trio.sleep(0.01)
+        now = time.monotonic()
+        return float(statistics.quantiles([handler.ended.get(each, now) - at for each, at in asked.items()], n=20)[-1])
+
+
+def behind_an_owner(url: str, *, fair: bool) -> float:
+    """5,000 tasks of one owner, then others."""
+    crowd = (image("many") for _ in range(5000))
+    how = {"queue": PROCESSING_QUEUE, "handler": lambda _redis: Timed(lambda _task: _TASK_S), "slots": 2}
+    return trio.run(partial(waits, url, crowd, lambda: image("another" if fair else "many"), **how))
+
+
+def behind_videos(url: str, *, fair: bool) -> float:
+    """500 videos of 100 ms each, then images."""
+    fmt = MP4 if fair else JPEG
+    video = str(new_media_id(fmt, 1_700_000_000_001))
+    crowd = (processing_fields(video, "many") for _ in range(500))
+    how = {
+        "queue": PROCESSING_QUEUE,
+        "handler": lambda _redis: Timed(lambda task: 0.1 if task.fields["media_id"] == video else _TASK_S),
+        "slots": 2,
+    }
+    return trio.run(partial(waits, url, crowd, lambda: image("many"), **how))
+
+
+def beside_a_slow_server(url: str, *, fair: bool) -> float:
+    """10,000 tasks of a server that takes 2 s for each."""
+    slow = "https://slow.example" if fair else "https://healthy.example/slow"
+    crowd = ({"remote_url": f"{slow}/{number}"} for number in range(10_000))
+    policy = HostPolicy(slots=4, breaker_failures=5, first_pause_s=30.0, longest_pause_s=600.0)
+    numbers = iter(range(1_000_000))
+    how = {
+        "queue": CACHE_QUEUE,
+        "handler": lambda redis: Timed(
+            lambda task: 2.0 if "slow" in task.fields["remote_url"] else _TASK_S,
+            Hosts(lambda: redis, policy) if fair else None,
+        ),
+        "slots": 8,
+        "tenant_cap": 4 if fair else 0,
+        "within_s": 20.0,
+    }
+    return trio.run(
+        partial(waits, url, crowd, lambda: {"remote_url": f"https://healthy.example/{next(numbers)}"}, **how)
+    )
+
+
+def cpu_s(client: Any) -> float:
+    told = client.info("cpu")
+    return float(told["used_cpu_user_main_thread"] + told["used_cpu_sys_main_thread"])
+
+
+def cost_of_plain_stream(client: Any, count: int) -> float:
+    """XADD, XREADGROUP, and a fenced end: what a queue without turns costs."""
+    client.flushall()
+    client.xgroup_create(PROCESSING_QUEUE, CONSUMER_GROUP, "0", mkstream=True)
+    end = client.register_script(
+        "redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[2], ARGV[2], 1) redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])"
+        " redis.call('XDEL', KEYS[1], ARGV[2]) return 1"
+    )
+    before = cpu_s(client)
+    for _ in range(count):
+        client.xadd(PROCESSING_QUEUE, image("x"))
+        ((_, ((entry_id, _),)),) = client.xreadgroup(CONSUMER_GROUP, "a", {PROCESSING_QUEUE: ">"}, count=1)
+        end(keys=[PROCESSING_QUEUE], args=[CONSUMER_GROUP, entry_id])
+    return (cpu_s(client) - before) / count * 1e6
+
+
+async def cost_of_turns(url: str, client: Any, waiting: int, tenants: int, count: int) -> float:
+    """Queued, taken, completed, beside a backlog."""
+    client.flushall()
+    async with open_redis(url) as redis:
+        queue = TaskQueue(redis, PROCESSING_QUEUE)
+        for number in range(waiting):
+            await queue.enqueue(image(f"t{number % tenants}"))
+        before = cpu_s(client)
+        for _ in range(count):
+            await queue.enqueue(image("x"))
+            lease = await queue.take("a", 0)
+            assert lease is not None
+            await lease.complete()
+        return (cpu_s(client) - before) / count * 1e6
+
+
+async def share_of_polling(url: str, client: Any) -> float:
+    """The share of a core that Redis needs while ``_FLEET`` replicas with all queues have nothing to do.
+
+    ``_REPLICAS`` of them are there; their consumers' names are joined by those of the others.
+    """
+    client.flushall()
+    async with AsyncExitStack() as stack:
+        replicas = [await stack.enter_async_context(open_redis(url)) for _ in range(_REPLICAS)]
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        for number, redis in enumerate(replicas):
+            queues = [TaskQueue(redis, name) for name in QUEUES]
+            for queue in queues:
+                await queue.ensure_group()
+                consumer = Consumer(
+                    queue,
+                    Timed(lambda _task: 0.0),
+                    ConsumerPolicy(2, 5, 60.0, 2.0, 300.0),
+                    name=f"replica {number}",
+                    queue_name=queue.name,
+                    taking_work=lambda: True,
+                    telemetry=NO_TELEMETRY,
+                )
+                loops = (consumer.renew_leases, consumer.read, consumer.tend)
+                nursery.start_soon(Supervisor("s", [Worker(each.__name__, each) for each in loops]).run)
+            nursery.start_soon(_look_at_statistics, queues)
+        for name in QUEUES:
+            for number in range(_FLEET - _REPLICAS):
+                client.execute_command("XGROUP", "CREATECONSUMER", name, CONSUMER_GROUP, f"elsewhere {number}")
+        await trio.sleep(5)
+        before, started = cpu_s(client), time.monotonic()
+        await trio.sleep(_IDLE_S)
+        share = (cpu_s(client) - before) / (time.monotonic() - started)
+        nursery.cancel_scope.cancel()
+    return share * _FLEET / _REPLICAS
+
+
+async def _look_at_statistics(queues: list[TaskQueue]) -> None:
+    while True:
+        for queue in queues:
+            await queue.stats(max_age_s=5.0)
+        await trio.sleep(5.0)
+
+
+def main() -> int:
+    """Exit status 0 if every figure is what docs/decisions/0005 promises."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+    kept = []
+
+    def show(what: str, figure: float, beside: float, limit: float, unit: str) -> None:
+        kept.append(figure <= limit)
+        print(f"{what:<58}{figure:>10.2f} {unit:<3}{beside:>10.2f} {unit:<3}{limit:>8.1f} {unit}", flush=True)
+
+    with redis_server() as url, redis_py.Redis.from_url(url) as client:
+        print(f"{'p95 from queued to done':<58}{'turns':>10}{'in order':>14}{'to reach':>12}")
+        for what, measured, limit in (
+            ("another owner behind 5,000 tasks of 5 ms, 2 slots", behind_an_owner, 2.0),
+            ("images behind 500 videos of 100 ms, 2 slots", behind_videos, 2.0),
+            ("another server beside 10,000 tasks of 2 s, 8 slots", beside_a_slow_server, 0.5),
+        ):
+            show(what, measured(url, fair=True), measured(url, fair=False), limit, "s")
+        print(f"\n{'Redis CPU of a task':<58}{'turns':>10}{'plain stream':>14}")
+        plain = cost_of_plain_stream(client, 2000)
+        for waiting, tenants in ((0, 1), (5000, 1), (20_000, 2000)):
+            cost = trio.run(cost_of_turns, url, client, waiting, tenants, 2000)
+            print(f"{f'beside {waiting} waiting of {tenants} tenants':<58}{cost:>10.0f} µs {plain:>10.0f} µs")
+        share = trio.run(share_of_polling, url, client) * 100
+        kept.append(share <= 2)
+        print(f"\nRedis CPU while {_FLEET} replicas have nothing to do: {share:.1f} % of a core; to reach 2 %")
+    return 0 if all(kept) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -157,9 +157,10 @@ class DeletionRecords:
         async def write(keys: Sequence[str]) -> None:
             ids = [names[key] for key in keys]
             replies = await self._redis.run(scripts.MARK, keys, (*args, *ids))
-            for media_id, (fresh, generation, due_ms) in zip(ids, replies, strict=True):
-                if fresh >= 0:
-                    marks.append(Mark(media_id, int(generation), int(due_ms), bool(fresh)))
+            for media_id, reply in zip(ids, replies.decode().split(" "), strict=True):
+                fresh, generation, due_ms = reply.split(",")
+                if fresh != "-1":
+                    marks.append(Mark(media_id, int(generation), int(due_ms), fresh == "1"))
 
         names = {deletion_key(media_id): media_id for media_id in media_ids}
         groups = await self._redis.grouped(list(names), _CHUNK)

@@ -26,6 +26,7 @@ TREE = {
     *(f"service/{queue}/{name}" for queue in ("processing", "cache", "delete") for name in CONSUMER),
     "service/events",
     "service/sweeper",
+    "service/moderation",
     "service/origin",
     "service/grpc",
     "readiness",
@@ -61,7 +62,8 @@ def test_roles_leave_children_out_and_add_none(redis_url: str, bucket: S3Bucket)
     with running(settings, roles="http,delete") as service:
         found = nodes(service)
         below = {path for path in found if path.startswith("service/")}
-        assert below == {"service/origin", "service/delete", *(f"service/delete/{name}" for name in CONSUMER)}
+        own = {"service/moderation", "service/origin", "service/delete"}
+        assert below == own | {f"service/delete/{name}" for name in CONSUMER}
         assert TREE - below - set(found) == {path for path in TREE if path.startswith("service/") and path not in below}
 
 

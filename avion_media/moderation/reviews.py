@@ -71,7 +71,7 @@ class Reviews:
         """Say that it is held; what the client PUT is removed from where uploads expire."""
         status = Status(held.media_id, State.PROCESSING, reason=Reason.HELD)
         await self._statuses.put(status, ttl_s=self._status_ttl_s)
-        await self._events.publish("media.held", held.media_id, {"match": held.match}, dedup_key=f"held.{held.at}")
+        await self._events.publish("media.held", held.media_id, {}, dedup_key=f"held.{held.at}")
         if isinstance(any_id, MediaId):
             await self._store.get().delete([keys.incoming(any_id)])
         _log.warning("moderation.held", media_id=held.media_id, match=held.match)

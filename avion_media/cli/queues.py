@@ -11,7 +11,8 @@ from avion_media.cli.operator import log_action, operator_name
 from avion_media.cli.output import Failure, Misuse, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import directly
 from avion_media.config import Config
-from avion_media.domain.tasks import QUEUES
+from avion_media.deletion.backlog import notice_backlog
+from avion_media.domain.tasks import DROP_DELETED, QUEUES
 from avion_media.queue import NEVER_GIVEN_UP, QueueStats, TaskQueue
 from avion_media.redis import open_redis
 from avion_media.tasks.waiting import FoundTask, Place, each_task
@@ -96,7 +97,8 @@ def cancel_command(queue: str, task_ids: tuple[str, ...]) -> None:
 
 async def _stats(config: Config) -> dict[str, QueueStats]:
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
-        return {name: await TaskQueue(redis, name).stats() for name in QUEUES}
+        stats = {name: await TaskQueue(redis, name).stats() for name in QUEUES}
+        return stats | {DROP_DELETED: await notice_backlog(redis)}
 
 
 async def _pause(config: Config, name: str, *, paused: bool) -> bool:

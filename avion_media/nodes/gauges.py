@@ -15,8 +15,9 @@ from pathlib import Path
 
 import trio
 
+from avion_media.deletion.backlog import notice_backlog
 from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import QUEUES
+from avion_media.domain.tasks import DROP_DELETED, QUEUES
 from avion_media.history import QueueSample, Sample
 from avion_media.lifecycle import Phase
 from avion_media.queue import QueueKeys, QueueStats
@@ -107,6 +108,7 @@ async def keep_looking(runtime: Runtime) -> None:
 async def _look(runtime: Runtime) -> None:
     for name, queue in runtime.queues.items():
         runtime.observed.queue_stats[name] = await queue.stats(max_age_s=_POLL_S)
+    runtime.observed.queue_stats[DROP_DELETED] = await notice_backlog(runtime.redis)
     runtime.observed.events_headroom = await runtime.events.headroom()
     notebook = Notebook(runtime.redis)
     runtime.observed.stored = await notebook.stored()
@@ -152,7 +154,7 @@ async def _measure_lag(runtime: Runtime) -> None:
 def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Callable[[], list[Point]]:
     return lambda: [
         (value(runtime.observed.queue_stats.get(name, _NO_QUEUE)), {"messaging__destination__name": name})
-        for name in runtime.queues
+        for name in (*runtime.queues, DROP_DELETED)
     ]
 
 

@@ -1,0 +1,44 @@
+"""How far the listeners of ``drop_deleted`` are behind: notices are no tasks, but they wait like tasks."""
+
+from __future__ import annotations
+
+import time
+
+from avion_media.deletion.names import NOTICES_GROUP
+from avion_media.domain.tasks import DROP_DELETED
+from avion_media.queue import QueueStats
+from avion_media.redis import Redis, RedisRefused, Reply
+
+_COUNTED = 10_000  # unread notices that are counted one by one, where Redis does not know how many there are
+
+
+async def notice_backlog(redis: Redis) -> QueueStats:
+    """Return how many notices wait, and for how long: the producer trims the stream, so its length says nothing.
+
+    Raises `Unavailable`.
+    """
+    group = await _group(redis)
+    if group is None:
+        return QueueStats(0, 0, 0, 0.0, 0, None, 0, 0)
+    pending, last, lag = group[b"pending"], group[b"last-delivered-id"], group.get(b"lag")
+    unread = await redis.execute("XRANGE", DROP_DELETED, b"(" + last, "+", "COUNT", 1 if lag is not None else _COUNTED)
+    oldest = [row[0] for row in unread[:1]]
+    if pending:
+        rows = await redis.execute("XPENDING", DROP_DELETED, NOTICES_GROUP, "-", "+", 1)
+        oldest += [row[0] for row in rows]
+    lag = len(unread) if lag is None else lag
+    written_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in oldest), default=None)
+    age_s = 0.0 if written_ms is None else max(0.0, time.time() - written_ms / 1000)
+    return QueueStats(lag + pending, lag, pending, age_s, 0, None, 0, group[b"consumers"])
+
+
+async def _group(redis: Redis) -> dict[bytes, Reply] | None:
+    try:
+        groups = await redis.execute("XINFO", "GROUPS", DROP_DELETED)
+    except RedisRefused:
+        return None  # there is no stream
+    for each in groups:
+        fields = each if isinstance(each, dict) else dict(zip(each[::2], each[1::2], strict=True))
+        if fields[b"name"] == NOTICES_GROUP.encode():
+            return fields
+    return None

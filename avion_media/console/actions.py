@@ -144,6 +144,17 @@ def actions_of(delete_delay_s: float) -> dict[str, Action]:
             _undelete,
         ),
         Action(
+            "pause",
+            "Pause",
+            "queue",
+            "pause",
+            "{} {} paused: workers finish what they have, everything else waits.",
+            Asks.ALWAYS,
+            ("No more tasks are given out until it is resumed.", "Nothing is lost: what comes in waits."),
+            _pause,
+        ),
+        Action("resume", "Resume", "queue", "play", "{} {} resumed.", Asks.NEVER, (), _resume),
+        Action(
             "kill",
             "Kill",
             "node",
@@ -188,6 +199,24 @@ async def _undelete(service: Service, targets: Sequence[str]) -> Outcome:
     found = await undelete(runtime.store.get(), runtime.redis, runtime.replay, [parse_any_id(each) for each in ids])
     refused = tuple(f"{media_id}: {problem}" for media_id, problem in found.items() if problem is not None)
     return Outcome(len(ids) - len(refused), problems + refused)
+
+
+async def _pause(service: Service, targets: Sequence[str]) -> Outcome:
+    return await _on_queues(TaskQueue.pause, service, targets)
+
+
+async def _resume(service: Service, targets: Sequence[str]) -> Outcome:
+    return await _on_queues(TaskQueue.resume, service, targets)
+
+
+async def _on_queues(
+    step: Callable[[TaskQueue], Awaitable[object]], service: Service, targets: Sequence[str]
+) -> Outcome:
+    queues = service.runtime.queues
+    known = [each for each in targets if each in queues]
+    for name in known:
+        await step(queues[name])
+    return Outcome(len(known), tuple(f"there is no queue {each[:80]}" for each in targets if each not in queues))
 
 
 async def _kill(service: Service, targets: Sequence[str]) -> Outcome:

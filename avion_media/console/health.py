@@ -125,6 +125,9 @@ def assess(facts: Facts) -> Health:
 def queue_state(name: str, sample: QueueSample) -> QueueState:
     """Judge one queue."""
     stats = sample.stats
+    if stats.paused_since:
+        text = f"{many(stats.lag, 'task')} wait until an operator resumes this queue."
+        return QueueState(Tone.WARN, "Paused", text)
     if stats.depth and not stats.consumers:
         return QueueState(Tone.BAD, "No workers", f"{many(stats.depth, 'task')} wait, and no process reads this queue.")
     if stats.oldest_age_s > LATE_S:

@@ -107,4 +107,4 @@ def _back(action: Action, asked: str, target: str) -> str:
         return asked
     if action.noun == "media item":
         return f"/console/media/{target}"
-    return "/console/system" if action.noun == "node" else "/console/dead-letters"
+    return {"node": "/console/system", "queue": "/console/queues"}.get(action.noun, "/console/dead-letters")

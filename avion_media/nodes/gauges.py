@@ -122,7 +122,7 @@ async def _sample(runtime: Runtime) -> Sample:
     queues = {
         name: QueueSample(
             stats[name],
-            await _entries_added(runtime.redis, name),
+            await _entries_added(runtime.redis, name) + stats[name].waiting,
             await _entries_added(runtime.redis, QueueKeys(name).dead_letters),
         )
         for name in QUEUES

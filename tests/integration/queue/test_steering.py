@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
@@ -11,6 +13,7 @@ import structlog
 from starlette.applications import Starlette
 
 from avion_media.admin import OperatorGate
+from avion_media.console.actions import actions_of
 from avion_media.console.steering import steering_routes
 from avion_media.credentials import fingerprint
 from avion_media.domain.errors import Reason
@@ -117,3 +120,14 @@ async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) ->
         "operator.queue_paused", "operator.bulk_replay_begun", "operator.task_cancelled", "operator.queue_resumed",
     ]  # fmt: skip
     assert {each["by"] for each in logged} == {f"token {fingerprint(TOKEN).hex()[:8]}"}
+
+
+async def test_the_console_pauses_and_resumes(redis: Redis) -> None:
+    queue = TaskQueue(redis, PROCESSING_QUEUE)
+    service: Any = SimpleNamespace(runtime=SimpleNamespace(queues={PROCESSING_QUEUE: queue}))
+    actions = actions_of(60.0)
+    outcome = await actions["pause"].perform(service, [PROCESSING_QUEUE, "nonsense"])
+    assert (outcome.done, outcome.problems) == (1, ("there is no queue nonsense",))
+    assert (await queue.stats()).paused_since
+    assert (await actions["resume"].perform(service, [PROCESSING_QUEUE])).done == 1
+    assert not (await queue.stats()).paused_since

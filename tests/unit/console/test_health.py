@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -115,3 +116,10 @@ def test_a_queue_that_nobody_reads_is_a_fault_only_when_something_is_queued() ->
     )
     assert queue_state(PROCESSING_QUEUE, QueueSample(unread, 0, 0)).word == "Unused"
     assert queue_state(PROCESSING_QUEUE, QueueSample(late(1, consumers=0), 0, 0)).word == "No workers"
+
+
+def test_a_paused_queue_says_so_before_anything_else() -> None:
+    paused = replace(late(3600.0, consumers=0), paused_since=NOW - 60)
+    state = queue_state(PROCESSING_QUEUE, QueueSample(paused, 10, 0))
+    assert (state.tone, state.word) == (Tone.WARN, "Paused")
+    assert state.text.startswith("3 tasks wait")

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import jsonschema
 import pytest
 
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
 from tests.service.published import keys_of, violations
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
 def uploaded(service: Service, data_directory: Path, name: str, content_type: str, owner: str) -> str:
@@ -132,6 +135,32 @@ def test_the_sweep_removes_what_a_crash_left_in_the_index(
     assert swept["done"]["disowned"]["objects"] == 2
     assert swept["stored"]["image"]["objects"] >= 1
     assert swept["stored"]["thumbnail"]["bytes"] > 0
+
+
+def test_what_is_sent_is_as_the_schemas_say(service: Service, redis_client: Any, data_directory: Path) -> None:
+    media_id = uploaded(service, data_directory, "jpeg-gray.jpg", "image/jpeg", "erin")
+    refused = service.request_upload("cat.jpg", "image/jpeg", 5)
+    assert service.put(refused, b"hello").status_code == 200
+    service.complete(refused.media_id)
+    assert service.watch(refused.media_id)[-1].state == wire.MediaStatus.FAILED
+    service.run_cli("delete", media_id)
+    redis_client.xadd("media_delete_queue", {"task_id": media_id, "media_id": media_id})
+    events: list[dict[str, Any]] = []
+
+    def seen() -> bool:
+        events[:] = [json.loads(fields["event"]) for _, fields in redis_client.xrange("media_events")]
+        return any(each["media_id"] == media_id and each["type"] == "media.deleted" for each in events)
+
+    eventually(seen, "the deletion is published")
+    notices = [json.loads(fields["event"]) for _, fields in redis_client.xrange("drop_deleted")]
+    assert {"media_ids": [media_id]} in notices
+    for name, sent in (("media_event", events), ("drop_deleted", notices)):
+        schema = json.loads((SCHEMAS / f"{name}.schema.json").read_text())
+        for each in sent:
+            jsonschema.validate(each, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({"media_id": media_id}, schema)
+    assert {each["type"] for each in events} == {"media.ready", "media.failed", "media.deleted"}
 
 
 @pytest.mark.parametrize(

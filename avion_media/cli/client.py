@@ -168,7 +168,12 @@ class Client:
             call: Awaitable[wire.Capabilities] = self._stub.GetCapabilities(
                 wire.GetCapabilitiesRequest(), metadata=self._metadata
             )
-            self._capabilities = await self._call(call)
+            try:
+                self._capabilities = await self._call(call)
+            except Failure as failure:
+                if not failure.lines[0].startswith("PERMISSION_DENIED"):
+                    raise
+                self._capabilities = wire.Capabilities()  # this caller may not ask: one PUT does as well
         return self._capabilities.multipart and size > self._capabilities.multipart_threshold
 
     async def _upload_in_parts(

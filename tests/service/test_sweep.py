@@ -498,7 +498,7 @@ async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
     assert await notebook.unfinished() is None
 
 
-async def test_with_too_long_a_queue_nothing_is_told_to_be_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_with_too_long_a_queue_each_candidate_is_looked_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     async def short_look(redis: Redis) -> Any:
         return await look_at_queues(redis, max_tasks=2)
 
@@ -507,9 +507,20 @@ async def test_with_too_long_a_queue_nothing_is_told_to_be_lost(world: World, mo
     world.put(keys.thumbnail(an_upload(), "small"))
     for _ in range(3):
         world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(an_upload()), "type": "thumbnail"})
+    lost, waiting, deleted = an_upload(), an_upload(), an_upload()
+    for each in (lost, waiting):
+        world.put(keys.incoming(each))
+        await world.statuses.put(Status(str(each), State.PROCESSING), ttl_s=HOUR)
+    await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(waiting)}, once_key=str(waiting))
+    world.put(keys.original(deleted))
+    await DeletionRecords(world.redis).mark([str(deleted)], delay_s=24 * HOUR)
     report = await world.sweep(hours=30)
-    assert report.done == {}
+    assert {why: tally.media for why, tally in report.done.items()} == {Why.LOST_TASK: 1, Why.OVERDUE_DELETION: 1}
+    assert report.removed == 0
     assert len(report.unsure) == 1
+    queued = [fields["media_id"] for _, fields in world.other.xrange(PROCESSING_QUEUE)]
+    assert queued.count(str(lost)) == 1
+    assert queued.count(str(waiting)) <= 1
 
 
 def _processing_again(world: World, any_id: AnyId) -> None:

@@ -15,31 +15,31 @@ MAX_TASKS = 200_000  # in each index: some 20 MB
 class KnownTasks:
     """Media with a task to make them, with one that was given up, and with one to remove them.
 
-    An index that is not complete says yes to every question: with that long a queue nothing can be told to be lost.
+    With a longer queue than the index holds, each candidate is asked for by its own key: see `Reconciliation`. Then
+    nothing is removed, since a task of another service has no such key.
     """
 
     making: frozenset[str]
     given_up: frozenset[str]
     removing: frozenset[str]
     making_complete: bool = True
-    removing_complete: bool = True
 
     def has_task(self, name: str) -> bool:
-        """Whether a task to make the medium waits or runs, or may do so."""
-        return not self.making_complete or name in self.making
+        """Return whether a task to make the medium waits or runs, as far as the index goes."""
+        return name in self.making
 
     def has_deletion(self, name: str) -> bool:
-        """Whether a task to remove the medium waits or runs, or may do so. Dead letters do not count: it must go."""
-        return not self.removing_complete or name in self.removing
+        """Return whether a task to remove the medium waits or runs, as far as the index goes.
+
+        Dead letters do not count: it must go. A removal that is queued again beside one that waits does no harm.
+        """
+        return name in self.removing
 
     def doubts(self) -> list[str]:
-        """What cannot be told, in words for an operator."""
-        doubts = []
-        if not self.making_complete:
-            doubts.append("too many tasks wait to tell whether one is lost: only deletions were looked at")
-        if not self.removing_complete:
-            doubts.append("too many deletions wait to tell whether one is lost: none was queued again")
-        return doubts
+        """Return what is uncertain, for an operator."""
+        if self.making_complete:
+            return []
+        return ["too many tasks wait to index them: lost tasks and deletions were looked for, and nothing was removed"]
 
 
 async def look_at_queues(redis: Redis, max_tasks: int = MAX_TASKS) -> KnownTasks:
@@ -48,13 +48,12 @@ async def look_at_queues(redis: Redis, max_tasks: int = MAX_TASKS) -> KnownTasks
     removing = _Index(max_tasks)
     making_complete = await each_task(redis, PROCESSING_QUEUE, making.visit)
     making_complete = making_complete and await each_task(redis, CACHE_QUEUE, making.visit)
-    removing_complete = await each_task(redis, DELETE_QUEUE, removing.visit)
+    await each_task(redis, DELETE_QUEUE, removing.visit)
     return KnownTasks(
         frozenset(making.alive),
         frozenset(making.given_up),
         frozenset(removing.alive),
         making_complete,
-        removing_complete,
     )
 
 

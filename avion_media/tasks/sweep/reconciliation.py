@@ -17,6 +17,8 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.media import in_all_formats
+from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.queue import QueueKeys
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.state import RemoteStateStore, StatusStore
@@ -201,20 +203,25 @@ class _PartOfPass:
         redis = self._reconciliation.redis
         deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
         last_uses = await RemoteStateStore(redis).last_uses([each.name for each in chunk if each.is_remote])
+        statuses = await StatusStore(redis).get_many([each.name for each in chunk if needs_status(each)])
+        with_task = await self._with_task_key(chunk)
         verdicts = []
         for medium in chunk:
-            status = await StatusStore(redis).get(medium.name) if needs_status(medium) else None
+            status = statuses.get(medium.name)
+            unknown = medium.incoming is None and not self._known_tasks.making_complete
             deletion = deletions.get(medium.name)
             known = Known(
                 state=None if status is None else status.state,
                 reason=None if status is None else status.reason,
                 tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
-                has_task=self._known_tasks.has_task(medium.name),
+                has_task=self._known_tasks.has_task(medium.name) or medium.name in with_task or unknown,
                 given_up=medium.name in self._known_tasks.given_up,
                 has_deletion=self._known_tasks.has_deletion(medium.name),
                 last_use=last_uses.get(medium.name),
             )
             verdict = judge(medium, known, self._rules, self._reconciliation.clock())
+            if verdict is not None and verdict.doomed and not self._known_tasks.making_complete:
+                continue
             if verdict is None:
                 self._budget.add(medium, known)
             elif _is_id(medium.name) and (verdict.why is not Why.OVERDUE_DELETION or _has_own_object(medium)):
@@ -222,6 +229,15 @@ class _PartOfPass:
             else:
                 self._report.foreign += len(medium.objects)
         return verdicts
+
+    async def _with_task_key(self, chunk: list[Medium]) -> set[str]:
+        """The uploads whose task has not ended, by its own key, where the queues are too long to index."""
+        if self._known_tasks.making_complete:
+            return set()
+        uploads = [each.name for each in chunk if needs_status(each)]
+        queue = QueueKeys(PROCESSING_QUEUE)
+        found = await self._reconciliation.redis.get_many([queue.marker(name) for name in uploads])
+        return {name for name, task_id in zip(uploads, found, strict=True) if task_id is not None}
 
     async def _carry_out(self, planned: list[Verdict], listed: int) -> bool:
         """False when it is refused. Tasks are queued all the same: only removals can do harm.

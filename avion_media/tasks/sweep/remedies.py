@@ -14,10 +14,12 @@ from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
 from avion_media.resources import Slot
 from avion_media.state import RemoteStateStore, StatusStore
+from avion_media.state.names import key_of
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.policy import Verdict, Why
 
+_REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that waits is queued again no sooner
 _LISTED_PRECISION = timedelta(seconds=1)  # listings tell milliseconds, HEAD whole seconds
 
 
@@ -45,7 +47,7 @@ class Remedies:
         redis = self._redis
         if verdict.why is Why.OVERDUE_DELETION:
             record = await DeletionRecords(redis).get(name)
-            if record is not None and record.is_deleted:  # else it was undeleted since
+            if record is not None and record.is_deleted and await self._may_queue(name):  # else it was undeleted since
                 overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
                 await schedule_removals(TaskQueue(redis, DELETE_QUEUE), [overdue])
             return
@@ -53,6 +55,11 @@ class Remedies:
             processing_fields(name), once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
         )
         await StatusStore(redis).put(Status(name, State.PROCESSING), ttl_s=self._processing_ttl_s)
+
+    async def _may_queue(self, name: str) -> bool:
+        """Return whether no removal of this medium was queued again lately: it may wait in a long queue."""
+        key = key_of("media_removal_queued", name)
+        return await self._redis.state.execute("SET", key, "1", "NX", "PX", _REMOVAL_QUEUED_MS) is not None
 
     async def remove(self, verdict: Verdict) -> bool:
         """Remove the doomed objects; False when the medium has changed since it was judged: then it is spared."""

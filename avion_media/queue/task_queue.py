@@ -101,6 +101,7 @@ class TaskQueue:
         self.max_deaths = math.inf if name in NEVER_GIVEN_UP else max_deaths
         self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
+        self._quiet = False  # the last read waited in vain
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
 
     async def ensure_group(self) -> bool:
@@ -165,9 +166,15 @@ class TaskQueue:
             # by one call's time.
             with trio.CancelScope(shield=True):
                 args = (consumer, self._max_dead_letters, self._keys.dead_letters)
-                found = await self._redis.run(scripts.TAKE, self._keys.dispatch, args)
+                # After a wait that was in vain the next one begins at once: it gets whatever has come meanwhile, and an
+                # idle reader costs a command, not a script.
+                quiet, self._quiet = self._quiet and block_s > 0, False
+                found = None if quiet else await self._redis.run(scripts.TAKE, self._keys.dispatch, args)
             if found is None and block_s > 0:
+                began = trio.current_time()
                 found = await self._wait_for_entry(consumer, block_s)
+                # A wait that ends early has lost its group, which only the script creates again.
+                self._quiet = found is None and trio.current_time() - began >= block_s
                 if found is not None and not await self._is_admitted(found, consumer):
                     continue
             if found is None:
@@ -234,7 +241,14 @@ class TaskQueue:
     async def lead(self, token: str, life_s: float) -> float:
         """Be, or stay, the queue's janitor for ``life_s``; return in how many seconds another one's time ends, else
         0."""
-        remaining_ms: int = await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, round(life_s * 1000)))
+        # A plain command first, a tenth of what a script costs: hundreds of replicas ask every two seconds.
+        life_ms = round(life_s * 1000)
+        holder = await self._redis.execute("SET", self._keys.janitor, token, "NX", "GET", "PX", life_ms)
+        if holder is None:
+            return 0.0
+        if holder != token.encode():
+            return life_s
+        remaining_ms: int = await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, life_ms))
         return remaining_ms / 1000
 
     async def resign(self, token: str) -> None:
@@ -304,7 +318,11 @@ class TaskQueue:
         """How the queue is doing now, or as another replica found it up to ``max_age_s`` ago."""
         keys = self._keys
         extra = (keys.delayed, keys.dead_letters, keys.statistics, keys.bulk_replay)
-        found: bytes = await self._redis.run(scripts.STATS, (*keys.dispatch, *extra), (round(max_age_s * 1000),))
+        found: bytes | None = None
+        if max_age_s > 0:
+            found = await self._redis.execute("GET", keys.statistics)
+        if found is None:
+            found = await self._redis.run(scripts.STATS, (*keys.dispatch, *extra), (round(max_age_s * 1000),))
         numbers = map(float, json.loads(found))
         entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused, replayed = numbers
         return QueueStats(

@@ -241,7 +241,7 @@ class TaskQueue:
     async def lead(self, token: str, life_s: float) -> float:
         """Be, or stay, the queue's janitor for ``life_s``; return in how many seconds another one's time ends, else
         0."""
-        # A plain command first, a tenth of what a script costs: hundreds of replicas ask every two seconds.
+        # A plain command first, a tenth of what a script costs: hundreds of replicas ask every few seconds.
         life_ms = round(life_s * 1000)
         holder = await self._redis.execute("SET", self._keys.janitor, token, "NX", "GET", "PX", life_ms)
         if holder is None:

@@ -47,7 +47,7 @@ from avion_media.telemetry import Telemetry, get_logger
 
 _BLOCK_S = 10.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
-_FOLLOWER_S = 2.0  # how often other replicas look whether there is a janitor
+_FOLLOWER_S = 5.0  # how often other replicas look whether there is a janitor
 _LIVE_S = 30.0  # an idle reader sends a command every `_BLOCK_S`
 _RESIGN_S = 1.0
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do

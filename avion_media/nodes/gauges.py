@@ -164,7 +164,7 @@ def _limiter_points(runtime: Runtime, value: Callable[[Limiter], float]) -> Call
 
 def _stored(runtime: Runtime, index: int) -> list[Point]:
     stored = runtime.observed.stored
-    return [(stored.get(kind, (0, 0))[index], {"kind": kind}) for kind in STORED_KINDS] if stored else []
+    return [(stored.get(kind, (0, 0))[index], {"kind": kind}) for kind in STORED_KINDS]
 
 
 def _dependencies(runtime: Runtime) -> list[Point]:

@@ -232,14 +232,14 @@ STORE_BYTES = Instrument(
     "avion.store.bytes",
     "gauge",
     "By",
-    "bytes of the objects in the bucket when the last whole sweep saw them",
+    "bytes of the objects in the bucket when the last whole sweep saw them; 0 before the first",
     (a.STORED_KIND,),
 )
 STORE_OBJECTS = Instrument(
     "avion.store.objects",
     "gauge",
     "{object}",
-    "objects in the bucket when the last whole sweep saw them",
+    "objects in the bucket when the last whole sweep saw them; 0 before the first",
     (a.STORED_KIND,),
 )
 

@@ -117,8 +117,8 @@ class Reconciliation:
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
             await _PartOfPass(self, orders, rules, known_tasks, looked_at, report, Cursor(part, after)).run()
-        if report.refusals or start != START:  # not everything was seen
-            report.stored = {}
+        everything_was_seen = not report.refusals and start == START
+        report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
         notebook = Notebook(self.redis)
         await OwnerIndexCheck(self.store, notebook, self.pace, self.config, self.clock).run(
             report, dry_run=dry_run, force=force

@@ -17,8 +17,9 @@ from avion_media.concurrency import in_turn
 from avion_media.console.letters import parse_key
 from avion_media.console.wording import duration, many
 from avion_media.deletion import undelete
-from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.tasks import DROP_DELETED
+from avion_media.moderation import NotBlocked, NotHeld, Unwanted
 from avion_media.queue import DeadLetters, TaskQueue
 from avion_media.runtime import Runtime
 from avion_media.tree import Tree
@@ -40,6 +41,7 @@ class Service:
 
     runtime: Runtime
     tree: Tree
+    who: str = ""  # the operator, for those that write it down themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class Action:
         return f"{done}{left}{more}" if outcome.done or not outcome.problems else f"{left}{more}".strip()
 
 
-def actions_of(delete_delay_s: float) -> dict[str, Action]:
+def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action]:
     """Return all actions by name. ``delete_delay_s``: how long a deletion can be undone."""
     rows = (
         Action(
@@ -154,6 +156,41 @@ def actions_of(delete_delay_s: float) -> dict[str, Action]:
             _pause,
         ),
         Action("resume", "Resume", "queue", "play", "{} {} resumed.", Asks.NEVER, (), _resume),
+
+
+            "block",
+            "Block",
+            "media item",
+            "ban",
+            "{} {} blocked, with the known copies.",
+            Asks.ALWAYS,
+            (
+                "The origin answers 451 at once, and the CDN is purged.",
+                "The same file is refused from now on, and its known copies are blocked with it.",
+                f"The files are kept as evidence for {duration(evidence_ttl_s)}. The block can be lifted.",
+            ),
+            _block,
+        ),
+        Action(
+            "unblock",
+            "Unblock",
+            "media item",
+            "undo",
+            "{} {} not blocked any more.",
+            Asks.MANY,
+            ("They are served again, and the same file is accepted again.",),
+            _unblock,
+        ),
+        Action(
+            "release",
+            "Release",
+            "media item",
+            "check",
+            "{} {} released: processed and published.",
+            Asks.MANY,
+            ("They are processed and published.",),
+            _release,
+        ),
         Action(
             "kill",
             "Kill",
@@ -217,6 +254,35 @@ async def _on_queues(
     for name in known:
         await step(queues[name])
     return Outcome(len(known), tuple(f"there is no queue {each[:80]}" for each in targets if each not in queues))
+
+
+async def _block(service: Service, targets: Sequence[str]) -> Outcome:
+    blocking = service.runtime.moderation.blocking.get()
+    return await _on_media(lambda any_id: blocking.block(any_id, Unwanted(by=service.who)), targets)
+
+
+async def _unblock(service: Service, targets: Sequence[str]) -> Outcome:
+    blocking = service.runtime.moderation.blocking.get()
+    return await _on_media(lambda any_id: blocking.unblock(any_id, service.who), targets)
+
+
+async def _release(service: Service, targets: Sequence[str]) -> Outcome:
+    reviews = service.runtime.moderation.reviews
+    return await _on_media(lambda any_id: reviews.release(any_id, service.who), targets)
+
+
+async def _on_media(step: Callable[[AnyId], Awaitable[object]], targets: Sequence[str]) -> Outcome:
+    """Take a step with each media item; those whose state does not allow it are problems."""
+    ids, found = _read_ids(targets)
+    problems = list(found)
+    for media_id in ids:
+        try:
+            await step(parse_any_id(media_id))
+        except NotBlocked:
+            problems.append(f"{media_id} is not blocked")
+        except NotHeld:
+            problems.append(f"{media_id} does not wait for a moderator")
+    return Outcome(len(targets) - len(problems), tuple(problems))
 
 
 async def _kill(service: Service, targets: Sequence[str]) -> Outcome:

@@ -8,6 +8,7 @@ from typing import Any
 
 from avion_media.config import Config
 from avion_media.console.wording import QUEUE_TITLES, advice, detail_of, many, meaning, reason_of
+from avion_media.domain.errors import Reason
 from avion_media.domain.ids import AnyId
 from avion_media.domain.keys import origin_paths
 from avion_media.domain.media import WEBP_SUFFIX
@@ -42,6 +43,8 @@ class Item:
     timeline: Sequence[Step]
     dead_letters: Sequence[str]  # their keys
     can_undelete: bool
+    is_blocked: bool
+    is_held: bool
     can_delete: bool
 
     @property
@@ -76,6 +79,8 @@ async def read_item(config: Config, store: Slot[ObjectStore], redis: Redis, any_
         sorted(_steps(known), key=lambda step: step.at),
         [f"{each['queue']}/{each['entry_id']}" for each in known["tasks"] if "failed_at" in each],
         is_deleted,
+        status.get("reason") == Reason.BLOCKED,
+        status.get("reason") == Reason.HELD,
         not is_deleted and not is_unknown(known),
     )
 
@@ -103,7 +108,7 @@ def _steps(known: Mapping[str, Any]) -> Iterator[Step]:
 def _of_event(event: Mapping[str, Any]) -> Step:
     ending = str(event.get("type", "")).rpartition(".")[2]
     reason = str(event.get("reason", ""))
-    tone = {"ready": "good", "failed": "bad", "deleted": "bad"}.get(ending, "")
+    tone = {"ready": "good", "failed": "bad", "deleted": "bad", "blocked": "bad", "held": "warn"}.get(ending, "")
     text = f"{meaning(reason)} {advice(reason)}" if reason else f"The event {event.get('type', '')} was published."
     return Step(event["at"], tone, ending.capitalize(), text)
 

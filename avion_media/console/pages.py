@@ -58,7 +58,7 @@ class Console:
         self._live = LivePages()
         self._causes = Causes()
         self._may_kill = runtime.config.chaos.enabled
-        self._actions = actions_of(runtime.config.delete.delay)
+        self._actions = actions_of(runtime.config.delete.delay, runtime.config.moderation.evidence_ttl)
         if not self._may_kill:
             del self._actions["kill"]
         environment = runtime.config.admin.environment

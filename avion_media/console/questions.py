@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from avion_media.console import audit
@@ -76,7 +76,7 @@ class Questions:
         details = {"who": who, "action": action.name, "count": question.count, "targets": list(question.targets)}
         redis = self._service.runtime.redis
         try:
-            outcome = await action.perform(self._service, question.targets)
+            outcome = await action.perform(replace(self._service, who=who), question.targets)
         except MediaError as error:
             await audit.record(redis, **details, result=f"Not completed: {error}", replica=self._replica)  # type: ignore[arg-type]
             raise

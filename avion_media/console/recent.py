@@ -22,7 +22,14 @@ PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000
 """Events that one page looks at."""
 _CHUNK: Final = 250
-STATES: Final = {"processing": "Processing", "ready": "Ready", "failed": "Failed", "deleted": "Deleted"}
+STATES: Final = {
+    "processing": "Processing",
+    "ready": "Ready",
+    "failed": "Failed",
+    "deleted": "Deleted",
+    "held": "Held",
+    "blocked": "Blocked",
+}
 SOURCES: Final = {"upload": "Uploads", "remote": "Remote copies"}
 
 

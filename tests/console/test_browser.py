@@ -220,7 +220,7 @@ def test_a_letter_is_replayed_at_once_and_the_other_browser_sees_it(
     expect(other.locator(".side .count")).to_have_text("29", timeout=WAIT_MS)
 
 
-def test_a_photo_and_a_video_are_uploaded_seen_deleted_and_undeleted(
+def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unblocked(
     page: Page, dev: Development, data_directory: Path
 ) -> None:
     page.goto(dev.console_url)
@@ -252,6 +252,12 @@ def test_a_photo_and_a_video_are_uploaded_seen_deleted_and_undeleted(
     page.get_by_role("button", name="Undelete").click()
     expect(page.locator(".flash")).to_contain_text("1 media item is served again.")
     expect(page.locator(".title .badge")).to_have_text("Ready")
+    page.get_by_role("link", name="Block…").click()
+    page.get_by_role("dialog", name="Block this media item?").get_by_role("button", name="Block").click()
+    expect(page.locator(".flash")).to_contain_text("1 media item is blocked, with the known copies.")
+    expect(page.locator(".banner strong")).to_have_text("A moderator blocked it, or it is on a block list.")
+    page.get_by_role("button", name="Unblock").click()
+    expect(page.locator(".flash")).to_contain_text("1 media item is not blocked any more.")
 
 
 def test_a_file_that_is_no_medium_says_why(page: Page, dev: Development, data_directory: Path) -> None:

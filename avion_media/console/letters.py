@@ -22,7 +22,7 @@ from avion_media.queue import DeadLetter, TaskQueue
 from avion_media.redis import Redis
 
 PAGE_ROWS: Final = 25
-MAX_EXAMINED: Final = 1000
+MAX_EXAMINED: Final = 3000
 """Dead letters that one page, or the groups by cause, looks at."""
 MAX_AT_ONCE: Final = 1000
 """Dead letters that one action works on."""

@@ -59,31 +59,34 @@ def main() -> int:
     """Take all of them."""
     random.seed(11)
     with development() as dev:
-        item = _use(dev)
-        with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=require("chromium", "chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
-            )
-            for name, path, scheme in _SHOTS:
-                page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]}, color_scheme=scheme)
-                page.goto(dev.console_url + (f"/media/{item}" if name == "media-item" else path))
-                page.wait_for_load_state("networkidle") if name == "media-item" else page.wait_for_timeout(2500)
-                picture = Image.open(io.BytesIO(page.screenshot()))
-                picture.save(IMAGES / f"console-{name}-{scheme}.webp", quality=82, method=6)
-                page.close()
-            browser.close()
-    DIGEST.write_text(json.dumps({"sources": digest()}) + "\n")
+        take(dev, use(dev))
     return 0
 
 
-def _use(dev: Development) -> str:
-    """Upload for some minutes, bury dead letters on the way; return the id of a photo."""
+def take(dev: Development, item: str) -> None:
+    """Take the pictures of a console, and write down of which templates and styles; ``item`` is a photo."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=require("chromium", "chromium"), args=["--no-sandbox", "--disable-dev-shm-usage"]
+        )
+        for name, path, scheme in _SHOTS:
+            page = browser.new_page(viewport={"width": _SIZE[0], "height": _SIZE[1]}, color_scheme=scheme)
+            page.goto(dev.console_url + (f"/media/{item}" if name == "media-item" else path), wait_until="load")
+            picture = Image.open(io.BytesIO(page.screenshot()))
+            picture.save(IMAGES / f"console-{name}-{scheme}.webp", quality=82, method=6)
+            page.close()
+        browser.close()
+    DIGEST.write_text(json.dumps({"sources": digest()}) + "\n")
+
+
+def use(dev: Development, load_s: float = _LOAD_S) -> str:
+    """Upload for some minutes, then bury dead letters; return the id of a photo."""
     environment = os.environ | dev.exported
     samples = sorted((ROOT / "ops" / "demo").iterdir())
     command = [sys.executable, "-m", "avion_media", "upload", "--json"]
     item = ""
     with redis.Redis.from_url(dev.redis_url) as client:
-        ends = time.monotonic() + _LOAD_S
+        ends = time.monotonic() + load_s
         while time.monotonic() < ends:
             files = random.sample(samples, k=random.randint(1, len(samples)))
             done = subprocess.run([*command, *files], env=environment, capture_output=True, text=True, check=False)

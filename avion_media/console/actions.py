@@ -156,8 +156,7 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             _pause,
         ),
         Action("resume", "Resume", "queue", "play", "{} {} resumed.", Asks.NEVER, (), _resume),
-
-
+        Action(
             "block",
             "Block",
             "media item",

@@ -65,7 +65,7 @@ def observe(runtime: Runtime) -> None:
     told(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.events_headroom, {})])
     told(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
     told(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
-    told(instruments.STORE_BYTES, lambda: _stored(runtime, 1))
+    told(instruments.STORE_SIZE, lambda: _stored(runtime, 1))
     told(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
     told(instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase])
     told(instruments.READY, lambda: [(float(runtime.readiness.ready), {})])

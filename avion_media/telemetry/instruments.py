@@ -228,8 +228,8 @@ SWEEP_FINISHED = Instrument(
     "when the last pass of any replica ended, Unix seconds; 0 before the first",
 )
 
-STORE_BYTES = Instrument(
-    "avion.store.bytes",
+STORE_SIZE = Instrument(
+    "avion.store.size",
     "gauge",
     "By",
     "bytes of the objects in the bucket when the last whole sweep saw them; 0 before the first",

@@ -89,7 +89,7 @@ def test_a_weekend_of_backlog_and_an_unavailable_object_lose_nothing(
         (rule,) = [
             each
             for each in s3.client.get_bucket_lifecycle_configuration(Bucket=s3.bucket)["Rules"]
-            if "Expiration" in each
+            if each.get("Filter", {}).get("Prefix") == "incoming/" and "Expiration" in each
         ]
         assert rule["Expiration"]["Days"] * DAY_S == LIFE_S
 

@@ -273,7 +273,10 @@ def test_what_was_deleted_is_gone_at_once_and_removed_after_the_delay(
         assert service.get(path).status_code == 410
     eventually(lambda: not keys_of(bucket, ready.media_id), "the objects to be removed")
     eventually(lambda: len(events_of(redis_client, ready.media_id)) == 2, "the event")
-    assert events_of(redis_client, ready.media_id)[-1]["type"] == "media.deleted"
+    made, deleted = events_of(redis_client, ready.media_id)
+    assert (deleted["type"], deleted["media_id"]) == ("media.deleted", ready.media_id)
+    assert deleted["seq"] > made["seq"]
+    assert deleted["event_id"] != made["event_id"]
     assert service.get(f"/media/{ready.media_id}").status_code == 410
     eventually(lambda: done(redis_client), "the queues to be empty")
 

@@ -61,7 +61,14 @@ class SandboxChecks:
             try:
                 await self._sandbox.call(
                     "avion_media.media.jobs:frame_job",
-                    size | {"colour": None, "sizes": [["small", _FRAME_SIDE // 2]], "quality": 80, "webp": "all"},
+                    size
+                    | {
+                        "colour": None,
+                        "orientation": 1,
+                        "sizes": [["small", _FRAME_SIDE // 2]],
+                        "quality": 80,
+                        "webp": "all",
+                    },
                     files=[frame.fileno(), thumbnail.fileno(), webp.fileno()],
                     limits=_THUMBNAIL_LIMITS,
                 )

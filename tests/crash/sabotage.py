@@ -28,6 +28,8 @@ def no_fence() -> None:
         "return true",
     )
     _edit_scripts("return false -- no group, no owner", "return true")
+    # A task that was reclaimed is a new entry, so that renewing the former one finds nothing.
+    _edit_scripts("0, ARGV[2], 'JUSTID') == 0 then", "0, ARGV[2], 'JUSTID') < 0 then")
 
 
 def early_acknowledgement() -> None:

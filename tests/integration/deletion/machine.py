@@ -384,11 +384,19 @@ class _Deletions(RuleBasedStateMachine):
         self._answering.changes += 1
 
     def _can_become_due(self) -> bool:
-        """The delay is far longer than it takes to journal a notice, also for the reader after one that died."""
+        """The delay is far longer than it takes to journal a notice, also for the reader after one that died.
+
+        A listener of the channel that dies before it journals leaves a mark that nobody journals.
+        """
         if not self.is_deleted or self.generation in self.due:
             return False
         journaled = {entry.generation for entry in self.journal if isinstance(entry, Mark)}
-        return self.generation in journaled or self.broken == BROKEN_JOURNAL
+        in_progress = (
+            self.pending
+            or self.reader is not None
+            or any(each.in_hand is not None or None in each.on_the_way for each in self.listeners)
+        )
+        return self.generation in journaled or not in_progress or self.broken == BROKEN_JOURNAL
 
     @precondition(lambda self: self.remover is None and self.tasks)
     @rule(which=st.integers(0, 3))

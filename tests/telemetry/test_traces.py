@@ -42,7 +42,7 @@ def test_an_upload_is_one_trace_from_the_request_to_the_decoder(
     assert below(trace, process) == [
         "S3.DeleteObject",
         "S3.GetObject",
-        "S3.HeadObject",
+        *["S3.HeadObject"] * 2,  # the upload, and whether it is blocked
         *["S3.PutObject"] * 4,
         "sandbox picture_job",
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import sys
 import time
 
@@ -17,6 +18,8 @@ def main() -> int:
     parser.add_argument("--kind", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--lanes", type=int, default=4)
+    parser.add_argument("--sample", type=int, default=0, help="try so many of them, chosen by --seed")
+    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--logs", action="store_true", help="print the logs of failed points")
     arguments = parser.parse_args()
     started = time.monotonic()
@@ -25,6 +28,8 @@ def main() -> int:
         with open_lane(s3) as lane:
             points = count_points(lane)
         wanted = [each for each in points if arguments.kind in each.kind.name and arguments.only in str(each)]
+        if arguments.sample:
+            wanted = random.Random(arguments.seed).sample(wanted, min(arguments.sample, len(wanted)))
         print(f"{len(points)} crash points, {len(wanted)} to be tried", flush=True)
         failed = report(try_all(s3, wanted, arguments.lanes), len(wanted))
     if arguments.logs:

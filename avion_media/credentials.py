@@ -23,10 +23,10 @@ def is_token(text: str) -> bool:
 
 
 def read_tokens(path: str) -> list[str]:
-    """The tokens in a file, one a line. OSError; ValueError when there is none, or something else."""
+    """Return the tokens in a file, one per line. Raises OSError; ValueError for none or for other lines."""
     tokens = Path(path).read_text(encoding="ascii").split()
     if not tokens or not all(map(is_token, tokens)):
-        raise ValueError(f"{path}: expected tokens, one a line, each of {TOKEN_FORMAT}")
+        raise ValueError(f"{path}: expected one token per line, each of {TOKEN_FORMAT}")
     return tokens
 
 

@@ -6,7 +6,7 @@ phase       entered by                                    what callers see
 STARTING    the process, at its begin                     not ready
 READY       the readiness child: all left of it runs      ready, as long as every node runs
 LAME_DUCK   the drain, at the first signal                not ready, still served, for ``DRAIN__SETTLE``
-DRAINING    the drain                                     GOAWAY; what is under way has ``DRAIN__GRACE`` to end
+DRAINING    the drain                                     GOAWAY; active work has ``DRAIN__GRACE`` to end
 STOPPING    the drain, or the end of a tree that failed   nothing but the admin port
 DONE        the process, after the last child             nothing
 ==========  ============================================  ==================================================
@@ -28,7 +28,7 @@ class Phase(StrEnum):
     STARTING = "STARTING"  # the tree is coming up
     READY = "READY"  # serving
     LAME_DUCK = "LAME_DUCK"  # told to stop; still serving, but not ready, so that callers move away
-    DRAINING = "DRAINING"  # nothing new; what is under way may end
+    DRAINING = "DRAINING"  # nothing new; active work can end
     STOPPING = "STOPPING"  # the tree stops from right to left
     DONE = "DONE"
 

@@ -24,7 +24,7 @@ async def run_until_stopped(
     """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.stop_requested` drains it, or it fails.
 
     ``alongside`` runs beside the tree and is cancelled with its end. Raises what `Supervisor.run` raises when it
-    fails, in a group. A second signal skips the phase under way, and so on. ``watchdog`` is armed by the first signal,
+    fails, in a group. A second signal skips the current phase, and so on. ``watchdog`` is armed by the first signal,
     or when the tree stops without one, because it gives up.
     """
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
@@ -101,7 +101,7 @@ async def _drain_one(node: str, drain: Drain, grace_s: float) -> None:
 
 
 class _Skip:
-    """Lets a repeated signal end the wait of the phase under way; of the next one, if none is just then."""
+    """Lets a repeated signal end the wait of the current phase; of the next one, if none is active."""
 
     def __init__(self) -> None:
         self._scope: trio.CancelScope | None = None

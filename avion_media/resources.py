@@ -44,7 +44,7 @@ class Slot(Generic[T]):
         return self._value
 
     def fill(self, value: T) -> None:
-        """Offer ``value`` until `empty`. Whoever opened it closes it afterwards."""
+        """Offer ``value`` until `empty`. The code that opened it closes it afterwards."""
         self._value = value
         self._filled.set()
 

@@ -30,7 +30,7 @@ from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 Drain = Callable[[float], Awaitable[None]]
-"""Ends what is under way, within the seconds it is given."""
+"""Ends active work, within the seconds it is given."""
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.REDIS: frozenset(ROLES),

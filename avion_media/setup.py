@@ -34,7 +34,7 @@ def lives_of(config: Config) -> Lives:
 
 
 async def _begin_memory(redis: Redis) -> None:
-    """From now on Redis remembers which uploads were completed; the sweeper need not guess."""
+    """From now on Redis remembers which uploads were completed; the sweep does not have to guess."""
     await Notebook(redis).memory_since(datetime.now(UTC), remember=True)
 
 

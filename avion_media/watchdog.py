@@ -80,9 +80,7 @@ class Watchdog:
         self._end(EXIT_STUCK)
 
     def _dump(self) -> None:
-        lines = [
-            f"avion-media: not ended {self._budget_s:g} s after it was told to stop, or gave up; tasks and threads:"
-        ]
+        lines = [f"avion-media: not ended {self._budget_s:g} s after the drain began; tasks and threads:"]
         if self._root is not None:
             lines += task_tree(self._root)
         os.write(_STDERR, ("\n".join(lines) + "\n").encode(errors="replace"))

@@ -1,6 +1,6 @@
 """Who may look into the running service, and act on it, through the admin port.
 
-An operator shows a bearer token (`ADMIN__TOKEN`), or whatever else the gate was told to accept, such as a session.
+An operator shows a bearer token (`ADMIN__TOKEN`), or another proof that the gate accepts, such as a session.
 Without a token the gate is open, which the configuration allows only on a loopback address or by an explicit setting.
 Browsers reach loopback addresses too: hence the rules against foreign pages.
 """
@@ -67,7 +67,7 @@ class OperatorGate:
         return f"anyone at {request.client.host}" if request.client is not None else "anyone"
 
     def refusal(self, request: Request) -> Response | None:
-        """The answer to a request that may not go on: 401, or 403 for what a foreign page has made a browser send."""
+        """Return the response to a refused request: 401, or 403 for one that a foreign page made a browser send."""
         if is_cross_site(request) or (self.is_open and self._local_only and not is_asked_locally(request)):
             return _refused(403, "cross-site request refused")
         if not self.is_operator(request):

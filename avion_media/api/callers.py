@@ -1,4 +1,4 @@
-"""Who may call what: the callers' file, and the check at the begin of every call (docs/authentication.md).
+"""Who may call what: the callers' file, and the check at the start of every call (docs/authentication.md).
 
 The file is TOML, one table for each caller::
 

@@ -41,7 +41,7 @@ EXIT_MISUSE = 2
 
 
 class _LazyGroup(click.Group):
-    """Imports a command's module when it is needed: `--help` and `queues` need not load the service."""
+    """Imports a command's module when it is needed: `--help` and `queues` do not load the service."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -144,7 +144,7 @@ class Client:
             content_type = await declared_type(path, size)
         except OSError as error:
             raise Failure(f"{path}: {error.strerror}") from None
-        filename = os.fsencode(path.name).decode(errors="replace")  # names of files need not be UTF-8
+        filename = os.fsencode(path.name).decode(errors="replace")  # a file's name might not be UTF-8
         request = wire.RequestMediaUploadRequest(
             filename=filename,
             content_type=content_type,
@@ -173,7 +173,7 @@ class Client:
             except Failure as failure:
                 if not failure.lines[0].startswith("PERMISSION_DENIED"):
                     raise
-                self._capabilities = wire.Capabilities()  # this caller may not ask: one PUT does as well
+                self._capabilities = wire.Capabilities()  # not allowed to this caller: use one PUT
         return self._capabilities.multipart and size > self._capabilities.multipart_threshold
 
     async def _upload_in_parts(

@@ -79,7 +79,7 @@ def print_problem(lines: Iterable[str]) -> None:
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output. What is no Unicode (a file's name may not be) is escaped as JSON does."""
+    """One JSON document on standard output. Bytes that are not Unicode, as in a file's name, are escaped."""
     document = json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n"
     sys.stdout.write(document.encode(errors="backslashreplace").decode())
 

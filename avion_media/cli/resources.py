@@ -56,7 +56,7 @@ async def _interruptible(run: Callable[[], Awaitable[T]]) -> T:
         except Exception:
             if not scope.cancel_called:
                 raise
-    if scope.cancel_called:  # however it ended: what failed because of it need not be told
+    if scope.cancel_called:  # cancelled: a failure that follows from it is not reported
         raise KeyboardInterrupt
     return ended
 

@@ -18,7 +18,7 @@ def serve_command(roles: str) -> None:
     """Run the service. SIGTERM and SIGINT drain it."""
     config = load_config()
     wanted = parse_roles(roles)
-    # The service's modules are imported only now: a wrong setting is told at once.
+    # The service's modules are imported only now: a wrong setting is reported at once.
     from avion_media.service import TreeFailed, serve
 
     try:

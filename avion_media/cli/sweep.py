@@ -46,7 +46,7 @@ async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[
         reconciliation = Reconciliation(resources.store, resources.redis, config)
         report = await reconciliation.run(dry_run=dry_run, force=force, observe=tell)
         if not dry_run and not report.refusals:
-            await Notebook(resources.redis).note_whole_pass(utc_now())  # whoever waits for the sweeper's pass has it
+            await Notebook(resources.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
         return report
 
 

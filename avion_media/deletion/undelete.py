@@ -29,7 +29,7 @@ async def undelete(
 
     Repeating it is harmless, and finds no problem with what is undeleted already. A removal that begins at the same
     moment wins. The journal is written after the records, and before this returns: a loss of Redis until then deletes
-    again what nobody was told to be undeleted, and the undelete is repeated. An upload that was deleted before it was
+    again what was not reported as undeleted, and the undelete is repeated. An upload that was deleted before it was
     done is processed; if this ends before it is queued, the sweeper queues it.
     """
     while True:

@@ -1,6 +1,6 @@
 """`avion-media doctor`: does this store, this Redis and this kernel do what the service relies on?
 
-Each check is one sentence that must hold, tried for real; what does not hold is said with its consequence. A new
+Each check is one sentence that must hold, tried for real; a failure is reported with its consequence. A new
 check is one entry in the list of its module.
 """
 

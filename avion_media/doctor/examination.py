@@ -69,7 +69,7 @@ async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[
 async def examine_forgeries(config: Config) -> list[CheckResult]:
     """Only what upload URLs are worth at this store: what `init` must know. Leaves as little behind as `examine`.
 
-    It uses the service's own address of the store: that of clients need not lead anywhere yet.
+    It uses the service's own address of the store: the clients' address might lead nowhere yet.
     """
     results: list[CheckResult] = []
     inside = config.model_copy(update={"s3": config.s3.model_copy(update={"public_endpoint_url": ""})})

@@ -16,7 +16,7 @@ class MediaFacts:
     ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
     ``duration_s`` is 0.0 for stills; ``sha256`` is that of the scrubbed original, in hex, or empty where it was not
     computed: of a large video only some ranges are read. ``thumbnails`` names the sizes that were made of it, which
-    need not be those of today's configuration, with ``.webp`` behind those that were made as WebP too; it is empty
+    can differ from today's configuration, with ``.webp`` behind those that were made as WebP too; it is empty
     where an earlier version did not write them down.
     """
 

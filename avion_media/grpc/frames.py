@@ -130,7 +130,7 @@ class Seen:
 class _Refused:
     until: float
     has_begun_one: bool
-    """Whether a frame of it was under way just then: h2 sees the rest, and answers with a reset."""
+    """Whether a frame of it was in transit just then: h2 sees the rest, and answers with a reset."""
     window: int = STREAM_WINDOW
 
 
@@ -169,7 +169,7 @@ class FrameWatch:
             self._refused.popitem(last=False)
 
     def pays_reset(self, stream_id: int) -> bool:
-        """Return whether the client pays for this reset of ours: not for a frame that was under way at a refusal."""
+        """Return whether the client pays for this reset of ours: not for a frame that was in transit at a refusal."""
         refused = self._refused.get(stream_id)
         if refused is None or not refused.has_begun_one:
             return True

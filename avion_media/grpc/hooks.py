@@ -31,7 +31,7 @@ class Hooks:
     authorise: Authorise | None = None
 
     def refusal_of(self, call: CallContext) -> RpcError | None:
-        """Why this call may not be made, if so; a check that fails lets nobody through."""
+        """Return why this call is refused, if it is; a check that fails refuses every call."""
         if self.authorise is None:
             return None
         try:
@@ -103,7 +103,7 @@ class _Observed(AbstractContextManager[None]):
             inner.__enter__()
             self._inner = inner
         except Exception:  # noqa: BLE001 - code that is not ours: the call goes on unobserved
-            _log.exception("observe failed at the begin of %s", self._call.method)
+            _log.exception("observe failed at the start of %s", self._call.method)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

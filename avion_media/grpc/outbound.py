@@ -85,7 +85,7 @@ class Outbound:
     def send_message(self, stream_id: int, frame: bytes) -> None:
         """Send one framed message of the response, as far as the client takes it; the rest waits (`pending_bytes`).
 
-        Raises `RpcError` if its peer may not have so much waiting.
+        Raises `RpcError` if its peer has too much waiting.
         """
         stream = self._streams.get(stream_id)
         if stream is not None:

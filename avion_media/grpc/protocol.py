@@ -2,8 +2,8 @@
 
 This is the receiving half; it inherits the sending one (`outbound`). The driver calls `receive` with what it read and
 acts on the events; it calls the ``send_*`` methods as handlers answer; after either it writes what `take_output`
-returns, and calls `written`. Nothing here waits. Calls that are gone are silently ignored by every method: a handler
-need not know in time.
+returns, and calls `written`. Nothing here waits. Every method silently ignores calls that have ended: a handler
+might learn of their end later.
 """
 
 from __future__ import annotations

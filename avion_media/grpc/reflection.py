@@ -29,7 +29,7 @@ def reflection_services(services: Iterable[Service]) -> list[Service]:
 
 
 class _Catalogue:
-    """The files that define the services, and all that those import. Nothing else of the pools is told."""
+    """The files that define the services, and all that those import. Nothing else of the pools is shown."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self.services: list[str] = []

@@ -27,7 +27,7 @@ from avion_media.grpc.wire_format import (
 if TYPE_CHECKING:
     from avion_media.grpc.connection import Shared
 
-_RETRY_S = 1.0  # after that, whoever was cut off by a drain may call again
+_RETRY_S = 1.0  # after that, clients that a drain cut off can call again
 _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while so much of its response is not taken
 
 

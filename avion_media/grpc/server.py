@@ -146,7 +146,7 @@ class GrpcServer:
             self._ended = trio.Event()
 
     def _retire_an_idle_one(self) -> None:
-        """Send away whoever has made no call for the longest time, if somebody is without one now."""
+        """Close the connection that has been without a call for the longest time, if there is one."""
         idle = [connection for connection in self._connections if connection.idle_since < math.inf]
         if idle:
             min(idle, key=lambda connection: connection.idle_since).retire()

@@ -66,7 +66,7 @@ class Stream:
         self.progress_at = now
 
     def hold(self, count: int) -> bool:
-        """Take so many buffered bytes for this call; false if its peer may not hold them."""
+        """Take so many buffered bytes for this call; false if its peer holds too many."""
         if not self._account.take(buffered_bytes=count):
             return False
         self._held_bytes += count

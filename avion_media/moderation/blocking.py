@@ -314,7 +314,7 @@ class Blocking:
             await self._owners.remove(owner, any_id)
 
     async def _own_again(self, any_id: AnyId) -> None:
-        """Add it to its owner's media; before the original, as whoever publishes one does."""
+        """Add it to its owner's media; before the original, as publication does."""
         kept = await self._evidence.original(any_id)
         owner = "" if kept is None else owner_of(kept[0].metadata)
         if kept is not None and owner and isinstance(any_id, MediaId):

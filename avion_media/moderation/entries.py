@@ -1,4 +1,4 @@
-"""Entries of block lists: ``type,hash,label``, one a line (contract, section 3)."""
+"""Entries of block lists: ``type,hash,label``, one per line (docs/contract.md, section 3)."""
 
 from __future__ import annotations
 

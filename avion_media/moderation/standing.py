@@ -1,4 +1,4 @@
-"""What stands against one medium: asked where the object store has no original, or may not have it for long."""
+"""What stands against one medium: asked where the object store has no original, or might not have it for long."""
 
 from __future__ import annotations
 

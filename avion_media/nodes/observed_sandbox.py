@@ -1,4 +1,4 @@
-"""What is told of each confined process: a span, its time and memory, whether it had to be killed."""
+"""What is reported of each sandboxed process: a span, its time and memory, whether it had to be killed."""
 
 from __future__ import annotations
 

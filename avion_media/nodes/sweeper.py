@@ -64,7 +64,7 @@ class _Sweeper:
         try:
             await run_all([self._leadership.keep, self._work])
         finally:
-            # Shielded, so that the next leader need not wait for the lease to run out. Bounded by its own time.
+            # Shielded, so that the next leader does not wait for the lease to expire. Bounded by its own time.
             with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S):
                 try:
                     await self._leadership.release()
@@ -115,7 +115,7 @@ class _Sweeper:
 
     @contextmanager
     def _measured(self) -> Iterator[Callable[[Report], None]]:
-        """Around a pass; what it gives is told of its report."""
+        """Around a sweep; its value is called with the report."""
         telemetry = self._runtime.telemetry
         started = trio.current_time()
         outcome = "failed"

@@ -80,7 +80,7 @@ def target_of(path: str) -> Target | None:
     size = path.split("/")[2]
     if not is_size_name(size):
         return None
-    # The size need not be configured any more: URLs outlive the configuration.
+    # The size might not be configured any more: URLs outlive the configuration.
     if name != media_id:
         return Target(any_id, keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}"), WEBP.content_type)
     return Target(any_id, keys.thumbnail(any_id, size), JPEG.content_type)

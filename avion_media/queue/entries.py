@@ -82,7 +82,7 @@ def task_fields(task: Task) -> dict[str, str]:
 
 
 def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
-    """Read ``[name, value, …]`` of an entry, whoever wrote it. A missing ``task_id`` is derived from the entry's id."""
+    """Read ``[name, value, …]`` of an entry, also of another service's. A missing ``task_id`` follows from the id."""
     text = entry_id.decode()
     fields = {_text(name): _text(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
     task = Task(

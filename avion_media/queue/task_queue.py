@@ -267,7 +267,7 @@ class TaskQueue:
         """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``; whether it is new.
 
         The same fields and id collapse, from whatever replica and however often; the first ``due_at`` stands. So its
-        ``traceparent`` is that of what it is about, never of whoever calls this.
+        ``traceparent`` is that of what it is about, never the caller's.
         """
         return bool(await self.delay_all([(fields, member_id, due_at)]))
 
@@ -294,7 +294,7 @@ class TaskQueue:
         return moved
 
     async def loss(self, *, remember: bool = True) -> Loss | None:
-        """That tasks may have been lost, until `forget` is told.
+        """That tasks may have been lost, until `forget` is called.
 
         The group had to be made anew, or another server process is in charge of the queue than at the last call: after
         a failover or a restart, which may have cost what was acknowledged last.

@@ -44,7 +44,7 @@ class Script:
 class Redis:
     """The connections of one process, for as long as somebody has them `opened`; `Unavailable` before and after.
 
-    Whoever holds it may go on holding it while its supervised child is started again: a closed one is one more outage.
+    Its users can keep it while its supervised child restarts: a closed one is one more outage.
     """
 
     def __init__(self, url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = "") -> None:
@@ -107,7 +107,7 @@ class Redis:
 
     @property
     def blocking(self) -> int:
-        """Blocking commands under way, of `max_blocking` at most."""
+        """Blocking commands in progress, of `max_blocking` at most."""
         return self.max_blocking - self._blocking.value
 
     @property
@@ -132,7 +132,7 @@ class Redis:
         """One command that does not block on the server.
 
         Raises `Unavailable` (no answer in time; the command may have run all the same) or `RedisRefused`. After a
-        cancel the command may or may not have run.
+        cancel it is not known whether the command has run.
         """
         return await self._answered(command, lambda node, asking: node.call(command, asking=asking))
 
@@ -182,7 +182,7 @@ class Redis:
 
         Errors as in `execute`. Also None when no connection for a blocking command was free for ``block_s``.
 
-        On a cancel the server is told to stop waiting. If it had answered by then, the answer goes to ``undo``, so that
+        A cancel makes the server stop waiting. If it had answered by then, the answer goes to ``undo``, so that
         what it handed out is not left with nobody; all of that within the time of one call.
         """
         slot_free = False
@@ -217,7 +217,7 @@ class Redis:
             raise self._told("SUBSCRIBE", node, error) from error
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform) -> Reply:
-        """The reply of whoever is in charge of the command's keys, found by being sent from one to the other."""
+        """Return the reply of the server in charge of the command's keys, found by following redirects."""
         topology = await self._located(command[0])
         node, asking = self._routed(command[0], partial(topology.node_for, command)), False
         give_up_at = math.inf

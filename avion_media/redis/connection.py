@@ -27,7 +27,7 @@ logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 def send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[Reply]:
-    """Queue a command; await the result for its reply. Never decoded here: foreign fields need not be UTF-8."""
+    """Queue a command; await the result for its reply. Never decoded here: foreign fields might not be UTF-8."""
     return connection.create_request(str(command[0]).encode(), *command[1:], decode=False)
 
 
@@ -43,7 +43,7 @@ class Dialler:
         self._seed_options = _options(target.seed_credentials, 0, tls)
 
     async def dial(self, address: Address, *, seed: bool = False) -> TCPConnection:
-        """A new connection; whoever asked for it invalidates it. One of `errors.UNAVAILABLE` when there is none."""
+        """Return a new connection; the caller invalidates it. One of `errors.UNAVAILABLE` when there is none."""
         if self.nursery is None:
             raise refusals.ConnectionError("closed")
         connection = _Connection(TCPLocation(*address), **(self._seed_options if seed else self._options))
@@ -108,7 +108,7 @@ class _Connection(TCPConnection):
 
 
 async def _serve(connection: TCPConnection, task_status: trio.TaskStatus[None]) -> None:
-    """Run a connection until it is lost. A failure to connect is the caller's, later ones are told by its calls."""
+    """Run a connection until it is lost. A failure to connect is the caller's, later failures reach its calls."""
     started = False
 
     class _Started:

@@ -1,4 +1,4 @@
-"""Finding out what a URL leads to, and who is in charge there: asked of whoever answers, never configured.
+"""Finding out what a URL leads to, and who is in charge there: asked of any server that responds, never configured.
 
 A server says in its HELLO what it is. One that stands alone is it. A Sentinel names the master it watches. A node of a
 cluster names all masters and their slots.

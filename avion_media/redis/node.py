@@ -137,7 +137,7 @@ class Node:
 
     async def _shared_connection(self) -> TCPConnection:
         if self._shared is None or not self._shared.usable:
-            async with self._dialling:  # whoever waits here takes what the first one got
+            async with self._dialling:  # those that wait here take what the first one got
                 if self._shared is None or not self._shared.usable:
                     self._shared = await self.dial()
         return self._shared

@@ -103,7 +103,7 @@ class Cluster:
         return self._at(_announced(host.encode(), port, asked))
 
     def close(self) -> None:
-        """End all connections; calls under way are sent nowhere any more."""
+        """End all connections; calls in progress are sent nowhere any more."""
         self._closed = True
         for node in self._known.values():
             node.close()

@@ -55,7 +55,7 @@ async def resolve_by_system(host: str, port: int) -> list[str]:
 
     Raises OSError (`socket.gaierror`), or `Deferred` while too many lookups that were given up still hold their
     threads, of names in one domain or in all. A cancel leaves the thread behind. How many lookups run at once is
-    bounded by whoever asks.
+    bounded by the caller.
     """
     left_behind = _left_behind()
     left_behind[:] = [each for each in left_behind if each.thread.borrowed_tokens]

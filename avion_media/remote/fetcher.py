@@ -104,7 +104,7 @@ class Fetcher:
 
     async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
         for hop in range(self._max_redirects + 1):
-            self._dialler.check(url)  # first: what is refused anyway need not wait for its turn
+            self._dialler.check(url)  # first: a refused URL does not wait for its turn
             admitted = self._hosts.admitted(url, deadline, redirected=hop > 0)
             async with admitted, self._dialler.open_stream(url) as stream:
                 answer = Exchange(stream, self._patience, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)

@@ -4,7 +4,7 @@ IPv4 has a deny list, from IANA's special-purpose registry
 (https://www.iana.org/assignments/iana-ipv4-special-registry) and the clouds' metadata addresses. IPv6 has an allow
 list: global unicast (2000::/3) without the parts that embed IPv4 or are special
 (https://www.iana.org/assignments/iana-ipv6-special-registry), so NAT64, mapped and unique-local forms are out.
-A NAT64 prefix of one's own network looks like any other (RFC 6052, 2.2): whoever has one denies it besides.
+A NAT64 prefix of one's own network looks like any other (RFC 6052, 2.2): an operator who has one must deny it as well.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ not cut a server off. Refusals of the guard, names that cannot be resolved, canc
 nothing about a server.
 
 The queue gives out no more tasks of one server than there are slots, and none of a server that turned a task away, for
-as long as it was told here (`Deferred`). So no crowd of tasks comes back at once. Only tasks that other servers
+as long as it is asked to (`Deferred`). So no crowd of tasks comes back at once. Only tasks that other servers
 redirect here can find the slots taken; they come back one by one.
 
 A breaker in each process was considered: it needs no Redis, but twenty replicas then knock twenty times at a server
@@ -117,7 +117,7 @@ class Hosts:
             outcome = "answered"
             raise
         except trio.Cancelled:
-            # It took all the time there was. Otherwise we were told to stop, or whoever sent us here left too little.
+            # It took all the time there was. Otherwise this was cancelled, or the caller left too little time.
             if trio.current_time() >= deadline and not redirected:
                 outcome, cause = "failed", "too slow"
             raise

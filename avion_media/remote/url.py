@@ -1,7 +1,7 @@
 """Strict parsing and normalisation of remote URLs.
 
 Different parsers read one odd URL differently, and that gap is what attackers use. So this one accepts only plain
-``http(s)://host[:port]/path?query`` and gives back parts that can be read in one way only; whoever connects uses these
+``http(s)://host[:port]/path?query`` and gives back parts that can be read in one way only; connections use these
 parts and never the text. Host rules follow the WHATWG URL standard (https://url.spec.whatwg.org/#host-parsing), but
 spellings of IPv4 addresses other than four decimal numbers are refused instead of understood.
 """

@@ -57,7 +57,7 @@ class RemoteStateStore:
         return max(0, left[0]) / 1000, max(0, left[1]) / 1000
 
     async def remember_failure(self, remote_id: RemoteId, failure: RemoteFailure, ttl_s: float) -> None:
-        """Hold a failure against the URL for ``ttl_s``. Before its status is told: see `reset_failure`."""
+        """Hold a failure against the URL for ``ttl_s``. Call it before its status is published: see `reset_failure`."""
         document = asdict(failure)
         await self._set(_failure_key(remote_id), json.dumps(document, separators=(",", ":")), ttl_s)
 

@@ -41,7 +41,7 @@ class StatusStore:
         return (await self.get_many([media_id]))[media_id]
 
     async def get_many(self, media_ids: Sequence[str], *, despite_deletion: bool = False) -> dict[str, Status | None]:
-        """As `get`, of several media, which need not be of one moment.
+        """As `get`, of several media, which can be of different moments.
 
         ``despite_deletion``: of a deleted medium, the status that it will have again if it is undeleted.
         """

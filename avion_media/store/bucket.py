@@ -160,7 +160,7 @@ async def missing_lifecycle_rules(connection: Connection, lives: Lives) -> list[
 
 
 async def early_expirations(connection: Connection, incoming_s: float) -> list[str]:
-    """The rules, with their days, that remove accepted uploads before ``incoming_s``, whoever made them."""
+    """The rules, with their days, that remove accepted uploads before ``incoming_s``, also those of others."""
     rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
     return [
         f"{rule.get('ID', 'a rule without a name')}: {_incoming_days(rule)} days"

@@ -155,7 +155,7 @@ class Clients:
                 max_pool_connections=self._max_connections,
                 signature_version="s3v4",
                 s3={"addressing_style": "path"},
-                # The environment's are for whoever wants them: nothing else here obeys HTTP_PROXY, and a store on this
+                # The environment's proxies are ignored: nothing else here obeys HTTP_PROXY, and a store on this
                 # machine cannot be reached through one.
                 proxies={},
                 # Newer checksums only where an operation demands one: radosgw and others do not know them.

@@ -1,7 +1,7 @@
 """botocore's and urllib3's exceptions as errors of the domain: the one place where either is named.
 
 An outage, a missing bucket, a throttled call and refused or missing credentials all are `Unavailable`: a state that
-ends without us, told to whoever asks. Only a request that the store calls wrong is a defect of ours: `StoreRefused`.
+ends by itself, and is raised to the caller. A request that the store calls wrong is a bug: `StoreRefused`.
 """
 
 from __future__ import annotations

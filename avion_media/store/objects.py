@@ -1,4 +1,4 @@
-"""What the store says and is told about objects: plain frozen data, no S3 types."""
+"""What is sent to the store and received about objects: plain frozen data, no S3 types."""
 
 from __future__ import annotations
 

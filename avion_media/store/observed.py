@@ -1,6 +1,6 @@
 """A span and a measurement around each call of the store, by the conventions for AWS SDKs and S3.
 
-The trace's context does not travel along: the store signs what it understands, and need not know our traces.
+The trace's context does not travel along: the store signs what it understands, and does not need our traces.
 """
 
 from __future__ import annotations

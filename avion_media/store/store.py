@@ -233,7 +233,7 @@ class ObjectStore:
         """Write an object of at most 5 GiB and return its etag. Metadata must be ASCII.
 
         ``only_if_absent`` raises PreconditionFailed when there is one already. Should the store's first answer get
-        lost and botocore ask again, the object found may be our own: whoever must know compares it.
+        lost and botocore ask again, the object found may be our own: callers that must know compare it.
         """
         headers = _headers(content_type, metadata, cache_control)
         if only_if_absent:
@@ -328,8 +328,8 @@ class ObjectStore:
     async def _held(self, source_key: str, source_etag: str) -> AsyncIterator[tuple[str, str]]:
         """A copy of that source which nobody else writes to, for the length of the block: its key and etag.
 
-        Ceph 18 ignores the condition on the source of an UploadPartCopy, though not that of a CopyObject: whoever can
-        still write to the source would get other bytes in between. What a crash leaves lies beside the source, where
+        Ceph 18 ignores the condition on the source of an UploadPartCopy, though not that of a CopyObject: a client that
+        can still write to the source would get other bytes in between. A crash leaves the copy beside the source, where
         the lifecycle rule ends it.
         """
         held_key = f"{source_key}.{secrets.token_hex(8)}"

@@ -1,6 +1,6 @@
 """``media_cache_queue``: fetch a remote medium under the guard, and publish it like an upload.
 
-What a task finds decides what it does, whoever asked for it and however often:
+What a task finds decides what it does, not who asked for it or how often:
 
 ==============================  ======================================================================================
 a tombstone                     nothing

@@ -100,7 +100,7 @@ class ChildLike(Protocol):
 @dataclass(frozen=True, slots=True)
 class ConsumerPolicy:
     """Bounds of one consumer. Times in seconds; ``patience_s`` is how old a task may get by waiting for a remote server
-    that asked for time, or is left in peace. ``max_age_s`` is how old it may get at all. ``gives_up`` is false for
+    that asked for time, or is paused. ``max_age_s`` is how old it may get at all. ``gives_up`` is false for
     deletions: neither their age nor an unavailable object ends them. ``tenant_cap``: most tasks of one tenant at once
     in all replicas, 0 for no bound."""
 
@@ -217,7 +217,7 @@ class Consumer:
         try:
             await self._through_outages(child, step)
         finally:
-            # Shielded, so that the next janitor need not wait for the lease to run out. Bounded by its own time.
+            # Shielded, so that the next janitor does not wait for the lease to expire. Bounded by its own time.
             with trio.CancelScope(shield=True), trio.move_on_after(_RESIGN_S):
                 await self._resign()
 

@@ -1,4 +1,4 @@
-"""What is told of one attempt at a task: its span, its log lines' context, its measurements."""
+"""What is reported of one attempt at a task: its span, its log lines' context, its measurements."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FINAL = frozenset({"done", "rejected", "dead_letter"})
 class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
     """Entered in the attempt's own task; ``outcome`` and ``reason`` are set by the time it is left.
 
-    The span continues the trace of whoever queued the task. Where that was no call and no task (a foreign producer, a
+    The span continues the trace of the task's producer. Where that was no call and no task (a foreign producer, a
     drop, the sweeper), the trace of the medium that is processed; other tasks about a medium (its deletion, days later)
     have traces of their own then, linked to the medium's.
     """

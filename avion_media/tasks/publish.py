@@ -102,7 +102,7 @@ class Publisher:
         return None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
 
     async def failure(self, media_id: MediaId) -> Reason | None:
-        """Why the medium is said to have failed, if it is: by an earlier attempt, or by one that was first."""
+        """Return why the medium has failed, if it has: by an earlier attempt, or by one that was first."""
         status = await self._statuses.get(str(media_id))
         return status.reason if status is not None and status.state is State.FAILED else None
 

@@ -37,7 +37,7 @@ class Purges:
     async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
         """Have the medium purged soon; requests with one ``trigger`` collapse. Raises `Unavailable`.
 
-        ``sizes`` names those of its thumbnails, if they are known: its original may not be there to tell any more.
+        ``sizes`` names those of its thumbnails, if they are known: its original might be gone.
         """
         if self._enabled:
             fields = {"media_id": media_id}

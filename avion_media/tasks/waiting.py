@@ -14,7 +14,7 @@ from avion_media.queue.entries import WAITING_HEADER, Entry, read_entry
 from avion_media.redis import Redis, RedisRefused, Reply
 from avion_media.remote import InvalidUrl, parse_remote_url
 
-_PAGE = 200  # read in 3 ms: whoever else works in this process waits for no longer than that
+_PAGE = 200  # read in 3 ms: other work in this process waits no longer than that
 
 
 class Place(StrEnum):

@@ -1,6 +1,6 @@
 """What the attributes of metrics may say: every value is known beforehand, or of a set as small as the configuration.
 
-Attributes become labels, and each new value a time series that is kept for ever. So nothing that a stranger can choose
+Attributes become labels, and each new value a time series that is kept forever. So nothing that a stranger can choose
 (a path, an id, a method that there is not) may become one: what is not foreseen here is counted as ``_OTHER``.
 """
 

@@ -4,7 +4,7 @@ A client makes two calls for one upload, and most send no context with either. S
 all the same, the trace's id is the medium's: the 128 bits of the media id, written in hex. Who knows the one has the
 other, also at night and without any tool (`avion-media status ID` prints it). 72 of these bits are random, more than
 ratio samplers look at, so sampling decides alike in each process. The last 64 bits are also the id of the trace's first
-span, RequestMediaUpload: whoever continues the trace knows its parent.
+span, RequestMediaUpload: code that continues the trace knows its parent.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class TraceContext:
 
     @property
     def sampled(self) -> bool:
-        """Whether whoever made the span records it."""
+        """Return whether the span's maker records it."""
         return bool(self.flags & SAMPLED)
 
     @property

@@ -30,7 +30,7 @@ class Instrument:
     attributes: tuple[Attribute, ...] = ()
     boundaries: tuple[float, ...] = ()
     first: tuple[tuple[str, ...], ...] = ()
-    """Values of the attributes, in their order, that a counter has from the begin; by default all there can be."""
+    """Values of the attributes, in their order, that a counter has from process start; by default all there can be."""
 
     @property
     def prometheus_name(self) -> str:
@@ -49,9 +49,9 @@ class Instrument:
         return f"{name}_total" if self.kind in ("counter", "total") else name
 
     def zeros(self) -> list[dict[str, str]]:
-        """The attribute sets that a counter has from the begin, so that a rate is seen from the first event on.
+        """The attribute sets that a counter has from process start, so that a rate is seen from the first event on.
 
-        None where a value is open: whoever knows the values counts zero.
+        None where a value is open: the code that knows the values counts zero.
         """
         if not all(each.values for each in self.attributes):
             return []

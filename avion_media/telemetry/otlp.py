@@ -29,7 +29,7 @@ _UNSET, _ERROR = Status(StatusCode.UNSET), StatusCode.ERROR
 def wanted(environ: Mapping[str, str], signal: str) -> bool:
     """Whether ``signal`` (traces, metrics) is to be exported: an endpoint is given, or OTLP is asked for by name.
 
-    Unlike an SDK without any settings, a service that was told nothing tries no collector on localhost.
+    Unlike an SDK without any settings, a service without settings tries no collector on localhost.
     ValueError for a protocol or an exporter that there is not.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":

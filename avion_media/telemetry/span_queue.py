@@ -1,4 +1,4 @@
-"""From spans that ended to an exporter, in a thread of its own: whoever ends a span never waits for a collector.
+"""From spans that ended to an exporter, in a thread of its own: the end of a span never waits for a collector.
 
 Decision: a queue of our own rather than the SDK's batch processor, which takes only the SDK's spans, cannot tell
 whether its exporter answers, and blocks a shutdown for 30 s when it does not. What does not fit is dropped and counted.

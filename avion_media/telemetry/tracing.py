@@ -1,4 +1,4 @@
-"""Spans: what is under way in the present task, and its place in a trace.
+"""Spans: what is in progress in the present task, and its place in a trace.
 
 Decision: spans of our own rather than the SDK's, which cost 14 µs each, recorded or not: a seventh of a whole
 RequestMediaUpload. These cost 2 µs. Ids are chosen when somebody needs them, so that a call can find out in its midst
@@ -28,8 +28,8 @@ _current: ContextVar[Span | None] = ContextVar("avion_media.span", default=None)
 class Span:
     """One timed operation; a context manager around it. See `Telemetry.span` for how its trace is chosen.
 
-    Its methods may be called until it has ended, by whoever it is current for. An exception that passes through makes
-    it a failure, except `trio.Cancelled`; only the exception's type is recorded, since texts may quote strangers.
+    Its methods may be called until it has ended, by the code that it is current for. An exception that passes through
+    makes it a failure, except `trio.Cancelled`; only the exception's type is recorded, since texts may quote strangers.
     """
 
     __slots__ = (

@@ -41,7 +41,7 @@ _MOVIES: Mapping[str, MovieFormat] = {
 def peek(head: bytes, fmt: MediaFormat) -> Peek | None:
     """Size and decode cost of a picture by its first `PEEK_BYTES`. Never raises; None if they do not say.
 
-    It believes the header. Whoever lies there gains nothing: the job compares with what it finds, and the sandbox holds
+    It believes the header. A lie there gains nothing: the job compares with what it finds, and the sandbox holds
     it to what it was granted.
     """
     return _PICTURES[fmt.name].peek(head)

@@ -67,7 +67,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JpegPicture(Picture):
-    """``ycbcr``: the three components are surely luma and chroma, so the decoder need not make RGB of them."""
+    """``ycbcr``: the three components are surely luma and chroma, so the decoder does not make RGB of them."""
 
     ycbcr: bool
 

@@ -140,7 +140,7 @@ class _Run:
         """The video's frames: every sample, or only the one with that number. ``more`` are options of the input."""
         options = input_options(self.fmt) | {
             "codec_whitelist": DECODERS,
-            # ffprobe has looked already: ffmpeg need not decode the first frames to learn what they are.
+            # ffprobe has looked already: ffmpeg does not have to decode the first frames to identify them.
             "probesize": 32,
             "analyzeduration": 0,
             "max_pixels": self.bounds.video.max_pixels,  # should frames turn out larger than the probe said

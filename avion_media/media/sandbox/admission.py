@@ -15,7 +15,7 @@ class Admission:
     """First come, first served: a small task never overtakes a large one that waits for memory (it would starve)."""
 
     def __init__(self, slots: int, budget_bytes: int, waited: Callable[[float], None] | None = None) -> None:
-        """``waited`` is told how many seconds each task waited that was admitted."""
+        """``waited`` is called with the seconds that each admitted task waited."""
         if slots < 1 or budget_bytes < 1:
             raise ValueError("the sandbox needs at least one slot and some memory")
         self.slots = slots
@@ -44,7 +44,7 @@ class Admission:
     async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
         """Hold a slot and ``memory_bytes`` of the budget. A cancel while waiting leaves nothing behind.
 
-        ``Rejected(DECODER_LIMIT)`` when the task alone is larger than the whole budget: it would wait for ever.
+        ``Rejected(DECODER_LIMIT)`` when the task alone is larger than the whole budget: it would wait forever.
         """
         if memory_bytes > self.budget_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")

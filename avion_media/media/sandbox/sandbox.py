@@ -276,8 +276,8 @@ async def open_sandbox(
     ``slots`` tasks run at once, the sum of their memory limits within ``budget_bytes``. ``preload`` names modules
     (``module``) or modules with a function to call (``module:function``) for the fork server to load. ``programs`` are
     looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap in the
-    confinement is fatal. ``observer`` is told of every finished task, synchronously, and ``waited`` of the seconds that
-    each waited to be admitted. `Sandbox.maintain` replaces a fork server after ``tasks_per_server``.
+    confinement is fatal. ``observer`` is called for every finished task, synchronously, and ``waited`` with the seconds
+    that each waited to be admitted. `Sandbox.maintain` replaces a fork server after ``tasks_per_server``.
 
     Raises `Unavailable` ("sandbox") when the fork server cannot start, or for ``require``.
     """

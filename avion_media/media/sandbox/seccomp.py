@@ -43,7 +43,7 @@ _BY_PATH: Final = "open openat stat lstat statfs readlink readlinkat access facc
 _AT_EMPTY_PATH: Final = 0x1000
 _CLONE_THREAD: Final = 0x10000
 _PROT_EXEC: Final = 0x4
-# Duplicates, flags and seals. Not F_SETOWN and its like: whoever owns a pipe is sent its signals, and kills its fellows
+# Duplicates, flags and seals. Not F_SETOWN and its like: the owner of a pipe gets its signals, and kills its fellows
 # (all sandboxes are of one user; Landlock knows signals from version 6 only).
 _FCNTL: Final = (
     fcntl.F_DUPFD,

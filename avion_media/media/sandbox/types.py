@@ -63,7 +63,7 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """One finished task, for whoever observes the sandbox. ``name`` is the job's target or the program."""
+    """One finished task, for observers of the sandbox. ``name`` is the job's target or the program."""
 
     name: str
     outcome: Outcome

@@ -90,8 +90,8 @@ def _decode_avif(picture: Picture, _longest_edge: int) -> Pixels:
 def _decode_heic(picture: Picture, _longest_edge: int) -> Pixels:
     """By libheif, which is optional, and imported only when a HEIC is at hand.
 
-    Its HEVC decoder starts a thread per tile whatever it is told, so a sandbox must allow threads, and must have loaded
-    pillow_heif before it closes.
+    Its HEVC decoder starts a thread per tile whatever its settings. So a sandbox must allow threads, and must have
+    loaded pillow_heif before it closes.
     """
     try:
         import pillow_heif

@@ -97,7 +97,7 @@ local function bury(dead_letters, fields, why, entries_kept)
   append(dead_letters, given_up, entries_kept)
 end
 
--- A task that was unique while it lived ends. Its marker stays a while longer: whoever decided to ask for it a moment
+-- A task that was unique while it lived ends. Its marker stays a while longer: a caller that decided to ask for it a moment
 -- ago, before its end was known, still hears of this one.
 local function release(marker, task_id, linger_ms)
   if marker and redis.call('GET', marker) == task_id then

@@ -3,7 +3,7 @@
 -- Returns how many.
 local rows = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
 if rows.err then
-  return 0 -- no stream, or no group: whoever reads makes it anew, and notes that it was lost
+  return 0 -- no stream, or no group: the next reader creates it and notes the loss
 end
 local removed = 0
 for _, row in ipairs(rows) do

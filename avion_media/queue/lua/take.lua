@@ -1,6 +1,6 @@
 -- Give the next entry to a consumer.
 -- KEYS: queue, state, waiting, tenants   ARGV: consumer, most dead letters kept, dead letters
--- The stream of dead letters is no key here: it need not exist, and while a cluster moves a slot, a script waits until
+-- The stream of dead letters is no key here: it might not exist, and while a cluster moves a slot, a script waits until
 -- all of its keys are on one node. It is in the queue's slot, and written only where an entry cannot be a task.
 -- Returns {id, deliveries, fields, who has cancelled it or ''}, or nil.
 settings()

@@ -1,4 +1,4 @@
--- Remove a status; whoever watches it is woken.
+-- Remove a status, and wake its watchers.
 -- KEYS: status   ARGV: media id, channel of changes
 local removed = redis.call('DEL', KEYS[1])
 if removed == 1 then

@@ -20,7 +20,7 @@ class Budget:
         self._unused: list[tuple[float, str, Medium, Known]] = []
 
     def add(self, medium: Medium, known: Known = NOTHING_KNOWN) -> None:
-        """A remote medium that stays as far as all other rules go; it counts even if it may not be removed."""
+        """A remote medium that stays as far as all other rules go; it counts even if it must not be removed."""
         if not self._budget_bytes:
             return
         self._total_bytes += _size_bytes(medium)

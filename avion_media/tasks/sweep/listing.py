@@ -48,7 +48,7 @@ _LABELS = {
     (Part.REMOTE, Kind.THUMBNAIL): "remote_thumbnail",
 }
 STORED_KINDS = ("incoming", *(str(family) for family in Family), "thumbnail", "remote", "remote_thumbnail")
-"""The kinds of objects that the store is said to hold so many of."""
+"""The kinds of objects whose number in the store is reported."""
 
 
 def _family_of(key: str) -> str:

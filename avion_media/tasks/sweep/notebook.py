@@ -87,7 +87,7 @@ class Notebook:
         await self._redis.execute("HSET", _KEY, "stored", json.dumps(stored))
 
     async def unfinished(self) -> Cursor | None:
-        """How far the pass under way got; None when there is none."""
+        """How far the current sweep got; None when there is none."""
         part, after = await self._redis.execute("HMGET", _KEY, "part", "after")
         try:
             return Cursor(Part(part.decode()), parse_any_id(after.decode()) if after else None) if part else None
@@ -104,5 +104,5 @@ class Notebook:
         await self._redis.execute("HDEL", _KEY, "part", "after")
 
     async def note_whole_pass(self, now: datetime) -> None:
-        """A pass from start to end is over, beside the one that may be under way."""
+        """A pass from start to end is over, beside the one that may be in progress."""
         await self._redis.execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")

@@ -149,7 +149,7 @@ class MovieScrub:
         (version,) = self._region.integers(entry, "H", 8)
         self.edits.zero(entry.offset + 20, 4)  # vendor
         # QuickTime's versions 1 and 2 have 16 and 36 bytes more (QuickTime File Format, sound sample descriptions);
-        # ISO's version 1 has not, and is told by the version of its parent.
+        # ISO's version 1 has none; the version of its parent shows it.
         fixed = 36 + ({1: 16, 2: 36}.get(version, 0) if stsd_version == 0 else 0)
         if entry.size < fixed:
             raise corrupt("sound sample entry is too short")

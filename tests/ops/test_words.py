@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import subprocess
-from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,20 +21,27 @@ PHRASES = {
     "at no cost": r"\bat no (attempt|cost)\b",
     "one a line": r"\bone a line\b",
 }
-READ = ("*.py", "*.md", "*.lua", "*.html", "*.yaml", "*.proto", "*.toml")
-LEFT_OUT = ("tests/", "supervisors/tests/", "avion_media/wire/", "CHANGELOG.md")
+READ = ("avion_media", "supervisors", "docs", "ops", "proto", "README.md", "CONTRIBUTING.md", "SECURITY.md")
+SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
+LEFT_OUT = (ROOT / "supervisors/tests", ROOT / "avion_media/wire")
+
+
+def texts() -> Iterator[Path]:
+    """The files that people read."""
+    for each in (ROOT / name for name in READ):
+        yield from [each] if each.is_file() else (path for path in each.rglob("*") if path.suffix in SUFFIXES)
 
 
 def found() -> dict[str, dict[str, int]]:
     """How often each file has each phrase."""
-    listed = subprocess.run(["git", "ls-files", "-z", *READ], cwd=ROOT, capture_output=True, text=True, check=True)
     counts: dict[str, dict[str, int]] = {}
-    for name in filter(None, listed.stdout.split("\0")):
-        if name.startswith(LEFT_OUT):
+    for path in texts():
+        if any(path.is_relative_to(each) for each in LEFT_OUT):
             continue
-        text = re.sub(r"\s+(#|--|//)?\s*", " ", (ROOT / name).read_text())  # a phrase can go over two lines
-        here = Counter({phrase: len(re.findall(pattern, text)) for phrase, pattern in PHRASES.items()})
-        counts[name] = {phrase: count for phrase, count in here.items() if count}
+        text = re.sub(r"\s+(#|--|//)?\s*", " ", path.read_text())  # a phrase can go over two lines
+        here = {phrase: len(re.findall(pattern, text)) for phrase, pattern in PHRASES.items()}
+        counts[str(path.relative_to(ROOT))] = {phrase: count for phrase, count in here.items() if count}
+    assert len(counts) > 300  # else the lint reads nothing
     return {name: here for name, here in counts.items() if here}
 
 

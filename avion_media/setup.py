@@ -15,10 +15,10 @@ from avion_media.tasks.sweep.notebook import Notebook
 async def prepare(config: Config) -> tuple[list[str], list[str]]:
     """Create bucket, CORS and lifecycle rules, and the consumer groups.
 
-    Returns what was created, and warnings about Redis. Raises `Unavailable` when the store or Redis is away; what was
+    Returns what was created, and warnings about Redis. Raises `Unavailable` without the store or Redis; what was
     created until then stays, and the next call goes on from there.
     """
-    async with open_store(config.s3) as store:
+    async with open_store(config.s3, watched=False) as store:
         created = await store.ensure_bucket(lives_of(config))
     async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
         for name in QUEUES:

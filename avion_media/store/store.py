@@ -42,19 +42,20 @@ _ENCRYPTED_BY_CLIENT = frozenset({"InvalidArgument", "InvalidRequest"})
 
 @asynccontextmanager
 async def open_store(
-    config: S3Config, max_threads: int | None = None, telemetry: Telemetry = NO_TELEMETRY
+    config: S3Config, max_threads: int | None = None, telemetry: Telemetry = NO_TELEMETRY, *, watched: bool = True
 ) -> AsyncIterator[ObjectStore]:
     """Open the store, with at most ``max_threads`` (by default ``config.threads``) blocking calls at once.
 
     Opening is lazy: it looks for credentials, but a store that is away, or credentials that are missing, show only in
     `ObjectStore.available` and as Unavailable from each call, until they are there. The caller ends what still uses
-    the store before it leaves the block.
+    the store before it leaves the block. If not ``watched``, only calls show an outage: `init` expects no bucket yet.
     """
     connection = Connection(config, max_threads or config.threads, telemetry)
     await connection.prepare()
     try:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.watch)
+            if watched:
+                nursery.start_soon(connection.watch)
             yield ObjectStore(connection, config.region)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:

@@ -31,11 +31,13 @@ async def persistently(call: Callable[[], Awaitable[Any]], within_s: float = 40.
 class Workers:
     """Work through a queue, as the service does: taken, worked on for a moment, completed; what was left is reclaimed.
 
-    ``done`` has each task's media_id as often as somebody completed it.
+    ``done`` has each task's media_id as often as somebody completed it. ``unsure`` are those whose completion had no
+    reply in an outage, and found no lease afterwards: it was carried out, or another worker has the task.
     """
 
     def __init__(self, queue: TaskQueue, *, count: int = 4, claim_after_s: float = 1.0) -> None:
         self.done: list[str] = []
+        self.unsure: set[str] = set()
         self.started: set[str] = set()
         self.outages = 0
         self._something_done = trio.Event()
@@ -53,9 +55,11 @@ class Workers:
     async def until_done(self, media_ids: set[str], within_s: float = 60.0) -> None:
         """Until all of them are."""
         with trio.fail_after(within_s):
-            while not media_ids <= set(self.done):
+            while not media_ids <= self.unsure.union(self.done):
                 self._something_done = trio.Event()
                 await self._something_done.wait()
+            while (await persistently(self._queue.stats)).depth:  # noqa: ASYNC110 - nobody tells
+                await trio.sleep(0.05)
 
     async def _read(self) -> None:
         while True:
@@ -72,11 +76,14 @@ class Workers:
         media_id = lease.task.fields["media_id"]
         self.started.add(media_id)
         await trio.sleep(0.01)
+        outages = self.outages
         try:
             await self._through_outages(lease.complete)
+            self.done.append(media_id)
         except LeaseLost:
-            return
-        self.done.append(media_id)
+            if self.outages == outages:
+                return
+            self.unsure.add(media_id)
         self._something_done.set()
 
     async def _through_outages(self, call: Callable[[], Awaitable[Any]]) -> Any:

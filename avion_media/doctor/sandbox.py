@@ -7,10 +7,14 @@ from functools import partial
 from tempfile import TemporaryFile
 from typing import Final
 
+from avion_media.config import ThumbnailsConfig
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
+from avion_media.domain.media import ThumbnailSize
+from avion_media.media.pipeline import FRAME_JOB, frame_arguments
 from avion_media.media.sandbox import Limits, Sandbox, SandboxJobFailed
 
 _FRAME_SIDE: Final = 64  # pixels
+_THUMBNAILS: Final = ThumbnailsConfig(sizes=(ThumbnailSize("small", _FRAME_SIDE // 2),), webp="all")
 _THUMBNAIL_LIMITS: Final = Limits(memory_bytes=96 << 20, cpu_s=10, wall_s=20, output_bytes=1 << 20)
 
 
@@ -57,18 +61,10 @@ class SandboxChecks:
             TemporaryFile(buffering=0) as webp,
         ):
             frame.write(bytes([128]) * 3 * _FRAME_SIDE**2)
-            size = {"width": _FRAME_SIDE, "height": _FRAME_SIDE}
             try:
                 await self._sandbox.call(
-                    "avion_media.media.jobs:frame_job",
-                    size
-                    | {
-                        "colour": None,
-                        "orientation": 1,
-                        "sizes": [["small", _FRAME_SIDE // 2]],
-                        "quality": 80,
-                        "webp": "all",
-                    },
+                    FRAME_JOB,
+                    frame_arguments((_FRAME_SIDE, _FRAME_SIDE), _THUMBNAILS),
                     files=[frame.fileno(), thumbnail.fileno(), webp.fileno()],
                     limits=_THUMBNAIL_LIMITS,
                 )

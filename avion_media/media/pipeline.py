@@ -22,10 +22,12 @@ from avion_media.files import read_only, write_at
 from avion_media.media.bounds import PictureBounds, VideoBounds
 from avion_media.media.formats import PEEK_BYTES, peek
 from avion_media.media.formats.movie import POSTER_SCAN_S, POSTER_SECONDS, MoviePlan
+from avion_media.media.formats.picture import UPRIGHT, CodePoints
 from avion_media.media.job_results import checked_frame, checked_missing, checked_names, checked_picture, read_plan
 from avion_media.media.poster import Poster, PosterBounds, VideoProbe, colour_of, extract_poster, probe_video
 from avion_media.media.sandbox import Limits, Sandbox
 
+FRAME_JOB = "avion_media.media.jobs:frame_job"
 MAX_EXAMINE_ROUNDS = 64  # how often the container reader may ask for more bytes
 MAX_EXAMINE_BYTES = 96 << 20  # … beyond so many the whole file is fetched
 _FRAME_MEMORY_BYTES = 96 << 20  # a frame's thumbnails: on top of 8 bytes a pixel of it
@@ -144,7 +146,7 @@ class MediaPipeline:
         with read_only(source.fd) as own:
             found = await self._sandbox.call(
                 "avion_media.media.jobs:picture_job",
-                self._job_arguments(sizes) | arguments,
+                _thumbnail_arguments(self._thumbnails, sizes) | arguments,
                 files=[own, *written],
                 limits=self._limits(output_bytes=2 * source.size_bytes + _THUMBNAIL_BYTES, memory_bytes=memory_bytes),
             )
@@ -162,16 +164,10 @@ class MediaPipeline:
             probe, poster = await self._poster(source, plan, frame)
         sizes = self._thumbnails.sizes
         outputs = {name: _temporary(files) for name in _names(sizes)}
-        colour = colour_of(probe)
-        arguments = {
-            "width": poster.width,
-            "height": poster.height,
-            "colour": colour and asdict(colour),
-            "orientation": probe.orientation,
-        }
+        size = poster.width, poster.height
         found = await self._sandbox.call(
-            "avion_media.media.jobs:frame_job",
-            self._job_arguments(sizes) | arguments,
+            FRAME_JOB,
+            frame_arguments(size, self._thumbnails, colour=colour_of(probe), orientation=probe.orientation),
             files=[frame, *outputs.values()],
             limits=self._limits(
                 output_bytes=_THUMBNAIL_BYTES, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
@@ -285,14 +281,24 @@ class MediaPipeline:
             scan_s=scan_s,
         )
 
-    def _job_arguments(self, sizes: Sequence[ThumbnailSize]) -> dict[str, Any]:
-        named = [[size.name, size.longest_edge] for size in sizes]
-        return {"sizes": named, "quality": self._thumbnails.quality, "webp": self._thumbnails.webp}
-
     def _limits(self, *, output_bytes: int, memory_bytes: int | None = None) -> Limits:
         config = self._sandbox_config
         memory_bytes = min(memory_bytes or config.memory, config.memory)
         return Limits(memory_bytes=memory_bytes, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
+
+
+def frame_arguments(
+    size: tuple[int, int], config: ThumbnailsConfig, *, colour: CodePoints | None = None, orientation: int = UPRIGHT
+) -> dict[str, Any]:
+    """Return the arguments of `FRAME_JOB` for a frame of this width and height; without ``colour`` it is sRGB."""
+    width, height = size
+    frame = {"width": width, "height": height, "colour": colour and asdict(colour), "orientation": orientation}
+    return _thumbnail_arguments(config, config.sizes) | frame
+
+
+def _thumbnail_arguments(config: ThumbnailsConfig, sizes: Sequence[ThumbnailSize]) -> dict[str, Any]:
+    named = [[size.name, size.longest_edge] for size in sizes]
+    return {"sizes": named, "quality": config.quality, "webp": config.webp}
 
 
 def _names(sizes: Sequence[ThumbnailSize]) -> tuple[str, ...]:

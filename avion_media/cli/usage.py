@@ -80,19 +80,17 @@ def _row(usage: OwnerUsage) -> tuple[object, ...]:
     kinds: Counter[str] = Counter()
     for (kind, _), count in usage.counts.items():
         kinds[kind] += count
-    return usage.owner, usage.counts.total(), kinds["image"], kinds["video"], _size(usage.sizes.total())
+    return usage.owner, usage.counts.total(), kinds["image"], kinds["video"], rich.filesize.decimal(usage.sizes.total())
 
 
 def _print_owner(usage: OwnerUsage) -> None:
     print_table(
         ["month", "kind", "media", "bytes"],
         [
-            (month, kind, count, _size(usage.sizes[kind, month]))
+            (month, kind, count, rich.filesize.decimal(usage.sizes[kind, month]))
             for (kind, month), count in sorted(usage.counts.items(), key=lambda item: item[0][::-1])
         ],
     )
-    console().print(f"{usage.owner}: {usage.counts.total()} media, {_size(usage.sizes.total())}", markup=False)
-
-
-def _size(size_bytes: int) -> str:
-    return rich.filesize.decimal(size_bytes)
+    console().print(
+        f"{usage.owner}: {usage.counts.total()} media, {rich.filesize.decimal(usage.sizes.total())}", markup=False
+    )

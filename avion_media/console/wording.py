@@ -79,11 +79,16 @@ def exactly(unix_s: float) -> str:
     return f"{datetime.fromtimestamp(unix_s, UTC):%-d %b %Y, %H:%M:%S} UTC"
 
 
+def _unix_s(moment: float | str) -> float:
+    """Read a time in Unix seconds or ISO 8601."""
+    return datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
+
+
 def when(moment: float | str, now: float | None = None) -> Markup:
     """A time (Unix seconds or ISO 8601) as an element: relative, with the exact one in its title; empty for none."""
     if not moment:
         return Markup("–")
-    unix_s = datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
+    unix_s = _unix_s(moment)
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         datetime.fromtimestamp(unix_s, UTC).isoformat(timespec="seconds"),
         exactly(unix_s),
@@ -93,7 +98,7 @@ def when(moment: float | str, now: float | None = None) -> Markup:
 
 def clock(moment: float | str) -> Markup:
     """A time of day as an element, with the date in its title."""
-    unix_s = datetime.fromisoformat(moment).timestamp() if isinstance(moment, str) else float(moment)
+    unix_s = _unix_s(moment)
     at = datetime.fromtimestamp(unix_s, UTC)
     return Markup('<time datetime="{}" title="{}" data-clock>{:%H:%M:%S}</time>').format(
         at.isoformat(timespec="seconds"), exactly(unix_s), at

@@ -1,4 +1,4 @@
-"""Servers to test against, and what the one for Echo was told to report."""
+"""Servers to test against, and what the one for Echo reported."""
 
 from __future__ import annotations
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Mapping
 
-from avion_media.telemetry.health import Health
+from avion_media.telemetry.export_thread import ExportThread
 
 _INTERVAL_MS = 60_000.0
 
@@ -18,53 +17,24 @@ def interval_s(environ: Mapping[str, str]) -> float:
     return milliseconds / 1000
 
 
-class MetricExport:
+class MetricExport(ExportThread):
     """Calls ``export`` every ``interval_s`` seconds. It says whether it got through, and may block as long as it likes.
 
-    The thread does not keep the process alive.
+    The first call comes at once, so that it is known early whether the collector answers.
     """
 
     def __init__(self, export: Callable[[], bool], interval_s: float) -> None:
-        self.health = Health()
+        super().__init__("telemetry-metrics")
         self._export = export
         self._interval_s = interval_s
-        self._wake = threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="telemetry-metrics", daemon=True)
-        self._thread.start()
+        self.flush()
+        self._start()
 
-    def flush(self) -> None:
-        """Export soon. Does not wait for it."""
-        self._wake.set()
-
-    def close(self) -> None:
-        """Export once more, then end the thread. Does not wait for it: see `join`."""
-        self._closed = True
-        self._wake.set()
+    def export_all(self) -> None:
+        """Send all metrics as they are now."""
+        self._try(self._export)
 
     @property
-    def ended(self) -> bool:
-        """Whether the thread has ended."""
-        return not self._thread.is_alive()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end of the thread, for ``timeout_s`` at most."""
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        self._try()  # at once, so that it is known early whether the collector answers
-        while not self._closed:
-            self._wake.wait(self._interval_s)
-            self._wake.clear()
-            if not self._closed:
-                self._try()
-        self._try()
-
-    def _try(self) -> None:
-        self.health.trying()
-        answered = False
-        try:
-            answered = self._export()
-        except Exception:  # noqa: BLE001 - whatever it is, the next time may be better; the exporter logs its own
-            pass
-        self.health.tried(answered)
+    def pause_s(self) -> float:
+        """The interval, whether the collector answers or not."""
+        return self._interval_s

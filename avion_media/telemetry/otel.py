@@ -134,13 +134,13 @@ class OpenTelemetry:
         """See `Telemetry.shutdown`. Both signals have the same time, side by side."""
         began = time.monotonic()
         exporting = [each for each in (self._spans, self._metric_export) if each is not None]
-        answers = [each.health.answers for each in exporting]
+        answers = [each.answers for each in exporting]
         patience_s = [_patience(each, answers, timeout_s) for each in answers]
         waited_for = [(each, seconds) for each, seconds in zip(exporting, patience_s, strict=True) if seconds]
         for each, _ in waited_for:
             each.close()
         for each, seconds in waited_for:
-            while not each.ended and each.health.answers is not False and time.monotonic() < began + seconds:
+            while not each.ended and each.answers is not False and time.monotonic() < began + seconds:
                 each.join(_LOOK_S)
 
 

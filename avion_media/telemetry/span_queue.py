@@ -6,12 +6,12 @@ whether its exporter answers, and blocks a shutdown for 30 s when it does not. W
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from avion_media.telemetry.health import Health
+from avion_media.telemetry.export_thread import ExportThread
 from avion_media.telemetry.tracing import Span
 
 _FIRST_S = 0.5
@@ -45,20 +45,17 @@ class QueueBounds:
         return cls(max_queue, min(max_batch, max_queue), delay_s)
 
 
-class SpanQueue:
-    """A bounded queue and its thread, which does not keep the process alive."""
+class SpanQueue(ExportThread):
+    """A bounded queue and its thread."""
 
     def __init__(self, export: Export, bounds: QueueBounds) -> None:
-        self.health = Health()
+        super().__init__("telemetry-spans")
         self.exported = self.failed = self.dropped = 0
         self._export = export
         self._bounds = bounds
         self._queue: deque[Span] = deque()
-        self._wake = threading.Event()
-        self._closed = False
         self._failures = 0  # in a row
-        self._thread = threading.Thread(target=self._run, name="telemetry-spans", daemon=True)
-        self._thread.start()
+        self._start()
 
     def put(self, span: Span) -> None:
         """Queue a span; drops it when the queue is full. Never waits."""
@@ -70,42 +67,12 @@ class SpanQueue:
         if waiting + 1 == self._bounds.max_batch and not self._failures:
             self._wake.set()
 
-    def flush(self) -> None:
-        """Export what is there soon. Does not wait for it."""
-        self._wake.set()
-
-    def close(self) -> None:
-        """Export what is there, then end the thread. Does not wait for it: see `join`."""
-        self._closed = True
-        self._wake.set()
-
-    @property
-    def ended(self) -> bool:
-        """Whether the thread has ended."""
-        return not self._thread.is_alive()
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for the end of the thread, for ``timeout_s`` at most."""
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while not self._closed:
-            self._wake.wait(self.pause_s)
-            self._wake.clear()
-            self._export_all()
-        self._export_all()
-
-    def _export_all(self) -> None:
+    def export_all(self) -> None:
         """All there is, until an export fails: then the rest waits for the next time."""
         answered = True
         while self._queue and answered:
             batch = [self._queue.popleft() for _ in range(min(self._bounds.max_batch, len(self._queue)))]
-            self.health.trying()
-            try:
-                answered = self._export(batch)
-            except Exception:  # noqa: BLE001 - whatever it is, it concerns this batch; the exporter logs its own
-                answered = False
-            self.health.tried(answered)
+            answered = self._try(partial(self._export, batch))
             if answered:
                 self.exported += len(batch)
                 self._failures = 0
@@ -117,7 +84,7 @@ class SpanQueue:
     def pause_s(self) -> float:
         """Until the next export. A collector that is away is tried less and less often: encoding a batch for it in vain
         costs as much CPU as a hundred calls."""
-        if self.health.answers is None:  # so that it is known early whether it answers
+        if self.answers is None:  # so that it is known early whether it answers
             return min(_FIRST_S, self._bounds.delay_s)
         longest_s = max(_LONGEST_PAUSE_S, self._bounds.delay_s)
         return min(longest_s, self._bounds.delay_s * 2.0 ** min(self._failures, 16))

@@ -35,9 +35,10 @@ class Collector:
 def test_metrics_are_exported_at_once_and_once_more_at_the_end() -> None:
     collector = Collector()
     export = MetricExport(collector, NEVER_S)
+    assert collector.was_asked.wait(20)
     export.close()
     export.join(20)
-    assert (collector.asked, export.health.answers) == (2, True)
+    assert (collector.asked, export.answers) == (2, True)
 
 
 def test_a_flush_does_not_wait_for_the_interval() -> None:

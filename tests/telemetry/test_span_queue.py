@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import pytest
 
-from avion_media.telemetry.health import Health
 from avion_media.telemetry.sampling import sampler_from
 from avion_media.telemetry.span_queue import QueueBounds, SpanQueue
 from avion_media.telemetry.tracing import Span, Tracer
@@ -44,7 +43,7 @@ def test_what_is_left_at_the_end_is_exported() -> None:
     queue.put(a_span())
     queue.close()
     queue.join(20)
-    assert (exporter.batches, queue.exported, queue.health.answers) == ([1], 1, True)
+    assert (exporter.batches, queue.exported, queue.answers) == ([1], 1, True)
 
 
 def test_a_full_batch_does_not_wait_and_a_full_queue_drops() -> None:
@@ -110,7 +109,7 @@ def test_an_exporter_that_raises_is_one_that_failed() -> None:
     queue.put(a_span())
     queue.close()
     queue.join(20)
-    assert (queue.failed, queue.health.answers) == (1, False)
+    assert (queue.failed, queue.answers) == (1, False)
 
 
 def test_joining_an_exporter_that_hangs_is_bounded() -> None:
@@ -127,24 +126,18 @@ def test_joining_an_exporter_that_hangs_is_bounded() -> None:
 
 def test_an_exporter_that_takes_too_long_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("avion_media.telemetry.health.time.monotonic", lambda: now)
-    health = Health()
-    seen = [health.answers]
-    health.trying()
-    seen.append(health.answers)
+    monkeypatch.setattr("avion_media.telemetry.export_thread.time.monotonic", lambda: now)
+    exporter = Exporter(held=True)
+    queue = SpanQueue(exporter, SLOW)
+    queue.put(a_span())
+    seen = [queue.answers]
+    queue.flush()
+    assert exporter.begun.wait(20)
+    seen.append(queue.answers)
     now += 1.5
-    seen.append(health.answers)
-    health.tried(True)
-    seen.append(health.answers)
+    seen.append(queue.answers)
+    exporter.go.set()
+    queue.close()
+    queue.join(20)
+    seen.append(queue.answers)
     assert seen == [None, None, False, True]
-
-
-def test_bounds_are_those_of_the_environment() -> None:
-    environ = {
-        "OTEL_BSP_MAX_QUEUE_SIZE": "100",
-        "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "200",
-        "OTEL_BSP_SCHEDULE_DELAY": "250",
-    }
-    assert QueueBounds.from_environment(environ) == QueueBounds(100, 100, 0.25)
-    with pytest.raises(ValueError, match="OTEL_BSP_SCHEDULE_DELAY"):
-        QueueBounds.from_environment({"OTEL_BSP_SCHEDULE_DELAY": "-1"})

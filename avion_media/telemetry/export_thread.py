@@ -1,0 +1,81 @@
+"""A thread that exports again and again, so that nothing else ever waits for a collector."""
+
+from __future__ import annotations
+
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+_SLOW_S = 1.0  # a collector that takes longer for one batch is not waited for at the end
+
+
+class ExportThread(ABC):
+    """Calls `export_all` after each pause, or when it is woken, and once more at the end.
+
+    The thread does not keep the process alive. A subclass calls `_start` when it is ready.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._wake = threading.Event()
+        self._closed = False
+        self._answered: bool | None = None
+        self._trying_since: float | None = None
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    @abstractmethod
+    def export_all(self) -> None:
+        """Export what there is, each piece by `_try`. May block as long as it likes."""
+
+    @property
+    @abstractmethod
+    def pause_s(self) -> float:
+        """The time until the next export."""
+
+    @property
+    def answers(self) -> bool | None:
+        """Whether the collector answers; None while nobody knows."""
+        since = self._trying_since
+        if since is not None and time.monotonic() - since > _SLOW_S:
+            return False
+        return self._answered
+
+    def flush(self) -> None:
+        """Export soon. Does not wait for it."""
+        self._wake.set()
+
+    def close(self) -> None:
+        """Export once more, then end the thread. Does not wait for it: see `join`."""
+        self._closed = True
+        self._wake.set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the thread has ended."""
+        return not self._thread.is_alive()
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the end of the thread, for ``timeout_s`` at most."""
+        self._thread.join(timeout_s)
+
+    def _start(self) -> None:
+        self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait(self.pause_s)
+            self._wake.clear()
+            if self._closed:
+                break
+            self.export_all()
+        self.export_all()
+
+    def _try(self, export: Callable[[], bool]) -> bool:
+        """Whether ``export`` got through. What it raises is a failure: its exporter has logged it."""
+        self._trying_since = time.monotonic()
+        try:
+            self._answered = export()
+        except Exception:  # noqa: BLE001 - whatever it is, the next export may get through
+            self._answered = False
+        self._trying_since = None
+        return self._answered

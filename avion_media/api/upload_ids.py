@@ -14,20 +14,17 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-import secrets
 from dataclasses import dataclass
 from typing import Final
 
 import trio
 
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed
 from avion_media.domain.ids import MediaId
 from avion_media.domain.parts import PartPlan
 from avion_media.resources import Slot
-from avion_media.store import ObjectStore
+from avion_media.store import ObjectStore, read_secret
 
-_KEY_BYTES: Final = 32
 _MAC_BYTES: Final = 16
 _MAX_CHARACTERS: Final = 4096
 _READ_AGAIN_S: Final = 60.0
@@ -88,26 +85,9 @@ class UploadIds:
         asked_at = trio.current_time()
         async with self._reading:
             if self._key is None or self._read_at < asked_at:
-                self._key = await _read_or_create(self._store.get())
+                self._key = await read_secret(self._store.get(), keys.UPLOAD_SECRET)
                 self._read_at = trio.current_time()
             return self._key
-
-
-async def _read_or_create(store: ObjectStore) -> bytes:
-    try:
-        return await store.read(keys.UPLOAD_SECRET, max_bytes=1024)
-    except ObjectMissing:
-        pass
-    try:
-        await store.put(
-            keys.UPLOAD_SECRET,
-            secrets.token_bytes(_KEY_BYTES),
-            content_type="application/octet-stream",
-            only_if_absent=True,
-        )
-    except PreconditionFailed:
-        pass  # another replica was faster
-    return await store.read(keys.UPLOAD_SECRET, max_bytes=1024)
 
 
 def _mac(key: bytes, media_id: MediaId, text: bytes) -> bytes:

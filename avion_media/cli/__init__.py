@@ -17,6 +17,7 @@ _COMMANDS = {
     "dev": "dev",
     "init": "init",
     "upload": "media",
+    "import": "importing",
     "cache": "media",
     "status": "media",
     "delete": "media",

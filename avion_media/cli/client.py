@@ -6,7 +6,7 @@ import mimetypes
 import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from avion_media.cli.output import Failure, Misuse
 from avion_media.cli.resumable import Begun, Memory
 from avion_media.cli.tokens import caller_metadata
 from avion_media.config import PREFIX, Bind, ClientConfig, Config
+from avion_media.domain.errors import Reason
 from avion_media.domain.formats import by_filename
 from avion_media.domain.parts import MIN_PART_BYTES
 from avion_media.media.sniff import HEAD_BYTES, sniff
@@ -50,6 +51,15 @@ class Progress:
 
 
 NO_PROGRESS = Progress()
+
+
+class CallFailed(Failure):
+    """The service did not do what a call asked for. ``code`` is the name of the gRPC status, its own or ours; it is
+    empty when the connection ended."""
+
+    def __init__(self, code: str, problem: str) -> None:
+        super().__init__(problem)
+        self.code = code
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +131,18 @@ class Client:
             with trio.fail_after(timeout_s):
                 return await call
         except trio.TooSlowError:
-            raise Failure(f"no answer from {self._address} within {timeout_s:g} s") from None
+            problem = f"no answer from {self._address} within {timeout_s:g} s"
+            raise CallFailed("DEADLINE_EXCEEDED", problem) from None
         except purerpc.RpcFailedError as error:
-            raise Failure(f"{error.status.status_code.name}: {error.status.status_message}") from None
+            code = error.status.status_code.name
+            raise CallFailed(code, f"{code}: {error.status.status_message}") from None
         except (
             purerpc.grpclib.exceptions.GRPCError,
             anyio.EndOfStream,
             anyio.BrokenResourceError,
             anyio.ClosedResourceError,
         ):
-            raise Failure(f"the service at {self._address} ended the connection") from None
+            raise CallFailed("", f"the service at {self._address} ended the connection") from None
 
     async def upload(
         self, path: Path, progress: Progress = NO_PROGRESS, *, owner: str = "", resume: bool = False
@@ -157,8 +169,7 @@ class Client:
             return Uploaded(str(path), await self.wait(media_id))
         granted = await self._call(self._stub.RequestMediaUpload(request, metadata=self._metadata))
         await self._put(path, granted, size, progress)
-        completed = wire.CompleteMediaUploadRequest(media_id=granted.media_id)
-        await self._call(self._stub.CompleteMediaUpload(completed, metadata=self._metadata))
+        await self.complete(granted.media_id)
         return Uploaded(str(path), await self.wait(granted.media_id))
 
     async def _goes_in_parts(self, size: int) -> bool:
@@ -170,8 +181,8 @@ class Client:
             )
             try:
                 self._capabilities = await self._call(call)
-            except Failure as failure:
-                if not failure.lines[0].startswith("PERMISSION_DENIED"):
+            except CallFailed as failed:
+                if failed.code != "PERMISSION_DENIED":
                     raise
                 self._capabilities = wire.Capabilities()  # not allowed to this caller: use one PUT
         return self._capabilities.multipart and size > self._capabilities.multipart_threshold
@@ -188,11 +199,10 @@ class Client:
             begun = Begun(granted.media_id, granted.upload_id)
             self._memory.remember(path, begun)
         await self._send_parts(path, begun, progress)
-        completed = wire.CompleteMediaUploadRequest(media_id=begun.media_id, upload_id=begun.upload_id)
         try:
-            await self._call(self._stub.CompleteMediaUpload(completed, metadata=self._metadata))
-        except Failure as failure:
-            if failure.lines[0].startswith("FAILED_PRECONDITION"):  # it was aborted: there is nothing to resume
+            await self.complete(begun.media_id, begun.upload_id)
+        except CallFailed as failed:
+            if failed.code == "FAILED_PRECONDITION":  # it was aborted: there is nothing to resume
                 self._memory.forget(path)
             raise
         self._memory.forget(path)
@@ -200,11 +210,8 @@ class Client:
 
     async def _is_gone(self, begun: Begun) -> bool:
         """Whether nothing is left of an upload that was begun: it expired, or was aborted."""
-        try:
-            status = await self.status(begun.media_id)
-        except Failure:
-            return True
-        return status.state == wire.MediaStatus.DELETED
+        status = await self.known_status(begun.media_id)
+        return status is None or status.state == wire.MediaStatus.DELETED
 
     async def _send_parts(self, path: Path, begun: Begun, progress: Progress) -> None:
         for round_ in range(_ROUNDS):
@@ -225,8 +232,8 @@ class Client:
         request = wire.SignUploadPartsRequest(media_id=begun.media_id, upload_id=begun.upload_id)
         try:
             signed = await self._call(self._stub.SignUploadParts(request, metadata=self._metadata))
-        except Failure as failure:
-            if not failure.lines[0].startswith("NOT_FOUND"):
+        except CallFailed as failed:
+            if failed.code != "NOT_FOUND":
                 raise
             return []
         return [part for part in signed.parts if not part.stored]
@@ -260,14 +267,22 @@ class Client:
             raise Failure(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
         progress.ended(0)
 
+    async def complete(self, media_id: str, upload_id: str = "") -> None:
+        """Say that all bytes of an upload are in the store."""
+        request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id)
+        await self._call(self._stub.CompleteMediaUpload(request, metadata=self._metadata))
+
     async def wait(self, media_id: str) -> wire.MediaStatus:
-        """Follow a medium to its final state."""
+        """Follow a medium to its final state, or until it is held for a moderator."""
 
         async def follow() -> wire.MediaStatus | None:
             last = None
             request = wire.GetMediaStatusRequest(media_id=media_id)
-            async for status in self._stub.WatchMediaStatus(request, metadata=self._metadata):
-                last = status
+            async with aclosing(self._stub.WatchMediaStatus(request, metadata=self._metadata)) as statuses:
+                async for status in statuses:
+                    last = status
+                    if status.reason == Reason.HELD:
+                        break
             return last
 
         status = await self._call(follow(), _WAIT_S)
@@ -291,6 +306,15 @@ class Client:
         request = wire.GetMediaStatusRequest(media_id=media_id)
         call: Awaitable[wire.MediaStatus] = self._stub.GetMediaStatus(request, metadata=self._metadata)
         return await self._call(call)
+
+    async def known_status(self, media_id: str) -> wire.MediaStatus | None:
+        """What is known of a medium; None when nothing is."""
+        try:
+            return await self.status(media_id)
+        except CallFailed as failed:
+            if failed.code != "NOT_FOUND":
+                raise
+            return None
 
     async def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
         """Ask for a remote medium."""

@@ -57,4 +57,4 @@ def _uploads(runtime: Runtime) -> Uploads | None:
     config = runtime.config
     moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
     statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
-    return Uploads(MediaService(runtime, guard_of(runtime), statuses, Watchers()))
+    return Uploads(MediaService(runtime, guard_of(runtime.config.remote), statuses, Watchers()))

@@ -24,9 +24,8 @@ _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything ca
 _STOP_S = 0.5  # the drain gave tasks their time already; what is left is handed back
 
 
-def guard_of(runtime: Runtime) -> AddressGuard:
+def guard_of(remote: RemoteConfig) -> AddressGuard:
     """The address guard of the configuration."""
-    remote = runtime.config.remote
     return AddressGuard(
         deny_hosts=remote.deny_hosts,
         allow_hosts=remote.allow_hosts,
@@ -85,7 +84,7 @@ def cache(runtime: Runtime) -> Supervisor:
     """Remote media."""
     config = runtime.config
     fetcher = Fetcher(
-        guard_of(runtime),
+        guard_of(config.remote),
         max_bytes=config.remote.max_bytes,
         timeout_s=config.remote.timeout,
         max_redirects=config.remote.max_redirects,

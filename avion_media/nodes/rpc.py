@@ -37,7 +37,7 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
     watchers = Watchers()
     moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
     statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
-    service = MediaService(runtime, guard_of(runtime), statuses, watchers)
+    service = MediaService(runtime, guard_of(runtime.config.remote), statuses, watchers)
     health = Health()
     tls, callers = open_tls(config.grpc), open_callers(config.grpc)
     server = GrpcServer(

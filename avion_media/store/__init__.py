@@ -20,6 +20,7 @@ from avion_media.store.objects import (
 from avion_media.store.part_urls import examine_part_urls
 from avion_media.store.presign import upload_guard
 from avion_media.store.quick_requests import ca_bundle
+from avion_media.store.secret import read_secret
 from avion_media.store.store import ObjectStore, open_store
 
 __all__ = [
@@ -44,5 +45,6 @@ __all__ = [
     "ca_bundle",
     "examine_part_urls",
     "open_store",
+    "read_secret",
     "upload_guard",
 ]

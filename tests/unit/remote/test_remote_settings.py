@@ -10,7 +10,6 @@ import pytest
 from avion_media.config import Config, ConfigError, HttpConfig, RemoteConfig, load
 from avion_media.nodes.consumers import guard_of, user_agent_of
 from avion_media.remote.guard import AddressRefused
-from avion_media.runtime import Runtime
 
 R = "AVION_MEDIA_REMOTE__"
 OURS = f"avion-media/{version('avion-media')}"
@@ -37,7 +36,7 @@ def test_a_user_agent_that_is_no_header_is_a_mistake(text: str) -> None:
 
 def test_denied_networks_reach_the_guard() -> None:
     config = load({R + "DENY_NETWORKS": "8.8.8.0/24, 2001:4860::/32", R + "DENY_HOSTS": "*.bad.example"})
-    guard = guard_of(Runtime(config))
+    guard = guard_of(config.remote)
     for address in ("8.8.8.8", "2001:4860:4860::8888"):
         with pytest.raises(AddressRefused):
             guard.check_address(ipaddress.ip_address(address), 443)

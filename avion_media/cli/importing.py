@@ -1,0 +1,241 @@
+"""``avion-media import``: the media of another system, through the same pipeline as any upload.
+
+The command stands in for a client that has no upload URL: it writes ``incoming/{id}`` itself, because only so can it
+choose the id, and then completes the upload as a client does. The id holds the date of the manifest, the format, and
+an HMAC of the source in place of the random bits. So the same row always has the same id: whatever an earlier import
+got done is found by it, in the bucket and in the service, and the ids still cannot be guessed.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import click
+import trio
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from avion_media.api.validation import BadRequest, check_upload_request
+from avion_media.cli.client import Client, open_client
+from avion_media.cli.manifest import RedirectMap, Row, check_manifest, open_map, rows_of
+from avion_media.cli.output import Failure, console, json_option, load_config, print_json
+from avion_media.cli.resources import directly
+from avion_media.concurrency import run_all
+from avion_media.config import Config
+from avion_media.domain import keys
+from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
+from avion_media.domain.formats import MediaFormat, by_filename
+from avion_media.domain.ids import MediaId, new_media_id
+from avion_media.domain.owners import owner_metadata
+from avion_media.media.sniff import HEAD_BYTES, sniff
+from avion_media.nodes.consumers import guard_of, user_agent_of
+from avion_media.remote import Fetcher, InvalidUrl, parse_remote_url
+from avion_media.store import FileSource, ObjectStore, open_store, read_secret
+from avion_media.tasks.sources import open_spool
+from avion_media.wire.avion import media_pb2 as wire
+
+_WAIT_S: Final = 900.0  # for one medium to be processed: an attempt can be followed by others
+_PAUSE_S: Final = (0.1, 2.0)  # first and longest pause between two looks at its status
+_URL_SCHEMES: Final = ("http://", "https://")
+
+
+class _NotImported(Exception):
+    """Why one row was not imported. The others go on."""
+
+
+@dataclass(slots=True)
+class _Summary:
+    """What became of the rows."""
+
+    imported: int = 0
+    already_there: int = 0
+    failed: list[tuple[Row, str]] = field(default_factory=list)
+
+
+@click.command("import")
+@click.argument("manifest", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The directory that paths in the manifest begin at; that of the manifest, if not given.",
+)
+@click.option(
+    "--map",
+    "map_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The CSV that says which source became which medium; beside the manifest, if not given.",
+)
+@click.option("--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Files at the same time.")
+@json_option
+def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_once: int, as_json: bool) -> None:
+    """Import media of another system.
+
+    MANIFEST is a CSV with the columns source, name, date and owner; a source is a path or a URL. Repeat the command to
+    go on after an interruption: nothing is imported twice.
+    """
+    config = load_config()
+    total = check_manifest(manifest)
+    map_path = map_path or manifest.with_suffix(".map.csv")
+    columns = (TextColumn("Importing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    out = console()
+    with (
+        open_map(map_path) as redirects,
+        Progress(*columns, console=out, disable=as_json or not out.is_terminal, transient=True) as progress,
+    ):
+        bar = progress.add_task("", total=total)
+        run = _Import(config, rows_of(manifest), redirects, root or manifest.parent, lambda: progress.advance(bar))
+        summary = directly(lambda: run.run(at_once))
+    if as_json:
+        failed = [{"line": row.line, "source": row.source, "error": problem} for row, problem in summary.failed]
+        counts = {"imported": summary.imported, "already_there": summary.already_there}
+        print_json({**counts, "failed": failed, "map": str(map_path)})
+    else:
+        click.echo(f"{summary.imported} imported, {summary.already_there} already there, {len(summary.failed)} failed")
+    if summary.failed:
+        raise Failure(*(f"{manifest}:{row.line}: {row.source}: {problem}" for row, problem in summary.failed))
+
+
+class _Import:
+    """One run: a few rows at once, each to its end. An outage of the store or the service ends the run."""
+
+    def __init__(
+        self, config: Config, rows: Iterator[Row], redirects: RedirectMap, root: Path, ended: Callable[[], object]
+    ) -> None:
+        self._config = config
+        self._rows = rows
+        self._redirects = redirects
+        self._sources = _Sources(config, root)
+        self._ended = ended
+        self._summary = _Summary()
+
+    async def run(self, at_once: int) -> _Summary:
+        """Import all rows. Raises `Failure` and `Unavailable`; what was imported by then stays."""
+        async with open_store(self._config.s3) as store, open_client(self._config) as client:
+            secret = await read_secret(store, keys.IMPORT_SECRET)
+            await run_all([lambda: self._work(client, store, secret)] * at_once)
+        return self._summary
+
+    async def _work(self, client: Client, store: ObjectStore, secret: bytes) -> None:
+        for row in self._rows:
+            if row.source in self._redirects:
+                self._summary.already_there += 1
+            else:
+                try:
+                    await self._import(row, client, store, secret)
+                except _NotImported as problem:
+                    self._summary.failed.append((row, str(problem)))
+            self._ended()
+
+    async def _import(self, row: Row, client: Client, store: ObjectStore, secret: bytes) -> None:
+        with ExitStack() as files:
+            named = by_filename(row.name)
+            file = None if named is not None else await self._sources.open(row.source, files)
+            media_id = imported_id(row, named or _format_of(file), secret)
+            status = await client.known_status(str(media_id))
+            is_new = status is None or status.state == wire.MediaStatus.PENDING_UPLOAD
+            if is_new:
+                file = file or await self._sources.open(row.source, files)
+                await self._upload(row, media_id, file, store)
+                await client.complete(str(media_id))
+        ended = await _end_of(client, media_id)
+        if ended.state != wire.MediaStatus.READY:
+            raise _NotImported(ended.reason or wire.MediaStatus.State.Name(ended.state).lower())
+        self._redirects.add(row.source, str(media_id), f"{self._config.http.public_url}/media/{media_id}")
+        if is_new:
+            self._summary.imported += 1
+        else:
+            self._summary.already_there += 1
+
+    async def _upload(self, row: Row, media_id: MediaId, file: FileSource, store: ObjectStore) -> None:
+        """Check it as RequestMediaUpload does, and write it where a client's PUT would."""
+        content_type = media_id.format.content_type
+        try:
+            check_upload_request(
+                row.name,
+                content_type,
+                file.size_bytes,
+                b"",
+                row.owner,
+                limits=self._config.upload,
+                enabled=self._config.decoders.enabled(),
+            )
+        except BadRequest as error:
+            raise _NotImported(str(error)) from None
+        metadata = owner_metadata(row.owner)
+        await store.put(keys.incoming(media_id), file, content_type=content_type, metadata=metadata)
+
+
+def imported_id(row: Row, fmt: MediaFormat, secret: bytes) -> MediaId:
+    """Return the id of a row: the same each time, and nobody without the secret can say which."""
+    digest = hmac.digest(secret, row.source.encode(errors="surrogateescape"), "sha256")
+    unix_ms = int(row.date.timestamp() * 1000)
+    return new_media_id(fmt, unix_ms, lambda bits: int.from_bytes(digest) >> (8 * len(digest) - bits))
+
+
+def _format_of(file: FileSource | None) -> MediaFormat:
+    """By its content, for a name without an extension that says it."""
+    head = b"" if file is None else os.pread(file.fd, HEAD_BYTES, 0)
+    found = sniff(head, size=0 if file is None else file.size_bytes)
+    if found.format is None:
+        raise _NotImported(f"neither its name nor its content is that of an accepted format ({found.name})")
+    return found.format
+
+
+async def _end_of(client: Client, media_id: MediaId) -> wire.MediaStatus:
+    """Wait for a final state, or for one that only a moderator ends.
+
+    By looking now and then: a watch that is given up stays open on the connection, and there can be many of them.
+    """
+    pause_s, longest_s = _PAUSE_S
+    deadline = trio.current_time() + _WAIT_S
+    while trio.current_time() < deadline:
+        status = await client.status(str(media_id))
+        if status.state != wire.MediaStatus.PROCESSING or status.reason == Reason.HELD:
+            return status
+        await trio.sleep(pause_s)
+        pause_s = min(pause_s * 1.5, longest_s)
+    raise _NotImported(f"it is still being processed after {_WAIT_S:g} s; repeat the import later")
+
+
+class _Sources:
+    """Opens what rows name."""
+
+    def __init__(self, config: Config, root: Path) -> None:
+        self._root = root.resolve()
+        self._fetcher = Fetcher(
+            guard_of(config.remote),
+            max_bytes=max(config.upload.max_image_bytes, config.upload.max_video_bytes),
+            timeout_s=config.remote.timeout,
+            max_redirects=config.remote.max_redirects,
+            user_agent=user_agent_of(config),
+        )
+
+    async def open(self, source: str, files: ExitStack) -> FileSource:
+        """Return the bytes of a source, there until ``files`` is closed. Raises `_NotImported`."""
+        if source.startswith(_URL_SCHEMES):
+            return await self._fetch(source, files)
+        path = (self._root / source).resolve()
+        if not path.is_relative_to(self._root):
+            raise _NotImported(f"it is not below {self._root}")
+        try:
+            file = files.enter_context(path.open("rb"))
+        except OSError as error:
+            raise _NotImported(error.strerror or str(error)) from None
+        return FileSource(file.fileno(), os.fstat(file.fileno()).st_size)
+
+    async def _fetch(self, url: str, files: ExitStack) -> FileSource:
+        fd = files.enter_context(open_spool())
+        try:
+            fetched = await self._fetcher.fetch(parse_remote_url(url), fd)
+        except (InvalidUrl, Rejected) as error:
+            raise _NotImported(str(error)) from None
+        except Unavailable as error:
+            if error.what is not Dependency.REMOTE:
+                raise
+            raise _NotImported(f"its server: {error.detail}") from None
+        return FileSource(fd, fetched.size_bytes)

@@ -1,7 +1,6 @@
-"""The admin port, never public: what it serves, who is let in, and the server."""
+"""The admin port, never public: what it serves, and who is let in."""
 
 from avion_media.admin.application import admin_application
 from avion_media.admin.operators import OperatorGate
-from avion_media.admin.serving import ADMIN_LIMITS, AdminServer
 
-__all__ = ["ADMIN_LIMITS", "AdminServer", "OperatorGate", "admin_application"]
+__all__ = ["OperatorGate", "admin_application"]

@@ -31,7 +31,7 @@ import h11
 import trio
 
 from avion_media.http1.limits import HttpLimits
-from avion_media.http1.messages import BodyLost, Headers, Refused, Request, Response, check, encoded, target_of
+from avion_media.http1.messages import Body, BodyLost, Headers, Refused, Request, Response, check, encoded, target_of
 from avion_media.net import linger, reset_at_close, send_steadily
 from avion_media.telemetry import get_logger
 
@@ -213,12 +213,11 @@ class HttpConnection:
             raise Refused(error.error_status_hint) from None
 
     def _request(self, head: h11.Request) -> Request:
-        method = head.method.decode("ascii")
-        check(method, head.http_version.decode("ascii"), len(head.target), list(head.headers), self._limits)
+        check(head, self._limits)
         path, query = target_of(head)
         self._state = State.HANDLER
         return Request(
-            method=method,
+            method=head.method.decode("ascii"),
             path=path,
             query=query,
             headers=Headers(head.headers),
@@ -277,12 +276,13 @@ class HttpConnection:
                 pass
             elif isinstance(body, bytes):
                 pieces += self._pieces(h11.Data(data=body))
-            else:
-                async with aclosing(body.windows()) as windows:
-                    async for window in windows:
-                        data = h11.Data(data=window)  # type: ignore[arg-type] # its stubs know of bytes only
-                        await self._write(pieces + self._pieces(data))
-                        pieces = []
+            elif body.length_bytes is not None:
+                pieces = await self._send_windows(body, pieces)
+            else:  # it may go on forever, and wait for long between two windows
+                with self._shared.hangups.watching(self._socket.fileno()) as scope:
+                    pieces = await self._send_windows(body, pieces)
+                if scope.cancelled_caught:
+                    raise Cut
             await self._write(pieces + self._pieces(h11.EndOfMessage()))
         except BodyLost as error:
             _log.warning("http.body_lost", error=str(error))
@@ -295,6 +295,15 @@ class HttpConnection:
         finally:
             if not isinstance(body, bytes):
                 body.close()
+
+    async def _send_windows(self, body: Body, pieces: list[bytes]) -> list[bytes]:
+        """Send each window, the first one behind ``pieces``; return those that nothing was sent with."""
+        async with aclosing(body.windows()) as windows:
+            async for window in windows:
+                data = h11.Data(data=window)  # type: ignore[arg-type] # its stubs know of bytes only
+                await self._write(pieces + self._pieces(data))
+                pieces = []
+        return pieces
 
     def _head(self, response: Response) -> h11.Response:
         lines = encoded(response.headers)

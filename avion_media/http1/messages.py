@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -39,6 +39,10 @@ class Headers:
     def get(self, name: str) -> str | None:
         """The value of a field, several lines joined by commas (RFC 9110, 5.3); ``name`` is in lower case."""
         return self._values.get(name)
+
+    def items(self) -> Iterable[tuple[str, str]]:
+        """Every field once, by its name in lower case."""
+        return self._values.items()
 
     def __contains__(self, name: str) -> bool:
         return name in self._values
@@ -103,26 +107,24 @@ def target_of(request: h11.Request) -> tuple[str, str | None]:
     return path, query if mark else None
 
 
-def check(
-    method: str, version: str, target_bytes: int, lines: Sequence[tuple[bytes, bytes]], limits: HttpLimits
-) -> None:
+def check(head: h11.Request, limits: HttpLimits) -> None:
     """Raise Refused for a request that no handler sees. What h11 has refused already is not looked at again."""
-    if version not in ("1.0", "1.1"):
+    if head.http_version not in (b"1.0", b"1.1"):
         raise Refused(505)
-    size = target_bytes + sum(len(name) + len(value) for name, value in lines)
-    if size > limits.max_head_bytes or len(lines) > limits.max_head_fields:
+    size = len(head.target) + sum(len(name) + len(value) for name, value in head.headers)
+    if size > limits.max_head_bytes or len(head.headers) > limits.max_head_fields:
         raise Refused(431)
-    values = {name: value for name, value in lines if name in _FRAMING}
+    values = {name: value for name, value in head.headers if name in _FRAMING}
     if b"transfer-encoding" in values:
         raise Refused(411)  # a body of unknown length
     length = int(values.get(b"content-length", b"0"))  # h11 has checked that it is one number
-    if length and method in ("GET", "HEAD"):
+    if length and head.method in (b"GET", b"HEAD"):
         raise Refused(400)  # it means nothing there (RFC 9110, 9.3.1), but caches and proxies disagree about it
     if length > limits.max_body_bytes:
         raise Refused(413)
     if not _AUTHORITY.fullmatch(values.get(b"host", b"")):
         raise Refused(400)
-    if version == "1.1" and values.get(b"expect", b"100-continue").lower() != b"100-continue":
+    if head.http_version == b"1.1" and values.get(b"expect", b"100-continue").lower() != b"100-continue":
         raise Refused(417)
 
 

@@ -6,18 +6,21 @@ from collections.abc import Callable
 
 import trio
 
-from avion_media.admin import AdminServer, OperatorGate, admin_application
+from avion_media.admin import OperatorGate, admin_application
 from avion_media.api.media_service import MediaService
 from avion_media.api.statuses import Statuses
 from avion_media.api.watch import Watchers
 from avion_media.console import Console, Sessions, Uploads
 from avion_media.console.steering import steering_routes
+from avion_media.http1 import AsgiServer, HttpLimits
 from avion_media.nodes.consumers import guard_of
 from avion_media.nodes.credential_reload import open_operators
 from avion_media.nodes.ports import listen, serve_until_stopped
 from avion_media.runtime import Runtime
 from avion_media.tree import Address, Tree
 from supervisors import Child
+
+_LIMITS = HttpLimits(max_connections=256, max_connections_per_peer=128, keep_alive_s=15.0)
 
 
 async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], Tree]) -> None:
@@ -41,7 +44,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], T
             *steering_routes(runtime.queues, gate),
         ],
     )
-    server = AdminServer(app)
+    server = AsgiServer(app, _LIMITS)
     listeners = await listen(child, config.bind)
     async with trio.open_nursery() as nursery:
         if operators is not None:

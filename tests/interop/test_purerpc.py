@@ -31,7 +31,7 @@ async def test_purerpcs_client_does_all_kinds_of_calls() -> None:
 
 
 def test_the_versions_are_those_that_were_tried_together() -> None:
-    """A resolver left to itself takes purerpc 0.1.6 with the h2 that hypercorn needs, or an h2 with CVE-2025-57804."""
+    """A resolver left to itself takes purerpc 0.1.6 with the h2 that the server needs, or an h2 with CVE-2025-57804."""
     assert version("purerpc") == "0.8.0"
     assert tuple(map(int, version("h2").split(".")[:2])) >= (4, 4)
     assert tuple(map(int, version("hpack").split(".")[:2])) >= (4, 1)

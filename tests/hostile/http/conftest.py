@@ -1,4 +1,4 @@
-"""Each attack is made against both HTTP servers."""
+"""Attacks that reach a handler are made against an ASGI application too."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from tests.hostile.http.serving import Kind
 
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)
 def kind(request: pytest.FixtureRequest) -> Kind:
-    """Whose server is attacked."""
+    """What answers."""
     made: Kind = request.param
     return made

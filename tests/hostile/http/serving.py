@@ -17,8 +17,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 from structlog.testing import capture_logs
 
-from avion_media.admin import ADMIN_LIMITS, AdminServer
-from avion_media.http1 import Headers, HttpLimits, HttpServer, Request, Response
+from avion_media.http1 import AsgiServer, Headers, HttpLimits, HttpServer, Request, Response
 
 HARD_LIMIT_S = 30.0
 CHUNK = b"x" * 65_536
@@ -38,7 +37,7 @@ class App:
         self._news = trio.Event()
 
     async def handle(self, request: Request) -> Response:
-        """Of the origin's server."""
+        """The handler."""
         match request.method, request.path:
             case "GET" | "HEAD", "/":
                 self.finished += 1
@@ -55,7 +54,7 @@ class App:
         return Response(404, TEXT, b"Not Found")
 
     def application(self) -> Starlette:
-        """The same for the admin port's server."""
+        """The same as an ASGI application."""
 
         async def endpoint(request: starlette.requests.Request) -> starlette.responses.Response:
             known = Request(request.method, request.url.path, None, Headers([]), "", request.body)
@@ -164,7 +163,7 @@ class Attacked:
     """A running server, with a good client that calls all the time."""
 
     port: int
-    server: HttpServer | AdminServer
+    server: HttpServer | AsgiServer
     app: App
     served: int = 0
 
@@ -189,21 +188,23 @@ class Attacked:
 
 
 class Kind(Enum):
-    """Whose server it is."""
+    """What answers: a handler, as the origin has one, or an ASGI application, as the admin port has."""
 
-    ORIGIN = "origin"
-    ADMIN = "admin"
+    HANDLER = "handler"
+    ASGI = "asgi"
 
 
 @asynccontextmanager
-async def attacked(kind: Kind, limits: HttpLimits | None = None, *, with_good: bool = True) -> AsyncIterator[Attacked]:
+async def attacked(
+    limits: HttpLimits | None = None, kind: Kind = Kind.HANDLER, *, with_good: bool = True
+) -> AsyncIterator[Attacked]:
     """The server for the length of the block; the good client was served before, meanwhile and after, and nothing in
     the server has failed.
 
     ``with_good=False`` where idle connections are ended so early that it would be sent away itself.
     """
     app = App()
-    server = _origin_server(app, limits) if kind is Kind.ORIGIN else _admin_server(app, limits)
+    server = _server(kind, app, limits or HttpLimits())
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     world = Attacked(listeners[0].socket.getsockname()[1], server, app)
     with capture_logs() as logs, trio.fail_after(HARD_LIMIT_S):
@@ -219,9 +220,7 @@ async def attacked(kind: Kind, limits: HttpLimits | None = None, *, with_good: b
     assert not logs, "a connection ended by a defect"
 
 
-def _origin_server(app: App, limits: HttpLimits | None) -> HttpServer:
-    return HttpServer(app.handle, limits or HttpLimits(), refusal_headers=SAFETY_HEADERS)
-
-
-def _admin_server(app: App, limits: HttpLimits | None) -> AdminServer:
-    return AdminServer(app.application(), limits or ADMIN_LIMITS)
+def _server(kind: Kind, app: App, limits: HttpLimits) -> HttpServer | AsgiServer:
+    if kind is Kind.ASGI:
+        return AsgiServer(app.application(), limits)
+    return HttpServer(app.handle, limits, refusal_headers=SAFETY_HEADERS)

@@ -45,15 +45,14 @@ def head(*lines: bytes, target: bytes = b"/", method: bytes = b"GET") -> bytes:
         pytest.param(b"\x00" * 64 + b"\r\n\r\n", 400, id="zeros"),
     ],
 )
-async def test_what_is_wrong_is_refused(kind: Kind, request_bytes: bytes, status: int) -> None:
-    async with attacked(kind) as world, world.client() as client:
+async def test_what_is_wrong_is_refused(request_bytes: bytes, status: int) -> None:
+    async with attacked() as world, world.client() as client:
         await client.send(request_bytes)
         answer = await client.read_until(b"\r\n\r\n")
         assert int(answer.split(b" ")[1]) == status, answer
         if status != 200:
             told = answer.decode("ascii").lower()
-            if kind is Kind.ORIGIN:  # the public one
-                assert all(f"{name}: {value}".lower() in told for name, value in SAFETY_HEADERS.items())
+            assert all(f"{name}: {value}".lower() in told for name, value in SAFETY_HEADERS.items())
             assert "connection: close" in told
             assert await client.read_to_end() == b""
 
@@ -69,34 +68,21 @@ WEBSOCKET = head(
 
 @pytest.mark.parametrize("request_bytes", [H2C, WEBSOCKET], ids=["h2c", "websocket"])
 async def test_upgrades_are_ignored(request_bytes: bytes) -> None:
-    async with attacked(Kind.ORIGIN) as world, world.client() as client:
+    async with attacked() as world, world.client() as client:
         await client.send(request_bytes)
         assert (await client.read_until(b"served")).startswith(b"HTTP/1.1 200")
         await client.get()
 
 
 async def test_the_preface_in_pieces_is_refused_as_well() -> None:
-    async with attacked(Kind.ORIGIN) as world, world.client() as client:
+    async with attacked() as world, world.client() as client:
         for byte in b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n":
             await client.send(bytes([byte]))
         assert b" 505 " in await client.read_to_end()
 
 
-@pytest.mark.parametrize("request_bytes", [H2C, WEBSOCKET, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"])
-async def test_upgrades_lead_nowhere_on_the_admin_port(request_bytes: bytes) -> None:
-    """Hypercorn cannot be told to ignore them (`avion_media/admin/serving.py`): such a connection ends soon."""
-    limits = HttpLimits(keep_alive_s=0.5)
-    async with attacked(Kind.ADMIN, limits, with_good=False) as world:
-        async with world.client() as client:
-            await client.send(request_bytes)
-            answer = await client.read_to_end()
-            assert b"served" not in answer
-            assert b" 200 " not in answer
-        await world.until_connections(0)
-
-
 async def test_a_small_body_is_taken_where_there_may_be_one(kind: Kind) -> None:
-    async with attacked(kind, HttpLimits(max_body_bytes=1000)) as world, world.client() as client:
+    async with attacked(HttpLimits(max_body_bytes=1000), kind) as world, world.client() as client:
         await client.send(head(b"Content-Length: 1000", target=b"/body", method=b"POST") + b"x" * 1000)
         assert (await client.read_until(b"\r\n\r\n1000")).startswith(b"HTTP/1.1 200")
         await client.send(head(b"Content-Length: 1001", target=b"/body", method=b"POST") + b"x" * 1001)
@@ -104,10 +90,8 @@ async def test_a_small_body_is_taken_where_there_may_be_one(kind: Kind) -> None:
 
 
 async def test_a_body_that_is_not_wanted_is_not_waited_for(kind: Kind) -> None:
-    async with attacked(kind) as world, world.client() as client:
+    async with attacked(kind=kind) as world, world.client() as client:
         await client.send(head(b"Expect: 100-continue", b"Content-Length: 70000", method=b"POST"))
-        if kind is Kind.ADMIN:  # hypercorn asks for every body
-            assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 100")
         assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 413")
         await client.read_to_end()
         async with world.client() as other:
@@ -130,7 +114,7 @@ async def test_a_body_that_is_not_wanted_is_not_waited_for(kind: Kind) -> None:
     ],
 )
 async def test_an_expectation_never_mixes_two_heads(kind: Kind, request_bytes: bytes, body: bytes) -> None:
-    async with attacked(kind) as world:
+    async with attacked(kind=kind) as world:
         for _ in range(20):
             async with world.client() as client:
                 await client.send(request_bytes)
@@ -144,7 +128,7 @@ async def test_an_expectation_never_mixes_two_heads(kind: Kind, request_bytes: b
 
 
 async def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(kind: Kind) -> None:
-    async with attacked(kind) as world, world.client() as client:
+    async with attacked(kind=kind) as world, world.client() as client:
         await client.send(GET * 500)
         for _ in range(500):
             await client.read_until(b"served")
@@ -153,15 +137,15 @@ async def test_pipelined_requests_are_answered_in_order_and_one_at_a_time(kind: 
 @pytest.mark.parametrize(
     "closing", [b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n"]
 )
-async def test_what_is_pipelined_behind_a_closing_request_holds_up_nothing(kind: Kind, closing: bytes) -> None:
-    async with attacked(kind) as world, world.client() as client:
+async def test_what_is_pipelined_behind_a_closing_request_holds_up_nothing(closing: bytes) -> None:
+    async with attacked() as world, world.client() as client:
         await client.send(closing + GET * 100)
         assert (await client.read_to_end()).count(b"HTTP/1.1 ") == 1  # 400 perhaps: nothing may follow (RFC 9112, 9.6)
         await world.until_connections(1)
 
 
-async def test_an_answer_under_way_is_finished_although_nonsense_follows_its_request(kind: Kind) -> None:
-    async with attacked(kind) as world:
+async def test_an_answer_under_way_is_finished_although_nonsense_follows_its_request() -> None:
+    async with attacked() as world:
         for _ in range(20):
             async with world.client() as client:
                 await client.send(head(b"Connection: close"))
@@ -169,8 +153,8 @@ async def test_an_answer_under_way_is_finished_although_nonsense_follows_its_req
                 assert (await client.read_to_end()).startswith(b"HTTP/1.1 ")
 
 
-async def test_endless_pipelining_without_reading_is_cut(kind: Kind) -> None:
-    async with attacked(kind, HttpLimits(write_timeout_s=0.3)) as world, world.client() as client:
+async def test_endless_pipelining_without_reading_is_cut() -> None:
+    async with attacked(HttpLimits(write_timeout_s=0.3)) as world, world.client() as client:
         while not await _is_cut(client.stream, GET * 1000):
             pass
         await world.until_connections(1)

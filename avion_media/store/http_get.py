@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Protocol
 from urllib.parse import urlsplit
 
 import h11
@@ -112,14 +111,14 @@ class HttpGet:
         with trio.fail_after(_CONNECT_S):
             stream = await trio.open_tcp_stream(self._host, self._port)
             if self._tls is None:
-                return _Wire(stream.socket, _Plain(stream.socket))
+                return _Wire(stream, stream.socket)
             secure = trio.SSLStream(stream, self._tls, server_hostname=self._host, https_compatible=True)
             try:
                 await secure.do_handshake()
             except BaseException:
                 stream.socket.close()
                 raise
-            return _Wire(stream.socket, _Secure(secure))
+            return _Wire(secure, stream.socket)
 
     async def _exchange(self, wire: _Wire, wanted: PartRequest, request: h11.Request) -> ObjectPart | int:
         """One request and its response; the connection is kept if nothing is left on it, and closed otherwise."""
@@ -162,61 +161,13 @@ class HttpGet:
                 wire.close()
 
 
-class _Bytes(Protocol):
-    """What both kinds of connections do."""
-
-    async def send(self, data: memoryview, /) -> int:
-        """Send some of it; how much."""
-
-    async def recv(self, max_bytes: int, /) -> bytes:
-        """Some bytes; b"" at the end."""
-
-    async def recv_into(self, buffer: memoryview, /) -> int:
-        """Fill a part of the buffer; how much, 0 at the end."""
-
-
-class _Plain:
-    """A TCP connection."""
-
-    def __init__(self, tcp: trio.socket.SocketType) -> None:
-        self._tcp = tcp
-
-    async def send(self, data: memoryview, /) -> int:
-        return await self._tcp.send(data)
-
-    async def recv(self, max_bytes: int, /) -> bytes:
-        return await self._tcp.recv(max_bytes)
-
-    async def recv_into(self, buffer: memoryview, /) -> int:
-        return await self._tcp.recv_into(buffer)
-
-
-class _Secure:
-    """A TLS connection with the methods of a socket."""
-
-    def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
-        self._stream = stream
-
-    async def send(self, data: memoryview, /) -> int:
-        await self._stream.send_all(data)
-        return len(data)
-
-    async def recv(self, max_bytes: int, /) -> bytes:
-        return bytes(await self._stream.receive_some(max_bytes))
-
-    async def recv_into(self, buffer: memoryview, /) -> int:
-        data = await self._stream.receive_some(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-
 class _Wire:
-    """A connection to the store."""
+    """A connection to the store, over TLS or not."""
 
-    def __init__(self, tcp: trio.socket.SocketType, end: _Bytes) -> None:
+    def __init__(self, stream: trio.abc.Stream, tcp: trio.socket.SocketType) -> None:
         self.has_received = False  # since the last request was sent
+        self._stream = stream
         self._tcp = tcp
-        self._end = end
 
     def is_quiet(self) -> bool:
         """Whether the store has sent nothing since the last response: not even its end."""
@@ -230,13 +181,11 @@ class _Wire:
         """The whole request."""
         self.has_received = False
         self._acknowledge_at_once()
-        view = memoryview(data)
-        while view:
-            view = view[await self._end.send(view) :]
+        await self._stream.send_all(data)
 
     async def receive(self) -> bytes:
         """Some bytes; OSError at the end of the connection."""
-        data = await self._end.recv(_READ_BYTES)
+        data = bytes(await self._stream.receive_some(_READ_BYTES))
         self._acknowledge_at_once()
         if not data:
             raise ConnectionResetError("closed by the store")
@@ -255,13 +204,20 @@ class _Wire:
         body[: len(first)] = first
         filled = len(first)
         while filled < length:
-            count = await self._end.recv_into(body[filled:])
+            count = await self._receive_into(body[filled:])
             if not count:
                 raise ConnectionResetError(f"closed by the store after {filled} of {length} bytes")
             filled += count
             self._acknowledge_at_once()
             received()
         return body
+
+    async def _receive_into(self, buffer: memoryview) -> int:
+        if isinstance(self._stream, trio.SocketStream):
+            return await self._tcp.recv_into(buffer)
+        data = await self._stream.receive_some(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
     def _acknowledge_at_once(self) -> None:
         with suppress(OSError):  # closed meanwhile, or not the kernel that we know: only latency depends on it

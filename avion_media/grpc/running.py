@@ -34,28 +34,6 @@ _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while so much of it
 class RunningCall:
     """A call whose handler runs. The connection tells it what happens outside; it never raises but Cancelled."""
 
-    __slots__ = (
-        "_code",
-        "_draining",
-        "_ended",
-        "_ended_with",
-        "_has_answered",
-        "_has_sent_head",
-        "_hooks",
-        "_inbox",
-        "_is_gone",
-        "_limits",
-        "_news",
-        "_protocol",
-        "_pull",
-        "_sends_gzip",
-        "_wake_writer",
-        "call",
-        "method",
-        "scope",
-        "stream_id",
-    )
-
     def __init__(
         self,
         call: CallContext,

@@ -22,28 +22,6 @@ class Pending:
 class Stream:
     """State only: what happens to it is decided in `Protocol`."""
 
-    __slots__ = (
-        "_account",
-        "_held_bytes",
-        "assembly",
-        "flood_units",
-        "has_window_update",
-        "head_sent",
-        "id",
-        "idle_units",
-        "is_gzip",
-        "max_message_bytes",
-        "opened_at",
-        "pending",
-        "pending_bytes",
-        "progress_at",
-        "remote_open",
-        "reset_grace_s",
-        "trailers",
-        "uncredited_bytes",
-        "wanted",
-    )
-
     def __init__(self, stream_id: int, now: float, account: Account, max_message_bytes: int) -> None:
         self.id = stream_id
         self.opened_at = now

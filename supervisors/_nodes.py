@@ -100,7 +100,7 @@ class Node(Generic[T]):
         """
         check_seconds("grace_s", grace_s, zero=True)
         record = self._record
-        engine = _engine_of(record.parent)
+        engine = _above(record)
         if engine is not None:
             deadline = math.inf if math.isinf(grace_s) else trio.current_time() + grace_s
             engine.stop_child(record, deadline)
@@ -115,7 +115,7 @@ class Node(Generic[T]):
         supervisor, which is a root or a dynamic child that was stopped, and while its supervisor stops.
         """
         record = self._record
-        engine = _engine_of(record.parent)
+        engine = _above(record)
         if record.parent is None or record.removed:
             raise NotRunning(f"{self.path} has no supervisor that could start it")
         if engine is None:
@@ -131,7 +131,7 @@ class Node(Generic[T]):
 
         The children of a supervisor end with it, right to left and without grace. A root's `run` raises `Killed`.
         """
-        engine = _engine_of(self._record.parent)
+        engine = _above(self._record)
         return engine is not None and engine.kill(self._record)
 
     def snapshot(self) -> NodeState:
@@ -239,7 +239,7 @@ class Supervisor(Node[None]):
 
     async def _run_below(self, child: Child[Any]) -> None:
         """Run as the child of another supervisor."""
-        above = _engine_of(self._record.parent)
+        above = _above(self._record)
         assert above is not None
         await self._serve(journal=above.journal, on_started=child.started)
 
@@ -267,7 +267,7 @@ class Supervisor(Node[None]):
     @enable_ki_protection
     def stop(self, grace_s: float = math.inf) -> None:
         """Request the ordered stop: see `Node.stop`."""
-        record, engine = self._record, _engine_of(self._record)
+        record, engine = self._record, self._record.below
         if record.parent is not None:
             super().stop(grace_s)
         elif engine is not None:
@@ -279,7 +279,7 @@ class Supervisor(Node[None]):
     @enable_ki_protection
     def kill(self) -> bool:
         """Cancel the node as if it had crashed: see `Node.kill`."""
-        engine = _engine_of(self._record)
+        engine = self._record.below
         if self._record.parent is not None:
             return super().kill()
         if engine is not None:
@@ -299,7 +299,7 @@ class Supervisor(Node[None]):
         try:
             await record.settled.wait()
         except trio.Cancelled:
-            engine = _engine_of(self._record)
+            engine = self._record.below
             if engine is not None and record.parent is self._record:
                 engine.stop_child(record, trio.current_time(), remove=True)
             raise
@@ -311,7 +311,7 @@ class Supervisor(Node[None]):
 
     @enable_ki_protection
     def _add(self, node: Node[Any]) -> Record:
-        engine = _engine_of(self._record)
+        engine = self._record.below
         if engine is None or engine.stopping:
             raise NotRunning(f"{self.path} is not running")
         self._place([node])
@@ -328,7 +328,7 @@ class Supervisor(Node[None]):
         record = node._record
         if record.parent is not self._record:
             raise LookupError(f"{node.path} is not a child of {self.path}")
-        engine = _engine_of(self._record)
+        engine = self._record.below
         if engine is None:
             record.leave()
         else:
@@ -488,9 +488,9 @@ def _check(name: str, what: str, value: object, kind: type) -> None:
         raise SpecError(f"{name!r}: {what} must be of {kind.__name__}, not {value!r}")
 
 
-def _engine_of(record: Record | None) -> Engine | None:
-    below = None if record is None else record.below
-    return below if isinstance(below, Engine) else None
+def _above(record: Record) -> Engine | None:
+    """Return the engine that runs a node as a child."""
+    return None if record.parent is None else record.parent.below
 
 
 def _is_above(record: Record, below: Record) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import trio
 
@@ -14,14 +14,10 @@ from supervisors._errors import SupervisionError, is_shutdown, text_of
 from supervisors._policy import Backoff, Restart
 from supervisors._state import LEGAL, OVER, UP, Event, NodeState, State
 
+if TYPE_CHECKING:
+    from supervisors._engine import Engine
+
 ROOT = "/"
-
-
-class Below(Protocol):
-    """What the engine of one supervisor needs of the engine of another one that is its child."""
-
-    def request_stop(self, reason: str, deadline: float = math.inf) -> None:
-        """Stop in order, and cancel what is left at ``deadline``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +45,7 @@ class Record:
         self.children: dict[str, Record] | None = None
         self.observers: dict[object, Callable[[Event], object]] | None = None  # of a supervisor
         self.backoff = Backoff()  # set by the supervisor that takes the node in
-        self.below: Below | None = None  # the engine, while this node is a supervisor that runs
+        self.below: Engine | None = None  # the engine, while this node is a supervisor that runs
         self.added = False  # while its supervisor ran: it is forgotten at the end of that run
         self._former_path: str | None = None
         # Counts and the last failure outlive a restart of the supervisor: the cause must be visible afterwards.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import trio
@@ -41,81 +41,6 @@ class Batch:
         return self.to_start[0] if self.to_start else None
 
 
-class Batches:
-    """The batches in progress. Each is on its own: one that waits for a child or a backoff blocks no other.
-
-    A child is in one of them at most.
-    """
-
-    def __init__(self) -> None:
-        self._all: list[Batch] = []
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return iter(list(self._all))
-
-    def add(self, batch: Batch) -> None:
-        self._all.append(batch)
-
-    def remove(self, batch: Batch) -> None:
-        self._all.remove(batch)
-
-    def clear(self) -> None:
-        self._all.clear()
-
-    def restart(
-        self, children: Iterable[Record], group: set[Record], not_before: float, reason: str, now: float
-    ) -> float:
-        """Take ``group`` (some of ``children``, which are in start order) down and up again, not up before that time.
-
-        Batches that concern any of them are taken over: whole, and with the later of the times, which is returned.
-        """
-        taken_over = [batch for batch in self if not group.isdisjoint(batch.to_start)]
-        for batch in taken_over:
-            self.remove(batch)
-        stopping = group.union(*(batch.to_stop for batch in taken_over))
-        starting = group.union(*(batch.to_start for batch in taken_over))
-        not_before = max([not_before, *(batch.not_before for batch in taken_over)])
-        to_start = [record for record in children if record in starting]
-        for record in to_start:
-            if record.over and not record.held:
-                record.enter(State.WAITING, now)
-        to_stop = [record for record in to_start if record in stopping and record.up]
-        self.add(Batch(to_stop, to_start, not_before, reason))
-        return not_before
-
-    def restart_one(self, record: Record, now: float) -> None:
-        """Stop and start one child by hand, or end its backoff."""
-        record.stays_down = False
-        if record.state is State.BACKOFF:
-            for batch in self:
-                if record in batch.to_start:
-                    batch.not_before = now
-        elif record.over or record.up:
-            record.ran = False  # a temporary child, too, is started by hand
-            if record.over:
-                record.enter(State.WAITING, now)
-            if not self.takes_down(record):  # otherwise it comes up with the children with which it goes down
-                self.discard(record)
-                self.add(Batch([record], [record], now, "restart"))
-
-    def discard(self, record: Record) -> None:
-        """It has had its turn."""
-        for batch in self:
-            if record in batch.to_start:
-                batch.to_start.remove(record)
-
-    def takes_down(self, record: Record) -> bool:
-        """Return whether a batch stops the child."""
-        return any(record in batch.to_stop for batch in self)
-
-    def takes_up(self, record: Record) -> bool:
-        """Return whether a batch starts the child."""
-        return any(record in batch.to_start for batch in self)
-
-
 class StaticEngine(Engine):
     """The engine of a `Supervisor`."""
 
@@ -123,13 +48,15 @@ class StaticEngine(Engine):
         super().__init__(*args, **kwargs)
         self._strategy = strategy
         self._auto_shutdown = auto_shutdown
-        self._batches = Batches()
+        # Those in progress. Each is on its own: one that waits for a child or a backoff blocks no other. A child is in
+        # one of them at most.
+        self._batches: list[Batch] = []
 
     def _place(self, records: list[Record], now: float) -> None:
-        self._batches.add(Batch((), records, now, ""))
+        self._batches.append(Batch((), records, now, ""))
 
     def _advance(self, nursery: trio.Nursery, now: float) -> bool:
-        for batch in self._batches:
+        for batch in list(self._batches):
             last = batch.next_to_stop()
             if last is not None:
                 self._ask_to_stop(last, batch.reason, now)
@@ -153,26 +80,54 @@ class StaticEngine(Engine):
         return last is None
 
     def _restart_later(self, record: Record, delay_s: float, now: float) -> None:
+        """Take the group down and up again; batches that concern any of it are taken over, with the latest time."""
         everyone = list(self.records.values())
         group = set(restart_group(self._strategy, everyone, record))
-        self._wake_at(self._batches.restart(everyone, group, now + delay_s, f"restart of {record.path}", now))
+        taken_over = [batch for batch in self._batches if not group.isdisjoint(batch.to_start)]
+        self._batches = [batch for batch in self._batches if batch not in taken_over]
+        stopping = group.union(*(batch.to_stop for batch in taken_over))
+        starting = group.union(*(batch.to_start for batch in taken_over))
+        not_before = max([now + delay_s, *(batch.not_before for batch in taken_over)])
+        to_start = [each for each in everyone if each in starting]
+        for each in to_start:
+            if each.over and not each.held:
+                each.enter(State.WAITING, now)
+        to_stop = [each for each in to_start if each in stopping and each.up]
+        self._batches.append(Batch(to_stop, to_start, not_before, f"restart of {record.path}"))
+        self._wake_at(not_before)
 
     @enable_ki_protection
     def restart_child(self, record: Record, now: float) -> None:
-        self._batches.restart_one(record, now)
+        record.stays_down = False
+        if record.state is State.BACKOFF:
+            for batch in self._batches:
+                if record in batch.to_start:
+                    batch.not_before = now
+        elif record.over or record.up:
+            record.ran = False  # a temporary child, too, is started by hand
+            if record.over:
+                record.enter(State.WAITING, now)
+            if not self._takes_down(record):  # otherwise it comes up with the children with which it goes down
+                self._end_turn(record)
+                self._batches.append(Batch([record], [record], now, "restart"))
         if record.up:
             self._ask_to_stop(record, "restart", now)
         self.wake()
 
+    def _end_turn(self, record: Record) -> None:
+        for batch in self._batches:
+            if record in batch.to_start:
+                batch.to_start.remove(record)
+
     def _came_up(self, record: Record) -> None:
-        if not self._batches.takes_down(record):  # otherwise it goes down again with its group
-            self._batches.discard(record)
+        if not self._takes_down(record):  # otherwise it goes down again with its group
+            self._end_turn(record)
 
     def _takes_down(self, record: Record) -> bool:
-        return self._batches.takes_down(record)
+        return any(record in batch.to_stop for batch in self._batches)
 
     def _went_down(self, record: Record, now: float) -> None:
-        if not record.held and self._batches.takes_up(record):
+        if not record.held and any(record in batch.to_start for batch in self._batches):
             record.enter(State.WAITING, now)
 
     def _lost(self, record: Record) -> None:

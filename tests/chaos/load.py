@@ -1,12 +1,14 @@
-"""Load by independent clients: grpcio for calls, httpx for the uploads' PUTs."""
+"""Load by independent clients: grpcio and grpc-go for calls, httpx for the uploads' PUTs."""
 
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.service.harness import eventually
 
 CALLS_PER_S = 50.0
 _CALL_S = 15.0
+_UPLOAD = wire.RequestMediaUploadRequest(filename="a.jpg", content_type="image/jpeg", size=1000)
 _SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
     "healthCheckConfig": {"serviceName": "avion.MediaService"},
@@ -152,7 +155,6 @@ class SteadyCalls(_Background):
         """See `_Background.work`."""
         status = self._caller.method("GetMediaStatus", wire.MediaStatus)
         request = self._caller.method("RequestMediaUpload", wire.RequestMediaUploadResponse)
-        upload = wire.RequestMediaUploadRequest(filename="a.jpg", content_type="image/jpeg", size=1000)
         look = wire.GetMediaStatusRequest(media_id=self._media_id)
         open_calls: list[Any] = []
         next_at = time.monotonic()
@@ -161,7 +163,7 @@ class SteadyCalls(_Background):
             if self.made % 2:
                 open_calls.append(("GetMediaStatus", status.future(look, timeout=_CALL_S)))
             else:
-                open_calls.append(("RequestMediaUpload", request.future(upload, timeout=_CALL_S)))
+                open_calls.append(("RequestMediaUpload", request.future(_UPLOAD, timeout=_CALL_S)))
             self.made += 1
             open_calls = [each for each in open_calls if not self._ended(*each)]
         for name, call in open_calls:
@@ -177,6 +179,34 @@ class SteadyCalls(_Background):
         else:
             self._caller.note(name, error)
         return True
+
+
+class SteadyGoCalls:
+    """The same calls at the same rate by grpc-go, for the length of a block (``program``: `steady_calls.go`)."""
+
+    def __init__(self, program: Path, addresses: Sequence[str], caller: Caller, media_id: str) -> None:
+        self._caller = caller
+        look = wire.GetMediaStatusRequest(media_id=media_id)
+        self._command = [
+            str(program),
+            ",".join(addresses),
+            f"{CALLS_PER_S:.0f}",
+            f"/avion.MediaService/GetMediaStatus={look.SerializeToString().hex()}",
+            f"/avion.MediaService/RequestMediaUpload={_UPLOAD.SerializeToString().hex()}",
+        ]
+        self.made = 0
+
+    def __enter__(self) -> SteadyGoCalls:
+        self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        with self._process:
+            output, _ = self._process.communicate(timeout=_CALL_S + 5)
+        found = json.loads(output)
+        self.made = sum(found["codes"].values())
+        self._caller.codes.update(found["codes"])
+        self._caller.problems += found["problems"]
 
 
 class SteadyUploads(_Background):

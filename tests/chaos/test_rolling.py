@@ -1,4 +1,4 @@
-"""Two replicas restarted in turn behind one client that balances by health: nobody notices."""
+"""Two replicas restarted in turn behind clients that balance by health (grpcio and grpc-go): neither notices."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ import signal
 import statistics
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 import httpx
 import redis
 
-from tests.chaos.load import Caller, SteadyCalls, SteadyUploads, balanced_channel, ready_events
+from tests.chaos.load import Caller, SteadyCalls, SteadyGoCalls, SteadyUploads, balanced_channel, ready_events
 from tests.chaos.scale import ROLLING_RESTARTS, SEED
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 
 
 def test_rolling_restarts_go_unnoticed(
-    redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, picture: bytes
+    redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, picture: bytes, steady_go_calls: Path
 ) -> None:
     chance = random.Random(SEED)
     with Replicas(redis_of_process, bucket) as replicas, balanced_channel(replicas.addresses) as channel:
@@ -26,14 +27,19 @@ def test_rolling_restarts_go_unnoticed(
         first = caller.upload(picture)
         caller.wait_ready([first])
         drains_s = []
-        with SteadyCalls(caller, first) as calls, SteadyUploads(caller, picture, pause_s=0.1) as uploads:
+        with (
+            SteadyCalls(caller, first) as calls,
+            SteadyGoCalls(steady_go_calls, replicas.addresses, caller, first) as go_calls,
+            SteadyUploads(caller, picture, pause_s=0.1) as uploads,
+        ):
             for turn in range(ROLLING_RESTARTS):
                 eventually(lambda: all(map(served, replicas.running)), "both replicas to serve calls")
                 time.sleep(chance.uniform(0, 0.5))  # at whatever moment of the load
                 drains_s.append(replicas.restart(turn % 2))
         caller.wait_ready(uploads.media_ids)
         print(
-            f"\n{ROLLING_RESTARTS} rolling restarts, seed {SEED}: {calls.made} calls, {len(uploads.media_ids)} uploads,"
+            f"\n{ROLLING_RESTARTS} rolling restarts, seed {SEED}:"
+            f" {calls.made} calls by grpcio, {go_calls.made} by grpc-go, {len(uploads.media_ids)} uploads,"
             f" {dict(caller.codes)}; drain median {statistics.median(drains_s):.2f} s, worst {max(drains_s):.2f} s"
         )
         assert set(caller.codes) == {"OK"}, caller.problems

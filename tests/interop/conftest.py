@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import subprocess
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import trustme
+
+from tests.interop.programs import built
 
 _NODE = Path(__file__).parent / "node"
 _GO = Path(__file__).parent / "go" / "main.go"
@@ -26,11 +27,8 @@ def node_client() -> Path:
 
 @pytest.fixture(scope="session")
 def go_client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The client of grpc-go, built from Debian's packages: golang-go and golang-google-grpc-dev."""
-    built = tmp_path_factory.mktemp("go") / "client"
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "-trimpath"}
-    subprocess.run(["go", "build", "-o", built, _GO], env=environment, check=True, timeout=600)
-    return built
+    """The client of grpc-go."""
+    return built(_GO, tmp_path_factory.mktemp("go"))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from avion_media.domain import keys
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.owners import is_owner
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
 _AFTER_DOT = "/"  # the character behind ".": `{media_id}/` sorts behind all of `{media_id}.…`
@@ -40,7 +40,7 @@ class Usage:
 class OwnerIndex:
     """The index in one bucket. Every call may raise Unavailable, and may be repeated."""
 
-    def __init__(self, store: Slot[ObjectStore]) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
     async def add(self, owner: str, media_id: MediaId, size_bytes: int) -> None:

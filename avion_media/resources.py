@@ -18,7 +18,7 @@ from avion_media.domain.errors import Dependency, Unavailable
 T = TypeVar("T")
 
 
-class Slot(Generic[T]):
+class ResourceSlot(Generic[T]):
     """Holds at most one open resource, which is ``what`` of its `Unavailable`."""
 
     def __init__(self, what: Dependency) -> None:

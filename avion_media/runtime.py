@@ -24,7 +24,7 @@ from avion_media.moderation import Moderation
 from avion_media.queue import QueueStats, TaskQueue
 from avion_media.readiness import Readiness
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
@@ -88,8 +88,8 @@ class Runtime:
     remote_states: RemoteStateStore = field(init=False)
     queues: dict[str, TaskQueue] = field(init=False)
     replay: JournalReplay = field(init=False)
-    store: Slot[ObjectStore] = field(default_factory=lambda: Slot(Dependency.STORE))
-    pipeline: Slot[MediaPipeline] = field(default_factory=lambda: Slot(Dependency.SANDBOX))
+    store: ResourceSlot[ObjectStore] = field(default_factory=lambda: ResourceSlot(Dependency.STORE))
+    pipeline: ResourceSlot[MediaPipeline] = field(default_factory=lambda: ResourceSlot(Dependency.SANDBOX))
     moderation: Moderation = field(init=False)
     drains: dict[str, Drain] = field(default_factory=dict)
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit

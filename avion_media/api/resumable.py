@@ -14,7 +14,7 @@ from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.ids import MediaId
 from avion_media.domain.owners import owner_metadata
 from avion_media.domain.parts import Part, plan_parts
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import NOT_EXAMINED, MultipartUploads, ObjectStore, PresignedPut, StoredPart, UploadMissing
 
 _NAMED = 10  # missing parts that an error names
@@ -51,7 +51,7 @@ class SignedPart:
 class ResumableUploads:
     """The steps of an upload in parts. Every one may raise Unavailable, and may be repeated."""
 
-    def __init__(self, store: Slot[ObjectStore], config: UploadConfig) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore], config: UploadConfig) -> None:
         self._store = store
         self._ids = UploadIds(store)
         self._ttl = timedelta(seconds=config.multipart_ttl)

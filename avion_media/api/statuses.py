@@ -13,7 +13,7 @@ from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation import Standing
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
 
@@ -37,7 +37,7 @@ class Statuses:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         stored: StatusStore,
         deletions: Deletions,
         standing: Standing,

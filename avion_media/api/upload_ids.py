@@ -22,7 +22,7 @@ import trio
 from avion_media.domain import keys
 from avion_media.domain.ids import MediaId
 from avion_media.domain.parts import PartPlan
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, read_secret
 
 _MAC_BYTES: Final = 16
@@ -45,7 +45,7 @@ class InvalidUploadId(ValueError):
 class UploadIds:
     """Makes and reads ids. Every method may raise Unavailable."""
 
-    def __init__(self, store: Slot[ObjectStore]) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
         self._key: bytes | None = None
         self._read_at = 0.0

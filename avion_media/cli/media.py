@@ -32,7 +32,7 @@ from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import DROP_DELETED
 from avion_media.owners import OwnerIndex
 from avion_media.redis import Redis, open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, open_store
 from avion_media.wire.avion import media_pb2 as wire
 
@@ -213,7 +213,7 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
 async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:
     """One event for each page of the owner's media, so that no event grows with the account."""
     deleted: list[str] = []
-    slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+    slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     async with open_store(config.s3) as store:
         with slot.filled(store):
             async for page in OwnerIndex(slot).media(owner):

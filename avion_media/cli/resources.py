@@ -14,7 +14,7 @@ from avion_media.cli.output import Failure
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.redis import Redis, open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, open_store
 from avion_media.telemetry import silence_logging
 
@@ -97,14 +97,14 @@ def directly(run: Callable[[], Awaitable[T]]) -> T:
 class Resources:
     """The store in the slot that the service's own code asks, and Redis."""
 
-    store: Slot[ObjectStore]
+    store: ResourceSlot[ObjectStore]
     redis: Redis
 
 
 @asynccontextmanager
 async def open_resources(config: Config) -> AsyncIterator[Resources]:
     """Open both, for the length of the block. Neither need be there yet; `Unavailable` comes from the first use."""
-    slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+    slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     async with (
         open_store(config.s3) as store,
         open_redis(config.redis.url, timeout_s=config.redis.timeout, state_url=config.status.redis_url) as redis,

@@ -15,7 +15,7 @@ from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import is_unknown, media_report
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
 
@@ -58,7 +58,7 @@ class Item:
         return sum(each["bytes"] for each in self.known["objects"])
 
 
-async def read_item(config: Config, store: Slot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
+async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
     """Read one item. Raises `Unavailable`."""
     known = await media_report(config, store, redis, any_id)
     deletion, status = known["deletion"], known["status"] or {}

@@ -20,7 +20,7 @@ from avion_media.deletion.records import Mark, Undelete
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import ALPHABET
 from avion_media.domain.keys import DELETION_JOURNAL_PREFIX
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
 _KEPT_AFTER_DUE = timedelta(days=7)  # a loss of Redis is noticed within seconds, and restored by operators within days
@@ -42,7 +42,7 @@ class JournalEntry:
 class DeletionJournal:
     """Every method raises `Unavailable` while the store is unavailable, and can be repeated then."""
 
-    def __init__(self, store: Slot[ObjectStore], delay_s: float) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore], delay_s: float) -> None:
         self._store = store
         self._kept = timedelta(seconds=delay_s) + _KEPT_AFTER_DUE
 

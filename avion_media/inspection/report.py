@@ -16,7 +16,7 @@ from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.inspection.moments import moment
 from avion_media.inspection.remote import remote_memory
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
@@ -28,7 +28,7 @@ _REQUESTS_PER_SECOND = 100.0
 _EVENTS = 10_000  # looked at; more are hardly kept
 
 
-async def media_report(config: Config, store: Slot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
+async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
     """Everything about one medium as plain data. Changes nothing; walks through all waiting tasks.
 
     ``status``, ``deletion``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is
@@ -87,7 +87,7 @@ async def _deletion(redis: Redis, any_id: AnyId) -> dict[str, str] | None:
     return known | {"undeleted_at": undeleted_at.isoformat(timespec="seconds")}
 
 
-async def _objects(config: Config, store: Slot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
+async def _objects(config: Config, store: ResourceSlot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
     configured = [size.name for size in config.thumbnails.sizes]
     sizes = {*configured, *await stored_sizes(store, Pace(_REQUESTS_PER_SECOND))}
     found = []

@@ -35,7 +35,7 @@ from avion_media.moderation.records import Block, Held, ModerationRecords, now
 from avion_media.owners import OwnerIndex
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ListedObject, ObjectInfo, ObjectStore, TooLarge
 from avion_media.telemetry import get_logger
@@ -114,7 +114,7 @@ class Blocking:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         redis: Redis,
         purges: PurgeRequests,
         deletions: Deletions,

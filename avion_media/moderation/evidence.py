@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import FileSource, ObjectInfo, ObjectStore
 
 _INCOMING = "incoming"
@@ -22,7 +22,7 @@ class Evidence:
     Every method raises `Unavailable` while the store is unavailable, and can be repeated then.
     """
 
-    def __init__(self, store: Slot[ObjectStore]) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
     async def keep(self, any_id: AnyId, sizes: Iterable[str]) -> None:

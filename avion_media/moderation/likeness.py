@@ -19,7 +19,7 @@ from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.files import read_only, write_at
 from avion_media.media.sandbox import Limits, Renewal, Sandbox, open_sandbox
 from avion_media.moderation.digests import MIN_QUALITY
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.telemetry import get_logger
 
 _JOB = "avion_media.moderation.jobs:pdq_job"
@@ -38,7 +38,7 @@ class Likeness:
 
     def __init__(self, *, require: bool) -> None:
         self._require = require
-        self._sandbox: Slot[Sandbox] = Slot(Dependency.SANDBOX)
+        self._sandbox: ResourceSlot[Sandbox] = ResourceSlot(Dependency.SANDBOX)
         self._wanted = trio.Event()
 
     async def run(self) -> None:

@@ -17,7 +17,7 @@ from avion_media.domain.errors import ObjectMissing, PreconditionFailed
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.digests import DigestSet, Likenesses
 from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore, TooLarge
 from avion_media.telemetry import get_logger
 
@@ -57,7 +57,7 @@ class _List:
 class Blocklists:
     """The lists as of the last `reload`."""
 
-    def __init__(self, store: Slot[ObjectStore], changes: Changes) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore], changes: Changes) -> None:
         self._store = store
         self._changes = changes
         self._lists: dict[str, _List] = {}

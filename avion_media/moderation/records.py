@@ -19,7 +19,7 @@ from typing import Any
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.moderation.entries import Entry, parse_entry
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 
 _MAX_BYTES = 4 << 20
@@ -82,7 +82,7 @@ class Held:
 class ModerationRecords:
     """Reads and writes them. Every method raises `Unavailable` while the store is unavailable."""
 
-    def __init__(self, store: Slot[ObjectStore]) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
     async def is_blocked(self, media_id: str) -> bool:

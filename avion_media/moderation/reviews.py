@@ -18,7 +18,7 @@ from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.records import Held, ModerationRecords, now
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.telemetry import get_logger
@@ -33,7 +33,9 @@ class NotHeld(MediaError):
 class Reviews:
     """Every method raises `Unavailable` while the store or Redis is unavailable, and can be repeated then."""
 
-    def __init__(self, store: Slot[ObjectStore], redis: Redis, events: MediaEvents, *, status_ttl_s: float) -> None:
+    def __init__(
+        self, store: ResourceSlot[ObjectStore], redis: Redis, events: MediaEvents, *, status_ttl_s: float
+    ) -> None:
         self._store = store
         self._redis = redis
         self._statuses = StatusStore(redis)

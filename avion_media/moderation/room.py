@@ -12,7 +12,7 @@ from avion_media.moderation.reviews import Reviews
 from avion_media.moderation.screening import Screening
 from avion_media.moderation.standing import Standing
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents
 from avion_media.store import ObjectStore
 
@@ -20,7 +20,7 @@ from avion_media.store import ObjectStore
 class Moderation:
     """All parts. ``blocking`` is filled while the node `moderation` runs."""
 
-    def __init__(self, store: Slot[ObjectStore], redis: Redis, config: Config) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore], redis: Redis, config: Config) -> None:
         self._store = store
         self._redis = redis
         self._config = config
@@ -30,7 +30,7 @@ class Moderation:
         self.lists = Blocklists(store, Changes(redis))
         self._events = MediaEvents(redis, config.events.max_entries)
         self.reviews = Reviews(store, redis, self._events, status_ttl_s=config.tasks.accepted_life_s)
-        self.blocking: Slot[Blocking] = Slot(Dependency.STORE)
+        self.blocking: ResourceSlot[Blocking] = ResourceSlot(Dependency.STORE)
 
     def make_blocking(self, purges: PurgeRequests, deletions: Deletions) -> Blocking:
         """Return what blocks media, with the purges and the deletions of the process."""

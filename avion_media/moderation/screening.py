@@ -23,7 +23,7 @@ from avion_media.moderation.likeness import picture_of
 from avion_media.moderation.lists import OWN, Blocklists
 from avion_media.moderation.records import ModerationRecords
 from avion_media.moderation.reviews import Reviews
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
 
@@ -52,9 +52,9 @@ class Screening:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         lists: Blocklists,
-        blocking: Slot[Blocking],
+        blocking: ResourceSlot[Blocking],
         reviews: Reviews,
         picture_hash: PictureHash,
         config: ModerationConfig,

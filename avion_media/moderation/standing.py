@@ -6,14 +6,14 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation.blocking import Underway
 from avion_media.moderation.records import ModerationRecords
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
 
 class Standing:
     """Reads the bucket. Its coroutines raise `Unavailable` while the store is unavailable."""
 
-    def __init__(self, store: Slot[ObjectStore], underway: Underway) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore], underway: Underway) -> None:
         self._records = ModerationRecords(store)
         self._underway = underway
 

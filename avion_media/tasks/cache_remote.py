@@ -39,7 +39,7 @@ from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.moderation import Held, Screening, Visit
 from avion_media.queue import TaskQueue
 from avion_media.remote import Fetched, Fetcher, InvalidUrl, RemoteGone, RemoteUrl, parse_remote_url, validators_from
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteFailure, RemoteStateStore
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.observed_fetch import ObservedFetch
@@ -73,12 +73,12 @@ class CacheRemote:
 
     def __init__(
         self,
-        pipeline: Slot[MediaPipeline],
+        pipeline: ResourceSlot[MediaPipeline],
         publisher: Publisher,
         states: RemoteStateStore,
         fetcher: Fetcher,
         queue: TaskQueue,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         purges: Purges,
         screening: Screening,
         config: RemoteConfig,

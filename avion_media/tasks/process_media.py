@@ -18,7 +18,7 @@ from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.moderation import Held, Screening
 from avion_media.queue import TaskQueue
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectInfo, ObjectStore, TooLarge
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
@@ -35,8 +35,8 @@ class ProcessMedia:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
-        pipeline: Slot[MediaPipeline],
+        store: ResourceSlot[ObjectStore],
+        pipeline: ResourceSlot[MediaPipeline],
         publisher: Publisher,
         queue: TaskQueue,
         purges: Purges,

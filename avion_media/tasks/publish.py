@@ -39,7 +39,7 @@ from avion_media.domain.media import (
 from avion_media.domain.owners import owner_metadata, owner_of
 from avion_media.domain.tasks import State, Status
 from avion_media.owners import OwnerIndex
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import ANY_FAILURE, FAILED_TTL_S, READY_TTL_S, MediaEvents, StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.stored_sizes import stored_sizes
@@ -62,7 +62,7 @@ class Publisher:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         statuses: StatusStore,
         events: MediaEvents,
         sizes: tuple[ThumbnailSize, ...],

@@ -18,7 +18,7 @@ from avion_media.domain.keys import origin_paths, original
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, in_all_formats, parse_size_names
 from avion_media.domain.tasks import Confirm, Task, id_of
 from avion_media.queue import TaskQueue
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
@@ -51,7 +51,7 @@ class PurgeMedia:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         config: CdnConfig,
         sizes: tuple[ThumbnailSize, ...],
         telemetry: Telemetry = NO_TELEMETRY,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 
 from avion_media.domain import keys
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 from avion_media.tasks.pace import Pace
 
 _AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`
 
 
-async def stored_sizes(store: Slot[ObjectStore], pace: Pace | None = None) -> list[str]:
+async def stored_sizes(store: ResourceSlot[ObjectStore], pace: Pace | None = None) -> list[str]:
     """The names of the sizes that any medium in the store has. One request for each, and one more.
 
     Raises `Unavailable`.

@@ -35,7 +35,7 @@ from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 from avion_media.moderation import Likeness, Moderation, Screening, Unwanted
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents, StatusStore
 from avion_media.store import FileSource, ListedObject, ObjectInfo, ObjectStore
 from avion_media.tasks.process_media import ProcessMedia
@@ -369,10 +369,10 @@ class Stage:
     def _purges(self) -> Purges:
         return Purges(TaskQueue(self.redis, PURGE_QUEUE), self.cdn)
 
-    def _publisher(self, store: Slot[ObjectStore], statuses: StatusStore, events: MediaEvents) -> Publisher:
+    def _publisher(self, store: ResourceSlot[ObjectStore], statuses: StatusStore, events: MediaEvents) -> Publisher:
         return Publisher(store, statuses, events, self.sizes, NO_TELEMETRY, processing_ttl_s=600.0)
 
-    def _actor(self, steps: Steps) -> tuple[Slot[ObjectStore], StatusStore]:
+    def _actor(self, steps: Steps) -> tuple[ResourceSlot[ObjectStore], StatusStore]:
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
         return slot_of(Dependency.STORE, store), StatusStore(stepped(self.redis, steps))
 
@@ -428,8 +428,8 @@ class _Stepped:
         return await self._steps.around(f"redis {script.name}", lambda: self._redis.run(script, script_keys, args))
 
 
-def slot_of(what: Dependency, value: Any) -> Slot[Any]:
-    slot: Slot[Any] = Slot(what)
+def slot_of(what: Dependency, value: Any) -> ResourceSlot[Any]:
+    slot: ResourceSlot[Any] = ResourceSlot(what)
     slot.fill(value)
     return slot
 

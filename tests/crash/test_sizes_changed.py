@@ -15,7 +15,7 @@ from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import PURGE_QUEUE, State, Status
 from avion_media.moderation import Standing, Underway
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
 from tests.crash.stage import MemoryStore, Stage, Steps, open_stages
@@ -34,7 +34,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
 
 async def status_of(stage: Stage) -> Status:
     """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
-    store: Slot[ObjectStore] = Slot(Dependency.STORE)
+    store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
     board, standing = StatusStore(stage.redis), Standing(store, Underway())
     await stage.replay().ensure_complete()

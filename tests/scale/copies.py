@@ -21,7 +21,7 @@ from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.moderation import Blocking, Moderation, Unwanted
 from avion_media.redis import open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.telemetry import silence_logging
@@ -58,7 +58,7 @@ async def fill(store: ObjectStore, media: int) -> MediaId:
 async def measure(setting: Setting, media: int) -> tuple[float, float, int]:
     """Return the seconds of a block with one original, and with so many; and the copies that it found."""
     async with open_store(setting.store.config()) as store, open_redis(setting.redis_url) as redis:
-        slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+        slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         slot.fill(store)
         blocking = Moderation(slot, redis, Config()).make_blocking(_NoPurges(), StatusStore(redis))
         alone = await fill(store, 1)

@@ -32,7 +32,7 @@ from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.tasks import DELETE_QUEUE, DROP_DELETED, PURGE_QUEUE, State, Status
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.purge import Purges
@@ -119,8 +119,8 @@ def replay_of(redis: Redis, store: ObjectStore) -> JournalReplay:
     return JournalReplay(redis, DeletionJournal(_slot(store), DELAY_S))
 
 
-def _slot(value: Any) -> Slot[Any]:
-    slot: Slot[Any] = Slot(Dependency.STORE)
+def _slot(value: Any) -> ResourceSlot[Any]:
+    slot: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
     slot.fill(value)
     return slot
 

@@ -18,7 +18,7 @@ from avion_media.domain.errors import Dependency
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
 from avion_media.owners import OwnerIndex, Usage
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, open_store
 from avion_media.telemetry import silence_logging
 from tests.bench.setting import Setting, open_setting
@@ -49,7 +49,7 @@ async def fill(index: OwnerIndex, media: int) -> None:
 async def measure(setting: Setting, media: int) -> tuple[Usage, list[float], int]:
     """The usage, the seconds of each round, and by how much the peak of the memory grew meanwhile."""
     async with open_store(setting.store.config()) as store:
-        slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+        slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         slot.fill(store)
         index = OwnerIndex(slot)
         await fill(index, media)

@@ -19,7 +19,7 @@ from avion_media.domain.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.media import MediaFacts, ThumbnailSize
 from avion_media.domain.tasks import Task
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.purge import PurgeMedia, purge_url
 from tests.service.published import encode_id
@@ -116,7 +116,7 @@ async def test_a_failure_is_logged_with_the_cache_and_the_path_and_no_token(answ
 
 async def purge(target: str, media_id: str, store: Store | None = None, **fields: str) -> None:
     config = CdnConfig(purge_urls=(target,), purge_method="POST")
-    slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+    slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     slot.fill(cast("ObjectStore", store or Store()))
     handler = PurgeMedia(slot, config, (ThumbnailSize("small", 400),))
     await handler.run(Task("t", {"media_id": media_id, **fields}), trio.lowlevel.checkpoint)

@@ -23,7 +23,7 @@ from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remot
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.publish import Publisher
@@ -56,7 +56,7 @@ class World:
 
     bucket: S3Bucket
     other: Client
-    store: Slot[ObjectStore]
+    store: ResourceSlot[ObjectStore]
     redis: Redis
     config: Config
     statuses: StatusStore
@@ -104,7 +104,7 @@ async def world(s3: S3Bucket, redis_url: str) -> AsyncIterator[World]:
         sweep=SweepConfig(rate=1000.0),
         remote=RemoteConfig(ttl=7 * 24 * HOUR),
     )
-    store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+    store_slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
         other.hset("media_sweep", "memory_since", "0")
         async with open_store(config.s3) as store, open_redis(redis_url) as redis:

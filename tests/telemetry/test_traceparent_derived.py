@@ -18,7 +18,7 @@ from avion_media.domain.ids import MediaId, parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.pace import Pace
@@ -76,7 +76,7 @@ class UploadOnly:
 
 
 def _replay(redis: Redis) -> JournalReplay:
-    store: Slot[ObjectStore] = Slot(Dependency.STORE)
+    store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store.fill(cast("ObjectStore", UploadOnly()))
     return JournalReplay(redis, DeletionJournal(store, HOUR_S), buckets=[UPLOAD[-2:], REMOTE[-2:]])
 
@@ -96,7 +96,11 @@ class World:
 
     async def sweep(self, media_id: str, why: Why) -> None:
         remedies = Remedies(
-            Slot(Dependency.STORE), self.redis, cast("Pace", None), lambda: datetime.now(UTC), processing_ttl_s=HOUR_S
+            ResourceSlot(Dependency.STORE),
+            self.redis,
+            cast("Pace", None),
+            lambda: datetime.now(UTC),
+            processing_ttl_s=HOUR_S,
         )
         await remedies.queue_again(Verdict(Medium(media_id), why), datetime.now(UTC))
 

@@ -16,7 +16,7 @@ from avion_media.domain import keys
 from avion_media.domain.formats import Family, by_filename
 from avion_media.domain.ids import AnyId
 from avion_media.domain.media import WEBP_SUFFIX
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.stored_sizes import stored_sizes
@@ -151,7 +151,7 @@ def _medium(name: str, found: list[Found]) -> Medium:
 
 
 async def open_media(
-    store: Slot[ObjectStore], pace: Pace, part: Part, after: AnyId | None = None, *, page_size: int = 1000
+    store: ResourceSlot[ObjectStore], pace: Pace, part: Part, after: AnyId | None = None, *, page_size: int = 1000
 ) -> Media:
     """The media of ``part`` behind the id ``after``. Raises Unavailable."""
     sizes = await stored_sizes(store, pace)

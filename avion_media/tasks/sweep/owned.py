@@ -14,7 +14,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.owners import owner_of
 from avion_media.owners import OwnedMedium, read_key
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.notebook import Notebook
@@ -28,7 +28,12 @@ class OwnerIndexCheck:
     """Removes what is wrong in the index. Raises Unavailable: then the next sweep looks at the same objects again."""
 
     def __init__(
-        self, store: Slot[ObjectStore], notebook: Notebook, pace: Pace, config: Config, clock: Callable[[], datetime]
+        self,
+        store: ResourceSlot[ObjectStore],
+        notebook: Notebook,
+        pace: Pace,
+        config: Config,
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._notebook = notebook

@@ -20,7 +20,7 @@ from avion_media.domain.media import in_all_formats
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.queue import QueueKeys
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
@@ -70,7 +70,7 @@ class Reconciliation:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         redis: Redis,
         config: Config,
         *,

@@ -12,7 +12,7 @@ from avion_media.domain.ids import parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.state.names import key_of
 from avion_media.store import ObjectStore
@@ -28,7 +28,7 @@ class Remedies:
 
     def __init__(
         self,
-        store: Slot[ObjectStore],
+        store: ResourceSlot[ObjectStore],
         redis: Redis,
         pace: Pace,
         clock: Callable[[], datetime],

@@ -12,7 +12,7 @@ from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError
 from avion_media.domain.ids import InvalidId, parse_media_id
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, UnfinishedUpload, UploadMissing
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.report import Report
@@ -23,7 +23,9 @@ _NO_DATE = datetime.min.replace(tzinfo=UTC)
 class UnfinishedUploads:
     """Aborts those that are too old. Clients have `UPLOAD__MULTIPART_TTL`; copies of our own last minutes at most."""
 
-    def __init__(self, store: Slot[ObjectStore], pace: Pace, config: Config, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: ResourceSlot[ObjectStore], pace: Pace, config: Config, clock: Callable[[], datetime]
+    ) -> None:
         self._store = store
         self._pace = pace
         self._clock = clock

@@ -15,7 +15,7 @@ from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.formats import MP4
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.parts import Part, PartPlan
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
 from avion_media.store.presign import Presigner
 from avion_media.tasks.pace import Pace
@@ -141,7 +141,7 @@ async def test_the_sweep_ends_unfinished_uploads_when_their_time_is_over(either_
     """Ages are those of the ids where the store tells none (moto); what a copy of our own left is not waited for."""
     now = datetime.now(UTC)
     media_id = new_media_id(MP4, int(now.timestamp() * 1000))
-    slot = Slot[ObjectStore](Dependency.STORE)
+    slot = ResourceSlot[ObjectStore](Dependency.STORE)
     slot.fill(either_store)
     for key in (keys.incoming(media_id), keys.original(media_id), "others/upload"):
         await either_store.multipart.create(key, content_type="video/mp4", metadata={})

@@ -13,7 +13,7 @@ from avion_media.api.pending_uploads import PendingUploads, TooManyPending
 from avion_media.config import load
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.grpc import CallContext, Code
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.runtime import Runtime
 from avion_media.store.presign import Presigner, SigningCredentials
 from avion_media.telemetry import NO_TELEMETRY
@@ -81,7 +81,7 @@ class Signing:
 
 
 async def test_what_was_answered_unavailable_is_not_pending() -> None:
-    store: Slot[Any] = Slot(Dependency.STORE)
+    store: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
     config = load({"AVION_MEDIA_UPLOAD__MAX_PENDING": "2"})
     runtime = cast("Runtime", SimpleNamespace(config=config, telemetry=NO_TELEMETRY, store=store))
     service = MediaService(runtime, cast("Any", None), cast("Any", None), cast("Any", None))

@@ -19,7 +19,7 @@ from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation import Standing
 from avion_media.redis import RedisRefused
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 
 PENDING = Status("m", State.PENDING_UPLOAD)
@@ -123,7 +123,7 @@ async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
     stored, deletions, standing = cast("StatusStore", None), cast("Deletions", None), cast("Standing", None)
-    statuses = Statuses(Slot(Dependency.STORE), stored, deletions, standing, (), UploadConfig())
+    statuses = Statuses(ResourceSlot(Dependency.STORE), stored, deletions, standing, (), UploadConfig())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
     assert statuses.lasts_s(media_id, PROCESSING, now) == float("inf")

@@ -13,7 +13,7 @@ from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFai
 from avion_media.domain.formats import MP4
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.media import MediaFacts, ThumbnailSize
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents, StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
 from avion_media.tasks.publish import Publisher, WriteOriginal
@@ -78,7 +78,7 @@ def board() -> FakeBoard:
 
 @pytest.fixture
 def publisher(store: FakeStore, board: FakeBoard) -> Publisher:
-    store_slot: Slot[ObjectStore] = Slot(Dependency.STORE)
+    store_slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
     statuses = cast("StatusStore", board)
     return Publisher(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from avion_media.cli.output import Failure, Misuse, print_problem
+from avion_media.cli.output import CommandFailed, UsageError, print_problem
 
 # command -> the module that has it, under the name `<command>_command`
 _COMMANDS = {
@@ -38,7 +38,7 @@ _COMMANDS = {
 }
 _ALIASES = {"why": "inspect"}  # not listed
 EXIT_FAILED = 1
-EXIT_MISUSE = 2
+EXIT_USAGE = 2
 
 
 class _LazyGroup(click.Group):
@@ -75,13 +75,13 @@ def command_line() -> None:
         sys.exit(done.exit_code)
     except click.ClickException as error:
         error.show()
-        sys.exit(EXIT_MISUSE)
+        sys.exit(EXIT_USAGE)
     except click.Abort:
         sys.exit(130)
-    except Misuse as error:
+    except UsageError as error:
         print_problem(error.lines)
-        sys.exit(EXIT_MISUSE)
-    except Failure as error:
+        sys.exit(EXIT_USAGE)
+    except CommandFailed as error:
         print_problem(error.lines)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:

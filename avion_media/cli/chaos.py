@@ -11,7 +11,7 @@ import click
 import httpx
 
 from avion_media.cli.client import reachable
-from avion_media.cli.output import Failure, Misuse, console, load_config
+from avion_media.cli.output import CommandFailed, UsageError, console, load_config
 from avion_media.cli.tokens import check_admitted, operator_headers
 from avion_media.config import PREFIX
 
@@ -50,7 +50,7 @@ def _parse_interval(text: str) -> tuple[float, float]:
     except ValueError:
         bounds = (0.0, 0.0)
     if not 0 < bounds[0] <= bounds[1]:
-        raise Misuse(f"--interval {text}: expected two numbers of seconds, such as 0.5-2")
+        raise UsageError(f"--interval {text}: expected two numbers of seconds, such as 0.5-2")
     return bounds
 
 
@@ -63,7 +63,7 @@ def _tree(client: httpx.Client) -> dict[str, Any]:
             return tree
         except httpx.HTTPError as error:
             if time.monotonic() > deadline:
-                raise Failure(f"no tree from {client.base_url}: {error} ({PREFIX}ADMIN__BIND)") from None
+                raise CommandFailed(f"no tree from {client.base_url}: {error} ({PREFIX}ADMIN__BIND)") from None
             time.sleep(0.1)
 
 
@@ -81,7 +81,7 @@ def _kill(client: httpx.Client, path: str) -> bool:
         _tree(client)
         return True
     if answer.status_code == httpx.codes.NOT_FOUND:
-        raise Failure(f"{client.base_url} kills nothing: start the service with {PREFIX}CHAOS__ENABLED=true")
+        raise CommandFailed(f"{client.base_url} kills nothing: start the service with {PREFIX}CHAOS__ENABLED=true")
     return bool(answer.raise_for_status().json()["killed"])
 
 
@@ -95,7 +95,7 @@ def _wait_whole(client: httpx.Client) -> int:
         if not down:
             return sum(node["restarts"] for node in nodes)
         if time.monotonic() > deadline:
-            raise Failure(f"not running again after {_OUT_OF_REACH_S:g} s: {', '.join(down)}")
+            raise CommandFailed(f"not running again after {_OUT_OF_REACH_S:g} s: {', '.join(down)}")
         time.sleep(0.1)
 
 

@@ -15,7 +15,7 @@ import anyio
 import httpx
 import trio
 
-from avion_media.cli.output import Failure, Misuse
+from avion_media.cli.output import CommandFailed, UsageError
 from avion_media.cli.resumable import Begun, Memory
 from avion_media.cli.tokens import caller_metadata
 from avion_media.config import PREFIX, Bind, ClientConfig, Config
@@ -53,7 +53,7 @@ class Progress:
 NO_PROGRESS = Progress()
 
 
-class CallFailed(Failure):
+class CallFailed(CommandFailed):
     """The service did not do what a call asked for. ``code`` is the name of the gRPC status, its own or ours; it is
     empty when the connection ended."""
 
@@ -94,7 +94,7 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
         ):
             yield Client(MediaServiceStub(channel), http, str(bind), metadata)
     except OSError as error:
-        raise Failure(
+        raise CommandFailed(
             f"cannot reach the service at {bind}: {error.strerror or error} (is `avion-media serve` running?)"
         ) from None
 
@@ -108,13 +108,13 @@ def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
         if config.tls_cert:
             context.load_cert_chain(config.tls_cert, config.tls_key or None)
     except OSError as error:
-        raise Misuse(f"{PREFIX}CLIENT__TLS_CA, __TLS_CERT, __TLS_KEY: {error}") from None
+        raise UsageError(f"{PREFIX}CLIENT__TLS_CA, __TLS_CERT, __TLS_KEY: {error}") from None
     context.set_alpn_protocols(["h2"])
     return context
 
 
 class Client:
-    """Calls with deadlines; every failure is a `Failure` with one helpful line."""
+    """Calls with deadlines; every failure is a `CommandFailed` with one helpful line."""
 
     def __init__(
         self, stub: Any, http: httpx.AsyncClient, address: str, metadata: tuple[tuple[str, str], ...] = ()
@@ -155,7 +155,7 @@ class Client:
             size = (await trio.Path(path).stat()).st_size
             content_type = await declared_type(path, size)
         except OSError as error:
-            raise Failure(f"{path}: {error.strerror}") from None
+            raise CommandFailed(f"{path}: {error.strerror}") from None
         filename = os.fsencode(path.name).decode(errors="replace")  # a file's name might not be UTF-8
         request = wire.RequestMediaUploadRequest(
             filename=filename,
@@ -225,7 +225,9 @@ class Client:
                 for part in missing:
                     nursery.start_soon(self._send_part, path, part, progress, slots)
         if await self._missing(begun):
-            raise Failure(f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`")
+            raise CommandFailed(
+                f"{path}: not all parts could be stored; go on later with `avion-media upload --resume`"
+            )
 
     async def _missing(self, begun: Begun) -> list[wire.UploadPart]:
         """The parts that the store does not have, signed. None are missing of an upload that was completed."""
@@ -251,7 +253,7 @@ class Client:
             except httpx.HTTPError:
                 return
             except OSError as error:
-                raise Failure(f"{path}: {error.strerror}") from None
+                raise CommandFailed(f"{path}: {error.strerror}") from None
             if response.status_code == 200:
                 progress.ended(part.number)
 
@@ -262,9 +264,9 @@ class Client:
         try:
             response = await self._http.put(granted.upload_url, content=body, headers=headers, timeout=_PUT_S)
         except httpx.HTTPError as error:
-            raise Failure(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
+            raise CommandFailed(f"{path}: the object store did not take it: {error or type(error).__name__}") from None
         if response.status_code != 200:
-            raise Failure(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
+            raise CommandFailed(f"{path}: the object store answered {response.status_code}: {response.text[:200]}")
         progress.ended(0)
 
     async def complete(self, media_id: str, upload_id: str = "") -> None:
@@ -287,7 +289,7 @@ class Client:
 
         status = await self._call(follow(), _WAIT_S)
         if status is None:
-            raise Failure(f"{media_id}: the service ended the watch without a status")
+            raise CommandFailed(f"{media_id}: the service ended the watch without a status")
         return status
 
     async def block(self, media_id: str, note: str, *, keep_evidence: bool) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from avion_media.cli.output import Misuse, json_option, load_config, print_json, print_table
+from avion_media.cli.output import UsageError, json_option, load_config, print_json, print_table
 from avion_media.cli.serve import parse_roles, roles_option
 from avion_media.config import PREFIX, effective
 
@@ -21,7 +21,7 @@ def config_command(roles: str, as_json: bool) -> None:
 
     problems = refusals(config, wanted, planned_budget(config, wanted))
     if problems:
-        raise Misuse(*problems)
+        raise UsageError(*problems)
     sections = effective(config)
     if as_json:
         print_json(sections)

@@ -14,7 +14,7 @@ import trio
 
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.media import describe, print_status, upload_all
-from avion_media.cli.output import Failure, Misuse, console, load_config
+from avion_media.cli.output import CommandFailed, UsageError, console, load_config
 from avion_media.config import PREFIX, Bind, Config, ConfigError
 from avion_media.domain.errors import Unavailable
 from avion_media.lifecycle import Phase
@@ -42,11 +42,11 @@ _EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "avion-dev", "AWS_SECRET_ACCESS_KE
 def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
     """Start Redis and an S3 store as supervised children, prepare them, serve, print the addresses."""
     if once and demo is None:
-        raise Misuse("--once goes with --demo")
+        raise UsageError("--once goes with --demo")
     try:
         check_programs()
     except CannotEmbed as error:
-        raise Failure(*str(error).splitlines()) from None
+        raise CommandFailed(*str(error).splitlines()) from None
     config, redis_port, store_port = _embedded_config(load_config(), free_ports=free_ports, demo=demo is not None)
     config = _without_required_sandbox_if_impossible(config)
     failures: list[str] = []
@@ -58,11 +58,11 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
             alongside=partial(_show, demo=demo, once=once, failures=failures),
         )
     except ConfigError as error:
-        raise Misuse(*error.problems) from None
+        raise UsageError(*error.problems) from None
     except TreeFailed as error:
-        raise Failure(*error.lines) from error
+        raise CommandFailed(*error.lines) from error
     if failures:
-        raise Failure(*failures)
+        raise CommandFailed(*failures)
 
 
 def _embedded_config(config: Config, *, free_ports: bool, demo: bool) -> tuple[Config, int, int]:
@@ -92,7 +92,7 @@ def _embedded_config(config: Config, *, free_ports: bool, demo: bool) -> tuple[C
                 continue
             if not demo or f"{PREFIX}{port.upper()}__BIND" in os.environ:
                 variable = f"{PREFIX}{port.upper()}__BIND"
-                raise Failure(f"{bind}: {problem}; set {variable} to another address, or use --free-ports")
+                raise CommandFailed(f"{bind}: {problem}; set {variable} to another address, or use --free-ports")
         free = Bind(host="127.0.0.1", port=_free_port())
         changes[port] = changes.get(port, getattr(config, port)).model_copy(update={"bind": free})
     return config.model_copy(update=changes), redis_port, store_port
@@ -166,7 +166,7 @@ async def _show(runtime: Runtime, tree: Tree, *, demo: Path | None, once: bool, 
         try:
             async with open_client(runtime.config) as client:
                 failures += await _demonstrate(client, demo, f"http://{addresses['http']}")
-        except* Failure as group:
+        except* CommandFailed as group:
             failures += [line for failure in group.exceptions for line in getattr(failure, "lines", (str(failure),))]
     if once:
         runtime.stop_requested.set()

@@ -10,17 +10,17 @@ import click
 
 from avion_media.cli.operator import log_action, operator_name
 from avion_media.cli.output import (
-    Failure,
-    Misuse,
+    CommandFailed,
+    UsageError,
     console,
     json_option,
     load_config,
+    plain_text,
     print_json,
     print_table,
-    verbatim,
 )
 from avion_media.cli.queues import queue_name
-from avion_media.cli.resources import directly
+from avion_media.cli.resources import run_directly
 from avion_media.config import parse_duration
 from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import moment
@@ -154,13 +154,13 @@ def show_command(entry_id: str, as_json: bool) -> None:
     """All of one dead letter."""
     found = _through_letters(lambda redis: _find(redis, entry_id))
     if not found:
-        raise Failure(f"{entry_id}: no such dead letter")
+        raise CommandFailed(f"{entry_id}: no such dead letter")
     if as_json:
         print_json([each.to_dict() for each in found])
         return
     for each in found:
         for name, value in each.to_dict().items():
-            console().print(verbatim(f"  {name:<13} {value}"))
+            console().print(plain_text(f"  {name:<13} {value}"))
 
 
 @dlq_command.command("replay")
@@ -178,7 +178,7 @@ def replay_command(
     if rate is not None:
         chosen = _selection(entry_ids, everything, conditions)
         if not isinstance(chosen, Filter) or chosen.older_than_s is not None or chosen.newer_than_s is not None:
-            raise Misuse("--rate goes with --all, --error and --queue only")
+            raise UsageError("--rate goes with --all, --error and --queue only")
         _replay_later(chosen, rate, as_json)
         return
     _act("replayed", DeadLetters.replay, _selection(entry_ids, everything, conditions), as_json)
@@ -196,10 +196,10 @@ def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[st
     wanted = _filter_of(**conditions)
     if entry_ids:
         if everything or not wanted.is_open:
-            raise Misuse("name dead letters, or say which by --all or a filter; not both")
+            raise UsageError("name dead letters, or say which by --all or a filter; not both")
         return entry_ids
     if wanted.is_open and not everything:
-        raise Misuse("name dead letters (see: avion-media dlq list), or say which by --all or a filter")
+        raise UsageError("name dead letters (see: avion-media dlq list), or say which by --all or a filter")
     return wanted
 
 
@@ -219,7 +219,7 @@ def _replay_later(wanted: Filter, rate: float, as_json: bool) -> None:
     if as_json:
         print_json({queue: count for queue, count in begun.items() if count is not None})
     if busy := [queue for queue, count in begun.items() if count is None]:
-        raise Failure(*(f"{queue}: an earlier bulk replay is not done yet" for queue in busy))
+        raise CommandFailed(*(f"{queue}: an earlier bulk replay is not done yet" for queue in busy))
 
 
 def _act(
@@ -253,7 +253,7 @@ def _act(
     else:
         console().print(f"{len(done)} {word}")
     if missing:
-        raise Failure(*(f"{entry_id}: no such dead letter" for entry_id in missing))
+        raise CommandFailed(*(f"{entry_id}: no such dead letter" for entry_id in missing))
 
 
 def _filter_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Filter:
@@ -303,4 +303,4 @@ def _through_letters(use: Callable[[Redis], Awaitable[T]]) -> T:
         async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
             return await use(redis)
 
-    return directly(run)
+    return run_directly(run)

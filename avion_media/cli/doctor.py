@@ -10,7 +10,7 @@ import click
 from rich.markup import escape
 
 from avion_media.cli.output import console, json_option, load_config, print_json
-from avion_media.cli.resources import directly
+from avion_media.cli.resources import run_directly
 from avion_media.doctor import Area, CheckResult, CheckStatus, examine
 
 _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.FAILED: "bold red"}
@@ -27,7 +27,7 @@ def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
     show = _nothing if as_json else _show
-    results = directly(partial(examine, load_config(), wanted, show))
+    results = run_directly(partial(examine, load_config(), wanted, show))
     if as_json:
         print_json([asdict(each) for each in results])
     else:

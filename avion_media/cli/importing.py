@@ -23,8 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from avion_media.api.validation import BadRequest, check_upload_request
 from avion_media.cli.client import Client, open_client
 from avion_media.cli.manifest import RedirectMap, Row, check_manifest, open_map, rows_of
-from avion_media.cli.output import Failure, console, json_option, load_config, print_json
-from avion_media.cli.resources import directly
+from avion_media.cli.output import CommandFailed, console, json_option, load_config, print_json
+from avion_media.cli.resources import run_directly
 from avion_media.concurrency import run_all
 from avion_media.config import Config
 from avion_media.domain import keys
@@ -89,7 +89,7 @@ def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_
     ):
         bar = progress.add_task("", total=total)
         run = _Import(config, rows_of(manifest), redirects, root or manifest.parent, lambda: progress.advance(bar))
-        summary = directly(lambda: run.run(at_once))
+        summary = run_directly(lambda: run.run(at_once))
     if as_json:
         failed = [{"line": row.line, "source": row.source, "error": problem} for row, problem in summary.failed]
         counts = {"imported": summary.imported, "already_there": summary.already_there}
@@ -97,7 +97,7 @@ def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_
     else:
         click.echo(f"{summary.imported} imported, {summary.already_there} already there, {len(summary.failed)} failed")
     if summary.failed:
-        raise Failure(*(f"{manifest}:{row.line}: {row.source}: {problem}" for row, problem in summary.failed))
+        raise CommandFailed(*(f"{manifest}:{row.line}: {row.source}: {problem}" for row, problem in summary.failed))
 
 
 class _Import:
@@ -114,7 +114,7 @@ class _Import:
         self._summary = _Summary()
 
     async def run(self, at_once: int) -> _Summary:
-        """Import all rows. Raises `Failure` and `Unavailable`; what was imported by then stays."""
+        """Import all rows. Raises `CommandFailed` and `Unavailable`; what was imported by then stays."""
         async with open_store(self._config.s3) as store, open_client(self._config) as client:
             secret = await read_secret(store, keys.IMPORT_SECRET)
             await run_all([lambda: self._work(client, store, secret)] * at_once)

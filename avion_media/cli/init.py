@@ -8,7 +8,7 @@ from dataclasses import asdict
 import click
 
 from avion_media.cli.output import json_option, load_config, print_json, print_problem
-from avion_media.cli.resources import directly
+from avion_media.cli.resources import run_directly
 from avion_media.config import Config
 from avion_media.doctor import CheckResult, CheckStatus, examine_forgeries
 from avion_media.setup import prepare
@@ -28,7 +28,7 @@ def init_command(as_json: bool) -> None:
         created, warnings = await prepare(config)
         return created, warnings, await _problems(config)
 
-    created, warnings, problems = directly(run)
+    created, warnings, problems = run_directly(run)
     if as_json:
         print_json({"created": created, "warnings": warnings, "problems": [asdict(each) for each in problems]})
     else:

@@ -9,8 +9,17 @@ from typing import Any
 import click
 from rich.markup import escape
 
-from avion_media.cli.output import Failure, Misuse, console, harmless, json_option, load_config, print_json, read_id
-from avion_media.cli.resources import directly, open_resources
+from avion_media.cli.output import (
+    CommandFailed,
+    UsageError,
+    console,
+    json_option,
+    load_config,
+    print_json,
+    read_id,
+    sanitize,
+)
+from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
 from avion_media.domain.ids import AnyId, remote_id_for
 from avion_media.inspection import is_unknown, media_report
@@ -27,23 +36,23 @@ def inspect_command(subject: str, as_json: bool) -> None:
     """
     any_id = read_subject(subject)
     config = load_config()
-    known = directly(partial(_look, config, any_id))
+    known = run_directly(partial(_look, config, any_id))
     if as_json:
         print_json(known)
     else:
         _print(known)
     if is_unknown(known):
-        raise Failure(f"{any_id}: nothing is known of it")
+        raise CommandFailed(f"{any_id}: nothing is known of it")
 
 
 def read_subject(text: str) -> AnyId:
-    """The medium that an id, a hash or a URL names; `Misuse` when it is none of these."""
+    """The medium that an id, a hash or a URL names; `UsageError` when it is none of these."""
     if "://" not in text:
         return read_id(text)
     try:
         return remote_id_for(str(parse_remote_url(text)))
     except InvalidUrl as error:
-        raise Misuse(f"{text}: {error}") from None
+        raise UsageError(f"{text}: {error}") from None
 
 
 async def _look(config: Config, any_id: AnyId) -> dict[str, Any]:
@@ -67,4 +76,4 @@ def _print(known: dict[str, Any]) -> None:
 
 
 def _short(value: object) -> str:
-    return harmless(json.dumps(value) if isinstance(value, dict) else str(value))
+    return sanitize(json.dumps(value) if isinstance(value, dict) else str(value))

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from avion_media.cli.output import Failure, Misuse
+from avion_media.cli.output import CommandFailed, UsageError
 from avion_media.domain.owners import is_owner
 
 _COLUMNS: Final = ("source", "name", "date", "owner")
@@ -38,7 +38,7 @@ class Row:
 
 
 def check_manifest(path: Path) -> int:
-    """Read a manifest to its end and return how many files it names. Raises `Misuse` with what is wrong in it."""
+    """Read a manifest to its end and return how many files it names. Raises `UsageError` with what is wrong in it."""
     count = 0
     problems: list[str] = []
     for line, fields in _read(path):
@@ -49,7 +49,7 @@ def check_manifest(path: Path) -> int:
             problems.append(f"{path}:{line}: {malformed}")
     if problems:
         more = [f"and {len(problems) - _SHOWN} more"] if len(problems) > _SHOWN else []
-        raise Misuse(*problems[:_SHOWN], *more, "nothing was imported")
+        raise UsageError(*problems[:_SHOWN], *more, "nothing was imported")
     return count
 
 
@@ -64,7 +64,7 @@ def _read(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         reader = csv.DictReader(file, restval="")
         missing = [each for each in _COLUMNS if each not in (reader.fieldnames or ()) and each not in _OPTIONAL]
         if missing:
-            raise Misuse(f"{path}: the first line must name the columns; not there: {', '.join(missing)}")
+            raise UsageError(f"{path}: the first line must name the columns; not there: {', '.join(missing)}")
         for fields in reader:
             yield reader.line_num, {name: str(fields.get(name, "")).strip() for name in _COLUMNS}
 
@@ -108,12 +108,12 @@ class RedirectMap:
 
 @contextmanager
 def open_map(path: Path) -> Iterator[RedirectMap]:
-    """Open a map, with what an earlier import wrote. Raises `Failure` while another import writes it."""
+    """Open a map, with what an earlier import wrote. Raises `CommandFailed` while another import writes it."""
     with path.open("a+", encoding="utf-8", errors="surrogateescape", newline="") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise Failure(f"{path}: another import is writing it") from None
+            raise CommandFailed(f"{path}: another import is writing it") from None
         is_new = not _cut_torn_line(file.fileno())
         file.seek(0)
         redirects = RedirectMap(file, {fields.get("source", "") for fields in csv.DictReader(file)})

@@ -14,19 +14,19 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 from avion_media.cli.client import Client, Uploaded, open_client, reachable
 from avion_media.cli.client import Progress as UploadProgress
 from avion_media.cli.output import (
-    Failure,
-    Misuse,
+    CommandFailed,
+    UsageError,
     console,
-    harmless,
     json_option,
     load_config,
     owner_option,
+    plain_text,
     print_json,
     print_problem,
     read_id,
-    verbatim,
+    sanitize,
 )
-from avion_media.cli.resources import directly, unwrapped
+from avion_media.cli.resources import run_directly, unwrapped
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
 from avion_media.domain.tasks import DROP_DELETED
@@ -77,10 +77,10 @@ def print_status(described: dict[str, Any], title: str = "") -> None:
     """One medium as lines."""
     out = console()
     if title:
-        out.print(verbatim(title), style="bold")
+        out.print(plain_text(title), style="bold")
     for name, value in described.items():
         for key, each in value.items() if isinstance(value, dict) else ((name, value),):
-            out.print(verbatim(f"  {key:<13} {each}"))
+            out.print(plain_text(f"  {key:<13} {each}"))
 
 
 @click.command("upload")
@@ -105,7 +105,7 @@ def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: b
             print_status(describe(each.status, base_url), each.file)
     bad = [f"{each.file}: {each.status.reason}" for each in ended if each.status.state != wire.MediaStatus.READY]
     if problems or bad:
-        raise Failure(*(problem for _, problem in problems), *bad)
+        raise CommandFailed(*(problem for _, problem in problems), *bad)
 
 
 async def upload_all(
@@ -117,10 +117,10 @@ async def upload_all(
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console(), disable=not show, transient=True) as progress:
         for file in files:
-            bars = _Bars(progress, harmless(file.name))
+            bars = _Bars(progress, sanitize(file.name))
             try:
                 ended.append(await client.upload(file, bars, owner=owner, resume=resume))
-            except Failure as failure:
+            except CommandFailed as failure:
                 problems.append((str(file), f"{file}: {failure.lines[0].removeprefix(f'{file}: ')}"))
     return ended, problems
 
@@ -178,7 +178,7 @@ def cache_command(url: str, as_json: bool) -> None:
     else:
         print_status(described, url)
     if status.state != wire.MediaStatus.READY:
-        raise Failure(f"{url}: {status.reason}")
+        raise CommandFailed(f"{url}: {status.reason}")
 
 
 @click.command("delete")
@@ -191,7 +191,7 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
     `undelete` takes it back within DELETE__DELAY.
     """
     if not media_ids and not owner:
-        raise Misuse("give media ids, or --owner")
+        raise UsageError("give media ids, or --owner")
     for media_id in media_ids:
         read_id(media_id)
     config = load_config()
@@ -203,7 +203,7 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
             await _publish_deletion(redis, media_ids)
             return [*media_ids, *(await _delete_all_of(config, redis, owner) if owner else [])]
 
-    deleted = directly(publish)
+    deleted = run_directly(publish)
     if as_json:
         print_json({"deleted": deleted})
     else:

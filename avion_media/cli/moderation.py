@@ -11,8 +11,8 @@ from typing import TypeVar
 import click
 
 from avion_media.cli.client import Client, open_client
-from avion_media.cli.output import Failure, Misuse, json_option, load_config, print_json, print_table, read_id
-from avion_media.cli.resources import directly, open_resources, unwrapped
+from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table, read_id
+from avion_media.cli.resources import open_resources, run_directly, unwrapped
 from avion_media.config import Config
 from avion_media.domain import keys
 from avion_media.domain.ids import AnyId
@@ -78,7 +78,7 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
     """Put a list of `type,hash,label` lines into the bucket, over the list of the same name."""
     name = name or file.stem
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name == "own":
-        raise Misuse(f"{name}: a list's name has letters, digits, - and _, and is not `own`")
+        raise UsageError(f"{name}: a list's name has letters, digits, - and _, and is not `own`")
     counts = _read(file)
     config = load_config()
 
@@ -88,7 +88,7 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
                 await resources.store.get().put(f"{keys.BLOCKLIST_PREFIX}{name}.csv", source, content_type="text/csv")
             await Changes(resources.redis).note()
 
-    directly(put)
+    run_directly(put)
     if as_json:
         print_json({"list": name, **counts})
     else:
@@ -96,7 +96,7 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
 
 
 def _read(file: Path) -> dict[str, int]:
-    """How many entries of each type there are; `Failure` for lines that are none."""
+    """How many entries of each type there are; `CommandFailed` for lines that are none."""
     counts: dict[str, int] = {}
     malformed: list[str] = []
     with file.open(encoding="utf-8", errors="replace") as lines:
@@ -107,7 +107,7 @@ def _read(file: Path) -> dict[str, int]:
                 malformed.append(f"{file}:{each[0]}: {each[1]}")
     if malformed:
         more = [f"and {len(malformed) - _SHOWN} more"] if len(malformed) > _SHOWN else []
-        raise Failure(*malformed[:_SHOWN], *more, "nothing was imported")
+        raise CommandFailed(*malformed[:_SHOWN], *more, "nothing was imported")
     return counts
 
 
@@ -129,7 +129,7 @@ def list_command(as_json: bool) -> None:
             await room.lists.reload()
             return room.lists.counts()
 
-    counts = directly(load)
+    counts = run_directly(load)
     if as_json:
         print_json(counts)
     else:
@@ -154,13 +154,13 @@ def check_command(file: Path, as_json: bool) -> None:
                 digests = await hash_file(source.fd, source.size_bytes, (HashType.SHA256, HashType.MD5))
             return str(room.lists.exact(digests) or "")
 
-    match = directly(check)
+    match = run_directly(check)
     if as_json:
         print_json({"file": str(file), "match": match})
     elif match:
         click.echo(f"{file}: {match}")
     if not match:
-        raise Failure(f"{file}: on no list")
+        raise CommandFailed(f"{file}: on no list")
 
 
 @click.group("review")
@@ -178,7 +178,7 @@ def review_list_command(as_json: bool) -> None:
         async with open_resources(config) as resources:
             return await Moderation(resources.store, resources.redis, config).reviews.waiting()
 
-    waiting = directly(load)
+    waiting = run_directly(load)
     if as_json:
         print_json([asdict(each) for each in waiting])
     else:
@@ -220,6 +220,6 @@ def review_block_command(media_id: str, note: str, keep_evidence: bool, as_json:
 
 def _decided(config: Config, decide: Callable[[], Awaitable[None]], any_id: AnyId) -> None:
     try:
-        directly(decide)
+        run_directly(decide)
     except NotHeld:
-        raise Failure(f"{any_id}: it is not held") from None
+        raise CommandFailed(f"{any_id}: it is not held") from None

@@ -19,12 +19,12 @@ from avion_media.domain.owners import is_owner
 from avion_media.remote.guard import AddressGuard
 
 # Control characters (escape sequences begin with one), what breaks lines, and what cannot be encoded.
-_STEERING = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
-class Failure(Exception):
+class CommandFailed(Exception):
     """The command failed: exit status 1. One helpful line, or a few."""
 
     def __init__(self, *lines: str) -> None:
@@ -32,7 +32,7 @@ class Failure(Exception):
         self.lines = lines
 
 
-class Misuse(Failure):
+class UsageError(CommandFailed):
     """Wrong usage or configuration: exit status 2."""
 
 
@@ -42,40 +42,43 @@ def owner_option(description: str) -> Callable[[Any], Any]:
 
 
 def check_owner(_context: click.Context, _parameter: click.Parameter, owner: str) -> str:
-    """Return an owner that a user typed; `Misuse` when it cannot be one."""
+    """Return an owner that a user typed; `UsageError` when it cannot be one."""
     if owner and not is_owner(owner):
-        raise Misuse(f"{owner!r} cannot be an owner: 1 to 64 letters, digits and . _ : -")
+        raise UsageError(f"{owner!r} cannot be an owner: 1 to 64 letters, digits and . _ : -")
     return owner
 
 
 def load_config() -> Config:
-    """The configuration, or `Misuse` that lists everything wrong with it."""
+    """The configuration, or `UsageError` that lists everything wrong with it."""
     try:
         config = load(on_terminal=sys.stderr.isatty())
     except ConfigError as error:
-        raise Misuse(*error.problems) from None
+        raise UsageError(*error.problems) from None
     for name in ("deny_hosts", "allow_hosts"):
         try:
             AddressGuard(deny_hosts=getattr(config.remote, name))
         except ValueError as error:
-            raise Misuse(f"{PREFIX}REMOTE__{name.upper()}: {error}") from None
+            raise UsageError(f"{PREFIX}REMOTE__{name.upper()}: {error}") from None
     return config
 
 
 def read_id(text: str) -> AnyId:
-    """The medium that an argument names; `Misuse` when it cannot be an id, `Failure` when its format is not known."""
+    """Return the medium that an argument names.
+
+    Raises `UsageError` if it cannot be an id, `CommandFailed` if its format is not known.
+    """
     try:
         return parse_any_id(text)
     except UnknownFormat as error:
-        raise Failure(f"{text}: media item not found: {error}") from None
+        raise CommandFailed(f"{text}: media item not found: {error}") from None
     except InvalidId as error:
-        raise Misuse(f"{text}: {error}") from None
+        raise UsageError(f"{text}: {error}") from None
 
 
 def print_problem(lines: Iterable[str]) -> None:
     """Say on standard error what went wrong."""
     for line in lines:
-        click.echo("\n".join(map(harmless, f"avion-media: {line}".split("\n"))), err=True)
+        click.echo("\n".join(map(sanitize, f"avion-media: {line}".split("\n"))), err=True)
 
 
 def print_json(data: Any) -> None:
@@ -89,14 +92,14 @@ def console() -> Console:
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 
 
-def harmless(text: str) -> str:
+def sanitize(text: str) -> str:
     """Text of others, such as a file's name or a stranger's URL, that cannot steer the terminal any more."""
-    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _STEERING else each for each in text)
+    return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _CONTROL_CATEGORIES else each for each in text)
 
 
-def verbatim(text: str) -> Text:
+def plain_text(text: str) -> Text:
     """The same for the console: it does not mark up anything either."""
-    return Text(harmless(text))
+    return Text(sanitize(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -107,5 +110,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
         numeric = bool(shown) and all(row[index].replace(".", "").rstrip("s%").isdigit() for row in shown)
         table.add_column(column, justify="right" if numeric else "left", no_wrap=True)
     for row in shown:
-        table.add_row(*map(verbatim, row))
+        table.add_row(*map(plain_text, row))
     console().print(table)

@@ -8,8 +8,8 @@ from functools import partial
 import click
 
 from avion_media.cli.operator import log_action, operator_name
-from avion_media.cli.output import Failure, Misuse, json_option, load_config, print_json, print_table
-from avion_media.cli.resources import directly
+from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
+from avion_media.cli.resources import run_directly
 from avion_media.config import Config
 from avion_media.deletion.backlog import notice_backlog
 from avion_media.domain.tasks import DROP_DELETED, QUEUES
@@ -21,10 +21,10 @@ SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for qu
 
 
 def queue_name(text: str) -> str:
-    """The queue that an operator means; `Misuse` if there is none."""
+    """The queue that an operator means; `UsageError` if there is none."""
     name = SHORT_NAMES.get(text, text)
     if name not in QUEUES:
-        raise Misuse(f"no such queue: {text} (there are: {', '.join(SHORT_NAMES)})")
+        raise UsageError(f"no such queue: {text} (there are: {', '.join(SHORT_NAMES)})")
     return name
 
 
@@ -35,7 +35,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
     """Depth, lag, pending and oldest age of each queue; pause and resume one, cancel a task."""
     if context.invoked_subcommand is not None:
         return
-    stats = directly(partial(_stats, load_config()))
+    stats = run_directly(partial(_stats, load_config()))
     if as_json:
         print_json({name: asdict(each) for name, each in stats.items()})
         return
@@ -64,7 +64,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
 def pause_command(queue: str) -> None:
     """Give out no more tasks of QUEUE. Tasks that workers have go on; new ones wait."""
     name = queue_name(queue)
-    directly(partial(_pause, load_config(), name, paused=True))
+    run_directly(partial(_pause, load_config(), name, paused=True))
     log_action("queue_paused", queue=name)
     click.echo(f"{name}: paused")
 
@@ -74,7 +74,7 @@ def pause_command(queue: str) -> None:
 def resume_command(queue: str) -> None:
     """Give out tasks of QUEUE again."""
     name = queue_name(queue)
-    was_paused = directly(partial(_pause, load_config(), name, paused=False))
+    was_paused = run_directly(partial(_pause, load_config(), name, paused=False))
     log_action("queue_resumed", queue=name, was_paused=was_paused)
     click.echo(f"{name}: {'resumed' if was_paused else 'was not paused'}")
 
@@ -86,13 +86,13 @@ def cancel_command(queue: str, task_ids: tuple[str, ...]) -> None:
     """End tasks of QUEUE as dead letters, which can be replayed: at their next turn, or soon if a worker has them."""
     name = queue_name(queue)
     if name in NEVER_GIVEN_UP:
-        raise Misuse(f"{name}: its tasks must be done, and cannot be cancelled")
-    cancelled = directly(partial(_cancel, load_config(), name, frozenset(task_ids)))
+        raise UsageError(f"{name}: its tasks must be done, and cannot be cancelled")
+    cancelled = run_directly(partial(_cancel, load_config(), name, frozenset(task_ids)))
     for task_id in sorted(cancelled):
         log_action("task_cancelled", queue=name, task_id=task_id)
         click.echo(f"{task_id}: cancelled")
     if missing := [each for each in task_ids if each not in cancelled]:
-        raise Failure(*(f"{task_id}: no such task" for task_id in missing))
+        raise CommandFailed(*(f"{task_id}: no such task" for task_id in missing))
 
 
 async def _stats(config: Config) -> dict[str, QueueStats]:

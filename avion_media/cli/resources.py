@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import trio
 
-from avion_media.cli.output import Failure
+from avion_media.cli.output import CommandFailed
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.redis import Redis, open_redis
@@ -27,7 +27,7 @@ _SETTINGS = {
 
 
 def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; a `Failure` out of a nursery comes out as itself, and a Ctrl-C as `KeyboardInterrupt`.
+    """Run with Trio; a `CommandFailed` out of a nursery comes out as itself, and a Ctrl-C as `KeyboardInterrupt`.
 
     Nothing is logged: what is wrong comes out as one of these, and the output may be for programs.
     """
@@ -79,18 +79,18 @@ def _on_ctrl_c(told: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _first_failure(error: BaseException) -> Failure | None:
+def _first_failure(error: BaseException) -> CommandFailed | None:
     if isinstance(error, BaseExceptionGroup):
         return next((found for found in map(_first_failure, error.exceptions) if found), None)
-    return error if isinstance(error, Failure) else None
+    return error if isinstance(error, CommandFailed) else None
 
 
-def directly(run: Callable[[], Awaitable[T]]) -> T:
+def run_directly(run: Callable[[], Awaitable[T]]) -> T:
     """Run with Trio; what is away is one helpful line."""
     try:
         return unwrapped(run)
     except Unavailable as error:
-        raise Failure(f"{error} (see {_SETTINGS.get(error.what, error.what)})") from None
+        raise CommandFailed(f"{error} (see {_SETTINGS.get(error.what, error.what)})") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from avion_media.cli.output import Failure, Misuse, load_config
+from avion_media.cli.output import CommandFailed, UsageError, load_config
 from avion_media.config import ConfigError
 
 roles_option = click.option(
@@ -24,17 +24,17 @@ def serve_command(roles: str) -> None:
     try:
         serve(config, wanted)
     except ConfigError as error:
-        raise Misuse(*error.problems) from None
+        raise UsageError(*error.problems) from None
     except TreeFailed as error:
-        raise Failure(*error.lines) from error
+        raise CommandFailed(*error.lines) from error
 
 
 def parse_roles(text: str) -> frozenset[str]:
-    """The roles named, or all of them; `Misuse` for an unknown one."""
+    """The roles named, or all of them; `UsageError` for an unknown one."""
     from avion_media.runtime import ROLES
 
     wanted = frozenset(part.strip() for part in text.split(",") if part.strip()) or frozenset(ROLES)
     unknown = sorted(wanted - frozenset(ROLES))
     if unknown:
-        raise Misuse(f"no such role: {', '.join(unknown)} (there are: {', '.join(ROLES)})")
+        raise UsageError(f"no such role: {', '.join(unknown)} (there are: {', '.join(ROLES)})")
     return wanted

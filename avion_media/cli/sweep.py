@@ -7,8 +7,16 @@ from typing import Any
 
 import click
 
-from avion_media.cli.output import Failure, console, json_option, load_config, print_json, print_problem, print_table
-from avion_media.cli.resources import directly, open_resources
+from avion_media.cli.output import (
+    CommandFailed,
+    console,
+    json_option,
+    load_config,
+    print_json,
+    print_problem,
+    print_table,
+)
+from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
 from avion_media.tasks.sweep import MEANINGS, Notebook, Reconciliation, Report, Verdict
 from avion_media.tasks.sweep.reconciliation import utc_now
@@ -32,13 +40,13 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         else:
             console().print(line(verdict), markup=False)
 
-    report = directly(lambda: _sweep(config, dry_run=dry_run, force=force, tell=tell))
+    report = run_directly(lambda: _sweep(config, dry_run=dry_run, force=force, tell=tell))
     if as_json:
         print_json(report.to_dict() | {"verdicts": verdicts})
     else:
         _print(report)
     if report.refusals and not dry_run:
-        raise Failure(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
+        raise CommandFailed(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
 
 
 async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[Verdict], None]) -> Report:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 from pydantic import SecretStr
 
-from avion_media.cli.output import Failure, Misuse
+from avion_media.cli.output import CommandFailed, UsageError
 from avion_media.config import PREFIX, AdminConfig, ClientConfig
 from avion_media.credentials import read_tokens
 
@@ -23,9 +23,9 @@ def operator_headers(config: AdminConfig) -> dict[str, str]:
 
 
 def check_admitted(response: httpx.Response) -> httpx.Response:
-    """The admin port's answer; `Failure` when it asks for another token."""
+    """The admin port's answer; `CommandFailed` when it asks for another token."""
     if response.status_code == httpx.codes.UNAUTHORIZED:
-        raise Failure(f"{response.url} is for operators: give their token as {PREFIX}ADMIN__TOKEN")
+        raise CommandFailed(f"{response.url} is for operators: give their token as {PREFIX}ADMIN__TOKEN")
     return response.raise_for_status()
 
 
@@ -35,4 +35,4 @@ def _token(given: SecretStr, path: str, setting: str) -> str:
     try:
         return read_tokens(path)[0]
     except (OSError, ValueError) as error:
-        raise Misuse(f"{PREFIX}{setting}: {error}") from None
+        raise UsageError(f"{PREFIX}{setting}: {error}") from None

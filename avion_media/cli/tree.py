@@ -17,7 +17,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from avion_media.cli.client import reachable
-from avion_media.cli.output import Failure, console, json_option, load_config, print_json
+from avion_media.cli.output import CommandFailed, console, json_option, load_config, print_json
 from avion_media.cli.tokens import check_admitted, operator_headers
 
 _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed": "bold red", "stopping": "yellow"}
@@ -46,14 +46,14 @@ def tree_command(watch: bool, as_json: bool) -> None:
             time.sleep(1.0)
             try:
                 live.update(_drawn(fetch()))
-            except Failure as error:  # the admin port may be restarting: keep looking
+            except CommandFailed as error:  # the admin port may be restarting: keep looking
                 live.update(Text(str(error), style="red"))
 
 
 def _changes(fetch: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The tree now, and whenever more than its uptimes has changed. Never ends; a tree that cannot be had is no change.
 
-    Raises `Failure` if there is none at the start.
+    Raises `CommandFailed` if there is none at the start.
     """
     tree = fetch()
     while True:
@@ -61,7 +61,7 @@ def _changes(fetch: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
         before = _without_times(tree)
         while _without_times(tree) == before:
             time.sleep(1.0)
-            with suppress(Failure):  # the admin port may be restarting: keep looking
+            with suppress(CommandFailed):  # the admin port may be restarting: keep looking
                 tree = fetch()
 
 
@@ -75,7 +75,7 @@ def _fetch(url: str, headers: dict[str, str]) -> dict[str, Any]:
         with httpx.Client(trust_env=False, timeout=5.0, headers=headers) as client:
             tree: dict[str, Any] = check_admitted(client.get(url)).json()
     except httpx.HTTPError as error:
-        raise Failure(f"no tree from {url}: {error} (AVION_MEDIA_ADMIN__BIND)") from None
+        raise CommandFailed(f"no tree from {url}: {error} (AVION_MEDIA_ADMIN__BIND)") from None
     return tree
 
 

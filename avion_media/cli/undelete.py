@@ -6,8 +6,16 @@ from functools import partial
 
 import click
 
-from avion_media.cli.output import Failure, Misuse, json_option, load_config, owner_option, print_json, read_id
-from avion_media.cli.resources import directly, open_resources
+from avion_media.cli.output import (
+    CommandFailed,
+    UsageError,
+    json_option,
+    load_config,
+    owner_option,
+    print_json,
+    read_id,
+)
+from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
 from avion_media.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, undelete
 from avion_media.domain.ids import AnyId
@@ -21,10 +29,10 @@ from avion_media.owners import OwnerIndex
 def undelete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> None:
     """Take deletions back within DELETE__DELAY: the media are served again, their objects stay."""
     if not media_ids and not owner:
-        raise Misuse("give media ids, or --owner")
+        raise UsageError("give media ids, or --owner")
     any_ids = [read_id(media_id) for media_id in media_ids]
     config = load_config()
-    outcome = directly(lambda: _undelete_all(config, any_ids, owner))
+    outcome = run_directly(lambda: _undelete_all(config, any_ids, owner))
     undone = [media_id for media_id, problem in outcome.items() if problem is None]
     problems = {media_id: problem for media_id, problem in outcome.items() if problem is not None}
     if as_json:
@@ -33,7 +41,7 @@ def undelete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> N
         for media_id in undone:
             click.echo(f"{media_id}: restored")
     if problems:
-        raise Failure(*(f"{media_id}: {problem}" for media_id, problem in problems.items()))
+        raise CommandFailed(*(f"{media_id}: {problem}" for media_id, problem in problems.items()))
 
 
 async def _undelete_all(config: Config, any_ids: list[AnyId], owner: str) -> dict[str, str | None]:

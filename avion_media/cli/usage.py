@@ -10,7 +10,7 @@ import click
 import rich.filesize
 
 from avion_media.cli.output import check_owner, console, json_option, load_config, print_json, print_table
-from avion_media.cli.resources import directly, open_resources
+from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
 from avion_media.owners import OwnedMedium, OwnerIndex
 
@@ -53,7 +53,7 @@ def usage_command(owner: str, as_json: bool) -> None:
 
     The bytes are those of the original and its thumbnails when the medium became public.
     """
-    found = directly(lambda: _usage(load_config(), owner))
+    found = run_directly(lambda: _usage(load_config(), owner))
     if not owner:
         if as_json:
             print_json([each.to_dict() for each in found])

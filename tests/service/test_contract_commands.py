@@ -198,8 +198,8 @@ def test_config_refuses_what_serve_refuses_in_the_same_words(
 
 def test_who_opens_no_port_need_not_say_who_may_use_it(service: Service) -> None:
     other = with_settings(service, GRPC__BIND="0.0.0.0:0", ADMIN__BIND="0.0.0.0:0")
-    for harmless in ("queues", "init"):
-        told(other.run_cli(harmless, "--json"))
+    for sanitize in ("queues", "init"):
+        told(other.run_cli(sanitize, "--json"))
     for command in ("config", "serve"):
         said = refused(other.run_cli(command, "--roles", "processing"), 2)
         assert "ADMIN__AUTH" in said

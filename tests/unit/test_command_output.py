@@ -7,7 +7,7 @@ import json
 import pytest
 
 from avion_media.cli.media import print_status
-from avion_media.cli.output import harmless, load_config, print_json, print_problem, print_table
+from avion_media.cli.output import load_config, print_json, print_problem, print_table, sanitize
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from avion_media.cli.output import harmless, load_config, print_json, print_prob
     ],
 )
 def test_control_characters_are_spelt_out(text: str, shown: str) -> None:
-    assert harmless(text) == shown
+    assert sanitize(text) == shown
 
 
 @pytest.mark.parametrize("text", ["[/red]", "[draft] a.jpg", "[bold]x", "http://[fe80::1]/"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from avion_media.cli.output import Misuse
+from avion_media.cli.output import UsageError
 from avion_media.cli.tokens import caller_metadata, operator_headers
 from avion_media.config import AdminConfig, ClientConfig
 from avion_media.credentials import read_tokens
@@ -30,7 +30,7 @@ def test_a_file_with_anything_else_is_refused_by_both(tmp_path: Path, content: s
     path.write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=r"tokens|ascii"):
         read_tokens(str(path))
-    with pytest.raises(Misuse, match="ADMIN__TOKEN_FILE") as problem:
+    with pytest.raises(UsageError, match="ADMIN__TOKEN_FILE") as problem:
         operator_headers(AdminConfig(token_file=str(path)))
     assert TOKEN not in str(problem.value)
 

@@ -10,7 +10,7 @@ import pytest
 
 from avion_media.cli import dev
 from avion_media.cli import tree as tree_command
-from avion_media.cli.output import Failure
+from avion_media.cli.output import CommandFailed
 from avion_media.config import AdminConfig, Bind, Config, GrpcConfig, HttpConfig
 
 
@@ -29,7 +29,7 @@ def test_a_demo_takes_a_free_port_where_the_usual_one_is_taken(taken: Config) ->
 
 
 def test_without_a_demo_a_taken_port_is_one_sentence(taken: Config) -> None:
-    with pytest.raises(Failure) as failed:
+    with pytest.raises(CommandFailed) as failed:
         dev._embedded_config(taken, free_ports=False, demo=False)
     (line,) = failed.value.lines
     assert line.endswith("Address already in use; set AVION_MEDIA_HTTP__BIND to another address, or use --free-ports")
@@ -37,7 +37,7 @@ def test_without_a_demo_a_taken_port_is_one_sentence(taken: Config) -> None:
 
 def test_a_port_that_the_user_has_set_is_not_replaced(taken: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVION_MEDIA_HTTP__BIND", str(taken.http.bind))
-    with pytest.raises(Failure):
+    with pytest.raises(CommandFailed):
         dev._embedded_config(taken, free_ports=False, demo=True)
 
 
@@ -46,11 +46,11 @@ def test_a_tree_in_a_pipe_is_printed_when_it_changes(monkeypatch: pytest.MonkeyP
         child = {"name": "grpc", "state": state, "uptime_s": uptime_s, "children": []}
         return {"name": "avion-media", "state": "running", "uptime_s": uptime_s, "children": [child]}
 
-    answers: Iterator[dict[str, Any] | Failure] = iter(
+    answers: Iterator[dict[str, Any] | CommandFailed] = iter(
         [
             node(1, "running"),
             node(2, "running"),
-            Failure("away"),
+            CommandFailed("away"),
             node(3, "failed"),
             node(4, "failed"),
             node(5, "running"),
@@ -59,7 +59,7 @@ def test_a_tree_in_a_pipe_is_printed_when_it_changes(monkeypatch: pytest.MonkeyP
 
     def fetch() -> dict[str, Any]:
         answer = next(answers)
-        if isinstance(answer, Failure):
+        if isinstance(answer, CommandFailed):
             raise answer
         return answer
 

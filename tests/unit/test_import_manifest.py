@@ -9,7 +9,7 @@ import pytest
 
 from avion_media.cli.importing import imported_id
 from avion_media.cli.manifest import Row, check_manifest, open_map, rows_of
-from avion_media.cli.output import Failure, Misuse
+from avion_media.cli.output import CommandFailed, UsageError
 from avion_media.domain.formats import JPEG, PNG
 from avion_media.domain.ids import parse_media_id
 
@@ -49,14 +49,14 @@ def test_a_manifest_names_files_in_any_order_of_columns(tmp_path: Path) -> None:
 )
 def test_nothing_is_imported_of_a_manifest_with_a_bad_row(tmp_path: Path, row: str, problem: str) -> None:
     path = manifest(tmp_path, f"source,name,date,owner\nfine.jpg,,2018-04-01,\n{row}\n")
-    with pytest.raises(Misuse) as found:
+    with pytest.raises(UsageError) as found:
         check_manifest(path)
     assert found.value.lines[0].startswith(f"{path}:3: ")
     assert problem in found.value.lines[0]
 
 
 def test_the_columns_must_be_named(tmp_path: Path) -> None:
-    with pytest.raises(Misuse, match="not there: source, date"):
+    with pytest.raises(UsageError, match="not there: source, date"):
         check_manifest(manifest(tmp_path, "a.jpg,2018-04-01\n"))
 
 
@@ -85,6 +85,6 @@ def test_a_map_goes_on_where_an_import_was_killed(tmp_path: Path) -> None:
         assert "a,1.jpg" in redirects
         assert "b.jpg" not in redirects
         redirects.add("b.jpg", "ID2", "/media/ID2")
-        with pytest.raises(Failure, match="another import"), open_map(path):
+        with pytest.raises(CommandFailed, match="another import"), open_map(path):
             pass
     assert path.read_text() == 'source,media_id,url\n"a,1.jpg",ID1,/media/ID1\nb.jpg,ID2,/media/ID2\n'

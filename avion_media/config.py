@@ -688,7 +688,7 @@ def load(environ: Mapping[str, str] = os.environ, *, on_terminal: bool = False) 
     return config
 
 
-def undecided_ports(config: Config, roles: Collection[str]) -> list[str]:
+def ports_without_auth(config: Config, roles: Collection[str]) -> list[str]:
     """The ports that `serve` would open to others than this machine without a word on who may use them; one line each.
 
     Only who opens a port has to decide: gRPC's is that of the role ``grpc``, the admin port belongs to every role.

@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from avion_media.app import build_tree
-from avion_media.config import PREFIX, Config, ConfigError, undecided_ports
+from avion_media.config import PREFIX, Config, ConfigError, ports_without_auth
 from avion_media.lifecycle import Phase
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
@@ -115,13 +115,13 @@ def planned_budget(config: Config, roles: frozenset[str], before: Before = nothi
     return drain_budget(config, build_tree(plan, before(plan)).root)
 
 
-def refusals(config: Config, roles: frozenset[str], budget: DrainBudget) -> list[str]:
+def startup_problems(config: Config, roles: frozenset[str], budget: DrainBudget) -> list[str]:
     """What `serve` refuses of a configuration that is valid as such, one line each; `config` tells the same.
 
     Ports open to others without a word on who may use them, files of credentials that cannot be used, a drain that
     Kubernetes would cut short.
     """
-    problems = undecided_ports(config, roles) + problems_with_files(config, roles)
+    problems = ports_without_auth(config, roles) + problems_with_files(config, roles)
     if not budget.fits:
         problems.append(f"the drain does not fit: {budget.explain()} ({PREFIX}DRAIN__TERMINATION_GRACE_PERIOD)")
     return problems
@@ -136,10 +136,10 @@ def serve(
 ) -> None:
     """Run the service until it is drained, with the nodes ``before`` on its left and ``alongside`` beside it.
 
-    Raises `ConfigError` for what `refusals` finds; `TreeFailed` when it cannot start or gives up.
+    Raises `ConfigError` for what `startup_problems` finds; `TreeFailed` when it cannot start or gives up.
     """
     budget = planned_budget(config, roles, before)
-    problems = refusals(config, roles, budget)
+    problems = startup_problems(config, roles, budget)
     if problems:
         raise ConfigError(problems)
     configure_logging(config.log.format, config.log.level)

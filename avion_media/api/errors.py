@@ -46,9 +46,8 @@ def map_exception(error: Exception) -> RpcError | None:
         case HostDenied():
             return RpcError(Code.PERMISSION_DENIED, "fetching from this host is not allowed", [_info("HOST_DENIED")])
         case Unavailable():
-            text = (
-                f"{_NAMES.get(error.what, error.what)} is temporarily unavailable; retry after the delay in RetryInfo"
-            )
+            name = _NAMES.get(error.dependency, error.dependency)
+            text = f"{name} is temporarily unavailable; retry after the delay in RetryInfo"
             return RpcError(Code.UNAVAILABLE, text, retry_after_s=error.retry_after_s)
         case TooManyPending():
             return RpcError(Code.RESOURCE_EXHAUSTED, str(error), retry_after_s=1.0)

@@ -107,7 +107,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             owner=upload.owner,
         )
         self._pending.admit(context.caller, now)  # what could not be signed is not pending
-        self._runtime.telemetry.join_medium(media_id.text, begins=True)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
         response = wire.RequestMediaUploadResponse(
             media_id=media_id.text, upload_url=signed.url, upload_headers=signed.headers
         )
@@ -119,7 +119,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.RequestMediaUploadResponse:
         self._resumable.require()
         self._pending.admit(caller, media_id.created.timestamp())
-        self._runtime.telemetry.join_medium(media_id.text, begins=True)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
         upload_id, part_bytes = await self._resumable.begin(media_id, upload)
         response = wire.RequestMediaUploadResponse(media_id=media_id.text, upload_id=upload_id, part_size=part_bytes)
         response.expires_at.seconds = int(self._resumable.expires_at(media_id).timestamp())
@@ -130,7 +130,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.SignUploadPartsResponse:
         """What the store has of an upload, and URLs for the rest."""
         media_id = _media_id(request.media_id)
-        self._runtime.telemetry.join_medium(media_id.text)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
         check_part_numbers(request.numbers, upload.plan.count)
         parts, expires_at = await self._resumable.sign(media_id, upload, request.numbers)
@@ -143,7 +143,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.AbortMediaUploadResponse:
         """Remove an upload that was not completed. Twice is not an error."""
         media_id = _media_id(request.media_id)
-        self._runtime.telemetry.join_medium(media_id.text)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
         known = await self._runtime.statuses.get(media_id.text)
         if known is not None:
@@ -194,7 +194,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> wire.CompleteMediaUploadResponse:
         """One look at what is known, one HEAD, one task, once; before that, parts become one object."""
         media_id = _media_id(request.media_id)
-        self._runtime.telemetry.join_medium(media_id.text)
+        self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
         stored = self._runtime.statuses
         known = await stored.get(media_id.text)

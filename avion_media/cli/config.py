@@ -17,9 +17,9 @@ def config_command(roles: str, as_json: bool) -> None:
     these roles would refuse."""
     config = load_config()
     wanted = parse_roles(roles)
-    from avion_media.service import planned_budget, refusals  # later: as in `serve`
+    from avion_media.service import planned_budget, startup_problems  # later: as in `serve`
 
-    problems = refusals(config, wanted, planned_budget(config, wanted))
+    problems = startup_problems(config, wanted, planned_budget(config, wanted))
     if problems:
         raise UsageError(*problems)
     sections = effective(config)

@@ -235,7 +235,7 @@ class _Sources:
         except (InvalidUrl, Rejected) as error:
             raise _NotImported(str(error)) from None
         except Unavailable as error:
-            if error.what is not Dependency.REMOTE:
+            if error.dependency is not Dependency.REMOTE:
                 raise
             raise _NotImported(f"its server: {error.detail}") from None
         return FileSource(fd, fetched.size_bytes)

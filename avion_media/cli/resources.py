@@ -90,7 +90,7 @@ def run_directly(run: Callable[[], Awaitable[T]]) -> T:
     try:
         return unwrapped(run)
     except Unavailable as error:
-        raise CommandFailed(f"{error} (see {_SETTINGS.get(error.what, error.what)})") from None
+        raise CommandFailed(f"{error} (see {_SETTINGS.get(error.dependency, error.dependency)})") from None
 
 
 @dataclass(frozen=True, slots=True)

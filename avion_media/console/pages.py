@@ -151,7 +151,7 @@ class Console:
             except Unavailable as error:
                 return self._error(
                     503,
-                    f"{_DEPENDENCIES.get(error.what, str(error.what).capitalize())} does not respond",
+                    f"{_DEPENDENCIES.get(error.dependency, str(error.dependency).capitalize())} does not respond",
                     "This cannot be shown or done until it is back. No task is lost. Try again in a moment.",
                     detail=str(error),
                 )

@@ -126,7 +126,7 @@ RETRYABLE = frozenset(
 
 
 class Dependency(StrEnum):
-    """What work needs and may find away: `Unavailable.what`, and in metrics the reason of a retry."""
+    """What work needs and may find away: `Unavailable.dependency`, and in metrics the reason of a retry."""
 
     STORE = "store"
     OBJECT = "object"  # one object of the store, while others can be read and written
@@ -155,9 +155,9 @@ class Rejected(MediaError):
 class Unavailable(MediaError):
     """Something outside is away: the same call may succeed later."""
 
-    def __init__(self, what: Dependency, detail: str = "", retry_after_s: float = 1.0) -> None:
-        super().__init__(f"{what} is not available{': ' + detail if detail else ''}")
-        self.what = what
+    def __init__(self, dependency: Dependency, detail: str = "", retry_after_s: float = 1.0) -> None:
+        super().__init__(f"{dependency} is not available{': ' + detail if detail else ''}")
+        self.dependency = dependency
         self.detail = detail
         self.retry_after_s = retry_after_s
 

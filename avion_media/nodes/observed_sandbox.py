@@ -17,7 +17,7 @@ def sandbox_observer(telemetry: Telemetry) -> Callable[[JobReport], None]:
 
     def observe(report: JobReport) -> None:
         job, outcome, usage = report.name.rpartition(":")[2], report.outcome, report.usage
-        telemetry.lapsed(
+        telemetry.record_child_span(
             f"sandbox {job}",
             usage.wall_s,
             error=str(outcome) if outcome in _FAULTS else "",

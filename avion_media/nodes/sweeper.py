@@ -49,7 +49,7 @@ class _Sweeper:
                 if await self._leadership.acquire():
                     await self._lead()
             except Unavailable as error:
-                self._log.info("sweep.waiting", what=error.what, detail=error.detail)
+                self._log.info("sweep.waiting", dependency=error.dependency, detail=error.detail)
             except LeaseLost as error:
                 self._log.warning("sweep.lead_lost", detail=str(error))
             except MediaError as error:

@@ -143,10 +143,10 @@ class Origin:
         except PreconditionFailed:  # the object was replaced between two requests: the client can repeat its own
             return try_again()
         except trio.TooSlowError:
-            _log.warning("origin.unavailable", what="store", media_id=str(target.any_id), waited_s=_STORE_S)
+            _log.warning("origin.unavailable", dependency="store", media_id=str(target.any_id), waited_s=_STORE_S)
             return try_again()
         except Unavailable as error:
-            _log.warning("origin.unavailable", what=error.what, media_id=str(target.any_id))
+            _log.warning("origin.unavailable", dependency=error.dependency, media_id=str(target.any_id))
             return try_again(error.retry_after_s)
 
     async def _deleted(self, media_id: str) -> bool | None:
@@ -158,7 +158,7 @@ class Origin:
         try:
             return await self._deletions.is_deleted(media_id)
         except Unavailable as error:
-            if error.what is Dependency.DELETIONS:
+            if error.dependency is Dependency.DELETIONS:
                 raise
             return None
 

@@ -111,7 +111,7 @@ class Hosts:
         except (Deferred, ResolverTrouble):  # it was never asked
             raise
         except Unavailable as error:
-            outcome, cause = "failed" if error.what is Dependency.REMOTE else "unknown", error.detail
+            outcome, cause = "failed" if error.dependency is Dependency.REMOTE else "unknown", error.detail
             raise
         except Rejected:
             outcome = "answered"

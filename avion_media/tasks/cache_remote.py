@@ -154,7 +154,7 @@ class CacheRemote:
         try:
             return await self._copy(remote_id)
         except Unavailable as error:
-            if error.what is not Dependency.OBJECT:
+            if error.dependency is not Dependency.OBJECT:
                 raise
             return None
 

@@ -291,7 +291,7 @@ class Consumer:
                 await step()
                 pause_s = _OUTAGE_PAUSE_S[0]
             except Unavailable as error:
-                self._log.info("queue.waiting", what=error.what, detail=error.detail, pause_s=pause_s)
+                self._log.info("queue.waiting", dependency=error.dependency, detail=error.detail, pause_s=pause_s)
                 await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
                 pause_s = min(longest_s, pause_s * 2)
 
@@ -392,22 +392,22 @@ class Consumer:
         return time.time() + delay_s - lease.first_seen > self._policy.patience_s
 
     async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
-        if error.what is Dependency.OBJECT:
+        if error.dependency is Dependency.OBJECT:
             return await self._after_object_failure(lease, error)
-        ours = error.what is not Dependency.REMOTE
-        if error.what not in _OF_ONE_TASK:
+        ours = error.dependency is not Dependency.REMOTE
+        if error.dependency not in _OF_ONE_TASK:
             self._outage.failed()
         backoff_s = max(self._backoff_s(lease.attempt), self._outage.pause_s if ours else 0.0)
         asked_s = 0.0 if ours else error.retry_after_s
         used_up = lease.attempt >= self._policy.max_attempts or (asked_s > backoff_s and self._too_late(lease, asked_s))
         if not ours and used_up:
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
-        if error.what is Dependency.DISK and time.time() - lease.first_seen > _DISK_PATIENCE_S:
+        if error.dependency is Dependency.DISK and time.time() - lease.first_seen > _DISK_PATIENCE_S:
             return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
         delay_s = max(backoff_s, asked_s)
         # An outage proves nothing about an object that was unavailable before.
         await self._retry(lease, delay_s, str(error), count=not ours, unavailable_since=lease.unavailable_since)
-        return "retried", str(error.what)
+        return "retried", str(error.dependency)
 
     async def _after_object_failure(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
         """One object is unavailable, and no other: this task waits, longer each time, and no other does."""
@@ -420,7 +420,7 @@ class Consumer:
         if not free and lease.attempt >= self._policy.max_attempts:
             return await self._bury(lease, Reason.UNREADABLE, error.detail)
         await self._retry(lease, delay_s, str(error), count=not free, unavailable_since=since)
-        return "retried", str(error.what)
+        return "retried", str(error.dependency)
 
     async def _after_failure(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
         """Perhaps the medium's doing, perhaps ours: an attempt is used up; after the last one a dead letter is left."""
@@ -469,7 +469,7 @@ class Consumer:
         except LeaseLost:
             raise
         except Exception as error:
-            if isinstance(error, Unavailable) and error.what is not Dependency.OBJECT:
+            if isinstance(error, Unavailable) and error.dependency is not Dependency.OBJECT:
                 raise
             self._log.error("task.defect", task_id=task.task_id, reason=reason, exc_info=error)
 

@@ -208,7 +208,7 @@ class Publisher:
         try:
             return await self.published(any_id)
         except Unavailable as error:
-            if error.what is not Dependency.OBJECT:
+            if error.dependency is not Dependency.OBJECT:
                 raise
             return None
 

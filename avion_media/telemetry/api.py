@@ -46,11 +46,11 @@ class Telemetry(Protocol):
     ) -> AbstractContextManager[Span]:
         """The same, but nothing where there is no span around: for what also happens in the background."""
 
-    def lapsed(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
-        """A child span that ends now, and was begun ``seconds`` ago; failed if there is an ``error``, a word."""
+    def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
+        """Record a child span that ends now and began ``seconds`` ago; it failed if there is an ``error``, a word."""
 
-    def join_medium(self, media_id: str, *, begins: bool = False) -> None:
-        """The present span belongs to that medium's trace, as far as it has no parent yet; otherwise it is linked.
+    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
+        """Attach the current span to the media item's trace; if the span has a parent already, link it.
 
         ``begins``: it is that trace's first span. Call it before anything below the span.
         """
@@ -124,11 +124,11 @@ class NoTelemetry:
         """See `Telemetry.child_span`."""
         return NO_SPAN
 
-    def lapsed(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
-        """See `Telemetry.lapsed`."""
+    def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
+        """See `Telemetry.record_child_span`."""
 
-    def join_medium(self, media_id: str, *, begins: bool = False) -> None:
-        """See `Telemetry.join_medium`."""
+    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
+        """See `Telemetry.attach_to_media_trace`."""
 
     def traceparent(self) -> str:
         """See `Telemetry.traceparent`."""

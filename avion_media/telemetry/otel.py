@@ -68,8 +68,8 @@ class OpenTelemetry:
             return NO_SPAN
         return self._tracer.start(name, kind, "", "", "", attributes)
 
-    def lapsed(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
-        """See `Telemetry.lapsed`."""
+    def record_child_span(self, name: str, seconds: float, *, error: str = "", **attributes: AttributeValue) -> None:
+        """See `Telemetry.record_child_span`."""
         if current_span() is None or not self._tracer.records:
             return
         span = self._tracer.start(name, "internal", "", "", "", attributes)
@@ -78,11 +78,11 @@ class OpenTelemetry:
             span.fail(error)
         span.end()
 
-    def join_medium(self, media_id: str, *, begins: bool = False) -> None:
-        """See `Telemetry.join_medium`."""
+    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
+        """See `Telemetry.attach_to_media_trace`."""
         span = current_span()
         if span is not None:
-            span.join_medium(media_id, begins=begins)
+            span.attach_to_media_trace(media_id, begins=begins)
 
     def traceparent(self) -> str:
         """See `Telemetry.traceparent`."""

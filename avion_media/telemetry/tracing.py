@@ -106,8 +106,8 @@ class Span:
         """Be a child of that span."""
         self._parent = parent
 
-    def join_medium(self, media_id: str, *, begins: bool = False) -> None:
-        """See `Telemetry.join_medium`."""
+    def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:
+        """See `Telemetry.attach_to_media_trace`."""
         trace = trace_of_medium(media_id)
         if trace is None:
             return
@@ -157,7 +157,7 @@ class Tracer:
         elif around is not None:
             span.continue_from(around.context)
         if medium:
-            span.join_medium(medium)
+            span.attach_to_media_trace(medium)
         if link and (trace := trace_of_medium(link)) is not None:
             span.link(trace)
         return span

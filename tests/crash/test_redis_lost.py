@@ -46,7 +46,7 @@ def losing_all(stage: Stage, *, replayed_at_once: bool) -> Act:
         stage.client.flushall()
         with pytest.raises(Unavailable) as refused:
             await stage.replay(wait_s=0).is_deleted(str(stage.media_id))
-        assert refused.value.what is Dependency.DELETIONS
+        assert refused.value.dependency is Dependency.DELETIONS
         if replayed_at_once:
             await stage.replay().ensure_complete()
 

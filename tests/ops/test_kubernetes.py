@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 
 from avion_media.app import build_tree
-from avion_media.config import PREFIX, Config, undecided_ports
+from avion_media.config import PREFIX, Config, ports_without_auth
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import QueueKeys
 from avion_media.remote.guard import PUBLIC_PORTS, AddressGuard, AddressRefused
@@ -57,7 +57,7 @@ def test_the_schemas_find_a_mistake(overlay: str) -> None:
 def test_the_settings_are_settings_of_the_service(overlay: str) -> None:
     config = settings(overlay)
     assert config.log.format == "json"
-    assert undecided_ports(config, ROLES) == []
+    assert ports_without_auth(config, ROLES) == []
 
 
 def test_no_variable_of_kubernetes_own_looks_like_a_setting(overlay: str) -> None:

@@ -99,9 +99,9 @@ def test_a_call_finds_its_medium_in_its_midst() -> None:
     medium = trace_of_medium(MEDIUM)
     assert medium is not None
     with recorder.start("request") as request:
-        request.join_medium(MEDIUM, begins=True)
+        request.attach_to_media_trace(MEDIUM, begins=True)
     with recorder.start("complete") as complete:
-        complete.join_medium(MEDIUM)
+        complete.attach_to_media_trace(MEDIUM)
     with recorder.start("task", medium=MEDIUM) as task:
         pass
     assert (request.context.trace_id, request.context.span_id, request.parent_id) == (

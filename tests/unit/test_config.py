@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from avion_media.config import Config, ConfigError, effective, load, undecided_ports
+from avion_media.config import Config, ConfigError, effective, load, ports_without_auth
 from avion_media.domain.formats import FORMATS
 from avion_media.domain.media import ThumbnailSize
 from avion_media.runtime import ROLES
@@ -124,7 +124,7 @@ def problems_of(**settings: str) -> list[str]:
 
 
 def undecided(*roles: str, **settings: str) -> list[str]:
-    return undecided_ports(load({P + name: value for name, value in settings.items()}), roles or ROLES)
+    return ports_without_auth(load({P + name: value for name, value in settings.items()}), roles or ROLES)
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:50051", "[::]:50051", "10.0.0.1:50051", "media.internal:50051"])

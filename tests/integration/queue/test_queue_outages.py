@@ -103,7 +103,7 @@ async def test_the_server_dies_and_comes_back(server: RedisServer) -> None:
         for call in (queue.stats, held.renew, lambda: queue.take("a", 1.0), lambda: queue.enqueue(FIELDS)):
             with trio.fail_after(5), pytest.raises(Unavailable) as caught:
                 await call()
-            assert caught.value.what == "redis"
+            assert caught.value.dependency == "redis"
         assert not is_up(redis)
         server.start()
         with trio.fail_after(10):

@@ -94,7 +94,7 @@ async def test_nobody_there_is_a_state_from_the_start() -> None:
         for _ in range(3):
             with trio.fail_after(2), pytest.raises(Unavailable) as caught:
                 await redis.ping()
-            assert caught.value.what == "redis"
+            assert caught.value.dependency == "redis"
         assert redis.available.detail
         assert redis.available.since >= began
 

@@ -233,7 +233,7 @@ async def test_without_redis_nobody_is_asked_and_no_answer_is_lost(redis: Redis)
     with pytest.raises(Unavailable) as caught:
         async with Hosts(away, POLICY).admitted(URL, soon()):
             raise AssertionError
-    assert caught.value.what == "redis"
+    assert caught.value.dependency == "redis"
 
     once = [redis]
     async with Hosts(lambda: once.pop() if once else away(), POLICY).admitted(URL, soon()):

@@ -31,7 +31,7 @@ def deny(s3: S3Bucket, action: str, *keys: str) -> None:
 async def failure(call: Awaitable[object]) -> Dependency:
     with pytest.raises(Unavailable) as caught:
         await call
-    return caught.value.what
+    return caught.value.dependency
 
 
 async def read(store: ObjectStore, key: str) -> None:

@@ -73,7 +73,7 @@ async def test_a_store_that_is_away_makes_every_call_unavailable(
         async with open_store(config) as store:
             with pytest.raises(Unavailable) as failure:
                 await call(store)
-            assert failure.value.what == "store"
+            assert failure.value.dependency == "store"
             assert not store.available
             store.presign_put("a", content_type="image/png", size_bytes=1, expires_s=9, now=datetime.now(UTC))
 
@@ -107,7 +107,7 @@ async def test_a_server_that_is_no_store_is_unavailable_and_the_log_says_why(
             async with open_store(s3.config(endpoint_url=f"http://127.0.0.1:{port}")) as store:
                 with pytest.raises(Unavailable) as failure:
                     await call(store)
-                assert failure.value.what == "store"
+                assert failure.value.dependency == "store"
                 assert not store.available
                 assert "400" in store.cause
             nursery.cancel_scope.cancel()

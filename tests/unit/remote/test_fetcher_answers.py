@@ -70,7 +70,7 @@ async def test_statuses_to_come_back_for(status: int, header: str, expected_s: f
         async with stranger(says(response(b"", status=status, headers=[header] if header else []))) as server:
             with pytest.raises(Unavailable) as caught:
                 await fetcher().fetch(parse_remote_url(server.url()), fd)
-    assert (caught.value.what, caught.value.retry_after_s) == ("remote", expected_s)
+    assert (caught.value.dependency, caught.value.retry_after_s) == ("remote", expected_s)
 
 
 @given(st.one_of(st.text(), st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ [+-]?\w+")))

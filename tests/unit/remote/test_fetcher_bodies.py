@@ -39,7 +39,7 @@ async def unavailable(behave: Behaviour, fd: int, *, patience: Patience | None =
         async with stranger(behave) as server:
             with pytest.raises(Unavailable) as caught:
                 await fetcher(patience=patience, timeout_s=timeout_s).fetch(parse_remote_url(server.url()), fd)
-    assert caught.value.what == "remote"
+    assert caught.value.dependency == "remote"
     return caught.value.detail
 
 

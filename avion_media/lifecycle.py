@@ -63,12 +63,12 @@ class Lifecycle:
         return self._phase
 
     @property
-    def taking_work(self) -> bool:
+    def accepting_tasks(self) -> bool:
         """Whether consumers may take tasks."""
         return self._phase in (Phase.STARTING, Phase.READY)
 
     @property
-    def letting_in(self) -> bool:
+    def accepting_connections(self) -> bool:
         """Whether clients may connect."""
         return self._phase in (Phase.STARTING, Phase.READY, Phase.LAME_DUCK)
 

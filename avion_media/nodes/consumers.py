@@ -159,7 +159,7 @@ def _subtree(
         policy,
         name=runtime.consumer,
         queue_name=queue,
-        taking_work=lambda: runtime.lifecycle.taking_work,
+        accepting_tasks=lambda: runtime.lifecycle.accepting_tasks,
         telemetry=runtime.telemetry,
     )
     runtime.drains[name] = consumer.drain

@@ -42,7 +42,7 @@ async def listen_for_clients(runtime: Runtime, child: Child[Address], bind: Bind
 
     For the inside of `Runtime.draining`: a drain that begins from there on ends the server that gets the listeners.
     """
-    return await listen(child, bind) if runtime.lifecycle.letting_in else []
+    return await listen(child, bind) if runtime.lifecycle.accepting_connections else []
 
 
 async def serve_until_stopped(

@@ -73,7 +73,7 @@ class _Sweeper:
 
     async def _work(self) -> None:
         while True:
-            if self._runtime.lifecycle.taking_work and await self._is_due():
+            if self._runtime.lifecycle.accepting_tasks and await self._is_due():
                 await self._sweep()
             await trio.sleep(_LOOK_S)
 

@@ -140,7 +140,7 @@ class Consumer:
         *,
         name: str,
         queue_name: str,
-        taking_work: Callable[[], bool],
+        accepting_tasks: Callable[[], bool],
         telemetry: Telemetry,
     ) -> None:
         self._queue = queue
@@ -149,7 +149,7 @@ class Consumer:
         self._name = name
         self._path = ""
         self._queue_name = queue_name
-        self._taking_work = taking_work
+        self._accepting_tasks = accepting_tasks
         self._telemetry = telemetry
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
@@ -165,7 +165,7 @@ class Consumer:
         return len(self._held)
 
     async def drain(self, grace_s: float) -> None:
-        """Wait up to ``grace_s`` for the tasks in hand; that no new ones are taken is `taking_work`'s doing."""
+        """Wait up to ``grace_s`` for the tasks in hand; that no new ones are taken is `accepting_tasks`'s doing."""
         self._reading.cancel()
         with trio.move_on_after(grace_s):
             await self._resign()
@@ -268,7 +268,7 @@ class Consumer:
         await self._free.acquire()
         started = False
         try:
-            if not child.stopping.is_set() and self._taking_work() and not self._outage.remaining_s:
+            if not child.stopping.is_set() and self._accepting_tasks() and not self._outage.remaining_s:
                 lease = None
                 with trio.CancelScope() as self._reading:
                     lease = await self._queue.take(self._name, _BLOCK_S)
@@ -284,7 +284,7 @@ class Consumer:
         """Repeat ``step`` until told to stop; an outage of Redis is waited for, not died of."""
         pause_s, longest_s = _OUTAGE_PAUSE_S
         while not child.stopping.is_set():
-            if not self._taking_work():
+            if not self._accepting_tasks():
                 await _wait_or_stop(child, 0.2)
                 continue
             try:

@@ -58,7 +58,7 @@ def consumer_of(redis: Redis, work: Work, name: str, **policy: Any) -> Superviso
         ConsumerPolicy(**(bounds | policy)),
         name=name,
         queue_name=PROCESSING_QUEUE,
-        taking_work=lambda: True,
+        accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
     loops = (consumer.renew_leases, consumer.read, consumer.tend)

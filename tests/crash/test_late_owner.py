@@ -55,7 +55,7 @@ async def test_a_late_owner_is_silent(redis_url: str, queue: TaskQueue, failure:
             ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=60, backoff_s=1, max_backoff_s=1),
             name="the first one",
             queue_name=PROCESSING_QUEUE,
-            taking_work=lambda: True,
+            accepting_tasks=lambda: True,
             telemetry=NO_TELEMETRY,
         )
         root = Supervisor("root", [Worker("reader", consumer.read)])

@@ -80,7 +80,7 @@ async def working(queue: TaskQueue, handler: Timed, slots: int, tenant_cap: int 
         policy,
         name="only",
         queue_name=queue.name,
-        taking_work=lambda: True,
+        accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
     loops = (consumer.renew_leases, consumer.read, consumer.tend)
@@ -222,7 +222,7 @@ async def share_of(url: str, client: Any, count: int) -> float:
                     ConsumerPolicy(2, 5, 60.0, 2.0, 300.0),
                     name=f"replica {number}",
                     queue_name=queue.name,
-                    taking_work=lambda: True,
+                    accepting_tasks=lambda: True,
                     telemetry=NO_TELEMETRY,
                 )
                 loops = (consumer.renew_leases, consumer.read, consumer.tend)

@@ -49,12 +49,12 @@ def test_work_is_taken_until_the_first_phase_of_the_drain() -> None:
     lifecycle = Lifecycle()
     for phase in Phase:
         lifecycle.advance_to(phase)
-        assert (lifecycle.phase, lifecycle.taking_work) == (phase, phase in taking)
+        assert (lifecycle.phase, lifecycle.accepting_tasks) == (phase, phase in taking)
 
 
 def test_clients_are_let_in_until_the_drain_has_told_all_to_go() -> None:
-    letting_in = {Phase.STARTING, Phase.READY, Phase.LAME_DUCK}
+    accepting_connections = {Phase.STARTING, Phase.READY, Phase.LAME_DUCK}
     lifecycle = Lifecycle()
     for phase in Phase:
         lifecycle.advance_to(phase)
-        assert (lifecycle.phase, lifecycle.letting_in) == (phase, phase in letting_in)
+        assert (lifecycle.phase, lifecycle.accepting_connections) == (phase, phase in accepting_connections)

@@ -111,7 +111,7 @@ async def test_an_attempt_that_may_have_written_comes_to_its_end(confirms: bool,
         ConsumerPolicy(slots=1, max_attempts=1, claim_after_s=CLAIM_AFTER_S, backoff_s=1, max_backoff_s=1),
         name="the first one",
         queue_name=PROCESSING_QUEUE,
-        taking_work=lambda: True,
+        accepting_tasks=lambda: True,
         telemetry=NO_TELEMETRY,
     )
     async with trio.open_nursery() as nursery:

@@ -10,9 +10,9 @@ _SERVERS = ("serve", "dev")  # commands that a signal ends in order, with status
 def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] and sys.argv[1] in _SERVERS:
-        from avion_media.early_stop import end_at_once_when_told
+        from avion_media.early_stop import exit_on_signal
 
-        end_at_once_when_told()  # before the imports below: they take a second
+        exit_on_signal()  # before the imports below: they take a second
     if sys.platform == "linux":
         from avion_media.kernel import close_to_others
 

@@ -11,7 +11,7 @@ import signal
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def end_at_once_when_told() -> None:
+def exit_on_signal() -> None:
     """From now on a signal to stop ends the process with status 0; `avion_media.process` takes over later."""
     for number in STOP_SIGNALS:
         signal.signal(number, _end)

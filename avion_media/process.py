@@ -28,7 +28,7 @@ async def run_until_stopped(
     or when the tree stops without one, because it gives up.
     """
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
-    skip = _Skip()
+    skip = _PhaseSkipper()
 
     def told(number: int) -> None:
         _log.info("signal", name=signal.Signals(number).name)
@@ -74,7 +74,7 @@ def _on_signal(at_once: Callable[[], None], told: Callable[[int], None]) -> Iter
             signal.signal(number, handler)
 
 
-async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _Skip) -> None:
+async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _PhaseSkipper) -> None:
     await runtime.stop_requested.wait()
     drain = runtime.config.drain
     runtime.lifecycle.advance_to(Phase.LAME_DUCK)
@@ -100,7 +100,7 @@ async def _drain_one(node: str, drain: Drain, grace_s: float) -> None:
         _log.error("drain.failed", node=node, exc_info=error)
 
 
-class _Skip:
+class _PhaseSkipper:
     """Lets a repeated signal end the wait of the current phase; of the next one, if none is active."""
 
     def __init__(self) -> None:

@@ -173,11 +173,11 @@ def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
     runtime = Runtime(config, roles, OpenTelemetry(version("avion-media"), name), consumer=name)
     gauges.observe(runtime)
     runtime.lifecycle.on_change(lambda phase: runtime.telemetry.flush() if phase is Phase.LAME_DUCK else None)
-    runtime.lifecycle.on_change(lambda phase: spare_collections() if phase is Phase.READY else None)
+    runtime.lifecycle.on_change(lambda phase: freeze_long_lived_objects() if phase is Phase.READY else None)
     return runtime
 
 
-def spare_collections() -> None:
+def freeze_long_lived_objects() -> None:
     """Take what there is now for what will stay: modules, botocore's models, the tree.
 
     The garbage collector went through all of it from time to time: 70 ms of CPU time, while every call waited.

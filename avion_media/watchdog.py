@@ -70,10 +70,10 @@ class Watchdog:
             if poll.poll(None if left_s is None else max(0.0, left_s) * 1000):
                 os.read(self._reader, 16)
             elif not self._over:
-                self._bite()
+                self._terminate()
                 return
 
-    def _bite(self) -> None:
+    def _terminate(self) -> None:
         dump = threading.Thread(target=self._dump, name="watchdog-dump", daemon=True)
         dump.start()
         dump.join(_DUMP_S)

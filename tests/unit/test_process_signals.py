@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio
 
-from avion_media.process import _Skip
+from avion_media.process import _PhaseSkipper
 
 
 async def test_a_signal_between_two_phases_skips_the_next(autojump_clock: trio.testing.MockClock) -> None:
-    skip = _Skip()
+    skip = _PhaseSkipper()
     skip.skip()
     skip.skip()
     began = trio.current_time()
@@ -22,7 +22,7 @@ async def test_a_signal_between_two_phases_skips_the_next(autojump_clock: trio.t
 
 
 async def test_two_signals_in_one_moment_skip_two_phases(autojump_clock: trio.testing.MockClock) -> None:
-    skip = _Skip()
+    skip = _PhaseSkipper()
     began = trio.current_time()
     with skip.skippable():
         skip.skip()

@@ -24,7 +24,7 @@ from avion_media.domain.errors import ObjectMissing
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health
 from avion_media.http1 import HttpLimits, HttpServer
 from avion_media.origin.app import Origin
-from avion_media.service import spare_collections
+from avion_media.service import freeze_long_lived_objects
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 from avion_media.telemetry import NO_TELEMETRY
 from tests.interop.echo import Echo
@@ -153,7 +153,7 @@ async def _main(kind: str) -> None:
     async with trio.open_nursery() as nursery:
         serve = {"grpc": _serve_grpc, "http": _serve_http}[kind]
         look = await serve(defects, listeners, nursery)
-        spare_collections()  # as the service does
+        freeze_long_lived_objects()  # as the service does
         print(listeners[0].socket.getsockname()[1], flush=True)
         async with trio.lowlevel.FdStream(0) as asked:
             while await asked.receive_some(1024):

@@ -432,7 +432,7 @@ class RemoteConfig(_Section):
         30.0, gt=0, description="First pause after the breaker opens; doubles with each failed probe"
     )
     breaker_max_pause: Duration = Field(600.0, gt=0, description="Longest pause of a breaker")
-    patience: Duration = Field(
+    max_deferral: Duration = Field(
         900.0, gt=0, description="Give up on a URL if its server is still paused this long after the URL was queued"
     )
 

@@ -165,14 +165,14 @@ class Unavailable(MediaError):
 class Deferred(Unavailable):
     """Not now, though nothing failed: a remote host has all of its slots taken, or its circuit breaker is open.
 
-    The task is retried after ``retry_after_s`` and does not use up an attempt. ``patient``: its turn comes for certain,
-    so it may wait as long as that takes; one that is not is given up at some time. ``whole_tenant``: the same holds for
-    every other task of its tenant.
+    The task is retried after ``retry_after_s`` and does not use up an attempt. ``expires``: the task is given up after
+    `REMOTE__MAX_DEFERRAL`; otherwise its turn comes for certain, however long that takes. ``whole_tenant``: the same
+    holds for every other task of its tenant.
     """
 
-    def __init__(self, detail: str, retry_after_s: float, *, patient: bool = True, whole_tenant: bool = False) -> None:
+    def __init__(self, detail: str, retry_after_s: float, *, expires: bool = False, whole_tenant: bool = False) -> None:
         super().__init__(Dependency.REMOTE, detail, retry_after_s)
-        self.patient = patient
+        self.expires = expires
         self.whole_tenant = whole_tenant
 
 

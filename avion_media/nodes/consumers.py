@@ -148,7 +148,7 @@ def _subtree(
         claim_after_s=tasks.claim_after,
         backoff_s=tasks.backoff,
         max_backoff_s=tasks.max_backoff,
-        patience_s=runtime.config.remote.patience,
+        max_deferral_s=runtime.config.remote.max_deferral,
         max_age_s=tasks.max_age,
         gives_up=queue not in NEVER_GIVEN_UP,
         tenant_cap=tenant_cap,

@@ -1,7 +1,7 @@
 """Fetching from strangers: URL parsing, the address guard, bounds per host, the fetcher."""
 
 from avion_media.remote.answers import RemoteGone, ServerError
-from avion_media.remote.dial import Patience
+from avion_media.remote.dial import FetchTimeouts
 from avion_media.remote.fetcher import Fetched, Fetcher
 from avion_media.remote.guard import AddressGuard
 from avion_media.remote.hosts import HostPolicy, Hosts, ServerTrouble, trouble_of
@@ -10,12 +10,12 @@ from avion_media.remote.validators import Validators, validators_from
 
 __all__ = [
     "AddressGuard",
+    "FetchTimeouts",
     "Fetched",
     "Fetcher",
     "HostPolicy",
     "Hosts",
     "InvalidUrl",
-    "Patience",
     "RemoteGone",
     "RemoteUrl",
     "ServerError",

@@ -35,7 +35,7 @@ _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDR
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class FetchTimeouts:
     """How long a stranger may take, phase by phase; the whole fetch has its own deadline besides."""
 
     resolve_s: float = 10.0
@@ -47,7 +47,7 @@ class Patience:
     min_window_bytes: int = 15 << 10
 
 
-DEFAULT_PATIENCE = Patience()
+DEFAULT_TIMEOUTS = FetchTimeouts()
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:
@@ -101,11 +101,13 @@ def _domain_of(host: str) -> str:
 class Dialler:
     """Opens guarded connections. Safe to use from many tasks."""
 
-    def __init__(self, guard: AddressGuard, resolve: Resolve, ssl_context: ssl.SSLContext, patience: Patience) -> None:
+    def __init__(
+        self, guard: AddressGuard, resolve: Resolve, ssl_context: ssl.SSLContext, timeouts: FetchTimeouts
+    ) -> None:
         self._guard = guard
         self._resolve = resolve
         self._ssl_context = ssl_context
-        self._patience = patience
+        self._timeouts = timeouts
 
     @asynccontextmanager
     async def open_stream(self, url: RemoteUrl) -> AsyncIterator[trio.abc.Stream]:
@@ -140,7 +142,7 @@ class Dialler:
         # Never all the time that is left: an end by the fetch's own deadline would be held against the server.
         left_s = trio.current_effective_deadline() - trio.current_time()
         try:
-            with trio.fail_after(max(0.0, min(self._patience.resolve_s, left_s / 2))):
+            with trio.fail_after(max(0.0, min(self._timeouts.resolve_s, left_s / 2))):
                 answers = await self._resolve(url.host, url.port)
         except trio.TooSlowError:
             raise ResolverTrouble("the resolver did not answer in time") from None
@@ -160,10 +162,10 @@ class Dialler:
         failure = "no addresses"
         for address in addresses:
             try:
-                with trio.fail_after(self._patience.connect_s):
+                with trio.fail_after(self._timeouts.connect_s):
                     stream = await trio.open_tcp_stream(str(address), port)
             except trio.TooSlowError:
-                failure = f"no connection within {self._patience.connect_s:g} s"
+                failure = f"no connection within {self._timeouts.connect_s:g} s"
                 continue
             except OSError as error:
                 failure = _told(error)
@@ -184,10 +186,10 @@ class Dialler:
         # https_compatible: many servers end without a TLS farewell; what is cut short shows in the HTTP framing.
         stream = trio.SSLStream(transport, self._ssl_context, server_hostname=host, https_compatible=True)
         try:
-            with trio.fail_after(self._patience.handshake_s):
+            with trio.fail_after(self._timeouts.handshake_s):
                 await stream.do_handshake()
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"no TLS within {self._patience.handshake_s:g} s") from None
+            raise Unavailable(Dependency.REMOTE, f"no TLS within {self._timeouts.handshake_s:g} s") from None
         except trio.BrokenResourceError as error:
             raise Unavailable(Dependency.REMOTE, f"TLS failed: {error.__cause__ or error}") from error
         return stream

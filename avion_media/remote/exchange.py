@@ -15,7 +15,7 @@ import h11
 import trio
 
 from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
-from avion_media.remote.dial import Patience
+from avion_media.remote.dial import FetchTimeouts
 from avion_media.remote.url import RemoteUrl
 
 # Some servers choose by it, and some answer 406 when nothing fits: their media have whatever type they were given.
@@ -34,10 +34,10 @@ _MAX_DETAIL_CHARACTERS: Final = 200
 class Exchange:
     """Ask once with `ask`, then `read` the body; ``status`` and `header` are there after `ask`."""
 
-    def __init__(self, stream: trio.abc.Stream, patience: Patience, max_wire_bytes: int) -> None:
+    def __init__(self, stream: trio.abc.Stream, timeouts: FetchTimeouts, max_wire_bytes: int) -> None:
         """``max_wire_bytes`` bounds all that is received, framing included."""
         self._stream = stream
-        self._patience = patience
+        self._timeouts = timeouts
         self._wire_bytes_left = max_wire_bytes
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=_MAX_INCOMPLETE_BYTES)
         self._headers: dict[bytes, bytes] = {}
@@ -64,11 +64,11 @@ class Exchange:
             ],
         )
         try:
-            with trio.fail_after(self._patience.head_s):
+            with trio.fail_after(self._timeouts.head_s):
                 await self._send(self._http.send(request) + (self._http.send(h11.EndOfMessage()) or b""))
                 response = await self._receive_head()
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"no answer within {self._patience.head_s:g} s") from None
+            raise Unavailable(Dependency.REMOTE, f"no answer within {self._timeouts.head_s:g} s") from None
         except h11.RemoteProtocolError as error:
             raise Rejected(Reason.REMOTE_STATUS, f"not HTTP: {shortened(str(error))}") from None
         self.status = response.status_code
@@ -103,10 +103,10 @@ class Exchange:
                 elif pieces:
                     break
                 else:
-                    with trio.fail_after(self._patience.read_s):
+                    with trio.fail_after(self._timeouts.read_s):
                         self._http.receive_data(await self._receive())
         except trio.TooSlowError:
-            raise Unavailable(Dependency.REMOTE, f"no bytes for {self._patience.read_s:g} s") from None
+            raise Unavailable(Dependency.REMOTE, f"no bytes for {self._timeouts.read_s:g} s") from None
         except h11.RemoteProtocolError as error:
             raise Unavailable(Dependency.REMOTE, f"the body broke off: {shortened(str(error))}") from None
         return b"".join(pieces)

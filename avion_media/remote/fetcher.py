@@ -17,7 +17,7 @@ import trio
 from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.files import write_at
 from avion_media.remote.answers import RemoteGone, ServerError
-from avion_media.remote.dial import DEFAULT_PATIENCE, Dialler, Patience, Resolve, resolve_by_system
+from avion_media.remote.dial import DEFAULT_TIMEOUTS, Dialler, FetchTimeouts, Resolve, resolve_by_system
 from avion_media.remote.exchange import Exchange, shortened
 from avion_media.remote.guard import AddressGuard, AddressRefused
 from avion_media.remote.hosts import Admission, EverybodyAdmitted
@@ -59,7 +59,7 @@ class Fetcher:
         hosts: Admission | None = None,
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
-        patience: Patience = DEFAULT_PATIENCE,
+        timeouts: FetchTimeouts = DEFAULT_TIMEOUTS,
     ) -> None:
         """``timeout_s`` bounds a whole fetch, redirects included; ``ssl_context`` is set to offer HTTP/1.1 only.
 
@@ -67,13 +67,13 @@ class Fetcher:
         """
         ssl_context = ssl_context or ssl.create_default_context()
         ssl_context.set_alpn_protocols(["http/1.1"])
-        self._dialler = Dialler(guard, resolve, ssl_context, patience)
+        self._dialler = Dialler(guard, resolve, ssl_context, timeouts)
         self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._max_redirects = max_redirects
         self._user_agent = user_agent
         self._hosts = hosts or EverybodyAdmitted()
-        self._patience = patience
+        self._timeouts = timeouts
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
         """GET ``url`` into the empty file ``fd``.
@@ -107,7 +107,7 @@ class Fetcher:
             self._dialler.check(url)  # first: a refused URL does not wait for its turn
             admitted = self._hosts.admitted(url, deadline, redirected=hop > 0)
             async with admitted, self._dialler.open_stream(url) as stream:
-                answer = Exchange(stream, self._patience, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
+                answer = Exchange(stream, self._timeouts, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
                 conditions = known.conditions(url) if known is not None else []
                 await answer.ask(url, self._user_agent, conditions)
                 location = answer.header(b"location")
@@ -124,7 +124,7 @@ class Fetcher:
     async def _save_body(self, answer: Exchange, fd: int) -> int:
         self._check_announced(answer)
         size = 0
-        window_ends, window_bytes = trio.current_time() + self._patience.window_s, 0
+        window_ends, window_bytes = trio.current_time() + self._timeouts.window_s, 0
         while chunk := await answer.read():
             if size + len(chunk) > self._max_bytes:
                 raise Rejected(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
@@ -132,9 +132,9 @@ class Fetcher:
             size += len(chunk)
             window_bytes += len(chunk)
             if trio.current_time() > window_ends:
-                if window_bytes < self._patience.min_window_bytes:
+                if window_bytes < self._timeouts.min_window_bytes:
                     raise Unavailable(Dependency.REMOTE, "sends too slowly")
-                window_ends, window_bytes = trio.current_time() + self._patience.window_s, 0
+                window_ends, window_bytes = trio.current_time() + self._timeouts.window_s, 0
         if not size:
             raise Rejected(Reason.EMPTY)
         return size

@@ -135,7 +135,7 @@ class Hosts:
             raise Deferred("all slots of this host are taken", float(wait_s), whole_tenant=not redirected)
         if answer == b"paused":
             detail = "the circuit breaker of this server is open"
-            raise Deferred(detail, float(wait_s), patient=False, whole_tenant=not redirected)
+            raise Deferred(detail, float(wait_s), expires=True, whole_tenant=not redirected)
         return True
 
     async def _leave(self, url: RemoteUrl, token: str, outcome: str, pause_s: float, cause: str) -> None:

@@ -58,10 +58,10 @@ _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a short
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
 # That these are unavailable says nothing of the next task.
 _OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
-_OBJECT_PATIENCE_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
+_OBJECT_OUTAGE_LIMIT_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
 _LONGEST_OBJECT_WAIT_S = 3600.0
 _LONGEST_TURN_S = 120.0  # between two looks of a task whether a server that it was sent to has a free slot
-_DISK_PATIENCE_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
+_DISK_FULL_LIMIT_S = 3600.0  # for a full disk to be emptied; after that it costs attempts
 _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
@@ -99,8 +99,8 @@ class ChildLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerPolicy:
-    """Bounds of one consumer. Times in seconds; ``patience_s`` is how old a task may get by waiting for a remote server
-    that asked for time, or is paused. ``max_age_s`` is how old it may get at all. ``gives_up`` is false for
+    """Bounds of one consumer. Times in seconds; ``max_deferral_s`` is how old a task can get by waiting for a remote
+    server that asked for time, or is paused. ``max_age_s`` is how old it may get at all. ``gives_up`` is false for
     deletions: neither their age nor an unavailable object ends them. ``tenant_cap``: most tasks of one tenant at once
     in all replicas, 0 for no bound."""
 
@@ -109,7 +109,7 @@ class ConsumerPolicy:
     claim_after_s: float
     backoff_s: float
     max_backoff_s: float
-    patience_s: float = math.inf
+    max_deferral_s: float = math.inf
     max_age_s: float = math.inf
     gives_up: bool = True
     tenant_cap: int = 0
@@ -378,7 +378,7 @@ class Consumer:
         return "rejected", str(reason)
 
     async def _after_deferral(self, lease: Lease, error: Deferred) -> tuple[str, str]:
-        if not error.patient and self._too_late(lease, error.retry_after_s):
+        if error.expires and self._too_late(lease, error.retry_after_s):
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
         if error.whole_tenant:
             await self._put_back(lease, lambda: lease.defer(error.retry_after_s, error.detail))
@@ -389,7 +389,7 @@ class Consumer:
         return "deferred", str(Dependency.REMOTE)
 
     def _too_late(self, lease: Lease, delay_s: float) -> bool:
-        return time.time() + delay_s - lease.first_seen > self._policy.patience_s
+        return time.time() + delay_s - lease.first_seen > self._policy.max_deferral_s
 
     async def _after_outage(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
         if error.dependency is Dependency.OBJECT:
@@ -402,7 +402,7 @@ class Consumer:
         used_up = lease.attempt >= self._policy.max_attempts or (asked_s > backoff_s and self._too_late(lease, asked_s))
         if not ours and used_up:
             return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
-        if error.dependency is Dependency.DISK and time.time() - lease.first_seen > _DISK_PATIENCE_S:
+        if error.dependency is Dependency.DISK and time.time() - lease.first_seen > _DISK_FULL_LIMIT_S:
             return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
         delay_s = max(backoff_s, asked_s)
         # An outage proves nothing about an object that was unavailable before.
@@ -416,7 +416,7 @@ class Consumer:
         waited_s = now - since
         longest_s = min(_LONGEST_OBJECT_WAIT_S, max(self._policy.backoff_s, waited_s))
         delay_s = longest_s * random.uniform(0.5, 1.0)
-        free = waited_s < _OBJECT_PATIENCE_S or not self._policy.gives_up
+        free = waited_s < _OBJECT_OUTAGE_LIMIT_S or not self._policy.gives_up
         if not free and lease.attempt >= self._policy.max_attempts:
             return await self._bury(lease, Reason.UNREADABLE, error.detail)
         await self._retry(lease, delay_s, str(error), count=not free, unavailable_since=since)

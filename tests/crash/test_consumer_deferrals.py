@@ -19,20 +19,20 @@ _DELAYED = QueueKeys(PROCESSING_QUEUE).delayed
 
 
 async def test_a_task_that_is_deferred_uses_up_no_attempt(redis_url: str) -> None:
-    await assert_cost_no_attempt(redis_url, [Deferred("later", 0.01), Deferred("later", 0.01, patient=False)])
+    await assert_cost_no_attempt(redis_url, [Deferred("later", 0.01), Deferred("later", 0.01, expires=True)])
 
 
 @pytest.mark.parametrize(
     ("failure", "given_up"),
     [
-        (Deferred("paused", 30.0, patient=False), True),
-        (Deferred("full", 30.0, patient=True), False),
+        (Deferred("paused", 30.0, expires=True), True),
+        (Deferred("full", 30.0), False),
         (Unavailable(Dependency.REMOTE, "HTTP 503", retry_after_s=30.0), True),
         (Unavailable(Dependency.REMOTE, "cannot connect", retry_after_s=0.01), False),
         (Unavailable(Dependency.STORE, retry_after_s=30.0), False),
     ],
 )
-async def test_a_task_waits_for_a_remote_server_as_long_as_patience_lasts(
+async def test_a_task_waits_for_a_remote_server_up_to_the_largest_deferral(
     redis_url: str, failure: MediaError, given_up: bool
 ) -> None:
     work = Work(lambda: failure)
@@ -41,7 +41,9 @@ async def test_a_task_waits_for_a_remote_server_as_long_as_patience_lasts(
         await queue.enqueue({"media_id": "m"})
         with redis_py.Redis.from_url(redis_url, decode_responses=True) as other:
             client: Any = other
-            async with working(consumer_of(redis, work, "only", patience_s=20.0, backoff_s=60.0, max_backoff_s=0.02)):
+            async with working(
+                consumer_of(redis, work, "only", max_deferral_s=20.0, backoff_s=60.0, max_backoff_s=0.02)
+            ):
                 await until(lambda: work.given_up or client.zcard(_DELAYED))
     assert work.given_up == ([Reason.REMOTE_UNREACHABLE] if given_up else [])
 

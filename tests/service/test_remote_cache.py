@@ -39,7 +39,7 @@ def settings(cdn: tuple[str, list[str]]) -> dict[str, str]:
         "REMOTE__HOST_SLOTS": "2",
         "REMOTE__BREAKER_FAILURES": "3",
         "REMOTE__BREAKER_PAUSE": "300ms",
-        "REMOTE__PATIENCE": "20s",
+        "REMOTE__MAX_DEFERRAL": "20s",
         "TASKS__MAX_ATTEMPTS": "2",
         "TASKS__BACKOFF": "50ms",
     }

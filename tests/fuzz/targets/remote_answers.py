@@ -10,7 +10,7 @@ import trio.testing
 
 from avion_media.domain.errors import Rejected, Unavailable
 from avion_media.remote.answers import ServerError
-from avion_media.remote.dial import Patience
+from avion_media.remote.dial import FetchTimeouts
 from avion_media.remote.exchange import Exchange
 from avion_media.remote.fetcher import Fetcher, _check_status
 from avion_media.remote.guard import AddressGuard
@@ -42,7 +42,7 @@ async def _converse(data: bytes, fd: int) -> None:
     async with ours, theirs:
         await theirs.send_all(data)
         await theirs.send_eof()
-        answer = Exchange(ours, Patience(), _MAX_WIRE_BYTES)
+        answer = Exchange(ours, FetchTimeouts(), _MAX_WIRE_BYTES)
         await answer.ask(_URL, "avion-media")
         _check_status(answer)
         size_bytes = await _FETCHER._save_body(answer, fd)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from avion_media.remote import AddressGuard, Fetcher, Patience
+from avion_media.remote import AddressGuard, Fetcher, FetchTimeouts
 from avion_media.remote.dial import Resolve
 from avion_media.remote.hosts import Admission
 
@@ -131,7 +131,7 @@ def fetcher(
     resolve: Resolve = no_names,
     max_bytes: int = 100_000,
     timeout_s: float = 10.0,
-    patience: Patience | None = None,
+    timeouts: FetchTimeouts | None = None,
     tls: ssl.SSLContext | None = None,
     guard: AddressGuard | None = None,
     hosts: Admission | None = None,
@@ -144,7 +144,7 @@ def fetcher(
         timeout_s=timeout_s,
         resolve=resolve,
         ssl_context=tls,
-        patience=patience or Patience(),
+        timeouts=timeouts or FetchTimeouts(),
         hosts=hosts,
         user_agent=user_agent,
     )

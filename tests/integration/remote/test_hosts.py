@@ -70,7 +70,7 @@ async def test_a_host_has_its_slots_in_all_replicas_together(redis: Redis, hosts
         await fetches.enter_async_context(replica.admitted(parse_remote_url("http://remote.example/b"), soon()))
         for each in (hosts, replica):
             refused = await refusal(each)
-            assert (refused.patient, refused.whole_tenant, refused.retry_after_s) == (True, True, 1.0)
+            assert (refused.expires, refused.whole_tenant, refused.retry_after_s) == (False, True, 1.0)
         await fetch(hosts, url="https://other.example/")
         assert other.zcard(SLOTS) == 2
         assert 60_000 < other.pttl(SLOTS) <= 70_000
@@ -109,7 +109,7 @@ async def test_failures_in_a_row_open_the_breaker_of_a_server(redis: Redis, host
     for _ in range(3):
         await fetch(hosts, DOWN)
     refused = await refusal(hosts)
-    assert not refused.patient
+    assert refused.expires
     assert 29 < refused.retry_after_s <= 30
     trouble = await trouble_of(redis, URL.server)
     assert trouble is not None
@@ -166,7 +166,7 @@ async def test_after_the_pause_one_probe_decides(hosts: Hosts, other: Any) -> No
     async def probe() -> None:
         async with hosts.admitted(URL, soon()):
             refused = await refusal(hosts)
-            assert not refused.patient
+            assert refused.expires
             assert refused.retry_after_s < 10  # it may be over soon
             raise DOWN
 

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from avion_media.domain.errors import Reason, Rejected, Unavailable
-from avion_media.remote import Patience, parse_remote_url
+from avion_media.remote import FetchTimeouts, parse_remote_url
 from tests.hostile.remote.strangers import Behaviour, Stranger, fetcher, response, says, stranger
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -33,12 +33,14 @@ async def rejected(behave: Behaviour, fd: int, *, max_bytes: int = 100_000) -> R
     return caught.value
 
 
-async def unavailable(behave: Behaviour, fd: int, *, patience: Patience | None = None, timeout_s: float = 8.0) -> str:
+async def unavailable(
+    behave: Behaviour, fd: int, *, timeouts: FetchTimeouts | None = None, timeout_s: float = 8.0
+) -> str:
     """What is said of a server that is to be asked again later."""
     with trio.fail_after(8):
         async with stranger(behave) as server:
             with pytest.raises(Unavailable) as caught:
-                await fetcher(patience=patience, timeout_s=timeout_s).fetch(parse_remote_url(server.url()), fd)
+                await fetcher(timeouts=timeouts, timeout_s=timeout_s).fetch(parse_remote_url(server.url()), fd)
     assert caught.value.dependency == "remote"
     return caught.value.detail
 
@@ -189,13 +191,13 @@ async def test_endless_trailers_are_cut_off(fd: int) -> None:
 @pytest.mark.parametrize("head", [CHUNKED, CLOSE_DELIMITED, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"])
 async def test_a_drip_below_the_minimum_rate_is_cut_off(head: bytes, fd: int) -> None:
     piece = chunk(b"x") if head is CHUNKED else b"x"
-    patience = Patience(window_s=0.2, min_window_bytes=1000)
-    assert "too slowly" in await unavailable(dripping(head, piece, 0.02), fd, patience=patience)
+    timeouts = FetchTimeouts(window_s=0.2, min_window_bytes=1000)
+    assert "too slowly" in await unavailable(dripping(head, piece, 0.02), fd, timeouts=timeouts)
 
 
 async def test_a_silent_server_is_left(fd: int) -> None:
     silent = dripping(CLOSE_DELIMITED, b"x", 60.0)
-    assert "no bytes" in await unavailable(silent, fd, patience=Patience(read_s=0.1))
+    assert "no bytes" in await unavailable(silent, fd, timeouts=FetchTimeouts(read_s=0.1))
 
 
 @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ async def test_a_silent_server_is_left(fd: int) -> None:
     [(b"", b""), (b"HTTP/1.1 200 OK\r\n", b""), (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"), (b"HTTP/1.1 200 ", b"O")],
 )
 async def test_headers_have_one_deadline_however_they_drip(head: bytes, piece: bytes, fd: int) -> None:
-    assert "no answer" in await unavailable(dripping(head, piece, 0.02), fd, patience=Patience(head_s=0.2))
+    assert "no answer" in await unavailable(dripping(head, piece, 0.02), fd, timeouts=FetchTimeouts(head_s=0.2))
 
 
 async def test_one_deadline_holds_over_everything(fd: int) -> None:

@@ -16,7 +16,7 @@ import trio.testing
 import trustme
 
 from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
-from avion_media.remote import AddressGuard, Patience, dial, parse_remote_url
+from avion_media.remote import AddressGuard, FetchTimeouts, dial, parse_remote_url
 from avion_media.remote.answers import ResolverTrouble
 from tests.hostile.remote.strangers import LOOPBACK, Names, fetcher, redirect, response, says, stranger
 
@@ -111,7 +111,7 @@ async def test_a_resolver_in_trouble_may_recover(fd: int) -> None:
         await fetcher(resolve=resolve).fetch(parse_remote_url("http://media.example/"), fd)
 
 
-@pytest.mark.parametrize(("timeout_s", "left_after_s"), [(60.0, Patience().resolve_s), (5.0, 2.5)])
+@pytest.mark.parametrize(("timeout_s", "left_after_s"), [(60.0, FetchTimeouts().resolve_s), (5.0, 2.5)])
 async def test_a_slow_resolver_is_left(
     timeout_s: float, left_after_s: float, fd: int, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -170,7 +170,7 @@ async def test_names_of_a_domain_that_never_answers_are_put_off_and_others_are_n
         assert await dial.resolve_by_system("media.test", 80) == ["127.0.0.1"]
         with pytest.raises(Deferred) as caught:
             await dial.resolve_by_system("9.slow.example", 80)
-        assert caught.value.patient
+        assert not caught.value.expires
         stuck.set()
         await answered("9.slow.example")
 
@@ -314,7 +314,7 @@ async def test_an_unknown_authority_is_not_accepted(authority: Authority, fd: in
 
 
 async def test_what_speaks_no_tls_or_says_nothing_is_left(authority: Authority, fd: int) -> None:
-    hasty = fetcher(tls=authority.client, patience=Patience(handshake_s=0.2))
+    hasty = fetcher(tls=authority.client, timeouts=FetchTimeouts(handshake_s=0.2))
     with trio.fail_after(5):
         async with stranger(says(b"")) as silent:
             with pytest.raises(Unavailable, match="no TLS"):

@@ -9,7 +9,7 @@ from typing import Any
 from avion_media.domain.ids import AnyId, RemoteId
 from avion_media.inspection.moments import moment
 from avion_media.redis import Redis
-from avion_media.remote import InvalidUrl, parse_remote_url, trouble_of
+from avion_media.remote import InvalidUrl, breaker_state, parse_remote_url
 from avion_media.state import RemoteStateStore
 
 
@@ -51,7 +51,7 @@ def _server_of(urls: Sequence[str]) -> str | None:
 
 
 async def _server(redis: Redis, server: str, now: float) -> dict[str, Any]:
-    trouble = await trouble_of(redis, server)
+    trouble = await breaker_state(redis, server)
     if trouble is None:
         return {"server": server}
     paused = {"server_paused_until": moment(trouble.paused_until)} if trouble.paused_until > now else {}

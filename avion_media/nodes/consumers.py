@@ -11,7 +11,7 @@ from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.nodes import group
 from avion_media.queue import NEVER_GIVEN_UP
 from avion_media.redis import Redis
-from avion_media.remote import AddressGuard, Fetcher, HostPolicy, Hosts
+from avion_media.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
 from avion_media.runtime import Limiter, Runtime
 from avion_media.tasks.cache_remote import CacheRemote
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
@@ -42,15 +42,15 @@ def user_agent_of(config: Config) -> str:
     return f"{ours} (+{config.http.public_url})" if config.http.public_url else ours
 
 
-def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> Hosts:
+def hosts_of(redis: Callable[[], Redis], remote: RemoteConfig) -> HostLimiter:
     """The bounds per remote host of the configuration."""
-    policy = HostPolicy(
+    policy = HostLimits(
         slots=remote.host_slots,
         breaker_failures=remote.breaker_failures,
         first_pause_s=remote.breaker_pause,
         longest_pause_s=remote.breaker_max_pause,
     )
-    return Hosts(redis, policy)
+    return HostLimiter(redis, policy)
 
 
 def _publisher(runtime: Runtime) -> Publisher:

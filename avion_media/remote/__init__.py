@@ -4,24 +4,24 @@ from avion_media.remote.answers import RemoteGone, ServerError
 from avion_media.remote.dial import FetchTimeouts
 from avion_media.remote.fetcher import Fetched, Fetcher
 from avion_media.remote.guard import AddressGuard
-from avion_media.remote.hosts import HostPolicy, Hosts, ServerTrouble, trouble_of
+from avion_media.remote.hosts import BreakerState, HostLimiter, HostLimits, breaker_state
 from avion_media.remote.url import InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.remote.validators import Validators, validators_from
 
 __all__ = [
     "AddressGuard",
+    "BreakerState",
     "FetchTimeouts",
     "Fetched",
     "Fetcher",
-    "HostPolicy",
-    "Hosts",
+    "HostLimiter",
+    "HostLimits",
     "InvalidUrl",
     "RemoteGone",
     "RemoteUrl",
     "ServerError",
-    "ServerTrouble",
     "Validators",
+    "breaker_state",
     "parse_remote_url",
-    "trouble_of",
     "validators_from",
 ]

@@ -20,7 +20,7 @@ from avion_media.remote.answers import RemoteGone, ServerError
 from avion_media.remote.dial import DEFAULT_TIMEOUTS, Dialler, FetchTimeouts, Resolve, resolve_by_system
 from avion_media.remote.exchange import Exchange, shortened
 from avion_media.remote.guard import AddressGuard, AddressRefused
-from avion_media.remote.hosts import Admission, EverybodyAdmitted
+from avion_media.remote.hosts import HostGate, NoHostLimits
 from avion_media.remote.url import RemoteUrl, has_forbidden_character, parse_remote_url
 from avion_media.remote.validators import Validators, validators_of
 
@@ -56,7 +56,7 @@ class Fetcher:
         timeout_s: float,
         max_redirects: int = 3,
         user_agent: str = "avion-media",
-        hosts: Admission | None = None,
+        hosts: HostGate | None = None,
         resolve: Resolve = resolve_by_system,
         ssl_context: ssl.SSLContext | None = None,
         timeouts: FetchTimeouts = DEFAULT_TIMEOUTS,
@@ -72,7 +72,7 @@ class Fetcher:
         self._timeout_s = timeout_s
         self._max_redirects = max_redirects
         self._user_agent = user_agent
-        self._hosts = hosts or EverybodyAdmitted()
+        self._hosts = hosts or NoHostLimits()
         self._timeouts = timeouts
 
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:

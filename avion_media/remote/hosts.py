@@ -36,15 +36,15 @@ from avion_media.remote.answers import ResolverTrouble, ServerError
 from avion_media.remote.url import RemoteUrl
 
 _LUA = files("avion_media.remote") / "lua"
-_ENTER = Script("enter", (_LUA / "enter.lua").read_text())
-_LEAVE = Script("leave", (_LUA / "leave.lua").read_text())
+_ACQUIRE = Script("acquire", (_LUA / "acquire.lua").read_text())
+_RELEASE = Script("release", (_LUA / "release.lua").read_text())
 _SLOT_MARGIN_S = 10.0  # a slot outlives the fetch's own deadline by this, if its process dies
 _LEAVE_S = 2.0  # bound of the shielded farewell
 _WAIT_S = 1.0  # for a slot, or for the fate of the probe
 _MAX_CAUSE_CHARACTERS = 200
 
 
-class Admission(Protocol):
+class HostGate(Protocol):
     """Decides whether a request may be made now, and hears how it went."""
 
     def admitted(
@@ -56,17 +56,17 @@ class Admission(Protocol):
         """
 
 
-class EverybodyAdmitted:
+class NoHostLimits:
     """No bounds, no memory."""
 
     @asynccontextmanager
     async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
-        """See `Admission`."""
+        """See `HostGate`."""
         yield
 
 
 @dataclass(frozen=True, slots=True)
-class HostPolicy:
+class HostLimits:
     """Bounds per host. Times in seconds."""
 
     slots: int
@@ -76,7 +76,7 @@ class HostPolicy:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerTrouble:
+class BreakerState:
     """What is remembered of a server that failed. ``paused_until`` is in Unix seconds, 0 when it is not paused."""
 
     failures: int
@@ -84,16 +84,16 @@ class ServerTrouble:
     cause: str
 
 
-class Hosts:
-    """See the module's text; an `Admission`. Safe to use from many tasks."""
+class HostLimiter:
+    """See the module's text; a `HostGate`. Safe to use from many tasks."""
 
-    def __init__(self, redis: Callable[[], Redis], policy: HostPolicy) -> None:
+    def __init__(self, redis: Callable[[], Redis], policy: HostLimits) -> None:
         self._redis = redis
         self._policy = policy
 
     @asynccontextmanager
     async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
-        """See `Admission`. Also raises `Unavailable` ("redis").
+        """See `HostGate`. Also raises `Unavailable` ("redis").
 
         The slot is given back whatever happens, within 2 s; if that fails, it is free a little after ``deadline``.
         """
@@ -130,7 +130,7 @@ class Hosts:
     async def _enter(self, url: RemoteUrl, token: str, life_s: float, *, redirected: bool) -> bool:
         """True, or `Deferred`. After a cancel the slot may be taken, until the end of its life."""
         args = (token, self._policy.slots, f"{life_s:.3f}", _WAIT_S)
-        answer, wait_s = await self._redis().run(_ENTER, _keys(url), args)
+        answer, wait_s = await self._redis().run(_ACQUIRE, _keys(url), args)
         if answer == b"full":
             raise Deferred("all slots of this host are taken", float(wait_s), whole_tenant=not redirected)
         if answer == b"paused":
@@ -145,19 +145,19 @@ class Hosts:
             cause[:_MAX_CAUSE_CHARACTERS],
         )  # fmt: skip
         try:
-            await self._redis().run(_LEAVE, _keys(url), args)
+            await self._redis().run(_RELEASE, _keys(url), args)
         except Unavailable:
             pass  # how the fetch went is the caller's news; the slot has its own end
 
 
-async def trouble_of(redis: Redis, server: str) -> ServerTrouble | None:
+async def breaker_state(redis: Redis, server: str) -> BreakerState | None:
     """What is remembered of a server (`RemoteUrl.server`); None when nothing is. Raises `Unavailable`."""
     failures, paused_until, cause = await redis.execute(
         "HMGET", _trouble_key(server), "failures", "paused_until", "cause"
     )
     if failures is paused_until is cause is None:
         return None
-    return ServerTrouble(int(failures or 0), float(paused_until or 0), (cause or b"").decode(errors="replace"))
+    return BreakerState(int(failures or 0), float(paused_until or 0), (cause or b"").decode(errors="replace"))
 
 
 def _judge(error: ServerError) -> tuple[str, float, str]:

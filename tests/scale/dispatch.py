@@ -34,7 +34,7 @@ from avion_media.domain.tasks import (
 )
 from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
-from avion_media.remote import HostPolicy, Hosts, parse_remote_url
+from avion_media.remote import HostLimiter, HostLimits, parse_remote_url
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
 from supervisors import Supervisor, Worker
@@ -48,7 +48,7 @@ _REPLICAS, _FLEET, _IDLE_S = 60, 300, 20.0
 class Timed:
     """A handler whose tasks take ``seconds_of`` each; when each ended."""
 
-    def __init__(self, seconds_of: Callable[[Task], float], hosts: Hosts | None = None) -> None:
+    def __init__(self, seconds_of: Callable[[Task], float], hosts: HostLimiter | None = None) -> None:
         self.ended: dict[str, float] = {}
         self._seconds_of = seconds_of
         self._hosts = hosts
@@ -142,13 +142,13 @@ def beside_a_slow_server(url: str, *, fair: bool) -> float:
     """10,000 tasks of a server that takes 2 s for each."""
     slow = "https://slow.example" if fair else "https://healthy.example/slow"
     crowd = ({"remote_url": f"{slow}/{number}"} for number in range(10_000))
-    policy = HostPolicy(slots=4, breaker_failures=5, first_pause_s=30.0, longest_pause_s=600.0)
+    policy = HostLimits(slots=4, breaker_failures=5, first_pause_s=30.0, longest_pause_s=600.0)
     numbers = iter(range(1_000_000))
     how = {
         "queue": CACHE_QUEUE,
         "handler": lambda redis: Timed(
             lambda task: 2.0 if "slow" in task.fields["remote_url"] else _TASK_S,
-            Hosts(lambda: redis, policy) if fair else None,
+            HostLimiter(lambda: redis, policy) if fair else None,
         ),
         "slots": 8,
         "tenant_cap": 4 if fair else 0,

@@ -13,12 +13,12 @@ import trio
 
 from avion_media.domain.errors import Deferred, Dependency, Reason, Rejected, Unavailable
 from avion_media.redis import Redis, open_redis
-from avion_media.remote import HostPolicy, Hosts, RemoteGone, ServerError, parse_remote_url, trouble_of
+from avion_media.remote import HostLimiter, HostLimits, RemoteGone, ServerError, breaker_state, parse_remote_url
 from avion_media.remote.answers import ResolverTrouble
 from avion_media.remote.guard import AddressRefused
 
 URL = parse_remote_url("https://remote.example/a.png")
-POLICY = HostPolicy(slots=2, breaker_failures=3, first_pause_s=30.0, longest_pause_s=100.0)
+POLICY = HostLimits(slots=2, breaker_failures=3, first_pause_s=30.0, longest_pause_s=100.0)
 DOWN = Unavailable(Dependency.REMOTE, "cannot connect")
 SERVER, SLOTS = "remote_server:{remote.example}:443", "remote_slots:{remote.example}"
 
@@ -30,8 +30,8 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def hosts(redis: Redis) -> Hosts:
-    return Hosts(lambda: redis, POLICY)
+def hosts(redis: Redis) -> HostLimiter:
+    return HostLimiter(lambda: redis, POLICY)
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def soon() -> float:
     return trio.current_time() + 60
 
 
-async def fetch(hosts: Hosts, outcome: BaseException | None = None, url: str = str(URL)) -> None:
+async def fetch(hosts: HostLimiter, outcome: BaseException | None = None, url: str = str(URL)) -> None:
     """One fetch that ends like that."""
     with suppress(*([] if outcome is None else [type(outcome)])):
         async with hosts.admitted(parse_remote_url(url), soon()):
@@ -52,7 +52,7 @@ async def fetch(hosts: Hosts, outcome: BaseException | None = None, url: str = s
                 raise outcome
 
 
-async def refusal(hosts: Hosts) -> Deferred:
+async def refusal(hosts: HostLimiter) -> Deferred:
     with pytest.raises(Deferred) as caught:
         await fetch(hosts)
     return caught.value
@@ -63,8 +63,8 @@ def end_of_pause(other: Any) -> None:
     other.hset(SERVER, "paused_until", f"{time.time() - 1:.3f}")
 
 
-async def test_a_host_has_its_slots_in_all_replicas_together(redis: Redis, hosts: Hosts, other: Any) -> None:
-    replica = Hosts(lambda: redis, POLICY)
+async def test_a_host_has_its_slots_in_all_replicas_together(redis: Redis, hosts: HostLimiter, other: Any) -> None:
+    replica = HostLimiter(lambda: redis, POLICY)
     async with AsyncExitStack() as fetches:
         await fetches.enter_async_context(hosts.admitted(URL, soon()))
         await fetches.enter_async_context(replica.admitted(parse_remote_url("http://remote.example/b"), soon()))
@@ -78,7 +78,7 @@ async def test_a_host_has_its_slots_in_all_replicas_together(redis: Redis, hosts
     assert other.zcard(SLOTS) == 0
 
 
-async def test_a_task_that_another_server_sent_here_waits_by_itself(hosts: Hosts) -> None:
+async def test_a_task_that_another_server_sent_here_waits_by_itself(hosts: HostLimiter) -> None:
     async with hosts.admitted(URL, soon()), hosts.admitted(URL, soon()):
         with pytest.raises(Deferred) as caught:
             async with hosts.admitted(URL, soon(), redirected=True):
@@ -86,13 +86,13 @@ async def test_a_task_that_another_server_sent_here_waits_by_itself(hosts: Hosts
     assert not caught.value.whole_tenant
 
 
-async def test_the_slot_of_a_dead_process_is_free_again(hosts: Hosts, other: Any) -> None:
+async def test_the_slot_of_a_dead_process_is_free_again(hosts: HostLimiter, other: Any) -> None:
     other.zadd(SLOTS, {"dead": time.time() - 0.001, "alive": time.time() + 60})
     await fetch(hosts)
     assert other.zrange(SLOTS, 0, -1) == ["alive"]
 
 
-async def test_a_cancelled_fetch_leaves_no_slot_taken_and_says_nothing(hosts: Hosts, other: Any) -> None:
+async def test_a_cancelled_fetch_leaves_no_slot_taken_and_says_nothing(hosts: HostLimiter, other: Any) -> None:
     for _ in range(5):
         with trio.CancelScope() as scope:
             async with hosts.admitted(URL, soon()):
@@ -102,7 +102,7 @@ async def test_a_cancelled_fetch_leaves_no_slot_taken_and_says_nothing(hosts: Ho
     assert not other.exists(SERVER)
 
 
-async def test_failures_in_a_row_open_the_breaker_of_a_server(redis: Redis, hosts: Hosts, other: Any) -> None:
+async def test_failures_in_a_row_open_the_breaker_of_a_server(redis: Redis, hosts: HostLimiter, other: Any) -> None:
     for _ in range(2):
         await fetch(hosts, DOWN)
     await fetch(hosts, Rejected(Reason.TOO_LARGE))  # an answer: the row is broken
@@ -111,7 +111,7 @@ async def test_failures_in_a_row_open_the_breaker_of_a_server(redis: Redis, host
     refused = await refusal(hosts)
     assert refused.expires
     assert 29 < refused.retry_after_s <= 30
-    trouble = await trouble_of(redis, URL.server)
+    trouble = await breaker_state(redis, URL.server)
     assert trouble is not None
     assert (trouble.failures, trouble.cause) == (3, "cannot connect")
     await fetch(hosts, url="https://remote.example:444/")  # another server on that host
@@ -129,7 +129,7 @@ async def test_failures_in_a_row_open_the_breaker_of_a_server(redis: Redis, host
         ServerError(500, of_host=False, asked_pause_s=50.0),
     ],
 )
-async def test_any_answer_ends_the_row(hosts: Hosts, other: Any, outcome: BaseException | None) -> None:
+async def test_any_answer_ends_the_row(hosts: HostLimiter, other: Any, outcome: BaseException | None) -> None:
     for _ in range(2):
         await fetch(hosts, DOWN)
     await fetch(hosts, outcome)
@@ -149,7 +149,7 @@ async def test_any_answer_ends_the_row(hosts: Hosts, other: Any, outcome: BaseEx
     ],
 )
 async def test_what_fails_on_our_side_is_not_counted_against_a_server(
-    hosts: Hosts, other: Any, outcome: BaseException
+    hosts: HostLimiter, other: Any, outcome: BaseException
 ) -> None:
     for _ in range(2):
         await fetch(hosts, DOWN)
@@ -159,7 +159,7 @@ async def test_what_fails_on_our_side_is_not_counted_against_a_server(
     await fetch(hosts)
 
 
-async def test_after_the_pause_one_probe_decides(hosts: Hosts, other: Any) -> None:
+async def test_after_the_pause_one_probe_decides(hosts: HostLimiter, other: Any) -> None:
     for _ in range(3):
         await fetch(hosts, DOWN)
 
@@ -182,7 +182,7 @@ async def test_after_the_pause_one_probe_decides(hosts: Hosts, other: Any) -> No
     assert not other.exists(SERVER)
 
 
-async def test_a_probe_that_is_cancelled_leaves_the_next_one_to_decide(hosts: Hosts, other: Any) -> None:
+async def test_a_probe_that_is_cancelled_leaves_the_next_one_to_decide(hosts: HostLimiter, other: Any) -> None:
     for _ in range(3):
         await fetch(hosts, DOWN)
     end_of_pause(other)
@@ -194,7 +194,7 @@ async def test_a_probe_that_is_cancelled_leaves_the_next_one_to_decide(hosts: Ho
         await refusal(hosts)
 
 
-async def test_a_pause_that_was_asked_for_is_kept(hosts: Hosts, other: Any) -> None:
+async def test_a_pause_that_was_asked_for_is_kept(hosts: HostLimiter, other: Any) -> None:
     async with hosts.admitted(URL, soon()):  # answers well, but only after another was told to wait
         await fetch(hosts, ServerError(429, of_host=True, asked_pause_s=120.0))
         await fetch_refused(hosts, 120)
@@ -202,11 +202,11 @@ async def test_a_pause_that_was_asked_for_is_kept(hosts: Hosts, other: Any) -> N
     assert 3600 < other.ttl(SERVER) <= 3720
 
 
-async def fetch_refused(hosts: Hosts, seconds: float) -> None:
+async def fetch_refused(hosts: HostLimiter, seconds: float) -> None:
     assert seconds - 2 < (await refusal(hosts)).retry_after_s <= seconds
 
 
-async def test_a_server_that_takes_all_the_time_there_is_has_failed(hosts: Hosts, other: Any) -> None:
+async def test_a_server_that_takes_all_the_time_there_is_has_failed(hosts: HostLimiter, other: Any) -> None:
     for _ in range(3):
         with trio.move_on_after(0.05) as scope:
             async with hosts.admitted(URL, scope.deadline):
@@ -216,7 +216,7 @@ async def test_a_server_that_takes_all_the_time_there_is_has_failed(hosts: Hosts
 
 
 async def test_time_that_was_used_up_on_the_way_is_not_held_against_the_target_of_a_redirect(
-    hosts: Hosts, other: Any
+    hosts: HostLimiter, other: Any
 ) -> None:
     for _ in range(3):
         with trio.move_on_after(0.05) as scope:
@@ -231,18 +231,18 @@ async def test_without_redis_nobody_is_asked_and_no_answer_is_lost(redis: Redis)
         raise Unavailable(Dependency.REDIS)
 
     with pytest.raises(Unavailable) as caught:
-        async with Hosts(away, POLICY).admitted(URL, soon()):
+        async with HostLimiter(away, POLICY).admitted(URL, soon()):
             raise AssertionError
     assert caught.value.dependency == "redis"
 
     once = [redis]
-    async with Hosts(lambda: once.pop() if once else away(), POLICY).admitted(URL, soon()):
+    async with HostLimiter(lambda: once.pop() if once else away(), POLICY).admitted(URL, soon()):
         answer = "kept"
     assert answer == "kept"
 
 
-async def test_nothing_is_remembered_of_a_server_that_is_well(redis: Redis, hosts: Hosts, other: Any) -> None:
-    assert await trouble_of(redis, URL.server) is None
+async def test_nothing_is_remembered_of_a_server_that_is_well(redis: Redis, hosts: HostLimiter, other: Any) -> None:
+    assert await breaker_state(redis, URL.server) is None
     await fetch(hosts)
-    assert await trouble_of(redis, URL.server) is None
+    assert await breaker_state(redis, URL.server) is None
     assert other.keys("remote_*") == []

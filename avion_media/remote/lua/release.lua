@@ -1,5 +1,5 @@
 -- A fetch is over: its slot is free, and what it says of the server is remembered.
--- KEYS: as in enter.lua
+-- KEYS: as in acquire.lua
 -- ARGV: token, outcome, pause asked for in s, failures in a row that open the breaker, first and longest pause in s,
 -- cause
 -- Outcomes: 'answered' (whatever it said); 'failed' (the server is in trouble); 'asked' (it wants a pause); 'unknown'

@@ -283,7 +283,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     ) -> AsyncIterator[wire.MediaStatus]:
         """Each change, ending after a final state."""
         any_id = _any_id(request.media_id)
-        with self._watchers.watching(any_id.text) as bell:
+        with self._watchers.watching(any_id.text) as notifier:
             last: Status | None = None
             while True:
                 status = await self._statuses.look_up(any_id)
@@ -292,7 +292,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
                     last = status
                 if status.state.final:
                     return
-                await bell.wait(status, self._statuses.lasts_s(any_id, status))
+                await notifier.wait(status, self._statuses.lasts_s(any_id, status))
 
 
 def to_wire(status: Status) -> wire.MediaStatus:

@@ -12,31 +12,31 @@ from avion_media.domain.errors import MediaError, Unavailable
 from avion_media.domain.tasks import State, Status
 from avion_media.telemetry import get_logger
 
-_LOOK_S = 15.0
+_POLL_S = 15.0
 _PAGE = 500  # media looked at by one command
 _log = get_logger(path="service/grpc")
 
-Look = Callable[[Sequence[str]], Awaitable[Mapping[str, Status | None]]]
+Poll = Callable[[Sequence[str]], Awaitable[Mapping[str, Status | None]]]
 
 
-class Bell:
+class Notifier:
     """What wakes one watcher."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
         self._told: Status | None = None
 
-    def ring(self) -> None:
+    def notify(self) -> None:
         """Wake the watcher now, or at its next wait."""
         self._event.set()
 
     def compare(self, written: Status | None) -> None:
-        """Ring, if what is written of the medium is not what its watcher knows. Of a pending upload nothing is."""
+        """Notify the watcher if it knows another status than is written; a pending upload has none written."""
         if self._told is not None and written != (None if self._told.state is State.PENDING_UPLOAD else self._told):
-            self.ring()
+            self.notify()
 
     async def wait(self, told: Status, at_most_s: float = math.inf) -> None:
-        """Until rung, or for so long; ``told`` is what the watcher knows. A cancel leaves the bell as it is."""
+        """Wait until notified, or for so long; ``told`` is what the watcher knows. A cancel changes nothing."""
         self._told = told
         with trio.move_on_after(at_most_s):
             await self._event.wait()
@@ -44,53 +44,53 @@ class Bell:
 
 
 class Watchers:
-    """The bells of all watchers. Rings never wait and hold nothing: memory is bounded by the open calls."""
+    """The notifiers of all watchers. Notifying never waits and stores nothing: open calls bound the memory."""
 
     def __init__(self) -> None:
-        self._bells: dict[str, set[Bell]] = {}
+        self._notifiers: dict[str, set[Notifier]] = {}
 
     @contextmanager
-    def watching(self, media_id: str) -> Iterator[Bell]:
-        """A bell for one medium, for the length of the block. Enter it before the first look: then none is missed."""
-        bell = Bell()
-        self._bells.setdefault(media_id, set()).add(bell)
+    def watching(self, media_id: str) -> Iterator[Notifier]:
+        """Yield a notifier for one medium. Enter the block before the first lookup: then no change is missed."""
+        notifier = Notifier()
+        self._notifiers.setdefault(media_id, set()).add(notifier)
         try:
-            yield bell
+            yield notifier
         finally:
-            bells = self._bells[media_id]
-            bells.discard(bell)
-            if not bells:
-                del self._bells[media_id]
+            notifiers = self._notifiers[media_id]
+            notifiers.discard(notifier)
+            if not notifiers:
+                del self._notifiers[media_id]
 
-    def ring(self, media_id: str) -> None:
-        """Something about this medium changed."""
-        for bell in self._bells.get(media_id, ()):
-            bell.ring()
+    def notify(self, media_id: str) -> None:
+        """Notify the watchers of this medium that it changed."""
+        for notifier in self._notifiers.get(media_id, ()):
+            notifier.notify()
 
-    def ring_all(self) -> None:
-        """Events may have been missed: everybody looks again."""
-        for bells in self._bells.values():
-            for bell in bells:
-                bell.ring()
+    def notify_all(self) -> None:
+        """Notify all watchers: events may have been missed."""
+        for notifiers in self._notifiers.values():
+            for notifier in notifiers:
+                notifier.notify()
 
-    async def keep_looking(self, look: Look) -> None:
-        """Ring for what nobody says: a status that expired, a message that was lost within Redis. Never returns.
+    async def keep_polling(self, poll: Poll) -> None:
+        """Poll for changes that nothing announces: a status that expired, a message that Redis lost. Never returns.
 
-        ``look`` tells what is written of each of the media given, or raises a `MediaError`: then later.
+        ``poll`` returns what is written of each media item. If it raises a `MediaError`, it is called again later.
         """
         while True:
-            await trio.sleep(_LOOK_S)
+            await trio.sleep(_POLL_S)
             try:
-                await self._look(look)
+                await self._poll_once(poll)
             except Unavailable:
                 continue
             except MediaError as error:  # a Redis that refuses this one command must not cost us all calls
                 _log.warning("watch.look_failed", error=str(error))
 
-    async def _look(self, look: Look) -> None:
-        watched = list(self._bells)
+    async def _poll_once(self, poll: Poll) -> None:
+        watched = list(self._notifiers)
         for start in range(0, len(watched), _PAGE):
-            written = await look(watched[start : start + _PAGE])
+            written = await poll(watched[start : start + _PAGE])
             for media_id, status in written.items():
-                for bell in self._bells.get(media_id, ()):
-                    bell.compare(status)
+                for notifier in self._notifiers.get(media_id, ()):
+                    notifier.compare(status)

@@ -10,7 +10,7 @@ import trio
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.media.pipeline import MediaPipeline, preload_for
 from avion_media.media.sandbox import Renewal, open_sandbox
-from avion_media.nodes.gauges import keep_looking, limiting, of_capacity
+from avion_media.nodes.gauges import keep_polling, limiting, of_capacity
 from avion_media.nodes.observed_sandbox import SLOTS, sandbox_observer
 from avion_media.redis import Availability, Redis
 from avion_media.runtime import Limiter, Runtime
@@ -32,7 +32,7 @@ async def telemetry(runtime: Runtime, child: Child[None]) -> None:
     """Keeps the gauges; on stop, the last spans and metrics get a bounded chance to leave."""
     child.started()
     with child.until_stopping():
-        await keep_looking(runtime)
+        await keep_polling(runtime)
     await trio.to_thread.run_sync(runtime.telemetry.shutdown, TELEMETRY_FLUSH_S, abandon_on_cancel=True)
 
 

@@ -1,6 +1,6 @@
 """What is not counted where it happens, but looked at: queues, limiters, the event loop, the process.
 
-The gauges are read whenever metrics are collected. What must be asked for (the queues) is asked by `keep_looking`,
+The gauges are read whenever metrics are collected. What must be asked for (the queues) is asked by `keep_polling`,
 every few seconds and with a deadline. However many scrape, and however many replicas there are, Redis counts once.
 """
 
@@ -89,7 +89,7 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
             told.count(instrument, 0, path=node.path)
 
 
-async def keep_looking(runtime: Runtime) -> None:
+async def keep_polling(runtime: Runtime) -> None:
     """Look at the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_measure_lag, runtime)

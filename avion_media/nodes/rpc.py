@@ -120,8 +120,8 @@ class _Authorising:
 async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
     stored = runtime.statuses
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_looking, stored.get_many)
-        await stored.listen(watchers.ring, watchers.ring_all)
+        nursery.start_soon(watchers.keep_polling, stored.get_many)
+        await stored.listen(watchers.notify, watchers.notify_all)
 
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:

@@ -20,7 +20,7 @@ from avion_media.telemetry.span_queue import QueueBounds, SpanQueue
 from avion_media.telemetry.tracing import AttributeValue, Kind, Tracer, current_span
 
 _log = logging.getLogger(__name__)
-_LOOK_S = 0.02  # how often the end looks whether the collector still answers
+_POLL_S = 0.02  # how often the end looks whether the collector still answers
 _UNKNOWN_S = 1.0  # how long the end waits for a collector that was never tried
 
 
@@ -141,7 +141,7 @@ class OpenTelemetry:
             each.close()
         for each, seconds in waited_for:
             while not each.ended and each.answers is not False and time.monotonic() < began + seconds:
-                each.join(_LOOK_S)
+                each.join(_POLL_S)
 
 
 def _patience(answers: bool | None, all_answers: Sequence[bool | None], timeout_s: float) -> float:

@@ -36,7 +36,7 @@ _KILLERS = 6
 _SPARE_CPU_S = 0.3
 _PATIENCE = 4.0  # a test may use so many times what it needs without a mutant
 _UNKNOWN_CPU_S = 10.0
-_LOOK_S = 0.2
+_POLL_S = 0.2
 # A mutant that waits for ever sleeps and uses no processor time.
 _IDLE_S = 6.0
 _MEMORY_BYTES = 4 << 30  # an endless loop that fills a list
@@ -133,7 +133,7 @@ def _verdict(pid: int, idle_s: float) -> Verdict:
     descriptor = os.pidfd_open(pid)
     try:
         used, moved_at = -1.0, time.monotonic()
-        while not select.select([descriptor], [], [], _LOOK_S)[0]:
+        while not select.select([descriptor], [], [], _POLL_S)[0]:
             now_used = _cpu_s(pid)
             if now_used > used or _wants_to_run(pid):
                 used, moved_at = now_used, time.monotonic()

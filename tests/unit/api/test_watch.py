@@ -11,7 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from avion_media.api.statuses import Deletions, Statuses
-from avion_media.api.watch import Bell, Watchers
+from avion_media.api.watch import Notifier, Watchers
 from avion_media.config import UploadConfig
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.formats import BY_NAME
@@ -25,7 +25,7 @@ from avion_media.state import StatusStore
 PENDING = Status("m", State.PENDING_UPLOAD)
 PROCESSING = Status("m", State.PROCESSING)
 READY = Status("m", State.READY)
-LOOK_S = 15.0
+POLL_S = 15.0
 
 
 class Board:
@@ -44,23 +44,23 @@ class Board:
         return {each: self.written.get(each) for each in media_ids}
 
 
-async def woken_after(bell: Bell, told: Status, at_most_s: float = 3600.0) -> float:
+async def woken_after(notifier: Notifier, told: Status, at_most_s: float = 3600.0) -> float:
     """For how long the watcher waited."""
     began = trio.current_time()
-    await bell.wait(told, at_most_s)
+    await notifier.wait(told, at_most_s)
     return trio.current_time() - began
 
 
 async def test_a_ring_wakes_those_who_watch_that_medium(autojump_clock: MockClock) -> None:
     watchers = Watchers()
     with watchers.watching("m") as first, watchers.watching("m") as second, watchers.watching("n") as other:
-        watchers.ring("m")
+        watchers.notify("m")
         assert await woken_after(first, PENDING) == 0
         assert await woken_after(second, PENDING) == 0
         assert await woken_after(other, PENDING, at_most_s=60) == 60
-        watchers.ring_all()
+        watchers.notify_all()
         assert [await woken_after(each, PENDING) for each in (first, second, other)] == [0, 0, 0]
-    watchers.ring("m")  # nobody is there any more
+    watchers.notify("m")  # nobody is there any more
 
 
 @pytest.mark.parametrize(
@@ -81,9 +81,9 @@ async def test_what_nobody_said_is_seen_by_the_next_look(
     board.written["m"] = written
     watchers = Watchers()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_looking, board.get_many)
-        with watchers.watching("m") as bell:
-            assert await woken_after(bell, told, at_most_s=100) == (LOOK_S if wakes else 100)
+        nursery.start_soon(watchers.keep_polling, board.get_many)
+        with watchers.watching("m") as notifier:
+            assert await woken_after(notifier, told, at_most_s=100) == (POLL_S if wakes else 100)
         nursery.cancel_scope.cancel()
 
 
@@ -91,19 +91,19 @@ async def test_one_look_is_for_all_watchers(autojump_clock: MockClock) -> None:
     board = Board()
     watchers = Watchers()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_looking, board.get_many)
-        await trio.sleep(LOOK_S * 2.5)
+        nursery.start_soon(watchers.keep_polling, board.get_many)
+        await trio.sleep(POLL_S * 2.5)
         assert board.looks == []  # nobody watches
         for number in range(1200):
             nursery.start_soon(_watch, watchers, f"m{number % 600}")
-        await trio.sleep(LOOK_S)
+        await trio.sleep(POLL_S)
         assert [len(each) for each in board.looks] == [500, 100]
         nursery.cancel_scope.cancel()
 
 
 async def _watch(watchers: Watchers, media_id: str) -> None:
-    with watchers.watching(media_id) as bell:
-        await bell.wait(PENDING)
+    with watchers.watching(media_id) as notifier:
+        await notifier.wait(PENDING)
 
 
 @pytest.mark.parametrize("trouble", [Unavailable(Dependency.REDIS), RedisRefused("MGET", "NOPERM", "no permission")])
@@ -113,11 +113,11 @@ async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: 
     board.written["m"] = READY
     watchers = Watchers()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_looking, board.get_many)
-        with watchers.watching("m") as bell:
-            assert await woken_after(bell, PROCESSING, at_most_s=LOOK_S * 3.5) == LOOK_S * 3.5
+        nursery.start_soon(watchers.keep_polling, board.get_many)
+        with watchers.watching("m") as notifier:
+            assert await woken_after(notifier, PROCESSING, at_most_s=POLL_S * 3.5) == POLL_S * 3.5
             board.trouble = None
-            assert await woken_after(bell, PROCESSING) == LOOK_S * 0.5
+            assert await woken_after(notifier, PROCESSING) == POLL_S * 0.5
         nursery.cancel_scope.cancel()
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from avion_media.api.pending_uploads import PendingUploads
 from avion_media.api.resumable import ResumableUploads, SignedPart
-from avion_media.api.statuses import Statuses, UnknownMedium
+from avion_media.api.statuses import StatusResolver, UnknownMedium
 from avion_media.api.upload_ids import GrantedUpload, InvalidUploadId
 from avion_media.api.validation import (
     MAX_PAGE_SIZE,
@@ -67,7 +67,7 @@ class HostDenied(MediaError):
 class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
     """Handlers; one object serves all calls."""
 
-    def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: Statuses, watchers: Watchers) -> None:
+    def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: StatusResolver, watchers: Watchers) -> None:
         self._runtime = runtime
         self._config: Config = runtime.config
         self._enabled = runtime.config.decoders.enabled()
@@ -209,7 +209,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def _begin_processing(self, media_id: MediaId, caller: str) -> None:
         uploaded = await self._statuses.uploaded(media_id)
         if uploaded is None:
-            status = await self._statuses.look_up(media_id)
+            status = await self._statuses.resolve(media_id)
             if status.state is State.PENDING_UPLOAD:
                 raise NothingUploaded(media_id.text)
             return  # processed long ago
@@ -264,7 +264,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         any_id = _any_id(request.media_id)
         if len(request.note) > _MAX_NOTE:
             raise _bad_field("note", f"is longer than {_MAX_NOTE} characters", "NOTE_TOO_LONG")
-        await self._statuses.look_up(any_id)
+        await self._statuses.resolve(any_id)
         why = Unwanted(by=context.caller, note=request.note, keep_evidence=request.keep_evidence)
         copies = await self._runtime.moderation.blocking.get().block(any_id, why)
         return wire.BlockMediaResponse(copies=copies)
@@ -276,7 +276,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
         """What is known now."""
-        return to_wire(await self._statuses.look_up(_any_id(request.media_id)))
+        return to_wire(await self._statuses.resolve(_any_id(request.media_id)))
 
     async def WatchMediaStatus(
         self, request: wire.GetMediaStatusRequest, context: CallContext
@@ -286,13 +286,13 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         with self._watchers.watching(any_id.text) as notifier:
             last: Status | None = None
             while True:
-                status = await self._statuses.look_up(any_id)
+                status = await self._statuses.resolve(any_id)
                 if status != last:
                     yield to_wire(status)
                     last = status
                 if status.state.final:
                     return
-                await notifier.wait(status, self._statuses.lasts_s(any_id, status))
+                await notifier.wait(status, self._statuses.valid_for_s(any_id, status))
 
 
 def to_wire(status: Status) -> wire.MediaStatus:

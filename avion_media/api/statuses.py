@@ -32,7 +32,7 @@ class Deletions(Protocol):
         """Return whether a medium is deleted; `Unavailable` while that cannot be said."""
 
 
-class Statuses:
+class StatusResolver:
     """Resolves ids to statuses. Raises `Unavailable` while the store or Redis is away."""
 
     def __init__(
@@ -52,7 +52,7 @@ class Statuses:
         self._url_ttl = timedelta(seconds=upload.url_ttl)
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
 
-    async def look_up(self, any_id: AnyId, now: datetime | None = None) -> Status:
+    async def resolve(self, any_id: AnyId, now: datetime | None = None) -> Status:
         """The status of one medium; `UnknownMedium` when there is none."""
         known = await self._stored.get(str(any_id))
         if (known is None or known.state is not State.DELETED) and await self._deletions.is_deleted(str(any_id)):
@@ -91,7 +91,7 @@ class Statuses:
             return False
         return await self._store.get().multipart.is_unfinished(keys.incoming(media_id))
 
-    def lasts_s(self, any_id: AnyId, status: Status, now: datetime | None = None) -> float:
+    def valid_for_s(self, any_id: AnyId, status: Status, now: datetime | None = None) -> float:
         """For how many seconds a status holds when nothing is heard of it: a pending upload ends with its URL, or some
         time later when it is swept, which nobody tells."""
         if status.state is not State.PENDING_UPLOAD or not isinstance(any_id, MediaId):

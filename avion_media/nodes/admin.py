@@ -8,7 +8,7 @@ import trio
 
 from avion_media.admin import OperatorGate, admin_application
 from avion_media.api.media_service import MediaService
-from avion_media.api.statuses import Statuses
+from avion_media.api.statuses import StatusResolver
 from avion_media.api.watch import Watchers
 from avion_media.console import Console, Sessions, Uploads
 from avion_media.console.steering import steering_routes
@@ -59,5 +59,5 @@ def _uploads(runtime: Runtime) -> Uploads | None:
         return None
     config = runtime.config
     moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
-    statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
+    statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
     return Uploads(MediaService(runtime, guard_of(runtime.config.remote), statuses, Watchers()))

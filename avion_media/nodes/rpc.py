@@ -11,7 +11,7 @@ import trio
 from avion_media.api.callers import Authoriser, Callers
 from avion_media.api.errors import map_exception
 from avion_media.api.media_service import MediaService
-from avion_media.api.statuses import Statuses
+from avion_media.api.statuses import StatusResolver
 from avion_media.api.watch import Watchers
 from avion_media.config import GrpcConfig
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health, RpcError
@@ -36,7 +36,7 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
     config = runtime.config
     watchers = Watchers()
     moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
-    statuses = Statuses(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
+    statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
     service = MediaService(runtime, guard_of(runtime.config.remote), statuses, watchers)
     health = Health()
     tls, callers = open_tls(config.grpc), open_callers(config.grpc)

@@ -8,7 +8,7 @@ from typing import cast
 
 import pytest
 
-from avion_media.api.statuses import Statuses
+from avion_media.api.statuses import StatusResolver
 from avion_media.config import CdnConfig, UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
@@ -38,10 +38,10 @@ async def status_of(stage: Stage) -> Status:
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
     board, standing = StatusStore(stage.redis), Standing(store, Underway())
     await stage.replay().ensure_complete()
-    statuses = Statuses(store, board, stage.replay(), standing, stage.sizes, UploadConfig())
-    now = await statuses.look_up(stage.media_id)
+    statuses = StatusResolver(store, board, stage.replay(), standing, stage.sizes, UploadConfig())
+    now = await statuses.resolve(stage.media_id)
     await board.forget(str(stage.media_id))
-    assert await statuses.look_up(stage.media_id) == now
+    assert await statuses.resolve(stage.media_id) == now
     return now
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.api.statuses import Deletions, Statuses
+from avion_media.api.statuses import Deletions, StatusResolver
 from avion_media.api.watch import Notifier, Watchers
 from avion_media.config import UploadConfig
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
@@ -123,12 +123,12 @@ async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
     stored, deletions, standing = cast("StatusStore", None), cast("Deletions", None), cast("Standing", None)
-    statuses = Statuses(ResourceSlot(Dependency.STORE), stored, deletions, standing, (), UploadConfig())
+    statuses = StatusResolver(ResourceSlot(Dependency.STORE), stored, deletions, standing, (), UploadConfig())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
-    assert statuses.lasts_s(media_id, PROCESSING, now) == float("inf")
-    for age_s, lasts_s in ((0, 900), (899, 1), (900, 900), (5000, 900)):
+    assert statuses.valid_for_s(media_id, PROCESSING, now) == float("inf")
+    for age_s, valid_for_s in ((0, 900), (899, 1), (900, 900), (5000, 900)):
         after = now + timedelta(seconds=age_s)
-        assert statuses.lasts_s(media_id, PENDING, after) == pytest.approx(lasts_s, abs=0.1)
-        lapsed = after + timedelta(seconds=statuses.lasts_s(media_id, PENDING, after))
-        assert not statuses.url_lives(media_id, lapsed)
+        assert statuses.valid_for_s(media_id, PENDING, after) == pytest.approx(valid_for_s, abs=0.1)
+        expired_at = after + timedelta(seconds=statuses.valid_for_s(media_id, PENDING, after))
+        assert not statuses.url_lives(media_id, expired_at)

@@ -23,7 +23,7 @@ from avion_media.cli.queues import queue_name
 from avion_media.cli.resources import run_directly
 from avion_media.config import parse_duration
 from avion_media.domain.tasks import QUEUES
-from avion_media.inspection import moment
+from avion_media.inspection import format_time
 from avion_media.queue import DeadLetter, DeadLetters, TaskQueue
 from avion_media.redis import Redis, open_redis
 
@@ -49,8 +49,8 @@ class Letter:
             "error": letter.error,
             "attempts": letter.attempts,
             "replays": letter.replays,
-            "first_seen": moment(letter.first_seen),
-            "failed_at": moment(letter.failed_at),
+            "first_seen": format_time(letter.first_seen),
+            "failed_at": format_time(letter.failed_at),
             "traceparent": letter.traceparent,
         }
 
@@ -139,7 +139,7 @@ def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
                 each.letter.fields.get("media_id") or each.letter.fields.get("remote_url", ""),
                 each.letter.attempts,
                 each.letter.replays,
-                moment(each.letter.failed_at),
+                format_time(each.letter.failed_at),
                 each.letter.error[:80],
             )
             for each in found

@@ -1,6 +1,6 @@
 """Looking at what is in the store and on Redis, for people: changes nothing."""
 
-from avion_media.inspection.moments import moment
 from avion_media.inspection.report import is_unknown, media_report
+from avion_media.inspection.timestamps import format_time
 
-__all__ = ["is_unknown", "media_report", "moment"]
+__all__ = ["format_time", "is_unknown", "media_report"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from avion_media.domain.ids import AnyId, RemoteId
-from avion_media.inspection.moments import moment
+from avion_media.inspection.timestamps import format_time
 from avion_media.redis import Redis
 from avion_media.remote import InvalidUrl, breaker_state, parse_remote_url
 from avion_media.state import RemoteStateStore
@@ -27,14 +27,14 @@ async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dic
     now = time.time()
     known: dict[str, Any] = {}
     if last_use is not None:
-        known["last_use"] = moment(last_use.timestamp())
+        known["last_use"] = format_time(last_use.timestamp())
     if state.validated:
-        known["validated_until"] = moment(now + fresh_s)
+        known["validated_until"] = format_time(now + fresh_s)
     if state.failure is not None:
         known |= {
             "failed": str(state.failure.reason),
-            "failed_at": moment(state.failure.failed_at),
-            "not_asked_until": moment(now + not_asked_s),
+            "failed_at": format_time(state.failure.failed_at),
+            "not_asked_until": format_time(now + not_asked_s),
             "by_task": state.failure.task_id,
         }
     server = state.failure.server if state.failure is not None else _server_of(urls)
@@ -54,5 +54,5 @@ async def _server(redis: Redis, server: str, now: float) -> dict[str, Any]:
     trouble = await breaker_state(redis, server)
     if trouble is None:
         return {"server": server}
-    paused = {"server_paused_until": moment(trouble.paused_until)} if trouble.paused_until > now else {}
+    paused = {"server_paused_until": format_time(trouble.paused_until)} if trouble.paused_until > now else {}
     return {"server": server, "server_failures": trouble.failures, "server_cause": trouble.cause, **paused}

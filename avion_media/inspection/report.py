@@ -13,8 +13,8 @@ from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import in_all_formats
 from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
-from avion_media.inspection.moments import moment
 from avion_media.inspection.remote import remote_memory
+from avion_media.inspection.timestamps import format_time
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
@@ -130,16 +130,16 @@ async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
         "remote_url": entry.task.fields.get("remote_url", ""),
         "attempts_used": entry.attempts,
         "error": entry.error,
-        "first_seen": moment(entry.first_seen),
+        "first_seen": format_time(entry.first_seen),
         "replays": entry.replays,
         "traceparent": entry.task.traceparent,
     }
     if found.place is Place.DELAYED:
-        described["due_at"] = moment(found.due_at or 0.0)
+        described["due_at"] = format_time(found.due_at or 0.0)
     elif found.place is not Place.WAITING:
         described["entry_id"] = entry.entry_id
     if found.place is Place.DEAD_LETTERS:
-        described["failed_at"] = moment(entry.failed_at)
+        described["failed_at"] = format_time(entry.failed_at)
     if found.place is Place.STREAM:
         hands = await hands_of(redis, found.queue, entry.entry_id)
         if hands is not None:
@@ -162,5 +162,5 @@ async def _events(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:
             continue
         if isinstance(event, dict) and event.get("media_id") == str(any_id):
             rest = {name: value for name, value in event.items() if name != "media_id"}
-            found.append({"at": moment(int(entry_id.partition(b"-")[0]) / 1000), **rest})
+            found.append({"at": format_time(int(entry_id.partition(b"-")[0]) / 1000), **rest})
     return found

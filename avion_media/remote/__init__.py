@@ -1,7 +1,7 @@
 """Fetching from strangers: URL parsing, the address guard, bounds per host, the fetcher."""
 
-from avion_media.remote.answers import RemoteGone, ServerError
 from avion_media.remote.dial import FetchTimeouts
+from avion_media.remote.errors import RemoteGone, ServerError
 from avion_media.remote.fetcher import Fetched, Fetcher
 from avion_media.remote.guard import AddressGuard
 from avion_media.remote.hosts import BreakerState, HostLimiter, HostLimits, breaker_state

@@ -19,7 +19,7 @@ from itertools import chain, zip_longest
 import trio
 
 from avion_media.domain.errors import Deferred, Dependency, Unavailable
-from avion_media.remote.answers import ResolverTrouble
+from avion_media.remote.errors import ResolverTrouble
 from avion_media.remote.guard import AddressGuard, AddressRefused, IpAddress
 from avion_media.remote.url import RemoteUrl
 

@@ -16,8 +16,8 @@ import trio
 
 from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.files import write_at
-from avion_media.remote.answers import RemoteGone, ServerError
 from avion_media.remote.dial import DEFAULT_TIMEOUTS, Dialler, FetchTimeouts, Resolve, resolve_by_system
+from avion_media.remote.errors import RemoteGone, ServerError
 from avion_media.remote.exchange import Exchange, shortened
 from avion_media.remote.guard import AddressGuard, AddressRefused
 from avion_media.remote.hosts import HostGate, NoHostLimits

@@ -32,7 +32,7 @@ import trio
 
 from avion_media.domain.errors import Deferred, Dependency, Rejected, Unavailable
 from avion_media.redis import Redis, Script
-from avion_media.remote.answers import ResolverTrouble, ServerError
+from avion_media.remote.errors import ResolverTrouble, ServerError
 from avion_media.remote.url import RemoteUrl
 
 _LUA = files("avion_media.remote") / "lua"

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 
 from avion_media.domain.errors import Rejected, Unavailable
-from avion_media.remote.answers import ServerError
 from avion_media.remote.dial import FetchTimeouts
+from avion_media.remote.errors import ServerError
 from avion_media.remote.exchange import Exchange
 from avion_media.remote.fetcher import Fetcher, _check_status
 from avion_media.remote.guard import AddressGuard

@@ -14,7 +14,7 @@ import trio
 from avion_media.domain.errors import Deferred, Dependency, Reason, Rejected, Unavailable
 from avion_media.redis import Redis, open_redis
 from avion_media.remote import HostLimiter, HostLimits, RemoteGone, ServerError, breaker_state, parse_remote_url
-from avion_media.remote.answers import ResolverTrouble
+from avion_media.remote.errors import ResolverTrouble
 from avion_media.remote.guard import AddressRefused
 
 URL = parse_remote_url("https://remote.example/a.png")

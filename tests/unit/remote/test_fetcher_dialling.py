@@ -17,7 +17,7 @@ import trustme
 
 from avion_media.domain.errors import Deferred, Reason, Rejected, Unavailable
 from avion_media.remote import AddressGuard, FetchTimeouts, dial, parse_remote_url
-from avion_media.remote.answers import ResolverTrouble
+from avion_media.remote.errors import ResolverTrouble
 from tests.hostile.remote.strangers import LOOPBACK, Names, fetcher, redirect, response, says, stranger
 
 

@@ -28,8 +28,8 @@ Resolve = Callable[[str, int], Awaitable[list[str]]]
 MAX_ANSWERS = 64
 _MAX_DIALLED = 4
 # Lookups that were given up keep their threads until the system's resolver gives up too: up to half a minute mostly.
-_MAX_LEFT_BEHIND = 64
-_MAX_LEFT_BEHIND_OF_DOMAIN = 8
+_MAX_ABANDONED = 64
+_MAX_ABANDONED_OF_DOMAIN = 8
 _LEFT_BEHIND_WAIT_S = 10.0
 _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDRFAMILY})
 
@@ -57,18 +57,18 @@ async def resolve_by_system(host: str, port: int) -> list[str]:
     threads, of names in one domain or in all. A cancel leaves the thread behind. How many lookups run at once is
     bounded by the caller.
     """
-    left_behind = _left_behind()
-    left_behind[:] = [each for each in left_behind if each.thread.borrowed_tokens]
+    abandoned = _abandoned_lookups()
+    abandoned[:] = [each for each in abandoned if each.thread.borrowed_tokens]
     domain = _domain_of(host)
-    of_domain = sum(each.domain == domain for each in left_behind)
-    if of_domain >= _MAX_LEFT_BEHIND_OF_DOMAIN or len(left_behind) >= _MAX_LEFT_BEHIND:
+    of_domain = sum(each.domain == domain for each in abandoned)
+    if of_domain >= _MAX_ABANDONED_OF_DOMAIN or len(abandoned) >= _MAX_ABANDONED:
         raise Deferred("too many lookups never got an answer", _LEFT_BEHIND_WAIT_S)
     thread = trio.CapacityLimiter(1)
     try:
         return await trio.to_thread.run_sync(_getaddrinfo, host, port, limiter=thread, abandon_on_cancel=True)
     finally:
         if thread.borrowed_tokens:  # cancelled; the token is given back when the thread ends
-            left_behind.append(_LeftBehind(domain, thread))
+            abandoned.append(_AbandonedLookup(domain, thread))
 
 
 def _getaddrinfo(host: str, port: int) -> list[str]:
@@ -77,20 +77,20 @@ def _getaddrinfo(host: str, port: int) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class _LeftBehind:
+class _AbandonedLookup:
     domain: str
     thread: trio.CapacityLimiter
 
 
-_LEFT_BEHIND: trio.lowlevel.RunVar[list[_LeftBehind]] = trio.lowlevel.RunVar("avion_media.remote.left_behind")
+_ABANDONED: trio.lowlevel.RunVar[list[_AbandonedLookup]] = trio.lowlevel.RunVar("avion_media.remote.abandoned")
 
 
-def _left_behind() -> list[_LeftBehind]:
+def _abandoned_lookups() -> list[_AbandonedLookup]:
     try:
-        return _LEFT_BEHIND.get()
+        return _ABANDONED.get()
     except LookupError:
-        _LEFT_BEHIND.set([])
-        return _LEFT_BEHIND.get()
+        _ABANDONED.set([])
+        return _ABANDONED.get()
 
 
 def _domain_of(host: str) -> str:

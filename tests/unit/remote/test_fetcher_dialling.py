@@ -179,7 +179,7 @@ async def test_many_domains_that_never_answer_have_everybody_put_off(
     stuck: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Charged to nobody: see `Deferred`."""
-    monkeypatch.setattr(dial, "_MAX_LEFT_BEHIND", 4)
+    monkeypatch.setattr(dial, "_MAX_ABANDONED", 4)
     with trio.fail_after(5):
         await give_up("a.slow.example", "b.slow.example", "a.slower.example", "b.slower.example")
         with pytest.raises(Deferred):

@@ -191,7 +191,7 @@ class Client:
         self, path: Path, request: wire.RequestMediaUploadRequest, progress: Progress, *, resume: bool
     ) -> str:
         """Send all parts that the store does not have, and complete; the media id."""
-        begun = self._memory.recall(path) if resume else None
+        begun = self._memory.load(path) if resume else None
         if begun is not None and await self._is_gone(begun):
             begun = None
         if begun is None:

@@ -30,7 +30,7 @@ class Memory:
         base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
         self._folder = Path(base) / "avion-media" / "uploads"
 
-    def recall(self, path: Path) -> Begun | None:
+    def load(self, path: Path) -> Begun | None:
         """Return the upload of a file that was begun; None if there is none."""
         try:
             found = json.loads(self._file_of(path).read_text())

@@ -248,7 +248,7 @@ def test_the_command_goes_on_with_an_upload_that_was_interrupted(
     (ended,) = json.loads(resumed.stdout)
     assert (ended["media_id"], ended["state"], ended["size"]) == (granted.media_id, "READY", len(video))
     assert unfinished(bucket) == []
-    assert Memory(service.grpc_address).recall(file) is None
+    assert Memory(service.grpc_address).load(file) is None
     again = json.loads(service.run_cli("upload", "--resume", "--json", str(file)).stdout)
     assert again[0]["media_id"] != granted.media_id  # that one is over
 

@@ -107,7 +107,7 @@ ADVICE: dict[Reason, str] = {
 }
 """What an operator does about each reason: for docs/errors.md and the console."""
 
-OURS = frozenset(
+SERVICE_FAULTS = frozenset(
     {Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED, Reason.UNREADABLE, Reason.EXPIRED, Reason.CANCELLED}
 )
 """Failures of the service. The upload is kept, an operator can replay the task, and a later result counts."""

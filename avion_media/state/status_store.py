@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import trio
 
 from avion_media.domain import keys
-from avion_media.domain.errors import OURS, Reason, Unavailable
+from avion_media.domain.errors import SERVICE_FAULTS, Reason, Unavailable
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.media import MediaFacts, parse_size_names
 from avion_media.domain.tasks import State, Status
@@ -68,7 +68,7 @@ class StatusStore:
             round(ttl_s * 1000),
             STATUS_CHANGES,
             str(over or ""),
-            *OURS,
+            *SERVICE_FAULTS,
         )
         return bool(await self._redis.run(scripts.PUT_STATUS, both, args))
 

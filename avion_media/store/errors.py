@@ -37,7 +37,7 @@ _RANGE = frozenset({"416", "InvalidRange"})
 _FORBIDDEN = frozenset({"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"})
 # 409: a conditional write raced with another; NoSuchUpload: a multipart upload vanished, or its reply was lost.
 # Both end well when the whole step is done again.
-_PASSING = frozenset({"409", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout"})
+_TRANSIENT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "RequestTimeout"})
 
 
 class TooLarge(MediaError):
@@ -91,7 +91,7 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
             f"it refuses the credentials (wrong key, bucket policy or clock): {error}",
             retry_after_s=5.0,
         )
-    if code in _PASSING or status == 429 or status >= 500 or status == 0:
+    if code in _TRANSIENT or status == 429 or status >= 500 or status == 0:
         return Unavailable(Dependency.STORE, str(error))
     return StoreRefused(str(error))
 

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 
 from avion_media.config import RemoteConfig, UploadConfig
 from avion_media.domain.errors import (
-    OURS,
+    SERVICE_FAULTS,
     Dependency,
     ObjectMissing,
     PreconditionFailed,
@@ -165,7 +165,7 @@ class CacheRemote:
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
         """An older copy is served for as long as somebody asks for it: its server may be back."""
         # A failure of ours is no end: the same task may be replayed, and tell another.
-        dedup_key = f"{task.task_id}:{reason}" if reason in OURS else task.task_id
+        dedup_key = f"{task.task_id}:{reason}" if reason in SERVICE_FAULTS else task.task_id
         if copy is None:
             await self._publisher.announce_failed(remote_id, reason, dedup_key=dedup_key)
         else:
@@ -289,7 +289,7 @@ def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOrigi
 
 def _is_replayed(failure: RemoteFailure, task: Task) -> bool:
     """Whether it was this very task that failed, for a reason of ours: then an operator wants it tried again."""
-    return failure.task_id == task.task_id and failure.reason in OURS
+    return failure.task_id == task.task_id and failure.reason in SERVICE_FAULTS
 
 
 def _family(found: Sniffed) -> Family:

@@ -7,7 +7,15 @@ from contextlib import ExitStack
 
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import OURS, Dependency, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.domain.errors import (
+    SERVICE_FAULTS,
+    Dependency,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
@@ -59,7 +67,9 @@ class ProcessMedia:
         if await self._publisher.settle_deleted(media_id):
             return
         failed = await self._publisher.failure(media_id)
-        if failed is not None and failed not in OURS:  # an earlier attempt ended so; by now its upload may be gone
+        if (
+            failed is not None and failed not in SERVICE_FAULTS
+        ):  # an earlier attempt ended so; by now its upload may be gone
             await self.give_up(task, failed)
             return
         facts = await self._publisher.published(media_id)
@@ -84,7 +94,7 @@ class ProcessMedia:
             return  # another service's mistake: there is no medium to speak of
         if _ANEW in task.fields:
             return  # it stays as it is
-        facts = await self._publisher.published_if_readable(media_id) if reason in OURS else None
+        facts = await self._publisher.published_if_readable(media_id) if reason in SERVICE_FAULTS else None
         if facts is not None:  # nothing but the saying of it was left to do
             await self._publisher.announce_ready(media_id, facts)
             await self._publisher.remove_incoming(media_id)
@@ -92,7 +102,7 @@ class ProcessMedia:
         if reason is not Reason.UNREADABLE:  # else perhaps it is published, and nobody can see it
             await self._publisher.remove_unpublished(media_id)
         await self._publisher.announce_failed(media_id, reason)
-        if reason not in OURS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
+        if reason not in SERVICE_FAULTS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
             await self._publisher.remove_incoming(media_id)
 
     async def renew_status(self, task: Task) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from avion_media.config import Config
-from avion_media.domain.errors import OURS, Reason
+from avion_media.domain.errors import SERVICE_FAULTS, Reason
 from avion_media.domain.tasks import State
 from avion_media.store import ListedObject
 
@@ -177,7 +177,7 @@ def _judge_deleted(medium: Medium, known: Known, rules: Rules, now: datetime) ->
 
 def _judge_upload(medium: Medium, incoming: ListedObject, known: Known, rules: Rules, now: datetime) -> Verdict | None:
     state = known.state
-    if known.reason in OURS:
+    if known.reason in SERVICE_FAULTS:
         return None  # its task may be replayed, and needs the upload; the bucket's lifecycle rule is its end
     if state in (None, State.PROCESSING) and incoming.last_modified < rules.memory_since:
         return Verdict(medium, Why.LOST_TASK)  # it may have been completed, and no task remembers it

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from avion_media.deletion import DeletionRecords, Mark, schedule_removals
 from avion_media.domain import keys
-from avion_media.domain.errors import OURS, ObjectMissing
+from avion_media.domain.errors import SERVICE_FAULTS, ObjectMissing
 from avion_media.domain.ids import parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.queue import TaskQueue
@@ -83,7 +83,7 @@ class Remedies:
             if status is not None and status.state is State.PROCESSING:
                 return False
             if verdict.why is not Why.ORPHAN:
-                return status is None or status.reason not in OURS
+                return status is None or status.reason not in SERVICE_FAULTS
         if verdict.why in (Why.EXPIRED, Why.OVER_BUDGET) and await self._last_use(medium.name) != verdict.last_use:
             return False  # asked for since
         try:

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from avion_media.deletion import DeletionRecords
-from avion_media.domain.errors import OURS, Reason
+from avion_media.domain.errors import SERVICE_FAULTS, Reason
 from avion_media.domain.formats import MP4
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import EVENTS_STREAM, State, Status
@@ -101,7 +101,7 @@ async def test_what_was_forgotten_can_be_anything_again(statuses: StatusStore) -
 async def test_only_failures_of_ours_are_open_to_another_reason(statuses: StatusStore, reason: Reason) -> None:
     other = Reason.EMPTY if reason is Reason.CORRUPT else Reason.CORRUPT
     await statuses.put(Status("m1", State.FAILED, reason=reason), ttl_s=60)
-    assert await statuses.put(Status("m1", State.FAILED, reason=other), ttl_s=60) is (reason in OURS)
+    assert await statuses.put(Status("m1", State.FAILED, reason=other), ttl_s=60) is (reason in SERVICE_FAULTS)
 
 
 @pytest.mark.parametrize("status", [PROCESSING, READY, FAILED], ids=lambda status: str(status.state))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from avion_media.domain.errors import OURS, Reason
+from avion_media.domain.errors import SERVICE_FAULTS, Reason
 from avion_media.domain.tasks import State
 from avion_media.store import ListedObject
 from avion_media.tasks.sweep.policy import MEANINGS, Known, Medium, Rules, Why, judge
@@ -109,7 +109,7 @@ def test_a_dead_letter_keeps_the_upload_that_a_replay_needs_and_nothing_else() -
     assert why(medium(REMOTE, original=500), Known(given_up=True)) is Why.EXPIRED
 
 
-@pytest.mark.parametrize("reason", sorted(OURS))
+@pytest.mark.parametrize("reason", sorted(SERVICE_FAULTS))
 @pytest.mark.parametrize("original", [None, 50])
 def test_an_upload_that_failed_by_our_fault_may_be_replayed(reason: Reason, original: float | None) -> None:
     each = medium(incoming=50, original=original)

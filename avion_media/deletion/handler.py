@@ -60,8 +60,8 @@ class DeletionHandler:
         cannot have seen what was journaled afterwards.
         """
         if notice.problem:
-            self._telemetry.count(instruments.DROPS_MALFORMED)
-            _log.warning("drop.malformed", problem=notice.problem, entry_id=notice.position)
+            self._telemetry.count(instruments.DELETIONS_MALFORMED)
+            _log.warning("deletion.malformed", problem=notice.problem, entry_id=notice.position)
         if not notice.media_ids:
             return
         patiently = _until_available if not notice.position else _once
@@ -84,14 +84,14 @@ class DeletionHandler:
             lower_bound_ms=notice.lower_bound_ms,
         )
         fresh = [each.media_id for each in marks if each.fresh]
-        self._telemetry.count(instruments.DROPS, len(fresh))
+        self._telemetry.count(instruments.DELETIONS, len(fresh))
         for media_id in fresh[:_LOGGED]:
-            _log.info("drop.tombstone", media_id=media_id)
+            _log.info("deletion.applied", media_id=media_id)
         if len(fresh) > _LOGGED:
-            _log.info("drop.tombstones", media=len(fresh))
+            _log.info("deletion.applied", media=len(fresh))
         void = len(notice.media_ids) - len(marks)
         if void:
-            _log.info("drop.undone", media=void, entry_id=notice.position)
+            _log.info("deletion.already_undone", media=void, entry_id=notice.position)
         return marks
 
 

@@ -46,12 +46,12 @@ async def _listen(runtime: Runtime, handler: DeletionHandler, child: Child[None]
     child.started()
 
     def gap(seconds: float) -> None:
-        runtime.telemetry.count(instruments.DROPS_DEAF, seconds)
-        log.warning("drop.gap", seconds=round(seconds, 3))
+        runtime.telemetry.count(instruments.DELETIONS_DISCONNECTED, seconds)
+        log.warning("deletion.channel_gap", seconds=round(seconds, 3))
 
     def lost() -> None:
-        runtime.telemetry.count(instruments.DROPS_LOST)
-        log.error("drop.backlog_full")
+        runtime.telemetry.count(instruments.DELETIONS_DROPPED)
+        log.error("deletion.backlog_full")
 
     with child.until_stopping():
         await NoticeChannel(redis).listen(handler.handle, gap=gap, lost=lost)

@@ -198,13 +198,15 @@ SANDBOX_KILLS = Instrument(
 )
 
 # -- deletions, the CDN, the reconciliation
-DROPS = Instrument("avion.drops", "counter", "{medium}", "media that drop_deleted made disappear")
-DROPS_MALFORMED = Instrument(
-    "avion.drops.malformed", "counter", "{event}", "drop_deleted events that could not be read"
+DELETIONS = Instrument("avion.deletions", "counter", "{medium}", "media items marked as deleted by drop_deleted events")
+DELETIONS_MALFORMED = Instrument(
+    "avion.deletions.malformed", "counter", "{event}", "drop_deleted events that could not be read"
 )
-DROPS_LOST = Instrument("avion.drops.lost", "counter", "{event}", "events of the channel that found the backlog full")
-DROPS_DEAF = Instrument(
-    "avion.drops.deaf", "counter", "s", "time without a subscription to the channel; the stream has no gap"
+DELETIONS_DROPPED = Instrument(
+    "avion.deletions.dropped", "counter", "{event}", "events of the channel dropped because the backlog was full"
+)
+DELETIONS_DISCONNECTED = Instrument(
+    "avion.deletions.disconnected", "counter", "s", "time without a subscription to the channel; the stream has no gap"
 )
 PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purges asked of the CDN", (a.PURGE_OUTCOME,))
 SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "passes of the reconciliation", (a.PASS_OUTCOME,))

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk.metrics.export import MetricsData
 from opentelemetry.sdk.resources import Resource
 
-from avion_media.telemetry.instruments import DROPS
+from avion_media.telemetry.instruments import DELETIONS
 from avion_media.telemetry.metric_export import MetricExport, interval_s
 from avion_media.telemetry.metrics import Metrics
 
@@ -73,9 +73,9 @@ def test_the_interval_is_that_of_the_environment() -> None:
 def test_the_page_and_the_collector_get_the_same_and_all_of_it() -> None:
     metrics = Metrics(Resource({}))
     for total in (1, 2, 3):
-        metrics.add(DROPS, 1, {})
+        metrics.add(DELETIONS, 1, {})
         assert value_in(metrics.take()) == total
-        assert f"{DROPS.prometheus_name} {total}.0" in metrics.render().decode().splitlines()
+        assert f"{DELETIONS.prometheus_name} {total}.0" in metrics.render().decode().splitlines()
 
 
 def value_in(data: MetricsData | None) -> float:
@@ -86,6 +86,6 @@ def value_in(data: MetricsData | None) -> float:
         for resource in data.resource_metrics
         for scope in resource.scope_metrics
         for metric in scope.metrics
-        if metric.name == DROPS.name
+        if metric.name == DELETIONS.name
     ]
     return found.data.data_points[0].value  # type: ignore[union-attr]

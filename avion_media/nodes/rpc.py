@@ -125,4 +125,4 @@ async def _wake_watchers(runtime: Runtime, watchers: Watchers) -> None:
 
 
 def _on_error(error_id: str, method: str, error: Exception) -> None:
-    _log.error("rpc.defect", error_id=error_id, method=method, exc_info=error)
+    _log.error("rpc.internal_error", error_id=error_id, method=method, exc_info=error)

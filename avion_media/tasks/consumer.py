@@ -353,7 +353,7 @@ class Consumer:
         except Exception as error:  # noqa: BLE001 - a defect in one task must not take the reader down
             if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
                 return await self._after_outage(lease, Unavailable(Dependency.DISK, str(error)))
-            self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
+            self._log.error("task.internal_error", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
 
     async def _cancelled(self, lease: Lease) -> tuple[str, str]:
@@ -373,7 +373,7 @@ class Consumer:
         except Unavailable as error:  # recording it needs the store and Redis too
             return await self._after_outage(lease, error)
         except Exception as error:  # noqa: BLE001 - as in `_attempt`
-            self._log.error("task.defect", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
+            self._log.error("task.internal_error", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
         return "rejected", str(reason)
 
@@ -443,7 +443,7 @@ class Consumer:
             except (LeaseLost, Unavailable):
                 raise
             except Exception as defect:  # noqa: BLE001 - as in `_attempt`
-                self._log.error("task.defect", task_id=lease.task.task_id, exc_info=defect)
+                self._log.error("task.internal_error", task_id=lease.task.task_id, exc_info=defect)
             await end()
 
         await self._quietly(put_back)
@@ -471,7 +471,7 @@ class Consumer:
         except Exception as error:
             if isinstance(error, Unavailable) and error.dependency is not Dependency.OBJECT:
                 raise
-            self._log.error("task.defect", task_id=task.task_id, reason=reason, exc_info=error)
+            self._log.error("task.internal_error", task_id=task.task_id, reason=reason, exc_info=error)
 
     def _backoff_s(self, attempt: int) -> float:
         """Exponential with full jitter on its upper half."""

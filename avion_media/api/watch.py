@@ -85,7 +85,7 @@ class Watchers:
             except Unavailable:
                 continue
             except MediaError as error:  # a Redis that refuses this one command must not cost us all calls
-                _log.warning("watch.look_failed", error=str(error))
+                _log.warning("watch.poll_failed", error=str(error))
 
     async def _poll_once(self, poll: Poll) -> None:
         watched = list(self._notifiers)

@@ -51,7 +51,7 @@ class _Sweeper:
             except Unavailable as error:
                 self._log.info("sweep.waiting", dependency=error.dependency, detail=error.detail)
             except LeaseLost as error:
-                self._log.warning("sweep.lead_lost", detail=str(error))
+                self._log.warning("sweep.leadership_lost", detail=str(error))
             except MediaError as error:
                 # Garbage is no reason to take the service down: said loudly, and tried again.
                 self._log.error("sweep.failed", exc_info=error)
@@ -60,7 +60,7 @@ class _Sweeper:
 
     async def _lead(self) -> None:
         """Run the passes while the lead lasts; gives it up on the way out, whatever the reason."""
-        self._log.info("sweep.leading")
+        self._log.info("sweep.leadership_acquired")
         try:
             await run_all([self._leadership.keep, self._work])
         finally:
@@ -90,7 +90,7 @@ class _Sweeper:
             queue = slot
             loss = await queue.loss()
             if loss is not None:
-                self._log.warning("sweep.queue_lost", queue=queue.name, at=loss.at)
+                self._log.warning("sweep.redis_data_lost", queue=queue.name, at=loss.at)
                 if queue.name != PROCESSING_QUEUE:
                     await queue.forget(loss)
         await self._notebook.memory_since(utc_now(), remember=True)
@@ -140,6 +140,6 @@ class _Sweeper:
         for refusal in report.refusals:
             self._log.error("sweep.refused", refusal=str(refusal), advice="avion-media sweep --dry-run, then --force")
         for doubt in report.unsure:
-            self._log.warning("sweep.unsure", doubt=doubt)
+            self._log.warning("sweep.incomplete", doubt=doubt)
         found = {str(why): tally.media for why, tally in report.done.items()}
         self._log.info("sweep.done", listed=report.listed, removed=report.removed, spared=report.spared, **found)

@@ -650,7 +650,7 @@ def environment(s3: S3Bucket, redis_url: str) -> dict[str, str]:
 
 
 def leads(service: Service) -> bool:
-    return any(each["event"] == "sweep.leading" for each in json_lines(service.log()))
+    return any(each["event"] == "sweep.leadership_acquired" for each in json_lines(service.log()))
 
 
 def with_other_ports(environment: dict[str, str]) -> dict[str, str]:

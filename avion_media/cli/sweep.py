@@ -32,17 +32,17 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
     The service's `sweeper` role does the same every SWEEP__INTERVAL; both at once do no harm.
     """
     config = load_config()
-    verdicts: list[dict[str, Any]] = []
+    actions: list[dict[str, Any]] = []
 
     def tell(verdict: Verdict) -> None:
         if as_json:
-            verdicts.append(describe(verdict))
+            actions.append(describe(verdict))
         else:
             console().print(line(verdict), markup=False)
 
     report = run_directly(lambda: _sweep(config, dry_run=dry_run, force=force, tell=tell))
     if as_json:
-        print_json(report.to_dict() | {"verdicts": verdicts})
+        print_json(report.to_dict() | {"actions": actions})
     else:
         _print(report)
     if report.refusals and not dry_run:
@@ -59,17 +59,17 @@ async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[
 
 
 def describe(verdict: Verdict) -> dict[str, Any]:
-    """A verdict for programs."""
+    """Return an action for programs."""
     return {
         "media_id": verdict.medium.name,
-        "why": str(verdict.why),
+        "reason": str(verdict.why),
         "removed": [each.key for each in verdict.doomed],
         "bytes": verdict.size_bytes,
     }
 
 
 def line(verdict: Verdict) -> str:
-    """A verdict for people."""
+    """Return an action as a line for people."""
     what = " ".join(each.key for each in verdict.doomed) or f"task for {verdict.medium.name}"
     return f"{verdict.why:<16}  {what}"
 
@@ -84,7 +84,7 @@ def _print(report: Report) -> None:
             ],
         )
     console().print(
-        f"{report.listed} objects looked at, {report.foreign} of them not ours, {report.spared} media spared",
+        f"{report.listed} objects listed, {report.unrecognized} not recognised, {report.skipped} media skipped",
         markup=False,
     )
     if report.stored:
@@ -92,6 +92,6 @@ def _print(report: Report) -> None:
             ["in the store", "objects", "bytes"],
             [(kind, each.objects, each.size_bytes) for kind, each in sorted(report.stored.items())],
         )
-    print_problem(f"warning: {each}" for each in report.unsure)
+    print_problem(f"warning: {each}" for each in report.warnings)
     if report.dry_run:
         print_problem(f"it would be refused without --force: {each}" for each in report.refusals)

@@ -139,7 +139,7 @@ class _Sweeper:
     def _tell(self, report: Report) -> None:
         for refusal in report.refusals:
             self._log.error("sweep.refused", refusal=str(refusal), advice="avion-media sweep --dry-run, then --force")
-        for doubt in report.unsure:
+        for doubt in report.warnings:
             self._log.warning("sweep.incomplete", doubt=doubt)
         found = {str(why): tally.media for why, tally in report.done.items()}
-        self._log.info("sweep.done", listed=report.listed, removed=report.removed, spared=report.spared, **found)
+        self._log.info("sweep.done", listed=report.listed, removed=report.removed, skipped=report.skipped, **found)

@@ -126,8 +126,8 @@ DRAIN_PART = Attribute("part", ("settle", "grace", "stop", "flush", "margin"))
 DEPENDENCY = Attribute("dependency", (str(Dependency.REDIS), str(Dependency.STORE)))
 CPU_MODE = Attribute("cpu.mode", ("user", "system"))
 PASS_OUTCOME = Attribute("outcome", ("done", "refused", "interrupted", "failed"))
-SWEEP_WHY = Attribute(
-    "why",
+SWEEP_REASON = Attribute(
+    "reason",
     (
         "lost_task",
         "abandoned",

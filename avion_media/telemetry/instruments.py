@@ -209,14 +209,10 @@ DELETIONS_DISCONNECTED = Instrument(
     "avion.deletions.disconnected", "counter", "s", "time without a subscription to the channel; the stream has no gap"
 )
 PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purges asked of the CDN", (a.PURGE_OUTCOME,))
-SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "passes of the reconciliation", (a.PASS_OUTCOME,))
-SWEEP_DURATION = Instrument(
-    "avion.sweep.duration", "histogram", "s", "passes of the reconciliation", (a.PASS_OUTCOME,), (*_SLOW, 3600.0)
-)
-SWEEP_MEDIA = Instrument(
-    "avion.sweep.media", "counter", "{medium}", "media that a pass did something about", (a.SWEEP_WHY,)
-)
-SWEEP_FREED = Instrument("avion.sweep.freed", "counter", "By", "bytes that passes removed", (a.SWEEP_WHY,))
+SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "sweeps", (a.PASS_OUTCOME,))
+SWEEP_DURATION = Instrument("avion.sweep.duration", "histogram", "s", "sweeps", (a.PASS_OUTCOME,), (*_SLOW, 3600.0))
+SWEEP_MEDIA = Instrument("avion.sweep.media", "counter", "{medium}", "media that a sweep acted on", (a.SWEEP_REASON,))
+SWEEP_FREED = Instrument("avion.sweep.freed", "counter", "By", "bytes that sweeps removed", (a.SWEEP_REASON,))
 EVENTS_HEADROOM = Instrument(
     "avion.events.headroom",
     "gauge",
@@ -227,7 +223,7 @@ SWEEP_FINISHED = Instrument(
     "avion.sweep.finished.time",
     "gauge",
     "s",
-    "when the last pass of any replica ended, Unix seconds; 0 before the first",
+    "when the last sweep of any replica ended, Unix seconds; 0 before the first",
 )
 
 STORE_SIZE = Instrument(

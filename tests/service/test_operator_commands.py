@@ -386,7 +386,7 @@ def test_sweep_shows_first_and_then_does(operator: Operator) -> None:
     assert not operator.redis.hexists("media_sweep", "finished_at")  # the alert for it stands
     report = operator.json("sweep", "--force", SWEEP__ALWAYS_ALLOWED="1", **settings)
     assert report["done"]["orphan"] == {"media": 1, "objects": 1, "bytes": 3}
-    assert {each["why"]: each["removed"] for each in report["verdicts"]} == {
+    assert {each["reason"]: each["removed"] for each in report["actions"]} == {
         "orphan": [orphan],
         "abandoned": [abandoned],
     }

@@ -370,7 +370,7 @@ async def test_what_lies_elsewhere_under_the_name_of_a_deleted_medium_is_foreign
     world.put(f"thumbnail/small/elsewhere/{upload}.png")
     await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
     report = await world.sweep(hours=25.5)
-    assert (report.done, report.foreign) == ({}, 1)
+    assert (report.done, report.unrecognized) == ({}, 1)
 
 
 async def remove_what_is_due(world: World) -> None:
@@ -405,8 +405,8 @@ async def test_a_medium_that_is_well_is_not_touched_and_foreign_objects_never(wo
         world.put(key)
     before = world.keys()
     report = await world.sweep(hours=24 * 6)
-    assert (report.done, report.spared) == ({}, 0)
-    assert report.foreign >= 5
+    assert (report.done, report.skipped) == ({}, 0)
+    assert report.unrecognized >= 5
     assert world.keys() == before
 
 
@@ -517,7 +517,7 @@ async def test_with_too_long_a_queue_each_candidate_is_looked_up(world: World, m
     report = await world.sweep(hours=30)
     assert {why: tally.media for why, tally in report.done.items()} == {Why.LOST_TASK: 1, Why.OVERDUE_DELETION: 1}
     assert report.removed == 0
-    assert len(report.unsure) == 1
+    assert len(report.warnings) == 1
     queued = [fields["media_id"] for _, fields in world.other.xrange(PROCESSING_QUEUE)]
     assert queued.count(str(lost)) == 1
     assert queued.count(str(waiting)) <= 1

@@ -67,7 +67,7 @@ class OwnerIndexCheck:
             wrong += len(found)
             allowed = max(self._sweep.always_allowed, int(self._sweep.max_fraction * seen))
             if wrong > allowed and not force:
-                report.unsure.append(
+                report.warnings.append(
                     f"{wrong} of {seen} index objects of owners name no medium, which looks like a mistake: kept"
                 )
                 return

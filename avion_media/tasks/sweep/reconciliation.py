@@ -112,7 +112,7 @@ class Reconciliation:
         rules = Rules.of(self.config, memory_since)
         looked_at = self.clock()
         known_tasks = await look_at_queues(self.redis)
-        report.unsure += known_tasks.doubts()
+        report.warnings += known_tasks.doubts()
         parts = list(Part)
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
@@ -165,7 +165,7 @@ class _PartOfPass:
                 pass
         finally:
             self._report.listed += media.listed
-            self._report.foreign += media.foreign
+            self._report.unrecognized += media.foreign
             seen = media.stored
             for kind in STORED_KINDS:
                 if seen[kind, "objects"]:
@@ -227,7 +227,7 @@ class _PartOfPass:
             elif _is_id(medium.name) and (verdict.why is not Why.OVERDUE_DELETION or _has_own_object(medium)):
                 verdicts.append(verdict)
             else:
-                self._report.foreign += len(medium.objects)
+                self._report.unrecognized += len(medium.objects)
         return verdicts
 
     async def _with_task_key(self, chunk: list[Medium]) -> set[str]:
@@ -271,7 +271,7 @@ class _PartOfPass:
         if await self._reconciliation.remedies.remove(verdict):
             self._done(verdict)
         else:
-            self._report.spared += 1
+            self._report.skipped += 1
 
     def _done(self, verdict: Verdict) -> None:
         self._report.count(verdict)

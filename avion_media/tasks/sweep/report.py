@@ -57,16 +57,16 @@ class Refusal:
 class Report:
     """One pass. ``done`` counts what was carried out, or in a dry run what would be.
 
-    ``spared`` are media that had changed by the time it was their turn; ``foreign`` are objects that name no medium.
+    ``skipped`` are media that had changed when their turn came; ``unrecognized`` are objects that name no medium.
     """
 
     dry_run: bool
     listed: int = 0
-    foreign: int = 0
-    spared: int = 0
+    unrecognized: int = 0
+    skipped: int = 0
     done: dict[Why, Tally] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
-    unsure: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     stored: dict[str, Stored] = field(default_factory=dict)
     """What the store holds, by kind; empty if not everything was seen."""
 
@@ -98,8 +98,8 @@ class Report:
         return {
             "dry_run": self.dry_run,
             "listed": self.listed,
-            "foreign": self.foreign,
-            "spared": self.spared,
+            "unrecognized": self.unrecognized,
+            "skipped": self.skipped,
             "done": {
                 str(why): {"media": tally.media, "objects": tally.objects, "bytes": tally.size_bytes}
                 for why, tally in sorted(self.done.items())
@@ -108,7 +108,7 @@ class Report:
                 {"part": str(each.part), "wanted": each.wanted, "allowed": each.allowed, "listed": each.listed}
                 for each in self.refusals
             ],
-            "unsure": self.unsure,
+            "warnings": self.warnings,
             "stored": {
                 kind: {"objects": each.objects, "bytes": each.size_bytes} for kind, each in sorted(self.stored.items())
             },

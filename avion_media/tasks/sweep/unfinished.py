@@ -42,7 +42,7 @@ class UnfinishedUploads:
             for prefix, max_age in self._max_age.items():
                 await self._sweep(prefix, self._clock() - max_age, report, dry_run=dry_run)
         except MediaError as error:
-            report.unsure.append(f"unfinished multipart uploads were not looked at: {error}")
+            report.warnings.append(f"unfinished multipart uploads were not looked at: {error}")
 
     async def _sweep(self, prefix: str, before: datetime, report: Report, *, dry_run: bool) -> None:
         await self._pace.wait()

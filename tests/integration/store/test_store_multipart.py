@@ -150,7 +150,7 @@ async def test_the_sweep_ends_unfinished_uploads_when_their_time_is_over(either_
         report = Report(dry_run)
         sweep = UnfinishedUploads(slot, Pace(1000.0), Config(), lambda: now + timedelta(hours=hours))
         await sweep.sweep(report, dry_run=dry_run)
-        assert report.unsure == []
+        assert report.warnings == []
         left = [page async for page in either_store.multipart.unfinished("")]
         count = report.done[Why.UNFINISHED].media if report.done else 0
         return count, sorted(each.key for page in left for each in page)

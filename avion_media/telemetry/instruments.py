@@ -69,7 +69,7 @@ RPC_DURATION = Instrument(
     "rpc.server.call.duration",
     "histogram",
     "s",
-    "gRPC calls, from the request's headers to the answer",
+    "gRPC calls, from the request's headers to the response",
     (a.GRPC, a.RPC_SERVER_METHOD, a.RPC_CODE, a.RPC_ERROR),
     _FAST,
 )
@@ -79,12 +79,12 @@ HTTP_DURATION = Instrument(
     "http.server.request.duration",
     "histogram",
     "s",
-    "origin requests, until the headers of the answer are known",
+    "origin requests, until the headers of the response are known",
     (a.HTTP_ROUTE, a.HTTP_METHOD, a.HTTP_STATUS, a.SCHEME, a.HTTP_ERROR),
     _FAST,
 )
 HTTP_ACTIVE = Instrument(
-    "http.server.active_requests", "updown", "{request}", "origin requests whose answer has not ended", (a.SCHEME,)
+    "http.server.active_requests", "updown", "{request}", "origin requests whose response has not ended", (a.SCHEME,)
 )
 ORIGIN_SENT = Instrument("avion.origin.sent", "counter", "By", "bytes of bodies sent by the origin", (a.HTTP_ROUTE,))
 
@@ -99,15 +99,15 @@ S3_DURATION = Instrument(
 )
 STORE_IO = Instrument("avion.store.io", "counter", "By", "bytes of objects read and written", (a.DIRECTION,))
 DEPENDENCY_UP = Instrument(
-    "avion.dependency.up", "gauge", "1", "1 while the last call was answered, else 0", (a.DEPENDENCY,)
+    "avion.dependency.up", "gauge", "1", "1 while the last call got a response, else 0", (a.DEPENDENCY,)
 )
 
-# -- queues, by one look every few seconds; every replica tells the same, so take the maximum
+# -- queues, polled every few seconds; every replica reports the same values, so take the maximum
 QUEUE_LENGTH = Instrument(
     "avion.queue.length", "gauge", "{task}", "tasks on the stream: lag + pending", (a.DESTINATION,)
 )
 QUEUE_LAG = Instrument("avion.queue.lag", "gauge", "{task}", "tasks that no consumer has taken yet", (a.DESTINATION,))
-QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks in consumers' hands", (a.DESTINATION,))
+QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks leased by consumers", (a.DESTINATION,))
 QUEUE_OLDEST = Instrument(
     "avion.queue.oldest.age",
     "gauge",
@@ -192,7 +192,7 @@ SANDBOX_PEAK = Instrument(
 SANDBOX_RESERVED = Instrument(
     "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the confined processes that run"
 )
-SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "what that sum may reach")
+SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "limit of that sum")
 SANDBOX_KILLS = Instrument(
     "avion.sandbox.kills", "counter", "{process}", "confined processes that were killed", (a.JOB, a.KILL_CAUSE)
 )
@@ -208,7 +208,7 @@ DELETIONS_DROPPED = Instrument(
 DELETIONS_DISCONNECTED = Instrument(
     "avion.deletions.disconnected", "counter", "s", "time without a subscription to the channel; the stream has no gap"
 )
-PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purges asked of the CDN", (a.PURGE_OUTCOME,))
+PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purge requests to the CDN", (a.PURGE_OUTCOME,))
 SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "sweeps", (a.PASS_OUTCOME,))
 SWEEP_DURATION = Instrument("avion.sweep.duration", "histogram", "s", "sweeps", (a.PASS_OUTCOME,), (*_SLOW, 3600.0))
 SWEEP_MEDIA = Instrument("avion.sweep.media", "counter", "{medium}", "media that a sweep acted on", (a.SWEEP_REASON,))
@@ -243,8 +243,10 @@ STORE_OBJECTS = Instrument(
 
 # -- bounds
 LIMITER_USED = Instrument("avion.limiter.used", "gauge", "{slot}", "slots in use", (a.LIMITER,))
-LIMITER_LIMIT = Instrument("avion.limiter.limit", "gauge", "{slot}", "slots there are", (a.LIMITER,))
-LIMITER_WAITING = Instrument("avion.limiter.waiting", "gauge", "{task}", "who waits for a slot", (a.LIMITER,))
+LIMITER_LIMIT = Instrument("avion.limiter.limit", "gauge", "{slot}", "size of the limiter", (a.LIMITER,))
+LIMITER_WAITING = Instrument(
+    "avion.limiter.waiting", "gauge", "{task}", "tasks and calls waiting for a slot", (a.LIMITER,)
+)
 LIMITER_WAIT = Instrument(
     "avion.limiter.wait.duration",
     "histogram",
@@ -268,9 +270,9 @@ NODE_UP = Instrument("avion.supervision.node.up", "gauge", "1", "1 while the nod
 PHASE = Instrument(
     "avion.phase", "gauge", "1", "1 for the present phase of the process, 0 for the others", (a.PHASE_NAME,)
 )
-READY = Instrument("avion.ready", "gauge", "1", "1 while /readyz says so, else 0")
-DRAIN_ELAPSED = Instrument("avion.drain.elapsed", "gauge", "s", "since the signal to stop; 0 before")
-DRAIN_BUDGET = Instrument("avion.drain.budget", "gauge", "s", "what each part of a shutdown may take", (a.DRAIN_PART,))
+READY = Instrument("avion.ready", "gauge", "1", "1 while /readyz returns 200, else 0")
+DRAIN_ELAPSED = Instrument("avion.drain.elapsed", "gauge", "s", "time since the signal to stop; 0 before")
+DRAIN_BUDGET = Instrument("avion.drain.budget", "gauge", "s", "limit of each part of a shutdown", (a.DRAIN_PART,))
 LOOP_LAG = Instrument("avion.event_loop.lag", "histogram", "s", "how late the event loop runs what is due", (), _FAST)
 LOOP_TASKS = Instrument("avion.event_loop.tasks", "gauge", "{task}", "Trio tasks that live")
 TELEMETRY_SPANS = Instrument(

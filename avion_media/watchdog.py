@@ -97,6 +97,6 @@ def task_tree(task: trio.lowlevel.Task, indent: str = "") -> list[str]:
         for nursery in list(task.child_nurseries):
             for child in list(nursery.child_tasks):
                 lines += task_tree(child, indent + "  ")
-    except Exception as error:  # noqa: BLE001 - the last words of a process that is about to be killed
+    except Exception as error:  # noqa: BLE001 - the final output of a process that is about to be killed
         lines.append(f"{indent}    (gone: {error!r})")
     return lines

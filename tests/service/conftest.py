@@ -9,6 +9,7 @@ import pytest
 import redis
 
 from tests.conftest import S3Bucket, fresh_bucket
+from tests.service.faults import DurableRedis, StoreGateway, durable_redis, store_gateway
 from tests.service.harness import Service, running, service_environment
 from tests.services import S3Address
 
@@ -30,6 +31,20 @@ def redis_client(redis_of_process: str) -> Iterator[redis.Redis]:
     with redis.Redis.from_url(redis_of_process, decode_responses=True) as client:
         client.flushall()
         yield client
+
+
+@pytest.fixture
+def durable() -> Iterator[DurableRedis]:
+    """A Redis of this test alone, which keeps over a restart what it was told."""
+    with durable_redis() as server:
+        yield server
+
+
+@pytest.fixture
+def gateway(bucket: S3Bucket) -> Iterator[StoreGateway]:
+    """Between the service and the store, and can be cut."""
+    with store_gateway(bucket.address.endpoint_url) as between:
+        yield between
 
 
 @pytest.fixture(scope="module")

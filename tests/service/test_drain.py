@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
-from tests.service.faults import StoreGateway, frozen_decoders, nodes, store_gateway
+from tests.service.faults import StoreGateway, frozen_decoders, nodes
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 from tests.service.published import keys_of, unfinished
 
@@ -34,13 +34,6 @@ def client(redis_url: str) -> Iterator[redis.Redis]:
     """Of the service's Redis."""
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
         yield client
-
-
-@pytest.fixture
-def gateway(bucket: S3Bucket) -> Iterator[StoreGateway]:
-    """Between the service and the store."""
-    with store_gateway(bucket.address.endpoint_url) as gateway:
-        yield gateway
 
 
 def uploaded(service: Service, body: bytes) -> str:

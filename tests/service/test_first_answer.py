@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,24 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
-from tests.service.faults import DurableRedis, StoreGateway, durable_redis, incarnations, store_gateway
+from tests.service.faults import DurableRedis, StoreGateway, incarnations
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-@pytest.fixture
-def durable() -> Iterator[DurableRedis]:
-    """A Redis of this test alone."""
-    with durable_redis() as server:
-        yield server
-
-
-@pytest.fixture
-def gateway(bucket: S3Bucket) -> Iterator[StoreGateway]:
-    """Between the service and the store."""
-    with store_gateway(bucket.address.endpoint_url) as gateway:
-        yield gateway
 
 
 def environment(redis_url: str, bucket: S3Bucket, **settings: str) -> dict[str, str]:

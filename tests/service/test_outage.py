@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -17,30 +17,14 @@ from tests.conftest import S3Bucket
 from tests.service.faults import (
     DurableRedis,
     StoreGateway,
-    durable_redis,
     fork_server_pids,
     frozen_decoders,
     incarnations,
-    store_gateway,
 )
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import entries, events_of, key_of, keys_of, retry_delay_s, unfinished
 
 QUEUE = "media_processing_queue"
-
-
-@pytest.fixture
-def durable() -> Iterator[DurableRedis]:
-    """A Redis that keeps what it was told."""
-    with durable_redis() as server:
-        yield server
-
-
-@pytest.fixture
-def gateway(bucket: S3Bucket) -> Iterator[StoreGateway]:
-    """Between the service and the store."""
-    with store_gateway(bucket.address.endpoint_url) as gateway:
-        yield gateway
 
 
 @pytest.fixture

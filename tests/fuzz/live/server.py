@@ -13,21 +13,19 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 import trio
 
 from avion_media.config import HttpConfig
-from avion_media.domain.errors import ObjectMissing
 from avion_media.grpc import CallContext, GrpcLimits, GrpcServer, Health
 from avion_media.http1 import HttpLimits, HttpServer
 from avion_media.origin.app import Origin
 from avion_media.service import freeze_long_lived_objects
-from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 from avion_media.telemetry import NO_TELEMETRY
 from tests.interop.echo import Echo
+from tests.unit.origin.objects import Blocks, Deletions, Objects, Slot
 
 SERVED_ID = "0" * 64
 BODY = bytes(range(256)) * 256
@@ -35,53 +33,6 @@ Look = dict[str, dict[str, int]]
 # Short, so that what is left open is seen to end within a run.
 GRPC_LIMITS = GrpcLimits(header_timeout_s=2.0, request_timeout_s=2.0, write_timeout_s=2.0, idle_timeout_s=5.0)
 HTTP_LIMITS = HttpLimits(head_timeout_s=2.0, body_timeout_s=2.0, keep_alive_s=5.0, write_timeout_s=2.0)
-
-
-class _Store:
-    """One object, and the two methods of the store that the origin asks."""
-
-    def get(self) -> Any:
-        return self
-
-    async def head(self, key: str) -> ObjectInfo:
-        if SERVED_ID not in key:
-            raise ObjectMissing(key)
-        return ObjectInfo(key, len(BODY), "etag", datetime(2025, 1, 1, tzinfo=UTC), "image/jpeg")
-
-    async def read_part(
-        self,
-        key: str,
-        byte_range: ByteRange | None = None,
-        *,
-        max_bytes: int,
-        if_match: str | None = None,
-        into: bytearray | None = None,
-    ) -> ObjectPart:
-        await trio.lowlevel.checkpoint()
-        info = await self.head(key)
-        first, last = byte_range or (0, None)
-        if first is None:
-            first, last = max(len(BODY) - (last or 0), 0), None
-        if first >= len(BODY):
-            raise RangeNotSatisfiable(key)
-        data = BODY[first : None if last is None else last + 1]
-        return ObjectPart(info, ContentRange(first, first + len(data) - 1, len(BODY)), data)
-
-
-class _Blocks:
-    def is_underway(self, _media_id: str) -> bool:
-        return False
-
-    async def is_blocked(self, _media_id: str) -> bool:
-        return False
-
-
-class _Tombstones:
-    def get(self) -> _Tombstones:
-        return self
-
-    async def is_deleted(self, _media_id: str) -> bool:
-        return False
 
 
 async def _serve_grpc(
@@ -122,7 +73,10 @@ async def _serve_http(
         raise structlog.DropEvent
 
     structlog.configure(processors=[note])
-    origin = Origin(_Store(), _Tombstones(), _Blocks(), NO_TELEMETRY, HttpConfig(), dict)
+    objects = Objects()
+    for key in (f"cached_remote/{SERVED_ID}", f"thumbnail/small/remote/{SERVED_ID}.jpg"):
+        objects.held[key] = BODY
+    origin = Origin(Slot(objects), Deletions(), Blocks(), NO_TELEMETRY, HttpConfig(), dict)
     server = HttpServer(origin.handle, HTTP_LIMITS)
     nursery.start_soon(server.serve, listeners)
     return lambda: {"held": {"connections": server.connections, "requests": server.requests}}

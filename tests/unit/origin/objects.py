@@ -1,13 +1,14 @@
-"""A store in memory, as far as the origin asks one, which can be made to fail."""
+"""What the origin asks, in memory: the store, which can be made to fail, the deletions and the blocks."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Container
 from datetime import UTC, datetime
+from typing import Any
 
 import trio
 
-from avion_media.domain.errors import ObjectMissing, PreconditionFailed
+from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.http1 import Headers, Request
 from avion_media.store import ByteRange, ContentRange, ObjectInfo, ObjectPart, RangeNotSatisfiable
 
@@ -78,6 +79,42 @@ class Objects:
         if key not in self.held:
             raise ObjectMissing(key)
         return ObjectInfo(key, len(self.held[key]), self.etags.get(key, "one"), MODIFIED, "image/jpeg")
+
+
+class Slot:
+    """Holds what a node would give: the store, say."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+
+    def get(self) -> Any:
+        return self._value
+
+
+class Deletions:
+    """``known`` is what Redis says: None while it is away."""
+
+    def __init__(self, *, known: bool | None = False) -> None:
+        self.known = known
+
+    async def is_deleted(self, _media_id: str) -> bool:
+        if self.known is None:
+            raise Unavailable(Dependency.REDIS)
+        return self.known
+
+
+class Blocks:
+    """``blocked`` are media ids with a record in the bucket, ``underway`` those whose block is being carried out."""
+
+    def __init__(self, blocked: Container[str] = (), underway: Container[str] = ()) -> None:
+        self._blocked = blocked
+        self._underway = underway
+
+    def is_underway(self, media_id: str) -> bool:
+        return media_id in self._underway
+
+    async def is_blocked(self, media_id: str) -> bool:
+        return media_id in self._blocked
 
 
 def request(target: str, method: str = "GET", **fields: str) -> Request:

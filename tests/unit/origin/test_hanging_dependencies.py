@@ -13,29 +13,9 @@ from avion_media.domain.errors import ObjectMissing
 from avion_media.http1 import Response
 from avion_media.origin.app import Origin
 from avion_media.telemetry import NO_TELEMETRY
-from tests.unit.origin.objects import request
+from tests.unit.origin.objects import Blocks, Slot, request
 
 PATH = "/media/" + "0" * 64
-
-
-class Slot:
-    """Holds anything."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def get(self) -> Any:
-        return self._value
-
-
-class Blocks:
-    """None."""
-
-    def is_underway(self, _media_id: str) -> bool:
-        return False
-
-    async def is_blocked(self, _media_id: str) -> bool:
-        return False
 
 
 class Redis:

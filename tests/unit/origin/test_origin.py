@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
 from avion_media.config import HttpConfig
-from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.http1 import Response
 from avion_media.origin.app import Origin
 from avion_media.origin.responses import SAFETY_HEADERS
 from avion_media.telemetry import NO_TELEMETRY
-from tests.unit.origin.objects import Objects, request
+from tests.unit.origin.objects import Blocks, Deletions, Objects, Slot, request
 
 ID = "0" * 64
 PATH = f"/media/{ID}"
@@ -23,46 +22,7 @@ ETAG = '"one"'
 BODY = bytes(range(256)) * 4096  # 1 MiB
 
 
-class Deletions:
-    """``known`` is what Redis says: None while it is away."""
-
-    def __init__(self, *, known: bool | None = False) -> None:
-        self.known = known
-
-    def get(self) -> Deletions:
-        return self
-
-    async def is_deleted(self, _media_id: str) -> bool:
-        if self.known is None:
-            raise Unavailable(Dependency.REDIS)
-        return self.known
-
-
 CAPABILITIES = {"max_image_bytes": 1 << 24, "content_types": ["image/jpeg"], "multipart": False}
-
-
-class Blocks:
-    """``blocked`` are media ids with a record in the bucket, ``underway`` those whose block is being carried out."""
-
-    def __init__(self, blocked: Container[str] = (), underway: Container[str] = ()) -> None:
-        self._blocked = blocked
-        self._underway = underway
-
-    def is_underway(self, media_id: str) -> bool:
-        return media_id in self._underway
-
-    async def is_blocked(self, media_id: str) -> bool:
-        return media_id in self._blocked
-
-
-class Slot:
-    """Holds the store."""
-
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
-
-    def get(self) -> Any:
-        return self._objects
 
 
 @pytest.fixture

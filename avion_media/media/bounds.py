@@ -75,3 +75,17 @@ def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> t
     if not Fraction(1, _MAX_PIXEL_ASPECT) <= pixel_aspect <= _MAX_PIXEL_ASPECT:
         pixel_aspect = 1
     return max(1, round(width * pixel_aspect)), max(1, round(height))
+
+
+class Budget:
+    """Bounds how many of something a reader takes in."""
+
+    def __init__(self, limit: int, of: str) -> None:
+        self._left = limit
+        self._of = of
+
+    def take(self, count: int = 1) -> None:
+        """Raise `Rejected` (DECODER_LIMIT) when so many more are too many."""
+        self._left -= count
+        if self._left < 0:
+            raise Rejected(Reason.DECODER_LIMIT, f"too many {self._of}")

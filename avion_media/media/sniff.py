@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family, MediaFormat
 from avion_media.media.formats.isobmff import box_at
-from avion_media.media.formats.matroska.ebml import Master, parse_element
+from avion_media.media.formats.matroska.ebml import parse_element
 
 # Enough for every decision below: the longest is a vector image whose root element follows a comment.
 HEAD_BYTES = 4096
@@ -216,10 +216,12 @@ def _by_ebml(head: bytes) -> _Found:
     if not head.startswith(_EBML):
         return None
     try:
-        master = Master(head, parse_element(head, 0, 0), HEAD_BYTES)
-        for element in master.children():
-            if element.id == _DOC_TYPE:
-                return _DOC_TYPES.get(master.content(element).rstrip(b"\x00"), "ebml")
+        header = parse_element(head, 0, 0)
+        element = parse_element(head, header.payload, header.payload)
+        while element.id != _DOC_TYPE and element.end < header.end:
+            element = parse_element(head, element.end, element.end)
+        if element.id == _DOC_TYPE:
+            return _DOC_TYPES.get(head[element.payload : element.end].rstrip(b"\x00"), "ebml")
     except Rejected:
         pass
     return "ebml"

@@ -7,7 +7,6 @@ rest is taken as clean; where they hold more, all of the file is fetched (see do
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -36,7 +35,7 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
     if not ordered:
         return
     whole = Range(0, file.size_bytes)
-    beginnings = (whole,) if file.missing(0, file.size_bytes) is None else tuple(first_seconds)
+    beginnings = (whole,) if file.is_whole else tuple(first_seconds)
     file.require(beginnings)
     found: list[Patch] = []
     position = 0
@@ -51,15 +50,6 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
         if len(found) > _NOTES and beginnings[0] != whole:
             file.require([whole])
     yield from found
-
-
-def apart_from(others: Iterable[Patch], coded: Iterable[Patch]) -> Iterator[Patch]:
-    """The patches of ``coded`` that overlap none of ``others``, which overwrite what cannot be read as a whole."""
-    ordered = sorted(others, key=lambda patch: patch.offset)
-    for patch in coded:
-        index = bisect.bisect_left(ordered, patch.end, key=lambda other: other.offset)
-        if index == 0 or ordered[index - 1].end <= patch.offset:
-            yield patch
 
 
 def _holds(outer: Range, inner: Range) -> bool:

@@ -1,25 +1,33 @@
-"""ISO base media boxes (ISO/IEC 14496-12) and QuickTime atoms: headers, and walking them inside a loaded region."""
+"""ISO base media boxes (ISO/IEC 14496-12) and QuickTime atoms: one reader for every format that is made of them."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.bounds import corrupt
+from avion_media.media.bounds import Budget, corrupt
 
 _HEADER = struct.Struct(">I4s")
 _LARGE = struct.Struct(">Q")
+_NOTHING, _NO_BOXES = memoryview(b""), Budget(0, "boxes")
+PADDING = frozenset((b"free", b"skip", b"wide"))
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """One box: its type, where it begins in the file, and its sizes in bytes, header included."""
+    """One box: its type, where it begins in the file, and its sizes in bytes, header included.
+
+    ``content`` is what it holds, if that is in memory. ``budget`` bounds the boxes ever listed there: a forged table of
+    tiny ones must not cost minutes.
+    """
 
     type: bytes
     offset: int
     header: int
     size: int
+    content: memoryview = _NOTHING
+    budget: Budget = _NO_BOXES
 
     @property
     def payload(self) -> int:
@@ -31,13 +39,46 @@ class Box:
         """The offset behind it."""
         return self.offset + self.size
 
+    def loaded(self, whole: memoryview, max_boxes: int) -> Box:
+        """The same box with its content, given all its bytes."""
+        return Box(self.type, self.offset, self.header, self.size, whole[self.header :], Budget(max_boxes, "boxes"))
 
-def box_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> Box:
-    """The box whose header is at ``position`` in ``data`` and at ``offset`` in the file, where ``limit`` bounds it.
+    def children(self, skip: int = 0, *, strict: bool = False) -> list[Box]:
+        """What `walk` finds, as a list."""
+        return list(self.walk(skip, strict=strict))
 
-    A size of 0 means up to ``limit``. The size is as written: it may exceed ``limit``. Raises `Rejected` (corrupt)
-    on a size smaller than the header, and when fewer than the header's 8 (or 16) bytes are in ``data``.
-    """
+    def walk(self, skip: int = 0, *, strict: bool = False) -> Iterator[Box]:
+        """The boxes that fill the content behind its first ``skip`` bytes.
+
+        QuickTime leaves fewer than 8 bytes over, or ends the list by a size of 0 (`leftover` gives where); ``strict``
+        is for formats that do not. Raises `Rejected`: corrupt when a box exceeds this one, or decoder_limit.
+        """
+        position, end = skip, len(self.content)
+        while position < end if strict else position + 8 <= end:
+            if not strict and not any(self.content[position : position + 4]):
+                break
+            offset = self.payload + position
+            kind, header, size = _header_at(self.content, position, offset, self.end)
+            if position + size > end:
+                raise corrupt(f"box {kind!r} at {offset} exceeds its parent")
+            self.budget.take()
+            content = self.content[position + header : position + size]
+            yield Box(kind, offset, header, size, content, self.budget)
+            position += size
+
+    def at(self, skip: int, length: int) -> memoryview:
+        """``length`` bytes of the content behind its first ``skip``; `Rejected` (corrupt) when they are not there."""
+        if length < 0 or skip + length > len(self.content):
+            raise corrupt(f"box {self.type!r} at {self.offset} is too short")
+        return self.content[skip : skip + length]
+
+    def integers(self, layout: str, skip: int = 0) -> tuple[int, ...]:
+        """Big-endian integers of the content, ``layout`` as in `struct`, behind its first ``skip`` bytes."""
+        return struct.unpack(">" + layout, self.at(skip, struct.calcsize(">" + layout)))
+
+
+def _header_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> tuple[bytes, int, int]:
+    """Type, header size and size of the box at ``position`` in ``data``; for the rest see `box_at`."""
     if position + 8 > len(data):
         raise corrupt(f"cut off in a box header at {offset}")
     size, kind = _HEADER.unpack_from(data, position)
@@ -51,59 +92,22 @@ def box_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> 
         size = limit - offset
     if size < header:
         raise corrupt(f"box {kind!r} at {offset} has size {size}")
+    return kind, header, size
+
+
+def box_at(data: bytes, position: int, offset: int, limit: int) -> Box:
+    """The box whose header is at ``position`` in ``data`` and at ``offset`` in the file, where ``limit`` bounds it.
+
+    A size of 0 means up to ``limit``. The size is as written: it may exceed ``limit``. Raises `Rejected` (corrupt)
+    on a size smaller than the header, and when fewer than the header's 8 (or 16) bytes are in ``data``.
+    """
+    kind, header, size = _header_at(data, position, offset, limit)
     return Box(kind, offset, header, size)
 
 
-class Region:
-    """A box and all it contains, in memory. ``data`` begins at ``base`` in the file.
-
-    ``max_boxes`` bounds the boxes ever listed from this region: a forged table of tiny boxes must not cost minutes.
-    """
-
-    def __init__(self, data: bytes, base: int, max_boxes: int) -> None:
-        self.data = data
-        self.base = base
-        self._boxes_left = max_boxes
-
-    def children(self, start: int, end: int) -> list[Box]:
-        """The boxes that fill ``start`` to ``end`` (file offsets).
-
-        Fewer than 8 bytes may be left over, and a size of 0 ends the list (QuickTime's terminator); `leftover` gives
-        where. Raises `Rejected`: corrupt when a box exceeds ``end``, or decoder_limit beyond ``max_boxes``.
-        """
-        boxes: list[Box] = []
-        offset = start
-        while offset + 8 <= end:
-            position = offset - self.base
-            if self.data.startswith(b"\0\0\0\0", position):
-                break
-            box = box_at(self.data, position, offset, end)
-            if box.end > end:
-                raise corrupt(f"box {box.type!r} at {offset} exceeds its parent")
-            boxes.append(box)
-            offset = box.end
-            if len(boxes) > self._boxes_left:
-                raise Rejected(Reason.DECODER_LIMIT, "too many boxes")
-        self._boxes_left -= len(boxes)
-        return boxes
-
-    def at(self, offset: int, length: int) -> bytes:
-        """``length`` bytes at ``offset`` in the file; `Rejected` (corrupt) when they lie outside the region."""
-        start = offset - self.base
-        if start < 0 or length < 0 or start + length > len(self.data):
-            raise corrupt(f"{length} bytes at {offset} lie outside their box")
-        return self.data[start : start + length]
-
-    def content(self, box: Box, skip: int = 0) -> bytes:
-        """The box's content without its first ``skip`` bytes; `Rejected` (corrupt) when it is shorter than that."""
-        return self.at(box.payload + skip, box.end - box.payload - skip)
-
-    def integers(self, box: Box, layout: str, skip: int = 0) -> tuple[int, ...]:
-        """Big-endian integers at the start of the content, ``layout`` as in `struct`, after ``skip`` bytes."""
-        size = struct.calcsize(">" + layout)
-        if box.payload + skip + size > box.end:
-            raise corrupt(f"box {box.type!r} at {box.offset} is too short")
-        return struct.unpack(">" + layout, self.at(box.payload + skip, size))
+def file_of_boxes(view: memoryview, max_boxes: int) -> Box:
+    """A file that is in memory, as the box around its boxes."""
+    return Box(b"", 0, 0, len(view), view, Budget(max_boxes, "boxes"))
 
 
 def leftover(boxes: list[Box], start: int) -> int:
@@ -122,3 +126,36 @@ def required(boxes: list[Box], kind: bytes, parent: str) -> Box:
     if box is None:
         raise corrupt(f"no {kind.decode('latin-1')} in {parent}")
     return box
+
+
+class Reader:
+    """Takes values from the front of a box's content, one after the other; running out is CORRUPT."""
+
+    __slots__ = ("_view", "offset")
+
+    def __init__(self, view: memoryview) -> None:
+        self._view = view
+        self.offset = 0
+
+    def take(self, length: int) -> memoryview:
+        """The next ``length`` bytes."""
+        start, end = self.offset, self.offset + length
+        if length < 0 or end > len(self._view):
+            raise corrupt("a structure reaches beyond its end")
+        self.offset = end
+        return self._view[start:end]
+
+    def number(self, width: int) -> int:
+        """An unsigned integer of ``width`` bytes; of no bytes it is 0."""
+        return int.from_bytes(self.take(width), "big")
+
+
+def make_box(kind: bytes, *parts: bytes | memoryview) -> bytes:
+    """A box around the parts."""
+    content = b"".join(parts)
+    return (8 + len(content)).to_bytes(4, "big") + kind + content
+
+
+def make_full_box(kind: bytes, version: int, flags: int, *parts: bytes | memoryview) -> bytes:
+    """A box that begins with a version and flags."""
+    return make_box(kind, (version << 24 | flags).to_bytes(4, "big"), *parts)

@@ -5,11 +5,13 @@ A plan crosses a process boundary as JSON (`MoviePlan.to_json`, `plan_from_json`
 
 from __future__ import annotations
 
+import bisect
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from avion_media.domain.formats import BY_NAME, MediaFormat
-from avion_media.domain.ranges import Patch, Range
+from avion_media.domain.ranges import Patch, Range, joined_patches
 from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.sparse import SparseFile
 
@@ -85,20 +87,31 @@ class MovieFormat(Protocol):
 
 
 class Edits:
-    """Changes to bytes that are at hand (``data``, at ``base`` in the file)."""
+    """Collects ``patches``, and leaves out what is known to change nothing.
 
-    def __init__(self, data: bytes, base: int) -> None:
+    ``peek`` gives the bytes at an offset of the file, or None where they are not at hand.
+    """
+
+    def __init__(self, peek: Callable[[int, int], bytes | None]) -> None:
         self.patches: list[Patch] = []
-        self._data = data
-        self._base = base
+        self._peek = peek
 
     def zero(self, offset: int, length: int) -> None:
-        """Zeros over ``length`` bytes at ``offset`` in the file."""
-        start = offset - self._base
-        if length > 0 and self._data.count(0, start, start + length) != length:
+        """Zeros over ``length`` bytes at ``offset`` in the file; none where ``length`` is not positive."""
+        if length > 0 and ((there := self._peek(offset, length)) is None or there.count(0) < length):
             self.patches.append(Patch(offset, length))
 
     def put(self, offset: int, new: bytes) -> None:
         """``new`` over the bytes at ``offset`` in the file."""
-        if not self._data.startswith(new, offset - self._base):
+        if self._peek(offset, len(new)) != new:
             self.patches.append(Patch(offset, len(new), new))
+
+    def joined_with(self, coded: Iterable[Patch]) -> tuple[Patch, ...]:
+        """All patches, and those of coded samples but for what is overwritten already, as it cannot be read."""
+        ordered = sorted(self.patches, key=lambda patch: patch.offset)
+        return joined_patches((*ordered, *(patch for patch in coded if not _overlaps(patch, ordered))))
+
+
+def _overlaps(patch: Patch, ordered: Sequence[Patch]) -> bool:
+    index = bisect.bisect_left(ordered, patch.end, key=lambda other: other.offset)
+    return index > 0 and ordered[index - 1].end > patch.offset

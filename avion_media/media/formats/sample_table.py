@@ -13,23 +13,9 @@ from dataclasses import dataclass
 from itertools import accumulate, chain, pairwise, repeat
 from operator import sub
 
-from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import corrupt
-from avion_media.media.formats.isobmff import Box, Region, first, required
-
-
-class SampleBudget:
-    """Bounds the table entries read over all tracks together."""
-
-    def __init__(self, max_samples: int) -> None:
-        self._left = max_samples
-
-    def take(self, count: int) -> None:
-        """Raise `Rejected` (decoder_limit) when this many more are too many."""
-        self._left -= count
-        if self._left < 0:
-            raise Rejected(Reason.DECODER_LIMIT, "sample tables are too large")
+from avion_media.media.bounds import Budget, corrupt
+from avion_media.media.formats.isobmff import Box, first, required
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,25 +98,26 @@ class SampleTable:
                 return
 
 
-def read_sample_table(region: Region, stbl: list[Box], budget: SampleBudget) -> SampleTable:
-    """Read the tables among the children of ``stbl``.
+def read_sample_table(stbl: list[Box], budget: Budget) -> SampleTable:
+    """Read the tables among the children of ``stbl``; ``budget`` is of samples.
 
     Raises `Rejected`: corrupt when a required table is missing or cut off, decoder_limit beyond the budget.
     """
-    count, constant_size, sizes = _read_sizes(region, stbl, budget)
+    count, constant_size, sizes = _read_sizes(stbl, budget)
+    shifts, sync = first(stbl, b"ctts"), first(stbl, b"stss")
     return SampleTable(
         count=count,
         constant_size=constant_size,
         sizes=sizes,
-        chunks=_read_chunk_offsets(region, stbl, budget),
-        runs=_read_runs(region, required(stbl, b"stsc", "stbl"), budget),
-        durations=_pairs(_entries(region, required(stbl, b"stts", "stbl"), "I", 2, budget)),
-        shifts=_read_shifts(region, first(stbl, b"ctts"), budget),
-        sync=_read_sync(region, first(stbl, b"stss"), budget),
+        chunks=_read_chunk_offsets(stbl, budget),
+        runs=_read_runs(required(stbl, b"stsc", "stbl"), budget),
+        durations=_pairs(_entries(required(stbl, b"stts", "stbl"), "I", 2, budget)),
+        shifts=_read_shifts(shifts, budget) if shifts else (),
+        sync=frozenset(number - 1 for number in _entries(sync, "I", 1, budget)) if sync else None,
     )
 
 
-def big_endian(data: bytes, kind: str) -> array[int]:
+def big_endian(data: bytes | memoryview, kind: str) -> array[int]:
     """The unsigned integers (``kind``: H, I or Q of `array`) in ``data``."""
     values = array(kind)
     values.frombytes(data)
@@ -139,41 +126,35 @@ def big_endian(data: bytes, kind: str) -> array[int]:
     return values
 
 
-def _entries(region: Region, box: Box, kind: str, fields: int, budget: SampleBudget, skip: int = 4) -> array[int]:
+def _entries(box: Box, kind: str, fields: int, budget: Budget, skip: int = 4) -> array[int]:
     """The entries of a full box that counts them first, flat."""
-    (count,) = region.integers(box, "I", skip)
-    place = _table(box, skip + 4, count * fields * array(kind).itemsize)
+    (count,) = box.integers("I", skip)
+    table = box.at(skip + 4, count * fields * array(kind).itemsize)
     budget.take(count)
-    return big_endian(region.at(*place), kind)
-
-
-def _table(box: Box, skip: int, length: int) -> tuple[int, int]:
-    if box.payload + skip + length > box.end:
-        raise corrupt(f"table {box.type!r} is cut off")
-    return box.payload + skip, length
+    return big_endian(table, kind)
 
 
 def _pairs(values: array[int]) -> tuple[tuple[int, int], ...]:
     return tuple(zip(values[::2], values[1::2], strict=True))
 
 
-def _read_sizes(region: Region, stbl: list[Box], budget: SampleBudget) -> tuple[int, int, array[int]]:
+def _read_sizes(stbl: list[Box], budget: Budget) -> tuple[int, int, array[int]]:
     plain = first(stbl, b"stsz")
     if plain is None:
-        return _read_compact_sizes(region, required(stbl, b"stz2", "stbl"), budget)
-    constant_size, count = region.integers(plain, "II", 4)
+        return _read_compact_sizes(required(stbl, b"stz2", "stbl"), budget)
+    constant_size, count = plain.integers("II", 4)
     if constant_size:
         return count, constant_size, array("I")
-    return count, 0, _entries(region, plain, "I", 1, budget, skip=8)
+    return count, 0, _entries(plain, "I", 1, budget, skip=8)
 
 
-def _read_compact_sizes(region: Region, box: Box, budget: SampleBudget) -> tuple[int, int, array[int]]:
+def _read_compact_sizes(box: Box, budget: Budget) -> tuple[int, int, array[int]]:
     """``stz2``: 4, 8 or 16 bits a size."""
-    bits, count = region.integers(box, "xxxBI", 4)
+    bits, count = box.integers("xxxBI", 4)
     budget.take(count)
     if bits not in (4, 8, 16):
         raise corrupt(f"stz2 with {bits} bits a size")
-    data = region.at(*_table(box, 12, (count * bits + 7) // 8))
+    data = box.at(12, (count * bits + 7) // 8)
     if bits == 16:
         return count, 0, array("I", big_endian(data, "H"))
     if bits == 8:
@@ -181,15 +162,15 @@ def _read_compact_sizes(region: Region, box: Box, budget: SampleBudget) -> tuple
     return count, 0, array("I", chain.from_iterable((byte >> 4, byte & 15) for byte in data))[:count]
 
 
-def _read_chunk_offsets(region: Region, stbl: list[Box], budget: SampleBudget) -> array[int]:
+def _read_chunk_offsets(stbl: list[Box], budget: Budget) -> array[int]:
     large = first(stbl, b"co64")
     if large is not None:
-        return _entries(region, large, "Q", 1, budget)
-    return array("Q", _entries(region, required(stbl, b"stco", "stbl"), "I", 1, budget))
+        return _entries(large, "Q", 1, budget)
+    return array("Q", _entries(required(stbl, b"stco", "stbl"), "I", 1, budget))
 
 
-def _read_runs(region: Region, box: Box, budget: SampleBudget) -> tuple[tuple[int, int], ...]:
-    values = _entries(region, box, "I", 3, budget)
+def _read_runs(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
+    values = _entries(box, "I", 3, budget)
     runs = tuple(zip((chunk - 1 for chunk in values[::3]), values[1::3], strict=True))
     ordered = all(one[0] < other[0] for one, other in pairwise(runs))
     if runs and (runs[0][0] != 0 or not ordered or any(per_chunk == 0 for _, per_chunk in runs)):
@@ -197,15 +178,7 @@ def _read_runs(region: Region, box: Box, budget: SampleBudget) -> tuple[tuple[in
     return runs
 
 
-def _read_shifts(region: Region, box: Box | None, budget: SampleBudget) -> tuple[tuple[int, int], ...]:
+def _read_shifts(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
     """``ctts``: read as signed in both versions, as players do, since writers put negative shifts in version 0."""
-    if box is None:
-        return ()
-    pairs = _pairs(_entries(region, box, "I", 2, budget))
+    pairs = _pairs(_entries(box, "I", 2, budget))
     return tuple((count, shift - (1 << 32) if shift >> 31 else shift) for count, shift in pairs)
-
-
-def _read_sync(region: Region, box: Box | None, budget: SampleBudget) -> frozenset[int] | None:
-    if box is None:
-        return None
-    return frozenset(number - 1 for number in _entries(region, box, "I", 1, budget))

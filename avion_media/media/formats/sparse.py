@@ -11,10 +11,10 @@ import bisect
 import os
 from collections.abc import Iterable, Sequence
 
-from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range, merged, total_bytes
+from avion_media.media.bounds import corrupt
 
-_MAX_CHECKED_BYTES = 1 << 20
+_MAX_PEEK_BYTES = 16 << 20
 
 
 class Missing(Exception):
@@ -53,6 +53,11 @@ class SparseFile:
         """The same file, for a reader that goes on from where it reads: `Missing` then asks for so much at once."""
         return SparseFile(self._fd, self.size_bytes, self._present, ahead_bytes=ahead_bytes)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it is here."""
+        return self.missing(0, self.size_bytes) is None
+
     def missing(self, offset: int, length: int) -> Range | None:
         """The part of this range from the first absent byte to its end, or None when all of it is here."""
         index = bisect.bisect_right(self._offsets, offset) - 1
@@ -67,13 +72,10 @@ class SparseFile:
         if absent:
             raise Missing(*merged(absent))
 
-    def known_zero(self, part: Range) -> bool:
-        """Whether these bytes are here and zero. False also when they are many: it is only to spare a patch."""
-        if part.length == 0:
-            return True
-        if part.length > _MAX_CHECKED_BYTES or self.missing(part.offset, part.length) is not None:
-            return False
-        return not any(self.read(part.offset, part.length))
+    def peek(self, offset: int, length: int) -> bytes | None:
+        """These bytes; None when they are not all here, or too many to be looked at."""
+        here = offset + length <= self.size_bytes and self.missing(offset, length) is None
+        return self.read(offset, length) if here and length <= _MAX_PEEK_BYTES else None
 
     def read(self, offset: int, length: int) -> bytes:
         """Exactly ``length`` bytes.
@@ -81,7 +83,7 @@ class SparseFile:
         Raises `Missing` when they are not all here and `Rejected` (corrupt) when the file ends before them.
         """
         if offset < 0 or length < 0 or offset + length > self.size_bytes:
-            raise Rejected(Reason.CORRUPT, f"{length} bytes at {offset} lie outside the file")
+            raise corrupt(f"{length} bytes at {offset} lie outside the file")
         absent = self.missing(offset, length)
         if absent is not None:
             wanted = max(absent.length, min(self._ahead_bytes, self.size_bytes - absent.offset))

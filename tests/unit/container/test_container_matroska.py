@@ -8,8 +8,9 @@ import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, WEBM
-from avion_media.media.formats.matroska.ebml import Element, Master, parse_element, void_header
+from avion_media.media.formats.matroska.ebml import Element, parse_element, void_header
 from avion_media.media.formats.movie import MoviePlan
+from tests.hostile.media.matroska_bombs import children
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
     DATA,
@@ -60,7 +61,7 @@ def _top_level(data: bytes) -> list[Element]:
     assert segment.id == SEGMENT
     if segment.size is None:
         return []
-    return list(Master(data[segment.offset :], segment, 10_000).children())
+    return children(data, segment)
 
 
 @pytest.mark.parametrize(

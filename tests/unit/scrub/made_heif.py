@@ -5,17 +5,19 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass, field, replace
 
-from avion_media.media.formats.heif.boxes import require
+from avion_media.media.formats.isobmff import file_of_boxes, required
 from tests.unit.scrub.made_files import box, full_box
 from tests.unit.scrub.samples import DATA
 
-_META = memoryview((DATA / "avif-still.avif").read_bytes())
-_BODY = require(_META, b"meta")[4:]
-_IPCO = require(require(_BODY, b"iprp"), b"ipco")
-CODED = bytes(require(_META, b"mdat"))
+_FILE = file_of_boxes(memoryview((DATA / "avif-still.avif").read_bytes()), 100).children()
+_META = required(_FILE, b"meta", "file").children(4)
+_PROPERTIES = required(required(_META, b"iprp", "meta").children(), b"ipco", "iprp").children()
+CODED = bytes(required(_FILE, b"mdat", "file").content)
 """AV1 data of a picture of 768 × 512."""
 
-ISPE, PIXI, AV1C, COLR = (box(kind, bytes(require(_IPCO, kind))) for kind in (b"ispe", b"pixi", b"av1C", b"colr"))
+ISPE, PIXI, AV1C, COLR = (
+    box(kind, bytes(required(_PROPERTIES, kind, "ipco").content)) for kind in (b"ispe", b"pixi", b"av1C", b"colr")
+)
 HANDLER = full_box(b"hdlr", 0, 0, bytes(4), b"pict", bytes(12), b"THE-LEAK\0")
 FILE_TYPE = box(b"ftyp", b"avif", bytes(4), b"avifmif1miaf")
 

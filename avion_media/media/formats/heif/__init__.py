@@ -13,14 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from avion_media.domain import formats
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.errors import Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.media.bounds import PictureBounds, corrupt
-from avion_media.media.formats.heif.boxes import boxes, make_box
 from avion_media.media.formats.heif.items import Items, choose, read_items
 from avion_media.media.formats.heif.meta import Extents, MetaWriter, keep_data
 from avion_media.media.formats.heif.properties import Looks, looks_of
-from avion_media.media.formats.heif.tracks import Track, read_tracks, write_moov
+from avion_media.media.formats.heif.tracks import chunks_of, properties_of_track, read_tracks, scrubbed_moov
+from avion_media.media.formats.isobmff import Box, file_of_boxes, make_box
+from avion_media.media.formats.mp4.moov import Track
 from avion_media.media.formats.picture import Peek, Picture
 
 __all__ = ["AVIF", "HEIC"]
@@ -33,6 +34,8 @@ _PEEK_BYTES = 64 << 10  # where the boxes are
 _SEQUENCE_BRANDS = frozenset((b"avis", b"msf1", b"hevc", b"hevx", b"hevm", b"hevs"))
 _GAIN_MAP_BRAND = b"tmap"
 _MAX_BRANDS = 32
+# More than any writer makes: a grid of the largest kind has 65 536 items, and as many properties.
+_MAX_BOXES = 1 << 18
 _MDAT_HEADER_BYTES = 8
 # Writes a top-level box, given the position at which the packed data begins.
 _Writer = Callable[[int], bytes]
@@ -58,15 +61,13 @@ class HeifFormat:
             position = head.find(b"ispe", position + 4)
         return Peek(largest, _BYTES_PER_PIXEL) if largest else None
 
-    def read(self, view: memoryview, bounds: PictureBounds) -> Picture:
+    def read(self, view: memoryview, _bounds: PictureBounds) -> Picture:
         """See `PictureFormat`. Coded data that is cut off is CORRUPT: decoders show nothing of it."""
         contents = _read(view)
         original = contents.original()
         track = None if self._upright else contents.shown_track
         if track is not None:
-            if track.frames > bounds.max_frames:
-                raise Rejected(Reason.TOO_MANY_FRAMES, f"{track.frames} frames")
-            looks, size = looks_of(track.properties), track.size
+            looks, size = looks_of(properties_of_track(track)), track.display
         else:
             looks = contents.looks
             size = looks.upright_size if self._upright else looks.extent
@@ -75,8 +76,8 @@ class HeifFormat:
             width=size[0],
             height=size[1],
             orientation=1 if self._upright else looks.orientation,
-            frames=track.frames if track else 1,
-            duration_s=track.duration_s if track and track.frames > 1 else 0.0,
+            frames=track.table.count if track else 1,
+            duration_s=track.table.duration / track.timescale if track and track.table.count > 1 else 0.0,
             colour=looks.colour,
             original=original,
             still=original,
@@ -92,7 +93,7 @@ HEIC = HeifFormat(formats.HEIC, upright=True)
 class _Contents:
     """What stays of a file, and how it is written anew around its coded data."""
 
-    file_type: memoryview
+    file_type: bytes
     items: Items | None
     tracks: list[Track]
     writers: list[_Writer]
@@ -112,7 +113,7 @@ class _Contents:
     @property
     def shown_track(self) -> Track | None:
         """The track that libavif takes: it honours the major brand, and prefers tracks where that is another."""
-        return None if bytes(self.file_type[:4]) == b"avif" or not self.tracks else self.tracks[0]
+        return None if self.file_type[:4] == b"avif" or not self.tracks else self.tracks[0]
 
     def original(self) -> bytes:
         """The file."""
@@ -136,27 +137,26 @@ def _read(view: memoryview) -> _Contents:
         keep_data(chosen, in_file, in_idat)
         writers.append(MetaWriter(items, chosen, in_file, in_idat, in_idat.pack()).write)
     if b"moov" in parts and (tracks := read_tracks(parts[b"moov"])):
-        for track in tracks:
-            for offset, length in track.chunks:
-                in_file.keep(offset, length)
+        for chunk in (chunk for track in tracks for chunk in chunks_of(track)):
+            in_file.keep(*chunk)
         writers.append(_moov_writer(parts[b"moov"], tracks, in_file))
     data = in_file.pack()
     if not data:
         raise corrupt("no picture")
-    return _Contents(parts[b"ftyp"], items, tracks, writers, data)
+    return _Contents(bytes(parts[b"ftyp"].content), items, tracks, writers, data)
 
 
-def _moov_writer(moov: memoryview, tracks: list[Track], in_file: Extents) -> _Writer:
-    return lambda data_offset: write_moov(moov, tracks, lambda offset: in_file.translate(offset) + data_offset)
+def _moov_writer(moov: Box, tracks: list[Track], in_file: Extents) -> _Writer:
+    return lambda data_offset: scrubbed_moov(moov, tracks, lambda offset: in_file.translate(offset) + data_offset)
 
 
-def _top_level(view: memoryview) -> dict[bytes, memoryview]:
+def _top_level(view: memoryview) -> dict[bytes, Box]:
     """The first ``ftyp``, ``meta`` and ``moov``. Once a picture is described, what is no box may follow."""
-    found: dict[bytes, memoryview] = {}
+    found: dict[bytes, Box] = {}
     try:
-        for box in boxes(view):
-            if box.kind in (b"ftyp", b"meta", b"moov"):
-                found.setdefault(box.kind, box.payload)
+        for box in file_of_boxes(view, _MAX_BOXES).walk(strict=True):
+            if box.type in (b"ftyp", b"meta", b"moov"):
+                found.setdefault(box.type, box)
     except Rejected:
         if not found.keys() & {b"meta", b"moov"}:
             raise
@@ -165,9 +165,9 @@ def _top_level(view: memoryview) -> dict[bytes, memoryview]:
     return found
 
 
-def _file_type(payload: memoryview, *, animated: bool) -> bytes:
+def _file_type(payload: bytes, *, animated: bool) -> bytes:
     """The brands, without those whose promise the copy does not keep."""
-    brands = [bytes(payload[start : start + 4]) for start in range(0, len(payload) - 3, 4)]
+    brands = [payload[start : start + 4] for start in range(0, len(payload) - 3, 4)]
     if len(brands) < 2:
         raise corrupt("a file type without brands")
     major, _, *compatible = brands

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import corrupt
-from avion_media.media.formats.heif.boxes import Box, Reader, boxes, find, require
 from avion_media.media.formats.heif.properties import MAX_PROPERTIES, is_alpha, numbered
+from avion_media.media.formats.isobmff import Box, Reader, first, required
 
 # A grid may have 256 × 256 tiles, and cameras use a few hundred; these bound memory.
 _MAX_ITEMS = 1 << 16
@@ -70,22 +69,23 @@ class Items:
         return next((targets[0] for targets in sources if targets), None)
 
 
-def read_items(meta: memoryview) -> Items:
-    """Read the content of a ``meta`` box of pictures; CORRUPT when it does not hold together."""
-    body = _full_box_body(meta)
-    if bytes(require(body, b"hdlr")[8:12]) != b"pict":
+def read_items(meta: Box) -> Items:
+    """Read the ``meta`` box of pictures; CORRUPT when it does not hold together."""
+    parts = meta.children(4, strict=True)
+    if bytes(required(parts, b"hdlr", "meta").at(8, 4)) != b"pict":
         raise corrupt("the items are not pictures")
-    by_id = _read_infos(require(body, b"iinf"))
-    _read_locations(require(body, b"iloc"), by_id)
-    properties = require(body, b"iprp")
+    by_id = _read_infos(required(parts, b"iinf", "meta"))
+    _read_locations(required(parts, b"iloc", "meta"), by_id)
+    properties = required(parts, b"iprp", "meta").children(strict=True)
     _read_associations(properties, by_id)
-    references = find(body, b"iref")
+    primary = Reader(required(parts, b"pitm", "meta").content)
+    references, idat = first(parts, b"iref"), first(parts, b"idat")
     return Items(
-        primary=_read_primary(require(body, b"pitm")),
+        primary=primary.number(2 if _version(primary) == 0 else 4),
         by_id=by_id,
-        properties=list(islice(boxes(require(properties, b"ipco")), MAX_PROPERTIES)),
-        references=_read_references(references) if references is not None else [],
-        idat=find(body, b"idat") or memoryview(b""),
+        properties=required(properties, b"ipco", "iprp").children(strict=True)[:MAX_PROPERTIES],
+        references=_read_references(references) if references else [],
+        idat=idat.content if idat else memoryview(b""),
     )
 
 
@@ -139,29 +139,18 @@ def _check(item: Item | None) -> None:
         raise Rejected(Reason.UNSUPPORTED_TYPE, "an item's data is constructed from other items")
 
 
-def _full_box_body(payload: memoryview) -> memoryview:
-    reader = Reader(payload)
-    reader.take(4)
-    return reader.rest()
-
-
-def _read_primary(payload: memoryview) -> int:
-    reader = Reader(payload)
-    return reader.number(2 if _version(reader) == 0 else 4)
-
-
 def _version(reader: Reader) -> int:
     return reader.number(4) >> 24
 
 
-def _read_infos(payload: memoryview) -> dict[int, Item]:
-    reader = Reader(payload)
+def _read_infos(iinf: Box) -> dict[int, Item]:
+    reader = Reader(iinf.content)
     reader.take(2 if _version(reader) == 0 else 4)
     by_id: dict[int, Item] = {}
-    for box in boxes(reader.rest()):
-        if box.kind != b"infe":
+    for box in iinf.children(reader.offset, strict=True):
+        if box.type != b"infe":
             continue
-        entry = Reader(box.payload)
+        entry = Reader(box.content)
         head = entry.number(4)
         version, flags = head >> 24, head & 0xFFFFFF
         if version not in (2, 3):
@@ -174,8 +163,8 @@ def _read_infos(payload: memoryview) -> dict[int, Item]:
     return by_id
 
 
-def _read_locations(payload: memoryview, by_id: dict[int, Item]) -> None:
-    reader = Reader(payload)
+def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
+    reader = Reader(iloc.content)
     version = _version(reader)
     widths = reader.number(2)
     offset_width, length_width, base_width = widths >> 12, widths >> 8 & 15, widths >> 4 & 15
@@ -205,12 +194,12 @@ def _read_locations(payload: memoryview, by_id: dict[int, Item]) -> None:
             item.location = Location(method, external, ranges)
 
 
-def _read_associations(iprp: memoryview, by_id: dict[int, Item]) -> None:
+def _read_associations(boxes: list[Box], by_id: dict[int, Item]) -> None:
     associations_left = _MAX_ASSOCIATIONS
-    for box in boxes(iprp):
-        if box.kind != b"ipma":
+    for box in boxes:
+        if box.type != b"ipma":
             continue
-        reader = Reader(box.payload)
+        reader = Reader(box.content)
         head = reader.number(4)
         id_width, index_width = (2 if head >> 24 == 0 else 4), 1 + (head & 1)
         essential_bit = 0x80 << 8 * (index_width - 1)
@@ -233,13 +222,13 @@ def _associate(item: Item, values: list[int], essential_bit: int) -> None:
     item.properties = [pair for pair in pairs if pair[0]]
 
 
-def _read_references(payload: memoryview) -> list[Reference]:
-    reader = Reader(payload)
+def _read_references(iref: Box) -> list[Reference]:
+    reader = Reader(iref.content)
     id_width = 2 if _version(reader) == 0 else 4
     references: list[Reference] = []
     targets_left = _MAX_TARGETS
-    for box in boxes(reader.rest()):
-        entry = Reader(box.payload)
+    for box in iref.children(reader.offset, strict=True):
+        entry = Reader(box.content)
         source, count = entry.number(id_width), entry.number(2)
         targets_left -= max(count, 1)
         if targets_left < 0:
@@ -248,5 +237,5 @@ def _read_references(payload: memoryview) -> list[Reference]:
         ids = tuple(
             int.from_bytes(targets[start : start + id_width], "big") for start in range(0, len(targets), id_width)
         )
-        references.append(Reference(box.kind, source, ids))
+        references.append(Reference(box.type, source, ids))
     return references

@@ -7,9 +7,9 @@ from bisect import bisect_right
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import corrupt
-from avion_media.media.formats.heif.boxes import make_box, make_full_box, make_handler
 from avion_media.media.formats.heif.items import IN_IDAT, Item, Items, Reference
 from avion_media.media.formats.heif.properties import kept_property, numbered
+from avion_media.media.formats.isobmff import make_box, make_full_box
 
 _REFERENCES = frozenset((b"dimg", b"auxl", b"prem", b"base"))
 _HIDDEN = 1
@@ -83,7 +83,7 @@ class MetaWriter:
             b"meta",
             0,
             0,
-            make_handler(b"pict"),
+            make_full_box(b"hdlr", 0, 0, bytes(4), b"pict", bytes(12), b"\0"),
             make_full_box(b"pitm", int(self._wide), 0, self._id(self._items.primary)),
             self._locations(data_offset),
             self._infos(),
@@ -155,7 +155,7 @@ class MetaWriter:
             if index in new_indexes:
                 associations.append((new_indexes[index] | essential << 15).to_bytes(2, "big"))
             elif essential:
-                kind = self._items.properties[index - 1].kind
+                kind = self._items.properties[index - 1].type
                 raise Rejected(Reason.UNSUPPORTED_TYPE, f"an essential property {kind!r}")
         if not associations:
             return b""

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from avion_media.media.bounds import corrupt
-from avion_media.media.formats.heif.boxes import Box, Reader, make_box
 from avion_media.media.formats.icc import neutral_colr
+from avion_media.media.formats.isobmff import Box, Reader, make_box
 from avion_media.media.formats.picture import CodePoints, Colour, IccProfile
 
 # The widest number of a property that an item can name.
@@ -42,22 +42,22 @@ _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:a
 
 def kept_property(box: Box) -> bytes:
     """The property as it is kept, as a whole box; empty when it is not on the list."""
-    if box.kind not in _LENGTHS:
+    if box.type not in _LENGTHS:
         return b""
-    payload = box.payload[: _LENGTHS[box.kind]]
-    if box.kind == b"colr":
+    payload = box.content[: _LENGTHS[box.type]]
+    if box.type == b"colr":
         kept = neutral_colr(payload)
-        return make_box(box.kind, kept) if kept else b""
-    if box.kind in _AUXILIARY_TYPES and not is_alpha(box):
+        return make_box(box.type, kept) if kept else b""
+    if box.type in _AUXILIARY_TYPES and not is_alpha(box):
         return b""
-    return make_box(box.kind, payload)
+    return make_box(box.type, payload)
 
 
 def is_alpha(box: Box) -> bool:
     """Whether an auxiliary type (``auxC`` of an item, ``auxi`` of a track) says that the picture is transparency."""
-    if box.kind not in _AUXILIARY_TYPES:
+    if box.type not in _AUXILIARY_TYPES:
         return False
-    urn, nul, _ = bytes(box.payload[4 : _LENGTHS[box.kind]]).partition(b"\x00")
+    urn, nul, _ = bytes(box.content[4 : _LENGTHS[box.type]]).partition(b"\x00")
     return bool(nul) and urn in _ALPHA
 
 
@@ -97,18 +97,18 @@ def looks_of(properties: Iterable[Box]) -> Looks:
     profile: Colour | None = None
     codes: Colour | None = None
     for box in properties:
-        reader = Reader(box.payload)
-        if box.kind == b"ispe" and extent == (0, 0):
+        reader = Reader(box.content)
+        if box.type == b"ispe" and extent == (0, 0):
             reader.take(4)
             extent = upright = reader.number(4), reader.number(4)
-        elif box.kind == b"clap":
+        elif box.type == b"clap":
             upright = _aperture(reader) or upright
-        elif box.kind == b"irot":
+        elif box.type == b"irot":
             quarters = reader.number(1) & 3
             upright = upright[::-1] if quarters & 1 else upright
-        elif box.kind == b"imir":
+        elif box.type == b"imir":
             mirrored = reader.number(1) & 1
-        elif box.kind == b"colr" and (kept := neutral_colr(box.payload)):
+        elif box.type == b"colr" and (kept := neutral_colr(box.content)):
             if kept[:4] not in (b"nclx", b"nclc"):
                 profile = profile or IccProfile(kept[4:])
             elif len(kept) >= 10:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.domain.ranges import Patch, Range, joined_patches, merged
+from avion_media.domain.ranges import Patch, Range, merged, missing, total_bytes
 from avion_media.media.bounds import VideoBounds, corrupt
-from avion_media.media.formats.coded_samples import CodedSample, apart_from, coded_patches
+from avion_media.media.formats.coded_samples import CodedSample, coded_patches
 from avion_media.media.formats.matroska.clusters import BlockReader, Cluster, choose_clusters, last_shown_s
-from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Master, element_at
-from avion_media.media.formats.matroska.scrub import ClusterScrub, MasterScrub, void, void_span
+from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, element_at
+from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, STAYS_IN_EBML, ClusterScrub, HeaderScrub, void
 from avion_media.media.formats.matroska.tracks import (
     Track,
     kept_tracks,
@@ -23,8 +22,8 @@ from avion_media.media.formats.matroska.tracks import (
     read_tracks,
     stream_of,
 )
-from avion_media.media.formats.movie import MoviePlan, PosterSamples
-from avion_media.media.formats.sparse import Missing, SparseFile, eager_window
+from avion_media.media.formats.movie import Edits, MoviePlan, PosterSamples
+from avion_media.media.formats.sparse import SparseFile, eager_window
 
 _EBML, _SEGMENT = 0x1A45DFA3, 0x18538067
 _SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES = 0x114D9B74, 0x1549A966, 0x1654AE6B, 0x1F43B675, 0x1C53BB6B
@@ -32,7 +31,7 @@ _TAGS, _CHAPTERS, _ATTACHMENTS = 0x1254C367, 0x1043A770, 0x1941A469
 _TOP_LEVEL = frozenset((_EBML, _SEGMENT, _SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES, _TAGS, _CHAPTERS, _ATTACHMENTS))
 _SOUGHT = frozenset((_SEEK_HEAD, _INFO, _TRACKS, _CLUSTER, _CUES))  # what a SeekHead may lead to
 _CUE_POINT, _CUE_TRACK_POSITIONS, _CUE_CLUSTER = 0xBB, 0xB7, 0xF1
-_SEEK, _SEEK_ID, _SEEK_POSITION = 0x4DBB, 0x53AB, 0x53AC
+_SEEK_POSITION = 0x53AC
 _MAX_EBML_HEADER_BYTES = 4096
 _MAX_CUES_BYTES = 4 << 20
 _MAX_CUED_CLUSTERS = 512  # to be asked for one by one
@@ -59,9 +58,10 @@ class _Layout:
 def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     layout = _read_layout(file, bounds)
-    headers = _load_headers(file, layout, bounds)
-    timing = read_timing(headers[layout.first(_INFO)])
-    tracks = read_tracks(headers[layout.first(_TRACKS)], bounds)
+    _require_headers(file, layout, bounds)
+    elements = Elements(file, bounds.max_boxes)
+    timing = read_timing(elements, layout.first(_INFO))
+    tracks = read_tracks(elements, layout.first(_TRACKS), bounds)
     video = main_video(tracks)
     video.check_size(bounds)
     if not layout.clusters:
@@ -69,14 +69,13 @@ def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: V
     duration_s = timing.duration_s or last_shown_s(file, layout.clusters, timing, tracks, bounds)
     bounds.check_duration(duration_s)
     poster = choose_clusters(file, layout.clusters, video, timing, poster_seconds, bounds)
-    patches = joined_patches(_scrub(file, layout, headers, tracks, poster, bounds))
     return MoviePlan(
         format=fmt,
         stream=stream_of(video, kept_tracks(tracks)),
         duration_s=duration_s,
         poster_seconds=poster.seconds,
         poster_ranges=_poster_ranges(layout, poster),
-        patches=patches,
+        patches=_scrub(file, layout, tracks, poster, bounds),
     )
 
 
@@ -144,7 +143,7 @@ def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: Vi
 
 def _unsized_end(file: SparseFile, cluster: Element, bounds: VideoBounds) -> int:
     end = cluster.payload
-    for child in BlockReader(file, bounds.max_samples).children(cluster.payload, file.size_bytes):
+    for child in BlockReader(file, bounds.max_samples).series(cluster.payload, file.size_bytes):
         if child.id in _TOP_LEVEL:
             return child.offset
         end = min(child.end, file.size_bytes)
@@ -168,41 +167,39 @@ def _fetch_ahead(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None
 
 
 def _cued_clusters(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> set[int]:
-    cues = next((element_at(file, each) for each in _sought(file, layout, bounds) if each < file.size_bytes), None)
-    if cues is None or cues.id != _CUES or cues.end - cues.offset > _MAX_CUES_BYTES:
+    elements = Elements(file, bounds.max_boxes)
+    sought = _sought(file, elements, layout)
+    cues = next((element_at(file, each) for each in sought if each < file.size_bytes), None)
+    if cues is None or cues.id != _CUES or cues.end > file.size_bytes or cues.whole.length > _MAX_CUES_BYTES:
         return set()
-    master = Master(file.read(cues.offset, cues.end - cues.offset), cues, bounds.max_boxes)
+    file.require([cues.whole])
     return {
-        layout.payload + master.unsigned(value)
-        for point in master.children()
+        layout.payload + elements.unsigned(value)
+        for point in elements.children(cues)
         if point.id == _CUE_POINT
-        for positions in master.children(point)
+        for positions in elements.children(point)
         if positions.id == _CUE_TRACK_POSITIONS
-        for value in master.children(positions)
+        for value in elements.children(positions)
         if value.id == _CUE_CLUSTER
     }
 
 
-def _sought(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> Iterator[int]:
+def _sought(file: SparseFile, elements: Elements, layout: _Layout) -> Iterator[int]:
     """Where the SeekHeads say that the cues are."""
     for head in layout.headers:
-        if head.id == _SEEK_HEAD and head.end - head.offset <= _MAX_CUES_BYTES:
-            master = Master(file.read(head.offset, head.end - head.offset), head, bounds.max_boxes)
-            for seek in master.children():
-                values = {each.id: master.unsigned(each) for each in master.children(seek)} if seek.id == _SEEK else {}
-                if values.get(_SEEK_ID) == _CUES and _SEEK_POSITION in values:
+        if head.id == _SEEK_HEAD and head.whole.length <= _MAX_CUES_BYTES:
+            file.require([head.whole])
+            for seek in (child for child in elements.children(head) if child.id == SEEK):
+                values = {each.id: elements.unsigned(each) for each in elements.children(seek)}
+                if values.get(SEEK_ID) == _CUES and _SEEK_POSITION in values:
                     yield layout.payload + values[_SEEK_POSITION]
 
 
-def _load_headers(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> dict[Element, Master]:
-    ranges = [Range(each.offset, each.end - each.offset) for each in layout.headers]
-    if sum(each.length for each in ranges) > bounds.max_index_bytes:
+def _require_headers(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None:
+    ranges = [each.whole for each in layout.headers]
+    if total_bytes(ranges) > bounds.max_index_bytes:
         raise Rejected(Reason.TOO_LARGE, "segment headers")
     file.require(ranges)
-    return {
-        element: Master(file.read(part.offset, part.length), element, bounds.max_boxes)
-        for element, part in zip(layout.headers, ranges, strict=True)
-    }
 
 
 # --- plan -------------------------------------------------------------------------------------------------------
@@ -212,52 +209,48 @@ def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
     """The clusters, and all before them; of what is long and private there, its header."""
     start = layout.clusters[0].element.offset
     before = [each for each in (*layout.headers, *layout.private) if each.offset < start]
-    long = [each for each in before if each.end - each.offset > _WHOLE_BYTES and each in layout.private]
+    long = [each for each in before if each.whole.length > _WHOLE_BYTES and each in layout.private]
     holes = [Range(each.payload, each.end - each.payload) for each in long]
-    return merged(chain(_without(Range(0, start), holes), poster.ranges))
-
-
-def _without(whole: Range, holes: Sequence[Range]) -> Iterator[Range]:
-    offset = whole.offset
-    for hole in holes:
-        yield Range(offset, hole.offset - offset)
-        offset = hole.end
-    yield Range(offset, whole.end - offset)
+    return merged((*missing([Range(0, start)], merged(holes)), *poster.ranges))
 
 
 def _scrub(
-    file: SparseFile,
-    layout: _Layout,
-    headers: dict[Element, Master],
-    tracks: Sequence[Track],
-    poster: PosterSamples,
-    bounds: VideoBounds,
-) -> Iterator[Patch]:
+    file: SparseFile, layout: _Layout, tracks: Sequence[Track], poster: PosterSamples, bounds: VideoBounds
+) -> tuple[Patch, ...]:
     kept = kept_tracks(tracks)
-    for element, master in headers.items():
-        scrub = MasterScrub(master)
+    edits = Edits(file.peek)
+    headers = HeaderScrub(Elements(file, bounds.max_boxes), edits, kept)
+    for element in layout.headers:
         if element.id == _SEEK_HEAD:
-            scrub.seek_head(_SOUGHT)
+            headers.seek_head(element, _SOUGHT)
         elif element.id == _EBML:
-            scrub.ebml()
+            headers.keep(element, STAYS_IN_EBML)
         elif element.id == _INFO:
-            scrub.info()
+            headers.info(element)
         else:
-            scrub.tracks(kept)
-        yield from scrub.edits.patches
-    for element in layout.private:
-        yield from _unless_so(file, void(element))
-    yield from _unless_so(file, void_span(layout.trailer.offset, layout.trailer.length))
+            headers.tracks(element)
+    for each in (*(element.whole for element in layout.private), layout.trailer):
+        void(edits, *each)
+    coded = list(coded_patches(file, _coded_samples(file, layout, kept, poster, bounds), poster.ranges))
+    reader = BlockReader(file, bounds.max_samples)
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
-    samples = _coded_samples(file, layout, kept, poster, bounds)
-    coded = list(coded_patches(file, samples, poster.ranges))
-    if dropped or file.missing(0, file.size_bytes) is None:
-        others = list(_in_clusters(file, layout, dropped, coded, bounds))
-        yield from others
-        yield from apart_from(others, coded)
+    if dropped or file.is_whole:  # only reading all clusters finds the blocks of these tracks, and what is no block
+        file.require(Range(each.element.offset, each.end - each.element.offset) for each in layout.clusters)
+        clusters = ClusterScrub(reader, edits, dropped)
+        for cluster in layout.clusters:
+            clusters.scrub(cluster, touched=_touched(cluster, coded))
     else:
-        yield from coded
-        yield from _checksums(file, layout, coded, bounds)
+        for cluster in layout.clusters:
+            if _touched(cluster, coded):
+                _void_checksum(reader, edits, cluster)
+    return edits.joined_with(coded)
+
+
+def _void_checksum(reader: BlockReader, edits: Edits, cluster: Cluster) -> None:
+    """That of a cluster of which little was read: it is the first element."""
+    first = next(reader.series(cluster.element.payload, cluster.end), None)
+    if first is not None and first.id == CRC_32:
+        void(edits, *first.whole)
 
 
 def _coded_samples(
@@ -267,8 +260,7 @@ def _coded_samples(
     tracks = {track.number: track for track in kept if track.coding is not None}
     if not tracks:
         return
-    whole = file.missing(0, file.size_bytes) is None
-    end = file.size_bytes if whole else poster.ranges[-1].end
+    end = file.size_bytes if file.is_whole else poster.ranges[-1].end
     reader = BlockReader(file, bounds.max_samples)
     for cluster in layout.clusters:
         if cluster.element.payload >= end:
@@ -284,41 +276,6 @@ def _coded_samples(
                 raise
 
 
-def _in_clusters(
-    file: SparseFile, layout: _Layout, dropped: frozenset[int], coded: Sequence[Patch], bounds: VideoBounds
-) -> Iterator[Patch]:
-    """Void the blocks of tracks that do not stay, and what is no block; only reading all clusters finds them."""
-    file.require(Range(each.element.offset, each.end - each.element.offset) for each in layout.clusters)
-    reader = BlockReader(file, bounds.max_samples)
-    for cluster in layout.clusters:
-        scrub = ClusterScrub(reader, cluster, dropped)
-        changes = list(_unless_so(file, scrub.patches()))
-        yield from changes
-        if changes or _touched(cluster, coded):
-            yield from scrub.checksums()
-
-
-def _checksums(file: SparseFile, layout: _Layout, coded: Sequence[Patch], bounds: VideoBounds) -> Iterator[Patch]:
-    """The checksums of clusters of which little was read: each is its cluster's first element."""
-    reader = BlockReader(file, bounds.max_samples)
-    for cluster in layout.clusters:
-        if _touched(cluster, coded):
-            first = next(reader.children(cluster.element.payload, cluster.end), None)
-            if first is not None and first.id == CRC_32:
-                yield from void(first)
-
-
 def _touched(cluster: Cluster, coded: Sequence[Patch]) -> bool:
     first = bisect.bisect_left(coded, cluster.element.offset, key=lambda patch: patch.offset)
     return first < len(coded) and coded[first].offset < cluster.end
-
-
-def _unless_so(file: SparseFile, patches: Iterable[Patch]) -> Iterator[Patch]:
-    """Leave out what is known to change nothing."""
-    for patch in patches:
-        try:
-            so = file.read(patch.offset, patch.length) == patch.data if patch.data else False
-        except Missing:
-            so = False
-        if not so and (patch.data or not file.known_zero(Range(patch.offset, patch.length))):
-            yield patch

@@ -9,7 +9,7 @@ from itertools import accumulate
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.ranges import Range
 from avion_media.media.bounds import VideoBounds, corrupt
-from avion_media.media.formats.matroska.ebml import MAX_HEADER_BYTES, Element, element_at, read_number
+from avion_media.media.formats.matroska.ebml import Element, Elements, read_number
 from avion_media.media.formats.matroska.tracks import Timing, Track
 from avion_media.media.formats.movie import REORDERING_S, PosterSamples, decodable_seconds
 from avion_media.media.formats.sparse import SparseFile
@@ -39,54 +39,34 @@ class Block:
     ticks: int
 
 
-class BlockReader:
-    """Lists blocks, up to ``max_blocks`` in all."""
-
-    def __init__(self, file: SparseFile, max_blocks: int) -> None:
-        self._file = file
-        self._left = max_blocks
-
-    def children(self, start: int, end: int) -> Iterator[Element]:
-        """The elements from ``start`` to ``end``; the last may exceed it. `Missing`, `Rejected`."""
-        offset = start
-        while offset < end:
-            try:
-                element = element_at(self._file, offset)
-            except Rejected:
-                if offset + MAX_HEADER_BYTES > self._file.size_bytes:
-                    return  # cut off in a header
-                raise
-            self._left -= 1
-            if self._left < 0:
-                raise Rejected(Reason.DECODER_LIMIT, "too many blocks")
-            yield element
-            offset = element.end
+class BlockReader(Elements):
+    """Reads blocks, too. A block is a SimpleBlock or a BlockGroup."""
 
     def blocks(self, cluster: Cluster) -> Iterator[Block]:
-        """The cluster's blocks that lie wholly in it, in order. `Missing`, `Rejected`."""
+        """The cluster's blocks that lie wholly in it, in order."""
         ticks = 0
-        for child in self.children(cluster.element.payload, cluster.end):
+        for child in self.series(cluster.element.payload, cluster.end):
             if child.end > cluster.end:
                 return  # the file is cut off in it
             if child.id == _TIMESTAMP:
-                ticks = int.from_bytes(self._file.read(child.payload, min(child.size or 0, 8)), "big")
+                ticks = int.from_bytes(self.content(child, 8), "big")
             elif child.id in BLOCKS:
                 track, relative = self.head(child)
                 yield Block(child, track, ticks + relative)
 
     def head(self, element: Element) -> tuple[int, int]:
-        """The track's number and the time in its cluster of a SimpleBlock or BlockGroup. `Missing`, `Rejected`."""
+        """The track's number and the time in its cluster of a block."""
         block = self._block_of(element)
-        head = self._file.read(block.payload, min(block.size or 0, _BLOCK_HEAD_BYTES))
+        head = self.content(block, _BLOCK_HEAD_BYTES)
         track, width = read_number(head, 0)
         if len(head) < width + 2:
             raise corrupt(f"block at {block.offset} is too short")
         return track, int.from_bytes(head[width : width + 2], "big", signed=True)
 
     def frames(self, element: Element) -> list[Range]:
-        """Where the frames of a SimpleBlock or BlockGroup lie; none where its lacing says what cannot be."""
+        """Where the frames of a block lie; none where its lacing says what cannot be."""
         block = self._block_of(element)
-        head = self._file.read(block.payload, min(block.size or 0, _BLOCK_HEAD_BYTES))
+        head = self.content(block, _BLOCK_HEAD_BYTES)
         _, width = read_number(head, 0)
         if len(head) < width + 3:
             return []
@@ -102,7 +82,7 @@ class BlockReader:
     def _block_of(self, element: Element) -> Element:
         block: Element | None = element
         if element.id == BLOCK_GROUP:
-            block = next((child for child in self.children(element.payload, element.end) if child.id == _BLOCK), None)
+            block = next((child for child in self.series(element.payload, element.end) if child.id == _BLOCK), None)
         if block is None or block.end > element.end:
             raise corrupt(f"no block in the group at {element.offset}")
         return block

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.ranges import Range
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.sparse import SparseFile
 
@@ -37,6 +38,11 @@ class Element:
             raise corrupt(f"element {self.id:x} at {self.offset} has no size")
         return self.payload + self.size
 
+    @property
+    def whole(self) -> Range:
+        """Where it lies, header included."""
+        return Range(self.offset, self.end - self.offset)
+
 
 def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tuple[int, int]:
     """A variable-length number and its width in bytes. Raises `Rejected` (corrupt) when there is none."""
@@ -58,55 +64,73 @@ def parse_element(data: bytes, position: int, offset: int) -> Element:
     return Element(identifier, offset, id_width + size_width, None if unknown else size)
 
 
-def element_at(file: SparseFile, offset: int) -> Element:
-    """The element at ``offset`` in the file. Raises `Missing` and `Rejected` (corrupt)."""
-    return parse_element(file.read(offset, min(MAX_HEADER_BYTES, file.size_bytes - offset)), 0, offset)
+def element_at(file: SparseFile, offset: int, end: int | None = None) -> Element:
+    """The element at ``offset``, whose header must not exceed ``end``. Raises `Missing` and `Rejected` (corrupt)."""
+    end = file.size_bytes if end is None else end
+    return parse_element(file.read(offset, min(MAX_HEADER_BYTES, end - offset)), 0, offset)
 
 
-class Master:
-    """An element with children, in memory. ``data`` begins with its header, at ``element.offset`` in the file.
+class Elements:
+    """Reads the elements of a file, up to ``max_elements`` in all.
 
-    ``max_elements`` bounds the children ever listed.
+    What reads raises `Missing`, and `Rejected`: corrupt, or decoder_limit beyond that number.
     """
 
-    def __init__(self, data: bytes, element: Element, max_elements: int) -> None:
-        self.data = data
-        self.element = element
-        self._elements_left = max_elements
+    def __init__(self, file: SparseFile, max_elements: int) -> None:
+        self._file = file
+        self._left = max_elements
 
-    def children(self, parent: Element | None = None) -> Iterator[Element]:
-        """The children of ``parent`` (itself by default), in order; `Rejected` (corrupt, decoder_limit)."""
-        parent = parent or self.element
+    def series(self, start: int, end: int) -> Iterator[Element]:
+        """The elements from ``start`` to ``end``, up to a header that the file's end cuts off. The last may exceed it.
+
+        Children of an element whose end is not certain, or which may be damaged, are read so.
+        """
+        offset = start
+        while offset < end:
+            try:
+                element = element_at(self._file, offset)
+            except Rejected:
+                if offset + MAX_HEADER_BYTES > self._file.size_bytes:
+                    return
+                raise
+            yield self._counted(element)
+            offset = element.end
+
+    def children(self, parent: Element) -> Iterator[Element]:
+        """The elements in ``parent``. One that exceeds it is corrupt."""
         offset = parent.payload
         while offset < parent.end:
-            child = parse_element(self.data, offset - self.element.offset, offset)
+            child = element_at(self._file, offset, parent.end)
             if child.end > parent.end:
                 raise corrupt(f"element {child.id:x} at {offset} exceeds its parent")
-            self._elements_left -= 1
-            if self._elements_left < 0:
-                raise Rejected(Reason.DECODER_LIMIT, "too many elements")
-            yield child
+            yield self._counted(child)
             offset = child.end
 
-    def content(self, child: Element) -> bytes:
-        """The child's bytes."""
-        start = child.payload - self.element.offset
-        return self.data[start : start + (child.size or 0)]
+    def content(self, element: Element, max_bytes: int | None = None) -> bytes:
+        """Its bytes, or the first of them."""
+        length = element.end - element.payload
+        return self._file.read(element.payload, length if max_bytes is None else min(length, max_bytes))
 
-    def unsigned(self, child: Element) -> int:
-        """An unsigned integer; `Rejected` (corrupt) when it has more than 8 bytes."""
-        data = self.content(child)
+    def unsigned(self, element: Element) -> int:
+        """An unsigned integer; corrupt when it has more than 8 bytes."""
+        data = self.content(element, 9)
         if len(data) > 8:
-            raise corrupt(f"element {child.id:x} is no integer")
+            raise corrupt(f"element {element.id:x} is no integer")
         return int.from_bytes(data, "big")
 
-    def number(self, child: Element) -> float:
-        """A floating-point number; 0.0 in place of NaN and infinity. `Rejected` (corrupt) on another length."""
-        data = self.content(child)
+    def number(self, element: Element) -> float:
+        """A floating-point number; 0.0 in place of NaN and infinity. Corrupt on another length."""
+        data = self.content(element, 9)
         if len(data) not in (0, 4, 8):
-            raise corrupt(f"element {child.id:x} is no float")
+            raise corrupt(f"element {element.id:x} is no float")
         value = struct.unpack({0: "", 4: ">f", 8: ">d"}[len(data)], data)[0] if data else 0.0
         return value if math.isfinite(value) else 0.0
+
+    def _counted(self, element: Element) -> Element:
+        self._left -= 1
+        if self._left < 0:
+            raise Rejected(Reason.DECODER_LIMIT, "too many elements")
+        return element
 
 
 def void_header(length: int) -> bytes:

@@ -7,16 +7,14 @@ inside frames see `formats.coded_samples`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.ranges import Patch
 from avion_media.media.coded_data import changes_of_private, coding_of
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
 from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader, Cluster
-from avion_media.media.formats.matroska.ebml import CRC_32, Element, Master, void_header
+from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, void_header
 from avion_media.media.formats.matroska.tracks import (
-    CODEC_ID,
     CODEC_PRIVATE,
     DURATION,
     TIMESTAMP_SCALE,
@@ -25,9 +23,9 @@ from avion_media.media.formats.matroska.tracks import (
 )
 from avion_media.media.formats.movie import Edits
 
-_MUXING_APP, _WRITING_APP = 0x4D80, 0x5741  # mandatory, so they stay, empty
-_SEEK, _SEEK_ID = 0x4DBB, 0x53AB
-_STAYS_IN_EBML = frozenset((0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285))  # versions, limits, DocType
+SEEK, SEEK_ID = 0x4DBB, 0x53AB
+STAYS_IN_EBML = frozenset((0x4286, 0x42F7, 0x42F2, 0x42F3, 0x4282, 0x4287, 0x4285))  # versions, limits, DocType
+_PROGRAMS = frozenset((0x4D80, 0x5741))  # MuxingApp and WritingApp: mandatory, so they stay, empty
 _STAYS_IN_INFO = frozenset((TIMESTAMP_SCALE, DURATION))
 _STAYS_IN_TRACK = frozenset(
     (
@@ -77,137 +75,114 @@ _STAYS_IN_GROUP = frozenset(
 _SMALL_VOID_BYTES = 64
 
 
-def void(element: Element) -> Iterator[Patch]:
-    """Turn an element (of at least 2 bytes, as all are) into a zeroed Void."""
-    return void_span(element.offset, element.end - element.offset)
-
-
-def void_span(offset: int, length: int) -> Iterator[Patch]:
-    """Turn ``length`` bytes into a zeroed Void; a single byte, too short for one, is zeroed."""
+def void(edits: Edits, offset: int, length: int) -> None:
+    """Turn bytes into a zeroed Void; a single one, too short for that, is zeroed."""
     header = void_header(length) if length >= 2 else b""
     if header and length <= _SMALL_VOID_BYTES:  # one patch instead of two: there may be thousands
-        yield Patch(offset, length, header.ljust(length, b"\0"))
-        return
-    if header:
-        yield Patch(offset, len(header), header)
-    if length > len(header):
-        yield Patch(offset + len(header), length - len(header))
+        header = header.ljust(length, b"\0")
+    edits.put(offset, header)
+    edits.zero(offset + len(header), length - len(header))
 
 
-class MasterScrub:
-    """Collects in ``edits`` the changes inside one loaded EBML header, SeekHead, Info or Tracks.
+class HeaderScrub:
+    """Scrubs what is not a cluster; ``kept`` are the tracks that stay. All methods raise `Rejected` (corrupt)."""
 
-    Raises `Rejected` (corrupt).
-    """
+    def __init__(self, elements: Elements, edits: Edits, kept: Iterable[Track]) -> None:
+        self._elements = elements
+        self._edits = edits
+        self._kept = {track.entry.offset: track for track in kept}
 
-    def __init__(self, master: Master) -> None:
-        self.edits = Edits(master.data, master.element.offset)
-        self._master = master
+    def keep(self, parent: Element, stays: frozenset[int]) -> None:
+        """Void the children that are not listed."""
+        for child in self._elements.children(parent):
+            if child.id not in stays:
+                void(self._edits, *child.whole)
 
-    def ebml(self) -> None:
-        """Keep what the standard puts into the file's header."""
-        for child in self._master.children():
-            if child.id not in _STAYS_IN_EBML:
-                self._void(child)
-
-    def seek_head(self, stays: frozenset[int]) -> None:
+    def seek_head(self, head: Element, stays: frozenset[int]) -> None:
         """Void the entries that lead to anything but ``stays`` (element ids)."""
-        for child in self._master.children():
-            if child.id != _SEEK or self._target(child) not in stays:
-                self._void(child)
+        for child in self._elements.children(head):
+            if child.id != SEEK or self._target(child) not in stays:
+                void(self._edits, *child.whole)
 
     def _target(self, seek: Element) -> int:
-        return next((self._master.unsigned(each) for each in self._master.children(seek) if each.id == _SEEK_ID), 0)
+        found = (self._elements.unsigned(each) for each in self._elements.children(seek) if each.id == SEEK_ID)
+        return next(found, 0)
 
-    def info(self) -> None:
+    def info(self, info: Element) -> None:
         """Keep the timing; empty the names of the programs; void all else."""
-        for child in self._master.children():
-            if child.id in (_MUXING_APP, _WRITING_APP):
-                self.edits.zero(child.payload, child.size or 0)
-            elif child.id not in _STAYS_IN_INFO:
-                self._void(child)
+        self.keep(info, _STAYS_IN_INFO | _PROGRAMS)
+        for child in self._elements.children(info):
+            if child.id in _PROGRAMS:
+                self._edits.zero(child.payload, child.end - child.payload)
 
-    def tracks(self, kept: Iterable[Track]) -> None:
+    def tracks(self, tracks: Element) -> None:
         """Void the other tracks, and in those that stay what is not needed to play them."""
-        kept_offsets = {track.entry.offset for track in kept}
-        for child in self._master.children():
-            if child.id == TRACK_ENTRY and child.offset in kept_offsets:
-                self._track(child)
+        for child in self._elements.children(tracks):
+            if child.id == TRACK_ENTRY and child.offset in self._kept:
+                self._track(self._kept[child.offset])
             else:
-                self._void(child)
+                void(self._edits, *child.whole)
 
-    def _track(self, entry: Element) -> None:
-        codec = b""
-        for child in self._master.children(entry):
-            if child.id == CODEC_ID:
-                codec = self._master.content(child)
-        for child in self._master.children(entry):
-            if child.id not in _STAYS_IN_TRACK:
-                self._void(child)
-            elif child.id == CODEC_PRIVATE:
-                self._codec_private(child, codec.rstrip(b"\0"))
+    def _track(self, track: Track) -> None:
+        self.keep(track.entry, _STAYS_IN_TRACK)
+        for child in self._elements.children(track.entry):
+            if child.id == CODEC_PRIVATE:
+                self._codec_private(child.payload, self._elements.content(child), track.codec or "")
 
-    def _codec_private(self, child: Element, codec: bytes) -> None:
-        private = self._master.content(child)
-        if codec == b"A_VORBIS":
-            self.edits.put(child.payload, neutral_vorbis_headers(private))
-        elif codec == b"A_FLAC" and private.startswith(b"fLaC"):
-            self.edits.put(child.payload + 4, neutral_flac_blocks(private[4:]))
-        elif coding := coding_of(codec.decode("latin-1")):
-            for offset, new in changes_of_private(coding, private):
-                self.edits.put(child.payload + offset, new)
-
-    def _void(self, element: Element) -> None:
-        for patch in void(element):
-            if patch.data:
-                self.edits.put(patch.offset, patch.data)
-            else:
-                self.edits.zero(patch.offset, patch.length)
+    def _codec_private(self, offset: int, private: bytes, codec: str) -> None:
+        if codec == "A_VORBIS":
+            self._edits.put(offset, neutral_vorbis_headers(private))
+        elif codec == "A_FLAC" and private.startswith(b"fLaC"):
+            self._edits.put(offset + 4, neutral_flac_blocks(private[4:]))
+        elif coding := coding_of(codec):
+            for position, new in changes_of_private(coding, private):
+                self._edits.put(offset + position, new)
 
 
 class ClusterScrub:
-    """What changes inside a cluster: blocks of ``dropped`` tracks (by number) become Void, and what is not on the list.
+    """Scrubs clusters: blocks of ``dropped`` tracks (by number) become Void, and what is not on the list.
 
     So does the rest of a cluster from where it cannot be read: players go on at the next one. A last block that is cut
     off stays, unless it may be of a dropped track. Raises `Missing`, and `Rejected` (decoder_limit).
     """
 
-    def __init__(self, reader: BlockReader, cluster: Cluster, dropped: frozenset[int]) -> None:
+    def __init__(self, reader: BlockReader, edits: Edits, dropped: frozenset[int]) -> None:
         self._reader = reader
-        self._cluster = cluster
+        self._edits = edits
         self._dropped = dropped
-        self._checksums: list[Element] = []
 
-    def patches(self) -> Iterator[Patch]:
-        """All changes but `checksums`."""
-        end = self._cluster.end
-        reached = self._cluster.element.payload
+    def scrub(self, cluster: Cluster, *, touched: bool) -> None:
+        """Scrub one. Its checksums become Void too if anything has changed, or it is ``touched`` by other changes."""
+        patches = self._edits.patches
+        before = sound = len(patches)
+        checksums: list[Element] = []
+        reached, end = cluster.element.payload, cluster.end
         try:
-            for child in self._reader.children(reached, end):
+            for child in self._reader.series(reached, end):
                 if child.end > end:
                     if child.id in BLOCKS and not self._dropped:
-                        return
+                        reached = end
                     break
-                yield from self._child(child)
-                reached = child.end
+                if child.id == CRC_32:
+                    checksums.append(child)
+                else:
+                    self._child(child)
+                reached, sound = child.end, len(patches)
         except Rejected as damage:
             if damage.reason is not Reason.CORRUPT:
                 raise
-        yield from void_span(reached, end - reached)
+            del patches[sound:]
+        void(self._edits, reached, end - reached)
+        if touched or len(patches) > before:
+            for checksum in checksums:
+                void(self._edits, *checksum.whole)
 
-    def checksums(self) -> Iterator[Patch]:
-        """The changes to the checksums found by `patches`, which are wrong once anything else has changed."""
-        for checksum in self._checksums:
-            yield from void(checksum)
-
-    def _child(self, child: Element) -> Iterator[Patch]:
-        if child.id == CRC_32:
-            self._checksums.append(child)
-        elif child.id not in _STAYS_IN_CLUSTER or (
+    def _child(self, child: Element) -> None:
+        if child.id not in _STAYS_IN_CLUSTER or (
             self._dropped and child.id in BLOCKS and self._reader.head(child)[0] in self._dropped
         ):
-            yield from void(child)
+            void(self._edits, *child.whole)
         elif child.id == BLOCK_GROUP:
-            for inner in self._reader.children(child.payload, child.end):
+            for inner in self._reader.series(child.payload, child.end):
                 if inner.id not in _STAYS_IN_GROUP:
-                    yield from void_span(inner.offset, min(inner.end, child.end) - inner.offset)
+                    void(self._edits, inner.offset, min(inner.end, child.end) - inner.offset)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import VideoBounds, corrupt
 from avion_media.media.coded_data import Coding, coding_of
-from avion_media.media.formats.matroska.ebml import Element, Master
+from avion_media.media.formats.matroska.ebml import Element, Elements
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489
 TRACK_ENTRY, TRACK_NUMBER, TRACK_TYPE, CODEC_ID, DEFAULT_DURATION = 0xAE, 0xD7, 0x83, 0x86, 0x23E383
@@ -106,49 +106,45 @@ def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
     )
 
 
-def read_timing(info: Master) -> Timing:
+def read_timing(elements: Elements, info: Element) -> Timing:
     """Read Info. Raises `Rejected` (corrupt)."""
     scale, ticks = 1_000_000, 0.0
-    for child in info.children():
+    for child in elements.children(info):
         if child.id == TIMESTAMP_SCALE:
-            scale = info.unsigned(child)
+            scale = elements.unsigned(child)
         elif child.id == DURATION:
-            ticks = info.number(child)
+            ticks = elements.number(child)
     if scale == 0:
         raise corrupt("timestamp scale 0")
     return Timing(scale, max(0.0, ticks * scale / 1e9))
 
 
-def read_tracks(tracks: Master, bounds: VideoBounds) -> tuple[Track, ...]:
+def read_tracks(elements: Elements, tracks: Element, bounds: VideoBounds) -> tuple[Track, ...]:
     """Read Tracks. Raises `Rejected` (corrupt)."""
-    entries = [child for child in tracks.children() if child.id == TRACK_ENTRY]
+    entries = [child for child in elements.children(tracks) if child.id == TRACK_ENTRY]
     if len(entries) > bounds.max_tracks:
         raise corrupt(f"{len(entries)} tracks")
-    return tuple(_read_track(tracks, entry) for entry in entries)
+    return tuple(_read_track(elements, entry) for entry in entries)
 
 
-def _read_track(tracks: Master, entry: Element) -> Track:
-    found = {child.id: child for child in tracks.children(entry)}  # of several the last one counts
+def _read_track(elements: Elements, entry: Element) -> Track:
+    found = {child.id: child for child in elements.children(entry)}  # of several the last one counts
 
     def number(identifier: int, default: int = 0) -> int:
-        return tracks.unsigned(found[identifier]) if identifier in found else default
+        return elements.unsigned(found[identifier]) if identifier in found else default
 
     def content(identifier: int) -> bytes:
-        return tracks.content(found[identifier]) if identifier in found else b""
+        return elements.content(found[identifier]) if identifier in found else b""
 
-    shown = (2 if number(_FLAG_DEFAULT, 1) else 1) if number(_FLAG_ENABLED, 1) else 0
+    video = elements.children(found[VIDEO]) if VIDEO in found else ()
     return Track(
         entry=entry,
         number=number(TRACK_NUMBER),
         type=number(TRACK_TYPE),
         codec=content(CODEC_ID).rstrip(b"\0").decode("latin-1") if CODEC_ID in found else None,
         frame_s=number(DEFAULT_DURATION) / 1e9,
-        shown=shown,
-        video=_read_video(tracks, found[VIDEO]) if VIDEO in found else {},
+        shown=(2 if number(_FLAG_DEFAULT, 1) else 1) if number(_FLAG_ENABLED, 1) else 0,
+        video={child.id: elements.unsigned(child) for child in video if child.id in _VIDEO_INTEGERS},
         private=content(CODEC_PRIVATE),
         encoded=_CONTENT_ENCODINGS in found,
     )
-
-
-def _read_video(tracks: Master, video: Element) -> dict[int, int]:
-    return {child.id: tracks.unsigned(child) for child in tracks.children(video) if child.id in _VIDEO_INTEGERS}

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
-from avion_media.domain.ranges import Patch, Range, joined_patches, merged
-from avion_media.media.bounds import VideoBounds, corrupt
-from avion_media.media.formats.coded_samples import CodedSample, apart_from, coded_patches
-from avion_media.media.formats.isobmff import Box, Region, box_at
-from avion_media.media.formats.movie import MoviePlan, PosterSamples
+from avion_media.domain.ranges import Range, merged
+from avion_media.media.bounds import Budget, VideoBounds, corrupt
+from avion_media.media.formats.coded_samples import CodedSample, coded_patches
+from avion_media.media.formats.isobmff import Box, box_at
+from avion_media.media.formats.movie import Edits, MoviePlan, PosterSamples
 from avion_media.media.formats.mp4.mdat import kept_extents, unreferenced
 from avion_media.media.formats.mp4.moof import Run, indexed_by_mfra, indexed_by_sidx, read_fragment
 from avion_media.media.formats.mp4.moov import Movie, Track, read_movie
@@ -24,13 +24,11 @@ from avion_media.media.formats.mp4.poster import (
     run_samples,
     table_samples,
 )
-from avion_media.media.formats.mp4.scrub import MovieScrub
-from avion_media.media.formats.sample_table import SampleBudget
+from avion_media.media.formats.mp4.scrub import MovieScrub, free
 from avion_media.media.formats.sparse import Missing, SparseFile, eager_window
 
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
-_PADDING = frozenset((b"free", b"skip", b"wide"))
 _READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by ffmpeg, on its way to the samples
 _MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h of one a second, of two tracks, take 600 kB
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
@@ -47,46 +45,45 @@ class _Layout:
         return tuple(box for box in self.boxes if box.type == kind)
 
     @property
+    def moov(self) -> Box:
+        return self.of(b"moov")[0]
+
+    @property
     def media(self) -> tuple[Range, ...]:
         """The contents of all ``mdat`` boxes."""
         return tuple(Range(box.payload, box.end - box.payload) for box in self.of(b"mdat"))
 
 
-@dataclass(frozen=True, slots=True)
-class _Fragments:
-    """All ``moof`` boxes with what they hold: runs in file order, and the changes that scrub them."""
-
-    boxes: tuple[Box, ...]
-    runs: tuple[Run, ...]
-    patches: tuple[Patch, ...]
-
-    def of(self, track: Track) -> tuple[Run, ...]:
-        return tuple(run for run in self.runs if run.track_id == track.track_id)
-
-
 def plan(file: SparseFile, fmt: MediaFormat, *, poster_seconds: float, bounds: VideoBounds) -> MoviePlan:
     """See `MovieFormat`."""
     layout = _read_layout(file, bounds)
-    moov = layout.of(b"moov")[0]
-    region = Region(file.read(moov.offset, moov.size), moov.offset, bounds.max_boxes)
-    movie = read_movie(region, moov, bounds)
+    moov = _loaded(file, layout.moov, bounds)
+    movie = read_movie(moov, bounds)
     video = movie.main_video
     _check_size(video, bounds)
-    fragments = _read_fragments(file, layout, movie, bounds)
-    duration_s = max(_duration_s(movie, track, fragments.of(track)) for track in movie.kept)
+    edits = Edits(file.peek)
+    runs = _read_fragments(file, layout, movie, edits, bounds)
+    duration_s = max(_duration_s(movie, track, _of(track, runs)) for track in movie.kept)
     bounds.check_duration(duration_s)
-    poster = _choose_poster(video, fragments.of(video), file.size_bytes, poster_seconds, bounds)
-    coded = coded_patches(file, _coded_samples(movie, fragments), poster.ranges)
-    others = list(_scrub(file, layout, region, movie, fragments, bounds))
-    patches = joined_patches(chain(others, apart_from(others, coded)))
+    poster = _choose_poster(video, _of(video, runs), file.size_bytes, poster_seconds, bounds)
+    MovieScrub(movie.kept, edits).walk(moov)
+    _scrub(file, layout, movie, runs, edits, bounds)
     return MoviePlan(
         format=fmt,
         stream=f"i:{video.track_id}",
         duration_s=duration_s,
         poster_seconds=poster.seconds,
-        poster_ranges=_poster_ranges(layout, moov, fragments, poster),
-        patches=patches,
+        poster_ranges=_poster_ranges(layout, poster),
+        patches=edits.joined_with(coded_patches(file, _coded_samples(movie, runs), poster.ranges)),
     )
+
+
+def _loaded(file: SparseFile, box: Box, bounds: VideoBounds) -> Box:
+    return box.loaded(memoryview(file.read(box.offset, box.size)), bounds.max_boxes)
+
+
+def _of(track: Track, runs: Sequence[Run]) -> tuple[Run, ...]:
+    return tuple(run for run in runs if run.track_id == track.track_id)
 
 
 # --- top level --------------------------------------------------------------------------------------------------
@@ -139,10 +136,9 @@ def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) ->
     known: list[int] = []
     for box in boxes:
         if box.type == b"sidx":
-            region = Region(file.read(box.offset, box.size), box.offset, bounds.max_boxes)
-            known.extend(indexed_by_sidx(region, box))
+            known.extend(indexed_by_sidx(_loaded(file, box, bounds)))
     if not known:
-        known.extend(indexed_by_mfra(file.read, file.size_bytes, bounds.max_boxes))
+        known.extend(indexed_by_mfra(file, bounds.max_boxes))
     file.require(Range(offset, _FRAGMENT_HEAD_BYTES) for offset in known if offset < file.size_bytes)
 
 
@@ -187,20 +183,20 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
 # --- fragments --------------------------------------------------------------------------------------------------
 
 
-def _read_fragments(file: SparseFile, layout: _Layout, movie: Movie, bounds: VideoBounds) -> _Fragments:
+def _read_fragments(
+    file: SparseFile, layout: _Layout, movie: Movie, edits: Edits, bounds: VideoBounds
+) -> tuple[Run, ...]:
+    """The runs of all fragments in file order, scrubbed on the way."""
     boxes = layout.of(b"moof")
     file.require(Range(box.offset, box.size) for box in boxes)
-    budget = SampleBudget(bounds.max_samples)
+    budget = Budget(bounds.max_samples, "samples")
     clock = {track.track_id: track.table.duration for track in movie.tracks if track.table.count}
     runs: list[Run] = []
-    patches: list[Patch] = []
     for box in boxes:
-        region = Region(file.read(box.offset, box.size), box.offset, bounds.max_boxes)
-        runs.extend(read_fragment(region, box, movie, clock, budget))
-        scrub = MovieScrub(region, movie)
-        scrub.walk(box)
-        patches.extend(scrub.edits.patches)
-    return _Fragments(boxes, tuple(runs), tuple(patches))
+        moof = _loaded(file, box, bounds)
+        runs.extend(read_fragment(moof, movie, clock, budget))
+        MovieScrub(movie.kept, edits).walk(moof)
+    return tuple(runs)
 
 
 # --- poster -----------------------------------------------------------------------------------------------------
@@ -216,9 +212,9 @@ def _choose_poster(
     return choose_samples(samples, video.timescale, starts_at, seconds, size_bytes, bounds)
 
 
-def _poster_ranges(layout: _Layout, moov: Box, fragments: _Fragments, poster: PosterSamples) -> tuple[Range, ...]:
+def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
     """The samples, the index, and every box header on ffmpeg's way to them; it takes a hole for the file's end."""
-    last = max(moov.offset, poster.ranges[-1].end)
+    last = max(layout.moov.offset, poster.ranges[-1].end)
     on_the_way = [box for box in layout.boxes if box.offset <= last]
     headers = [Range(box.offset, min(_HEADER_BYTES, box.size)) for box in on_the_way]
     wholes = [Range(box.offset, box.size) for box in on_the_way if box.type in _READ_WHOLE]
@@ -229,61 +225,42 @@ def _poster_ranges(layout: _Layout, moov: Box, fragments: _Fragments, poster: Po
 
 
 def _scrub(
-    file: SparseFile, layout: _Layout, region: Region, movie: Movie, fragments: _Fragments, bounds: VideoBounds
-) -> Iterable[Patch]:
-    inside = MovieScrub(region, movie)
-    inside.walk(layout.of(b"moov")[0])
+    file: SparseFile, layout: _Layout, movie: Movie, runs: Sequence[Run], edits: Edits, bounds: VideoBounds
+) -> None:
+    """Scrub what is neither in ``moov`` nor in ``moof``."""
     kept_ids = {track.track_id for track in movie.kept}
-    kept = chain(
-        kept_extents(movie, layout.media),
-        (run.data for run in fragments.runs if run.track_id in kept_ids),
-    )
+    kept = chain(kept_extents(movie, layout.media), (run.data for run in runs if run.track_id in kept_ids))
     dropped = len(kept_ids) < len(movie.tracks)
-    fills = chain(unreferenced(layout.media, kept, file.size_bytes, dropped=dropped), _private_contents(layout))
-    zeros = (Patch(each.offset, each.length) for each in fills if not file.known_zero(each))
-    index = _random_access(file, layout, movie, bounds)
-    return chain(inside.edits.patches, fragments.patches, index, _headers(layout), zeros)
+    for gap in unreferenced(layout.media, kept, file.size_bytes, dropped=dropped):
+        edits.zero(*gap)
+    for box in layout.boxes:
+        if box.type not in _STAYS:
+            free(edits, box)
+    _scrub_random_access(file, layout, movie, edits, bounds)
+    offset, length = layout.trailer
+    if length >= 8:  # what is no box becomes one; beyond 32 bits a size of 0 reaches to the end of the file
+        edits.put(offset, struct.pack(">I4s", length if length < 1 << 32 else 0, b"free"))
+        offset, length = offset + 8, length - 8
+    edits.zero(offset, length)
 
 
-def _coded_samples(movie: Movie, fragments: _Fragments) -> Iterator[CodedSample]:
-    """The samples of the tracks that stay, where they may hold private messages."""
-    for track in movie.kept:
-        if track.coding is not None:
-            for data in chain(track.table.sample_ranges(), run_ranges(fragments.of(track))):
-                yield CodedSample(data, track.coding, track.private)
-
-
-def _random_access(file: SparseFile, layout: _Layout, movie: Movie, bounds: VideoBounds) -> Iterable[Patch]:
-    """The scrub of ``mfra``, of which the last counts. It is advice: what cannot be read becomes ``free``."""
+def _scrub_random_access(file: SparseFile, layout: _Layout, movie: Movie, edits: Edits, bounds: VideoBounds) -> None:
+    """Of ``mfra`` the last counts. It is advice: what cannot be read becomes ``free``."""
     boxes = layout.of(b"mfra")
     for box in boxes:
+        inside = Edits(file.peek)
         try:
             if box is not boxes[-1] or box.size > _MAX_RANDOM_ACCESS_BYTES:
                 raise corrupt("not the index, or too large for one")
-            scrub = MovieScrub(Region(file.read(box.offset, box.size), box.offset, bounds.max_boxes), movie)
-            scrub.walk(box)
-            yield from scrub.edits.patches
+            MovieScrub(movie.kept, inside).walk(_loaded(file, box, bounds))
+            edits.patches += inside.patches
         except Rejected:
-            yield Patch(box.offset + 4, 4, b"free")
-            yield Patch(box.payload, box.end - box.payload)
+            free(edits, box)
 
 
-def _private_contents(layout: _Layout) -> Iterable[Range]:
-    for box in layout.boxes:
-        if box.type not in _STAYS:
-            yield Range(box.payload, box.end - box.payload)
-    if layout.trailer.length >= 8:
-        yield Range(layout.trailer.offset + 8, layout.trailer.length - 8)
-    else:
-        yield layout.trailer
-
-
-def _headers(layout: _Layout) -> Iterable[Patch]:
-    """Unknown boxes, and bytes behind the last box, become ``free`` boxes."""
-    for box in layout.boxes:
-        if box.type not in _STAYS and box.type not in _PADDING:
-            yield Patch(box.offset + 4, 4, b"free")
-    if layout.trailer.length >= 8:
-        size = layout.trailer.length
-        # Beyond 32 bits: a size of 0 reaches to the end of the file.
-        yield Patch(layout.trailer.offset, 8, struct.pack(">I4s", size if size < 1 << 32 else 0, b"free"))
+def _coded_samples(movie: Movie, runs: Sequence[Run]) -> Iterator[CodedSample]:
+    """The samples of the tracks that stay, where they may hold private messages."""
+    for track in movie.kept:
+        if track.coding is not None:
+            for data in chain(track.table.sample_ranges(), run_ranges(_of(track, runs))):
+                yield CodedSample(data, track.coding, track.private)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 from avion_media.domain.errors import Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import corrupt
-from avion_media.media.formats.isobmff import Box, Region, first, required
+from avion_media.media.bounds import Budget, corrupt
+from avion_media.media.formats.isobmff import Box, box_at, first, required
 from avion_media.media.formats.mp4.moov import Movie
-from avion_media.media.formats.sample_table import SampleBudget, big_endian
+from avion_media.media.formats.sample_table import big_endian
+from avion_media.media.formats.sparse import SparseFile
 
 _BASE_OFFSET, _DESCRIPTION, _DURATION, _SIZE, _FLAGS = 0x1, 0x2, 0x8, 0x10, 0x20  # tfhd
 _BASE_IS_MOOF = 0x20000
@@ -43,76 +44,69 @@ class _Defaults:
     size: int
 
 
-def read_fragment(
-    region: Region, moof: Box, movie: Movie, clock: dict[int, int], budget: SampleBudget
-) -> tuple[Run, ...]:
+def read_fragment(moof: Box, movie: Movie, clock: dict[int, int], budget: Budget) -> tuple[Run, ...]:
     """The runs of one ``moof``. ``clock`` holds the decoding time that each track has reached, and is moved on.
 
     Raises `Rejected`: corrupt, decoder_limit.
     """
     runs: list[Run] = []
     implicit_base = moof.offset
-    for box in region.children(moof.payload, moof.end):
-        if box.type == b"traf":
-            found = _read_track_fragment(region, box, moof, implicit_base, movie, clock, budget)
+    for traf in moof.children():
+        if traf.type == b"traf":
+            found = _read_track_fragment(traf, moof, implicit_base, movie, clock, budget)
             runs.extend(found)
             implicit_base = found[-1].data.end if found else implicit_base
     return tuple(runs)
 
 
 def _read_track_fragment(
-    region: Region, traf: Box, moof: Box, implicit_base: int, movie: Movie, clock: dict[int, int], budget: SampleBudget
+    traf: Box, moof: Box, implicit_base: int, movie: Movie, clock: dict[int, int], budget: Budget
 ) -> list[Run]:
-    boxes = region.children(traf.payload, traf.end)
-    defaults = _read_defaults(region, required(boxes, b"tfhd", "traf"), moof, implicit_base, movie)
+    boxes = traf.children()
+    defaults = _read_defaults(required(boxes, b"tfhd", "traf"), moof, implicit_base, movie)
     tfdt = first(boxes, b"tfdt")
     if tfdt is not None:
-        version = region.integers(tfdt, "B")[0]
-        (clock[defaults.track_id],) = region.integers(tfdt, "Q" if version == 1 else "I", 4)
+        version = tfdt.integers("B")[0]
+        (clock[defaults.track_id],) = tfdt.integers("Q" if version == 1 else "I", 4)
     runs: list[Run] = []
     for box in boxes:
         if box.type == b"trun":
             starts_at = clock.get(defaults.track_id, 0)
-            run = _read_run(region, box, defaults, runs[-1].data.end if runs else defaults.base, starts_at, budget)
+            run = _read_run(box, defaults, runs[-1].data.end if runs else defaults.base, starts_at, budget)
             clock[run.track_id] = run.ends_at
             runs.append(run)
     return runs
 
 
-def _read_defaults(region: Region, tfhd: Box, moof: Box, implicit_base: int, movie: Movie) -> _Defaults:
-    flags, track_id = region.integers(tfhd, "II")
+def _read_defaults(tfhd: Box, moof: Box, implicit_base: int, movie: Movie) -> _Defaults:
+    flags, track_id = tfhd.integers("II")
     duration, size = movie.defaults.get(track_id, (0, 0))
     base = moof.offset if flags & _BASE_IS_MOOF else implicit_base
     skip = 8
     if flags & _BASE_OFFSET:
-        (base,) = region.integers(tfhd, "Q", skip)
+        (base,) = tfhd.integers("Q", skip)
         skip += 8
     if flags & _DESCRIPTION:
         skip += 4
     if flags & _DURATION:
-        (duration,) = region.integers(tfhd, "I", skip)
+        (duration,) = tfhd.integers("I", skip)
         skip += 4
     if flags & _SIZE:
-        (size,) = region.integers(tfhd, "I", skip)
+        (size,) = tfhd.integers("I", skip)
     return _Defaults(track_id, base, duration, size)
 
 
-def _read_run(
-    region: Region, trun: Box, defaults: _Defaults, follows: int, starts_at: int, budget: SampleBudget
-) -> Run:
-    flags, count = region.integers(trun, "II")
+def _read_run(trun: Box, defaults: _Defaults, follows: int, starts_at: int, budget: Budget) -> Run:
+    flags, count = trun.integers("II")
     budget.take(count)
     offset, skip = follows, 8
     if flags & _RUN_OFFSET:
-        offset = defaults.base + region.integers(trun, "i", skip)[0]
+        offset = defaults.base + trun.integers("i", skip)[0]
         skip += 4
     if flags & _RUN_FLAGS:
         skip += 4
     columns = bin(flags & 0xF00).count("1")
-    length = count * columns * 4
-    if trun.payload + skip + length > trun.end:
-        raise corrupt("trun is cut off")
-    values = big_endian(region.at(trun.payload + skip, length), "I")
+    values = big_endian(trun.at(skip, count * columns * 4), "I")
     durations: Sequence[int] = values[::columns] if flags & _SAMPLE_DURATION else (defaults.duration,) * count
     size_column = 1 if flags & _SAMPLE_DURATION else 0
     sizes: Sequence[int] = values[size_column::columns] if flags & _SAMPLE_SIZE else (defaults.size,) * count
@@ -121,44 +115,46 @@ def _read_run(
     return Run(defaults.track_id, Range(offset, sum(sizes)), starts_at, sizes, durations)
 
 
-def indexed_by_sidx(region: Region, sidx: Box) -> tuple[int, ...]:
+def indexed_by_sidx(sidx: Box) -> tuple[int, ...]:
     """Where the subsegments that a segment index names begin; empty when it names further indices."""
-    version = region.integers(sidx, "B")[0]
-    first_offset = region.integers(sidx, "8xQ" if version else "4xI", 12)[0]
+    version = sidx.integers("B")[0]
+    first_offset = sidx.integers("8xQ" if version else "4xI", 12)[0]
     skip = 28 if version else 20
-    (count,) = region.integers(sidx, "2xH", skip)
-    references = big_endian(region.content(sidx, skip + 4)[: count * 12], "I") if count else ()
-    sizes = list(references[::3])[:_MAX_REFERENCES]
+    (count,) = sidx.integers("2xH", skip)
+    table = sidx.content[skip + 4 :][: count * 12]
+    sizes = big_endian(table[: len(table) // 12 * 12], "I")[::3][:_MAX_REFERENCES]
     if any(size >> 31 for size in sizes):
         return ()
     return tuple(accumulate(sizes[:-1], initial=sidx.end + first_offset)) if sizes else ()
 
 
-def indexed_by_mfra(read: Callable[[int, int], bytes], size_bytes: int, max_boxes: int) -> tuple[int, ...]:
+def indexed_by_mfra(file: SparseFile, max_boxes: int) -> tuple[int, ...]:
     """Where the fragments begin that the random access index at the file's end names; empty when there is none.
 
-    ``read`` is `SparseFile.read`. The index is advice: a damaged one counts as none.
+    It is advice: a damaged one counts as none. Raises `Missing`.
     """
-    tail = read(size_bytes - 16, 16) if size_bytes >= 16 else b""
+    size_bytes = file.size_bytes
+    tail = file.read(size_bytes - 16, 16) if size_bytes >= 16 else b""
     length = int.from_bytes(tail[12:], "big")
     if tail[4:8] != b"mfro" or not 24 <= length <= min(size_bytes, 1 << 20):
         return ()
-    region = Region(read(size_bytes - length, length), size_bytes - length, max_boxes)
+    index = file.read(size_bytes - length, length)
     try:
-        return _random_access_offsets(region, size_bytes)
+        mfra = box_at(index, 0, size_bytes - length, size_bytes).loaded(memoryview(index), max_boxes)
+        return _random_access_offsets(mfra)
     except Rejected:
         return ()
 
 
-def _random_access_offsets(region: Region, size_bytes: int) -> tuple[int, ...]:
-    if region.data[4:8] != b"mfra":
+def _random_access_offsets(mfra: Box) -> tuple[int, ...]:
+    if mfra.type != b"mfra":
         return ()
     offsets: set[int] = set()
-    for box in region.children(region.base + 8, size_bytes):
+    for box in mfra.children():
         if box.type == b"tfra":
-            version, lengths, count = region.integers(box, "B3x4xII")
+            version, lengths, count = box.integers("B3x4xII")
             wide, extra = (16, "QQ") if version else (8, "II")
             entry = wide + 3 + (lengths >> 4 & 3) + (lengths >> 2 & 3) + (lengths & 3)
             for index in range(min(count, _MAX_REFERENCES)):
-                offsets.add(region.integers(box, extra, 16 + index * entry)[1])
+                offsets.add(box.integers(extra, 16 + index * entry)[1])
     return tuple(sorted(offsets))

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.bounds import VideoBounds, corrupt
+from avion_media.media.bounds import Budget, VideoBounds, corrupt
 from avion_media.media.coded_data import Coding, coding_of
-from avion_media.media.formats.isobmff import Box, Region, first, required
-from avion_media.media.formats.sample_table import SampleBudget, SampleTable, read_sample_table
+from avion_media.media.formats.isobmff import Box, first, required
+from avion_media.media.formats.sample_table import SampleTable, read_sample_table
 
-VISUAL_ENTRY_BYTES = 86  # a visual sample entry up to its child boxes: ISO/IEC 14496-12, 12.1.3
+VISUAL_ENTRY_BYTES = 78  # of a visual sample entry, before its child boxes: ISO/IEC 14496-12, 12.1.3
 
 # Editors write a few. Each makes a decoder begin at a sync sample again: a thousand took minutes for one picture.
 _MAX_EDITS = 100
@@ -23,6 +23,7 @@ _STILL_CODECS = frozenset((b"jpeg", b"mjpa", b"mjpb", b"mjpg", b"png ", b"tiff",
 # The decoder's configuration (tag 4, its length in one or four bytes) of object type 0x6C (ISO/IEC 14496-1, table 5).
 _MOTION_JPEG_IN_ESDS = re.compile(rb"\x04(?:[\x80-\xff]{3})?[\x00-\x7f]\x6c", re.DOTALL)
 CODEC_PRIVATE = {b"avcC": Coding.H264, b"hvcC": Coding.HEVC, b"av1C": Coding.AV1}
+VISUAL_HANDLERS = (b"vide", b"pict", b"auxv")  # of videos, of image sequences and their transparency
 _ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
 # Captions in CEA-608/708 and subtitles in TTML or WebVTT. Not ``text`` and ``sbtl``: drones write their position
@@ -77,11 +78,10 @@ class Track:
 
 @dataclass(frozen=True, slots=True)
 class Movie:
-    """The whole ``moov``: ``fragmented`` when it announces fragments, ``defaults`` (duration, size) by track id."""
+    """The whole ``moov``; ``defaults`` are those of fragments, (duration, size) by track id."""
 
     timescale: int
     tracks: tuple[Track, ...]
-    fragmented: bool
     defaults: dict[int, tuple[int, int]]
 
     @property
@@ -101,9 +101,9 @@ class Movie:
         )
 
 
-def read_movie(region: Region, moov: Box, bounds: VideoBounds) -> Movie:
+def read_movie(moov: Box, bounds: VideoBounds) -> Movie:
     """Read ``moov``. Raises `Rejected`: corrupt, external_reference, unsupported_type, decoder_limit."""
-    boxes = region.children(moov.payload, moov.end)
+    boxes = moov.children()
     if first(boxes, b"cmov"):
         raise Rejected(Reason.UNSUPPORTED_TYPE, "compressed movie header")
     if first(boxes, b"rmra"):
@@ -111,124 +111,107 @@ def read_movie(region: Region, moov: Box, bounds: VideoBounds) -> Movie:
     traks = [box for box in boxes if box.type == b"trak"]
     if len(traks) > bounds.max_tracks:
         raise corrupt(f"{len(traks)} tracks")
-    timescale = _read_timescale(region, required(boxes, b"mvhd", "moov"), "movie")
-    budget = SampleBudget(bounds.max_samples)
-    tracks = tuple(_read_track(region, trak, budget) for trak in traks)
+    timescale = _read_timescale(required(boxes, b"mvhd", "moov"))
+    budget = Budget(bounds.max_samples, "samples")
+    tracks = tuple(_read_track(trak, budget) for trak in traks)
     mvex = first(boxes, b"mvex")
-    defaults = {} if mvex is None else _read_defaults(region, mvex)
-    return Movie(timescale, tracks, mvex is not None, defaults)
-
-
-def _read_defaults(region: Region, mvex: Box) -> dict[int, tuple[int, int]]:
     defaults = {}
-    for box in region.children(mvex.payload, mvex.end):
+    for box in mvex.children() if mvex else ():
         if box.type == b"trex":
-            track_id, duration, size = region.integers(box, "I4xII", 4)
+            track_id, duration, size = box.integers("I4xII", 4)
             defaults[track_id] = (duration, size)
-    return defaults
+    return Movie(timescale, tracks, defaults)
 
 
-def _read_track(region: Region, trak: Box, budget: SampleBudget) -> Track:
-    boxes = region.children(trak.payload, trak.end)
-    track_id, enabled, display = _read_track_header(region, required(boxes, b"tkhd", "trak"))
-    mdia = required(boxes, b"mdia", "trak")
-    media = region.children(mdia.payload, mdia.end)
-    (handler,) = struct.unpack(">4s", region.at(required(media, b"hdlr", "mdia").payload + 8, 4))
-    minf = required(media, b"minf", "mdia")
-    info = region.children(minf.payload, minf.end)
-    _refuse_external_data(region, info)
-    stbl = required(info, b"stbl", "minf")
-    tables = region.children(stbl.payload, stbl.end)
-    table = read_sample_table(region, tables, budget)
+def _read_track(trak: Box, budget: Budget) -> Track:
+    boxes = trak.children()
+    track_id, enabled, display = _read_track_header(required(boxes, b"tkhd", "trak"))
+    media = required(boxes, b"mdia", "trak").children()
+    handler = bytes(required(media, b"hdlr", "mdia").at(8, 4))
+    info = required(media, b"minf", "mdia").children()
+    _refuse_external_data(info)
+    tables = required(info, b"stbl", "minf").children()
+    table = read_sample_table(tables, budget)
     stsd = required(tables, b"stsd", "stbl")
-    entries = _read_entries(region, stsd)
+    entries = stsd.children(8)
+    if entries and entries[0].type in _ENCRYPTED:
+        raise corrupt("encrypted")
     entry = entries[0] if entries else None
     return Track(
         box=trak,
         track_id=track_id,
         enabled=enabled,
         handler=handler,
-        timescale=_read_timescale(region, required(media, b"mdhd", "mdia"), "track"),
+        timescale=_read_timescale(required(media, b"mdhd", "mdia")),
         display=display,
-        edits=_read_edits(region, first(boxes, b"edts")),
+        edits=_read_edits(first(boxes, b"edts")),
         codec=entry.type if entry else b"",
-        picture=_read_picture(region, entry) if entry and handler == b"vide" else None,
-        private=_read_private(region, entry) if entry and handler == b"vide" else b"",
-        sound=read_sound_packets(region, stsd, entries) if handler == b"soun" else (),
+        picture=_read_picture(entry) if entry and handler == b"vide" else None,
+        private=_read_private(entry) if entry and handler == b"vide" else b"",
+        sound=_read_sound_packets(stsd, entries) if handler == b"soun" else (),
         table=table,
     )
 
 
-def _read_track_header(region: Region, tkhd: Box) -> tuple[int, bool, tuple[int, int]]:
-    version, flags = region.integers(tkhd, "BxxB")
-    (track_id,) = region.integers(tkhd, "I", 20 if version == 1 else 12)
-    width, height = region.integers(tkhd, "II", 88 if version == 1 else 76)
+def _read_track_header(tkhd: Box) -> tuple[int, bool, tuple[int, int]]:
+    version, flags = tkhd.integers("BxxB")
+    (track_id,) = tkhd.integers("I", 20 if version == 1 else 12)
+    width, height = tkhd.integers("II", 88 if version == 1 else 76)
     return track_id, bool(flags & _ENABLED), (width >> 16, height >> 16)
 
 
-def _read_timescale(region: Region, header: Box, what: str) -> int:
+def _read_timescale(header: Box) -> int:
     """Of the ``mvhd`` of the movie, or the ``mdhd`` of a track."""
-    version = region.integers(header, "B")[0]
-    (timescale,) = region.integers(header, "I", 20 if version == 1 else 12)
+    version = header.integers("B")[0]
+    (timescale,) = header.integers("I", 20 if version == 1 else 12)
     if timescale == 0:
-        raise corrupt(f"timescale 0 of the {what}")
+        raise corrupt(f"timescale 0 in {header.type!r}")
     return timescale
 
 
-def _read_edits(region: Region, edts: Box | None) -> tuple[tuple[int, int], ...]:
-    elst = first(region.children(edts.payload, edts.end), b"elst") if edts else None
+def _read_edits(edts: Box | None) -> tuple[tuple[int, int], ...]:
+    elst = first(edts.children(), b"elst") if edts else None
     if elst is None:
         return ()
-    version, count = region.integers(elst, "B3xI")
+    version, count = elst.integers("B3xI")
     layout, size = ("Qq4x", 20) if version == 1 else ("Ii4x", 12)
-    if _MAX_EDITS < count <= (elst.end - elst.payload - 8) // size:
+    table = elst.at(8, count * size)
+    if count > _MAX_EDITS:
         raise Rejected(Reason.DECODER_LIMIT, f"{count} edits")
-    if elst.payload + 8 + count * size > elst.end:
-        raise corrupt(f"elst with {count} edits")
-    return tuple(struct.iter_unpack(">" + layout, region.at(elst.payload + 8, count * size)))
+    return tuple(struct.iter_unpack(">" + layout, table))
 
 
-def _refuse_external_data(region: Region, info: list[Box]) -> None:
+def _refuse_external_data(info: list[Box]) -> None:
     """Samples in another file are never followed, so such a track is broken at best and a trap at worst."""
     dinf = first(info, b"dinf")
-    dref = first(region.children(dinf.payload, dinf.end), b"dref") if dinf else None
-    if dref is None:
-        return
-    for entry in region.children(dref.payload + 8, dref.end):
-        (flags,) = region.integers(entry, "I")
+    dref = first(dinf.children(), b"dref") if dinf else None
+    for entry in dref.children(8) if dref else ():
+        (flags,) = entry.integers("I")
         if not flags & 1:
             raise Rejected(Reason.EXTERNAL_REFERENCE, f"data reference {entry.type!r}")
 
 
-def _read_entries(region: Region, stsd: Box) -> list[Box]:
-    entries = region.children(stsd.payload + 8, stsd.end)
-    if entries and entries[0].type in _ENCRYPTED:
-        raise corrupt("encrypted")
-    return entries
-
-
-def _read_picture(region: Region, entry: Box) -> Picture:
-    width, height = region.integers(entry, "HH", 24)
-    children = region.children(entry.offset + VISUAL_ENTRY_BYTES, entry.end)
+def _read_picture(entry: Box) -> Picture:
+    width, height = entry.integers("HH", 24)
+    children = entry.children(VISUAL_ENTRY_BYTES)
     clap, pasp = first(children, b"clap"), first(children, b"pasp")
-    aspect = region.integers(pasp, "II") if pasp else (0, 0)
+    aspect = pasp.integers("II") if pasp else (0, 0)
     return Picture(
         width=width,
         height=height,
-        aperture=_read_aperture(region, clap, width, height) if clap else None,
+        aperture=_read_aperture(clap, width, height) if clap else None,
         pixel_aspect=(aspect[0], aspect[1]) if aspect[0] and aspect[1] else None,
     )
 
 
-def _read_private(region: Region, entry: Box) -> bytes:
-    children = region.children(entry.offset + VISUAL_ENTRY_BYTES, entry.end)
-    box = next((each for each in children if each.type in (b"esds", *CODEC_PRIVATE)), None)
-    return region.content(box) if box else b""
+def _read_private(entry: Box) -> bytes:
+    boxes = entry.children(VISUAL_ENTRY_BYTES)
+    return next((bytes(each.content) for each in boxes if each.type in (b"esds", *CODEC_PRIVATE)), b"")
 
 
-def _read_aperture(region: Region, clap: Box, width: int, height: int) -> tuple[float, float] | None:
+def _read_aperture(clap: Box, width: int, height: int) -> tuple[float, float] | None:
     """The clean aperture's size; None when it is no part of the picture, as decoders then ignore it."""
-    width_n, width_d, height_n, height_d = region.integers(clap, "IIII")
+    width_n, width_d, height_n, height_d = clap.integers("IIII")
     if not (width_d and height_d):
         return None
     clean = width_n / width_d, height_n / height_d
@@ -256,24 +239,21 @@ class SoundPacket:
         return -(-frames // self.frames) * self.size_bytes
 
 
-def read_sound_packets(region: Region, stsd: Box, entries: Sequence[Box]) -> tuple[SoundPacket, ...]:
-    """The packets of each sample entry. What an entry leaves out is taken as large, as decoders may guess it.
-
-    Raises `Rejected` (corrupt) on an entry that is too short.
-    """
-    (stsd_version,) = region.integers(stsd, "B")
-    return tuple(_read_packet(region, entry, stsd_version) for entry in entries)
+def _read_sound_packets(stsd: Box, entries: Sequence[Box]) -> tuple[SoundPacket, ...]:
+    """The packets of each sample entry. What an entry leaves out is taken as large, as decoders may guess it."""
+    (stsd_version,) = stsd.integers("B")
+    return tuple(_read_packet(entry, stsd_version) for entry in entries)
 
 
-def _read_packet(region: Region, entry: Box, stsd_version: int) -> SoundPacket:
-    version, channels, bits = region.integers(entry, "H6xHH", 8)
+def _read_packet(entry: Box, stsd_version: int) -> SoundPacket:
+    version, channels, bits = entry.integers("H6xHH", 8)
     frames, packet_bytes, frame_bytes = 1, 0, 0
     if stsd_version == 0 and version == 1:
-        frames, packet_bytes, frame_bytes = region.integers(entry, "III", 28)
+        frames, packet_bytes, frame_bytes = entry.integers("III", 28)
         # Of one channel, and of all of them. Writers mix them up.
         packet_bytes = max(packet_bytes * channels, frame_bytes)
     elif stsd_version == 0 and version == 2:
-        channels, bits, packet_bytes, frames = region.integers(entry, "I4xI4xII", 40)
+        channels, bits, packet_bytes, frames = entry.integers("I4xI4xII", 40)
     channels = max(1, channels)
     if entry.type in _PACKETS:
         frames, packet_bytes = _PACKETS[entry.type]

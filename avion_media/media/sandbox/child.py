@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NoReturn
 
 from avion_media.domain.errors import Rejected
@@ -41,12 +41,12 @@ def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_serve
     try:
         _restore_signals()
         job = find_job(task.name)
-        kept = _keep_only([*files, ruleset] if ruleset >= 0 else files)
-        answer_fd, *job_files = kept[: len(files)]
+        (ruleset,) = _place(dict(enumerate(files, start=3)), [ruleset])
+        answer_fd, *job_files = range(3, 3 + len(files))
         confinement.bound_job(task.limits)
         confinement.give_up_identity(means, fork_server_pid)
         rules = seccomp.program_filter(os.getpid(), _NO_FD) if task.as_program else seccomp.job_filter(os.getpid())
-        confinement.give_up_reach(means, kept[-1], rules)
+        confinement.give_up_reach(means, ruleset, rules)
         _write(answer_fd, _answer(job, task.arguments, job_files))
     except BaseException:  # noqa: BLE001 - nothing may unwind into the fork server's frames below us
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
@@ -58,8 +58,8 @@ def run_program(task: Task, files: list[int], program: Program, means: Means, fo
     """Become an external program with ``files`` as its descriptors 1, 2 and ``task.numbers``."""
     try:
         _restore_signals()
-        carried = [program.fd, program.ruleset] if program.ruleset >= 0 else [program.fd]
-        program_fd, ruleset = _place(dict(zip((1, 2, *task.numbers), files, strict=True)), carried)
+        targets = dict(zip((1, 2, *task.numbers), files, strict=True))
+        program_fd, ruleset = _place(targets, [program.fd, program.ruleset])
         confinement.bound_program(task.limits)
         confinement.give_up_identity(means, fork_server_pid)
         confinement.give_up_reach(means, ruleset, seccomp.program_filter(os.getpid(), program_fd))
@@ -88,36 +88,22 @@ def _restore_signals() -> None:
     os.setsid()
 
 
-def _keep_only(files: list[int]) -> list[int]:
-    """Close every descriptor but ``files`` and give them the lowest numbers from 3 on, in their order."""
-    parked = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for each in files]
-    _mute(0, 1, 2)
-    os.closerange(3, _ABOVE)
-    for number, each in enumerate(parked, start=3):
-        os.dup2(each, number, inheritable=False)
-    os.closerange(_ABOVE, 1 << 20)
-    return list(range(3, 3 + len(files)))
+def _place(targets: dict[int, int], carried: Sequence[int]) -> list[int]:
+    """Give each file of ``targets`` its number, and close all but those and ``carried``.
 
-
-def _place(targets: dict[int, int], carried: list[int]) -> tuple[int, int]:
-    """Give each file its number and close all else. Returns where the program and its ruleset (or -1) are now."""
-    parked = {number: fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for number, each in targets.items()}
-    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE + len(parked)) for each in carried]
-    _mute(0)
+    Returns where these are now, which an exec closes; what is -1 stays that. Of 0, 1 and 2 those that are no target
+    lead nowhere.
+    """
+    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    wanted = {0: nowhere, 1: nowhere, 2: nowhere} | targets
+    parked = {number: fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for number, each in wanted.items()}
+    moved = [fcntl.fcntl(each, fcntl.F_DUPFD_CLOEXEC, _ABOVE + len(parked)) if each >= 0 else -1 for each in carried]
     os.closerange(3, _ABOVE)
     for number, each in parked.items():
         os.dup2(each, number)
         os.close(each)
-    os.closerange(moved[-1] + 1, 1 << 20)
-    return moved[0], moved[1] if len(moved) > 1 else -1
-
-
-def _mute(*numbers: int) -> None:
-    nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    for number in numbers:
-        os.dup2(nowhere, number)
-    if nowhere not in numbers:
-        os.close(nowhere)
+    os.closerange(max(_ABOVE - 1, *moved) + 1, 1 << 20)
+    return moved
 
 
 def _write(fd: int, data: bytes) -> None:

@@ -1,16 +1,23 @@
-"""One task on its way through the sandbox, seen from Trio: its pipes, its channel, its end."""
+"""One task on its way through the sandbox, seen from Trio: its pipes, its channel, its end, and what came of it.
+
+What a child says is hostile input.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import socket
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Final
 
 import trio
 
-from avion_media.domain.errors import DecoderKilled, Dependency, Unavailable
-from avion_media.media.sandbox.types import JobReport
+from avion_media.domain.errors import DecoderKilled, Dependency, Reason, Rejected, Unavailable
+from avion_media.media.sandbox.child import EXEC_FAILED
+from avion_media.media.sandbox.types import Completed, JobReport, Limits, Outcome, SandboxJobFailed
 from avion_media.media.sandbox.wire import MAX_FILES, MAX_MESSAGE_BYTES, Exit, Task, pack, unpack_exit, with_fds
 
 Observer = Callable[[JobReport], None]
@@ -19,17 +26,20 @@ _SEND_S: Final = 5.0  # the fork server only ever forks and reaps
 _REAP_S: Final = 5.0  # SIGKILL to wait(): longer only for a process stuck in the kernel
 _DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; so much later it must be stuck itself
 _CHUNK_BYTES: Final = 64 << 10
+_OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
+_MAX_DETAIL: Final = 500
 
 
 class Job:
-    """``send``, ``read_all``, ``finish``, and always ``aclose``. Afterwards stdout, stderr and flags are to be read."""
+    """``send``, then ``answer`` (of one of our functions) or ``completed`` (of a program), and always ``aclose``."""
 
-    def __init__(self, task: Task, fork_server: trio.Process) -> None:
-        self.task = task
-        self.stdout = bytearray()
-        self.stderr = bytearray()
-        self.overflowed = False
-        self.sufficed = False
+    def __init__(self, task: Task, fork_server: trio.Process, observer: Observer | None) -> None:
+        self._task = task
+        self._observer = observer
+        self._stdout = bytearray()
+        self._stderr = bytearray()
+        self._overflowed = False
+        self._sufficed = False
         self._fork_server = fork_server
         ours, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._channel = trio.socket.from_stdlib_socket(ours)
@@ -41,10 +51,10 @@ class Job:
         """Hand the task and copies of ``files`` to the fork server. A cancel leaves nothing sent."""
         if len(files) > MAX_FILES:
             raise ValueError(f"{len(files)} files, but at most {MAX_FILES} fit a message")
-        message = pack(self.task)
+        message = pack(self._task)
         writers = []
         try:
-            for _ in range(2 if self.task.is_program else 1):
+            for _ in range(2 if self._task.is_program else 1):
                 reader, writer = os.pipe2(os.O_CLOEXEC)
                 writers.append(writer)
                 self._pipes.append(trio.lowlevel.FdStream(reader))
@@ -58,29 +68,27 @@ class Job:
             for each in writers:
                 os.close(each)
 
-    async def read_all(
-        self, max_stdout_bytes: int, max_stderr_bytes: int, enough: Callable[[bytearray], bool] | None
-    ) -> None:
-        """Read until the child closes its outputs; kills it when stdout is too long or ``enough``."""
-        with trio.move_on_after(self.task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._read_stdout, max_stdout_bytes, enough)
-                for pipe in self._pipes[1:]:
-                    nursery.start_soon(self._read_stderr, pipe, max_stderr_bytes)
-        if overtime.cancelled_caught:
-            self._give_up_on_fork_server()
+    async def answer(self, max_bytes: int) -> Any:
+        """What our own function returned, or its error."""
+        await self._read_all(max_bytes, 0, None)
+        end = await self._finish()
+        with self._observed(end):
+            self._check(end)
+            return _read_answer(bytes(self._stdout))
 
-    async def finish(self) -> Exit:
-        """Wait until the child is reaped. `DecoderKilled` if the fork server is gone, `Unavailable` if no fork."""
-        if self._exit is None:
-            with trio.move_on_after(self.task.limits.wall_s + _DEADLINE_SLACK_S):
-                await self._receive_exit()
-        if self._exit is None:
-            self._give_up_on_fork_server()
-            raise DecoderKilled("the fork server is gone, and the job with it")
-        if self._exit.error:
-            raise Unavailable(Dependency.SANDBOX, self._exit.error)
-        return self._exit
+    async def completed(
+        self, max_stdout_bytes: int, max_stderr_bytes: int, enough: Callable[[bytearray], bool] | None
+    ) -> Completed:
+        """How the program ended, by itself or killed because its output was ``enough``; or an error."""
+        await self._read_all(max_stdout_bytes, max_stderr_bytes, enough)
+        end = await self._finish()
+        with self._observed(end):
+            if not self._sufficed:
+                self._check(end)
+            stderr = bytes(self._stderr)
+            if end.code == EXEC_FAILED and stderr.startswith(b"cannot run "):
+                raise Unavailable(Dependency.SANDBOX, stderr.decode(errors="replace"))
+            return Completed(end.code, bytes(self._stdout), stderr, end.usage, stopped=self._sufficed)
 
     async def aclose(self) -> None:
         """Leave no child: kill it if it still runs, and wait until it is reaped."""
@@ -97,21 +105,45 @@ class Job:
             for pipe in self._pipes:
                 pipe.close()
 
+    async def _read_all(
+        self, max_stdout_bytes: int, max_stderr_bytes: int, enough: Callable[[bytearray], bool] | None
+    ) -> None:
+        """Read until the child closes its outputs; kills it when stdout is too long or ``enough``."""
+        with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._read_stdout, max_stdout_bytes, enough)
+                for pipe in self._pipes[1:]:
+                    nursery.start_soon(self._read_stderr, pipe, max_stderr_bytes)
+        if overtime.cancelled_caught:
+            self._give_up_on_fork_server()
+
     async def _read_stdout(self, limit: int, enough: Callable[[bytearray], bool] | None) -> None:
         while chunk := await self._pipes[0].receive_some(_CHUNK_BYTES):
-            self.stdout += chunk
-            if len(self.stdout) > limit:
-                self.overflowed = True
-                del self.stdout[limit:]
+            self._stdout += chunk
+            if len(self._stdout) > limit:
+                self._overflowed = True
+                del self._stdout[limit:]
                 return self._kill()
-            if enough is not None and enough(self.stdout):
-                self.sufficed = True
+            if enough is not None and enough(self._stdout):
+                self._sufficed = True
                 return self._kill()
         return None
 
     async def _read_stderr(self, pipe: trio.lowlevel.FdStream, limit: int) -> None:
         while chunk := await pipe.receive_some(_CHUNK_BYTES):
-            self.stderr += chunk[: limit - len(self.stderr)]
+            self._stderr += chunk[: limit - len(self._stderr)]
+
+    async def _finish(self) -> Exit:
+        """Wait until the child is reaped. `DecoderKilled` if the fork server is gone, `Unavailable` if no fork."""
+        if self._exit is None:
+            with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
+                await self._receive_exit()
+        if self._exit is None:
+            self._give_up_on_fork_server()
+            raise DecoderKilled("the fork server is gone, and the job with it")
+        if self._exit.error:
+            raise Unavailable(Dependency.SANDBOX, self._exit.error)
+        return self._exit
 
     async def _receive_exit(self) -> None:
         data = b""
@@ -133,3 +165,72 @@ class Job:
         """It has not answered in time. Its children die with it; `Sandbox.maintain` raises if it is the present one."""
         if self._fork_server.returncode is None:
             self._fork_server.kill()
+
+    def _check(self, end: Exit) -> None:
+        limits = self._task.limits
+        if self._overflowed:
+            raise Rejected(Reason.DECODER_LIMIT, "too much output")
+        if end.timed_out:
+            raise Rejected(Reason.DECODER_LIMIT, f"ran longer than {limits.wall_s} s")
+        if _used_up_cpu(end, limits):
+            raise Rejected(Reason.DECODER_LIMIT, f"used up {end.usage.cpu_s:.1f} s of CPU")
+        if not end.signal:
+            return
+        name = signal.Signals(end.signal).name if end.signal in set(signal.Signals) else str(end.signal)
+        if end.signal in _OF_A_LIMIT:
+            raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.usage.cpu_s:.1f} s of CPU")
+        if end.signal == signal.SIGKILL:
+            # Not by us: by the kernel's OOM killer, whose victim says nothing about the medium. Try again somewhere.
+            raise DecoderKilled(f"{self._task.name} was killed from outside (out of memory?)")
+        raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {name}")
+
+    @contextmanager
+    def _observed(self, end: Exit) -> Iterator[None]:
+        """Tell the observer how the task ended: well, or as the block's error says."""
+        outcome = Outcome.DONE
+        try:
+            yield
+        except Exception as error:
+            outcome = _outcome_of(error, end)
+            raise
+        finally:
+            if self._observer is not None:
+                self._observer(JobReport(self._task.name, outcome, end.usage))
+
+
+def _used_up_cpu(end: Exit, limits: Limits) -> bool:
+    """ffmpeg catches SIGXCPU and leaves with a return code. The two clocks of the kernel differ by some ticks."""
+    failed = end.code != 0 or end.signal in {signal.SIGKILL, signal.SIGXCPU}
+    return failed and end.usage.cpu_s >= 0.9 * limits.cpu_s
+
+
+def _read_answer(data: bytes) -> Any:
+    try:
+        ((kind, value),) = json.loads(data).items()
+    except (ValueError, AttributeError, RecursionError):
+        raise Rejected(Reason.DECODER_CRASHED, "ended without an answer") from None
+    if kind == "done":
+        return value
+    if kind == "limit":
+        raise Rejected(Reason.DECODER_LIMIT, "out of memory")
+    if kind == "rejected":
+        raise _rejection(value)
+    raise SandboxJobFailed(str(value))
+
+
+def _rejection(value: Any) -> Rejected:
+    try:
+        reason, detail = value
+        return Rejected(Reason(reason), str(detail)[:_MAX_DETAIL])
+    except (ValueError, TypeError):
+        return Rejected(Reason.DECODER_CRASHED, "ended with an answer that is none")
+
+
+def _outcome_of(error: Exception, end: Exit) -> Outcome:
+    if isinstance(error, Unavailable) and end.signal == signal.SIGKILL:
+        return Outcome.KILLED
+    if not isinstance(error, Rejected):
+        return Outcome.FAILED
+    return {Reason.DECODER_LIMIT: Outcome.LIMIT, Reason.DECODER_CRASHED: Outcome.CRASHED}.get(
+        error.reason, Outcome.REJECTED
+    )

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from avion_media.kernel import syscall
-from avion_media.media.sandbox.syscalls import NUMBERS
+from avion_media.media.sandbox.seccomp import NUMBERS
 
 _CREATE_VERSION: Final = 1
 _RULE_PATH_BENEATH: Final = 1

@@ -16,7 +16,6 @@ from avion_media.media.sandbox import selftest
 from avion_media.media.sandbox.admission import Admission
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
 from avion_media.media.sandbox.job import Job, Observer
-from avion_media.media.sandbox.outcome import answer_of, check_program
 from avion_media.media.sandbox.types import Completed, Limits, SandboxJobFailed
 from avion_media.media.sandbox.wire import Task
 
@@ -124,12 +123,8 @@ class Sandbox:
         if not all(3 <= number < 100 for number in files):
             raise ValueError(f"descriptor numbers must lie between 3 and 99: {sorted(files)}")
         task = Task(name, limits, argv=tuple(argv), numbers=tuple(files))
-        async with (
-            self.admission.admitted(limits.memory_bytes),
-            self._start(task, list(files.values()), self._server) as job,
-        ):
-            await job.read_all(max_stdout_bytes, max_stderr_bytes, enough)
-            return check_program(await job.finish(), job, self._observer)
+        async with self._started(task, list(files.values())) as job:
+            return await job.completed(max_stdout_bytes, max_stderr_bytes, enough)
 
     async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
         """Replace the fork server whenever it has had its tasks; raise `Unavailable` when it dies.
@@ -175,26 +170,27 @@ class Sandbox:
         return Renewal(former.tasks)
 
     async def _call(self, task: Task, files: Sequence[int], server: ForkServerProcess | None = None) -> Any:
-        async with (
-            self.admission.admitted(task.limits.memory_bytes),
-            self._start(task, files, server or self._server) as job,
-        ):
-            await job.read_all(_MAX_ANSWER_BYTES, 0, None)
-            return answer_of(await job.finish(), job, self._observer)
+        async with self._started(task, files, server) as job:
+            return await job.answer(_MAX_ANSWER_BYTES)
 
     @asynccontextmanager
-    async def _start(self, task: Task, files: Sequence[int], server: ForkServerProcess) -> AsyncIterator[Job]:
-        try:
-            job = Job(task, server.process)
-        except OSError as error:  # no descriptors left
-            raise Unavailable(Dependency.SANDBOX, f"cannot start a task: {error}") from error
-        with server.used(self._tasks_per_server):
+    async def _started(
+        self, task: Task, files: Sequence[int], server: ForkServerProcess | None = None
+    ) -> AsyncIterator[Job]:
+        """Admit the task and hand it to the fork server. Nothing of it is left afterwards."""
+        async with self.admission.admitted(task.limits.memory_bytes):
+            server = server or self._server
             try:
-                async with server.sending:
-                    await job.send(server.control, files)
-                yield job
-            finally:
-                await job.aclose()
+                job = Job(task, server.process, self._observer)
+            except OSError as error:  # no descriptors left
+                raise Unavailable(Dependency.SANDBOX, f"cannot start a task: {error}") from error
+            with server.used(self._tasks_per_server):
+                try:
+                    async with server.sending:
+                        await job.send(server.control, files)
+                    yield job
+                finally:
+                    await job.aclose()
 
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
         """What confines the tasks of ``server``, by its self-test. `Unavailable` if a child cannot confine itself."""

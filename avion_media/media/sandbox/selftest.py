@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from avion_media.kernel import syscall
-from avion_media.media.sandbox.syscalls import NUMBERS
+from avion_media.media.sandbox.seccomp import NUMBERS
 
 _DENIALS: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS})
 _FAMILIES: Final = ("AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET", "AF_VSOCK", "AF_ALG")

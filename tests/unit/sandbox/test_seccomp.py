@@ -10,7 +10,7 @@ import struct
 import pytest
 
 from avion_media.media.sandbox import seccomp
-from avion_media.media.sandbox.syscalls import AUDIT_ARCH, NUMBERS
+from avion_media.media.sandbox.seccomp import AUDIT_ARCH, NUMBERS
 
 PID = 4711
 PROGRAM_FD = 203

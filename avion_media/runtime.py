@@ -63,6 +63,7 @@ class Observed:
     swept_at: float = 0.0  # when the last sweep ended, Unix seconds
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
     events_headroom: int = 0  # events that can follow before the slowest consumer group misses one
+    held: tuple[str, ...] = ()  # since when media wait for a moderator, as records have it, the longest first
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     history: History = field(default_factory=History)
 

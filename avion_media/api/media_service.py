@@ -38,14 +38,12 @@ from avion_media.domain.ids import (
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import CACHE_QUEUE, PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.grpc import CallContext
-from avion_media.moderation import Unwanted
+from avion_media.moderation import MAX_NOTE, Unwanted
 from avion_media.owners import OwnerIndex
 from avion_media.remote import AddressGuard, InvalidUrl, RemoteUrl, parse_remote_url
 from avion_media.runtime import Runtime
 from avion_media.wire.avion import media_pb2 as wire
 from avion_media.wire.avion.media_grpc import MediaServiceServicer
-
-_MAX_NOTE = 1000  # characters
 
 
 class NothingUploaded(MediaError):
@@ -262,8 +260,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
         """Block a medium that is known, and its copies. A call that is cut short is carried out all the same."""
         any_id = _any_id(request.media_id)
-        if len(request.note) > _MAX_NOTE:
-            raise _bad_field("note", f"is longer than {_MAX_NOTE} characters", "NOTE_TOO_LONG")
+        if len(request.note) > MAX_NOTE:
+            raise _bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
         await self._statuses.resolve(any_id)
         why = Unwanted(by=context.caller, note=request.note, keep_evidence=request.keep_evidence)
         copies = await self._runtime.moderation.blocking.get().block(any_id, why)

@@ -14,12 +14,13 @@ from functools import partial
 from typing import Final
 
 from avion_media.concurrency import in_turn
+from avion_media.console.forms import Form
 from avion_media.console.letters import parse_key
-from avion_media.console.wording import duration, many
+from avion_media.console.wording import duration, many, short
 from avion_media.deletion import undelete
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.tasks import DROP_DELETED
-from avion_media.moderation import NotBlocked, NotHeld, Unwanted
+from avion_media.moderation import Entry, InvalidEntry, NotBlocked, NotHeld, Unwanted, parse_entry
 from avion_media.queue import DeadLetters, TaskQueue
 from avion_media.runtime import Runtime
 from avion_media.tree import Tree
@@ -42,6 +43,7 @@ class Service:
     runtime: Runtime
     tree: Tree
     who: str = ""  # the operator, for those that write it down themselves
+    note: str = ""  # what the operator wrote about it
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Action:
     """One row. ``name`` is its name in forms and in the audit log, ``verb`` the word on its button.
 
     ``follows`` are the sentences of its question. ``is_final``: it cannot be undone; of more than one, it asks for
-    their number to be typed.
+    their number to be typed. ``takes_note``: its question has a field for a note. ``targets_of`` reads from a form what
+    it works on.
     """
 
     name: str
@@ -69,6 +72,8 @@ class Action:
     follows: tuple[str, ...]
     perform: Callable[[Service, Sequence[str]], Awaitable[Outcome]]
     is_final: bool = False
+    takes_note: bool = False
+    targets_of: Callable[[Form], Sequence[str]] = lambda form: form.all("target")
 
     def must_ask(self, count: int) -> bool:
         """Return whether this many are worth a question."""
@@ -169,6 +174,7 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
                 f"The files are kept as evidence for {duration(evidence_ttl_s)}. The block can be lifted.",
             ),
             _block,
+            takes_note=True,
         ),
         Action(
             "unblock",
@@ -189,6 +195,27 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             Asks.MANY,
             ("They are processed and published.",),
             _release,
+        ),
+        Action(
+            "list",
+            "Add",
+            "hash",
+            "plus",
+            "{} {} on the own block list. Files with it are refused from now on.",
+            Asks.NEVER,
+            (),
+            _add_entries,
+            targets_of=_entry_of,
+        ),
+        Action(
+            "unlist",
+            "Remove",
+            "hash",
+            "trash",
+            "{} {} off the own block list.",
+            Asks.ALWAYS,
+            ("Files with this hash are accepted again.", "Media that are blocked stay blocked."),
+            _remove_entries,
         ),
         Action(
             "kill",
@@ -257,7 +284,7 @@ async def _on_queues(
 
 async def _block(service: Service, targets: Sequence[str]) -> Outcome:
     blocking = service.runtime.moderation.blocking.get()
-    return await _on_media(lambda any_id: blocking.block(any_id, Unwanted(by=service.who)), targets)
+    return await _on_media(lambda any_id: blocking.block(any_id, Unwanted(by=service.who, note=service.note)), targets)
 
 
 async def _unblock(service: Service, targets: Sequence[str]) -> Outcome:
@@ -281,6 +308,34 @@ async def _on_media(step: Callable[[AnyId], Awaitable[object]], targets: Sequenc
             problems.append(f"{media_id} is not blocked")
         except NotHeld:
             problems.append(f"{media_id} does not wait for a moderator")
+    return Outcome(len(targets) - len(problems), tuple(problems))
+
+
+def _entry_of(form: Form) -> Sequence[str]:
+    """The line of a block list that the fields of a form name."""
+    digest = (form.get("hash") or "").strip().lower()
+    label = " ".join((form.get("label") or "").replace('"', "'").split())
+    return [f'{form.get("type")},{digest},"{label}"'] if digest else []
+
+
+async def _add_entries(service: Service, targets: Sequence[str]) -> Outcome:
+    return await _on_entries(service.runtime.moderation.lists.add_own, targets, "on the list already")
+
+
+async def _remove_entries(service: Service, targets: Sequence[str]) -> Outcome:
+    return await _on_entries(service.runtime.moderation.lists.remove_own, targets, "no longer on the list")
+
+
+async def _on_entries(step: Callable[[Entry], Awaitable[bool]], targets: Sequence[str], otherwise: str) -> Outcome:
+    problems = []
+    for target in targets:
+        try:
+            entry = parse_entry(target)
+        except InvalidEntry as error:
+            problems.append(str(error))
+            continue
+        if not await step(entry):
+            problems.append(f"{short(entry.hash.hex())} is {otherwise}")
     return Outcome(len(targets) - len(problems), tuple(problems))
 
 

@@ -16,10 +16,12 @@ from avion_media.console import audit, charts, wording
 from avion_media.console.actions import Action
 from avion_media.console.health import Facts, Health, assess, queue_state, walk
 from avion_media.console.letters import Causes, LetterFilter, count_newer
+from avion_media.console.moderation import PARTS
 from avion_media.console.recent import MediaFilter, read_media
 from avion_media.console.recent import count_newer as count_newer_media
 from avion_media.domain.errors import MediaError, Reason
 from avion_media.history import last_of
+from avion_media.moderation import MAX_NOTE
 from avion_media.redis import Redis
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
@@ -49,9 +51,10 @@ PAGES: Final = (
     Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-letters")),
     Page("media", "Media", "/console/media", "media", ("fresh-media",)),
     Page("system", "System", "/console/system", "system", ("process", "tree", "dependencies", "sandbox", "limits")),
+    Page("moderation", "Moderation", "/console/moderation", "shield", ("fresh-held",)),
     Page("audit", "Audit", "/console/audit", "book"),
 )
-"""The pages, in the order of the navigation. Moderation gets its row here."""
+"""The pages, in the order of the navigation."""
 FRAME_REGIONS: Final = ("banner", "nav")
 """Regions that every page has."""
 
@@ -143,6 +146,7 @@ def _templates() -> jinja2.Environment:
         "when": wording.when,
         "clock": wording.clock,
         "short": wording.short,
+        "with_short_hashes": wording.with_short_hashes,
         "meaning": wording.meaning,
         "advice": wording.advice,
         "queue_title": wording.queue_title,
@@ -160,6 +164,8 @@ def _templates() -> jinja2.Environment:
         "queue_titles": wording.QUEUE_TITLES,
         "reasons": sorted(map(str, Reason)),
         "kept": audit.KEPT,
+        "max_note": MAX_NOTE,
+        "parts": PARTS,
     }
     return environment
 
@@ -205,12 +211,19 @@ async def _fresh_media(view: View) -> dict[str, Any]:
     return {"new": await count_newer_media(view.redis, newest) if newest else 0, "href": wanted.url()}
 
 
+async def _fresh_held(view: View) -> dict[str, Any]:
+    """Those that were held after the page was drawn; it shows the time of the newest then."""
+    newest = view.query.get("newest")
+    return {"new": 0 if newest is None else sum(each > newest for each in view.facts.held)}
+
+
 async def _recent(view: View) -> dict[str, Any]:
     return {"media": await read_media(view.redis, MediaFilter(), view.smallest)}
 
 
 _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "causes": _causes,
+    "fresh-held": _fresh_held,
     "fresh-letters": _fresh_letters,
     "fresh-media": _fresh_media,
     "recent": _recent,

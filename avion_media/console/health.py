@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import Any, Final
 
@@ -19,6 +20,8 @@ STALLED_S: Final = 600.0
 """As in the alert `AvionMediaQueueStalled`."""
 STALE_S: Final = 30.0
 """Figures of the queues are read every five seconds: older ones are marked."""
+REVIEW_LATE_S: Final = 86_400.0
+"""As in the alert `AvionMediaReviewWaits`."""
 _LATE_MEANS: Final = {
     PROCESSING_QUEUE: "Uploads stay in PROCESSING for that long. Nothing is lost.",
     CACHE_QUEUE: "New copies of remote media arrive late. Uploads and the origin work normally.",
@@ -69,6 +72,7 @@ class Facts:
     tree: Mapping[str, Any]  # of /tree
     history: History
     now: float  # Unix seconds
+    held: Sequence[str] = ()  # since when media wait for a moderator (ISO 8601), the longest first
 
     @property
     def queues(self) -> Mapping[str, QueueSample]:
@@ -145,9 +149,9 @@ def walk(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
         yield from walk(child)
 
 
-def read_facts(report: Mapping[str, Any], tree: Mapping[str, Any], history: History) -> Facts:
+def read_facts(report: Mapping[str, Any], tree: Mapping[str, Any], history: History, held: Sequence[str] = ()) -> Facts:
     """Return the facts of this moment."""
-    return Facts(report, tree, history, time.time())
+    return Facts(report, tree, history, time.time(), held)
 
 
 def _findings(facts: Facts) -> Iterator[Finding]:
@@ -155,6 +159,7 @@ def _findings(facts: Facts) -> Iterator[Finding]:
     yield from _of_queues(facts)
     yield from _of_dead_letters(facts)
     yield from _of_tree(facts)
+    yield from _of_reviews(facts)
     sandbox = facts.report["sandbox"]
     if sandbox is not None and sandbox["gaps"]:
         text = f"A compromised decoder could do this: {', '.join(sandbox['gaps'])}."
@@ -213,6 +218,14 @@ def _of_dead_letters(facts: Facts) -> Iterator[Finding]:
     ]
     text = f"Tasks that were given up: {', '.join(queues)}. Each stays until it is replayed or discarded."
     yield Finding(Tone.WARN, title, text, "dead-letters")
+
+
+def _of_reviews(facts: Facts) -> Iterator[Finding]:
+    if facts.held:
+        waits_s = facts.now - datetime.fromisoformat(facts.held[0]).timestamp()
+        title = many(len(facts.held), "media item waits for review", "media items wait for review")
+        text = f"Nothing of them is served until a moderator decides. The first waits for {duration(waits_s)}."
+        yield Finding(Tone.WARN if waits_s > REVIEW_LATE_S else Tone.INFO, title, text, "moderation")
 
 
 def _of_tree(facts: Facts) -> Iterator[Finding]:

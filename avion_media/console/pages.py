@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from importlib.metadata import version
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -24,12 +25,14 @@ from avion_media.console.health import read_facts
 from avion_media.console.letters import Causes, LetterFilter, read_page
 from avion_media.console.live import LivePages
 from avion_media.console.media_item import read_item
+from avion_media.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.console.questions import Questions
 from avion_media.console.recent import MediaFilter, read_media, read_owned
 from avion_media.console.sessions import Sessions
 from avion_media.console.uploads import Uploads
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
+from avion_media.moderation import MAX_NOTE
 from avion_media.owners import OwnerIndex
 from avion_media.redis import Redis
 from avion_media.runtime import Runtime
@@ -74,6 +77,8 @@ class Console:
             "/console/dead-letters": self._dead_letters,
             "/console/media": self._media,
             "/console/media/{media_id}": self._media_item,
+            "/console/moderation": self._moderation,
+            "/console/moderation/{media_id}/preview": self._preview,
             "/console/system": self._system,
             "/console/audit": self._audit,
             "/console/confirm": self._confirm,
@@ -199,7 +204,7 @@ class Console:
             page,
             self._viewer(request),
             self._about,
-            read_facts(runtime.report(), self._tree.describe(), runtime.observed.history),
+            read_facts(runtime.report(), self._tree.describe(), runtime.observed.history, runtime.observed.held),
             self._redis,
             min(sizes, key=lambda size: size.longest_edge).name if sizes else "",
             tuple(limits),
@@ -323,6 +328,29 @@ class Console:
         response.status_code = 404 if item.is_unknown else 200
         return response
 
+    async def _moderation(self, request: Request) -> Response:
+        query = dict(request.query_params)
+        wanted = ModerationQuery.from_query(query)
+        room, answer, page = self._runtime.moderation, None, None
+        with suppress(Unavailable, trio.TooSlowError), trio.fail_after(_READ_S):
+            page = await read_moderation(room, self._runtime.config.moderation, wanted)
+            answer = await look_up(room, wanted.text) if wanted.text else None
+        view = self._view(request, "moderation", query)
+        query["newest"] = max(view.facts.held, default="")
+        return await self._draw(request, "moderation.html", view, wanted=wanted, page=page, answer=answer)
+
+    async def _preview(self, request: Request) -> Response:
+        """The picture of a held or blocked medium. Who looks at it is written down first."""
+        text = request.path_params["media_id"]
+        try:
+            picture = await self._runtime.moderation.evidence.preview(parse_any_id(text))
+        except InvalidId:
+            picture = None
+        if picture is None:
+            return self._error(404, "No preview", "Nothing is kept of this media item that could be shown.")
+        await self._questions.note_look(text, self._who(request))
+        return Response(picture, media_type="image/jpeg")
+
     async def _audit(self, request: Request) -> Response:
         view = self._view(request, "audit")
         entries, older = await audit.read(self._redis, request.query_params.get("before", ""))
@@ -343,17 +371,21 @@ class Console:
         return HTMLResponse(draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question))
 
     async def _act(self, request: Request, form: Form) -> Response:
-        who = self._sessions.operator(request) or self._gate.describe(request)
         question = await self._questions.ask(form)
         if question is None:
             return self._error(404, "Nothing to do", "Nothing was selected, or this action does not exist.")
         if not question.is_confirmed_by(form):
             page = draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question)
             return HTMLResponse(page, 200 if "confirmed" not in form else 422)
-        done = await self._questions.carry_out(question, who)
+        done = await self._questions.carry_out(
+            question, self._who(request), (form.get("note") or "").strip()[:MAX_NOTE]
+        )
         self._causes.forget()
         back = question.back
         return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)
+
+    def _who(self, request: Request) -> str:
+        return self._sessions.operator(request) or self._gate.describe(request)
 
     # -- sessions
 

@@ -63,24 +63,33 @@ class Questions:
             return None
         if form.get("all") and action.noun == "dead letter":
             return await self._ask_of_all(action, form)
-        targets = tuple(dict.fromkeys(form.all("target")))[:_MAX_TARGETS]
+        targets = tuple(dict.fromkeys(action.targets_of(form)))[:_MAX_TARGETS]
         if not targets:
             return None
         names = [await self._name(action, each) for each in targets[:_NAMED]]
         back = _back(action, form.get("back") or "", targets[0])
         return Question(action, targets, names, {"back": back}, targets, back)
 
-    async def carry_out(self, question: Question, who: str) -> str:
+    async def carry_out(self, question: Question, who: str, note: str = "") -> str:
         """Do it, and return the id of its entry in the audit log. Raises `Unavailable` after it was recorded."""
         action = question.action
         details = {"who": who, "action": action.name, "count": question.count, "targets": list(question.targets)}
         redis = self._service.runtime.redis
         try:
-            outcome = await action.perform(replace(self._service, who=who), question.targets)
+            outcome = await action.perform(replace(self._service, who=who, note=note), question.targets)
         except MediaError as error:
             await audit.record(redis, **details, result=f"Not completed: {error}", replica=self._replica)  # type: ignore[arg-type]
             raise
-        return await audit.record(redis, **details, result=action.result(outcome), replica=self._replica)  # type: ignore[arg-type]
+        result = f"{action.result(outcome)} Note: {note}" if note else action.result(outcome)
+        return await audit.record(redis, **details, result=result, replica=self._replica)  # type: ignore[arg-type]
+
+    async def note_look(self, media_id: str, who: str) -> None:
+        """Write down that an operator looks at evidence."""
+        redis = self._service.runtime.redis
+        result = "The preview was shown."
+        await audit.record(
+            redis, who=who, action="look", count=1, targets=[media_id], result=result, replica=self._replica
+        )
 
     async def _ask_of_all(self, action: Action, form: Form) -> Question | None:
         wanted = LetterFilter.from_query(form.flat())
@@ -107,4 +116,5 @@ def _back(action: Action, asked: str, target: str) -> str:
         return asked
     if action.noun == "media item":
         return f"/console/media/{target}"
-    return {"node": "/console/system", "queue": "/console/queues"}.get(action.noun, "/console/dead-letters")
+    pages = {"node": "/console/system", "queue": "/console/queues", "hash": "/console/moderation?part=lists"}
+    return pages.get(action.noun, "/console/dead-letters")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime
 from typing import Final
@@ -18,6 +19,7 @@ QUEUE_TITLES: Final = {
     DELETE_QUEUE: "Delete",
     PURGE_QUEUE: "Purge",
 }
+_HASH: Final = re.compile(r"\b[0-9a-f]{32,64}\b")
 _REASONS: Final = {str(each): each for each in Reason}
 
 
@@ -27,8 +29,8 @@ def count(number: float) -> str:
 
 
 def many(number: int, one: str, more: str = "") -> str:
-    """A number with its noun: ``1 dead letter``, ``2 dead letters``."""
-    return f"{number:,} {one if number == 1 else more or one + 's'}"
+    """A number with its noun: ``1 dead letter``, ``2 dead letters``, ``3 hashes``."""
+    return f"{number:,} {one if number == 1 else more or one + ('es' if one.endswith('sh') else 's')}"
 
 
 def rate(per_s: float) -> str:
@@ -116,6 +118,11 @@ def short(subject: str) -> str:
         end = path.rpartition("/")[2] or path
         return f"{url.host}/{'' if path.count('/') < 2 else '…/'}{end.lstrip('/')}"[:80]
     return subject if len(subject) < 26 else f"{subject[:8]}…{subject[-6:]}"
+
+
+def with_short_hashes(text: str) -> str:
+    """A sentence without the middle of the hashes in it."""
+    return _HASH.sub(lambda found: short(found[0]), text)
 
 
 def reason_of(error: str) -> str:

@@ -1,8 +1,8 @@
 """Moderation: blocks of media, block lists, evidence, media that wait for a moderator, the operator's hook."""
 
-from avion_media.moderation.blocking import Blocking, NotBlocked, Underway, Unwanted
+from avion_media.moderation.blocking import MAX_NOTE, Blocking, NotBlocked, Underway, Unwanted
 from avion_media.moderation.changes import CHANNEL, Changes
-from avion_media.moderation.entries import Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
 from avion_media.moderation.likeness import Likeness
 from avion_media.moderation.lists import OWN, Blocklists, Match
 from avion_media.moderation.records import Block, ModerationRecords
@@ -13,6 +13,8 @@ from avion_media.moderation.standing import Standing
 
 __all__ = [
     "CHANNEL",
+    "EXACT",
+    "MAX_NOTE",
     "OWN",
     "Block",
     "Blocking",

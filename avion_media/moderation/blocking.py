@@ -40,6 +40,7 @@ from avion_media.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, Statu
 from avion_media.store import ListedObject, ObjectInfo, ObjectStore, TooLarge
 from avion_media.telemetry import get_logger
 
+MAX_NOTE = 1000  # characters
 _MAX_HASHED_BYTES = 5 << 30
 _MAX_PICTURE_BYTES = 16 << 20
 _HASH_UNIT_BYTES = 1 << 20

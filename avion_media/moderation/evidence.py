@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
+from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.resources import ResourceSlot
 from avion_media.store import FileSource, ObjectInfo, ObjectStore
 
@@ -14,6 +15,8 @@ _INCOMING = "incoming"
 _ORIGINAL = "original"
 _THUMBNAIL = "thumbnail-"
 _RECORD = "block.json"
+_PREVIEW = "preview"
+_MAX_PREVIEW_BYTES = 16 << 20
 
 
 class Evidence:
@@ -40,18 +43,44 @@ class Evidence:
             file = FileSource(fd, size_bytes)
             await self._store.get().put(_key(any_id, _INCOMING), file, content_type="application/octet-stream")
 
+    async def keep_preview(self, any_id: AnyId, thumbnail: bytes) -> None:
+        """Write a thumbnail of a held medium, which has none in the store: moderators must not decode the upload."""
+        if not await self._is_there(_key(any_id, _PREVIEW)):
+            await self._store.get().put(_key(any_id, _PREVIEW), thumbnail, content_type="image/jpeg")
+
+    async def files(self, any_id: AnyId) -> dict[str, int]:
+        """Return what is kept of a medium: names, and sizes in bytes."""
+        store, prefix = self._store.get(), f"{keys.QUARANTINE_PREFIX}{any_id}/"
+        return {each.key.removeprefix(prefix): each.size_bytes async for page in store.list(prefix) for each in page}
+
+    async def preview(self, any_id: AnyId) -> bytes | None:
+        """Return the JPEG that shows it: the preview of a held medium, or a thumbnail of a blocked one; None without.
+
+        All of them were made in the sandbox.
+        """
+        shown = _preview_among(await self.files(any_id))
+        if not shown:
+            return None
+        try:
+            return await self._store.get().read(_key(any_id, shown), max_bytes=_MAX_PREVIEW_BYTES)
+        except ObjectMissing:
+            return None
+
+    def has_preview(self, files: Mapping[str, int]) -> bool:
+        """Return whether there is a `preview` among these files of a medium."""
+        return bool(_preview_among(files))
+
     async def keep_record(self, any_id: AnyId, record: bytes) -> None:
         """Write the record of the block beside the files, as it is now."""
         await self._store.get().put(_key(any_id, _RECORD), record, content_type="application/json")
 
     async def original(self, any_id: AnyId) -> tuple[ObjectInfo, int] | None:
         """Return the original that was kept, and the bytes of it and its thumbnails; None without an original."""
-        store, prefix = self._store.get(), f"{keys.QUARANTINE_PREFIX}{any_id}/"
-        sizes = {each.key.removeprefix(prefix): each.size_bytes async for page in store.list(prefix) for each in page}
+        sizes = await self.files(any_id)
         if _ORIGINAL not in sizes:
             return None
         served = sum(size for name, size in sizes.items() if name == _ORIGINAL or name.startswith(_THUMBNAIL))
-        return await store.head(_key(any_id, _ORIGINAL)), served
+        return await self._store.get().head(_key(any_id, _ORIGINAL)), served
 
     async def restore(self, any_id: AnyId, sizes: Iterable[str]) -> bool:
         """Copy a published medium back to where it was, the original last; return whether its original was kept."""
@@ -74,10 +103,9 @@ class Evidence:
 
     async def remove(self, any_id: AnyId) -> None:
         """Remove all of it."""
-        store = self._store.get()
-        found = [each.key async for page in store.list(f"{keys.QUARANTINE_PREFIX}{any_id}/") for each in page]
+        found = [_key(any_id, name) for name in await self.files(any_id)]
         if found:
-            await store.delete(found)
+            await self._store.get().delete(found)
 
     def _places(self, any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
         """The names of the evidence, and where the files are served from. The original is first."""
@@ -107,6 +135,12 @@ class Evidence:
         except ObjectMissing:
             return False
         return True
+
+
+def _preview_among(files: Mapping[str, int]) -> str:
+    """The name of the picture to show, empty without one: the preview, or the largest thumbnail."""
+    pictures = [name for name in files if name.startswith(_THUMBNAIL) and not name.endswith(WEBP_SUFFIX)]
+    return _PREVIEW if _PREVIEW in files else max(pictures, key=lambda name: files[name], default="")
 
 
 def _key(any_id: AnyId, name: str) -> str:

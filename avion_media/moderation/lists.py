@@ -17,6 +17,7 @@ from avion_media.domain.errors import ObjectMissing, PreconditionFailed
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.digests import DigestSet, Likenesses
 from avion_media.moderation.entries import EXACT, Entry, HashType, InvalidEntry, parse_entry, parse_list
+from avion_media.moderation.records import ModerationRecords
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore, TooLarge
 from avion_media.telemetry import get_logger
@@ -60,6 +61,7 @@ class Blocklists:
     def __init__(self, store: ResourceSlot[ObjectStore], changes: Changes) -> None:
         self._store = store
         self._changes = changes
+        self._records = ModerationRecords(store)
         self._lists: dict[str, _List] = {}
         self._own: dict[str, tuple[str, Entry | None]] = {}  # key -> ETag, and its entry unless it has none
         self._own_exact: dict[tuple[HashType, bytes], Entry] = {}
@@ -82,6 +84,30 @@ class Blocklists:
         }
         own = {str(kind): sum(each is kind for each, _ in self._own_exact) for kind in EXACT}
         return {**found, OWN: {**own, "pdq": len(self._own_likenesses)}}
+
+    def own_entries(self) -> list[Entry]:
+        """Return the own entries, in the order of their hashes."""
+        return sorted((*self._own_exact.values(), *self._own_likenesses.values()), key=lambda each: each.hash)
+
+    async def add_own(self, entry: Entry) -> bool:
+        """Put an entry on the own list; return False if its hash is there already. All replicas read it at once."""
+        await self.refresh()
+        if any(each.hash == entry.hash for each in self.own_entries()):
+            return False
+        await self._records.put_entry(entry)
+        await self._changes.note()
+        await self.reload()
+        return True
+
+    async def remove_own(self, entry: Entry) -> bool:
+        """Take an entry off the own list; return False if it was not there. All replicas read it at once."""
+        await self.refresh()
+        if entry not in self.own_entries():
+            return False
+        await self._records.remove_entry(entry)
+        await self._changes.note()
+        await self.reload()
+        return True
 
     async def ensure_loaded(self) -> None:
         """Return once the lists were loaded at least once."""

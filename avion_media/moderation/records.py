@@ -11,11 +11,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+from avion_media.concurrency import in_turn
 from avion_media.domain import keys
 from avion_media.domain.errors import ObjectMissing
 from avion_media.moderation.entries import Entry, parse_entry
@@ -23,6 +25,7 @@ from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 
 _MAX_BYTES = 4 << 20
+_AT_ONCE = 8  # records that are read at the same time
 
 
 def now() -> str:
@@ -129,13 +132,39 @@ class ModerationRecords:
         document = await self._read(f"{keys.HELD_PREFIX}{media_id}")
         return None if document is None else Held(**document)
 
-    async def all_held(self) -> AsyncIterator[Held]:
-        """Return all media that wait for a moderator."""
+    async def all_held(self, known: Mapping[str, tuple[str, Held]]) -> dict[str, tuple[str, Held]]:
+        """Return all of these with their ETags, by media id. Those that are ``known`` are not read again."""
+        found: dict[str, tuple[str, Held]] = {}
+
+        async def read(media_id: str, etag: str) -> None:
+            held = await self.held(media_id)
+            if held is not None:
+                found[media_id] = etag, held
+
+        missing = []
         async for page in self._store.get().list(keys.HELD_PREFIX):
             for listed in page:
-                held = await self.held(listed.key.removeprefix(keys.HELD_PREFIX))
-                if held is not None and not held.released_at:
-                    yield held
+                media_id = listed.key.removeprefix(keys.HELD_PREFIX)
+                before = known.get(media_id)
+                if before is not None and before[0] == listed.etag:
+                    found[media_id] = before
+                else:
+                    missing.append(partial(read, media_id, listed.etag))
+        await in_turn(missing, _AT_ONCE)
+        return found
+
+    async def blocks(self, after: str, count: int) -> list[Block]:
+        """Return the next ``count`` blocks that stand behind this media id, in the order of ids."""
+        start_after = f"{keys.BLOCK_PREFIX}{after}" if after else None
+        pages = self._store.get().list_keys(keys.BLOCK_PREFIX, start_after, page_size=count)
+        found: dict[str, Block | None] = {}
+
+        async def read(media_id: str) -> None:
+            found[media_id] = await self.block(media_id)
+
+        ids = [key.removeprefix(keys.BLOCK_PREFIX) for key in await anext(pages, [])]
+        await in_turn([partial(read, each) for each in ids], _AT_ONCE)
+        return [block for each in ids if (block := found[each]) is not None]
 
     async def write_held(self, held: Held) -> None:
         """Write it over what was there."""

@@ -43,10 +43,16 @@ class Reviews:
         self._records = ModerationRecords(store)
         self._evidence = Evidence(store)
         self._status_ttl_s = status_ttl_s
+        self._known: dict[str, tuple[str, Held]] = {}
 
     async def waiting(self) -> list[Held]:
-        """Return the media that wait, in the order of their ids."""
-        return [held async for held in self._records.all_held()]
+        """Return the media that wait, the one that waits longest first.
+
+        Costs one listing, and a read of each record that is new since the last time.
+        """
+        self._known = await self._records.all_held(self._known)
+        waiting = [held for _, held in self._known.values() if not held.released_at]
+        return sorted(waiting, key=lambda held: (held.at, held.media_id))
 
     async def hold(
         self,
@@ -57,8 +63,12 @@ class Reviews:
         queue: str,
         fields: Mapping[str, str],
         file: tuple[int, int] | None = None,
+        preview: bytes | None = None,
     ) -> None:
-        """Hold a medium. ``file`` is the descriptor and length of one that is not in the store."""
+        """Hold a medium. ``file`` is the descriptor and length of one that is not in the store, ``preview`` a thumbnail
+        for the moderator."""
+        if preview is not None:
+            await self._evidence.keep_preview(any_id, preview)
         if isinstance(any_id, MediaId):
             await self._evidence.keep_upload(any_id)
         elif file is not None:

@@ -6,8 +6,10 @@ from avion_media.config import Config
 from avion_media.domain.errors import Dependency
 from avion_media.moderation.blocking import Blocking, Deletions, PurgeRequests, Underway
 from avion_media.moderation.changes import Changes
+from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.likeness import Likeness
 from avion_media.moderation.lists import Blocklists
+from avion_media.moderation.records import ModerationRecords
 from avion_media.moderation.reviews import Reviews
 from avion_media.moderation.screening import Screening
 from avion_media.moderation.standing import Standing
@@ -30,6 +32,8 @@ class Moderation:
         self.lists = Blocklists(store, Changes(redis))
         self._events = MediaEvents(redis, config.events.max_entries)
         self.reviews = Reviews(store, redis, self._events, status_ttl_s=config.tasks.accepted_life_s)
+        self.records = ModerationRecords(store)
+        self.evidence = Evidence(store)
         self.blocking: ResourceSlot[Blocking] = ResourceSlot(Dependency.STORE)
 
     def make_blocking(self, purges: PurgeRequests, deletions: Deletions) -> Blocking:

@@ -130,7 +130,7 @@ class Visit:
         picture = picture_of(thumbnails, screening.edges)
         if picture is not None and (HashType.PDQ in screening.lists.types or screening.hook.enabled):
             self._pdq = await screening.picture_hash(picture)
-        await self._see_likeness()
+        await self._see_likeness(picture)
         if screening.hook.enabled:
             await self._ask_hook(facts, picture)
 
@@ -151,7 +151,7 @@ class Visit:
                 cause = match.label if match.list == OWN else f"list {match.list}"
                 await self._block(str(match), self._unwanted(cause, str(match)))
 
-    async def _see_likeness(self) -> None:
+    async def _see_likeness(self, picture: bytes | None) -> None:
         if self._pdq is None:
             return
         policy = self.screening.config.likeness
@@ -163,7 +163,7 @@ class Visit:
             elif action == "hold":
                 held = held or str(match)
         if held:
-            await self._hold(held)
+            await self._hold(held, picture)
 
     async def _ask_hook(self, facts: MediaFacts, picture: bytes | None) -> None:
         opinion = await self.screening.hook.ask(self._described(facts), picture)
@@ -171,7 +171,7 @@ class Visit:
         if opinion.action == "refuse":
             await self._block(why, self._unwanted("hook", why))
         elif opinion.action == "hold":
-            await self._hold(why)
+            await self._hold(why, picture)
 
     def _described(self, facts: MediaFacts) -> dict[str, Any]:
         return {
@@ -210,11 +210,11 @@ class Visit:
         await screening.blocking.get().block(self.any_id, why)
         raise Rejected(Reason.BLOCKED, detail)
 
-    async def _hold(self, match: str) -> None:
+    async def _hold(self, match: str, picture: bytes | None) -> None:
         if await self._is_released():
             return
         file = None if self._file is None or not self._file.whole else (self._file.fd, self._file.size_bytes)
         await self.screening.reviews.hold(
-            self.any_id, match, pdq=self._pdq, queue=self.queue, fields=self.task.fields, file=file
+            self.any_id, match, pdq=self._pdq, queue=self.queue, fields=self.task.fields, file=file, preview=picture
         )
         raise Held(match)

@@ -12,7 +12,7 @@ from avion_media.domain.errors import Unavailable
 from avion_media.moderation import CHANNEL, Moderation
 from avion_media.nodes.consumers import purges_of
 from avion_media.redis import Redis
-from avion_media.runtime import Runtime
+from avion_media.runtime import Observed, Runtime
 from avion_media.telemetry import get_logger
 from supervisors import Child
 
@@ -24,7 +24,7 @@ _PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis or the store
 async def moderation(runtime: Runtime, child: Child[None]) -> None:
     """Ready at once: an outage is a state. Tasks wait for the first load of the lists."""
     room = runtime.moderation
-    looks = _Looks(room, runtime.config.moderation.reload, child.path)
+    looks = _Looks(room, runtime.observed, runtime.config.moderation.reload, child.path)
     with room.blocking.filled(room.make_blocking(purges_of(runtime), runtime.replay)):
         child.started()
         with child.until_stopping():
@@ -34,8 +34,9 @@ async def moderation(runtime: Runtime, child: Child[None]) -> None:
 class _Looks:
     """When to look at the bucket: at every message, and from time to time."""
 
-    def __init__(self, room: Moderation, reload_s: float, path: str) -> None:
+    def __init__(self, room: Moderation, observed: Observed, reload_s: float, path: str) -> None:
         self._room = room
+        self._observed = observed
         self._reload_s = reload_s
         self._due = trio.Event()
         self._log = get_logger(path=path)
@@ -47,6 +48,7 @@ class _Looks:
             try:
                 await self._room.blocking.get().resume()
                 await self._room.lists.reload()
+                self._observed.held = tuple(each.at for each in await self._room.reviews.waiting())
                 pause_s = _PAUSE_S[0]
                 wait_s = self._reload_s * random.uniform(0.8, 1.2)
             except Unavailable as error:

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import boto3
 import pytest
 import redis
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, expect
 
 from tests.console.conftest import Development
+from tests.service.commands import run_command
+from tests.service.harness import eventually
 
 WAIT_MS = 60_000
 DEAD = "{media_processing_queue}:dlq"
 IDS = [f"01M88C0SJ305C5J3D3BYCKGC{number:02d}" for number in range(60)]
+HELD = [f"01M88C0SJ305C5J3D3BYCKGD{number:02d}" for number in range(3)]
+BLOCKED = "01M88C0SJ305C5J3D3BYCKGE00"
 WIDTHS = (1366, 768, 360)
 SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 MAX_PAGE_BYTES = 60 * 1024
@@ -58,6 +66,58 @@ def letters(redis_of_dev: redis.Redis) -> Iterator[list[str]]:
     redis_of_dev.delete(DEAD)
 
 
+@dataclass(frozen=True)
+class Objects:
+    """The bucket of `dev`."""
+
+    client: Any
+    bucket: str
+
+    def put(self, key: str, body: bytes | dict[str, Any]) -> None:
+        data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=data, ContentType="image/jpeg")
+
+    def has(self, key: str) -> bool:
+        return any(each["Key"] == key for each in self._listed(key))
+
+    def remove(self, prefix: str) -> None:
+        for each in self._listed(prefix):
+            self.client.delete_object(Bucket=self.bucket, Key=each["Key"])
+
+    def _listed(self, prefix: str) -> list[Any]:
+        return list(self.client.list_objects_v2(Bucket=self.bucket, Prefix=prefix).get("Contents", ()))
+
+
+@pytest.fixture
+def moderated(dev: Development, redis_of_dev: redis.Redis, data_directory: Path) -> Iterator[Objects]:
+    """Three held media with their evidence, a medium that is blocked, and an own entry."""
+    exported = dev.exported
+    client = boto3.client(
+        "s3",
+        endpoint_url=exported["AVION_MEDIA_S3__ENDPOINT_URL"],
+        region_name="us-east-1",
+        aws_access_key_id=exported["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=exported["AWS_SECRET_ACCESS_KEY"],
+    )
+    objects = Objects(client, "avion-media")
+    picture = (data_directory / "jpeg-gray.jpg").read_bytes()
+    for number, media_id in enumerate(HELD):
+        task = {"media_id": media_id, "type": "thumbnail"}
+        match = f"pdq {'ab' * 32} of list own (an advert) at distance {number}"
+        held = {"media_id": media_id, "at": f"2026-11-2{number}T08:00:00.000+00:00", "match": match, "pdq": ""}
+        objects.put(f"quarantine/{media_id}/incoming", picture)
+        objects.put(f"quarantine/{media_id}/preview", picture)
+        objects.put(f"moderation/held/{media_id}", {**held, "queue": "media_processing_queue", "fields": task})
+    blocked = {"media_id": BLOCKED, "at": "2026-11-20T08:00:00.000+00:00", "by": "ada", "note": "report 4711"}
+    objects.put(f"moderation/blocked/{BLOCKED}", {**blocked, "entries": [], "sizes": [], "copies": [], "done": True})
+    objects.put(f"blocklist/own/{'ab' * 32}", f"sha256,{'ab' * 32},an advert\n".encode())
+    redis_of_dev.incr("media_blocks:changes")  # as after any change of a list
+    yield objects
+    for prefix in ("moderation/", "quarantine/", "blocklist/"):
+        objects.remove(prefix)
+    client.close()
+
+
 def bury(client: redis.Redis, media_id: str, error: str = "internal: x") -> str:
     """A dead letter about this medium; its key in the console."""
     letter: dict[Any, Any] = {
@@ -80,6 +140,10 @@ def bury(client: redis.Redis, media_id: str, error: str = "internal: x") -> str:
         "/dead-letters",
         "/media",
         f"/media/{IDS[0]}",
+        "/moderation",
+        f"/moderation?q={'ab' * 32}&show={HELD[0]}",
+        f"/moderation?part=lists&q={BLOCKED}",
+        "/moderation?part=blocked",
         "/system",
         "/audit",
         "/confirm?action=discard&all=1&reason=poison",
@@ -87,7 +151,7 @@ def bury(client: redis.Redis, media_id: str, error: str = "internal: x") -> str:
     ],
 )
 def test_every_page_fits_every_width_and_axe_finds_nothing(
-    page: Page, dev: Development, letters: list[str], path: str
+    page: Page, dev: Development, letters: list[str], moderated: Objects, path: str
 ) -> None:
     response = page.goto(dev.console_url + path)
     assert response is not None
@@ -110,7 +174,7 @@ def test_without_javascript_everything_but_the_upload_works(
     page.goto(dev.console_url)
     expect(page.get_by_text("avion-media upload FILE")).to_be_visible()
     expect(page.locator("#upload")).to_be_hidden()
-    for title in ("Queues", "Media", "System", "Audit", "Dead letters"):
+    for title in ("Queues", "Media", "Moderation", "System", "Audit", "Dead letters"):
         page.get_by_role("navigation", name="Console").get_by_role("link", name=title).click()
         expect(page.locator("h1")).to_have_text(title)
     page.get_by_role("searchbox", name="Search dead letters").fill("colr")
@@ -267,6 +331,88 @@ def test_a_file_that_is_no_medium_says_why(page: Page, dev: Development, data_di
     expect(item.locator(".badge")).to_contain_text("failed: unsupported_type", timeout=WAIT_MS)
     page.goto(f"{dev.console_url}/media?state=failed&q=unsupported")
     expect(page.locator(".tile .reason").first).to_contain_text("The file type is known, but it is not supported")
+
+
+def test_held_media_are_looked_at_released_and_blocked(page: Page, dev: Development, moderated: Objects) -> None:
+    page.goto(f"{dev.console_url}/moderation")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(3)
+    first = page.locator(f"#held-{HELD[0]}")
+    expect(first).to_contain_text("of list own (an advert) at distance 0")
+    expect(first).to_contain_text("2 files")
+    expect(page.locator(".evidence")).to_have_count(0)  # covered until it is asked for
+    first.get_by_role("link", name="Show the preview").click()
+    picture = page.locator(".evidence")
+    expect(picture).to_have_js_property("complete", True)
+    assert picture.evaluate("image => image.naturalWidth") > 0
+
+    first.get_by_role("button", name="Release").click()
+    expect(page.locator(".flash")).to_contain_text("1 media item is released: processed and published.")
+    expect(rows).to_have_count(2)
+    assert dev_status(dev, HELD[0]) == "READY"
+
+    page.get_by_label("Select all on this page").check()
+    page.locator(".bulk").get_by_role("button", name="Block").click()
+    dialog = page.get_by_role("dialog", name="Block 2 media items?")
+    dialog.get_by_label("Note").fill("report 4712")
+    dialog.get_by_role("button", name="Block 2").click()
+    expect(page.locator(".flash")).to_contain_text(
+        "2 media items are blocked, with the known copies. Note: report 4712"
+    )
+    expect(page.get_by_text("Nothing waits for review")).to_be_visible()
+    for media_id in HELD[1:]:
+        assert moderated.has(f"moderation/blocked/{media_id}")
+        assert moderated.has(f"quarantine/{media_id}/incoming")
+    page.get_by_role("link", name="Blocked").click()
+    expect(page.locator(f"#blocked-{HELD[1]}")).to_contain_text("report 4712")
+    page.goto(f"{dev.console_url}/audit")
+    expect(page.locator("tbody tr", has_text="Look").first).to_contain_text(HELD[0])
+
+
+def dev_status(dev: Development, media_id: str) -> str:
+    """What `status` says of a medium, once it is processed."""
+
+    def ended() -> str | None:
+        shown = run_command("status", media_id, "--json", environment={**os.environ, **dev.exported})
+        state = str(json.loads(shown.stdout)["state"]) if shown.returncode == 0 else ""
+        return state if state in ("READY", "FAILED") else None
+
+    return eventually(ended, "it to be processed")
+
+
+def test_the_own_list_is_searched_and_edited_without_javascript(
+    browser: Browser, dev: Development, moderated: Objects
+) -> None:
+    context = browser.new_context(java_script_enabled=False, viewport={"width": 360, "height": 800})
+    page = context.new_page()
+    page.goto(f"{dev.console_url}/moderation")
+    page.get_by_role("link", name="Block lists").click()
+    digest = "0123456789abcdef" * 2
+    page.get_by_label("Type of hash").select_option("sha256")
+    page.get_by_label("Hash", exact=True).fill(digest)
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator(".flash")).to_contain_text("a hash of type sha256 has 64 hex digits")
+    page.get_by_label("Type of hash").select_option("md5")
+    page.get_by_label("Hash", exact=True).fill(digest)
+    page.get_by_label("Label", exact=True).fill('a "known" advert')
+    page.get_by_role("button", name="Add").click()
+    expect(page.locator(".flash")).to_contain_text("1 hash is on the own block list.")
+    assert moderated.has(f"blocklist/own/{digest}")
+
+    page.get_by_label("Look up a hash or a media id").fill(digest)
+    page.get_by_role("button", name="Look up").click()
+    expect(page.locator(".rows")).to_contain_text("of list own (a 'known' advert)")
+    page.locator("tr", has_text="MD5").get_by_role("link", name="Remove").click()
+    page.get_by_role("button", name="Remove").click()
+    expect(page.locator(".flash")).to_contain_text("1 hash is off the own block list.")
+    assert not moderated.has(f"blocklist/own/{digest}")
+    page.get_by_label("Look up a hash or a media id").fill(digest)
+    page.get_by_role("button", name="Look up").click()
+    expect(page.locator(".rows")).to_contain_text("On no list")
+    page.get_by_label("Look up a hash or a media id").fill(BLOCKED)
+    page.get_by_role("button", name="Look up").click()
+    expect(page.locator(".rows")).to_contain_text("by ada: report 4711")
+    context.close()
 
 
 def test_a_killed_subtree_is_seen_to_restart(page: Page, dev: Development) -> None:

@@ -167,6 +167,7 @@ def test_an_altered_copy_is_held_until_a_moderator_decides(
     for each in (released, refused):
         assert statuses_at_origin(service, each) == {404}
         assert events_about(redis_client, each) == ["media.held"]
+        assert evidence(bucket, each)["preview"].startswith(b"\xff\xd8\xff")  # made in the sandbox, for moderators
     listed = json.loads(service.run_cli("review", "list", "--json").stdout)
     assert {each["media_id"] for each in listed} >= {released, refused}
 

@@ -19,7 +19,17 @@ TOKEN = "an-operators-token-of-32-characters"
 DEAD = "{media_processing_queue}:dlq"
 MEDIA_ID = "01M88C0SJ305C5J3D3BYCKGCA5"
 POSTS = ("/console/actions", "/console/logout")
-PAGES = ("/queues", "/dead-letters", "/media", f"/media/{MEDIA_ID}", "/system", "/audit", "/confirm", "/nothing")
+PAGES = (
+    "/queues",
+    "/dead-letters",
+    "/media",
+    f"/media/{MEDIA_ID}",
+    "/moderation",
+    "/system",
+    "/audit",
+    "/confirm",
+    "/nothing",
+)
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -50,6 +51,14 @@ def facts(
         "warnings": [],
     }
     return Facts(healthy | report, tree or node("avion-media", node("service")), history, NOW)
+
+
+def test_media_that_wait_for_review_are_named_and_after_a_day_they_are_a_warning() -> None:
+    held = ("2026-11-25T13:00:00.000+00:00", "2026-11-25T14:00:00.000+00:00")
+    for now, tone in (("2026-11-25T15:00:00+00:00", Tone.INFO), ("2026-11-26T15:00:00+00:00", Tone.WARN)):
+        health = assess(replace(facts(), held=held, now=datetime.fromisoformat(now).timestamp()))
+        (finding,) = [each for each in health.findings if each.page == "moderation"]
+        assert (finding.tone, finding.title) == (tone, "2 media items wait for review")
 
 
 def late(oldest_age_s: float, consumers: int = 1) -> QueueStats:

@@ -4,9 +4,8 @@
 `colour_of` says in which colours. It is turned with its thumbnails.
 """
 
-from avion_media.media.poster.colour import colour_of
 from avion_media.media.poster.ffmpeg import PosterBounds
-from avion_media.media.poster.frame import Poster, extract_poster
+from avion_media.media.poster.frame import Poster, colour_of, extract_poster
 from avion_media.media.poster.probe import VideoProbe, probe_video
 
 __all__ = ["Poster", "PosterBounds", "VideoProbe", "colour_of", "extract_poster", "probe_video"]

@@ -1,4 +1,10 @@
-"""One frame of a video as raw RGB, by ffmpeg in the sandbox. ffmpeg-python only writes the argument lists."""
+"""One frame of a video as raw RGB, by ffmpeg in the sandbox. ffmpeg-python only writes the argument lists.
+
+ffmpeg only undoes the matrix (luma and chroma) and the range. Transfer and primaries of HDR and of a wide gamut stay:
+`thumbnails.colour` converts them as it does those of stills, so that the same light has the same value in both.
+Without HDR or a wide gamut nothing is converted: browsers show BT.709 code values as if they were sRGB, and a poster
+must look like the video that it stands for.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +18,7 @@ import ffmpeg
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.media import fit_within
 from avion_media.files import read_only
-from avion_media.media.formats.picture import turned_size
-from avion_media.media.poster.colour import scaled_rgb
+from avion_media.media.formats.picture import CodePoints, turned_size
 from avion_media.media.poster.ffmpeg import DECODERS, INPUT_FD, URL, PosterBounds, complaint, input_options
 from avion_media.media.poster.probe import VideoProbe
 from avion_media.media.sandbox import Completed, Sandbox
@@ -33,6 +38,24 @@ _KEYS_ONLY: Final = {"discard:v": "nokey", "skip_frame": "nokey"}  # by the demu
 _TAIL: Final = SAMPLE_BYTES // 50  # 2 % at either end: a logo or a channel's name on black is still a blank frame
 _MIN_SPREAD: Final = 24  # of 255; film grain and coding noise on black stay below 10 once scaled down
 
+# ffmpeg's words → ITU-T H.273's code points
+_HDR_TRANSFERS: Final = {"smpte2084": 16, "arib-std-b67": 18}
+_WIDE_PRIMARIES: Final = {"bt2020": 9, "smpte431": 11, "smpte432": 12}
+_BT709, _BT2020 = 1, 9
+# ffmpeg's words → swscale's
+_MATRICES: Final = {
+    "bt709": "bt709",
+    "smpte170m": "smpte170m",
+    "bt470bg": "smpte170m",
+    "fcc": "fcc",
+    "smpte240m": "smpte240m",
+    "bt2020nc": "bt2020",
+    "bt2020c": "bt2020",
+}
+_HD_HEIGHT: Final = 720  # without a word on its matrix, browsers take smaller video for BT.601 and larger for BT.709
+_SCALING: Final = "bicubic+accurate_rnd+full_chroma_int"
+_RGB: Final = ("gbr", "rgb", "bgr", "0rgb", "argb", "abgr")
+
 
 @dataclass(frozen=True, slots=True)
 class Poster:
@@ -41,6 +64,14 @@ class Poster:
     width: int
     height: int
     blank: bool
+
+
+def colour_of(probe: VideoProbe) -> CodePoints | None:
+    """What the RGB values of a frame stand for, where that is not sRGB. HDR without primaries is BT.2020."""
+    transfer = _HDR_TRANSFERS.get(probe.transfer, _BT709)
+    unsaid = _BT709 if probe.primaries == "bt709" or transfer == _BT709 else _BT2020
+    primaries = _WIDE_PRIMARIES.get(probe.primaries, unsaid)
+    return None if primaries == transfer == _BT709 else CodePoints(primaries, transfer)
 
 
 async def extract_poster(
@@ -154,7 +185,9 @@ class _Run:
         return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
 
     def _rgb(self, frames: Any) -> Any:
-        return frames.filter("scale", **scaled_rgb(self.probe, *self.size)).filter("format", "gbrp").filter("setsar", 1)
+        return (
+            frames.filter("scale", **_scaled_rgb(self.probe, *self.size)).filter("format", "gbrp").filter("setsar", 1)
+        )
 
     async def _ffmpeg(
         self, output: Any, *, files: dict[int, int], enough: Any = None, level: str = "error"
@@ -174,6 +207,17 @@ class _Run:
     def _rewind(self) -> None:
         os.ftruncate(self.target, 0)
         os.lseek(self.target, 0, os.SEEK_SET)
+
+
+def _scaled_rgb(probe: VideoProbe, width: int, height: int) -> dict[str, str | int]:
+    """Options of ffmpeg's ``scale``, which makes the coded picture RGB of ``width`` x ``height``."""
+    options: dict[str, str | int] = {"w": width, "h": height, "flags": _SCALING}
+    if probe.pix_fmt.startswith(_RGB):
+        return options
+    guessed = "bt709" if probe.coded_height >= _HD_HEIGHT else "smpte170m"
+    if probe.transfer in _HDR_TRANSFERS and probe.primaries in {"bt2020", ""}:
+        guessed = "bt2020"
+    return options | {"in_color_matrix": _MATRICES.get(probe.matrix, guessed)}
 
 
 def _raw(frames: int) -> dict[str, Any]:

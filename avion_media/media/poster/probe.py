@@ -37,7 +37,7 @@ _COPY_FD: Final = 4
 _COPY_MUXERS: Final = {"mov": ("mp4", "mov"), "matroska": ("matroska",)}
 _STREAM: Final = (
     "stream=codec_type,codec_name,width,height,sample_aspect_ratio,pix_fmt,field_order,"
-    "color_range,color_space,color_transfer,color_primaries"
+    "color_space,color_transfer,color_primaries"
 )
 _ENTRIES: Final = f"{_STREAM}:stream_disposition=attached_pic:stream_side_data=displaymatrix"
 _SQUARE: Final = Fraction(1)
@@ -63,7 +63,6 @@ class VideoProbe:
     orientation: int
     sample_aspect: Fraction
     pix_fmt: str = ""
-    color_range: str = ""
     matrix: str = ""
     transfer: str = ""
     primaries: str = ""
@@ -170,7 +169,6 @@ def _read_stream(found: Mapping[str, Any], stream: str) -> VideoProbe:
         orientation=orientation,
         sample_aspect=aspect,
         pix_fmt=_word(found, "pix_fmt"),
-        color_range=_word(found, "color_range"),
         matrix=_word(found, "color_space"),
         transfer=_word(found, "color_transfer"),
         primaries=_word(found, "color_primaries"),

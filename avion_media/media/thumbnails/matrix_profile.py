@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from avion_media.media.formats.picture import Point, Primaries
 
 Vector = tuple[float, float, float]
-Matrix = tuple[Vector, Vector, Vector]
+Matrix = tuple[Vector, ...]
 
 _D50: Vector = (0.9642, 1.0, 0.8249)
 _BRADFORD: Matrix = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
@@ -77,32 +77,21 @@ def _roll_off(light: float) -> float:
 
 def _colorants(primaries: Primaries) -> Sequence[Vector]:
     """XYZ of red, green and blue at full drive, adapted to the profile connection space's D50."""
-    white, *colours = (_to_xyz(point) for point in primaries)
-    red, green, blue = colours
-    inverse = _inverted((
-        (red[0], green[0], blue[0]),
-        (red[1], green[1], blue[1]),
-        (red[2], green[2], blue[2]),
-    ))  # fmt: skip
-    drive = _times(inverse, white)
-    adaptation = _adaptation(white)
+    white, red, green, blue = map(_to_xyz, primaries)
+    drive = _times(_inverted(tuple(zip(red, green, blue, strict=True))), white)
     return [
-        _times(adaptation, (colour[0] * share, colour[1] * share, colour[2] * share))
-        for colour, share in zip(colours, drive, strict=True)
+        _adapted((x * share, y * share, z * share), white)
+        for (x, y, z), share in zip((red, green, blue), drive, strict=True)
     ]
 
 
-def _adaptation(white: Vector) -> Matrix:
-    cone, target = _times(_BRADFORD, white), _times(_BRADFORD, _D50)
-    if min(map(abs, cone)) < 1e-6:
+def _adapted(colour: Vector, white: Vector) -> Vector:
+    """What looks under D50 as ``colour`` does under ``white``."""
+    cones, of, to = (_times(_BRADFORD, each) for each in (colour, white, _D50))
+    if min(map(abs, of)) < 1e-6:
         raise ValueError("the white point is no colour")
-    scaled = tuple(
-        (row[0] * to / of, row[1] * to / of, row[2] * to / of)
-        for row, to, of in zip(_BRADFORD, target, cone, strict=True)
-    )
-    inverse = _inverted(_BRADFORD)
-    rows = [tuple(sum(inverse[i][k] * scaled[k][j] for k in range(3)) for j in range(3)) for i in range(3)]
-    return ((*rows[0],), (*rows[1],), (*rows[2],))  # type: ignore[return-value]
+    a, b, c = (cone * target / source for cone, source, target in zip(cones, of, to, strict=True))
+    return _times(_inverted(_BRADFORD), (a, b, c))
 
 
 def _to_xyz(point: Point) -> Vector:

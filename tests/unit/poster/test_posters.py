@@ -219,8 +219,7 @@ async def test_full_range_video_is_not_stretched(sandbox: Sandbox, tmp_path: Pat
     path = tmp_path / "full.mp4"
     convert = "scale=out_color_matrix=bt601:out_range=pc,format=yuv444p,setparams=range=pc"
     await _patches(path, COLOURS, 64, convert, *X264, "-color_range", "pc")
-    probe, poster = await _poster(sandbox, path)
-    assert probe.color_range == "pc"
+    _, poster = await _poster(sandbox, path)
     assert all(map(_near, _columns(poster, len(COLOURS)), COLOURS))
 
 

@@ -44,7 +44,6 @@ def test_everything_is_read() -> None:
     stream = _stream(
         sample_aspect_ratio="64:45",
         pix_fmt="yuv420p10le",
-        color_range="tv",
         color_space="bt2020nc",
         color_transfer="arib-std-b67",
         color_primaries="bt2020",
@@ -54,7 +53,7 @@ def test_everything_is_read() -> None:
     assert (probe.width, probe.height) == (640, 1138)
     assert (probe.coded_width, probe.coded_height, probe.coded_pixels) == (800, 640, 512_000)
     assert probe.orientation == 6
-    assert (probe.pix_fmt, probe.color_range, probe.matrix) == ("yuv420p10le", "tv", "bt2020nc")
+    assert (probe.pix_fmt, probe.matrix) == ("yuv420p10le", "bt2020nc")
     assert (probe.transfer, probe.primaries) == ("arib-std-b67", "bt2020")
 
 

@@ -38,6 +38,11 @@ def make_inputs() -> list[Input]:
     ]
 
 
+def small_jpeg() -> bytes:
+    """640 x 480, as chats and avatars have them."""
+    return _saved(Image.open(PHOTOGRAPH).convert("RGB").resize((640, 480), Image.Resampling.LANCZOS), "JPEG")
+
+
 def make_job_inputs() -> list[Input]:
     """What a whole job is measured on: a 2 MP JPEG as messengers send them, and the pictures above without profiles."""
     jpeg, _with_profile, png, webp = make_inputs()

@@ -63,6 +63,7 @@ check: ## formatting, lint, types, drift of generated files, links of the docume
 	@ops/generate-proto --check
 	@$(VENV)/python ops/generate-docs --check
 	@ops/generate-dashboards --check
+	@$(VENV)/python ops/generate-rules --check
 	@$(MAKE) --no-print-directory docs >/dev/null
 
 docs: ## the documentation as a site, in build/site; fails on a link or heading that is not there

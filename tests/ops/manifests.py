@@ -9,13 +9,19 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+import kubernetes_validate
 import yaml
 
 from avion_media.config import PREFIX, Config, load
 from avion_media.runtime import ROLES
+from tests.ops.custom_resources import SCHEMAS
 
 ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = tuple(sorted(each.name for each in (ROOT / "ops/kubernetes/overlays").iterdir()))
+COMPONENTS = tuple(sorted(each.name for each in (ROOT / "ops/kubernetes/components").iterdir()))
+# The oldest version whose fields are all used (matchLabelKeys), and the newest whose schemas there are.
+KUBERNETES = ("1.29", "1.37")
 Manifest = dict[str, Any]
 _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 
@@ -23,10 +29,23 @@ _BINARY = {"Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30}
 @cache
 def build(overlay: str) -> tuple[Manifest, ...]:
     """All objects of an overlay, by kustomize itself."""
-    command = ["kustomize", "build", str(ROOT / "ops/kubernetes/overlays" / overlay)]
+    return kustomize(ROOT / "ops/kubernetes/overlays" / overlay)
+
+
+def kustomize(folder: Path) -> tuple[Manifest, ...]:
+    """All objects of a folder with a kustomization."""
+    command = ["kustomize", "build", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     return tuple(yaml.safe_load_all(done.stdout))
+
+
+def validate(each: Manifest, version: str) -> None:
+    """Fail unless the object passes its schema strictly: that of a version of Kubernetes, or of a custom resource."""
+    if each["kind"] in SCHEMAS:
+        jsonschema.validate(each, SCHEMAS[each["kind"]])
+    else:
+        kubernetes_validate.validate(each, version, strict=True)
 
 
 def of_kind(overlay: str, *kinds: str) -> list[Manifest]:

@@ -6,7 +6,6 @@ import ipaddress
 from pathlib import PurePosixPath
 from typing import Any
 
-import jsonschema
 import kubernetes_validate
 import pytest
 
@@ -17,8 +16,8 @@ from avion_media.queue import QueueKeys
 from avion_media.remote.guard import PUBLIC_PORTS, AddressGuard, AddressRefused
 from avion_media.runtime import ROLES, Runtime
 from avion_media.service import drain_budget
-from tests.ops.keda_schema import SCHEMAS
 from tests.ops.manifests import (
+    KUBERNETES,
     OVERLAYS,
     ROOT,
     Manifest,
@@ -30,11 +29,10 @@ from tests.ops.manifests import (
     quantity,
     roles,
     settings,
+    validate,
 )
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
-# The oldest version whose fields are all used (matchLabelKeys), and the newest whose schemas there are.
-KUBERNETES = ("1.29", "1.37")
 # The service beside its confined processes: idle it is 120 MB, the rest are bodies under way, at most 16 MiB an image.
 SERVICE_BYTES = 512 << 20
 
@@ -42,16 +40,13 @@ SERVICE_BYTES = 512 << 20
 @pytest.mark.parametrize("version", KUBERNETES)
 def test_everything_passes_the_schemas_strictly(overlay: str, version: str) -> None:
     for each in build(overlay):
-        if each["kind"] in SCHEMAS:
-            jsonschema.validate(each, SCHEMAS[each["kind"]])
-        else:
-            kubernetes_validate.validate(each, version, strict=True)
+        validate(each, version)
 
 
 def test_the_schemas_find_a_mistake(overlay: str) -> None:
     api = named(overlay, "Deployment", "avion-media-api")
     with pytest.raises(kubernetes_validate.ValidationError):
-        kubernetes_validate.validate(api | {"spec": api["spec"] | {"replica": 3}}, KUBERNETES[-1], strict=True)
+        validate(api | {"spec": api["spec"] | {"replica": 3}}, KUBERNETES[-1])
 
 
 def test_the_settings_are_settings_of_the_service(overlay: str) -> None:

@@ -21,9 +21,9 @@ from avion_media.media.formats.picture import Peek, Picture, bounded_parts, icc_
 # Measured at 48 million pixels as growth of the address space: progressive CMYK 8.8. A baseline picture is shrunk line
 # by line as it is decoded.
 _BYTES_PER_PIXEL, _BASELINE_BYTES_PER_PIXEL = 10, 3
-_START, _END = b"\xff\xd8", b"\xff\xd9"
-_SOI, _EOI, _SOS = 0xD8, 0xD9, 0xDA
-_APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
+START, _END = b"\xff\xd8", b"\xff\xd9"
+SOI, EOI, _SOS = 0xD8, 0xD9, 0xDA
+APP0, _APP1, APP2, APP14 = 0xE0, 0xE1, 0xE2, 0xEE
 _DHT, _DAC, _DQT, _DNL, _DRI = 0xC4, 0xCC, 0xDB, 0xDC, 0xDD
 _DECODED = frozenset((0xC0, 0xC1, 0xC2))  # baseline, extended and progressive: what browsers decode
 _PROGRESSIVE = 0xC2
@@ -39,13 +39,16 @@ _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 _JFIF, _JFIF_BYTES = b"JFIF\x00", 14
 _ADOBE, _ADOBE_BYTES = b"Adobe", 12
-_ICC, _ICC_HEADER_BYTES = b"ICC_PROFILE\x00", 14
+ICC_PREFIX, _ICC_HEADER_BYTES = b"ICC_PROFILE\x00", 14
 _MAX_ICC_CHUNKS = 255
 
 
 @dataclass(frozen=True, slots=True)
-class _Segment:
+class Segment:
+    """A marker and what belongs to it, at ``offset`` in the file."""
+
     marker: int
+    offset: int
     payload: memoryview
     whole: memoryview  # marker, length and payload; of a scan its coded data too
 
@@ -59,7 +62,7 @@ class _Kept:
     exif: ExifFacts | None = None
     icc_chunks: list[memoryview] = field(default_factory=list)
     picture: bytearray = field(default_factory=bytearray)
-    frame: _Segment | None = None
+    frame: Segment | None = None
     scans: int = 0
     components: int = 0  # of the first scan
     ended: bool = False
@@ -79,7 +82,7 @@ class JpegPicture(Picture):
 
 def peek(head: bytes) -> Peek | None:
     """See `PictureFormat`."""
-    for segment in _segments(memoryview(head)):
+    for segment in segments(memoryview(head)):
         if segment.marker in _DECODED and len(segment.payload) >= 5:
             width, height = _size(segment)
             progressive = segment.marker == _PROGRESSIVE
@@ -92,15 +95,15 @@ def read(view: memoryview, _bounds: PictureBounds) -> JpegPicture:
 
     The original ends with EOI, except where the bytes ran out before one.
     """
-    if bytes(view[:2]) != _START:
+    if bytes(view[:2]) != START:
         raise corrupt("no SOI")
     kept = _Kept()
-    for _, segment in zip(bounded_parts(), _segments(view), strict=False):
-        if kept.scans and (segment.marker in (_EOI, _SOI) or segment.marker in _FRAMES):
+    for _, segment in zip(bounded_parts(), segments(view), strict=False):
+        if kept.scans and (segment.marker in (EOI, SOI) or segment.marker in _FRAMES):
             # Another picture begins (or this one ends): a decoder stops here.
             kept.ended = True
             break
-        if segment.marker == _EOI:
+        if segment.marker == EOI:
             break
         if segment.marker in _FRAMES:
             _check_frame(segment, kept)
@@ -117,7 +120,7 @@ def read(view: memoryview, _bounds: PictureBounds) -> JpegPicture:
     return _picture(kept, kept.frame)
 
 
-def _check_frame(frame: _Segment, kept: _Kept) -> None:
+def _check_frame(frame: Segment, kept: _Kept) -> None:
     if kept.frame is not None:
         raise corrupt("two frames before a scan")
     if frame.marker not in _DECODED:
@@ -128,11 +131,11 @@ def _check_frame(frame: _Segment, kept: _Kept) -> None:
         raise Rejected(Reason.UNSUPPORTED_TYPE, f"JPEG with {frame.payload[0]} bits per sample")
 
 
-def _size(frame: _Segment) -> tuple[int, int]:
+def _size(frame: Segment) -> tuple[int, int]:
     return int.from_bytes(frame.payload[3:5], "big"), int.from_bytes(frame.payload[1:3], "big")
 
 
-def _picture(kept: _Kept, frame: _Segment) -> JpegPicture:
+def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
     width, height = _size(frame)
     icc_chunks = _profile_chunks(kept.icc_chunks)
     facts = kept.exif or ExifFacts()
@@ -164,14 +167,14 @@ def _is_ycbcr(frame: memoryview, kept: _Kept) -> bool:
     return (frame[6], frame[9], frame[12]) == (1, 2, 3)
 
 
-def _segments(view: memoryview) -> Iterator[_Segment]:
+def segments(view: memoryview) -> Iterator[Segment]:
     """All segments; one that is cut off or says it is shorter than its own length field is the end."""
     offset = 2
     while found := _MARKER.search(view, offset):
         start, body = found.start(), found.end()
         marker = view[body - 1]
-        if marker in (_SOI, _EOI):
-            yield _Segment(marker, view[body:body], view[start:body])
+        if marker in (SOI, EOI):
+            yield Segment(marker, start, view[body:body], view[start:body])
             offset = body
             continue
         end = body + int.from_bytes(view[body : body + 2], "big")
@@ -181,11 +184,11 @@ def _segments(view: memoryview) -> Iterator[_Segment]:
         if marker == _SOS:
             scan_end = _MARKER.search(view, end)
             end = scan_end.start() if scan_end else len(view)
-        yield _Segment(marker, payload, view[start:end])
+        yield Segment(marker, start, payload, view[start:end])
         offset = end
 
 
-def _keep(segment: _Segment, kept: _Kept) -> None:
+def _keep(segment: Segment, kept: _Kept) -> None:
     marker, payload = segment.marker, segment.payload
     if (
         marker in _FRAMES
@@ -197,27 +200,27 @@ def _keep(segment: _Segment, kept: _Kept) -> None:
     elif kept.scans:
         # Decoders read application data up to the first scan.
         return
-    elif marker == _APP0 and payload[:5] == _JFIF and len(payload) >= _JFIF_BYTES:
+    elif marker == APP0 and payload[:5] == _JFIF and len(payload) >= _JFIF_BYTES:
         kept.jfif = bytes(payload[: _JFIF_BYTES - 2]) + b"\x00\x00"
-    elif marker == _APP14 and payload[:5] == _ADOBE and len(payload) >= _ADOBE_BYTES:
+    elif marker == APP14 and payload[:5] == _ADOBE and len(payload) >= _ADOBE_BYTES:
         kept.adobe = bytes(payload[:_ADOBE_BYTES])
     elif marker == _APP1 and payload[:6] == EXIF_PREFIX and kept.exif is None:
         kept.exif = read_exif(payload)
-    elif marker == _APP2 and payload[:12] == _ICC and len(kept.icc_chunks) < _MAX_ICC_CHUNKS:
+    elif marker == APP2 and payload[:12] == ICC_PREFIX and len(kept.icc_chunks) < _MAX_ICC_CHUNKS:
         kept.icc_chunks.append(payload)
 
 
 def _assemble(kept: _Kept, icc_chunks: list[bytes], facts: ExifFacts) -> bytes:
     exif = minimal_exif(facts)
-    out = bytearray(_START)
+    out = bytearray(START)
     if kept.jfif:
-        out += _segment(_APP0, kept.jfif)
+        out += _segment(APP0, kept.jfif)
     if exif:
         out += _segment(_APP1, EXIF_PREFIX + exif)
     for chunk in icc_chunks:
-        out += _segment(_APP2, chunk)
+        out += _segment(APP2, chunk)
     if kept.adobe:
-        out += _segment(_APP14, kept.adobe)
+        out += _segment(APP14, kept.adobe)
     out += kept.picture
     if kept.ended:
         out += _END

@@ -12,10 +12,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from avion_media.media.sandbox.types import Completed, JobReport, Limits, Outcome, SandboxJobFailed, Usage
+from avion_media.media.sandbox.types import (
+    Completed,
+    JobReport,
+    Limits,
+    Outcome,
+    SandboxJobFailed,
+    SandboxReport,
+    Usage,
+)
 
 if TYPE_CHECKING:
-    from avion_media.media.sandbox.sandbox import Renewal, Sandbox, SandboxReport, open_sandbox
+    from avion_media.media.sandbox.sandbox import Renewal, Sandbox, open_sandbox
 
 __all__ = [
     "Completed",
@@ -32,7 +40,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in {"Renewal", "Sandbox", "SandboxReport", "open_sandbox"}:
+    if name not in {"Renewal", "Sandbox", "open_sandbox"}:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from avion_media.media.sandbox import sandbox  # Trio comes with it
 

@@ -63,7 +63,7 @@ def run_program(task: Task, files: list[int], program: Program, means: Means, fo
         confinement.bound_program(task.limits)
         confinement.give_up_identity(means, fork_server_pid)
         confinement.give_up_reach(means, ruleset, seccomp.program_filter(os.getpid(), program_fd))
-        os.execve(program_fd, task.argv, _PROGRAM_ENVIRONMENT)
+        os.execve(program_fd, list(task.argv), _PROGRAM_ENVIRONMENT)
     except BaseException as error:  # noqa: BLE001 - as above
         _write(2, f"cannot run {program.path}: {error!r}".encode())
     finally:

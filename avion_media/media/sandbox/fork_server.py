@@ -27,8 +27,8 @@ from avion_media import kernel
 from avion_media.media.sandbox import child, landlock, programs
 from avion_media.media.sandbox.confinement import Means, find_means
 from avion_media.media.sandbox.programs import Program
-from avion_media.media.sandbox.types import Usage
-from avion_media.media.sandbox.wire import Exit, Ready, Task, pack, receive_task
+from avion_media.media.sandbox.types import SandboxReport, Usage
+from avion_media.media.sandbox.wire import Exit, Task, pack, receive_task
 
 
 @dataclass(eq=False, slots=True)
@@ -179,7 +179,7 @@ def main(arguments: list[str]) -> None:
     ruleset = landlock.nothing_reachable(means.landlock_version) if means.landlock_version else -1
     gc.collect()
     gc.freeze()  # else a collection in a child would copy every page that holds an object's header
-    control.send(pack(Ready(means.landlock_version, means.seccomp, means.drops_root, tuple(ready), missing)))
+    control.send(pack(SandboxReport(means.landlock_version, means.seccomp, means.drops_root, tuple(ready), missing)))
     ForkServer(control, means, ready, ruleset).run()
 
 

@@ -16,7 +16,8 @@ from typing import Final
 import trio
 
 from avion_media.domain.errors import Dependency, Unavailable
-from avion_media.media.sandbox.wire import MAX_MESSAGE_BYTES, Ready, unpack_ready
+from avion_media.media.sandbox.types import SandboxReport
+from avion_media.media.sandbox.wire import MAX_MESSAGE_BYTES
 
 _START_S: Final = 30.0  # an interpreter, Pillow and all codecs, on a cold and busy disk
 _STOP_S: Final = 5.0  # the fork server only kills and reaps
@@ -37,10 +38,10 @@ ALLOCATOR: Final = ":".join(
 class ForkServerProcess:
     """A running fork server; made by `start_fork_server`, ended by `aclose`."""
 
-    def __init__(self, process: trio.Process, control: trio.socket.SocketType, ready: Ready) -> None:
+    def __init__(self, process: trio.Process, control: trio.socket.SocketType, report: SandboxReport) -> None:
         self.process = process
         self.control = control
-        self.ready = ready
+        self.report = report
         self.sending = trio.Lock()
         self.tasks = 0  # so many were begun
         self.worn = trio.Event()  # it was given as many as it should get
@@ -131,11 +132,11 @@ async def _spawn(
         raise Unavailable(Dependency.SANDBOX, f"cannot start the fork server: {error}") from error
 
 
-async def _wait_ready(control: trio.socket.SocketType, complaints: int) -> Ready:
+async def _wait_ready(control: trio.socket.SocketType, complaints: int) -> SandboxReport:
     data = b""
     with trio.move_on_after(_START_S), contextlib.suppress(OSError):
         data = await control.recv(MAX_MESSAGE_BYTES)
     if data:
-        return unpack_ready(data)
+        return SandboxReport(**json.loads(data))
     reason = os.pread(complaints, 4096, max(0, os.fstat(complaints).st_size - 4096)).decode(errors="replace").strip()
     raise Unavailable(Dependency.SANDBOX, f"the fork server did not start: {reason or 'no answer'}")

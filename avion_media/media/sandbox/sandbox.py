@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -16,7 +16,7 @@ from avion_media.media.sandbox import selftest
 from avion_media.media.sandbox.admission import Admission
 from avion_media.media.sandbox.fork_server_process import ForkServerProcess, start_fork_server
 from avion_media.media.sandbox.job import Job, Observer
-from avion_media.media.sandbox.types import Completed, Limits, SandboxJobFailed
+from avion_media.media.sandbox.types import Completed, Limits, SandboxJobFailed, SandboxReport
 from avion_media.media.sandbox.wire import Task
 
 _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
@@ -27,22 +27,6 @@ _TASKS_PER_SERVER: Final = 128
 _RENEW_PAUSE_S: Final = 30.0  # after a start that failed; the present fork server goes on
 _SELF_TEST: Final = "avion_media.media.sandbox.selftest:probe"
 _SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
-
-
-@dataclass(frozen=True, slots=True)
-class SandboxReport:
-    """What confines the children on this machine.
-
-    ``gaps`` are the self-test's findings: what a child could do although it should not; empty is good.
-    ``missing_programs`` says for each program that cannot run why.
-    """
-
-    landlock_abi: int
-    seccomp: bool
-    drops_root: bool
-    gaps: tuple[str, ...]
-    programs: tuple[str, ...]
-    missing_programs: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +54,7 @@ class Sandbox:
         self._observer = observer
         self._tasks_per_server = tasks_per_server
         self.admission = admission
-        self.report = _report_of(server, ())
+        self.report = server.report
 
     @property
     def fork_server_pid(self) -> int:
@@ -117,12 +101,12 @@ class Sandbox:
         `Unavailable` when the program is not there.
         """
         name = argv[0]
-        ready = self._server.ready
-        if name not in ready.programs:
-            raise Unavailable(Dependency.SANDBOX, ready.missing.get(name, f"{name} is not an allowed program"))
+        if name not in self.report.programs:
+            reason = self.report.missing_programs.get(name, f"{name} is not an allowed program")
+            raise Unavailable(Dependency.SANDBOX, reason)
         if not all(3 <= number < 100 for number in files):
             raise ValueError(f"descriptor numbers must lie between 3 and 99: {sorted(files)}")
-        task = Task(name, limits, argv=tuple(argv), numbers=tuple(files))
+        task = Task(name, limits, argv=argv, numbers=list(files))
         async with self._started(task, list(files.values())) as job:
             return await job.completed(max_stdout_bytes, max_stderr_bytes, enough)
 
@@ -195,16 +179,16 @@ class Sandbox:
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
         """What confines the tasks of ``server``, by its self-test. `Unavailable` if a child cannot confine itself."""
         try:
-            return _report_of(server, await self._gaps_of(server))
+            return replace(server.report, gaps=await self._gaps_of(server))
         except SandboxJobFailed as error:
             raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
 
     async def _gaps_of(self, server: ForkServerProcess) -> tuple[str, ...]:
         """The gaps of the confinement, of jobs and (when there is any) of programs."""
         found: list[str] = []
-        if os.geteuid() == 0 and not server.ready.drops_root:
+        if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
-        for as_program in (False, True) if server.ready.programs else (False,):
+        for as_program in (False, True) if server.report.programs else (False,):
             arguments = {"service_pid": os.getpid()}
             task = Task(_SELF_TEST, _SELF_TEST_LIMITS, arguments=arguments, as_program=as_program)
             kind = "program" if as_program else "job"
@@ -236,11 +220,6 @@ def required_but(gaps: Sequence[str]) -> str:
         " Use a kernel with Landlock (Linux 5.13) and seccomp, and a container runtime that allows both,"
         " or accept the gaps with AVION_MEDIA_SANDBOX__REQUIRE=false"
     )
-
-
-def _report_of(server: ForkServerProcess, gaps: tuple[str, ...]) -> SandboxReport:
-    ready = server.ready
-    return SandboxReport(ready.landlock_abi, ready.seccomp, ready.drops_root, gaps, ready.programs, dict(ready.missing))
 
 
 async def _any_of(*waits: Callable[[], Awaitable[object]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -68,6 +69,22 @@ class JobReport:
     name: str
     outcome: Outcome
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxReport:
+    """What confines the children on this machine.
+
+    ``landlock_abi`` is 0 without Landlock. ``programs`` are those that can run, ``missing_programs`` says of each other
+    one why not. ``gaps`` are the self-test's findings: what a child could do although it should not; empty is good.
+    """
+
+    landlock_abi: int
+    seccomp: bool
+    drops_root: bool
+    programs: Sequence[str]
+    missing_programs: Mapping[str, str]
+    gaps: Sequence[str] = ()
 
 
 class SandboxJobFailed(Exception):

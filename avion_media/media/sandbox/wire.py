@@ -1,4 +1,7 @@
-"""Messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors."""
+"""Messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors.
+
+The fork server's first one is its `SandboxReport`, without gaps.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,11 @@ import array
 import json
 import os
 import socket
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
-from avion_media.media.sandbox.types import Limits, Usage
+from avion_media.media.sandbox.types import Limits, SandboxReport, Usage
 
 MAX_MESSAGE_BYTES: Final = 64 << 10
 MAX_FILES: Final = 32
@@ -26,8 +30,8 @@ class Task:
     name: str
     limits: Limits
     arguments: dict[str, Any] = field(default_factory=dict)
-    argv: tuple[str, ...] = ()
-    numbers: tuple[int, ...] = ()
+    argv: Sequence[str] = ()
+    numbers: Sequence[int] = ()
     as_program: bool = False  # a job under the rules of a program, for the self-test
 
     @property
@@ -46,18 +50,7 @@ class Exit:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The fork server's first message. ``programs`` are those that can run, ``missing`` says why others cannot."""
-
-    landlock_abi: int
-    seccomp: bool
-    drops_root: bool
-    programs: tuple[str, ...]
-    missing: dict[str, str]
-
-
-def pack(message: Task | Exit | Ready) -> bytes:
+def pack(message: Task | Exit | SandboxReport) -> bytes:
     """``ValueError`` when it does not fit a packet (arguments are for facts, data travels in files)."""
     data = json.dumps(asdict(message)).encode()
     if len(data) > MAX_MESSAGE_BYTES:
@@ -65,27 +58,10 @@ def pack(message: Task | Exit | Ready) -> bytes:
     return data
 
 
-def unpack_task(data: bytes) -> Task:
-    """The inverse of `pack`."""
-    fields = json.loads(data)
-    fields["limits"] = Limits(**fields["limits"])
-    fields["argv"] = tuple(fields["argv"])
-    fields["numbers"] = tuple(fields["numbers"])
-    return Task(**fields)
-
-
 def unpack_exit(data: bytes) -> Exit:
     """The inverse of `pack`."""
     fields = json.loads(data)
-    fields["usage"] = Usage(**fields["usage"])
-    return Exit(**fields)
-
-
-def unpack_ready(data: bytes) -> Ready:
-    """The inverse of `pack`."""
-    fields = json.loads(data)
-    fields["programs"] = tuple(fields["programs"])
-    return Ready(**fields)
+    return Exit(**fields | {"usage": Usage(**fields["usage"])})
 
 
 def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:
@@ -108,4 +84,5 @@ def receive_task(control: socket.socket) -> tuple[Task, list[int]] | None:
         for each in files:
             os.close(each)
         raise OSError("a task was cut off")
-    return unpack_task(data), list(files)
+    fields = json.loads(data)
+    return Task(**fields | {"limits": Limits(**fields["limits"])}), list(files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from avion_media.media.coded_data import Change, Coding, changes_of_private, changes_of_sample
+from avion_media.media.formats.coded_data import Change, Coding, changes_of_private, changes_of_sample
 from tests.fuzz.parser import parser_target
 
 _CODINGS = tuple(Coding)

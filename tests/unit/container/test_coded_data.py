@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from avion_media.domain.formats import MKV, MP4, MediaFormat
-from avion_media.media.coded_data import Coding, changes_of_private, changes_of_sample, coding_of
+from avion_media.media.formats.coded_data import Coding, changes_of_private, changes_of_sample, coding_of
 from tests.unit.container import coded_videos
 from tests.unit.container.coded_videos import CAPTION, HDR10_PLUS, MAKERS, SECRET
 from tests.unit.container.videos import apply_patches, examine, exiftool, ffmpeg, scrub, store_of

@@ -10,7 +10,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Patch, Range, merged, missing, total_bytes
 from avion_media.media.bounds import VideoBounds, corrupt
-from avion_media.media.formats.coded_samples import CodedSample, coded_patches
+from avion_media.media.formats.coded_data.samples import CodedSample, coded_patches
 from avion_media.media.formats.matroska.clusters import BlockReader, Cluster, choose_clusters, last_shown_s
 from avion_media.media.formats.matroska.ebml import CRC_32, MAX_HEADER_BYTES, Element, Elements, element_at
 from avion_media.media.formats.matroska.scrub import SEEK, SEEK_ID, STAYS_IN_EBML, ClusterScrub, HeaderScrub, void

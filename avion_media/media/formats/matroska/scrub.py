@@ -2,7 +2,7 @@
 
 As for MP4, what stays is listed. Inside clusters that is so only where each of their blocks is read: when the whole
 file is here, or blocks of a track have to go. Checksums in what was changed become Void too. For private messages
-inside frames see `formats.coded_samples`.
+inside frames see `formats.coded_data.samples`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.media.coded_data import changes_of_private, coding_of
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_vorbis_headers
+from avion_media.media.formats.coded_data import changes_of_private, coding_of
 from avion_media.media.formats.matroska.clusters import BLOCK_GROUP, BLOCKS, BlockReader, Cluster
 from avion_media.media.formats.matroska.ebml import CRC_32, Element, Elements, void_header
 from avion_media.media.formats.matroska.tracks import (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import VideoBounds, corrupt
-from avion_media.media.coded_data import Coding, coding_of
+from avion_media.media.formats.coded_data import Coding, coding_of
 from avion_media.media.formats.matroska.ebml import Element, Elements
 
 TIMESTAMP_SCALE, DURATION = 0x2AD7B1, 0x4489

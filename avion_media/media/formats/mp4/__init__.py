@@ -11,7 +11,7 @@ from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
-from avion_media.media.formats.coded_samples import CodedSample, coded_patches
+from avion_media.media.formats.coded_data.samples import CodedSample, coded_patches
 from avion_media.media.formats.isobmff import Box, box_at
 from avion_media.media.formats.movie import Edits, MoviePlan, PosterSamples
 from avion_media.media.formats.mp4.mdat import kept_extents, unreferenced

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.bounds import Budget, VideoBounds, corrupt
-from avion_media.media.coded_data import Coding, coding_of
+from avion_media.media.formats.coded_data import Coding, coding_of
 from avion_media.media.formats.isobmff import Box, first, required
 from avion_media.media.formats.sample_table import SampleTable, read_sample_table
 

@@ -17,37 +17,6 @@ _MAX_RANGES = 64
 _MAX_SAMPLES = 20_000
 
 
-class RangeCollector:
-    """Joins samples in decoding order into few ranges, up to a number of bytes."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.ranges: list[Range] = []
-        self._bytes_left = max_bytes
-        self._samples_left = _MAX_SAMPLES
-
-    def add(self, sample: Range) -> bool:
-        """Take the sample in; False (and nothing changed) when that is too much.
-
-        Raises `Rejected` (too_large) when it is the first one: there is no poster without it.
-        """
-        last = self.ranges[-1] if self.ranges else None
-        self._samples_left -= 1
-        if last and last.offset <= sample.offset <= last.end + _JOINED_GAP_BYTES:
-            wanted = Range(last.offset, max(last.end, sample.end) - last.offset)
-            cost = wanted.length - last.length
-        else:
-            last, wanted, cost = None, sample, sample.length
-        if cost > self._bytes_left or self._samples_left < 0 or (last is None and len(self.ranges) >= _MAX_RANGES):
-            if not self.ranges:
-                raise Rejected(Reason.TOO_LARGE, f"the first picture takes {sample.length} bytes")
-            return False
-        if last:
-            self.ranges.pop()
-        self.ranges.append(wanted)
-        self._bytes_left -= cost
-        return True
-
-
 def table_samples(track: Track, bounds: VideoBounds) -> Iterable[Sample]:
     """The samples of the movie's own tables from the sync sample on with which the first edit begins."""
     starts_at = presentation_start(track)
@@ -88,21 +57,34 @@ def run_ranges(runs: Sequence[Run]) -> Iterable[Range]:
 def choose_samples(
     samples: Iterable[Sample], timescale: int, starts_at: int, seconds: float, size_bytes: int, bounds: VideoBounds
 ) -> PosterSamples:
-    """Collect ``samples`` until ``seconds`` after ``starts_at`` (media time) are covered, or the bytes run out.
+    """Join ``samples`` until ``seconds`` after ``starts_at`` (media time) are covered, or the bytes run out.
 
     Raises `Rejected`: corrupt when there is not one sample inside the file, too_large when the first one alone
     exceeds what a poster may fetch.
     """
-    collector = RangeCollector(bounds.max_poster_bytes)
+    ranges: list[Range] = []
+    bytes_left = bounds.max_poster_bytes
     until = starts_at + (seconds + REORDERING_S) * timescale
-    for sample in samples:
+    for number, sample in enumerate(samples):
+        data = sample.data
         if sample.decoded_at > until:
             break
-        if sample.data.length == 0:
+        if data.length == 0:
             continue
-        if sample.data.end > size_bytes or not collector.add(sample.data):
+        last = ranges[-1] if ranges else None
+        joined = last is not None and last.offset <= data.offset <= last.end + _JOINED_GAP_BYTES
+        if last is not None and joined:
+            data = Range(last.offset, max(last.end, data.end) - last.offset)
+            bytes_left += last.length
+        bytes_left -= data.length
+        beyond = sample.data.end > size_bytes
+        too_much = bytes_left < 0 or number >= _MAX_SAMPLES or len(ranges) - joined >= _MAX_RANGES
+        if too_much and last is None and not beyond:
+            raise Rejected(Reason.TOO_LARGE, f"the first picture takes {data.length} bytes")
+        if too_much or beyond:
             seconds = decodable_seconds(seconds, (sample.decoded_at - starts_at) / timescale)
             break
-    if not collector.ranges:
+        ranges[len(ranges) - joined :] = [data]
+    if not ranges:
         raise corrupt("no sample at the start of the video track")
-    return PosterSamples(tuple(collector.ranges), seconds)
+    return PosterSamples(tuple(ranges), seconds)

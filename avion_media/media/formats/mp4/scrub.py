@@ -2,15 +2,15 @@
 
 What stays is listed, not what goes: makers invent boxes faster than a list of them could follow. Free text and dates
 inside boxes that stay are zeroed. Private messages in codec configurations become filler; for those in samples see
-`formats.coded_samples`.
+`formats.coded_data.samples`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from avion_media.media.coded_data import changes_of_private
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
+from avion_media.media.formats.coded_data import changes_of_private
 from avion_media.media.formats.icc import neutral_colr
 from avion_media.media.formats.isobmff import PADDING, Box, first, leftover
 from avion_media.media.formats.movie import Edits

@@ -7,10 +7,10 @@ needs becomes a unit of filler.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 
-from avion_media.media.coded_data.changes import Change, change, is_needed_t35
+from avion_media.media.formats.coded_data.changes import Change, change, is_needed_t35
 
 _FILLER_MESSAGE, _REGISTERED_MESSAGE = 3, 4
 # What decoders and displays go by: buffering, timing (0, 1), pan-scan (2), recovery points (6), fields and film grain
@@ -78,26 +78,25 @@ def _units_of_avcc(private: bytes) -> Iterator[tuple[int, int]]:
     position = 5
     for mask in (0x1F, 0xFF):  # sets of the sequence, of pictures
         count = private[position] & mask if position < len(private) else 0
-        position += 1
-        for _ in range(count):
-            start = position + 2
-            position = start + int.from_bytes(private[position:start], "big")
-            if position > len(private):
-                return
-            yield start, position
+        position = yield from _counted_units(private, position + 1, count)
 
 
 def _units_of_hvcc(private: bytes) -> Iterator[tuple[int, int]]:
     position = 23
     for _ in range(private[22] if len(private) > 22 else 0):
         count = int.from_bytes(private[position + 1 : position + 3], "big")
-        position += 3
-        for _ in range(count):
-            start = position + 2
-            position = start + int.from_bytes(private[position:start], "big")
-            if position > len(private):
-                return
-            yield start, position
+        position = yield from _counted_units(private, position + 3, count)
+
+
+def _counted_units(private: bytes, position: int, count: int) -> Generator[tuple[int, int], None, int]:
+    """So many units with two bytes of length before each, up to one that is cut off. Returns what follows them."""
+    for _ in range(count):
+        start = position + 2
+        position = start + int.from_bytes(private[position:start], "big")
+        if position > len(private):
+            break
+        yield start, position
+    return position
 
 
 def _changes_of_unit(codec: _Codec, data: bytes, start: int, end: int) -> Iterator[Change]:
@@ -118,7 +117,7 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
     content = data[start:end].rstrip(b"\0")
     escapes = [start + found.start() + 2 for found in _ESCAPE.finditer(content)]
     stop = start + len(content) - content.endswith(b"\x80")
-    bytes_at = _Positions(start, stop, escapes)
+    bytes_at = _without(escapes, range(start, stop))
     at, total = 0, len(bytes_at)
     while at < total:
         type_at = at
@@ -141,23 +140,13 @@ def _is_needed(kind: int, payload: bytes) -> bool:
     return is_needed_t35(payload) if kind == _REGISTERED_MESSAGE else kind in _NEEDED_MESSAGES
 
 
-class _Positions:
+def _without(escapes: list[int], unit: range) -> Sequence[int]:
     """Where each byte of a unit lies in the data, its escapes (a 3 after two zeros) left out."""
-
-    def __init__(self, start: int, stop: int, escapes: list[int]) -> None:
-        self._list: range | list[int] = range(start, stop)
-        if escapes:
-            left_out = frozenset(escapes)
-            self._list = [position for position in range(start, stop) if position not in left_out]
-
-    def __len__(self) -> int:
-        return len(self._list)
-
-    def __getitem__(self, index: int) -> int:
-        return self._list[index]
+    left_out = frozenset(escapes)
+    return [position for position in unit if position not in left_out] if escapes else unit
 
 
-def _number(data: bytes, bytes_at: _Positions, at: int) -> tuple[int, int]:
+def _number(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:
     """A type or size: 255 for each byte of 255, and the next byte; and what follows it."""
     value = 0
     while at < len(bytes_at):

@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 
-from avion_media.media.coded_data import motion_jpeg, nal, obu
-from avion_media.media.coded_data.changes import Change
+from avion_media.media.formats.coded_data import motion_jpeg, nal, obu
+from avion_media.media.formats.coded_data.changes import Change
 
 __all__ = ["Change", "Coding", "changes_of_private", "changes_of_sample", "coding_of"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.ranges import Patch, Range
-from avion_media.media.coded_data import Coding, changes_of_sample
+from avion_media.media.formats.coded_data import Coding, changes_of_sample
 from avion_media.media.formats.sparse import SparseFile
 
 _NOTES = 1  # encoders write their settings once

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from avion_media.media.coded_data.changes import Change, change, is_needed_t35
+from avion_media.media.formats.coded_data.changes import Change, change, is_needed_t35
 
 _METADATA, _PADDING = 5, 15
 _RESERVED = frozenset((0, *range(9, 15)))

@@ -1,0 +1,36 @@
+"""Motion JPEG: each frame is a JPEG file, with Exif and comments like any other, or two of them (its fields)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from avion_media.media.formats.coded_data.changes import Change, change
+from avion_media.media.formats.jpeg import APP0, APP2, APP14, EOI, ICC_PREFIX, SOI, START, segments
+
+_COM, _APP15 = 0xFE, 0xEF
+_QUICKTIME_FIELD = b"\0\0\0\0mjpg"  # APP1 of QuickTime's Motion JPEG A: where its parts lie
+
+
+def changes(frame: bytes) -> Iterator[Change]:
+    """What to overwrite: comments and applications' data that decoders do not go by become an empty APP15."""
+    if not frame.startswith(START):
+        return
+    ended = 0  # the offset behind the last field, once it has ended
+    for segment in segments(memoryview(frame)):
+        if ended and segment.marker != SOI:
+            break
+        ended = segment.offset + 2 if segment.marker == EOI else 0
+        if _is_private(segment.marker, segment.payload):
+            head = bytes((_APP15,)) + bytes(segment.whole[2:4])
+            yield from change(frame, segment.offset + 1, head + bytes(len(segment.payload)))
+    if ended and frame[ended:].strip(b"\0\xff"):
+        yield ended, bytes(len(frame) - ended)
+
+
+def _is_private(marker: int, content: memoryview) -> bool:
+    if marker == _COM:
+        return True
+    if not APP0 <= marker <= _APP15 or marker in (APP0, APP14):
+        return False
+    start = bytes(content[: len(ICC_PREFIX)])
+    return not (start.startswith(_QUICKTIME_FIELD) or (marker == APP2 and start == ICC_PREFIX))

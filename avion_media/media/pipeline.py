@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from tempfile import TemporaryFile
 from typing import Any, Protocol
@@ -90,8 +91,18 @@ class MediaPipeline:
     ) -> None:
         self._sandbox = sandbox
         self._thumbnails = thumbnails
-        self._upload = upload
         self._sandbox_config = sandbox_config
+        self._max_duration_s = upload.max_duration
+        self._picture_bounds = PictureBounds(
+            max_pixels=upload.max_pixels,
+            max_frames=upload.max_frames,
+            max_aspect=upload.max_aspect,
+            max_duration_s=upload.max_duration,
+            max_memory_bytes=sandbox_config.memory,
+        )
+        self._video_bounds = VideoBounds(
+            max_pixels=upload.max_pixels, max_aspect=upload.max_aspect, max_duration_s=upload.max_duration
+        )
 
     @property
     def sandbox(self) -> Sandbox:
@@ -112,13 +123,23 @@ class MediaPipeline:
         sizes = self._thumbnails.sizes if fmt.shown_by_browsers else (*self._thumbnails.sizes, FULL_SIZE)
         scrubbed = _temporary(files)
         outputs = {name: _temporary(files) for name in _names(sizes)}
-        written = [scrubbed, *outputs.values()]
+        most_bytes = self._sandbox_config.memory
         peeked = peek(os.pread(source.fd, PEEK_BYTES, 0), fmt)
-        granted_bytes = peeked.decode_bytes(source.size_bytes) if peeked else self._sandbox_config.memory
-        found = await self._picture_job(source, fmt, sizes, written, granted_bytes)
-        if "needed_bytes" in found:  # its first bytes promised less
-            found = await self._picture_job(source, fmt, sizes, written, self._sandbox_config.memory)
-        found = checked_picture(found, scrubbed, self._picture_bounds())
+        forecast_bytes = min(peeked.decode_bytes(source.size_bytes), most_bytes) if peeked else most_bytes
+        found: dict[str, Any] = {}
+        for granted_bytes in (forecast_bytes, most_bytes):
+            arguments = {"format": fmt.name, "bounds": asdict(self._picture_bounds), "granted_bytes": granted_bytes}
+            with read_only(source.fd) as own:
+                answer = await self._sandbox.call(
+                    "avion_media.media.jobs:picture_job",
+                    _thumbnail_arguments(self._thumbnails, sizes) | arguments,
+                    files=[own, scrubbed, *outputs.values()],
+                    limits=self._limits(2 * source.size_bytes + _THUMBNAIL_BYTES, granted_bytes),
+                )
+            found = checked_names(answer)
+            if "needed_bytes" not in found:  # else its first bytes promised less
+                break
+        found = checked_picture(found, scrubbed, self._picture_bounds)
         return Processed(
             format=fmt,
             width=found["width"],
@@ -131,26 +152,6 @@ class MediaPipeline:
             scrubbed_bytes=found["size_bytes"],
             sha256=found["sha256"],
         )
-
-    async def _picture_job(
-        self,
-        source: MediaSource,
-        fmt: MediaFormat,
-        sizes: Sequence[ThumbnailSize],
-        written: Sequence[int],
-        granted_bytes: int,
-    ) -> dict[str, Any]:
-        """One run, admitted to the sandbox by ``granted_bytes`` (or by the most that a job may have)."""
-        memory_bytes = min(granted_bytes, self._sandbox_config.memory)
-        arguments = {"format": fmt.name, "bounds": asdict(self._picture_bounds()), "granted_bytes": memory_bytes}
-        with read_only(source.fd) as own:
-            found = await self._sandbox.call(
-                "avion_media.media.jobs:picture_job",
-                _thumbnail_arguments(self._thumbnails, sizes) | arguments,
-                files=[own, *written],
-                limits=self._limits(output_bytes=2 * source.size_bytes + _THUMBNAIL_BYTES, memory_bytes=memory_bytes),
-            )
-        return checked_names(found)
 
     async def _video(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         frame = _temporary(files)
@@ -169,9 +170,7 @@ class MediaPipeline:
             FRAME_JOB,
             frame_arguments(size, self._thumbnails, colour=colour_of(probe), orientation=probe.orientation),
             files=[frame, *outputs.values()],
-            limits=self._limits(
-                output_bytes=_THUMBNAIL_BYTES, memory_bytes=_FRAME_MEMORY_BYTES + 8 * poster.width * poster.height
-            ),
+            limits=self._limits(_THUMBNAIL_BYTES, _FRAME_MEMORY_BYTES + 8 * poster.width * poster.height),
         )
         found = checked_frame(found)
         # The size is the decoder's: it also knows a pixel aspect that stands only in the coded video.
@@ -218,7 +217,8 @@ class MediaPipeline:
                 found = checked_names(await self._examine_once(source, fmt, poster_seconds, files))
                 if "plan_bytes" in found:
                     # In a thread: fifty thousand patches take it a while.
-                    return await trio.to_thread.run_sync(self._read_plan, written.fileno(), fmt, source.size_bytes)
+                    read = partial(read_plan, max_bytes=_PLAN_OUTPUT_BYTES, max_duration_s=self._max_duration_s)
+                    return await trio.to_thread.run_sync(read, written.fileno(), fmt, source.size_bytes)
             if "scattered" in found and not in_place:
                 # Too many patches to pass on: all of it is fetched, and the job patches our copy.
                 in_place = True
@@ -239,7 +239,7 @@ class MediaPipeline:
             "format": fmt.name,
             "size_bytes": source.size_bytes,
             "present": source.present,
-            "bounds": asdict(self._video_bounds()),
+            "bounds": asdict(self._video_bounds),
             "poster_seconds": poster_seconds,
             "max_plan_bytes": _MAX_PLAN_BYTES,
         }
@@ -248,43 +248,23 @@ class MediaPipeline:
                 "avion_media.media.jobs:plan_job",
                 arguments,
                 files=[own, *files],
-                limits=self._limits(output_bytes=max(_PLAN_OUTPUT_BYTES, source.size_bytes)),
+                limits=self._limits(max(_PLAN_OUTPUT_BYTES, source.size_bytes), self._sandbox_config.memory),
             )
-
-    def _read_plan(self, fd: int, fmt: MediaFormat, size_bytes: int) -> MoviePlan:
-        return read_plan(fd, fmt, size_bytes, max_bytes=_PLAN_OUTPUT_BYTES, max_duration_s=self._upload.max_duration)
-
-    def _picture_bounds(self) -> PictureBounds:
-        return PictureBounds(
-            max_pixels=self._upload.max_pixels,
-            max_frames=self._upload.max_frames,
-            max_aspect=self._upload.max_aspect,
-            max_duration_s=self._upload.max_duration,
-            max_memory_bytes=self._sandbox_config.memory,
-        )
-
-    def _video_bounds(self) -> VideoBounds:
-        upload = self._upload
-        return VideoBounds(
-            max_pixels=upload.max_pixels, max_aspect=upload.max_aspect, max_duration_s=upload.max_duration
-        )
 
     def _poster_bounds(self, plan: MoviePlan, *, whole: bool) -> PosterBounds:
         """Of a sparse file ffmpeg may read no further than what was fetched."""
         config = self._sandbox_config
-        scan_s = POSTER_SCAN_S if whole else plan.poster_seconds
         return PosterBounds(
-            video=self._video_bounds(),
+            video=self._video_bounds,
             max_memory_bytes=config.memory,
             cpu_s=config.cpu,
             wall_s=config.timeout,
-            scan_s=scan_s,
+            scan_s=POSTER_SCAN_S if whole else plan.poster_seconds,
         )
 
-    def _limits(self, *, output_bytes: int, memory_bytes: int | None = None) -> Limits:
+    def _limits(self, output_bytes: int, memory_bytes: int) -> Limits:
         config = self._sandbox_config
-        memory_bytes = min(memory_bytes or config.memory, config.memory)
-        return Limits(memory_bytes=memory_bytes, cpu_s=config.cpu, wall_s=config.timeout, output_bytes=output_bytes)
+        return Limits(min(memory_bytes, config.memory), config.cpu, config.timeout, output_bytes)
 
 
 def frame_arguments(

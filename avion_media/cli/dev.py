@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ def _without_required_sandbox_if_impossible(config: Config) -> Config:
     return config.model_copy(update={"sandbox": config.sandbox.model_copy(update={"require": False})})
 
 
-async def _find_gaps() -> tuple[str, ...]:
+async def _find_gaps() -> Sequence[str]:
     """What the sandbox's self-test finds here; nothing when there is no sandbox at all, which the tree reports."""
     try:
         async with open_sandbox(budget_bytes=1 << 30) as sandbox:

@@ -11,9 +11,11 @@ undelete that its listener had received before it on the same connection.
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -88,6 +90,7 @@ class NoticeStream:
     def __init__(self, redis: Redis, *, claim_after_s: float = 60.0) -> None:
         self._redis = redis
         self._claim_after_ms = round(claim_after_s * 1000)
+        self._claim_at = -math.inf
 
     async def ensure_group(self) -> bool:
         """Create stream and group if they are missing; whether they were."""
@@ -102,24 +105,34 @@ class NoticeStream:
     async def take(self, consumer: str, block_s: float, count: int = 32) -> list[Notice]:
         """Up to ``count`` events: what dead readers left, else new ones; none if none came within ``block_s``.
 
-        Each is to be handled, then told to `done`. One that is not is read again by somebody later: after a crash, a
-        cancel, or when `done` could not be told.
+        Each is to be handled, then told to `done`. One that is not is read again by somebody later: after a crash, or
+        when `done` could not be told. After a cancel, new ones are left to the next reader.
         """
         block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end
         read = ("XREADGROUP", "GROUP", NOTICES_GROUP, consumer, "COUNT", count, "BLOCK", block_ms)
         try:
-            left = await self._redis.execute(
-                "XAUTOCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, self._claim_after_ms, "0", "COUNT", count
+            if trio.current_time() >= self._claim_at:
+                left = await self._redis.execute(
+                    "XAUTOCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, self._claim_after_ms, "0", "COUNT", count
+                )
+                if left[1]:
+                    return [_read_notice(row) for row in left[1]]
+                self._claim_at = trio.current_time() + self._claim_after_ms / 4000
+            reply = await self._redis.execute_blocking(
+                *read, "STREAMS", DROP_DELETED, ">", block_s=block_ms / 1000, undo=partial(self._leave, consumer)
             )
-            if left[1]:
-                return [_read_notice(row) for row in left[1]]
-            reply = await self._redis.execute_blocking(*read, "STREAMS", DROP_DELETED, ">", block_s=block_ms / 1000)
         except RedisRefused as refused:
             if refused.code != "NOGROUP":
                 raise
             await self.ensure_group()
             return []
-        return [_read_notice(row) for rows in (reply or {}).values() for row in rows]
+        return [_read_notice(row) for row in _rows(reply)]
+
+    async def _leave(self, consumer: str, reply: Reply) -> None:
+        """Leave events to the next reader that looks for those of dead ones."""
+        ids = [entry_id for entry_id, _ in _rows(reply)]
+        claim = ("XCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, 0, *ids)
+        await self._redis.execute(*claim, "IDLE", self._claim_after_ms, "JUSTID")
 
     async def done(self, *notices: Notice) -> None:
         """These are handled for good. The entries stay: the stream is the producer's, and others may read it."""
@@ -131,6 +144,10 @@ class NoticeStream:
         args = (NOTICES_GROUP, round(idle_s * 1000))
         removed: int = await self._redis.run(REMOVE_IDLE_CONSUMERS, (DROP_DELETED,), args)
         return removed
+
+
+def _rows(reply: Reply) -> list[Reply]:
+    return [row for rows in (reply or {}).values() for row in rows]
 
 
 def _read_notice(row: Reply) -> Notice:

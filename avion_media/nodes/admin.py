@@ -41,7 +41,7 @@ async def admin(runtime: Runtime, child: Child[Address], *, tree: Callable[[], T
         gate=gate,
         pages=[
             *Console(runtime, tree(), gate, sessions, uploads=_uploads(runtime)).routes(),
-            *steering_routes(runtime.queues, gate),
+            *steering_routes(runtime.redis, runtime.queues, gate),
         ],
     )
     server = AsgiServer(app, _LIMITS)

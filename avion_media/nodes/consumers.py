@@ -7,12 +7,15 @@ from importlib.metadata import version
 
 from avion_media.config import Config, RemoteConfig
 from avion_media.deletion import RemoveDeleted
+from avion_media.deletion.bulk_undelete import UndeleteMedia
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.nodes import group
-from avion_media.queue import NEVER_GIVEN_UP
+from avion_media.queue import NEVER_GIVEN_UP, BulkJobs
+from avion_media.queue.bulk_jobs import REPLAY, UNDELETE
 from avion_media.redis import Redis
 from avion_media.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
 from avion_media.runtime import Limiter, Runtime
+from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters, Work
 from avion_media.tasks.cache_remote import CacheRemote
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
 from avion_media.tasks.process_media import ProcessMedia
@@ -161,6 +164,7 @@ def _subtree(
         queue_name=queue,
         accepting_tasks=lambda: runtime.lifecycle.accepting_tasks,
         telemetry=runtime.telemetry,
+        bulk=_bulk(runtime, queue),
     )
     runtime.drains[name] = consumer.drain
     runtime.observed.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)
@@ -174,3 +178,12 @@ def _subtree(
             *beside,
         ],
     )
+
+
+def _bulk(runtime: Runtime, queue: str) -> BulkRunner:
+    """What works off the bulk jobs of a queue."""
+    jobs = BulkJobs(runtime.redis, queue)
+    work: dict[str, Work] = {REPLAY: ReplayDeadLetters(runtime.queues[queue])}
+    if queue == DELETE_QUEUE:
+        work[UNDELETE] = UndeleteMedia(runtime.store, runtime.redis, runtime.replay, jobs)
+    return BulkRunner(jobs, work)

@@ -6,7 +6,7 @@ from functools import partial
 
 import trio
 
-from avion_media.deletion import DeletionHandler, NoticeChannel, NoticeStream
+from avion_media.deletion import DeletionHandler, Notice, NoticeChannel, NoticeStream
 from avion_media.domain.errors import Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.nodes import group
@@ -15,7 +15,7 @@ from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child, Supervisor, Worker
 
-_BLOCK_S = 1.0
+_BLOCK_S = 20.0  # idle readers cost Redis next to nothing
 _OUTAGE_PAUSE_S = 1.0
 _FORGET_READERS_S = 600.0  # each process reads under a name of its own: old names are removed
 
@@ -67,7 +67,10 @@ async def _read(runtime: Runtime, handler: DeletionHandler, child: Child[None]) 
             if trio.current_time() >= forget_again_at:
                 await stream.remove_idle_consumers(_FORGET_READERS_S)
                 forget_again_at = trio.current_time() + _FORGET_READERS_S
-            for notice in await stream.take(runtime.consumer, block_s=_BLOCK_S):
+            found: list[Notice] = []
+            with child.until_stopping():
+                found = await stream.take(runtime.consumer, block_s=_BLOCK_S)
+            for notice in found:
                 await handler.handle(notice)
                 await stream.done(notice)
         except Unavailable:

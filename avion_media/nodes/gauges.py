@@ -1,7 +1,7 @@
 """What is not counted where it happens, but looked at: queues, limiters, the event loop, the process.
 
 The gauges are read whenever metrics are collected. What must be asked for (the queues) is asked by `keep_polling`,
-every few seconds and with a deadline. However many scrape, and however many replicas there are, Redis counts once.
+every few seconds and with a deadline, once for the whole fleet (`fleet_statistics`), however many scrape.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ from pathlib import Path
 
 import trio
 
-from avion_media.deletion.backlog import notice_backlog
 from avion_media.domain.errors import Unavailable
-from avion_media.domain.tasks import DROP_DELETED, QUEUES
-from avion_media.history import QueueSample, Sample
+from avion_media.domain.tasks import DROP_DELETED
+from avion_media.history import Sample
 from avion_media.lifecycle import Phase
-from avion_media.queue import QueueKeys, QueueStats
-from avion_media.redis import Redis, RedisRefused
+from avion_media.nodes.fleet_statistics import read_fleet_statistics
+from avion_media.queue import QueueStats
 from avion_media.runtime import Limiter, Runtime
-from avion_media.tasks.sweep import STORED_KINDS, Notebook
+from avion_media.tasks.sweep import STORED_KINDS
 from avion_media.telemetry import get_logger, instruments
 from avion_media.telemetry.instruments import Instrument
 from supervisors import State, Supervisor
@@ -106,40 +105,15 @@ async def keep_polling(runtime: Runtime) -> None:
 
 
 async def _look(runtime: Runtime) -> None:
-    for name, queue in runtime.queues.items():
-        runtime.observed.queue_stats[name] = await queue.stats(max_age_s=_POLL_S)
-    runtime.observed.queue_stats[DROP_DELETED] = await notice_backlog(runtime.redis)
-    runtime.observed.events_headroom = await runtime.events.headroom()
-    notebook = Notebook(runtime.redis)
-    runtime.observed.stored = await notebook.stored()
-    swept_at = await notebook.finished_at()
-    runtime.observed.swept_at = swept_at.timestamp() if swept_at is not None else 0.0
-    runtime.observed.history.add(await _sample(runtime))
-
-
-async def _sample(runtime: Runtime) -> Sample:
-    stats, history = runtime.observed.queue_stats, runtime.observed.history
-    queues = {
-        name: QueueSample(
-            stats[name],
-            await _entries_added(runtime.redis, name) + stats[name].waiting,
-            await _entries_added(runtime.redis, QueueKeys(name).dead_letters),
-        )
-        for name in QUEUES
-    }
+    observed = runtime.observed
+    found = await read_fleet_statistics(runtime.redis, runtime.queues, runtime.events, max_age_s=_POLL_S)
+    observed.queue_stats = {**{name: each.stats for name, each in found.queues.items()}, DROP_DELETED: found.notices}
+    observed.events_headroom = found.events_headroom
+    observed.stored = dict(found.stored)
+    observed.swept_at = found.swept_at
     ((memory_bytes, _),) = _from_status("VmRSS", 1024)
-    requests = runtime.observed.active_requests()
-    return Sample(time.time(), queues, memory_bytes, history.take_lag(), requests)
-
-
-async def _entries_added(redis: Redis, stream: str) -> int:
-    """How many entries the stream ever had."""
-    try:
-        reply = await redis.execute("XINFO", "STREAM", stream)
-    except RedisRefused:  # there is no such stream yet
-        return 0
-    pairs = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
-    return int(pairs.get(b"entries-added", 0))
+    lag_s, requests = observed.history.take_lag(), observed.active_requests()
+    observed.history.add(Sample(time.time(), found.queues, memory_bytes, lag_s, requests))
 
 
 async def _measure_lag(runtime: Runtime) -> None:

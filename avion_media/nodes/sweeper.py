@@ -19,7 +19,8 @@ from avion_media.tasks.sweep.reconciliation import utc_now
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
 
-_POLL_S = 5.0  # how often a follower looks whether there is a leader, and a leader whether a pass is due
+_POLL_S = 5.0  # how often a leader looks whether a pass is due
+_FOLLOWER_S = 10.0  # how often a follower looks whether there is a leader
 _FAILED_PAUSE_S = 60.0  # after a defect
 _RELEASE_S = 2.0
 _NOTE_TIME_S = 60.0
@@ -56,7 +57,7 @@ class _Sweeper:
                 # Garbage is no reason to take the service down: said loudly, and tried again.
                 self._log.error("sweep.failed", exc_info=error)
                 await trio.sleep(_FAILED_PAUSE_S)
-            await trio.sleep(_POLL_S * random.uniform(0.8, 1.2))
+            await trio.sleep(_FOLLOWER_S * random.uniform(0.8, 1.2))
 
     async def _lead(self) -> None:
         """Run the passes while the lead lasts; gives it up on the way out, whatever the reason."""

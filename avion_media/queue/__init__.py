@@ -1,18 +1,27 @@
 """Tasks on Redis: fenced leases, delayed tasks, dead letters."""
 
-from avion_media.queue.dead_letters import DeadLetter, DeadLetters
+from avion_media.queue.bulk_jobs import DEFAULT_RATE, BulkJob, BulkJobs, JobState, Progress, all_jobs, find_jobs
+from avion_media.queue.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import NEVER_GIVEN_UP, QueueKeys
 from avion_media.queue.task_queue import MAX_DEATHS, Loss, QueueStats, TaskQueue
 
 __all__ = [
+    "DEFAULT_RATE",
     "MAX_DEATHS",
     "NEVER_GIVEN_UP",
+    "BulkJob",
+    "BulkJobs",
     "DeadLetter",
+    "DeadLetterFilter",
     "DeadLetters",
+    "JobState",
     "Lease",
     "Loss",
+    "Progress",
     "QueueKeys",
     "QueueStats",
     "TaskQueue",
+    "all_jobs",
+    "find_jobs",
 ]

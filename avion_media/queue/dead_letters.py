@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 from avion_media.queue import scripts
 from avion_media.queue.entries import read_entry
@@ -26,6 +27,46 @@ class DeadLetter:
     failed_at: float
     replays: int
     traceparent: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFilter:
+    """Which dead letters are meant: all conditions that are given must hold. Times are Unix seconds.
+
+    ``text`` is part of any field or of the error, ``error`` part of the error, both in any case; ``reason`` is the code
+    that the error begins with.
+    """
+
+    text: str = ""
+    error: str = ""
+    reason: str = ""
+    failed_after: float | None = None
+    failed_before: float | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it lets everything through."""
+        return self == DeadLetterFilter()
+
+    def lets_through(self, letter: DeadLetter) -> bool:
+        """Return whether this one is meant."""
+        return (
+            (not self.text or self.text.lower() in _searched(letter))
+            and self.error.lower() in letter.error.lower()
+            and (not self.reason or letter.error.partition(":")[0].strip() == self.reason)
+            and (self.failed_after is None or letter.failed_at > self.failed_after)
+            and (self.failed_before is None or letter.failed_at <= self.failed_before)
+        )
+
+    def to_fields(self) -> dict[str, str]:
+        """Return the conditions that are given, by name."""
+        return {name: str(value) for name, value in asdict(self).items() if value not in ("", None)}
+
+    @classmethod
+    def from_fields(cls, fields: Mapping[str, str]) -> DeadLetterFilter:
+        """Read `to_fields`; raises ValueError for a time that is none."""
+        times = {name: float(fields[name]) for name in ("failed_after", "failed_before") if name in fields}
+        return cls(fields.get("text", ""), fields.get("error", ""), fields.get("reason", ""), **times)
 
 
 class DeadLetters:
@@ -81,3 +122,8 @@ def _read(row: Reply) -> DeadLetter:
         replays=entry.replays,
         traceparent=entry.task.traceparent,
     )
+
+
+def _searched(letter: DeadLetter) -> str:
+    parts = (*letter.fields.values(), letter.error, letter.task_id, letter.traceparent, letter.entry_id)
+    return "\n".join(parts).lower()

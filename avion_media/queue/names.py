@@ -49,7 +49,7 @@ class QueueKeys:
         many of them a tenant has. ``videos``: how many of them are videos. ``turn:<tenant>``: the next turn of a
         tenant that has none for now. ``number``: numbers waiting tasks. ``tenant_cap``, ``video_cap``: bounds.
         ``paused``: since when. ``cancelled:<task>``: who cancelled it. ``cursor``: how far the janitor has compared
-        accounts with the stream. ``since``, ``last``: since when, and when last, leases could be renewed. ``run_id``,
+        accounts with the stream. ``since``, ``last``: since when, and when last, there was a janitor. ``run_id``,
         ``lost``: see `TaskQueue.loss`.
         """
         return f"{{{self.stream}}}:state"
@@ -70,16 +70,6 @@ class QueueKeys:
         return f"{{{self.stream}}}:janitor"
 
     @property
-    def statistics(self) -> str:
-        """String with an expiry: statistics that all replicas share."""
-        return f"{{{self.stream}}}:statistics"
-
-    @property
-    def bulk_replay(self) -> str:
-        """Hash: the dead letters that the janitor replays one after the other."""
-        return f"{{{self.stream}}}:bulk_replay"
-
-    @property
     def dispatch(self) -> tuple[str, str, str, str]:
         """The first keys of every script that moves tasks."""
         return self.stream, self.state, self.waiting, self.tenants
@@ -87,3 +77,11 @@ class QueueKeys:
     def marker(self, once_key: str) -> str:
         """String: the id of the task that is unique under ``once_key``."""
         return f"{{{self.stream}}}:once:{once_key}"
+
+    def bulk_job(self, kind: str) -> str:
+        """Hash: the last job of a kind that the janitor works off: see `BulkJobs`."""
+        return f"{{{self.stream}}}:job:{kind}"
+
+    def bulk_items(self, kind: str) -> str:
+        """Sorted set: what that job has still to work on, where it was named one by one."""
+        return f"{{{self.stream}}}:job_items:{kind}"

@@ -64,7 +64,6 @@ class QueueStats:
     tenants: int = 0  # that have waiting tasks
     paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
     waiting: int = 0  # of ``lag``: those in the backlog
-    replayed: int = -1  # by the bulk job that runs; -1 while there is none
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,13 +202,15 @@ class TaskQueue:
         moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, args)
         return moved
 
-    async def settle(self, *, tenant_cap: int, slots: int, live_within_s: float) -> None:
-        """Bring the accounts of fair dispatch up to date, and dispatch.
+    async def settle(self, *, tenant_cap: int, slots: int, live_within_s: float, idle_s: float) -> None:
+        """Bring the accounts of fair dispatch up to date, dispatch, and note that the queue has a janitor.
 
         ``tenant_cap``: most tasks of one tenant at once, 0 for no bound. ``slots`` of each consumer that sent a command
-        within ``live_within_s``: videos may take `VIDEO_SHARE` of them.
+        within ``live_within_s``: videos may take `VIDEO_SHARE` of them. If the queue had no janitor for half of
+        ``idle_s`` (Redis was unavailable, or all workers), `reclaim` takes nothing until ``idle_s`` have passed: a
+        worker that could not renew its leases meanwhile is not dead. A queue that never had one is not held up.
         """
-        args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE)
+        args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE, _gap_ms(idle_s))
         await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
 
     async def pause(self) -> None:
@@ -224,44 +225,19 @@ class TaskQueue:
         """Have a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal."""
         await self._redis.execute("HSET", self._keys.state, f"cancelled:{task_id}", by)
 
-    async def replay_all(self, *, error: str = "", rate: float, by: str) -> int | None:
-        """Have the janitor replay all present dead letters whose error contains ``error``, at ``rate`` a second.
-
-        Return how many dead letters there are; None if an earlier job is not done yet.
-        """
-        keys = (self._keys.dead_letters, self._keys.bulk_replay)
-        found: int = await self._redis.run(scripts.BEGIN_REPLAY, keys, (error, rate, by))
-        return None if found < 0 else found
-
-    async def replay_some(self, batch: int = _BATCH) -> int:
-        """Work off some of `replay_all`; how many were replayed."""
-        keys = (*self._keys.dispatch, self._keys.dead_letters, self._keys.bulk_replay)
-        return await self._redis.run(scripts.REPLAY_JOB, keys, (batch,)) or 0
-
-    async def lead(self, token: str, life_s: float) -> float:
-        """Be, or stay, the queue's janitor for ``life_s``; return in how many seconds another one's time ends, else
-        0."""
-        # A plain command first, a tenth of what a script costs: hundreds of replicas ask every few seconds.
+    async def lead(self, token: str, life_s: float) -> bool:
+        """Be, or stay, the queue's janitor for ``life_s``; return whether this process is it."""
+        # A plain command first, a tenth of what a script costs: all other replicas ask every few seconds.
         life_ms = round(life_s * 1000)
         holder = await self._redis.execute("SET", self._keys.janitor, token, "NX", "GET", "PX", life_ms)
         if holder is None:
-            return 0.0
-        if holder != token.encode():
-            return life_s
-        remaining_ms: int = await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, life_ms))
-        return remaining_ms / 1000
+            return True
+        is_mine = holder == token.encode()
+        return is_mine and bool(await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, life_ms)))
 
     async def resign(self, token: str) -> None:
         """Stop being the queue's janitor."""
         await self._redis.run(scripts.RESIGN, (self._keys.janitor,), (token,))
-
-    async def watch(self, idle_s: float) -> None:
-        """Note that leases can be renewed now. Every renewer calls this more often than twice in ``idle_s``.
-
-        After a longer gap (Redis was unavailable, or all workers) `reclaim` takes nothing until ``idle_s`` have passed:
-        a worker that could not renew meanwhile is not dead. A queue that was never watched is not held up.
-        """
-        await self._redis.run(scripts.WATCH, (self._keys.state,), (_gap_ms(idle_s),))
 
     async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
         """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``; whether it is new.
@@ -314,17 +290,12 @@ class TaskQueue:
         removed: int = await self._redis.run(scripts.REMOVE_IDLE_CONSUMERS, (self.name,), args)
         return removed
 
-    async def stats(self, max_age_s: float = 0.0) -> QueueStats:
-        """How the queue is doing now, or as another replica found it up to ``max_age_s`` ago."""
+    async def stats(self) -> QueueStats:
+        """How the queue is doing now."""
         keys = self._keys
-        extra = (keys.delayed, keys.dead_letters, keys.statistics, keys.bulk_replay)
-        found: bytes | None = None
-        if max_age_s > 0:
-            found = await self._redis.execute("GET", keys.statistics)
-        if found is None:
-            found = await self._redis.run(scripts.STATS, (*keys.dispatch, *extra), (round(max_age_s * 1000),))
+        found: bytes = await self._redis.run(scripts.STATS, (*keys.dispatch, keys.delayed, keys.dead_letters))
         numbers = map(float, json.loads(found))
-        entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused, replayed = numbers
+        entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused = numbers
         return QueueStats(
             depth=int(entries + waiting),
             # What was completed is gone, so this is exact, where XINFO's lag may be nil.
@@ -338,7 +309,6 @@ class TaskQueue:
             tenants=int(tenants),
             paused_since=paused,
             waiting=int(waiting),
-            replayed=int(replayed),
         )
 
     async def _wait_for_entry(self, consumer: str, block_s: float) -> Reply:

@@ -34,21 +34,23 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import trio
 
+from avion_media.concurrency import run_all
 from avion_media.domain.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
 from avion_media.domain.tasks import Confirm, Task
 from avion_media.queue import Lease, TaskQueue
+from avion_media.tasks.bulk import BulkRunner
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.outage import OutagePause
 from avion_media.telemetry import Telemetry, get_logger
 
-_BLOCK_S = 10.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
+_BLOCK_S = 20.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
-_FOLLOWER_S = 5.0  # how often other replicas look whether there is a janitor
-_LIVE_S = 30.0  # an idle reader sends a command every `_BLOCK_S`
+_LIVE_S = 50.0  # an idle reader sends a command every `_BLOCK_S`
 _RESIGN_S = 1.0
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
 _HAND_BACK_S = 3.0  # bound of the shielded hand-back of a cancelled task
@@ -142,6 +144,7 @@ class Consumer:
         queue_name: str,
         accepting_tasks: Callable[[], bool],
         telemetry: Telemetry,
+        bulk: BulkRunner | None = None,
     ) -> None:
         self._queue = queue
         self._handler = handler
@@ -151,6 +154,8 @@ class Consumer:
         self._queue_name = queue_name
         self._accepting_tasks = accepting_tasks
         self._telemetry = telemetry
+        self._bulk = bulk
+        self._is_janitor = False
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._held: dict[str, _Held] = {}
@@ -194,7 +199,6 @@ class Consumer:
         """The renewer: renews every lease in hand three times before its worker would count as dead."""
         self._begin(child)
         while not (child.stopping.is_set() and not self._held):
-            await self._watch()
             for held in [each for each in self._held.values() if not each.lost]:
                 await self._renew(held)
             if child.stopping.is_set():
@@ -203,19 +207,27 @@ class Consumer:
                 await _wait_or_stop(child, self._policy.claim_after_s / 4)
 
     async def tend(self, child: ChildLike) -> None:
-        """The janitor, on one replica at a time: queues tasks that are due or abandoned, and gives tenants turns."""
+        """The janitor, on one replica at a time: queues tasks that are due or abandoned, gives tenants turns, and works
+        off bulk jobs."""
 
         async def step() -> None:
-            life_s = min(_JANITOR_S, self._policy.claim_after_s / 2)
-            other_s = await self._queue.lead(self._name, life_s)
-            if other_s:
-                await _wait_or_stop(child, min(other_s, _FOLLOWER_S) * random.uniform(1.0, 1.2))
+            # A successor comes within twice its life: half of a lease, so that `settle` finds no gap.
+            life_s = min(_JANITOR_S, self._policy.claim_after_s / 4)
+            self._is_janitor = await self._queue.lead(self._name, life_s)
+            if not self._is_janitor:
+                await _wait_or_stop(child, life_s * random.uniform(0.7, 0.9))
             elif not await self._tend_once():
-                await _wait_or_stop(child, min(_TEND_S, life_s / 4))
+                await _wait_or_stop(child, min(_TEND_S, life_s / 3))
+
+        async def bulk_step() -> None:
+            if self._bulk is not None and self._is_janitor:
+                await self._bulk.step()
+            await _wait_or_stop(child, _TEND_S)
 
         self._begin(child)
         try:
-            await self._through_outages(child, step)
+            # Beside each other: what a job needs may be slow, or unavailable.
+            await run_all([partial(self._through_outages, child, each) for each in (step, bulk_step)])
         finally:
             # Shielded, so that the next janitor does not wait for the lease to expire. Bounded by its own time.
             with trio.CancelScope(shield=True), trio.move_on_after(_RESIGN_S):
@@ -224,9 +236,12 @@ class Consumer:
     async def _tend_once(self) -> bool:
         """Return whether there may be more to do at once. Each step may be the last one: another janitor goes on."""
         queue, policy = self._queue, self._policy
-        more = await queue.promote() + await queue.adopt() + await queue.replay_some()
+        more = await queue.promote() + await queue.adopt()
         await queue.settle(
-            tenant_cap=policy.tenant_cap, slots=policy.slots, live_within_s=max(_LIVE_S, policy.claim_after_s)
+            tenant_cap=policy.tenant_cap,
+            slots=policy.slots,
+            live_within_s=max(_LIVE_S, policy.claim_after_s),
+            idle_s=policy.claim_after_s,
         )
         if trio.current_time() >= self._reclaim_at:
             more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)
@@ -235,6 +250,7 @@ class Consumer:
         return more > 0
 
     async def _resign(self) -> None:
+        self._is_janitor = False
         with suppress(Unavailable):
             await self._queue.resign(self._name)
 
@@ -243,10 +259,6 @@ class Consumer:
         self._path = child.path.rpartition("/")[0]
         self._log = get_logger(path=self._path)
         child.started()
-
-    async def _watch(self) -> None:
-        with suppress(Unavailable):  # that is the gap which the next watch finds
-            await self._queue.watch(self._policy.claim_after_s)
 
     async def _renew(self, held: _Held) -> None:
         try:

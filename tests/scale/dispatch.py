@@ -8,10 +8,11 @@ Each figure stands beside that of the same tasks in the order in which they came
 from __future__ import annotations
 
 import logging
+import random
 import statistics
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ import redis as redis_py
 import structlog
 import trio
 
+from avion_media.deletion import NoticeStream
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import new_media_id
@@ -32,10 +34,15 @@ from avion_media.domain.tasks import (
     Task,
     processing_fields,
 )
+from avion_media.nodes import events as node_of_events
+from avion_media.nodes import foundation, gauges, sweeper
+from avion_media.nodes.fleet_statistics import read_fleet_statistics
 from avion_media.queue import TaskQueue
-from avion_media.redis import open_redis
+from avion_media.redis import Redis, open_redis
 from avion_media.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.state import MediaEvents
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
+from avion_media.tasks.sweep import Leadership
 from avion_media.telemetry import NO_TELEMETRY
 from supervisors import Supervisor, Worker
 from tests.services import redis_server
@@ -104,7 +111,7 @@ async def waits(url: str, crowd: Iterator[dict[str, str]], probe: Callable[[], d
         within_s = how.pop("within_s", 60.0)
         for fields in crowd:
             await queue.enqueue(fields)
-        await queue.settle(tenant_cap=how.get("tenant_cap", 0), slots=how["slots"], live_within_s=60)
+        await queue.settle(tenant_cap=how.get("tenant_cap", 0), slots=how["slots"], live_within_s=60, idle_s=60)
         asked: dict[str, float] = {}
         async with working(queue, handler, **how):
             for _ in range(_PROBES):
@@ -213,21 +220,7 @@ async def share_of(url: str, client: Any, count: int) -> float:
         replicas = [await stack.enter_async_context(open_redis(url)) for _ in range(count)]
         nursery = await stack.enter_async_context(trio.open_nursery())
         for number, redis in enumerate(replicas):
-            queues = [TaskQueue(redis, name) for name in QUEUES]
-            for queue in queues:
-                await queue.ensure_group()
-                consumer = Consumer(
-                    queue,
-                    Timed(lambda _task: 0.0),
-                    ConsumerPolicy(2, 5, 60.0, 2.0, 300.0),
-                    name=f"replica {number}",
-                    queue_name=queue.name,
-                    accepting_tasks=lambda: True,
-                    telemetry=NO_TELEMETRY,
-                )
-                loops = (consumer.renew_leases, consumer.read, consumer.tend)
-                nursery.start_soon(Supervisor("s", [Worker(each.__name__, each) for each in loops]).run)
-            nursery.start_soon(_look_at_statistics, queues)
+            nursery.start_soon(_do_nothing, redis, f"replica {number}")
         for name in QUEUES:
             for number in range(_FLEET - count):
                 client.execute_command("XGROUP", "CREATECONSUMER", name, CONSUMER_GROUP, f"elsewhere {number}")
@@ -239,11 +232,39 @@ async def share_of(url: str, client: Any, count: int) -> float:
     return share
 
 
-async def _look_at_statistics(queues: list[TaskQueue]) -> None:
+async def _do_nothing(redis: Redis, name: str) -> None:
+    """All that a replica with all roles asks of Redis while nobody asks anything of it."""
+    queues = {each: TaskQueue(redis, each) for each in QUEUES}
+    events, notices, leadership = MediaEvents(redis), NoticeStream(redis), Leadership(redis)
+    async with trio.open_nursery() as nursery:
+        for queue in queues.values():
+            await queue.ensure_group()
+            consumer = Consumer(
+                queue,
+                Timed(lambda _task: 0.0),
+                ConsumerPolicy(2, 5, 60.0, 2.0, 300.0),
+                name=name,
+                queue_name=queue.name,
+                accepting_tasks=lambda: True,
+                telemetry=NO_TELEMETRY,
+            )
+            loops = (consumer.renew_leases, consumer.read, consumer.tend)
+            nursery.start_soon(Supervisor("s", [Worker(each.__name__, each) for each in loops]).run)
+        # As the nodes do, by their constants.
+        for each, every_s in (
+            (redis.ping, foundation._PING_S),
+            (leadership.acquire, sweeper._FOLLOWER_S),
+            (partial(read_fleet_statistics, redis, queues, events, gauges._POLL_S), gauges._POLL_S),
+            (partial(notices.take, name, node_of_events._BLOCK_S), 0.0),
+        ):
+            nursery.start_soon(_repeat, each, every_s)
+
+
+async def _repeat(call: Callable[[], Awaitable[object]], every_s: float) -> None:
+    await trio.sleep(random.uniform(0, every_s))
     while True:
-        for queue in queues:
-            await queue.stats(max_age_s=5.0)
-        await trio.sleep(5.0)
+        await call()
+        await trio.sleep(every_s * random.uniform(0.8, 1.2))
 
 
 def main() -> int:

@@ -85,6 +85,10 @@ local function is_lane_full()
   return cap > 0 and tonumber(redis.call('HGET', state, 'videos') or 0) >= cap
 end
 
+local function has_no_slot(tenant)
+  return settings().tenant_cap > 0 and is_at_cap(running_of(tenant)) or in_video_lane(tenant) and is_lane_full()
+end
+
 local function give_turn(tenant, turn)
   redis.call('ZADD', tenants, (in_video_lane(tenant) and VIDEO_LANE or 0) + turn, tenant)
 end
@@ -169,13 +173,14 @@ local function note_running(id, tenant)
   return running
 end
 
--- The entry has left the stream: its tenant runs one task less.
-local function note_ended(id)
-  local tenant = redis.call('HGET', state, 'entry:' .. id)
+-- The entry has left the stream: its tenant runs one task less. `task_id` if its task has ended for good.
+local function note_ended(id, task_id)
+  local account = 'entry:' .. id
+  local tenant = redis.call('HGET', state, account)
+  redis.call('HDEL', state, account, task_id and 'cancelled:' .. task_id or account)
   if not tenant then
     return
   end
-  redis.call('HDEL', state, 'entry:' .. id)
   local running = count(tenant, -1)
   local cap = settings().tenant_cap
   if cap > 0 and running < cap and tonumber(redis.call('ZSCORE', tenants, tenant) or 0) == AT_CAP then
@@ -184,10 +189,10 @@ local function note_ended(id)
 end
 
 -- Only ended entries leave a stream: nothing else ever trims it.
-local function remove(group, id)
+local function remove(group, id, task_id)
   redis.call('XACK', queue, group, id)
   redis.call('XDEL', queue, id)
-  note_ended(id)
+  note_ended(id, task_id)
 end
 
 -- How many entries nobody has taken, and the last one that somebody has.
@@ -206,17 +211,23 @@ end
 
 -- Whose turn it is, and when that was.
 local function next_turn()
-  local function first(from)
-    local found = redis.call('ZRANGE', tenants, from, '(' .. string.format('%.0f', from + MOST_TURNS), 'BYSCORE',
-      'LIMIT', 0, 1, 'WITHSCORES')
-    return found[1], found[1] and tonumber(found[2]) - from
-  end
-  local tenant, turn = first(0)
-  if queue == LANED and not is_lane_full() then
-    local other, earlier = first(VIDEO_LANE)
-    if other and (not tenant or earlier < turn) then
-      return other, earlier
+  local lowest = redis.call('ZRANGE', tenants, 0, 0, 'WITHSCORES')
+  local tenant, turn = lowest[1], tonumber(lowest[2] or NEVER)
+  if turn >= PARKED then
+    return nil -- nobody waits, or all that wait have no turn for now
+  elseif queue ~= LANED or turn < VIDEO_LANE and is_lane_full() then
+    return tenant, turn
+  elseif turn >= VIDEO_LANE then
+    if is_lane_full() then
+      return nil
     end
+    return tenant, turn - VIDEO_LANE
+  end
+  local video = redis.call('ZRANGE', tenants, VIDEO_LANE, '(' .. string.format('%.0f', VIDEO_LANE + MOST_TURNS), 'BYSCORE',
+    'LIMIT', 0, 1, 'WITHSCORES')
+  local its_turn = video[1] and tonumber(video[2]) - VIDEO_LANE
+  if its_turn and its_turn < turn then
+    return video[1], its_turn
   end
   return tenant, turn
 end
@@ -262,8 +273,7 @@ end
 local function add(fields)
   if not settings().paused and not next_turn() and undelivered() < RUNWAY then
     local tenant = tenant_of(fields)
-    if not (redis.call('ZSCORE', tenants, tenant) or is_at_cap(running_of(tenant))
-        or in_video_lane(tenant) and is_lane_full()) then
+    if not redis.call('ZSCORE', tenants, tenant) and not has_no_slot(tenant) then
       note_running(append(queue, fields), tenant)
       return
     end
@@ -272,16 +282,21 @@ local function add(fields)
   dispatch()
 end
 
--- An entry that another service added to the stream itself is on nobody's account yet. Return whether it may be worked on
--- now; otherwise it has left the stream for the backlog. `id` is in the group's hands.
-local function admit(id, fields)
+-- Judge an entry that has just been given to a consumer. Return whether it may be worked on now; otherwise it has left the
+-- stream for the backlog, or for the dead letters. One that another service added is on no account yet.
+local function admit(id, fields, dead_letters, entries_kept)
   if redis.call('HEXISTS', state, 'entry:' .. id) == 1 then
     return true
   end
+  local why = judged(fields)
+  if why then
+    bury(dead_letters, fields, why, entries_kept)
+    remove(GROUP, id)
+    return false
+  end
   local tenant = tenant_of(fields)
   local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or 0)
-  if not (settings().paused or turn >= PARKED or is_at_cap(running_of(tenant))
-      or in_video_lane(tenant) and is_lane_full()) then
+  if not (settings().paused or turn >= PARKED or has_no_slot(tenant)) then
     note_running(id, tenant)
     return true
   end

@@ -6,14 +6,10 @@ if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return nil
 end
 local entry = redis.call('XRANGE', queue, ARGV[2], ARGV[2])[1]
-local why = entry and judged(entry[2])
 local admitted
-if why then
-  bury(ARGV[6], entry[2], why, ARGV[5])
+if not entry then
   remove(GROUP, ARGV[2])
-elseif not entry then
-  remove(GROUP, ARGV[2])
-elseif admit(ARGV[2], entry[2]) then
+elseif admit(ARGV[2], entry[2], ARGV[6], ARGV[5]) then
   admitted = { cancelled_by(entry[2]) }
 end
 dispatch()

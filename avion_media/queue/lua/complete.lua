@@ -4,8 +4,7 @@
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
-remove(GROUP, ARGV[2])
-redis.call('HDEL', state, 'cancelled:' .. ARGV[5])
+remove(GROUP, ARGV[2], ARGV[5])
 release(KEYS[5], ARGV[5], ARGV[6])
 dispatch()
 return 1

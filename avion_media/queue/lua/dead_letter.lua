@@ -11,8 +11,7 @@ end
 entry[#entry + 1] = 'failed_at'
 entry[#entry + 1] = seconds(now_s())
 append(KEYS[5], entry, ARGV[7])
-remove(GROUP, ARGV[2])
-redis.call('HDEL', state, 'cancelled:' .. ARGV[5])
+remove(GROUP, ARGV[2], ARGV[5])
 release(KEYS[6], ARGV[5], ARGV[6])
 dispatch()
 return 1

@@ -3,12 +3,14 @@
 -- ARGV: task id, marker's life in ms, oldest marker that counts in ms, field, value, …
 local marker = KEYS[5]
 if marker then
-  local first = redis.call('GET', marker)
-  -- Of an older one it is known that its task is lost.
-  if first and tonumber(ARGV[2]) - redis.call('PTTL', marker) <= tonumber(ARGV[3]) then
-    return first
+  local first = redis.call('SET', marker, ARGV[1], 'NX', 'GET', 'PX', ARGV[2])
+  if first then
+    -- Of an older one it is known that its task is lost.
+    if tonumber(ARGV[2]) - redis.call('PTTL', marker) <= tonumber(ARGV[3]) then
+      return first
+    end
+    redis.call('SET', marker, ARGV[1], 'PX', ARGV[2])
   end
-  redis.call('SET', marker, ARGV[1], 'PX', ARGV[2])
 end
 local entry = {}
 for index = 4, #ARGV do

@@ -1,7 +1,7 @@
 -- Queue tasks again whose owner has not renewed its lease for so long that it counts as dead. After an outage of this
--- server nobody does, until it has been watched for as long as that: its owner could not renew, and shall come first.
+-- server none does, until the queue has had a janitor for as long as that: an owner could not renew, and comes first.
 -- KEYS: queue, state, waiting, tenants
--- ARGV: consumer, idle ms, longest gap of a watch in ms, most dead letters kept, dead letters (no key: see take.lua), ms
+-- ARGV: consumer, idle ms, longest gap between two janitors in ms, most dead letters kept, dead letters (no key: see take.lua), ms
 -- without any word of an owner after which its heartbeat counts as silent, most of them at once, ids that this consumer
 -- works on …
 -- Returns how many. A task remembers how many owners died with it: those whose heartbeat is silent too. A worker that still
@@ -12,8 +12,8 @@ for index = 8, #ARGV do
   alive[ARGV[index]] = true
 end
 
-local watch = redis.call('HMGET', state, 'since', 'last')
-local since, last = watch[1], watch[2]
+local there = redis.call('HMGET', state, 'since', 'last')
+local since, last = there[1], there[2]
 if since then
   local now = now_s()
   if now - tonumber(last) > tonumber(ARGV[3]) / 1000 or now - tonumber(since) < tonumber(idle_ms) / 1000 then

@@ -1,13 +1,20 @@
 -- Bring accounts and turns up to date: caps that have changed, tenants whose pause is over, entries that somebody removed.
+-- Note that the janitor is there, and with it workers that can renew leases. If none was for a while (perhaps nobody could
+-- reach this server), a worker that seems dead since then gets the time of a lease to come back.
 -- KEYS: queue, state, waiting, tenants
 -- ARGV: most tasks of a tenant at once (0: no bound), working slots of one consumer, ms without any command after which a
--- consumer does not count, share of the slots that videos may take
+-- consumer does not count, share of the slots that videos may take, longest gap between two janitors in ms
 local consumers = 0
 local rows = redis.pcall('XINFO', 'CONSUMERS', queue, GROUP)
 for _, row in ipairs(rows.err and {} or rows) do
   consumers = consumers + (field(row, 'idle') < tonumber(ARGV[3]) and 1 or 0)
 end
 settings() -- so that the keys exist
+local now = now_s()
+if now - tonumber(redis.call('HGET', state, 'last') or 0) > tonumber(ARGV[5]) / 1000 then
+  redis.call('HSET', state, 'since', seconds(now))
+end
+redis.call('HSET', state, 'last', seconds(now))
 local videos = math.max(1, math.floor(consumers * tonumber(ARGV[2]) * tonumber(ARGV[4])))
 redis.call('HSET', state, 'tenant_cap', ARGV[1], 'video_cap', queue == LANED and videos or 0)
 read_settings = nil
@@ -18,7 +25,7 @@ local function each_tenant(from, to, visit)
   end
 end
 
-each_tenant(PARKED, string.format('%.3f', PARKED + now_s()), readmit)
+each_tenant(PARKED, string.format('%.3f', PARKED + now), readmit)
 each_tenant(AT_CAP, AT_CAP, function(tenant)
   if not is_at_cap(running_of(tenant)) then
     readmit(tenant)

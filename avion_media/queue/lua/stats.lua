@@ -1,12 +1,7 @@
--- A queue at one moment; for an age above 0, perhaps as another replica found it so many ms ago.
--- KEYS: queue, state, waiting, tenants, delayed, dead letters, statistics, bulk job   ARGV: oldest age in ms
+-- A queue at one moment.
+-- KEYS: queue, state, waiting, tenants, delayed, dead letters
 -- Returns JSON: [entries of the stream, pending, waiting, tenants, age of the oldest in s, delayed, due of the first or -1,
--- dead letters, consumers, paused since or 0, replayed by a bulk job or -1]
-local max_age_ms = tonumber(ARGV[1])
-local known = max_age_ms > 0 and redis.call('GET', KEYS[7])
-if known then
-  return known
-end
+-- dead letters, consumers, paused since or 0]
 local pending, consumers = 0, 0
 local groups = redis.pcall('XINFO', 'GROUPS', queue)
 if not groups.err then -- else there is no stream
@@ -32,13 +27,9 @@ for _, tenant in ipairs(redis.call('ZRANGE', tenants, 0, 99)) do
   end
 end
 local due = redis.call('ZRANGE', KEYS[5], 0, 0, 'WITHSCORES')
-local found = cjson.encode({
+return cjson.encode({
   redis.call('XLEN', queue), pending, math.max(0, redis.call('ZCARD', waiting) - 1),
   math.max(0, redis.call('ZCARD', tenants) - 1), seconds(now - oldest),
   redis.call('ZCARD', KEYS[5]), due[2] or '-1', redis.call('XLEN', KEYS[6]), consumers,
-  redis.call('HGET', state, 'paused') or '0', redis.call('HGET', KEYS[8], 'replayed') or '-1',
+  redis.call('HGET', state, 'paused') or '0',
 })
-if max_age_ms > 0 then
-  redis.call('SET', KEYS[7], found, 'PX', max_age_ms)
-end
-return found

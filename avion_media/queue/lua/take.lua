@@ -11,11 +11,7 @@ for _ = 1, 16 do -- an end, so that a flood of entries that cannot be given out 
     return nil
   end
   local id, fields = streams[1][2][1][1], streams[1][2][1][2]
-  local why = judged(fields)
-  if why then
-    bury(ARGV[3], fields, why, ARGV[2])
-    remove(GROUP, id)
-  elseif admit(id, fields) then
+  if admit(id, fields, ARGV[3], ARGV[2]) then
     dispatch()
     return { id, 1, fields, cancelled_by(fields) }
   end

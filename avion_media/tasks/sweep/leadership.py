@@ -30,8 +30,8 @@ class Leadership:
 
     async def acquire(self) -> bool:
         """Take the lead if nobody has it. Raises `Unavailable`; the lead may have been taken then."""
-        reply = await self._redis.execute("SET", _KEY, self._token, "NX", "PX", round(self._ttl_s * 1000))
-        return reply is not None or await self._renew()
+        holder = await self._redis.execute("SET", _KEY, self._token, "NX", "GET", "PX", round(self._ttl_s * 1000))
+        return holder is None or (holder == self._token.encode() and await self._renew())
 
     async def keep(self) -> None:
         """Renew the lead for as long as it lasts; ends with `LeaseLost` only. A cancel leaves the lead as it is."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,14 +16,13 @@ from avion_media.admin import OperatorGate
 from avion_media.console.actions import actions_of
 from avion_media.console.steering import steering_routes
 from avion_media.credentials import fingerprint
-from avion_media.domain.errors import Reason
+from avion_media.domain.errors import Dependency, Reason, Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE
-from avion_media.queue import QueueKeys, TaskQueue
+from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, TaskQueue
 from avion_media.redis import Redis, open_redis
+from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters
 from tests.crash.test_consumer_outages import Work, consumer_of, settled, until, working
-from tests.integration.queue.conftest import Client
 
-KEYS = QueueKeys(PROCESSING_QUEUE)
 TOKEN = "a-token-of-some-length"
 
 
@@ -67,57 +66,129 @@ async def given_up(queue: TaskQueue, error: str) -> None:
     await lease.dead_letter(error)
 
 
-async def test_a_bulk_replay_goes_on_at_its_rate_with_what_was_there(redis: Redis, other: Client) -> None:
-    queue = TaskQueue(redis, PROCESSING_QUEUE)
+async def works_off(jobs: BulkJobs, runner: BulkRunner, kind: str, clock: Callable[[], float]) -> BulkJob:
+    """Let a second go by for each step, until the job does not run any more."""
+    while (job := await jobs.get(kind)) is not None and job.state is JobState.RUNNING:
+        await runner.step()
+        clock()
+    assert job is not None
+    return job
+
+
+@pytest.fixture
+def a_second(monkeypatch: pytest.MonkeyPatch) -> Callable[[], float]:
+    """Lets a second go by for bulk jobs."""
+    now = [100.0]
+
+    def pass_by() -> float:
+        now[0] += 1.0
+        return now[0]
+
+    monkeypatch.setattr("avion_media.tasks.bulk.trio.current_time", lambda: now[0])
+    return pass_by
+
+
+async def test_a_bulk_replay_goes_on_at_its_rate_with_what_was_there(
+    redis: Redis, a_second: Callable[[], float]
+) -> None:
+    queue, jobs = TaskQueue(redis, PROCESSING_QUEUE), BulkJobs(redis, PROCESSING_QUEUE)
+    runner = BulkRunner(jobs, {"replay": ReplayDeadLetters(queue)})
     for number in range(10):
         await given_up(queue, "internal: boom" if number % 2 else "poison: 3")
-    assert await queue.replay_all(error="INTERNAL", rate=1.0, by="ada@desk") == 10
-    assert await queue.replay_all(rate=1.0, by="bob@desk") is None  # one at a time
+    job = await jobs.begin_replay(DeadLetterFilter(error="INTERNAL"), rate=2.0, by="ada@desk")
+    assert job is not None
+    assert job.total == 10
+    assert await jobs.begin_replay(DeadLetterFilter(), rate=1.0, by="bob@desk") is None  # one at a time
     await given_up(queue, "internal: later")
-    assert await queue.replay_some() == 0  # not a second has gone by
-    later = f"{time.time() - 3.5:.3f}"
-    other.hset(KEYS.bulk_replay, "at", later)
-    assert await queue.replay_some() == 3
-    assert (await queue.stats()).replayed == 3
-    other.hset(KEYS.bulk_replay, "at", "0")
-    while (await queue.stats()).replayed >= 0:
-        await queue.replay_some()
-        if other.exists(KEYS.bulk_replay):
-            other.hset(KEYS.bulk_replay, "at", "0")
+    await runner.step()
+    await runner.step()
+    assert (await queue.stats()).depth == 1  # not a second has gone by
+    a_second()
+    await runner.step()
+    assert (await queue.stats()).depth == 3
+    assert await jobs.pause("replay")
+    a_second()
+    await runner.step()
+    assert (await queue.stats()).depth == 3
+    assert await jobs.resume("replay")
+    ended = await works_off(jobs, runner, "replay", a_second)
     stats = await queue.stats()
-    assert (stats.depth, stats.dead_letters) == (5, 6)
+    assert (ended.state, ended.done, stats.depth, stats.dead_letters) == (JobState.DONE, 5, 5, 6)
+    assert not await jobs.cancel("replay")
 
 
-@pytest.mark.parametrize("rate", [5.0])
-async def test_a_bulk_replay_of_nothing_is_no_job(redis: Redis, rate: float) -> None:
-    queue = TaskQueue(redis, PROCESSING_QUEUE)
-    assert await queue.replay_all(rate=rate, by="ada@desk") == 0
-    assert await queue.replay_all(rate=rate, by="ada@desk") == 0
+async def test_a_cancelled_job_does_no_more_and_another_can_begin(redis: Redis, a_second: Callable[[], float]) -> None:
+    queue, jobs = TaskQueue(redis, PROCESSING_QUEUE), BulkJobs(redis, PROCESSING_QUEUE)
+    runner = BulkRunner(jobs, {"replay": ReplayDeadLetters(queue)})
+    for _ in range(3):
+        await given_up(queue, "internal: boom")
+    assert await jobs.begin_replay(DeadLetterFilter(), rate=1.0, by="ada@desk")
+    await runner.step()
+    assert await jobs.cancel("replay")
+    a_second()
+    await runner.step()
+    assert (await queue.stats()).dead_letters == 2
+    assert await jobs.begin_replay(DeadLetterFilter(reason="poison"), rate=1.0, by="ada@desk")
+    assert (await works_off(jobs, runner, "replay", a_second)).done == 0
+
+
+async def test_a_job_with_a_bug_is_paused_and_says_why(redis: Redis) -> None:
+    async def broken(_job: BulkJob, _most: int) -> Progress:
+        raise KeyError("boom")
+
+    async def waiting(_job: BulkJob, _most: int) -> Progress:
+        raise Unavailable(Dependency.STORE)
+
+    jobs = BulkJobs(redis, PROCESSING_QUEUE)
+    assert await jobs.begin_replay(DeadLetterFilter(), rate=1.0, by="ada@desk")
+    await BulkRunner(jobs, {"replay": waiting}).step()
+    job = await jobs.get("replay")
+    assert job is not None
+    assert job.state is JobState.RUNNING
+    await BulkRunner(jobs, {"replay": broken}).step()
+    job = await jobs.get("replay")
+    assert job is not None
+    assert (job.state, job.problem) == (JobState.PAUSED, "KeyError('boom')")
 
 
 async def test_the_admin_port_steers_for_operators_and_logs_who(redis: Redis) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
     gate = OperatorGate(lambda: [fingerprint(TOKEN)])
-    app = Starlette(routes=steering_routes({queue.name: queue, DELETE_QUEUE: TaskQueue(redis, DELETE_QUEUE)}, gate))
+    queues = {queue.name: queue, DELETE_QUEUE: TaskQueue(redis, DELETE_QUEUE)}
+    app = Starlette(routes=steering_routes(redis, queues, gate))
     statuses = {
-        f"/{PROCESSING_QUEUE}/pause": 200,
-        f"/{PROCESSING_QUEUE}/replay?rate=5": 200,
-        f"/{PROCESSING_QUEUE}/replay?rate=nan": 400,
-        f"/{PROCESSING_QUEUE}/cancel?task_id=t": 200,
-        f"/{PROCESSING_QUEUE}/cancel": 400,
-        f"/{DELETE_QUEUE}/cancel?task_id=t": 409,
-        "/nonsense/pause": 404,
+        f"/queues/{PROCESSING_QUEUE}/pause": 200,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=5": 200,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=1": 409,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=nan": 400,
+        f"/queues/{PROCESSING_QUEUE}/replay?rate=1&failed_after=x": 400,
+        f"/queues/{PROCESSING_QUEUE}/cancel?task_id=t": 200,
+        f"/queues/{PROCESSING_QUEUE}/cancel": 400,
+        f"/queues/{DELETE_QUEUE}/cancel?task_id=t": 409,
+        "/queues/nonsense/pause": 404,
+        "/undelete?rate=5&owner=ada": 200,
+        "/undelete?rate=5": 400,
+        "/undelete?rate=5&owner=a/b": 400,
+        "/undelete?rate=5&media_id=x": 400,
+        "/jobs/processing.replay/pause": 200,
+        "/jobs/processing.replay/resume": 200,
+        "/jobs/delete.undelete/cancel": 200,
+        "/jobs/delete.undelete/pause": 409,
+        "/jobs/processing.undelete/pause": 404,
     }
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1") as client:
         assert (await client.post(f"/queues/{PROCESSING_QUEUE}/pause")).status_code == 401
         assert not (await queue.stats()).paused_since
         client.headers["Authorization"] = f"Bearer {TOKEN}"
         with structlog.testing.capture_logs() as logged:
-            assert {path: (await client.post(f"/queues{path}")).status_code for path in statuses} == statuses
+            assert {path: (await client.post(path)).status_code for path in statuses} == statuses
             assert (await queue.stats()).paused_since
             assert (await client.post(f"/queues/{PROCESSING_QUEUE}/resume")).json()["was_paused"]
+        jobs = {each["job"]: each["state"] for each in (await client.get("/jobs")).json()}
+        assert jobs == {"processing.replay": "running", "delete.undelete": "cancelled"}
     assert [each["event"] for each in logged] == [
-        "operator.queue_paused", "operator.bulk_replay_begun", "operator.task_cancelled", "operator.queue_resumed",
+        "operator.queue_paused", "operator.job_begun", "operator.task_cancelled", "operator.job_begun",
+        "operator.job_paused", "operator.job_resumed", "operator.job_cancelled", "operator.queue_resumed",
     ]  # fmt: skip
     assert {each["by"] for each in logged} == {f"token {fingerprint(TOKEN).hex()[:8]}"}
 

@@ -1,0 +1,91 @@
+"""What gauges and charts show of Redis, for the whole fleet: one replica counts, all others read what it has found.
+
+So a replica costs Redis one GET every few seconds, whatever there is to count.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from avion_media.deletion.backlog import notice_backlog
+from avion_media.history import QueueSample
+from avion_media.queue import QueueKeys, QueueStats, TaskQueue
+from avion_media.redis import Redis, RedisRefused
+from avion_media.state import MediaEvents
+from avion_media.tasks.sweep import Notebook
+
+_KEY = "media_statistics"
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatistics:
+    """One moment. ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see `MediaEvents.headroom`.
+
+    ``stored``: objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0.
+    """
+
+    queues: Mapping[str, QueueSample]
+    notices: QueueStats
+    events_headroom: int
+    stored: Mapping[str, tuple[int, int]]
+    swept_at: float
+
+
+async def read_fleet_statistics(
+    redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEvents, max_age_s: float
+) -> FleetStatistics:
+    """Return them as some replica found them within ``max_age_s``. Raises `Unavailable`."""
+    found = await redis.execute("GET", _KEY)
+    known = None if found is None else _decode(found)
+    if known is None:
+        known = await _count(redis, queues, events)
+        await redis.execute("SET", _KEY, json.dumps(asdict(known)), "PX", round(max_age_s * 1000))
+    return known
+
+
+async def _count(redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEvents) -> FleetStatistics:
+    notebook = Notebook(redis)
+    swept_at = await notebook.finished_at()
+    return FleetStatistics(
+        {name: await _sample(redis, queue) for name, queue in queues.items()},
+        await notice_backlog(redis),
+        await events.headroom(),
+        await notebook.stored(),
+        0.0 if swept_at is None else swept_at.timestamp(),
+    )
+
+
+async def _sample(redis: Redis, queue: TaskQueue) -> QueueSample:
+    stats = await queue.stats()
+    added = await _entries_added(redis, queue.name) + stats.waiting
+    return QueueSample(stats, added, await _entries_added(redis, QueueKeys(queue.name).dead_letters))
+
+
+async def _entries_added(redis: Redis, stream: str) -> int:
+    """How many entries the stream ever had."""
+    try:
+        reply = await redis.execute("XINFO", "STREAM", stream)
+    except RedisRefused:  # there is no such stream yet
+        return 0
+    pairs = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+    return int(pairs.get(b"entries-added", 0))
+
+
+def _decode(text: bytes) -> FleetStatistics | None:
+    """None for what another version of this service has written."""
+    try:
+        found = json.loads(text)
+        return FleetStatistics(
+            {
+                name: QueueSample(QueueStats(**each["stats"]), each["added"], each["buried"])
+                for name, each in found["queues"].items()
+            },
+            QueueStats(**found["notices"]),
+            found["events_headroom"],
+            {kind: (each[0], each[1]) for kind, each in found["stored"].items()},
+            found["swept_at"],
+        )
+    except (KeyError, TypeError, ValueError):
+        return None

@@ -1,0 +1,211 @@
+"""What operators have done to many dead letters or media, at a rate: a job, which the queue's janitor works off.
+
+A queue has at most one job of each kind. One that has ended can be looked at for a week.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from avion_media.domain.tasks import DELETE_QUEUE, QUEUES
+from avion_media.queue import scripts
+from avion_media.queue.dead_letters import DeadLetterFilter
+from avion_media.queue.names import QueueKeys
+from avion_media.redis import Argument, Redis
+
+REPLAY, UNDELETE = "replay", "undelete"
+DEFAULT_RATE = 50.0  # a second: what follows from it should not make live traffic wait
+_KEPT_MS = 7 * 86_400_000  # of a job that has ended
+_CHUNK = 500  # items that one command adds
+
+
+class JobState(StrEnum):
+    """Where a job is. `PAUSED` is what an operator, or a bug in it, has made of it."""
+
+    RUNNING = "running"
+    PAUSED = "paused"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkJob:
+    """One job. ``rate``: how many a second. ``total``: how many there may be, 0 if that is not known.
+
+    ``refused`` of them could not be done; ``problem`` is the last reason. ``conditions`` say which are meant.
+    """
+
+    queue: str
+    kind: str
+    job_id: str
+    state: JobState
+    by: str
+    rate: float
+    started_at: float
+    conditions: Mapping[str, str]
+    total: int
+    cursor: str = ""
+    done: int = 0
+    refused: int = 0
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """What operators call it."""
+        return f"{self.queue.removeprefix('media_').removesuffix('_queue')}.{self.kind}"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has not ended."""
+        return self.state in (JobState.RUNNING, JobState.PAUSED)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a step of a job has done. ``items`` are those that need not be looked at again."""
+
+    cursor: str = ""
+    done: int = 0
+    refused: int = 0
+    problem: str = ""
+    items: Sequence[str] = ()
+    state: JobState = JobState.RUNNING
+
+
+class BulkJobs:
+    """The jobs of one queue. Every method raises `Unavailable` while Redis is unavailable, and can be repeated then."""
+
+    def __init__(self, redis: Redis, queue: str) -> None:
+        self._redis = redis
+        self._queue = queue
+        self._keys = QueueKeys(queue)
+
+    async def begin_replay(self, wanted: DeadLetterFilter, *, rate: float, by: str) -> BulkJob | None:
+        """Begin to replay the dead letters that are there now and meant; None if an earlier job has not ended.
+
+        A queue without dead letters has a job that is done at once.
+        """
+        newest = await self._redis.execute("XREVRANGE", self._keys.dead_letters, "+", "-", "COUNT", 1)
+        through = newest[0][0].decode() if newest else "0-0"
+        total: int = await self._redis.execute("XLEN", self._keys.dead_letters)
+        return await self._begin(REPLAY, {**wanted.to_fields(), "through": through}, rate=rate, by=by, total=total)
+
+    async def begin_undelete(
+        self, media_ids: Sequence[str] = (), *, owner: str = "", rate: float, by: str
+    ) -> BulkJob | None:
+        """Begin to undelete media, and those of an owner; None if an earlier job has not ended."""
+        conditions = {"owner": owner} if owner else {}
+        # Paused until it knows its media: else it would be done at once.
+        state, total = JobState.PAUSED, len(media_ids)
+        job = await self._begin(UNDELETE, conditions, rate=rate, by=by, total=total, state=state)
+        if job is not None:
+            await self.add_items(job, media_ids)
+            await self.resume(UNDELETE)
+        return job
+
+    async def get(self, kind: str) -> BulkJob | None:
+        """Return the queue's last job of a kind."""
+        reply = await self._redis.execute("HGETALL", self._keys.bulk_job(kind))
+        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+        fields = {name.decode(): value.decode(errors="replace") for name, value in pairs}
+        if "id" not in fields:
+            return None
+        return BulkJob(
+            self._queue,
+            kind,
+            fields["id"],
+            JobState(fields["state"]),
+            fields["by"],
+            float(fields["rate"]),
+            float(fields["started_at"]),
+            json.loads(fields["conditions"]),
+            int(fields["total"]),
+            fields.get("cursor", ""),
+            int(fields.get("done", 0)),
+            int(fields.get("refused", 0)),
+            fields.get("problem", ""),
+        )
+
+    async def pause(self, kind: str) -> bool:
+        """Stop a running job for now; return whether there was one."""
+        return await self._steer(kind, JobState.PAUSED, JobState.RUNNING)
+
+    async def resume(self, kind: str) -> bool:
+        """Go on with a paused job; return whether there was one."""
+        return await self._steer(kind, JobState.RUNNING, JobState.PAUSED)
+
+    async def cancel(self, kind: str) -> bool:
+        """End a job; return whether there was one. What it has done stays."""
+        return await self._steer(kind, JobState.CANCELLED, JobState.RUNNING, JobState.PAUSED)
+
+    async def add_items(self, job: BulkJob, items: Sequence[str]) -> None:
+        """Add what a job shall work on."""
+        key = self._keys.bulk_items(job.kind)
+        for first in range(0, len(items), _CHUNK):
+            members: list[Argument] = []
+            for each in items[first : first + _CHUNK]:
+                members += (0, each)
+            await self._redis.execute("ZADD", key, *members)
+
+    async def items(self, job: BulkJob, most: int) -> list[str]:
+        """Return some of what a job has to work on."""
+        found = await self._redis.execute("ZRANGE", self._keys.bulk_items(job.kind), 0, most - 1)
+        return [each.decode() for each in found]
+
+    async def advance(self, job: BulkJob, progress: Progress) -> None:
+        """Note what a step has done, unless the job was cancelled meanwhile."""
+        args = (job.job_id, progress.state, progress.cursor, progress.done, progress.refused, progress.problem)
+        await self._redis.run(scripts.ADVANCE_JOB, self._job_keys(job.kind), (*args, _KEPT_MS, *progress.items))
+
+    async def _begin(
+        self,
+        kind: str,
+        conditions: Mapping[str, str],
+        *,
+        rate: float,
+        by: str,
+        total: int,
+        state: JobState = JobState.RUNNING,
+    ) -> BulkJob | None:
+        now = time.time()
+        job = BulkJob(self._queue, kind, secrets.token_hex(8), state, by, rate, now, conditions, total)
+        fields: dict[str, Argument] = {
+            "id": job.job_id,
+            "state": job.state,
+            "by": by,
+            "rate": rate,
+            "started_at": f"{now:.3f}",
+            "conditions": json.dumps(conditions),
+            "total": total,
+        }
+        flat = [part for pair in fields.items() for part in pair]
+        begun = await self._redis.run(scripts.BEGIN_JOB, self._job_keys(kind), flat)
+        return job if begun else None
+
+    async def _steer(self, kind: str, state: JobState, *after: JobState) -> bool:
+        return bool(await self._redis.run(scripts.STEER_JOB, self._job_keys(kind), (state, _KEPT_MS, *after)))
+
+    def _job_keys(self, kind: str) -> tuple[str, str]:
+        return self._keys.bulk_job(kind), self._keys.bulk_items(kind)
+
+
+KINDS = {name: (REPLAY, UNDELETE) if name == DELETE_QUEUE else (REPLAY,) for name in QUEUES}
+"""Which kinds of jobs each queue can have. The janitor of deletions works off undeletes."""
+
+
+async def all_jobs(redis: Redis) -> list[BulkJob]:
+    """Return the last job of each queue and kind. Raises `Unavailable`."""
+    found = [await BulkJobs(redis, queue).get(kind) for queue, kinds in KINDS.items() for kind in kinds]
+    return [each for each in found if each is not None]
+
+
+def find_jobs(redis: Redis, name: str) -> tuple[BulkJobs, str] | None:
+    """Return the jobs of a queue, and the kind, that a `BulkJob.name` means; None if there can be none."""
+    short, _, kind = name.partition(".")
+    queue = f"media_{short}_queue"
+    return (BulkJobs(redis, queue), kind) if kind in KINDS.get(queue, ()) else None

@@ -1,0 +1,88 @@
+"""Working off the bulk jobs of a queue (`BulkJobs`), each at its rate, on the process that is the queue's janitor."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import trio
+
+from avion_media.domain.errors import Unavailable
+from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Progress, TaskQueue
+from avion_media.telemetry import get_logger
+
+Work = Callable[[BulkJob, int], Awaitable[Progress]]
+"""Takes one step of a job with so many of its items at most. It may be repeated: by a step that it could not note."""
+
+_MOST = 100  # items of one step
+_PAGE = 500  # dead letters that a step looks at
+_log = get_logger(path="service")
+
+
+class BulkRunner:
+    """Works off the jobs of one queue, by kind. Two processes that do so at once do nothing twice."""
+
+    def __init__(self, jobs: BulkJobs, work: Mapping[str, Work]) -> None:
+        self._jobs = jobs
+        self._work = work
+        self._allowed: dict[str, tuple[str, float, float]] = {}  # by kind: job, how many, and since when
+
+    async def step(self) -> None:
+        """Take a step of each job that runs. Raises `Unavailable` while Redis is."""
+        for kind, work in self._work.items():
+            while (job := await self._jobs.get(kind)) is not None and job.state is JobState.RUNNING:
+                most = self._allow(job)
+                progress = await self._take(job, work, most) if most else None
+                if progress is None:
+                    break
+                await self._jobs.advance(job, progress)
+
+    async def _take(self, job: BulkJob, work: Work, most: int) -> Progress | None:
+        """None while something that the step needs is unavailable."""
+        try:
+            return await work(job, most)
+        except Unavailable as error:
+            _log.info("job.waiting", job=job.name, what=error.what, detail=error.detail)
+            return None
+        except Exception as error:  # noqa: BLE001 - a bug in a job must not take the janitor down
+            _log.error("job.internal_error", job=job.name, exc_info=error)
+            return Progress(job.cursor, problem=repr(error)[:500], state=JobState.PAUSED)
+
+    def _allow(self, job: BulkJob) -> int:
+        """How many items the rate allows by now; what is not used within a second is forgone."""
+        now = trio.current_time()
+        job_id, left, since = self._allowed.get(job.kind, ("", 0.0, now))
+        if job_id != job.job_id:
+            left, since = 1.0, now
+        left = min(left + (now - since) * job.rate, max(1.0, job.rate))
+        most = min(int(left), _MOST)
+        self._allowed[job.kind] = job.job_id, left - most, now
+        return most
+
+
+class ReplayDeadLetters:
+    """The work of a bulk replay: dead letters of one queue, oldest first, up to the newest at the start of the job."""
+
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+
+    async def __call__(self, job: BulkJob, most: int) -> Progress:
+        """See `Work`. One that is replayed is gone, so that a repeated step replays none twice."""
+        wanted = DeadLetterFilter.from_fields(job.conditions)
+        through = _order(job.conditions["through"])
+        cursor, done = job.cursor, 0
+        for letter in await self._queue.dead_letters.list(_PAGE, after=cursor):
+            if _order(letter.entry_id) > through:
+                break
+            if done == most:
+                return Progress(cursor, done)
+            cursor = letter.entry_id
+            done += wanted.lets_through(letter) and await self._queue.dead_letters.replay(cursor)
+        else:
+            if cursor != job.cursor:
+                return Progress(cursor, done)
+        return Progress(cursor, done, state=JobState.DONE)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry_id.partition("-")
+    return int(milliseconds), int(sequence)

@@ -1,0 +1,57 @@
+"""Many deletions undone by a job: media that were named, and those of an owner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay
+from avion_media.deletion.bulk_undelete import UndeleteMedia
+from avion_media.domain import keys
+from avion_media.domain.errors import Dependency
+from avion_media.domain.formats import JPEG
+from avion_media.domain.ids import new_media_id
+from avion_media.domain.tasks import DELETE_QUEUE
+from avion_media.queue import BulkJobs, JobState
+from avion_media.redis import open_redis
+from avion_media.resources import Slot
+from avion_media.tasks.bulk import BulkRunner
+from tests.crash.stage import MemoryStore, Steps
+
+OWNED, NAMED, PRESENT = (new_media_id(JPEG, 1_700_000_000_000 + number) for number in range(3))
+GONE = new_media_id(JPEG, 1_700_000_000_009)
+
+
+async def test_named_media_and_those_of_an_owner_are_undeleted_once_each(redis_url: str) -> None:
+    objects: dict[str, Any] = {}
+    memory: Any = MemoryStore(objects, Steps())
+    memory.list_keys = lambda prefix, after, *, page_size: owned_keys(objects, prefix, after)
+    store: Slot[Any] = Slot(Dependency.STORE)
+    async with open_redis(redis_url) as redis:
+        for each in (OWNED, NAMED, PRESENT):
+            await memory.put(keys.original(each), b"x", content_type="image/jpeg")
+        for each in (OWNED, PRESENT):
+            await memory.put(keys.owned("ada", each, 1), b"", content_type="x")
+        with store.filled(memory):
+            journal = DeletionJournal(store, 3600.0)
+            replay = JournalReplay(redis, journal)
+            await replay.ensure_complete()
+            deleted = [str(each) for each in (OWNED, NAMED, GONE)]
+            await DeletionRecords(redis).mark(deleted, delay_s=3600)
+            jobs = BulkJobs(redis, DELETE_QUEUE)
+            work = {"undelete": UndeleteMedia(store, redis, replay, jobs)}
+            begun = await jobs.begin_undelete([str(NAMED), str(GONE)], owner="ada", rate=1000.0, by="ada@desk")
+            assert begun is not None
+            runner = BulkRunner(jobs, work)
+            while (job := await jobs.get("undelete")) is not None and job.state is JobState.RUNNING:
+                await runner.step()
+            assert job is not None
+            assert (job.state, job.done, job.refused) == (JobState.DONE, 2, 1)
+            assert job.problem == f"{GONE}: too late: its original is gone"
+            records = await DeletionRecords(redis).get_many(deleted)
+            assert {name for name, record in records.items() if record.is_deleted} == {str(GONE)}
+
+
+async def owned_keys(objects: dict[str, Any], prefix: str, after: str | None) -> Any:
+    found = sorted(key for key in objects if key.startswith(prefix) and key > (after or ""))
+    if found:
+        yield found

@@ -30,6 +30,7 @@ _COMMANDS = {
     "usage": "usage",
     "queues": "queues",
     "dlq": "dlq",
+    "jobs": "jobs",
     "sweep": "sweep",
     "tree": "tree",
     "chaos": "chaos",

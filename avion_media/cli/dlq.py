@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import click
@@ -24,7 +25,7 @@ from avion_media.cli.resources import run_directly
 from avion_media.config import parse_duration
 from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import format_time
-from avion_media.queue import DeadLetter, DeadLetters, TaskQueue
+from avion_media.queue import BulkJob, BulkJobs, DeadLetter, DeadLetterFilter, DeadLetters, TaskQueue
 from avion_media.redis import Redis, open_redis
 
 T = TypeVar("T")
@@ -32,8 +33,8 @@ _PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter, and whose it is."""
+class QueuedDeadLetter:
+    """A dead letter, and the queue that it is from."""
 
     queue: str
     letter: DeadLetter
@@ -56,27 +57,16 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """Which dead letters are meant: all conditions that are given must hold. Ages are in seconds since they failed."""
+class Selection:
+    """Which dead letters of which queues are meant."""
 
     queues: tuple[str, ...] = QUEUES
-    error: str = ""
-    older_than_s: float | None = None
-    newer_than_s: float | None = None
+    wanted: DeadLetterFilter = field(default_factory=DeadLetterFilter)
 
     @property
     def is_open(self) -> bool:
         """Whether it lets everything through."""
-        return self == Filter()
-
-    def lets_through(self, letter: DeadLetter, now: float) -> bool:
-        """Whether this one is meant; its queue aside."""
-        age_s = now - letter.failed_at
-        return (
-            self.error.lower() in letter.error.lower()
-            and (self.older_than_s is None or age_s >= self.older_than_s)
-            and (self.newer_than_s is None or age_s < self.newer_than_s)
-        )
+        return self == Selection()
 
 
 def _seconds(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
@@ -125,8 +115,8 @@ def dlq_command() -> None:
 @json_option
 def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
     """The dead letters, queue by queue, oldest first."""
-    wanted = _filter_of(**conditions)
-    found = _through_letters(lambda redis: _collect(redis, wanted, limit))
+    chosen = _selection_of(**conditions)
+    found = _with_redis(lambda redis: _collect(redis, chosen, limit))
     if as_json:
         print_json([each.to_dict() for each in found])
         return
@@ -152,7 +142,7 @@ def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
 @json_option
 def show_command(entry_id: str, as_json: bool) -> None:
     """All of one dead letter."""
-    found = _through_letters(lambda redis: _find(redis, entry_id))
+    found = _with_redis(lambda redis: _find(redis, entry_id))
     if not found:
         raise CommandFailed(f"{entry_id}: no such dead letter")
     if as_json:
@@ -168,7 +158,7 @@ def show_command(entry_id: str, as_json: bool) -> None:
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Leave it to the service, which replays so many a second. For --all or --error, of one queue or all.",
+    help="Leave it to the service, which replays so many a second (see: avion-media jobs). For --all or a filter.",
 )
 @json_option
 def replay_command(
@@ -177,9 +167,9 @@ def replay_command(
     """Queue dead letters again, with all attempts open. Their history stays with them."""
     if rate is not None:
         chosen = _selection(entry_ids, everything, conditions)
-        if not isinstance(chosen, Filter) or chosen.older_than_s is not None or chosen.newer_than_s is not None:
-            raise UsageError("--rate goes with --all, --error and --queue only")
-        _replay_later(chosen, rate, as_json)
+        if not isinstance(chosen, Selection):
+            raise UsageError("--rate goes with --all or a filter")
+        _begin_jobs(chosen, rate, as_json)
         return
     _act("replayed", DeadLetters.replay, _selection(entry_ids, everything, conditions), as_json)
 
@@ -192,49 +182,50 @@ def drop_command(entry_ids: tuple[str, ...], everything: bool, as_json: bool, **
     _act("dropped", DeadLetters.drop, _selection(entry_ids, everything, conditions), as_json)
 
 
-def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[str, Any]) -> tuple[str, ...] | Filter:
-    wanted = _filter_of(**conditions)
+def _selection(entry_ids: tuple[str, ...], everything: bool, conditions: dict[str, Any]) -> tuple[str, ...] | Selection:
+    chosen = _selection_of(**conditions)
     if entry_ids:
-        if everything or not wanted.is_open:
+        if everything or not chosen.is_open:
             raise UsageError("name dead letters, or say which by --all or a filter; not both")
         return entry_ids
-    if wanted.is_open and not everything:
+    if chosen.is_open and not everything:
         raise UsageError("name dead letters (see: avion-media dlq list), or say which by --all or a filter")
-    return wanted
+    return chosen
 
 
-def _replay_later(wanted: Filter, rate: float, as_json: bool) -> None:
-    async def begin(redis: Redis) -> dict[str, int | None]:
-        return {
-            queue: await TaskQueue(redis, queue).replay_all(error=wanted.error, rate=rate, by=operator_name())
-            for queue in wanted.queues
-        }
+def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
+    async def begin(redis: Redis) -> dict[str, BulkJob | None]:
+        jobs = {}
+        for queue in chosen.queues:
+            if await TaskQueue(redis, queue).dead_letters.list(1):
+                jobs[queue] = await BulkJobs(redis, queue).begin_replay(chosen.wanted, rate=rate, by=operator_name())
+        return jobs
 
-    begun = _through_letters(begin)
-    for queue, count in begun.items():
-        if count:
-            log_action("bulk_replay_begun", queue=queue, rate=rate, error=wanted.error, dead_letters=count)
-            if not as_json:
-                console().print(f"{queue}: {count} dead letters, {rate:g} a second")
+    begun = _with_redis(begin)
+    jobs = [job for job in begun.values() if job is not None]
+    for job in jobs:
+        log_action("job_begun", job=job.name, rate=rate, dead_letters=job.total, **chosen.wanted.to_fields())
+        if not as_json:
+            console().print(f"{job.name}: {job.total} dead letters, {rate:g} a second")
     if as_json:
-        print_json({queue: count for queue, count in begun.items() if count is not None})
-    if busy := [queue for queue, count in begun.items() if count is None]:
+        print_json({job.queue: job.total for job in jobs})
+    if busy := [queue for queue, job in begun.items() if job is None]:
         raise CommandFailed(*(f"{queue}: an earlier bulk replay is not done yet" for queue in busy))
 
 
 def _act(
-    word: str, step: Callable[[DeadLetters, str], Awaitable[bool]], chosen: tuple[str, ...] | Filter, as_json: bool
+    word: str, step: Callable[[DeadLetters, str], Awaitable[bool]], chosen: tuple[str, ...] | Selection, as_json: bool
 ) -> None:
     """Take ``step`` with each of the chosen. Those that somebody else was faster with are not counted."""
-    done: list[Letter] = []
+    done: list[QueuedDeadLetter] = []
 
     async def act(redis: Redis) -> list[str]:
-        async def take_step(found: Letter) -> bool:
+        async def take_step(found: QueuedDeadLetter) -> bool:
             if await step(TaskQueue(redis, found.queue).dead_letters, found.letter.entry_id):
                 done.append(found)
             return True
 
-        if isinstance(chosen, Filter):
+        if isinstance(chosen, Selection):
             await _each(redis, chosen, take_step)
             return []
         missing = []
@@ -245,7 +236,7 @@ def _act(
                 await take_step(each)
         return missing
 
-    missing = _through_letters(act)
+    missing = _with_redis(act)
     for each in done:
         log_action(f"dead_letter_{word}", queue=each.queue, entry_id=each.letter.entry_id, task_id=each.letter.task_id)
     if as_json:
@@ -256,47 +247,51 @@ def _act(
         raise CommandFailed(*(f"{entry_id}: no such dead letter" for entry_id in missing))
 
 
-def _filter_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Filter:
-    if queue is None:
-        return Filter(QUEUES, error, older_than_s, newer_than_s)
-    return Filter((queue_name(queue),), error, older_than_s, newer_than_s)
+def _selection_of(queue: str | None, error: str, older_than_s: float | None, newer_than_s: float | None) -> Selection:
+    now = time.time()
+    wanted = DeadLetterFilter(
+        error=error,
+        failed_after=None if newer_than_s is None else now - newer_than_s,
+        failed_before=None if older_than_s is None else now - older_than_s,
+    )
+    return Selection(QUEUES if queue is None else (queue_name(queue),), wanted)
 
 
-async def _each(redis: Redis, wanted: Filter, handle: Callable[[Letter], Awaitable[bool]]) -> None:
+async def _each(redis: Redis, chosen: Selection, handle: Callable[[QueuedDeadLetter], Awaitable[bool]]) -> None:
     """Await ``handle`` for each that is meant, until it wants no more.
 
     Those that come in meanwhile are left out: what is replayed may be back at once.
     """
     seconds, microseconds = await redis.execute("TIME")
     now = int(seconds) + int(microseconds) / 1_000_000
-    for queue in wanted.queues:
+    for queue in chosen.queues:
         after = ""
         while letters := await TaskQueue(redis, queue).dead_letters.list(_PAGE, after):
             after = letters[-1].entry_id
             for letter in letters:
-                meant = letter.failed_at <= now and wanted.lets_through(letter, now)
-                if meant and not await handle(Letter(queue, letter)):
+                meant = letter.failed_at <= now and chosen.wanted.lets_through(letter)
+                if meant and not await handle(QueuedDeadLetter(queue, letter)):
                     return
 
 
-async def _collect(redis: Redis, wanted: Filter, limit: int) -> list[Letter]:
-    found: list[Letter] = []
+async def _collect(redis: Redis, chosen: Selection, limit: int) -> list[QueuedDeadLetter]:
+    found: list[QueuedDeadLetter] = []
 
-    async def collect(letter: Letter) -> bool:
+    async def collect(letter: QueuedDeadLetter) -> bool:
         found.append(letter)
         return len(found) < limit
 
-    await _each(redis, wanted, collect)
+    await _each(redis, chosen, collect)
     return found
 
 
-async def _find(redis: Redis, entry_id: str) -> list[Letter]:
+async def _find(redis: Redis, entry_id: str) -> list[QueuedDeadLetter]:
     """Entry ids are unique in their queue only."""
     found = [(queue, await TaskQueue(redis, queue).dead_letters.show(entry_id)) for queue in QUEUES]
-    return [Letter(queue, letter) for queue, letter in found if letter is not None]
+    return [QueuedDeadLetter(queue, letter) for queue, letter in found if letter is not None]
 
 
-def _through_letters(use: Callable[[Redis], Awaitable[T]]) -> T:
+def _with_redis(use: Callable[[Redis], Awaitable[T]]) -> T:
     config = load_config()
 
     async def run() -> T:

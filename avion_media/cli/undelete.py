@@ -6,6 +6,7 @@ from functools import partial
 
 import click
 
+from avion_media.cli.operator import log_action, operator_name
 from avion_media.cli.output import (
     CommandFailed,
     UsageError,
@@ -19,19 +20,30 @@ from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
 from avion_media.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, undelete
 from avion_media.domain.ids import AnyId
+from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.owners import OwnerIndex
+from avion_media.queue import BulkJob, BulkJobs
+from avion_media.redis import open_redis
 
 
 @click.command("undelete")
 @click.argument("media_ids", nargs=-1)
 @owner_option("Also all media of this owner that are deleted.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Leave it to the service, which undeletes so many a second (see: avion-media jobs).",
+)
 @json_option
-def undelete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> None:
+def undelete_command(media_ids: tuple[str, ...], owner: str, rate: float | None, as_json: bool) -> None:
     """Take deletions back within DELETE__DELAY: the media are served again, their objects stay."""
     if not media_ids and not owner:
         raise UsageError("give media ids, or --owner")
     any_ids = [read_id(media_id) for media_id in media_ids]
     config = load_config()
+    if rate is not None:
+        _begin_job(config, [str(each) for each in any_ids], owner, rate, as_json)
+        return
     outcome = run_directly(lambda: _undelete_all(config, any_ids, owner))
     undone = [media_id for media_id, problem in outcome.items() if problem is None]
     problems = {media_id: problem for media_id, problem in outcome.items() if problem is not None}
@@ -42,6 +54,22 @@ def undelete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> N
             click.echo(f"{media_id}: restored")
     if problems:
         raise CommandFailed(*(f"{media_id}: {problem}" for media_id, problem in problems.items()))
+
+
+def _begin_job(config: Config, media_ids: list[str], owner: str, rate: float, as_json: bool) -> None:
+    async def begin() -> BulkJob | None:
+        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+            jobs = BulkJobs(redis, DELETE_QUEUE)
+            return await jobs.begin_undelete(media_ids, owner=owner, rate=rate, by=operator_name())
+
+    job = run_directly(begin)
+    if job is None:
+        raise CommandFailed("an earlier bulk undelete is not done yet")
+    log_action("job_begun", job=job.name, rate=rate, media=len(media_ids), owner=owner)
+    if as_json:
+        print_json({"job": job.name, "media": job.total, "owner": owner})
+    else:
+        click.echo(f"{job.name}: {rate:g} a second")
 
 
 async def _undelete_all(config: Config, any_ids: list[AnyId], owner: str) -> dict[str, str | None]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 from typing import Final
+from urllib.parse import parse_qsl, urlencode
 
 from avion_media.concurrency import in_turn
 from avion_media.console.forms import Form
@@ -19,9 +20,10 @@ from avion_media.console.letters import parse_key
 from avion_media.console.wording import duration, many, short
 from avion_media.deletion import undelete
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
-from avion_media.domain.tasks import DROP_DELETED
+from avion_media.domain.owners import is_owner
+from avion_media.domain.tasks import DELETE_QUEUE, DROP_DELETED
 from avion_media.moderation import Entry, InvalidEntry, NotBlocked, NotHeld, Unwanted, parse_entry
-from avion_media.queue import DeadLetters, TaskQueue
+from avion_media.queue import DEFAULT_RATE, BulkJobs, DeadLetterFilter, DeadLetters, TaskQueue, find_jobs
 from avion_media.runtime import Runtime
 from avion_media.tree import Tree
 
@@ -44,6 +46,7 @@ class Service:
     tree: Tree
     who: str = ""  # the operator, for those that write it down themselves
     note: str = ""  # what the operator wrote about it
+    rate: float = DEFAULT_RATE  # of a job, a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,7 @@ class Action:
     is_final: bool = False
     takes_note: bool = False
     targets_of: Callable[[Form], Sequence[str]] = lambda form: form.all("target")
+    is_job: bool = False  # the service does it later, at a rate that is asked for
 
     def must_ask(self, count: int) -> bool:
         """Return whether this many are worth a question."""
@@ -111,6 +115,51 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
                 "If the cause is still there, they come back here.",
             ),
             partial(_on_letters, DeadLetters.replay),
+        ),
+        Action(
+            "replay_all",
+            "Replay all of",
+            "queue",
+            "replay",
+            "{} {} replayed in bulk: see the page about queues.",
+            Asks.ALWAYS,
+            (
+                "The dead letters that match go back to their queues, oldest first, with all attempts open.",
+                "What fails from now on is not touched.",
+                "The job can be paused and cancelled on the page about queues.",
+            ),
+            _replay_all,
+            is_job=True,
+        ),
+        Action(
+            "undelete_all",
+            "Undelete all media of",
+            "owner",
+            "undo",
+            "The deleted media of {} {} undeleted in bulk: see the page about queues.",
+            Asks.ALWAYS,
+            (
+                "Media whose removal has not begun are served again.",
+                "The job can be paused and cancelled on the page about queues.",
+            ),
+            _undelete_all,
+            is_job=True,
+        ),
+        Action(
+            "pause_job", "Pause", "job", "pause", "{} {} paused.", Asks.NEVER, (), partial(_on_jobs, BulkJobs.pause)
+        ),
+        Action(
+            "resume_job", "Resume", "job", "play", "{} {} resumed.", Asks.NEVER, (), partial(_on_jobs, BulkJobs.resume)
+        ),
+        Action(
+            "cancel_job",
+            "Cancel",
+            "job",
+            "x",
+            "{} {} cancelled.",
+            Asks.ALWAYS,
+            ("What it has done stays.",),
+            partial(_on_jobs, BulkJobs.cancel),
         ),
         Action(
             "discard",
@@ -245,6 +294,44 @@ async def _on_letters(
     await in_turn([partial(take, each) for each in targets], _AT_ONCE)
     problem = (f"{many(len(gone), 'dead letter')} {'is' if len(gone) == 1 else 'are'} no longer there",) if gone else ()
     return Outcome(len(targets) - len(gone), problem)
+
+
+async def _replay_all(service: Service, targets: Sequence[str]) -> Outcome:
+    """Begin a job for each queue; a target is its name and, as a query, the conditions: see `bulk_target`."""
+    problems = []
+    for target in targets:
+        queue, _, query = target.partition("?")
+        wanted = DeadLetterFilter.from_fields(dict(parse_qsl(query)))
+        jobs = BulkJobs(service.runtime.redis, queue)
+        if await jobs.begin_replay(wanted, rate=service.rate, by=service.who) is None:
+            problems.append(f"{queue}: an earlier bulk replay is not done yet")
+    return Outcome(len(targets) - len(problems), tuple(problems))
+
+
+async def _undelete_all(service: Service, targets: Sequence[str]) -> Outcome:
+    """Begin a job for the first of the owners: there is one such job at a time."""
+    owner = targets[0]
+    if not is_owner(owner):
+        return Outcome(0, (f"{owner[:80]} is not an owner",))
+    jobs = BulkJobs(service.runtime.redis, DELETE_QUEUE)
+    begun = await jobs.begin_undelete(owner=owner, rate=service.rate, by=service.who)
+    return Outcome(1) if begun is not None else Outcome(0, ("an earlier bulk undelete is not done yet",))
+
+
+async def _on_jobs(
+    step: Callable[[BulkJobs, str], Awaitable[bool]], service: Service, targets: Sequence[str]
+) -> Outcome:
+    problems = []
+    for name in targets:
+        found = find_jobs(service.runtime.redis, name)
+        if found is None or not await step(*found):
+            problems.append(f"{name[:80]}: it does not run, or is not paused")
+    return Outcome(len(targets) - len(problems), tuple(problems))
+
+
+def bulk_target(queue: str, wanted: DeadLetterFilter) -> str:
+    """Return the target of `replay_all` for a queue."""
+    return f"{queue}?{urlencode(wanted.to_fields())}"
 
 
 async def _delete(service: Service, targets: Sequence[str]) -> Outcome:

@@ -22,6 +22,7 @@ from avion_media.console.recent import count_newer as count_newer_media
 from avion_media.domain.errors import MediaError, Reason
 from avion_media.history import last_of
 from avion_media.moderation import MAX_NOTE
+from avion_media.queue import all_jobs
 from avion_media.redis import Redis
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
@@ -47,7 +48,7 @@ PAGES: Final = (
         "overview",
         ("kpis", "attention", "replica", "queue-cards", "recent"),
     ),
-    Page("queues", "Queues", "/console/queues", "queues", ("totals", "queues")),
+    Page("queues", "Queues", "/console/queues", "queues", ("totals", "jobs", "queues")),
     Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-letters")),
     Page("media", "Media", "/console/media", "media", ("fresh-media",)),
     Page("system", "System", "/console/system", "system", ("process", "tree", "dependencies", "sandbox", "limits")),
@@ -217,6 +218,10 @@ async def _fresh_held(view: View) -> dict[str, Any]:
     return {"new": 0 if newest is None else sum(each > newest for each in view.facts.held)}
 
 
+async def _jobs(view: View) -> dict[str, Any]:
+    return {"jobs": await all_jobs(view.redis)}
+
+
 async def _recent(view: View) -> dict[str, Any]:
     return {"media": await read_media(view.redis, MediaFilter(), view.smallest)}
 
@@ -225,6 +230,7 @@ _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "causes": _causes,
     "fresh-held": _fresh_held,
     "fresh-letters": _fresh_letters,
+    "jobs": _jobs,
     "fresh-media": _fresh_media,
     "recent": _recent,
 }

@@ -16,9 +16,9 @@ from urllib.parse import urlencode
 
 import trio
 
-from avion_media.console.wording import QUEUE_TITLES, detail_of, reason_of
+from avion_media.console.wording import detail_of, reason_of
 from avion_media.domain.tasks import QUEUES
-from avion_media.queue import DeadLetter, TaskQueue
+from avion_media.queue import DeadLetter, DeadLetterFilter, TaskQueue
 from avion_media.redis import Redis
 
 PAGE_ROWS: Final = 25
@@ -110,13 +110,14 @@ class LetterFilter:
         """Return the same without one condition."""
         return replace(self, **{{"q": "text"}.get(name, name): ""})
 
+    def conditions(self, now: float) -> DeadLetterFilter:
+        """Return the same for the dead letters of one queue."""
+        failed_after = now - AGES[self.age] if self.age else None
+        return DeadLetterFilter(self.text, reason=self.reason, failed_after=failed_after)
+
     def lets_through(self, found: Letter, now: float) -> bool:
         """Return whether this one is meant; its queue aside."""
-        if self.reason and found.reason != self.reason:
-            return False
-        if self.age and now - found.letter.failed_at > AGES[self.age]:
-            return False
-        return not self.text or self.text.lower() in _searched(found)
+        return self.conditions(now).lets_through(found.letter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +308,6 @@ class _Stream:
 def _order(each: Letter) -> tuple[int, int, int]:
     milliseconds, _, sequence = each.letter.entry_id.partition("-")
     return int(milliseconds), int(sequence), QUEUES.index(each.queue)
-
-
-def _searched(found: Letter) -> str:
-    letter = found.letter
-    parts = (*letter.fields.values(), letter.error, letter.task_id, letter.traceparent, letter.entry_id)
-    return "\n".join((*parts, QUEUE_TITLES[found.queue])).lower()
 
 
 def _cause(reason: str, letters: list[Letter], now: float) -> Cause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +35,7 @@ from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.moderation import MAX_NOTE
 from avion_media.owners import OwnerIndex
+from avion_media.queue import DEFAULT_RATE
 from avion_media.redis import Redis
 from avion_media.runtime import Runtime
 from avion_media.telemetry import get_logger
@@ -377,9 +379,8 @@ class Console:
         if not question.is_confirmed_by(form):
             page = draw("confirm.html", about=self._about, viewer=self._viewer(request), question=question)
             return HTMLResponse(page, 200 if "confirmed" not in form else 422)
-        done = await self._questions.carry_out(
-            question, self._who(request), (form.get("note") or "").strip()[:MAX_NOTE]
-        )
+        note = (form.get("note") or "").strip()[:MAX_NOTE]
+        done = await self._questions.carry_out(question, self._who(request), note=note, rate=_rate_of(form))
         self._causes.forget()
         back = question.back
         return RedirectResponse(f"{back}{'&' if '?' in back else '?'}{urlencode({'done': done})}", 303)
@@ -418,6 +419,15 @@ class Console:
         response = RedirectResponse("/console/login", 303)
         self._sessions.end(request, response)
         return response
+
+
+def _rate_of(form: Form) -> float:
+    """Return the rate that a form asks for; the default for what is none."""
+    try:
+        rate = float(form.get("rate") or DEFAULT_RATE)
+    except ValueError:
+        return DEFAULT_RATE
+    return rate if 0 < rate < math.inf else DEFAULT_RATE
 
 
 def _own_path(path: str) -> str:

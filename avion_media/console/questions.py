@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from avion_media.console import audit
-from avion_media.console.actions import Action, Service
+from avion_media.console.actions import Action, Service, bulk_target
 from avion_media.console.forms import Form
 from avion_media.console.letters import MAX_AT_ONCE, LetterFilter, find_matching, show
-from avion_media.console.wording import many, meaning, short
+from avion_media.console.wording import many, meaning, queue_title, short
 from avion_media.domain.errors import MediaError
+from avion_media.domain.tasks import QUEUES
+from avion_media.queue import DEFAULT_RATE, TaskQueue
 
 _MAX_TARGETS: Final = 100
 _NAMED: Final = 5
@@ -61,6 +64,8 @@ class Questions:
         action = self._actions.get(form.get("action") or "")
         if action is None:
             return None
+        if action.name == "replay_all":
+            return await self._ask_for_replay(action, form)
         if form.get("all") and action.noun == "dead letter":
             return await self._ask_of_all(action, form)
         targets = tuple(dict.fromkeys(action.targets_of(form)))[:_MAX_TARGETS]
@@ -70,13 +75,17 @@ class Questions:
         back = _back(action, form.get("back") or "", targets[0])
         return Question(action, targets, names, {"back": back}, targets, back)
 
-    async def carry_out(self, question: Question, who: str, note: str = "") -> str:
-        """Do it, and return the id of its entry in the audit log. Raises `Unavailable` after it was recorded."""
+    async def carry_out(self, question: Question, who: str, *, note: str = "", rate: float = DEFAULT_RATE) -> str:
+        """Do it, a job at this ``rate`` a second, and return the id of its entry in the audit log.
+
+        Raises `Unavailable` after it was recorded.
+        """
         action = question.action
         details = {"who": who, "action": action.name, "count": question.count, "targets": list(question.targets)}
         redis = self._service.runtime.redis
         try:
-            outcome = await action.perform(replace(self._service, who=who, note=note), question.targets)
+            service = replace(self._service, who=who, note=note, rate=rate)
+            outcome = await action.perform(service, question.targets)
         except MediaError as error:
             await audit.record(redis, **details, result=f"Not completed: {error}", replica=self._replica)  # type: ignore[arg-type]
             raise
@@ -90,6 +99,17 @@ class Questions:
         await audit.record(
             redis, who=who, action="look", count=1, targets=[media_id], result=result, replica=self._replica
         )
+
+    async def _ask_for_replay(self, action: Action, form: Form) -> Question | None:
+        """About the queues that have dead letters; which of them match is found out by their jobs."""
+        wanted, redis = LetterFilter.from_query(form.flat()), self._service.runtime.redis
+        queues = [wanted.queue] if wanted.queue else QUEUES
+        found = [each for each in queues if await TaskQueue(redis, each).dead_letters.list(1)]
+        if not found:
+            return None
+        conditions = wanted.conditions(time.time())
+        targets = [bulk_target(each, conditions) for each in found]
+        return Question(action, targets, [queue_title(each) for each in found], wanted.fields(), (), "/console/queues")
 
     async def _ask_of_all(self, action: Action, form: Form) -> Question | None:
         wanted = LetterFilter.from_query(form.flat())
@@ -116,5 +136,11 @@ def _back(action: Action, asked: str, target: str) -> str:
         return asked
     if action.noun == "media item":
         return f"/console/media/{target}"
-    pages = {"node": "/console/system", "queue": "/console/queues", "hash": "/console/moderation?part=lists"}
+    pages = {
+        "node": "/console/system",
+        "queue": "/console/queues",
+        "job": "/console/queues",
+        "owner": "/console/queues",
+        "hash": "/console/moderation?part=lists",
+    }
     return pages.get(action.noun, "/console/dead-letters")

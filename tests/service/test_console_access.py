@@ -190,6 +190,25 @@ def test_every_action_is_in_the_audit_log(guarded: Service, redis_of_module: str
     assert logged["who"].startswith("ada <b> (token ")
 
 
+def test_all_that_match_are_replayed_by_a_job_that_can_be_cancelled(guarded: Service, redis_of_module: str) -> None:
+    with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
+        letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
+        for number in range(3):
+            redis.xadd(DEAD, letter | {"error": "poison: y"} if number else letter)
+        log_in(client)
+        form = {"form_token": form_token(client.get("/console")), "action": "replay_all", "reason": "poison"}
+        assert "How many per second" in client.get("/console/confirm", params=form).text
+        done = client.post("/console/actions", data=form | {"confirmed": "yes", "rate": "0.001"})
+        page = client.get(done.headers["Location"]).text
+        assert "1 queue is replayed in bulk" in page
+        assert "Replay of" in page
+        name = {"form_token": form["form_token"], "action": "cancel_job", "target": "processing.replay"}
+        client.post("/console/actions", data=name | {"confirmed": "yes"})
+        assert "Cancelled" in client.get("/console/queues").text
+        assert redis.hget("{media_processing_queue}:job:replay", "rate") == b"0.001"
+        redis.delete(DEAD)
+
+
 def test_a_live_page_ends_with_its_session(guarded: Service) -> None:
     with browsing(guarded) as client:
         log_in(client)

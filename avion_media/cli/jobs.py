@@ -1,0 +1,88 @@
+"""``jobs``: bulk replays and undeletes that the service works off; pause, resume and cancel one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+
+import click
+
+from avion_media.cli.operator import log_action
+from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
+from avion_media.cli.resources import run_directly
+from avion_media.inspection import format_time
+from avion_media.queue import BulkJob, BulkJobs, all_jobs, find_jobs
+from avion_media.redis import open_redis
+
+
+@click.group("jobs", invoke_without_command=True)
+@json_option
+@click.pass_context
+def jobs_command(context: click.Context, as_json: bool) -> None:
+    """Bulk replays (dlq replay --rate) and bulk undeletes (undelete --rate), also those that ended within a week."""
+    if context.invoked_subcommand is not None:
+        return
+    jobs = run_directly(_read)
+    if as_json:
+        print_json([{"job": each.name, **asdict(each)} for each in jobs])
+        return
+    print_table(
+        ["job", "state", "rate", "of", "done", "refused", "started", "by", "last problem"],
+        [
+            (
+                each.name,
+                each.state,
+                f"{each.rate:g}/s",
+                each.total or "",
+                each.done,
+                each.refused,
+                format_time(each.started_at),
+                each.by,
+                each.problem[:80],
+            )
+            for each in jobs
+        ],
+    )
+
+
+@jobs_command.command("pause")
+@click.argument("job")
+def pause_command(job: str) -> None:
+    """Stop JOB for now."""
+    _steer(job, "paused", BulkJobs.pause)
+
+
+@jobs_command.command("resume")
+@click.argument("job")
+def resume_command(job: str) -> None:
+    """Go on with JOB where it stopped."""
+    _steer(job, "resumed", BulkJobs.resume)
+
+
+@jobs_command.command("cancel")
+@click.argument("job")
+def cancel_command(job: str) -> None:
+    """End JOB. What it has done stays."""
+    _steer(job, "cancelled", BulkJobs.cancel)
+
+
+def _steer(name: str, word: str, act: Callable[[BulkJobs, str], Awaitable[bool]]) -> None:
+    config = load_config()
+
+    async def steer() -> bool:
+        async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+            found = find_jobs(redis, name)
+            if found is None:
+                raise UsageError(f"no such job: {name} (see: avion-media jobs)")
+            return await act(*found)
+
+    if not run_directly(steer):
+        raise CommandFailed(f"{name}: it does not run, or is not paused (see: avion-media jobs)")
+    log_action(f"job_{word}", job=name)
+    click.echo(f"{name}: {word}")
+
+
+async def _read() -> list[BulkJob]:
+    config = load_config()
+    async with open_redis(config.redis.url, timeout_s=config.redis.timeout) as redis:
+        return await all_jobs(redis)

@@ -7,7 +7,6 @@ from importlib.metadata import version
 
 from avion_media.config import Config, RemoteConfig
 from avion_media.deletion import RemoveDeleted
-from avion_media.deletion.bulk_undelete import UndeleteMedia
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.nodes import group
 from avion_media.queue import NEVER_GIVEN_UP, BulkJobs
@@ -16,6 +15,7 @@ from avion_media.redis import Redis
 from avion_media.remote import AddressGuard, Fetcher, HostLimiter, HostLimits
 from avion_media.runtime import Limiter, Runtime
 from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters, Work
+from avion_media.tasks.bulk_undelete import UndeleteMedia
 from avion_media.tasks.cache_remote import CacheRemote
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
 from avion_media.tasks.process_media import ProcessMedia

@@ -9,8 +9,8 @@ from avion_media.queue import QueueKeys
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = QueueKeys("<queue>")
-OURS = {KEYS.state, KEYS.waiting, KEYS.tenants, KEYS.delayed, KEYS.dead_letters, KEYS.janitor, KEYS.statistics}
-OURS |= {KEYS.bulk_replay, KEYS.marker("<key>")}
+OURS = {KEYS.state, KEYS.waiting, KEYS.tenants, KEYS.delayed, KEYS.dead_letters, KEYS.janitor}
+OURS |= {KEYS.bulk_job("<kind>"), KEYS.bulk_items("<kind>"), KEYS.marker("<key>")}
 
 
 def named(page: str) -> set[str]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay
-from avion_media.deletion.bulk_undelete import UndeleteMedia
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
 from avion_media.domain.formats import JPEG
@@ -13,8 +13,9 @@ from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.queue import BulkJobs, JobState
 from avion_media.redis import open_redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.tasks.bulk import BulkRunner
+from avion_media.tasks.bulk_undelete import UndeleteMedia
 from tests.crash.stage import MemoryStore, Steps
 
 OWNED, NAMED, PRESENT = (new_media_id(JPEG, 1_700_000_000_000 + number) for number in range(3))
@@ -24,8 +25,8 @@ GONE = new_media_id(JPEG, 1_700_000_000_009)
 async def test_named_media_and_those_of_an_owner_are_undeleted_once_each(redis_url: str) -> None:
     objects: dict[str, Any] = {}
     memory: Any = MemoryStore(objects, Steps())
-    memory.list_keys = lambda prefix, after, *, page_size: owned_keys(objects, prefix, after)
-    store: Slot[Any] = Slot(Dependency.STORE)
+    memory.list_keys = partial(OnePage, objects)
+    store: ResourceSlot[Any] = ResourceSlot(Dependency.STORE)
     async with open_redis(redis_url) as redis:
         for each in (OWNED, NAMED, PRESENT):
             await memory.put(keys.original(each), b"x", content_type="image/jpeg")
@@ -51,7 +52,17 @@ async def test_named_media_and_those_of_an_owner_are_undeleted_once_each(redis_u
             assert {name for name, record in records.items() if record.is_deleted} == {str(GONE)}
 
 
-async def owned_keys(objects: dict[str, Any], prefix: str, after: str | None) -> Any:
-    found = sorted(key for key in objects if key.startswith(prefix) and key > (after or ""))
-    if found:
-        yield found
+class OnePage:
+    """The keys that begin with ``prefix``, behind ``after``."""
+
+    def __init__(self, objects: dict[str, Any], prefix: str, after: str | None, *, page_size: int) -> None:
+        found = sorted(key for key in objects if key.startswith(prefix) and key > (after or ""))
+        self._pages = [found[:page_size]] if found else []
+
+    def __aiter__(self) -> OnePage:
+        return self
+
+    async def __anext__(self) -> list[str]:
+        if not self._pages:
+            raise StopAsyncIteration
+        return self._pages.pop()

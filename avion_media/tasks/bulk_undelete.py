@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from avion_media.deletion.records import DeletionRecords
-from avion_media.deletion.replay import JournalReplay
-from avion_media.deletion.undelete import undelete
+from avion_media.deletion import DeletionRecords, JournalReplay, undelete
 from avion_media.domain.ids import parse_any_id, parse_media_id
 from avion_media.owners import OwnerIndex
 from avion_media.queue import BulkJob, BulkJobs, JobState, Progress
 from avion_media.redis import Redis
-from avion_media.resources import Slot
+from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
 
 class UndeleteMedia:
     """One step after the other: a page of the owner's media becomes items, and items are undeleted."""
 
-    def __init__(self, store: Slot[ObjectStore], redis: Redis, replay: JournalReplay, jobs: BulkJobs) -> None:
+    def __init__(self, store: ResourceSlot[ObjectStore], redis: Redis, replay: JournalReplay, jobs: BulkJobs) -> None:
         self._store = store
         self._redis = redis
         self._replay = replay

@@ -19,7 +19,7 @@ from avion_media.domain.errors import Reason
 from avion_media.domain.formats import JPEG, MP4
 from avion_media.domain.ids import AnyId, MediaId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, State, Status
-from avion_media.queue import QueueKeys, TaskQueue
+from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
 from avion_media.state import MediaEvents, StatusStore
 from tests.conftest import S3Bucket
@@ -150,14 +150,27 @@ def test_replay_and_drop_by_filter(operator: Operator) -> None:
     assert operator.json("dlq", "list") == []
 
 
-def test_replay_at_a_rate_is_left_to_the_service(operator: Operator) -> None:
+def test_replay_at_a_rate_is_a_job_that_is_steered(operator: Operator) -> None:
     for number in range(3):
         operator.bury(PROCESSING_QUEUE, f"boom {number}", 1, media_id=str(an_upload()))
-    done = operator.run("dlq", "replay", "--queue", "processing", "--all", "--rate", "50")
-    assert done.stdout.strip() == f"{PROCESSING_QUEUE}: 3 dead letters, 50 a second"
-    assert '"operator.bulk_replay_begun"' in done.stderr
+    done = operator.run("dlq", "replay", "--queue", "processing", "--newer-than", "90d", "--rate", "50")
+    assert done.stdout.strip() == "processing.replay: 3 dead letters, 50 a second"
+    assert '"operator.job_begun"' in done.stderr
     assert "not done yet" in operator.run("dlq", "replay", "--queue", "processing", "--rate", "5", status=1).stderr
-    assert operator.redis.hget(QueueKeys(PROCESSING_QUEUE).bulk_replay, "rate") == "50"
+    for word, state in (("pause", "paused"), ("resume", "running"), ("cancel", "cancelled")):
+        assert f'"operator.job_{word}' in operator.run("jobs", word, "processing.replay").stderr
+        (job,) = operator.json("jobs")
+        assert (job["job"], job["state"], job["rate"], job["done"]) == ("processing.replay", state, 50.0, 0)
+    assert "cancelled" in operator.run("jobs").stdout
+    operator.run("jobs", "resume", "processing.replay", status=1)
+    operator.run("jobs", "pause", "nonsense", status=2)
+
+
+def test_undelete_at_a_rate_is_a_job(operator: Operator) -> None:
+    begun = operator.run("undelete", str(an_upload()), "--owner", "ada", "--rate", "5")
+    assert begun.stdout.strip() == "delete.undelete: 5 a second"
+    (job,) = operator.json("jobs")
+    assert (job["total"], job["conditions"]) == (1, {"owner": "ada"})
 
 
 def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None:

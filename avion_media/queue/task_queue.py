@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -42,7 +42,7 @@ VIDEO_SHARE = 0.5  # of all slots: the others are left to images
 MAX_DEATHS = 3  # of workers that had one task: then it is poison
 _MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
 _ONCE_MS = 30 * 86_400_000  # how long a task is unique if it never ends: far longer than `TASKS__MAX_AGE`
-_SCHEDULED = 500  # tasks that are delayed in one step
+_SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
 
@@ -152,6 +152,19 @@ class TaskQueue:
         if reply.decode() == task_id:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
+
+    async def queued_at(self, once_keys: Collection[str]) -> dict[str, float]:
+        """Return when the tasks that are unique under these keys were queued (Unix seconds); no others.
+
+        A task that has ended seems to be queued long ago.
+        """
+        times: dict[str, float] = {}
+        names = list(once_keys)
+        for first in range(0, len(names), _SCHEDULED):
+            chunk = names[first : first + _SCHEDULED]
+            found = await self._redis.run(scripts.TASK_AGES, [self._keys.marker(each) for each in chunk], (_ONCE_MS,))
+            times.update({name: float(at) for name, at in zip(chunk, found, strict=True) if at})
+        return times
 
     async def take(self, consumer: str, block_s: float) -> Lease | None:
         """The next task; None if none came within ``block_s``.

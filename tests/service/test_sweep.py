@@ -29,10 +29,9 @@ from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
 from avion_media.tasks.sweep import Cursor, Leadership, Reconciliation, Report, Verdict, Why
-from avion_media.tasks.sweep import reconciliation as sweeping
-from avion_media.tasks.sweep.known_tasks import look_at_queues
 from avion_media.tasks.sweep.listing import Part
 from avion_media.tasks.sweep.notebook import Notebook
+from avion_media.tasks.waiting import Visit, each_task
 from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
@@ -498,29 +497,37 @@ async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
     assert await notebook.unfinished() is None
 
 
-async def test_with_too_long_a_queue_each_candidate_is_looked_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def short_look(redis: Redis) -> Any:
-        return await look_at_queues(redis, max_tasks=2)
+async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    walks: list[str] = []
 
-    monkeypatch.setattr(sweeping, "look_at_queues", short_look)
-    world.put(keys.incoming(an_upload()))
-    world.put(keys.thumbnail(an_upload(), "small"))
-    for _ in range(3):
-        world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(an_upload()), "type": "thumbnail"})
-    lost, waiting, deleted = an_upload(), an_upload(), an_upload()
-    for each in (lost, waiting):
-        world.put(keys.incoming(each))
-        await world.statuses.put(Status(str(each), State.PROCESSING), ttl_s=HOUR)
+    async def walk(redis: Redis, queue: str, visit: Visit) -> bool:
+        walks.append(queue)
+        return await each_task(redis, queue, visit)
+
+    monkeypatch.setattr("avion_media.tasks.sweep.task_lookup.each_task", walk)
+    waiting, abandoned, deleted = an_upload(), an_upload(), an_upload()
+    world.put(keys.incoming(waiting))
+    await world.statuses.put(Status(str(waiting), State.PROCESSING), ttl_s=HOUR)
     await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(waiting)}, once_key=str(waiting))
+    assert (await world.sweep(hours=30)).done == {}
+    assert walks == []
+    world.put(keys.incoming(abandoned))
     world.put(keys.original(deleted))
     await DeletionRecords(world.redis).mark([str(deleted)], delay_s=24 * HOUR)
     report = await world.sweep(hours=30)
-    assert {why: tally.media for why, tally in report.done.items()} == {Why.LOST_TASK: 1, Why.OVERDUE_DELETION: 1}
-    assert report.removed == 0
-    assert len(report.warnings) == 1
-    queued = [fields["media_id"] for _, fields in world.other.xrange(PROCESSING_QUEUE)]
-    assert queued.count(str(lost)) == 1
-    assert queued.count(str(waiting)) <= 1
+    assert {why: tally.media for why, tally in report.done.items()} == {Why.ABANDONED: 1, Why.OVERDUE_DELETION: 1}
+    assert walks == [PROCESSING_QUEUE, DELETE_QUEUE]
+
+
+async def test_the_key_of_a_task_that_was_lost_does_not_count(world: World) -> None:
+    upload = an_upload()
+    world.put(keys.incoming(upload))
+    await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
+    await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(upload)}, once_key=str(upload))
+    world.other.delete(PROCESSING_QUEUE)
+    fail_over(world)
+    assert (await world.sweep(hours=2)).done[Why.LOST_TASK].media == 1
+    assert [task["media_id"] for task in world.queued()] == [str(upload)]
 
 
 def _processing_again(world: World, any_id: AnyId) -> None:

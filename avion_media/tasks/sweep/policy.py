@@ -77,8 +77,8 @@ class Known:
 
     ``tombstone`` is when it was deleted, ``last_use`` when it was last asked for.
 
-    ``has_task``, ``has_deletion``: a task to make or to remove it waits or runs; also when the queue is too long to
-    tell. ``given_up``: its task is a dead letter, so an operator decides, and needs the upload to replay it.
+    ``has_task``, ``has_deletion``: a task to make or to remove it waits or runs. ``given_up``: its task is a dead
+    letter, so an operator decides, and needs the upload to replay it.
     """
 
     state: State | None = None

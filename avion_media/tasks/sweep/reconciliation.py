@@ -8,7 +8,7 @@ what was listed so far is refused: that many are rather a mistake of ours, or of
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from avion_media.config import Config
@@ -17,21 +17,19 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.media import in_all_formats
-from avion_media.domain.tasks import PROCESSING_QUEUE
-from avion_media.queue import QueueKeys
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.budget import Budget
-from avion_media.tasks.sweep.known_tasks import KnownTasks, look_at_queues
 from avion_media.tasks.sweep.listing import STORED_KINDS, Media, Part, open_media
 from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
 from avion_media.tasks.sweep.owned import OwnerIndexCheck
-from avion_media.tasks.sweep.policy import Known, Medium, Rules, Verdict, Why, judge, needs_status
+from avion_media.tasks.sweep.policy import NOTHING_KNOWN, Known, Medium, Rules, Verdict, Why, judge, needs_status
 from avion_media.tasks.sweep.remedies import Remedies
 from avion_media.tasks.sweep.report import Refusal, Report, Stored
+from avion_media.tasks.sweep.task_lookup import MediaTasks, find_tasks
 from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 
 _CHUNK = 500  # media judged at once, at most: one round trip for the records of their deletions
@@ -110,13 +108,10 @@ class Reconciliation:
             await self.journal.prune()
         memory_since = await Notebook(self.redis).memory_since(self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, memory_since)
-        looked_at = self.clock()
-        known_tasks = await look_at_queues(self.redis)
-        report.warnings += known_tasks.doubts()
         parts = list(Part)
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
-            await _PartOfPass(self, orders, rules, known_tasks, looked_at, report, Cursor(part, after)).run()
+            await _PartOfPass(self, orders, rules, report, Cursor(part, after)).run()
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
         notebook = Notebook(self.redis)
@@ -129,6 +124,14 @@ class Reconciliation:
         return report
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A medium that something would be done about if it had no task."""
+
+    medium: Medium
+    known: Known
+
+
 class _PartOfPass:
     """One part of one pass."""
 
@@ -137,16 +140,12 @@ class _PartOfPass:
         reconciliation: Reconciliation,
         orders: _Orders,
         rules: Rules,
-        known_tasks: KnownTasks,
-        looked_at: datetime,
         report: Report,
         start: Cursor,
     ) -> None:
         self._reconciliation = reconciliation
         self._orders = orders
         self._rules = rules
-        self._known_tasks = known_tasks
-        self._looked_at = looked_at
         self._report = report
         self._start = start
         self._wanted = 0  # objects that this part removed, or would have
@@ -173,20 +172,22 @@ class _PartOfPass:
 
     async def _run_batch(self, media: Media) -> bool:
         """Judge and carry out; whether there is more to do."""
-        planned: list[Verdict] = []
+        candidates: list[_Candidate] = []
         seen = 0
         last: Medium | None = None
         ended = False
         chunk_size = min(_CHUNK, self._reconciliation.batch)
         while not ended and seen < self._reconciliation.batch:
             chunk = [each for each in [await media.next() for _ in range(chunk_size)] if each is not None]
-            planned += await self._judge(chunk)
+            candidates += await self._find_candidates(chunk)
             seen += len(chunk)
             last = chunk[-1] if chunk else last
             ended = len(chunk) < chunk_size
+        looked_at = self._reconciliation.clock()
+        planned = await self._judge(candidates)
         if ended:
-            planned += self._budget.verdicts()
-        if not await self._carry_out(planned, media.listed):
+            planned += await self._judge_unused()
+        if not await self._carry_out(planned, media.listed, looked_at):
             return False
         if last is not None and not ended:
             await self._save(last)
@@ -199,47 +200,67 @@ class _PartOfPass:
             return  # a foreign object; the next batch ends elsewhere
         await self._orders.checkpoint(Cursor(self._start.part, after))
 
-    async def _judge(self, chunk: list[Medium]) -> list[Verdict]:
+    async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
+        """Those that something would be done about if they had no task. The others stay."""
         redis = self._reconciliation.redis
         deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
         last_uses = await RemoteStateStore(redis).last_uses([each.name for each in chunk if each.is_remote])
         statuses = await StatusStore(redis).get_many([each.name for each in chunk if needs_status(each)])
-        with_task = await self._with_task_key(chunk)
-        verdicts = []
+        candidates = []
         for medium in chunk:
             status = statuses.get(medium.name)
-            unknown = medium.incoming is None and not self._known_tasks.making_complete
             deletion = deletions.get(medium.name)
             known = Known(
                 state=None if status is None else status.state,
                 reason=None if status is None else status.reason,
                 tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
-                has_task=self._known_tasks.has_task(medium.name) or medium.name in with_task or unknown,
-                given_up=medium.name in self._known_tasks.given_up,
-                has_deletion=self._known_tasks.has_deletion(medium.name),
                 last_use=last_uses.get(medium.name),
             )
-            verdict = judge(medium, known, self._rules, self._reconciliation.clock())
-            if verdict is not None and verdict.doomed and not self._known_tasks.making_complete:
-                continue
-            if verdict is None:
+            if judge(medium, known, self._rules, self._reconciliation.clock()) is None:
                 self._budget.add(medium, known)
-            elif _is_id(medium.name) and (verdict.why is not Why.OVERDUE_DELETION or _has_own_object(medium)):
+            else:
+                candidates.append(_Candidate(medium, known))
+        return candidates
+
+    async def _judge(self, candidates: list[_Candidate]) -> list[Verdict]:
+        """The verdicts on the candidates of a batch, now that it is known which of them have a task."""
+        tasks = await self._find_tasks(candidates)
+        verdicts = []
+        for each in candidates:
+            name = each.medium.name
+            known = replace(
+                each.known,
+                has_task=name in tasks.making,
+                given_up=name in tasks.given_up,
+                has_deletion=name in tasks.removing,
+            )
+            verdict = judge(each.medium, known, self._rules, self._reconciliation.clock())
+            if verdict is None:
+                self._budget.add(each.medium, known)
+            elif _is_id(name) and (verdict.why is not Why.OVERDUE_DELETION or _has_own_object(each.medium)):
                 verdicts.append(verdict)
             else:
-                self._report.unrecognized += len(medium.objects)
+                self._report.unrecognized += len(each.medium.objects)
         return verdicts
 
-    async def _with_task_key(self, chunk: list[Medium]) -> set[str]:
-        """The uploads whose task has not ended, by its own key, where the queues are too long to index."""
-        if self._known_tasks.making_complete:
-            return set()
-        uploads = [each.name for each in chunk if needs_status(each)]
-        queue = QueueKeys(PROCESSING_QUEUE)
-        found = await self._reconciliation.redis.get_many([queue.marker(name) for name in uploads])
-        return {name for name, task_id in zip(uploads, found, strict=True) if task_id is not None}
+    async def _judge_unused(self) -> list[Verdict]:
+        """The verdicts on the remote media that are beyond the budget. One that has a task stays until another pass."""
+        verdicts = self._budget.verdicts()
+        tasks = await self._find_tasks([_Candidate(each.medium, NOTHING_KNOWN) for each in verdicts])
+        return [each for each in verdicts if each.medium.name not in tasks.making]
 
-    async def _carry_out(self, planned: list[Verdict], listed: int) -> bool:
+    async def _find_tasks(self, candidates: list[_Candidate]) -> MediaTasks:
+        deleted = [each.medium.name for each in candidates if each.known.tombstone is not None]
+        others = [each.medium for each in candidates if each.known.tombstone is None]
+        return await find_tasks(
+            self._reconciliation.redis,
+            uploads=[each.name for each in others if not each.is_remote],
+            remote=[each.name for each in others if each.is_remote],
+            deleted=deleted,
+            complete_since=self._rules.memory_since,
+        )
+
+    async def _carry_out(self, planned: list[Verdict], listed: int, looked_at: datetime) -> bool:
         """False when it is refused. Tasks are queued all the same: only removals can do harm.
 
         Raises `Unavailable` when Redis has lost its memory since the pass began: another is to begin anew then.
@@ -256,7 +277,7 @@ class _PartOfPass:
             if self._orders.dry_run:
                 self._done(verdict)
             elif not verdict.doomed:
-                await self._reconciliation.remedies.queue_again(verdict, self._looked_at)
+                await self._reconciliation.remedies.queue_again(verdict, looked_at)
                 self._done(verdict)
             elif not refused:
                 await self._remove(verdict)

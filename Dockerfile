@@ -16,6 +16,7 @@ RUN apt-get source --only-source ffmpeg && mv ffmpeg-*/ ffmpeg
 WORKDIR /src/ffmpeg
 RUN ./configure --prefix=/opt/ffmpeg --disable-everything --disable-autodetect --disable-doc --disable-network \
         --disable-avdevice --disable-ffplay --enable-libdav1d --disable-debug \
+        --extra-version="debian-$(dpkg-parsechangelog --show-field Version)" \
         --enable-protocol=fd,pipe \
         --enable-demuxer=mov,matroska --enable-muxer=rawvideo \
         --enable-decoder=h264,hevc,libdav1d,vp8,vp9,mpeg4,h263,mjpeg,prores \
@@ -32,23 +33,29 @@ FROM debian:trixie-slim AS build
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 python3-venv python3-dev g++ ca-certificates \
     && rm -rf /var/lib/apt/lists/*
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir 'uv>=0.9,<1'
+# Behind a proxy that has certificates of its own: --secret id=authorities,src=FILE. A secret is in no layer.
+ENV SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
+RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir 'uv>=0.9,<1'
 ENV UV_PROJECT_ENVIRONMENT=/opt/avion-media UV_PYTHON_PREFERENCE=only-system UV_NO_CACHE=1 UV_LINK_MODE=copy
 WORKDIR /src
 # Dependencies first: they change less often than the code, and this layer is then reused.
 COPY pyproject.toml uv.lock README.md ./
 COPY supervisors supervisors
-RUN /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic --compile-bytecode
+RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    /opt/uv/bin/uv sync --locked --no-dev --no-install-workspace --extra heic --compile-bytecode
 COPY avion_media avion_media
-RUN /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode
+RUN --mount=type=secret,id=authorities,target=/etc/ssl/certs/ca-certificates.crt,required=false \
+    /opt/uv/bin/uv sync --locked --no-dev --no-editable --extra heic --compile-bytecode \
+    && rm /opt/avion-media/.lock
 
 # --- What runs: Python, one library, the environment and two programs. No shell is started by it, and no compiler is there.
 FROM debian:trixie-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends python3 ca-certificates libdav1d7 \
     && rm -rf /var/lib/apt/lists/* \
-    && groupadd --system --gid 10001 avion \
-    && useradd --system --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin avion
+    && groupadd --gid 10001 avion \
+    && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin avion
 COPY --from=ffmpeg /opt/ffmpeg/bin/ffmpeg /opt/ffmpeg/bin/ffprobe /usr/local/bin/
 COPY --from=build /opt/avion-media /opt/avion-media
 ENV PATH=/opt/avion-media/bin:$PATH \

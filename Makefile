@@ -16,7 +16,7 @@ MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test crash chaos fuzz check docs bench scale fmt clean mutants supervisors
+.PHONY: help demo test image crash chaos fuzz check docs bench scale fmt clean mutants supervisors
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +28,11 @@ demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends aft
 test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+image: ## the container image, without a daemon; then in a container: uploads, a drain, its contents and SBOM (build/image)
+	@ops/bootstrap image
+	@ops/build-image
+	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/image/checks.py $(PYTEST)
 
 crash: ## every crash point: each call of each kind of task, killed, failing, hanging, unanswered; CRASH="--kind image"
 	@ops/bootstrap test

@@ -195,15 +195,16 @@ def running(
     roles: str = "",
     until: Callable[[Service], object] = Service.ready,
     prefix: Sequence[str] = (),
+    program: Sequence[str] = (sys.executable, "-m", "avion_media"),
 ) -> Iterator[Service]:
     """`avion-media serve`, ready (or as far as ``until`` says); stopped by SIGTERM afterwards, killed if it stays.
 
-    ``prefix`` is a command that becomes the service in the end.
+    ``prefix`` is a command that becomes the service in the end; ``program`` stands for ``avion-media``.
     """
     with tempfile.TemporaryDirectory(prefix="avion-test-") as directory:
         log_path = Path(directory) / "log"
         with log_path.open("wb") as log:
-            command = [*prefix, sys.executable, "-m", "avion_media", "serve", *(["--roles", roles] if roles else [])]
+            command = [*prefix, *program, "serve", *(["--roles", roles] if roles else [])]
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         service = Service(
             process,

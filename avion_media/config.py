@@ -65,6 +65,15 @@ def parse_size(value: object) -> object:
     return int(_with_unit(value, _SIZE_UNITS, "16MiB")) if isinstance(value, str) else value
 
 
+def format_size(number: float) -> str:
+    """Bytes for people, in the units that sizes are configured in: ``16.0 MiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if number < 1024:
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1024
+    return f"{number:.1f} TiB"
+
+
 def parse_duration(value: object) -> object:
     """Seconds from ``24h``, ``500ms`` or a plain number."""
     return _with_unit(value, _DURATION_UNITS, "15m") if isinstance(value, str) else value
@@ -271,6 +280,11 @@ class AdminConfig(_Section):
     uploads: bool = Field(False, description="Whether the console has an upload box; `dev` switches it on")
     environment: str = Field(
         "", max_length=30, description="Name of this environment in the console's header, such as `production`"
+    )
+    prometheus_url: HttpUrl = Field(
+        "",
+        description="URL of a Prometheus that collects the metrics of all replicas: the console then also shows a day"
+        " and a week; empty: only the last hour",
     )
 
     @field_validator("auth")

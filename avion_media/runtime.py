@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from typing import Any
 
 import trio
@@ -24,6 +26,7 @@ from avion_media.moderation import Moderation
 from avion_media.queue import QueueStats, TaskQueue
 from avion_media.readiness import Readiness
 from avion_media.redis import Redis
+from avion_media.replicas import Replica, Replicas
 from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
@@ -82,6 +85,7 @@ class Runtime:
     roles: frozenset[str] = frozenset(ROLES)
     telemetry: Telemetry = NO_TELEMETRY
     consumer: str = field(default_factory=consumer_name)
+    started_at: float = field(default_factory=time.time)  # Unix seconds
     # --- shared
     redis: Redis = field(init=False)
     statuses: StatusStore = field(init=False)
@@ -92,6 +96,7 @@ class Runtime:
     store: ResourceSlot[ObjectStore] = field(default_factory=lambda: ResourceSlot(Dependency.STORE))
     pipeline: ResourceSlot[MediaPipeline] = field(default_factory=lambda: ResourceSlot(Dependency.SANDBOX))
     moderation: Moderation = field(init=False)
+    replicas: Replicas = field(init=False)
     drains: dict[str, Drain] = field(default_factory=dict)
     stop_requested: trio.Event = field(default_factory=trio.Event)  # set: drain and exit
     # --- observed
@@ -107,8 +112,22 @@ class Runtime:
         self.remote_states = RemoteStateStore(self.redis)
         self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
         self.replay = JournalReplay(self.redis, DeletionJournal(self.store, self.config.delete.delay))
+        self.replicas = Replicas(self.redis)
         self.moderation = Moderation(self.store, self.redis, self.config)
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
+
+    def replica(self) -> Replica:
+        """Return this process as the others see it."""
+        return Replica(
+            self.consumer,
+            socket.gethostname(),
+            version("avion-media"),
+            tuple(sorted(self.roles)),
+            str(self.lifecycle.phase),
+            self.readiness.ready,
+            self.started_at,
+            time.time(),
+        )
 
     @contextmanager
     def draining(self, name: str, drain: Drain) -> Iterator[None]:

@@ -114,7 +114,12 @@ async def upload_all(
     """Upload one after the other; problems of one do not stop the rest."""
     ended: list[Uploaded] = []
     problems: list[tuple[str, str]] = []
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        DownloadColumn(binary_units=True),
+        TransferSpeedColumn(),
+    )
     with Progress(*columns, console=console(), disable=not show, transient=True) as progress:
         for file in files:
             bars = _Bars(progress, sanitize(file.name))

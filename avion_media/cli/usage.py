@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import click
-import rich.filesize
 
 from avion_media.cli.output import check_owner, console, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import open_resources, run_directly
-from avion_media.config import Config
+from avion_media.config import Config, format_size
 from avion_media.owners import OwnedMedium, OwnerIndex
 
 Group = tuple[str, str]
@@ -80,17 +79,15 @@ def _row(usage: OwnerUsage) -> tuple[object, ...]:
     kinds: Counter[str] = Counter()
     for (kind, _), count in usage.counts.items():
         kinds[kind] += count
-    return usage.owner, usage.counts.total(), kinds["image"], kinds["video"], rich.filesize.decimal(usage.sizes.total())
+    return usage.owner, usage.counts.total(), kinds["image"], kinds["video"], format_size(usage.sizes.total())
 
 
 def _print_owner(usage: OwnerUsage) -> None:
     print_table(
         ["month", "kind", "media", "bytes"],
         [
-            (month, kind, count, rich.filesize.decimal(usage.sizes[kind, month]))
+            (month, kind, count, format_size(usage.sizes[kind, month]))
             for (kind, month), count in sorted(usage.counts.items(), key=lambda item: item[0][::-1])
         ],
     )
-    console().print(
-        f"{usage.owner}: {usage.counts.total()} media, {rich.filesize.decimal(usage.sizes.total())}", markup=False
-    )
+    console().print(f"{usage.owner}: {usage.counts.total()} media, {format_size(usage.sizes.total())}", markup=False)

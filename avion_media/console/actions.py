@@ -23,7 +23,15 @@ from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.domain.owners import is_owner
 from avion_media.domain.tasks import DELETE_QUEUE, DROP_DELETED
 from avion_media.moderation import Entry, InvalidEntry, NotBlocked, NotHeld, Unwanted, parse_entry
-from avion_media.queue import DEFAULT_RATE, BulkJobs, DeadLetterFilter, DeadLetters, TaskQueue, find_jobs
+from avion_media.queue import (
+    DEFAULT_RATE,
+    NEVER_GIVEN_UP,
+    BulkJobs,
+    DeadLetterFilter,
+    DeadLetters,
+    TaskQueue,
+    find_jobs,
+)
 from avion_media.runtime import Runtime
 from avion_media.tree import Tree
 
@@ -246,6 +254,16 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             _release,
         ),
         Action(
+            "cancel",
+            "Cancel",
+            "task",
+            "x",
+            "{} {} cancelled: it ends as a dead letter, at its next turn or when its worker renews its lease.",
+            Asks.ALWAYS,
+            ("It becomes a dead letter with the reason cancelled, which can be replayed.", "The upload is kept."),
+            _cancel,
+        ),
+        Action(
             "list",
             "Add",
             "hash",
@@ -357,6 +375,18 @@ async def _pause(service: Service, targets: Sequence[str]) -> Outcome:
 
 async def _resume(service: Service, targets: Sequence[str]) -> Outcome:
     return await _on_queues(TaskQueue.resume, service, targets)
+
+
+async def _cancel(service: Service, targets: Sequence[str]) -> Outcome:
+    problems = []
+    for target in targets:
+        name, _, task_id = target.partition("/")
+        queue = service.runtime.queues.get(name)
+        if queue is None or not task_id or name in NEVER_GIVEN_UP:
+            problems.append(f"{target[:80]} cannot be cancelled")
+        else:
+            await queue.cancel(task_id, service.who)
+    return Outcome(len(targets) - len(problems), tuple(problems))
 
 
 async def _on_queues(

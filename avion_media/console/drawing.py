@@ -12,10 +12,12 @@ from typing import Any, Final
 import jinja2
 import trio
 
+from avion_media.config import format_size
 from avion_media.console import audit, charts, wording
 from avion_media.console.actions import Action
 from avion_media.console.health import Facts, Health, assess, queue_state, walk
 from avion_media.console.letters import Causes, LetterFilter, count_newer
+from avion_media.console.longer import LongerRanges
 from avion_media.console.moderation import PARTS
 from avion_media.console.recent import MediaFilter, read_media
 from avion_media.console.recent import count_newer as count_newer_media
@@ -24,6 +26,7 @@ from avion_media.history import last_of
 from avion_media.moderation import MAX_NOTE
 from avion_media.queue import all_jobs
 from avion_media.redis import Redis
+from avion_media.replicas import SILENT_S, Replicas
 
 ASSETS: Final = {"console.css": "text/css", "console.js": "text/javascript", "icons.svg": "image/svg+xml"}
 _READ_S: Final = 3.0
@@ -51,7 +54,13 @@ PAGES: Final = (
     Page("queues", "Queues", "/console/queues", "queues", ("totals", "jobs", "queues")),
     Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-letters")),
     Page("media", "Media", "/console/media", "media", ("fresh-media",)),
-    Page("system", "System", "/console/system", "system", ("process", "tree", "dependencies", "sandbox", "limits")),
+    Page(
+        "system",
+        "System",
+        "/console/system",
+        "system",
+        ("replicas", "process", "tree", "dependencies", "sandbox", "limits"),
+    ),
     Page("moderation", "Moderation", "/console/moderation", "shield", ("fresh-held",)),
     Page("audit", "Audit", "/console/audit", "book"),
 )
@@ -94,7 +103,15 @@ class View:
     limits: tuple[Limit, ...]
     actions: Mapping[str, Action]
     causes: Causes
+    longer: LongerRanges
+    replicas: Replicas
     query: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def range(self) -> str:
+        """The range of the charts that is asked for, if it is offered; empty for the hour."""
+        name = self.query.get("range", "")
+        return name if name in self.longer.offered else ""
 
     @property
     def health(self) -> Health:
@@ -141,7 +158,7 @@ def _templates() -> jinja2.Environment:
     environment.filters |= {
         "count": wording.count,
         "rate": wording.rate,
-        "size": wording.size,
+        "size": format_size,
         "sized": wording.size_element,
         "duration": wording.duration,
         "when": wording.when,
@@ -201,6 +218,10 @@ async def _causes(view: View) -> dict[str, Any]:
     return {"causes": causes, "examined": examined}
 
 
+async def _kpis(view: View) -> dict[str, Any]:
+    return {"longer": await view.longer.read(view.range) if view.range else None}
+
+
 async def _fresh_letters(view: View) -> dict[str, Any]:
     wanted, newest = LetterFilter.from_query(view.query), view.query.get("newest", "")
     return {"new": await count_newer(view.redis, wanted, newest) if newest else 0, "href": wanted.url()}
@@ -222,15 +243,21 @@ async def _jobs(view: View) -> dict[str, Any]:
     return {"jobs": await all_jobs(view.redis)}
 
 
+async def _replicas(view: View) -> dict[str, Any]:
+    return {"replicas": await view.replicas.read(view.facts.now), "silent_s": SILENT_S}
+
+
 async def _recent(view: View) -> dict[str, Any]:
     return {"media": await read_media(view.redis, MediaFilter(), view.smallest)}
 
 
 _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "causes": _causes,
+    "kpis": _kpis,
     "fresh-held": _fresh_held,
     "fresh-letters": _fresh_letters,
     "jobs": _jobs,
     "fresh-media": _fresh_media,
     "recent": _recent,
+    "replicas": _replicas,
 }

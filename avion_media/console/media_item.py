@@ -14,6 +14,7 @@ from avion_media.domain.keys import origin_paths
 from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import is_unknown, media_report
+from avion_media.queue import NEVER_GIVEN_UP
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
@@ -42,6 +43,7 @@ class Item:
     original: str
     timeline: Sequence[Step]
     dead_letters: Sequence[str]  # their keys
+    tasks: Sequence[str]  # that can be cancelled: queue and id
     can_undelete: bool
     is_blocked: bool
     is_held: bool
@@ -78,6 +80,11 @@ async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Red
         f"/media/{any_id}" if state == "READY" else "",
         sorted(_steps(known), key=lambda step: step.at),
         [f"{each['queue']}/{each['entry_id']}" for each in known["tasks"] if "failed_at" in each],
+        [
+            f"{each['queue']}/{each['task_id']}"
+            for each in known["tasks"]
+            if "failed_at" not in each and each["queue"] not in NEVER_GIVEN_UP
+        ],
         is_deleted,
         status.get("reason") == Reason.BLOCKED,
         status.get("reason") == Reason.HELD,

@@ -25,11 +25,12 @@ from avion_media.console.forms import Form, read_form
 from avion_media.console.health import read_facts
 from avion_media.console.letters import Causes, LetterFilter, read_page
 from avion_media.console.live import LivePages
+from avion_media.console.longer import LongerRanges
 from avion_media.console.media_item import read_item
 from avion_media.console.moderation import ModerationQuery, look_up, read_moderation
 from avion_media.console.questions import Questions
 from avion_media.console.recent import MediaFilter, read_media, read_owned
-from avion_media.console.sessions import Sessions
+from avion_media.console.sessions import LoginAttempts, Sessions
 from avion_media.console.uploads import Uploads
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
@@ -61,7 +62,9 @@ class Console:
         self._sessions = sessions
         self._uploads = uploads
         self._live = LivePages()
+        self._attempts = LoginAttempts()
         self._causes = Causes()
+        self._longer = LongerRanges(runtime.config.admin.prometheus_url)
         self._may_kill = runtime.config.chaos.enabled
         self._actions = actions_of(runtime.config.delete.delay, runtime.config.moderation.evidence_ttl)
         if not self._may_kill:
@@ -212,6 +215,8 @@ class Console:
             tuple(limits),
             self._actions,
             self._causes,
+            self._longer,
+            runtime.replicas,
             dict(request.query_params) if query is None else query,
         )
 
@@ -407,8 +412,17 @@ class Console:
             return self._hardened(
                 request, self._error(403, "This form is too old", "Load the login page again, and repeat.")
             )
+        address = request.client.host if request.client is not None else ""
+        wait_s = math.ceil(self._attempts.wait_s(address))
+        if wait_s:
+            text = f"Too many wrong tokens came from your address. Try again in {wait_s} s."
+            page = self._error(429, "Too many attempts", text)
+            page.headers["Retry-After"] = str(wait_s)
+            return self._hardened(request, page)
         token = form.get("token") or ""
         if not self._gate.accepts(token):
+            self._attempts.refused(address)
+            _log.warning("console.login_refused", address=address)
             return self._hardened(request, HTMLResponse(self._draw_login(request, wanted, is_wrong=True), 401))
         response = RedirectResponse(wanted, 303)
         name = form.get("name") or ""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from avion_media.console.wording import meaning, size
+from avion_media.config import format_size
+from avion_media.console.wording import meaning
 from avion_media.domain.formats import MediaFormat
 from avion_media.domain.ids import InvalidId, MediaId, parse_any_id, parse_media_id, remote_id_for
 from avion_media.domain.keys import origin_paths
@@ -162,7 +163,7 @@ async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = 
             "",
             each.media_id.created.timestamp(),
             origin_paths(each.media_id, [smallest])[smallest] if smallest else "",
-            facts=f"{_format_of(each.media_id.text)}, {size(each.size_bytes)}",
+            facts=f"{_format_of(each.media_id.text)}, {format_size(each.size_bytes)}",
         )
         for each in page
     ]

@@ -22,6 +22,9 @@ COOKIE = "avion_media_operator"
 SESSION_S = 8 * 3600.0  # a shift
 _MAX_SESSIONS = 1000
 _MAX_NAME = 40
+_MAX_WRONG = 5  # wrong tokens of one address in a row
+_FORGIVEN_S = 10.0  # after which one of them does not count any more
+_MAX_ADDRESSES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,29 @@ class _Session:
     ends_at: float
     token: str
     name: str
+
+
+class LoginAttempts:
+    """How many wrong tokens each address may send: a few at once, then one in a while."""
+
+    def __init__(self) -> None:
+        self._refused: dict[str, tuple[float, float]] = {}  # how many count still, and when that was so
+
+    def wait_s(self, address: str) -> float:
+        """Return for how many seconds this address has to wait; 0 if it may try now."""
+        return max(0.0, (self._counted(address) - _MAX_WRONG + 1) * _FORGIVEN_S)
+
+    def refused(self, address: str) -> None:
+        """Count a wrong token."""
+        counted = self._counted(address) + 1
+        self._refused.pop(address, None)
+        while len(self._refused) >= _MAX_ADDRESSES:
+            del self._refused[next(iter(self._refused))]  # the one that was refused least lately
+        self._refused[address] = counted, trio.current_time()
+
+    def _counted(self, address: str) -> float:
+        counted, at = self._refused.get(address, (0.0, 0.0))
+        return max(0.0, counted - (trio.current_time() - at) / _FORGIVEN_S)
 
 
 class Sessions:

@@ -9,6 +9,7 @@ from typing import Final
 
 from markupsafe import Markup
 
+from avion_media.config import format_size
 from avion_media.domain.errors import ADVICE, MEANINGS, Reason
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.remote import InvalidUrl, parse_remote_url
@@ -38,18 +39,9 @@ def rate(per_s: float) -> str:
     return f"{per_s:.1f}" if per_s < 100 else count(per_s)
 
 
-def size(number: float) -> str:
-    """Bytes in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if number < 1024 or unit == "GiB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
-        number /= 1024
-    raise AssertionError("unreachable")
-
-
 def size_element(number: float) -> Markup:
     """A size with the exact number of bytes in its title."""
-    return Markup('<span title="{} bytes">{}</span>').format(count(number), size(number))
+    return Markup('<span title="{} bytes">{}</span>').format(count(number), format_size(number))
 
 
 def duration(seconds: float | None) -> str:

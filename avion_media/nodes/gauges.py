@@ -105,6 +105,7 @@ async def keep_polling(runtime: Runtime) -> None:
 
 
 async def _look(runtime: Runtime) -> None:
+    await runtime.replicas.announce(runtime.replica())
     observed = runtime.observed
     found = await read_fleet_statistics(runtime.redis, runtime.queues, runtime.events, max_age_s=_POLL_S)
     observed.queue_stats = {**{name: each.stats for name, each in found.queues.items()}, DROP_DELETED: found.notices}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from avion_media.console.longer import queries
 from avion_media.telemetry.instruments import INSTRUMENTS
 from tests.ops.manifests import ROOT
 
@@ -42,6 +43,8 @@ def _queries() -> Iterator[tuple[str, str]]:
     """Every expression, with where it stands."""
     for rule in _rules():
         yield rule.get("alert") or rule["record"], rule["expr"]
+    for (title, _), expression in queries(60.0).items():
+        yield f"console: {title}", expression
     for path in DASHBOARDS:
         for panel in json.loads(path.read_text())["panels"]:
             for target in panel.get("targets", []):

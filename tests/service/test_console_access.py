@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
 
 import httpx
 import pytest
@@ -13,7 +16,7 @@ import redis as redis_py
 
 from avion_media.console.recent import PAGE_TILES
 from tests.conftest import S3Bucket
-from tests.service.harness import Service, json_lines, running, service_environment
+from tests.service.harness import Service, eventually, json_lines, running, service_environment
 
 TOKEN = "an-operators-token-of-32-characters"
 DEAD = "{media_processing_queue}:dlq"
@@ -50,13 +53,49 @@ def log_in(client: httpx.Client, token: str = TOKEN) -> httpx.Response:
 
 
 @pytest.fixture(scope="module")
-def guarded(redis_of_module: str, bucket: S3Bucket) -> Iterator[Service]:
+def prometheus() -> Iterator[tuple[str, list[dict[str, list[str]]]]]:
+    """Responds to range queries as Prometheus does, with 7 at each time; the address, and what was asked."""
+    asked: list[dict[str, list[str]]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path, _, query = self.path.partition("?")
+            wanted = parse_qs(query)
+            asked.append(wanted)
+            start, end, step = (float(wanted[name][0]) for name in ("start", "end", "step"))
+            values = [[start + step * at, "7"] for at in range(round((end - start) / step) + 1)]
+            found = {
+                "status": "success",
+                "data": {"resultType": "matrix", "result": [{"metric": {}, "values": values}]},
+            }
+            body = json.dumps(found).encode()
+            self.send_response(200 if path == "/api/v1/query_range" else 404)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def guarded(
+    redis_of_module: str, bucket: S3Bucket, prometheus: tuple[str, list[dict[str, list[str]]]]
+) -> Iterator[Service]:
     """A service whose admin port asks for a token."""
     environment = service_environment(
         redis_of_module,
         bucket.address.endpoint_url,
         bucket.bucket,
         ADMIN__TOKEN=TOKEN,
+        ADMIN__PROMETHEUS_URL=prometheus[0],
         CHAOS__ENABLED="true",
     )
     with running(environment, roles="delete") as service:
@@ -303,3 +342,56 @@ def test_an_outage_is_the_banner_of_every_page(aws_environment: pytest.MonkeyPat
             page = client.get(f"/console{path}")
             assert (page.status_code, page.headers["Retry-After"]) == (503, "1")
             assert "Redis does not respond" in page.text
+
+
+def test_an_address_that_sends_wrong_tokens_has_to_wait(guarded: Service) -> None:
+    """From an address of its own, as the others have to log in."""
+    transport = httpx.HTTPTransport(local_address="127.0.0.3")
+    with httpx.Client(base_url=guarded.admin_url, transport=transport, timeout=20) as client:
+        refused = [log_in(client, "something-else-of-32-characters-or-so").status_code for _ in range(5)]
+        assert refused == [401] * 5
+        response = log_in(client)
+        assert response.status_code == 429
+        assert 0 < int(response.headers["Retry-After"]) <= 10
+    with browsing(guarded) as client:
+        assert log_in(client).status_code == 303
+
+
+def test_longer_ranges_come_from_prometheus(
+    guarded: Service, prometheus: tuple[str, list[dict[str, list[str]]]]
+) -> None:
+    with browsing(guarded) as client:
+        log_in(client)
+        assert 'href="/console?range=7d"' in client.get("/console").text
+        page = client.get("/console?range=1d").text
+        assert "Throughput, last day, by Prometheus" in page
+        assert "7 <small>tasks/min</small>" in page
+        assert "Last hour</h2>" in client.get("/console?range=99y").text
+    assert {each["step"][0] for each in prometheus[1]} == {"1440"}
+
+
+def test_replicas_are_listed_with_version_and_phase(guarded: Service) -> None:
+    with browsing(guarded) as client:
+        log_in(client)
+
+        def shown() -> str | None:
+            found = re.search(r'<h2 id="replicas-title">.*?</table>', client.get("/console/system").text, re.DOTALL)
+            return found[0] if found is not None and "Ready" in found[0] else None
+
+        assert "delete" in eventually(shown, "this replica to announce itself")
+
+
+def test_a_task_that_may_be_given_up_is_cancelled_from_its_medium(guarded: Service, redis_of_module: str) -> None:
+    processing, deletion = "media_processing_queue", "media_delete_queue"
+    with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
+        entry_id = redis.xadd(processing, {"task_id": "t-9", "media_id": MEDIA_ID, "type": "thumbnail"})
+        log_in(client)
+        page = client.get(f"/console/media/{MEDIA_ID}")
+        assert "Cancel…" in page.text
+        form = {"form_token": form_token(page), "action": "cancel", "confirmed": "yes"}
+        done = client.post("/console/actions", data=form | {"target": f"{processing}/t-9"})
+        assert "1 task is cancelled" in client.get(done.headers["Location"]).text
+        assert b"cancelled:t-9" in redis.hkeys(f"{{{processing}}}:state")
+        redis.xdel(processing, entry_id)
+        done = client.post("/console/actions", data=form | {"target": f"{deletion}/t-9"})
+        assert f"{deletion}/t-9 cannot be cancelled" in client.get(done.headers["Location"]).text

@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "redis": {"domain"},
     "queue": {"domain", "redis", "telemetry"},
     "history": {"queue"},
+    "replicas": {"redis"},
     "state": {"domain", "redis"},
     "store": {"domain", "config", "files", "telemetry"},
     "owners": {"domain", "resources", "store"},

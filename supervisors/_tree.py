@@ -8,9 +8,20 @@ from typing import TypeVar
 
 import trio
 
+from supervisors._errors import NotRunning
 from supervisors._nodes import Supervisor
 
 S = TypeVar("S", bound=Supervisor)
+
+
+class _Reporting(trio.TaskStatus[None]):
+    """Sets an event at the end of the start."""
+
+    def __init__(self, event: trio.Event) -> None:
+        self._event = event
+
+    def started(self, value: None = None) -> None:
+        self._event.set()
 
 
 @asynccontextmanager
@@ -18,19 +29,25 @@ async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]
     """Run ``root`` beside the block: enter when all children have started, stop in order on the way out.
 
     An exception of the block comes out after the ordered stop. A cancel from outside is an ordered stop that has
-    ``cancel_grace_s`` in all. A failed tree cancels the block. Errors come out in a group, as from a nursery.
+    ``cancel_grace_s`` in all. A failed tree cancels the block. Errors come out in a group, as from a nursery;
+    `NotRunning` if the root was stopped before the block began.
     """
-    ended = trio.Event()
+    started, ended = trio.Event(), trio.Event()
 
-    async def run(task_status: trio.TaskStatus[None]) -> None:
+    async def run() -> None:
         try:
-            await root.run(cancel_grace_s=cancel_grace_s, task_status=task_status)
+            await root.run(cancel_grace_s=cancel_grace_s, task_status=_Reporting(started))
+            started.set()  # or it was stopped before
         finally:
             ended.set()
 
+    # Not by `trio.Nursery.start`: where the start fails and the caller is interrupted, that raises TrioInternalError.
     async with trio.open_nursery() as nursery:
-        await nursery.start(run)
+        nursery.start_soon(run)
         try:
+            await started.wait()
+            if ended.is_set():
+                raise NotRunning(f"{root.path} was stopped before its block began")
             yield root
         except BaseException:
             root.stop()

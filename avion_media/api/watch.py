@@ -14,7 +14,7 @@ from avion_media.telemetry import get_logger
 
 _POLL_S = 15.0
 _PAGE = 500  # media looked at by one command
-_log = get_logger(path="service/grpc")
+_log = get_logger()
 
 Poll = Callable[[Sequence[str]], Awaitable[Mapping[str, Status | None]]]
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 _PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis or the store
 _LOGGED = 20  # media of one notice that are logged one by one
-_log = get_logger(path="service/events")
+_log = get_logger()
 
 
 class PurgeRequests(Protocol):

@@ -43,7 +43,7 @@ _WAIT_S = 2.0  # of a lookup, for a replay
 _RETRY_AFTER_S = 2.0  # what clients are advised to wait
 _CHUNK = 500
 _AT_ONCE = 16
-_log = get_logger(path="foundation/deletions")
+_log = get_logger()
 
 Epochs = Mapping[str, str]
 """For each key of `complete_key`: the replay that made it complete."""

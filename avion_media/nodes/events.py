@@ -12,7 +12,7 @@ from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.nodes import group
 from avion_media.nodes.consumers import purges_of
 from avion_media.runtime import Runtime
-from avion_media.telemetry import get_logger, instruments
+from avion_media.telemetry import bind_path, get_logger, instruments
 from supervisors import Child, Supervisor, Worker
 
 _BLOCK_S = 20.0  # idle readers cost Redis next to nothing
@@ -41,7 +41,8 @@ def events(runtime: Runtime) -> Supervisor:
 
 async def _listen(runtime: Runtime, handler: DeletionHandler, child: Child[None]) -> None:
     """The channel. What it says while nobody is subscribed is lost: the gap is logged."""
-    log = get_logger(path=child.path)
+    bind_path(child.path)
+    log = get_logger()
     redis = runtime.redis
     child.started()
 
@@ -59,6 +60,7 @@ async def _listen(runtime: Runtime, handler: DeletionHandler, child: Child[None]
 
 async def _read(runtime: Runtime, handler: DeletionHandler, child: Child[None]) -> None:
     """The stream. A notice is acknowledged once its media are marked, their removal is queued, and it is journaled."""
+    bind_path(child.path)
     stream = NoticeStream(runtime.redis, claim_after_s=runtime.config.tasks.claim_after)
     child.started()
     forget_again_at = trio.current_time()

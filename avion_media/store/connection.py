@@ -40,7 +40,7 @@ _PING_S = 3.0  # a caller waits for this ping on top of its own call, which has 
 _PROBED = frozenset({"GetObject", "HeadObject"})  # operations that can be tried without changing anything
 _KNOWING = frozenset({"GetObject", "HeadObject", "PutObject"})  # after these the object is there
 
-_log = get_logger(path="foundation/store")
+_log = get_logger()
 
 
 class Connection:

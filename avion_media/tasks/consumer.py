@@ -46,7 +46,7 @@ from avion_media.queue import Lease, TaskQueue
 from avion_media.tasks.bulk import BulkRunner
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.outage import OutagePause
-from avion_media.telemetry import Telemetry, get_logger
+from avion_media.telemetry import Telemetry, bind_path, get_logger
 
 _BLOCK_S = 20.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
@@ -257,7 +257,7 @@ class Consumer:
     def _begin(self, child: ChildLike) -> None:
         """The start of a loop: all log and count under the path of the supervisor that they share."""
         self._path = child.path.rpartition("/")[0]
-        self._log = get_logger(path=self._path)
+        bind_path(self._path)
         child.started()
 
     async def _renew(self, held: _Held) -> None:

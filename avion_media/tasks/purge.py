@@ -24,7 +24,7 @@ from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instrumen
 
 _SIZES = "sizes"  # field of a task: the names of sizes, with commas between them
 _NOT_CACHED = frozenset({404, 410, 412})  # what caches answer when there was nothing to forget
-_log = get_logger(path="service/delete/purge")
+_log = get_logger()
 
 
 class Purges:

@@ -319,7 +319,7 @@ class HttpConnection:
         return self._h11.send_with_data_passthrough(event) or []
 
     async def _write(self, pieces: list[bytes]) -> None:
-        if not await send_steadily(self._stream, pieces, self._limits.write_timeout_s):
+        if pieces and not await send_steadily(self._stream, pieces, self._limits.write_timeout_s):
             raise Cut
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -34,32 +35,51 @@ async def send_steadily(
     """
     left = [memoryview(piece) for piece in pieces if piece]
     taken = 0
-    with trio.move_on_after(timeout_s) as slow:
-        while left:
-            try:
-                sent = await _send_some(stream, left)
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                return False
-            taken += sent
-            if taken >= _PIECE_BYTES:
-                taken = 0
-                slow.deadline = trio.current_time() + timeout_s
+    try:
+        if isinstance(stream, trio.SocketStream) and _forget(left, _send_now(stream, left)):
             if on_progress is not None:
                 on_progress()
-            while left and sent >= len(left[0]):
-                sent -= len(left.pop(0))
-            if sent:
-                left[0] = left[0][sent:]
+            await trio.lowlevel.checkpoint()  # the usual case: nothing is waited for
+            return True
+        with trio.move_on_after(timeout_s) as slow:
+            while left:
+                sent = await _send_some(stream, left)
+                taken += sent
+                if taken >= _PIECE_BYTES:
+                    taken = 0
+                    slow.deadline = trio.current_time() + timeout_s
+                if on_progress is not None:
+                    on_progress()
+                _forget(left, sent)
+    except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        return False
     return not slow.cancelled_caught
 
 
 async def _send_some(stream: trio.abc.SendStream, left: list[memoryview]) -> int:
-    """What a socket takes at once; or 64 KiB, over TLS."""
+    """What a socket takes, once it takes much; or 64 KiB, over TLS."""
     if isinstance(stream, trio.SocketStream):
-        return await stream.socket.sendmsg(left)
+        await trio.lowlevel.wait_writable(stream.socket)
+        return _send_now(stream, left)
     piece = left[0][:_PIECE_BYTES]
     await stream.send_all(piece)
     return len(piece)
+
+
+def _send_now(stream: trio.SocketStream, left: list[memoryview]) -> int:
+    try:
+        return os.writev(stream.socket.fileno(), left)
+    except BlockingIOError:
+        return 0
+
+
+def _forget(left: list[memoryview], sent: int) -> bool:
+    """Drop what was sent; return whether nothing is left."""
+    while left and sent >= len(left[0]):
+        sent -= len(left.pop(0))
+    if sent:
+        left[0] = left[0][sent:]
+    return not left
 
 
 def reset_at_close(stream: trio.SocketStream) -> None:

@@ -9,6 +9,7 @@ Acknowledgements are quick here as well; see `quick_acks` for why.
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ _EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
 _CONNECT_S = 3.0
 _IDLE_S = 15.0  # a kept connection that is older may have been closed by something in between
 _READ_BYTES = 64 << 10
+_GULP_BYTES = 1 << 20  # of a large body, in one go
 _MAX_ERROR_BYTES = 64 << 10
 _META = "x-amz-meta-"
 _NEEDED = {"content-length", "last-modified"}  # of a response that is understood here
@@ -72,12 +74,12 @@ class HttpGet:
         the connection broke). A cancel closes the connection.
         """
         url = urlsplit(self._presigner.get(wanted.key, expires_s=_EXPIRES_S, now=datetime.now(UTC)))
-        headers = [("Host", url.netloc), ("Accept-Encoding", "identity")]
+        lines = [f"GET {url.path}?{url.query} HTTP/1.1", f"Host: {url.netloc}", "Accept-Encoding: identity"]
         if wanted.byte_range is not None:
-            headers.append(("Range", range_header(wanted.byte_range)))
+            lines.append(f"Range: {range_header(wanted.byte_range)}")
         if wanted.if_match is not None:
-            headers.append(("If-Match", f'"{wanted.if_match}"'))
-        request = h11.Request(method="GET", target=f"{url.path}?{url.query}", headers=headers)
+            lines.append(f'If-Match: "{wanted.if_match}"')
+        request = "\r\n".join((*lines, "", "")).encode("ascii")
         async with self._slots:
             try:
                 return await self._send(wanted, request)
@@ -86,7 +88,7 @@ class HttpGet:
             except _BROKEN as error:
                 raise Unavailable(Dependency.STORE, f"GET {url.path}: the connection broke: {error!r}") from error
 
-    async def _send(self, wanted: PartRequest, request: h11.Request) -> ObjectPart | int:
+    async def _send(self, wanted: PartRequest, request: bytes) -> ObjectPart | int:
         """On a kept connection, and once more on a new one where the store had closed that before it answered."""
         wire = self._take()
         if wire is not None:
@@ -120,7 +122,7 @@ class HttpGet:
                 raise
             return _Wire(secure, stream.socket)
 
-    async def _exchange(self, wire: _Wire, wanted: PartRequest, request: h11.Request) -> ObjectPart | int:
+    async def _exchange(self, wire: _Wire, wanted: PartRequest, request: bytes) -> ObjectPart | int:
         """One request and its response; the connection is kept if nothing is left on it, and closed otherwise."""
         http = h11.Connection(h11.CLIENT)
         keep = False  # until the response has been read to its end
@@ -130,7 +132,7 @@ class HttpGet:
                 def received() -> None:
                     waiting.deadline = trio.current_time() + self._timeout_s
 
-                await wire.send((http.send(request) or b"") + (http.send(h11.EndOfMessage()) or b""))
+                await wire.send(request)
                 while not isinstance(event := http.next_event(), h11.Response):
                     if event is h11.NEED_DATA:
                         http.receive_data(await wire.receive())
@@ -168,6 +170,9 @@ class _Wire:
         self.has_received = False  # since the last request was sent
         self._stream = stream
         self._tcp = tcp
+        self._is_tls = isinstance(stream, trio.SSLStream)
+        self._wakes_at = 1
+        self._buffer = memoryview(bytearray(_READ_BYTES))  # for heads
 
     def is_quiet(self) -> bool:
         """Whether the store has sent nothing since the last response: not even its end."""
@@ -185,12 +190,9 @@ class _Wire:
 
     async def receive(self) -> bytes:
         """Some bytes; OSError at the end of the connection."""
-        data = bytes(await self._stream.receive_some(_READ_BYTES))
-        self._acknowledge_at_once()
-        if not data:
-            raise ConnectionResetError("closed by the store")
+        count = await self._receive_into(self._buffer, wake_at=1)
         self.has_received = True
-        return data
+        return bytes(self._buffer[:count])
 
     async def receive_exactly(
         self, length: int, first: bytes, into: bytearray | None, received: Callable[[], None]
@@ -202,22 +204,36 @@ class _Wire:
             return bytes(first)
         body = memoryview(bytearray(length) if into is None or len(into) < length else into)[:length]
         body[: len(first)] = first
-        filled = len(first)
-        while filled < length:
-            count = await self._receive_into(body[filled:])
-            if not count:
-                raise ConnectionResetError(f"closed by the store after {filled} of {length} bytes")
-            filled += count
-            self._acknowledge_at_once()
+        rest = body[len(first) :]
+        wake_at = 1
+        while rest:
+            count = await self._receive_into(rest, wake_at)
+            rest = rest[count:]
+            wake_at = min(count, len(rest), _GULP_BYTES)  # a store that sends slowly is received slowly
             received()
         return body
 
-    async def _receive_into(self, buffer: memoryview) -> int:
-        if isinstance(self._stream, trio.SocketStream):
-            return await self._tcp.recv_into(buffer)
-        data = await self._stream.receive_some(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+    async def _receive_into(self, buffer: memoryview, wake_at: int) -> int:
+        """Fill a part of the buffer, once so many bytes are there; OSError at the end of the connection."""
+        if self._is_tls:
+            data = await self._stream.receive_some(len(buffer))
+            count = len(data)
+            buffer[:count] = data
+        else:
+            if wake_at != self._wakes_at:  # to be woken up costs more than to copy
+                self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake_at)
+                self._wakes_at = wake_at
+            count = await self._read_into(buffer)
+        self._acknowledge_at_once()
+        if not count:
+            raise ConnectionResetError("closed by the store within its response")
+        return count
+
+    async def _read_into(self, buffer: memoryview) -> int:
+        while True:
+            await trio.lowlevel.wait_readable(self._tcp)
+            with suppress(BlockingIOError):
+                return os.readv(self._tcp.fileno(), [buffer])
 
     def _acknowledge_at_once(self) -> None:
         with suppress(OSError):  # closed meanwhile, or not the kernel that we know: only latency depends on it

@@ -3,8 +3,9 @@ anew around their unchanged coded data.
 
 Items are chosen, not removed: Exif, XMP, thumbnails, gain and depth maps, further pictures, signatures and boxes of
 makers have no way into the copy, nor has any byte that no chosen item or sample refers to. The alternative, to zero
-them in place, keeps megabytes of nothing and trusts that every reference to them was found. Orientation is in
-``irot`` and ``imir``, which stay; that of Exif has no effect in these formats.
+them in place, keeps megabytes of nothing and trusts that every reference to them was found. Only the small ``moov`` of
+an animation is scrubbed in place, as that of a video. Orientation is in ``irot`` and ``imir``, which stay; that of Exif
+has no effect in these formats.
 """
 
 from __future__ import annotations

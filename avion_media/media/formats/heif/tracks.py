@@ -27,8 +27,11 @@ def read_tracks(moov: Box) -> list[Track]:
         raise Rejected(Reason.UNSUPPORTED_TYPE, "a fragmented image sequence")
     tracks = read_movie(moov, VideoBounds()).tracks
     pictures = {track.track_id for track in tracks if track.handler == _PICTURES and not _targets(track, b"thmb")}
-    kept = [track for track in tracks if track.track_id in pictures or _is_alpha_of(track, pictures)]
-    kept = [track for track in kept if track.handler in (_PICTURES, _AUXILIARY)]
+    kept = [
+        track
+        for track in tracks
+        if (track.handler == _PICTURES and track.track_id in pictures) or _is_alpha_of(track, pictures)
+    ]
     if len({track.track_id for track in kept}) != len(kept):
         raise corrupt("two tracks of one number")
     for entry in (entry for track in kept for entry in _sample_entries(track)):

@@ -163,7 +163,7 @@ class FrameCounter:
         return self._duration_s if self._counted > 1 else 0.0
 
 
-def bounded_parts(limit: int = MAX_PARTS) -> Iterator[int]:
-    """Count the parts of a walk; CORRUPT when a file is shredded into more than ``limit``."""
-    yield from range(limit)
-    raise corrupt(f"more than {limit} parts")
+def bounded_parts() -> Iterator[int]:
+    """Count the parts of a walk; CORRUPT when a file is shredded into more than `MAX_PARTS`."""
+    yield from range(MAX_PARTS)
+    raise corrupt(f"more than {MAX_PARTS} parts")

@@ -26,6 +26,7 @@ _SEND_S: Final = 5.0  # the fork server only ever forks and reaps
 _REAP_S: Final = 5.0  # SIGKILL to wait(): longer only for a process stuck in the kernel
 _DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; so much later it must be stuck itself
 _CHUNK_BYTES: Final = 64 << 10
+_MAX_STDERR_BYTES: Final = 8 << 10
 _OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
 _MAX_DETAIL: Final = 500
 
@@ -70,17 +71,15 @@ class Job:
 
     async def answer(self, max_bytes: int) -> Any:
         """What our own function returned, or its error."""
-        await self._read_all(max_bytes, 0, None)
+        await self._read_all(max_bytes, None)
         end = await self._finish()
         with self._observed(end):
             self._check(end)
             return _read_answer(bytes(self._stdout))
 
-    async def completed(
-        self, max_stdout_bytes: int, max_stderr_bytes: int, enough: Callable[[bytearray], bool] | None
-    ) -> Completed:
+    async def completed(self, max_stdout_bytes: int, enough: Callable[[bytearray], bool] | None) -> Completed:
         """How the program ended, by itself or killed because its output was ``enough``; or an error."""
-        await self._read_all(max_stdout_bytes, max_stderr_bytes, enough)
+        await self._read_all(max_stdout_bytes, enough)
         end = await self._finish()
         with self._observed(end):
             if not self._sufficed:
@@ -105,15 +104,13 @@ class Job:
             for pipe in self._pipes:
                 pipe.close()
 
-    async def _read_all(
-        self, max_stdout_bytes: int, max_stderr_bytes: int, enough: Callable[[bytearray], bool] | None
-    ) -> None:
+    async def _read_all(self, max_stdout_bytes: int, enough: Callable[[bytearray], bool] | None) -> None:
         """Read until the child closes its outputs; kills it when stdout is too long or ``enough``."""
         with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_stdout, max_stdout_bytes, enough)
                 for pipe in self._pipes[1:]:
-                    nursery.start_soon(self._read_stderr, pipe, max_stderr_bytes)
+                    nursery.start_soon(self._read_stderr, pipe)
         if overtime.cancelled_caught:
             self._give_up_on_fork_server()
 
@@ -129,9 +126,9 @@ class Job:
                 return self._kill()
         return None
 
-    async def _read_stderr(self, pipe: trio.lowlevel.FdStream, limit: int) -> None:
+    async def _read_stderr(self, pipe: trio.lowlevel.FdStream) -> None:
         while chunk := await pipe.receive_some(_CHUNK_BYTES):
-            self._stderr += chunk[: limit - len(self._stderr)]
+            self._stderr += chunk[: _MAX_STDERR_BYTES - len(self._stderr)]
 
     async def _finish(self) -> Exit:
         """Wait until the child is reaped. `DecoderKilled` if the fork server is gone, `Unavailable` if no fork."""

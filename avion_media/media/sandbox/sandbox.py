@@ -89,7 +89,6 @@ class Sandbox:
         files: Mapping[int, int],
         limits: Limits,
         max_stdout_bytes: int,
-        max_stderr_bytes: int = 8 << 10,
         enough: Callable[[bytearray], bool] | None = None,
     ) -> Completed:
         """Run the allowed program ``argv[0]`` (named to `open_sandbox`) with ``files`` (its number: our descriptor).
@@ -108,7 +107,7 @@ class Sandbox:
             raise ValueError(f"descriptor numbers must lie between 3 and 99: {sorted(files)}")
         task = Task(name, limits, argv=argv, numbers=list(files))
         async with self._started(task, list(files.values())) as job:
-            return await job.completed(max_stdout_bytes, max_stderr_bytes, enough)
+            return await job.completed(max_stdout_bytes, enough)
 
     async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
         """Replace the fork server whenever it has had its tasks; raise `Unavailable` when it dies.

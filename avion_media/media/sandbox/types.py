@@ -41,7 +41,7 @@ class Usage:
 class Completed:
     """An external program that ended by itself, or was stopped because its output sufficed (``stopped``).
 
-    ``stderr`` holds its first ``max_stderr_bytes``; what came after is lost. ``returncode`` is 0 when ``stopped``.
+    ``stderr`` holds its first 8 KiB; what came after is lost. ``returncode`` is 0 when ``stopped``.
     """
 
     returncode: int

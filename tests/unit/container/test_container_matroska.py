@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import MKV, WEBM
-from avion_media.media.formats.matroska.ebml import Element, parse_element, void_header
-from avion_media.media.formats.movie import MoviePlan
+from avion_media.media.formats.matroska.clusters import BlockReader, Cluster
+from avion_media.media.formats.matroska.ebml import Element, element_at, parse_element, void_header
+from avion_media.media.formats.matroska.scrub import ClusterScrub
+from avion_media.media.formats.movie import Edits, MoviePlan
+from avion_media.media.formats.sparse import SparseFile
 from tests.hostile.media.matroska_bombs import children
 from tests.unit.container.allowed import leaks, probe_leaks
 from tests.unit.container.videos import (
@@ -297,3 +301,17 @@ def test_a_void_header_fills_any_length(length: int) -> None:
     element = parse_element(header, 0, 0)
     assert element.id == 0xEC
     assert element.end == length
+
+
+def test_a_damaged_group_of_blocks_is_voided_once() -> None:
+    """What was voided in it before its damage is not voided again with the rest: patches must not overlap."""
+    group = b"\xa0\x8c" + b"\xc0\x84LEAK" + bytes(6)
+    with TemporaryFile(buffering=0) as spool:
+        spool.write(b"\x1f\x43\xb6\x75" + bytes((0x80 | len(group),)) + group + bytes(20))
+        file = SparseFile(spool.fileno(), spool.tell())
+        edits = Edits(file.peek)
+        cluster = element_at(file, 0)
+        ClusterScrub(BlockReader(file, 100), edits, frozenset()).scrub(Cluster(cluster, cluster.end), touched=False)
+    (patch,) = edits.joined_with(())
+    assert (patch.offset, patch.length) == (cluster.payload, len(group))
+    assert patch.data == void_header(len(group)).ljust(len(group), b"\0")

@@ -97,4 +97,4 @@ fmt: ## format the code, and fix what the linter can
 clean: ## remove the environment, the caches and the Node packages
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
-	find tests -name node_modules -prune -exec rm -rf {} +
+	find tests examples -name node_modules -prune -exec rm -rf {} +

@@ -19,7 +19,8 @@ from avion_media.telemetry.instruments import INSTRUMENTS
 from supervisors import EventKind
 from tests.ops.manifests import OVERLAYS, ROOT, build
 
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+EXAMPLES = [ROOT / "examples/README.md", *ROOT.glob("examples/*/README.md")]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *EXAMPLES])
 OPERATIONS = sorted([*(ROOT / "docs/runbooks").glob("*.md"), *(ROOT / "docs/how-to").glob("*.md")])
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"```.*?```", re.DOTALL)

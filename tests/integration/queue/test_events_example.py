@@ -1,8 +1,8 @@
-"""The snippet of `docs/events.md`, as consumers copy it: it repeats what was not handled, and reports gaps."""
+"""`read_events` of `examples/events`, as consumers copy it: it repeats what was not handled, and reports gaps."""
 
 from __future__ import annotations
 
-import re
+import runpy
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -14,15 +14,12 @@ from avion_media.domain.tasks import EVENTS_STREAM
 from avion_media.state import MediaEvents
 from tests.integration.queue.conftest import Client
 
-PAGE = Path(__file__).parents[3] / "docs" / "events.md"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "events" / "consumer.py"
 
 
 @pytest.fixture
 def read_events() -> Callable[..., Any]:
-    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(source, names)
-    found: Callable[..., Any] = names["read_events"]
+    found: Callable[..., Any] = runpy.run_path(str(EXAMPLE))["read_events"]
     return found
 
 
@@ -56,7 +53,20 @@ async def test_no_event_is_lost_and_gaps_are_reported(
     assert read(1) == ["m6"]
     assert gaps == ["gap"]
     other.delete(EVENTS_STREAM, "{media_events}:seq")  # Redis lost its data
-    other.xgroup_create(EVENTS_STREAM, "posts", "0", mkstream=True)
     await publish(events, "m7")
     assert read(1) == ["m7"]
     assert gaps == ["gap", "gap"]
+
+
+async def test_a_group_that_is_lost_under_the_reader_is_a_gap(
+    read_events: Callable[..., Any], events: MediaEvents, other: Client
+) -> None:
+    gaps: list[str] = []
+    reader = read_events(other, "posts", "c1", lambda: gaps.append("gap"))
+    other.xgroup_create(EVENTS_STREAM, "posts", "0", mkstream=True)
+    await publish(events, "m1", "m2")
+    assert next(reader)["media_id"] == "m1"
+    other.xgroup_destroy(EVENTS_STREAM, "posts")
+    await publish(events, "m3")
+    assert [event["media_id"] for event in islice(reader, 2)] == ["m2", "m3"]
+    assert gaps == ["gap"]

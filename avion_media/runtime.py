@@ -113,7 +113,7 @@ class Runtime:
         self.queues = {name: TaskQueue(self.redis, name, telemetry=self.telemetry) for name in QUEUES}
         self.replay = JournalReplay(self.redis, DeletionJournal(self.store, self.config.delete.delay))
         self.replicas = Replicas(self.redis)
-        self.moderation = Moderation(self.store, self.redis, self.config)
+        self.moderation = Moderation(self.store, self.redis, self.config, self.telemetry)
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
 
     def replica(self) -> Replica:

@@ -17,11 +17,14 @@ import httpx
 import trio
 
 from avion_media.config import ModerationConfig
-from avion_media.telemetry import get_logger
+from avion_media.domain.errors import Deferred, Dependency, Unavailable
+from avion_media.redis import Redis
+from avion_media.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 _MAX_ANSWER_BYTES = 64 << 10
-_FAILURES = 5  # in a row, then the hook is not asked for a while
-_PAUSE_S = 30.0
+# Five failures in a row and the hook is not asked for 30 s, by anybody; then one request is tried.
+_LIMITS = HostLimits(slots=1000, breaker_failures=5, first_pause_s=30.0, longest_pause_s=30.0)
 _MAX_LABEL = 200
 _ACTIONS = frozenset({"publish", "hold", "refuse"})
 _log = get_logger()
@@ -37,41 +40,49 @@ class Opinion:
 
 
 class Hook:
-    """Asks, within its deadline. The breaker is this process' own."""
+    """Asks, within its deadline. A hook that fails is paused for all replicas, as remote servers are."""
 
-    def __init__(self, config: ModerationConfig) -> None:
+    def __init__(self, config: ModerationConfig, redis: Redis, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._config = config
-        self._failures = 0
-        self._asked_again_at = 0.0
+        self._url = parse_remote_url(config.hook_url) if config.hook_url else None
+        self._limiter = HostLimiter(lambda: redis, _LIMITS)
+        self._telemetry = telemetry
 
     @property
     def enabled(self) -> bool:
         """Whether there is one."""
-        return bool(self._config.hook_url)
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the breaker keeps it from being asked."""
-        return self._failures >= _FAILURES and trio.current_time() < self._asked_again_at
+        return self._url is not None
 
     async def ask(self, facts: Mapping[str, Any], picture: bytes | None = None) -> Opinion:
-        """Return its opinion, or the configured one. Never fails."""
-        fallback = Opinion(self._config.hook_unavailable, "the hook is unavailable", asked=False)
-        if self.is_open:
-            return fallback
+        """Return its opinion, or the configured one. Raises `Unavailable` while Redis is unavailable."""
         document = dict(facts)
         if self._config.hook_sends_file and picture is not None:
             document["picture"] = base64.b64encode(picture).decode()
         try:
-            with trio.fail_after(self._config.hook_timeout):
-                opinion = _read(await self._post(document))
-        except (httpx.HTTPError, trio.TooSlowError, ValueError) as error:
-            self._failures += 1
-            self._asked_again_at = trio.current_time() + _PAUSE_S
-            _log.warning("hook.failed", problem=repr(error)[:300], failures=self._failures)
-            return fallback
-        self._failures = 0
+            opinion = await self._ask(document)
+            outcome = opinion.action
+        except Deferred:
+            opinion, outcome = self._fallback(), "paused"
+        except Unavailable as error:
+            if error.dependency is not Dependency.REMOTE:
+                raise
+            _log.warning("hook.failed", problem=error.detail)
+            opinion, outcome = self._fallback(), "failed"
+        self._telemetry.count(instruments.HOOK_REQUESTS, outcome=outcome)
         return opinion
+
+    def _fallback(self) -> Opinion:
+        return Opinion(self._config.hook_unavailable, "the hook is unavailable", asked=False)
+
+    async def _ask(self, document: Mapping[str, Any]) -> Opinion:
+        if self._url is None:
+            raise AssertionError("there is no hook to ask")
+        async with self._limiter.admitted(self._url, trio.current_time() + self._config.hook_timeout):
+            try:
+                with trio.fail_after(self._config.hook_timeout):
+                    return _read(await self._post(document))
+            except (httpx.HTTPError, trio.TooSlowError, ValueError) as error:
+                raise Unavailable(Dependency.REMOTE, repr(error)[:300]) from None
 
     async def _post(self, document: Mapping[str, Any]) -> bytes:
         token = self._config.hook_token.get_secret_value()

@@ -7,6 +7,7 @@ from avion_media.domain.errors import Dependency
 from avion_media.moderation.blocking import Blocking, Deletions, PurgeRequests, Underway
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.evidence import Evidence
+from avion_media.moderation.hook import Hook
 from avion_media.moderation.likeness import Likeness
 from avion_media.moderation.lists import Blocklists
 from avion_media.moderation.records import ModerationRecords
@@ -17,15 +18,19 @@ from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents
 from avion_media.store import ObjectStore
+from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 
 class Moderation:
     """All parts. ``blocking`` is filled while the node `moderation` runs."""
 
-    def __init__(self, store: ResourceSlot[ObjectStore], redis: Redis, config: Config) -> None:
+    def __init__(
+        self, store: ResourceSlot[ObjectStore], redis: Redis, config: Config, telemetry: Telemetry = NO_TELEMETRY
+    ) -> None:
         self._store = store
         self._redis = redis
         self._config = config
+        self._telemetry = telemetry
         self.underway = Underway()
         self.standing = Standing(store, self.underway)
         self.likeness = Likeness(require=config.sandbox.require)
@@ -51,6 +56,7 @@ class Moderation:
             self.blocking,
             self.reviews,
             self.likeness.of,
+            Hook(self._config.moderation, self._redis, self._telemetry),
             self._config.moderation,
             self._config.thumbnails,
         )

@@ -57,6 +57,7 @@ class Screening:
         blocking: ResourceSlot[Blocking],
         reviews: Reviews,
         picture_hash: PictureHash,
+        hook: Hook,
         config: ModerationConfig,
         thumbnails: ThumbnailsConfig,
     ) -> None:
@@ -68,7 +69,7 @@ class Screening:
         self.edges = {size.name: size.longest_edge for size in thumbnails.sizes}
         self.records = ModerationRecords(store)
         self.evidence = Evidence(store)
-        self.hook = Hook(config)
+        self.hook = hook
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
         """Begin a visit. Raises `Rejected` for a medium that is blocked, `Held` for one that waits for a moderator."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import trio
@@ -65,6 +66,8 @@ def observe(runtime: Runtime) -> None:
     told(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
     told(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
     told(instruments.STORE_SIZE, lambda: _stored(runtime, 1))
+    told(instruments.REVIEW_WAITING, lambda: [(len(runtime.observed.held), {})])
+    told(instruments.REVIEW_OLDEST, lambda: [(_waits_s(runtime.observed.held), {})])
     told(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
     told(instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase])
     told(instruments.READY, lambda: [(float(runtime.readiness.ready), {})])
@@ -140,6 +143,11 @@ def _limiter_points(runtime: Runtime, value: Callable[[Limiter], float]) -> Call
 def _stored(runtime: Runtime, index: int) -> list[Point]:
     stored = runtime.observed.stored
     return [(stored.get(kind, (0, 0))[index], {"kind": kind}) for kind in STORED_KINDS]
+
+
+def _waits_s(held: Sequence[str]) -> float:
+    """How long the first of these has waited."""
+    return max(0.0, time.time() - datetime.fromisoformat(held[0]).timestamp()) if held else 0.0
 
 
 def _dependencies(runtime: Runtime) -> list[Point]:

@@ -141,5 +141,6 @@ SWEEP_REASON = Attribute(
     ),
 )
 STORED_KIND = Attribute("kind", ("incoming", "image", "video", "thumbnail", "remote", "remote_thumbnail"))
+HOOK_OUTCOME = Attribute("outcome", ("publish", "hold", "refuse", "failed", "paused"))
 PURGE_OUTCOME = Attribute("outcome", ("ok", "refused", "unreachable"))
 SPAN_OUTCOME = Attribute("outcome", ("exported", "dropped", "failed"))

@@ -241,6 +241,17 @@ STORE_OBJECTS = Instrument(
     (a.STORED_KIND,),
 )
 
+# -- moderation
+REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{media}", "media that wait for a moderator")
+REVIEW_OLDEST = Instrument("avion.review.oldest_age", "gauge", "s", "how long the first of them has waited; 0 for none")
+HOOK_REQUESTS = Instrument(
+    "avion.hook.requests",
+    "counter",
+    "{request}",
+    "media that the hook was to be asked about",
+    (a.HOOK_OUTCOME,),
+)
+
 # -- bounds
 LIMITER_USED = Instrument("avion.limiter.used", "gauge", "{slot}", "slots in use", (a.LIMITER,))
 LIMITER_LIMIT = Instrument("avion.limiter.limit", "gauge", "{slot}", "size of the limiter", (a.LIMITER,))

@@ -6,7 +6,8 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,10 +15,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pytest
 from structlog.testing import capture_logs
 
 from avion_media.config import ModerationConfig
 from avion_media.moderation.hook import Hook, Opinion
+from avion_media.redis import Redis, open_redis
+from avion_media.remote import breaker_state, parse_remote_url
 from tests.service.harness import eventually
 from tests.services.process import free_port
 
@@ -61,7 +65,13 @@ def server(answer: Answer) -> Iterator[str]:
         serving.server_close()
 
 
-async def test_the_hook_gets_facts_and_its_answer_counts() -> None:
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    async with open_redis(redis_url) as redis:
+        yield redis
+
+
+async def test_the_hook_gets_facts_and_its_answer_counts(redis: Redis) -> None:
     asked: list[dict[str, Any]] = []
 
     def answer(_path: str, body: bytes) -> tuple[int, object]:
@@ -69,13 +79,13 @@ async def test_the_hook_gets_facts_and_its_answer_counts() -> None:
         return 200, {"action": "refuse", "label": "seen before"}
 
     with server(answer) as url:
-        without = Hook(ModerationConfig(hook_url=url))
+        without = Hook(ModerationConfig(hook_url=url), redis)
         assert await without.ask(FACTS, b"picture") == Opinion("refuse", "seen before")
-        await Hook(ModerationConfig(hook_url=url, hook_sends_file=True)).ask(FACTS, b"picture")
+        await Hook(ModerationConfig(hook_url=url, hook_sends_file=True), redis).ask(FACTS, b"picture")
     assert asked == [FACTS, {**FACTS, "picture": "cGljdHVyZQ=="}]
 
 
-async def test_a_hook_that_fails_has_the_configured_answer_and_is_left_alone_for_a_while() -> None:
+async def test_a_hook_that_fails_has_the_configured_answer_and_is_paused_for_all_replicas(redis: Redis) -> None:
     asked = 0
 
     def answer(_path: str, _body: bytes) -> tuple[int, object]:
@@ -84,15 +94,19 @@ async def test_a_hook_that_fails_has_the_configured_answer_and_is_left_alone_for
         return [(500, {}), (200, []), (200, {"action": "burn"}), (200, {"action": None}), (404, {})][asked - 1]
 
     with server(answer) as url, capture_logs() as logs:
-        hook = Hook(ModerationConfig(hook_url=url, hook_unavailable="publish"))
-        for _ in range(7):
-            opinion = await hook.ask(FACTS)
+        config = ModerationConfig(hook_url=url, hook_unavailable="publish")
+        replicas = Hook(config, redis), Hook(config, redis)
+        for number in range(7):
+            opinion = await replicas[number % 2].ask(FACTS)
             assert (opinion.action, opinion.asked) == ("publish", False)
-    assert (asked, hook.is_open) == (5, True)
+        state = await breaker_state(redis, parse_remote_url(url).server)
+    assert asked == 5
+    assert state is not None
+    assert state.paused_until > time.time() + 10
     assert [each["event"] for each in logs] == ["hook.failed"] * 5
 
 
-async def test_a_hook_that_hangs_is_not_waited_for() -> None:
+async def test_a_hook_that_hangs_is_not_waited_for(redis: Redis) -> None:
     released = threading.Event()
 
     def answer(_path: str, _body: bytes) -> tuple[int, object]:
@@ -100,7 +114,7 @@ async def test_a_hook_that_hangs_is_not_waited_for() -> None:
         return 200, {"action": "publish"}
 
     with server(answer) as url, capture_logs():
-        opinion = await Hook(ModerationConfig(hook_url=url, hook_timeout=0.05)).ask(FACTS)
+        opinion = await Hook(ModerationConfig(hook_url=url, hook_timeout=0.05), redis).ask(FACTS)
         released.set()
     assert opinion.action == "hold"
 

@@ -46,6 +46,7 @@ ALLOWED: dict[str, set[str]] = {
         "owners",
         "queue",
         "redis",
+        "remote",
         "resources",
         "state",
         "store",

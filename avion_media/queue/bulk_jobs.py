@@ -67,7 +67,7 @@ class BulkJob:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """What a step of a job has done. ``items`` are those that need not be looked at again."""
+    """What a step of a job has done. ``items`` are those that no further step looks at."""
 
     cursor: str = ""
     done: int = 0

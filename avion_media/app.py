@@ -18,7 +18,7 @@ avion-media                rest_for_one: what stands below a failed child is reb
 │  ├─ sweeper              the reconciliation, on one replica at a time
 │  ├─ origin               HTTP for the CDN
 │  └─ grpc                 the port, and the fan-out of status events to watchers; stops first
-└─ readiness               flips /readyz and gRPC health
+└─ readiness               switches /readyz and gRPC health
 ```
 """
 

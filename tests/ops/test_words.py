@@ -1,4 +1,4 @@
-"""The lint of prose: phrases that plain English does not need, in documentation, code and messages."""
+"""The lint of words, in documentation, code and messages: phrases that plain English does not need, and old names."""
 
 from __future__ import annotations
 
@@ -21,6 +21,38 @@ PHRASES = {
     "at no cost": r"\bat no (attempt|cost)\b",
     "one a line": r"\bone a line\b",
 }
+# Names that others replaced, by the name of today. None of them comes back.
+OLD_NAMES = {
+    "sandbox": r"\bcage\b|CAGE__|\bforker\b",
+    "media pipeline": r"\bworkshop\b",
+    "renewer": r"\bkeeper\b",
+    "deletion": r"avion[._]drops|\bdrop\.(tombstones?|undone|gap|backlog_full|malformed)\b|DropStream|DropChannel",
+    "unavailable": r"\bstore\.(away|back)\b|(Store|Redis)Away|(store|redis)-away",
+    "stalled": r"QueueStagnates|queue-stagnates",
+    "internal error": r"\b(task|rpc|origin)\.defect\b",
+    "reloaded": r"credentials\.read_again|FromFiles|\blook_again\b",
+    "sweep": r"sweep\.(leading|lead_lost|unsure|queue_lost)\b",
+    "max_deferral, timeouts": r"PATIENCE|\bPatience\b",
+    "status store": r"StatusBoard|RemoteBoard|RemoteMemory",
+    "status resolver": r"\blasts_s\b",
+    "dedup key": r"\boccasion\b",
+    "resource slot": r"\bSlot\[",
+    "usage error": r"\bMisuse\b|_STEERING",
+    "host limiter": r"HostPolicy|EverybodyAdmitted|ServerTrouble|\btrouble_of\b",
+    "notifier": r"\bBell\b|\bring_all\b",
+    "accepting": r"\bletting_in\b|\btaking_work\b",
+    "ports without authentication": r"undecided_ports",
+    "media trace": r"join_medium",
+    "early stop": r"end_at_once_when_told|spare_collections",
+    "abandoned lookup": r"LeftBehind",
+    "flood frames": r"NuisanceBudget|max_nuisance",
+    "GOAWAY": r"GoodbyeHeard|PeerLeaving",
+    "media report": r"\bdossier\b",
+    "check": r"DoesNotHold|\brun_probe\b",
+    "service faults": r"\bOURS\b",
+    "same on all replicas": r"told_by_all",
+    "remote/errors.py": r"remote[./]answers",
+}
 READ = ("avion_media", "supervisors", "docs", "examples", "ops", "proto", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 SUFFIXES = {".py", ".md", ".lua", ".html", ".yaml", ".proto", ".toml"}
 LEFT_OUT = (ROOT / "supervisors/tests", ROOT / "avion_media/wire")
@@ -32,21 +64,25 @@ def texts() -> Iterator[Path]:
         yield from [each] if each.is_file() else (path for path in each.rglob("*") if path.suffix in SUFFIXES)
 
 
-def found() -> dict[str, dict[str, int]]:
-    """How often each file has each phrase."""
+def found(patterns: dict[str, str]) -> dict[str, dict[str, int]]:
+    """How often each file has each of the patterns."""
     counts: dict[str, dict[str, int]] = {}
     for path in texts():
         if "node_modules" in path.parts or any(path.is_relative_to(each) for each in LEFT_OUT):
             continue
         text = re.sub(r"\s+(#|--|//)?\s*", " ", path.read_text())  # a phrase can go over two lines
-        here = {phrase: len(re.findall(pattern, text)) for phrase, pattern in PHRASES.items()}
-        counts[str(path.relative_to(ROOT))] = {phrase: count for phrase, count in here.items() if count}
+        here = {name: len(re.findall(pattern, text)) for name, pattern in patterns.items()}
+        counts[str(path.relative_to(ROOT))] = {name: count for name, count in here.items() if count}
     assert len(counts) > 300  # else the lint reads nothing
     return {name: here for name, here in counts.items() if here}
 
 
 def test_prose_has_none_of_these_phrases() -> None:
-    assert found() == {}
+    assert found(PHRASES) == {}
+
+
+def test_old_names_do_not_come_back() -> None:
+    assert found(OLD_NAMES) == {}
 
 
 def test_the_lint_sees_each_phrase_also_over_two_lines() -> None:

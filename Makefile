@@ -84,6 +84,7 @@ scale: ## a million tasks queued, delayed and given up: memory, figures, what on
 	@ops/bootstrap bench
 	@$(VENV)/python -m tests.scale
 	@$(VENV)/python -m tests.scale.dispatch
+	@$(VENV)/python -m tests.scale.uploads
 	@$(VENV)/python -m tests.scale.unreadable
 	@$(VENV)/python -m tests.scale.deletions
 	@$(VENV)/python -m tests.scale.memory

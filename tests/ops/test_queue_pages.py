@@ -23,3 +23,26 @@ def test_every_key_of_a_queue_is_on_the_page_about_redis() -> None:
 
 def test_the_page_about_queues_names_no_other_keys() -> None:
     assert named("queues.md") <= OURS
+
+
+def arrows_of_the_picture() -> set[tuple[str, str, str]]:
+    _, _, section = (DOCS / "queues.md").read_text().partition("## The life of a deletion")
+    found = re.findall(r"^ +(\S+) --> (\w+): (.+)$", section.partition("```\n")[0], re.MULTILINE)
+    return {("no record" if start == "[*]" else start, operation, end) for start, end, operation in found}
+
+
+def arrows_of_the_table() -> set[tuple[str, str, str]]:
+    _, _, text = (DOCS / "deletions.md").read_text().partition("| operation ")
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in text.split("\n\n")[0].split("\n")
+    )
+    head = ["operation", *head]
+    cells = [(state, row[0], cell) for row in rows for state, cell in zip(head[1:], row[1:], strict=True)]
+    return {(state, operation, cell.removeprefix("→ ")) for state, operation, cell in cells if cell.startswith("→ ")}
+
+
+def test_the_picture_of_a_deletion_has_every_transition_of_the_table_and_no_other() -> None:
+    """The table is compared with the scripts, cell by cell, by tests/integration/deletion/test_table.py."""
+    picture, table = arrows_of_the_picture(), arrows_of_the_table()
+    assert picture <= table
+    assert {(start, end) for start, _, end in picture} == {(start, end) for start, _, end in table}

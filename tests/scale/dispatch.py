@@ -219,6 +219,8 @@ async def share_of(url: str, client: Any, count: int) -> float:
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(open_redis(url)) for _ in range(count)]
         nursery = await stack.enter_async_context(trio.open_nursery())
+        for name in QUEUES:
+            await TaskQueue(replicas[0], name).ensure_group()
         for number, redis in enumerate(replicas):
             nursery.start_soon(_do_nothing, redis, f"replica {number}")
         for name in QUEUES:
@@ -238,7 +240,6 @@ async def _do_nothing(redis: Redis, name: str) -> None:
     events, notices, leadership = MediaEvents(redis), NoticeStream(redis), Leadership(redis)
     async with trio.open_nursery() as nursery:
         for queue in queues.values():
-            await queue.ensure_group()
             consumer = Consumer(
                 queue,
                 Timed(lambda _task: 0.0),

@@ -21,7 +21,8 @@ from supervisors import Child
 
 TELEMETRY_FLUSH_S = 3.0
 TELEMETRY_STOP_S = TELEMETRY_FLUSH_S + 0.5
-_PING_S = 2.0
+_PING_S = 2.0  # while Redis is unavailable, and where Sentinels must be asked
+_QUIET_PING_S = 10.0  # otherwise other calls notice an outage
 _DURABILITY_S = 60.0
 _EXAMINE_S = 10.0  # usually a tenth of a second; a slow store must not keep a replica from becoming ready
 _EXAMINE_AGAIN_S = 30.0
@@ -47,14 +48,14 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
     async with redis.opened():
         child.started()
         with connections, redis.observed(partial(_note, outages)), child.until_stopping():
-            while True:  # a regular call notices an outage, and its end, also when nobody works
+            while True:  # a regular call notices an outage, and its end, also when there is no work
                 try:
                     await redis.ping()
                     runtime.readiness.note_answer(Dependency.REDIS)
                     await durability.look(redis)
                 except Unavailable:
                     pass
-                await trio.sleep(_PING_S)
+                await trio.sleep(_PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S)
 
 
 def _note(outages: OutageLog, available: Availability) -> None:

@@ -66,7 +66,8 @@ class QueueKeys:
 
     @property
     def janitor(self) -> str:
-        """String with an expiry: which process moves tasks that are due, too many or abandoned."""
+        """String with an expiry: how many consumers the queue has, and which process moves tasks that are due, too many
+        or abandoned."""
         return f"{{{self.stream}}}:janitor"
 
     @property

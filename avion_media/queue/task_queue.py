@@ -215,8 +215,10 @@ class TaskQueue:
         moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, args)
         return moved
 
-    async def settle(self, *, tenant_cap: int, slots: int, live_within_s: float, idle_s: float) -> None:
+    async def settle(self, *, tenant_cap: int, slots: int, live_within_s: float, idle_s: float) -> int:
         """Bring the accounts of fair dispatch up to date, dispatch, and note that the queue has a janitor.
+
+        Return how many consumers the queue has.
 
         ``tenant_cap``: most tasks of one tenant at once, 0 for no bound. ``slots`` of each consumer that sent a command
         within ``live_within_s``: videos may take `VIDEO_SHARE` of them. If the queue had no janitor for half of
@@ -224,7 +226,8 @@ class TaskQueue:
         worker that could not renew its leases meanwhile is not dead. A queue that never had one is not held up.
         """
         args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE, _gap_ms(idle_s))
-        await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
+        consumers: int = await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
+        return consumers
 
     async def pause(self) -> None:
         """Give out no more tasks until `resume`. What workers have goes on."""
@@ -238,15 +241,20 @@ class TaskQueue:
         """Have a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal."""
         await self._redis.execute("HSET", self._keys.state, f"cancelled:{task_id}", by)
 
-    async def lead(self, token: str, life_s: float) -> bool:
-        """Be, or stay, the queue's janitor for ``life_s``; return whether this process is it."""
-        # A plain command first, a tenth of what a script costs: all other replicas ask every few seconds.
-        life_ms = round(life_s * 1000)
-        holder = await self._redis.execute("SET", self._keys.janitor, token, "NX", "GET", "PX", life_ms)
+    async def lead(self, token: str, life_s: float, consumers: int = 1) -> int | None:
+        """Be, or stay, the queue's janitor for ``life_s``; return None if this process is it.
+
+        Otherwise return how many ``consumers`` the queue has: so says its janitor.
+        """
+        # A plain command first, a tenth of what a script costs: all other replicas ask again and again.
+        life_ms, value = round(life_s * 1000), f"{consumers} {token}"
+        holder = await self._redis.execute("SET", self._keys.janitor, value, "NX", "GET", "PX", life_ms)
         if holder is None:
-            return True
-        is_mine = holder == token.encode()
-        return is_mine and bool(await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, life_ms)))
+            return None
+        counted, _, other = holder.decode().partition(" ")
+        if other == token and await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, life_ms, value)):
+            return None
+        return int(counted)
 
     async def resign(self, token: str) -> None:
         """Stop being the queue's janitor."""

@@ -115,6 +115,12 @@ class Redis:
         """Blocking commands that wait for a connection."""
         return self._blocking.statistics().tasks_waiting
 
+    @property
+    def has_sentinels(self) -> bool:
+        """Whether Sentinels say which server is the master: then only `ping` notices that it was deposed."""
+        topology = self._directory.topology
+        return isinstance(topology, Single) and bool(topology.master)
+
     async def ping(self) -> None:
         """Ask all servers for a sign of life. `Unavailable` when one gives none.
 

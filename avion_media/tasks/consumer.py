@@ -50,6 +50,7 @@ from avion_media.telemetry import Telemetry, bind_path, get_logger
 
 _BLOCK_S = 20.0  # how long one read waits for an entry: idle readers cost Redis next to nothing
 _JANITOR_S = 10.0  # a janitor that has not shown up for so long is replaced
+_LOOKING = 10  # replicas that look within this time whether there is a janitor
 _LIVE_S = 50.0  # an idle reader sends a command every `_BLOCK_S`
 _RESIGN_S = 1.0
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
@@ -156,6 +157,7 @@ class Consumer:
         self._telemetry = telemetry
         self._bulk = bulk
         self._is_janitor = False
+        self._consumers = 1  # of the queue, while this process is its janitor
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._held: dict[str, _Held] = {}
@@ -211,11 +213,13 @@ class Consumer:
         off bulk jobs."""
 
         async def step() -> None:
-            # A successor comes within twice its life: half of a lease, so that `settle` finds no gap.
+            # A successor comes within twice its life: half of a lease, so that `settle` finds no gap. In a large fleet
+            # each replica looks more rarely, and still some of them within this time.
             life_s = min(_JANITOR_S, self._policy.claim_after_s / 4)
-            self._is_janitor = await self._queue.lead(self._name, life_s)
-            if not self._is_janitor:
-                await _wait_or_stop(child, life_s * random.uniform(0.7, 0.9))
+            others = await self._queue.lead(self._name, life_s, self._consumers)
+            self._is_janitor = others is None
+            if others is not None:
+                await _wait_or_stop(child, life_s * max(1.0, others / _LOOKING) * random.uniform(0.7, 0.9))
             elif not await self._tend_once():
                 await _wait_or_stop(child, min(_TEND_S, life_s / 3))
 
@@ -237,7 +241,7 @@ class Consumer:
         """Return whether there may be more to do at once. Each step may be the last one: another janitor goes on."""
         queue, policy = self._queue, self._policy
         more = await queue.promote() + await queue.adopt()
-        await queue.settle(
+        self._consumers = await queue.settle(
             tenant_cap=policy.tenant_cap,
             slots=policy.slots,
             live_within_s=max(_LIVE_S, policy.claim_after_s),

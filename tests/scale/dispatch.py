@@ -253,7 +253,7 @@ async def _do_nothing(redis: Redis, name: str) -> None:
             nursery.start_soon(Supervisor("s", [Worker(each.__name__, each) for each in loops]).run)
         # As the nodes do, by their constants.
         for each, every_s in (
-            (redis.ping, foundation._PING_S),
+            (redis.ping, foundation._QUIET_PING_S),
             (leadership.acquire, sweeper._FOLLOWER_S),
             (partial(read_fleet_statistics, redis, queues, events, gauges._POLL_S), gauges._POLL_S),
             (partial(notices.take, name, node_of_events._BLOCK_S), 0.0),

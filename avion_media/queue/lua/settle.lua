@@ -4,6 +4,7 @@
 -- KEYS: queue, state, waiting, tenants
 -- ARGV: most tasks of a tenant at once (0: no bound), working slots of one consumer, ms without any command after which a
 -- consumer does not count, share of the slots that videos may take, longest gap between two janitors in ms
+-- Returns how many consumers count.
 local consumers = 0
 local rows = redis.pcall('XINFO', 'CONSUMERS', queue, GROUP)
 for _, row in ipairs(rows.err and {} or rows) do
@@ -42,4 +43,4 @@ for index = 1, #page[2], 2 do
   end
 end
 dispatch()
-return 1
+return consumers

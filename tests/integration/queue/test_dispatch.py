@@ -198,10 +198,10 @@ async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Clie
 
 async def test_one_janitor_at_a_time(redis: Redis) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
-    assert await queue.lead("a", 10.0)
-    assert await queue.lead("a", 10.0)
-    assert not await queue.lead("b", 10.0)
+    assert await queue.lead("a", 10.0) is None
+    assert await queue.lead("a", 10.0, consumers=7) is None
+    assert await queue.lead("b", 10.0) == 7
     await queue.resign("b")
-    assert not await queue.lead("b", 10.0)
+    assert await queue.lead("b", 10.0) == 7
     await queue.resign("a")
-    assert await queue.lead("b", 10.0)
+    assert await queue.lead("b", 10.0) is None

@@ -89,8 +89,10 @@ async def test_nothing_is_lost_doubled_or_beyond_the_larger_cap(redis_of_process
                 nursery.start_soon(first.run)
                 nursery.start_soon(second.run)
                 await handler.until(TASKS // 3)
-                holder = other.get(KEYS.janitor)
-                (first if holder == "first" else second).stop()  # the other fleet's configuration holds from now on
+                holder = str(other.get(KEYS.janitor))
+                (
+                    first if holder.endswith("first") else second
+                ).stop()  # the other fleet's configuration holds from now on
                 await handler.until(2 * TASKS // 3)
                 third = a_fleet(SMALL, "third")
                 nursery.start_soon(third.run)

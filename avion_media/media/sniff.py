@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.domain.formats import AVIF, GIF, HEIC, JPEG, MKV, MOV, MP4, PNG, WEBM, WEBP, Family, MediaFormat
-from avion_media.media.formats.isobmff import box_at
+from avion_media.media.formats.isobmff import PADDING, box_at, codes
 from avion_media.media.formats.matroska.ebml import parse_element
 
 # Enough for every decision below: the longest is a vector image whose root element follows a comment.
@@ -135,24 +135,18 @@ def _by_riff(head: bytes) -> _Found:
 
 # --- ISO base media files ---------------------------------------------------------------------------------------
 
-
-def _brands(names: str) -> frozenset[bytes]:
-    """Brands are four characters, filled up with spaces."""
-    return frozenset(name.ljust(4).encode() for name in names.split())
-
-
-_AVIF_BRANDS = _brands("avif avis")
-_HEIF_BRANDS = _brands("heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1")
-_AUDIO_BRANDS = _brands("M4A M4B M4P F4A F4B")
-_MP4_BRANDS = _brands(
+_AVIF_BRANDS = codes("avif avis")
+_HEIF_BRANDS = codes("heic heix heim heis hevc hevx hevm hevs mif1 mif2 msf1")
+_AUDIO_BRANDS = codes("M4A M4B M4P F4A F4B")
+_MP4_BRANDS = codes(
     "isom iso2 iso3 iso4 iso5 iso6 iso7 iso8 iso9 isoa isob isoc mp41 mp42 mp71 avc1 av01 dash cmfc cmf2 MSNV mmp4 "
     "M4V M4VH M4VP F4V f4v"
 )
 # What an old phone calls 3GP is an MP4 as soon as it says so itself; H.263 with AMR is what remains.
-_MP4_IN_3GP = _brands("mp41 mp42 avc1")
+_MP4_IN_3GP = codes("mp41 mp42 avc1")
 # Before ``ftyp`` existed (2001), QuickTime files began with any of these.
 _OLD_QUICKTIME = frozenset((b"moov", b"mdat"))
-_PADDING = frozenset((b"wide", b"free", b"skip", b"pnot"))
+_PADDING = PADDING | {b"pnot"}
 
 
 def _by_boxes(head: bytes, size: int) -> _Found:

@@ -5,6 +5,7 @@ application data go, and what follows the trailer.
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from avion_media.domain.formats import GIF
@@ -134,22 +135,22 @@ def _kept_extension(extension: memoryview) -> bytes | memoryview:
     return _profile(extension[: 3 + _IDENTIFIER_BYTES], blocks) if identifier == _ICC else b""
 
 
-def _loop_count(head: memoryview, blocks: memoryview) -> bytes:
+def _data_blocks(blocks: memoryview) -> Iterator[memoryview]:
+    """The contents of the data blocks that an empty one ends."""
     offset = 0
     while length := blocks[offset]:
-        if length >= 3 and blocks[offset + 1] & 7 == 1:
-            return bytes((*head, 3, 1, *blocks[offset + 2 : offset + 4], 0))
+        yield blocks[offset + 1 : offset + 1 + length]
         offset += length + 1
-    return b""
+
+
+def _loop_count(head: memoryview, blocks: memoryview) -> bytes:
+    counts = (block[1:3] for block in _data_blocks(blocks) if len(block) >= 3 and block[0] & 7 == 1)
+    return next((bytes((*head, 3, 1, *count, 0)) for count in counts), b"")
 
 
 def _profile(head: memoryview, blocks: memoryview) -> bytes:
     """The extension with what stays of its profile, in blocks of the same lengths."""
-    parts = []
-    offset = 0
-    while length := blocks[offset]:
-        parts.append(blocks[offset + 1 : offset + 1 + length])
-        offset += length + 1
+    parts = list(_data_blocks(blocks))
     profile = io.BytesIO(neutral_profile(b"".join(parts)))
     if not profile.getbuffer():
         return b""

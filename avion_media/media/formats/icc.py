@@ -11,6 +11,8 @@ import struct
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from avion_media.media.formats.isobmff import codes
+
 MAX_ICC_BYTES = 4 << 20
 """The largest CMYK profiles in use have 3 MB; a larger one is ignored like a broken one."""
 
@@ -24,18 +26,13 @@ _DATE = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
 _HEADER_STAYS = (slice(0, 4), slice(8, 24), _SIGNATURE, slice(46, 48), slice(63, 64), slice(64, 80))
 _SPECTRAL = slice(100, 120)  # from version 5 on, else reserved
 
-
-def _signatures(names: str) -> frozenset[bytes]:
-    return frozenset(name.ljust(4).encode() for name in names.split())
-
-
-_TAGS = _signatures(
+_TAGS = codes(
     "A2B0 A2B1 A2B2 A2B3 B2A0 B2A1 B2A2 B2A3 D2B0 D2B1 D2B2 D2B3 B2D0 B2D1 B2D2 B2D3 gamt pre0 pre1 pre2 "
     "rXYZ gXYZ bXYZ rTRC gTRC bTRC kTRC wtpt bkpt chad chrm cicp lumi rig0 rig2 clro"
 )
-_TYPES = _signatures("XYZ curv para sf32 uf32 sig chrm cicp mft1 mft2 mAB mBA mpet clro")
+_TYPES = codes("XYZ curv para sf32 uf32 sig chrm cicp mft1 mft2 mAB mBA mpet clro")
 # Empty texts of the types that these may have; all else in them is zeros.
-_TEXTS = _signatures("desc cprt")
+_TEXTS = codes("desc cprt")
 _EMPTY_TEXTS = {
     b"text": b"text",
     b"desc": b"desc",

@@ -14,6 +14,11 @@ _NOTHING, _NO_BOXES = memoryview(b""), Budget(0, "boxes")
 PADDING = frozenset((b"free", b"skip", b"wide"))
 
 
+def codes(names: str) -> frozenset[bytes]:
+    """The four-character codes named in ``names``, filled up with spaces."""
+    return frozenset(name.ljust(4).encode() for name in names.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Box:
     """One box: its type, where it begins in the file, and its sizes in bytes, header included.

@@ -7,9 +7,9 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from avion_media.domain.errors import Reason, Rejected
+from avion_media.domain.errors import Rejected
 from avion_media.domain.ranges import Range
-from avion_media.media.bounds import corrupt
+from avion_media.media.bounds import Budget, corrupt
 from avion_media.media.formats.sparse import SparseFile
 
 MAX_HEADER_BYTES = 12  # 4 of id, 8 of size
@@ -78,7 +78,7 @@ class Elements:
 
     def __init__(self, file: SparseFile, max_elements: int) -> None:
         self._file = file
-        self._left = max_elements
+        self._budget = Budget(max_elements, "elements")
 
     def series(self, start: int, end: int) -> Iterator[Element]:
         """The elements from ``start`` to ``end``, up to a header that the file's end cuts off. The last may exceed it.
@@ -93,7 +93,8 @@ class Elements:
                 if offset + MAX_HEADER_BYTES > self._file.size_bytes:
                     return
                 raise
-            yield self._counted(element)
+            self._budget.take()
+            yield element
             offset = element.end
 
     def children(self, parent: Element) -> Iterator[Element]:
@@ -103,7 +104,8 @@ class Elements:
             child = element_at(self._file, offset, parent.end)
             if child.end > parent.end:
                 raise corrupt(f"element {child.id:x} at {offset} exceeds its parent")
-            yield self._counted(child)
+            self._budget.take()
+            yield child
             offset = child.end
 
     def content(self, element: Element, max_bytes: int | None = None) -> bytes:
@@ -125,12 +127,6 @@ class Elements:
             raise corrupt(f"element {element.id:x} is no float")
         value = struct.unpack({0: "", 4: ">f", 8: ">d"}[len(data)], data)[0] if data else 0.0
         return value if math.isfinite(value) else 0.0
-
-    def _counted(self, element: Element) -> Element:
-        self._left -= 1
-        if self._left < 0:
-            raise Rejected(Reason.DECODER_LIMIT, "too many elements")
-        return element
 
 
 def void_header(length: int) -> bytes:

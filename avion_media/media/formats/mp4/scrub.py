@@ -12,37 +12,32 @@ from collections.abc import Sequence
 from avion_media.media.formats.codec_private import neutral_flac_blocks, neutral_spherical
 from avion_media.media.formats.coded_data import changes_of_private
 from avion_media.media.formats.icc import neutral_colr
-from avion_media.media.formats.isobmff import PADDING, Box, first, leftover
+from avion_media.media.formats.isobmff import PADDING, Box, codes, first, leftover
 from avion_media.media.formats.movie import Edits
 from avion_media.media.formats.mp4.moov import CODEC_PRIVATE, VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Track
 
-
-def _types(names: str) -> frozenset[bytes]:
-    return frozenset(name.ljust(4).encode() for name in names.split())
-
-
 # What stays in each kind of parent. Parents that are listed themselves are walked; all else stays as it is.
 _STAYS: dict[bytes, frozenset[bytes]] = {
-    b"moov": _types("mvhd trak mvex"),
-    b"trak": _types("tkhd tapt edts tref mdia trgr load"),
-    b"tapt": _types("clef prof enof"),
-    b"edts": _types("elst"),
-    b"mdia": _types("mdhd hdlr minf elng"),
-    b"minf": _types("vmhd smhd gmhd sthd nmhd hdlr dinf stbl"),
-    b"gmhd": _types("gmin"),
-    b"dinf": _types("dref"),
-    b"stbl": _types("stsd stts ctts cslg stss stps stsh stsc stsz stz2 stco co64 sdtp stdp padb sgpd sbgp subs"),
-    b"mvex": _types("mehd trex leva trep"),
-    b"moof": _types("mfhd traf"),
-    b"traf": _types("tfhd tfdt trun sdtp sgpd sbgp subs"),
-    b"mfra": _types("tfra mfro"),
+    b"moov": codes("mvhd trak mvex"),
+    b"trak": codes("tkhd tapt edts tref mdia trgr load"),
+    b"tapt": codes("clef prof enof"),
+    b"edts": codes("elst"),
+    b"mdia": codes("mdhd hdlr minf elng"),
+    b"minf": codes("vmhd smhd gmhd sthd nmhd hdlr dinf stbl"),
+    b"gmhd": codes("gmin"),
+    b"dinf": codes("dref"),
+    b"stbl": codes("stsd stts ctts cslg stss stps stsh stsc stsz stz2 stco co64 sdtp stdp padb sgpd sbgp subs"),
+    b"mvex": codes("mehd trex leva trep"),
+    b"moof": codes("mfhd traf"),
+    b"traf": codes("tfhd tfdt trun sdtp sgpd sbgp subs"),
+    b"mfra": codes("tfra mfro"),
 }
-_IN_VISUAL_ENTRY = _types(
+_IN_VISUAL_ENTRY = codes(
     "avcC hvcC lhvC lvcC vvcC evcC av1C vpcC esds d263 jp2h glbl ACLR ARES AALP APRG fiel gama "
     "colr nclc pasp clap mdcv clli SmDm CoLL cclv amve dvcC dvvC dvwC hvcE avcE hfov vexu st3d sv3d btrt bitr "
     "auxi ccst"
 )
-_IN_SOUND_ENTRY = _types(
+_IN_SOUND_ENTRY = codes(
     "esds wave chan chnl srat dac3 dec3 dac4 dOps dfLa dmlp ddts udts alac mhaC mhaP pcmC damr SA3D btrt"
 )
 _COMPRESSOR_NAME = 42, 32  # offset and length in a visual sample entry

@@ -583,22 +583,30 @@ class ModerationConfig(_Section):
     """Block lists, evidence, and the hook (docs/moderation.md)."""
 
     evidence_ttl: Duration = Field(
-        365 * 86400.0, ge=86400, description="how long evidence is kept; a lifecycle rule of `init` counts whole days"
+        365 * 86400.0,
+        ge=86400,
+        description="How long evidence is kept, in whole days: a lifecycle rule of `init` removes it",
     )
-    keep_refused: bool = Field(True, description="files that a block list or the hook refuses are kept as evidence")
+    keep_refused: bool = Field(
+        True, description="Whether files that a block list or the hook refuses are kept as evidence"
+    )
     likeness: Likeness = Field(
         LikenessPolicy("hold"),
-        description="what a PDQ hash near one of a block list means: `hold` for review, `refuse` or `ignore`; by list:"
-        " `hold,NAME:refuse`, where `own` is the list of own entries",
+        description="What happens to a file whose PDQ hash is near one of a list: `hold`, `refuse` or `ignore`; by"
+        " list: `hold,NAME:refuse`, where `own` is the list of own entries",
     )
-    reload: Duration = Field(30.0, ge=1, description="pause between two looks for changed block lists")
-    hook_url: HttpUrl = Field("", description="service that is asked about each medium before publication; none: empty")
-    hook_token: Token = Field(SecretStr(""), description="bearer token for it")
-    hook_timeout: Duration = Field(3.0, gt=0, le=60, description="of one request to it")
+    reload: Duration = Field(30.0, ge=1, description="Pause between two checks for changed block lists")
+    hook_url: HttpUrl = Field(
+        "", description="URL of a service that decides about each media item before publication; empty: none"
+    )
+    hook_token: Token = Field(SecretStr(""), description="Bearer token for the hook")
+    hook_timeout: Duration = Field(3.0, gt=0, le=60, description="Timeout of one request to the hook")
     hook_unavailable: Literal["publish", "hold", "refuse"] = Field(
-        "hold", description="what counts as its answer while it does not answer"
+        "hold", description="Decision while the hook does not respond"
     )
-    hook_sends_file: bool = Field(False, description="the request carries a thumbnail, besides hashes and facts")
+    hook_sends_file: bool = Field(
+        False, description="Whether requests to the hook carry a thumbnail, besides hashes and facts"
+    )
 
 
 class DrainConfig(_Section):

@@ -1,9 +1,9 @@
 """Blocking media, and ending blocks. Each is a list of steps that can be repeated; a crash anywhere is made good.
 
 A block: note that it begins, write its record, have the origins answer 451, put its hashes on the own list, copy the
-evidence, remove the objects, purge, find and block the copies, say so, note that it is done. The first two make it
-certain: the node `moderation` of any replica carries out what was begun and is not done. From the moment that the
-objects are gone nothing but the bucket is needed: the origin finds no object, looks for a record, and answers 451.
+evidence, remove the objects, purge, find and block the copies, publish the event, note that it is done. The first two
+make it certain: the node `moderation` of any replica carries out what was begun and is not done. Once the objects are
+removed, nothing but the bucket is needed: the origin finds no object, looks for a record, and responds with 451.
 
 Copies are found by listing: the store tells size and ETag of 1,000 objects a request. See docs/decisions.
 """
@@ -63,7 +63,7 @@ class Deletions(Protocol):
     """What is queried of deletions."""
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a medium is deleted; `Unavailable` while that cannot be said."""
+        """Return whether a medium is deleted; `Unavailable` while that is not known."""
 
 
 PictureHash = Callable[[bytes], Awaitable[bytes | None]]
@@ -75,22 +75,22 @@ class Underway:
 
     def __init__(self) -> None:
         self._listed: frozenset[str] = frozenset()
-        self._heard: set[str] = set()
+        self._notified: set[str] = set()
 
     def __contains__(self, media_id: str) -> bool:
-        return media_id in self._listed or media_id in self._heard
+        return media_id in self._listed or media_id in self._notified
 
     def add(self, media_id: str) -> None:
         """Add one that was heard of, or that this process works on."""
-        self._heard.add(media_id)
+        self._notified.add(media_id)
 
     async def reload(self, records: ModerationRecords) -> list[ListedObject]:
         """Read from the bucket which there are. What is added meanwhile stays until the next time."""
-        before, self._heard = self._heard, set()
+        before, self._notified = self._notified, set()
         try:
             found = await records.unfinished()
         except BaseException:
-            self._heard |= before
+            self._notified |= before
             raise
         self._listed = frozenset(each.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX) for each in found)
         return found
@@ -161,7 +161,7 @@ class Blocking:
         if block is None:
             return False
         await self._remove(any_id, block)
-        await self._say_blocked(block.media_id)
+        await self._publish_blocked(block.media_id)
         return True
 
     async def unblock(self, any_id: AnyId, by: str = "") -> None:
@@ -270,14 +270,14 @@ class Blocking:
         with suppress(Unavailable):  # without Redis the others serve it until its objects are gone
             await self._changes.note(media_id)
             await self._changes.renew(media_id)
-            await self._say_blocked(media_id)
+            await self._publish_blocked(media_id)
         for entry in block.entries:
             await self._records.put_entry(entry)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
         await self._remove(any_id, block)  # what a worker wrote that had not noticed yet
         await self._records.forget_held(media_id)
-        await self._say_blocked(media_id)
+        await self._publish_blocked(media_id)
         await self._purges.request(media_id, f"blocked.{block.at}", block.sizes)
         if not block.cause:
             block = replace(block, copies=await self._block_copies(block))
@@ -290,7 +290,7 @@ class Blocking:
         _log.warning("moderation.blocked", media_id=media_id, copies=len(block.copies), evidence=block.keep_evidence)
         return block
 
-    async def _say_blocked(self, media_id: str) -> None:
+    async def _publish_blocked(self, media_id: str) -> None:
         """READY would stand otherwise: it is forgotten first. What looks at the bucket then finds the block."""
         status = await self._statuses.get(media_id)
         if status is None or status.reason is not Reason.BLOCKED:

@@ -1,8 +1,8 @@
-"""``MODERATION__HOOK_URL``: a service of the operator that is asked about each medium before it becomes public.
+"""``MODERATION__HOOK_URL``: a service of the operator that decides about each media item before it becomes public.
 
 It gets hashes and facts as JSON by POST, never the file, unless ``HOOK_SENDS_FILE`` (then the picture that was hashed
-goes along, in base64). It answers ``{"action": "publish"|"hold"|"refuse", "label": "…"}``. What counts while it
-does not answer, or answers anything else, is configured.
+goes along, in base64). It responds ``{"action": "publish"|"hold"|"refuse", "label": "…"}``. While it does not respond,
+or responds with anything else, a setting decides.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the hook wants done. ``asked``: it is its answer, not the configured one."""
+    """What the hook wants done. ``asked``: the hook itself said so, not the setting."""
 
     action: str
     label: str = ""
@@ -40,7 +40,7 @@ class Opinion:
 
 
 class Hook:
-    """Asks, within its deadline. A hook that fails is paused for all replicas, as remote servers are."""
+    """Sends requests, each with a deadline. All replicas pause a hook that fails, as they do with remote servers."""
 
     def __init__(self, config: ModerationConfig, redis: Redis, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._config = config

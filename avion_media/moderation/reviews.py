@@ -80,7 +80,7 @@ class Reviews:
         await self.settle(any_id, held)
 
     async def settle(self, any_id: AnyId, held: Held) -> None:
-        """Say that it is held; what the client PUT is removed from where uploads expire."""
+        """Publish that it is held, and remove what the client PUT from where uploads expire."""
         status = Status(held.media_id, State.PROCESSING, reason=Reason.HELD)
         await self._statuses.put(status, ttl_s=self._status_ttl_s)
         await self._events.publish("media.held", held.media_id, {}, dedup_key=f"held.{held.at}")

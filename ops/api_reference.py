@@ -1,0 +1,387 @@
+"""What docs/reference/api.md says of each call and field. `reference` fails if one of the proto has no text here."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.json_format import MessageToDict
+
+from avion_media.api import media_service, validation
+from avion_media.config import Config
+from avion_media.domain.parts import MAX_PARTS, MIN_PART_BYTES, MULTIPART_THRESHOLD_BYTES
+from avion_media.wire.avion import media_pb2 as wire
+
+MIB = 1 << 20
+UPLOAD = Config().upload
+SERVICE = wire.DESCRIPTOR.services_by_name["MediaService"]
+TYPES = {
+    getattr(FieldDescriptor, f"TYPE_{name.upper()}"): name for name in ("string", "bytes", "bool", "int32", "int64")
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """What a method does, how else it ends, and one exchange."""
+
+    does: str
+    errors: tuple[str, ...]
+    request: Any
+    response: Any
+
+
+_ID = "01KB1V7E9G40Q3M8T5Z2X6C0RW"
+_VIDEO = "01KB1V7E9GG0Q3M8T5Z2X6C0RW"
+_REMOTE = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_UPLOAD_ID = "Mn5aVGhlU3RvcmVzT3duSWQ"
+_URL = f"https://store.example/avion-media/incoming/{_ID}?X-Amz-Signature=…"
+_PART_URL = f"https://store.example/avion-media/incoming/{_VIDEO}?partNumber=2&uploadId=…&X-Amz-Signature=…"
+
+_NO_MEDIUM = "`NOT_FOUND`: the media item is not known"
+_NO_UPLOAD = "`NOT_FOUND`: the upload was completed or aborted, or it has expired"
+_DELETED = "`FAILED_PRECONDITION`, `DELETED`: the media item was deleted"
+
+CALLS = {
+    "RequestMediaUpload": Call(
+        "Checks the fields, makes an id, and signs the upload. It needs no I/O, unless `multipart` is set: then the"
+        " object store begins an upload in parts. What is not completed in time is removed.",
+        (
+            "`RESOURCE_EXHAUSTED` with `RetryInfo`: the caller has `UPLOAD__MAX_PENDING` uploads that are not complete",
+            "`FAILED_PRECONDITION`, `MULTIPART_OFF`: uploads in parts are off; the message says why",
+        ),
+        wire.RequestMediaUploadRequest(
+            filename="beach.jpg", content_type="image/jpeg", size=3_145_728, owner="account:4711"
+        ),
+        wire.RequestMediaUploadResponse(
+            media_id=_ID,
+            upload_url=_URL,
+            upload_headers={"content-type": "image/jpeg", "x-amz-meta-owner": "account:4711"},
+            expires_at={"seconds": 1_764_201_600},
+        ),
+    ),
+    "CompleteMediaUpload": Call(
+        "Checks that the file is there and queues exactly one task. For an upload in parts it first lists the parts,"
+        " checks that they add up, and joins them. A repetition is not an error and queues nothing.",
+        (
+            _NO_MEDIUM,
+            "`FAILED_PRECONDITION`, `NOTHING_UPLOADED`: there is no file yet",
+            "`FAILED_PRECONDITION`, `PARTS_MISSING`: the metadata `numbers` of the `ErrorInfo` names the parts",
+            _DELETED,
+        ),
+        wire.CompleteMediaUploadRequest(media_id=_ID),
+        wire.CompleteMediaUploadResponse(),
+    ),
+    "CacheRemoteMedia": Call(
+        "Returns the id under which a remote file is served, and queues its download if there is no fresh copy. Calls"
+        " for the same URL get the same task.",
+        ("`PERMISSION_DENIED`, `HOST_DENIED`: the operator's lists refuse the host", _DELETED),
+        wire.CacheRemoteMediaRequest(remote_url="https://social.example/media/42.jpg"),
+        wire.CacheRemoteMediaResponse(
+            status="pending", task_id="0b6f7e0c-6c1e-4d8b-9a4e-2f1d3c5b7a90", media_id=_REMOTE
+        ),
+    ),
+    "GetMediaStatus": Call(
+        "Returns what is known of a media item now.",
+        (_NO_MEDIUM,),
+        wire.GetMediaStatusRequest(media_id=_ID),
+        wire.MediaStatus(
+            media_id=_ID,
+            state="READY",
+            content_type="image/jpeg",
+            size=3_141_592,
+            width=3024,
+            height=4032,
+            duration={},
+            blurhash="LEHV6nWB2yk8pyo0adR*.7kCMdnj",
+            thumbnails={size: f"/thumbnail/{size}/{_ID}" for size in ("small", "medium", "large")},
+        ),
+    ),
+    "WatchMediaStatus": Call(
+        "Sends the state of now, then each change. The stream ends after a final state: `READY`, `FAILED` or `DELETED`."
+        " It also ends with `UNAVAILABLE` when a replica stops: call again.",
+        (_NO_MEDIUM,),
+        wire.GetMediaStatusRequest(media_id=_VIDEO),
+        wire.MediaStatus(media_id=_VIDEO, state="PROCESSING"),
+    ),
+    "SignUploadParts": Call(
+        "Returns which parts of an upload the object store has, and signed URLs for parts. Any replica continues an"
+        " upload, until it expires.",
+        (_NO_UPLOAD, "`FAILED_PRECONDITION`, `MULTIPART_OFF`: uploads in parts are off; the message says why"),
+        wire.SignUploadPartsRequest(media_id=_VIDEO, upload_id=_UPLOAD_ID, numbers=[2]),
+        wire.SignUploadPartsResponse(
+            parts=[wire.UploadPart(number=2, offset=MIN_PART_BYTES, size=MIN_PART_BYTES, url=_PART_URL)],
+            expires_at={"seconds": 1_764_116_100},
+        ),
+    ),
+    "AbortMediaUpload": Call(
+        "Removes an upload in parts that is not complete. A repetition is not an error.",
+        ("`FAILED_PRECONDITION`, `COMPLETED`: it was completed; delete the media item instead",),
+        wire.AbortMediaUploadRequest(media_id=_VIDEO, upload_id=_UPLOAD_ID),
+        wire.AbortMediaUploadResponse(),
+    ),
+    "GetUsage": Call(
+        "Returns how much an owner has, by a listing of the owner's index objects. An unknown owner has nothing.",
+        (),
+        wire.GetUsageRequest(owner="account:4711"),
+        wire.GetUsageResponse(bytes=7_340_032, count=2),
+    ),
+    "ListOwnerMedia": Call(
+        "Returns one page of an owner's media, the oldest first.",
+        (),
+        wire.ListOwnerMediaRequest(owner="account:4711", page_size=1),
+        wire.ListOwnerMediaResponse(media=[wire.OwnedMedia(media_id=_ID, bytes=3_670_016)], next_page_token=_ID),
+    ),
+    "BlockMedia": Call(
+        "Blocks a media item and the known copies of its file: 451 at the origin, `FAILED` with reason `blocked`, and"
+        " the file's hashes on the block list. It is carried out to its end even if the call is cut short. See"
+        " [Moderation](../moderation.md).",
+        (_NO_MEDIUM,),
+        wire.BlockMediaRequest(media_id=_ID, note="report 815", keep_evidence=True),
+        wire.BlockMediaResponse(copies=1),
+    ),
+    "UnblockMedia": Call(
+        "Ends a block, and the blocks of the copies that were blocked with it.",
+        ("`FAILED_PRECONDITION`, `NOT_BLOCKED`: the media item is not blocked",),
+        wire.UnblockMediaRequest(media_id=_ID),
+        wire.UnblockMediaResponse(),
+    ),
+    "GetCapabilities": Call(
+        "Returns the limits of this service. It needs no I/O. `/capabilities` at the origin has the same as JSON.",
+        (),
+        wire.GetCapabilitiesRequest(),
+        wire.Capabilities(
+            max_image_bytes=UPLOAD.max_image_bytes,
+            max_video_bytes=UPLOAD.max_video_bytes,
+            max_pixels=UPLOAD.max_pixels,
+            max_duration={"seconds": int(UPLOAD.max_duration)},
+            content_types=["image/jpeg", "video/mp4"],
+            thumbnail_sizes={"small": 400, "medium": 800, "large": 1600},
+            multipart=True,
+            multipart_threshold=MULTIPART_THRESHOLD_BYTES,
+        ),
+    ),
+}
+
+_MEDIA_ID = "The id of an upload: 26 characters. Required"
+_ANY_ID = "The id of an upload (26 characters) or of a remote file (64 hex digits). Required"
+_UPLOAD_ID_TEXT = "The `upload_id` of RequestMediaUpload, unchanged. Required"
+_MALFORMED = ("MEDIA_ID_REQUIRED", "MEDIA_ID_MALFORMED")
+_OF_UPLOADS = (*_MALFORMED, "MEDIA_ID_REMOTE")
+_BAD_UPLOAD_ID = ("UPLOAD_ID_REQUIRED", "UPLOAD_ID_INVALID")
+_OWNER_FORM = "1 to 64 of the characters `A-Z a-z 0-9 . _ : -`"
+
+# Message and field: what it means, with its bounds, and the reasons with which a request is refused.
+FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
+    "RequestMediaUploadRequest": {
+        "filename": (
+            f"The file's name, of at most {validation.MAX_FILENAME_CHARACTERS} characters, without path separators and"
+            " control characters. Required. A known extension must be of the same family as `content_type`",
+            ("FILENAME_REQUIRED", "FILENAME_TOO_LONG", "FILENAME_INVALID", "EXTENSION_MISMATCH"),
+        ),
+        "content_type": (
+            "One of `Capabilities.content_types`. Required",
+            ("CONTENT_TYPE_REQUIRED", "CONTENT_TYPE_UNSUPPORTED", "CONTENT_TYPE_DISABLED"),
+        ),
+        "size": (
+            f"Bytes, at least 1 and at most `UPLOAD__MAX_IMAGE_BYTES` ({UPLOAD.max_image_bytes // MIB} MiB) or"
+            f" `UPLOAD__MAX_VIDEO_BYTES` ({UPLOAD.max_video_bytes // MIB} MiB). The store refuses another length",
+            ("SIZE_NEGATIVE", "SIZE_ZERO", "SIZE_TOO_LARGE"),
+        ),
+        "sha256": (
+            f"The file's SHA-256, {validation.SHA256_BYTES} bytes, or empty. The object store refuses other contents",
+            ("SHA256_LENGTH", "SHA256_WITH_MULTIPART"),
+        ),
+        "owner": (f"Whom the media item belongs to: {_OWNER_FORM}, or empty", ("OWNER_INVALID",)),
+        "multipart": ("Upload in parts, so that an interrupted upload can go on", ()),
+    },
+    "RequestMediaUploadResponse": {
+        "media_id": ("The id of the media item from now on: 26 characters", ()),
+        "upload_url": ("Where to PUT the file. Empty with `multipart`", ()),
+        "upload_headers": ("Headers that the PUT must carry exactly", ()),
+        "expires_at": (
+            "Until when the URL can be used (`UPLOAD__URL_TTL`); with `multipart`, until when the upload can go on"
+            " (`UPLOAD__MULTIPART_TTL`)",
+            (),
+        ),
+        "upload_id": ("With `multipart`: names the upload in the calls that follow. Opaque", ()),
+        "part_size": (
+            f"With `multipart`: bytes of each part but the last; {MIN_PART_BYTES // MIB} MiB, or as much more as"
+            f" {MAX_PARTS} parts need",
+            (),
+        ),
+    },
+    "CompleteMediaUploadRequest": {
+        "media_id": (_MEDIA_ID, _OF_UPLOADS),
+        "upload_id": ("With an upload in parts: the `upload_id` of RequestMediaUpload", ("UPLOAD_ID_INVALID",)),
+    },
+    "CompleteMediaUploadResponse": {},
+    "CacheRemoteMediaRequest": {
+        "remote_url": (
+            "An `http` or `https` URL. Required. [Remote media](../remote.md) says which addresses are fetched",
+            ("REMOTE_URL_REQUIRED", "REMOTE_URL_INVALID"),
+        ),
+    },
+    "CacheRemoteMediaResponse": {
+        "status": ("`ready`: a copy is served. `pending`: a task is queued or running", ()),
+        "task_id": ("With `pending`: the task", ()),
+        "media_id": ("The id of the remote file: 64 hex digits", ()),
+    },
+    "GetMediaStatusRequest": {"media_id": (_ANY_ID, _MALFORMED)},
+    "MediaStatus": {
+        "media_id": ("The id of the request", ()),
+        "state": ("See below", ()),
+        "reason": (
+            "`FAILED`: [why](../errors.md#reasons-of-failed-media). `PROCESSING`: `held` while a moderator decides",
+            (),
+        ),
+        "retryable": ("`FAILED`: whether the same file may be uploaded again", ()),
+        "content_type": ("`READY`: the type by content, never as declared", ()),
+        "size": ("`READY`: bytes of the original as it is served", ()),
+        "width": ("`READY`: pixels as displayed, with the orientation applied", ()),
+        "height": ("`READY`: pixels, likewise", ()),
+        "duration": ("`READY`: of a video or an animation", ()),
+        "animated": ("`READY`: an image with several frames", ()),
+        "blurhash": ("`READY`: a [BlurHash](https://blurha.sh) of the image or poster", ()),
+        "thumbnails": (
+            "`READY`: path at the origin by the name of the size; `small.webp` where there is a WebP as well",
+            (),
+        ),
+    },
+    "SignUploadPartsRequest": {
+        "media_id": (_MEDIA_ID, _OF_UPLOADS),
+        "upload_id": (_UPLOAD_ID_TEXT, _BAD_UPLOAD_ID),
+        "numbers": (
+            "The parts that are wanted, from 1; each is signed, stored or not. Empty: all parts, and those that are not"
+            " stored are signed",
+            ("NUMBERS_OUT_OF_RANGE", "NUMBERS_REPEATED"),
+        ),
+    },
+    "SignUploadPartsResponse": {
+        "parts": ("The parts, in the order of the request", ()),
+        "expires_at": ("Until when the URLs can be used", ()),
+    },
+    "UploadPart": {
+        "number": ("Counts from 1", ()),
+        "offset": ("Where the part begins in the file, in bytes", ()),
+        "size": ("Bytes of the part. The object store refuses any other length", ()),
+        "url": ("Where to PUT the part; empty if it is not signed", ()),
+        "headers": ("Headers that the PUT must carry exactly", ()),
+        "stored": ("Whether the object store has the part", ()),
+        "etag": ("The object store's tag of a stored part. CompleteMediaUpload does not need it", ()),
+    },
+    "AbortMediaUploadRequest": {
+        "media_id": (_MEDIA_ID, _OF_UPLOADS),
+        "upload_id": (_UPLOAD_ID_TEXT, _BAD_UPLOAD_ID),
+    },
+    "AbortMediaUploadResponse": {},
+    "GetUsageRequest": {"owner": (f"{_OWNER_FORM}. Required", ("OWNER_REQUIRED", "OWNER_INVALID"))},
+    "GetUsageResponse": {
+        "bytes": ("Of originals and thumbnails", ()),
+        "count": ("Media that are public", ()),
+    },
+    "ListOwnerMediaRequest": {
+        "owner": (f"{_OWNER_FORM}. Required", ("OWNER_REQUIRED", "OWNER_INVALID")),
+        "page_size": (
+            f"At most so many media; 0: {validation.DEFAULT_PAGE_SIZE}. Never more than {validation.MAX_PAGE_SIZE}",
+            ("PAGE_SIZE_NEGATIVE",),
+        ),
+        "page_token": ("The `next_page_token` of the page before; empty: the first page", ("PAGE_TOKEN_INVALID",)),
+    },
+    "ListOwnerMediaResponse": {
+        "media": ("The media of this page", ()),
+        "next_page_token": ("Empty on the last page", ()),
+    },
+    "OwnedMedia": {
+        "media_id": ("The id of the upload", ()),
+        "bytes": ("Of original and thumbnails when it became public", ()),
+    },
+    "BlockMediaRequest": {
+        "media_id": (_ANY_ID, _MALFORMED),
+        "note": (f"For the audit log, of at most {media_service.MAX_NOTE} characters", ("NOTE_TOO_LONG",)),
+        "keep_evidence": ("Move the files to `quarantine/`, where only operators can read them", ()),
+    },
+    "BlockMediaResponse": {"copies": ("Known copies of the file that are blocked with it", ())},
+    "UnblockMediaRequest": {"media_id": (_ANY_ID, _MALFORMED)},
+    "UnblockMediaResponse": {},
+    "GetCapabilitiesRequest": {},
+    "Capabilities": {
+        "max_image_bytes": ("Largest image", ()),
+        "max_video_bytes": ("Largest video", ()),
+        "max_pixels": ("Width × height × frames that are decoded", ()),
+        "max_duration": ("Longest video", ()),
+        "content_types": ("What RequestMediaUpload accepts", ()),
+        "thumbnail_sizes": ("Longest edge in pixels, by the name of the size", ()),
+        "multipart": ("Whether uploads in parts are possible", ()),
+        "multipart_threshold": ("Bytes from which an upload in parts is worth it", ()),
+    },
+}
+
+STATES = {
+    "STATE_UNSPECIFIED": "Never sent",
+    "PENDING_UPLOAD": "The upload is signed and not completed",
+    "PROCESSING": "A task is queued or running",
+    "READY": "Public. Final",
+    "FAILED": "It cannot be published. Final",
+    "DELETED": "It was deleted. Final, unless the deletion is undone",
+}
+
+
+def reference() -> str:
+    """Every call with its messages, then the messages within messages, and the states."""
+    messages = wire.DESCRIPTOR.message_types_by_name
+    _same("calls", CALLS, [method.name for method in SERVICE.methods])
+    _same("messages", FIELDS, messages)
+    shown: set[str] = set()
+    parts = []
+    for method in SERVICE.methods:
+        call = CALLS[method.name]
+        arrow = "returns a stream of" if method.server_streaming else "returns"
+        parts += [
+            f"## {method.name}",
+            f"`{method.input_type.name}` {arrow} `{method.output_type.name}`.\n\n{call.does}",
+        ]
+        parts += [_fields(message) for message in (method.input_type, method.output_type) if message.name not in shown]
+        shown |= {method.input_type.name, method.output_type.name}
+        if call.errors:
+            parts.append("\n".join(f"- {each}." for each in call.errors))
+        parts.append(f"```json\n{_json(call.request)}\n```\n\n```json\n{_json(call.response)}\n```")
+    parts += [f"## {name}\n\n{_fields(messages[name])}" for name in messages if name not in shown]
+    states = wire.MediaStatus.State.DESCRIPTOR.values_by_name
+    _same("states", STATES, states)
+    rows = "\n".join(f"| `{name}` | {states[name].number} | {text} |" for name, text in STATES.items())
+    return "\n\n".join([*parts, f"## MediaStatus.State\n\n| state | number | |\n|---|---|---|\n{rows}"])
+
+
+def _fields(message: Any) -> str:
+    texts = FIELDS[message.name]
+    _same(f"fields of {message.name}", texts, message.fields_by_name)
+    if not texts:
+        return f"`{message.name}` has no fields."
+    rows = []
+    for field in message.fields:
+        meaning, reasons = texts[field.name]
+        rows.append(f"| `{field.name}` | {_type(field)} | {meaning} | {', '.join(f'`{each}`' for each in reasons)} |")
+    return "\n".join([f"| `{message.name}` | type | meaning and bounds | refused with |", "|---|---|---|---|", *rows])
+
+
+def _type(field: Any) -> str:
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        key, value = field.message_type.fields
+        return f"map of {_type(key)} to {_type(value)}"
+    named = field.message_type or field.enum_type
+    name = named.full_name.removeprefix("avion.").removeprefix("google.protobuf.") if named else TYPES[field.type]
+    return f"repeated {name}" if field.is_repeated else name
+
+
+def _json(message: Any) -> str:
+    shown = MessageToDict(message, preserving_proto_field_name=True)
+    maps = (field.name for field in message.DESCRIPTOR.fields if _type(field).startswith("map "))
+    shown.update({name: dict(sorted(shown[name].items())) for name in maps if name in shown})  # else in any order
+    return json.dumps(shown, indent=2, ensure_ascii=False)
+
+
+def _same(what: str, here: Any, there: Any) -> None:
+    if set(here) != set(there):
+        raise SystemExit(f"ops/api_reference.py: {what} differ from the proto: {sorted(set(here) ^ set(there))}")

@@ -61,7 +61,7 @@ func main() {
 	replicas.InitialState(state)
 	again := backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 500 * time.Millisecond}
 	connection, err := grpc.NewClient(
-		"replicas:///",
+		"replicas:///media",
 		grpc.WithResolvers(replicas),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultServiceConfig(config),

@@ -1,10 +1,22 @@
-"""Programs of grpc-go, built from Debian's packages: golang-go and golang-google-grpc-dev."""
+"""Programs of grpc-go and grpc-java, on Debian's packages: golang-google-grpc-dev and libgrpc-java."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 from pathlib import Path
+
+_JARS = Path("/usr/share/java")
+_CLASSPATH = (
+    *("grpc-api", "grpc-context", "grpc-core", "grpc-netty", "grpc-stub", "guava", "perfmark-api"),
+    *(f"netty-{part}" for part in ("buffer", "codec", "codec-http", "codec-http2", "common", "handler", "resolver")),
+    *("netty-transport", "netty-transport-native-unix-common"),
+)
+
+
+def java_command(source: Path) -> list[str]:
+    """The command that compiles and runs one Java file."""
+    return ["java", "-cp", ":".join(str(_JARS / f"{each}.jar") for each in _CLASSPATH), str(source)]
 
 
 def built(source: Path, directory: Path) -> Path:

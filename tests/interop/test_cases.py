@@ -1,4 +1,4 @@
-"""gRPC's interoperability cases by three clients of other makes: what each sees, case by case.
+"""gRPC's interoperability cases by four clients of other makes: what each sees, case by case.
 
 The names are gRPC's. The probes of the compressed cases are left out: they ask a handler whether its message was
 compressed, which no handler here can see.
@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from tests.interop.grpcio_cases import CASES
+from tests.interop.programs import java_command
 from tests.interop.serving import in_thread, server_of_cases
 
 _PASSED = {case.__name__: "passed" for case in CASES}
@@ -29,6 +30,10 @@ async def _results(*command: str | Path) -> dict[str, str]:
 
 async def test_by_grpc_go(go_client: Path) -> None:
     assert await _results(go_client) == _PASSED
+
+
+async def test_by_grpc_java() -> None:
+    assert await _results(*java_command(Path(__file__).parent / "java" / "Cases.java")) == _PASSED
 
 
 async def test_by_grpc_js(node_client: Path) -> None:

@@ -56,7 +56,7 @@ class Record:
         self.starts = 0  # how often it was started to the end of its start
         self.last_failure: str | None = None
         self.value: Any = None  # of the present or last incarnation
-        self.keeps_error = False  # somebody awaits the result
+        self.keeps_error = False  # it is the result of a task
         self.error: BaseException | None = None
         self.stays_down = False  # stopped by hand: down until it is restarted by hand
         self._changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
@@ -185,7 +185,7 @@ class Record:
             self.settled.set()
 
     def failure_of(self, error: BaseException | None, *, was_started: bool) -> BaseException | None:
-        """Return what was wrong with an end that nobody requested; None if it was a normal one."""
+        """Return what was wrong with an end that was not requested; None if it was a normal one."""
         if self.cancel_cause is not None:
             self.cancel_cause.__cause__ = error
             return self.cancel_cause

@@ -29,7 +29,8 @@ def admin_application(
 ) -> Starlette:
     """``readiness`` gives at least ``ready`` (bool); ``tree`` the live supervision tree. Neither waits.
 
-    What shows or changes the inside passes ``gate``; by default everybody does. ``pages`` look after that themselves.
+    Requests that show or change the inside must pass ``gate``, which is open by default. ``pages`` have gates of their
+    own.
 
     With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for one
     that there is not. Who kills the admin port itself gets no answer.
@@ -45,7 +46,7 @@ def admin_application(
 
     async def metrics(_request: Request) -> Response:
         telemetry.refresh()
-        # In a thread: some hundred series take milliseconds, which everybody else would wait for.
+        # In a thread: some hundred series take milliseconds, which all other tasks would wait for.
         page = await trio.to_thread.run_sync(telemetry.render_metrics)
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 

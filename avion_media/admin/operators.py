@@ -24,7 +24,7 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class OperatorGate:
     """Lets operators through: wrap each endpoint that is theirs with `required`.
 
-    ``fingerprints`` gives those of the tokens that are valid now; without it everybody is let through. With
+    ``fingerprints`` gives those of the tokens that are valid now; without it every request is let through. With
     ``local_only`` such an open gate demands that the host was asked for by a loopback name: a foreign name that was
     made to point here (DNS rebinding) reaches nothing. ``session`` says whether a request carries something else that
     proves an operator; it is asked after the token.

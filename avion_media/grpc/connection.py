@@ -50,7 +50,7 @@ class Shared:
     methods: dict[str, Method]
     hooks: Hooks
     compress: bool = False
-    """Whether responses are compressed for clients that accept it, unless a handler says otherwise."""
+    """Whether responses are compressed for clients that accept it, unless a handler sets it for its call."""
     backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
     """Held for the turn of a connection that has sent more than is done at once: however many there are of that kind,
     the loop does one of those turns at a time, and then what all others want."""

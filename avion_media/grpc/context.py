@@ -36,7 +36,7 @@ class CallContext:
     """On Trio's clock, from the client's ``grpc-timeout``. The handler is cancelled when it passes."""
     started_at: float = field(default_factory=trio.current_time)
     caller: str = ""
-    """Who calls, as ``authorise`` found out; empty when nobody asked."""
+    """The caller's name, as ``authorise`` set it; empty without authentication."""
     code: Code = Code.CANCELLED
     """What the client saw, once the call has ended. Until then, and for a client that has gone: CANCELLED."""
     compress: bool = False
@@ -51,7 +51,7 @@ class CallContext:
 
     @classmethod
     def local(cls, method: str = "") -> CallContext:
-        """Return a context for a call within the process: of nobody, without a deadline."""
+        """Return a context for a call within the process: without a caller and without a deadline."""
         return cls(method, Peer(""))
 
     @property

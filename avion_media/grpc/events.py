@@ -1,4 +1,4 @@
-"""What the protocol core tells its driver."""
+"""The events that the protocol core returns to its driver."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PeerGoAway:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFailed:
-    """The connection cannot go on. What is left to send says so to the client; then it must be closed."""
+    """The connection cannot go on. Its remaining output has the GOAWAY for the client; then it must be closed."""
 
     reason: str
 

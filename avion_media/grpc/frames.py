@@ -66,7 +66,7 @@ class COSTS:
     WINDOW_UPDATE = Cost(flood=1)
     """The first of a call is given back with the call: grpcio sends one for each."""
     NOISE = Cost(flood=1)
-    """PING, PRIORITY, unknown types, acknowledgements that nobody awaits, a second GOAWAY."""
+    """PING, PRIORITY, unknown types, acknowledgements of nothing, a second GOAWAY."""
     RESET = Cost(flood=2)
     """RST_STREAM by the client. Given back, with the call's own price, if the call is older than 1 s or has reached its
     deadline."""
@@ -143,7 +143,7 @@ class FrameWatch:
     acks_owed: int = 1
     """How many SETTINGS and PINGs of ours the peer may yet acknowledge; more of those are noise."""
     call_costs: dict[int, int] = field(default_factory=dict, init=False)
-    """Flood units of each call whose HEADERS have begun, by stream, until somebody takes them out."""
+    """Flood units of each call whose HEADERS have begun, by stream, until `Protocol` takes them out."""
     in_header_block: bool = field(default=False, init=False)
     begun: int = field(default=0, init=False)
     """Frames that have begun; a whole header block counts as one."""

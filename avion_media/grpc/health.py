@@ -44,7 +44,7 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
             self._changed = trio.Event()
 
     async def Check(self, request: wire.HealthCheckRequest, context: CallContext) -> wire.HealthCheckResponse:
-        """The state now; NOT_FOUND for a service that nobody has set."""
+        """Return the present state; NOT_FOUND for a service that was never set."""
         status = self._statuses.get(request.service)
         if status is None:
             raise RpcError(Code.NOT_FOUND, "unknown service")
@@ -53,14 +53,14 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
     async def Watch(
         self, request: wire.HealthCheckRequest, context: CallContext
     ) -> AsyncIterator[wire.HealthCheckResponse]:
-        """The state now and each change; SERVICE_UNKNOWN until somebody sets it. Never ends by itself."""
+        """Yield the present state and each change; SERVICE_UNKNOWN until it is set. Never ends by itself."""
         if len(request.service) > _MAX_NAME:
             raise RpcError(Code.INVALID_ARGUMENT, "the name is too long")
-        told = None
+        sent = None
         while True:
             changed = self._changed
             status = self._statuses.get(request.service, wire.HealthCheckResponse.SERVICE_UNKNOWN)
-            if status != told:
+            if status != sent:
                 yield wire.HealthCheckResponse(status=status)
-                told = status
+                sent = status
             await changed.wait()

@@ -47,7 +47,7 @@ class Hooks:
         return _NOTHING if self.observe is None else _Observed(self.observe, call)
 
     def error_for(self, exception: Exception, method: str) -> RpcError:
-        """What a handler's exception tells the client."""
+        """Return the error that the client gets for a handler's exception."""
         cause = _only_leaf(exception)
         if isinstance(cause, RpcError):
             return cause
@@ -66,7 +66,7 @@ class Hooks:
             return error_id
         try:
             self.on_error(error_id, method, exception)
-        except Exception:  # noqa: BLE001 - code that is not ours, and there is nobody else to tell
+        except Exception:  # noqa: BLE001 - code that is not ours, and the last place to report to
             _log.exception("on_error failed for error %s", error_id)
         return error_id
 

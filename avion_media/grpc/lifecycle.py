@@ -55,7 +55,7 @@ class Happening(Enum):
     """The client answered the ping after the first GOAWAY, or took too long."""
     LAST_CALL_ENDED = auto()
     FAILED = auto()
-    """The client broke the protocol or a bound; GOAWAY says how."""
+    """The client broke the protocol or a limit; GOAWAY has the reason."""
     WRITTEN = auto()
     """All output has left."""
     GONE = auto()
@@ -173,7 +173,7 @@ class Lifecycle:
         self._is_paused = True
 
     def resume(self, now: float) -> None:
-        """Reading goes on: the clocks begin anew."""
+        """Reading goes on: the clocks start again."""
         self._is_paused = False
         self.received(now)
         if self._owed_since is not None:

@@ -180,7 +180,7 @@ class Outbound:
         return min(self._h2.outbound_flow_control_window, _OUTPUT_HIGH_WATER - self._queued_bytes)
 
     def _serve_line(self) -> list[Event]:
-        """First come, first served, until the connection has no room any more. Touches nobody else."""
+        """First come, first served, until the connection has no room any more. Touches no other call."""
         self._progress_at = self._now
         done: list[Event] = []
         for stream in list(self._line.values()):

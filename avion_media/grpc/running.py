@@ -32,7 +32,7 @@ _ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while so much of it
 
 
 class RunningCall:
-    """A call whose handler runs. The connection tells it what happens outside; it never raises but Cancelled."""
+    """A call whose handler runs. The connection reports to it what the client does. It raises nothing but Cancelled."""
 
     def __init__(
         self,

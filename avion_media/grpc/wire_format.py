@@ -146,7 +146,7 @@ def parse_request_head(headers: Headers) -> RequestHead:
 
 
 def check_trailers(headers: Headers) -> None:
-    """Raise `MalformedRequest` for trailers that RFC 9113, 8.1 forbids. What they say is of no use to gRPC."""
+    """Raise `MalformedRequest` for trailers that RFC 9113, 8.1 forbids. gRPC has no use for their content."""
     pseudo, _ = _split(headers)
     if pseudo:
         raise MalformedRequest("trailers with a pseudo header")

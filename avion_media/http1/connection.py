@@ -58,7 +58,7 @@ class State(Enum):
 class Hangups:
     """Cancels what works for clients that have gone: `watch` looks at all of their sockets, four times a second.
 
-    Not at once: a client that closes its side after its request cannot be told from one that has gone, and in a quarter
+    Not at once: a client that closes its side after its request looks like one that has gone, and in a quarter
     of a second it usually has its response.
     """
 
@@ -101,7 +101,7 @@ class Shared:
 
 
 class Cut(Exception):
-    """The connection is over without a word: the client has gone, or must see that its response is not whole."""
+    """The connection ends without a further response: the client has gone, or must see that its body was cut."""
 
 
 class HttpConnection:
@@ -165,7 +165,7 @@ class HttpConnection:
             return False
         except Cut:  # while it read the request's body
             raise
-        except Exception:  # noqa: BLE001 - whatever a handler raises costs its client a 500, and nobody else anything
+        except Exception:  # noqa: BLE001 - whatever a handler raises costs its client a 500, and other clients nothing
             _log.error("http.handler_failed", exc_info=True)
             response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
         if scope.cancelled_caught:

@@ -16,7 +16,7 @@ _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f
 
 
 class BodyLost(Exception):
-    """A response body that was begun cannot go on. The connection is reset, so that nobody takes the body for whole."""
+    """A response body that was begun cannot go on. The connection is reset, so that no client takes it for whole."""
 
 
 class Refused(Exception):

@@ -51,7 +51,7 @@ def _matches(header: str, etag: str, *, strongly: bool) -> bool:
 
 
 def failed_precondition(headers: Fields, etag: str, last_modified: datetime) -> int | None:
-    """412 or 304 where a precondition of a GET or HEAD says so, in the order of RFC 9110, 13.2.2; otherwise None."""
+    """Return 412 or 304 if a precondition of a GET or HEAD fails, in the order of RFC 9110, 13.2.2; otherwise None."""
     modified = last_modified.replace(microsecond=0)
     if (if_match := headers.get("if-match")) is not None:
         if not _matches(if_match, etag, strongly=True):

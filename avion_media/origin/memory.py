@@ -65,7 +65,7 @@ class WindowMemory:
         return self._spare.pop() if self._spare else bytearray(LARGEST_WINDOW_BYTES)
 
     def reuse(self, buffer: bytearray) -> None:
-        """Keep a buffer that nobody looks at any more for another window."""
+        """Keep a buffer that is no longer in use for another window."""
         if len(self._spare) < _SPARE_BUFFERS:
             self._spare.append(buffer)
 

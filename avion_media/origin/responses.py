@@ -17,7 +17,7 @@ from avion_media.origin.conditional import http_date
 from avion_media.store import ObjectInfo
 
 IMMUTABLE = "public, max-age=31536000, immutable"
-UNCERTAIN = "public, max-age=60"  # while nobody knows whether the media item was deleted
+UNCERTAIN = "public, max-age=60"  # while it is unknown whether the media item was deleted
 NEGATIVE = "public, max-age=10"
 BRIEF = "public, max-age=60"  # of what follows from the configuration
 GONE = "public, max-age=60"  # not forever: a deletion can be undone within its delay, and a block can be lifted
@@ -32,14 +32,14 @@ _UNKNOWN_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What one request asks for. ``content_type`` is None when the object's own facts tell it."""
+    """The object that one request names. ``content_type`` is None if the object's own facts have it."""
 
     any_id: AnyId
     key: str
     content_type: str | None = None
 
     def served_as(self, info: ObjectInfo) -> tuple[str, str]:
-        """Content type and disposition: as our own probe found it, never as somebody declared it."""
+        """Content type and disposition: as our own probe found it, never as a client declared it."""
         if self.content_type is not None:
             return self.content_type, "inline"
         facts = facts_from_metadata(info.metadata, info.size_bytes)
@@ -147,8 +147,8 @@ def try_again(retry_after_s: float = 1.0) -> Response:
 def accel_uri(url: str, *, brief: bool) -> str:
     """Where nginx finds a URL of the store: in the location of ``ops/cdn/accel.conf``.
 
-    It also tells how long the answer may be kept. ``Cache-Control`` must not: nginx would keep that of this response
-    where the store's is an error.
+    Its path also decides how long the response may be kept. ``Cache-Control`` must not: nginx would apply it to an
+    error of the store as well.
     """
     parts = urlsplit(url)
     return f"/_store/{'brief' if brief else 'immutable'}{parts.path}?{parts.query}"

@@ -2,7 +2,8 @@
 
 usage: python -m tests.bench [--quick] [--json] [MEASUREMENT ...]
 
-Measurements: images rpc poster jobs idle telemetry origin lag flood; all without arguments (some twenty minutes).
+Measurements: images rpc poster jobs idle telemetry origin lag flood children; all without arguments (twenty
+minutes).
 Both sides of each take turns; figures are medians of the rounds, and the spread of the ratio tells how noisy the
 machine was. What is measured, and how, is written in docs/benchmarks.md.
 """
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 
-from tests.bench import flood, idle, lag, telemetry
+from tests.bench import children, flood, idle, lag, telemetry
 from tests.bench.figures import HEADING, Figure
 from tests.bench.images import measure as images
 from tests.bench.jobs import compare as jobs
@@ -39,6 +40,7 @@ MEASUREMENTS: dict[str, Callable[[Setting], Sequence[Figure]]] = {
     "origin": origin.measure,
     "lag": lag.measure,
     "flood": flood.measure,
+    "children": children.measure,
 }
 _USAGE_ERROR = 2
 

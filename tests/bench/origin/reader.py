@@ -13,7 +13,7 @@ _BUFFER_BYTES = 1 << 20
 _TIMEOUT_S = 120.0
 _SIP_BYTES = 4096
 _SIP_S = 1.0  # from one read of a slow client to its next
-_SLOW_ADDRESS = "127.0.0.2"
+_PER_ADDRESS = 100  # of slow clients: each address may have as many connections as are free
 
 
 def get(connection: socket.socket, path: str) -> int:
@@ -68,17 +68,17 @@ def latencies_s(port: int, path: str, requests: int) -> list[float]:
 def slow_clients(port: int, path: str, count: int) -> Iterator[None]:
     """So many clients that have asked, and take 4 KiB a second each. ConnectionError when one was cut off.
 
-    They come from an address of their own: one address can have half of all connections.
+    They come from addresses of their own, as many of them as the server's fair share asks for.
     """
     over = threading.Event()
     cut: list[str] = []
     with ExitStack() as stack:
         connections = []
-        for _ in range(count):
+        for number in range(count):
             connection = socket.socket()
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SIP_BYTES)
             connection.settimeout(_TIMEOUT_S)
-            connection.bind((_SLOW_ADDRESS, 0))
+            connection.bind((f"127.0.0.{2 + number // _PER_ADDRESS}", 0))
             connection.connect(("127.0.0.1", port))
             stack.enter_context(connection)
             connection.sendall(f"GET {path} HTTP/1.1\r\nHost: origin\r\n\r\n".encode())

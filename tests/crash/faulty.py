@@ -224,8 +224,10 @@ def serve(line: dict[str, Any]) -> None:
     try:
         from avion_media.config import load
         from avion_media.service import serve as serve_tree
-        from tests.crash import sabotage
+        from tests.crash import sabotage, warm_fork_server
 
+        if {"processing", "cache"} & set(line["roles"]):
+            warm_fork_server.leave_one_behind()
         fault = Fault(**line["fault"]) if line["fault"] else None
         if line["sabotage"]:
             sabotage.SABOTAGES[line["sabotage"]]()
@@ -245,8 +247,10 @@ def main() -> None:
     patch_files()
     import avion_media.service
     import tests.crash.sabotage  # noqa: F401
+    from tests.crash import warm_fork_server
 
     assert avion_media.service
+    warm_fork_server.load_codecs()
     patch_redis()
     patch_s3()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended

@@ -9,7 +9,7 @@ from avion_media.domain.tasks import QUEUES
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis, RedisRefused, Reply, open_redis
 from avion_media.store import Lives, open_store
-from avion_media.tasks.sweep.notebook import Notebook
+from avion_media.tasks.sweep.state import SweepState
 
 
 async def prepare(config: Config) -> tuple[list[str], list[str]]:
@@ -35,7 +35,7 @@ def lives_of(config: Config) -> Lives:
 
 async def _begin_memory(redis: Redis) -> None:
     """From now on Redis remembers which uploads were completed; the sweep does not have to guess."""
-    await Notebook(redis).memory_since(datetime.now(UTC), remember=True)
+    await SweepState(redis).memory_since(datetime.now(UTC), remember=True)
 
 
 async def redis_warnings(redis: Redis) -> list[str]:

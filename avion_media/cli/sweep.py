@@ -18,7 +18,7 @@ from avion_media.cli.output import (
 )
 from avion_media.cli.resources import open_resources, run_directly
 from avion_media.config import Config
-from avion_media.tasks.sweep import MEANINGS, Notebook, Reconciliation, Report, Verdict
+from avion_media.tasks.sweep import MEANINGS, Decision, Reconciliation, Report, SweepState
 from avion_media.tasks.sweep.reconciliation import utc_now
 
 
@@ -34,11 +34,11 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
     config = load_config()
     actions: list[dict[str, Any]] = []
 
-    def tell(verdict: Verdict) -> None:
+    def tell(decision: Decision) -> None:
         if as_json:
-            actions.append(describe(verdict))
+            actions.append(describe(decision))
         else:
-            console().print(line(verdict), markup=False)
+            console().print(line(decision), markup=False)
 
     report = run_directly(lambda: _sweep(config, dry_run=dry_run, force=force, tell=tell))
     if as_json:
@@ -49,29 +49,29 @@ def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
         raise CommandFailed(*map(str, report.refusals), "look with --dry-run, then repeat with --force")
 
 
-async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[Verdict], None]) -> Report:
+async def _sweep(config: Config, *, dry_run: bool, force: bool, tell: Callable[[Decision], None]) -> Report:
     async with open_resources(config) as resources:
         reconciliation = Reconciliation(resources.store, resources.redis, config)
         report = await reconciliation.run(dry_run=dry_run, force=force, observe=tell)
         if not dry_run and not report.refusals:
-            await Notebook(resources.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
+            await SweepState(resources.redis).note_whole_pass(utc_now())  # for those that wait for a sweep
         return report
 
 
-def describe(verdict: Verdict) -> dict[str, Any]:
+def describe(decision: Decision) -> dict[str, Any]:
     """Return an action for programs."""
     return {
-        "media_id": verdict.medium.name,
-        "reason": str(verdict.why),
-        "removed": [each.key for each in verdict.doomed],
-        "bytes": verdict.size_bytes,
+        "media_id": decision.medium.name,
+        "reason": str(decision.reason),
+        "removed": [each.key for each in decision.to_delete],
+        "bytes": decision.size_bytes,
     }
 
 
-def line(verdict: Verdict) -> str:
+def line(decision: Decision) -> str:
     """Return an action as a line for people."""
-    what = " ".join(each.key for each in verdict.doomed) or f"task for {verdict.medium.name}"
-    return f"{verdict.why:<16}  {what}"
+    what = " ".join(each.key for each in decision.to_delete) or f"task for {decision.medium.name}"
+    return f"{decision.reason:<16}  {what}"
 
 
 def _print(report: Report) -> None:
@@ -79,8 +79,8 @@ def _print(report: Report) -> None:
         print_table(
             ["", "media", "objects", "bytes", "" if not report.dry_run else "(dry run: nothing was done)"],
             [
-                (why, tally.media, tally.objects, tally.size_bytes, MEANINGS[why])
-                for why, tally in sorted(report.done.items())
+                (reason, counts.media, counts.objects, counts.size_bytes, MEANINGS[reason])
+                for reason, counts in sorted(report.done.items())
             ],
         )
     console().print(

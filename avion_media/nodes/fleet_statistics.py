@@ -14,7 +14,7 @@ from avion_media.history import QueueSample
 from avion_media.queue import QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import Redis, RedisRefused
 from avion_media.state import MediaEvents
-from avion_media.tasks.sweep import Notebook
+from avion_media.tasks.sweep import SweepState
 
 _KEY = "media_statistics"
 
@@ -46,13 +46,13 @@ async def read_fleet_statistics(
 
 
 async def _count(redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEvents) -> FleetStatistics:
-    notebook = Notebook(redis)
-    swept_at = await notebook.finished_at()
+    state = SweepState(redis)
+    swept_at = await state.finished_at()
     return FleetStatistics(
         {name: await _sample(redis, queue) for name, queue in queues.items()},
         await notice_backlog(redis),
         await events.headroom(),
-        await notebook.stored(),
+        await state.stored(),
         0.0 if swept_at is None else swept_at.timestamp(),
     )
 

@@ -14,7 +14,7 @@ from avion_media.concurrency import run_all
 from avion_media.domain.errors import LeaseLost, MediaError, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE
 from avion_media.runtime import Runtime
-from avion_media.tasks.sweep import START, Leadership, Notebook, Reconciliation, Report
+from avion_media.tasks.sweep import START, Leadership, Reconciliation, Report, SweepState
 from avion_media.tasks.sweep.reconciliation import utc_now
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
@@ -38,7 +38,7 @@ class _Sweeper:
         self._runtime = runtime
         self._interval = timedelta(seconds=runtime.config.sweep.interval)
         self._leadership = Leadership(runtime.redis)
-        self._notebook = Notebook(runtime.redis)
+        self._state = SweepState(runtime.redis)
         self._reconciliation = Reconciliation(runtime.store, runtime.redis, runtime.config)
         self._log = get_logger(path=path)
         self._note_time_at = -math.inf
@@ -80,9 +80,9 @@ class _Sweeper:
 
     async def _is_due(self) -> bool:
         await self._note_losses()
-        if await self._notebook.unfinished() is not None:
+        if await self._state.unfinished() is not None:
             return True
-        finished_at = await self._notebook.finished_at()
+        finished_at = await self._state.finished_at()
         return finished_at is None or utc_now() - finished_at >= self._interval
 
     async def _note_losses(self) -> None:
@@ -94,7 +94,7 @@ class _Sweeper:
                 self._log.warning("sweep.redis_data_lost", queue=queue.name, at=loss.at)
                 if queue.name != PROCESSING_QUEUE:
                     await queue.forget(loss)
-        await self._notebook.memory_since(utc_now(), remember=True)
+        await self._state.memory_since(utc_now(), remember=True)
         await self._replay_journal()
 
     async def _replay_journal(self) -> None:
@@ -106,11 +106,11 @@ class _Sweeper:
             self._note_time_at = trio.current_time() + _NOTE_TIME_S
 
     async def _sweep(self) -> None:
-        cursor = await self._notebook.unfinished() or START
-        await self._notebook.save(cursor)
+        cursor = await self._state.unfinished() or START
+        await self._state.save(cursor)
         with self._measured() as ended:
-            report = await self._reconciliation.run(start=cursor, checkpoint=self._notebook.save)
-            await self._notebook.finish(utc_now())
+            report = await self._reconciliation.run(start=cursor, checkpoint=self._state.save)
+            await self._state.finish(utc_now())
             ended(report)
         self._tell(report)
 
@@ -124,9 +124,9 @@ class _Sweeper:
         def ended(report: Report) -> None:
             nonlocal outcome
             outcome = "refused" if report.refusals else "done"
-            for why, tally in report.done.items():
-                telemetry.count(instruments.SWEEP_MEDIA, tally.media, why=str(why))
-                telemetry.count(instruments.SWEEP_FREED, tally.size_bytes, why=str(why))
+            for reason, counts in report.done.items():
+                telemetry.count(instruments.SWEEP_MEDIA, counts.media, reason=str(reason))
+                telemetry.count(instruments.SWEEP_FREED, counts.size_bytes, reason=str(reason))
 
         try:
             yield ended
@@ -142,5 +142,5 @@ class _Sweeper:
             self._log.error("sweep.refused", refusal=str(refusal), advice="avion-media sweep --dry-run, then --force")
         for doubt in report.warnings:
             self._log.warning("sweep.incomplete", doubt=doubt)
-        found = {str(why): tally.media for why, tally in report.done.items()}
+        found = {str(reason): counts.media for reason, counts in report.done.items()}
         self._log.info("sweep.done", listed=report.listed, removed=report.removed, skipped=report.skipped, **found)

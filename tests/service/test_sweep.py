@@ -28,9 +28,9 @@ from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
-from avion_media.tasks.sweep import Cursor, Leadership, Reconciliation, Report, Verdict, Why
+from avion_media.tasks.sweep import Cursor, Decision, Leadership, Reconciliation, Report, SweepReason
 from avion_media.tasks.sweep.listing import Part
-from avion_media.tasks.sweep.notebook import Notebook
+from avion_media.tasks.sweep.state import SweepState
 from avion_media.tasks.waiting import Visit, each_task
 from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
@@ -60,7 +60,7 @@ class World:
     config: Config
     statuses: StatusStore
     hours: float = 0.0
-    seen: list[Verdict] = field(default_factory=list)
+    seen: list[Decision] = field(default_factory=list)
 
     def put(self, key: str, body: bytes = b"x") -> None:
         """An object, written now."""
@@ -116,7 +116,7 @@ async def test_an_upload_that_was_never_completed_goes_once_nobody_can_complete_
     world.put(keys.incoming(upload))
     assert (await world.sweep(hours=1.1)).done == {}
     report = await world.sweep(hours=1.5)
-    assert report.done[Why.ABANDONED].objects == 1
+    assert report.done[SweepReason.ABANDONED].objects == 1
     assert world.keys() == set()
 
 
@@ -125,7 +125,7 @@ async def test_a_completed_upload_whose_task_is_lost_is_queued_again_once(world:
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
     assert (await world.sweep(hours=0.9)).done == {}
-    assert (await world.sweep(hours=1.5)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=1.5)).done[SweepReason.LOST_TASK].media == 1
     assert (await world.sweep(hours=1.5)).done == {}
     (task,) = world.queued()
     assert task["media_id"] == str(upload)
@@ -138,14 +138,14 @@ async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_secon
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
     world.hours = 2
-    verdicts: list[Verdict] = []
+    decisions: list[Decision] = []
     reconciliation = world.reconciliation()
     looked_at = reconciliation.clock()
-    await reconciliation.run(dry_run=True, observe=verdicts.append)
+    await reconciliation.run(dry_run=True, observe=decisions.append)
     await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue(
         {"media_id": str(upload), "type": "thumbnail"}, task_id="of the client", once_key=str(upload)
     )
-    await reconciliation.remedies.queue_again(verdicts[0], looked_at)
+    await reconciliation.actions.requeue(decisions[0], looked_at)
     assert [task["task_id"] for task in world.queued()] == ["of the client"]
 
 
@@ -176,7 +176,7 @@ async def test_what_was_processed_loses_its_upload_and_nothing_else(world: World
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.READY), ttl_s=HOUR)
     assert (await world.sweep(hours=0.5)).done == {}
-    assert (await world.sweep(hours=2)).done[Why.LEFTOVER].objects == 1
+    assert (await world.sweep(hours=2)).done[SweepReason.LEFTOVER].objects == 1
     assert world.keys() == before
 
 
@@ -184,7 +184,7 @@ async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(worl
     upload = an_upload()
     world.put(keys.incoming(upload))
     world.other.flushall()
-    assert (await world.sweep(hours=0.01)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=0.01)).done[SweepReason.LOST_TASK].media == 1
     assert [task["media_id"] for task in world.queued()] == [str(upload)]
     status = await world.statuses.get(str(upload))
     assert status is not None
@@ -193,7 +193,7 @@ async def test_when_redis_has_lost_its_memory_uploads_are_processed_at_once(worl
     later = an_upload()
     world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 600))
     world.put(keys.incoming(later))
-    assert (await world.sweep(hours=2)).done[Why.ABANDONED].media == 1
+    assert (await world.sweep(hours=2)).done[SweepReason.ABANDONED].media == 1
 
 
 def fail_over(world: World) -> None:
@@ -207,8 +207,8 @@ async def test_after_a_failover_an_upload_that_may_have_been_completed_is_proces
     await world.sweep(hours=0)
     world.put(keys.incoming(upload))
     fail_over(world)
-    assert (await world.sweep(hours=0.01, dry_run=True)).done[Why.LOST_TASK].media == 1
-    assert (await world.sweep(hours=0.01)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=0.01, dry_run=True)).done[SweepReason.LOST_TASK].media == 1
+    assert (await world.sweep(hours=0.01)).done[SweepReason.LOST_TASK].media == 1
     assert [task["media_id"] for task in world.queued()] == [str(upload)]
     assert world.keys() == {keys.incoming(upload)}
 
@@ -218,7 +218,7 @@ async def test_an_upload_as_old_as_the_loss_is_processed_however_the_clocks_diff
     world.other.hset("media_sweep", "memory_since", str(datetime.now(UTC).timestamp() - 60))
     world.put(keys.incoming(upload))
     assert (await world.sweep(hours=0.5)).done == {}
-    assert (await world.sweep(hours=2)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=2)).done[SweepReason.LOST_TASK].media == 1
     assert world.keys() == {keys.incoming(upload)}
 
 
@@ -233,19 +233,19 @@ async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world
         fail_over(world)
         await listing()
 
-    await Notebook(world.redis).memory_since(world.clock(), remember=True)
+    await SweepState(world.redis).memory_since(world.clock(), remember=True)
     reconciliation.pace.wait = fail_over_then_list  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="lost its memory"):
         await reconciliation.run()
     assert world.keys() == before
-    assert (await world.sweep(hours=2)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=2)).done[SweepReason.LOST_TASK].media == 1
 
 
 async def test_the_loss_of_another_queue_is_none_of_uploads(world: World) -> None:
     world.put(keys.incoming(an_upload()))
     await TaskQueue(world.redis, PURGE_QUEUE).take("a", 0)  # makes its group
     assert (await world.sweep(hours=0.5)).done == {}
-    assert (await world.sweep(hours=2)).done[Why.ABANDONED].media == 1
+    assert (await world.sweep(hours=2)).done[SweepReason.ABANDONED].media == 1
 
 
 async def test_a_dry_run_does_nothing_and_remembers_nothing(world: World) -> None:
@@ -254,7 +254,10 @@ async def test_a_dry_run_does_nothing_and_remembers_nothing(world: World) -> Non
     world.put(keys.thumbnail(an_upload(), "small"))
     before = world.keys()
     report = await world.sweep(hours=30, dry_run=True)
-    assert {why: tally.media for why, tally in report.done.items()} == {Why.LOST_TASK: 1, Why.ORPHAN: 1}
+    assert {reason: counts.media for reason, counts in report.done.items()} == {
+        SweepReason.LOST_TASK: 1,
+        SweepReason.ORPHAN: 1,
+    }
     assert world.keys() == before
     assert world.other.keys() == []
 
@@ -269,7 +272,7 @@ async def test_thumbnails_without_original_go_those_of_former_sizes_too(world: W
             world.put(keys.thumbnail(any_id, size))
     assert (await world.sweep(hours=0.5)).done == {}
     report = await world.sweep(hours=1.5)
-    assert (report.done[Why.ORPHAN].media, report.done[Why.ORPHAN].objects) == (2, 4)
+    assert (report.done[SweepReason.ORPHAN].media, report.done[SweepReason.ORPHAN].objects) == (2, 4)
     assert world.keys() == before
 
 
@@ -280,7 +283,7 @@ async def test_remote_media_go_when_their_time_is_over(world: World) -> None:
     await world.statuses.put(Status(str(remote), State.READY), ttl_s=HOUR)
     assert (await world.sweep(hours=24 * 6)).done == {}
     report = await world.sweep(hours=24 * 8)
-    assert (report.done[Why.EXPIRED].media, report.done[Why.EXPIRED].objects) == (2, 6)
+    assert (report.done[SweepReason.EXPIRED].media, report.done[SweepReason.EXPIRED].objects) == (2, 6)
     assert world.keys() == set()
     assert await world.statuses.get(str(remote)) is None
 
@@ -290,10 +293,10 @@ async def test_remote_media_that_are_asked_for_stay(world: World) -> None:
     for each in (used, unused):
         world.put_medium(each)
     await RemoteStateStore(world.redis).mark_used(used, datetime.now(UTC) + timedelta(days=3), HOUR)
-    assert (await world.sweep(hours=24 * 8)).done[Why.EXPIRED].media == 1
+    assert (await world.sweep(hours=24 * 8)).done[SweepReason.EXPIRED].media == 1
     assert {keys.original(used)} <= world.keys()
     assert (await world.sweep(hours=24 * 9.9)).done == {}
-    assert (await world.sweep(hours=24 * 10.1)).done[Why.EXPIRED].media == 1
+    assert (await world.sweep(hours=24 * 10.1)).done[SweepReason.EXPIRED].media == 1
     assert world.keys() == set()
 
 
@@ -302,10 +305,10 @@ async def test_a_use_after_the_verdict_spares_it(world: World) -> None:
     world.put_medium(remote)
     before = world.keys()
     await world.sweep(hours=24 * 8, dry_run=True)
-    (verdict,) = world.seen
-    assert verdict.why is Why.EXPIRED
+    (decision,) = world.seen
+    assert decision.reason is SweepReason.EXPIRED
     await RemoteStateStore(world.redis).mark_used(remote, world.clock(), HOUR)
-    assert not await world.reconciliation().remedies.remove(verdict)
+    assert not await world.reconciliation().actions.remove(decision)
     assert world.keys() == before
 
 
@@ -320,7 +323,7 @@ async def test_a_remote_medium_that_is_being_fetched_again_stays(world: World) -
     # A fetch that was given up keeps nothing alive.
     world.other.xdel(CACHE_QUEUE, entry_id)
     world.other.xadd(f"{{{CACHE_QUEUE}}}:dlq", task)
-    assert set((await world.sweep(hours=24 * 8)).done) == {Why.EXPIRED}
+    assert set((await world.sweep(hours=24 * 8)).done) == {SweepReason.EXPIRED}
 
 
 async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
@@ -329,7 +332,7 @@ async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
         world.put_medium(each, size=998)  # 1000 bytes with its thumbnails
     world.config = world.config.model_copy(update={"remote": RemoteConfig(budget=2500)})
     report = await world.sweep(hours=0.1)
-    assert report.done[Why.OVER_BUDGET].size_bytes == 1000
+    assert report.done[SweepReason.OVER_BUDGET].size_bytes == 1000
     left = world.keys()
     assert keys.original(media[0]) not in left
     assert len(left) == 6
@@ -341,7 +344,7 @@ async def test_a_deletion_whose_task_is_lost_is_queued_again(world: World) -> No
     world.put_medium(upload)
     await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
     assert (await world.sweep(hours=24.5)).done == {}
-    assert (await world.sweep(hours=25.5)).done[Why.OVERDUE_DELETION].media == 1
+    assert (await world.sweep(hours=25.5)).done[SweepReason.OVERDUE_DELETION].media == 1
     assert (await world.sweep(hours=25.5)).done == {}
     ((member, due),) = world.other.zrange(f"{{{DELETE_QUEUE}}}:delayed", 0, -1, withscores=True)
     assert str(upload) in member
@@ -358,7 +361,7 @@ async def test_a_deletion_that_is_queued_again_takes_all_that_is_left(world: Wor
     if not original:
         world.bucket.client.delete_object(Bucket=world.bucket.bucket, Key=keys.original(upload))
     await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
-    assert (await world.sweep(hours=25.5)).done[Why.OVERDUE_DELETION].media == 1
+    assert (await world.sweep(hours=25.5)).done[SweepReason.OVERDUE_DELETION].media == 1
     await remove_what_is_due(world)
     assert world.keys() == set()
     assert (await world.sweep(hours=25.5)).done == {}
@@ -421,14 +424,14 @@ async def test_more_than_a_fraction_is_refused_without_force(world: World) -> No
     before = world.keys()
 
     would_be = await world.sweep(hours=2, dry_run=True)
-    assert would_be.done[Why.ORPHAN].objects == 3
+    assert would_be.done[SweepReason.ORPHAN].objects == 3
     assert len(would_be.refusals) == 1
 
     report = await world.sweep(hours=2)
     (refusal,) = report.refusals
     assert (refusal.part, refusal.wanted, refusal.allowed, refusal.listed) == (Part.UPLOADS, 3, 2, 4)
     assert world.keys() == before
-    assert set(report.done) == {Why.LOST_TASK}  # which cannot do harm
+    assert set(report.done) == {SweepReason.LOST_TASK}  # which cannot do harm
 
     assert not (await world.sweep(hours=2, force=True)).refusals
     assert world.keys() == {keys.incoming(lost)}
@@ -444,7 +447,7 @@ async def test_small_pages_and_batches_come_to_the_same_end(world: World) -> Non
         world.put(keys.thumbnail(each, "small"))
     world.hours = 1.5
     report = await world.reconciliation(batch=2, page_size=2).run()
-    assert report.done[Why.ORPHAN].media == len(orphans)
+    assert report.done[SweepReason.ORPHAN].media == len(orphans)
     assert report.listed == len(before) + len(orphans)
     assert world.keys() == before
 
@@ -454,22 +457,22 @@ async def test_a_pass_that_was_interrupted_goes_on_where_it_was(world: World) ->
     for each in orphans:
         world.put(keys.thumbnail(each, "small"))
     world.hours = 1.5
-    notebook = Notebook(world.redis)
+    state = SweepState(world.redis)
     ended: list[str] = []
     passes = 0
 
     async def interrupted(cursor: Cursor) -> None:
-        await notebook.save(cursor)
+        await state.save(cursor)
         raise Unavailable(Dependency.STORE)
 
     while len(ended) < len(orphans):
         passes += 1
-        start = await notebook.unfinished() or Cursor()
+        start = await state.unfinished() or Cursor()
         with pytest.raises(Unavailable) if passes < 4 else trio.fail_after(60):
             await world.reconciliation(batch=2).run(
                 start=start,
-                checkpoint=interrupted if passes < 4 else notebook.save,
-                observe=lambda verdict: ended.append(verdict.medium.name),
+                checkpoint=interrupted if passes < 4 else state.save,
+                observe=lambda decision: ended.append(decision.medium.name),
             )
     assert passes == 4
     assert sorted(ended) == sorted(map(str, orphans))  # each once
@@ -487,14 +490,14 @@ async def test_a_cursor_passes_over_what_lies_before(world: World) -> None:
 
 
 async def test_a_cursor_that_nobody_can_read_begins_anew(world: World) -> None:
-    notebook = Notebook(world.redis)
-    assert await notebook.unfinished() is None
+    state = SweepState(world.redis)
+    assert await state.unfinished() is None
     for unreadable in ({"part": "of a later version"}, {"part": "uploads", "after": "nonsense"}):
         world.other.hset("media_sweep", mapping=unreadable)
-        assert await notebook.unfinished() == Cursor()
-    await notebook.save(Cursor(Part.REMOTE, a_remote()))
-    await notebook.finish(datetime.now(UTC))
-    assert await notebook.unfinished() is None
+        assert await state.unfinished() == Cursor()
+    await state.save(Cursor(Part.REMOTE, a_remote()))
+    await state.finish(datetime.now(UTC))
+    assert await state.unfinished() is None
 
 
 async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -515,7 +518,10 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
     world.put(keys.original(deleted))
     await DeletionRecords(world.redis).mark([str(deleted)], delay_s=24 * HOUR)
     report = await world.sweep(hours=30)
-    assert {why: tally.media for why, tally in report.done.items()} == {Why.ABANDONED: 1, Why.OVERDUE_DELETION: 1}
+    assert {reason: counts.media for reason, counts in report.done.items()} == {
+        SweepReason.ABANDONED: 1,
+        SweepReason.OVERDUE_DELETION: 1,
+    }
     assert walks == [PROCESSING_QUEUE, DELETE_QUEUE]
 
 
@@ -526,7 +532,7 @@ async def test_the_key_of_a_task_that_was_lost_does_not_count(world: World) -> N
     await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(upload)}, once_key=str(upload))
     world.other.delete(PROCESSING_QUEUE)
     fail_over(world)
-    assert (await world.sweep(hours=2)).done[Why.LOST_TASK].media == 1
+    assert (await world.sweep(hours=2)).done[SweepReason.LOST_TASK].media == 1
     assert [task["media_id"] for task in world.queued()] == [str(upload)]
 
 
@@ -568,15 +574,15 @@ async def test_what_changes_between_verdict_and_removal_is_spared(
     prepare(world, any_id)
     before = world.keys()
     world.hours = hours
-    verdicts: list[Verdict] = []
+    decisions: list[Decision] = []
     reconciliation = world.reconciliation()
-    await reconciliation.run(dry_run=True, observe=verdicts.append)
-    (verdict,) = verdicts
+    await reconciliation.run(dry_run=True, observe=decisions.append)
+    (decision,) = decisions
     if when == "before its turn":
         meanwhile(world, any_id)
     else:
         monkeypatch.setattr(reconciliation.pace, "wait", wait)
-    assert not await reconciliation.remedies.remove(verdict)
+    assert not await reconciliation.actions.remove(decision)
     assert before <= world.keys()
 
 
@@ -588,12 +594,12 @@ async def test_a_remote_medium_that_is_found_a_moment_before_it_goes_is_not_read
     store = world.store.get()
     delete = store.delete
 
-    async def say_and_delete(doomed: list[str]) -> None:
+    async def say_and_delete(to_delete: list[str]) -> None:
         await world.statuses.put(Status(str(remote), State.READY), ttl_s=HOUR)
-        await delete(doomed)
+        await delete(to_delete)
 
     monkeypatch.setattr(store, "delete", say_and_delete)
-    assert (await world.sweep(hours=24 * 8)).done[Why.EXPIRED].media == 1
+    assert (await world.sweep(hours=24 * 8)).done[SweepReason.EXPIRED].media == 1
     assert await world.statuses.get(str(remote)) is None
 
 
@@ -604,7 +610,7 @@ async def test_an_outage_is_said_and_leaves_things_to_the_next_pass(world: World
     with pytest.raises(Unavailable):
         await world.sweep(hours=2)
     world.store.fill(store)
-    assert (await world.sweep(hours=2)).done[Why.ORPHAN].media == 1
+    assert (await world.sweep(hours=2)).done[SweepReason.ORPHAN].media == 1
 
 
 async def test_one_leads_until_it_steps_down(world: World) -> None:

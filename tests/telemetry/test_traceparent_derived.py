@@ -23,8 +23,8 @@ from avion_media.store import ObjectStore
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.purge import Purges
-from avion_media.tasks.sweep.policy import Medium, Verdict, Why
-from avion_media.tasks.sweep.remedies import Remedies
+from avion_media.tasks.sweep.actions import SweepActions
+from avion_media.tasks.sweep.policy import Decision, Medium, SweepReason
 from avion_media.telemetry import NO_TELEMETRY, NoTelemetry
 from avion_media.telemetry import Span as AnySpan
 from avion_media.telemetry.context import trace_of_medium
@@ -94,15 +94,15 @@ class World:
         handler = DeletionHandler(self.redis, queue, _replay(self.redis), purges, NO_TELEMETRY, delay_s=delay_s)
         await handler.handle(Notice((media_id,), "1-0"))
 
-    async def sweep(self, media_id: str, why: Why) -> None:
-        remedies = Remedies(
+    async def sweep(self, media_id: str, why: SweepReason) -> None:
+        actions = SweepActions(
             ResourceSlot(Dependency.STORE),
             self.redis,
             cast("Pace", None),
             lambda: datetime.now(UTC),
             processing_ttl_s=HOUR_S,
         )
-        await remedies.queue_again(Verdict(Medium(media_id), why), datetime.now(UTC))
+        await actions.requeue(Decision(Medium(media_id), why), datetime.now(UTC))
 
     def delayed(self) -> list[dict[str, str]]:
         return [json.loads(member) for member in self._client.zrange(QueueKeys(DELETE_QUEUE).delayed, 0, -1)]
@@ -122,7 +122,7 @@ async def world(redis_url: str) -> AsyncIterator[World]:
 async def test_a_drop_heard_by_all_and_the_sweepers_repetition_are_one_task(world: World, media_id: str) -> None:
     for _ in range(2):
         await world.drop(media_id)
-    await world.sweep(media_id, Why.OVERDUE_DELETION)
+    await world.sweep(media_id, SweepReason.OVERDUE_DELETION)
     (task,) = world.delayed()
     record = await DeletionRecords(world.redis).get(media_id)
     assert record is not None
@@ -133,7 +133,7 @@ async def test_a_drop_heard_by_all_and_the_sweepers_repetition_are_one_task(worl
 
 
 async def test_the_sweeper_queues_a_lost_task_with_it(world: World) -> None:
-    await world.sweep(UPLOAD, Why.LOST_TASK)
+    await world.sweep(UPLOAD, SweepReason.LOST_TASK)
     (task,) = world.queued(PROCESSING_QUEUE)
     assert task["traceparent"] == DERIVED[UPLOAD]
 
@@ -162,7 +162,7 @@ async def attempted(redis: Redis, queue_name: str) -> Span:
 
 
 async def test_the_attempt_at_an_upload_is_of_its_trace_and_sampled_by_its_id(world: World) -> None:
-    await world.sweep(UPLOAD, Why.LOST_TASK)
+    await world.sweep(UPLOAD, SweepReason.LOST_TASK)
     span = await attempted(world.redis, PROCESSING_QUEUE)
     medium = trace_of_medium(UPLOAD)
     assert medium is not None

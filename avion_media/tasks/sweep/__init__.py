@@ -2,22 +2,22 @@
 
 from avion_media.tasks.sweep.leadership import Leadership
 from avion_media.tasks.sweep.listing import STORED_KINDS
-from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
-from avion_media.tasks.sweep.policy import MEANINGS, Verdict, Why
+from avion_media.tasks.sweep.policy import MEANINGS, Decision, SweepReason
 from avion_media.tasks.sweep.reconciliation import Reconciliation
-from avion_media.tasks.sweep.report import Refusal, Report, Tally
+from avion_media.tasks.sweep.report import Counts, Refusal, Report
+from avion_media.tasks.sweep.state import START, Cursor, SweepState
 
 __all__ = [
     "MEANINGS",
     "START",
     "STORED_KINDS",
+    "Counts",
     "Cursor",
+    "Decision",
     "Leadership",
-    "Notebook",
     "Reconciliation",
     "Refusal",
     "Report",
-    "Tally",
-    "Verdict",
-    "Why",
+    "SweepReason",
+    "SweepState",
 ]

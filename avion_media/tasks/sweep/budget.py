@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 
-from avion_media.tasks.sweep.policy import NOTHING_KNOWN, Known, Medium, Verdict, Why, last_needed
+from avion_media.tasks.sweep.policy import NOTHING_KNOWN, Decision, KnownState, Medium, SweepReason, last_needed
 
 MAX_CANDIDATES = 10_000  # what does not fit in here is the next pass's
 
@@ -17,9 +17,9 @@ class Budget:
         self._max_candidates = max_candidates
         self._total_bytes = 0
         # A heap with the one that was used *last* of the longest unused on top.
-        self._unused: list[tuple[float, str, Medium, Known]] = []
+        self._unused: list[tuple[float, str, Medium, KnownState]] = []
 
-    def add(self, medium: Medium, known: Known = NOTHING_KNOWN) -> None:
+    def add(self, medium: Medium, known: KnownState = NOTHING_KNOWN) -> None:
         """A remote medium that stays as far as all other rules go; it counts even if it must not be removed."""
         if not self._budget_bytes:
             return
@@ -33,16 +33,16 @@ class Budget:
         else:
             heapq.heappushpop(self._unused, item)
 
-    def verdicts(self) -> list[Verdict]:
+    def decisions(self) -> list[Decision]:
         """As many as it takes to come down to the budget, the longest unused first."""
         excess_bytes = self._total_bytes - self._budget_bytes
-        verdicts = []
+        decisions = []
         for _, _, medium, known in sorted(self._unused, key=lambda item: item[:2], reverse=True):
             if excess_bytes <= 0 or not self._budget_bytes:
                 break
-            verdicts.append(Verdict(medium, Why.OVER_BUDGET, medium.served, known.last_use))
+            decisions.append(Decision(medium, SweepReason.OVER_BUDGET, medium.served, known.last_use))
             excess_bytes -= _size_bytes(medium)
-        return verdicts
+        return decisions
 
 
 def _size_bytes(medium: Medium) -> int:

@@ -17,9 +17,9 @@ from avion_media.owners import OwnedMedium, read_key
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 from avion_media.tasks.pace import Pace
-from avion_media.tasks.sweep.notebook import Notebook
-from avion_media.tasks.sweep.policy import Why
+from avion_media.tasks.sweep.policy import SweepReason
 from avion_media.tasks.sweep.report import Report
+from avion_media.tasks.sweep.state import SweepState
 
 _CLOCK_SKEW = timedelta(minutes=5)
 
@@ -30,13 +30,13 @@ class OwnerIndexCheck:
     def __init__(
         self,
         store: ResourceSlot[ObjectStore],
-        notebook: Notebook,
+        state: SweepState,
         pace: Pace,
         config: Config,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._notebook = notebook
+        self._state = state
         self._pace = pace
         self._sweep = config.sweep
         self._clock = clock
@@ -44,7 +44,7 @@ class OwnerIndexCheck:
     async def run(self, report: Report, *, dry_run: bool, force: bool) -> None:
         """Look at all that was written since the last sweep and before the margin; count in ``report``."""
         until = self._clock() - timedelta(seconds=self._sweep.margin)
-        since = await self._notebook.owners_checked_until()
+        since = await self._state.owners_checked_until()
         seen = wrong = 0
         before: ListedObject | None = None
         await self._pace.wait()
@@ -74,10 +74,10 @@ class OwnerIndexCheck:
             if found and not dry_run:
                 await self._store.get().delete([each.key for each in found])
             for _ in found:
-                report.count_object(Why.DISOWNED)
+                report.count_object(SweepReason.DISOWNED)
             await self._pace.wait()
         if not dry_run:
-            await self._notebook.note_owners_checked(until)
+            await self._state.note_owners_checked(until)
 
     async def _holds(self, owned: OwnedMedium) -> bool:
         await self._pace.wait()

@@ -19,7 +19,7 @@ from avion_media.store import ListedObject
 _CLOCK_SKEW = timedelta(minutes=5)  # between the store's clock, which tells ages, and the server's that lost its memory
 
 
-class Why(StrEnum):
+class SweepReason(StrEnum):
     """Why something is done about a medium."""
 
     LOST_TASK = "lost_task"
@@ -33,16 +33,16 @@ class Why(StrEnum):
     DISOWNED = "disowned"
 
 
-MEANINGS: dict[Why, str] = {
-    Why.LOST_TASK: "completed, but its task is lost: queued again",
-    Why.ABANDONED: "uploaded, never completed: removed",
-    Why.LEFTOVER: "processed or refused, its upload was left: removed",
-    Why.ORPHAN: "thumbnails without their original: removed",
-    Why.EXPIRED: "remote, neither fetched nor asked for within its time to live: removed",
-    Why.OVER_BUDGET: "remote, among the longest unused while the cache is over its budget: removed",
-    Why.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
-    Why.UNFINISHED: "an upload in parts that was not completed in time: its parts were removed",
-    Why.DISOWNED: "an index object of an owner whose medium is gone: removed",
+MEANINGS: dict[SweepReason, str] = {
+    SweepReason.LOST_TASK: "completed, but its task is lost: queued again",
+    SweepReason.ABANDONED: "uploaded, never completed: removed",
+    SweepReason.LEFTOVER: "processed or refused, its upload was left: removed",
+    SweepReason.ORPHAN: "thumbnails without their original: removed",
+    SweepReason.EXPIRED: "remote, neither fetched nor asked for within its time to live: removed",
+    SweepReason.OVER_BUDGET: "remote, among the longest unused while the cache is over its budget: removed",
+    SweepReason.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
+    SweepReason.UNFINISHED: "an upload in parts that was not completed in time: its parts were removed",
+    SweepReason.DISOWNED: "an index object of an owner whose medium is gone: removed",
 }
 
 
@@ -72,7 +72,7 @@ class Medium:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KnownState:
     """What Redis knows of one medium. ``reason`` is why it failed, if it did.
 
     ``tombstone`` is when it was deleted, ``last_use`` when it was last asked for.
@@ -90,7 +90,7 @@ class Known:
     last_use: datetime | None = None
 
 
-NOTHING_KNOWN = Known()
+NOTHING_KNOWN = KnownState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,52 +114,52 @@ class Rules:
             memory_since=memory_since,
         )
 
-    def deletion_due(self, known: Known) -> datetime | None:
+    def deletion_due(self, known: KnownState) -> datetime | None:
         """When the objects of a deleted medium are to be removed; None when it is not deleted."""
         return None if known.tombstone is None else known.tombstone + self.delete_delay
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to be done about one medium. ``doomed`` are the objects to remove; none when a task is queued.
+class Decision:
+    """What is to be done about one medium. ``to_delete`` are the objects that go; none when a task is queued.
 
     ``last_use``: it rests on that, for a remote medium.
     """
 
     medium: Medium
-    why: Why
-    doomed: tuple[ListedObject, ...] = ()
+    reason: SweepReason
+    to_delete: tuple[ListedObject, ...] = ()
     last_use: datetime | None = None
 
     @property
     def size_bytes(self) -> int:
         """Bytes that go."""
-        return sum(each.size_bytes for each in self.doomed)
+        return sum(each.size_bytes for each in self.to_delete)
 
 
 def needs_status(medium: Medium) -> bool:
-    """Whether the medium's status matters for the verdict."""
+    """Whether the medium's status matters for the decision."""
     return medium.incoming is not None
 
 
-def judge(medium: Medium, known: Known, rules: Rules, now: datetime) -> Verdict | None:
-    """The verdict on one medium; None when it is well, or to be left alone for now."""
+def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Decision | None:
+    """The decision on one medium; None when it is well, or to be left alone for now."""
     if known.tombstone is not None:
-        return _judge_deleted(medium, known, rules, now)
+        return _decide_deleted(medium, known, rules, now)
     if known.has_task:
         return None
     if medium.incoming is not None:
-        return None if known.given_up else _judge_upload(medium, medium.incoming, known, rules, now)
+        return None if known.given_up else _decide_upload(medium, medium.incoming, known, rules, now)
     if medium.original is None:
         old = all(_age(each, now) > rules.margin for each in medium.thumbnails)
-        return Verdict(medium, Why.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
+        return Decision(medium, SweepReason.ORPHAN, medium.thumbnails) if old and medium.thumbnails else None
     needed = last_needed(medium, known)
     if medium.is_remote and needed is not None and now - needed > rules.remote_ttl:
-        return Verdict(medium, Why.EXPIRED, medium.served, known.last_use)
+        return Decision(medium, SweepReason.EXPIRED, medium.served, known.last_use)
     return None
 
 
-def last_needed(medium: Medium, known: Known) -> datetime | None:
+def last_needed(medium: Medium, known: KnownState) -> datetime | None:
     """When a remote medium was fetched or last asked for, whichever was later; None without an original."""
     if medium.original is None:
         return None
@@ -167,31 +167,33 @@ def last_needed(medium: Medium, known: Known) -> datetime | None:
     return fetched if known.last_use is None else max(fetched, known.last_use)
 
 
-def _judge_deleted(medium: Medium, known: Known, rules: Rules, now: datetime) -> Verdict | None:
+def _decide_deleted(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Decision | None:
     """Until well past its time a deletion is left to its task, and may be undone."""
     due = rules.deletion_due(known)
     if known.has_deletion or due is None or now <= due + rules.margin:
         return None
-    return Verdict(medium, Why.OVERDUE_DELETION)
+    return Decision(medium, SweepReason.OVERDUE_DELETION)
 
 
-def _judge_upload(medium: Medium, incoming: ListedObject, known: Known, rules: Rules, now: datetime) -> Verdict | None:
+def _decide_upload(
+    medium: Medium, incoming: ListedObject, known: KnownState, rules: Rules, now: datetime
+) -> Decision | None:
     state = known.state
     if known.reason in SERVICE_FAULTS:
         return None  # its task may be replayed, and needs the upload; the bucket's lifecycle rule is its end
     if state in (None, State.PROCESSING) and incoming.last_modified < rules.memory_since:
-        return Verdict(medium, Why.LOST_TASK)  # it may have been completed, and no task remembers it
+        return Decision(medium, SweepReason.LOST_TASK)  # it may have been completed, and no task remembers it
     if _age(incoming, now) <= rules.margin:
         return None
     if state is State.PROCESSING:
-        return Verdict(medium, Why.LOST_TASK)
+        return Decision(medium, SweepReason.LOST_TASK)
     if medium.original is not None or (state is not None and state.final):
-        return Verdict(medium, Why.LEFTOVER, (incoming,))
+        return Decision(medium, SweepReason.LEFTOVER, (incoming,))
     if _age(incoming, now) <= rules.url_ttl + rules.margin:
         return None
     if incoming.last_modified < rules.memory_since + _CLOCK_SKEW:
-        return Verdict(medium, Why.LOST_TASK)
-    return Verdict(medium, Why.ABANDONED, (incoming,))
+        return Decision(medium, SweepReason.LOST_TASK)
+    return Decision(medium, SweepReason.ABANDONED, (incoming,))
 
 
 def _age(listed: ListedObject, now: datetime) -> timedelta:

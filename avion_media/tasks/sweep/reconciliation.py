@@ -1,7 +1,7 @@
 """The reconciliation: looks at everything that the store holds, and puts in order what is wrong.
 
-One pass lists all objects, merged by medium (`listing`), asks Redis what it knows of each, judges (`policy`), and
-carries the verdicts out (`remedies`), batch by batch. A batch that would bring the removals to more than a fraction of
+One pass lists all objects, merged by medium (`listing`), asks Redis what it knows of each, decides (`policy`), and
+carries the decisions out (`actions`), batch by batch. A batch that would bring the removals to more than a fraction of
 what was listed so far is refused: that many are rather a mistake of ours, or of the configuration, than garbage.
 """
 
@@ -22,17 +22,26 @@ from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
+from avion_media.tasks.sweep.actions import SweepActions
 from avion_media.tasks.sweep.budget import Budget
 from avion_media.tasks.sweep.listing import STORED_KINDS, Media, Part, open_media
-from avion_media.tasks.sweep.notebook import START, Cursor, Notebook
 from avion_media.tasks.sweep.owned import OwnerIndexCheck
-from avion_media.tasks.sweep.policy import NOTHING_KNOWN, Known, Medium, Rules, Verdict, Why, judge, needs_status
-from avion_media.tasks.sweep.remedies import Remedies
+from avion_media.tasks.sweep.policy import (
+    NOTHING_KNOWN,
+    Decision,
+    KnownState,
+    Medium,
+    Rules,
+    SweepReason,
+    decide,
+    needs_status,
+)
 from avion_media.tasks.sweep.report import Refusal, Report, Stored
+from avion_media.tasks.sweep.state import START, Cursor, SweepState
 from avion_media.tasks.sweep.task_lookup import MediaTasks, find_tasks
 from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 
-_CHUNK = 500  # media judged at once, at most: one round trip for the records of their deletions
+_CHUNK = 500  # media looked at at once, at most: one round trip for the records of their deletions
 _PAGE = 1000  # objects of one listing request, S3's own bound
 _BATCH = 20_000  # media between two checks of the fraction, and two saved cursors
 
@@ -46,7 +55,7 @@ async def save_nothing(_cursor: Cursor) -> None:
     """For passes that nobody resumes."""
 
 
-def tell_nobody(_verdict: Verdict) -> None:
+def tell_nobody(_decision: Decision) -> None:
     """For passes of which only the report counts."""
 
 
@@ -57,7 +66,7 @@ class _Orders:
     dry_run: bool
     force: bool
     checkpoint: Callable[[Cursor], Awaitable[None]]
-    observe: Callable[[Verdict], None]
+    observe: Callable[[Decision], None]
 
 
 class Reconciliation:
@@ -85,7 +94,7 @@ class Reconciliation:
         self.pace = Pace(config.sweep.rate)
         self.journal = DeletionJournal(store, config.delete.delay)
         self.replay = JournalReplay(redis, self.journal)
-        self.remedies = Remedies(store, redis, self.pace, clock, processing_ttl_s=config.tasks.accepted_life_s)
+        self.actions = SweepActions(store, redis, self.pace, clock, processing_ttl_s=config.tasks.accepted_life_s)
 
     async def run(
         self,
@@ -94,19 +103,19 @@ class Reconciliation:
         force: bool = False,
         start: Cursor = START,
         checkpoint: Callable[[Cursor], Awaitable[None]] = save_nothing,
-        observe: Callable[[Verdict], None] = tell_nobody,
+        observe: Callable[[Decision], None] = tell_nobody,
     ) -> Report:
-        """One pass, from ``start`` on. ``observe`` is called with each verdict that was, or would be, carried out.
+        """One pass, from ``start`` on. ``observe`` is called with each decision that was, or would be, carried out.
 
         Raises `Unavailable` when the store or Redis is away. Then, as after a cancel, what was carried out stays, and
         another pass may go on from the last cursor that ``checkpoint`` was given.
         """
         report = Report(dry_run)
         orders = _Orders(dry_run, force, checkpoint, observe)
-        if not dry_run:  # first: a deletion that Redis has forgotten would be judged like any other medium
+        if not dry_run:  # first: a deletion that Redis has forgotten would be treated like any other medium
             await self.replay.ensure_complete()
             await self.journal.prune()
-        memory_since = await Notebook(self.redis).memory_since(self.clock(), remember=not dry_run)
+        memory_since = await SweepState(self.redis).memory_since(self.clock(), remember=not dry_run)
         rules = Rules.of(self.config, memory_since)
         parts = list(Part)
         for part in parts[parts.index(start.part) :]:
@@ -114,12 +123,12 @@ class Reconciliation:
             await _PartOfPass(self, orders, rules, report, Cursor(part, after)).run()
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
-        notebook = Notebook(self.redis)
-        await OwnerIndexCheck(self.store, notebook, self.pace, self.config, self.clock).run(
+        state = SweepState(self.redis)
+        await OwnerIndexCheck(self.store, state, self.pace, self.config, self.clock).run(
             report, dry_run=dry_run, force=force
         )
         if report.stored and not dry_run:
-            await notebook.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
+            await state.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
         await UnfinishedUploads(self.store, self.pace, self.config, self.clock).sweep(report, dry_run=dry_run)
         return report
 
@@ -129,7 +138,7 @@ class _Candidate:
     """A medium that something would be done about if it had no task."""
 
     medium: Medium
-    known: Known
+    known: KnownState
 
 
 class _PartOfPass:
@@ -150,8 +159,8 @@ class _PartOfPass:
         self._start = start
         self._wanted = 0  # objects that this part removed, or would have
         # A part that does not begin at its beginning does not see the whole sum.
-        judged_by_size = start.part is Part.REMOTE and start.after is None
-        self._budget = Budget(reconciliation.config.remote.budget if judged_by_size else 0)
+        limited_by_size = start.part is Part.REMOTE and start.after is None
+        self._budget = Budget(reconciliation.config.remote.budget if limited_by_size else 0)
 
     async def run(self) -> None:
         """To the end of the part, or to where it is refused."""
@@ -184,9 +193,9 @@ class _PartOfPass:
             last = chunk[-1] if chunk else last
             ended = len(chunk) < chunk_size
         looked_at = self._reconciliation.clock()
-        planned = await self._judge(candidates)
+        planned = await self._decide(candidates)
         if ended:
-            planned += await self._judge_unused()
+            planned += await self._decide_unused()
         if not await self._carry_out(planned, media.listed, looked_at):
             return False
         if last is not None and not ended:
@@ -210,22 +219,22 @@ class _PartOfPass:
         for medium in chunk:
             status = statuses.get(medium.name)
             deletion = deletions.get(medium.name)
-            known = Known(
+            known = KnownState(
                 state=None if status is None else status.state,
                 reason=None if status is None else status.reason,
                 tombstone=deletion.deleted_at if deletion is not None and deletion.is_deleted else None,
                 last_use=last_uses.get(medium.name),
             )
-            if judge(medium, known, self._rules, self._reconciliation.clock()) is None:
+            if decide(medium, known, self._rules, self._reconciliation.clock()) is None:
                 self._budget.add(medium, known)
             else:
                 candidates.append(_Candidate(medium, known))
         return candidates
 
-    async def _judge(self, candidates: list[_Candidate]) -> list[Verdict]:
-        """The verdicts on the candidates of a batch, now that it is known which of them have a task."""
+    async def _decide(self, candidates: list[_Candidate]) -> list[Decision]:
+        """The decisions on the candidates of a batch, now that it is known which of them have a task."""
         tasks = await self._find_tasks(candidates)
-        verdicts = []
+        decisions = []
         for each in candidates:
             name = each.medium.name
             known = replace(
@@ -234,20 +243,20 @@ class _PartOfPass:
                 given_up=name in tasks.given_up,
                 has_deletion=name in tasks.removing,
             )
-            verdict = judge(each.medium, known, self._rules, self._reconciliation.clock())
-            if verdict is None:
+            decision = decide(each.medium, known, self._rules, self._reconciliation.clock())
+            if decision is None:
                 self._budget.add(each.medium, known)
-            elif _is_id(name) and (verdict.why is not Why.OVERDUE_DELETION or _has_own_object(each.medium)):
-                verdicts.append(verdict)
+            elif _is_id(name) and (decision.reason is not SweepReason.OVERDUE_DELETION or _has_own_object(each.medium)):
+                decisions.append(decision)
             else:
                 self._report.unrecognized += len(each.medium.objects)
-        return verdicts
+        return decisions
 
-    async def _judge_unused(self) -> list[Verdict]:
-        """The verdicts on the remote media that are beyond the budget. One that has a task stays until another pass."""
-        verdicts = self._budget.verdicts()
-        tasks = await self._find_tasks([_Candidate(each.medium, NOTHING_KNOWN) for each in verdicts])
-        return [each for each in verdicts if each.medium.name not in tasks.making]
+    async def _decide_unused(self) -> list[Decision]:
+        """The decisions on remote media that are beyond the budget. One that has a task stays until another pass."""
+        decisions = self._budget.decisions()
+        tasks = await self._find_tasks([_Candidate(each.medium, NOTHING_KNOWN) for each in decisions])
+        return [each for each in decisions if each.medium.name not in tasks.making]
 
     async def _find_tasks(self, candidates: list[_Candidate]) -> MediaTasks:
         deleted = [each.medium.name for each in candidates if each.known.tombstone is not None]
@@ -260,43 +269,43 @@ class _PartOfPass:
             complete_since=self._rules.memory_since,
         )
 
-    async def _carry_out(self, planned: list[Verdict], listed: int, looked_at: datetime) -> bool:
+    async def _carry_out(self, planned: list[Decision], listed: int, looked_at: datetime) -> bool:
         """False when it is refused. Tasks are queued all the same: only removals can do harm.
 
         Raises `Unavailable` when Redis has lost its memory since the pass began: another is to begin anew then.
         """
         if not self._orders.dry_run:
             await self._require_memory()
-        self._wanted += sum(len(each.doomed) for each in planned)
+        self._wanted += sum(len(each.to_delete) for each in planned)
         sweep = self._reconciliation.config.sweep
         allowed = max(sweep.always_allowed, int(sweep.max_fraction * listed))
         refused = self._wanted > allowed and not self._orders.force
         if refused:
             self._report.refuse(Refusal(self._start.part, self._wanted, allowed, listed))
-        for verdict in planned:
+        for decision in planned:
             if self._orders.dry_run:
-                self._done(verdict)
-            elif not verdict.doomed:
-                await self._reconciliation.remedies.queue_again(verdict, looked_at)
-                self._done(verdict)
+                self._done(decision)
+            elif not decision.to_delete:
+                await self._reconciliation.actions.requeue(decision, looked_at)
+                self._done(decision)
             elif not refused:
-                await self._remove(verdict)
+                await self._remove(decision)
         return self._orders.dry_run or not refused
 
     async def _require_memory(self) -> None:
-        notebook = Notebook(self._reconciliation.redis)
-        if await notebook.memory_since(self._reconciliation.clock(), remember=True) > self._rules.memory_since:
+        state = SweepState(self._reconciliation.redis)
+        if await state.memory_since(self._reconciliation.clock(), remember=True) > self._rules.memory_since:
             raise Unavailable(Dependency.REDIS, "it has lost its memory during the pass, which is to begin anew")
 
-    async def _remove(self, verdict: Verdict) -> None:
-        if await self._reconciliation.remedies.remove(verdict):
-            self._done(verdict)
+    async def _remove(self, decision: Decision) -> None:
+        if await self._reconciliation.actions.remove(decision):
+            self._done(decision)
         else:
             self._report.skipped += 1
 
-    def _done(self, verdict: Verdict) -> None:
-        self._report.count(verdict)
-        self._orders.observe(verdict)
+    def _done(self, decision: Decision) -> None:
+        self._report.count(decision)
+        self._orders.observe(decision)
 
 
 def _has_own_object(medium: Medium) -> bool:

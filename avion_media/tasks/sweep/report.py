@@ -6,22 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from avion_media.tasks.sweep.listing import Part
-from avion_media.tasks.sweep.policy import Verdict, Why
+from avion_media.tasks.sweep.policy import Decision, SweepReason
 
 
 @dataclass(slots=True)
-class Tally:
-    """Of one kind of verdict: media, and the objects and bytes that go with them."""
+class Counts:
+    """Of one kind of decision: media, and the objects and bytes that go with them."""
 
     media: int = 0
     objects: int = 0
     size_bytes: int = 0
 
-    def add(self, verdict: Verdict) -> None:
+    def add(self, decision: Decision) -> None:
         """Count one more."""
         self.media += 1
-        self.objects += len(verdict.doomed)
-        self.size_bytes += verdict.size_bytes
+        self.objects += len(decision.to_delete)
+        self.size_bytes += decision.size_bytes
 
 
 @dataclass(slots=True)
@@ -64,25 +64,25 @@ class Report:
     listed: int = 0
     unrecognized: int = 0
     skipped: int = 0
-    done: dict[Why, Tally] = field(default_factory=dict)
+    done: dict[SweepReason, Counts] = field(default_factory=dict)
     refusals: list[Refusal] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stored: dict[str, Stored] = field(default_factory=dict)
     """What the store holds, by kind; empty if not everything was seen."""
 
-    def count(self, verdict: Verdict) -> None:
+    def count(self, decision: Decision) -> None:
         """One more that was carried out."""
-        self.done.setdefault(verdict.why, Tally()).add(verdict)
+        self.done.setdefault(decision.reason, Counts()).add(decision)
 
     def count_unfinished(self) -> None:
         """One more multipart upload that was aborted. The store does not say how many bytes that frees."""
-        self.done.setdefault(Why.UNFINISHED, Tally()).media += 1
+        self.done.setdefault(SweepReason.UNFINISHED, Counts()).media += 1
 
-    def count_object(self, why: Why) -> None:
+    def count_object(self, reason: SweepReason) -> None:
         """One more empty object that was removed."""
-        tally = self.done.setdefault(why, Tally())
-        tally.media += 1
-        tally.objects += 1
+        counts = self.done.setdefault(reason, Counts())
+        counts.media += 1
+        counts.objects += 1
 
     def refuse(self, refusal: Refusal) -> None:
         """A part was refused; a dry run, which goes on, may say so again with more."""
@@ -91,7 +91,7 @@ class Report:
     @property
     def removed(self) -> int:
         """Objects removed."""
-        return sum(tally.objects for tally in self.done.values())
+        return sum(counts.objects for counts in self.done.values())
 
     def to_dict(self) -> dict[str, Any]:
         """For programs."""
@@ -101,8 +101,8 @@ class Report:
             "unrecognized": self.unrecognized,
             "skipped": self.skipped,
             "done": {
-                str(why): {"media": tally.media, "objects": tally.objects, "bytes": tally.size_bytes}
-                for why, tally in sorted(self.done.items())
+                str(reason): {"media": counts.media, "objects": counts.objects, "bytes": counts.size_bytes}
+                for reason, counts in sorted(self.done.items())
             },
             "refused": [
                 {"part": str(each.part), "wanted": each.wanted, "allowed": each.allowed, "listed": each.listed}

@@ -7,13 +7,13 @@ from avion_media.nodes.fleet_statistics import read_fleet_statistics
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
 from avion_media.state import MediaEvents
-from avion_media.tasks.sweep import Notebook
+from avion_media.tasks.sweep import SweepState
 from tests.integration.queue.conftest import Client
 
 
 async def test_one_replica_counts_for_all(redis: Redis, other: Client) -> None:
     queues, events = {PROCESSING_QUEUE: TaskQueue(redis, PROCESSING_QUEUE)}, MediaEvents(redis)
-    await Notebook(redis).note_stored({"image": (3, 4096)})
+    await SweepState(redis).note_stored({"image": (3, 4096)})
     await queues[PROCESSING_QUEUE].enqueue(processing_fields("m"))
     first = await read_fleet_statistics(redis, queues, events, max_age_s=60)
     assert (first.queues[PROCESSING_QUEUE].added, first.stored) == (1, {"image": (3, 4096)})

@@ -19,7 +19,7 @@ from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
 from avion_media.store.presign import Presigner
 from avion_media.tasks.pace import Pace
-from avion_media.tasks.sweep import Report, Why
+from avion_media.tasks.sweep import Report, SweepReason
 from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 from tests.conftest import S3Bucket
 
@@ -152,7 +152,7 @@ async def test_the_sweep_ends_unfinished_uploads_when_their_time_is_over(either_
         await sweep.sweep(report, dry_run=dry_run)
         assert report.warnings == []
         left = [page async for page in either_store.multipart.unfinished("")]
-        count = report.done[Why.UNFINISHED].media if report.done else 0
+        count = report.done[SweepReason.UNFINISHED].media if report.done else 0
         return count, sorted(each.key for page in left for each in page)
 
     both = ["incoming/" + str(media_id), "others/upload"]

@@ -10,7 +10,7 @@ import trio.testing
 from avion_media.store import ListedObject
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.budget import Budget
-from avion_media.tasks.sweep.policy import Known, Medium, Why
+from avion_media.tasks.sweep.policy import KnownState, Medium, SweepReason
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -25,50 +25,50 @@ def remote(name: str, age_days: int, size_bytes: int = 10) -> Medium:
     )
 
 
-def doomed(budget: Budget, media: list[Medium]) -> list[str]:
+def to_delete(budget: Budget, media: list[Medium]) -> list[str]:
     for each in media:
         budget.add(each)
-    assert all(verdict.why is Why.OVER_BUDGET for verdict in budget.verdicts())
-    return [verdict.medium.name for verdict in budget.verdicts()]
+    assert all(decision.reason is SweepReason.OVER_BUDGET for decision in budget.decisions())
+    return [decision.medium.name for decision in budget.decisions()]
 
 
 MEDIA = [remote("a", 2), remote("b", 5), remote("c", 1), remote("d", 4), remote("e", 3)]
 
 
 def test_the_oldest_go_until_the_rest_fits() -> None:
-    assert doomed(Budget(50), MEDIA) == []
-    assert doomed(Budget(49), MEDIA) == ["b"]
-    assert doomed(Budget(25), MEDIA) == ["b", "d", "e"]
-    assert doomed(Budget(1), MEDIA) == ["b", "d", "e", "a", "c"]
+    assert to_delete(Budget(50), MEDIA) == []
+    assert to_delete(Budget(49), MEDIA) == ["b"]
+    assert to_delete(Budget(25), MEDIA) == ["b", "d", "e"]
+    assert to_delete(Budget(1), MEDIA) == ["b", "d", "e", "a", "c"]
 
 
 def test_no_budget_is_no_bound() -> None:
-    assert doomed(Budget(0), MEDIA) == []
+    assert to_delete(Budget(0), MEDIA) == []
 
 
 def test_memory_is_bounded_and_the_rest_is_the_next_pass_s() -> None:
-    assert doomed(Budget(1, max_candidates=2), MEDIA) == ["b", "d"]
-    assert doomed(Budget(1, max_candidates=2), MEDIA[::-1]) == ["b", "d"]
+    assert to_delete(Budget(1, max_candidates=2), MEDIA) == ["b", "d"]
+    assert to_delete(Budget(1, max_candidates=2), MEDIA[::-1]) == ["b", "d"]
 
 
 def test_thumbnails_count_and_go_with_their_original() -> None:
     budget = Budget(5)
     budget.add(remote("a", 1))
-    (verdict,) = budget.verdicts()
-    assert verdict.size_bytes == 10
+    (decision,) = budget.decisions()
+    assert decision.size_bytes == 10
 
 
 def test_what_may_not_be_removed_counts_all_the_same() -> None:
     budget = Budget(45)
-    budget.add(remote("oldest", 9), Known(has_task=True))
-    assert doomed(budget, MEDIA) == ["b", "d"]
+    budget.add(remote("oldest", 9), KnownState(has_task=True))
+    assert to_delete(budget, MEDIA) == ["b", "d"]
 
 
 def test_what_was_asked_for_lately_is_not_old() -> None:
     budget = Budget(39)
     for each in MEDIA:
-        budget.add(each, Known(last_use=NOW - timedelta(hours=1) if each.name in ("b", "d") else None))
-    assert [verdict.medium.name for verdict in budget.verdicts()] == ["e", "a"]
+        budget.add(each, KnownState(last_use=NOW - timedelta(hours=1) if each.name in ("b", "d") else None))
+    assert [decision.medium.name for decision in budget.decisions()] == ["e", "a"]
 
 
 async def test_the_pace_is_even_and_saves_nothing_up(autojump_clock: trio.testing.MockClock) -> None:

@@ -1,4 +1,4 @@
-"""The verdict on one medium: each rule by example, and what must hold whatever the facts are."""
+"""The decision on one medium: each rule by example, and what must hold whatever the facts are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from avion_media.domain.errors import SERVICE_FAULTS, Reason
 from avion_media.domain.tasks import State
 from avion_media.store import ListedObject
-from avion_media.tasks.sweep.policy import MEANINGS, Known, Medium, Rules, Why, judge
+from avion_media.tasks.sweep.policy import MEANINGS, KnownState, Medium, Rules, SweepReason, decide
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 RULES = Rules(
@@ -46,9 +46,9 @@ def medium(
     )
 
 
-def why(medium: Medium, known: Known = Known()) -> Why | None:  # noqa: B008 - frozen
-    verdict = judge(medium, known, RULES, NOW)
-    return verdict.why if verdict else None
+def reason_for(medium: Medium, known: KnownState = KnownState()) -> SweepReason | None:  # noqa: B008 - frozen
+    decision = decide(medium, known, RULES, NOW)
+    return decision.reason if decision else None
 
 
 @pytest.mark.parametrize(
@@ -56,38 +56,38 @@ def why(medium: Medium, known: Known = Known()) -> Why | None:  # noqa: B008 - f
     [
         (0.5, None, None),
         (1.1, None, None),  # the URL's life comes on top of the margin
-        (1.3, None, Why.ABANDONED),
+        (1.3, None, SweepReason.ABANDONED),
         (0.5, State.PROCESSING, None),
-        (1.1, State.PROCESSING, Why.LOST_TASK),
+        (1.1, State.PROCESSING, SweepReason.LOST_TASK),
         (0.5, State.FAILED, None),
-        (1.1, State.FAILED, Why.LEFTOVER),
-        (1.1, State.READY, Why.LEFTOVER),
-        (BEFORE_MEMORY_HOURS, None, Why.LOST_TASK),  # perhaps completed: nobody remembers
-        (BEFORE_MEMORY_HOURS, State.FAILED, Why.LEFTOVER),
+        (1.1, State.FAILED, SweepReason.LEFTOVER),
+        (1.1, State.READY, SweepReason.LEFTOVER),
+        (BEFORE_MEMORY_HOURS, None, SweepReason.LOST_TASK),  # perhaps completed: nobody remembers
+        (BEFORE_MEMORY_HOURS, State.FAILED, SweepReason.LEFTOVER),
     ],
 )
-def test_an_upload_without_original(age: float, state: State | None, expected: Why | None) -> None:
-    assert why(medium(incoming=age), Known(state)) is expected
+def test_an_upload_without_original(age: float, state: State | None, expected: SweepReason | None) -> None:
+    assert reason_for(medium(incoming=age), KnownState(state)) is expected
 
 
 @pytest.mark.parametrize(
     ("state", "expected"),
-    [(None, Why.LEFTOVER), (State.READY, Why.LEFTOVER), (State.PROCESSING, Why.LOST_TASK)],
+    [(None, SweepReason.LEFTOVER), (State.READY, SweepReason.LEFTOVER), (State.PROCESSING, SweepReason.LOST_TASK)],
 )
-def test_an_upload_left_beside_its_original(state: State | None, expected: Why) -> None:
+def test_an_upload_left_beside_its_original(state: State | None, expected: SweepReason) -> None:
     """While it still counts as processing, its event has not been sent: the task does that, and removes the upload."""
-    verdict = judge(medium(incoming=2, original=2, thumbnails=(2,)), Known(state), RULES, NOW)
-    assert verdict is not None
-    assert verdict.why is expected
-    assert [each.key for each in verdict.doomed] == (["incoming"] if expected is Why.LEFTOVER else [])
+    decision = decide(medium(incoming=2, original=2, thumbnails=(2,)), KnownState(state), RULES, NOW)
+    assert decision is not None
+    assert decision.reason is expected
+    assert [each.key for each in decision.to_delete] == (["incoming"] if expected is SweepReason.LEFTOVER else [])
 
 
 @pytest.mark.parametrize("state", [None, State.PROCESSING])
 def test_an_upload_whose_task_was_forgotten_a_moment_ago_is_processed_at_once(state: State | None) -> None:
     rules = replace(RULES, memory_since=NOW)
-    verdict = judge(medium(incoming=0.01), Known(state), rules, NOW)
-    assert verdict is not None
-    assert verdict.why is Why.LOST_TASK
+    decision = decide(medium(incoming=0.01), KnownState(state), rules, NOW)
+    assert decision is not None
+    assert decision.reason is SweepReason.LOST_TASK
 
 
 @pytest.mark.parametrize(
@@ -100,59 +100,63 @@ def test_an_upload_whose_task_was_forgotten_a_moment_ago_is_processed_at_once(st
     ],
 )
 def test_what_a_task_names_is_left_to_it(each: Medium) -> None:
-    assert why(each) is not None
-    assert why(each, Known(State.PROCESSING, has_task=True)) is None
+    assert reason_for(each) is not None
+    assert reason_for(each, KnownState(State.PROCESSING, has_task=True)) is None
 
 
 def test_a_dead_letter_keeps_the_upload_that_a_replay_needs_and_nothing_else() -> None:
-    assert why(medium(incoming=50), Known(State.PROCESSING, given_up=True)) is None
-    assert why(medium(REMOTE, original=500), Known(given_up=True)) is Why.EXPIRED
+    assert reason_for(medium(incoming=50), KnownState(State.PROCESSING, given_up=True)) is None
+    assert reason_for(medium(REMOTE, original=500), KnownState(given_up=True)) is SweepReason.EXPIRED
 
 
 @pytest.mark.parametrize("reason", sorted(SERVICE_FAULTS))
 @pytest.mark.parametrize("original", [None, 50])
 def test_an_upload_that_failed_by_our_fault_may_be_replayed(reason: Reason, original: float | None) -> None:
     each = medium(incoming=50, original=original)
-    assert why(each, Known(State.FAILED, Reason.CORRUPT)) is Why.LEFTOVER
-    assert why(each, Known(State.FAILED, reason)) is None
+    assert reason_for(each, KnownState(State.FAILED, Reason.CORRUPT)) is SweepReason.LEFTOVER
+    assert reason_for(each, KnownState(State.FAILED, reason)) is None
 
 
 @pytest.mark.parametrize("name", [UPLOAD, REMOTE])
 def test_thumbnails_without_original(name: str) -> None:
-    assert why(medium(name, thumbnails=(2, 3))) is Why.ORPHAN
-    assert why(medium(name, thumbnails=(2, 0.5))) is None
-    assert why(medium(name, original=2, thumbnails=(2, 3))) is None
+    assert reason_for(medium(name, thumbnails=(2, 3))) is SweepReason.ORPHAN
+    assert reason_for(medium(name, thumbnails=(2, 0.5))) is None
+    assert reason_for(medium(name, original=2, thumbnails=(2, 3))) is None
 
 
 def test_remote_media_expire_and_uploads_never_do() -> None:
     old, fresh = 24 * 8.0, 24 * 6.0
-    assert why(medium(REMOTE, original=fresh, thumbnails=(fresh,))) is None
-    verdict = judge(medium(REMOTE, original=old, thumbnails=(old, fresh)), Known(), RULES, NOW)
-    assert verdict is not None
-    assert verdict.why is Why.EXPIRED
-    assert len(verdict.doomed) == 3
-    assert why(medium(UPLOAD, original=old, thumbnails=(old,))) is None
+    assert reason_for(medium(REMOTE, original=fresh, thumbnails=(fresh,))) is None
+    decision = decide(medium(REMOTE, original=old, thumbnails=(old, fresh)), KnownState(), RULES, NOW)
+    assert decision is not None
+    assert decision.reason is SweepReason.EXPIRED
+    assert len(decision.to_delete) == 3
+    assert reason_for(medium(UPLOAD, original=old, thumbnails=(old,))) is None
 
 
-@pytest.mark.parametrize(("used_days_ago", "expected"), [(6.9, None), (7.1, Why.EXPIRED), (9, Why.EXPIRED)])
-def test_remote_media_live_by_their_last_use(used_days_ago: float, expected: Why | None) -> None:
-    known = Known(last_use=NOW - timedelta(days=used_days_ago))
-    assert why(medium(REMOTE, original=24 * 8.0), known) is expected
-    assert why(medium(REMOTE, original=24 * 6.0), known) is None
+@pytest.mark.parametrize(
+    ("used_days_ago", "expected"), [(6.9, None), (7.1, SweepReason.EXPIRED), (9, SweepReason.EXPIRED)]
+)
+def test_remote_media_live_by_their_last_use(used_days_ago: float, expected: SweepReason | None) -> None:
+    known = KnownState(last_use=NOW - timedelta(days=used_days_ago))
+    assert reason_for(medium(REMOTE, original=24 * 8.0), known) is expected
+    assert reason_for(medium(REMOTE, original=24 * 6.0), known) is None
 
 
-@pytest.mark.parametrize(("deleted_hours_ago", "expected"), [(23, None), (24.5, None), (25.5, Why.OVERDUE_DELETION)])
+@pytest.mark.parametrize(
+    ("deleted_hours_ago", "expected"), [(23, None), (24.5, None), (25.5, SweepReason.OVERDUE_DELETION)]
+)
 def test_a_deletion_is_overdue_only_when_it_cannot_be_undone_any_more(
-    deleted_hours_ago: float, expected: Why | None
+    deleted_hours_ago: float, expected: SweepReason | None
 ) -> None:
-    known = Known(State.DELETED, tombstone=NOW - timedelta(hours=deleted_hours_ago))
+    known = KnownState(State.DELETED, tombstone=NOW - timedelta(hours=deleted_hours_ago))
     each = medium(incoming=50, original=50, thumbnails=(50,))
-    assert why(each, known) is expected
-    assert why(each, replace(known, has_deletion=True)) is None
+    assert reason_for(each, known) is expected
+    assert reason_for(each, replace(known, has_deletion=True)) is None
 
 
 def test_every_reason_is_explained() -> None:
-    assert set(MEANINGS) == set(Why)
+    assert set(MEANINGS) == set(SweepReason)
 
 
 ages = st.floats(0, 24 * 60)
@@ -164,7 +168,7 @@ media = st.builds(
     thumbnails=st.lists(ages, max_size=3).map(tuple),
 )
 knowledge = st.builds(
-    Known,
+    KnownState,
     state=st.none() | st.sampled_from(list(State)),
     tombstone=st.none() | ages.map(lambda hours: NOW - timedelta(hours=hours)),
     has_task=st.booleans(),
@@ -174,17 +178,17 @@ knowledge = st.builds(
 
 
 @given(media, knowledge)
-def test_what_is_never_removed(each: Medium, known: Known) -> None:
-    verdict = judge(each, known, RULES, NOW)
-    if verdict is None or not verdict.doomed:
+def test_what_is_never_removed(each: Medium, known: KnownState) -> None:
+    decision = decide(each, known, RULES, NOW)
+    if decision is None or not decision.to_delete:
         return
-    assert set(verdict.doomed) <= set(each.objects)
+    assert set(decision.to_delete) <= set(each.objects)
     assert not known.has_task
     assert known.tombstone is None  # only the deletion's own task removes what was deleted
     if not each.is_remote:
-        assert each.original not in verdict.doomed
-    if each.incoming in verdict.doomed and each.incoming is not None:
+        assert each.original not in decision.to_delete
+    if each.incoming in decision.to_delete and each.incoming is not None:
         assert known.state is not State.PROCESSING
         assert known.state is not None or each.incoming.last_modified >= RULES.memory_since
-    if verdict.why is not Why.EXPIRED:
-        assert all(NOW - each.last_modified > RULES.margin for each in verdict.doomed)
+    if decision.reason is not SweepReason.EXPIRED:
+        assert all(NOW - each.last_modified > RULES.margin for each in decision.to_delete)

@@ -32,7 +32,7 @@ class Cursor:
 START = Cursor()
 
 
-class Notebook:
+class SweepState:
     """The hash. Every method raises `Unavailable` while Redis is away."""
 
     def __init__(self, redis: Redis) -> None:

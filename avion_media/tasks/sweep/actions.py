@@ -1,4 +1,4 @@
-"""Carrying one verdict out. What it rests on is looked at once more, right before anything is removed."""
+"""Carrying one decision out. What it rests on is looked at once more, right before anything is removed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.state.names import key_of
 from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
-from avion_media.tasks.sweep.policy import Verdict, Why
+from avion_media.tasks.sweep.policy import Decision, SweepReason
 
 _REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that waits is queued again no sooner
 _LISTED_PRECISION = timedelta(seconds=1)  # listings tell milliseconds, HEAD whole seconds
 
 
-class Remedies:
+class SweepActions:
     """Each may be repeated. Raises `Unavailable` when the store or Redis is away."""
 
     def __init__(
@@ -41,11 +41,11 @@ class Remedies:
         self._pace = pace
         self._clock = clock
 
-    async def queue_again(self, verdict: Verdict, looked_at: datetime) -> None:
+    async def requeue(self, decision: Decision, looked_at: datetime) -> None:
         """Queue the task that was not in the queues when they were ``looked_at``; with one since then it collapses."""
-        name = verdict.medium.name
+        name = decision.medium.name
         redis = self._redis
-        if verdict.why is Why.OVERDUE_DELETION:
+        if decision.reason is SweepReason.OVERDUE_DELETION:
             record = await DeletionRecords(redis).get(name)
             if record is not None and record.is_deleted and await self._may_queue(name):  # else it was undeleted since
                 overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
@@ -61,35 +61,38 @@ class Remedies:
         key = key_of("media_removal_queued", name)
         return await self._redis.state.execute("SET", key, "1", "NX", "PX", _REMOVAL_QUEUED_MS) is not None
 
-    async def remove(self, verdict: Verdict) -> bool:
-        """Remove the doomed objects; False when the medium has changed since it was judged: then it is spared."""
+    async def remove(self, decision: Decision) -> bool:
+        """Remove the objects of a decision; False when the medium has changed since: then it is spared."""
         for _ in range(2):  # requests to the store; before the last look, after which there is to be no waiting
             await self._pace.wait()
-        if not await self._still_holds(verdict):
+        if not await self._still_holds(decision):
             return False
-        medium = verdict.medium
+        medium = decision.medium
         statuses = StatusStore(self._redis)
         if medium.is_remote:  # first: it must not be said to be READY once it is gone
             await statuses.forget(medium.name)
-        await self._store.get().delete([each.key for each in verdict.doomed])
+        await self._store.get().delete([each.key for each in decision.to_delete])
         if medium.is_remote:  # again: somebody may have found it a moment before it went, and said so
             await statuses.forget(medium.name)
         return True
 
-    async def _still_holds(self, verdict: Verdict) -> bool:
-        medium = verdict.medium
-        if verdict.why in (Why.ABANDONED, Why.LEFTOVER, Why.ORPHAN):
+    async def _still_holds(self, decision: Decision) -> bool:
+        medium = decision.medium
+        if decision.reason in (SweepReason.ABANDONED, SweepReason.LEFTOVER, SweepReason.ORPHAN):
             status = await StatusStore(self._redis).get(medium.name)
             if status is not None and status.state is State.PROCESSING:
                 return False
-            if verdict.why is not Why.ORPHAN:
+            if decision.reason is not SweepReason.ORPHAN:
                 return status is None or status.reason not in SERVICE_FAULTS
-        if verdict.why in (Why.EXPIRED, Why.OVER_BUDGET) and await self._last_use(medium.name) != verdict.last_use:
+        if (
+            decision.reason in (SweepReason.EXPIRED, SweepReason.OVER_BUDGET)
+            and await self._last_use(medium.name) != decision.last_use
+        ):
             return False  # asked for since
         try:
             original = await self._store.get().head(keys.original(parse_any_id(medium.name)))
         except ObjectMissing:
-            return verdict.why is Why.ORPHAN
+            return decision.reason is SweepReason.ORPHAN
         if medium.original is None:
             return False
         unwritten = original.last_modified - medium.original.last_modified < _LISTED_PRECISION

@@ -19,32 +19,42 @@ from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, running, service_environment
 from tests.service.published import events_of
 from tests.service.remote_server import remote_server
-from tests.services import varnish
+from tests.services import nginx, varnish
 from tests.services.process import free_port
 
 SIZES = ("small", "medium", "large")
 
 
 @pytest.fixture(scope="module")
-def cached(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Iterator[tuple[str, Service]]:
-    """The service, and the address of a Varnish in front of it."""
+def cached(
+    redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket
+) -> Iterator[tuple[tuple[str, str], Service]]:
+    """The service, and the addresses of a Varnish and an nginx in front of it."""
     origin_port = free_port()
-    with varnish(origin_port, fresh_s=86400) as url:
+    with varnish(origin_port, fresh_s=86400) as one, nginx(origin_port, fresh_s=86400) as other:
         environment = service_environment(
             redis_of_process,
             bucket.address.endpoint_url,
             bucket.bucket,
             HTTP__BIND=f"127.0.0.1:{origin_port}",
-            CDN__PURGE_URLS=url,
+            CDN__PURGE_URLS=f"{one},{other}",
             REMOTE__ALLOW_NETWORKS="127.0.0.0/8",
         )
         with running(environment) as service:
-            yield url, service
+            yield (one, other), service
 
 
 @pytest.fixture(scope="module")
-def service(cached: tuple[str, Service]) -> Service:
+def service(cached: tuple[tuple[str, str], Service]) -> Service:
     return cached[1]
+
+
+@pytest.fixture(scope="module")
+def replica(service: Service) -> Iterator[Service]:
+    """Another process that serves the same media."""
+    ports = {f"AVION_MEDIA_{name}__BIND": f"127.0.0.1:{free_port()}" for name in ("GRPC", "HTTP", "ADMIN")}
+    with running({**service.environment, **ports}, roles="http") as replica:
+        yield replica
 
 
 def block(service: Service, media_id: str, *, keep_evidence: bool = True) -> int:
@@ -90,27 +100,34 @@ BLOCKED = (wire.MediaStatus.FAILED, "blocked")
 
 
 def test_a_block_from_the_first_copy_to_its_end(
-    cached: tuple[str, Service], bucket: S3Bucket, redis_client: redis.Redis, data_directory: Path
+    cached: tuple[tuple[str, str], Service],
+    replica: Service,
+    bucket: S3Bucket,
+    redis_client: redis.Redis,
+    data_directory: Path,
 ) -> None:
-    cdn, service = cached
+    caches, service = cached
     private = (data_directory / "jpeg-pixel4a-gps-gainmap.jpg").read_bytes()
     media_id, copy = published(service, private), published(service, private)
     served = service.get(f"/media/{media_id}").content
     small = service.get(f"/thumbnail/small/{media_id}").content
-    for path in (f"/media/{copy}", f"/thumbnail/small/{media_id}"):
-        assert [fetch(cdn + path) for _ in range(2)][1] == (200, "HIT")
+    in_caches = [cdn + path for cdn in caches for path in (f"/media/{copy}", f"/thumbnail/small/{media_id}")]
+    for url in in_caches:
+        assert [fetch(url) for _ in range(2)][1] == (200, "HIT"), url
+    assert statuses_at_origin(replica, media_id) == {200}
 
     assert block(service, media_id) == 1
 
     for each in (media_id, copy):
         assert statuses_at_origin(service, each) == {451}
+        assert statuses_at_origin(replica, each) == {451}
         assert state_of(service, each) == BLOCKED
         assert events_about(redis_client, each) == ["media.ready", "media.blocked"]
     kept = evidence(bucket, media_id)
     assert (kept["original"], kept["thumbnail-small"]) == (served, small)
     assert json.loads(kept["block.json"])["note"] == "reported"
-    for path in (f"/media/{copy}", f"/thumbnail/small/{media_id}"):
-        eventually(lambda path=path: fetch(cdn + path)[0] == 451, "the cache to forget it")  # type: ignore[misc]
+    for url in in_caches:
+        eventually(lambda url=url: fetch(url)[0] == 451, f"the cache to forget {url}")  # type: ignore[misc]
     for body in (private, served):  # neither the upload nor what was served comes back
         again = service.upload("b.jpg", "image/jpeg", body)
         assert (again.state, again.reason) == BLOCKED

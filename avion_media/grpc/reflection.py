@@ -22,7 +22,7 @@ from avion_media.wire.service import Service
 def reflection_services(services: Iterable[Service]) -> list[Service]:
     """Both versions of the reflection service, telling about ``services`` and themselves."""
     catalogue = _Catalogue(service.name for service in services)
-    servicers = (_ReflectionV1(catalogue), _ReflectionV1Alpha(catalogue))
+    servicers = (_servicer(ServicerV1, v1, catalogue), _servicer(ServicerV1Alpha, v1alpha, catalogue))
     reflecting = [servicer.service for servicer in servicers]
     catalogue.add(service.name for service in reflecting)
     return reflecting
@@ -113,19 +113,10 @@ def _refuse(response: Any, code: Code, message: str) -> None:
     response.error_response.error_message = message
 
 
-class _ReflectionV1(ServicerV1):  # type: ignore[misc] # generated code is untyped
-    def __init__(self, catalogue: _Catalogue) -> None:
-        self._catalogue = catalogue
+def _servicer(base: Any, wire: Any, catalogue: _Catalogue) -> Any:
+    class Reflection(base):  # type: ignore[misc] # generated code is untyped
+        async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Any]:
+            async for request in requests:
+                yield _answer(catalogue, wire, request)
 
-    async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Any]:
-        async for request in requests:
-            yield _answer(self._catalogue, v1, request)
-
-
-class _ReflectionV1Alpha(ServicerV1Alpha):  # type: ignore[misc] # generated code is untyped
-    def __init__(self, catalogue: _Catalogue) -> None:
-        self._catalogue = catalogue
-
-    async def ServerReflectionInfo(self, requests: AsyncIterator[Any], context: CallContext) -> AsyncIterator[Any]:
-        async for request in requests:
-            yield _answer(self._catalogue, v1alpha, request)
+    return Reflection()

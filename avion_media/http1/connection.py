@@ -45,13 +45,11 @@ _log = get_logger()
 
 
 class State(Enum):
-    """Of one connection; see the table above."""
+    """Of one connection; ``ANSWERING`` is BODY, HANDLER and SENDING in the table above."""
 
     IDLE = auto()
     HEAD = auto()
-    BODY = auto()
-    HANDLER = auto()
-    SENDING = auto()
+    ANSWERING = auto()
     CLOSING = auto()
 
 
@@ -126,7 +124,7 @@ class HttpConnection:
     @property
     def is_answering(self) -> bool:
         """Whether a request has come whose response has not ended."""
-        return self._state in (State.BODY, State.HANDLER, State.SENDING)
+        return self._state is State.ANSWERING
 
     def close_if_idle(self) -> None:
         """End the connection now unless a request has begun."""
@@ -215,7 +213,7 @@ class HttpConnection:
     def _request(self, head: h11.Request) -> Request:
         check(head, self._limits)
         path, query = target_of(head)
-        self._state = State.HANDLER
+        self._state = State.ANSWERING
         return Request(
             method=head.method.decode("ascii"),
             path=path,
@@ -226,7 +224,6 @@ class HttpConnection:
         )
 
     async def _read_body(self) -> bytes:
-        self._state = State.BODY
         body = bytearray()
         with trio.move_on_after(self._limits.body_timeout_s) as slow:
             if self._h11.they_are_waiting_for_100_continue:
@@ -244,7 +241,6 @@ class HttpConnection:
                 self._h11.receive_data(data)
         if slow.cancelled_caught:
             raise Refused(408)
-        self._state = State.HANDLER
         return bytes(body)
 
     def _has_whole_request(self) -> bool:
@@ -268,7 +264,6 @@ class HttpConnection:
 
     async def _send(self, request: h11.Request, response: Response) -> None:
         """The whole response: its head leaves in one write with the first bytes of its body."""
-        self._state = State.SENDING
         body = response.body
         try:
             pieces = self._pieces(self._head(response))

@@ -1,23 +1,23 @@
 """The supervision tree of the service, as one specification: read this file first.
 
 ```
-avion-media                rest_for_one: what stands below a failed child is rebuilt with it; stops from below
-├─ telemetry               last to stop, bounded flush
-├─ admin                   up first, answers through the whole drain
+avion-media                rest_for_one: when a child fails, the children listed after it restart too; stops bottom-up
+├─ telemetry               stops last, with a bounded flush
+├─ admin                   starts first and answers during the whole drain
 ├─ foundation              rest_for_one
-│  ├─ redis                the connections, the queues' and the status store's
-│  ├─ store                S3 behind bounded threads
-│  ├─ deletions            replays their journal when Redis may have lost some
+│  ├─ redis                connections, queues, status store
+│  ├─ store                S3 client; calls run in a bounded pool of threads
+│  ├─ deletions            replays their journal if Redis might have lost some
 │  └─ sandbox              isolated processes for decoders and ffmpeg
-├─ service                 one_for_one: none of these takes another down
-│  ├─ moderation           the block lists, and blocks that a crash left unfinished
+├─ service                 one_for_one: children fail independently
+│  ├─ moderation           block lists, and blocks that a crash left unfinished
 │  ├─ processing           one_for_one: renewer · reader · janitor
-│  ├─ cache                same shape
-│  ├─ delete               same shape; beside its children, where there is a CDN to tell, purge (same shape)
-│  ├─ events               drop_deleted: channel and stream
-│  ├─ sweeper              the reconciliation, on one replica at a time
+│  ├─ cache                same children
+│  ├─ delete               same children; with a CDN configured, also purge (same children)
+│  ├─ events               deletion events: channel · stream
+│  ├─ sweeper              repairs store and Redis; one replica leads
 │  ├─ origin               HTTP for the CDN
-│  └─ grpc                 the port, and the fan-out of status events to watchers; stops first
+│  └─ grpc                 gRPC port, fan-out of status changes to watchers; stops first
 └─ readiness               switches /readyz and gRPC health
 ```
 """

@@ -171,3 +171,8 @@ def _events_and_strings() -> tuple[frozenset[str], frozenset[str]]:
 
 _LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
 _LABELS = {attribute.name.replace(".", "_") for each in INSTRUMENTS for attribute in each.attributes}
+
+
+def test_the_tree_of_the_architecture_is_that_of_the_code() -> None:
+    (tree,) = re.findall(r"```\navion-media .*?```", (ROOT / "docs/architecture.md").read_text(), re.DOTALL)
+    assert tree in (ROOT / "avion_media/app.py").read_text()

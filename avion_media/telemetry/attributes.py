@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.errors import Dependency, Reason
 from avion_media.domain.formats import FORMATS
-from avion_media.domain.tasks import QUEUES
+from avion_media.domain.tasks import DROP_DELETED, QUEUES
 
 OTHER = "_OTHER"
 NONE = ""
@@ -73,6 +73,7 @@ MESSAGING_SYSTEM = Attribute("messaging.system", ("redis",))
 SEND = Attribute("messaging.operation.name", ("send",))
 PROCESS = Attribute("messaging.operation.name", ("process",))
 DESTINATION = Attribute("messaging.destination.name", QUEUES)
+WAITED_IN = Attribute("messaging.destination.name", (*QUEUES, DROP_DELETED))
 TASK_OUTCOME = Attribute(
     "outcome",
     ("done", "rejected", "retried", "deferred", "dead_letter", "cancelled", "lease_lost"),

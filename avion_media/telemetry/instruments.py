@@ -103,21 +103,19 @@ DEPENDENCY_UP = Instrument(
 )
 
 # -- queues, polled every few seconds; every replica reports the same values, so take the maximum
-QUEUE_LENGTH = Instrument(
-    "avion.queue.length", "gauge", "{task}", "tasks on the stream: lag + pending", (a.DESTINATION,)
-)
-QUEUE_LAG = Instrument("avion.queue.lag", "gauge", "{task}", "tasks that no consumer has taken yet", (a.DESTINATION,))
-QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks leased by consumers", (a.DESTINATION,))
+QUEUE_LENGTH = Instrument("avion.queue.length", "gauge", "{task}", "tasks on the stream: lag + pending", (a.WAITED_IN,))
+QUEUE_LAG = Instrument("avion.queue.lag", "gauge", "{task}", "tasks that no consumer has taken yet", (a.WAITED_IN,))
+QUEUE_PENDING = Instrument("avion.queue.pending", "gauge", "{task}", "tasks leased by consumers", (a.WAITED_IN,))
 QUEUE_OLDEST = Instrument(
     "avion.queue.oldest.age",
     "gauge",
     "s",
     "age of the oldest task on the stream; 0 when there is none",
-    (a.DESTINATION,),
+    (a.WAITED_IN,),
 )
-QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.DESTINATION,))
-QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "tasks given up", (a.DESTINATION,))
-QUEUE_CONSUMERS = Instrument("avion.queue.consumers", "gauge", "{consumer}", "consumers in the group", (a.DESTINATION,))
+QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.WAITED_IN,))
+QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "tasks given up", (a.WAITED_IN,))
+QUEUE_CONSUMERS = Instrument("avion.queue.consumers", "gauge", "{consumer}", "consumers in the group", (a.WAITED_IN,))
 
 # -- tasks
 TASK_DURATION = Instrument(

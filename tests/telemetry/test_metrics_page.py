@@ -17,6 +17,7 @@ import redis
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from avion_media.domain.tasks import QUEUES
 from avion_media.telemetry.attributes import OTHER
 from avion_media.telemetry.instruments import INSTRUMENTS
 from avion_media.wire.avion import media_pb2 as wire
@@ -125,6 +126,12 @@ def test_labels_are_the_documented_ones_with_values_that_are_foreseen(page: str)
             assert must <= set(sample.labels) - ALWAYS <= set(allowed), sample
             for name in set(sample.labels) - ALWAYS:
                 assert not allowed[name] or sample.labels[name] in (*allowed[name], OTHER), sample
+
+
+def test_queues_and_the_stream_of_deletions_have_their_names(page: str) -> None:
+    found = families(page)
+    for name in ("avion_queue_lag", "avion_queue_oldest_age_seconds"):
+        assert {each.labels["messaging_destination_name"] for each in found[name].samples} == {*QUEUES, "drop_deleted"}
 
 
 def test_nothing_that_a_client_chose_is_in_the_metrics_or_the_log(service: Service, page: str) -> None:

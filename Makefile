@@ -10,13 +10,16 @@ ONCE   ?=
 # The folder whose files the demo uploads.
 DEMO   ?= ops/demo
 
+# Unit tests that decode real files: minutes of CPU, and ffmpeg.
+DECODING := container image media poster sandbox scrub
+
 # The chaos tests: the same seed makes the same choices.
 SEED     ?= 1
 MINUTES  ?= 15
 RESTARTS ?= 20
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test image crash chaos fuzz check docs bench scale fmt clean mutants supervisors
+.PHONY: help demo quick test image crash chaos fuzz check docs bench scale fmt clean mutants supervisors
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -28,6 +31,13 @@ demo: ## the whole service on this machine, with sample uploads; ONCE=1 ends aft
 test: ## all tests, on a real Redis, Ceph and ffmpeg; PYTEST="-k name" for some of them
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST)
+
+quick: ## formatting, lint, unit tests that decode nothing, the supervision library
+	@ops/bootstrap env
+	@$(VENV)/ruff format --check --quiet . || { echo "not formatted; try: make fmt"; exit 1; }
+	@$(VENV)/ruff check --quiet .
+	@$(VENV)/python -m pytest -n 2 --dist loadfile $(DECODING:%=--ignore=tests/unit/%) \
+		tests/unit tests/ops/test_words.py supervisors/tests $(PYTEST)
 
 image: ## the container image, without a daemon; then in a container: uploads, a drain, its contents and SBOM (build/image)
 	@ops/bootstrap image

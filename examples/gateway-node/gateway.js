@@ -156,7 +156,8 @@ app.use((error, request, response, next) => {
   const status = HTTP_STATUS[error.code] ?? 502;
   const { fields, reason, retryAfterSeconds } = detailsOf(error);
   if (retryAfterSeconds !== undefined) response.set('Retry-After', String(Math.ceil(retryAfterSeconds)));
-  response.status(status).json({ error: status === 502 ? 'the media service refused the call' : error.details, fields, reason });
+  const text = status === 502 ? 'the media service refused the call' : error.details;
+  response.status(status).json({ error: text, fields, reason });
 });
 
 const server = app.listen(Number(process.env.PORT ?? 8000), '127.0.0.1');

@@ -39,7 +39,8 @@ async function send(options) {
 const uppy = new Uppy({ autoProceed: true }).use(AwsS3, {
   shouldUseMultipart: (file) => Boolean(file.meta.granted.uploadId),
   // All files of a size have parts of the same size.
-  getChunkSize: ({ size }) => uppy.getFiles().find((file) => file.size === size).meta.granted.partSize,
+  getChunkSize: ({ size }) =>
+    uppy.getFiles().find((file) => file.size === size && file.meta.granted).meta.granted.partSize,
   getUploadParameters: (file) => file.meta.granted,
   createMultipartUpload: (file) => file.meta.granted,
   listParts: (file, { signal, ...upload }) => call('GET', parts(upload), undefined, signal),

@@ -14,7 +14,6 @@ import pytest
 from tests.conftest import S3Bucket
 from tests.examples.commands import blocks, follow, script
 from tests.examples.line import Line, open_line
-from tests.service.commands import run_command
 from tests.service.conftest import bucket  # noqa: F401  (a fixture)
 from tests.service.harness import Service, running, service_environment
 from tests.services.process import Program, accepts_connections, free_port
@@ -124,6 +123,5 @@ def secured(
             GRPC__TLS_KEY=str(folder / "key.pem"),
             UPLOAD__MAX_PENDING=str(MAX_PENDING),
         )
-        assert run_command("init", environment=settings).returncode == 0  # browsers need its CORS rule
         with running(settings) as service:
             yield Secured(service, folder, examples, line)

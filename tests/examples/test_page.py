@@ -34,6 +34,7 @@ SEED = 20
 @pytest.fixture(scope="module")
 def addresses(secured: Secured) -> Iterator[list[str]]:
     """Those of the three gateways, over the line."""
+    assert secured.service.run_cli("init").returncode == 0  # for the CORS rule
     with ExitStack() as stack:
         yield [secured.line.to(stack.enter_context(secured.gateway(kind))) for kind in GATEWAYS]
 

@@ -76,7 +76,7 @@ def slow_clients(port: int, path: str, count: int) -> Iterator[None]:
         connections = []
         for number in range(count):
             connection = socket.socket()
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SIP_BYTES)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 * _SIP_BYTES)  # less is refilled too late
             connection.settimeout(_TIMEOUT_S)
             connection.bind((f"127.0.0.{2 + number // _PER_ADDRESS}", 0))
             connection.connect(("127.0.0.1", port))

@@ -239,7 +239,7 @@ def test_live_updates_move_nothing_and_wait_for_a_selection_and_a_dialog(
     page: Page, dev: Development, redis_of_dev: redis.Redis, letters: list[str]
 ) -> None:
     page.goto(f"{dev.console_url}/dead-letters")
-    pill, count = page.locator(".fresh"), page.locator(".side .count")
+    pill, count = page.locator(".fresh"), page.locator(".side [href$=dead-letters] .count")
     expect(count).to_have_text("30", timeout=WAIT_MS)
     first_row = page.locator("tbody tr").first
     shown = first_row.inner_text()
@@ -281,7 +281,7 @@ def test_a_letter_is_replayed_at_once_and_the_other_browser_sees_it(
     expect(page.locator(".flash")).to_contain_text("1 dead letter is queued again.")
     page.get_by_role("link", name="Audit log").click()
     expect(page.locator("tbody tr").first).to_contain_text("Replay")
-    expect(other.locator(".side .count")).to_have_text("29", timeout=WAIT_MS)
+    expect(other.locator(".side [href$=dead-letters] .count")).to_have_text("29", timeout=WAIT_MS)
 
 
 def test_a_photo_and_a_video_are_uploaded_seen_deleted_undeleted_blocked_and_unblocked(

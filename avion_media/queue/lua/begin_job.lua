@@ -6,5 +6,7 @@ if state == 'running' or state == 'paused' then
   return 0
 end
 redis.call('DEL', KEYS[1], KEYS[2])
-redis.call('HSET', KEYS[1], unpack(ARGV))
+for index = 1, #ARGV, 2 do
+  redis.call('HSET', KEYS[1], ARGV[index], ARGV[index + 1])
+end
 return 1

@@ -17,6 +17,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--kind", default="")
     parser.add_argument("--only", default="")
+    parser.add_argument("--skip", type=int, default=0, help="go on after so many of them, where a run was interrupted")
     parser.add_argument("--lanes", type=int, default=4)
     parser.add_argument("--sample", type=int, default=0, help="try so many of them, chosen by --seed")
     parser.add_argument("--seed", type=int, default=1)
@@ -30,6 +31,7 @@ def main() -> int:
         wanted = [each for each in points if arguments.kind in each.kind.name and arguments.only in str(each)]
         if arguments.sample:
             wanted = random.Random(arguments.seed).sample(wanted, min(arguments.sample, len(wanted)))
+        wanted = wanted[arguments.skip :]
         print(f"{len(points)} crash points, {len(wanted)} to be tried", flush=True)
         failed = report(try_all(s3, wanted, arguments.lanes), len(wanted))
     if arguments.logs:

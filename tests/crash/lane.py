@@ -26,7 +26,7 @@ import redis
 from botocore.config import Config as BotoConfig
 
 from avion_media.wire.avion import media_pb2 as wire
-from tests.crash.checker import OWNER, SECRET, Checker, Entry, Expected, keys_of
+from tests.crash.checker import JOURNAL, OWNER, SECRET, Checker, Entry, Expected, keys_of
 from tests.service.harness import service_environment
 from tests.service.published import encode_id, key_of
 from tests.service.remote_server import RemoteServer, remote_server
@@ -132,6 +132,11 @@ class Lane:
             if process.alive():
                 process.kill()
         self._started.clear()
+
+    def forget_everything(self) -> None:
+        """Empty Redis, and the journal, from which a new process would fill it again."""
+        self.client.flushall()
+        _remove_objects(self.checker.s3, self.checker.bucket, JOURNAL)
 
     def wait(self, media_id: str, *, while_alive: Process | None = None, timeout_s: float = SETTLE_S) -> bool:
         """Watch until the medium, the queues and the clients are at rest; False when time or process end before."""
@@ -348,12 +353,16 @@ def _remove_bucket(client: Any, bucket: str) -> None:
     for page in client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket):
         for upload in page.get("Uploads", ()):
             client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
-    for listed in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+    _remove_objects(client, bucket)
+    client.delete_bucket(Bucket=bucket)
+
+
+def _remove_objects(client: Any, bucket: str, prefix: str = "") -> None:
+    for listed in client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
         if listed.get("Contents"):
             client.delete_objects(
                 Bucket=bucket, Delete={"Objects": [{"Key": each["Key"]} for each in listed["Contents"]]}
             )
-    client.delete_bucket(Bucket=bucket)
 
 
 Put = Callable[[Lane], str]

@@ -134,7 +134,7 @@ def try_point(lane: Lane, point: Point) -> Outcome:
     lane.kill_all()
     if violations or not ended:
         violations = violations or ["it never came to rest"]
-        lane.client.flushall()  # what is left must not disturb the next point
+        lane.forget_everything()  # what is left must not disturb the next point
     processes = (process, other, *beside)
     log = "".join(each.log.read_text() for each in processes if each is not None) if violations else ""
     return Outcome(point, tuple(violations), process.fired(), log, time.monotonic() - started)

@@ -25,7 +25,7 @@ _LABELS_OF_PROMETHEUS = {"job", "instance", "le"}
 
 
 def _promtool(*arguments: str | Path) -> str:
-    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(["promtool", *map(str, arguments)], capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

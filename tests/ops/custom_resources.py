@@ -33,35 +33,29 @@ _RULES = _object(
     policies={"type": "array", "items": _POLICY},
     selectPolicy={"enum": ["Max", "Min", "Disabled"]},
 )
-_REDIS_STREAMS = _object(
-    ("type", "metadata", "authenticationRef"),
-    type={"const": "redis-streams"},
-    name=_TEXT,
-    metadata=_object(
-        # No consumerGroup, since KEDA ignores streamLength beside it; nor lagCount, which it reads as 0 where Redis
-        # knows no lag (and KEDA 2.16 refuses activationLagCount "0": kedacore/keda#6481).
-        ("stream", "streamLength"),
-        stream=_TEXT,
-        streamLength=_NUMBER_AS_TEXT,
-        databaseIndex=_NUMBER_AS_TEXT,
-        enableTLS={"enum": ["true", "false"]},
-    ),
-    authenticationRef=_object(("name",), name=_TEXT),
-)
+
+
+def _trigger(kind: str, source: str, length: str) -> Schema:
+    """A trigger of KEDA on Redis: what it counts, and from which length on a replica more is wanted."""
+    return _object(
+        ("type", "metadata", "authenticationRef"),
+        type={"const": kind},
+        name=_TEXT,
+        metadata=_object(
+            (source, length),
+            **{source: _TEXT, length: _NUMBER_AS_TEXT},
+            databaseIndex=_NUMBER_AS_TEXT,
+            enableTLS={"enum": ["true", "false"]},
+        ),
+        authenticationRef=_object(("name",), name=_TEXT),
+    )
+
+
+# No consumerGroup, since KEDA ignores streamLength beside it; nor lagCount, which it reads as 0 where Redis knows no
+# lag (and KEDA 2.16 refuses activationLagCount "0": kedacore/keda#6481).
+_REDIS_STREAMS = _trigger("redis-streams", "stream", "streamLength")
 # The scaler counts lists, sets, sorted sets and hashes alike.
-_REDIS = _object(
-    ("type", "metadata", "authenticationRef"),
-    type={"const": "redis"},
-    name=_TEXT,
-    metadata=_object(
-        ("listName", "listLength"),
-        listName=_TEXT,
-        listLength=_NUMBER_AS_TEXT,
-        databaseIndex=_NUMBER_AS_TEXT,
-        enableTLS={"enum": ["true", "false"]},
-    ),
-    authenticationRef=_object(("name",), name=_TEXT),
-)
+_REDIS = _trigger("redis", "listName", "listLength")
 
 _HOST: Schema = {"type": "string", "pattern": r"^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)+$"}
 _DURATION: Schema = {"type": "string", "pattern": "^[0-9]+(ms|s|m|h)$"}

@@ -15,7 +15,7 @@ Work = Callable[[BulkJob, int], Awaitable[Progress]]
 
 _MOST = 100  # items of one step
 _PAGE = 500  # dead letters that a step looks at
-_log = get_logger(path="service")
+_log = get_logger()
 
 
 class BulkRunner:

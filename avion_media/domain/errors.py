@@ -166,8 +166,8 @@ class Deferred(Unavailable):
     """Not now, though nothing failed: a remote host has all of its slots taken, or its circuit breaker is open.
 
     The task is retried after ``retry_after_s`` and does not use up an attempt. ``expires``: the task is given up after
-    `REMOTE__MAX_DEFERRAL`; otherwise its turn comes for certain, however long that takes. ``whole_tenant``: the same
-    holds for every other task of its tenant.
+    `REMOTE__MAX_DEFERRAL`; otherwise its turn comes for certain, however long that takes. ``whole_tenant``: all
+    other tasks of its tenant must wait as well.
     """
 
     def __init__(self, detail: str, retry_after_s: float, *, expires: bool = False, whole_tenant: bool = False) -> None:

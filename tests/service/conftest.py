@@ -35,7 +35,7 @@ def redis_client(redis_of_process: str) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def durable() -> Iterator[DurableRedis]:
-    """A Redis of this test alone, which keeps over a restart what it was told."""
+    """A Redis of this test alone. Its data survive a restart."""
     with durable_redis() as server:
         yield server
 

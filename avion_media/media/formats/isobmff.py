@@ -1,4 +1,4 @@
-"""ISO base media boxes (ISO/IEC 14496-12) and QuickTime atoms: one reader for every format that is made of them."""
+"""ISO base media boxes (ISO/IEC 14496-12) and QuickTime atoms: one reader for every format."""
 
 from __future__ import annotations
 

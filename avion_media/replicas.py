@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from avion_media.redis import Redis
+from avion_media.redis import Redis, as_map
 
 _KEY: Final = "media_replicas"
 SILENT_S: Final = 30.0
@@ -41,9 +40,8 @@ class Replicas:
 
     async def read(self, now: float) -> list[Replica]:
         """Return all, by name; those that were silent for two minutes are forgotten."""
-        flat: Sequence[bytes] | dict[bytes, bytes] = await self._redis.execute("HGETALL", _KEY)
-        written = list(flat.values()) if isinstance(flat, dict) else list(flat[1::2])
-        found = [replica for each in written if (replica := _parse(each)) is not None]
+        written = as_map(await self._redis.execute("HGETALL", _KEY))
+        found = [replica for each in written.values() if (replica := _parse(each)) is not None]
         gone = [each.process for each in found if now - each.at > _FORGET_S]
         if gone:
             await self._redis.execute("HDEL", _KEY, *gone)

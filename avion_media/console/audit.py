@@ -5,12 +5,11 @@ The list on Redis is for the console and is bounded; the log is the record that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from avion_media.domain.errors import Unavailable
-from avion_media.redis import Redis
+from avion_media.redis import Redis, as_text
 from avion_media.telemetry import get_logger
 
 AUDIT_STREAM: Final = "media_console_audit"
@@ -75,10 +74,7 @@ async def find(redis: Redis, entry_id: str) -> AuditEntry | None:
 
 def _read(row: tuple[bytes, list[bytes]]) -> AuditEntry:
     entry_id, flat = row[0].decode(), row[1]
-    fields: Mapping[str, str] = {
-        name.decode(errors="replace"): value.decode(errors="replace")
-        for name, value in zip(flat[::2], flat[1::2], strict=True)
-    }
+    fields = as_text(flat)
     counted = fields.get("count", "")
     return AuditEntry(
         entry_id,

@@ -16,7 +16,7 @@ from avion_media.domain.keys import origin_paths
 from avion_media.domain.owners import is_owner
 from avion_media.domain.tasks import EVENTS_STREAM, PROCESSING_QUEUE
 from avion_media.owners import OwnedMedium, OwnerIndex
-from avion_media.redis import Redis
+from avion_media.redis import Redis, as_text
 from avion_media.remote import InvalidUrl, parse_remote_url
 
 PAGE_TILES: Final = 24
@@ -125,7 +125,7 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
     if not before:
         rows = await redis.execute("XREVRANGE", PROCESSING_QUEUE, "+", "-", "COUNT", PAGE_TILES)
         for entry_id, flat in rows:
-            media_id = _fields(flat).get("media_id", "")
+            media_id = as_text(flat).get("media_id", "")
             tile = Tile(media_id, "processing", "", _seconds(entry_id))
             if _is_id(media_id) and wanted.lets_through(tile):
                 found.setdefault(media_id, tile)
@@ -139,7 +139,7 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
                 break
             examined, older = examined + 1, entry_id.decode()
             newest = newest or older
-            tile_of_event = _tile(entry_id, _fields(flat), smallest)
+            tile_of_event = _tile(entry_id, as_text(flat), smallest)
             if tile_of_event is not None and wanted.lets_through(tile_of_event):
                 found.setdefault(tile_of_event.media_id, tile_of_event)
         if len(rows) < _CHUNK and (not rows or older == rows[-1][0].decode()):
@@ -210,13 +210,6 @@ def _format_of(media_id: str) -> str:
         return "remote"
     declared: MediaFormat = any_id.format
     return declared.name.upper()
-
-
-def _fields(flat: list[bytes]) -> dict[str, str]:
-    return {
-        name.decode(errors="replace"): value.decode(errors="replace")
-        for name, value in zip(flat[::2], flat[1::2], strict=True)
-    }
 
 
 def _seconds(entry_id: bytes) -> float:

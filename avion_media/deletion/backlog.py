@@ -7,7 +7,7 @@ import time
 from avion_media.deletion.names import NOTICES_GROUP
 from avion_media.domain.tasks import DROP_DELETED
 from avion_media.queue import QueueStats
-from avion_media.redis import Redis, RedisRefused, Reply
+from avion_media.redis import Redis, RedisRefused, Reply, as_map
 
 _COUNTED = 10_000  # unread notices that are counted one by one, where Redis does not know how many there are
 
@@ -38,7 +38,7 @@ async def _group(redis: Redis) -> dict[bytes, Reply] | None:
     except RedisRefused:
         return None  # there is no stream
     for each in groups:
-        fields = each if isinstance(each, dict) else dict(zip(each[::2], each[1::2], strict=True))
+        fields = as_map(each)
         if fields[b"name"] == NOTICES_GROUP.encode():
             return fields
     return None

@@ -25,7 +25,7 @@ from avion_media.domain.errors import Unavailable
 from avion_media.domain.ids import InvalidId, UnknownFormat, parse_any_id
 from avion_media.domain.tasks import DROP_DELETED
 from avion_media.queue.scripts import REMOVE_IDLE_CONSUMERS
-from avion_media.redis import Redis, RedisRefused, Reply
+from avion_media.redis import Redis, RedisRefused, Reply, as_map
 
 _MAX_EVENT_BYTES = 1 << 20
 _BACKLOG = 256  # events heard on the channel and not handled yet; what comes on top is lost, and said to be
@@ -152,7 +152,7 @@ def _rows(reply: Reply) -> list[Reply]:
 
 def _read_notice(row: Reply) -> Notice:
     entry_id, flat = row
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    fields = as_map(flat)
     if b"event" not in fields:
         return Notice((), entry_id.decode(), "no field event")
     return parse_notice(fields[b"event"], entry_id.decode())

@@ -15,7 +15,7 @@ from avion_media.domain.media import in_all_formats
 from avion_media.domain.tasks import EVENTS_STREAM, QUEUES, Status
 from avion_media.inspection.remote import remote_memory
 from avion_media.inspection.timestamps import format_time
-from avion_media.redis import Redis
+from avion_media.redis import Redis, as_map
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
@@ -155,7 +155,7 @@ async def _events(redis: Redis, any_id: AnyId) -> list[dict[str, Any]]:
     rows = await redis.execute("XREVRANGE", EVENTS_STREAM, "+", "-", "COUNT", _EVENTS)
     found = []
     for entry_id, flat in reversed(rows):
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        fields = as_map(flat)
         try:
             event = json.loads(fields.get(b"event", b""))
         except ValueError:

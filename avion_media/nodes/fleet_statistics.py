@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from avion_media.deletion.backlog import notice_backlog
 from avion_media.history import QueueSample
 from avion_media.queue import QueueKeys, QueueStats, TaskQueue
-from avion_media.redis import Redis, RedisRefused
+from avion_media.redis import Redis, RedisRefused, as_map
 from avion_media.state import MediaEvents
 from avion_media.tasks.sweep import SweepState
 
@@ -69,8 +69,7 @@ async def _entries_added(redis: Redis, stream: str) -> int:
         reply = await redis.execute("XINFO", "STREAM", stream)
     except RedisRefused:  # there is no such stream yet
         return 0
-    pairs = reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
-    return int(pairs.get(b"entries-added", 0))
+    return int(as_map(reply).get(b"entries-added", 0))
 
 
 def _decode(text: bytes) -> FleetStatistics | None:

@@ -16,7 +16,7 @@ from avion_media.domain.tasks import DELETE_QUEUE, QUEUES
 from avion_media.queue import scripts
 from avion_media.queue.dead_letters import DeadLetterFilter
 from avion_media.queue.names import QueueKeys
-from avion_media.redis import Argument, Redis
+from avion_media.redis import Argument, Redis, as_text
 
 REPLAY, UNDELETE = "replay", "undelete"
 DEFAULT_RATE = 50.0  # a second: what follows from it should not make live traffic wait
@@ -110,9 +110,7 @@ class BulkJobs:
 
     async def get(self, kind: str) -> BulkJob | None:
         """Return the queue's last job of a kind."""
-        reply = await self._redis.execute("HGETALL", self._keys.bulk_job(kind))
-        pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-        fields = {name.decode(): value.decode(errors="replace") for name, value in pairs}
+        fields = as_text(await self._redis.execute("HGETALL", self._keys.bulk_job(kind)))
         if "id" not in fields:
             return None
         return BulkJob(

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from avion_media.domain.tasks import Task
-from avion_media.redis import Argument
+from avion_media.redis import Argument, as_text
 
 _MAX_ERROR = 500  # characters: an error may quote what a stranger sent
 MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
@@ -84,7 +84,7 @@ def task_fields(task: Task) -> dict[str, str]:
 def read_entry(entry_id: bytes, flat: Sequence[bytes]) -> Entry:
     """Read ``[name, value, …]`` of an entry, also of another service's. A missing ``task_id`` follows from the id."""
     text = entry_id.decode()
-    fields = {_text(name): _text(value) for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    fields = as_text(flat)
     task = Task(
         task_id=fields.get("task_id") or text,
         fields={name: value for name, value in fields.items() if name not in _OURS},
@@ -115,10 +115,6 @@ def delayed_member(fields: Mapping[str, str]) -> str:
     """The member of the delayed set for these fields: equal fields make equal members."""
     rest = sorted((name, value) for name, value in fields.items() if name != "task_id")
     return json.dumps({"task_id": fields["task_id"], **dict(rest)}, separators=(",", ":"))
-
-
-def _text(raw: bytes) -> str:
-    return raw.decode(errors="replace")
 
 
 def _number(fields: Mapping[str, str], name: str) -> float:

@@ -12,11 +12,13 @@ An outage is a state: calls say `Unavailable`, the next ones connect again, no m
     topology            which server has what
     locator, directory  who is in charge: found out, and kept up to date
     client              the calls
+    replies             names and values that a call returned
 """
 
 from avion_media.redis.client import Redis, Script, open_redis
 from avion_media.redis.connection import Argument, Reply
 from avion_media.redis.directory import Availability
 from avion_media.redis.errors import RedisRefused
+from avion_media.redis.replies import as_map, as_text
 
-__all__ = ["Argument", "Availability", "Redis", "RedisRefused", "Reply", "Script", "open_redis"]
+__all__ = ["Argument", "Availability", "Redis", "RedisRefused", "Reply", "Script", "as_map", "as_text", "open_redis"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from avion_media.domain.tasks import EVENTS_STREAM
-from avion_media.redis import Redis, RedisRefused
+from avion_media.redis import Redis, RedisRefused, as_map
 from avion_media.state import scripts
 
 DEFAULT_MAX_ENTRIES = 100_000  # as in `EventsConfig`
@@ -52,8 +52,7 @@ class MediaEvents:
             return self._max_entries  # no stream yet
         lag = 0
         for row in groups:
-            fields = dict(zip(row[::2], row[1::2], strict=True)) if isinstance(row, list) else row
-            lag = max(lag, fields.get(b"lag") or 0)
+            lag = max(lag, as_map(row).get(b"lag") or 0)
         return self._max_entries - lag
 
 

@@ -26,12 +26,12 @@ SAFETY = {
 
 
 @pytest.fixture(scope="module")
-def front(redis_of_process: str, bucket: S3Bucket) -> Iterator[tuple[str, Service]]:
+def front(redis_of_module: str, bucket: S3Bucket) -> Iterator[tuple[str, Service]]:
     """nginx, and the service behind it."""
     origin_port = free_port()
     store = bucket.address.endpoint_url.removeprefix("http://")
     environment = service_environment(
-        redis_of_process,
+        redis_of_module,
         bucket.address.endpoint_url,
         bucket.bucket,
         HTTP__BIND=f"127.0.0.1:{origin_port}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import ssl
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -44,16 +44,24 @@ class Dialler:
 
     async def dial(self, address: Address, *, seed: bool = False) -> TCPConnection:
         """Return a new connection; the caller invalidates it. One of `errors.UNAVAILABLE` when there is none."""
-        if self.nursery is None:
-            raise refusals.ConnectionError("closed")
+        nursery = self._open_nursery()
         connection = _Connection(TCPLocation(*address), **(self._seed_options if seed else self._options))
         try:
             # Shielded: coredis turns a Cancelled in here into an error of its own. Bounded by its own time.
             with trio.fail_after(self._connect_s, shield=True):
-                await self.nursery.start(_serve, connection)
+                await nursery.start(_serve, connection)
         except refusals.ResponseError as error:  # credentials, database: whatever it is, there is no connection
             raise refusals.ConnectionError(cause_of(error)) from error
         return connection
+
+    def start_soon(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
+        """Run a task that nobody waits for, until its end or that of the connections. It raises nothing."""
+        self._open_nursery().start_soon(task, *args)
+
+    def _open_nursery(self) -> trio.Nursery:
+        if self.nursery is None:
+            raise refusals.ConnectionError("closed")
+        return self.nursery
 
 
 def _options(credentials: Credentials, database: int, tls: ssl.SSLContext | None) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Directory:
         self._refresh_wanted = True
         if not self._refreshing and self._dialler.nursery is not None:
             self._refreshing = True
-            self._dialler.nursery.start_soon(self._refresh)
+            self._dialler.start_soon(self._refresh)
 
     def close(self) -> None:
         """Forget everything, and end all connections."""

@@ -2,13 +2,18 @@
 
 A server says in its HELLO what it is. One that stands alone is it. A Sentinel names the master it watches. A node of a
 cluster names all masters and their slots.
+
+Sentinels learn of a failover one after the other, within about two seconds. A former master that comes back in that
+time takes itself for the master, and a Sentinel that has heard nothing yet agrees. So all Sentinels of the URL are
+asked, and the one that knows the latest failover (the highest `config-epoch`) is believed.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
 
 import trio
 from coredis import exceptions as refusals
@@ -21,6 +26,8 @@ from avion_media.redis.node import Node
 from avion_media.redis.topology import Cluster, Single, Topology
 
 T = TypeVar("T")
+
+_OTHERS_S = 0.5  # how long the other Sentinels have for an answer once the first has given its own
 
 
 class Locator:
@@ -42,7 +49,7 @@ class Locator:
         async def ask(seed: Address) -> Address:
             sentinel = await self._dial_seed(seed)
             try:
-                return await _address_of(sentinel, master)
+                return await self._address_of(seed, sentinel, master)
             finally:
                 sentinel.invalidate()
 
@@ -69,7 +76,7 @@ class Locator:
         try:
             mode, role = await _mode_and_role(connection)
             if mode == b"sentinel":
-                return await self._watched_by(connection)
+                return await self._watched_by(seed, connection)
             if mode == b"cluster":
                 return await self._cluster_of(seed, connection)
             if role != b"master" and len(self._seeds) > 1:
@@ -82,9 +89,9 @@ class Locator:
                 connection.invalidate()
         return Single(self._open_node(seed, connection))
 
-    async def _watched_by(self, sentinel: TCPConnection) -> Single:
+    async def _watched_by(self, seed: Address, sentinel: TCPConnection) -> Single:
         master = self._target.master or await _only_master(sentinel)
-        address = await _address_of(sentinel, master)
+        address = await self._address_of(seed, sentinel, master)
         connection = await self._dialler.dial(address)
         is_master = False
         try:
@@ -96,6 +103,28 @@ class Locator:
         if not is_master:  # any more, and the Sentinels have not noticed, or not yet
             raise refusals.ConnectionError(f"{address} is not the master of {master}")
         return Single(self._open_node(address, connection), master)
+
+    async def _address_of(self, seed: Address, sentinel: TCPConnection, master: str) -> Address:
+        """What the Sentinel at ``seed`` says, or another one that knows of a later failover."""
+        answers = [await _said_by(sentinel, master)]
+        others = [each for each in self._seeds if each != seed]
+        heard, all_heard = trio.open_memory_channel[_Said](len(others))
+
+        async def ask(other: Address, heard: trio.MemorySendChannel[_Said]) -> None:
+            with heard, suppress(*ANY, trio.BrokenResourceError), trio.fail_after(self._timeout_s):
+                connection = await self._dial_seed(other)
+                try:
+                    heard.send_nowait(await _said_by(connection, master))  # broken: nobody waits any more
+                finally:
+                    connection.invalidate()
+
+        with all_heard, trio.move_on_after(_OTHERS_S):
+            with heard:
+                for other in others:
+                    self._dialler.start_soon(ask, other, heard.clone())
+            async for answer in all_heard:
+                answers.append(answer)
+        return max(answers, key=lambda each: each.epoch).address  # the first answer among equals
 
     async def _cluster_of(self, seed: Address, connection: TCPConnection) -> Cluster:
         if self._target.database:
@@ -124,9 +153,19 @@ async def _only_master(sentinel: TCPConnection) -> str:
     return names[0]
 
 
-async def _address_of(sentinel: TCPConnection, master: str) -> Address:
-    reply = await send(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master))
+class _Said(NamedTuple):
+    """What a Sentinel says of a master, and of which failover it knows."""
+
+    epoch: int
+    address: Address
+
+
+async def _said_by(sentinel: TCPConnection, master: str) -> _Said:
+    # Sent together: the Sentinel learns nothing between the two.
+    state = send(sentinel, ("SENTINEL", "MASTER", master))
+    address = send(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master))
+    reply = await address
     if reply is None:
         raise refusals.ConnectionError(f"the Sentinel knows no master {master}")
     host, port = reply
-    return Address(host.decode(), int(port))
+    return _Said(int((await state)[b"config-epoch"]), Address(host.decode(), int(port)))

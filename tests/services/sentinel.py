@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,7 +23,8 @@ _READY_S = 30.0
 class Sentinel:
     """One Sentinel on 127.0.0.1. Raises ServiceFailed."""
 
-    def __init__(self, directory: Path, master: RedisServer, quorum: int) -> None:
+    def __init__(self, directory: Path, master: RedisServer, quorum: int, epoch: int = 0) -> None:
+        """``epoch``: that of the last failover it knows."""
         self.port = free_port()
         self._directory = directory
         # It rewrites this file as it learns.
@@ -31,6 +34,7 @@ class Sentinel:
             f"sentinel monitor {MASTER} 127.0.0.1 {master.port} {quorum}\n"
             f"sentinel down-after-milliseconds {MASTER} {_DOWN_AFTER_MS}\n"
             f"sentinel failover-timeout {MASTER} 3000\n"
+            f"sentinel config-epoch {MASTER} {epoch}\n"
         )
         self._program: Program | None = None
 
@@ -44,6 +48,11 @@ class Sentinel:
         """One command."""
         with redis.Redis(port=self.port, decode_responses=True) as client:
             return client.execute_command(*command)
+
+    def pause(self) -> None:
+        """SIGSTOP: connections are accepted, and nobody answers."""
+        assert self._program is not None
+        os.kill(self._program.pid, signal.SIGSTOP)
 
     def kill(self) -> None:
         """SIGKILL. Safe to repeat."""

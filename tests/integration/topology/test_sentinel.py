@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import trio
@@ -13,7 +15,8 @@ from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
 from tests.integration.topology.conftest import Workers, persistently
 from tests.services import watched_redis
-from tests.services.sentinel import MASTER, Watched
+from tests.services.redis import RedisServer
+from tests.services.sentinel import MASTER, Sentinel, Watched
 
 FIELDS = {"media_id": "m", "type": "thumbnail"}
 
@@ -73,6 +76,32 @@ async def test_nobody_writes_to_a_master_that_comes_back(watched: Watched) -> No
             await persistently(lambda: another.execute("SET", "k", "later"))
         assert await redis.execute("GET", "k") == b"later"
     assert watched.replica.ask("GET", "k") == "later"
+
+
+@pytest.mark.parametrize("first", [0, 1])
+async def test_the_sentinel_that_knows_the_latest_failover_is_believed(tmp_path: Path, first: int) -> None:
+    """The others have not heard of it yet, and a former master that came back takes itself for the master."""
+    folders = [tmp_path / name for name in ("former", "present", "late", "informed")]
+    for folder in folders:
+        folder.mkdir()
+    former, present = RedisServer(folders[0]), RedisServer(folders[1])
+    # They never meet: each watches another server.
+    sentinels = [Sentinel(folders[2], former, 1), Sentinel(folders[3], present, 1, epoch=7)]
+    with ExitStack() as stack:
+        servers: tuple[RedisServer | Sentinel, ...] = (former, present, *sentinels)
+        for each in servers:
+            stack.callback(each.kill)
+            each.start()
+        seeds = ",".join(f"127.0.0.1:{each.port}" for each in (sentinels[first], sentinels[1 - first]))
+        async with open_redis(f"redis+sentinel://{seeds}/{MASTER}") as redis:
+            await redis.execute("SET", "k", "v")
+            await redis.ping()
+            assert redis.available.up
+        assert (former.ask("GET", "k"), present.ask("GET", "k")) == (None, "v")
+        sentinels[1 - first].pause()
+        async with open_redis(f"redis+sentinel://{seeds}/{MASTER}", timeout_s=2.0) as redis:
+            await redis.execute("SET", "k", "after")
+        assert (former, present)[first].ask("GET", "k") == "after"
 
 
 async def test_a_master_that_is_cut_off_from_the_sentinels_is_left(watched: Watched) -> None:

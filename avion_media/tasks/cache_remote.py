@@ -50,7 +50,7 @@ from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 from avion_media.telemetry import Telemetry
 
 # Failures that may be over soon. All others are held against the URL for longer, a poisonous one too.
-_PASSING = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
+_TRANSIENT = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
 
 
 _REPAIR = "repair"  # field of a task of our own: the thumbnails of a copy are to be made again
@@ -130,7 +130,7 @@ class CacheRemote:
             return  # a foreign producer's mistake: there is no medium to speak of
         if _REPAIR in task.fields:
             return  # the medium stays as it is
-        ttl_s = self._config.unreachable_ttl if reason in _PASSING else self._config.negative_ttl
+        ttl_s = self._config.unreachable_ttl if reason in _TRANSIENT else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
         await self._states.remember_failure(remote_id, failure, ttl_s)
         await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))

@@ -60,7 +60,7 @@ _LAST_RENEWALS_S = 0.2  # how often the renewer looks, once it must stop, whethe
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
 _OUTAGE_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis, or what tasks need, to come back
 # That these are unavailable says nothing of the next task.
-_OF_ONE_TASK = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
+_TASK_LOCAL = frozenset({Dependency.REMOTE, Dependency.UPLOAD, Dependency.OBJECT})
 _OBJECT_OUTAGE_LIMIT_S = 6 * 3600.0  # an operator who is called at night repairs a store within this time
 _LONGEST_OBJECT_WAIT_S = 3600.0
 _LONGEST_TURN_S = 120.0  # between two looks of a task whether a server that it was sent to has a free slot
@@ -411,7 +411,7 @@ class Consumer:
         if error.dependency is Dependency.OBJECT:
             return await self._after_object_failure(lease, error)
         ours = error.dependency is not Dependency.REMOTE
-        if error.dependency not in _OF_ONE_TASK:
+        if error.dependency not in _TASK_LOCAL:
             self._outage.failed()
         backoff_s = max(self._backoff_s(lease.attempt), self._outage.pause_s if ours else 0.0)
         asked_s = 0.0 if ours else error.retry_after_s

@@ -35,7 +35,7 @@ from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
 WHOLE_VIDEO_BYTES = 8 << 20
-_ANEW = "anew"  # field of a task of our own: the thumbnails of a published medium are to be made again
+_REGENERATE = "anew"  # field of a task of our own: the thumbnails of a published medium are to be made again
 
 
 class ProcessMedia:
@@ -73,8 +73,8 @@ class ProcessMedia:
             await self.give_up(task, failed)
             return
         facts = await self._publisher.published(media_id)
-        if _ANEW in task.fields:
-            facts = facts and await self._make_thumbnails_anew(task, media_id, facts, confirm)
+        if _REGENERATE in task.fields:
+            facts = facts and await self._regenerate_thumbnails(task, media_id, facts, confirm)
         elif facts is None:
             try:
                 facts = await self._process(task, media_id, confirm)
@@ -92,7 +92,7 @@ class ProcessMedia:
         media_id = _named(task)
         if media_id is None:
             return  # another service's mistake: there is no medium to speak of
-        if _ANEW in task.fields:
+        if _REGENERATE in task.fields:
             return  # it stays as it is
         facts = await self._publisher.published_if_readable(media_id) if reason in SERVICE_FAULTS else None
         if facts is not None:  # nothing but the saying of it was left to do
@@ -108,7 +108,7 @@ class ProcessMedia:
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`."""
         media_id = _named(task)
-        if media_id is not None and _ANEW not in task.fields:
+        if media_id is not None and _REGENERATE not in task.fields:
             await self._publisher.keep_processing(media_id)
 
     async def _process(self, task: Task, media_id: MediaId, confirm: Confirm) -> MediaFacts | None:
@@ -135,14 +135,14 @@ class ProcessMedia:
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
                 await visit.settle()
             if standing is not None and not standing.is_of_same_file(facts):
-                await self._queue.enqueue(processing_fields(str(media_id)) | {_ANEW: "thumbnails"})
+                await self._queue.enqueue(processing_fields(str(media_id)) | {_REGENERATE: "thumbnails"})
         except (PreconditionFailed, ObjectMissing):
             # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
             # sees the new bytes, or the tombstone.
             raise Unavailable(Dependency.UPLOAD, "it was replaced or removed while it was read") from None
         return standing
 
-    async def _make_thumbnails_anew(
+    async def _regenerate_thumbnails(
         self, task: Task, media_id: MediaId, facts: MediaFacts, confirm: Confirm
     ) -> MediaFacts | None:
         """Make them of the original that is served; None when a deletion won.

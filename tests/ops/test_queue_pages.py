@@ -9,8 +9,8 @@ from avion_media.queue import QueueKeys
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = QueueKeys("<queue>")
-OURS = {KEYS.state, KEYS.waiting, KEYS.tenants, KEYS.delayed, KEYS.dead_letters, KEYS.janitor}
-OURS |= {KEYS.bulk_job("<kind>"), KEYS.bulk_items("<kind>"), KEYS.marker("<key>")}
+QUEUE_KEYS = {KEYS.state, KEYS.waiting, KEYS.tenants, KEYS.delayed, KEYS.dead_letters, KEYS.janitor}
+QUEUE_KEYS |= {KEYS.bulk_job("<kind>"), KEYS.bulk_items("<kind>"), KEYS.marker("<key>")}
 
 
 def named(page: str) -> set[str]:
@@ -18,11 +18,11 @@ def named(page: str) -> set[str]:
 
 
 def test_every_key_of_a_queue_is_on_the_page_about_redis() -> None:
-    assert named("redis.md") == OURS
+    assert named("redis.md") == QUEUE_KEYS
 
 
 def test_the_page_about_queues_names_no_other_keys() -> None:
-    assert named("queues.md") <= OURS
+    assert named("queues.md") <= QUEUE_KEYS
 
 
 def arrows_of_the_picture() -> set[tuple[str, str, str]]:

@@ -12,14 +12,14 @@ from avion_media.nodes.consumers import guard_of, user_agent_of
 from avion_media.remote.guard import AddressRefused
 
 R = "AVION_MEDIA_REMOTE__"
-OURS = f"avion-media/{version('avion-media')}"
+OWN_NAME = f"avion-media/{version('avion-media')}"
 
 
 @pytest.mark.parametrize(
     ("public_url", "given", "expected"),
     [
-        ("", "", OURS),
-        ("https://media.example", "", f"{OURS} (+https://media.example)"),
+        ("", "", OWN_NAME),
+        ("https://media.example", "", f"{OWN_NAME} (+https://media.example)"),
         ("https://media.example", "mine/1.0 (+mailto:a@b.example)", "mine/1.0 (+mailto:a@b.example)"),
     ],
 )

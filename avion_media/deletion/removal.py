@@ -69,8 +69,8 @@ class RemoveDeleted:
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
         await self._events.publish("media.deleted", media_id, {})
 
-    async def give_up(self, task: Task, reason: Reason) -> None:
-        """See `TaskHandler.give_up`: there is no medium left to speak of."""
+    async def record_failure(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.record_failure`: there is no medium left to speak of."""
 
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`: the record of a deletion does not expire."""

@@ -380,7 +380,7 @@ class Connection:
         """Enforce what depends on time. Called again and again by the server."""
         for due in self._life.due(now, self._protocol.calls, is_writing=self._is_writing):
             if due is Due.GIVE_UP:
-                self._protocol.give_up("a frame was begun but not finished in time")
+                self._protocol.end_abusive("a frame was begun but not finished in time")
                 self._happened(Happening.FAILED)
             elif due is Due.ABANDON:
                 self._happened(Happening.GONE)

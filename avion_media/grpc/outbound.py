@@ -301,7 +301,7 @@ class Outbound:
             self._last_stream_id = self._h2.highest_inbound_stream_id
             self._send_goaway(self._last_stream_id)
 
-    def give_up(self, reason: str) -> None:
+    def end_abusive(self, reason: str) -> None:
         """End the connection at once, because the client broke a bound of ours."""
         if not self._failed:
             self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason)

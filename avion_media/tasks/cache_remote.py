@@ -122,8 +122,8 @@ class CacheRemote:
             with suppress(Held):  # until a moderator has decided
                 await self._obtain(task, url, remote_id, copy, confirm)
 
-    async def give_up(self, task: Task, reason: Reason) -> None:
-        """See `TaskHandler.give_up`."""
+    async def record_failure(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.record_failure`."""
         try:
             url, remote_id = _target(task)
         except Rejected:

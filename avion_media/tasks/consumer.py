@@ -7,7 +7,7 @@ How an attempt ends:
 
 =====================  ===============================================================================================
 returns                the lease is completed
-`Rejected`             the medium is at fault: `TaskHandler.give_up` records it, then the lease is completed; for a task
+`Rejected`             the medium is at fault: `TaskHandler.record_failure` records it, then the lease is completed; for a task
                        that cannot be read there is no medium, but a dead letter
 `Unavailable`          something outside is away: back to the delayed set, no attempt used up unless it was a remote
                        server; no more tasks are taken for a while that grows until one comes through
@@ -78,7 +78,7 @@ class TaskHandler(Protocol):
         first write that would show.
         """
 
-    async def give_up(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason) -> None:
         """Record that the task ended in ``reason`` for good: status, event, leftovers."""
 
     async def renew_status(self, task: Task) -> None:
@@ -359,7 +359,7 @@ class Consumer:
             return "lease_lost", ""
         except Rejected as rejection:
             self._outage.succeeded()
-            return await self._give_up(lease, rejection.reason, rejection.detail)
+            return await self._fail(lease, rejection.reason, rejection.detail)
         except Deferred as error:
             return await self._after_deferral(lease, error)
         except DecoderKilled as error:
@@ -375,11 +375,11 @@ class Consumer:
     async def _cancelled(self, lease: Lease) -> tuple[str, str]:
         return await self._bury(lease, Reason.CANCELLED, f"by {lease.cancelled_by}")
 
-    async def _give_up(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
+    async def _fail(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
         try:
             await lease.renew()  # somebody else's by now? Then it is not ours to say how the medium ended
-            await self._handler.give_up(lease.task, reason)
+            await self._handler.record_failure(lease.task, reason)
             if reason is Reason.MALFORMED_TASK:
                 await lease.dead_letter(f"{reason}: {detail}")
             else:
@@ -395,7 +395,7 @@ class Consumer:
 
     async def _after_deferral(self, lease: Lease, error: Deferred) -> tuple[str, str]:
         if error.expires and self._too_late(lease, error.retry_after_s):
-            return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
+            return await self._fail(lease, Reason.REMOTE_UNREACHABLE, error.detail)
         if error.whole_tenant:
             await self._put_back(lease, lambda: lease.defer(error.retry_after_s, error.detail))
         else:
@@ -417,7 +417,7 @@ class Consumer:
         asked_s = 0.0 if ours else error.retry_after_s
         used_up = lease.attempt >= self._policy.max_attempts or (asked_s > backoff_s and self._too_late(lease, asked_s))
         if not ours and used_up:
-            return await self._give_up(lease, Reason.REMOTE_UNREACHABLE, error.detail)
+            return await self._fail(lease, Reason.REMOTE_UNREACHABLE, error.detail)
         if error.dependency is Dependency.DISK and time.time() - lease.first_seen > _DISK_FULL_LIMIT_S:
             return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
         delay_s = max(backoff_s, asked_s)
@@ -469,7 +469,7 @@ class Consumer:
         self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error)
 
         try:
-            await lease.renew()  # as in `_give_up`
+            await lease.renew()  # as in `_fail`
             await self._record_end(lease.task, reason)
         except LeaseLost:
             return "lease_lost", ""
@@ -481,7 +481,7 @@ class Consumer:
     async def _record_end(self, task: Task, reason: Reason) -> None:
         """Before a dead letter, which is left also when a defect keeps its end from being recorded."""
         try:
-            await self._handler.give_up(task, reason)
+            await self._handler.record_failure(task, reason)
         except LeaseLost:
             raise
         except Exception as error:

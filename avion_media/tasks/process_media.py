@@ -70,7 +70,7 @@ class ProcessMedia:
         if (
             failed is not None and failed not in SERVICE_FAULTS
         ):  # an earlier attempt ended so; by now its upload may be gone
-            await self.give_up(task, failed)
+            await self.record_failure(task, failed)
             return
         facts = await self._publisher.published(media_id)
         if _REGENERATE in task.fields:
@@ -87,8 +87,8 @@ class ProcessMedia:
         else:
             await self._publisher.yield_to_failure(media_id, facts)
 
-    async def give_up(self, task: Task, reason: Reason) -> None:
-        """See `TaskHandler.give_up`."""
+    async def record_failure(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.record_failure`."""
         media_id = _named(task)
         if media_id is None:
             return  # another service's mistake: there is no medium to speak of

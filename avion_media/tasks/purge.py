@@ -72,8 +72,8 @@ class PurgeMedia:
                 more = [size for size in await self._made_of(any_id) if size not in sizes]
                 await self._purge_all(http, origin_paths(any_id, more).values())
 
-    async def give_up(self, task: Task, reason: Reason) -> None:
-        """See `TaskHandler.give_up`: nobody waits for a purge."""
+    async def record_failure(self, task: Task, reason: Reason) -> None:
+        """See `TaskHandler.record_failure`: nobody waits for a purge."""
 
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`: a purge has no status."""

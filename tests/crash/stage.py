@@ -256,16 +256,16 @@ class Stage:
             await self._attempt(lease.task, Steps(), lease.renew)
             await lease.complete()
 
-    async def give_up(self, reason: Reason) -> None:
+    async def record_failure(self, reason: Reason) -> None:
         """The upload's task ends so, for whatever cause."""
-        await self._processing(Steps()).give_up(Task("task", {"media_id": str(self.media_id)}), reason)
+        await self._processing(Steps()).record_failure(Task("task", {"media_id": str(self.media_id)}), reason)
 
     async def _attempt(self, task: Task, steps: Steps, confirm: Confirm) -> None:
         handler = self._processing(steps)
         try:
             await handler.run(task, confirm)
         except Rejected as rejection:
-            await handler.give_up(task, rejection.reason)
+            await handler.record_failure(task, rejection.reason)
         except LeaseLost:
             pass
         except Unavailable:

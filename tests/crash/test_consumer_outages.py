@@ -46,7 +46,7 @@ class Work:
     async def renew_status(self, _task: Task) -> None:
         pass
 
-    async def give_up(self, _task: Task, reason: Reason) -> None:
+    async def record_failure(self, _task: Task, reason: Reason) -> None:
         self.given_up.append(reason)
 
 
@@ -326,8 +326,8 @@ async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url
 class CannotRecord(Work):
     """A defect where the end of a task is recorded."""
 
-    async def give_up(self, task: Task, reason: Reason) -> None:
-        await super().give_up(task, reason)
+    async def record_failure(self, task: Task, reason: Reason) -> None:
+        await super().record_failure(task, reason)
         raise RuntimeError("a defect")
 
 

@@ -34,7 +34,7 @@ class LosesItsTask:
     async def renew_status(self, _task: Task) -> None:
         pass
 
-    async def give_up(self, _task: Task, _reason: Reason) -> None:
+    async def record_failure(self, _task: Task, _reason: Reason) -> None:
         self.given_up = True
 
 

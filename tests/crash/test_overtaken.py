@@ -52,7 +52,7 @@ async def swapped_and_refused(stage: Stage) -> None:
 
 
 async def poisoned(stage: Stage) -> None:
-    await stage.give_up(Reason.POISON)
+    await stage.record_failure(Reason.POISON)
 
 
 async def overtaken_everywhere(
@@ -113,7 +113,7 @@ async def test_nothing_is_served_of_what_was_said_to_have_failed(
 
 async def test_a_poisonous_upload_that_is_replayed_is_served(new_stage: NewStage) -> None:
     stage = new_stage()
-    await stage.give_up(Reason.POISON)
+    await stage.record_failure(Reason.POISON)
     await stage.process()
     assert (await state_of(stage)).state is State.READY
     assert len(stage.served()) == 1 + len(SIZES)
@@ -124,7 +124,7 @@ async def test_a_poisonous_upload_that_is_published_is_served(new_stage: NewStag
     stage = new_stage()
     await stage.process()
     stage.client.delete(key_of("media_status", stage.media_id))
-    await stage.give_up(Reason.POISON)
+    await stage.record_failure(Reason.POISON)
     assert (await state_of(stage)).state is State.READY
     assert len(stage.served()) == 1 + len(SIZES)
 

@@ -70,7 +70,7 @@ class Timed:
                 await trio.sleep(seconds)
         self.ended[task.task_id] = time.monotonic()
 
-    async def give_up(self, _task: Task, _reason: Reason) -> None:
+    async def record_failure(self, _task: Task, _reason: Reason) -> None:
         pass
 
     async def renew_status(self, _task: Task) -> None:

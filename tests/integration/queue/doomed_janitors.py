@@ -47,7 +47,7 @@ class NoTasks:
     async def run(self, task: Task, confirm: Confirm) -> None:
         raise NotImplementedError
 
-    async def give_up(self, task: Task, reason: Reason) -> None:
+    async def record_failure(self, task: Task, reason: Reason) -> None:
         raise NotImplementedError
 
     async def renew_status(self, task: Task) -> None:

@@ -84,7 +84,7 @@ class Attempt:
     async def renew_status(self, _task: Task) -> None:
         pass
 
-    async def give_up(self, _task: Task, _reason: Reason) -> None:
+    async def record_failure(self, _task: Task, _reason: Reason) -> None:
         self.gave_up = True
 
 

@@ -194,7 +194,7 @@ class TaskQueue:
             lease = self._lease(found, consumer)
             if self._is_well_formed(lease):
                 return lease
-            await self._bury_malformed(lease)
+            await self._dead_letter_malformed(lease)
 
     async def reclaim(self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH) -> int:
         """Queue up to ``batch`` tasks again whose owner has not renewed its lease for ``idle_s``; how many.
@@ -382,13 +382,10 @@ class TaskQueue:
         fields = lease.task.fields
         return bool(fields) and all(fields.get(name) for name in self._required)
 
-    async def _bury_malformed(self, lease: Lease) -> None:
+    async def _dead_letter_malformed(self, lease: Lease) -> None:
         missing = [name for name in self._required if not lease.task.fields.get(name)]
-        await self._bury(lease, f"{Reason.MALFORMED_TASK}: no {', '.join(missing) or 'fields'}")
-
-    async def _bury(self, lease: Lease, error: str) -> None:
-        with suppress(LeaseLost):  # somebody else has it, and does the same
-            await lease.dead_letter(error)
+        with suppress(LeaseLost):  # another worker has it now, and does the same
+            await lease.dead_letter(f"{Reason.MALFORMED_TASK}: no {', '.join(missing) or 'fields'}")
 
 
 def _traced(task: Task) -> Task:

@@ -7,21 +7,23 @@ How an attempt ends:
 
 =====================  ===============================================================================================
 returns                the lease is completed
-`Rejected`             the medium is at fault: `TaskHandler.record_failure` records it, then the lease is completed; for a task
-                       that cannot be read there is no medium, but a dead letter
-`Unavailable`          something outside is away: back to the delayed set, no attempt used up unless it was a remote
-                       server; no more tasks are taken for a while that grows until one comes through
-of one object          likewise, but other tasks go on. The wait doubles up to an hour; after six hours attempts are
-                       used up; then a dead letter
-older than the limit   a dead letter (``expired``) without another attempt; never a deletion
-`OSError` of the disk  likewise: the spool is full, or fails
-`DecoderKilled`        by something outside, but perhaps for the medium's sake: retried with backoff, then a dead letter
-`Deferred`             its turn has not come (bounds per remote host): back to the backlog, where its whole tenant
-                       waits, or if another server sent it there, to the delayed set; no attempt used up
-`LeaseLost`            somebody else owns the task: stop, touch nothing. An attempt that has confirmed is not stopped by
-                       the loss of its lease: it may have written, and sees at its end whether that may stay
-cancelled              the process drains or the child was killed: handed back at once, no attempt used up
-anything else          a defect of ours: retried with backoff, after ``max_attempts`` a dead letter
+`Rejected`             the file or URL is at fault: `TaskHandler.record_failure` records it, then the lease is
+                       completed; a task that cannot be read becomes a dead letter
+`Unavailable`          a dependency is unavailable: the task is retried later, and uses up an attempt only if the
+                       dependency is a remote server. If tasks share the dependency, the consumer also pauses, longer
+                       each time, until a task succeeds
+… of one object        retried later, and other tasks go on. The wait doubles up to an hour; after six hours attempts
+                       are used up; then a dead letter
+`OSError` of the disk  retried as for an unavailable dependency, for an hour; then it uses up attempts
+older than the limit   a dead letter (``expired``) without another attempt; deletions have no limit
+`DecoderKilled`        the decoder was killed from outside, perhaps because of the file: retried with backoff, then a
+                       dead letter
+`Deferred`             its turn has not come (limits per remote host): back to the backlog, where its whole tenant
+                       waits; if another server sent it to that host, to the delayed set. No attempt is used up
+`LeaseLost`            another worker owns the task: stop, change nothing. An attempt that has already ensured its lease
+                       runs to its end, because it may have written; at its end it removes what must not stay
+cancelled              the process drains, or the child was killed: released at once, no attempt is used up
+anything else          a bug: retried with backoff, after ``max_attempts`` a dead letter
 =====================  ===============================================================================================
 """
 
@@ -326,7 +328,7 @@ class Consumer:
                     observed.outcome, observed.reason = await self._cancelled(held.lease)
             except trio.Cancelled:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
-                    await self._quietly(held.lease.hand_back)
+                    await self._end_lease(held.lease.hand_back)
                 raise
             finally:
                 if held.lost:
@@ -346,14 +348,14 @@ class Consumer:
         if lease.cancelled_by:
             return await self._cancelled(lease)
         if lease.deaths >= self._queue.max_deaths:
-            return await self._bury(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
+            return await self._dead_letter(lease, Reason.POISON, f"{lease.deaths} workers crashed with it")
         if self._policy.gives_up and time.time() - lease.age_since > self._policy.max_age_s:
-            return await self._bury(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
+            return await self._dead_letter(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
         try:
             with trio.fail_after(_ATTEMPT_S):
                 await self._handler.run(lease.task, held.confirm)
             self._outage.succeeded()
-            await self._quietly(lease.complete)
+            await self._end_lease(lease.complete)
             return "done", ""
         except LeaseLost:
             return "lease_lost", ""
@@ -373,7 +375,7 @@ class Consumer:
             return await self._after_failure(lease, Reason.INTERNAL, repr(error))
 
     async def _cancelled(self, lease: Lease) -> tuple[str, str]:
-        return await self._bury(lease, Reason.CANCELLED, f"by {lease.cancelled_by}")
+        return await self._dead_letter(lease, Reason.CANCELLED, f"by {lease.cancelled_by}")
 
     async def _fail(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
@@ -434,7 +436,7 @@ class Consumer:
         delay_s = longest_s * random.uniform(0.5, 1.0)
         free = waited_s < _OBJECT_OUTAGE_LIMIT_S or not self._policy.gives_up
         if not free and lease.attempt >= self._policy.max_attempts:
-            return await self._bury(lease, Reason.UNREADABLE, error.detail)
+            return await self._dead_letter(lease, Reason.UNREADABLE, error.detail)
         await self._retry(lease, delay_s, str(error), count=not free, unavailable_since=since)
         return "retried", str(error.dependency)
 
@@ -443,7 +445,7 @@ class Consumer:
         if lease.attempt < self._policy.max_attempts:
             await self._retry(lease, self._backoff_s(lease.attempt), error, count=True)
             return "retried", str(reason)
-        return await self._bury(lease, reason, error)
+        return await self._dead_letter(lease, reason, error)
 
     async def _retry(
         self, lease: Lease, delay_s: float, error: str, *, count: bool, unavailable_since: float = 0.0
@@ -462,9 +464,9 @@ class Consumer:
                 self._log.error("task.internal_error", task_id=lease.task.task_id, exc_info=defect)
             await end()
 
-        await self._quietly(put_back)
+        await self._end_lease(put_back)
 
-    async def _bury(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
+    async def _dead_letter(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
         """Leave a dead letter, after the end was recorded."""
         self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error)
 
@@ -475,7 +477,7 @@ class Consumer:
             return "lease_lost", ""
         except Unavailable as unavailable:
             return await self._after_outage(lease, unavailable)
-        await self._quietly(lambda: lease.dead_letter(f"{reason}: {error}"))
+        await self._end_lease(lambda: lease.dead_letter(f"{reason}: {error}"))
         return "dead_letter", str(reason)
 
     async def _record_end(self, task: Task, reason: Reason) -> None:
@@ -494,7 +496,7 @@ class Consumer:
         longest = min(self._policy.max_backoff_s, self._policy.backoff_s * 2.0 ** (attempt - 1))
         return longest * random.uniform(0.5, 1.0)
 
-    async def _quietly(self, end: Callable[[], Awaitable[None]]) -> None:
+    async def _end_lease(self, end: Callable[[], Awaitable[None]]) -> None:
         """End a lease, trying again through an outage as short as the restart of a supervised child. If it cannot be
         ended, it expires and somebody reclaims it: nothing is lost."""
         deadline = trio.current_time() + _END_S

@@ -91,7 +91,7 @@ class Life:
             await trio.sleep(1)
             self.fail("b")
             await trio.sleep(1)
-            _quietly(lambda life: life.workers["a"].restart())(self)
+            _while_running(lambda life: life.workers["a"].restart())(self)
             await trio.sleep(1)
             nursery.cancel_scope.deadline = trio.current_time() + 10
 
@@ -139,7 +139,7 @@ class Life:
         return None
 
 
-def _quietly(act: Callable[[Life], object]) -> Callable[[Life], None]:
+def _while_running(act: Callable[[Life], object]) -> Callable[[Life], None]:
     def guarded(life: Life) -> None:
         try:
             act(life)
@@ -150,16 +150,16 @@ def _quietly(act: Callable[[Life], object]) -> Callable[[Life], None]:
 
 
 ACTS: dict[str, Callable[[Life], None]] = {
-    "cancel": _quietly(lambda life: life.scope.cancel()),
-    "stop": _quietly(lambda life: life.root.stop()),
-    "stop at once": _quietly(lambda life: life.root.stop(grace_s=0)),
-    "kill the root": _quietly(lambda life: life.root.kill()),
-    "kill a supervisor": _quietly(lambda life: life.inner.kill()),
-    "kill a worker": _quietly(lambda life: life.workers["c"].kill()),
-    "stop a worker": _quietly(lambda life: life.workers["c"].stop(grace_s=1)),
-    "restart a supervisor": _quietly(lambda life: life.inner.restart()),
-    "crash": _quietly(lambda life: life.fail("b")),
-    "KeyboardInterrupt": _quietly(lambda life: trio._core._run.GLOBAL_RUN_CONTEXT.runner.deliver_ki()),
+    "cancel": _while_running(lambda life: life.scope.cancel()),
+    "stop": _while_running(lambda life: life.root.stop()),
+    "stop at once": _while_running(lambda life: life.root.stop(grace_s=0)),
+    "kill the root": _while_running(lambda life: life.root.kill()),
+    "kill a supervisor": _while_running(lambda life: life.inner.kill()),
+    "kill a worker": _while_running(lambda life: life.workers["c"].kill()),
+    "stop a worker": _while_running(lambda life: life.workers["c"].stop(grace_s=1)),
+    "restart a supervisor": _while_running(lambda life: life.inner.restart()),
+    "crash": _while_running(lambda life: life.fail("b")),
+    "KeyboardInterrupt": _while_running(lambda life: trio._core._run.GLOBAL_RUN_CONTEXT.runner.deliver_ki()),
 }
 ENDS = frozenset({"cancel", "stop", "stop at once", "kill the root", "KeyboardInterrupt"})
 
@@ -245,7 +245,7 @@ class SmallLife(Life):
 
 
 SMALL_ACTS = {name: ACTS[name] for name in ("cancel", "stop", "kill a worker", "KeyboardInterrupt")} | {
-    "crash": _quietly(lambda life: life.fail("c"))
+    "crash": _while_running(lambda life: life.fail("c"))
 }
 
 

@@ -80,7 +80,7 @@ def take(dev: Development, item: str) -> None:
 
 
 def use(dev: Development, load_s: float = _LOAD_S) -> str:
-    """Upload for some minutes, then bury dead letters; return the id of a photo."""
+    """Upload for some minutes, then add dead letters; return the id of a photo."""
     environment = os.environ | dev.exported
     samples = sorted((ROOT / "ops" / "demo").iterdir())
     command = [sys.executable, "-m", "avion_media", "upload", "--json"]

@@ -60,7 +60,9 @@ def letters(redis_of_dev: redis.Redis) -> Iterator[list[str]]:
     """Thirty dead letters of two reasons, on two pages; their keys, oldest first."""
     redis_of_dev.delete(DEAD)
     yield [
-        bury(redis_of_dev, media_id, "poison: 3 processes died with it" if at % 3 else "internal: KeyError: 'colr'")
+        add_dead_letter(
+            redis_of_dev, media_id, "poison: 3 processes died with it" if at % 3 else "internal: KeyError: 'colr'"
+        )
         for at, media_id in enumerate(IDS[:30])
     ]
     redis_of_dev.delete(DEAD)
@@ -118,7 +120,7 @@ def moderated(dev: Development, redis_of_dev: redis.Redis, data_directory: Path)
     client.close()
 
 
-def bury(client: redis.Redis, media_id: str, error: str = "internal: x") -> str:
+def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: x") -> str:
     """A dead letter about this medium; its key in the console."""
     letter: dict[Any, Any] = {
         "task_id": "t-1",
@@ -250,7 +252,7 @@ def test_live_updates_move_nothing_and_wait_for_a_selection_and_a_dialog(
     page.evaluate("scrollTo(0, 250)")
     place = "document.activeElement.getBoundingClientRect().top"
     top = page.evaluate(place)
-    bury(redis_of_dev, IDS[40])
+    add_dead_letter(redis_of_dev, IDS[40])
     expect(pill).to_have_text("1 new", timeout=WAIT_MS)
     expect(count).to_have_text("31", timeout=WAIT_MS)
     expect(button).to_be_focused()
@@ -262,7 +264,7 @@ def test_live_updates_move_nothing_and_wait_for_a_selection_and_a_dialog(
     with page.expect_response("**/console/confirm*"):
         page.locator(".bulk").get_by_role("button", name="Discard").click()
     expect(page.get_by_role("dialog")).to_be_visible()
-    bury(redis_of_dev, IDS[41])
+    add_dead_letter(redis_of_dev, IDS[41])
     assert page.evaluate(RECEIVED, ">32<")  # the server sends it, also to this page
     expect(count).to_have_text("31")
     page.keyboard.press("Escape")

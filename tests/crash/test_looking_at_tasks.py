@@ -31,7 +31,7 @@ async def lease_of(queue: TaskQueue) -> Lease:
     return lease
 
 
-async def bury(queue: TaskQueue) -> None:
+async def add_dead_letter(queue: TaskQueue) -> None:
     await (await lease_of(queue)).dead_letter("boom")
 
 
@@ -50,7 +50,7 @@ async def nothing(_queue: TaskQueue) -> None:
 
 @pytest.mark.parametrize(
     ("before", "move"),
-    [(nothing, bury), (nothing, retry), (bury, replay), (retry, TaskQueue.promote)],
+    [(nothing, add_dead_letter), (nothing, retry), (add_dead_letter, replay), (retry, TaskQueue.promote)],
     ids=["given up", "retried", "replayed", "due"],
 )
 async def test_at_every_moment_of_the_look(redis: Redis, before: Move, move: Move) -> None:

@@ -51,6 +51,7 @@ OLD_NAMES = {
     "check": r"DoesNotHold|\brun_probe\b",
     "service faults": r"\bOURS\b|\b_PASSING\b|_OF_ONE_TASK",
     "record failure": r"\b_?give_up\b",
+    "dead letter, end of a lease": r"\b_?bury|\b_quietly\b",
     "regenerate": r"_ANEW\b|\bbegin_anew\b|_anew\b",
     "same on all replicas": r"told_by_all",
     "remote/errors.py": r"remote[./]answers",

@@ -59,7 +59,7 @@ class Operator:
         listing = self.bucket.client.list_objects_v2(Bucket=self.bucket.bucket)
         return {each["Key"] for each in listing.get("Contents", ())}
 
-    def bury(self, queue: str, error: str, days_ago: float, **fields: str) -> str:
+    def add_dead_letter(self, queue: str, error: str, days_ago: float, **fields: str) -> str:
         """A dead letter, written as the contract says; its entry id."""
         now = time.time()
         letter = {"task_id": f"task-{error}", **fields, "error": error, "attempts": "5"}
@@ -81,9 +81,9 @@ def an_upload(age_s: float = 0.0) -> MediaId:
 
 def test_dead_letters_are_listed_by_queue_error_and_age(operator: Operator) -> None:
     upload = an_upload()
-    old = operator.bury(PROCESSING_QUEUE, "RuntimeError('boom')", 9, media_id=str(upload), type="thumbnail")
-    young = operator.bury(PROCESSING_QUEUE, "poison: 3 processes died with it", 1, media_id=str(upload))
-    remote = operator.bury(CACHE_QUEUE, "KeyError('boom')", 2, remote_url="https://remote.example/a.png")
+    old = operator.add_dead_letter(PROCESSING_QUEUE, "RuntimeError('boom')", 9, media_id=str(upload), type="thumbnail")
+    young = operator.add_dead_letter(PROCESSING_QUEUE, "poison: 3 processes died with it", 1, media_id=str(upload))
+    remote = operator.add_dead_letter(CACHE_QUEUE, "KeyError('boom')", 2, remote_url="https://remote.example/a.png")
 
     def listed(*filters: str) -> list[str]:
         return [each["entry_id"] for each in operator.json("dlq", "list", *filters)]
@@ -104,7 +104,9 @@ def test_dead_letters_are_listed_by_queue_error_and_age(operator: Operator) -> N
 
 def test_one_dead_letter_is_shown_whole(operator: Operator) -> None:
     upload = an_upload()
-    entry_id = operator.bury(PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail", traceparent="00-ab")
+    entry_id = operator.add_dead_letter(
+        PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail", traceparent="00-ab"
+    )
     (shown,) = operator.json("dlq", "show", entry_id)
     assert shown["media_id"] == str(upload)
     assert shown["attempts"] == 5
@@ -118,7 +120,7 @@ def test_one_dead_letter_is_shown_whole(operator: Operator) -> None:
 
 def test_what_strangers_wrote_neither_marks_up_nor_steers_the_terminal(operator: Operator) -> None:
     url = "http://[fe80::1]/[/x]"
-    entry_id = operator.bury(CACHE_QUEUE, "boom [/b] \x1b[31m\x9b1m", 1, remote_url=url)
+    entry_id = operator.add_dead_letter(CACHE_QUEUE, "boom [/b] \x1b[31m\x9b1m", 1, remote_url=url)
     for shown in (operator.run("dlq", "list").stdout, operator.run("dlq", "show", entry_id).stdout):
         assert url in shown
         assert r"boom [/b] \x1b[31m\x9b1m" in shown
@@ -127,8 +129,8 @@ def test_what_strangers_wrote_neither_marks_up_nor_steers_the_terminal(operator:
 
 def test_replay_queues_again_with_the_history(operator: Operator) -> None:
     upload = an_upload()
-    entry_id = operator.bury(PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail")
-    other = operator.bury(PROCESSING_QUEUE, "other", 1, media_id=str(an_upload()), type="thumbnail")
+    entry_id = operator.add_dead_letter(PROCESSING_QUEUE, "boom", 1, media_id=str(upload), type="thumbnail")
+    other = operator.add_dead_letter(PROCESSING_QUEUE, "other", 1, media_id=str(an_upload()), type="thumbnail")
     (done,) = operator.json("dlq", "replay", entry_id)["replayed"]
     assert done["entry_id"] == entry_id
     ((_, task),) = operator.redis.xrange(PROCESSING_QUEUE)
@@ -141,8 +143,8 @@ def test_replay_queues_again_with_the_history(operator: Operator) -> None:
 
 def test_replay_and_drop_by_filter(operator: Operator) -> None:
     for number in range(3):
-        operator.bury(PROCESSING_QUEUE, f"boom {number}", number + 1, media_id=str(an_upload()))
-    operator.bury(DELETE_QUEUE, "boom 4", 1, media_id=str(an_upload()))
+        operator.add_dead_letter(PROCESSING_QUEUE, f"boom {number}", number + 1, media_id=str(an_upload()))
+    operator.add_dead_letter(DELETE_QUEUE, "boom 4", 1, media_id=str(an_upload()))
     assert operator.run("dlq", "drop", "--older-than", "60h").stdout.strip() == "1 dropped"
     assert operator.run("dlq", "replay", "--queue", "processing").stdout.strip() == "2 replayed"
     assert operator.redis.xlen(PROCESSING_QUEUE) == 2
@@ -152,7 +154,7 @@ def test_replay_and_drop_by_filter(operator: Operator) -> None:
 
 def test_replay_at_a_rate_is_a_job_that_is_steered(operator: Operator) -> None:
     for number in range(3):
-        operator.bury(PROCESSING_QUEUE, f"boom {number}", 1, media_id=str(an_upload()))
+        operator.add_dead_letter(PROCESSING_QUEUE, f"boom {number}", 1, media_id=str(an_upload()))
     done = operator.run("dlq", "replay", "--queue", "processing", "--newer-than", "90d", "--rate", "50")
     assert done.stdout.strip() == "processing.replay: 3 dead letters, 50 a second"
     assert '"operator.job_begun"' in done.stderr
@@ -202,7 +204,7 @@ def test_a_queue_is_paused_resumed_and_rid_of_a_task(operator: Operator) -> None
     ids=" ".join,
 )
 def test_nothing_is_dropped_by_a_slip(operator: Operator, arguments: list[str]) -> None:
-    operator.bury(PROCESSING_QUEUE, "boom", 1, media_id=str(an_upload()))
+    operator.add_dead_letter(PROCESSING_QUEUE, "boom", 1, media_id=str(an_upload()))
     operator.run(*arguments, status=2)
     assert len(operator.json("dlq", "list")) == 1
 

@@ -290,7 +290,7 @@ local function admit(id, fields, dead_letters, entries_kept)
   end
   local why = judged(fields)
   if why then
-    bury(dead_letters, fields, why, entries_kept)
+    dead_letter_malformed(dead_letters, fields, why, entries_kept)
     remove(GROUP, id)
     return false
   end
@@ -316,7 +316,7 @@ local function requeue(id, more, dead_letters, entries_kept)
   end
   local fields, why = entry[2], judged(entry[2])
   if why then
-    bury(dead_letters, fields, why, entries_kept)
+    dead_letter_malformed(dead_letters, fields, why, entries_kept)
     remove(GROUP, id)
     return false
   end

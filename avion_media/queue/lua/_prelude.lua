@@ -86,7 +86,7 @@ local function truncated(fields)
 end
 
 -- Make a dead letter of what cannot be a task: truncated, with the reason why.
-local function bury(dead_letters, fields, why, entries_kept)
+local function dead_letter_malformed(dead_letters, fields, why, entries_kept)
   local given_up = truncated(fields)
   for name, value in pairs({
     error = 'malformed_task: ' .. why, attempts = '0', failed_at = seconds(now_s()),

@@ -12,7 +12,7 @@ for index, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT'
   if index > spared and redis.call('HEXISTS', state, 'entry:' .. id) == 0 then
     local why = judged(fields)
     if why then
-      bury(ARGV[3], fields, why, ARGV[2])
+      dead_letter_malformed(ARGV[3], fields, why, ARGV[2])
     else
       keep_origin(fields, id)
       wait_in_line(fields)

@@ -22,7 +22,7 @@ for _, member in ipairs(due) do
   if not why then
     add(entry)
   else
-    bury(KEYS[6], readable and #entry > 0 and entry or { 'member', member }, why, ARGV[2])
+    dead_letter_malformed(KEYS[6], readable and #entry > 0 and entry or { 'member', member }, why, ARGV[2])
   end
   redis.call('ZREM', KEYS[5], member)
 end

@@ -41,7 +41,7 @@ async def redis(redis_of_process: str) -> AsyncIterator[Redis]:
         yield redis
 
 
-def bury(other: redis_py.Redis, queue: str, entry_id: str, error: str = "internal: x", **fields: str) -> str:
+def add_dead_letter(other: redis_py.Redis, queue: str, entry_id: str, error: str = "internal: x", **fields: str) -> str:
     """A dead letter; its key in the console."""
     letter: Fields = {
         "task_id": f"t-{entry_id}",
@@ -54,16 +54,18 @@ def bury(other: redis_py.Redis, queue: str, entry_id: str, error: str = "interna
     return f"{queue}/{entry_id}"
 
 
-def bury_everywhere(other: redis_py.Redis, count: int) -> list[str]:
+def add_dead_letters_everywhere(other: redis_py.Redis, count: int) -> list[str]:
     """Dead letters of three queues, some with equal ids; their keys, newest first."""
     queues = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
-    return [bury(other, queues[index % 3], f"{1000 + index // 3}-{index % 2}") for index in range(count)][::-1]
+    return [add_dead_letter(other, queues[index % 3], f"{1000 + index // 3}-{index % 2}") for index in range(count)][
+        ::-1
+    ]
 
 
 async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetition(
     redis: Redis, other: redis_py.Redis
 ) -> None:
-    keys = set(bury_everywhere(other, 3 * PAGE_ROWS + 7))
+    keys = set(add_dead_letters_everywhere(other, 3 * PAGE_ROWS + 7))
     pages = [await read_page(redis, LetterFilter())]
     while pages[-1].older:
         pages.append(await read_page(redis, LetterFilter(), before=pages[-1].older))
@@ -95,16 +97,18 @@ async def test_filters_find_by_id_url_owner_queue_reason_and_age(
     redis: Redis, other: redis_py.Redis, wanted: LetterFilter, found: list[str]
 ) -> None:
     names = {
-        bury(other, PROCESSING_QUEUE, "1-0", media_id=MEDIA_IDS[0]): "a",
-        bury(other, PROCESSING_QUEUE, "2-0", "poison: 3 processes", media_id=MEDIA_IDS[1], owner="@mara"): "b",
-        bury(other, CACHE_QUEUE, "3-0", remote_url="https://heron.example/a.png"): "c",
+        add_dead_letter(other, PROCESSING_QUEUE, "1-0", media_id=MEDIA_IDS[0]): "a",
+        add_dead_letter(
+            other, PROCESSING_QUEUE, "2-0", "poison: 3 processes", media_id=MEDIA_IDS[1], owner="@mara"
+        ): "b",
+        add_dead_letter(other, CACHE_QUEUE, "3-0", remote_url="https://heron.example/a.png"): "c",
     }
     page = await read_page(redis, wanted)
     assert [names[row.key] for row in page.rows] == found
 
 
 async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_py.Redis) -> None:
-    wanted = bury(other, PROCESSING_QUEUE, "1-0", "poison: x")
+    wanted = add_dead_letter(other, PROCESSING_QUEUE, "1-0", "poison: x")
     pipeline = other.pipeline()
     for number in range(MAX_EXAMINED):
         pipeline.xadd(f"{{{PROCESSING_QUEUE}}}:dlq", {"task_id": "t", "error": "internal: x"}, id=f"2-{number}")
@@ -119,11 +123,11 @@ async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_
 
 
 async def test_what_fails_after_the_question_is_not_touched(redis: Redis, other: redis_py.Redis) -> None:
-    keys = bury_everywhere(other, 7)
+    keys = add_dead_letters_everywhere(other, 7)
     matching, until, has_more = await find_matching(redis, LetterFilter())
     assert (set(matching), has_more) == (set(keys), False)
     assert until == matching[0]
-    new = bury(other, DELETE_QUEUE, "1002-9")
+    new = add_dead_letter(other, DELETE_QUEUE, "1002-9")
     assert (await find_matching(redis, LetterFilter(), until))[0] == matching
     assert (await find_matching(redis, LetterFilter()))[0] == [new, *matching]
     assert await count_newer(redis, LetterFilter(), until) == 1

@@ -14,7 +14,7 @@ from avion_media.deletion.records import DeletionRecords
 from avion_media.deletion.replay import JournalReplay
 from avion_media.domain.errors import Deferred, Reason
 from avion_media.domain.ids import AnyId, parse_any_id
-from avion_media.domain.tasks import Confirm, Task, id_of
+from avion_media.domain.tasks import EnsureLease, Task, id_of
 from avion_media.redis import Redis
 from avion_media.state import MediaEvents
 
@@ -46,7 +46,7 @@ class RemoveDeleted:
         self._purges = purges
         self._removed_ttl_s = removed_ttl_s
 
-    async def run(self, task: Task, _confirm: Confirm) -> None:
+    async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`. What is removed twice is as gone as what is removed once."""
         any_id = id_of(task, parse_any_id)
         media_id = str(any_id)

@@ -62,8 +62,8 @@ def id_of(task: Task, parse: Callable[[str], _Id]) -> _Id:
         raise Rejected(Reason.MALFORMED_TASK, str(error)) from None
 
 
-Confirm = Callable[[], Awaitable[None]]
-"""Asks whether the task is still in this attempt's hands, and extends its lease. `LeaseLost` when it is not."""
+EnsureLease = Callable[[], Awaitable[None]]
+"""Extends the lease of this attempt. Raises `LeaseLost` if another worker owns the task now."""
 
 
 class State(StrEnum):

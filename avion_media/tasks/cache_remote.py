@@ -33,7 +33,7 @@ from avion_media.domain.errors import (
 from avion_media.domain.formats import Family
 from avion_media.domain.ids import RemoteId, remote_id_for
 from avion_media.domain.media import MediaFacts, facts_from_metadata
-from avion_media.domain.tasks import CACHE_QUEUE, Confirm, Task
+from avion_media.domain.tasks import CACHE_QUEUE, EnsureLease, Task
 from avion_media.media.pipeline import MediaPipeline
 from avion_media.media.sniff import HEAD_BYTES, Sniffed, require_format, sniff
 from avion_media.moderation import Held, Screening, Visit
@@ -99,13 +99,13 @@ class CacheRemote:
         self._enabled = enabled
         self._telemetry = telemetry
 
-    async def run(self, task: Task, confirm: Confirm) -> None:
+    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         url, remote_id = _target(task)
         if await self._publisher.settle_deleted(remote_id):
             return
         if _REPAIR in task.fields:
-            await self._repair(task, remote_id, confirm)
+            await self._repair(task, remote_id, ensure_lease)
             return
         if await self._publisher.was_published(remote_id, task.task_id):
             return  # an earlier attempt came to its end; the server's next answer may be another
@@ -120,7 +120,7 @@ class CacheRemote:
             if state.failure is not None:
                 await self._states.forget_failure(remote_id)
             with suppress(Held):  # until a moderator has decided
-                await self._obtain(task, url, remote_id, copy, confirm)
+                await self._obtain(task, url, remote_id, copy, ensure_lease)
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.record_failure`."""
@@ -172,7 +172,7 @@ class CacheRemote:
             await self._publisher.announce_ready(remote_id, copy.facts, dedup_key=dedup_key)
 
     async def _obtain(
-        self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None, confirm: Confirm
+        self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None, ensure_lease: EnsureLease
     ) -> None:
         """Fetch, make, publish, tell."""
         states = self._states
@@ -191,7 +191,7 @@ class CacheRemote:
                 await states.mark_validated(remote_id, self._config.ttl)
                 await self._tell_ready(task, remote_id, copy.facts)
             elif fetched is not None:
-                facts = await self._process(remote_id, fd, fetched, files, confirm, copy, visit)
+                facts = await self._process(remote_id, fd, fetched, files, ensure_lease, copy, visit)
                 if facts is not None:
                     await self._queue_repair(url, remote_id)
                     await self._tell_new(task, remote_id, facts, copy)
@@ -212,7 +212,7 @@ class CacheRemote:
             fields = {"remote_url": str(url), _REPAIR: "thumbnails"}
             await self._queue.enqueue(fields, once_key=f"{_REPAIR}:{remote_id}")
 
-    async def _repair(self, task: Task, remote_id: RemoteId, confirm: Confirm) -> None:
+    async def _repair(self, task: Task, remote_id: RemoteId, ensure_lease: EnsureLease) -> None:
         """Make the thumbnails again of the original that stands, unless they are right by now."""
         copy = await self._copy(remote_id)
         if copy is None or await self._publisher.is_consistent(remote_id):
@@ -225,7 +225,7 @@ class CacheRemote:
             except (PreconditionFailed, ObjectMissing):
                 raise Unavailable(Dependency.UPLOAD, "its original was replaced while it was read") from None
             made = await self._pipeline.get().process(SpooledSource(fd, size_bytes), copy.facts.format, files)
-            await confirm()
+            await ensure_lease()
             thumbnails = {name: data for name, data in made.thumbnails.items() if name in copy.facts.thumbnails}
             await self._publisher.write_thumbnails(remote_id, copy.facts, thumbnails)
         await self._purges.request(str(remote_id), f"{_REPAIR}:{task.task_id}", copy.facts.thumbnails)
@@ -251,7 +251,7 @@ class CacheRemote:
         fd: int,
         fetched: Fetched,
         files: ExitStack,
-        confirm: Confirm,
+        ensure_lease: EnsureLease,
         copy: _Copy | None,
         visit: Visit,
     ) -> MediaFacts | None:
@@ -268,7 +268,7 @@ class CacheRemote:
         await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
-        await confirm()
+        await ensure_lease()
         standing = await self._publisher.publish(
             remote_id,
             facts,

@@ -1,7 +1,7 @@
 """The three loops around one queue: reader, renewer of leases, and janitor.
 
 Each is the body of a supervised child of its own. They share the free slots (work is pulled only into one, so nothing
-waits in memory) and the book of leases held, and nothing else.
+waits in memory) and the list of active attempts, and nothing else.
 
 How an attempt ends:
 
@@ -43,7 +43,7 @@ import trio
 
 from avion_media.concurrency import run_all
 from avion_media.domain.errors import DecoderKilled, Deferred, Dependency, LeaseLost, Reason, Rejected, Unavailable
-from avion_media.domain.tasks import Confirm, Task
+from avion_media.domain.tasks import EnsureLease, Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.tasks.bulk import BulkRunner
 from avion_media.tasks.observed_attempt import ObservedAttempt
@@ -71,13 +71,13 @@ _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO})
 
 
 class TaskHandler(Protocol):
-    """One kind of task. Both methods may be repeated and must then come to the same end."""
+    """One kind of task. Each method may be called again for the same task, and then has the same result."""
 
-    async def run(self, task: Task, confirm: Confirm) -> None:
+    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """Do the work; errors as in the table above.
 
-        An attempt whose process stood still for long may be overtaken by another: it calls ``confirm`` before its
-        first write that would show.
+        Another attempt may overtake one whose process stood still for long. So ``run`` calls ``ensure_lease`` before
+        its first write that readers can see.
         """
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
@@ -121,17 +121,17 @@ class ConsumerPolicy:
 
 
 @dataclass(slots=True)
-class _Held:
+class _ActiveAttempt:
     lease: Lease
     scope: trio.CancelScope
-    confirmed: bool = False
+    may_have_written: bool = False
     lost: bool = False
     cancelled: bool = False
 
-    async def confirm(self) -> None:
-        """See `Confirm`. From here on the attempt writes what shows."""
+    async def ensure_lease(self) -> None:
+        """See `EnsureLease`. From here on the attempt may write what readers can see."""
         await self.lease.renew()
-        self.confirmed = True
+        self.may_have_written = True
 
 
 class Consumer:
@@ -162,8 +162,8 @@ class Consumer:
         self._consumers = 1  # of the queue, while this process is its janitor
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
-        self._held: dict[str, _Held] = {}
-        self._nothing_held = trio.Event()
+        self._active: dict[str, _ActiveAttempt] = {}
+        self._nothing_active = trio.Event()
         self._reading = trio.CancelScope()
         self._reclaim_at = -math.inf
         self._log = get_logger()
@@ -171,15 +171,15 @@ class Consumer:
     @property
     def running(self) -> int:
         """Tasks in hand."""
-        return len(self._held)
+        return len(self._active)
 
     async def drain(self, grace_s: float) -> None:
         """Wait up to ``grace_s`` for the tasks in hand; that no new ones are taken is `accepting_tasks`'s doing."""
         self._reading.cancel()
         with trio.move_on_after(grace_s):
             await self._resign()
-            while self._held:
-                await self._nothing_held.wait()
+            while self._active:
+                await self._nothing_active.wait()
 
     async def read(self, child: ChildLike) -> None:
         """The reader: one read per free slot. Ends when told to stop and its tasks are done."""
@@ -202,9 +202,9 @@ class Consumer:
     async def renew_leases(self, child: ChildLike) -> None:
         """The renewer: renews every lease in hand three times before its worker would count as dead."""
         self._begin(child)
-        while not (child.stopping.is_set() and not self._held):
-            for held in [each for each in self._held.values() if not each.lost]:
-                await self._renew(held)
+        while not (child.stopping.is_set() and not self._active):
+            for active in [each for each in self._active.values() if not each.lost]:
+                await self._renew(active)
             if child.stopping.is_set():
                 await trio.sleep(_LAST_RENEWALS_S)
             else:
@@ -266,19 +266,19 @@ class Consumer:
         bind_path(self._path)
         child.started()
 
-    async def _renew(self, held: _Held) -> None:
+    async def _renew(self, active: _ActiveAttempt) -> None:
         try:
-            known = held.lease.cancelled_by
-            await held.lease.renew()
-            # An attempt that has confirmed may have written, and comes to its end.
-            if held.lease.cancelled_by and not known and not held.confirmed:
-                held.cancelled = True
-                held.scope.cancel()
+            known = active.lease.cancelled_by
+            await active.lease.renew()
+            # An attempt that may have written runs to its end.
+            if active.lease.cancelled_by and not known and not active.may_have_written:
+                active.cancelled = True
+                active.scope.cancel()
         except LeaseLost:
-            self._log.warning("task.lease_lost", task_id=held.lease.task.task_id)
-            held.lost = True
-            if not held.confirmed:  # else it comes to its end, where it sees what the other one did, and puts it right
-                held.scope.cancel()
+            self._log.warning("task.lease_lost", task_id=active.lease.task.task_id)
+            active.lost = True
+            if not active.may_have_written:  # else it runs to its end, and removes what must not stay
+                active.scope.cancel()
         except Unavailable:
             pass  # the next round tries again; a lease that expires meanwhile is fenced
 
@@ -314,37 +314,39 @@ class Consumer:
                 pause_s = min(longest_s, pause_s * 2)
 
     def _start(self, nursery: trio.Nursery, lease: Lease) -> None:
-        held = _Held(lease, trio.CancelScope())
-        self._held[lease.entry_id] = held  # two entries may carry one task id
-        nursery.start_soon(self._work, held, name=f"task {lease.task.task_id}")
+        active = _ActiveAttempt(lease, trio.CancelScope())
+        self._active[lease.entry_id] = active  # two entries may carry one task id
+        nursery.start_soon(self._work, active, name=f"task {lease.task.task_id}")
 
-    async def _work(self, held: _Held) -> None:
+    async def _work(self, active: _ActiveAttempt) -> None:
         """One attempt and its end; releases the slot that `_take_one` acquired."""
-        with ObservedAttempt(self._telemetry, self._path, self._queue_name, held.lease) as observed:
+        with ObservedAttempt(self._telemetry, self._path, self._queue_name, active.lease) as observed:
             try:
-                with held.scope:
-                    observed.outcome, observed.reason = await self._attempt(held)
-                if held.cancelled and not held.lease.ended:
-                    observed.outcome, observed.reason = await self._cancelled(held.lease)
+                with active.scope:
+                    observed.outcome, observed.reason = await self._attempt(active)
+                if active.cancelled and not active.lease.ended:
+                    observed.outcome, observed.reason = await self._cancelled(active.lease)
             except trio.Cancelled:
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
-                    await self._end_lease(held.lease.hand_back)
+                    await self._end_lease(active.lease.hand_back)
                 raise
             finally:
-                if held.lost:
+                if active.lost:
                     observed.outcome = "lease_lost"
-                if self._held.get(held.lease.entry_id) is held:  # else it was lost, and came again
-                    del self._held[held.lease.entry_id]
-                if not self._held:
-                    self._nothing_held.set()
-                    self._nothing_held = trio.Event()
+                if (
+                    self._active.get(active.lease.entry_id) is active
+                ):  # else the lease was lost, and the entry came again
+                    del self._active[active.lease.entry_id]
+                if not self._active:
+                    self._nothing_active.set()
+                    self._nothing_active = trio.Event()
                 # Nobody here works on it any more. If its end could not be recorded, this process must be able to
                 # reclaim it too, which it does not do while a lease of its own seems to live.
-                held.lease.lose()
+                active.lease.lose()
                 self._free.release()
 
-    async def _attempt(self, held: _Held) -> tuple[str, str]:
-        lease = held.lease
+    async def _attempt(self, active: _ActiveAttempt) -> tuple[str, str]:
+        lease = active.lease
         if lease.cancelled_by:
             return await self._cancelled(lease)
         if lease.deaths >= self._queue.max_deaths:
@@ -353,7 +355,7 @@ class Consumer:
             return await self._dead_letter(lease, Reason.EXPIRED, "older than TASKS__MAX_AGE")
         try:
             with trio.fail_after(_ATTEMPT_S):
-                await self._handler.run(lease.task, held.confirm)
+                await self._handler.run(lease.task, active.ensure_lease)
             self._outage.succeeded()
             await self._end_lease(lease.complete)
             return "done", ""

@@ -21,7 +21,7 @@ from avion_media.domain.ids import InvalidId, MediaId, parse_media_id
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.owners import owner_of
 from avion_media.domain.ranges import Range
-from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task, id_of, processing_fields
+from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task, id_of, processing_fields
 from avion_media.media.pipeline import MediaPipeline, MediaSource
 from avion_media.media.sniff import HEAD_BYTES, require_format, sniff
 from avion_media.moderation import Held, Screening
@@ -61,7 +61,7 @@ class ProcessMedia:
         self._limits = limits
         self._enabled = enabled
 
-    async def run(self, task: Task, confirm: Confirm) -> None:
+    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         media_id = id_of(task, parse_media_id)
         if await self._publisher.settle_deleted(media_id):
@@ -74,10 +74,10 @@ class ProcessMedia:
             return
         facts = await self._publisher.published(media_id)
         if _REGENERATE in task.fields:
-            facts = facts and await self._regenerate_thumbnails(task, media_id, facts, confirm)
+            facts = facts and await self._regenerate_thumbnails(task, media_id, facts, ensure_lease)
         elif facts is None:
             try:
-                facts = await self._process(task, media_id, confirm)
+                facts = await self._process(task, media_id, ensure_lease)
             except Held:
                 return  # until a moderator has decided
         if facts is None:
@@ -111,7 +111,7 @@ class ProcessMedia:
         if media_id is not None and _REGENERATE not in task.fields:
             await self._publisher.keep_processing(media_id)
 
-    async def _process(self, task: Task, media_id: MediaId, confirm: Confirm) -> MediaFacts | None:
+    async def _process(self, task: Task, media_id: MediaId, ensure_lease: EnsureLease) -> MediaFacts | None:
         """Look, fetch, make, publish; None when a deletion won."""
         store = self._store.get()
         visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
@@ -130,7 +130,7 @@ class ProcessMedia:
                 facts = facts_of(made, source)
                 await visit.see_made(facts, scrubbed_file(made, source), made.thumbnails)
                 writer = original_writer(made, source, facts, source_info=info)
-                await confirm()
+                await ensure_lease()
                 owner = owner_of(info.metadata)
                 standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
                 await visit.settle()
@@ -143,7 +143,7 @@ class ProcessMedia:
         return standing
 
     async def _regenerate_thumbnails(
-        self, task: Task, media_id: MediaId, facts: MediaFacts, confirm: Confirm
+        self, task: Task, media_id: MediaId, facts: MediaFacts, ensure_lease: EnsureLease
     ) -> MediaFacts | None:
         """Make them of the original that is served; None when a deletion won.
 
@@ -158,7 +158,7 @@ class ProcessMedia:
             except ObjectMissing:
                 return None
             made = await self._pipeline.get().process(source, facts.format, files)
-            await confirm()
+            await ensure_lease()
             has = facts.thumbnails or made.thumbnails
             thumbnails = {size: data for size, data in made.thumbnails.items() if size in has}
             await self._publisher.write_thumbnails(media_id, facts, thumbnails)

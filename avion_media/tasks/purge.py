@@ -16,7 +16,7 @@ from avion_media.domain.errors import Dependency, ObjectMissing, Reason, Unavail
 from avion_media.domain.ids import AnyId, parse_any_id
 from avion_media.domain.keys import origin_paths, original
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, in_all_formats, parse_size_names
-from avion_media.domain.tasks import Confirm, Task, id_of
+from avion_media.domain.tasks import EnsureLease, Task, id_of
 from avion_media.queue import TaskQueue
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
@@ -61,7 +61,7 @@ class PurgeMedia:
         self._telemetry = telemetry
         self._configured = in_all_formats(size.name for size in sizes)
 
-    async def run(self, task: Task, _confirm: Confirm) -> None:
+    async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
         """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""
         any_id = id_of(task, parse_any_id)
         named = parse_size_names(task.fields.get(_SIZES, ""))

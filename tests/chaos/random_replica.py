@@ -45,11 +45,11 @@ def write_down_attempts(path: str) -> None:
     def wrap(handler: Any, kind: str) -> None:
         run = handler.run
 
-        async def noted(self: Any, task: Any, confirm: Any) -> None:
+        async def noted(self: Any, task: Any, ensure_lease: Any) -> None:
             media_id = task.fields.get("media_id") or hashlib.sha256(task.fields["remote_url"].encode()).hexdigest()
             note(f"begin {kind}", media_id)
             try:
-                await run(self, task, confirm)
+                await run(self, task, ensure_lease)
             finally:
                 note(f"end {kind}", media_id)
 

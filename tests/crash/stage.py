@@ -30,7 +30,7 @@ from avion_media.domain.errors import (
 from avion_media.domain.formats import PNG, MediaFormat
 from avion_media.domain.ids import MediaId, new_media_id
 from avion_media.domain.media import ThumbnailSize
-from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, Confirm, Task
+from avion_media.domain.tasks import DELETE_QUEUE, EVENTS_STREAM, PROCESSING_QUEUE, PURGE_QUEUE, EnsureLease, Task
 from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 from avion_media.moderation import Likeness, Moderation, Screening, Unwanted
 from avion_media.queue import TaskQueue
@@ -245,9 +245,9 @@ class Stage:
         """An object that an operator wrote."""
         self.objects[key] = _Stored(body, "text/csv", {}, datetime.now(UTC))
 
-    async def process(self, steps: Steps | None = None, confirm: Confirm = in_hand) -> None:
+    async def process(self, steps: Steps | None = None, ensure_lease: EnsureLease = in_hand) -> None:
         """The upload's task until it ends, as the consumer does it."""
-        await self._attempt(Task("task", {"media_id": str(self.media_id)}), steps or Steps(), confirm)
+        await self._attempt(Task("task", {"media_id": str(self.media_id)}), steps or Steps(), ensure_lease)
 
     async def process_queued(self) -> None:
         """All tasks that are queued, each to its end."""
@@ -260,16 +260,16 @@ class Stage:
         """The upload's task ends so, for whatever cause."""
         await self._processing(Steps()).record_failure(Task("task", {"media_id": str(self.media_id)}), reason)
 
-    async def _attempt(self, task: Task, steps: Steps, confirm: Confirm) -> None:
+    async def _attempt(self, task: Task, steps: Steps, ensure_lease: EnsureLease) -> None:
         handler = self._processing(steps)
         try:
-            await handler.run(task, confirm)
+            await handler.run(task, ensure_lease)
         except Rejected as rejection:
             await handler.record_failure(task, rejection.reason)
         except LeaseLost:
             pass
         except Unavailable:
-            await self._attempt(task, steps, confirm)
+            await self._attempt(task, steps, ensure_lease)
 
     def _processing(self, steps: Steps) -> ProcessMedia:
         store, statuses = self._actor(steps)

@@ -14,7 +14,7 @@ import redis as redis_py
 import trio
 
 from avion_media.domain.errors import DecoderKilled, Dependency, MediaError, Reason, Rejected, Unavailable
-from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
+from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.queue import MAX_DEATHS, QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
@@ -36,7 +36,7 @@ class Work:
         self.hold = trio.Event()
         self.hold.set()
 
-    async def run(self, _task: Task, _confirm: Confirm) -> None:
+    async def run(self, _task: Task, _ensure_lease: EnsureLease) -> None:
         self.begun.append(trio.current_time())
         await self.hold.wait()
         failure = self._failure()
@@ -135,7 +135,7 @@ class Unreadable(Work):
         self.failed: list[str] = []
         self.renewed: list[str] = []
 
-    async def run(self, task: Task, _confirm: Confirm) -> None:
+    async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
         name = task.fields["media_id"]
         if name in self._names and not self.repaired:
             self.failed.append(name)

@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from avion_media.domain.errors import Reason, Rejected
-from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
+from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.queue import TaskQueue
 from avion_media.redis import open_redis
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
@@ -25,7 +25,7 @@ class LosesItsTask:
         self.given_up = False
         self.ended = trio.Event()
 
-    async def run(self, _task: Task, _confirm: Confirm) -> None:
+    async def run(self, _task: Task, _ensure_lease: EnsureLease) -> None:
         assert await self._queue.reclaim("the other one", idle_s=0) == 1
         assert await self._queue.take("the other one", block_s=0) is not None
         self.ended.set()

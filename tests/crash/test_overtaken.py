@@ -35,7 +35,7 @@ class Overtaken:
         self.happened = True
         await self._happens()
 
-    async def confirm(self) -> None:
+    async def ensure_lease(self) -> None:
         """The fence of the attempt that stood still."""
         if self.happened:
             raise LeaseLost
@@ -64,7 +64,7 @@ async def overtaken_everywhere(
     for moment, name in enumerate(undisturbed.names):
         stage = new_stage()
         other = Overtaken(partial(happens, stage))
-        await stage.process(Steps({moment: other.happen}), other.confirm)
+        await stage.process(Steps({moment: other.happen}), other.ensure_lease)
         assert other.happened
         yield stage, name
 
@@ -138,7 +138,7 @@ async def test_an_attempt_that_was_overtaken_before_it_published_writes_nothing(
         stage = new_stage()
         other = Overtaken(partial(swapped_and_published, stage))
         steps = Steps({moment: other.happen})
-        await stage.process(steps, other.confirm)
+        await stage.process(steps, other.ensure_lease)
         assert not [name for name in steps.names if name.startswith("before put")], undisturbed.names[moment]
 
 

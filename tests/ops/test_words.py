@@ -52,6 +52,7 @@ OLD_NAMES = {
     "service faults": r"\bOURS\b|\b_PASSING\b|_OF_ONE_TASK",
     "record failure": r"\b_?give_up\b",
     "dead letter, end of a lease": r"\b_?bury|\b_quietly\b",
+    "ensure lease, active attempt": r"\bConfirm\b|\b_Held\b",
     "regenerate": r"_ANEW\b|\bbegin_anew\b|_anew\b",
     "same on all replicas": r"told_by_all",
     "remote/errors.py": r"remote[./]answers",

@@ -30,7 +30,7 @@ from avion_media.domain.tasks import (
     CONSUMER_GROUP,
     PROCESSING_QUEUE,
     QUEUES,
-    Confirm,
+    EnsureLease,
     Task,
     processing_fields,
 )
@@ -60,7 +60,7 @@ class Timed:
         self._seconds_of = seconds_of
         self._hosts = hosts
 
-    async def run(self, task: Task, _confirm: Confirm) -> None:
+    async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
         seconds = self._seconds_of(task)
         if self._hosts is None:
             await trio.sleep(seconds)

@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from avion_media.domain.errors import Reason
-from avion_media.domain.tasks import Confirm, Task
+from avion_media.domain.tasks import EnsureLease, Task
 from avion_media.queue import BulkJobs, TaskQueue
 from avion_media.redis import Redis, Reply
 from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters
@@ -44,7 +44,7 @@ class Doomed(Redis):
 class NoTasks:
     """A handler for a process that reads none."""
 
-    async def run(self, task: Task, confirm: Confirm) -> None:
+    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         raise NotImplementedError
 
     async def record_failure(self, task: Task, reason: Reason) -> None:

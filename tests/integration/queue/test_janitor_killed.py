@@ -27,7 +27,7 @@ class Noting(NoTasks):
     def __init__(self) -> None:
         self.done: Counter[str] = Counter()
 
-    async def run(self, task: Task, confirm: object) -> None:
+    async def run(self, task: Task, ensure_lease: object) -> None:
         self.done[task.task_id] += 1
 
 

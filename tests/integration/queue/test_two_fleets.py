@@ -11,7 +11,7 @@ import trio
 from avion_media.domain.errors import Dependency, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
-from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task, processing_fields
+from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task, processing_fields
 from avion_media.queue import QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
@@ -33,13 +33,13 @@ class Shared:
         self.most = 0
         self._failed: set[str] = set()
 
-    async def run(self, task: Task, confirm: Confirm) -> None:
+    async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         owner = task.fields["owner"]
         self.running[owner] += 1
         self.most = max(self.most, self.running[owner])
         try:
             await trio.lowlevel.checkpoint()
-            await confirm()
+            await ensure_lease()
             if int(task.task_id) % 5 == 0 and task.task_id not in self._failed:
                 self._failed.add(task.task_id)
                 raise Unavailable(Dependency.OBJECT)

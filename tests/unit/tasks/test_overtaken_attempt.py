@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from avion_media.domain.errors import LeaseLost, Reason
-from avion_media.domain.tasks import PROCESSING_QUEUE, Confirm, Task
+from avion_media.domain.tasks import PROCESSING_QUEUE, EnsureLease, Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
 from avion_media.telemetry import NO_TELEMETRY
@@ -75,9 +75,9 @@ class Attempt:
         self.ended = False
         self.gave_up = False
 
-    async def run(self, _task: Task, confirm: Confirm) -> None:
+    async def run(self, _task: Task, ensure_lease: EnsureLease) -> None:
         if self._confirms:
-            await confirm()
+            await ensure_lease()
         await trio.sleep(3 * CLAIM_AFTER_S)
         self.ended = True
 

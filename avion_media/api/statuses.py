@@ -12,7 +12,7 @@ from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, sizes_of
 from avion_media.domain.tasks import State, Status
-from avion_media.moderation import Standing
+from avion_media.moderation import ModerationStatus
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectInfo, ObjectStore
@@ -40,14 +40,14 @@ class StatusResolver:
         store: ResourceSlot[ObjectStore],
         stored: StatusStore,
         deletions: Deletions,
-        standing: Standing,
+        moderation: ModerationStatus,
         sizes: tuple[ThumbnailSize, ...],
         upload: UploadConfig,
     ) -> None:
         self._store = store
         self._stored = stored
         self._deletions = deletions
-        self._standing = standing
+        self._moderation = moderation
         self._sizes = sizes
         self._url_ttl = timedelta(seconds=upload.url_ttl)
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
@@ -60,9 +60,9 @@ class StatusResolver:
         if known is not None:
             return known
         info = await self._head(keys.original(any_id))
-        if info is not None and not self._standing.is_underway(str(any_id)):
+        if info is not None and not self._moderation.is_underway(str(any_id)):
             return self._ready(any_id, info)
-        moderated = await self._standing.status(str(any_id))
+        moderated = await self._moderation.status(str(any_id))
         if moderated is not None:
             return moderated
         if isinstance(any_id, MediaId) and (

@@ -212,20 +212,20 @@ class DeletionRecords:
         return undeleted
 
     async def restore_marks(self, marks: Sequence[Mark], position: str) -> list[Mark]:
-        """Write marks that Redis may have lost; return those that stand."""
+        """Write marks that Redis may have lost; return those that are current."""
         by_id = {mark.media_id: mark for mark in marks}
-        standing: list[Mark] = []
+        current: list[Mark] = []
 
         async def write(keys: Sequence[str]) -> None:
             each = [by_id[names[key]] for key in keys]
             parts = [part for mark in each for part in (mark.generation, mark.due_ms, mark.media_id)]
             replies = await self._redis.run(scripts.RESTORE, keys, ("marked", position, STATUS_CHANGES, *parts))
-            standing.extend(mark for mark, stands in zip(each, replies, strict=True) if stands)
+            current.extend(mark for mark, is_current in zip(each, replies, strict=True) if is_current)
 
         names = {deletion_key(media_id): media_id for media_id in by_id}
         groups = await self._redis.grouped(list(names), _CHUNK)
         await in_turn([partial(write, group) for group in groups], _AT_ONCE)
-        return standing
+        return current
 
     async def restore_undeletes(self, generations: Mapping[str, int], issued: Undelete) -> None:
         """Write undeletes that Redis may have lost, of media given with the generations of their deletions."""

@@ -154,14 +154,14 @@ class JournalReplay:
         _log.info("deletions.replayed", since=str(since or ""), media=restored)
 
     async def _restore(self, entries: Sequence[JournalEntry]) -> int:
-        standing = 0
+        restored = 0
         for entry in entries:
             marks = await self._records.restore_marks(entry.marks, entry.position)
             await schedule_removals(self._removals, marks)
-            standing += len(marks)
+            restored += len(marks)
             if entry.issued is not None:
                 await self._records.restore_undeletes(dict(entry.undeleted), entry.issued)
-        return standing
+        return restored
 
     async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:
         """The completeness of their buckets; of one bucket where one server holds all, as it loses all or nothing."""

@@ -9,7 +9,7 @@ from avion_media.moderation.records import Block, ModerationRecords
 from avion_media.moderation.reviews import NotHeld, Reviews
 from avion_media.moderation.room import Moderation
 from avion_media.moderation.screening import Held, Screening, Visit
-from avion_media.moderation.standing import Standing
+from avion_media.moderation.status import ModerationStatus
 
 __all__ = [
     "CHANNEL",
@@ -28,11 +28,11 @@ __all__ = [
     "Match",
     "Moderation",
     "ModerationRecords",
+    "ModerationStatus",
     "NotBlocked",
     "NotHeld",
     "Reviews",
     "Screening",
-    "Standing",
     "Underway",
     "Unwanted",
     "Visit",

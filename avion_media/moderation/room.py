@@ -13,7 +13,7 @@ from avion_media.moderation.lists import Blocklists
 from avion_media.moderation.records import ModerationRecords
 from avion_media.moderation.reviews import Reviews
 from avion_media.moderation.screening import Screening
-from avion_media.moderation.standing import Standing
+from avion_media.moderation.status import ModerationStatus
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import MediaEvents
@@ -32,7 +32,7 @@ class Moderation:
         self._config = config
         self._telemetry = telemetry
         self.underway = Underway()
-        self.standing = Standing(store, self.underway)
+        self.status = ModerationStatus(store, self.underway)
         self.likeness = Likeness(require=config.sandbox.require)
         self.lists = Blocklists(store, Changes(redis))
         self._events = MediaEvents(redis, config.events.max_entries)

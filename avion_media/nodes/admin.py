@@ -58,6 +58,6 @@ def _uploads(runtime: Runtime) -> Uploads | None:
     if not runtime.config.admin.uploads:
         return None
     config = runtime.config
-    moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
+    moderation, sizes = runtime.moderation.status, config.thumbnails.sizes
     statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
     return Uploads(MediaService(runtime, guard_of(runtime.config.remote), statuses, Watchers()))

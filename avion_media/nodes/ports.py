@@ -66,7 +66,7 @@ async def origin(runtime: Runtime, child: Child[Address]) -> None:
     handler = Origin(
         runtime.store,
         runtime.replay,
-        runtime.moderation.standing,
+        runtime.moderation.status,
         runtime.telemetry,
         config.http,
         lambda: runtime.capabilities().to_dict(),

@@ -35,7 +35,7 @@ async def grpc(runtime: Runtime, child: Child[Address]) -> None:
     """MediaService, health and reflection; and what wakes the watchers."""
     config = runtime.config
     watchers = Watchers()
-    moderation, sizes = runtime.moderation.standing, config.thumbnails.sizes
+    moderation, sizes = runtime.moderation.status, config.thumbnails.sizes
     statuses = StatusResolver(runtime.store, runtime.statuses, runtime.replay, moderation, sizes, config.upload)
     service = MediaService(runtime, guard_of(runtime.config.remote), statuses, watchers)
     health = Health()

@@ -1,7 +1,7 @@
 """Connections to strangers: the only place that opens one.
 
 A host is resolved once, all of its answers must pass the guard, and what is dialled is one of those literals, never the
-name: a second answer of the resolver (rebinding) is never asked for. The peer of the standing connection is compared
+name: a second answer of the resolver (rebinding) is never asked for. The peer of the established connection is compared
 once more. TLS still speaks to the name: SNI and certificate belong to the host of the URL. Nothing here knows of
 proxies, so nothing in the environment can bring one in.
 """

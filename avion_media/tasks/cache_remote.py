@@ -102,7 +102,7 @@ class CacheRemote:
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         url, remote_id = _target(task)
-        if await self._publisher.settle_deleted(remote_id):
+        if await self._publisher.clean_up_if_deleted(remote_id):
             return
         if _REPAIR in task.fields:
             await self._repair(task, remote_id, ensure_lease)
@@ -184,7 +184,7 @@ class CacheRemote:
                 fetched = await self._fetch(url, fd, copy)
             except RemoteGone:
                 if copy is not None:
-                    sizes = await self._publisher.retract(remote_id)
+                    sizes = await self._publisher.unpublish(remote_id)
                     await self._purges.request(str(remote_id), f"gone:{task.task_id}", sizes)
                 raise
             if fetched is None and copy is not None:
@@ -229,7 +229,7 @@ class CacheRemote:
             thumbnails = {name: data for name, data in made.thumbnails.items() if name in copy.facts.thumbnails}
             await self._publisher.write_thumbnails(remote_id, copy.facts, thumbnails)
         await self._purges.request(str(remote_id), f"{_REPAIR}:{task.task_id}", copy.facts.thumbnails)
-        await self._publisher.settle_deleted(remote_id)
+        await self._publisher.clean_up_if_deleted(remote_id)
         now = await self._publisher.original(remote_id)
         if now is not None and now.etag != copy.info.etag:
             raise Unavailable(Dependency.UPLOAD, "its original was replaced while its thumbnails were made")
@@ -269,7 +269,7 @@ class CacheRemote:
         writer = original_writer(made, source, facts, source_info=None, replace=True)
         validators = {} if fetched.validators is None else fetched.validators.to_metadata()
         await ensure_lease()
-        standing = await self._publisher.publish(
+        current = await self._publisher.publish(
             remote_id,
             facts,
             made.thumbnails,
@@ -277,7 +277,7 @@ class CacheRemote:
             replaced=None if copy is None else copy.facts,
         )
         await visit.settle()
-        return standing
+        return current
 
 
 def _with_metadata(writer: WriteOriginal, more: Mapping[str, str]) -> WriteOriginal:

@@ -35,11 +35,11 @@ from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 
 # Videos up to this size are fetched whole: fewer calls than ranges, and their SHA-256 comes for free.
 WHOLE_VIDEO_BYTES = 8 << 20
-_REGENERATE = "anew"  # field of a task of our own: the thumbnails of a published medium are to be made again
+_REGENERATE = "anew"  # field of a task that this service adds: make the thumbnails of a published media item again
 
 
 class ProcessMedia:
-    """See `TaskHandler`. The steps are deterministic, so an attempt may follow a half-done one."""
+    """See `TaskHandler`. The steps are deterministic, so an attempt can repeat what another one left unfinished."""
 
     def __init__(
         self,
@@ -64,12 +64,12 @@ class ProcessMedia:
     async def run(self, task: Task, ensure_lease: EnsureLease) -> None:
         """See `TaskHandler.run`."""
         media_id = id_of(task, parse_media_id)
-        if await self._publisher.settle_deleted(media_id):
+        if await self._publisher.clean_up_if_deleted(media_id):
             return
         failed = await self._publisher.failure(media_id)
         if (
             failed is not None and failed not in SERVICE_FAULTS
-        ):  # an earlier attempt ended so; by now its upload may be gone
+        ):  # an earlier attempt removed the upload, or was about to
             await self.record_failure(task, failed)
             return
         facts = await self._publisher.published(media_id)
@@ -85,21 +85,21 @@ class ProcessMedia:
         if await self._publisher.announce_ready(media_id, facts, over=failed):
             await self._publisher.remove_incoming(media_id)
         else:
-            await self._publisher.yield_to_failure(media_id, facts)
+            await self._publisher.withdraw_after_failure(media_id, facts)
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
         """See `TaskHandler.record_failure`."""
         media_id = _named(task)
         if media_id is None:
-            return  # another service's mistake: there is no medium to speak of
+            return  # a mistake of another service: the task names no media item
         if _REGENERATE in task.fields:
             return  # it stays as it is
         facts = await self._publisher.published_if_readable(media_id) if reason in SERVICE_FAULTS else None
-        if facts is not None:  # nothing but the saying of it was left to do
+        if facts is not None:  # only its status and event were missing
             await self._publisher.announce_ready(media_id, facts)
             await self._publisher.remove_incoming(media_id)
             return
-        if reason is not Reason.UNREADABLE:  # else perhaps it is published, and nobody can see it
+        if reason is not Reason.UNREADABLE:  # else an original may exist that the store does not return
             await self._publisher.remove_unpublished(media_id)
         await self._publisher.announce_failed(media_id, reason)
         if reason not in SERVICE_FAULTS:  # a replay of the dead letter needs the upload; the lifecycle rule is its end
@@ -112,7 +112,7 @@ class ProcessMedia:
             await self._publisher.keep_processing(media_id)
 
     async def _process(self, task: Task, media_id: MediaId, ensure_lease: EnsureLease) -> MediaFacts | None:
-        """Look, fetch, make, publish; None when a deletion won."""
+        """Check, download, make and publish the media item. Return None if it was deleted meanwhile."""
         store = self._store.get()
         visit = await self._screening.begin(media_id, task, PROCESSING_QUEUE)
         try:
@@ -132,23 +132,23 @@ class ProcessMedia:
                 writer = original_writer(made, source, facts, source_info=info)
                 await ensure_lease()
                 owner = owner_of(info.metadata)
-                standing = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
+                current = await self._publisher.publish(media_id, facts, made.thumbnails, writer, owner=owner)
                 await visit.settle()
-            if standing is not None and not standing.is_of_same_file(facts):
+            if current is not None and not current.is_of_same_file(facts):
                 await self._queue.enqueue(processing_fields(str(media_id)) | {_REGENERATE: "thumbnails"})
         except (PreconditionFailed, ObjectMissing):
-            # The client's URL still lives and it PUT again while we read, or a deletion removed it: the next attempt
-            # sees the new bytes, or the tombstone.
+            # The client PUT again while we read, or a deletion removed the upload. The next attempt sees the new bytes,
+            # or the tombstone.
             raise Unavailable(Dependency.UPLOAD, "it was replaced or removed while it was read") from None
-        return standing
+        return current
 
     async def _regenerate_thumbnails(
         self, task: Task, media_id: MediaId, facts: MediaFacts, ensure_lease: EnsureLease
     ) -> MediaFacts | None:
-        """Make them of the original that is served; None when a deletion won.
+        """Make the thumbnails of the original that is served. Return None if it was deleted meanwhile.
 
-        The client PUT another file while its upload was worked on, and the attempt that was first with the original was
-        not the last to write thumbnails: they show a file that is not served.
+        Needed after the client PUT another file while its upload was processed: one attempt wrote the original, another
+        one wrote thumbnails after it, so they show a file that is not served.
         """
         store = self._store.get()
         with ExitStack() as files:
@@ -163,7 +163,7 @@ class ProcessMedia:
             thumbnails = {size: data for size, data in made.thumbnails.items() if size in has}
             await self._publisher.write_thumbnails(media_id, facts, thumbnails)
         await self._purges.request(str(media_id), f"anew:{task.task_id}")
-        return None if await self._publisher.settle_deleted(media_id) else facts
+        return None if await self._publisher.clean_up_if_deleted(media_id) else facts
 
     def _check_size(self, info: ObjectInfo, family: Family) -> None:
         if info.size_bytes == 0:

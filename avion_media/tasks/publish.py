@@ -79,36 +79,36 @@ class Publisher:
         self._processing_ttl_s = processing_ttl_s
 
     async def is_deleted(self, any_id: AnyId) -> bool:
-        """Whether the medium is deleted."""
+        """Return whether the media item is deleted."""
         return await self._statuses.is_deleted(str(any_id))
 
-    async def settle_deleted(self, any_id: AnyId) -> bool:
-        """Whether the medium is deleted. If its removal has begun, what was written since is removed as well."""
+    async def clean_up_if_deleted(self, any_id: AnyId) -> bool:
+        """Return whether the media item is deleted. If its removal has begun, remove what was written since."""
         state = await self._statuses.deletion_state(str(any_id))
         if state in ("removing", "removed"):
             await self.remove_objects(any_id)
         return state not in ("", "undeleted")
 
     async def original(self, any_id: AnyId) -> ObjectInfo | None:
-        """The original, if it is there."""
+        """Return the original, or None if there is none."""
         try:
             return await self._store.get().head(keys.original(any_id))
         except ObjectMissing:
             return None
 
     async def published(self, any_id: AnyId) -> MediaFacts | None:
-        """The facts of the original, if it is there (an earlier attempt got that far)."""
+        """Return the facts of the original that an earlier attempt wrote, or None if there is none."""
         info = await self.original(any_id)
         return None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
 
     async def failure(self, media_id: MediaId) -> Reason | None:
-        """Return why the medium has failed, if it has: by an earlier attempt, or by one that was first."""
+        """Return why an earlier or a faster attempt has failed; None if none has."""
         status = await self._statuses.get(str(media_id))
         return status.reason if status is not None and status.state is State.FAILED else None
 
     @contextmanager
     def making(self, fmt: MediaFormat) -> Iterator[None]:
-        """Around the making of a medium's thumbnails: counts those that cannot be made."""
+        """Enclose the making of thumbnails, and count those that cannot be made."""
         try:
             yield
         except Exception as error:
@@ -126,12 +126,12 @@ class Publisher:
         replaced: MediaFacts | None = None,
         owner: str = "",
     ) -> MediaFacts | None:
-        """Write everything, original last. None when a deletion won: then nothing is to be said of the medium.
+        """Write everything, the original last. Return the facts of the original that is served now.
 
-        Otherwise the facts of the original that stands. They are of another file than ``facts`` when another attempt
-        was first, with what the client had PUT by then: the thumbnails are to be written again (`write_thumbnails`),
-        of that one. ``replaced`` are the facts of the original that is written over, if there is one. ``owner`` has an
-        upload, or nobody.
+        They can differ from ``facts``: another attempt was faster, and read another file that the client had PUT. The
+        caller must then write the thumbnails of that file again (`write_thumbnails`). Return None if the media item was
+        deleted meanwhile; the caller must then publish neither status nor event. ``replaced``: the facts of the
+        original that is overwritten, if any. ``owner``: only uploads have one.
         """
         if await self.is_deleted(any_id):
             return None
@@ -145,21 +145,21 @@ class Publisher:
             # Before the original: a crash must not leave a public medium that its owner's erasure misses.
             await self._owners.add(owner, any_id, held_bytes)
             metadata |= owner_metadata(owner)
-        standing = facts
+        current = facts
         try:
             await write_original(store, keys.original(any_id), facts.format.content_type, metadata)
         except SourceReplaced:
             raise  # nothing was written
         except PreconditionFailed:
-            standing = await self.published(any_id) or facts
+            current = await self.published(any_id) or facts
             if owner and isinstance(any_id, MediaId):
                 await self._owners.remove_if_doubled(owner, any_id, held_bytes)
-            if standing.thumbnails:  # the other attempt's configuration may have been another
-                await self._remove_thumbnails(any_id, thumbnails.keys() - set(standing.thumbnails))
-        return None if await self.settle_deleted(any_id) else standing
+            if current.thumbnails:  # the other attempt may have had another configuration
+                await self._remove_thumbnails(any_id, thumbnails.keys() - set(current.thumbnails))
+        return None if await self.clean_up_if_deleted(any_id) else current
 
     async def write_thumbnails(self, any_id: AnyId, facts: MediaFacts, thumbnails: Mapping[str, bytes]) -> None:
-        """Write the thumbnails of an original, over those that are there; each carries the original's SHA-256."""
+        """Write the thumbnails of an original, and overwrite old ones. Each carries the original's SHA-256."""
         put = self._store.get().put
         metadata = {_OF_ORIGINAL: facts.sha256} if facts.sha256 else {}
         await run_all(
@@ -171,7 +171,7 @@ class Publisher:
         self._telemetry.count(instruments.THUMBNAILS, len(thumbnails), format=facts.format.name, outcome="written")
 
     async def is_consistent(self, any_id: AnyId) -> bool:
-        """Return whether all thumbnails were made of the original that stands. One that is missing was not."""
+        """Return whether all thumbnails exist and were made of the present original."""
         store, facts = self._store.get(), await self.published(any_id)
         if facts is None or not facts.sha256:
             return True
@@ -194,9 +194,9 @@ class Publisher:
             await self._store.get().delete(doomed)
 
     async def keep_processing(self, any_id: AnyId, *, only_if_known: bool = False) -> None:
-        """Renew the status PROCESSING, which must outlive the task; every other status stays as it is.
+        """Renew the status PROCESSING, which must outlive the task. Every other status stays as it is.
 
-        A medium without a status gets one, unless ``only_if_known``.
+        A media item without a status gets one, unless ``only_if_known``.
         """
         statuses = self._statuses
         status = await statuses.get(str(any_id))
@@ -204,7 +204,7 @@ class Publisher:
             await statuses.put(Status(str(any_id), State.PROCESSING), ttl_s=self._processing_ttl_s)
 
     async def published_if_readable(self, any_id: AnyId) -> MediaFacts | None:
-        """The same as `published`; None also for an original that the store does not hand out."""
+        """As `published`; None also for an original that the store does not return."""
         try:
             return await self.published(any_id)
         except Unavailable as error:
@@ -215,10 +215,10 @@ class Publisher:
     async def announce_ready(
         self, any_id: AnyId, facts: MediaFacts, *, dedup_key: str = "", over: Reason | str | None = ANY_FAILURE
     ) -> bool:
-        """Status and event of a medium that can be served; whether it was taken.
+        """Store the status READY and publish its event. Return whether the status was stored.
 
-        It is not if the medium was deleted, or said to have failed otherwise than ``over``. For that see
-        `StatusStore.put`, and `MediaEvents.publish` for ``dedup_key``.
+        It is not stored if the media item was deleted, or failed for another reason than ``over``
+        (`StatusStore.put`). ``dedup_key``: see `MediaEvents.publish`.
         """
         thumbnails = keys.origin_paths(any_id, sizes_of(facts, self._sizes))
         status = Status(str(any_id), State.READY, facts=facts, thumbnails=thumbnails)
@@ -227,23 +227,23 @@ class Publisher:
         await self._publish_end(any_id, "ready", {"content_type": facts.format.content_type}, dedup_key)
         return True
 
-    async def yield_to_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
-        """Remove what an attempt wrote that was overtaken by one that failed. A deletion sees to it by itself."""
+    async def withdraw_after_failure(self, media_id: MediaId, facts: MediaFacts) -> None:
+        """Remove what this attempt wrote if another one failed first. After a deletion, the removal task does so."""
         if await self.failure(media_id) is not None:
             await self._disown(media_id, await self.original(media_id))
             await self._store.get().delete([keys.original(media_id)])
             await self._remove_thumbnails(media_id, sizes_of(facts, self._sizes))
 
     async def announce_failed(self, any_id: AnyId, reason: Reason, *, dedup_key: str = "") -> None:
-        """Status and event of a medium that never will be. A reason that was given before stands."""
+        """Store the status FAILED and publish its event. An earlier reason is kept."""
         statuses = self._statuses
         status = Status(str(any_id), State.FAILED, reason=reason, retryable=reason in RETRYABLE)
         if not await statuses.put(status, ttl_s=FAILED_TTL_S):
-            standing = await statuses.get(str(any_id))
-            if standing is None or standing.state is not State.FAILED or standing.reason is None:
+            current = await statuses.get(str(any_id))
+            if current is None or current.state is not State.FAILED or current.reason is None:
                 return
-            reason = standing.reason
-        if reason is not Reason.BLOCKED:  # that has an event of its own, by the block
+            reason = current.reason
+        if reason is not Reason.BLOCKED:  # the block publishes an event of its own
             await self._publish_end(any_id, "failed", {"reason": str(reason)}, dedup_key)
 
     async def _publish_end(self, any_id: AnyId, ending: str, details: dict[str, str], dedup_key: str) -> None:
@@ -251,21 +251,21 @@ class Publisher:
         await self._events.publish(f"{kind}.{ending}", str(any_id), details, dedup_key=dedup_key)
 
     async def remove_unpublished(self, media_id: MediaId) -> None:
-        """Remove thumbnails of an attempt that never got to its original: its upload was replaced since."""
+        """Remove thumbnails of an attempt that never wrote its original, because its upload was replaced."""
         if await self.original(media_id) is None:
             await self._remove_thumbnails(media_id, possible_sizes(self._sizes))
 
     async def was_published(self, any_id: AnyId, dedup_key: str) -> bool:
-        """Whether this dedup_key's end was announced: then an earlier attempt did all there is to do."""
+        """Return whether an event with this ``dedup_key`` was published: then an earlier attempt did everything."""
         return await self._events.was_published(str(any_id), dedup_key)
 
-    async def retract(self, any_id: AnyId) -> tuple[str, ...]:
-        """Remove a medium that is no longer to be served, without a deletion. As `remove_objects`."""
-        await self._statuses.forget(str(any_id))  # first: it must not be said to be READY once it is gone
+    async def unpublish(self, any_id: AnyId) -> tuple[str, ...]:
+        """Stop serving a media item that nobody deleted. Returns the same as `remove_objects`."""
+        await self._statuses.forget(str(any_id))  # first: the status must not be READY when the objects are removed
         return await self.remove_objects(any_id)
 
     async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
-        """Remove all that the store has of a medium; repeating it is harmless. Returns the sizes it may have had."""
+        """Remove all objects of a media item. Return the thumbnail sizes it may have had. Can be repeated."""
         info = await self.original(any_id)
         sizes = await self._possible_sizes(info)
         await self._disown(any_id, info)
@@ -273,15 +273,15 @@ class Publisher:
         return sizes
 
     async def _disown(self, any_id: AnyId, original: ObjectInfo | None) -> None:
-        """Remove a medium from its owner's; before the original, which alone names the owner."""
+        """Remove a media item from its owner's index. Called before its original is removed: that names the owner."""
         owner = "" if original is None else owner_of(original.metadata)
         if owner and isinstance(any_id, MediaId):
             await self._owners.remove(owner, any_id)
 
     async def _possible_sizes(self, original: ObjectInfo | None) -> tuple[str, ...]:
-        """Those that the original names and, for what an attempt left that never got to it, the configured ones.
+        """Return the sizes that the original names, and the configured ones, which an unfinished attempt may have left.
 
-        Where the original is gone already, or does not say: all that any medium in the store has.
+        If the original is removed already or names none: the sizes of all media items in the store.
         """
         facts = None if original is None else facts_from_metadata(original.metadata, original.size_bytes)
         known = facts.thumbnails if facts is not None else ()
@@ -289,7 +289,7 @@ class Publisher:
         return tuple(dict.fromkeys((*known, *possible_sizes(self._sizes))))
 
     async def remove_incoming(self, media_id: MediaId) -> None:
-        """Remove what the client PUT; it was never served."""
+        """Remove the upload, which is never served."""
         await self._store.get().delete([keys.incoming(media_id)])
 
 

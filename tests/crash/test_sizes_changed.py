@@ -14,7 +14,7 @@ from avion_media.domain import keys
 from avion_media.domain.errors import Dependency
 from avion_media.domain.media import ThumbnailSize
 from avion_media.domain.tasks import PURGE_QUEUE, State, Status
-from avion_media.moderation import Standing, Underway
+from avion_media.moderation import ModerationStatus, Underway
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
@@ -36,11 +36,11 @@ async def status_of(stage: Stage) -> Status:
     """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
     store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
-    board, standing = StatusStore(stage.redis), Standing(store, Underway())
+    status_store, moderation = StatusStore(stage.redis), ModerationStatus(store, Underway())
     await stage.replay().ensure_complete()
-    statuses = StatusResolver(store, board, stage.replay(), standing, stage.sizes, UploadConfig())
+    statuses = StatusResolver(store, status_store, stage.replay(), moderation, stage.sizes, UploadConfig())
     now = await statuses.resolve(stage.media_id)
-    await board.forget(str(stage.media_id))
+    await status_store.forget(str(stage.media_id))
     assert await statuses.resolve(stage.media_id) == now
     return now
 

@@ -57,9 +57,9 @@ async def measure_undelete(url: str, store: ObjectStore, waiting: int) -> float:
         fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, waiting)
     media = new_media(UNDELETED)
     async with open_redis(url, timeout_s=30.0) as redis:
-        board = StatusStore(redis)
+        status_store = StatusStore(redis)
         for each in media:
-            await board.put(Status(each.text, State.READY), ttl_s=DELAY_S)
+            await status_store.put(Status(each.text, State.READY), ttl_s=DELAY_S)
         handler = deleting(redis, store)
         stream = NoticeStream(redis)
         await redis.execute("XADD", DROP_DELETED, "*", "event", event_of(media))

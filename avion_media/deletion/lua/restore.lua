@@ -4,7 +4,7 @@
 -- ARGV: 'marked', position, channel of changes, then for each record: generation, due, media id
 --    or 'undeleted', time, position, life in ms, channel of changes, then for each record: generation, media id
 -- Returns for each 1 when the medium is deleted with that generation now.
-local kind, standing = ARGV[1], {}
+local kind, current = ARGV[1], {}
 
 local function restore_mark(key, state, generation, journaled, due, media_id)
   if not state or (state == 'undeleted' and tonumber(journaled) > generation) then
@@ -35,9 +35,9 @@ for index, key in ipairs(KEYS) do
   local record = redis.call('HMGET', key, 'state', 'generation')
   local state, generation = record[1], tonumber(record[2] or 0)
   if kind == 'marked' then
-    standing[index] = restore_mark(key, state, generation, ARGV[1 + 3 * index], ARGV[2 + 3 * index], ARGV[3 + 3 * index])
+    current[index] = restore_mark(key, state, generation, ARGV[1 + 3 * index], ARGV[2 + 3 * index], ARGV[3 + 3 * index])
   else
-    standing[index] = restore_undelete(key, state, generation, ARGV[4 + 2 * index], ARGV[5 + 2 * index])
+    current[index] = restore_undelete(key, state, generation, ARGV[4 + 2 * index], ARGV[5 + 2 * index])
   end
 end
-return standing
+return current

@@ -124,7 +124,7 @@ class _Deletions(RuleBasedStateMachine):
         self._seen: tuple[int, DeletionRecord | None] = (-1, None)
         redis = cast("Redis", self._answering)
         self.records = DeletionRecords(redis)
-        self.board = StatusStore(redis)
+        self.status_store = StatusStore(redis)
         self.intent = ""  # what the users want in the end: deleted, deleted (channel), undeleted, either
         self.deletes, self.undeletes, self.crashes, self.replays = MAX_DELETES, MAX_UNDELETES, MAX_CRASHES, MAX_REPLAYS
         self.losses = MAX_LOSSES
@@ -363,8 +363,8 @@ class _Deletions(RuleBasedStateMachine):
         self._answering.changes += 1
         for entry in self.journal:
             if isinstance(entry, Mark):
-                standing = now(self.records.restore_marks([entry], ""))
-                self.tasks |= {mark.generation for mark in standing}
+                current = now(self.records.restore_marks([entry], ""))
+                self.tasks |= {mark.generation for mark in current}
             else:
                 generation, issued = entry
                 now(self.records.restore_undeletes({MEDIUM: generation}, issued))
@@ -461,7 +461,7 @@ class _Deletions(RuleBasedStateMachine):
             self.attempts[which] = "settle"
         elif step == "announce":
             deleted = self.is_deleted
-            taken = now(self.board.put(Status(MEDIUM, State.READY), HOUR_S))
+            taken = now(self.status_store.put(Status(MEDIUM, State.READY), HOUR_S))
             assert not (taken and deleted), "announced after its deletion"
             self.ready = self.ready or taken
             self._ends(which)
@@ -471,7 +471,7 @@ class _Deletions(RuleBasedStateMachine):
             self._ends(which)
 
     def _look(self, which: int, step: str) -> None:
-        state = now(self.board.deletion_state(MEDIUM))
+        state = now(self.status_store.deletion_state(MEDIUM))
         if state in GONE:
             self.attempts[which] = "take away"
         elif state == DeletionState.MARKED:

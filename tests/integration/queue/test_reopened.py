@@ -61,7 +61,7 @@ async def _somebody_blocks(redis: Redis) -> bool:
 
 async def test_a_listener_hears_again_and_is_told_to_look(redis_url: str) -> None:
     redis = Redis(redis_url)
-    board = StatusStore(redis)
+    status_store = StatusStore(redis)
     told: list[str] = []
     news = trio.Event()
 
@@ -73,12 +73,12 @@ async def test_a_listener_hears_again_and_is_told_to_look(redis_url: str) -> Non
 
     with trio.fail_after(10):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(board.listen, note, lambda: note("look again"))
+            nursery.start_soon(status_store.listen, note, lambda: note("look again"))
             for round_number in (1, 2):
                 async with redis.opened():
                     while told.count("look again") < round_number:
                         await news.wait()
-                    await board.put(Status(f"medium-{round_number}", State.PROCESSING), ttl_s=60)
+                    await status_store.put(Status(f"medium-{round_number}", State.PROCESSING), ttl_s=60)
                     while f"medium-{round_number}" not in told:
                         await news.wait()
             nursery.cancel_scope.cancel()

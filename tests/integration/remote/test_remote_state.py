@@ -30,7 +30,7 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 
 
 @pytest.fixture
-def board(redis: Redis) -> RemoteStateStore:
+def remote_states(redis: Redis) -> RemoteStateStore:
     return RemoteStateStore(redis)
 
 
@@ -45,32 +45,32 @@ def other(redis_url: str) -> Any:
         yield client
 
 
-async def test_nothing_is_remembered_at_first(board: RemoteStateStore) -> None:
-    assert await board.load(REMOTE) == RemoteState(deleted=False, failure=None, validated=False)
-    assert await board.seconds_left(REMOTE) == (0, 0)
-    assert await board.last_uses([]) == {}
-    assert await board.last_uses([str(REMOTE)]) == {}
+async def test_nothing_is_remembered_at_first(remote_states: RemoteStateStore) -> None:
+    assert await remote_states.load(REMOTE) == RemoteState(deleted=False, failure=None, validated=False)
+    assert await remote_states.seconds_left(REMOTE) == (0, 0)
+    assert await remote_states.last_uses([]) == {}
+    assert await remote_states.last_uses([str(REMOTE)]) == {}
 
 
-async def test_what_is_remembered_is_recalled(redis: Redis, board: RemoteStateStore, other: Any) -> None:
+async def test_what_is_remembered_is_recalled(redis: Redis, remote_states: RemoteStateStore, other: Any) -> None:
     used = datetime(2026, 7, 1, 12, 0, 0, 250_000, tzinfo=UTC)
-    await board.remember_failure(REMOTE, FAILURE, 60)
-    await board.mark_validated(REMOTE, 30)
-    await board.mark_used(REMOTE, used, 20)
+    await remote_states.remember_failure(REMOTE, FAILURE, 60)
+    await remote_states.mark_validated(REMOTE, 30)
+    await remote_states.mark_used(REMOTE, used, 20)
     await DeletionRecords(redis).mark([str(REMOTE)], delay_s=60)
-    assert await board.load(REMOTE) == RemoteState(deleted=True, failure=FAILURE, validated=True)
-    assert await board.last_uses([str(REMOTE), "0" * 64]) == {str(REMOTE): used}
-    failure_s, validated_s = await board.seconds_left(REMOTE)
+    assert await remote_states.load(REMOTE) == RemoteState(deleted=True, failure=FAILURE, validated=True)
+    assert await remote_states.last_uses([str(REMOTE), "0" * 64]) == {str(REMOTE): used}
+    failure_s, validated_s = await remote_states.seconds_left(REMOTE)
     assert 59 < failure_s <= 60
     assert 29 < validated_s <= 30
     assert 19_000 < other.pttl(key_of("remote_used", REMOTE)) <= 20_000
-    await board.forget_failure(REMOTE)
-    assert (await board.load(REMOTE)).failure is None
+    await remote_states.forget_failure(REMOTE)
+    assert (await remote_states.load(REMOTE)).failure is None
 
 
-async def test_a_time_to_live_of_nothing_is_no_error(board: RemoteStateStore) -> None:
-    await board.mark_validated(REMOTE, 0.0)
-    await board.mark_used(REMOTE, datetime.now(UTC), 0.0)
+async def test_a_time_to_live_of_nothing_is_no_error(remote_states: RemoteStateStore) -> None:
+    await remote_states.mark_validated(REMOTE, 0.0)
+    await remote_states.mark_used(REMOTE, datetime.now(UTC), 0.0)
 
 
 @pytest.mark.parametrize(
@@ -81,36 +81,40 @@ async def test_a_time_to_live_of_nothing_is_no_error(board: RemoteStateStore) ->
         '{"reason":"remote_status","task_id":"t","server":"s:1","failed_at":"long ago"}',
     ],
 )  # fmt: skip
-async def test_what_cannot_be_read_is_not_held_against_a_url(board: RemoteStateStore, other: Any, written: str) -> None:
+async def test_what_cannot_be_read_is_not_held_against_a_url(
+    remote_states: RemoteStateStore, other: Any, written: str
+) -> None:
     other.set(key_of("remote_failure", REMOTE), written)
-    assert (await board.load(REMOTE)).failure is None
+    assert (await remote_states.load(REMOTE)).failure is None
 
 
 async def test_only_a_failure_whose_time_has_passed_is_begun_anew(
-    board: RemoteStateStore, statuses: StatusStore
+    remote_states: RemoteStateStore, statuses: StatusStore
 ) -> None:
-    await board.remember_failure(REMOTE, FAILURE, 60)
+    await remote_states.remember_failure(REMOTE, FAILURE, 60)
     await statuses.put(FAILED, ttl_s=60)
-    await board.reset_failure(REMOTE)
+    await remote_states.reset_failure(REMOTE)
     assert await statuses.get(str(REMOTE)) == FAILED
-    await board.forget_failure(REMOTE)
-    await board.reset_failure(REMOTE)
+    await remote_states.forget_failure(REMOTE)
+    await remote_states.reset_failure(REMOTE)
     assert await statuses.get(str(REMOTE)) is None
     assert await statuses.put(Status(str(REMOTE), State.PROCESSING), ttl_s=60)
 
 
 @pytest.mark.parametrize("state", [State.READY, State.PROCESSING, State.DELETED])
-async def test_no_other_state_is_forgotten(board: RemoteStateStore, statuses: StatusStore, state: State) -> None:
+async def test_no_other_state_is_forgotten(
+    remote_states: RemoteStateStore, statuses: StatusStore, state: State
+) -> None:
     await statuses.put(Status(str(REMOTE), state), ttl_s=60)
-    await board.reset_failure(REMOTE)
+    await remote_states.reset_failure(REMOTE)
     status = await statuses.get(str(REMOTE))
     assert status is not None
     assert status.state is state
 
 
-async def test_the_time_of_a_failure_is_exact(board: RemoteStateStore) -> None:
+async def test_the_time_of_a_failure_is_exact(remote_states: RemoteStateStore) -> None:
     now = time.time()
-    await board.remember_failure(REMOTE, RemoteFailure(Reason.TOO_LARGE, "t", "[::1]:443", now), 60)
-    failure = (await board.load(REMOTE)).failure
+    await remote_states.remember_failure(REMOTE, RemoteFailure(Reason.TOO_LARGE, "t", "[::1]:443", now), 60)
+    failure = (await remote_states.load(REMOTE)).failure
     assert failure is not None
     assert (failure.failed_at, failure.server) == (now, "[::1]:443")

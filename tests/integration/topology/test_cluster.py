@@ -161,11 +161,11 @@ async def test_a_master_dies_and_its_replica_takes_over(replicated_cluster: Redi
     owner = cluster.owner_of(PROCESSING_QUEUE)
     async with open_redis(cluster.url, timeout_s=2.0) as redis, trio.open_nursery() as nursery:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
-        board = StatusStore(redis)
+        status_store = StatusStore(redis)
         media_ids = {f"m{number}" for number in range(400)}
         for media_id in sorted(media_ids):
             await queue.enqueue({**FIELDS, "media_id": media_id})
-            await board.put(Status(media_id, State.PROCESSING), ttl_s=600)
+            await status_store.put(Status(media_id, State.PROCESSING), ttl_s=600)
         for master in cluster.masters:
             assert master.ask("WAIT", 1, 5000) == 1
         workers = Workers(queue)
@@ -182,7 +182,7 @@ async def test_a_master_dies_and_its_replica_takes_over(replicated_cluster: Redi
             await persistently(redis.ping)
             assert is_up(redis)
             assert (await queue.stats()).depth == 0
-            states = [await board.get(media_id) for media_id in sorted(media_ids)]
+            states = [await status_store.get(media_id) for media_id in sorted(media_ids)]
     assert workers.outages > 0
     assert all(status is not None and status.state is State.PROCESSING for status in states)
 

@@ -17,7 +17,7 @@ from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import State, Status
-from avion_media.moderation import Standing
+from avion_media.moderation import ModerationStatus
 from avion_media.redis import RedisRefused
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
@@ -28,7 +28,7 @@ READY = Status("m", State.READY)
 POLL_S = 15.0
 
 
-class Board:
+class FakeStatusStore:
     """What is written, and how often it was asked."""
 
     def __init__(self) -> None:
@@ -77,27 +77,27 @@ async def test_a_ring_wakes_those_who_watch_that_medium(autojump_clock: MockCloc
 async def test_what_nobody_said_is_seen_by_the_next_look(
     autojump_clock: MockClock, told: Status, written: Status | None, wakes: bool
 ) -> None:
-    board = Board()
-    board.written["m"] = written
+    status_store = FakeStatusStore()
+    status_store.written["m"] = written
     watchers = Watchers()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_polling, board.get_many)
+        nursery.start_soon(watchers.keep_polling, status_store.get_many)
         with watchers.watching("m") as notifier:
             assert await woken_after(notifier, told, at_most_s=100) == (POLL_S if wakes else 100)
         nursery.cancel_scope.cancel()
 
 
 async def test_one_look_is_for_all_watchers(autojump_clock: MockClock) -> None:
-    board = Board()
+    status_store = FakeStatusStore()
     watchers = Watchers()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_polling, board.get_many)
+        nursery.start_soon(watchers.keep_polling, status_store.get_many)
         await trio.sleep(POLL_S * 2.5)
-        assert board.looks == []  # nobody watches
+        assert status_store.looks == []  # nobody watches
         for number in range(1200):
             nursery.start_soon(_watch, watchers, f"m{number % 600}")
         await trio.sleep(POLL_S)
-        assert [len(each) for each in board.looks] == [500, 100]
+        assert [len(each) for each in status_store.looks] == [500, 100]
         nursery.cancel_scope.cancel()
 
 
@@ -108,22 +108,22 @@ async def _watch(watchers: Watchers, media_id: str) -> None:
 
 @pytest.mark.parametrize("trouble", [Unavailable(Dependency.REDIS), RedisRefused("MGET", "NOPERM", "no permission")])
 async def test_neither_an_outage_nor_a_refusal_ends_the_looking(autojump_clock: MockClock, trouble: MediaError) -> None:
-    board = Board()
-    board.trouble = trouble
-    board.written["m"] = READY
+    status_store = FakeStatusStore()
+    status_store.trouble = trouble
+    status_store.written["m"] = READY
     watchers = Watchers()
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(watchers.keep_polling, board.get_many)
+        nursery.start_soon(watchers.keep_polling, status_store.get_many)
         with watchers.watching("m") as notifier:
             assert await woken_after(notifier, PROCESSING, at_most_s=POLL_S * 3.5) == POLL_S * 3.5
-            board.trouble = None
+            status_store.trouble = None
             assert await woken_after(notifier, PROCESSING) == POLL_S * 0.5
         nursery.cancel_scope.cancel()
 
 
 def test_only_a_pending_upload_ends_by_itself() -> None:
-    stored, deletions, standing = cast("StatusStore", None), cast("Deletions", None), cast("Standing", None)
-    statuses = StatusResolver(ResourceSlot(Dependency.STORE), stored, deletions, standing, (), UploadConfig())
+    stored, deletions, moderation = cast("StatusStore", None), cast("Deletions", None), cast("ModerationStatus", None)
+    statuses = StatusResolver(ResourceSlot(Dependency.STORE), stored, deletions, moderation, (), UploadConfig())
     now = datetime(2026, 1, 1, tzinfo=UTC)
     media_id = new_media_id(BY_NAME["jpeg"], int(now.timestamp() * 1000))
     assert statuses.valid_for_s(media_id, PROCESSING, now) == float("inf")

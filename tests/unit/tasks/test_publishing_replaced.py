@@ -53,7 +53,7 @@ class _NoPages:
         raise StopAsyncIteration
 
 
-class FakeBoard:
+class FakeStatusStore:
     """Nothing was deleted, until somebody says so."""
 
     def __init__(self) -> None:
@@ -72,15 +72,15 @@ def store() -> FakeStore:
 
 
 @pytest.fixture
-def board() -> FakeBoard:
-    return FakeBoard()
+def status_store() -> FakeStatusStore:
+    return FakeStatusStore()
 
 
 @pytest.fixture
-def publisher(store: FakeStore, board: FakeBoard) -> Publisher:
+def publisher(store: FakeStore, status_store: FakeStatusStore) -> Publisher:
     store_slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store_slot.fill(cast("ObjectStore", store))
-    statuses = cast("StatusStore", board)
+    statuses = cast("StatusStore", status_store)
     return Publisher(
         store_slot,
         statuses,
@@ -118,33 +118,35 @@ async def test_thumbnails_of_an_original_stay(publisher: Publisher, store: FakeS
     assert store.keys == {keys.thumbnail(MEDIUM, "small"), keys.original(MEDIUM)}
 
 
-def deleted_after_its_write(board: FakeBoard, state: str) -> WriteOriginal:
+def deleted_after_its_write(status_store: FakeStatusStore, state: str) -> WriteOriginal:
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:
         await store.put(key, b"original", content_type=content_type)
-        board.state = state
+        status_store.state = state
 
     return write
 
 
 @pytest.mark.parametrize("replaced", [None, FACTS], ids=["new", "replaced"])
 async def test_what_was_made_after_a_mark_is_left_to_the_removal(
-    publisher: Publisher, store: FakeStore, board: FakeBoard, replaced: MediaFacts | None
+    publisher: Publisher, store: FakeStore, status_store: FakeStatusStore, replaced: MediaFacts | None
 ) -> None:
-    write = deleted_after_its_write(board, "marked")
+    write = deleted_after_its_write(status_store, "marked")
     assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write, replaced=replaced) is None
     assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}
 
 
 @pytest.mark.parametrize("state", ["removing", "removed"])
 async def test_what_was_made_after_the_removal_is_removed(
-    publisher: Publisher, store: FakeStore, board: FakeBoard, state: str
+    publisher: Publisher, store: FakeStore, status_store: FakeStatusStore, state: str
 ) -> None:
-    write = deleted_after_its_write(board, state)
+    write = deleted_after_its_write(status_store, state)
     assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) is None
     assert store.keys == set()
 
 
-async def test_what_was_undeleted_meanwhile_stands(publisher: Publisher, store: FakeStore, board: FakeBoard) -> None:
-    write = deleted_after_its_write(board, "undeleted")
+async def test_what_was_undeleted_meanwhile_stands(
+    publisher: Publisher, store: FakeStore, status_store: FakeStatusStore
+) -> None:
+    write = deleted_after_its_write(status_store, "undeleted")
     assert await publisher.publish(MEDIUM, FACTS, {"small": b"jpeg"}, write) == FACTS
     assert store.keys == {keys.original(MEDIUM), keys.thumbnail(MEDIUM, "small")}

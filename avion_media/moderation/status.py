@@ -1,4 +1,4 @@
-"""What stands against one medium: asked where the object store has no original, or might not have it for long."""
+"""Whether moderation blocks or holds one media item. Read when its original is missing, or may soon be removed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
 
-class Standing:
+class ModerationStatus:
     """Reads the bucket. Its coroutines raise `Unavailable` while the store is unavailable."""
 
     def __init__(self, store: ResourceSlot[ObjectStore], underway: Underway) -> None:
@@ -18,15 +18,15 @@ class Standing:
         self._underway = underway
 
     def is_underway(self, media_id: str) -> bool:
-        """Return whether a block of it is being carried out: its objects may still be there."""
+        """Return whether a block of the media item is in progress: its objects may still be there."""
         return media_id in self._underway
 
     async def is_blocked(self, media_id: str) -> bool:
-        """Return whether it is blocked."""
+        """Return whether the media item is blocked."""
         return self.is_underway(media_id) or await self._records.is_blocked(media_id)
 
     async def status(self, media_id: str) -> Status | None:
-        """Return the status of a medium that is blocked or held; None for any other."""
+        """Return the status of a media item that is blocked or held, otherwise None."""
         if await self.is_blocked(media_id):
             return Status(media_id, State.FAILED, reason=Reason.BLOCKED)
         held = await self._records.held(media_id)

@@ -24,7 +24,7 @@ from avion_media.tasks.purge import PurgeMedia, Purges
 from supervisors import Supervisor, Worker
 
 _REMOVED_S = 30 * 86400.0  # with the life of an upload: longer than anything can write a removed medium again
-_STOP_S = 0.5  # the drain gave tasks their time already; what is left is handed back
+_STOP_S = 0.5  # the drain gave tasks their time already; what is left is released
 
 
 def guard_of(remote: RemoteConfig) -> AddressGuard:

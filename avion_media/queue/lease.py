@@ -15,11 +15,11 @@ _CANCELLED = 2  # the answer of a renewal
 
 
 class Lease:
-    """What `TaskQueue.take` and `TaskQueue.reclaim` give.
+    """The right of this consumer to one task. `TaskQueue.take` returns it.
 
-    Each method is one atomic step on the server, taken only if the entry is still in this consumer's hands by this very
-    delivery. If not, it raises `LeaseLost` and changes nothing. All raise `Unavailable` when no answer came; the step
-    may have been taken then: doing it again is safe, and says `LeaseLost` if it was. The same holds after a cancel.
+    Each method is one atomic step on the server, and first compares consumer and delivery. If the entry belongs to
+    another lease, the method raises `LeaseLost` and changes nothing. It raises `Unavailable` if no reply came. After
+    that, or after a cancel, the step may have been done. It can be repeated, and raises `LeaseLost` if it was done.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Lease:
         self._marker_lingers_ms = marker_lingers_ms
         self._ended = False
         self.cancelled_by = cancelled_by
-        """Who has cancelled the task; empty if nobody has."""
+        """The operator who cancelled the task; empty if none did."""
 
     @property
     def entry_id(self) -> str:
@@ -57,12 +57,12 @@ class Lease:
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1: failed ones and those that died with their process count."""
+        """The number of this attempt, from 1. Failed attempts count, and those whose worker crashed."""
         return self._entry.attempts + self._deliveries
 
     @property
     def deaths(self) -> int:
-        """How many processes died with this task so far."""
+        """How many workers crashed while they had this task."""
         return self._entry.deaths + self._deliveries - 1
 
     @property
@@ -77,35 +77,35 @@ class Lease:
 
     @property
     def unavailable_since(self) -> float:
-        """Since when its objects have been unavailable, in Unix seconds; 0 if they are not.
+        """When its objects became unavailable (Unix seconds); 0 if they are not.
 
-        An attempt that ends in an outage leaves it as it is.
+        An attempt that ends in an outage does not change it.
         """
         return self._entry.unavailable_since
 
     @property
     def ended(self) -> bool:
-        """Whether this lease is over, in whatever way."""
+        """Whether this lease is over, for any reason."""
         return self._ended
 
-    def lose(self) -> None:
-        """Make this lease void: its work has ended here, or this process has another lease on the same entry."""
+    def supersede(self) -> None:
+        """Mark this lease as over: its work has ended, or this process has a newer lease on the same entry."""
         self._ended = True
 
     async def renew(self) -> None:
-        """Show that the task is being worked on; `cancelled_by` is current afterwards."""
+        """Extend the lease, and read `cancelled_by` again."""
         keys = (self._keys.stream, self._keys.state)
         if await self._decide(scripts.RENEW, keys, (self.task.task_id,)) == _CANCELLED:
             by = await self._redis.execute("HGET", self._keys.state, f"cancelled:{self.task.task_id}")
             self.cancelled_by = (by or b"somebody").decode(errors="replace")
 
     async def complete(self) -> None:
-        """The task's effect is durable: remove it."""
+        """Remove the task, whose effect is durable."""
         await self._decide(scripts.COMPLETE, (*self._keys.dispatch, *self._marker()), self._forget())
         self._ended = True
 
     async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
-        """Do it again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
+        """Schedule the task again after ``delay_s`` seconds. With ``count=False`` this attempt is not used up."""
         attempts = self.attempt if count else self.attempt - 1
         fields = self._entry.to_fields(
             attempts=attempts, deaths=self.deaths, error=error, unavailable_since=unavailable_since
@@ -116,20 +116,20 @@ class Lease:
         self._ended = True
 
     async def defer(self, pause_s: float, error: str) -> None:
-        """Do it again once its tenant has a turn again, after ``pause_s`` seconds. This attempt is not used up."""
+        """Put the task back to its tenant, which has no turn for ``pause_s`` seconds. This attempt is not used up."""
         fields = self._entry.to_fields(
             attempts=self.attempt - 1, deaths=self.deaths, error=error, unavailable_since=self.unavailable_since
         )
         await self._decide(scripts.DEFER, self._keys.dispatch, (max(0.0, pause_s), *flatten(fields)))
         self._ended = True
 
-    async def hand_back(self) -> None:
+    async def release(self) -> None:
         """Queue the task again at once; neither an attempt nor a delivery is used up."""
-        await self._decide(scripts.HAND_BACK, self._keys.dispatch, (self._max_dead_letters, self._keys.dead_letters))
+        await self._decide(scripts.RELEASE, self._keys.dispatch, (self._max_dead_letters, self._keys.dead_letters))
         self._ended = True
 
     async def dead_letter(self, error: str) -> None:
-        """Give the task up: it goes to the dead letters with all its fields, ``error`` and its history."""
+        """Make a dead letter of the task, with all its fields, ``error`` and its history."""
         fields = self._entry.to_fields(attempts=self.attempt, deaths=self.deaths, error=error)
         await self._decide(
             scripts.DEAD_LETTER,

@@ -2,7 +2,7 @@
 
 The life of a task: `enqueue` adds it to its tenant's backlog, from where it moves to the stream when its tenant has a
 turn; `take` gives it to one consumer as a `Lease`. The consumer renews the lease while it works, and ends it in one of
-five ways: complete, retry (over the delayed set), defer (back to the backlog), hand back, dead letter. When the owner
+five ways: complete, retry (over the delayed set), defer (back to the backlog), release, dead letter. When the owner
 dies, `reclaim` queues the task again. `delay` and `promote` are the way in for tasks that are due later.
 
 Who has a turn is decided by scripts alone (``lua/_dispatch.lua``): docs/decisions/0005 has the reasons.
@@ -170,7 +170,7 @@ class TaskQueue:
         """The next task; None if none came within ``block_s``.
 
         Malformed entries go to the dead letters on the way. After a cancel no task is left without a worker: if one had
-        been given out by then it is handed back, or returned all the same (the caller's next wait is cancelled).
+        been given out by then it is released, or returned all the same (the caller's next wait is cancelled).
         """
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -347,7 +347,7 @@ class TaskQueue:
 
     async def _give_back(self, consumer: str, reply: Reply) -> None:
         entry_id, _, _ = _first_entry(reply)
-        await self._redis.run(scripts.HAND_BACK, self._keys.dispatch, self._fenced(entry_id, consumer))
+        await self._redis.run(scripts.RELEASE, self._keys.dispatch, self._fenced(entry_id, consumer))
 
     async def _is_admitted(self, found: Reply, consumer: str) -> bool:
         """Return whether an entry that was read without a script may be worked on; otherwise it has left the stream."""
@@ -374,7 +374,7 @@ class TaskQueue:
         )
         former = self._leases.get(lease.entry_id)
         if former is not None:
-            former.lose()
+            former.supersede()
         self._leases[lease.entry_id] = lease
         return lease
 

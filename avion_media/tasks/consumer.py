@@ -56,7 +56,7 @@ _LOOKING = 10  # replicas that look within this time whether there is a janitor
 _LIVE_S = 50.0  # an idle reader sends a command every `_BLOCK_S`
 _RESIGN_S = 1.0
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
-_HAND_BACK_S = 3.0  # bound of the shielded hand-back of a cancelled task
+_RELEASE_S = 3.0  # bound of the shielded release of a cancelled task
 _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the renewer looks, once it must stop, whether the last task has ended
 _ATTEMPT_S = 900.0  # an attempt that takes longer hangs: every step has a shorter deadline of its own
@@ -327,8 +327,8 @@ class Consumer:
                 if active.cancelled and not active.lease.ended:
                     observed.outcome, observed.reason = await self._cancelled(active.lease)
             except trio.Cancelled:
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + _HAND_BACK_S):
-                    await self._end_lease(active.lease.hand_back)
+                with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
+                    await self._end_lease(active.lease.release)
                 raise
             finally:
                 if active.lost:
@@ -342,7 +342,7 @@ class Consumer:
                     self._nothing_active = trio.Event()
                 # Nobody here works on it any more. If its end could not be recorded, this process must be able to
                 # reclaim it too, which it does not do while a lease of its own seems to live.
-                active.lease.lose()
+                active.lease.supersede()
                 self._free.release()
 
     async def _attempt(self, active: _ActiveAttempt) -> tuple[str, str]:

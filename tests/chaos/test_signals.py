@@ -62,7 +62,7 @@ def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client:
         assert time.monotonic() - asked_at < 12, "it settled all the same"
         phases = [line["phase"] for line in json_lines(service.log()) if line["event"] == "phase"]
         assert phases == ["READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"]
-    # What was not finished was handed back, and is there for the next process.
+    # What was not finished was released, and is there for the next process.
     with (
         running(environment | {"AVION_MEDIA_DRAIN__SETTLE": "0"}) as service,
         grpc.insecure_channel(service.grpc_address) as channel,

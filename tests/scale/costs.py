@@ -66,7 +66,7 @@ class _Steps:
         """By what they are called in the table."""
         return {
             "queued, taken, renewed, completed": self._complete,
-            "queued, taken, handed back, completed": self._hand_back,
+            "queued, taken, released, completed": self._release,
             "queued, taken, given up, replayed, completed": self._give_up,
             "delayed until now, promoted, completed": self._promote,
             "looked for abandoned tasks": self._reclaim,
@@ -81,12 +81,12 @@ class _Steps:
         await lease.renew()
         await lease.complete()
 
-    async def _hand_back(self) -> None:
+    async def _release(self) -> None:
         await self._enqueue()
         for ends in (False, True):
             lease = await self._tasks.take("a", 0)
             assert lease is not None
-            await (lease.complete() if ends else lease.hand_back())
+            await (lease.complete() if ends else lease.release())
 
     async def _give_up(self) -> None:
         await self._enqueue()

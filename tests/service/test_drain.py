@@ -1,4 +1,4 @@
-"""SIGTERM while calls and tasks run: away first, then finish or hand back, exit 0."""
+"""SIGTERM while calls and tasks run: refuse new ones, then finish or release these, exit 0."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def start_hanging_task(service: Service, gateway: StoreGateway, client: redis.Re
     return media_id
 
 
-def test_a_task_that_does_not_fit_is_handed_back_and_costs_no_attempt(
+def test_a_task_that_does_not_fit_is_released_and_costs_no_attempt(
     redis_url: str, client: redis.Redis, bucket: S3Bucket, gateway: StoreGateway, data_directory: Path
 ) -> None:
     large = (data_directory / "jpeg-dog-12mp-6.jpg").read_bytes()

@@ -24,11 +24,11 @@ def fields() -> dict[str, str]:
     return {"media_id": "01HF7YAT0005JWZKGXWQT731A6", "type": "thumbnail"}
 
 
-async def test_through_hand_back_retry_dead_letter_and_replay(redis_url: str, fields: dict[str, str]) -> None:
+async def test_through_release_retry_dead_letter_and_replay(redis_url: str, fields: dict[str, str]) -> None:
     async with open_redis(redis_url) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         await queue.enqueue(fields, traceparent=TRACEPARENT)
-        await (await taken(queue)).hand_back()
+        await (await taken(queue)).release()
         await (await taken(queue)).retry(0.0, "failed")
         assert await queue.promote() == 1
         await (await taken(queue)).dead_letter("given up")

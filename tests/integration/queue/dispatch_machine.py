@@ -108,7 +108,7 @@ class DispatchMachine(RuleBasedStateMachine):
             self.leased[entry_id] = dict(zip(flat[::2], flat[1::2], strict=True))
 
     @precondition(lambda self: self.leased)
-    @rule(data=st.data(), ending=st.sampled_from(["complete", "retry", "defer", "hand back", "dead letter", "die"]))
+    @rule(data=st.data(), ending=st.sampled_from(["complete", "retry", "defer", "release", "dead letter", "die"]))
     def end(self, data: Any, ending: str) -> None:
         entry_id = self.any_lease(data)
         task = self.leased.pop(entry_id)
@@ -122,8 +122,8 @@ class DispatchMachine(RuleBasedStateMachine):
                 assert self.run_script(scripts.RETRY, *fence, 0, json.dumps(task), keys=(KEYS.delayed,))
             case "defer":
                 assert self.run_script(scripts.DEFER, *fence, 1000, *flat)
-            case "hand back":
-                assert self.run_script(scripts.HAND_BACK, *fence, 100, KEYS.dead_letters)
+            case "release":
+                assert self.run_script(scripts.RELEASE, *fence, 100, KEYS.dead_letters)
             case "dead letter":
                 args = (*fence, task["task_id"], 0, 100, *flat)
                 assert self.run_script(scripts.DEAD_LETTER, *args, keys=(KEYS.dead_letters,))

@@ -159,7 +159,7 @@ async def test_a_paused_queue_gives_out_nothing(queue: TaskQueue, other: Client)
     await queue.pause()
     await queue.enqueue(fields("b"))
     other.xadd(PROCESSING_QUEUE, fields("foreign"))
-    await lease.hand_back()
+    await lease.release()
     assert await take(queue) is None
     stats = await queue.stats()
     assert (stats.depth, stats.lag, stats.pending) == (6, 6, 0)

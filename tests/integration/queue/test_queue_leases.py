@@ -23,7 +23,7 @@ ENDINGS: dict[str, Ending] = {
     "renew": lambda lease: lease.renew(),
     "complete": lambda lease: lease.complete(),
     "retry": lambda lease: lease.retry(0.0, "failed"),
-    "hand_back": lambda lease: lease.hand_back(),
+    "release": lambda lease: lease.release(),
     "dead_letter": lambda lease: lease.dead_letter("failed"),
 }
 
@@ -110,7 +110,7 @@ async def test_a_lease_ends_with_its_group_or_entry(queue: TaskQueue, other: Cli
 async def test_an_ended_lease_decides_nothing_more(queue: TaskQueue, other: Client) -> None:
     await queue.enqueue(FIELDS)
     lease = await taken(queue, "a")
-    await lease.hand_back()
+    await lease.release()
     again = await taken(queue, "a")
     assert again.task == lease.task
     before = state(other)
@@ -259,7 +259,7 @@ async def test_handing_back_costs_nothing_and_wakes_the_next_reader(
     first = await queue.enqueue(FIELDS)
     for _ in range(5):
         lease = await taken(queue, "draining")
-        await lease.hand_back()
+        await lease.release()
     lease = await taken(queue, "draining")
     found: list[Lease] = []
 
@@ -271,7 +271,7 @@ async def test_handing_back_costs_nothing_and_wakes_the_next_reader(
         with trio.fail_after(5):
             while info(other, "clients", "blocked_clients") == 0:
                 await trio.lowlevel.checkpoint()
-        await lease.hand_back()
+        await lease.release()
     assert found[0].task.task_id == first
     assert (found[0].attempt, found[0].deaths) == (1, 0)
     assert found[0].first_seen == pytest.approx(lease.first_seen, abs=0.001)

@@ -203,13 +203,13 @@ async def lost(end: Callable[[], Awaitable[None]]) -> bool:
                 return False
 
 
-@pytest.mark.parametrize("ending", ["complete", "retry", "dead_letter", "hand_back"])
+@pytest.mark.parametrize("ending", ["complete", "retry", "dead_letter", "release"])
 async def test_a_lost_reply_to_an_ending_can_be_repeated(proxy: Proxy, other: Client, ending: str) -> None:
     endings: dict[str, Callable[[Lease], Awaitable[None]]] = {
         "complete": lambda lease: lease.complete(),
         "retry": lambda lease: lease.retry(30.0, "failed"),
         "dead_letter": lambda lease: lease.dead_letter("failed"),
-        "hand_back": lambda lease: lease.hand_back(),
+        "release": lambda lease: lease.release(),
     }
     async with open_redis(proxy.url) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
@@ -224,7 +224,7 @@ async def test_a_lost_reply_to_an_ending_can_be_repeated(proxy: Proxy, other: Cl
         assert await lost(lambda: endings[ending](lease))
     keys = QueueKeys(PROCESSING_QUEUE)
     ended = other.zcard(keys.delayed) + other.xlen(keys.dead_letters) + other.xlen(PROCESSING_QUEUE)
-    assert ended == {"complete": 0, "retry": 2, "dead_letter": 2, "hand_back": 2}[ending]
+    assert ended == {"complete": 0, "retry": 2, "dead_letter": 2, "release": 2}[ending]
 
 
 @pytest.mark.parametrize("command", [b"EVALSHA", b"XREADGROUP"])
@@ -276,7 +276,7 @@ async def test_a_cancelled_reader_leaves_nothing_behind(queue: TaskQueue, other:
     assert other.xpending(PROCESSING_QUEUE, CONSUMER_GROUP)["pending"] == 0
 
 
-async def test_an_entry_that_crosses_the_cancel_on_the_wire_is_handed_back(queue: TaskQueue, other: Client) -> None:
+async def test_an_entry_that_crosses_the_cancel_on_the_wire_is_released(queue: TaskQueue, other: Client) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(queue.take, "a", 30)
         await blocked(other)

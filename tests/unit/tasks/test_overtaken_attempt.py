@@ -42,7 +42,7 @@ class FakeLease:
         await self.renew()
         self.completed = True
 
-    def lose(self) -> None:
+    def supersede(self) -> None:
         """The attempt has ended."""
 
 

@@ -1,4 +1,4 @@
--- Give an entry up unfinished. The delivery that ends here costs neither an attempt nor a life.
+-- Give up the lease of an unfinished entry. This delivery counts neither as an attempt nor as a worker crash.
 -- KEYS: queue, state, waiting, tenants   ARGV: group, id, consumer, deliveries, most dead letters kept, dead letters
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0

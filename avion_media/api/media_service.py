@@ -215,7 +215,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         task_id = str(uuid.uuid4())
         queue = self._runtime.queues[PROCESSING_QUEUE]
         fields = processing_fields(media_id.text, owner_of(uploaded.metadata))
-        if await queue.enqueue(fields, task_id=task_id, once_key=media_id.text, tenant=caller) == task_id:
+        if await queue.enqueue(fields, task_id=task_id, dedup_key=media_id.text, tenant=caller) == task_id:
             self._pending.completed(caller, media_id.created.timestamp())
         await self._note_processing(media_id.text)
 
@@ -246,7 +246,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             task_id = state.failure.task_id
             return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
         await remote_states.reset_failure(remote_id)
-        task_id = await self._runtime.queues[CACHE_QUEUE].enqueue({"remote_url": str(url)}, once_key=remote_id.text)
+        task_id = await self._runtime.queues[CACHE_QUEUE].enqueue({"remote_url": str(url)}, dedup_key=remote_id.text)
         await self._note_processing(remote_id.text)
         return wire.CacheRemoteMediaResponse(status="pending", task_id=task_id, media_id=remote_id.text)
 

@@ -67,14 +67,14 @@ async def _undelete(
     if not possible:
         return outcome
     issued = await records.issue_undelete()
-    # The deletion of a remote medium kept its fetch from saying how it ended. The store knows what there is.
+    # Because of the deletion, the fetch of a remote media item could not publish how it ended. The store has the truth.
     stale = [each for each in unfinished if each in possible and not isinstance(names[each], MediaId)]
     await in_turn([partial(stored.forget, each) for each in stale], _AT_ONCE)
     undeleted = await records.undelete_all(possible, issued)
     await journal.write_undeletes([(each, possible[each]) for each in sorted(undeleted)], issued)
     outcome.update(dict.fromkeys(possible.keys() - undeleted, _TOO_LATE))
-    # No once_key: the task that ended at the mark may still answer for it (DEFAULT_MARKER_LINGERS_S), and none would be
-    # queued. Beside one that has not ended it is one attempt more, which is harmless.
+    # Without a dedup_key: the marker of the task that ended at the mark may still exist (DEFAULT_DEDUP_TTL_S), and then
+    # nothing would be queued. If that task has not ended yet, the new one is one attempt more, which is harmless.
     queue = TaskQueue(redis, PROCESSING_QUEUE)
     again = [each for each in unfinished if each in undeleted and isinstance(names[each], MediaId)]
     await in_turn([partial(queue.enqueue, processing_fields(each)) for each in again], _AT_ONCE)

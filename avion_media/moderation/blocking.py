@@ -381,7 +381,7 @@ class Blocking:
         """Queue the task of an upload that was blocked before it was published."""
         held = await self._records.held(str(any_id))
         if held is not None and held.released_at:
-            await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields), once_key=held.media_id)
+            await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields), dedup_key=held.media_id)
 
     async def _lift_copy(self, copy: Block, block: Block) -> None:
         await self._records.begin(copy.media_id)

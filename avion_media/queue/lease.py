@@ -31,7 +31,7 @@ class Lease:
         consumer: str,
         deliveries: int,
         max_dead_letters: int,
-        marker_lingers_ms: int,
+        dedup_ttl_ms: int,
         cancelled_by: str = "",
     ) -> None:
         self._redis = redis
@@ -40,7 +40,7 @@ class Lease:
         self._fence = (CONSUMER_GROUP, entry.entry_id, consumer, deliveries)
         self._deliveries = deliveries
         self._max_dead_letters = max_dead_letters
-        self._marker_lingers_ms = marker_lingers_ms
+        self._dedup_ttl_ms = dedup_ttl_ms
         self._ended = False
         self.cancelled_by = cancelled_by
         """The operator who cancelled the task; empty if none did."""
@@ -101,7 +101,7 @@ class Lease:
 
     async def complete(self) -> None:
         """Remove the task, whose effect is durable."""
-        await self._decide(scripts.COMPLETE, (*self._keys.dispatch, *self._marker()), self._forget())
+        await self._decide(scripts.COMPLETE, (*self._keys.dispatch, *self._dedup_marker()), self._forget())
         self._ended = True
 
     async def retry(self, delay_s: float, error: str, *, count: bool = True, unavailable_since: float = 0.0) -> None:
@@ -133,16 +133,16 @@ class Lease:
         fields = self._entry.to_fields(attempts=self.attempt, deaths=self.deaths, error=error)
         await self._decide(
             scripts.DEAD_LETTER,
-            (*self._keys.dispatch, self._keys.dead_letters, *self._marker()),
+            (*self._keys.dispatch, self._keys.dead_letters, *self._dedup_marker()),
             (*self._forget(), self._max_dead_letters, *flatten(fields)),
         )
         self._ended = True
 
-    def _marker(self) -> tuple[str, ...]:
-        return (self._keys.marker(self._entry.once),) if self._entry.once else ()
+    def _dedup_marker(self) -> tuple[str, ...]:
+        return (self._keys.dedup_marker(self._entry.once),) if self._entry.once else ()
 
     def _forget(self) -> tuple[str, int]:
-        return self.task.task_id, self._marker_lingers_ms
+        return self.task.task_id, self._dedup_ttl_ms
 
     async def _decide(self, script: Script, keys: Sequence[str], args: Sequence[Argument]) -> int:
         done = 0 if self._ended else await self._redis.run(script, keys, (*self._fence, *args))

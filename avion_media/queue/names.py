@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 
-# Without these a task of that queue cannot be done by anybody.
+# No worker can do a task of the queue without these fields.
 REQUIRED_FIELDS = {
     PROCESSING_QUEUE: ("media_id",),
     CACHE_QUEUE: ("remote_url",),
@@ -14,15 +14,15 @@ REQUIRED_FIELDS = {
     PURGE_QUEUE: ("media_id",),
 }
 
-# A deletion must be done: neither its age nor the crashes of its workers end it. It touches nothing that a stranger
-# made, so a worker crashes with it by chance.
+# A deletion must be carried out, so neither its age nor crashes of its workers end it. It reads no untrusted content,
+# so it does not cause crashes.
 NEVER_GIVEN_UP = frozenset({DELETE_QUEUE, PURGE_QUEUE})
 
-# How long a task that has ended still answers for a second request. For uploads, a minute, since a late caller must not
-# have the medium processed anew. Whether a remote medium is to be fetched anew is decided by what is known of it.
-# A purge may be asked for again at once: what was deleted, restored and deleted again.
-MARKER_LINGERS_S = {CACHE_QUEUE: 0.0, PURGE_QUEUE: 0.0}
-DEFAULT_MARKER_LINGERS_S = 60.0
+# How long a dedup marker outlives its task. A minute for uploads, so that a late second call does not process the
+# upload again. None for remote media: their remembered state decides whether they are fetched again. None for purges,
+# because a media item can be deleted, undeleted and deleted again at once.
+DEDUP_TTL_S = {CACHE_QUEUE: 0.0, PURGE_QUEUE: 0.0}
+DEFAULT_DEDUP_TTL_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class QueueKeys:
 
     @property
     def state(self) -> str:
-        """Hash: accounts of fair dispatch, and what is known of workers and of losses.
+        """Hash: accounts of fair dispatch, and records of janitors and data losses.
 
-        ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream. ``running:<tenant>``: how
-        many of them a tenant has. ``videos``: how many of them are videos. ``turn:<tenant>``: the next turn of a
-        tenant that has none for now. ``number``: numbers waiting tasks. ``tenant_cap``, ``video_cap``: bounds.
-        ``paused``: since when. ``cancelled:<task>``: who cancelled it. ``cursor``: how far the janitor has compared
-        accounts with the stream. ``since``, ``last``: since when, and when last, there was a janitor. ``run_id``,
-        ``lost``: see `TaskQueue.loss`.
+        ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream. ``running:<tenant>``: the
+        number of entries of one tenant. ``videos``: the number of entries that are videos. ``turn:<tenant>``: the next
+        turn of a tenant that has none for now. ``number``: the number of the last waiting task. ``tenant_cap``,
+        ``video_cap``: limits. ``paused``: when the queue was paused. ``cancelled:<task>``: the operator who cancelled
+        it. ``cursor``: how far the janitor has compared accounts with the stream. ``since``, ``last``: first and last
+        sign of an uninterrupted line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
         """
         return f"{{{self.stream}}}:state"
 
@@ -66,8 +66,7 @@ class QueueKeys:
 
     @property
     def janitor(self) -> str:
-        """String with an expiry: how many consumers the queue has, and which process moves tasks that are due, too many
-        or abandoned."""
+        """String with an expiry: the number of consumers, and the process that is the janitor."""
         return f"{{{self.stream}}}:janitor"
 
     @property
@@ -75,14 +74,14 @@ class QueueKeys:
         """The first keys of every script that moves tasks."""
         return self.stream, self.state, self.waiting, self.tenants
 
-    def marker(self, once_key: str) -> str:
-        """String: the id of the task that is unique under ``once_key``."""
-        return f"{{{self.stream}}}:once:{once_key}"
+    def dedup_marker(self, dedup_key: str) -> str:
+        """String: the id of the task that is unique under ``dedup_key``."""
+        return f"{{{self.stream}}}:once:{dedup_key}"
 
     def bulk_job(self, kind: str) -> str:
-        """Hash: the last job of a kind that the janitor works off: see `BulkJobs`."""
+        """Hash: the last bulk job of a kind (`BulkJobs`). The janitor carries it out."""
         return f"{{{self.stream}}}:job:{kind}"
 
     def bulk_items(self, kind: str) -> str:
-        """Sorted set: what that job has still to work on, where it was named one by one."""
+        """Sorted set: the remaining items of that job, if it was given single items."""
         return f"{{{self.stream}}}:job_items:{kind}"

@@ -1,4 +1,4 @@
-"""The Lua scripts: everything that decides is one of them, so that it happens whole and in one place."""
+"""The Lua scripts. Every decision about tasks is one script, so that it is atomic."""
 
 from __future__ import annotations
 

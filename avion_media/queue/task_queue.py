@@ -1,11 +1,11 @@
 """A queue of tasks on a Redis stream: at least once, fenced, nothing lost.
 
-The life of a task: `enqueue` adds it to its tenant's backlog, from where it moves to the stream when its tenant has a
-turn; `take` gives it to one consumer as a `Lease`. The consumer renews the lease while it works, and ends it in one of
-five ways: complete, retry (over the delayed set), defer (back to the backlog), release, dead letter. When the owner
-dies, `reclaim` queues the task again. `delay` and `promote` are the way in for tasks that are due later.
+The life of a task: `enqueue` adds it to its tenant's backlog. It moves to the stream when its tenant has a turn. `take`
+gives it to one consumer as a `Lease`. The consumer renews the lease while it works, and ends it in one of five ways:
+complete, retry (through the delayed set), defer (back to the backlog), release, dead letter. If the worker dies,
+`reclaim` queues the task again. `delay` and `promote` are for tasks that are due later.
 
-Who has a turn is decided by scripts alone (``lua/_dispatch.lua``): docs/decisions/0005 has the reasons.
+Scripts alone decide which tenant has a turn (``lua/_dispatch.lua``); docs/decisions/0005 has the reasons.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from avion_media.queue.dead_letters import DeadLetters
 from avion_media.queue.entries import delayed_member, flatten, read_entry, task_fields
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import (
-    DEFAULT_MARKER_LINGERS_S,
-    MARKER_LINGERS_S,
+    DEDUP_TTL_S,
+    DEFAULT_DEDUP_TTL_S,
     NEVER_GIVEN_UP,
     REQUIRED_FIELDS,
     QueueKeys,
@@ -40,27 +40,28 @@ from avion_media.telemetry.context import trace_of_subject
 
 VIDEO_SHARE = 0.5  # of all slots: the others are left to images
 MAX_DEATHS = 3  # of workers that had one task: then it is poison
-_MAX_DEAD_LETTERS = 100_000  # the oldest go first: a flood of them must not fill Redis
-_ONCE_MS = 30 * 86_400_000  # how long a task is unique if it never ends: far longer than `TASKS__MAX_AGE`
+_MAX_DEAD_LETTERS = 100_000  # beyond this the oldest are removed: a flood of them must not fill Redis
+_DEDUP_MS = 30 * 86_400_000  # how long a task that never ends is unique: far longer than `TASKS__MAX_AGE`
 _SCHEDULED = 500  # tasks that are delayed, or looked up, in one step
 _BATCH = 100  # tasks that a step of the janitor moves: a few ms of the server's time
 
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """A queue at one moment. ``depth`` = ``lag`` (not yet taken) + ``pending`` (leased by a worker)."""
+    """A queue at one moment. ``depth`` = ``lag`` (not yet taken) + ``pending`` (leased by a worker).
+
+    ``oldest_age_s`` is the age of the oldest task that is neither delayed nor ended, 0 if there is none. With more than
+    a hundred tenants only those with the next turns are considered.
+    """
 
     depth: int
     lag: int
     pending: int
-    oldest_age_s: (
-        float  # of the oldest task that has not ended, delayed ones aside; 0 when there is none. With more than
-    )
-    # a hundred tenants: of those that have the next turns
+    oldest_age_s: float
     delayed: int
     next_due: float | None  # Unix seconds
     dead_letters: int
-    consumers: int  # processes that read it, or did until lately
+    consumers: int  # processes that read it, or did recently
     tenants: int = 0  # that have waiting tasks
     paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
     waiting: int = 0  # of ``lag``: those in the backlog
@@ -68,17 +69,18 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Tasks of a queue may have been lost, at the latest at ``at`` (Unix seconds, by the server's clock)."""
+    """Tasks of a queue may have been lost, at or before ``at`` (Unix seconds, by the server's clock)."""
 
     at: float
     noted: bytes
 
 
 class TaskQueue:
-    """One queue. Every method raises `Unavailable` while Redis is away; see `Redis.execute` for what a cancel leaves.
+    """One queue. Every method raises `Unavailable` while Redis is unavailable. `Redis.execute` says what a cancel
+    leaves.
 
-    A consumer's name must never be used by two processes, nor by one after the other: the fence relies on it.
-    ``required`` are the fields without which an entry is malformed; by default those of the contract's queues.
+    The fence needs unique consumer names: no two processes may ever use the same one, not even one after another.
+    An entry without the ``required`` fields is malformed; by default they are those of the contract's queues.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class TaskQueue:
         self._redis = redis
         self._keys = QueueKeys(name)
         self._required = REQUIRED_FIELDS.get(name, ()) if required is None else required
-        self._marker_lingers_ms = round(MARKER_LINGERS_S.get(name, DEFAULT_MARKER_LINGERS_S) * 1000)
+        self._dedup_ttl_ms = round(DEDUP_TTL_S.get(name, DEFAULT_DEDUP_TTL_S) * 1000)
         self.max_deaths = math.inf if name in NEVER_GIVEN_UP else max_deaths
         self._max_dead_letters = max_dead_letters
         self._telemetry = telemetry
@@ -104,7 +106,7 @@ class TaskQueue:
         self._leases: WeakValueDictionary[str, Lease] = WeakValueDictionary()
 
     async def ensure_group(self) -> bool:
-        """Create stream and consumer group if they are missing; whether they were."""
+        """Create stream and consumer group if they are missing. Return whether they were."""
         try:
             await self._redis.execute("XGROUP", "CREATE", self.name, CONSUMER_GROUP, "0", "MKSTREAM")
         except RedisRefused as refused:
@@ -119,16 +121,16 @@ class TaskQueue:
         *,
         task_id: str | None = None,
         traceparent: str = "",
-        once_key: str | None = None,
+        dedup_key: str | None = None,
         lost_if_older_s: float = math.inf,
         tenant: str = "",
     ) -> str:
-        """Add a task; its id. ``tenant``: on whose account it goes if its fields name no owner. By default it carries
-        the present span as its ``traceparent``, or where there is none the trace of what it is about.
+        """Add a task and return its id. ``tenant`` is used if the fields name no owner. The default ``traceparent`` is
+        that of the present span, or if there is none, that of the media item's trace.
 
-        With ``once_key`` a second call, while the first one's task lives and a while longer, adds nothing and returns
-        the first's id: so it may be repeated after `Unavailable` or a cancel, when nobody knows if it got through. A
-        first one that was asked for more than ``lost_if_older_s`` ago is known to be lost, and does not count.
+        With ``dedup_key``, a second call adds nothing and returns the id of the first task, until a while after that
+        task has ended. So a call can be repeated after `Unavailable` or a cancel, when its result is unknown. A first
+        task that was added more than ``lost_if_older_s`` ago counts as lost, and a new one is added.
         """
         task_id = task_id or str(uuid.uuid4())
         with self._telemetry.child_span(
@@ -144,48 +146,52 @@ class TaskQueue:
             keys = [*self._keys.dispatch]
             if tenant:
                 entry["tenant"] = tenant
-            if once_key is not None:
-                entry["once"] = once_key
-                keys.append(self._keys.marker(once_key))
-            oldest_ms = round(min(lost_if_older_s * 1000, _ONCE_MS))
-            reply: bytes = await self._redis.run(scripts.ENQUEUE, keys, (task_id, _ONCE_MS, oldest_ms, *flatten(entry)))
+            if dedup_key is not None:
+                entry["once"] = dedup_key
+                keys.append(self._keys.dedup_marker(dedup_key))
+            oldest_ms = round(min(lost_if_older_s * 1000, _DEDUP_MS))
+            reply: bytes = await self._redis.run(
+                scripts.ENQUEUE, keys, (task_id, _DEDUP_MS, oldest_ms, *flatten(entry))
+            )
         if reply.decode() == task_id:
             self._telemetry.count(instruments.TASKS_SENT, messaging__destination__name=self.name)
         return reply.decode()
 
-    async def queued_at(self, once_keys: Collection[str]) -> dict[str, float]:
-        """Return when the tasks that are unique under these keys were queued (Unix seconds); no others.
+    async def queued_at(self, dedup_keys: Collection[str]) -> dict[str, float]:
+        """Return when the tasks with these dedup keys were queued (Unix seconds). Keys without a task are left out.
 
-        A task that has ended seems to be queued long ago.
+        A task that has ended seems to have been queued long ago.
         """
         times: dict[str, float] = {}
-        names = list(once_keys)
+        names = list(dedup_keys)
         for first in range(0, len(names), _SCHEDULED):
             chunk = names[first : first + _SCHEDULED]
-            found = await self._redis.run(scripts.TASK_AGES, [self._keys.marker(each) for each in chunk], (_ONCE_MS,))
+            found = await self._redis.run(
+                scripts.TASK_AGES, [self._keys.dedup_marker(each) for each in chunk], (_DEDUP_MS,)
+            )
             times.update({name: float(at) for name, at in zip(chunk, found, strict=True) if at})
         return times
 
     async def take(self, consumer: str, block_s: float) -> Lease | None:
-        """The next task; None if none came within ``block_s``.
+        """Return a lease of the next task, or None if none came within ``block_s``.
 
-        Malformed entries go to the dead letters on the way. After a cancel no task is left without a worker: if one had
-        been given out by then it is released, or returned all the same (the caller's next wait is cancelled).
+        Malformed entries become dead letters. A cancel leaves no task without a worker: a task that was already taken
+        is released, or returned (the caller's next wait is then cancelled).
         """
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            # Shielded, as a reply that is dropped here would leave its task with nobody until it is reclaimed. Bounded
-            # by one call's time.
+            # Shielded, because a task whose reply is lost here would wait until it is reclaimed. Bounded by the timeout
+            # of one call.
             with trio.CancelScope(shield=True):
                 args = (consumer, self._max_dead_letters, self._keys.dead_letters)
-                # After a wait that was in vain the next one begins at once: it gets whatever has come meanwhile, and an
-                # idle reader costs a command, not a script.
+                # After an unsuccessful wait the next wait begins at once. It gets any entry that has come meanwhile,
+                # and an idle reader costs Redis one command, not a script.
                 quiet, self._quiet = self._quiet and block_s > 0, False
                 found = None if quiet else await self._redis.run(scripts.TAKE, self._keys.dispatch, args)
             if found is None and block_s > 0:
                 began = trio.current_time()
                 found = await self._wait_for_entry(consumer, block_s)
-                # A wait that ends early has lost its group, which only the script creates again.
+                # A wait ends early if the group was lost; only the script creates it again.
                 self._quiet = found is None and trio.current_time() - began >= block_s
                 if found is not None and not await self._is_admitted(found, consumer):
                     continue
@@ -197,11 +203,11 @@ class TaskQueue:
             await self._dead_letter_malformed(lease)
 
     async def reclaim(self, consumer: str, idle_s: float, *, silent_s: float | None = None, batch: int = _BATCH) -> int:
-        """Queue up to ``batch`` tasks again whose owner has not renewed its lease for ``idle_s``; how many.
+        """Queue up to ``batch`` tasks again whose lease was not renewed for ``idle_s``. Return how many.
 
-        An owner has died if it has not sent Redis any command for ``silent_s``, by default half of ``idle_s``: a living
-        one renews its leases twice as often. A task that has cost `max_deaths` workers their life is poison: `Consumer`
-        makes a dead letter of it. What ``consumer``, this process, works on is left alone.
+        A worker counts as dead if it has not sent Redis any command for ``silent_s``, by default half of ``idle_s``:
+        workers renew their leases twice as often. A task that `max_deaths` workers crashed with is poison: `Consumer`
+        makes a dead letter of it. Tasks of ``consumer``, this process, are left alone.
         """
         alive = [entry_id for entry_id, lease in self._leases.items() if not lease.ended]
         silent_ms = round((idle_s / 2 if silent_s is None else silent_s) * 1000)
@@ -210,43 +216,44 @@ class TaskQueue:
         return found
 
     async def adopt(self, batch: int = _BATCH) -> int:
-        """Move up to ``batch`` entries that other services added beyond the runway to the backlog; how many."""
+        """Move up to ``batch`` entries that other services added beyond the runway to the backlog. Return how many."""
         args = (batch, self._max_dead_letters, self._keys.dead_letters)
         moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, args)
         return moved
 
     async def settle(self, *, tenant_cap: int, slots: int, live_within_s: float, idle_s: float) -> int:
-        """Bring the accounts of fair dispatch up to date, dispatch, and note that the queue has a janitor.
+        """Update the accounts of fair dispatch, dispatch tasks, and record that the queue has a janitor.
 
-        Return how many consumers the queue has.
+        Return the number of consumers of the queue.
 
-        ``tenant_cap``: most tasks of one tenant at once, 0 for no bound. ``slots`` of each consumer that sent a command
-        within ``live_within_s``: videos may take `VIDEO_SHARE` of them. If the queue had no janitor for half of
-        ``idle_s`` (Redis was unavailable, or all workers), `reclaim` takes nothing until ``idle_s`` have passed: a
-        worker that could not renew its leases meanwhile is not dead. A queue that never had one is not held up.
+        ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
+        most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``live_within_s``. If the queue had
+        no janitor for half of ``idle_s`` (Redis or all workers were unavailable), `reclaim` takes nothing until
+        ``idle_s`` have passed, because a worker that could not renew its leases meanwhile is not dead. This does not
+        apply to a queue that never had a janitor.
         """
         args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE, _gap_ms(idle_s))
         consumers: int = await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
         return consumers
 
     async def pause(self) -> None:
-        """Give out no more tasks until `resume`. What workers have goes on."""
+        """Start no more tasks until `resume`. Tasks that workers have continue."""
         await self._redis.run(scripts.PAUSE, self._keys.dispatch, ())
 
     async def resume(self) -> bool:
-        """Give out tasks again; return whether the queue was paused."""
+        """Start tasks again. Return whether the queue was paused."""
         return bool(await self._redis.run(scripts.RESUME, self._keys.dispatch, ()))
 
     async def cancel(self, task_id: str, by: str) -> None:
-        """Have a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal."""
+        """Make a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal."""
         await self._redis.execute("HSET", self._keys.state, f"cancelled:{task_id}", by)
 
     async def lead(self, token: str, life_s: float, consumers: int = 1) -> int | None:
-        """Be, or stay, the queue's janitor for ``life_s``; return None if this process is it.
+        """Become or stay the queue's janitor for ``life_s``. Return None if this process is the janitor.
 
-        Otherwise return how many ``consumers`` the queue has: so says its janitor.
+        Otherwise return the number of ``consumers`` that the janitor has recorded.
         """
-        # A plain command first, a tenth of what a script costs: all other replicas ask again and again.
+        # First a plain command, which costs a tenth of a script: all other replicas call this repeatedly.
         life_ms, value = round(life_s * 1000), f"{consumers} {token}"
         holder = await self._redis.execute("SET", self._keys.janitor, value, "NX", "GET", "PX", life_ms)
         if holder is None:
@@ -261,16 +268,18 @@ class TaskQueue:
         await self._redis.run(scripts.RESIGN, (self._keys.janitor,), (token,))
 
     async def delay(self, fields: dict[str, str], member_id: str, due_at: float) -> bool:
-        """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``; whether it is new.
+        """Queue a task at ``due_at`` (Unix seconds) under the id ``member_id``. Return whether it is new.
 
-        The same fields and id collapse, from whatever replica and however often; the first ``due_at`` stands. So its
-        ``traceparent`` is that of what it is about, never the caller's.
+        Calls with the same fields and id, from any replica, queue one task at the first ``due_at``. For this reason its
+        ``traceparent`` is that of the media item, never the caller's.
         """
         return bool(await self.delay_all([(fields, member_id, due_at)]))
 
     async def delay_all(self, tasks: Sequence[tuple[dict[str, str], str, float]]) -> int:
-        """As `delay`, for tasks given by their fields, id and due time; how many are new. After a failure or a cancel
-        some may be queued: do it again."""
+        """As `delay`, for many tasks, each given by fields, id and due time. Return how many are new.
+
+        After an error or a cancel some may be queued; repeat the call.
+        """
         added = 0
         for first in range(0, len(tasks), _SCHEDULED):
             members: list[Argument] = []
@@ -282,9 +291,9 @@ class TaskQueue:
         return added
 
     async def promote(self, batch: int = _BATCH) -> int:
-        """Queue up to ``batch`` tasks that are due, by the server's clock; how many.
+        """Queue up to ``batch`` tasks that are due by the server's clock. Return how many.
 
-        Each is moved exactly once, however many replicas do this. Members that cannot be read become dead letters.
+        Each is moved exactly once, even if several replicas do this. Unreadable members become dead letters.
         """
         keys = (*self._keys.dispatch, self._keys.delayed, self._keys.dead_letters)
         moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
@@ -306,20 +315,20 @@ class TaskQueue:
         await self._redis.run(scripts.FORGET_LOSS, (self._keys.state,), (loss.noted,))
 
     async def remove_idle_consumers(self, idle_s: float) -> int:
-        """Forget consumers that hold nothing and have not asked for ``idle_s``; how many."""
+        """Remove consumers that have no task and did not read for ``idle_s``. Return how many."""
         args = (CONSUMER_GROUP, round(idle_s * 1000))
         removed: int = await self._redis.run(scripts.REMOVE_IDLE_CONSUMERS, (self.name,), args)
         return removed
 
     async def stats(self) -> QueueStats:
-        """How the queue is doing now."""
+        """Return the present figures of the queue."""
         keys = self._keys
         found: bytes = await self._redis.run(scripts.STATS, (*keys.dispatch, keys.delayed, keys.dead_letters))
         numbers = map(float, json.loads(found))
         entries, pending, waiting, tenants, age, delayed, due, dead, consumers, paused = numbers
         return QueueStats(
             depth=int(entries + waiting),
-            # What was completed is gone, so this is exact, where XINFO's lag may be nil.
+            # Exact, because completed entries are removed. XINFO's lag can be nil.
             lag=int(max(0, entries - pending) + waiting),
             pending=int(pending),
             oldest_age_s=age,
@@ -342,7 +351,7 @@ class TaskQueue:
         except RedisRefused as refused:
             if refused.code != "NOGROUP":
                 raise
-            return None  # the stream or its group was removed while we waited: the next `take` makes it anew
+            return None  # the stream or its group was removed during the wait; the next `take` creates it again
         return _first_entry(reply)
 
     async def _give_back(self, consumer: str, reply: Reply) -> None:
@@ -369,7 +378,7 @@ class TaskQueue:
             consumer=consumer,
             deliveries=deliveries,
             max_dead_letters=self._max_dead_letters,
-            marker_lingers_ms=self._marker_lingers_ms,
+            dedup_ttl_ms=self._dedup_ttl_ms,
             cancelled_by=cancelled_by.decode(errors="replace"),
         )
         former = self._leases.get(lease.entry_id)
@@ -389,7 +398,7 @@ class TaskQueue:
 
 
 def _traced(task: Task) -> Task:
-    """The task with a ``traceparent`` in any case (docs/contract.md, section 4)."""
+    """Return the task with a ``traceparent``, if need be that of its media item (docs/contract.md, section 4)."""
     return task if task.traceparent else replace(task, traceparent=trace_of_subject(task.subject).traceparent)
 
 

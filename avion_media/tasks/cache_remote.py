@@ -210,7 +210,7 @@ class CacheRemote:
         """
         if not await self._publisher.is_consistent(remote_id):
             fields = {"remote_url": str(url), _REPAIR: "thumbnails"}
-            await self._queue.enqueue(fields, once_key=f"{_REPAIR}:{remote_id}")
+            await self._queue.enqueue(fields, dedup_key=f"{_REPAIR}:{remote_id}")
 
     async def _repair(self, task: Task, remote_id: RemoteId, ensure_lease: EnsureLease) -> None:
         """Make the thumbnails again of the original that stands, unless they are right by now."""

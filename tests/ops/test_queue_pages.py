@@ -10,7 +10,7 @@ from avion_media.queue import QueueKeys
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = QueueKeys("<queue>")
 QUEUE_KEYS = {KEYS.state, KEYS.waiting, KEYS.tenants, KEYS.delayed, KEYS.dead_letters, KEYS.janitor}
-QUEUE_KEYS |= {KEYS.bulk_job("<kind>"), KEYS.bulk_items("<kind>"), KEYS.marker("<key>")}
+QUEUE_KEYS |= {KEYS.bulk_job("<kind>"), KEYS.bulk_items("<kind>"), KEYS.dedup_marker("<key>")}
 
 
 def named(page: str) -> set[str]:

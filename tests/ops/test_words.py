@@ -35,7 +35,7 @@ OLD_NAMES = {
     "max_deferral, timeouts": r"PATIENCE|\bPatience\b",
     "status store": r"StatusBoard|status board|RemoteBoard|RemoteMemory",
     "status resolver": r"\blasts_s\b",
-    "dedup key": r"\boccasion\b",
+    "dedup key": r"\boccasion\b|\bonce_keys?\b|[Mm]arker_lingers|MARKER_LINGERS",
     "resource slot": r"\bSlot\[",
     "usage error": r"\bMisuse\b|_STEERING",
     "host limiter": r"HostPolicy|EverybodyAdmitted|ServerTrouble|\btrouble_of\b",

@@ -116,7 +116,7 @@ class _Steps:
 
     async def _enqueue(self) -> None:
         self._number += 1
-        await self._tasks.enqueue(FIELDS, once_key=f"m{self._number}")
+        await self._tasks.enqueue(FIELDS, dedup_key=f"m{self._number}")
 
     @staticmethod
     async def _finish_one(queue: TaskQueue) -> None:

@@ -143,7 +143,7 @@ async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_secon
     looked_at = reconciliation.clock()
     await reconciliation.run(dry_run=True, observe=decisions.append)
     await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue(
-        {"media_id": str(upload), "type": "thumbnail"}, task_id="of the client", once_key=str(upload)
+        {"media_id": str(upload), "type": "thumbnail"}, task_id="of the client", dedup_key=str(upload)
     )
     await reconciliation.actions.requeue(decisions[0], looked_at)
     assert [task["task_id"] for task in world.queued()] == ["of the client"]
@@ -511,7 +511,7 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
     waiting, abandoned, deleted = an_upload(), an_upload(), an_upload()
     world.put(keys.incoming(waiting))
     await world.statuses.put(Status(str(waiting), State.PROCESSING), ttl_s=HOUR)
-    await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(waiting)}, once_key=str(waiting))
+    await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(waiting)}, dedup_key=str(waiting))
     assert (await world.sweep(hours=30)).done == {}
     assert walks == []
     world.put(keys.incoming(abandoned))
@@ -529,7 +529,7 @@ async def test_the_key_of_a_task_that_was_lost_does_not_count(world: World) -> N
     upload = an_upload()
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
-    await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(upload)}, once_key=str(upload))
+    await TaskQueue(world.redis, PROCESSING_QUEUE).enqueue({"media_id": str(upload)}, dedup_key=str(upload))
     world.other.delete(PROCESSING_QUEUE)
     fail_over(world)
     assert (await world.sweep(hours=2)).done[SweepReason.LOST_TASK].media == 1
@@ -722,7 +722,7 @@ def test_the_role_notices_that_one_queue_was_removed(environment: dict[str, str]
         async with open_redis(redis_url) as redis:
             queue = TaskQueue(redis, PROCESSING_QUEUE)
             fields = {"media_id": str(upload), "type": "thumbnail"}
-            task_id = await queue.enqueue(fields, once_key=str(upload))
+            task_id = await queue.enqueue(fields, dedup_key=str(upload))
             await StatusStore(redis).put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
             await redis.execute("DEL", PROCESSING_QUEUE)
             assert await queue.take("a", 0) is None  # as every reader does, which makes the group anew

@@ -1,11 +1,11 @@
--- Fair dispatch, in front of every script that moves tasks. The first four keys are always the same:
--- queue (stream): what is being worked on, and a short runway of tasks that the next readers take.
+-- Fair dispatch, prepended to every script that moves tasks. The first four keys are always the same:
+-- queue (stream): leased tasks, and a short runway of tasks that readers take next.
 -- state (hash): see names.py.
 -- waiting (sorted set, ordered by member): the backlog. A member is tenant, NUL, time of the task, number, the entry.
--- tenants (sorted set): every tenant that has waiting tasks, and when its next turn is.
+-- tenants (sorted set): every tenant that has waiting tasks, and the time of its next turn.
 local queue, state, waiting, tenants = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 
-local RUNWAY = 8 -- undelivered entries: enough for readers that take one each at the same moment, and soon worked off
+local RUNWAY = 8 -- undelivered entries: enough for readers that take one each at the same moment, and soon taken
 -- A tenant's score is the virtual time of its next turn, in the range of its lane; or it may have no turn for now.
 local VIDEO_LANE, PARKED, AT_CAP, NEVER = 1e13, 4e15, 8e15, 9e15
 local MOST_TURNS = 1e12 -- a lane's range
@@ -29,7 +29,7 @@ local function settings()
   return read_settings
 end
 
--- Host and port of a URL, as `parse_remote_url` writes it. What another service wrote is cut apart in the same way.
+-- Host and port of a URL, as `parse_remote_url` writes it. A URL that another service wrote is split in the same way.
 local function server_of(url)
   local authority = string.match(url, '^%a[%w+.-]*://([^/?#]*)') or ''
   return string.lower(string.match(authority, '([^@]*)$'))
@@ -41,8 +41,8 @@ local function is_video(media_id)
   return #media_id == 26 and high and low and VIDEO_CODES[(high - 1) * 8 + math.floor((low - 1) / 4)]
 end
 
--- On whose account a task goes: its owner, else its caller; a remote file's server, since each has a circuit breaker of its
--- own. Videos have a lane of their own.
+-- The tenant of a task: its owner, else its caller. For remote media it is the server, because each server has a circuit
+-- breaker. Videos have a lane of their own.
 local function tenant_of(fields)
   local named = {}
   for index = 1, #fields, 2 do
@@ -93,7 +93,7 @@ local function give_turn(tenant, turn)
   redis.call('ZADD', tenants, (in_video_lane(tenant) and VIDEO_LANE or 0) + turn, tenant)
 end
 
--- A tenant that had no turn for a while gets its next one: not before the turn that it would have had.
+-- Give the next turn to a tenant that had none for a while; not before the turn that it would have had.
 local function readmit(tenant)
   local turn = tonumber(redis.call('HGET', state, 'turn:' .. tenant) or 0)
   redis.call('HDEL', state, 'turn:' .. tenant)
@@ -112,7 +112,7 @@ local function value_of(fields, name)
   end
 end
 
--- An entry that leaves its place in the stream keeps its id and its time.
+-- Write id and time into an entry before it leaves its place in the stream.
 local function keep_origin(fields, entry_id)
   if (value_of(fields, 'task_id') or '') == '' then
     fields[#fields + 1] = 'task_id'
@@ -124,7 +124,7 @@ local function keep_origin(fields, entry_id)
   end
 end
 
--- Add a task to its tenant's backlog. Older tasks go first, so that one that comes back does not queue up again.
+-- Add a task to its tenant's backlog. Older tasks go first, so a task that comes back does not go to the end.
 local function wait_in_line(fields)
   local first_seen = tonumber(value_of(fields, 'first_seen') or '')
   if not first_seen then
@@ -153,13 +153,13 @@ local function entry_of(member, tenant)
   return cjson.decode(string.sub(member, #tenant + 2 + HEADER))
 end
 
--- Who has cancelled a task; empty if nobody has.
+-- The operator who cancelled a task; empty if none did.
 local function cancelled_by(fields)
   local task_id = value_of(fields, 'task_id')
   return task_id and redis.call('HGET', state, 'cancelled:' .. task_id) or ''
 end
 
--- The entry is in the stream on its tenant's account.
+-- Count an entry of the stream for its tenant.
 local function note_running(id, tenant)
   redis.call('HSET', state, 'entry:' .. id, tenant)
   local running = count(tenant, 1)
@@ -173,7 +173,7 @@ local function note_running(id, tenant)
   return running
 end
 
--- The entry has left the stream: its tenant runs one task less. `task_id` if its task has ended for good.
+-- Stop counting an entry that has left the stream. `task_id` is given if its task has ended for good.
 local function note_ended(id, task_id)
   local account = 'entry:' .. id
   local tenant = redis.call('HGET', state, account)
@@ -188,14 +188,14 @@ local function note_ended(id, task_id)
   end
 end
 
--- Only ended entries leave a stream: nothing else ever trims it.
+-- Remove an ended entry. Nothing else trims the stream.
 local function remove(group, id, task_id)
   redis.call('XACK', queue, group, id)
   redis.call('XDEL', queue, id)
   note_ended(id, task_id)
 end
 
--- How many entries nobody has taken, and the last one that somebody has.
+-- The number of entries that no worker has taken yet, and the last entry that one has.
 local function undelivered()
   local groups = redis.pcall('XINFO', 'GROUPS', queue)
   local taken, last = 0, '0-0'
@@ -209,12 +209,12 @@ local function undelivered()
   return redis.call('XLEN', queue) - taken, last
 end
 
--- Whose turn it is, and when that was.
+-- The tenant that has the next turn, and its time.
 local function next_turn()
   local lowest = redis.call('ZRANGE', tenants, 0, 0, 'WITHSCORES')
   local tenant, turn = lowest[1], tonumber(lowest[2] or NEVER)
   if turn >= PARKED then
-    return nil -- nobody waits, or all that wait have no turn for now
+    return nil -- no tenant waits, or none of them has a turn for now
   elseif queue ~= LANED or turn < VIDEO_LANE and is_lane_full() then
     return tenant, turn
   elseif turn >= VIDEO_LANE then
@@ -232,8 +232,8 @@ local function next_turn()
   return tenant, turn
 end
 
--- Move tasks from the backlog to the runway, each tenant in its turn. A tenant without waiting tasks leaves when its turn
--- comes: one that adds tasks one by one gets no more than its share.
+-- Move tasks from the backlog to the runway, each tenant in its turn. A tenant without waiting tasks is removed only when
+-- its turn comes, so that a tenant that adds tasks one by one gets no more than its share.
 local function dispatch()
   if settings().paused then
     return
@@ -269,7 +269,7 @@ local function dispatch()
   end
 end
 
--- Add a task: to the stream while nobody waits there, else to its tenant's backlog.
+-- Add a task to the stream if no tenant waits, else to its tenant's backlog.
 local function add(fields)
   if not settings().paused and not next_turn() and undelivered() < RUNWAY then
     local tenant = tenant_of(fields)
@@ -282,13 +282,13 @@ local function add(fields)
   dispatch()
 end
 
--- Judge an entry that has just been given to a consumer. Return whether it may be worked on now; otherwise it has left the
--- stream for the backlog, or for the dead letters. One that another service added is on no account yet.
+-- Return whether a consumer may work on the entry that it has just received. If not, move the entry to the backlog or to
+-- the dead letters. An entry that another service added is not counted yet.
 local function admit(id, fields, dead_letters, entries_kept)
   if redis.call('HEXISTS', state, 'entry:' .. id) == 1 then
     return true
   end
-  local why = judged(fields)
+  local why = excess_of_any(fields)
   if why then
     dead_letter_malformed(dead_letters, fields, why, entries_kept)
     remove(GROUP, id)
@@ -306,15 +306,15 @@ local function admit(id, fields, dead_letters, entries_kept)
   return false
 end
 
--- A task that a worker did not finish goes back to the end of the runway, as a new entry. `more` deliveries of the former
--- one count as attempts and as crashes of workers. What cannot be a task becomes a dead letter.
+-- Move a task that a worker did not finish to the end of the runway, as a new entry. `more` deliveries of the former entry
+-- count as attempts and as worker crashes. An entry that cannot be a task becomes a dead letter.
 local function requeue(id, more, dead_letters, entries_kept)
   local entry = redis.call('XRANGE', queue, id, id)[1]
   if not entry then
     remove(GROUP, id)
     return false
   end
-  local fields, why = entry[2], judged(entry[2])
+  local fields, why = entry[2], excess_of_any(entry[2])
   if why then
     dead_letter_malformed(dead_letters, fields, why, entries_kept)
     remove(GROUP, id)
@@ -342,12 +342,12 @@ local function requeue(id, more, dead_letters, entries_kept)
   return true
 end
 
--- Queue a dead letter again with all attempts open, and its history.
+-- Queue a dead letter again, with all attempts and its history.
 local function replay(dead_letter)
-  -- What counts against a task, and does not any more.
+  -- Fields that count against a task: a replay removes them.
   local DONE = { attempts = true, deaths = true, failed_at = true, replayed_at = true, unavailable_since = true }
   local entry, replays = {}, 1
-  local fields = judged(dead_letter[2]) and truncated(dead_letter[2]) or dead_letter[2] -- perhaps another service wrote it
+  local fields = excess_of_any(dead_letter[2]) and truncated(dead_letter[2]) or dead_letter[2] -- perhaps another service wrote it
   for index = 1, #fields, 2 do
     local name, value = fields[index], fields[index + 1]
     if name == 'replays' then

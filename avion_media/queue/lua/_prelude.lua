@@ -1,6 +1,6 @@
--- In front of every script of this folder. All keys of one script lie in one cluster slot.
+-- Prepended to every script of this folder. All keys of one script are in one cluster slot.
 
--- Unix seconds by the server's clock: where replicas of ours disagree about the time, this one decides.
+-- Unix seconds by the server's clock, because the clocks of replicas can differ.
 local function now_s()
   local time = redis.call('TIME')
   return tonumber(time[1]) + tonumber(time[2]) / 1000000
@@ -12,8 +12,8 @@ local function seconds(value)
 end
 
 -- A command on a stream's group. A group that was lost (FLUSHALL, DEL, XGROUP DESTROY, a restart without persistence)
--- is made anew from the beginning, never from the end: what is in the stream has not been completed. What was in it may be
--- gone, so the time is noted in the queue's state: then the reconciliation looks for what is missing.
+-- is created again from the start of the stream, because what is in the stream has not been completed. Entries may have
+-- been lost, so the time is written to the queue's state: the sweep then looks for lost tasks.
 local function with_group(queue, group, state_key, ...)
   local reply = redis.pcall(...)
   if type(reply) ~= 'table' or not reply.err then
@@ -26,7 +26,7 @@ local function with_group(queue, group, state_key, ...)
   return redis.call(...) -- any other error comes again, and is raised
 end
 
--- The fence: whether the entry is in this consumer's hands, by this very delivery.
+-- The fence: whether this consumer owns the entry, by this delivery.
 local function owns(queue, group, id, consumer, deliveries)
   local rows = redis.pcall('XPENDING', queue, group, id, id, 1)
   if rows.err then
@@ -36,8 +36,8 @@ local function owns(queue, group, id, consumer, deliveries)
   return row ~= nil and row[2] == consumer and row[4] == tonumber(deliveries)
 end
 
--- Append an entry. The only place that unpacks a list: Lua's stack takes 8,000 values, and what this passes on is within
--- the bounds of an entry and its history. `entries_kept` bounds the stream, if given.
+-- Append an entry. This is the only place that unpacks a list: Lua's stack takes 8,000 values, and an entry with its
+-- history has far fewer. `entries_kept`, if given, limits the stream.
 local function append(stream, fields, entries_kept)
   local most = 2 * (MAX_FIELDS + 16)
   if #fields > most then
@@ -49,8 +49,8 @@ local function append(stream, fields, entries_kept)
   return redis.call('XADD', stream, '*', unpack(fields))
 end
 
--- What is too much about an entry (a flat list of names and values), or nil. Its id and the history that we wrote do not
--- count, if each is there once: a stream takes one name many times.
+-- Return in what way an entry (a flat list of names and values) is too large, or nil. Its id and the history that this
+-- service wrote do not count, unless a name is repeated: a stream accepts a name several times.
 local function excess(fields)
   local count, bytes, seen = 0, 0, {}
   for index = 1, #fields, 2 do
@@ -66,13 +66,13 @@ local function excess(fields)
   end
 end
 
--- The same for an entry that another service may have written: one that cannot be judged is too much as well.
-local function judged(fields)
-  local readable, verdict = pcall(excess, fields)
-  return readable and verdict or not readable and tostring(verdict) or nil
+-- The same for an entry that another service may have written: one that cannot be checked counts as too large.
+local function excess_of_any(fields)
+  local readable, found = pcall(excess, fields)
+  return readable and found or not readable and tostring(found) or nil
 end
 
--- The beginning of an entry, within the bounds.
+-- The first fields of an entry, within the limits.
 local function truncated(fields)
   local kept, left = {}, MAX_BYTES
   for index = 1, math.min(#fields, 2 * MAX_FIELDS), 2 do
@@ -85,7 +85,7 @@ local function truncated(fields)
   return kept
 end
 
--- Make a dead letter of what cannot be a task: truncated, with the reason why.
+-- Make a dead letter of an entry that cannot be a task: truncated, with the reason.
 local function dead_letter_malformed(dead_letters, fields, why, entries_kept)
   local given_up = truncated(fields)
   for name, value in pairs({
@@ -97,11 +97,11 @@ local function dead_letter_malformed(dead_letters, fields, why, entries_kept)
   append(dead_letters, given_up, entries_kept)
 end
 
--- A task that was unique while it lived ends. Its marker stays a while longer: a caller that decided to ask for it a moment
--- ago, before its end was known, still hears of this one.
-local function release(marker, task_id, linger_ms)
+-- A task with a dedup key ends. Its dedup marker stays for a while, because a caller may have decided to queue the task
+-- just before it ended: that caller gets the id of the ended task.
+local function expire_dedup(marker, task_id, ttl_ms)
   if marker and redis.call('GET', marker) == task_id then
-    redis.call('PEXPIRE', marker, linger_ms, 'LT')
+    redis.call('PEXPIRE', marker, ttl_ms, 'LT')
   end
 end
 

@@ -10,7 +10,7 @@ local moved = 0
 for index, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT', spared + tonumber(ARGV[1]))) do
   local id, fields = entry[1], entry[2]
   if index > spared and redis.call('HEXISTS', state, 'entry:' .. id) == 0 then
-    local why = judged(fields)
+    local why = excess_of_any(fields)
     if why then
       dead_letter_malformed(ARGV[3], fields, why, ARGV[2])
     else

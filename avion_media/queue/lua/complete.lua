@@ -1,10 +1,10 @@
 -- Remove a task whose effect is durable.
--- KEYS: queue, state, waiting, tenants [, marker]
--- ARGV: group, id, consumer, deliveries, task id, how long its marker stays in ms
+-- KEYS: queue, state, waiting, tenants [, dedup marker]
+-- ARGV: group, id, consumer, deliveries, task id, how long its dedup marker stays in ms
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
 remove(GROUP, ARGV[2], ARGV[5])
-release(KEYS[5], ARGV[5], ARGV[6])
+expire_dedup(KEYS[5], ARGV[5], ARGV[6])
 dispatch()
 return 1

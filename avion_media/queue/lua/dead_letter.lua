@@ -1,6 +1,6 @@
 -- Move an entry to the dead letters.
--- KEYS: queue, state, waiting, tenants, dead letters [, marker]
--- ARGV: group, id, consumer, deliveries, task id, how long its marker stays in ms, most dead letters kept, field, value, …
+-- KEYS: queue, state, waiting, tenants, dead letters [, dedup marker]
+-- ARGV: group, id, consumer, deliveries, task id, how long its dedup marker stays in ms, most dead letters kept, field, value, …
 if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return 0
 end
@@ -12,6 +12,6 @@ entry[#entry + 1] = 'failed_at'
 entry[#entry + 1] = seconds(now_s())
 append(KEYS[5], entry, ARGV[7])
 remove(GROUP, ARGV[2], ARGV[5])
-release(KEYS[6], ARGV[5], ARGV[6])
+expire_dedup(KEYS[6], ARGV[5], ARGV[6])
 dispatch()
 return 1

@@ -1,11 +1,11 @@
--- Add a task, once per marker. Return the first task's id, however often it is asked for.
--- KEYS: queue, state, waiting, tenants [, marker]
--- ARGV: task id, marker's life in ms, oldest marker that counts in ms, field, value, …
+-- Add a task, once per dedup marker. Return the id of the first task that has this marker.
+-- KEYS: queue, state, waiting, tenants [, dedup marker]
+-- ARGV: task id, lifetime of the marker in ms, age in ms beyond which a marker does not count, field, value, …
 local marker = KEYS[5]
 if marker then
   local first = redis.call('SET', marker, ARGV[1], 'NX', 'GET', 'PX', ARGV[2])
   if first then
-    -- Of an older one it is known that its task is lost.
+    -- The caller knows that the task of an older marker is lost.
     if tonumber(ARGV[2]) - redis.call('PTTL', marker) <= tonumber(ARGV[3]) then
       return first
     end

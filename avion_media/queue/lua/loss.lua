@@ -1,10 +1,10 @@
--- When tasks of this queue may last have been lost: its group had to be made anew, or another server process is in charge
--- of it than before (INFO's run_id): what that one had acknowledged, and neither replicated nor written to disk, is gone.
--- KEYS: state   ARGV: whether to remember who is in charge ('1')
+-- When tasks of this queue may last have been lost. Either its group had to be created again, or another server process
+-- serves it than before (INFO's run_id): it lacks what the former one neither replicated nor wrote to disk.
+-- KEYS: state   ARGV: whether to remember the server process ('1')
 -- Returns Unix seconds, or nil.
 local lost = redis.call('HGET', KEYS[1], 'lost')
 local info = redis.pcall('INFO', 'server')
-local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') -- a server that does not tell is trusted
+local run = type(info) == 'string' and string.match(info, 'run_id:(%w+)') -- without a run_id no loss is assumed
 if not run then
   return lost
 end

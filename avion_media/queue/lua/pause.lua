@@ -5,7 +5,7 @@ redis.call('HSET', state, 'paused', seconds(now_s()))
 read_settings = nil
 local _, last = undelivered()
 for _, entry in ipairs(redis.call('XRANGE', queue, '(' .. last, '+', 'COUNT', 1000)) do
-  if not judged(entry[2]) then
+  if not excess_of_any(entry[2]) then
     keep_origin(entry[2], entry[1])
     redis.call('XDEL', queue, entry[1])
     note_ended(entry[1])

@@ -18,7 +18,7 @@ end
 local due = redis.call('ZRANGE', KEYS[5], '-inf', seconds(now_s()), 'BYSCORE', 'LIMIT', 0, ARGV[1])
 for _, member in ipairs(due) do
   local readable, entry = pcall(read, member)
-  local why = not (readable and #entry > 0) and 'not a JSON object with fields' or judged(entry)
+  local why = not (readable and #entry > 0) and 'not a JSON object with fields' or excess_of_any(entry)
   if not why then
     add(entry)
   else

@@ -1,7 +1,7 @@
--- When the tasks that markers name were queued.
--- KEYS: markers   ARGV: a marker's life in ms
--- Returns for each the Unix seconds, or '' if there is none. Of a task that has ended the marker is about to go: it seems
--- to be from long ago.
+-- When the tasks were queued that dedup markers name.
+-- KEYS: dedup markers   ARGV: lifetime of a marker in ms
+-- Returns the Unix seconds for each, or '' if there is no marker. The marker of an ended task expires soon, so the task
+-- seems to be very old.
 local now, found = now_s(), {}
 for index, marker in ipairs(KEYS) do
   local left_ms = redis.call('PTTL', marker)

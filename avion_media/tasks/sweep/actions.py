@@ -52,7 +52,7 @@ class SweepActions:
                 await schedule_removals(TaskQueue(redis, DELETE_QUEUE), [overdue])
             return
         await TaskQueue(redis, PROCESSING_QUEUE).enqueue(
-            processing_fields(name), once_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
+            processing_fields(name), dedup_key=name, lost_if_older_s=(self._clock() - looked_at).total_seconds()
         )
         await StatusStore(redis).put(Status(name, State.PROCESSING), ttl_s=self._processing_ttl_s)
 

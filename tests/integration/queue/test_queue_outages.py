@@ -137,7 +137,7 @@ async def test_a_blocked_reader_lives_through_a_restart(server: RedisServer) -> 
             with trio.fail_after(10):
                 while True:
                     try:
-                        task_id = await queue.enqueue(FIELDS, once_key="k")
+                        task_id = await queue.enqueue(FIELDS, dedup_key="k")
                         break
                     except Unavailable:
                         await trio.sleep(0.02)
@@ -152,7 +152,7 @@ async def test_a_server_that_hangs_is_unavailable_in_time_and_nothing_is_lost(se
         try:
             with trio.fail_after(3):
                 with pytest.raises(Unavailable):
-                    await queue.enqueue(FIELDS, once_key="k")  # ambiguous: the server reads it when it wakes up
+                    await queue.enqueue(FIELDS, dedup_key="k")  # ambiguous: the server reads it when it wakes up
                 with pytest.raises(Unavailable):
                     await queue.take("a", block_s=0.1)
         finally:
@@ -160,7 +160,7 @@ async def test_a_server_that_hangs_is_unavailable_in_time_and_nothing_is_lost(se
         with trio.fail_after(10):
             while True:
                 try:
-                    await queue.enqueue(FIELDS, once_key="k")
+                    await queue.enqueue(FIELDS, dedup_key="k")
                     break
                 except Unavailable:
                     await trio.sleep(0.02)
@@ -173,7 +173,7 @@ async def test_a_lost_reply_to_enqueue_makes_no_second_task(proxy: Proxy, other:
         await queue.enqueue({"media_id": "warm"})  # the script is known, the connection is open
         proxy.lose_reply_to = b"EVALSHA"
         with pytest.raises(Unavailable):
-            await queue.enqueue(FIELDS, task_id="first", once_key="k")
+            await queue.enqueue(FIELDS, task_id="first", dedup_key="k")
         proxy.lose_reply_to = None
         assert proxy.lost == 1
         assert await enqueued(queue) == "first"
@@ -184,7 +184,7 @@ async def enqueued(queue: TaskQueue) -> str:
     with trio.fail_after(5):
         while True:
             try:
-                return await queue.enqueue(FIELDS, task_id="second", once_key="k")
+                return await queue.enqueue(FIELDS, task_id="second", dedup_key="k")
             except Unavailable:
                 await trio.sleep(0.02)
 
@@ -396,12 +396,12 @@ async def test_a_queue_whose_server_was_started_anew_may_have_lost_its_last_task
 
 
 async def test_a_task_that_is_known_to_be_lost_does_not_stand_in_for_another(queue: TaskQueue, other: Client) -> None:
-    lost = await queue.enqueue(FIELDS, once_key="k")
+    lost = await queue.enqueue(FIELDS, dedup_key="k")
     other.delete(PROCESSING_QUEUE)
-    other.pexpire(QueueKeys(PROCESSING_QUEUE).marker("k"), 30 * 86_400_000 - 5000)  # that was five seconds ago
-    assert await queue.enqueue(FIELDS, once_key="k", lost_if_older_s=60) == lost
+    other.pexpire(QueueKeys(PROCESSING_QUEUE).dedup_marker("k"), 30 * 86_400_000 - 5000)  # that was five seconds ago
+    assert await queue.enqueue(FIELDS, dedup_key="k", lost_if_older_s=60) == lost
     assert other.xlen(PROCESSING_QUEUE) == 0
-    found = await queue.enqueue(FIELDS, once_key="k", lost_if_older_s=1)
+    found = await queue.enqueue(FIELDS, dedup_key="k", lost_if_older_s=1)
     assert found != lost
-    assert await queue.enqueue(FIELDS, once_key="k", lost_if_older_s=1) == found
+    assert await queue.enqueue(FIELDS, dedup_key="k", lost_if_older_s=1) == found
     assert other.xlen(PROCESSING_QUEUE) == 1

@@ -57,18 +57,18 @@ async def test_ensure_group_is_idempotent_and_begins_at_the_beginning(queue: Tas
 
 
 async def test_one_key_makes_one_task(queue: TaskQueue, other: Client) -> None:
-    first = await queue.enqueue(FIELDS, once_key="01HZX")
-    assert await queue.enqueue(FIELDS, once_key="01HZX") == first
-    assert await queue.enqueue(FIELDS, once_key="01HZY") != first
+    first = await queue.enqueue(FIELDS, dedup_key="01HZX")
+    assert await queue.enqueue(FIELDS, dedup_key="01HZX") == first
+    assert await queue.enqueue(FIELDS, dedup_key="01HZY") != first
     assert other.xlen(PROCESSING_QUEUE) == 2
-    assert other.ttl(KEYS.marker("01HZX")) > 86_400
+    assert other.ttl(KEYS.dedup_marker("01HZX")) > 86_400
 
 
 async def test_callers_at_the_same_time_share_one_task(queue: TaskQueue, other: Client) -> None:
     named: list[str] = []
 
     async def ask() -> None:
-        named.append(await queue.enqueue(FIELDS, once_key="01HZX"))
+        named.append(await queue.enqueue(FIELDS, dedup_key="01HZX"))
 
     async with trio.open_nursery() as nursery:
         for _ in range(50):
@@ -79,17 +79,17 @@ async def test_callers_at_the_same_time_share_one_task(queue: TaskQueue, other: 
 
 @pytest.mark.parametrize("ending", ["complete", "dead_letter"])
 async def test_a_key_is_free_again_a_minute_after_the_end(queue: TaskQueue, other: Client, ending: str) -> None:
-    first = await queue.enqueue(FIELDS, once_key="k")
+    first = await queue.enqueue(FIELDS, dedup_key="k")
     lease = await taken(queue)
     await lease.retry(0.0, "failed")
-    assert other.ttl(KEYS.marker("k")) > 86_400  # alive, in the delayed set
+    assert other.ttl(KEYS.dedup_marker("k")) > 86_400  # alive, in the delayed set
     await queue.promote()
     lease = await taken(queue)
     await (lease.complete() if ending == "complete" else lease.dead_letter("failed"))
-    assert await queue.enqueue(FIELDS, once_key="k") == first
-    assert 0 < other.pttl(KEYS.marker("k")) <= 60_000
-    other.delete(KEYS.marker("k"))
-    assert await queue.enqueue(FIELDS, once_key="k") != first
+    assert await queue.enqueue(FIELDS, dedup_key="k") == first
+    assert 0 < other.pttl(KEYS.dedup_marker("k")) <= 60_000
+    other.delete(KEYS.dedup_marker("k"))
+    assert await queue.enqueue(FIELDS, dedup_key="k") != first
 
 
 # Later and again

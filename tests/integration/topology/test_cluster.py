@@ -84,7 +84,7 @@ async def test_a_queue_that_moves_to_another_node_loses_nothing(cluster: RedisCl
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         media_ids = {f"m{number}" for number in range(400)}
         for media_id in sorted(media_ids):
-            await queue.enqueue({**FIELDS, "media_id": media_id}, once_key=media_id)
+            await queue.enqueue({**FIELDS, "media_id": media_id}, dedup_key=media_id)
         workers = Workers(queue)
         nursery.start_soon(workers.run)
         while len(workers.done) < 30:
@@ -124,7 +124,7 @@ async def test_a_script_whose_keys_are_on_their_way_waits_for_them(cluster: Redi
         await queue.enqueue(FIELDS)
         begin_move(source, target)
         # Its marker is nowhere yet, the queue is here: neither node may run it.
-        nursery.start_soon(lambda: queue.enqueue(FIELDS, once_key="new"))
+        nursery.start_soon(lambda: queue.enqueue(FIELDS, dedup_key="new"))
         await until(lambda: "errorstat_TRYAGAIN" in source.ask("INFO", "errorstats"))
         move_keys(source, target)
         end_move(cluster, target)

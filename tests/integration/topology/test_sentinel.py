@@ -51,8 +51,8 @@ async def test_a_failover_loses_nothing_that_was_replicated(watched: Watched) ->
         with pytest.raises(Unavailable):
             await queue.stats()
         assert not redis.available.up
-        first: str = await persistently(lambda: queue.enqueue(FIELDS, once_key="k"))
-        assert await persistently(lambda: queue.enqueue(FIELDS, once_key="k")) == first
+        first: str = await persistently(lambda: queue.enqueue(FIELDS, dedup_key="k"))
+        assert await persistently(lambda: queue.enqueue(FIELDS, dedup_key="k")) == first
         await workers.until_done((media_ids | {"m"}) - {lease.task.fields["media_id"]})
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):

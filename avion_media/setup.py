@@ -35,7 +35,7 @@ def lives_of(config: Config) -> Lives:
 
 async def _begin_memory(redis: Redis) -> None:
     """From now on Redis remembers which uploads were completed; the sweep does not have to guess."""
-    await SweepState(redis).memory_since(datetime.now(UTC), remember=True)
+    await SweepState(redis).history_complete_since(datetime.now(UTC), remember=True)
 
 
 async def redis_warnings(redis: Redis) -> list[str]:

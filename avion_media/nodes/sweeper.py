@@ -1,4 +1,4 @@
-"""The sweeper role: every replica has this child, one of them leads and runs the reconciliation."""
+"""The sweeper: every replica with this role has one; one replica leads and runs the sweep."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from avion_media.tasks.sweep.reconciliation import utc_now
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
 
-_POLL_S = 5.0  # how often a leader looks whether a pass is due
-_FOLLOWER_S = 10.0  # how often a follower looks whether there is a leader
-_FAILED_PAUSE_S = 60.0  # after a defect
+_POLL_S = 5.0  # how often the leader checks whether a sweep is due
+_FOLLOWER_S = 10.0  # how often the others try to lead
+_FAILED_PAUSE_S = 60.0  # after a bug
 _RELEASE_S = 2.0
 _NOTE_TIME_S = 60.0
 
 
 async def sweeper(runtime: Runtime, child: Child[None]) -> None:
-    """Lead, or wait for it. An outage is waited for; a pass that it interrupts goes on where it was."""
+    """Lead, or wait to lead. After an outage the interrupted sweep continues at its last cursor."""
     child.started()
     with child.until_stopping():
         await _Sweeper(runtime, child.path).run()
@@ -54,18 +54,18 @@ class _Sweeper:
             except LeaseLost as error:
                 self._log.warning("sweep.leadership_lost", detail=str(error))
             except MediaError as error:
-                # Garbage is no reason to take the service down: said loudly, and tried again.
+                # A sweep that fails must not stop the service: log the error, and try again later.
                 self._log.error("sweep.failed", exc_info=error)
                 await trio.sleep(_FAILED_PAUSE_S)
             await trio.sleep(_FOLLOWER_S * random.uniform(0.8, 1.2))
 
     async def _lead(self) -> None:
-        """Run the passes while the lead lasts; gives it up on the way out, whatever the reason."""
+        """Run sweeps while this process leads. Release the lead at the end, for whatever reason it ends."""
         self._log.info("sweep.leadership_acquired")
         try:
             await run_all([self._leadership.keep, self._work])
         finally:
-            # Shielded, so that the next leader does not wait for the lease to expire. Bounded by its own time.
+            # Shielded, so that the next leader does not wait for the lease to expire. Bounded by `_RELEASE_S`.
             with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S):
                 try:
                     await self._leadership.release()
@@ -86,19 +86,22 @@ class _Sweeper:
         return finished_at is None or utc_now() - finished_at >= self._interval
 
     async def _note_losses(self) -> None:
-        """The next pass looks for lost uploads; lost deletions are overdue some time, lost fetches asked for again."""
+        """Record data losses, so that the next sweep looks for lost uploads.
+
+        Lost removals become overdue later, and lost fetches are requested again.
+        """
         for slot in self._runtime.queues.values():
             queue = slot
-            loss = await queue.loss()
+            loss = await queue.detect_data_loss()
             if loss is not None:
                 self._log.warning("sweep.redis_data_lost", queue=queue.name, at=loss.at)
                 if queue.name != PROCESSING_QUEUE:
-                    await queue.forget(loss)
-        await self._state.memory_since(utc_now(), remember=True)
+                    await queue.clear_data_loss(loss)
+        await self._state.history_complete_since(utc_now(), remember=True)
         await self._replay_journal()
 
     async def _replay_journal(self) -> None:
-        """If records of deletions may be lost. A lookup would do the same, and wait for it."""
+        """Restore deletion records if some may be lost. Otherwise the next lookup would have to wait for that."""
         replay = self._runtime.replay
         await replay.ensure_complete()
         if trio.current_time() >= self._note_time_at:
@@ -112,11 +115,11 @@ class _Sweeper:
             report = await self._reconciliation.run(start=cursor, checkpoint=self._state.save)
             await self._state.finish(utc_now())
             ended(report)
-        self._tell(report)
+        self._log_report(report)
 
     @contextmanager
     def _measured(self) -> Iterator[Callable[[Report], None]]:
-        """Around a sweep; its value is called with the report."""
+        """Measure a sweep. Yields a function to be called with the report."""
         telemetry = self._runtime.telemetry
         started = trio.current_time()
         outcome = "failed"
@@ -131,13 +134,13 @@ class _Sweeper:
         try:
             yield ended
         except (Unavailable, LeaseLost, trio.Cancelled):
-            outcome = "interrupted"  # another pass goes on from there
+            outcome = "interrupted"  # the next sweep continues from its cursor
             raise
         finally:
             telemetry.count(instruments.SWEEP_PASSES, outcome=outcome)
             telemetry.record(instruments.SWEEP_DURATION, trio.current_time() - started, outcome=outcome)
 
-    def _tell(self, report: Report) -> None:
+    def _log_report(self, report: Report) -> None:
         for refusal in report.refusals:
             self._log.error("sweep.refused", refusal=str(refusal), advice="avion-media sweep --dry-run, then --force")
         for doubt in report.warnings:

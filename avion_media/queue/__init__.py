@@ -4,7 +4,7 @@ from avion_media.queue.bulk_jobs import DEFAULT_RATE, BulkJob, BulkJobs, JobStat
 from avion_media.queue.dead_letters import DeadLetter, DeadLetterFilter, DeadLetters
 from avion_media.queue.lease import Lease
 from avion_media.queue.names import NEVER_GIVEN_UP, QueueKeys
-from avion_media.queue.task_queue import MAX_DEATHS, Loss, QueueStats, TaskQueue
+from avion_media.queue.task_queue import MAX_DEATHS, DataLoss, QueueStats, TaskQueue
 
 __all__ = [
     "DEFAULT_RATE",
@@ -12,12 +12,12 @@ __all__ = [
     "NEVER_GIVEN_UP",
     "BulkJob",
     "BulkJobs",
+    "DataLoss",
     "DeadLetter",
     "DeadLetterFilter",
     "DeadLetters",
     "JobState",
     "Lease",
-    "Loss",
     "Progress",
     "QueueKeys",
     "QueueStats",

@@ -68,7 +68,7 @@ class QueueStats:
 
 
 @dataclass(frozen=True, slots=True)
-class Loss:
+class DataLoss:
     """Tasks of a queue may have been lost, at or before ``at`` (Unix seconds, by the server's clock)."""
 
     at: float
@@ -299,20 +299,20 @@ class TaskQueue:
         moved: int = await self._redis.run(scripts.PROMOTE, keys, (batch, self._max_dead_letters))
         return moved
 
-    async def loss(self, *, remember: bool = True) -> Loss | None:
-        """That tasks may have been lost, until `forget` is called.
+    async def detect_data_loss(self, *, remember: bool = True) -> DataLoss | None:
+        """Return the last loss of data that `clear_data_loss` has not cleared; None if there is none.
 
-        The group had to be made anew, or another server process is in charge of the queue than at the last call: after
-        a failover or a restart, which may have cost what was acknowledged last.
+        Tasks may have been lost if the consumer group had to be created again, or if another server process serves the
+        queue than at the last call: a restart or a failover can lose the last acknowledged writes.
 
-        Without ``remember`` nothing is written, and the next call says the same.
+        Without ``remember`` nothing is written, and the next call returns the same.
         """
-        noted = await self._redis.run(scripts.LOSS, (self._keys.state,), (int(remember),))
-        return None if noted is None else Loss(float(noted), noted)
+        noted = await self._redis.run(scripts.DETECT_DATA_LOSS, (self._keys.state,), (int(remember),))
+        return None if noted is None else DataLoss(float(noted), noted)
 
-    async def forget(self, loss: Loss) -> None:
-        """What was lost is being looked for. Another loss, after this one, is not forgotten."""
-        await self._redis.run(scripts.FORGET_LOSS, (self._keys.state,), (loss.noted,))
+    async def clear_data_loss(self, loss: DataLoss) -> None:
+        """Clear a loss, because a sweep looks for the lost tasks. A later loss stays."""
+        await self._redis.run(scripts.CLEAR_DATA_LOSS, (self._keys.state,), (loss.noted,))
 
     async def remove_idle_consumers(self, idle_s: float) -> int:
         """Remove consumers that have no task and did not read for ``idle_s``. Return how many."""

@@ -54,6 +54,7 @@ OLD_NAMES = {
     "dead letter, end of a lease": r"\b_?bury|\b_quietly\b",
     "ensure lease, active attempt": r"\bConfirm\b|\b_Held\b",
     "unpublish, current": r"settle_deleted|yield_to_failure|\b[Rr]etract|\b_?[Ss]tanding\b",
+    "data loss": r"\bLoss\b|FORGET_LOSS|\b_?lost its memory\b|(?<!\")\bmemory_since\b(?![\"`])",
     "release, supersede": r"SHELF|\bshel[fv]|\b_?[Hh]and(ed|s)?[ _-]back\b|\bdef lose\b",
     "regenerate": r"_ANEW\b|\bbegin_anew\b|_anew\b",
     "same on all replicas": r"told_by_all",

@@ -96,7 +96,7 @@ class World:
 
 @pytest.fixture
 async def world(s3: S3Bucket, redis_url: str) -> AsyncIterator[World]:
-    """An empty store, and a Redis that has not lost its memory for as long as anybody can tell."""
+    """An empty store, and a Redis that has never lost data."""
     config = Config(
         s3=s3.config(),
         redis=RedisConfig(url=redis_url),
@@ -233,9 +233,9 @@ async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world
         fail_over(world)
         await listing()
 
-    await SweepState(world.redis).memory_since(world.clock(), remember=True)
+    await SweepState(world.redis).history_complete_since(world.clock(), remember=True)
     reconciliation.pace.wait = fail_over_then_list  # type: ignore[method-assign]
-    with pytest.raises(Unavailable, match="lost its memory"):
+    with pytest.raises(Unavailable, match="lost data"):
         await reconciliation.run()
     assert world.keys() == before
     assert (await world.sweep(hours=2)).done[SweepReason.LOST_TASK].media == 1

@@ -1,4 +1,4 @@
-"""Carrying one decision out. What it rests on is looked at once more, right before anything is removed."""
+"""Carries out one decision. Before it removes anything, it checks again that the decision still holds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from avion_media.store import ObjectStore
 from avion_media.tasks.pace import Pace
 from avion_media.tasks.sweep.policy import Decision, SweepReason
 
-_REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that waits is queued again no sooner
-_LISTED_PRECISION = timedelta(seconds=1)  # listings tell milliseconds, HEAD whole seconds
+_REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that still waits is not queued again before
+_LISTED_PRECISION = timedelta(seconds=1)  # listings have milliseconds, HEAD has whole seconds
 
 
 class SweepActions:
-    """Each may be repeated. Raises `Unavailable` when the store or Redis is away."""
+    """Every action can be repeated. Raises `Unavailable` if the object store or Redis is unavailable."""
 
     def __init__(
         self,
@@ -42,12 +42,14 @@ class SweepActions:
         self._clock = clock
 
     async def requeue(self, decision: Decision, looked_at: datetime) -> None:
-        """Queue the task that was not in the queues when they were ``looked_at``; with one since then it collapses."""
+        """Queue a task that was in no queue at ``looked_at``. If one was queued since then, add nothing."""
         name = decision.medium.name
         redis = self._redis
         if decision.reason is SweepReason.OVERDUE_DELETION:
             record = await DeletionRecords(redis).get(name)
-            if record is not None and record.is_deleted and await self._may_queue(name):  # else it was undeleted since
+            if (
+                record is not None and record.is_deleted and await self._may_queue(name)
+            ):  # else it was undeleted meanwhile
                 overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
                 await schedule_removals(TaskQueue(redis, DELETE_QUEUE), [overdue])
             return
@@ -57,22 +59,22 @@ class SweepActions:
         await StatusStore(redis).put(Status(name, State.PROCESSING), ttl_s=self._processing_ttl_s)
 
     async def _may_queue(self, name: str) -> bool:
-        """Return whether no removal of this medium was queued again lately: it may wait in a long queue."""
+        """Return whether no removal of this media item was queued recently. One may still wait in a long queue."""
         key = key_of("media_removal_queued", name)
         return await self._redis.state.execute("SET", key, "1", "NX", "PX", _REMOVAL_QUEUED_MS) is not None
 
     async def remove(self, decision: Decision) -> bool:
-        """Remove the objects of a decision; False when the medium has changed since: then it is spared."""
-        for _ in range(2):  # requests to the store; before the last look, after which there is to be no waiting
+        """Remove the objects of a decision. Return False, and remove nothing, if the media item has changed since."""
+        for _ in range(2):  # for two requests, before the last check: nothing may wait after it
             await self._pace.wait()
         if not await self._still_holds(decision):
             return False
         medium = decision.medium
         statuses = StatusStore(self._redis)
-        if medium.is_remote:  # first: it must not be said to be READY once it is gone
+        if medium.is_remote:  # first: the status must not be READY after the removal
             await statuses.forget(medium.name)
         await self._store.get().delete([each.key for each in decision.to_delete])
-        if medium.is_remote:  # again: somebody may have found it a moment before it went, and said so
+        if medium.is_remote:  # again: a reader may have found the object just before, and stored READY
             await statuses.forget(medium.name)
         return True
 
@@ -88,7 +90,7 @@ class SweepActions:
             decision.reason in (SweepReason.EXPIRED, SweepReason.OVER_BUDGET)
             and await self._last_use(medium.name) != decision.last_use
         ):
-            return False  # asked for since
+            return False  # it was requested meanwhile
         try:
             original = await self._store.get().head(keys.original(parse_any_id(medium.name)))
         except ObjectMissing:

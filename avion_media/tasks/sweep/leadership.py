@@ -1,7 +1,7 @@
 """One leader among all replicas, by a lease on Redis.
 
-The lease does not have to be perfect: should two replicas sweep at once for a moment (one is stopped for longer than
-its lease, and wakes up), both do the same harmless things. It saves the work, and keeps the cursor in one hand.
+The lease saves work and keeps one cursor; correctness does not depend on it. If a replica is stopped for longer than
+its lease and then resumes, two replicas sweep for a moment. That is harmless, because every action can be repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _RELEASE = Script("release_leadership", (_FOLDER / "release_leadership.lua").rea
 
 
 class Leadership:
-    """This process's claim. ``ttl_s`` is how long a dead leader is waited for."""
+    """The lease of this process. ``ttl_s``: how long the others wait for a dead leader."""
 
     def __init__(self, redis: Redis, *, ttl_s: float = 30.0) -> None:
         self._redis = redis
@@ -29,26 +29,26 @@ class Leadership:
         self._token = secrets.token_hex(16)
 
     async def acquire(self) -> bool:
-        """Take the lead if nobody has it. Raises `Unavailable`; the lead may have been taken then."""
+        """Become the leader if there is none. Return whether this process leads. After `Unavailable` it may lead."""
         holder = await self._redis.execute("SET", _KEY, self._token, "NX", "GET", "PX", round(self._ttl_s * 1000))
         return holder is None or (holder == self._token.encode() and await self._renew())
 
     async def keep(self) -> None:
-        """Renew the lead for as long as it lasts; ends with `LeaseLost` only. A cancel leaves the lead as it is."""
+        """Renew the lease until it is lost, then raise `LeaseLost`. A cancel does not release it."""
         renewed_at = trio.current_time()
         while True:
             await trio.sleep(self._ttl_s / 3)
             asked_at = trio.current_time()
             try:
                 if not await self._renew():
-                    raise LeaseLost("another replica sweeps, or Redis has lost its memory")
+                    raise LeaseLost("another replica leads, or Redis lost data")
                 renewed_at = asked_at
             except Unavailable:
                 if trio.current_time() - renewed_at >= self._ttl_s:
                     raise LeaseLost("it could not be renewed in time") from None
 
     async def release(self) -> None:
-        """Give the lead up, if it is ours. Raises `Unavailable`: then it runs out by itself."""
+        """Release the lease if this process has it. After `Unavailable` it expires by itself."""
         await self._redis.run(_RELEASE, (_KEY,), (self._token,))
 
     async def _renew(self) -> bool:

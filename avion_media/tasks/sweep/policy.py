@@ -1,8 +1,8 @@
-"""What to do with one medium, given what the store holds of it and what Redis knows. Pure: no I/O, no clock.
+"""Decide about one media item, from its objects in the store and its state on Redis. Pure: no I/O, no clock.
 
-Three rules stand above all others. What is younger than the margin is left alone: it may belong to work in flight. What
-a task still names is left alone: the task ends it. And what may have been promised to a client is never thrown away:
-where it is not known whether an upload was completed, it is processed.
+Three rules come first. Objects younger than the margin are left alone, because work on them may be in progress. Media
+items that have a task are left alone, because the task decides. And no upload that may have been accepted is removed:
+if it is unknown whether an upload was completed, it is processed.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from avion_media.domain.errors import SERVICE_FAULTS, Reason
 from avion_media.domain.tasks import State
 from avion_media.store import ListedObject
 
-_CLOCK_SKEW = timedelta(minutes=5)  # between the store's clock, which tells ages, and the server's that lost its memory
+_CLOCK_SKEW = timedelta(minutes=5)  # between the store's clock, which gives the age of objects, and the clock of Redis
 
 
 class SweepReason(StrEnum):
-    """Why something is done about a medium."""
+    """Why the sweep acts on a media item."""
 
     LOST_TASK = "lost_task"
     ABANDONED = "abandoned"
@@ -34,21 +34,21 @@ class SweepReason(StrEnum):
 
 
 MEANINGS: dict[SweepReason, str] = {
-    SweepReason.LOST_TASK: "completed, but its task is lost: queued again",
-    SweepReason.ABANDONED: "uploaded, never completed: removed",
-    SweepReason.LEFTOVER: "processed or refused, its upload was left: removed",
-    SweepReason.ORPHAN: "thumbnails without their original: removed",
-    SweepReason.EXPIRED: "remote, neither fetched nor asked for within its time to live: removed",
-    SweepReason.OVER_BUDGET: "remote, among the longest unused while the cache is over its budget: removed",
+    SweepReason.LOST_TASK: "completed, but its task was lost: queued again",
+    SweepReason.ABANDONED: "uploaded, but never completed: removed",
+    SweepReason.LEFTOVER: "processed or rejected, but its upload was left over: upload removed",
+    SweepReason.ORPHAN: "thumbnails without an original: removed",
+    SweepReason.EXPIRED: "remote, neither fetched nor requested within `REMOTE__TTL`: removed",
+    SweepReason.OVER_BUDGET: "remote, among the least recently used while the cache exceeds `REMOTE__BUDGET`: removed",
     SweepReason.OVERDUE_DELETION: "deleted, but its removal is overdue: queued again",
-    SweepReason.UNFINISHED: "an upload in parts that was not completed in time: its parts were removed",
-    SweepReason.DISOWNED: "an index object of an owner whose medium is gone: removed",
+    SweepReason.UNFINISHED: "an upload in parts that was not completed in time: parts removed",
+    SweepReason.DISOWNED: "an index object of an owner whose media item is removed: index object removed",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Medium:
-    """All that the listings show of one medium. ``name`` is its id as the keys have it."""
+    """The listed objects of one media item. ``name`` is its id, as object keys have it."""
 
     name: str
     incoming: ListedObject | None = None
@@ -73,12 +73,12 @@ class Medium:
 
 @dataclass(frozen=True, slots=True)
 class KnownState:
-    """What Redis knows of one medium. ``reason`` is why it failed, if it did.
+    """The state of one media item on Redis. ``reason`` is why it failed, if it did.
 
-    ``tombstone`` is when it was deleted, ``last_use`` when it was last asked for.
+    ``tombstone`` is when it was deleted, ``last_use`` when it was last requested.
 
-    ``has_task``, ``has_deletion``: a task to make or to remove it waits or runs. ``given_up``: its task is a dead
-    letter, so an operator decides, and needs the upload to replay it.
+    ``has_task``, ``has_deletion``: a task to make it, or to remove it, waits or runs. ``given_up``: its task is a dead
+    letter. An operator decides about it, and needs the upload for a replay.
     """
 
     state: State | None = None
@@ -95,35 +95,36 @@ NOTHING_KNOWN = KnownState()
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """The configured bounds. ``memory_since``: Redis knows nothing of what was before, as it lost its memory then."""
+    """The configured limits. ``history_complete_since``: Redis may lack tasks that are older, because it lost data
+    then."""
 
     margin: timedelta
     url_ttl: timedelta
     remote_ttl: timedelta
     delete_delay: timedelta
-    memory_since: datetime
+    history_complete_since: datetime
 
     @classmethod
-    def of(cls, config: Config, memory_since: datetime) -> Rules:
+    def of(cls, config: Config, history_complete_since: datetime) -> Rules:
         """The rules of a configuration."""
         return cls(
             margin=timedelta(seconds=config.sweep.margin),
             url_ttl=timedelta(seconds=config.upload.url_ttl),
             remote_ttl=timedelta(seconds=config.remote.ttl),
             delete_delay=timedelta(seconds=config.delete.delay),
-            memory_since=memory_since,
+            history_complete_since=history_complete_since,
         )
 
     def deletion_due(self, known: KnownState) -> datetime | None:
-        """When the objects of a deleted medium are to be removed; None when it is not deleted."""
+        """Return when the objects of a deleted media item are due for removal; None if it is not deleted."""
         return None if known.tombstone is None else known.tombstone + self.delete_delay
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What is to be done about one medium. ``to_delete`` are the objects that go; none when a task is queued.
+    """What the sweep does about one media item. ``to_delete`` are the objects to remove; none if a task is queued.
 
-    ``last_use``: it rests on that, for a remote medium.
+    ``last_use``: the last request for a remote media item that this decision is based on.
     """
 
     medium: Medium
@@ -133,17 +134,17 @@ class Decision:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes that go."""
+        """Bytes of the objects to remove."""
         return sum(each.size_bytes for each in self.to_delete)
 
 
 def needs_status(medium: Medium) -> bool:
-    """Whether the medium's status matters for the decision."""
+    """Return whether the decision depends on the status of the media item."""
     return medium.incoming is not None
 
 
 def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Decision | None:
-    """The decision on one medium; None when it is well, or to be left alone for now."""
+    """Return the decision about one media item; None if nothing is wrong, or it must be left alone for now."""
     if known.tombstone is not None:
         return _decide_deleted(medium, known, rules, now)
     if known.has_task:
@@ -160,7 +161,7 @@ def decide(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> De
 
 
 def last_needed(medium: Medium, known: KnownState) -> datetime | None:
-    """When a remote medium was fetched or last asked for, whichever was later; None without an original."""
+    """Return when a remote media item was fetched or last requested, whichever is later; None without an original."""
     if medium.original is None:
         return None
     fetched = medium.original.last_modified
@@ -168,7 +169,7 @@ def last_needed(medium: Medium, known: KnownState) -> datetime | None:
 
 
 def _decide_deleted(medium: Medium, known: KnownState, rules: Rules, now: datetime) -> Decision | None:
-    """Until well past its time a deletion is left to its task, and may be undone."""
+    """Leave a deletion to its task until it is overdue by the margin; until then it can be undone."""
     due = rules.deletion_due(known)
     if known.has_deletion or due is None or now <= due + rules.margin:
         return None
@@ -180,9 +181,9 @@ def _decide_upload(
 ) -> Decision | None:
     state = known.state
     if known.reason in SERVICE_FAULTS:
-        return None  # its task may be replayed, and needs the upload; the bucket's lifecycle rule is its end
-    if state in (None, State.PROCESSING) and incoming.last_modified < rules.memory_since:
-        return Decision(medium, SweepReason.LOST_TASK)  # it may have been completed, and no task remembers it
+        return None  # a replay of its task needs the upload; the bucket's lifecycle rule removes it later
+    if state in (None, State.PROCESSING) and incoming.last_modified < rules.history_complete_since:
+        return Decision(medium, SweepReason.LOST_TASK)  # it may have been completed, and its task may be lost
     if _age(incoming, now) <= rules.margin:
         return None
     if state is State.PROCESSING:
@@ -191,7 +192,7 @@ def _decide_upload(
         return Decision(medium, SweepReason.LEFTOVER, (incoming,))
     if _age(incoming, now) <= rules.url_ttl + rules.margin:
         return None
-    if incoming.last_modified < rules.memory_since + _CLOCK_SKEW:
+    if incoming.last_modified < rules.history_complete_since + _CLOCK_SKEW:
         return Decision(medium, SweepReason.LOST_TASK)
     return Decision(medium, SweepReason.ABANDONED, (incoming,))
 

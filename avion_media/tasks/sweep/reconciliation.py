@@ -1,8 +1,8 @@
-"""The reconciliation: looks at everything that the store holds, and puts in order what is wrong.
+"""The sweep: compares the object store with Redis, and repairs what does not agree.
 
-One pass lists all objects, merged by medium (`listing`), asks Redis what it knows of each, decides (`policy`), and
-carries the decisions out (`actions`), batch by batch. A batch that would bring the removals to more than a fraction of
-what was listed so far is refused: that many are rather a mistake of ours, or of the configuration, than garbage.
+It lists all objects, merged by media item (`listing`), looks up the state of each on Redis, decides (`policy`), and
+carries the decisions out (`actions`), batch by batch. It refuses a batch that would bring the removals to more than a
+fraction of the objects listed so far: so many removals are more likely a bug or a wrong setting than garbage.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from avion_media.tasks.sweep.state import START, Cursor, SweepState
 from avion_media.tasks.sweep.task_lookup import MediaTasks, find_tasks
 from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 
-_CHUNK = 500  # media looked at at once, at most: one round trip for the records of their deletions
-_PAGE = 1000  # objects of one listing request, S3's own bound
-_BATCH = 20_000  # media between two checks of the fraction, and two saved cursors
+_CHUNK = 500  # maximum media items compared at once: one round trip for their deletion records
+_PAGE = 1000  # objects of one listing request, S3's maximum
+_BATCH = 20_000  # media items between two checks of the fraction, and between two saved cursors
 
 
 def utc_now() -> datetime:
@@ -52,16 +52,16 @@ def utc_now() -> datetime:
 
 
 async def save_nothing(_cursor: Cursor) -> None:
-    """For passes that nobody resumes."""
+    """Save no cursor: for a sweep that is not resumed."""
 
 
-def tell_nobody(_decision: Decision) -> None:
-    """For passes of which only the report counts."""
+def observe_nothing(_decision: Decision) -> None:
+    """Ignore the decision: for a sweep of which only the report is used."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Orders:
-    """How one pass is to be run."""
+    """Options of one sweep."""
 
     dry_run: bool
     force: bool
@@ -70,9 +70,9 @@ class _Orders:
 
 
 class Reconciliation:
-    """Runs passes. ``clock`` gives the time that the age of objects is measured by.
+    """Runs sweeps. The age of objects is measured by ``clock``.
 
-    ``batch`` is in media, ``page_size`` in objects of each listing.
+    ``batch`` is in media items, ``page_size`` in objects of each listing.
     """
 
     def __init__(
@@ -103,24 +103,24 @@ class Reconciliation:
         force: bool = False,
         start: Cursor = START,
         checkpoint: Callable[[Cursor], Awaitable[None]] = save_nothing,
-        observe: Callable[[Decision], None] = tell_nobody,
+        observe: Callable[[Decision], None] = observe_nothing,
     ) -> Report:
-        """One pass, from ``start`` on. ``observe`` is called with each decision that was, or would be, carried out.
+        """Run one sweep from ``start``. Call ``observe`` with each decision that was, or would be, carried out.
 
-        Raises `Unavailable` when the store or Redis is away. Then, as after a cancel, what was carried out stays, and
-        another pass may go on from the last cursor that ``checkpoint`` was given.
+        Raises `Unavailable` if the object store or Redis is unavailable. After that, or after a cancel, another sweep
+        can continue from the last cursor that ``checkpoint`` was called with.
         """
         report = Report(dry_run)
         orders = _Orders(dry_run, force, checkpoint, observe)
-        if not dry_run:  # first: a deletion that Redis has forgotten would be treated like any other medium
+        if not dry_run:  # first: without its record a deleted media item looks like any other
             await self.replay.ensure_complete()
             await self.journal.prune()
-        memory_since = await SweepState(self.redis).memory_since(self.clock(), remember=not dry_run)
-        rules = Rules.of(self.config, memory_since)
+        history_complete_since = await SweepState(self.redis).history_complete_since(self.clock(), remember=not dry_run)
+        rules = Rules.of(self.config, history_complete_since)
         parts = list(Part)
         for part in parts[parts.index(start.part) :]:
             after = start.after if part is start.part else None
-            await _PartOfPass(self, orders, rules, report, Cursor(part, after)).run()
+            await _PartOfSweep(self, orders, rules, report, Cursor(part, after)).run()
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
         state = SweepState(self.redis)
@@ -135,14 +135,14 @@ class Reconciliation:
 
 @dataclass(frozen=True, slots=True)
 class _Candidate:
-    """A medium that something would be done about if it had no task."""
+    """A media item that the sweep acts on unless it has a task."""
 
     medium: Medium
     known: KnownState
 
 
-class _PartOfPass:
-    """One part of one pass."""
+class _PartOfSweep:
+    """One part of one sweep."""
 
     def __init__(
         self,
@@ -157,13 +157,13 @@ class _PartOfPass:
         self._rules = rules
         self._report = report
         self._start = start
-        self._wanted = 0  # objects that this part removed, or would have
-        # A part that does not begin at its beginning does not see the whole sum.
+        self._wanted = 0  # objects that this part has removed, or would remove
+        # A part that is resumed does not see the size of all objects.
         limited_by_size = start.part is Part.REMOTE and start.after is None
         self._budget = Budget(reconciliation.config.remote.budget if limited_by_size else 0)
 
     async def run(self) -> None:
-        """To the end of the part, or to where it is refused."""
+        """Run to the end of the part, or until a batch is refused."""
         start, reconciliation = self._start, self._reconciliation
         media = await open_media(
             reconciliation.store, reconciliation.pace, start.part, start.after, page_size=reconciliation.page_size
@@ -180,7 +180,7 @@ class _PartOfPass:
                     self._report.stored.setdefault(kind, Stored()).add(seen[kind, "objects"], seen[kind, "bytes"])
 
     async def _run_batch(self, media: Media) -> bool:
-        """Judge and carry out; whether there is more to do."""
+        """Decide and act on one batch. Return whether there is more to do."""
         candidates: list[_Candidate] = []
         seen = 0
         last: Medium | None = None
@@ -206,11 +206,11 @@ class _PartOfPass:
         try:
             after = parse_any_id(last.name)
         except InvalidId:
-            return  # a foreign object; the next batch ends elsewhere
+            return  # an unrecognised object; the next batch ends at another one
         await self._orders.checkpoint(Cursor(self._start.part, after))
 
     async def _find_candidates(self, chunk: list[Medium]) -> list[_Candidate]:
-        """Those that something would be done about if they had no task. The others stay."""
+        """Return the media items that the sweep acts on unless they have a task."""
         redis = self._reconciliation.redis
         deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
         last_uses = await RemoteStateStore(redis).last_uses([each.name for each in chunk if each.is_remote])
@@ -232,7 +232,7 @@ class _PartOfPass:
         return candidates
 
     async def _decide(self, candidates: list[_Candidate]) -> list[Decision]:
-        """The decisions on the candidates of a batch, now that it is known which of them have a task."""
+        """Look up which candidates have a task. Return the decisions about the others."""
         tasks = await self._find_tasks(candidates)
         decisions = []
         for each in candidates:
@@ -253,7 +253,7 @@ class _PartOfPass:
         return decisions
 
     async def _decide_unused(self) -> list[Decision]:
-        """The decisions on remote media that are beyond the budget. One that has a task stays until another pass."""
+        """Return the decisions about remote media beyond the budget. One that has a task stays until the next sweep."""
         decisions = self._budget.decisions()
         tasks = await self._find_tasks([_Candidate(each.medium, NOTHING_KNOWN) for each in decisions])
         return [each for each in decisions if each.medium.name not in tasks.making]
@@ -266,16 +266,16 @@ class _PartOfPass:
             uploads=[each.name for each in others if not each.is_remote],
             remote=[each.name for each in others if each.is_remote],
             deleted=deleted,
-            complete_since=self._rules.memory_since,
+            complete_since=self._rules.history_complete_since,
         )
 
     async def _carry_out(self, planned: list[Decision], listed: int, looked_at: datetime) -> bool:
-        """False when it is refused. Tasks are queued all the same: only removals can do harm.
+        """Carry out a batch. Return False if its removals were refused; tasks are queued in any case.
 
-        Raises `Unavailable` when Redis has lost its memory since the pass began: another is to begin anew then.
+        Raises `Unavailable` if Redis has lost data since the sweep began; the next sweep starts from the beginning.
         """
         if not self._orders.dry_run:
-            await self._require_memory()
+            await self._require_complete_history()
         self._wanted += sum(len(each.to_delete) for each in planned)
         sweep = self._reconciliation.config.sweep
         allowed = max(sweep.always_allowed, int(sweep.max_fraction * listed))
@@ -292,10 +292,13 @@ class _PartOfPass:
                 await self._remove(decision)
         return self._orders.dry_run or not refused
 
-    async def _require_memory(self) -> None:
+    async def _require_complete_history(self) -> None:
         state = SweepState(self._reconciliation.redis)
-        if await state.memory_since(self._reconciliation.clock(), remember=True) > self._rules.memory_since:
-            raise Unavailable(Dependency.REDIS, "it has lost its memory during the pass, which is to begin anew")
+        if (
+            await state.history_complete_since(self._reconciliation.clock(), remember=True)
+            > self._rules.history_complete_since
+        ):
+            raise Unavailable(Dependency.REDIS, "it lost data during the sweep, which starts again")
 
     async def _remove(self, decision: Decision) -> None:
         if await self._reconciliation.actions.remove(decision):
@@ -309,7 +312,7 @@ class _PartOfPass:
 
 
 def _has_own_object(medium: Medium) -> bool:
-    """Whether a removal will find any of it: what only has a medium's name, and lies elsewhere, is somebody else's."""
+    """Return whether the removal task will find an object of it. Objects with its id under other keys are not ours."""
     own = keys.all_of(parse_any_id(medium.name), in_all_formats(each.key.split("/")[1] for each in medium.thumbnails))
     return any(each.key in own for each in medium.objects)
 

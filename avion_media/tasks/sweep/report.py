@@ -1,4 +1,4 @@
-"""What a pass found and did."""
+"""What a sweep found and did."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avion_media.tasks.sweep.policy import Decision, SweepReason
 
 @dataclass(slots=True)
 class Counts:
-    """Of one kind of decision: media, and the objects and bytes that go with them."""
+    """Totals of one reason: media items, and their removed objects and bytes."""
 
     media: int = 0
     objects: int = 0
@@ -26,7 +26,7 @@ class Counts:
 
 @dataclass(slots=True)
 class Stored:
-    """Of one kind of object: how many there are, and their bytes."""
+    """Totals of one kind of object."""
 
     objects: int = 0
     size_bytes: int = 0
@@ -39,7 +39,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A part was left as it is: removing ``wanted`` of the ``listed`` objects seen is more than is ``allowed``."""
+    """A refused part: removing ``wanted`` of ``listed`` objects is more than is ``allowed``."""
 
     part: Part
     wanted: int
@@ -48,16 +48,16 @@ class Refusal:
 
     def __str__(self) -> str:
         return (
-            f"{self.part}: it would remove {self.wanted} of {self.listed} objects, more than {self.allowed}, "
-            "which looks like a mistake"
+            f"{self.part}: the sweep would remove {self.wanted} of {self.listed} objects, more than the limit of "
+            f"{self.allowed}"
         )
 
 
 @dataclass(slots=True)
 class Report:
-    """One pass. ``done`` counts what was carried out, or in a dry run what would be.
+    """One sweep. ``done`` counts what was carried out, or in a dry run, what would be.
 
-    ``skipped`` are media that had changed when their turn came; ``unrecognized`` are objects that name no medium.
+    ``skipped``: media items that changed before they were removed. ``unrecognized``: objects whose key has no media id.
     """
 
     dry_run: bool
@@ -68,24 +68,24 @@ class Report:
     refusals: list[Refusal] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     stored: dict[str, Stored] = field(default_factory=dict)
-    """What the store holds, by kind; empty if not everything was seen."""
+    """Totals by kind of object; empty if not everything was listed."""
 
     def count(self, decision: Decision) -> None:
-        """One more that was carried out."""
+        """Count a decision that was carried out."""
         self.done.setdefault(decision.reason, Counts()).add(decision)
 
     def count_unfinished(self) -> None:
-        """One more multipart upload that was aborted. The store does not say how many bytes that frees."""
+        """Count a multipart upload that was aborted. The object store does not report how many bytes that frees."""
         self.done.setdefault(SweepReason.UNFINISHED, Counts()).media += 1
 
     def count_object(self, reason: SweepReason) -> None:
-        """One more empty object that was removed."""
+        """Count an empty object that was removed."""
         counts = self.done.setdefault(reason, Counts())
         counts.media += 1
         counts.objects += 1
 
     def refuse(self, refusal: Refusal) -> None:
-        """A part was refused; a dry run, which goes on, may say so again with more."""
+        """Record the refusal of a part. A dry run continues, and replaces it by one with higher numbers."""
         self.refusals = [each for each in self.refusals if each.part is not refusal.part] + [refusal]
 
     @property
@@ -94,7 +94,7 @@ class Report:
         return sum(counts.objects for counts in self.done.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the report as JSON values, for programs."""
         return {
             "dry_run": self.dry_run,
             "listed": self.listed,

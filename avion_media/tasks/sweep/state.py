@@ -1,8 +1,8 @@
-"""What the sweeper remembers on Redis: where a pass stands, when the last one ended, and how far back Redis knows.
+"""The sweep's state on Redis: its position, when the last sweep ended, and since when Redis has lost no data.
 
-The hash ``media_sweep`` is lost with everything else when Redis loses its memory. That is its other use: from its
-absence it follows that completed uploads may have been forgotten, and the next pass, which is due at once then, treats
-what lay in the store before as such. What lost only the processing queue does the same: see `TaskQueue.loss`.
+If Redis loses its data, the hash ``media_sweep`` is lost, too. A missing hash therefore means that Redis may have lost
+tasks of completed uploads: a sweep is due at once, and processes the uploads that are older than the loss. The same
+happens if only the processing queue has lost data (`TaskQueue.detect_data_loss`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEY = "media_sweep"
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """How far a pass got: all of ``part`` up to the id ``after`` is done, and all parts before."""
+    """How far a sweep got: all parts before ``part`` are done, and ``part`` up to the id ``after``."""
 
     part: Part = Part.UPLOADS
     after: AnyId | None = None
@@ -33,30 +33,30 @@ START = Cursor()
 
 
 class SweepState:
-    """The hash. Every method raises `Unavailable` while Redis is away."""
+    """The hash. Every method raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
 
-    async def memory_since(self, now: datetime, *, remember: bool) -> datetime:
-        """Since when Redis has not lost its memory: ``now`` if that is not known, which is written down then.
+    async def history_complete_since(self, now: datetime, *, remember: bool) -> datetime:
+        """Return since when Redis has lost no data. If that is unknown, return ``now`` and write it down.
 
-        When it has lost the tasks of uploads since this was last asked, a pass is due, from the start on. Without
-        ``remember`` nothing is written.
+        If tasks of uploads were lost since the last call, a sweep from the start becomes due. Without ``remember``
+        nothing is written.
         """
         redis = self._redis
-        queue = TaskQueue(redis, PROCESSING_QUEUE)  # of no other queue does it hang what becomes of an upload
-        loss = await queue.loss(remember=remember)
+        queue = TaskQueue(redis, PROCESSING_QUEUE)  # no upload depends on another queue
+        loss = await queue.detect_data_loss(remember=remember)
         if loss is not None and remember:
-            await self._lose_memory(datetime.fromtimestamp(loss.at, UTC))
-            await queue.forget(loss)
+            await self._note_data_loss(datetime.fromtimestamp(loss.at, UTC))
+            await queue.clear_data_loss(loss)
         if remember:
             await redis.execute("HSETNX", _KEY, "memory_since", f"{now.timestamp():.3f}")
         written = await redis.execute("HGET", _KEY, "memory_since")
         since = now.timestamp() if written is None else float(written)
         return datetime.fromtimestamp(since if loss is None else max(since, loss.at), UTC)
 
-    async def _lose_memory(self, at: datetime) -> None:
+    async def _note_data_loss(self, at: datetime) -> None:
         redis = self._redis
         known = await redis.execute("HGET", _KEY, "memory_since")
         since = max(at.timestamp(), float(known or 0))
@@ -64,30 +64,30 @@ class SweepState:
         await redis.execute("HDEL", _KEY, "finished_at", "part", "after")
 
     async def finished_at(self) -> datetime | None:
-        """When the last pass ended."""
+        """Return when the last sweep ended."""
         written = await self._redis.execute("HGET", _KEY, "finished_at")
         return None if written is None else datetime.fromtimestamp(float(written), UTC)
 
     async def owners_checked_until(self) -> datetime | None:
-        """Until when the index objects of owners were looked at; None if they never were."""
+        """Return up to which age the index objects of owners were checked; None if they never were."""
         written = await self._redis.execute("HGET", _KEY, "owners_checked_until")
         return None if written is None else datetime.fromtimestamp(float(written), UTC)
 
     async def note_owners_checked(self, until: datetime) -> None:
-        """All index objects of owners that are older were looked at."""
+        """Record that all index objects of owners older than ``until`` were checked."""
         await self._redis.execute("HSET", _KEY, "owners_checked_until", f"{until.timestamp():.3f}")
 
     async def stored(self) -> dict[str, tuple[int, int]]:
-        """What the last whole sweep saw in the store: objects and bytes by kind. Empty before the first."""
+        """Return objects and bytes by kind, as the last whole sweep counted them. Empty before the first one."""
         written = await self._redis.execute("HGET", _KEY, "stored")
         return {} if written is None else {kind: (each[0], each[1]) for kind, each in json.loads(written).items()}
 
     async def note_stored(self, stored: Mapping[str, tuple[int, int]]) -> None:
-        """A whole sweep saw this in the store."""
+        """Record the objects and bytes that a whole sweep counted."""
         await self._redis.execute("HSET", _KEY, "stored", json.dumps(stored))
 
     async def unfinished(self) -> Cursor | None:
-        """How far the current sweep got; None when there is none."""
+        """Return how far the current sweep got; None if no sweep is in progress."""
         part, after = await self._redis.execute("HMGET", _KEY, "part", "after")
         try:
             return Cursor(Part(part.decode()), parse_any_id(after.decode()) if after else None) if part else None
@@ -95,14 +95,14 @@ class SweepState:
             return START  # written by a later version
 
     async def save(self, cursor: Cursor) -> None:
-        """The pass got this far."""
+        """Record how far the current sweep got."""
         await self._redis.execute("HSET", _KEY, "part", cursor.part, "after", str(cursor.after or ""))
 
     async def finish(self, now: datetime) -> None:
-        """The pass is over."""
+        """Record that the current sweep has ended."""
         await self.note_whole_pass(now)
         await self._redis.execute("HDEL", _KEY, "part", "after")
 
     async def note_whole_pass(self, now: datetime) -> None:
-        """A pass from start to end is over, beside the one that may be in progress."""
+        """Record that a whole sweep has ended, for example one that an operator ran beside the current one."""
         await self._redis.execute("HSET", _KEY, "finished_at", f"{now.timestamp():.3f}")

@@ -20,4 +20,4 @@ async def test_forgetting_consumers_makes_no_group(redis_url: str) -> None:
         await redis.execute("XADD", PROCESSING_QUEUE, "*", "media_id", "m")
         assert await queue.remove_idle_consumers(0.0) == 0
         assert await queue.ensure_group()
-        assert await queue.loss() is None
+        assert await queue.detect_data_loss() is None

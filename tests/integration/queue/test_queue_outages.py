@@ -14,7 +14,7 @@ import trio
 
 from avion_media.domain.errors import LeaseLost, Unavailable
 from avion_media.domain.tasks import CONSUMER_GROUP, PROCESSING_QUEUE
-from avion_media.queue import Lease, Loss, QueueKeys, TaskQueue
+from avion_media.queue import DataLoss, Lease, QueueKeys, TaskQueue
 from avion_media.redis import Redis, open_redis
 from tests.integration.queue.conftest import Client, info, infos, taken_over
 from tests.integration.queue.proxy import Proxy
@@ -362,19 +362,19 @@ async def test_the_loss_of_the_group_is_noted_until_it_is_dealt_with(
 ) -> None:
     await queue.ensure_group()
     assert await queue.take("a", 0) is None
-    assert await queue.loss() is None
+    assert await queue.detect_data_loss() is None
     EMPTYINGS[emptying](other)
     await (queue.take("a", 0) if emptying == "DEL" else queue.reclaim("a", 60))
-    first = await queue.loss()
+    first = await queue.detect_data_loss()
     assert first is not None
     EMPTYINGS[emptying](other)
     assert await queue.take("a", 0) is None
-    second = await queue.loss()
+    second = await queue.detect_data_loss()
     assert second is not None
-    await queue.forget(Loss(first.at - 1, b"another"))
-    assert await queue.loss() == second
-    await queue.forget(second)
-    assert await queue.loss() is None
+    await queue.clear_data_loss(DataLoss(first.at - 1, b"another"))
+    assert await queue.detect_data_loss() == second
+    await queue.clear_data_loss(second)
+    assert await queue.detect_data_loss() is None
 
 
 async def test_a_queue_whose_server_was_started_anew_may_have_lost_its_last_tasks(server: RedisServer) -> None:
@@ -382,17 +382,17 @@ async def test_a_queue_whose_server_was_started_anew_may_have_lost_its_last_task
     async with open_redis(server.url, timeout_s=2) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         await queue.ensure_group()
-        assert await queue.loss() is None
+        assert await queue.detect_data_loss() is None
         server.kill()
         server.start()
-        unremembered = await persistently(lambda: queue.loss(remember=False))
+        unremembered = await persistently(lambda: queue.detect_data_loss(remember=False))
         assert unremembered is not None
-        noted = await queue.loss()
+        noted = await queue.detect_data_loss()
         assert noted is not None
         assert noted.at >= unremembered.at
-        assert await queue.loss() == noted
-        await queue.forget(noted)
-        assert await queue.loss() is None
+        assert await queue.detect_data_loss() == noted
+        await queue.clear_data_loss(noted)
+        assert await queue.detect_data_loss() is None
 
 
 async def test_a_task_that_is_known_to_be_lost_does_not_stand_in_for_another(queue: TaskQueue, other: Client) -> None:

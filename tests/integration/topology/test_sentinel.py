@@ -32,7 +32,7 @@ async def test_a_failover_loses_nothing_that_was_replicated(watched: Watched) ->
     async with open_redis(watched.url, timeout_s=2.0) as redis, trio.open_nursery() as nursery:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
         await queue.ensure_group()
-        assert await queue.loss() is None
+        assert await queue.detect_data_loss() is None
         media_ids = {f"m{number}" for number in range(400)}
         for media_id in sorted(media_ids):
             await queue.enqueue({**FIELDS, "media_id": media_id})
@@ -57,7 +57,7 @@ async def test_a_failover_loses_nothing_that_was_replicated(watched: Watched) ->
         nursery.cancel_scope.cancel()
         with trio.CancelScope(shield=True):
             stats = await queue.stats()
-            assert await queue.loss() is not None  # for all that anybody can tell
+            assert await queue.detect_data_loss() is not None  # for all that anybody can tell
     assert workers.outages > 0
     assert (stats.depth, stats.pending, stats.delayed, stats.dead_letters) == (0, 0, 1, 1)
     assert watched.current_master() == watched.replica.port

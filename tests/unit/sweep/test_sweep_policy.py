@@ -20,7 +20,7 @@ RULES = Rules(
     url_ttl=timedelta(minutes=15),
     remote_ttl=timedelta(days=7),
     delete_delay=timedelta(hours=24),
-    memory_since=datetime(2026, 1, 1, tzinfo=UTC),
+    history_complete_since=datetime(2026, 1, 1, tzinfo=UTC),
 )
 UPLOAD = "01J" + "0" * 23
 REMOTE = "ab" * 32
@@ -84,7 +84,7 @@ def test_an_upload_left_beside_its_original(state: State | None, expected: Sweep
 
 @pytest.mark.parametrize("state", [None, State.PROCESSING])
 def test_an_upload_whose_task_was_forgotten_a_moment_ago_is_processed_at_once(state: State | None) -> None:
-    rules = replace(RULES, memory_since=NOW)
+    rules = replace(RULES, history_complete_since=NOW)
     decision = decide(medium(incoming=0.01), KnownState(state), rules, NOW)
     assert decision is not None
     assert decision.reason is SweepReason.LOST_TASK
@@ -189,6 +189,6 @@ def test_what_is_never_removed(each: Medium, known: KnownState) -> None:
         assert each.original not in decision.to_delete
     if each.incoming in decision.to_delete and each.incoming is not None:
         assert known.state is not State.PROCESSING
-        assert known.state is not None or each.incoming.last_modified >= RULES.memory_since
+        assert known.state is not None or each.incoming.last_modified >= RULES.history_complete_since
     if decision.reason is not SweepReason.EXPIRED:
         assert all(NOW - each.last_modified > RULES.margin for each in decision.to_delete)

@@ -155,6 +155,6 @@ def _remove_bucket(client: S3Client, bucket: str) -> None:
             client.abort_multipart_upload(Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
     for listed in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         if listed.get("Contents"):
-            doomed: list[ObjectIdentifierTypeDef] = [{"Key": each["Key"]} for each in listed["Contents"]]
-            client.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True})
+            to_delete: list[ObjectIdentifierTypeDef] = [{"Key": each["Key"]} for each in listed["Contents"]]
+            client.delete_objects(Bucket=bucket, Delete={"Objects": to_delete, "Quiet": True})
     client.delete_bucket(Bucket=bucket)

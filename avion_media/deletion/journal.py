@@ -80,14 +80,14 @@ class DeletionJournal:
         """Remove the entries that are too old to matter; return how many."""
         store = self._store.get()
         oldest = datetime.now(UTC) - self._kept
-        doomed = [
+        to_delete = [
             listed.key
             async for page in store.list(DELETION_JOURNAL_PREFIX)
             for listed in page
             if listed.last_modified < oldest
         ]
-        await store.delete(doomed)
-        return len(doomed)
+        await store.delete(to_delete)
+        return len(to_delete)
 
     async def _write(self, document: dict[str, object]) -> None:
         key = f"{DELETION_JOURNAL_PREFIX}{datetime.now(UTC):{_DAY}}/{_ulid()}.json"

@@ -19,9 +19,9 @@ from avion_media.redis import Redis, as_map
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.stored_sizes import stored_sizes
-from avion_media.tasks.waiting import FoundTask, Place, each_task, hands_of
+from avion_media.tasks.task_scan import FoundTask, TaskLocation, lease_info, scan_tasks
 from avion_media.telemetry.context import trace_of_medium
 
 _REQUESTS_PER_SECOND = 100.0
@@ -89,7 +89,7 @@ async def _deletion(redis: Redis, any_id: AnyId) -> dict[str, str] | None:
 
 async def _objects(config: Config, store: ResourceSlot[ObjectStore], any_id: AnyId) -> list[dict[str, Any]]:
     configured = [size.name for size in config.thumbnails.sizes]
-    sizes = {*configured, *await stored_sizes(store, Pace(_REQUESTS_PER_SECOND))}
+    sizes = {*configured, *await stored_sizes(store, RateLimiter(_REQUESTS_PER_SECOND))}
     found = []
     for key in keys.all_of(any_id, in_all_formats(sorted(sizes))):
         try:
@@ -113,11 +113,11 @@ async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
 
     def visit(task: FoundTask) -> bool:
         if task.subject == str(any_id):
-            found[task.queue, task.place, task.entry.entry_id, task.entry.task.task_id] = task
+            found[task.queue, task.location, task.entry.entry_id, task.entry.task.task_id] = task
         return True
 
     for queue in QUEUES:
-        await each_task(redis, queue, visit)
+        await scan_tasks(redis, queue, visit)
     return list(found.values())
 
 
@@ -125,7 +125,7 @@ async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
     entry = found.entry
     described: dict[str, Any] = {
         "queue": found.queue,
-        "place": str(found.place),
+        "location": str(found.location),
         "task_id": entry.task.task_id,
         "remote_url": entry.task.fields.get("remote_url", ""),
         "attempts_used": entry.attempts,
@@ -134,19 +134,19 @@ async def _task(redis: Redis, found: FoundTask) -> dict[str, Any]:
         "replays": entry.replays,
         "traceparent": entry.task.traceparent,
     }
-    if found.place is Place.DELAYED:
+    if found.location is TaskLocation.DELAYED:
         described["due_at"] = format_time(found.due_at or 0.0)
-    elif found.place is not Place.WAITING:
+    elif found.location is not TaskLocation.WAITING:
         described["entry_id"] = entry.entry_id
-    if found.place is Place.DEAD_LETTERS:
+    if found.location is TaskLocation.DEAD_LETTERS:
         described["failed_at"] = format_time(entry.failed_at)
-    if found.place is Place.STREAM:
-        hands = await hands_of(redis, found.queue, entry.entry_id)
-        if hands is not None:
+    if found.location is TaskLocation.STREAM:
+        lease = await lease_info(redis, found.queue, entry.entry_id)
+        if lease is not None:
             described |= {
-                "consumer": hands.consumer,
-                "deliveries": hands.deliveries,
-                "renewed_s_ago": round(hands.idle_s, 1),
+                "consumer": lease.consumer,
+                "deliveries": lease.deliveries,
+                "renewed_s_ago": round(lease.idle_s, 1),
             }
     return {name: value for name, value in described.items() if value not in ("", 0)}
 

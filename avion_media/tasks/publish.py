@@ -189,9 +189,9 @@ class Publisher:
         return not others
 
     async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:
-        doomed = keys.thumbnails(any_id, sizes)
-        if doomed:
-            await self._store.get().delete(doomed)
+        to_delete = keys.thumbnails(any_id, sizes)
+        if to_delete:
+            await self._store.get().delete(to_delete)
 
     async def keep_processing(self, any_id: AnyId, *, only_if_known: bool = False) -> None:
         """Renew the status PROCESSING, which must outlive the task. Every other status stays as it is.

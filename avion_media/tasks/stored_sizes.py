@@ -1,4 +1,4 @@
-"""Which sizes of thumbnails the store has: those of former configurations too."""
+"""Finds the thumbnail sizes that the object store has, including those of former configurations."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import AsyncIterator
 from avion_media.domain import keys
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 
 _AFTER_SLASH = "0"  # the character behind "/": `thumbnail/small0` sorts behind all of `thumbnail/small/`
 
 
-async def stored_sizes(store: ResourceSlot[ObjectStore], pace: Pace | None = None) -> list[str]:
-    """The names of the sizes that any medium in the store has. One request for each, and one more.
+async def stored_sizes(store: ResourceSlot[ObjectStore], limiter: RateLimiter | None = None) -> list[str]:
+    """Return the names of all thumbnail sizes in the object store, with one request for each, and one more.
 
     Raises `Unavailable`.
     """
     sizes: list[str] = []
     after: str | None = None
     while True:
-        if pace is not None:
-            await pace.wait()
+        if limiter is not None:
+            await limiter.acquire()
         first = await _first(store.get().list(keys.THUMBNAIL_PREFIX, after, page_size=1))
         if first is None:
             return sizes

@@ -178,9 +178,9 @@ class MemoryStore:
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> _Pages:
         return _Pages(self._objects, self._steps, prefix, start_after or "", page_size)
 
-    async def delete(self, doomed: Sequence[str]) -> None:
+    async def delete(self, to_delete: Sequence[str]) -> None:
         async def remove() -> None:
-            for key in doomed:
+            for key in to_delete:
                 self._objects.pop(key, None)
 
         await self._steps.around("delete", remove)

@@ -245,7 +245,7 @@ async def test_inspect_shows_everything_that_is_known(operator: Operator) -> Non
         keys.thumbnail(upload, "formersize"): 3,
     }
     tasks = {each["task_id"]: each for each in known["tasks"]}
-    assert {name: task["place"] for name, task in tasks.items()} == {
+    assert {name: task["location"] for name, task in tasks.items()} == {
         "running": "stream",
         "waiting": "stream",
         "retried": "delayed",

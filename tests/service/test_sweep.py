@@ -31,7 +31,7 @@ from avion_media.tasks.purge import Purges
 from avion_media.tasks.sweep import Cursor, Decision, Leadership, Reconciliation, Report, SweepReason
 from avion_media.tasks.sweep.listing import Part
 from avion_media.tasks.sweep.state import SweepState
-from avion_media.tasks.waiting import Visit, each_task
+from avion_media.tasks.task_scan import Visit, scan_tasks
 from avion_media.telemetry import NO_TELEMETRY
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
@@ -133,7 +133,7 @@ async def test_a_completed_upload_whose_task_is_lost_is_queued_again_once(world:
     assert world.keys() == {keys.incoming(upload)}
 
 
-async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_second_task(world: World) -> None:
+async def test_a_completion_that_comes_between_decision_and_action_makes_no_second_task(world: World) -> None:
     upload = an_upload()
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.PROCESSING), ttl_s=HOUR)
@@ -149,8 +149,8 @@ async def test_a_completion_that_comes_between_verdict_and_remedy_makes_no_secon
     assert [task["task_id"] for task in world.queued()] == ["of the client"]
 
 
-@pytest.mark.parametrize("place", ["waiting", "running", "delayed", "given up"])
-async def test_an_upload_that_a_task_names_is_left_alone(world: World, place: str) -> None:
+@pytest.mark.parametrize("location", ["waiting", "running", "delayed", "given up"])
+async def test_an_upload_that_a_task_names_is_left_alone(world: World, location: str) -> None:
     upload = an_upload()
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.FAILED, Reason.INTERNAL), ttl_s=HOUR)
@@ -158,12 +158,12 @@ async def test_an_upload_that_a_task_names_is_left_alone(world: World, place: st
     world.other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(upload), "type": "thumbnail"})
     queue = TaskQueue(world.redis, PROCESSING_QUEUE)
     await queue.ensure_group()
-    if place != "waiting":
+    if location != "waiting":
         lease = await queue.take("worker", block_s=1)
         assert lease is not None
-        if place == "delayed":
+        if location == "delayed":
             await lease.retry(HOUR, "boom")
-        elif place == "given up":
+        elif location == "given up":
             await lease.dead_letter("boom")
     assert (await world.sweep(hours=100)).done == {}
     assert world.keys() == {keys.incoming(upload)}
@@ -227,14 +227,14 @@ async def test_a_failover_during_a_pass_ends_it_before_anything_is_removed(world
     before = world.keys()
     world.hours = 2
     reconciliation = world.reconciliation()
-    listing = reconciliation.pace.wait
+    listing = reconciliation.limiter.acquire
 
     async def fail_over_then_list() -> None:
         fail_over(world)
         await listing()
 
     await SweepState(world.redis).history_complete_since(world.clock(), remember=True)
-    reconciliation.pace.wait = fail_over_then_list  # type: ignore[method-assign]
+    reconciliation.limiter.acquire = fail_over_then_list  # type: ignore[method-assign]
     with pytest.raises(Unavailable, match="lost data"):
         await reconciliation.run()
     assert world.keys() == before
@@ -300,7 +300,7 @@ async def test_remote_media_that_are_asked_for_stay(world: World) -> None:
     assert world.keys() == set()
 
 
-async def test_a_use_after_the_verdict_spares_it(world: World) -> None:
+async def test_a_use_after_the_decision_spares_it(world: World) -> None:
     remote = a_remote()
     world.put_medium(remote)
     before = world.keys()
@@ -505,9 +505,9 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
 
     async def walk(redis: Redis, queue: str, visit: Visit) -> bool:
         walks.append(queue)
-        return await each_task(redis, queue, visit)
+        return await scan_tasks(redis, queue, visit)
 
-    monkeypatch.setattr("avion_media.tasks.sweep.task_lookup.each_task", walk)
+    monkeypatch.setattr("avion_media.tasks.sweep.task_lookup.scan_tasks", walk)
     waiting, abandoned, deleted = an_upload(), an_upload(), an_upload()
     world.put(keys.incoming(waiting))
     await world.statuses.put(Status(str(waiting), State.PROCESSING), ttl_s=HOUR)
@@ -559,7 +559,7 @@ def _fetched_again(world: World, any_id: AnyId) -> None:
     ids=["completed", "published", "being published", "fetched"],
 )
 @pytest.mark.parametrize("when", ["before its turn", "while it waits for its turn"])
-async def test_what_changes_between_verdict_and_removal_is_spared(
+async def test_what_changes_between_decision_and_removal_is_spared(
     world: World,
     any_id: AnyId,
     prepare: Callable[[World, AnyId], None],
@@ -581,7 +581,7 @@ async def test_what_changes_between_verdict_and_removal_is_spared(
     if when == "before its turn":
         meanwhile(world, any_id)
     else:
-        monkeypatch.setattr(reconciliation.pace, "wait", wait)
+        monkeypatch.setattr(reconciliation.limiter, "acquire", wait)
     assert not await reconciliation.actions.remove(decision)
     assert before <= world.keys()
 

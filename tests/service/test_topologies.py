@@ -61,24 +61,24 @@ def test_upload_ready_delete_and_again_after_a_failover(
         assert "keeps nothing over a restart" in warnings[0]
         eventually(lambda: (service.ready() or {}).get("warnings") == warnings, "readiness to say so too")
 
-        kept, doomed = upload(service, picture), upload(service, picture)
-        assert service.get(f"/media/{doomed}").status_code == 200
-        deleted = service.run_cli("delete", doomed)
+        kept, deleted_id = upload(service, picture), upload(service, picture)
+        assert service.get(f"/media/{deleted_id}").status_code == 200
+        deleted = service.run_cli("delete", deleted_id)
         assert deleted.returncode == 0, deleted.stderr
-        eventually(lambda: service.get(f"/media/{doomed}").status_code == 410, "the deleted medium to be gone")
-        eventually(lambda: not keys_of(bucket, doomed), "its objects to be removed")
+        eventually(lambda: service.get(f"/media/{deleted_id}").status_code == 410, "the deleted medium to be gone")
+        eventually(lambda: not keys_of(bucket, deleted_id), "its objects to be removed")
 
         servers.kill()
         eventually(lambda: redis_is(service, "unavailable"), "the outage to be told")
         eventually(lambda: redis_is(service, "up"), "the new master to be found", 60)
         assert service.status(kept).state == wire.MediaStatus.READY
-        assert service.get(f"/media/{doomed}").status_code == 410
+        assert service.get(f"/media/{deleted_id}").status_code == 410
         later = upload(service, picture)
         queues = json.loads(service.run_cli("queues", "--json").stdout)
         assert [each["depth"] for each in queues.values()] == [0] * len(queues)
         events = [json.loads(fields["event"]) for _, fields in servers.client.xrange("media_events")]
         # Not of others: an empty Redis has the deletions of the bucket's journal done again.
-        published = [each["type"] for each in events if each["media_id"] in {kept, doomed, later}]
+        published = [each["type"] for each in events if each["media_id"] in {kept, deleted_id, later}]
         assert sorted(published) == ["media.deleted", *["media.ready"] * 3]
 
 

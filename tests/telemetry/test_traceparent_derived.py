@@ -21,8 +21,8 @@ from avion_media.redis import Redis, open_redis
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 from avion_media.tasks.observed_attempt import ObservedAttempt
-from avion_media.tasks.pace import Pace
 from avion_media.tasks.purge import Purges
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep.actions import SweepActions
 from avion_media.tasks.sweep.policy import Decision, Medium, SweepReason
 from avion_media.telemetry import NO_TELEMETRY, NoTelemetry
@@ -98,7 +98,7 @@ class World:
         actions = SweepActions(
             ResourceSlot(Dependency.STORE),
             self.redis,
-            cast("Pace", None),
+            cast("RateLimiter", None),
             lambda: datetime.now(UTC),
             processing_ttl_s=HOUR_S,
         )

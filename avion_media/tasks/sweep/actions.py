@@ -16,7 +16,7 @@ from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.state.names import key_of
 from avion_media.store import ObjectStore
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep.policy import Decision, SweepReason
 
 _REMOVAL_QUEUED_MS = 6 * 3_600_000  # a removal that still waits is not queued again before
@@ -30,7 +30,7 @@ class SweepActions:
         self,
         store: ResourceSlot[ObjectStore],
         redis: Redis,
-        pace: Pace,
+        limiter: RateLimiter,
         clock: Callable[[], datetime],
         *,
         processing_ttl_s: float,
@@ -38,7 +38,7 @@ class SweepActions:
         self._processing_ttl_s = processing_ttl_s
         self._store = store
         self._redis = redis
-        self._pace = pace
+        self._limiter = limiter
         self._clock = clock
 
     async def requeue(self, decision: Decision, looked_at: datetime) -> None:
@@ -66,7 +66,7 @@ class SweepActions:
     async def remove(self, decision: Decision) -> bool:
         """Remove the objects of a decision. Return False, and remove nothing, if the media item has changed since."""
         for _ in range(2):  # for two requests, before the last check: nothing may wait after it
-            await self._pace.wait()
+            await self._limiter.acquire()
         if not await self._still_holds(decision):
             return False
         medium = decision.medium

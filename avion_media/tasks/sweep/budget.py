@@ -1,4 +1,4 @@
-"""Which remote media go when the cache is over its budget: the longest unused, found in one pass, in bounded memory."""
+"""Selects remote media for removal if the cache exceeds its budget: the least recently used, in bounded memory."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ import heapq
 
 from avion_media.tasks.sweep.policy import NOTHING_KNOWN, Decision, KnownState, Medium, SweepReason, last_needed
 
-MAX_CANDIDATES = 10_000  # what does not fit in here is the next pass's
+MAX_CANDIDATES = 10_000  # the next sweep removes what exceeds this
 
 
 class Budget:
-    """Sees every remote medium that stays, and names those that should not. ``budget_bytes`` 0 is no bound."""
+    """Adds up all remote media that stay, and selects those to remove. ``budget_bytes`` 0: unlimited."""
 
     def __init__(self, budget_bytes: int, max_candidates: int = MAX_CANDIDATES) -> None:
         self._budget_bytes = budget_bytes
         self._max_candidates = max_candidates
         self._total_bytes = 0
-        # A heap with the one that was used *last* of the longest unused on top.
+        # A heap of the least recently used. The most recently used of these is on top.
         self._unused: list[tuple[float, str, Medium, KnownState]] = []
 
     def add(self, medium: Medium, known: KnownState = NOTHING_KNOWN) -> None:
-        """A remote medium that stays as far as all other rules go; it counts even if it must not be removed."""
+        """Add a remote media item that no other rule removes. Its size counts even if it must not be removed."""
         if not self._budget_bytes:
             return
         self._total_bytes += _size_bytes(medium)
@@ -34,7 +34,7 @@ class Budget:
             heapq.heappushpop(self._unused, item)
 
     def decisions(self) -> list[Decision]:
-        """As many as it takes to come down to the budget, the longest unused first."""
+        """Return as many removals as the budget requires, the least recently used first."""
         excess_bytes = self._total_bytes - self._budget_bytes
         decisions = []
         for _, _, medium, known in sorted(self._unused, key=lambda item: item[:2], reverse=True):

@@ -1,7 +1,7 @@
-"""The store's listings, merged: one pass over them shows every medium with all of its objects.
+"""Merges the listings of the object store by media item.
 
-That works because keys of all kinds sort as their ids do: a media id begins with its time, as its key does with the
-date. So an orphan is found without a single HEAD, and memory holds one page of each listing.
+Keys of all kinds sort like their ids: a media id begins with its time, and its key with the date. So the sweep finds
+an orphan without a HEAD request, and keeps one page of each listing in memory.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from avion_media.domain.ids import AnyId
 from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.tasks.sweep.policy import Medium
 
@@ -26,14 +26,14 @@ _ID_LENGTHS = {"uploads": 26, "remote": 64}
 
 
 class Part(StrEnum):
-    """A pass has two parts: what was uploaded, and what was fetched."""
+    """A sweep has two parts: uploads and remote media."""
 
     UPLOADS = "uploads"
     REMOTE = "remote"
 
 
 class Kind(StrEnum):
-    """What an object is to its medium."""
+    """The kind of an object."""
 
     INCOMING = "incoming"
     ORIGINAL = "original"
@@ -48,7 +48,7 @@ _LABELS = {
     (Part.REMOTE, Kind.THUMBNAIL): "remote_thumbnail",
 }
 STORED_KINDS = ("incoming", *(str(family) for family in Family), "thumbnail", "remote", "remote_thumbnail")
-"""The kinds of objects whose number in the store is reported."""
+"""The kinds of objects that the sweep counts and reports."""
 
 
 def _family_of(key: str) -> str:
@@ -58,7 +58,7 @@ def _family_of(key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One listed object, and the medium that its key names."""
+    """One listed object, and the id in its key."""
 
     name: str
     kind: Kind
@@ -66,22 +66,22 @@ class Found:
 
 
 class _Source:
-    """One listing, an object at a time. Keys that are none of ours are passed over and counted."""
+    """One listing, read object by object. Skips and counts keys without a media id."""
 
     def __init__(
-        self, pages: AsyncIterator[tuple[ListedObject, ...]], pace: Pace, kind: Kind, prefix: str, part: Part
+        self, pages: AsyncIterator[tuple[ListedObject, ...]], limiter: RateLimiter, kind: Kind, prefix: str, part: Part
     ) -> None:
         self._pages = pages
-        self._pace = pace
+        self._limiter = limiter
         self._kind = kind
         self._id_length = _ID_LENGTHS[part]
-        # Thumbnails of remote media lie behind those of uploads, under the same prefix.
+        # Thumbnails of remote media have the same prefix as those of uploads, and sort after them.
         self._end = f"{prefix}remote/" if kind is Kind.THUMBNAIL and part is Part.UPLOADS else None
         self._page: list[ListedObject] = []
         self._label = _LABELS[part, kind]
         self.listed = 0
-        self.foreign = 0
-        self.stored: Counter[tuple[str, str]] = Counter()  # by kind of object: how many, and their bytes
+        self.unrecognized = 0
+        self.stored: Counter[tuple[str, str]] = Counter()  # objects and bytes by kind
         self.head: Found | None = None
 
     async def advance(self) -> None:
@@ -89,7 +89,7 @@ class _Source:
         self.head = None
         while self.head is None:
             while not self._page:
-                await self._pace.wait()
+                await self._limiter.acquire()
                 try:
                     self._page = list(reversed(await anext(self._pages)))
                 except StopAsyncIteration:
@@ -105,11 +105,11 @@ class _Source:
                 self.stored[label, "bytes"] += listed.size_bytes
                 self.head = Found(name, self._kind, listed)
             else:
-                self.foreign += 1
+                self.unrecognized += 1
 
 
 class Media:
-    """The media of one part, in the order of their names. Made by `open_media`."""
+    """The media items of one part, in the order of their ids. Made by `open_media`."""
 
     def __init__(self, sources: list[_Source]) -> None:
         self._sources = sources
@@ -120,17 +120,17 @@ class Media:
         return sum(each.listed for each in self._sources)
 
     @property
-    def foreign(self) -> int:
-        """Those among them that name no medium; nobody touches them."""
-        return sum(each.foreign for each in self._sources)
+    def unrecognized(self) -> int:
+        """Listed objects whose key has no media id. The service leaves them alone."""
+        return sum(each.unrecognized for each in self._sources)
 
     @property
     def stored(self) -> Counter[tuple[str, str]]:
-        """What was seen so far, by kind of object: how many (``objects``), and their ``bytes``."""
+        """``objects`` and ``bytes`` listed so far, by kind of object."""
         return sum((each.stored for each in self._sources), Counter())
 
     async def next(self) -> Medium | None:
-        """The next medium with all of its objects; None behind the last."""
+        """Return the next media item with all of its objects; None after the last."""
         name = min((each.head.name for each in self._sources if each.head is not None), default=None)
         if name is None:
             return None
@@ -151,14 +151,19 @@ def _medium(name: str, found: list[Found]) -> Medium:
 
 
 async def open_media(
-    store: ResourceSlot[ObjectStore], pace: Pace, part: Part, after: AnyId | None = None, *, page_size: int = 1000
+    store: ResourceSlot[ObjectStore],
+    limiter: RateLimiter,
+    part: Part,
+    after: AnyId | None = None,
+    *,
+    page_size: int = 1000,
 ) -> Media:
-    """The media of ``part`` behind the id ``after``. Raises Unavailable."""
-    sizes = await stored_sizes(store, pace)
+    """Open the media items of ``part`` after the id ``after``. Raises `Unavailable`."""
+    sizes = await stored_sizes(store, limiter)
 
     def source(kind: Kind, prefix: str, key_of: Callable[[AnyId], str]) -> _Source:
         pages = store.get().list(prefix, None if after is None else key_of(after), page_size=page_size)
-        return _Source(pages, pace, kind, prefix, part)
+        return _Source(pages, limiter, kind, prefix, part)
 
     if part is Part.UPLOADS:
         sources = [
@@ -170,7 +175,7 @@ async def open_media(
         sources = [source(Kind.ORIGINAL, keys.CACHED_REMOTE_PREFIX, keys.original)]
         below = "remote/"
     for size in sizes:
-        # Behind an id go all of its thumbnails, of which the WebP is the last.
+        # Continue after the last thumbnail of an id, which is the WebP.
         prefix = f"{keys.THUMBNAIL_PREFIX}{size}/{below}"
         sources.append(source(Kind.THUMBNAIL, prefix, partial(_last_thumbnail, size)))
     for each in sources:

@@ -1,7 +1,7 @@
-"""Index objects of owners that a crash left: they name a medium that there is not, or name one twice.
+"""Removes index objects of owners that a crash left: their media item does not exist, or has two of them.
 
-The index object is written before the original and removed before it, so only those can be wrong that are younger than
-the last sweep, and one HEAD for each is enough. The other way round there is nothing to find.
+An index object is written before its original, and removed before it. So no original lacks its index object, and only
+index objects younger than the last sweep can be left over. One HEAD for each of them is enough.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from avion_media.domain.owners import owner_of
 from avion_media.owners import OwnedMedium, read_key
 from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep.policy import SweepReason
 from avion_media.tasks.sweep.report import Report
 from avion_media.tasks.sweep.state import SweepState
@@ -25,29 +25,29 @@ _CLOCK_SKEW = timedelta(minutes=5)
 
 
 class OwnerIndexCheck:
-    """Removes what is wrong in the index. Raises Unavailable: then the next sweep looks at the same objects again."""
+    """Removes wrong index objects. After `Unavailable` the next sweep checks the same objects again."""
 
     def __init__(
         self,
         store: ResourceSlot[ObjectStore],
         state: SweepState,
-        pace: Pace,
+        limiter: RateLimiter,
         config: Config,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._state = state
-        self._pace = pace
+        self._limiter = limiter
         self._sweep = config.sweep
         self._clock = clock
 
     async def run(self, report: Report, *, dry_run: bool, force: bool) -> None:
-        """Look at all that was written since the last sweep and before the margin; count in ``report``."""
+        """Check all index objects written since the last sweep and before the margin. Count them in ``report``."""
         until = self._clock() - timedelta(seconds=self._sweep.margin)
         since = await self._state.owners_checked_until()
         seen = wrong = 0
         before: ListedObject | None = None
-        await self._pace.wait()
+        await self._limiter.acquire()
         async for page in self._store.get().list(keys.OWNER_PREFIX):
             found = []
             for listed in page:
@@ -56,7 +56,9 @@ class OwnerIndexCheck:
                     continue
                 seen += 1
                 if before is not None and _is_same(before, listed):
-                    found.append(min(before, listed, key=lambda each: each.last_modified))  # the last attempt is right
+                    found.append(
+                        min(before, listed, key=lambda each: each.last_modified)
+                    )  # the last attempt wrote the right one
                 elif (
                     (since is None or listed.last_modified >= since - _CLOCK_SKEW)
                     and listed.last_modified < until
@@ -68,19 +70,19 @@ class OwnerIndexCheck:
             allowed = max(self._sweep.always_allowed, int(self._sweep.max_fraction * seen))
             if wrong > allowed and not force:
                 report.warnings.append(
-                    f"{wrong} of {seen} index objects of owners name no medium, which looks like a mistake: kept"
+                    f"{wrong} of {seen} index objects of owners have no media item, more than the limit: kept"
                 )
                 return
             if found and not dry_run:
                 await self._store.get().delete([each.key for each in found])
             for _ in found:
                 report.count_object(SweepReason.DISOWNED)
-            await self._pace.wait()
+            await self._limiter.acquire()
         if not dry_run:
             await self._state.note_owners_checked(until)
 
     async def _holds(self, owned: OwnedMedium) -> bool:
-        await self._pace.wait()
+        await self._limiter.acquire()
         try:
             original = await self._store.get().head(keys.original(owned.media_id))
         except ObjectMissing:

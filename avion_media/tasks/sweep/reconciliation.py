@@ -21,7 +21,7 @@ from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep.actions import SweepActions
 from avion_media.tasks.sweep.budget import Budget
 from avion_media.tasks.sweep.listing import STORED_KINDS, Media, Part, open_media
@@ -91,10 +91,10 @@ class Reconciliation:
         self.clock = clock
         self.batch = batch
         self.page_size = page_size
-        self.pace = Pace(config.sweep.rate)
+        self.limiter = RateLimiter(config.sweep.rate)
         self.journal = DeletionJournal(store, config.delete.delay)
         self.replay = JournalReplay(redis, self.journal)
-        self.actions = SweepActions(store, redis, self.pace, clock, processing_ttl_s=config.tasks.accepted_life_s)
+        self.actions = SweepActions(store, redis, self.limiter, clock, processing_ttl_s=config.tasks.accepted_life_s)
 
     async def run(
         self,
@@ -124,12 +124,12 @@ class Reconciliation:
         everything_was_seen = not report.refusals and start == START
         report.stored = {kind: report.stored.get(kind, Stored()) for kind in STORED_KINDS if everything_was_seen}
         state = SweepState(self.redis)
-        await OwnerIndexCheck(self.store, state, self.pace, self.config, self.clock).run(
+        await OwnerIndexCheck(self.store, state, self.limiter, self.config, self.clock).run(
             report, dry_run=dry_run, force=force
         )
         if report.stored and not dry_run:
             await state.note_stored({kind: (each.objects, each.size_bytes) for kind, each in report.stored.items()})
-        await UnfinishedUploads(self.store, self.pace, self.config, self.clock).sweep(report, dry_run=dry_run)
+        await UnfinishedUploads(self.store, self.limiter, self.config, self.clock).sweep(report, dry_run=dry_run)
         return report
 
 
@@ -166,14 +166,14 @@ class _PartOfSweep:
         """Run to the end of the part, or until a batch is refused."""
         start, reconciliation = self._start, self._reconciliation
         media = await open_media(
-            reconciliation.store, reconciliation.pace, start.part, start.after, page_size=reconciliation.page_size
+            reconciliation.store, reconciliation.limiter, start.part, start.after, page_size=reconciliation.page_size
         )
         try:
             while await self._run_batch(media):
                 pass
         finally:
             self._report.listed += media.listed
-            self._report.unrecognized += media.foreign
+            self._report.unrecognized += media.unrecognized
             seen = media.stored
             for kind in STORED_KINDS:
                 if seen[kind, "objects"]:

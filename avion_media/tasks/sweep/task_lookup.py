@@ -1,8 +1,7 @@
-"""Which of the media that a sweep would act on still have a task.
+"""Find which of the media items that a sweep would act on still have a task.
 
-Most are answered by the key of their task. The others, such as those that another service queued, are looked for by a
-walk over their queue. So the memory and the time that a sweep needs follow from what it would do, not from how many
-tasks wait, and it is never uncertain.
+Most are found by the dedup marker of their task. The others, such as tasks that another service queued, are found by a
+scan of their queue. So the memory and the time of a sweep depend on what it would do, not on how many tasks wait.
 """
 
 from __future__ import annotations
@@ -14,12 +13,12 @@ from datetime import datetime
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
-from avion_media.tasks.waiting import FoundTask, Place, each_task
+from avion_media.tasks.task_scan import FoundTask, TaskLocation, scan_tasks
 
 
 @dataclass(frozen=True, slots=True)
 class MediaTasks:
-    """Media with a task to make them, with one that was given up, and with one to remove them."""
+    """Media items with a task to make them, with a dead letter, and with a task to remove them."""
 
     making: Collection[str] = ()
     given_up: Collection[str] = ()
@@ -34,30 +33,30 @@ async def find_tasks(
     deleted: Collection[str],
     complete_since: datetime,
 ) -> MediaTasks:
-    """Find the tasks of these media. Raises `Unavailable`.
+    """Find the tasks of these media items. Raises `Unavailable`.
 
-    The key of an upload's task counts if the task was queued after ``complete_since``, when tasks were last lost. Dead
-    letters do not count for ``deleted``: they must go, and a removal that is queued again does no harm.
+    The dedup marker of an upload's task counts if the task was queued after ``complete_since``, when tasks were last
+    lost. Dead letters do not count for ``deleted``: their objects must be removed, and a second removal is harmless.
     """
     queued_at = await TaskQueue(redis, PROCESSING_QUEUE).queued_at(uploads)
     known = {name for name, at in queued_at.items() if at > complete_since.timestamp()}
-    alive, given_up = await _walk(redis, PROCESSING_QUEUE, set(uploads) - known)
-    fetched, not_fetched = await _walk(redis, CACHE_QUEUE, set(remote))
-    removing, _ = await _walk(redis, DELETE_QUEUE, set(deleted))
+    alive, given_up = await _scan(redis, PROCESSING_QUEUE, set(uploads) - known)
+    fetched, not_fetched = await _scan(redis, CACHE_QUEUE, set(remote))
+    removing, _ = await _scan(redis, DELETE_QUEUE, set(deleted))
     return MediaTasks(known | alive | fetched, given_up | not_fetched, removing)
 
 
-async def _walk(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
-    """Return which of the media have a task in the queue, and which a dead letter."""
+async def _scan(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
+    """Return the media items with a task in the queue, and those with a dead letter."""
     alive: set[str] = set()
     given_up: set[str] = set()
 
     def visit(found: FoundTask) -> bool:
         subject = found.subject
         if subject in wanted:
-            (given_up if found.place is Place.DEAD_LETTERS else alive).add(subject)
+            (given_up if found.location is TaskLocation.DEAD_LETTERS else alive).add(subject)
         return len(alive) < len(wanted)
 
     if wanted:
-        await each_task(redis, queue, visit)
+        await scan_tasks(redis, queue, visit)
     return alive, given_up

@@ -18,7 +18,7 @@ _CHUNK_BYTES = 64 << 10
 GIGABIT = 125_000_000  # bytes a second of a 1 Gbit/s network
 
 
-class Pace:
+class Throttle:
     """One link's capacity, shared by all connections: each chunk waits for its place in the line."""
 
     def __init__(self, bytes_per_s: int) -> None:
@@ -38,29 +38,29 @@ class Pace:
 
 def serve(store_port: int, bytes_per_s: int) -> None:
     """Relay until standard input ends."""
-    pace = Pace(bytes_per_s)
+    throttle = Throttle(bytes_per_s)
     listener = socket.create_server(("127.0.0.1", 0), backlog=64)
     print(listener.getsockname()[1], flush=True)
-    threading.Thread(target=_accept, args=(listener, store_port, pace), daemon=True).start()
+    threading.Thread(target=_accept, args=(listener, store_port, throttle), daemon=True).start()
     for _ in sys.stdin:
-        print(pace.passed_bytes, flush=True)
+        print(throttle.passed_bytes, flush=True)
 
 
-def _accept(listener: socket.socket, store_port: int, pace: Pace) -> None:
+def _accept(listener: socket.socket, store_port: int, throttle: Throttle) -> None:
     while True:
         client, _ = listener.accept()
         store = socket.create_connection(("127.0.0.1", store_port))
         for end in (client, store):
             end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         threading.Thread(target=_pump, args=(client, store, None), daemon=True).start()
-        threading.Thread(target=_pump, args=(store, client, pace), daemon=True).start()
+        threading.Thread(target=_pump, args=(store, client, throttle), daemon=True).start()
 
 
-def _pump(source: socket.socket, target: socket.socket, pace: Pace | None) -> None:
+def _pump(source: socket.socket, target: socket.socket, throttle: Throttle | None) -> None:
     with suppress(OSError):  # either end may close at any time: then so does the other
         while data := source.recv(_CHUNK_BYTES):
-            if pace is not None:
-                pace.wait(len(data))
+            if throttle is not None:
+                throttle.wait(len(data))
             target.sendall(data)
     for end in (source, target):
         with suppress(OSError):

@@ -18,7 +18,7 @@ from avion_media.domain.parts import Part, PartPlan
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, PresignedPut, UploadMissing, examine_part_urls, open_store
 from avion_media.store.presign import Presigner
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep import Report, SweepReason
 from avion_media.tasks.sweep.unfinished import UnfinishedUploads
 from tests.conftest import S3Bucket
@@ -148,7 +148,7 @@ async def test_the_sweep_ends_unfinished_uploads_when_their_time_is_over(either_
 
     async def swept_after(hours: float, *, dry_run: bool = False) -> tuple[int, list[str]]:
         report = Report(dry_run)
-        sweep = UnfinishedUploads(slot, Pace(1000.0), Config(), lambda: now + timedelta(hours=hours))
+        sweep = UnfinishedUploads(slot, RateLimiter(1000.0), Config(), lambda: now + timedelta(hours=hours))
         await sweep.sweep(report, dry_run=dry_run)
         assert report.warnings == []
         left = [page async for page in either_store.multipart.unfinished("")]

@@ -8,7 +8,7 @@ import trio
 import trio.testing
 
 from avion_media.store import ListedObject
-from avion_media.tasks.pace import Pace
+from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.sweep.budget import Budget
 from avion_media.tasks.sweep.policy import KnownState, Medium, SweepReason
 
@@ -72,22 +72,22 @@ def test_what_was_asked_for_lately_is_not_old() -> None:
 
 
 async def test_the_pace_is_even_and_saves_nothing_up(autojump_clock: trio.testing.MockClock) -> None:
-    pace = Pace(4.0)
+    limiter = RateLimiter(4.0)
     started = trio.current_time()
     for _ in range(5):
-        await pace.wait()
+        await limiter.acquire()
     assert trio.current_time() - started == 1.0
     await trio.sleep(100)
     resumed = trio.current_time()
     for _ in range(3):
-        await pace.wait()
+        await limiter.acquire()
     assert trio.current_time() - resumed == 0.5
 
 
 async def test_callers_at_once_share_the_pace(autojump_clock: trio.testing.MockClock) -> None:
-    pace = Pace(10.0)
+    limiter = RateLimiter(10.0)
     started = trio.current_time()
     async with trio.open_nursery() as nursery:
         for _ in range(11):
-            nursery.start_soon(pace.wait)
+            nursery.start_soon(limiter.acquire)
     assert round(trio.current_time() - started, 6) == 1.0

@@ -38,8 +38,8 @@ class FakeStore:
             raise ObjectMissing(key)
         return ObjectInfo(key, 10, "etag", datetime.now(UTC), "video/mp4")
 
-    async def delete(self, doomed: list[str]) -> None:
-        self.keys -= set(doomed)
+    async def delete(self, to_delete: list[str]) -> None:
+        self.keys -= set(to_delete)
 
     def list(self, _prefix: str, _after: str | None = None, **_more: Any) -> AsyncIterator[tuple[()]]:
         return _NoPages()

@@ -1,4 +1,4 @@
-"""Every task of a queue, wherever it is: stream, backlog, delayed set, dead letters. Reading them takes none."""
+"""Reads every task of a queue, in all locations: stream, backlog, delayed set, dead letters. Changes nothing."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from avion_media.queue.entries import WAITING_HEADER, Entry, read_entry
 from avion_media.redis import Redis, RedisRefused, Reply
 from avion_media.remote import InvalidUrl, parse_remote_url
 
-_PAGE = 200  # read in 3 ms: other work in this process waits no longer than that
+_PAGE = 200  # read in 3 ms: other work in this process does not wait longer than that
 
 
-class Place(StrEnum):
-    """Where a task lies."""
+class TaskLocation(StrEnum):
+    """Where a task is stored."""
 
     STREAM = "stream"
     WAITING = "waiting"
@@ -28,16 +28,16 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FoundTask:
-    """One task. ``due_at`` (Unix seconds) is that of a delayed one. Only entries of streams have an id."""
+    """One task. Only a delayed task has ``due_at`` (Unix seconds), and only entries of streams have an id."""
 
     queue: str
-    place: Place
+    location: TaskLocation
     entry: Entry
     due_at: float | None = None
 
     @property
     def subject(self) -> str | None:
-        """The id of the medium that it is about; None when it names none."""
+        """The id of its media item; None if it has none."""
         fields = self.entry.task.fields
         try:
             if self.queue == CACHE_QUEUE:
@@ -48,7 +48,7 @@ class FoundTask:
 
 
 @dataclass(frozen=True, slots=True)
-class Hands:
+class LeaseInfo:
     """Which worker has an entry."""
 
     consumer: str
@@ -57,28 +57,29 @@ class Hands:
 
 
 Visit = Callable[[FoundTask], bool]
-"""Is shown one task after the other; whether it wants to see more."""
+"""Called with each task. Returns whether to continue."""
 
 
-async def each_task(redis: Redis, queue: str, visit: Visit) -> bool:
-    """Show ``visit`` all tasks of a queue; whether it saw the last.
+async def scan_tasks(redis: Redis, queue: str, visit: Visit) -> bool:
+    """Call ``visit`` with all tasks of a queue. Return whether it was called with the last one.
 
-    Tasks that move meanwhile may be shown twice. To miss one, it would have to leave the stream and come back within
-    this call: where it may come from or go to is looked through before and after the stream. Raises `Unavailable`.
+    Tasks that move during the scan may be visited twice. The locations that a task can come from or move to are read
+    before and after the stream, so a task is missed only if it leaves the stream and comes back during the scan.
+    Raises `Unavailable`.
     """
     return (
         await _each_delayed(redis, queue, visit)
-        and await _each_entry(redis, queue, Place.DEAD_LETTERS, visit)
+        and await _each_entry(redis, queue, TaskLocation.DEAD_LETTERS, visit)
         and await _each_waiting(redis, queue, visit)
-        and await _each_entry(redis, queue, Place.STREAM, visit)
+        and await _each_entry(redis, queue, TaskLocation.STREAM, visit)
         and await _each_waiting(redis, queue, visit)
         and await _each_delayed(redis, queue, visit)
-        and await _each_entry(redis, queue, Place.DEAD_LETTERS, visit)
+        and await _each_entry(redis, queue, TaskLocation.DEAD_LETTERS, visit)
     )
 
 
-async def hands_of(redis: Redis, queue: str, entry_id: str) -> Hands | None:
-    """Who has an entry of the stream; None when it waits for its first reader. Raises `Unavailable`."""
+async def lease_info(redis: Redis, queue: str, entry_id: str) -> LeaseInfo | None:
+    """Return the lease of an entry of the stream; None if no worker has taken it yet. Raises `Unavailable`."""
     try:
         rows = await redis.execute("XPENDING", queue, CONSUMER_GROUP, entry_id, entry_id, 1)
     except RedisRefused as refused:
@@ -88,16 +89,16 @@ async def hands_of(redis: Redis, queue: str, entry_id: str) -> Hands | None:
     if not rows:
         return None
     _, consumer, idle_ms, deliveries = rows[0]
-    return Hands(consumer.decode(errors="replace"), idle_ms / 1000, deliveries)
+    return LeaseInfo(consumer.decode(errors="replace"), idle_ms / 1000, deliveries)
 
 
-async def _each_entry(redis: Redis, queue: str, place: Place, visit: Visit) -> bool:
-    key = queue if place is Place.STREAM else QueueKeys(queue).dead_letters
+async def _each_entry(redis: Redis, queue: str, location: TaskLocation, visit: Visit) -> bool:
+    key = queue if location is TaskLocation.STREAM else QueueKeys(queue).dead_letters
     start = "-"
     while True:
         rows = await redis.execute("XRANGE", key, start, "+", "COUNT", _PAGE)
         for row in rows:
-            if not visit(FoundTask(queue, place, read_entry(row[0], row[1]))):
+            if not visit(FoundTask(queue, location, read_entry(row[0], row[1]))):
                 return False
         if len(rows) < _PAGE:
             return True
@@ -110,7 +111,7 @@ async def _each_waiting(redis: Redis, queue: str, visit: Visit) -> bool:
         members = await redis.execute("ZRANGE", key, start, "+", "BYLEX", "LIMIT", 0, _PAGE)
         for member in members:
             entry = _read_waiting(member)
-            if entry is not None and not visit(FoundTask(queue, Place.WAITING, entry)):
+            if entry is not None and not visit(FoundTask(queue, TaskLocation.WAITING, entry)):
                 return False
         if len(members) < _PAGE:
             return True
@@ -118,7 +119,7 @@ async def _each_waiting(redis: Redis, queue: str, visit: Visit) -> bool:
 
 
 def _read_waiting(member: bytes) -> Entry | None:
-    """None for the member that keeps the key in being."""
+    """Return the entry; None for the member that only keeps the key in existence."""
     _, _, text = member.partition(b"\0")
     if not text:
         return None
@@ -132,14 +133,14 @@ async def _each_delayed(redis: Redis, queue: str, visit: Visit) -> bool:
         cursor, found = await redis.execute("ZSCAN", QueueKeys(queue).delayed, cursor, "COUNT", _PAGE)
         for member, due_at in zip(found[::2], found[1::2], strict=True):
             entry = _read_member(member)
-            if entry is not None and not visit(FoundTask(queue, Place.DELAYED, entry, float(due_at))):
+            if entry is not None and not visit(FoundTask(queue, TaskLocation.DELAYED, entry, float(due_at))):
                 return False
         if cursor == b"0":
             return True
 
 
 def _read_member(member: bytes) -> Entry | None:
-    """None for what is no JSON object: the promoter makes a dead letter of it."""
+    """Return the entry; None for a member that is not a JSON object, which the promoter makes a dead letter of."""
     try:
         fields = json.loads(member)
     except ValueError:

@@ -126,7 +126,7 @@ class Record:
         return self.state in OVER
 
     @property
-    def held(self) -> bool:
+    def remains_down(self) -> bool:
         """Whether its group does not start it again: it was stopped by hand, or it is temporary and ran."""
         return self.stays_down or self.removed or (self.policy.restart is Restart.TEMPORARY and self.ran)
 

@@ -90,7 +90,7 @@ class StaticEngine(Engine):
         not_before = max([now + delay_s, *(batch.not_before for batch in taken_over)])
         to_start = [each for each in everyone if each in starting]
         for each in to_start:
-            if each.over and not each.held:
+            if each.over and not each.remains_down:
                 each.enter(State.WAITING, now)
         to_stop = [each for each in to_start if each in stopping and each.up]
         self._batches.append(Batch(to_stop, to_start, not_before, f"restart of {record.path}"))
@@ -127,7 +127,7 @@ class StaticEngine(Engine):
         return any(record in batch.to_stop for batch in self._batches)
 
     def _went_down(self, record: Record, now: float) -> None:
-        if not record.held and any(record in batch.to_start for batch in self._batches):
+        if not record.remains_down and any(record in batch.to_start for batch in self._batches):
             record.enter(State.WAITING, now)
 
     def _lost(self, record: Record) -> None:

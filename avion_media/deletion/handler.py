@@ -53,28 +53,29 @@ class DeletionHandler:
         self._delay_s = delay_s
 
     async def handle(self, notice: Notice) -> None:
-        """Mark the media, queue their removal, write the journal. `Unavailable` leaves the notice to be repeated.
+        """Mark the media items as deleted, queue their removal, and write the journal.
 
-        A notice of the channel cannot be repeated: outages are waited for. Every replica receives it, and the one that
-        marks a medium writes it to the journal. If Redis lost its data meanwhile, all of it is done again: a replay
-        cannot have seen what was journaled afterwards.
+        After `Unavailable`, a notice of the stream is delivered again. A notice of the channel is not, so this waits
+        for the end of an outage. Every replica receives it; the replica that marks a media item writes the journal. If
+        Redis loses its data meanwhile, every step is done again, because a replay of the journal may have come too
+        early to see this notice.
         """
         if notice.problem:
             self._telemetry.count(instruments.DELETIONS_MALFORMED)
             _log.warning("deletion.malformed", problem=notice.problem, entry_id=notice.position)
         if not notice.media_ids:
             return
-        patiently = _until_available if not notice.position else _once
+        run = _until_available if not notice.position else _once
         while True:
-            epochs = await patiently(lambda: self._replay.epochs(notice.media_ids))
-            marks = await patiently(lambda: self._mark(notice))
-            await patiently(lambda marks=marks: schedule_removals(self._queue, marks))  # type: ignore[misc]
+            epochs = await run(lambda: self._replay.epochs(notice.media_ids))
+            marks = await run(lambda: self._mark(notice))
+            await run(lambda marks=marks: schedule_removals(self._queue, marks))  # type: ignore[misc]
             journaled = marks if notice.position else [each for each in marks if each.fresh]
-            await patiently(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
-            if await patiently(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
+            await run(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
+            if await run(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
                 break
-        for mark in marks:  # if not fresh too: the one that marked it may have died before this
-            await patiently(lambda mark=mark: self._purges.request(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
+        for mark in marks:  # not only fresh ones: the replica that marked it may have crashed before this step
+            await run(lambda mark=mark: self._purges.request(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
 
     async def _mark(self, notice: Notice) -> list[Mark]:
         marks = await DeletionRecords(self._redis).mark(
@@ -89,9 +90,9 @@ class DeletionHandler:
             _log.info("deletion.applied", media_id=media_id)
         if len(fresh) > _LOGGED:
             _log.info("deletion.applied", media=len(fresh))
-        void = len(notice.media_ids) - len(marks)
-        if void:
-            _log.info("deletion.already_undone", media=void, entry_id=notice.position)
+        ignored = len(notice.media_ids) - len(marks)
+        if ignored:
+            _log.info("deletion.already_undone", media=ignored, entry_id=notice.position)
         return marks
 
 

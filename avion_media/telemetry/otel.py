@@ -131,12 +131,12 @@ class OpenTelemetry:
                 exporting.flush()
 
     def shutdown(self, timeout_s: float) -> None:
-        """See `Telemetry.shutdown`. Both signals have the same time, side by side."""
+        """See `Telemetry.shutdown`. Spans and metrics share the time: both are exported at once."""
         began = time.monotonic()
         exporting = [each for each in (self._spans, self._metric_export) if each is not None]
         answers = [each.answers for each in exporting]
-        patience_s = [_patience(each, answers, timeout_s) for each in answers]
-        waited_for = [(each, seconds) for each, seconds in zip(exporting, patience_s, strict=True) if seconds]
+        timeouts_s = [_shutdown_timeout_s(each, answers, timeout_s) for each in answers]
+        waited_for = [(each, seconds) for each, seconds in zip(exporting, timeouts_s, strict=True) if seconds]
         for each, _ in waited_for:
             each.close()
         for each, seconds in waited_for:
@@ -144,15 +144,15 @@ class OpenTelemetry:
                 each.join(_POLL_S)
 
 
-def _patience(answers: bool | None, all_answers: Sequence[bool | None], timeout_s: float) -> float:
-    """How long the end waits for a collector: not at all for one that does not answer, a little if nobody knows."""
+def _shutdown_timeout_s(answers: bool | None, all_answers: Sequence[bool | None], timeout_s: float) -> float:
+    """Return how long to wait for a collector. 0 if it does not respond; a little if that is unknown (None)."""
     if answers is None:
         return 0.0 if False in all_answers else min(timeout_s, _UNKNOWN_S)
     return timeout_s if answers else 0.0
 
 
 def _resource(version: str, instance: str) -> Resource:
-    """The process: what the environment says of it (``OTEL_SERVICE_NAME``, ``OTEL_RESOURCE_ATTRIBUTES``) goes first."""
+    """Return the resource of this process. ``OTEL_SERVICE_NAME`` and ``OTEL_RESOURCE_ATTRIBUTES`` take precedence."""
     ours = {"service.name": "avion-media", "service.version": version}
     if instance:
         ours["service.instance.id"] = instance

@@ -136,9 +136,9 @@ async def test_an_observer_may_take_itself_off() -> None:
 
     def once(event: Event) -> None:
         seen.append(f"{event.path} {event.kind}")
-        take_off()
+        unsubscribe()
 
-    take_off = root.observe(once)
+    unsubscribe = root.observe(once)
     root.observe(stage.observe)
     with trio.fail_after(5):
         async with open_tree(root):
@@ -194,12 +194,12 @@ async def test_observing_a_part_and_not_any_more() -> None:
     root = Supervisor("app", [stage.spec("a"), Supervisor("s", [stage.spec("b"), stage.spec("c")])])
     below = root.children[1]
     assert isinstance(below, Supervisor)
-    take_off = below.observe(lambda event: paths.append(event.path))
+    unsubscribe = below.observe(lambda event: paths.append(event.path))
     with trio.fail_after(5):
         async with open_tree(root):
             assert paths == ["s", "s/b", "s/b", "s/c", "s/c", "s"]
-            take_off()
-            take_off()
+            unsubscribe()
+            unsubscribe()
             root.find("s/b").kill()
             await settled()
     assert len(paths) == 6

@@ -34,7 +34,7 @@ def test_before_the_first_start() -> None:
     assert (record.handle, record.scope, record.deadline) == (None, None, math.inf)
     assert (record.incarnation, record.failures, record.last_failure) == (0, 0, None)
     assert (record.cancel_cause, record.start_error) == (None, None)
-    assert [record.held, record.ever_started, record.cancelled] == [False] * 3
+    assert [record.remains_down, record.ever_started, record.cancelled] == [False] * 3
     assert not record.settled.is_set()
 
 
@@ -59,7 +59,7 @@ def test_a_transition_that_the_table_does_not_have_is_a_defect() -> None:
 def test_a_temporary_child_stays_down_once_it_has_begun(restart: Restart) -> None:
     record = record_of(restart)
     begin(record, 2.0)
-    assert record.held is (restart is Restart.TEMPORARY)
+    assert record.remains_down is (restart is Restart.TEMPORARY)
 
 
 @pytest.mark.parametrize("state", State)

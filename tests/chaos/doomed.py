@@ -1,4 +1,4 @@
-"""A program for `test_root`: the real service with a sweeper that crashes when run, and patience for one restart."""
+"""A program for `test_root`: the real service with a sweeper that crashes when run, and an intensity of one restart."""
 
 from __future__ import annotations
 

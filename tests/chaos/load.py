@@ -43,10 +43,10 @@ def balanced_channel(addresses: Sequence[str]) -> grpc.Channel:
 class Caller:
     """MediaService over a channel. Each failure's code is counted in ``codes``, OK too."""
 
-    def __init__(self, channel: grpc.Channel, *, patient: bool) -> None:
-        """``patient``: what is UNAVAILABLE is called again, as its RetryInfo says."""
+    def __init__(self, channel: grpc.Channel, *, retries: bool) -> None:
+        """``retries``: repeat a call that was UNAVAILABLE, as its RetryInfo says."""
         self._channel = channel
-        self._patient = patient
+        self._retries = retries
         self.codes: Counter[str] = Counter()
         self.problems: list[str] = []
 
@@ -59,14 +59,14 @@ class Caller:
         )
 
     def call(self, name: str, request: Any, answer: Any) -> Any:
-        """One call; a patient caller's is repeated for up to a minute."""
+        """One call; with ``retries`` it is repeated for up to a minute."""
         deadline = time.monotonic() + 60
         while True:
             try:
                 response = self.method(name, answer)(request, timeout=_CALL_S)
             except grpc.RpcError as error:
                 self.note(name, error)
-                if not self._patient or error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                if not self._retries or error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
                     raise
                 time.sleep(0.1)
             else:

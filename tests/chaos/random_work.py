@@ -211,7 +211,7 @@ class Clients:
         return None
 
 
-# What a patient client meets while things are away, or its replica stands still.
+# What a client that retries meets while things are away, or its replica stands still.
 PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 

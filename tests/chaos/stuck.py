@@ -1,4 +1,4 @@
-"""A program for `test_signals`: a tree whose only child gets stuck, and a watchdog with half a second of patience."""
+"""A program for `test_signals`: a tree whose only child gets stuck, and a watchdog that waits half a second."""
 
 from __future__ import annotations
 

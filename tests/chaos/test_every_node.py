@@ -40,7 +40,7 @@ def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) 
 def caller(service: Service) -> Iterator[Caller]:
     """A client that repeats what was UNAVAILABLE."""
     with grpc.insecure_channel(service.grpc_address) as channel:
-        yield Caller(channel, patient=True)
+        yield Caller(channel, retries=True)
 
 
 @pytest.mark.parametrize("path", all_paths())

@@ -162,7 +162,7 @@ async def calling(tree: Tree) -> AsyncIterator[Caller]:
     """A client of the tree's gRPC port, for threads."""
     host, port = tree.ports["grpc"].value
     with grpc.insecure_channel(f"{host}:{port}") as channel:
-        yield Caller(channel, patient=True)
+        yield Caller(channel, retries=True)
 
 
 def upload_until_ready(caller: Caller, picture: bytes, queued: str) -> None:

@@ -21,11 +21,11 @@ def test_a_monkey_loses_nothing(
         redis_of_process, bucket.address.endpoint_url, bucket.bucket, CHAOS__ENABLED="true", TASKS__CLAIM_AFTER="2s"
     )
     with running(environment) as service, grpc.insecure_channel(service.grpc_address) as channel:
-        caller = Caller(channel, patient=True)
+        caller = Caller(channel, retries=True)
         first = [caller.upload(picture) for _ in range(4)]
         caller.wait_ready(first)
         before = settled(service)
-        steady = Caller(channel, patient=False)
+        steady = Caller(channel, retries=False)
         with SteadyCalls(steady, first[0]) as calls, SteadyUploads(caller, picture) as uploads:
             kills = monkey(service)
         caller.wait_ready(uploads.media_ids)

@@ -23,7 +23,7 @@ def test_rolling_restarts_go_unnoticed(
 ) -> None:
     chance = random.Random(SEED)
     with Replicas(redis_of_process, bucket) as replicas, balanced_channel(replicas.addresses) as channel:
-        caller = Caller(channel, patient=False)
+        caller = Caller(channel, retries=False)
         first = caller.upload(picture)
         caller.wait_ready([first])
         drains_s = []
@@ -52,7 +52,7 @@ def test_a_killed_replica_costs_time_only(
     redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket, picture: bytes
 ) -> None:
     with Replicas(redis_of_process, bucket) as replicas, balanced_channel(replicas.addresses) as channel:
-        caller = Caller(channel, patient=True)
+        caller = Caller(channel, retries=True)
         uploaded = [caller.upload(picture) for _ in range(8)]
         replicas.running[0].process.send_signal(signal.SIGKILL)
         replicas.running[0].process.wait(10)

@@ -52,7 +52,7 @@ def test_sigterm_during_the_start_ends_it_cleanly(environment: dict[str, str], m
 def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client: redis.Redis, picture: bytes) -> None:
     with running(environment) as service:
         with grpc.insecure_channel(service.grpc_address) as channel:
-            caller = Caller(channel, patient=False)
+            caller = Caller(channel, retries=False)
             uploaded = [caller.upload(picture) for _ in range(3)]
         service.process.send_signal(signal.SIGTERM)
         eventually(lambda: "LAME_DUCK" in service.log(), "the drain to begin")
@@ -67,7 +67,7 @@ def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client:
         running(environment | {"AVION_MEDIA_DRAIN__SETTLE": "0"}) as service,
         grpc.insecure_channel(service.grpc_address) as channel,
     ):
-        Caller(channel, patient=True).wait_ready(uploaded)
+        Caller(channel, retries=True).wait_ready(uploaded)
     announced = ready_events(redis_client)
     assert {each: announced[each] for each in uploaded} == dict.fromkeys(uploaded, 1)
 

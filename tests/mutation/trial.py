@@ -34,7 +34,7 @@ _OPTIONS = (
 _ALL_PASSED = 0
 _KILLERS = 6
 _SPARE_CPU_S = 0.3
-_PATIENCE = 4.0  # a test may use so many times what it needs without a mutant
+_SLOWDOWN = 4.0  # a test may use so many times the time that it needs without a mutant
 _UNKNOWN_CPU_S = 10.0
 _POLL_S = 0.2
 # A mutant that waits for ever sleeps and uses no processor time.
@@ -116,7 +116,7 @@ class Teller:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """See pytest."""
         # Processor time, as the machine may be busy; at its end SIGPROF ends the process.
-        signal.setitimer(signal.ITIMER_PROF, _SPARE_CPU_S + _PATIENCE * self._cpu_s.get(nodeid, _UNKNOWN_CPU_S))
+        signal.setitimer(signal.ITIMER_PROF, _SPARE_CPU_S + _SLOWDOWN * self._cpu_s.get(nodeid, _UNKNOWN_CPU_S))
         self._began_at = time.process_time()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:

@@ -94,9 +94,9 @@ class Job:
         try:
             if self._sent and self._exit is None:
                 self._kill()
-                with trio.move_on_after(_REAP_S, shield=True) as patience:  # bounded by _REAP_S
+                with trio.move_on_after(_REAP_S, shield=True) as reaping:  # bounded by _REAP_S
                     await self._receive_exit()
-                if patience.cancelled_caught:
+                if reaping.cancelled_caught:
                     self._give_up_on_fork_server()
         finally:
             self._theirs.close()

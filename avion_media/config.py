@@ -475,7 +475,7 @@ class DeleteConfig(_Section):
 
 
 class CdnConfig(_Section):
-    """The CDN in front of the origin, told of deletions."""
+    """The CDN in front of the origin. Deletions purge it."""
 
     purge_urls: PurgeUrls = Field(
         (),

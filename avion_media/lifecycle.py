@@ -27,7 +27,7 @@ class Phase(StrEnum):
 
     STARTING = "STARTING"  # the tree is coming up
     READY = "READY"  # serving
-    LAME_DUCK = "LAME_DUCK"  # told to stop; still serving, but not ready, so that callers move away
+    LAME_DUCK = "LAME_DUCK"  # got a request to stop: still serves, but is not ready, so that callers move away
     DRAINING = "DRAINING"  # nothing new; active work can end
     STOPPING = "STOPPING"  # the tree stops from right to left
     DONE = "DONE"

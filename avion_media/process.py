@@ -30,7 +30,7 @@ async def run_until_stopped(
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
     skip = _PhaseSkipper()
 
-    def told(number: int) -> None:
+    def received(number: int) -> None:
         _log.info("signal", name=signal.Signals(number).name)
         if runtime.stop_requested.is_set():
             skip.skip()
@@ -43,7 +43,7 @@ async def run_until_stopped(
 
     root.observe(stopping)
     try:
-        with watchdog.watching(), _on_signal(watchdog.arm, told):
+        with watchdog.watching(), _on_signal(watchdog.arm, received):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_drain_when_asked, root, runtime, skip)
                 nursery.start_soon(alongside)
@@ -55,8 +55,8 @@ async def run_until_stopped(
 
 
 @contextmanager
-def _on_signal(at_once: Callable[[], None], told: Callable[[int], None]) -> Iterator[None]:
-    """Call ``at_once`` in the signal handler itself, and ``told`` as soon as the event loop runs.
+def _on_signal(at_once: Callable[[], None], received: Callable[[int], None]) -> Iterator[None]:
+    """Call ``at_once`` in the signal handler itself, and ``received`` as soon as the event loop runs.
 
     Not `trio.open_signal_receiver`: the watchdog must hear of the signal even when the event loop is stuck.
     """
@@ -64,7 +64,7 @@ def _on_signal(at_once: Callable[[], None], told: Callable[[int], None]) -> Iter
 
     def handle(number: int, _frame: object) -> None:
         at_once()
-        token.run_sync_soon(told, number)
+        token.run_sync_soon(received, number)
 
     before = {number: signal.signal(number, handle) for number in STOP_SIGNALS}
     try:

@@ -35,7 +35,7 @@ from supervisors import (
 
 _FAILURES = frozenset({EventKind.FAILED, EventKind.ESCALATED})
 _COUNTED = {EventKind.FAILED: instruments.FAILURES, EventKind.ESCALATED: instruments.ESCALATIONS}
-_TOLD = {EventKind.FAILED: "error", EventKind.ESCALATED: "error", EventKind.BACKOFF: "warning"}
+_LEVELS = {EventKind.FAILED: "error", EventKind.ESCALATED: "error", EventKind.BACKOFF: "warning"}
 # For children that had to be cancelled, and for the process itself. The watchdog ends it after that.
 MARGIN_S = 3.0
 
@@ -156,7 +156,7 @@ async def _serve(
     runtime = open_runtime(config, roles)
     tree = build_tree(runtime, before(runtime))
     root = tree.root
-    root.observe(lambda event: _tell(runtime, event))
+    root.observe(lambda event: _log_transition(runtime, event))
     gauges.observe_tree(runtime, root)
     runtime.telemetry.observe(instruments.DRAIN_BUDGET, drain_budget(config, root).parts)
     try:
@@ -168,7 +168,7 @@ async def _serve(
 
 
 def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
-    """A runtime with real telemetry."""
+    """Make a runtime with real telemetry."""
     name = consumer_name()
     runtime = Runtime(config, roles, OpenTelemetry(version("avion-media"), name), consumer=name)
     gauges.observe(runtime)
@@ -178,18 +178,18 @@ def open_runtime(config: Config, roles: frozenset[str]) -> Runtime:
 
 
 def freeze_long_lived_objects() -> None:
-    """Take what there is now for what will stay: modules, botocore's models, the tree.
+    """Exclude all present objects from garbage collection: modules, botocore's models, the tree.
 
-    The garbage collector went through all of it from time to time: 70 ms of CPU time, while every call waited.
+    Otherwise each full collection reads all of them: 70 ms of CPU time, while every call waits.
     """
     gc.collect()
     gc.freeze()
 
 
-def _tell(runtime: Runtime, event: Event) -> None:
-    """Each transition as a log line; failures, restarts and escalations as counts."""
+def _log_transition(runtime: Runtime, event: Event) -> None:
+    """Log each transition. Count failures, restarts and escalations."""
     log = get_logger(path=event.path, incarnation=event.incarnation)
-    level = _TOLD.get(event.kind, "debug")
+    level = _LEVELS.get(event.kind, "debug")
     error = event.error if event.kind in _FAILURES else None
     getattr(log, level)(f"supervision.{event.kind}", **({"exc_info": error} if error else {}))
     if event.kind in _COUNTED:
@@ -199,7 +199,7 @@ def _tell(runtime: Runtime, event: Event) -> None:
 
 
 def explain(error: BaseException) -> list[str]:
-    """The causes of a failed tree, innermost first, one line each, with the path of the node that it was."""
+    """Return the causes of a failed tree, innermost first: one line each, with the path of the failed node."""
     if isinstance(error, BaseExceptionGroup):
         return [line for each in error.exceptions for line in explain(each)]
     lines = []
@@ -210,7 +210,7 @@ def explain(error: BaseException) -> list[str]:
 
 
 def _text_of(error: BaseException) -> str:
-    """The type and the message; the message is code of a child, and could fail."""
+    """Return type and message of an error. Making the message calls code of a child, which can fail."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - any error of `__str__`

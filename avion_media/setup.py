@@ -34,22 +34,22 @@ def lives_of(config: Config) -> Lives:
 
 
 async def _begin_memory(redis: Redis) -> None:
-    """From now on Redis remembers which uploads were completed; the sweep does not have to guess."""
+    """Record that Redis knows all completed uploads from now on, so that the sweep need not assume a data loss."""
     await SweepState(redis).history_complete_since(datetime.now(UTC), remember=True)
 
 
 async def redis_warnings(redis: Redis) -> list[str]:
-    """What makes one of the servers likely to lose tasks; empty when all is well, or they do not tell.
+    """Return the settings of Redis servers that can lose tasks; empty if there are none, or INFO is refused.
 
     Raises `Unavailable`.
     """
     try:
-        told = {server: _read_info(reply) for server, reply in (await redis.execute_on_all("INFO")).items()}
+        infos = {server: _read_info(reply) for server, reply in (await redis.execute_on_all("INFO")).items()}
     except RedisRefused:
         return []
     never_saved = await _servers_that_never_save(redis)
     warnings: dict[str, list[str]] = {}
-    for server, info in told.items():
+    for server, info in infos.items():
         policy = info.get("maxmemory_policy", "noeviction")
         if policy != "noeviction":
             warning = f"Redis may evict tasks: maxmemory-policy is {policy}, should be noeviction"
@@ -57,7 +57,7 @@ async def redis_warnings(redis: Redis) -> list[str]:
         if info.get("aof_enabled") == "0" and server in never_saved:
             warning = "Redis keeps nothing over a restart: neither appendonly nor save is set"
             warnings.setdefault(warning, []).append(server)
-    if len(told) == 1:
+    if len(infos) == 1:
         return list(warnings)
     return [f"{warning} (on {', '.join(sorted(servers))})" for warning, servers in warnings.items()]
 

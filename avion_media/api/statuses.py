@@ -33,7 +33,7 @@ class Deletions(Protocol):
 
 
 class StatusResolver:
-    """Resolves ids to statuses. Raises `Unavailable` while the store or Redis is away."""
+    """Resolves ids to statuses. Raises `Unavailable` while the store or Redis is unavailable."""
 
     def __init__(
         self,

@@ -20,31 +20,32 @@ Poll = Callable[[Sequence[str]], Awaitable[Mapping[str, Status | None]]]
 
 
 class Notifier:
-    """What wakes one watcher."""
+    """Wakes one watcher."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
-        self._told: Status | None = None
+        self._known: Status | None = None
 
     def notify(self) -> None:
         """Wake the watcher now, or at its next wait."""
         self._event.set()
 
     def compare(self, written: Status | None) -> None:
-        """Notify the watcher if it knows another status than is written; a pending upload has none written."""
-        if self._told is not None and written != (None if self._told.state is State.PENDING_UPLOAD else self._told):
+        """Notify the watcher if its status differs from the stored one. A pending upload has no stored status."""
+        if self._known is not None and written != (None if self._known.state is State.PENDING_UPLOAD else self._known):
             self.notify()
 
-    async def wait(self, told: Status, at_most_s: float = math.inf) -> None:
-        """Wait until notified, or for so long; ``told`` is what the watcher knows. A cancel changes nothing."""
-        self._told = told
+    async def wait(self, known: Status, at_most_s: float = math.inf) -> None:
+        """Wait until notified, but at most ``at_most_s``; ``known`` is the status that the watcher has. A cancel
+        changes nothing."""
+        self._known = known
         with trio.move_on_after(at_most_s):
             await self._event.wait()
         self._event = trio.Event()
 
 
 class Watchers:
-    """The notifiers of all watchers. Notifying never waits and stores nothing: open calls bound the memory."""
+    """The notifiers of all watchers. Notifying never waits and stores nothing, so open calls limit the memory."""
 
     def __init__(self) -> None:
         self._notifiers: dict[str, set[Notifier]] = {}

@@ -62,7 +62,7 @@ async def _interruptible(run: Callable[[], Awaitable[T]]) -> T:
 
 
 @contextmanager
-def _on_ctrl_c(told: Callable[[], None]) -> Iterator[None]:
+def _on_ctrl_c(interrupt: Callable[[], None]) -> Iterator[None]:
     before = signal.getsignal(signal.SIGINT)
     if before is signal.SIG_IGN:  # as for what a shell runs in the background
         yield
@@ -70,7 +70,7 @@ def _on_ctrl_c(told: Callable[[], None]) -> Iterator[None]:
 
     def handle(_number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        told()
+        interrupt()
 
     signal.signal(signal.SIGINT, handle)
     try:
@@ -86,7 +86,7 @@ def _first_failure(error: BaseException) -> CommandFailed | None:
 
 
 def run_directly(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; what is away is one helpful line."""
+    """Run with Trio; an unavailable dependency becomes one helpful line."""
     try:
         return unwrapped(run)
     except Unavailable as error:

@@ -85,7 +85,7 @@ def _is_id(value: object) -> bool:
 
 
 class NoticeStream:
-    """The stream. Every method raises `Unavailable` while Redis is away."""
+    """The stream. Every method raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis, *, claim_after_s: float = 60.0) -> None:
         self._redis = redis
@@ -93,7 +93,7 @@ class NoticeStream:
         self._claim_at = -math.inf
 
     async def ensure_group(self) -> bool:
-        """Create stream and group if they are missing; whether they were."""
+        """Create stream and group if they are missing. Return whether they were."""
         try:
             await self._redis.execute("XGROUP", "CREATE", DROP_DELETED, NOTICES_GROUP, "0", "MKSTREAM")
         except RedisRefused as refused:
@@ -103,10 +103,10 @@ class NoticeStream:
         return True
 
     async def take(self, consumer: str, block_s: float, count: int = 32) -> list[Notice]:
-        """Up to ``count`` events: what dead readers left, else new ones; none if none came within ``block_s``.
+        """Return up to ``count`` events: those of dead readers first, else new ones; none if none come in ``block_s``.
 
-        Each is to be handled, then told to `done`. One that is not is read again by somebody later: after a crash, or
-        when `done` could not be told. After a cancel, new ones are left to the next reader.
+        The caller handles each, then passes it to `done`. Otherwise another reader reads it again later. A cancel
+        leaves new events to the next reader.
         """
         block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end
         read = ("XREADGROUP", "GROUP", NOTICES_GROUP, consumer, "COUNT", count, "BLOCK", block_ms)
@@ -129,18 +129,18 @@ class NoticeStream:
         return [_read_notice(row) for row in _rows(reply)]
 
     async def _leave(self, consumer: str, reply: Reply) -> None:
-        """Leave events to the next reader that looks for those of dead ones."""
+        """Leave events to the next reader that takes over events of dead readers."""
         ids = [entry_id for entry_id, _ in _rows(reply)]
         claim = ("XCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, 0, *ids)
         await self._redis.execute(*claim, "IDLE", self._claim_after_ms, "JUSTID")
 
     async def done(self, *notices: Notice) -> None:
-        """These are handled for good. The entries stay: the stream is the producer's, and others may read it."""
+        """Acknowledge handled notices. The entries stay: the stream belongs to the producer, and others may read it."""
         if notices:
             await self._redis.execute("XACK", DROP_DELETED, NOTICES_GROUP, *(notice.position for notice in notices))
 
     async def remove_idle_consumers(self, idle_s: float) -> int:
-        """Forget readers that hold nothing and have not asked for ``idle_s``; how many."""
+        """Remove readers without pending events that did not read for ``idle_s``. Return how many."""
         args = (NOTICES_GROUP, round(idle_s * 1000))
         removed: int = await self._redis.run(REMOVE_IDLE_CONSUMERS, (DROP_DELETED,), args)
         return removed

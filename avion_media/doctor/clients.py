@@ -65,11 +65,11 @@ class UploadClient:
         if response.status_code == 200:
             raise CheckFailed("it was accepted")
         if response.status_code not in _REFUSALS:
-            raise CheckFailed(f"neither accepted nor refused: {told(response)}")
-        return told(response)
+            raise CheckFailed(f"neither accepted nor refused: {describe(response)}")
+        return describe(response)
 
 
-def told(response: httpx.Response) -> str:
-    """Status and code of the store's answer."""
+def describe(response: httpx.Response) -> str:
+    """Return status and error code of a response of the store."""
     code = response.text.partition("<Code>")[2].partition("</Code>")[0]
     return f"{response.status_code} {code or response.reason_phrase}".strip()

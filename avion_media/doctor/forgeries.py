@@ -19,7 +19,7 @@ import httpx
 
 from avion_media.config import PREFIX, S3Config
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
-from avion_media.doctor.clients import BODY, TYPE, UploadClient, told
+from avion_media.doctor.clients import BODY, TYPE, UploadClient, describe
 from avion_media.domain.errors import ObjectMissing
 from avion_media.store import examine_part_urls, upload_guard
 
@@ -128,7 +128,7 @@ class ForgeryChecks:
         granted = self._client.granted("accepted")
         response = await self._client.send(granted)
         if response.status_code != 200:
-            raise CheckFailed(f"the store answered {told(response)}{await self._advice(_any)}")
+            raise CheckFailed(f"the store responded {describe(response)}{await self._advice(_any)}")
         info = await self._client.store.head(f"{self._client.folder}accepted")
         if info.size_bytes != len(BODY):
             raise CheckFailed(f"it keeps {info.size_bytes} bytes of {len(BODY)}")
@@ -205,7 +205,7 @@ class ForgeryChecks:
         """Published files are written anew, or are copies that the service makes with headers of its own."""
         found = ""
         for name, response in await self._sent("added", addition.sent, self._guard()):
-            found = found or told(response)
+            found = found or describe(response)
             if response.status_code != 200:
                 continue
             found = "accepted; it is not on a copy, and goes with the upload"

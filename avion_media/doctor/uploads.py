@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from avion_media.doctor.check import Area, Check, CheckFailed, CheckStatus
-from avion_media.doctor.clients import BODY, TYPE, UploadClient, told
+from avion_media.doctor.clients import BODY, TYPE, UploadClient, describe
 from avion_media.domain.keys import INCOMING_PREFIX
 
 _MAX_SKEW_S = 60.0
@@ -45,9 +45,9 @@ class UploadChecks:
 
     async def _clock(self) -> str:
         response = await self._client.send(self._client.granted("clock"))
-        told = response.headers.get("date", "")
+        date = response.headers.get("date", "")
         try:
-            theirs = datetime.strptime(told, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
+            theirs = datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
         except ValueError:
             return "it tells no date"
         skew_s = abs((theirs - datetime.now(UTC)).total_seconds())
@@ -80,7 +80,7 @@ class UploadChecks:
         response = await self._client.http.get(url)
         if response.status_code == 200:
             raise CheckFailed(f"anybody can read what lies below {INCOMING_PREFIX}")
-        return told(response)
+        return describe(response)
 
     async def _preflight(self) -> str:
         granted = self._client.granted("cors", sha256=bytes(32))
@@ -94,5 +94,5 @@ class UploadChecks:
         )
         allowed = response.headers.get("access-control-allow-methods", "")
         if response.status_code >= 400 or "PUT" not in allowed:
-            raise CheckFailed(f"the preflight was answered {told(response)}")
+            raise CheckFailed(f"the preflight got the response {describe(response)}")
         return ""

@@ -1,7 +1,7 @@
 """Every way in which work can fail, and the one table of stable codes.
 
 Three kinds matter to callers: `Rejected` (the medium itself is at fault: permanent, ends as FAILED with its code),
-`Unavailable` (something outside is away: retry later), and everything else (a defect of ours).
+`Unavailable` (something outside is unavailable: retry later), and everything else (a defect of ours).
 Adapters translate their library's exceptions into these; nothing above an adapter sees a library's exception.
 """
 
@@ -153,7 +153,7 @@ class Rejected(MediaError):
 
 
 class Unavailable(MediaError):
-    """Something outside is away: the same call may succeed later."""
+    """Something outside is unavailable: the same call may succeed later."""
 
     def __init__(self, dependency: Dependency, detail: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(f"{dependency} is not available{': ' + detail if detail else ''}")

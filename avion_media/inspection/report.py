@@ -32,7 +32,7 @@ async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: 
     """Everything about one medium as plain data. Changes nothing; walks through all waiting tasks.
 
     ``status``, ``deletion``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is
-    known. Raises `Unavailable` when the store or Redis is away.
+    known. Raises `Unavailable` when the store or Redis is unavailable.
     """
     tasks = await _find_tasks(redis, any_id)
     return {

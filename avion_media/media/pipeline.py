@@ -112,8 +112,8 @@ class MediaPipeline:
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
         """Make everything from one medium whose content is of ``fmt``.
 
-        Raises `Rejected` when the medium is at fault, `Unavailable` when the sandbox or the source is away. A cancel
-        kills the confined process and leaves nothing but what ``files`` closes.
+        Raises `Rejected` when the medium is at fault, `Unavailable` when the sandbox or the source is unavailable. A
+        cancel kills the confined process and leaves nothing but what ``files`` closes.
         """
         if fmt.family is Family.IMAGE:
             return await self._picture(source, fmt, files)

@@ -104,7 +104,7 @@ async def store(runtime: Runtime, child: Child[None]) -> None:
 
 
 async def _examine_part_urls(store: ObjectStore, path: str) -> bool:
-    """Learn whether clients may upload in parts. Return whether the store told; until then such uploads are off."""
+    """Find out whether clients may upload in parts. Return whether the store responded; until then it is off."""
     uploads = store.multipart
     with trio.move_on_after(_EXAMINE_S):
         try:

@@ -53,42 +53,44 @@ Point = tuple[float, dict[str, str | int | float | bool]]
 
 
 def observe(runtime: Runtime) -> None:
-    """Have all gauges read from now on. Once per process.
+    """Register all gauges. Called once per process.
 
-    What the last look at Redis found stays while Redis is unavailable: ``avion.dependency.up`` tells that.
+    While Redis is unavailable, gauges keep the values of the last successful poll; ``avion.dependency.up`` is then 0.
     """
-    told = runtime.telemetry.observe
+    observe_gauge = runtime.telemetry.observe
     for instrument, of_queue in _OF_QUEUES.items():
-        told(instrument, _queue_points(runtime, of_queue))
+        observe_gauge(instrument, _queue_points(runtime, of_queue))
     for instrument, of_limiter in _OF_LIMITERS.items():
-        told(instrument, _limiter_points(runtime, of_limiter))
-    told(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.events_headroom, {})])
-    told(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
-    told(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
-    told(instruments.STORE_SIZE, lambda: _stored(runtime, 1))
-    told(instruments.REVIEW_WAITING, lambda: [(len(runtime.observed.held), {})])
-    told(instruments.REVIEW_OLDEST, lambda: [(_waits_s(runtime.observed.held), {})])
-    told(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
-    told(instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase])
-    told(instruments.READY, lambda: [(float(runtime.readiness.ready), {})])
-    told(instruments.HTTP_ACTIVE, lambda: [(runtime.observed.active_requests(), {})])
-    told(instruments.SANDBOX_RESERVED, lambda: [(_admission(runtime)[0], {})])
-    told(instruments.SANDBOX_BUDGET, lambda: [(_admission(runtime)[1], {})])
-    told(instruments.LOOP_TASKS, lambda: [(trio.lowlevel.current_statistics().tasks_living, {})])
+        observe_gauge(instrument, _limiter_points(runtime, of_limiter))
+    observe_gauge(instruments.EVENTS_HEADROOM, lambda: [(runtime.observed.events_headroom, {})])
+    observe_gauge(instruments.SWEEP_FINISHED, lambda: [(runtime.observed.swept_at, {})])
+    observe_gauge(instruments.STORE_OBJECTS, lambda: _stored(runtime, 0))
+    observe_gauge(instruments.STORE_SIZE, lambda: _stored(runtime, 1))
+    observe_gauge(instruments.REVIEW_WAITING, lambda: [(len(runtime.observed.held), {})])
+    observe_gauge(instruments.REVIEW_OLDEST, lambda: [(_waits_s(runtime.observed.held), {})])
+    observe_gauge(instruments.DEPENDENCY_UP, lambda: _dependencies(runtime))
+    observe_gauge(
+        instruments.PHASE, lambda: [(float(each is runtime.lifecycle.phase), {"phase": str(each)}) for each in Phase]
+    )
+    observe_gauge(instruments.READY, lambda: [(float(runtime.readiness.ready), {})])
+    observe_gauge(instruments.HTTP_ACTIVE, lambda: [(runtime.observed.active_requests(), {})])
+    observe_gauge(instruments.SANDBOX_RESERVED, lambda: [(_admission(runtime)[0], {})])
+    observe_gauge(instruments.SANDBOX_BUDGET, lambda: [(_admission(runtime)[1], {})])
+    observe_gauge(instruments.LOOP_TASKS, lambda: [(trio.lowlevel.current_statistics().tasks_living, {})])
     _observe_process(runtime)
     _observe_drain(runtime)
 
 
 def observe_tree(runtime: Runtime, root: Supervisor) -> None:
-    """Have the states of the nodes read; what is counted of each begins at zero."""
-    told = runtime.telemetry
-    told.observe(
+    """Register the states of the nodes. The counters of each node begin at zero."""
+    telemetry = runtime.telemetry
+    telemetry.observe(
         instruments.NODE_UP,
         lambda: [(float(node.state is State.RUNNING), {"path": node.path}) for node in root.snapshot().walk()],
     )
     for node in root.snapshot().walk():
         for instrument in (instruments.FAILURES, instruments.RESTARTS, instruments.ESCALATIONS):
-            told.count(instrument, 0, path=node.path)
+            telemetry.count(instrument, 0, path=node.path)
 
 
 async def keep_polling(runtime: Runtime) -> None:
@@ -182,12 +184,12 @@ def _observe_drain(runtime: Runtime) -> None:
 
 def _observe_process(runtime: Runtime) -> None:
     began_at = time.monotonic()
-    told = runtime.telemetry.observe
-    told(instruments.PROCESS_CPU, _cpu_times)
-    told(instruments.PROCESS_MEMORY, lambda: _from_status("VmRSS", 1024))
-    told(instruments.PROCESS_THREADS, lambda: _from_status("Threads", 1))
-    told(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
-    told(instruments.PROCESS_UPTIME, lambda: [(time.monotonic() - began_at, {})])
+    observe_gauge = runtime.telemetry.observe
+    observe_gauge(instruments.PROCESS_CPU, _cpu_times)
+    observe_gauge(instruments.PROCESS_MEMORY, lambda: _from_status("VmRSS", 1024))
+    observe_gauge(instruments.PROCESS_THREADS, lambda: _from_status("Threads", 1))
+    observe_gauge(instruments.PROCESS_FDS, lambda: [(len(os.listdir("/proc/self/fd")), {})])
+    observe_gauge(instruments.PROCESS_UPTIME, lambda: [(time.monotonic() - began_at, {})])
 
 
 def _cpu_times() -> list[Point]:

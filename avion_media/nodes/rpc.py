@@ -96,7 +96,7 @@ class _Authorising:
             callers, tokens=config.auth in ("token", "any"), certificates=config.auth in ("mtls", "any")
         )
         self._refused = 0
-        self._told_at = -math.inf
+        self._logged_at = -math.inf
 
     def __call__(self, call: CallContext) -> None:
         try:
@@ -104,7 +104,7 @@ class _Authorising:
         except RpcError as refusal:
             self._refused += 1
             now = trio.current_time()
-            if now - self._told_at >= _REFUSALS_EVERY_S:
+            if now - self._logged_at >= _REFUSALS_EVERY_S:
                 _log.warning(
                     "rpc.refused",
                     code=refusal.code.name,
@@ -113,7 +113,7 @@ class _Authorising:
                     peer=call.peer.address,
                     since_last_line=self._refused,
                 )
-                self._refused, self._told_at = 0, now
+                self._refused, self._logged_at = 0, now
             raise
 
 

@@ -70,7 +70,7 @@ class DeadLetterFilter:
 
 
 class DeadLetters:
-    """The dead letters of one queue. Every method raises `Unavailable` while Redis is away."""
+    """The dead letters of one queue. Every method raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis, keys: QueueKeys) -> None:
         self._redis = redis

@@ -220,7 +220,7 @@ class Redis:
                 connection.invalidate()
             raise refusals.ConnectionError("the subscription ended")
         except ANY as error:
-            raise self._told("SUBSCRIBE", node, error) from error
+            raise self._to_domain_error("SUBSCRIBE", node, error) from error
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform) -> Reply:
         """Return the reply of the server in charge of the command's keys, found by following redirects."""
@@ -232,14 +232,14 @@ class Redis:
                 reply = await perform(node, asking)
             except (refusals.AskError, refusals.TryAgainError) as hop:
                 if not isinstance(topology, Cluster) or trio.current_time() >= give_up_at:
-                    raise self._told(command[0], node, hop) from hop
+                    raise self._to_domain_error(command[0], node, hop) from hop
                 if give_up_at == math.inf:
                     give_up_at = trio.current_time() + self._timeout_s
                 else:
                     await trio.sleep(_HOP_PAUSE_S)
                 node, asking = self._routed(command[0], partial(self._next_hop, topology, node, asking, hop))
             except ANY as error:
-                raise self._told(command[0], node, error) from error
+                raise self._to_domain_error(command[0], node, error) from error
             else:
                 self._directory.answered(node)
                 return reply
@@ -262,7 +262,7 @@ class Redis:
             try:
                 replies[str(node.address)] = await node.call(command)
             except ANY as error:
-                raise self._told(command[0], node, error) from error
+                raise self._to_domain_error(command[0], node, error) from error
             self._directory.answered(node)
 
         await _all([partial(ask, node) for node in topology.nodes])
@@ -275,16 +275,16 @@ class Redis:
         try:
             return await self._directory.locate()
         except ANY as error:
-            raise self._told(command, None, error) from error
+            raise self._to_domain_error(command, None, error) from error
 
     def _routed(self, command: Argument, route: Callable[[], T]) -> T:
         try:
             return route()
         except refusals.ConnectionError as error:
-            raise self._told(command, None, error) from error
+            raise self._to_domain_error(command, None, error) from error
 
-    def _told(self, command: Argument, node: Node | None, error: Exception) -> Unavailable | RedisRefused:
-        """The domain's error for coredis's or the socket's; the directory hears of it."""
+    def _to_domain_error(self, command: Argument, node: Node | None, error: Exception) -> Unavailable | RedisRefused:
+        """Convert an error of coredis or the socket to an error of the domain. Report it to the directory."""
         code, message = code_of(error)
         if isinstance(error, UNAVAILABLE):
             detail = cause_of(error)

@@ -22,7 +22,7 @@ _MAX_CONNECT_S = 2.0  # a connect is shielded from cancellation, so it is kept s
 _DIAL_PAUSE_S = (0.05, 1.0)  # first and longest pause between two connects that fail
 LONGEST_PAUSE_S = _DIAL_PAUSE_S[1]
 
-# It logs a traceback for each connect that fails. Here that is a state, and told by `Redis.available`.
+# It logs a traceback for each connect that fails. Here that is a state, which `Redis.available` shows.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 

@@ -123,7 +123,7 @@ class Directory:
         self._refreshing = False
 
     async def _adopt_slots(self, cluster: Cluster) -> bool:
-        """Whether a node told them."""
+        """Whether a node reported them."""
         nodes = list(cluster.nodes)
         for node in random.sample(nodes, len(nodes)):
             try:

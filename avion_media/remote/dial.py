@@ -125,7 +125,7 @@ class Dialler:
             await trio.aclose_forcefully(transport)
 
     def check(self, url: RemoteUrl) -> None:
-        """`AddressRefused` if that can be told from the URL alone; nobody is asked."""
+        """Raise `AddressRefused` if the URL alone shows that it must not be fetched. Asks no resolver."""
         if self._guard.host_denied(url.host):
             raise AddressRefused(f"host {url.host}")
         if url.address is not None:
@@ -168,7 +168,7 @@ class Dialler:
                 failure = f"no connection within {self._timeouts.connect_s:g} s"
                 continue
             except OSError as error:
-                failure = _told(error)
+                failure = _message_of(error)
                 continue
             try:
                 _check_peer(stream, address)
@@ -195,8 +195,8 @@ class Dialler:
         return stream
 
 
-def _told(error: OSError) -> str:
-    """Trio's error says only that all attempts failed; here it is always one."""
+def _message_of(error: OSError) -> str:
+    """Return the message of the only attempt. Trio's own message says only that all attempts failed."""
     cause = error.__cause__
     return str(cause.exceptions[0] if isinstance(cause, ExceptionGroup) else error)
 

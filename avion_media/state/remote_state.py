@@ -40,7 +40,7 @@ class RemoteState:
 
 
 class RemoteStateStore:
-    """Every method raises `Unavailable` while Redis is away."""
+    """Every method raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis.state

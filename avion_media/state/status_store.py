@@ -31,7 +31,7 @@ _PAUSE_S = (0.2, 5.0)  # first and longest wait before the next try to subscribe
 
 
 class StatusStore:
-    """Statuses on Redis. Every method but `listen` raises `Unavailable` while Redis is away."""
+    """Statuses on Redis. Every method but `listen` raises `Unavailable` while Redis is unavailable."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis.state

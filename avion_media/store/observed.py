@@ -86,7 +86,7 @@ class StoreCall(AbstractContextManager["StoreCall"]):
             self._telemetry.record(instruments.LIMITER_WAIT, waited_s, limiter=THREADS)
         if not self._operation:
             return
-        error_type = "" if error is None else self._told(error)
+        error_type = "" if error is None else self._name_of(error)
         self._telemetry.record(
             instruments.S3_DURATION,
             now - self._asked_at,
@@ -95,8 +95,8 @@ class StoreCall(AbstractContextManager["StoreCall"]):
         )
         self._block.__exit__(None, None, None)
 
-    def _told(self, error: BaseException) -> str:
-        """The error in a word. Only a fault makes the span a failure."""
+    def _name_of(self, error: BaseException) -> str:
+        """Return a word for the error. Only a fault marks the span as failed."""
         for kind, word in _FAULTS:
             if isinstance(error, kind):
                 self._span.fail(word)

@@ -109,7 +109,7 @@ class PatchCopy:
         return patched(base, part.start, self.patches)
 
     async def _abort(self, upload: Mapping[str, Any]) -> None:
-        """Drop the parts. Should the store be away, the bucket's lifecycle rule does it a day later."""
+        """Drop the parts. If the store is unavailable, the bucket's lifecycle rule does it a day later."""
         # Shielded, since a cancelled task must not leave its parts; bounded by the deadline for the wait and by
         # `Connection.max_request_s` for a request that has begun.
         with trio.move_on_after(self.connection.max_request_s, shield=True):

@@ -182,7 +182,7 @@ class Consumer:
                 await self._nothing_active.wait()
 
     async def read(self, child: ChildLike) -> None:
-        """The reader: one read per free slot. Ends when told to stop and its tasks are done."""
+        """The reader: one read per free slot. After a request to stop, it ends when its tasks are done."""
         async with trio.open_nursery() as nursery:
 
             async def stop_waiting() -> None:
@@ -299,7 +299,7 @@ class Consumer:
         return started
 
     async def _through_outages(self, child: ChildLike, step: Callable[[], Awaitable[None]]) -> None:
-        """Repeat ``step`` until told to stop; an outage of Redis is waited for, not died of."""
+        """Repeat ``step`` until a request to stop. Wait while Redis is unavailable."""
         pause_s, longest_s = _OUTAGE_PAUSE_S
         while not child.stopping.is_set():
             if not self._accepting_tasks():

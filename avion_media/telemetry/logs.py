@@ -56,25 +56,29 @@ def _add_trace(_logger: object, _method: str, event: Event) -> Event:
 
 
 class ExporterRepeats(logging.Filter):
-    """A collector that is away is one fact, not one a second: of equal messages one a minute passes, with how many were
-    held back, and without its traceback."""
+    """Limits equal messages of exporters to one per minute, with the number of suppressed ones and without traceback.
+
+    Otherwise an unavailable collector would log a message every second.
+    """
 
     def __init__(self, pause_s: float = _EXPORTER_PAUSE_S) -> None:
         super().__init__()
         self._pause_s = pause_s
-        self._told: dict[tuple[str, str], tuple[float, int]] = {}  # by logger and template, of which there are few
+        self._last_logged: dict[
+            tuple[str, str], tuple[float, int]
+        ] = {}  # by logger and template, of which there are few
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter.filter`."""
         if not record.name.startswith(_EXPORTERS):
             return True
         key = (record.name, str(record.msg))
-        told_at, held_back = self._told.get(key, (float("-inf"), 0))
+        logged_at, held_back = self._last_logged.get(key, (float("-inf"), 0))
         now = time.monotonic()
-        if now - told_at < self._pause_s:
-            self._told[key] = (told_at, held_back + 1)
+        if now - logged_at < self._pause_s:
+            self._last_logged[key] = (logged_at, held_back + 1)
             return False
-        self._told[key] = (now, 0)
+        self._last_logged[key] = (now, 0)
         record.exc_info = None
         if held_back:
             record.msg, record.args = f"{record.getMessage()} ({held_back} more like it before)", ()

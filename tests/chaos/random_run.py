@@ -16,7 +16,7 @@ from tests.chaos.load import balanced_channel
 from tests.chaos.random_faults import Faults
 from tests.chaos.random_proxy import Mode
 from tests.chaos.random_verdict import Reference, Report, Verdict, left_behind, listed, unfinished
-from tests.chaos.random_work import CLIENTS, Clients, Dropper, Ledger, Listener, Observer, bodies
+from tests.chaos.random_work import CLIENTS, Clients, Deleter, Ledger, Listener, Observer, bodies
 from tests.chaos.random_world import DELETE_DELAY_S, Background, World, open_world
 from tests.crash.checker import keys_of
 
@@ -39,11 +39,11 @@ def run(seed: int, minutes: float, *, keep_logs: Path | None = None) -> Report:
         listener.start()
         reference = _calm(world, ledger, clients)
         started = time.monotonic()
-        dropper = Dropper(world, ledger, clients, seed)
+        deleter = Deleter(world, ledger, clients, seed)
         observer = Observer(world, ledger, channel, DELETE_DELAY_S)
-        faults, threads = _storm(world, clients, dropper, observer, seed, minutes)
+        faults, threads = _storm(world, clients, deleter, observer, seed, minutes)
         report = Report(seed, time.monotonic() - started)
-        _come_to_rest(world, ledger, dropper, report)
+        _come_to_rest(world, ledger, deleter, report)
         clients.give_up.set()
         _stop([*threads, listener], report)
         Verdict(world, ledger, reference, report).give(faults.all)
@@ -67,11 +67,11 @@ def _calm(world: World, ledger: Ledger, clients: Clients) -> Reference:
 
 
 def _storm(
-    world: World, clients: Clients, dropper: Dropper, observer: Observer, seed: int, minutes: float
+    world: World, clients: Clients, deleter: Deleter, observer: Observer, seed: int, minutes: float
 ) -> tuple[Faults, list[Background]]:
     """Returns when all faults are over; the clients' threads may still be waiting for answers."""
     working = [Background(f"client {number}", clients.take_turn) for number in range(CLIENTS)]
-    watching = [Background("dropper", dropper.take_turn), Background("observer", observer.take_turn)]
+    watching = [Background("deleter", deleter.take_turn), Background("observer", observer.take_turn)]
     ending = threading.Event()
     faults = Faults(world, seed, ending.wait)
     breaking = [Background(each.__name__, each) for each in (faults.process, faults.server, faults.connection)]
@@ -88,11 +88,11 @@ def _storm(
     return faults, [*working, *watching, *breaking]
 
 
-def _come_to_rest(world: World, ledger: Ledger, dropper: Dropper, report: Report) -> None:
+def _come_to_rest(world: World, ledger: Ledger, deleter: Deleter, report: Report) -> None:
     """Until everything has ended and everybody who died is forgotten."""
 
     def at_rest() -> bool:
-        return dropper.idle and not ledger.open() and not unfinished(world) and not left_behind(world)
+        return deleter.idle and not ledger.open() and not unfinished(world) and not left_behind(world)
 
     if not world.watch(at_rest, _QUIET_S):
         report.unexpected.append(f"no rest after {_QUIET_S:g} s")

@@ -108,21 +108,21 @@ class Verdict:
         told = [kind.rpartition(".")[2] for _, kind, _ in self._ledger.events.get(media_id, [])]
         final = {"READY": "ready", "FAILED": "failed", "DELETED": "deleted"}[state]
         self._report.ended[f"{state.lower()} {reason}".strip() if told else "not at all"] += 1
-        before = told[:-1] if entry.dropped_at else told[1:]
+        before = told[:-1] if entry.deleted_at else told[1:]
         if final not in told:
             self._report.lost.append(f"{media_id} ({entry.kind}): {final} was never told, but {told}")
-        elif told[-1] != final or len(before) > bool(entry.dropped_at) or told.count(final) > 1:
+        elif told[-1] != final or len(before) > bool(entry.deleted_at) or told.count(final) > 1:
             self._report.double.append(f"{media_id} ({entry.kind}): {told}")
         said = self._said(media_id)
         if said != (state, reason):
             self._note(entry, f"is said to be {said}, not {(state, reason)}")
         self._judge_objects(entry, state)
         self._judge_what_was_told(entry, state)
-        if entry.dropped_at:
+        if entry.deleted_at:
             self._judge_deletion(entry)
 
     def _expected(self, entry: Accepted) -> tuple[str, str]:
-        if entry.dropped_at:
+        if entry.deleted_at:
             return "DELETED", ""
         if entry.kind != "deadly" and self._died_by_chance(entry.media_id) and not self._is_ready(entry.media_id):
             return "FAILED", "poison"
@@ -160,7 +160,7 @@ class Verdict:
 
     def _judge_deletion(self, entry: Accepted) -> None:
         times = [seconds for seconds, kind, _ in self._ledger.events.get(entry.media_id, []) if "deleted" in kind]
-        early_s = entry.dropped_at + DELETE_DELAY_S - min(times, default=float("inf"))
+        early_s = entry.deleted_at + DELETE_DELAY_S - min(times, default=float("inf"))
         if early_s > _CLOCK_S:
             self._note(entry, f"removed {early_s:.2f} s too early")
 

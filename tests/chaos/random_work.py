@@ -65,8 +65,8 @@ class Accepted:
     kind: str
     body: Body
     accepted_at: float
-    dropped_at: float = 0.0  # before the first try to say so
-    ready_when_dropped: bool = False
+    deleted_at: float = 0.0  # before the first try to say so
+    ready_when_deleted: bool = False
 
 
 @dataclass
@@ -83,7 +83,7 @@ class Ledger:
     def ended(self, media_id: str) -> bool:
         """Whether an end was announced; a deletion's only counts where one was asked for."""
         events, entry = self.events.get(media_id), self.accepted[media_id]
-        return bool(events) and (not entry.dropped_at or any(kind == "media.deleted" for _, kind, _ in events or ()))
+        return bool(events) and (not entry.deleted_at or any(kind == "media.deleted" for _, kind, _ in events or ()))
 
     def open(self) -> list[str]:
         """Accepted, and not ended."""
@@ -130,7 +130,7 @@ class Clients:
         self._deadly = deadly_body()
         self._next_deadly_at = time.monotonic() + 10
         self._numbers = count()
-        self.to_drop: list[str] = []
+        self.to_delete: list[str] = []
         self.give_up = threading.Event()  # set when nothing will be answered any more
 
     def take_turn(self) -> None:
@@ -139,10 +139,10 @@ class Clients:
             time.sleep(_PAUSE_S)
             return
         with self._lock:
-            kind, body, drop = self._draw()
+            kind, body, delete = self._draw()
         media_id = self.cache(body) if kind == "remote" else self.upload(body, kind)
-        if drop and media_id:
-            self.to_drop.append(media_id)
+        if delete and media_id:
+            self.to_delete.append(media_id)
 
     def _draw(self) -> tuple[str, Body, bool]:
         if time.monotonic() > self._next_deadly_at and not self._deadly_is_open():
@@ -225,7 +225,7 @@ def call(channel: grpc.Channel, name: str, request: Any, answer: Any) -> Any:
     return method(request, timeout=_CALL_S)
 
 
-class Dropper:
+class Deleter:
     """The post service: says what was deleted, some at once and some once it is public; on the stream, and sometimes
     on the channel too."""
 
@@ -239,27 +239,27 @@ class Dropper:
     @property
     def idle(self) -> bool:
         """Whether nothing is left to be dropped."""
-        return not self._clients.to_drop and not self._later
+        return not self._clients.to_delete and not self._later
 
     def take_turn(self) -> None:
         """Drop what is due."""
-        while self._clients.to_drop:
-            media_id = self._clients.to_drop.pop()
+        while self._clients.to_delete:
+            media_id = self._clients.to_delete.pop()
             if self._chance.random() < _DROPPED_LATER / (_DROPPED_AT_ONCE + _DROPPED_LATER):
                 self._later.append(media_id)
             else:
-                self._drop(media_id, ready=False)
+                self._delete(media_id, ready=False)
         for media_id in list(self._later):
             events = self._ledger.events.get(media_id)
             if events:
                 self._later.remove(media_id)
-                self._drop(media_id, ready=events[0][1].endswith(".ready"))
+                self._delete(media_id, ready=events[0][1].endswith(".ready"))
         time.sleep(_PAUSE_S)
 
-    def _drop(self, media_id: str, *, ready: bool) -> None:
+    def _delete(self, media_id: str, *, ready: bool) -> None:
         entry = self._ledger.accepted[media_id]
-        entry.ready_when_dropped = ready
-        entry.dropped_at = time.time()
+        entry.ready_when_deleted = ready
+        entry.deleted_at = time.time()
         event = json.dumps({"media_ids": [media_id]})
         until_answered(lambda: self._world.client.xadd("drop_deleted", {"event": event}), self._clients.give_up)
         if self._chance.random() < 0.5:
@@ -322,7 +322,7 @@ class Observer:
         if ids:
             self._look(self._ledger.accepted[self._chance.choice(ids)])
         for entry in [self._ledger.accepted[each] for each in ids]:
-            if entry.ready_when_dropped and entry.dropped_at:
+            if entry.ready_when_deleted and entry.deleted_at:
                 self._is_not_early(entry)
         time.sleep(_PAUSE_S)
 
@@ -337,12 +337,12 @@ class Observer:
         told = self._ledger.told.setdefault(entry.media_id, [])
         if not told or told[-1] != state:
             told.append(state)
-        if state == "READY" and self._original(entry.media_id) is False and not entry.dropped_at:
+        if state == "READY" and self._original(entry.media_id) is False and not entry.deleted_at:
             self._ledger.problems.append(f"{entry.media_id}: said to be READY without an original")
 
     def _is_not_early(self, entry: Accepted) -> None:
         before = time.time()
-        due = entry.dropped_at + self._delay_s
+        due = entry.deleted_at + self._delay_s
         if before < due and self._original(entry.media_id) is False:
             self._ledger.problems.append(f"{entry.media_id}: removed {due - before:.2f} s too early")
 

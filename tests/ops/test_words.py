@@ -27,6 +27,7 @@ OLD_NAMES = {
     "media pipeline": r"\bworkshop\b",
     "renewer": r"\bkeeper\b",
     "deletion": r"avion[._]drops|\bdrop\.(tombstones?|undone|gap|backlog_full|malformed)\b|DropStream|DropChannel",
+    "notice": r"MalformedDrop|parse_drop|\bDropper\b",
     "unavailable": r"\bstore\.(away|back)\b|(Store|Redis)Away|(store|redis)-away",
     "stalled": r"QueueStagnates|queue-stagnates",
     "internal error": r"\b(task|rpc|origin)\.defect\b",
@@ -62,6 +63,7 @@ OLD_NAMES = {
     "release, supersede": r"SHELF|\bshel[fv]|\b_?[Hh]and(ed|s)?[ _-]back\b|\bdef lose\b",
     "regenerate": r"_ANEW\b|\bbegin_anew\b|_anew\b",
     "same on all replicas": r"told_by_all",
+    "name of the channel": r"\b_tell\b|\b_told\b|\btold\(|\btold_at\b|has_told",
     "remote/errors.py": r"remote[./]answers",
 }
 READ = ("avion_media", "supervisors", "docs", "examples", "ops", "proto", "README.md", "CONTRIBUTING.md", "SECURITY.md")

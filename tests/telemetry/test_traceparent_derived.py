@@ -88,7 +88,7 @@ class World:
         self.redis = redis
         self._client = client
 
-    async def drop(self, media_id: str, delay_s: float = HOUR_S) -> None:
+    async def delete(self, media_id: str, delay_s: float = HOUR_S) -> None:
         purges = Purges(TaskQueue(self.redis, PURGE_QUEUE), CdnConfig(purge_urls=("http://cdn.example",)))
         queue = TaskQueue(self.redis, DELETE_QUEUE)
         handler = DeletionHandler(self.redis, queue, _replay(self.redis), purges, NO_TELEMETRY, delay_s=delay_s)
@@ -119,9 +119,9 @@ async def world(redis_url: str) -> AsyncIterator[World]:
 
 
 @pytest.mark.parametrize("media_id", [UPLOAD, REMOTE])
-async def test_a_drop_heard_by_all_and_the_sweepers_repetition_are_one_task(world: World, media_id: str) -> None:
+async def test_a_notice_received_by_all_and_the_sweepers_repetition_are_one_task(world: World, media_id: str) -> None:
     for _ in range(2):
-        await world.drop(media_id)
+        await world.delete(media_id)
     await world.sweep(media_id, SweepReason.OVERDUE_DELETION)
     (task,) = world.delayed()
     record = await DeletionRecords(world.redis).get(media_id)
@@ -139,7 +139,7 @@ async def test_the_sweeper_queues_a_lost_task_with_it(world: World) -> None:
 
 
 async def test_an_undoing_queues_the_upload_with_it(world: World) -> None:
-    await world.drop(UPLOAD)
+    await world.delete(UPLOAD)
     upload = parse_any_id(UPLOAD)
     assert isinstance(upload, MediaId)
     outcome = await undelete(cast("ObjectStore", UploadOnly()), world.redis, _replay(world.redis), [upload])
@@ -170,12 +170,12 @@ async def test_the_attempt_at_an_upload_is_of_its_trace_and_sampled_by_its_id(wo
 
 
 async def test_a_deletion_and_a_purge_have_traces_of_their_own_linked_to_the_mediums(world: World) -> None:
-    await world.drop(UPLOAD, delay_s=0)
+    await world.delete(UPLOAD, delay_s=0)
     medium = trace_of_medium(UPLOAD)
     for queue_name in (DELETE_QUEUE, PURGE_QUEUE):
         span = await attempted(world.redis, queue_name)
         assert (span.parent_id, span.links) == (0, (medium,))
-    await world.drop(REMOTE, delay_s=0)
+    await world.delete(REMOTE, delay_s=0)
     span = await attempted(world.redis, DELETE_QUEUE)
     assert (span.parent_id, span.links) == (0, ())
     assert f"{span.context.trace_id:032x}" != REMOTE[:32]

@@ -77,7 +77,7 @@ def _answer(job: Job, arguments: dict[str, Any], files: list[int]) -> bytes:
         return json.dumps({"rejected": [error.reason, error.detail]}).encode()
     except MemoryError:
         return b'{"limit": "memory"}'
-    except Exception:  # noqa: BLE001 - the boundary: whatever our code raises is a defect, told with its traceback
+    except Exception:  # noqa: BLE001 - the boundary: whatever our code raises is a bug, reported with its traceback
         return json.dumps({"failed": traceback.format_exc()}).encode()
 
 

@@ -82,7 +82,7 @@ class ForkServer:
             pid = self._fork(task, files[1:])
         except (OSError, KeyError) as error:
             nothing = Usage(0.0, 0.0, 0)
-            _tell(channel, Exit(0, 0, False, nothing, error=f"cannot start {task.name}: {error!r}"))
+            _send(channel, Exit(0, 0, False, nothing, error=f"cannot start {task.name}: {error!r}"))
             channel.close()
         else:
             running = _Child(pid, os.pidfd_open(pid), channel, started, started + task.limits.wall_s)
@@ -130,7 +130,7 @@ class ForkServer:
         by_signal = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else 0
         usage = Usage(used.ru_utime + used.ru_stime, time.monotonic() - running.started, used.ru_maxrss * 1024)
-        _tell(running.channel, Exit(code, by_signal, running.timed_out, usage))
+        _send(running.channel, Exit(code, by_signal, running.timed_out, usage))
         running.channel.close()
 
     def _end(self) -> None:
@@ -139,8 +139,10 @@ class ForkServer:
             self._reap(each)
 
 
-def _tell(channel: socket.socket, message: Exit) -> None:
-    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the caller is gone; the child is reaped anyway
+def _send(channel: socket.socket, message: Exit) -> None:
+    with contextlib.suppress(
+        BrokenPipeError, ConnectionResetError
+    ):  # the caller has exited; the child is reaped anyway
         channel.send(pack(message))
 
 

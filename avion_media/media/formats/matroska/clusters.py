@@ -24,7 +24,7 @@ _MAX_LAST_CLUSTER_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One cluster, ``end`` found also when its size is not told (then ``element.size`` is None)."""
+    """One cluster, ``end`` is found even if its size is unknown (then ``element.size`` is None)."""
 
     element: Element
     end: int

@@ -29,7 +29,7 @@ _STILL_CODECS = frozenset(("V_MJPEG", "V_PNG"))  # previews beside the picture; 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """``scale`` nanoseconds make a tick; ``duration_s`` is 0.0 when it is not told."""
+    """``scale`` nanoseconds make a tick; ``duration_s`` is 0.0 if the file does not have it."""
 
     scale: int
     duration_s: float

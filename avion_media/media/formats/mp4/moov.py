@@ -27,7 +27,7 @@ VISUAL_HANDLERS = (b"vide", b"pict", b"auxv")  # of videos, of image sequences a
 _ENABLED = 1  # of the flags in tkhd
 _ENCRYPTED = frozenset((b"encv", b"enca", b"drmi", b"drms"))
 # Captions in CEA-608/708 and subtitles in TTML or WebVTT. Not ``text`` and ``sbtl``: drones write their position
-# there, chapter titles are free text, and neither can be told apart without reading every sample.
+# there, chapter titles are free text, and neither can be distinguished without reading every sample.
 _KEPT_HANDLERS = frozenset((b"vide", b"soun", b"clcp", b"subt"))
 
 

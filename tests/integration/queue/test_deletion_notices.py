@@ -36,9 +36,9 @@ async def test_what_was_written_before_we_came_is_read(stream: NoticeStream, oth
     other.xadd(DROP_DELETED, {"event": event(media_id, REMOTE)})
     assert await stream.ensure_group()
     assert not await stream.ensure_group()
-    (drop,) = await stream.take("a", block_s=0.01)
-    assert (drop.media_ids, drop.problem) == ((media_id, REMOTE), "")
-    await stream.done(drop)
+    (notice,) = await stream.take("a", block_s=0.01)
+    assert (notice.media_ids, notice.problem) == ((media_id, REMOTE), "")
+    await stream.done(notice)
     assert other.xpending(DROP_DELETED, NOTICES_GROUP)["pending"] == 0
     assert other.xlen(DROP_DELETED) == 1  # the producer's stream is not ours to trim
 
@@ -76,9 +76,13 @@ async def test_events_that_cannot_be_read_say_why_and_can_be_done(
     other.xadd(DROP_DELETED, {"event": b"\xff{"})
     other.xadd(DROP_DELETED, {"event": event("nonsense", media_id)})
     await stream.ensure_group()
-    drops = await stream.take("a", block_s=0.01)
-    assert [(drop.media_ids, bool(drop.problem)) for drop in drops] == [((), True), ((), True), ((media_id,), True)]
-    await stream.done(*drops)
+    notices = await stream.take("a", block_s=0.01)
+    assert [(notice.media_ids, bool(notice.problem)) for notice in notices] == [
+        ((), True),
+        ((), True),
+        ((media_id,), True),
+    ]
+    await stream.done(*notices)
     await stream.done()
     assert other.xpending(DROP_DELETED, NOTICES_GROUP)["pending"] == 0
 
@@ -99,8 +103,8 @@ class Post:
         self.lost = 0
         self.arrived = trio.Event()
 
-    async def handle(self, drop: Notice) -> None:
-        self.handled.append(drop)
+    async def handle(self, notice: Notice) -> None:
+        self.handled.append(notice)
         self.arrived.set()
 
     def gap(self, seconds: float) -> None:

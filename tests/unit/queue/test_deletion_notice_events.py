@@ -21,20 +21,20 @@ JSON = st.recursive(
 
 
 def test_ids_of_both_kinds_are_read_once_each_in_order() -> None:
-    drop = parse_notice(json.dumps({"media_ids": [TWO, REMOTE, ONE, TWO], "more": 1}).encode(), "1-0")
-    assert (drop.media_ids, drop.position, drop.problem) == ((TWO, REMOTE, ONE), "1-0", "")
+    notice = parse_notice(json.dumps({"media_ids": [TWO, REMOTE, ONE, TWO], "more": 1}).encode(), "1-0")
+    assert (notice.media_ids, notice.position, notice.problem) == ((TWO, REMOTE, ONE), "1-0", "")
 
 
 def test_ids_that_are_none_are_passed_over_and_said() -> None:
-    drop = parse_notice(json.dumps({"media_ids": ["../x", ONE, 7, None, [], ONE.lower()]}).encode())
-    assert drop.media_ids == (ONE,)
-    assert drop.problem == "5 of 6 ids are none"
+    notice = parse_notice(json.dumps({"media_ids": ["../x", ONE, 7, None, [], ONE.lower()]}).encode())
+    assert notice.media_ids == (ONE,)
+    assert notice.problem == "5 of 6 ids are none"
 
 
 def test_an_id_of_a_newer_version_is_not_lost() -> None:
     newer = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-    drop = parse_notice(json.dumps({"media_ids": [newer, ONE]}).encode())
-    assert (drop.media_ids, drop.problem) == ((newer, ONE), "")
+    notice = parse_notice(json.dumps({"media_ids": [newer, ONE]}).encode())
+    assert (notice.media_ids, notice.problem) == ((newer, ONE), "")
 
 
 NOT_JSON = [b"", b"nonsense", b"\xff\xfe\x00", b"[" * 100_000]
@@ -52,9 +52,9 @@ TOO_LONG = [b" " * (2 << 20)]
 
 @pytest.mark.parametrize("event", [*NOT_JSON, *NO_LIST, *TOO_LONG], ids=range(12))
 def test_malformed_events_name_nothing_and_say_why(event: bytes) -> None:
-    drop = parse_notice(event)
-    assert drop.media_ids == ()
-    assert drop.problem
+    notice = parse_notice(event)
+    assert notice.media_ids == ()
+    assert notice.problem
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps({"media_ids": value}).encode()))

@@ -49,7 +49,7 @@ Operation = Callable[[Redis, int], Awaitable[str]]
 
 async def notice(redis: Redis, _generation: int, position: str = AFTER) -> str:
     marks = await DeletionRecords(redis).mark([MEDIUM], delay_s=HOUR_S, position=position)
-    return ("" if marks[0].fresh else "same") if marks else "void"
+    return ("" if marks[0].fresh else "same") if marks else "ignored"
 
 
 async def old_notice(redis: Redis, generation: int) -> str:
@@ -58,7 +58,7 @@ async def old_notice(redis: Redis, generation: int) -> str:
 
 async def removal(redis: Redis, generation: int) -> str:
     begun = await DeletionRecords(redis).begin_removal(MEDIUM, generation)
-    return "early" if begun.early_s else "go" if begun.may_go else "void"
+    return "early" if begun.early_s else "repeated" if begun.may_go else "ignored"
 
 
 async def other_removal(redis: Redis, generation: int) -> str:
@@ -77,7 +77,7 @@ async def undelete(redis: Redis, generation: int) -> str:
 
 async def status(redis: Redis, _generation: int) -> str:
     taken = await StatusStore(redis).put(Status(MEDIUM, State.PROCESSING), ttl_s=60)
-    return "taken" if taken else "refused"
+    return "stored" if taken else "refused"
 
 
 OPERATIONS: dict[str, tuple[Operation, float]] = {
@@ -117,7 +117,7 @@ async def test_each_cell(redis: Redis, operation: str, state: str, cell: str) ->
     after = "no record" if record is None else str(record.state)
     if cell.startswith("→ "):
         assert after == cell.removeprefix("→ ")
-        assert outcome in ("", "go", "–")
+        assert outcome in ("", "repeated", "–")
         if operation.startswith("notice") and state == "undeleted":
             assert record is not None
             assert record.generation > generation

@@ -20,8 +20,8 @@ class CheckStatus(StrEnum):
     """How a check ended."""
 
     OK = "ok"
-    WARNING = "warning"  # the service works, with less safety or comfort
-    FAILED = "failed"  # something that the service promises cannot be kept here
+    WARNING = "warning"  # the service works, with less safety or fewer features
+    FAILED = "failed"  # the service cannot keep one of its guarantees here
 
 
 class Area(StrEnum):
@@ -33,15 +33,15 @@ class Area(StrEnum):
 
 
 class CheckFailed(Exception):
-    """What a check tried did not come out as it should; the message says what happened instead."""
+    """A check failed. The message says what happened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One sentence about something outside, and how to try it.
+    """A capability that the service relies on, named so that ``failed`` negates it, and how to test it.
 
-    ``attempt`` returns a detail worth showing (or nothing), and raises `CheckFailed`. ``impact`` is the consequence
-    when the sentence does not hold; ``status`` how bad that is.
+    ``attempt`` returns a detail worth showing (or nothing), or raises `CheckFailed`. ``impact`` is the consequence if
+    the capability is missing, and ``status`` says how bad that is.
     """
 
     area: Area
@@ -53,7 +53,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found. ``detail`` says what was seen, ``impact`` what it means (empty when all is well)."""
+    """The result of one check. ``detail`` says what was found, ``impact`` what it means (empty if the check passed)."""
 
     area: Area
     check: str

@@ -98,7 +98,7 @@ async def _store_checks(config: Config, note: Found) -> AsyncIterator[_StoreChec
 
         client = UploadClient(store, http, folder)
         objects = ObjectChecks(store, http, folder, lives=lives_of(config))
-        there = Check(Area.STORE, "it answers, and has the bucket", answers, "nothing can be stored or served")
+        there = Check(Area.STORE, "is reachable, and the bucket exists", answers, "nothing can be stored or served")
         left: list[str] = []
         try:
             yield _StoreChecks(there, UploadChecks(client), ForgeryChecks(client, config.s3), objects)

@@ -35,7 +35,7 @@ PUT_ONLY: Final = "sign upload URLs with keys that can only write (docs/how-to/s
 
 @dataclass(frozen=True, slots=True)
 class _Addition:
-    """Headers that stay on the upload at worst, and those that would show them on a copy of it."""
+    """Headers that a client can add to an upload, and the headers that would show them on a copy."""
 
     what: str
     sent: dict[str, str]
@@ -62,7 +62,7 @@ _ADDITIONS = (
 
 
 class ForgeryChecks:
-    """What `RequestMediaUpload` relies on where the client is a stranger."""
+    """What `RequestMediaUpload` relies on if clients are not trusted."""
 
     def __init__(self, client: UploadClient, config: S3Config) -> None:
         self._client = client
@@ -70,54 +70,53 @@ class ForgeryChecks:
         self._number = 0
 
     def accepted(self) -> Check:
-        """Whether the store takes what upload URLs sign, and which settings it would take."""
-        check = "a presigned upload is accepted"
-        return Check(Area.STORE, check, self._accepted, "nobody can upload anything")
+        """Return the check that the store accepts presigned uploads. It names settings that the store would accept."""
+        check = "accepts presigned uploads"
+        return Check(Area.STORE, check, self._accepted, "clients cannot upload")
 
     def all(self) -> list[Check]:
-        """In the order in which they are worth reading."""
+        """Return the checks, the most important first."""
         check = partial(Check, Area.STORE)
         return [
             check(
-                "a URL with a changed signature is refused",
+                "rejects URLs with a changed signature",
                 self._signature,
-                "this store checks no signature: it is made for development, as the one of `avion-media dev` is;"
-                " never let strangers reach it",
+                "this store checks no signature, like that of `avion-media dev`; clients must never reach it",
             ),
             check(
-                "an upload cannot become a copy of another object (x-amz-copy-source)",
+                "rejects uploads that copy another object (x-amz-copy-source)",
                 self._copy,
-                f"with an upload URL anybody reads every object that its key can read: other buckets, raw uploads of"
+                f"a client can read every object that the key of its upload URL can read: other buckets, raw uploads of"
                 f" others, deleted media; {PUT_ONLY}",
             ),
             check(
-                "an upload cannot be opened to others (x-amz-acl, x-amz-grant-…)",
+                "rejects uploads that are opened to others (x-amz-acl, x-amz-grant-…)",
                 self._opened,
-                "a raw upload, with its location, can be made readable to everybody; set the bucket's public-access"
-                " block (`avion-media init` does, where the store has one)",
+                "a client can make its raw upload public, GPS position included; set the bucket's public-access block"
+                " (`avion-media init` does, if the store has one)",
             ),
             check(
-                "an upload cannot be locked (object lock, legal hold)",
+                "rejects uploads with a lock (object lock, legal hold)",
                 self._locked,
-                "anybody fills the store with what nobody can delete; use a bucket without object lock",
+                "clients can fill the store with objects that cannot be deleted; use a bucket without object lock",
             ),
             check(
-                "an upload cannot be encrypted with a client's key",
+                "rejects uploads encrypted with a client's key",
                 self._encrypted,
-                "a client can make its own upload unreadable: it counts as missing; nothing else is harmed",
+                "a client can make its own upload unreadable, which then counts as missing; this has no other effect",
                 CheckStatus.WARNING,
             ),
             check(
-                "the URL of a part cannot copy another object",
+                "rejects parts that copy another object",
                 self._part_urls,
-                "uploads in parts are off: clients upload large files in one request, and begin again when it fails",
+                "uploads in parts are off: clients upload large files in one request, and start again if it fails",
                 CheckStatus.WARNING,
             ),
             *(
                 check(
-                    f"what a client adds to its upload is not copied with it: {each.what}",
+                    f"does not copy what a client adds to its upload: {each.what}",
                     partial(self._stays, each),
-                    "it reaches originals that the store copies (large videos): no rule of the bucket may depend on it",
+                    "it stays on originals that the store copies (large videos); bucket rules must not depend on it",
                     CheckStatus.WARNING,
                 )
                 for each in _ADDITIONS
@@ -131,7 +130,7 @@ class ForgeryChecks:
             raise CheckFailed(f"the store responded {describe(response)}{await self._advice(_any)}")
         info = await self._client.store.head(f"{self._client.folder}accepted")
         if info.size_bytes != len(BODY):
-            raise CheckFailed(f"it keeps {info.size_bytes} bytes of {len(BODY)}")
+            raise CheckFailed(f"stored {info.size_bytes} of {len(BODY)} bytes")
         return ""
 
     async def _signature(self) -> str:
@@ -146,7 +145,7 @@ class ForgeryChecks:
         return await self._prevented(self._read_by_anybody)
 
     async def _prevented(self, forged: Callable[[Mapping[str, str]], Awaitable[str]]) -> str:
-        """``forged`` tries an attack on URLs with these guards, and says how it succeeded; empty when it did not."""
+        """Run an attack. ``forged`` tries it on URLs with given guards, and returns how it succeeded, or nothing."""
         achieved = await forged(self._guard())
         if achieved:
 
@@ -163,7 +162,7 @@ class ForgeryChecks:
         for added in (copied, {**copied, "x-amz-metadata-directive": "REPLACE"}):
             for name, _ in await self._sent("copy", added, guard):
                 if await self._stored(name) == _SECRET:
-                    return "the upload held the other object"
+                    return "the upload contained the other object"
         return ""
 
     async def _read_by_anybody(self, guard: Mapping[str, str]) -> str:
@@ -171,7 +170,7 @@ class ForgeryChecks:
             for name, _ in await self._sent("opened", added, guard):
                 url = self._client.granted(name).url.partition("?")[0]
                 if (await self._client.http.get(url)).status_code == 200:
-                    return f"{next(iter(added))} made it readable to everybody"
+                    return f"{next(iter(added))} made it public"
         return ""
 
     async def _locked(self) -> str:
@@ -180,7 +179,7 @@ class ForgeryChecks:
         for added in (retention, {"x-amz-object-lock-legal-hold": "ON"}):
             for name, _ in await self._sent("locked", added, self._guard()):
                 if next(iter(added)) in await self._headers_of(name):
-                    raise CheckFailed(f"{next(iter(added))} was obeyed")
+                    raise CheckFailed(f"{next(iter(added))} was accepted")
         return ""
 
     async def _encrypted(self) -> str:
@@ -192,7 +191,7 @@ class ForgeryChecks:
         }
         for name, response in await self._sent("encrypted", added, self._guard()):
             if response.status_code == 200 and await self._stored(name) is None:
-                raise CheckFailed("it was accepted, and the service cannot read it")
+                raise CheckFailed("accepted, and the service cannot read it")
         return ""
 
     async def _part_urls(self) -> str:
@@ -202,13 +201,13 @@ class ForgeryChecks:
         return ""
 
     async def _stays(self, addition: _Addition) -> str:
-        """Published files are written anew, or are copies that the service makes with headers of its own."""
+        """Check that a header added to an upload is not on a copy that the service makes."""
         found = ""
         for name, response in await self._sent("added", addition.sent, self._guard()):
             found = found or describe(response)
             if response.status_code != 200:
                 continue
-            found = "accepted; it is not on a copy, and goes with the upload"
+            found = "accepted; not on copies, and removed with the upload"
             key = f"{self._client.folder}{name}"
             await self._client.store.copy(key, f"{key}-copied", content_type=TYPE)
             headers = await self._headers_of(f"{name}-copied")
@@ -220,7 +219,7 @@ class ForgeryChecks:
     async def _sent(
         self, name: str, added: Mapping[str, str], guard: Mapping[str, str]
     ) -> list[tuple[str, httpx.Response]]:
-        """Send it both ways, each to a key of its own: the names of the keys, and the store's answers."""
+        """Send the headers in both ways, each to its own key. Return the names of the keys, and the responses."""
         answers = []
         for left_out in ((), tuple(guard)):
             self._number += 1
@@ -246,7 +245,7 @@ class ForgeryChecks:
         return upload_guard(self._config.upload_acl, deny_copy=self._config.upload_deny_copy)
 
     async def _advice(self, holds: _Holds) -> str:
-        """The settings, other than the present ones, that the store takes and with which it ``holds``; as a clause."""
+        """Return, as a clause, other settings that the store accepts and that prevent the attack (``holds``)."""
         present = (self._config.upload_deny_copy, self._config.upload_acl)
         for deny_copy, acl in ((deny, acl) for deny in (True, False) for acl in _ACLS):
             if (deny_copy, acl) == present:

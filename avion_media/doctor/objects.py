@@ -31,36 +31,36 @@ class ObjectChecks:
         self._large = random.Random(1).randbytes(_LARGE_BYTES)
 
     def all(self) -> list[Check]:
-        """In the order in which they are worth reading."""
+        """Return the checks, the most important first."""
 
         check = partial(Check, Area.STORE)
         wrong_bytes = "visitors and workers get wrong bytes"
-        replaced = "a client can swap an upload between its check and its publication"
+        replaced = "a client can swap an upload between validation and publication"
         return [
-            check("metadata comes back unchanged", self._metadata, "type, size and blurhash of media are lost"),
-            check("ranges are right, also far into an object", self._ranges, wrong_bytes),
-            check("a read of another version is refused (If-Match)", self._if_match, replaced),
-            check("a write can be conditional (If-None-Match)", self._only_once, "two workers may publish twice"),
-            check("a copy of another version is refused", self._copy_if_match, replaced),
-            check("a patched multipart copy is right", self._patched, "large videos cannot be scrubbed"),
-            check("a patched copy of another version is refused", self._patched_if_match, replaced),
-            check("listings are ordered and can be resumed", self._listing, "the sweep misses objects"),
-            check("what was deleted is gone", self._deleted, "deleted media stay"),
+            check("returns metadata unchanged", self._metadata, "type, size and BlurHash are lost"),
+            check("serves byte ranges correctly", self._ranges, wrong_bytes),
+            check("honours If-Match on reads", self._if_match, replaced),
+            check("honours If-None-Match on writes", self._only_once, "two workers can publish the same item"),
+            check("honours If-Match on copies", self._copy_if_match, replaced),
+            check("patches large objects correctly", self._patched, "private data cannot be removed from large videos"),
+            check("honours If-Match on copies of parts", self._patched_if_match, replaced),
+            check("lists in key order and resumes", self._listing, "the sweep misses objects"),
+            check("deletes objects", self._deleted, "deleted media stay"),
             check(
-                "a presigned download works",
+                "serves presigned downloads",
                 self._presigned_get,
-                "the origin's redirect mode cannot be used",
+                "HTTP__MODE=redirect does not work",
                 CheckStatus.WARNING,
             ),
             check(
-                "no lifecycle rule removes an accepted upload before its task ends",
+                "keeps accepted uploads until their tasks end (lifecycle rules)",
                 self._no_early_expiration,
-                "uploads that wait for a worker are lost; run `avion-media init` and remove or change the other rules",
+                "uploads that wait for a worker are lost; run `avion-media init`, and change or remove the other rules",
             ),
             check(
-                "lifecycle rules empty incoming/",
+                "has lifecycle rules for incoming/",
                 self._lifecycle,
-                "abandoned uploads stay until the sweep finds them; `avion-media init` sets the rules",
+                "abandoned uploads stay until the next sweep; run `avion-media init`",
                 CheckStatus.WARNING,
             ),
         ]
@@ -70,7 +70,7 @@ class ObjectChecks:
         await self._store.put(key, b"x", content_type="image/webp", metadata={"blurhash": _BLURHASH})
         info = await self._store.head(key)
         if info.metadata.get("blurhash") != _BLURHASH or info.content_type != "image/webp":
-            raise CheckFailed(f"came back as {info.content_type} {info.metadata}")
+            raise CheckFailed(f"returned {info.content_type} {info.metadata}")
         return ""
 
     async def _ranges(self) -> str:
@@ -89,7 +89,7 @@ class ObjectChecks:
             await self._store.read(key, max_bytes=10, if_match=etag)
         except PreconditionFailed:
             return ""
-        raise CheckFailed("the new version was handed out for the old one")
+        raise CheckFailed("the store returned the new version for the old one")
 
     async def _only_once(self) -> str:
         key = f"{self._folder}once"
@@ -109,7 +109,7 @@ class ObjectChecks:
             await self._store.copy(key, f"{key}-2", content_type=_TYPE, source_etag=etag)
         except PreconditionFailed:
             return ""
-        raise CheckFailed("the new version was copied for the old one")
+        raise CheckFailed("the store copied the new version for the old one")
 
     async def _patched(self) -> str:
         etag = await self._put_large()
@@ -166,13 +166,13 @@ class ObjectChecks:
         await self._store.put(key, b"to be read", content_type=_TYPE)
         response = await self._http.get(self._store.presign_get(key, expires_s=60))
         if (response.status_code, response.content) != (200, b"to be read"):
-            raise CheckFailed(f"the store answered {response.status_code}")
+            raise CheckFailed(f"the store responded {response.status_code}")
         return ""
 
     async def _lifecycle(self) -> str:
         missing = await self._store.missing_lifecycle_rules(self._lives)
         if missing:
-            raise CheckFailed(f"not there: {', '.join(missing)}")
+            raise CheckFailed(f"missing: {', '.join(missing)}")
         return ""
 
     async def _no_early_expiration(self) -> str:

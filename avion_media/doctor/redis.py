@@ -25,24 +25,23 @@ class RedisChecks:
         self._redis = redis
 
     def all(self) -> list[Check]:
-        """In the order in which they are worth reading."""
-
+        """Return the checks, the most important first."""
         check = partial(Check, Area.REDIS)
         return [
-            check("it answers", self._answers, "no task is taken or done, no state is known"),
-            check("it is Redis 7, Valkey 8 or newer", self._version, "commands are missing"),
-            check("it runs our scripts", self._scripts, "leases cannot be fenced: nothing is processed"),
-            check("each queue has its consumer group", self._groups, "run `avion-media init`", CheckStatus.WARNING),
+            check("is reachable", self._answers, "no task can be queued or processed"),
+            check("is Redis 7, Valkey 8 or newer", self._version, "required commands are missing"),
+            check("runs Lua scripts", self._scripts, "leases cannot be fenced, so nothing is processed"),
+            check("every queue has its consumer group", self._groups, "run `avion-media init`", CheckStatus.WARNING),
             check(
-                "its clock agrees with ours",
+                "clock in sync",
                 self._clock,
-                "retries and deletions come early or late",
+                "retries and deletions run early or late",
                 CheckStatus.WARNING,
             ),
             check(
-                "it loses nothing by its settings",
+                "persistence is on and eviction is off",
                 self._durability,
-                "tasks may vanish; only the sweep would find their media again",
+                "queued tasks can be lost; only the sweep recovers their uploads",
                 CheckStatus.WARNING,
             ),
         ]
@@ -79,15 +78,15 @@ class RedisChecks:
             ):
                 missing.append(queue)
         if missing:
-            raise CheckFailed(f"none on {', '.join(missing)}")
+            raise CheckFailed(f"missing on {', '.join(missing)}")
         return ""
 
     async def _clock(self) -> str:
         seconds, microseconds = await self._redis.execute("TIME")
         skew_s = abs(int(seconds) + int(microseconds) / 1e6 - time.time())
         if skew_s > _MAX_SKEW_S:
-            raise CheckFailed(f"they are {skew_s:.0f} s apart")
-        return f"{skew_s:.1f} s apart"
+            raise CheckFailed(f"clocks differ by {skew_s:.0f} s")
+        return f"clocks differ by {skew_s:.1f} s"
 
     async def _durability(self) -> str:
         warnings = await redis_warnings(self._redis)

@@ -26,16 +26,14 @@ class SandboxChecks:
         self._report = sandbox.report
 
     def all(self) -> list[Check]:
-        """In the order in which they are worth reading."""
-        weaker = "a hijacked decoder could do this; `serve` refuses to start here unless SANDBOX__REQUIRE is false"
+        """Return the checks, the most important first."""
+        weaker = "a hijacked decoder could do this; `serve` starts here only with SANDBOX__REQUIRE=false"
         check = partial(Check, Area.SANDBOX)
         return [
-            check(
-                "the sandbox blocks everything that a decoder does not need", self._gaps, weaker, CheckStatus.WARNING
-            ),
-            check("the kernel has Landlock and seccomp", self._kernel, weaker, CheckStatus.WARNING),
-            check("thumbnails can be made confined", self._thumbnails, "nothing is processed"),
-            check("ffmpeg and ffprobe can run confined", self._programs, "videos are not processed"),
+            check("blocks everything that a decoder does not need", self._gaps, weaker, CheckStatus.WARNING),
+            check("kernel has Landlock and seccomp", self._kernel, weaker, CheckStatus.WARNING),
+            check("makes thumbnails", self._thumbnails, "nothing can be processed"),
+            check("runs ffmpeg and ffprobe", self._programs, "videos cannot be processed"),
         ]
 
     async def _gaps(self) -> str:

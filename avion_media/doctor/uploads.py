@@ -24,21 +24,23 @@ class UploadChecks:
         self._client = client
 
     def all(self) -> list[Check]:
-        """In the order in which they are worth reading."""
-        any_body = "clients can upload something else than what was checked and granted"
+        """Return the checks, the most important first."""
+        any_body = "clients can upload content that was never checked"
         check = partial(Check, Area.STORE)
         return [
-            check("its clock agrees with ours", self._clock, "upload URLs expire too early or too late"),
-            check("an upload of another length is refused", self._other_length, any_body),
-            check("an upload of another type is refused", self._other_type, any_body),
-            check("an upload to another key is refused", self._other_key, "a URL for one medium writes any other"),
-            check("an upload of other bytes than the signed hash is refused", self._other_bytes, any_body),
-            check("an expired URL is refused", self._expired, "an upload URL never expires"),
-            check("incoming/ cannot be read without a signature", self._private, "unchecked uploads are public"),
+            check("clock in sync", self._clock, "upload URLs expire too early or too late"),
+            check("rejects an upload of a different length", self._other_length, any_body),
+            check("rejects an upload of a different type", self._other_type, any_body),
             check(
-                "browsers on any site may upload (CORS)",
+                "rejects an upload to a different key", self._other_key, "one upload URL can overwrite any media item"
+            ),
+            check("rejects content that does not match the signed SHA-256", self._other_bytes, any_body),
+            check("rejects expired URLs", self._expired, "upload URLs never expire"),
+            check("requires a signature to read incoming/", self._private, "unchecked uploads are public"),
+            check(
+                "allows uploads from browsers (CORS)",
                 self._preflight,
-                "uploads from browsers fail; `avion-media init` sets the rule",
+                "uploads from browsers fail; run `avion-media init`",
                 CheckStatus.WARNING,
             ),
         ]
@@ -49,11 +51,11 @@ class UploadChecks:
         try:
             theirs = datetime.strptime(date, "%a, %d %b %Y %H:%M:%S GMT").replace(tzinfo=UTC)
         except ValueError:
-            return "it tells no date"
+            return "no Date header"
         skew_s = abs((theirs - datetime.now(UTC)).total_seconds())
         if skew_s > _MAX_SKEW_S:
-            raise CheckFailed(f"they are {skew_s:.0f} s apart")
-        return f"{skew_s:.0f} s apart"
+            raise CheckFailed(f"clocks differ by {skew_s:.0f} s")
+        return f"clocks differ by {skew_s:.0f} s"
 
     async def _other_length(self) -> str:
         return await self._client.refused("length", body=BODY + b"!")
@@ -79,7 +81,7 @@ class UploadChecks:
         url = self._client.granted("private").url.partition("?")[0]
         response = await self._client.http.get(url)
         if response.status_code == 200:
-            raise CheckFailed(f"anybody can read what lies below {INCOMING_PREFIX}")
+            raise CheckFailed(f"{INCOMING_PREFIX} can be read without a signature")
         return describe(response)
 
     async def _preflight(self) -> str:

@@ -18,20 +18,20 @@ from tests.services import S3Address
 from tests.services.faulty_gateway import faulty_gateway
 from tests.services.process import free_port
 
-COPY = "an upload cannot become a copy of another object (x-amz-copy-source)"
-OPENED = "an upload cannot be opened to others (x-amz-acl, x-amz-grant-…)"
+COPY = "rejects uploads that copy another object (x-amz-copy-source)"
+OPENED = "rejects uploads that are opened to others (x-amz-acl, x-amz-grant-…)"
 BOTH_SETTINGS = "AVION_MEDIA_S3__UPLOAD_DENY_COPY=true and AVION_MEDIA_S3__UPLOAD_ACL=bucket-owner-full-control"
 NOT_CHECKED_BY_MOTO = {
-    "an upload of another length is refused",
-    "an upload of another type is refused",
-    "an upload to another key is refused",
-    "an upload of other bytes than the signed hash is refused",
-    "an expired URL is refused",
-    "a URL with a changed signature is refused",
+    "rejects an upload of a different length",
+    "rejects an upload of a different type",
+    "rejects an upload to a different key",
+    "rejects content that does not match the signed SHA-256",
+    "rejects expired URLs",
+    "rejects URLs with a changed signature",
     COPY,
     OPENED,
-    "a copy of another version is refused",
-    "a patched copy of another version is refused",
+    "honours If-Match on copies",
+    "honours If-Match on copies of parts",
 }
 
 
@@ -53,7 +53,9 @@ async def test_a_store_that_keeps_every_promise(s3: S3Bucket, redis_url: str) ->
 
     results = await examined(config)
 
-    assert broken(results) == {"it loses nothing by its settings": CheckStatus.WARNING}  # the test's Redis has no file
+    assert broken(results) == {
+        "persistence is on and eviction is off": CheckStatus.WARNING
+    }  # the test's Redis has no file
     assert len(results) >= 29
     assert not s3.client.list_objects_v2(Bucket=s3.bucket).get("Contents")
 
@@ -98,9 +100,9 @@ async def test_a_store_that_refuses_the_signed_headers_is_named_with_what_it_tak
         store.not_implemented = frozenset(refused)
         results = await examine_forgeries(Config(s3=s3.config(endpoint_url=store.url)))
 
-    accepted = next(each for each in results if each.check == "a presigned upload is accepted")
+    accepted = next(each for each in results if each.check == "accepts presigned uploads")
     assert accepted.status is CheckStatus.FAILED
-    assert accepted.detail == f"the store answered 501 Not Implemented; {takes}"
+    assert accepted.detail == f"the store responded 501 Not Implemented; {takes}"
 
 
 async def test_a_bucket_in_which_uploads_can_be_locked_is_named(s3: S3Bucket) -> None:
@@ -118,8 +120,8 @@ async def test_a_bucket_in_which_uploads_can_be_locked_is_named(s3: S3Bucket) ->
         s3.client.delete_bucket(Bucket=locked)
 
     (failed,) = [each for each in results if each.status is CheckStatus.FAILED]
-    assert failed.check == "an upload cannot be locked (object lock, legal hold)"
-    assert failed.detail == "x-amz-object-lock-mode was obeyed"
+    assert failed.check == "rejects uploads with a lock (object lock, legal hold)"
+    assert failed.detail == "x-amz-object-lock-mode was accepted"
 
 
 @pytest.mark.parametrize("checks_signatures", [True, False])
@@ -136,7 +138,7 @@ def test_init_ends_with_1_where_uploads_can_be_forged(
     assert init(good).returncode == (0 if checks_signatures else 1)
     forged = init(bad)
     assert forged.returncode == 1
-    assert f"failed: {COPY}: the upload held the other object" in forged.stderr
+    assert f"failed: {COPY}: the upload contained the other object" in forged.stderr
     if checks_signatures:
         assert "set AVION_MEDIA_S3__UPLOAD_DENY_COPY=true" in forged.stderr
     else:
@@ -160,8 +162,8 @@ async def test_a_bucket_without_rules_is_a_warning(s3: S3Bucket) -> None:
     results = await examined(Config(s3=s3.config()), Area.STORE)
 
     assert broken(results) == {
-        "browsers on any site may upload (CORS)": CheckStatus.WARNING,
-        "lifecycle rules empty incoming/": CheckStatus.WARNING,
+        "allows uploads from browsers (CORS)": CheckStatus.WARNING,
+        "has lifecycle rules for incoming/": CheckStatus.WARNING,
     }
 
 
@@ -173,7 +175,7 @@ async def test_a_rule_that_removes_accepted_uploads_is_a_failure(s3: S3Bucket, r
     rules[0]["Expiration"] = {"Days": 1}
     s3.client.put_bucket_lifecycle_configuration(Bucket=s3.bucket, LifecycleConfiguration={"Rules": rules})
 
-    found = (await examined(config, Area.STORE))["no lifecycle rule removes an accepted upload before its task ends"]
+    found = (await examined(config, Area.STORE))["keeps accepted uploads until their tasks end (lifecycle rules)"]
 
     assert found.status is CheckStatus.FAILED
     assert found.detail.endswith("1 days; 16 are needed")
@@ -189,9 +191,9 @@ async def test_a_store_that_checks_no_signature_is_found_out(
         await prepare(config)
         results = await examined(config, Area.STORE)
 
-        tags = {"what a client adds to its upload is not copied with it: tags": CheckStatus.WARNING}
+        tags = {"does not copy what a client adds to its upload: tags": CheckStatus.WARNING}
         assert broken(results) == dict.fromkeys(NOT_CHECKED_BY_MOTO, CheckStatus.FAILED) | tags
-        signature = results["a URL with a changed signature is refused"]
+        signature = results["rejects URLs with a changed signature"]
         assert "made for development, as the one of `avion-media dev`" in signature.impact
         assert all(results[check].impact for check in NOT_CHECKED_BY_MOTO)
 
@@ -215,7 +217,7 @@ async def test_a_redis_without_the_groups(redis_url: str) -> None:
 
     results = await examined(Config(redis=RedisConfig(url=redis_url)), Area.REDIS)
 
-    groups = results["each queue has its consumer group"]
+    groups = results["every queue has its consumer group"]
     assert groups.status is CheckStatus.WARNING
     assert "media_processing_queue" in groups.detail
     assert "media_cache_queue" not in groups.detail
@@ -230,7 +232,7 @@ def test_the_command_says_what_fails_and_ends_with_1() -> None:
     table, data, misuse = doctor("redis", "sandbox"), doctor("sandbox", "--json"), doctor("weather")
 
     assert (table.returncode, data.returncode, misuse.returncode) == (1, 0, 2)
-    assert "failed   redis  it answers" in table.stdout
+    assert "failed   redis  is reachable" in table.stdout
     assert "1 failed" in table.stdout
     assert {each["area"] for each in json.loads(data.stdout)} == {"sandbox"}
     assert "weather" in misuse.stderr

@@ -1,7 +1,7 @@
 """An hour of samples, in the memory of one process: what the charts of the console are drawn from.
 
 Decision: a ring in memory, not a time series on Redis. The figures of the queues are the fleet's (every replica reads
-the same ones), so that any replica can draw them, and a chart that begins anew with its process costs Redis nothing.
+the same ones), so that any replica can draw them, and a chart that begins again with its process costs Redis nothing.
 Longer ranges belong to Prometheus.
 """
 

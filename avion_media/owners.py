@@ -22,7 +22,7 @@ _TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class OwnedMedium:
-    """One medium of an owner, and the bytes that the store held for it when it became public."""
+    """One media item of an owner, and the bytes that the store held for it when it became public."""
 
     owner: str
     media_id: MediaId
@@ -44,7 +44,7 @@ class OwnerIndex:
         self._store = store
 
     async def add(self, owner: str, media_id: MediaId, size_bytes: int) -> None:
-        """Write that the owner has the medium."""
+        """Write that the owner has the media item."""
         await self._store.get().put(keys.owned(owner, media_id, size_bytes), b"", content_type=_TYPE)
 
     async def remove_if_doubled(self, owner: str, media_id: MediaId, size_bytes: int) -> None:
@@ -54,7 +54,7 @@ class OwnerIndex:
             await self._store.get().delete([keys.owned(owner, media_id, size_bytes)])
 
     async def remove(self, owner: str, media_id: MediaId) -> None:
-        """Write that the owner has the medium no longer."""
+        """Write that the owner has the media item no longer."""
         store = self._store.get()
         listed = [each async for page in store.list_keys(keys.owned_by(owner, media_id)) for each in page]
         if listed:
@@ -79,7 +79,7 @@ class OwnerIndex:
 
 
 class OwnedPages:
-    """An asynchronous iterator of pages. A medium that two attempts have written is in them once."""
+    """An asynchronous iterator of pages. A media item that two attempts have written is in them once."""
 
     def __init__(self, pages: AsyncIterator[list[str]]) -> None:
         self._pages = pages

@@ -195,7 +195,7 @@ class Engine:
                     try:
                         await self._loop(nursery)
                     except BaseException:
-                        # A defect of this package: no order between nodes any more, but no orphan either.
+                        # A bug of this package: no order between nodes any more, but no orphan either.
                         for record in reversed(list(self.records.values())):
                             self._cancel_task(record, trio.current_time())
                         raise

@@ -138,13 +138,13 @@ class Record:
         )
 
     def enter(self, state: State, now: float) -> None:
-        """Change the state. A transition that `LEGAL` does not have is a defect of the engine."""
+        """Change the state. A transition that `LEGAL` does not have is a bug of the engine."""
         if state not in LEGAL[self.state]:
             raise AssertionError(f"{self.path}: {self.state} -> {state}")
         self.force(state, now)
 
     def force(self, state: State, now: float) -> None:
-        """Change the state whatever it was: at the beginning of a run, and after a defect."""
+        """Change the state whatever it was: at the beginning of a run, and after a bug."""
         self.state = state
         self.since = now
         if self._changed is not None:

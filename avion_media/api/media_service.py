@@ -51,7 +51,7 @@ class NothingUploaded(MediaError):
 
 
 class AlreadyDeleted(MediaError):
-    """The medium was deleted."""
+    """The media item was deleted."""
 
 
 class AlreadyCompleted(MediaError):
@@ -258,7 +258,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
 
     async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
-        """Block a medium that is known, and its copies. A call that is cut short is carried out all the same."""
+        """Block a media item that is known, and its copies. A call that is cut short is carried out all the same."""
         any_id = _any_id(request.media_id)
         if len(request.note) > MAX_NOTE:
             raise _bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")

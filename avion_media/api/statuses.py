@@ -1,4 +1,4 @@
-"""What is known of one medium: the status store first, then the store, which is the truth."""
+"""What is known of one media item: the status store first, then the store, which is the truth."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Deletions(Protocol):
     """What is queried besides the status."""
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a medium is deleted; `Unavailable` while that cannot be said."""
+        """Return whether a media item is deleted; `Unavailable` while that cannot be said."""
 
 
 class StatusResolver:
@@ -53,7 +53,7 @@ class StatusResolver:
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
 
     async def resolve(self, any_id: AnyId, now: datetime | None = None) -> Status:
-        """The status of one medium; `UnknownMedium` when there is none."""
+        """The status of one media item; `UnknownMedium` when there is none."""
         known = await self._stored.get(str(any_id))
         if (known is None or known.state is not State.DELETED) and await self._deletions.is_deleted(str(any_id)):
             known = Status(str(any_id), State.DELETED)

@@ -39,7 +39,7 @@ class GrantedUpload:
 
 
 class InvalidUploadId(ValueError):
-    """Not an id that this service gave out for this medium."""
+    """Not an id that this service gave out for this media item."""
 
 
 class UploadIds:

@@ -52,7 +52,7 @@ class Watchers:
 
     @contextmanager
     def watching(self, media_id: str) -> Iterator[Notifier]:
-        """Yield a notifier for one medium. Enter the block before the first lookup: then no change is missed."""
+        """Yield a notifier for one media item. Enter the block before the first lookup: then no change is missed."""
         notifier = Notifier()
         self._notifiers.setdefault(media_id, set()).add(notifier)
         try:
@@ -64,7 +64,7 @@ class Watchers:
                 del self._notifiers[media_id]
 
     def notify(self, media_id: str) -> None:
-        """Notify the watchers of this medium that it changed."""
+        """Notify the watchers of this media item that it changed."""
         for notifier in self._notifiers.get(media_id, ()):
             notifier.notify()
 

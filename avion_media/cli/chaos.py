@@ -1,4 +1,4 @@
-"""``avion-media chaos``: kills parts of a running service at random, again and again, to see it live on."""
+"""``avion-media chaos``: kills parts of a running service at random, repeatedly, to see it live on."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ class Client:
         await self._call(self._stub.CompleteMediaUpload(request, metadata=self._metadata))
 
     async def wait(self, media_id: str) -> wire.MediaStatus:
-        """Follow a medium to its final state, or until it is held for a moderator."""
+        """Follow a media item to its final state, or until it is held for a moderator."""
 
         async def follow() -> wire.MediaStatus | None:
             last = None
@@ -293,7 +293,8 @@ class Client:
         return status
 
     async def block(self, media_id: str, note: str, *, keep_evidence: bool) -> int:
-        """Block a medium; return how many copies are blocked with it. To find them takes a while in a large store."""
+        """Block a media item; return how many copies are blocked with it. To find them takes a while in a large
+        store."""
         request = wire.BlockMediaRequest(media_id=media_id, note=note, keep_evidence=keep_evidence)
         answer = await self._call(self._stub.BlockMedia(request, metadata=self._metadata), _WAIT_S)
         return int(answer.copies)
@@ -304,13 +305,13 @@ class Client:
         await self._call(self._stub.UnblockMedia(request, metadata=self._metadata), _WAIT_S)
 
     async def status(self, media_id: str) -> wire.MediaStatus:
-        """What is known of a medium."""
+        """What is known of a media item."""
         request = wire.GetMediaStatusRequest(media_id=media_id)
         call: Awaitable[wire.MediaStatus] = self._stub.GetMediaStatus(request, metadata=self._metadata)
         return await self._call(call)
 
     async def known_status(self, media_id: str) -> wire.MediaStatus | None:
-        """What is known of a medium; None when nothing is."""
+        """What is known of a media item; None when nothing is."""
         try:
             return await self.status(media_id)
         except CallFailed as failed:
@@ -319,7 +320,7 @@ class Client:
             return None
 
     async def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
-        """Ask for a remote medium."""
+        """Ask for a remote media item."""
         request = wire.CacheRemoteMediaRequest(remote_url=url)
         call: Awaitable[wire.CacheRemoteMediaResponse] = self._stub.CacheRemoteMedia(request, metadata=self._metadata)
         return await self._call(call)

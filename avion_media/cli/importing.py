@@ -39,7 +39,7 @@ from avion_media.store import FileSource, ObjectStore, open_store, read_secret
 from avion_media.tasks.sources import open_spool
 from avion_media.wire.avion import media_pb2 as wire
 
-_WAIT_S: Final = 900.0  # for one medium to be processed: an attempt can be followed by others
+_WAIT_S: Final = 900.0  # for one media item to be processed: an attempt can be followed by others
 _PAUSE_S: Final = (0.1, 2.0)  # first and longest pause between two looks at its status
 _URL_SCHEMES: Final = ("http://", "https://")
 

@@ -46,7 +46,7 @@ def inspect_command(subject: str, as_json: bool) -> None:
 
 
 def read_subject(text: str) -> AnyId:
-    """The medium that an id, a hash or a URL names; `UsageError` when it is none of these."""
+    """The media item that an id, a hash or a URL names; `UsageError` when it is none of these."""
     if "://" not in text:
         return read_id(text)
     try:

@@ -74,7 +74,7 @@ def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:
 
 
 def print_status(described: dict[str, Any], title: str = "") -> None:
-    """One medium as lines."""
+    """One media item as lines."""
     out = console()
     if title:
         out.print(plain_text(title), style="bold")
@@ -157,7 +157,7 @@ class _Bars(UploadProgress):
 @click.argument("media_id")
 @json_option
 def status_command(media_id: str, as_json: bool) -> None:
-    """What is known of one medium."""
+    """What is known of one media item."""
     read_id(media_id)
     config = load_config()
     status = _with_client(config, lambda client: client.status(media_id))
@@ -169,7 +169,7 @@ def status_command(media_id: str, as_json: bool) -> None:
 @click.argument("url")
 @json_option
 def cache_command(url: str, as_json: bool) -> None:
-    """Have a remote medium fetched, wait for it, print its URLs."""
+    """Have a remote media item fetched, wait for it, print its URLs."""
     config = load_config()
 
     async def fetch(client: Client) -> tuple[wire.CacheRemoteMediaResponse, wire.MediaStatus]:

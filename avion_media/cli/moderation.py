@@ -46,7 +46,7 @@ def _call(use: Callable[[Client], Awaitable[T]]) -> T:
 @evidence_option
 @json_option
 def block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
-    """Block a medium and its copies: 451 at once, its hashes on the block list."""
+    """Block a media item and its copies: 451 at once, its hashes on the block list."""
     read_id(media_id)
     copies = _call(lambda client: client.block(media_id, note, keep_evidence=keep_evidence))
     if as_json:

@@ -63,7 +63,7 @@ def load_config() -> Config:
 
 
 def read_id(text: str) -> AnyId:
-    """Return the medium that an argument names.
+    """Return the media item that an argument names.
 
     Raises `UsageError` if it cannot be an id, `CommandFailed` if its format is not known.
     """

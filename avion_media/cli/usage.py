@@ -26,7 +26,7 @@ class OwnerUsage:
     sizes: Counter[Group] = field(default_factory=Counter)
 
     def add(self, owned: OwnedMedium) -> None:
-        """Count one medium."""
+        """Count one media item."""
         group = str(owned.media_id.format.family), f"{owned.media_id.created:%Y-%m}"
         self.counts[group] += 1
         self.sizes[group] += owned.size_bytes
@@ -50,7 +50,7 @@ class OwnerUsage:
 def usage_command(owner: str, as_json: bool) -> None:
     """What an owner has: bytes and counts by kind and month. Without OWNER: of all owners.
 
-    The bytes are those of the original and its thumbnails when the medium became public.
+    The bytes are those of the original and its thumbnails when the media item became public.
     """
     found = run_directly(lambda: _usage(load_config(), owner))
     if not owner:

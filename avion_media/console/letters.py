@@ -47,12 +47,12 @@ class Letter:
 
     @property
     def media_id(self) -> str:
-        """Empty when it is about a remote medium, or names nothing."""
+        """Empty when it is about a remote media item, or names nothing."""
         return self.letter.fields.get("media_id", "")
 
     @property
     def subject(self) -> str:
-        """What it is about: a media id, or the URL of a remote medium."""
+        """What it is about: a media id, or the URL of a remote media item."""
         return self.media_id or self.letter.fields.get("remote_url", "")
 
     @property

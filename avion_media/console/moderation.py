@@ -30,7 +30,7 @@ class ModerationQuery:
     part: str = "review"
     text: str = ""
     after: str = ""
-    shown: str = ""  # the medium whose preview is uncovered
+    shown: str = ""  # the media item whose preview is uncovered
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> ModerationQuery:
@@ -48,7 +48,7 @@ class ModerationQuery:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A medium that waits for a moderator, and what is kept of it. ``kept_until`` is in Unix seconds."""
+    """A media item that waits for a moderator, and what is kept of it. ``kept_until`` is in Unix seconds."""
 
     held: Held
     files: int
@@ -106,7 +106,7 @@ async def read_moderation(room: Moderation, config: ModerationConfig, wanted: Mo
 
 
 async def look_up(room: Moderation, text: str) -> Answer:
-    """Return what is known of a hash, or of a medium by its id. Raises `Unavailable`."""
+    """Return what is known of a hash, or of a media item by its id. Raises `Unavailable`."""
     try:
         any_id: AnyId | None = parse_any_id(text)
     except InvalidId:

@@ -36,7 +36,7 @@ SOURCES: Final = {"upload": "Uploads", "remote": "Remote copies"}
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """A medium, and what happened to it last. ``at`` is in Unix seconds."""
+    """A media item, and what happened to it last. ``at`` is in Unix seconds."""
 
     media_id: str
     state: str

@@ -28,7 +28,7 @@ class PurgeRequests(Protocol):
     """Has the CDN forget media."""
 
     async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Have one medium purged soon; requests with one ``trigger`` collapse."""
+        """Have one media item purged soon; requests with one ``trigger`` collapse."""
 
 
 class DeletionHandler:

@@ -23,12 +23,12 @@ def complete_key(bucket: str) -> str:
 
 
 def completeness_of(media_id: str) -> str:
-    """Return `complete_key` of the bucket that a medium is in."""
+    """Return `complete_key` of the bucket that a media item is in."""
     return complete_key(media_id[-2:])
 
 
 def removal_id(media_id: str, generation: int) -> str:
-    """Return the id of the task that removes a medium for one of its deletions."""
+    """Return the id of the task that removes a media item for one of its deletions."""
     return f"delete-{media_id}.{generation}"
 
 

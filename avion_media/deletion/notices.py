@@ -74,8 +74,8 @@ def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
 
 
 def _is_id(value: object) -> bool:
-    """Also for an id of a newer version of this service: the task that removes its medium comes after a delay, and who
-    cannot carry it out makes a dead letter of it. No deletion is lost while versions change."""
+    """Also for an id of a newer version of this service: the task that removes its media item comes after a delay, and
+    who cannot carry it out makes a dead letter of it. No deletion is lost while versions change."""
     try:
         return isinstance(value, str) and parse_any_id(value) is not None
     except UnknownFormat:

@@ -66,12 +66,12 @@ class DeletionRecord:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether the medium counts as deleted."""
+        """Whether the media item counts as deleted."""
         return self.state is not DeletionState.UNDELETED
 
     @property
     def deleted_at(self) -> datetime:
-        """When the medium was marked (UTC)."""
+        """When the media item was marked (UTC)."""
         return datetime.fromtimestamp(self.generation / 1000, UTC)
 
     @property
@@ -118,7 +118,7 @@ class DeletionRecords:
         self._notices = redis  # holds the stream of the notices, and the time of the last undelete
 
     async def get(self, media_id: str) -> DeletionRecord | None:
-        """Return the record of one medium, if it has one."""
+        """Return the record of one media item, if it has one."""
         return _read((await self._redis.run(scripts.READ, (deletion_key(media_id),)))[0])
 
     async def get_many(self, media_ids: Sequence[str]) -> dict[str, DeletionRecord]:
@@ -190,13 +190,13 @@ class DeletionRecords:
         return Undelete(int(reply[0]), reply[1].decode())
 
     async def undelete(self, media_id: str, generation: int, issued: Undelete) -> bool:
-        """As `undelete_all`, of one medium."""
+        """As `undelete_all`, of one media item."""
         return media_id in await self.undelete_all({media_id: generation}, issued)
 
     async def undelete_all(self, generations: Mapping[str, int], issued: Undelete) -> set[str]:
         """Undo these deletions of media, given by their generations; return the media that are undeleted.
 
-        A deletion is not undone if it is not the medium's last any more, or if its removal has begun.
+        A deletion is not undone if it is not the media item's last any more, or if its removal has begun.
         """
         undeleted: set[str] = set()
         names = {deletion_key(media_id): media_id for media_id in generations}

@@ -20,10 +20,10 @@ from avion_media.state import MediaEvents
 
 
 class ObjectRemover(Protocol):
-    """Removes all that the store has of a medium."""
+    """Removes all that the store has of a media item."""
 
     async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
-        """Remove everything; return the sizes of thumbnails that the medium may have had."""
+        """Remove everything; return the sizes of thumbnails that the media item may have had."""
 
 
 class RemoveDeleted:
@@ -70,7 +70,7 @@ class RemoveDeleted:
         await self._events.publish("media.deleted", media_id, {})
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
-        """See `TaskHandler.record_failure`: there is no medium left to speak of."""
+        """See `TaskHandler.record_failure`: there is no media item left to speak of."""
 
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`: the record of a deletion does not expire."""

@@ -6,7 +6,7 @@ its data has been removed since: the hash ``media_deletions_complete:{XY}`` says
 before is replayed. Without the hash all is lost (FLUSHALL, an empty disk), and all of the journal is replayed.
 
 A lookup reads the record and the completeness of its bucket in one step, so a deletion that Redis has lost is never
-taken for a medium that is there: until the replay is over, the lookup waits or fails.
+taken for a media item that is there: until the replay is over, the lookup waits or fails.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class JournalReplay:
         self._ended = trio.Event()
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a medium is deleted, for those that serve it.
+        """Return whether a media item is deleted, for those that serve it.
 
         Raises `Unavailable` after a second without an answer; of `Dependency.DELETIONS` if Redis has lost records, and
         `run` has not restored them within seconds.
@@ -83,7 +83,7 @@ class JournalReplay:
         return deleted
 
     async def _look_up(self, media_id: str) -> bool | None:
-        """Return whether a medium is deleted; None if its record may be lost."""
+        """Return whether a media item is deleted; None if its record may be lost."""
         keys = (deletion_key(media_id), completeness_of(media_id))
         try:
             with trio.fail_after(_LOOKUP_S):

@@ -25,7 +25,7 @@ _TOO_LATE = "too late: it is being removed"
 async def undelete(
     store: ObjectStore, redis: Redis, replay: JournalReplay, any_ids: Sequence[AnyId]
 ) -> dict[str, str | None]:
-    """Undo deletions. Returns for each medium what is in the way, or None. Raises `Unavailable`: repeat it then.
+    """Undo deletions. Returns for each media item what is in the way, or None. Raises `Unavailable`: repeat it then.
 
     Repeating it is harmless, and finds no problem with what is undeleted already. A removal that begins at the same
     moment wins. The journal is written after the records, and before this returns: a loss of Redis until then deletes

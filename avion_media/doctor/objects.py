@@ -14,7 +14,7 @@ from avion_media.store import Lives, ObjectStore
 _MEBIBYTE = 1 << 20
 _LARGE_BYTES = 11 * _MEBIBYTE + 123  # three parts of a multipart copy, and beyond any store's first stripe
 _TYPE = "application/octet-stream"
-_BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts about a medium may have
+_BLURHASH = "LEHV6nWB2y#$%*+,-.:;=?@[]^_{|}~"  # all the punctuation that facts about a media item may have
 
 
 class ObjectChecks:

@@ -1,7 +1,7 @@
 """Every way in which work can fail, and the one table of stable codes.
 
-Three kinds matter to callers: `Rejected` (the medium itself is at fault: permanent, ends as FAILED with its code),
-`Unavailable` (something outside is unavailable: retry later), and everything else (a defect of ours).
+Three kinds matter to callers: `Rejected` (the media item itself is at fault: permanent, ends as FAILED with its code),
+`Unavailable` (something outside is unavailable: retry later), and everything else (a bug).
 Adapters translate their library's exceptions into these; nothing above an adapter sees a library's exception.
 """
 
@@ -136,7 +136,7 @@ class Dependency(StrEnum):
     DISK = "disk"  # ours: the spool is full, or fails
     CDN = "cdn"
     REMOTE = "remote"  # one server among many
-    UPLOAD = "upload"  # of one medium: it was replaced while it was read
+    UPLOAD = "upload"  # of one media item: it was replaced while it was read
 
 
 class MediaError(Exception):
@@ -144,7 +144,7 @@ class MediaError(Exception):
 
 
 class Rejected(MediaError):
-    """The medium (or the remote URL) is at fault; trying again cannot help. `detail` is for operators only."""
+    """The media item (or the remote URL) is at fault; trying again cannot help. `detail` is for operators only."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
@@ -179,7 +179,7 @@ class Deferred(Unavailable):
 class DecoderKilled(Unavailable):
     """The process that decoded the file was killed from outside: memory ran out, or the fork server died.
 
-    Nobody knows whether the medium was to blame. So an attempt is used up, as it must end if it was.
+    Nobody knows whether the media item was to blame. So an attempt is used up, as it must end if it was.
     """
 
     def __init__(self, detail: str) -> None:

@@ -47,7 +47,7 @@ class MediaId:
 
 @dataclass(frozen=True, slots=True)
 class RemoteId:
-    """A cached remote medium: the SHA-256 of its normalised URL in hex."""
+    """A cached remote media item: the SHA-256 of its normalised URL in hex."""
 
     text: str
 
@@ -59,7 +59,7 @@ AnyId = MediaId | RemoteId
 
 
 def new_media_id(fmt: MediaFormat, unix_ms: int, random_bits: Callable[[int], int] = secrets.randbits) -> MediaId:
-    """Make an id for a medium of ``fmt`` requested at ``unix_ms`` (milliseconds since 1970, UTC)."""
+    """Make an id for a media item of ``fmt`` requested at ``unix_ms`` (milliseconds since 1970, UTC)."""
     if not 0 <= unix_ms <= _MAX_UNIX_MS:
         raise ValueError(f"unix_ms must fit 48 bits, got {unix_ms}")
     value = (unix_ms << 80) | (fmt.code << _RANDOM_BITS) | random_bits(_RANDOM_BITS)
@@ -96,5 +96,5 @@ def parse_any_id(text: str) -> AnyId:
 
 
 def remote_id_for(normalised_url: str) -> RemoteId:
-    """The id of a remote medium whose URL is already normalised."""
+    """The id of a remote media item whose URL is already normalised."""
     return RemoteId(hashlib.sha256(normalised_url.encode()).hexdigest())

@@ -53,17 +53,17 @@ def thumbnails(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
 
 
 def owned(owner: str, media_id: MediaId, size_bytes: int) -> str:
-    """Return the key that says that an owner has a medium, of so many bytes."""
+    """Return the key that says that an owner has a media item, of so many bytes."""
     return f"{owned_by(owner, media_id)}{size_bytes}"
 
 
 def owned_by(owner: str, media_id: MediaId | None = None) -> str:
-    """Return the prefix of these keys of one owner, or of one medium of an owner."""
+    """Return the prefix of these keys of one owner, or of one media item of an owner."""
     return f"{OWNER_PREFIX}{owner}/" + ("" if media_id is None else f"{media_id}.")
 
 
 def all_of(any_id: AnyId, sizes: Iterable[str]) -> list[str]:
-    """Every key that a medium can have, with thumbnails of ``sizes``."""
+    """Every key that a media item can have, with thumbnails of ``sizes``."""
     uploaded = [incoming(any_id)] if isinstance(any_id, MediaId) else []
     return [original(any_id), *thumbnails(any_id, sizes), *uploaded]
 

@@ -1,4 +1,4 @@
-"""What is known of a medium, and how it is written as the object's user metadata."""
+"""What is known of a media item, and how it is written as the object's user metadata."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from avion_media.domain.formats import BY_NAME, MediaFormat
 
 @dataclass(frozen=True, slots=True)
 class MediaFacts:
-    """Facts about one medium, all from its content, never as declared.
+    """Facts about one media item, all from its content, never as declared.
 
     ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
     ``duration_s`` is 0.0 for stills; ``sha256`` is that of the scrubbed original, in hex, or empty where it was not
@@ -104,12 +104,13 @@ def in_all_formats(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def possible_sizes(configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
-    """The names of all thumbnails that an attempt may have left of a medium of which nothing is known."""
+    """The names of all thumbnails that an attempt may have left of a media item of which nothing is known."""
     return in_all_formats(size.name for size in (*configured, FULL_SIZE))
 
 
 def sizes_of(facts: MediaFacts | None, configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
-    """The names of the sizes that a medium has: those that were made of it or, if that is not known, the configured."""
+    """The names of the sizes that a media item has: those that were made of it or, if that is not known, the
+    configured."""
     return facts.thumbnails if facts is not None and facts.thumbnails else tuple(size.name for size in configured)
 
 

@@ -1,4 +1,4 @@
-"""Tasks, the states of a medium, and what Redis holds of both (docs/contract.md, section 4)."""
+"""Tasks, the states of a media item, and what Redis holds of both (docs/contract.md, section 4)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Task:
 
     @property
     def subject(self) -> str:
-        """What it is about, as its producer wrote it: a media id, the hash of a remote medium, or its URL."""
+        """What it is about, as its producer wrote it: a media id, the hash of a remote media item, or its URL."""
         return self.fields.get("media_id") or self.fields.get("remote_url", "")
 
 
@@ -83,7 +83,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a client receives about one medium."""
+    """What a client receives about one media item."""
 
     media_id: str
     state: State

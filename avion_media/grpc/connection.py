@@ -377,7 +377,7 @@ class Connection:
         self._happened(Happening.RETIRED)
 
     def check(self, now: float) -> None:
-        """Enforce what depends on time. Called again and again by the server."""
+        """Enforce what depends on time. Called repeatedly by the server."""
         for due in self._life.due(now, self._protocol.calls, is_writing=self._is_writing):
             if due is Due.GIVE_UP:
                 self._protocol.end_abusive("a frame was begun but not finished in time")

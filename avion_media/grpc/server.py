@@ -138,7 +138,7 @@ class GrpcServer:
         try:
             if account.take(connections=1):  # held during the TLS handshake as well
                 await self._connection(stream, ssl_context, account)
-        except Exception as error:  # noqa: BLE001 - a defect met on one connection must not end the others
+        except Exception as error:  # noqa: BLE001 - a bug met on one connection must not end the others
             self._shared.hooks.report("connection", error)
         finally:
             account.close()

@@ -1,4 +1,4 @@
-"""What is remembered of a remote medium and of its server."""
+"""What is remembered of a remote media item and of its server."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from avion_media.state import RemoteStateStore
 
 
 async def remote_memory(redis: Redis, any_id: AnyId, urls: Sequence[str]) -> dict[str, Any] | None:
-    """None when there is nothing. ``urls`` are those of the medium's tasks: they name its server, if no failure does.
+    """None when there is nothing. ``urls`` are those of the media item's tasks: they name its server, if no failure
+    does.
 
     Raises `Unavailable`.
     """

@@ -1,4 +1,4 @@
-"""All that is known of one medium, wherever it is written: for `avion-media inspect` and the console."""
+"""All that is known of one media item, wherever it is written: for `avion-media inspect` and the console."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _EVENTS = 10_000  # looked at; more are hardly kept
 
 
 async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
-    """Everything about one medium as plain data. Changes nothing; walks through all waiting tasks.
+    """Everything about one media item as plain data. Changes nothing; walks through all waiting tasks.
 
     ``status``, ``deletion``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is
     known. Raises `Unavailable` when the store or Redis is unavailable.

@@ -1,4 +1,4 @@
-"""What a medium may be: every check of size, frames, duration and aspect, for pictures and for videos."""
+"""What a media item may be: every check of size, frames, duration and aspect, for pictures and for videos."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
 
 
 class MediaSource(Protocol):
-    """A medium's bytes in a local file that may be sparse."""
+    """A media item's bytes in a local file that may be sparse."""
 
     fd: int
     size_bytes: int
@@ -77,7 +77,7 @@ class Processed:
     thumbnails: dict[str, bytes]
     animated: bool = False
     duration_s: float = 0.0
-    scrubbed_fd: int | None = None  # the scrubbed original, if it was written anew (images)
+    scrubbed_fd: int | None = None  # the scrubbed original, if it was written again (images)
     scrubbed_bytes: int = 0
     sha256: str = ""  # of the scrubbed original, unless only a part of it was here
     patches: tuple[Patch, ...] = ()  # of a video: what is changed in the source, in place; in its local file they are
@@ -110,10 +110,10 @@ class MediaPipeline:
         return self._sandbox
 
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
-        """Make everything from one medium whose content is of ``fmt``.
+        """Make everything from one media item whose content is of ``fmt``.
 
-        Raises `Rejected` when the medium is at fault, `Unavailable` when the sandbox or the source is unavailable. A
-        cancel kills the confined process and leaves nothing but what ``files`` closes.
+        Raises `Rejected` when the media item is at fault, `Unavailable` when the sandbox or the source is unavailable.
+        A cancel kills the confined process and leaves nothing but what ``files`` closes.
         """
         if fmt.family is Family.IMAGE:
             return await self._picture(source, fmt, files)

@@ -49,21 +49,21 @@ _log = get_logger()
 
 
 class NotBlocked(MediaError):
-    """There is no block of this medium to be ended."""
+    """There is no block of this media item to be ended."""
 
 
 class PurgeRequests(Protocol):
     """Has the CDN forget media."""
 
     async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Have one medium purged soon; requests with one ``trigger`` collapse."""
+        """Have one media item purged soon; requests with one ``trigger`` collapse."""
 
 
 class Deletions(Protocol):
     """What is queried of deletions."""
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a medium is deleted; `Unavailable` while that is not known."""
+        """Return whether a media item is deleted; `Unavailable` while that is not known."""
 
 
 PictureHash = Callable[[bytes], Awaitable[bytes | None]]
@@ -98,7 +98,7 @@ class Underway:
 
 @dataclass(frozen=True, slots=True)
 class Unwanted:
-    """Why a medium is blocked: who says so, and what goes on the block list for it.
+    """Why a media item is blocked: who says so, and what goes on the block list for it.
 
     ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`.
     """
@@ -139,7 +139,7 @@ class Blocking:
         self._owners = OwnerIndex(store)
 
     async def block(self, any_id: AnyId, why: Unwanted) -> int:
-        """Block a medium and its copies; return how many copies. One that is blocked already stays as it is.
+        """Block a media item and its copies; return how many copies. One that is blocked already stays as it is.
 
         When it returns, no origin serves anything of it. Raises `Unavailable`: it may be recorded then, and is carried
         out as soon as that is possible.
@@ -167,7 +167,7 @@ class Blocking:
     async def unblock(self, any_id: AnyId, by: str = "") -> None:
         """End a block, and those of the copies that were blocked with it. Raises `NotBlocked`.
 
-        What was kept as evidence is served again. Without evidence nothing is left of the medium.
+        What was kept as evidence is served again. Without evidence nothing is left of the media item.
         """
         media_id = str(any_id)
         block = await self._records.block(media_id)
@@ -322,7 +322,8 @@ class Blocking:
             await self._owners.add(owner, any_id, kept[1])
 
     async def _block_copies(self, block: Block) -> tuple[str, ...]:
-        """Block every medium whose original is the same file: of the same size, and with its ETag or its SHA-256."""
+        """Block every media item whose original is the same file: of the same size, and with its ETag or its
+        SHA-256."""
         if not block.size_bytes:
             return ()
         copies: list[str] = []

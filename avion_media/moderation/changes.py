@@ -2,7 +2,7 @@
 
 A block writes its entries to the bucket, then raises the counter, and only then lists the bucket for copies. A worker
 writes an original, and only then reads the counter. So one of both sees what the other wrote: either the listing finds
-the original, or the worker reads the entries again and finds its medium among them.
+the original, or the worker reads the entries again and finds its media item among them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from avion_media.redis import Redis
 
 CHANNEL = "media_blocks"
-"""Channel: the id of a medium whose block begins or ends, or nothing where only a list changed."""
+"""Channel: the id of a media item whose block begins or ends, or nothing where only a list changed."""
 _COUNTER = "media_blocks:changes"
 _CLAIM_MS = 30_000
 
@@ -22,7 +22,7 @@ class Changes:
         self._redis = redis
 
     async def note(self, media_id: str = "") -> None:
-        """Have all replicas look at the bucket again; they answer 451 for this medium from now on."""
+        """Have all replicas look at the bucket again; they answer 451 for this media item from now on."""
         await self._redis.execute("INCR", _COUNTER)
         await self._redis.execute("PUBLISH", CHANNEL, media_id)
 
@@ -31,7 +31,7 @@ class Changes:
         return await self._redis.execute("GET", _COUNTER) or b""
 
     async def claim(self, media_id: str) -> bool:
-        """Return whether no other process works on this medium's block. The claim ends by itself."""
+        """Return whether no other process works on this media item's block. The claim ends by itself."""
         key = f"media_block_claim:{media_id}"
         return bool(await self._redis.execute("SET", key, "1", "NX", "PX", _CLAIM_MS))
 

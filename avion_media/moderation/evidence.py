@@ -29,7 +29,7 @@ class Evidence:
         self._store = store
 
     async def keep(self, any_id: AnyId, sizes: Iterable[str]) -> None:
-        """Copy all that there is of a medium. Call it before anything of it is removed."""
+        """Copy all that there is of a media item. Call it before anything of it is removed."""
         for name, key in self._places(any_id, sizes).items():
             await self._copy(key, _key(any_id, name))
 
@@ -49,7 +49,7 @@ class Evidence:
             await self._store.get().put(_key(any_id, _PREVIEW), thumbnail, content_type="image/jpeg")
 
     async def files(self, any_id: AnyId) -> dict[str, int]:
-        """Return what is kept of a medium: names, and sizes in bytes."""
+        """Return what is kept of a media item: names, and sizes in bytes."""
         store, prefix = self._store.get(), f"{keys.QUARANTINE_PREFIX}{any_id}/"
         return {each.key.removeprefix(prefix): each.size_bytes async for page in store.list(prefix) for each in page}
 
@@ -67,7 +67,7 @@ class Evidence:
             return None
 
     def has_preview(self, files: Mapping[str, int]) -> bool:
-        """Return whether there is a `preview` among these files of a medium."""
+        """Return whether there is a `preview` among these files of a media item."""
         return bool(_preview_among(files))
 
     async def keep_record(self, any_id: AnyId, record: bytes) -> None:
@@ -83,7 +83,7 @@ class Evidence:
         return await self._store.get().head(_key(any_id, _ORIGINAL)), served
 
     async def restore(self, any_id: AnyId, sizes: Iterable[str]) -> bool:
-        """Copy a published medium back to where it was, the original last; return whether its original was kept."""
+        """Copy a published media item back to where it was, the original last; return whether its original was kept."""
         places = self._places(any_id, sizes)
         for name, key in reversed(places.items()):
             if name != _INCOMING:

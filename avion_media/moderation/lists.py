@@ -34,7 +34,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An entry that names a medium. ``distance`` is that of likenesses, in bits; 0 for exact matches."""
+    """An entry that names a media item. ``distance`` is that of likenesses, in bits; 0 for exact matches."""
 
     list: str
     type: HashType

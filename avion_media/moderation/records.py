@@ -1,10 +1,10 @@
 """What the bucket holds about blocked and held media: one JSON object each, and what is unfinished.
 
 ==============================  ======================================================================================
-``moderation/blocked/{id}``     the block of one medium: it stands as long as this is there
+``moderation/blocked/{id}``     the block of one media item: it stands as long as this is there
 ``moderation/unfinished/{id}``  a block, or its end, that is not carried out to its end yet; written before the record
 ``moderation/lifted/{id}.{t}``  a block that was ended, kept for the audit
-``moderation/held/{id}``        a medium that waits for a moderator, or was released and is not published yet
+``moderation/held/{id}``        a media item that waits for a moderator, or was released and is not published yet
 ==============================  ======================================================================================
 """
 
@@ -35,11 +35,12 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """The block of one medium.
+    """The block of one media item.
 
-    ``by`` is who asked for it, ``cause`` the medium of which this one is a copy, or the list that has it. ``entries``
-    went on the block list for it. ``size_bytes``, ``etag`` and ``sha256`` are its original's, if there was one: its
-    copies are found by them. ``sizes`` names its thumbnails. ``lifted_at`` and ``lifted_by``: the block is being ended.
+    ``by`` is who asked for it, ``cause`` the media item of which this one is a copy, or the list that has it.
+    ``entries`` went on the block list for it. ``size_bytes``, ``etag`` and ``sha256`` are its original's, if there was
+    one: its copies are found by them. ``sizes`` names its thumbnails. ``lifted_at`` and ``lifted_by``: the block is
+    being ended.
     """
 
     media_id: str
@@ -65,8 +66,8 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A medium that resembles an entry, or that the hook has doubts about. ``match`` says why, ``released_at`` when a
-    moderator let it pass. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty."""
+    """A media item that resembles an entry, or that the hook has doubts about. ``match`` says why, ``released_at`` when
+    a moderator let it pass. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty."""
 
     media_id: str
     at: str
@@ -89,7 +90,7 @@ class ModerationRecords:
         self._store = store
 
     async def is_blocked(self, media_id: str) -> bool:
-        """Return whether a block of this medium stands."""
+        """Return whether a block of this media item stands."""
         try:
             await self._store.get().head(f"{keys.BLOCK_PREFIX}{media_id}")
         except ObjectMissing:
@@ -97,7 +98,7 @@ class ModerationRecords:
         return True
 
     async def block(self, media_id: str) -> Block | None:
-        """Return the block of one medium, if it stands."""
+        """Return the block of one media item, if it stands."""
         document = await self._read(f"{keys.BLOCK_PREFIX}{media_id}")
         if document is None:
             return None
@@ -128,7 +129,7 @@ class ModerationRecords:
         await self._store.get().delete([f"{keys.BLOCK_PREFIX}{block.media_id}"])
 
     async def held(self, media_id: str) -> Held | None:
-        """Return what is known of a medium that is held, or was released and is not published yet."""
+        """Return what is known of a media item that is held, or was released and is not published yet."""
         document = await self._read(f"{keys.HELD_PREFIX}{media_id}")
         return None if document is None else Held(**document)
 

@@ -27,7 +27,7 @@ _log = get_logger()
 
 
 class NotHeld(MediaError):
-    """This medium does not wait for a moderator."""
+    """This media item does not wait for a moderator."""
 
 
 class Reviews:
@@ -65,8 +65,8 @@ class Reviews:
         file: tuple[int, int] | None = None,
         preview: bytes | None = None,
     ) -> None:
-        """Hold a medium. ``file`` is the descriptor and length of one that is not in the store, ``preview`` a thumbnail
-        for the moderator."""
+        """Hold a media item. ``file`` is the descriptor and length of one that is not in the store, ``preview`` a
+        thumbnail for the moderator."""
         if preview is not None:
             await self._evidence.keep_preview(any_id, preview)
         if isinstance(any_id, MediaId):
@@ -109,6 +109,6 @@ class Reviews:
             raise NotHeld(str(any_id))
 
     async def published(self, any_id: AnyId) -> None:
-        """Forget a medium that was released, now that it is public."""
+        """Forget a media item that was released, now that it is public."""
         await self._evidence.remove(any_id)
         await self._records.forget_held(str(any_id))

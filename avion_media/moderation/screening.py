@@ -1,4 +1,4 @@
-"""What every medium passes before it is published: the blocks, the lists, the hook.
+"""What every media item passes before it is published: the blocks, the lists, the hook.
 
 The order in which a task calls a `Visit` is what makes it safe: `begin` before anything, `see_file` before the file is
 decoded, `see_made` before it is published, and `settle` after, for a block that came meanwhile (see `changes`).
@@ -28,11 +28,11 @@ from avion_media.store import ObjectStore
 
 
 class Held(MediaError):
-    """A moderator has to decide about the medium: its task is done until then."""
+    """A moderator has to decide about the media item: its task is done until then."""
 
 
 class File(Protocol):
-    """A medium's bytes in a local file. Only a whole one can be hashed."""
+    """A media item's bytes in a local file. Only a whole one can be hashed."""
 
     @property
     def fd(self) -> int:
@@ -72,7 +72,8 @@ class Screening:
         self.hook = hook
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
-        """Begin a visit. Raises `Rejected` for a medium that is blocked, `Held` for one that waits for a moderator."""
+        """Begin a visit. Raises `Rejected` for a media item that is blocked, `Held` for one that waits for a
+        moderator."""
         media_id = str(any_id)
         if await self.records.is_blocked(media_id):
             await self.blocking.get().enforce(any_id)
@@ -95,7 +96,7 @@ class Screening:
 
 @dataclass(slots=True)
 class Visit:
-    """One medium, on one attempt to publish it."""
+    """One media item, on one attempt to publish it."""
 
     screening: Screening
     any_id: AnyId
@@ -136,7 +137,7 @@ class Visit:
             await self._ask_hook(facts, picture)
 
     async def settle(self) -> None:
-        """Look for a block that came while the medium was published. Raises `Rejected` (blocked)."""
+        """Look for a block that came while the media item was published. Raises `Rejected` (blocked)."""
         screening = self.screening
         if await screening.lists.refresh():
             if await screening.blocking.get().enforce(self.any_id):

@@ -150,7 +150,7 @@ class Origin:
             return try_again(error.retry_after_s)
 
     async def _deleted(self, media_id: str) -> bool | None:
-        """Return whether the medium was deleted; None while Redis is unavailable.
+        """Return whether the media item was deleted; None while Redis is unavailable.
 
         The origin then serves what the store has, but not for long: a cache must not keep for a year what may have been
         deleted. Redis that answers and has lost deletions is another matter: that raises `Unavailable`.

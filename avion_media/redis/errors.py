@@ -43,7 +43,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 
 
 class RedisRefused(MediaError):
-    """Redis answered with an error that is no outage: a defect of ours. ``code`` is its first word (``NOGROUP``)."""
+    """Redis answered with an error that is no outage: a bug. ``code`` is its first word (``NOGROUP``)."""
 
     def __init__(self, command: str, code: str, message: str) -> None:
         super().__init__(f"redis refused {command}: {code} {message}")

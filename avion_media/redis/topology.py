@@ -18,7 +18,7 @@ OpenNode = Callable[[Address], Node]
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """One server. It lasts as long as its connection: who is asked next is found out anew.
+    """One server. It lasts as long as its connection: who is asked next is found out again.
 
     ``master`` is the name under which Sentinels watch it; empty when none do.
     """

@@ -13,7 +13,7 @@ from avion_media.state import scripts
 
 DEFAULT_MAX_ENTRIES = 100_000  # as in `EventsConfig`
 _DELETED = "media.deleted"
-_DELETION_DEDUP_S = 30 * 86_400.0  # no event of a medium follows its deletion
+_DELETION_DEDUP_S = 30 * 86_400.0  # no event of a media item follows its deletion
 _EVENT_DEDUP_S = 3600.0  # most repetitions of a task come within minutes; a later one has the same ``event_id``
 _SEQ = f"{{{EVENTS_STREAM}}}:seq"
 _NAMESPACE = uuid.UUID("6f0c4f0a-5f0e-5b7e-9d43-9a1c7d2f4b11")
@@ -29,8 +29,8 @@ class MediaEvents:
     async def publish(self, event_type: str, media_id: str, details: Mapping[str, Any], *, dedup_key: str = "") -> bool:
         """Publish an event of what is durable already; return whether it was new.
 
-        It is published once per medium and type; with a ``dedup_key`` (a task that may be repeated for the same medium)
-        once per key, whatever the type. Nothing is published after a medium's deletion.
+        It is published once per medium and type; with a ``dedup_key`` (a task that may be repeated for the same media
+        item) once per key, whatever the type. Nothing is published after a media item's deletion.
         """
         subject = f"{media_id}:{dedup_key or event_type}"
         document = {"event_id": str(uuid.uuid5(_NAMESPACE, subject)), **details, "type": event_type}

@@ -32,7 +32,8 @@ class RemoteFailure:
 
 @dataclass(frozen=True, slots=True)
 class RemoteState:
-    """What is remembered of one remote medium. ``validated``: its server said lately that the copy is still good."""
+    """What is remembered of one remote media item. ``validated``: its server said lately that the copy is still
+    good."""
 
     deleted: bool
     failure: RemoteFailure | None

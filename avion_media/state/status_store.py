@@ -1,7 +1,7 @@
-"""The status store: how each medium is doing, while only Redis knows, or knows it sooner than the object store.
+"""The status store: how each media item is doing, while only Redis knows, or knows it sooner than the object store.
 
 The object store holds the truth; this is quick to read and to change. Every change is a compare-and-set on the server:
-a deleted medium gets no status, and READY stays until it is deleted, forgotten or expired.
+a deleted media item gets no status, and READY stays until it is deleted, forgotten or expired.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class StatusStore:
         self._redis = redis.state
 
     async def get(self, media_id: str) -> Status | None:
-        """Return the status of a medium: DELETED as soon as its deletion is recorded; None if there is none."""
+        """Return the status of a media item: DELETED as soon as its deletion is recorded; None if there is none."""
         return (await self.get_many([media_id]))[media_id]
 
     async def get_many(self, media_ids: Sequence[str], *, despite_deletion: bool = False) -> dict[str, Status | None]:
         """As `get`, of several media, which can be of different moments.
 
-        ``despite_deletion``: of a deleted medium, the status that it will have again if it is undeleted.
+        ``despite_deletion``: of a deleted media item, the status that it will have again if it is undeleted.
         """
         found: dict[str, Status | None] = {}
         names = {status_key(media_id): media_id for media_id in media_ids}
@@ -55,11 +55,11 @@ class StatusStore:
         return found
 
     async def put(self, status: Status, ttl_s: float, *, over: Reason | str | None = ANY_FAILURE) -> bool:
-        """Write how a medium is doing, for ``ttl_s``; return whether it was taken.
+        """Write how a media item is doing, for ``ttl_s``; return whether it was taken.
 
-        It is not when the medium is deleted, is READY and would be anything else, or is FAILED and would be
-        PROCESSING or fail for another reason (failures that are not the medium's may). READY is taken over the failure
-        ``over`` only; None is no failure.
+        It is not when the media item is deleted, is READY and would be anything else, or is FAILED and would be
+        PROCESSING or fail for another reason (failures that are not the media item's may). READY is taken over the
+        failure ``over`` only; None is no failure.
         """
         both = (status_key(status.media_id), deletion_key(status.media_id))
         args: tuple[Argument, ...] = (
@@ -81,11 +81,11 @@ class StatusStore:
         return (await self._redis.execute("HGET", deletion_key(media_id), "state") or b"").decode()
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Whether a medium counts as deleted."""
+        """Whether a media item counts as deleted."""
         return _is_deleted(await self.deletion_state(media_id))
 
     async def listen(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """Call ``changed`` with the id of each medium whose status changed, in whatever process. Never returns.
+        """Call ``changed`` with the id of each media item whose status changed, in whatever process. Never returns.
 
         One subscription serves the whole process. Outages are waited for; ``missed`` is called whenever the
         subscription stands (again): what happened until then was not heard. Both callbacks must return at once.

@@ -58,7 +58,7 @@ class UploadMissing(MediaError):
 
 
 class StoreRefused(MediaError):
-    """The store calls our request wrong: a defect (or a setting) of ours, not an outage."""
+    """The store calls our request wrong: a bug (or a setting) of ours, not an outage."""
 
 
 def translate(error: Exception, key: str = "") -> MediaError:

@@ -2,7 +2,7 @@
 
 Decision: signed here rather than by botocore. RequestMediaUpload is nothing but this signature, and botocore needs
 about 50 µs for it through `S3SigV4QueryAuth` (200 µs through `generate_presigned_url`), since it parses the URL
-again and again and derives the day's key for each request. What is constant for a day is kept here instead, which
+repeatedly and derives the day's key for each request. What is constant for a day is kept here instead, which
 leaves one SHA-256 and one HMAC. Tests hold it to botocore's result and to a store that checks signatures.
 The algorithm: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 """

@@ -1,4 +1,4 @@
-"""``media_cache_queue``: fetch a remote medium under the guard, and publish it like an upload.
+"""``media_cache_queue``: fetch a remote media item under the guard, and publish it like an upload.
 
 What a task finds decides what it does, not who asked for it or how often:
 
@@ -127,9 +127,9 @@ class CacheRemote:
         try:
             url, remote_id = _target(task)
         except Rejected:
-            return  # a foreign producer's mistake: there is no medium to speak of
+            return  # a foreign producer's mistake: there is no media item to speak of
         if _REPAIR in task.fields:
-            return  # the medium stays as it is
+            return  # the media item stays as it is
         ttl_s = self._config.unreachable_ttl if reason in _TRANSIENT else self._config.negative_ttl
         failure = RemoteFailure(reason, task.task_id, url.server, datetime.now(UTC).timestamp())
         await self._states.remember_failure(remote_id, failure, ttl_s)

@@ -370,7 +370,7 @@ class Consumer:
             return await self._after_failure(lease, Reason.DECODER_KILLED, str(error))
         except Unavailable as error:
             return await self._after_outage(lease, error)
-        except Exception as error:  # noqa: BLE001 - a defect in one task must not take the reader down
+        except Exception as error:  # noqa: BLE001 - a bug in one task must not take the reader down
             if isinstance(error, OSError) and error.errno in _DISK_TROUBLE:
                 return await self._after_outage(lease, Unavailable(Dependency.DISK, str(error)))
             self._log.error("task.internal_error", task_id=lease.task.task_id, attempt=lease.attempt, exc_info=error)
@@ -382,7 +382,7 @@ class Consumer:
     async def _fail(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
         try:
-            await lease.renew()  # somebody else's by now? Then it is not ours to say how the medium ended
+            await lease.renew()  # somebody else's by now? Then it is not ours to say how the media item ended
             await self._handler.record_failure(lease.task, reason)
             if reason is Reason.MALFORMED_TASK:
                 await lease.dead_letter(f"{reason}: {detail}")
@@ -443,7 +443,8 @@ class Consumer:
         return "retried", str(error.dependency)
 
     async def _after_failure(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
-        """Perhaps the medium's doing, perhaps ours: an attempt is used up; after the last one a dead letter is left."""
+        """Perhaps the media item's doing, perhaps ours: an attempt is used up; after the last one a dead letter is
+        left."""
         if lease.attempt < self._policy.max_attempts:
             await self._retry(lease, self._backoff_s(lease.attempt), error, count=True)
             return "retried", str(reason)
@@ -483,7 +484,7 @@ class Consumer:
         return "dead_letter", str(reason)
 
     async def _record_end(self, task: Task, reason: Reason) -> None:
-        """Before a dead letter, which is left also when a defect keeps its end from being recorded."""
+        """Before a dead letter, which is left also when a bug keeps its end from being recorded."""
         try:
             await self._handler.record_failure(task, reason)
         except LeaseLost:

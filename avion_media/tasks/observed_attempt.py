@@ -20,9 +20,9 @@ _FINAL = frozenset({"done", "rejected", "dead_letter"})
 class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
     """Entered in the attempt's own task; ``outcome`` and ``reason`` are set by the time it is left.
 
-    The span continues the trace of the task's producer. Where that was no call and no task (a foreign producer, a
-    drop, the sweeper), the trace of the medium that is processed; other tasks about a medium (its deletion, days later)
-    have traces of their own then, linked to the medium's.
+    The span continues the trace of the task's producer. Where that was no call and no task (a foreign producer, a drop,
+    the sweeper), the trace of the media item that is processed; other tasks about a media item (its deletion, days
+    later) have traces of their own then, linked to the media item's.
     """
 
     def __init__(self, telemetry: Telemetry, path: str, queue_name: str, lease: Lease) -> None:
@@ -40,7 +40,7 @@ class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
         task = self._lease.task
         media_id = task.fields.get("media_id", "")
         processing = self._queue_name == PROCESSING_QUEUE
-        # One that was derived from the medium names nobody's span, and says nothing of sampling.
+        # One that was derived from the media item names nobody's span, and says nothing of sampling.
         derived = task.traceparent == trace_of_subject(task.subject).traceparent
         return self._telemetry.span(
             f"process {self._queue_name}",

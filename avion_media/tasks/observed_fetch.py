@@ -1,4 +1,4 @@
-"""What is reported of one fetch of a remote medium: a span, its time, its outcome by the type that arrived.
+"""What is reported of one fetch of a remote media item: a span, its time, its outcome by the type that arrived.
 
 The span names the host. The trace's context is not sent there: remote servers are strangers.
 """

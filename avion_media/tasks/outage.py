@@ -10,7 +10,7 @@ import trio
 class OutagePause:
     """The pause between two tries, longer each time, until one comes through.
 
-    Without it a whole queue would be taken, fail and be put away within moments, again and again.
+    Without it a whole queue would be taken, fail and be put away within moments, repeatedly.
     """
 
     def __init__(self, first_s: float, longest_s: float) -> None:

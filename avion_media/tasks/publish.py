@@ -1,9 +1,9 @@
 """Publishing a processed medium, and telling everybody how it ended.
 
-The order is what makes a crash harmless: thumbnails first, the original last (that write makes the medium public, and
-it happens once), then the status and its event, then the leftovers. A deletion beats all of it: its record is looked at
-before the first write and after the last. What was written after a mark is removed with the rest when the deletion is
-due, or is right if the deletion is undone; what was written after the removal began is removed at once.
+The order is what makes a crash harmless: thumbnails first, the original last (that write makes the media item public,
+and it happens once), then the status and its event, then the leftovers. A deletion beats all of it: its record is
+looked at before the first write and after the last. What was written after a mark is removed with the rest when the
+deletion is due, or is right if the deletion is undone; what was written after the removal began is removed at once.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Purges:
         self._enabled = bool(config.purge_urls)
 
     async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Have the medium purged soon; requests with one ``trigger`` collapse. Raises `Unavailable`.
+        """Have the media item purged soon; requests with one ``trigger`` collapse. Raises `Unavailable`.
 
         ``sizes`` names those of its thumbnails, if they are known: its original might be gone.
         """
@@ -62,7 +62,7 @@ class PurgeMedia:
         self._configured = in_all_formats(size.name for size in sizes)
 
     async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
-        """Ask for every path of the medium. `Unavailable` when one was not answered as it should."""
+        """Ask for every path of the media item. `Unavailable` when one was not answered as it should."""
         any_id = id_of(task, parse_any_id)
         named = parse_size_names(task.fields.get(_SIZES, ""))
         sizes = dict.fromkeys((*self._configured, *named))

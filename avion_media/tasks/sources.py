@@ -1,4 +1,4 @@
-"""Where the bytes of a medium come from: a spool file that holds all of them, or ranges of an object on demand.
+"""Where the bytes of a media item come from: a spool file that holds all of them, or ranges of an object on demand.
 
 Spool files have no name: they vanish with their last descriptor, however the process ends.
 """

@@ -43,9 +43,9 @@ def original_writer(
     source_info: ObjectInfo | None,
     replace: bool = False,
 ) -> WriteOriginal:
-    """How the original gets into the store: written anew, or copied there with its private ranges replaced.
+    """How the original gets into the store: written again, or copied there with its private ranges replaced.
 
-    An upload's original is written once; a remote medium's may replace what an earlier fetch found (``replace``).
+    An upload's original is written once; a remote media item's may replace what an earlier fetch found (``replace``).
     """
 
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:

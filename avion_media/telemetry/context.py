@@ -1,10 +1,10 @@
 """Trace contexts: W3C's ``traceparent``, and the trace that every uploaded medium has of its own.
 
 A client makes two calls for one upload, and most send no context with either. So that both, and the task, are one trace
-all the same, the trace's id is the medium's: the 128 bits of the media id, written in hex. Who knows the one has the
-other, also at night and without any tool (`avion-media status ID` prints it). 72 of these bits are random, more than
-ratio samplers look at, so sampling decides alike in each process. The last 64 bits are also the id of the trace's first
-span, RequestMediaUpload: code that continues the trace knows its parent.
+all the same, the trace's id is the media item's: the 128 bits of the media id, written in hex. Who knows the one has
+the other, also at night and without any tool (`avion-media status ID` prints it). 72 of these bits are random, more
+than ratio samplers look at, so sampling decides alike in each process. The last 64 bits are also the id of the trace's
+first span, RequestMediaUpload: code that continues the trace knows its parent.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class TraceContext:
 
 
 def parse_traceparent(text: str) -> TraceContext | None:
-    """Read a ``traceparent``; None when it is none, as the standard wants it: the trace is begun anew then."""
+    """Read a ``traceparent``; None when it is none, as the standard wants it: the trace is begun again then."""
     match = _TRACEPARENT.fullmatch(text) if len(text) < 256 else None
     if match is None or (match[1] == "00" and match[5]):
         return None
@@ -64,7 +64,8 @@ def trace_of_medium(media_id: str) -> TraceContext | None:
 def trace_of_subject(subject: str) -> TraceContext:
     """The trace of what a task is about: the same in every process, for tasks that no call or other task queues.
 
-    `trace_of_medium` for a media id; else the first bits of the hash that names a remote medium (by it, or by its URL).
+    `trace_of_medium` for a media id; else the first bits of the hash that names a remote media item (by it, or by its
+    URL).
     """
     medium = trace_of_medium(subject)
     if medium is not None:

@@ -1,4 +1,4 @@
-"""A thread that exports again and again, so that nothing else ever waits for a collector."""
+"""A thread that exports repeatedly, so that nothing else ever waits for a collector."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics to a collector, again and again, in a thread of its own."""
+"""Metrics to a collector, repeatedly, in a thread of its own."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Decision: spans of our own rather than the SDK's, which cost 14 µs each, recorded or not: a seventh of a whole
 RequestMediaUpload. These cost 2 µs. Ids are chosen when somebody needs them, so that a call can find out in its midst
-which medium's trace it belongs to; what was recorded becomes the SDK's span in the exporter's thread (see `otlp`).
+which media item's trace it belongs to; what was recorded becomes the SDK's span in the exporter's thread (see `otlp`).
 """
 
 from __future__ import annotations

@@ -177,7 +177,8 @@ class Job:
         if end.signal in _OF_A_LIMIT:
             raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.usage.cpu_s:.1f} s of CPU")
         if end.signal == signal.SIGKILL:
-            # Not by us: by the kernel's OOM killer, whose victim says nothing about the medium. Try again somewhere.
+            # Not by us: by the kernel's OOM killer, whose victim says nothing about the media item. Try again
+            # somewhere.
             raise DecoderKilled(f"{self._task.name} was killed from outside (out of memory?)")
         raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {name}")
 

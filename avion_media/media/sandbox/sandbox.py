@@ -73,7 +73,7 @@ class Sandbox:
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
         JSON-able up to 256 KiB. It can open nothing: whatever it imports must be imported with its module, and
-        modules not named in ``preload`` are imported anew by every call. The caller keeps its descriptors; offsets
+        modules not named in ``preload`` are imported again by every call. The caller keeps its descriptors; offsets
         are shared. A hijacked child can answer anything: check what comes back.
 
         Waits for a free slot and memory first. Errors: the job's own `Rejected`; `Rejected` with DECODER_LIMIT or

@@ -55,11 +55,11 @@ class Outcome(StrEnum):
     """How a task ended, for metrics."""
 
     DONE = "done"
-    REJECTED = "rejected"  # the task itself found the medium at fault
+    REJECTED = "rejected"  # the task itself found the media item at fault
     LIMIT = "limit"  # memory, CPU, time or output
     CRASHED = "crashed"  # killed by a signal, or gone without an answer
     KILLED = "killed"  # from outside: most likely by the kernel, for want of memory
-    FAILED = "failed"  # a defect of ours
+    FAILED = "failed"  # a bug
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,4 +88,4 @@ class SandboxReport:
 
 
 class SandboxJobFailed(Exception):
-    """A job raised something that it should not: a defect of ours. The text is the job's own traceback."""
+    """A job raised something that it should not: a bug. The text is the job's own traceback."""

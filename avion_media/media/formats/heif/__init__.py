@@ -1,5 +1,5 @@
 """AVIF and HEIC: the primary picture, its tiles and transparency, and the tracks of an animation, in a file written
-anew around their unchanged coded data.
+again around their unchanged coded data.
 
 Items are chosen, not removed: Exif, XMP, thumbnails, gain and depth maps, further pictures, signatures and boxes of
 makers have no way into the copy, nor has any byte that no chosen item or sample refers to. The alternative, to zero
@@ -92,7 +92,7 @@ HEIC = HeifFormat(formats.HEIC, upright=True)
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What stays of a file, and how it is written anew around its coded data."""
+    """What stays of a file, and how it is written again around its coded data."""
 
     file_type: bytes
     items: Items | None

@@ -1,8 +1,8 @@
-"""Which media each owner has: one empty object for each, ``owner/{owner}/{media_id}.{bytes}``.
+"""The index of each owner's media: one empty object per media item, ``owner/{owner}/{media_id}.{bytes}``.
 
-A listing of ``owner/{owner}/`` is all there is to usage, listing and erasure of an account; nothing is counted
-anywhere else. The object is written before the original and removed before it: so a public medium with an owner always
-has one, and what a crash leaves has no original, which the sweep finds.
+Usage, listing and erasure of an account are listings of ``owner/{owner}/``; there are no other counters. The index
+object is written before the original, and removed before it. So a public media item with an owner always has one. A
+crash can leave an index object without an original, which the sweep removes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class OwnedMedium:
-    """One media item of an owner, and the bytes that the store held for it when it became public."""
+    """One media item of an owner, and its bytes in the store when it became public."""
 
     owner: str
     media_id: MediaId
@@ -31,46 +31,47 @@ class OwnedMedium:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What an owner has."""
+    """Number and bytes of the media of an owner."""
 
     count: int = 0
     size_bytes: int = 0
 
 
 class OwnerIndex:
-    """The index in one bucket. Every call may raise Unavailable, and may be repeated."""
+    """The index in one bucket. Every call can raise `Unavailable`, and can be repeated."""
 
     def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
     async def add(self, owner: str, media_id: MediaId, size_bytes: int) -> None:
-        """Write that the owner has the media item."""
+        """Add a media item to its owner's index."""
         await self._store.get().put(keys.owned(owner, media_id, size_bytes), b"", content_type=_TYPE)
 
     async def remove_if_doubled(self, owner: str, media_id: MediaId, size_bytes: int) -> None:
-        """Remove what an attempt has added whose file is not the one that became public, if that has another size."""
+        """Remove the index object of an attempt whose file did not become public, if the public one has another
+        size."""
         listed = [each async for page in self._store.get().list_keys(keys.owned_by(owner, media_id)) for each in page]
         if len(listed) > 1:
             await self._store.get().delete([keys.owned(owner, media_id, size_bytes)])
 
     async def remove(self, owner: str, media_id: MediaId) -> None:
-        """Write that the owner has the media item no longer."""
+        """Remove a media item from its owner's index."""
         store = self._store.get()
         listed = [each async for page in store.list_keys(keys.owned_by(owner, media_id)) for each in page]
         if listed:
             await store.delete(listed)
 
     def media(self, owner: str = "", after: MediaId | None = None, *, page_size: int = 1000) -> OwnedPages:
-        """Pages of the media of an owner behind the id ``after``, in the order of their ids, by ``async for``.
+        """Iterate over the media of an owner after the id ``after``, page by page, in the order of their ids.
 
-        Without an owner: of all owners, one after the other.
+        Without an owner: over those of all owners, one owner after another.
         """
         prefix = keys.owned_by(owner) if owner else keys.OWNER_PREFIX
         start_after = None if after is None else f"{prefix}{after}{_AFTER_DOT}"
         return OwnedPages(self._store.get().list_keys(prefix, start_after, page_size=page_size))
 
     async def usage(self, owner: str) -> Usage:
-        """Return what an owner has: one request for a thousand media, in constant memory."""
+        """Return the usage of an owner, with one request per thousand media items, in constant memory."""
         count = size_bytes = 0
         async for page in self.media(owner):
             count += len(page)
@@ -79,7 +80,7 @@ class OwnerIndex:
 
 
 class OwnedPages:
-    """An asynchronous iterator of pages. A media item that two attempts have written is in them once."""
+    """An asynchronous iterator of pages. A media item that two attempts have written is in it once."""
 
     def __init__(self, pages: AsyncIterator[list[str]]) -> None:
         self._pages = pages
@@ -99,7 +100,7 @@ class OwnedPages:
 
 
 def read_key(key: str) -> OwnedMedium | None:
-    """Return what the key of an index object says; None if it is not one of ours."""
+    """Return what the key of an index object says; None if it is not a key of an index object."""
     owner, _, name = key.removeprefix(keys.OWNER_PREFIX).partition("/")
     media_id, _, size = name.rpartition(".")
     if not is_owner(owner) or not size.isascii() or not size.isdigit():

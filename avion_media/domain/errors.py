@@ -1,7 +1,7 @@
-"""Every way in which work can fail, and the one table of stable codes.
+"""All errors of this service, and the table of their stable codes.
 
-Three kinds matter to callers: `Rejected` (the media item itself is at fault: permanent, ends as FAILED with its code),
-`Unavailable` (something outside is unavailable: retry later), and everything else (a bug).
+Three kinds matter to callers: `Rejected` (the file or URL is at fault: permanent, ends as FAILED with its code),
+`Unavailable` (a dependency is unavailable: retry later), and everything else (a bug).
 Adapters translate their library's exceptions into these; nothing above an adapter sees a library's exception.
 """
 
@@ -69,7 +69,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.UNREADABLE: "the object store returned errors for its objects, and only for these, in every attempt",
     Reason.EXPIRED: "its task was not done within `TASKS__MAX_AGE`",
     Reason.BLOCKED: "a moderator blocked it, or it is on a block list",
-    Reason.HELD: "not a failure: the medium stays PROCESSING until a moderator has decided about it",
+    Reason.HELD: "not a failure: the media item stays PROCESSING until a moderator decides",
     Reason.CANCELLED: "an operator cancelled its task",
     Reason.INTERNAL: "every attempt failed because of a bug in this service; the log has an error for each",
 }
@@ -89,23 +89,23 @@ ADVICE: dict[Reason, str] = {
     Reason.BAD_ASPECT: "Raise the limit if such files are wanted, else nothing.",
     Reason.TOO_LONG: "Raise the limit if such files are wanted, else nothing.",
     Reason.TOO_LARGE: "Raise the limit if such files are wanted, else nothing.",
-    Reason.DECODER_LIMIT: "Look whether honest files end this way; raise the sandbox's limits if they do.",
+    Reason.DECODER_LIMIT: "Check whether valid files end this way; if so, raise the sandbox's limits.",
     Reason.DECODER_CRASHED: "Keep the file and report it as a bug of the decoder; updates often fix it.",
     Reason.DECODER_KILLED: "Give the host more memory or lower `SANDBOX__BUDGET`, then replay.",
     Reason.EXTERNAL_REFERENCE: _OTHER_FILE,
     Reason.REMOTE_REFUSED: "Look at `REMOTE__DENY_HOSTS` if this server should be fetched from, else nothing.",
-    Reason.REMOTE_UNREACHABLE: "Nothing to do here: the URL is fetched again when it is asked for later.",
+    Reason.REMOTE_UNREACHABLE: "Nothing to do here: the URL is fetched again at the next request.",
     Reason.REMOTE_STATUS: "Nothing to do here: the remote server decides what it serves.",
     Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it; the task can only be discarded.",
     Reason.POISON: "Keep the file and report a bug; replay once it is fixed.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
-    Reason.EXPIRED: "Remove what held the queue up, then replay.",
+    Reason.EXPIRED: "Find out why the queue waited so long, then replay.",
     Reason.BLOCKED: "Nothing to do here; if it was a mistake, `avion-media unblock`.",
-    Reason.HELD: "Decide about it: `avion-media review release` or `avion-media review block`.",
+    Reason.HELD: "Decide: `avion-media review release` or `avion-media review block`.",
     Reason.CANCELLED: "Nothing to do here; if it was a mistake, replay.",
     Reason.INTERNAL: "Find the error in the log by the task id; replay once it is fixed.",
 }
-"""What an operator does about each reason: for docs/errors.md and the console."""
+"""The advice for operators about each reason, for docs/errors.md and the console."""
 
 SERVICE_FAULTS = frozenset(
     {Reason.INTERNAL, Reason.POISON, Reason.DECODER_KILLED, Reason.UNREADABLE, Reason.EXPIRED, Reason.CANCELLED}
@@ -126,17 +126,17 @@ RETRYABLE = frozenset(
 
 
 class Dependency(StrEnum):
-    """What work needs and may find away: `Unavailable.dependency`, and in metrics the reason of a retry."""
+    """Dependencies that can be unavailable: `Unavailable.dependency`, and in metrics the reason of a retry."""
 
     STORE = "store"
     OBJECT = "object"  # one object of the store, while others can be read and written
     REDIS = "redis"
-    DELETIONS = "deletions"  # their journal is being replayed
+    DELETIONS = "deletions"  # deletion records, while their journal is replayed
     SANDBOX = "sandbox"
-    DISK = "disk"  # ours: the spool is full, or fails
+    DISK = "disk"  # of this machine: the spool is full, or fails
     CDN = "cdn"
     REMOTE = "remote"  # one server among many
-    UPLOAD = "upload"  # of one media item: it was replaced while it was read
+    UPLOAD = "upload"  # of one media item: replaced while it was read
 
 
 class MediaError(Exception):
@@ -144,7 +144,7 @@ class MediaError(Exception):
 
 
 class Rejected(MediaError):
-    """The media item (or the remote URL) is at fault; trying again cannot help. `detail` is for operators only."""
+    """The file or the remote URL is at fault, so a retry cannot help. `detail` is for operators only."""
 
     def __init__(self, reason: Reason, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else str(reason))
@@ -153,7 +153,7 @@ class Rejected(MediaError):
 
 
 class Unavailable(MediaError):
-    """Something outside is unavailable: the same call may succeed later."""
+    """A dependency is unavailable. The same call may succeed later."""
 
     def __init__(self, dependency: Dependency, detail: str = "", retry_after_s: float = 1.0) -> None:
         super().__init__(f"{dependency} is not available{': ' + detail if detail else ''}")
@@ -163,11 +163,12 @@ class Unavailable(MediaError):
 
 
 class Deferred(Unavailable):
-    """Not now, though nothing failed: a remote host has all of its slots taken, or its circuit breaker is open.
+    """The task must wait, although nothing failed: all slots of a remote host are taken, or its circuit breaker is
+    open.
 
-    The task is retried after ``retry_after_s`` and does not use up an attempt. ``expires``: the task is given up after
-    `REMOTE__MAX_DEFERRAL`; otherwise its turn comes for certain, however long that takes. ``whole_tenant``: all
-    other tasks of its tenant must wait as well.
+    The task is retried after ``retry_after_s`` and does not use up an attempt. ``expires``: the task fails after
+    `REMOTE__MAX_DEFERRAL`; otherwise it waits without a limit. ``whole_tenant``: all other tasks of its tenant must
+    wait, too.
     """
 
     def __init__(self, detail: str, retry_after_s: float, *, expires: bool = False, whole_tenant: bool = False) -> None:
@@ -179,7 +180,7 @@ class Deferred(Unavailable):
 class DecoderKilled(Unavailable):
     """The process that decoded the file was killed from outside: memory ran out, or the fork server died.
 
-    Nobody knows whether the media item was to blame. So an attempt is used up, as it must end if it was.
+    The file may be the cause. So it uses up an attempt, and cannot be retried forever.
     """
 
     def __init__(self, detail: str) -> None:
@@ -191,12 +192,12 @@ class ObjectMissing(MediaError):
 
 
 class PreconditionFailed(MediaError):
-    """A conditional write or read found another state than it asked for."""
+    """The condition of a write or read was not met."""
 
 
 class SourceReplaced(PreconditionFailed):
-    """What was to be copied or read on is not the object any more that it was begun with; the target is untouched."""
+    """The source of a copy or of further reads was replaced after the first read. The target was not changed."""
 
 
 class LeaseLost(MediaError):
-    """The task belongs to somebody else by now: stop at once, publish nothing, acknowledge nothing."""
+    """Another worker now owns the task: stop at once, publish nothing, acknowledge nothing."""

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from avion_media.domain.formats import BY_CODE, MediaFormat
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-_PYTHON_DIGITS = str.maketrans(ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # those that `int` reads in base 32
+_PYTHON_DIGITS = str.maketrans(ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # the digits that `int` reads in base 32
 _MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
 _REMOTE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RANDOM_BITS = 72
@@ -29,13 +29,13 @@ class InvalidId(ValueError):
 
 
 class UnknownFormat(InvalidId):
-    """A well-formed media id whose format code is not in the table: made up, or given out by a newer version of this
-    service, as the table only grows. There is nothing that this version could do with it."""
+    """A well-formed media id with an unknown format code: it is invented, or a newer version of this service made it,
+    because the table only grows. This version cannot do anything with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaId:
-    """An uploaded medium: ``text`` alone gives ``created`` (UTC) and ``format``."""
+    """The id of an upload: ``text`` alone gives ``created`` (UTC) and ``format``."""
 
     text: str
     created: datetime
@@ -47,7 +47,7 @@ class MediaId:
 
 @dataclass(frozen=True, slots=True)
 class RemoteId:
-    """A cached remote media item: the SHA-256 of its normalised URL in hex."""
+    """The id of a remote media item: the SHA-256 of its normalised URL in hex."""
 
     text: str
 
@@ -68,8 +68,8 @@ def new_media_id(fmt: MediaFormat, unix_ms: int, random_bits: Callable[[int], in
 
 
 def parse_media_id(text: str) -> MediaId:
-    """Read a media id; `InvalidId` when it is not one (wrong alphabet or length, a date out of range), `UnknownFormat`
-    when only its format code is not known."""
+    """Read a media id. Raises `InvalidId` (wrong alphabet or length, or a date out of range), or `UnknownFormat` if
+    only its format code is unknown."""
     if not _MEDIA_ID.fullmatch(text):
         raise InvalidId("a media id is 26 characters of Crockford base32")
     value = int(text.translate(_PYTHON_DIGITS), 32)
@@ -84,17 +84,17 @@ def parse_media_id(text: str) -> MediaId:
 
 
 def parse_remote_id(text: str) -> RemoteId:
-    """Read a remote hash; `InvalidId` when it is not one."""
+    """Read a remote hash, or raise `InvalidId`."""
     if not _REMOTE_ID.fullmatch(text):
         raise InvalidId("a remote id is 64 lower-case hex digits")
     return RemoteId(text)
 
 
 def parse_any_id(text: str) -> AnyId:
-    """Read a media id or a remote hash, whichever it is; `InvalidId` (or `UnknownFormat`) otherwise."""
+    """Read a media id or a remote hash, or raise `InvalidId` or `UnknownFormat`."""
     return parse_remote_id(text) if len(text) == 64 else parse_media_id(text)
 
 
 def remote_id_for(normalised_url: str) -> RemoteId:
-    """The id of a remote media item whose URL is already normalised."""
+    """Return the id of a remote media item, given its normalised URL."""
     return RemoteId(hashlib.sha256(normalised_url.encode()).hexdigest())

@@ -1,4 +1,4 @@
-"""What is known of a media item, and how it is written as the object's user metadata."""
+"""The facts about a media item, and how they are written as user metadata of its original."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class MediaFacts:
     """Facts about one media item, all from its content, never as declared.
 
     ``width`` and ``height`` are pixels as displayed (orientation, rotation and pixel aspect applied);
-    ``duration_s`` is 0.0 for stills; ``sha256`` is that of the scrubbed original, in hex, or empty where it was not
-    computed: of a large video only some ranges are read. ``thumbnails`` names the sizes that were made of it, which
-    can differ from today's configuration, with ``.webp`` behind those that were made as WebP too; it is empty
-    where an earlier version did not write them down.
+    ``duration_s`` is 0.0 for stills. ``sha256`` is the hash of the scrubbed original, in hex; it is empty for large
+    videos, of which only some ranges are read. ``thumbnails`` lists the sizes that were made, which can differ from the
+    present configuration; sizes that were also made as WebP are listed again with ``.webp``. It is empty for originals
+    of an earlier version, which did not record it.
     """
 
     format: MediaFormat
@@ -33,7 +33,7 @@ class MediaFacts:
     def to_metadata(self) -> dict[str, str]:
         """User metadata for the object store (ASCII keys and values).
 
-        ``type`` is for others who read it; `facts_from_metadata` goes by ``format``, as older originals have only that.
+        ``type`` is for other programs. `facts_from_metadata` reads ``format``, because older originals have only that.
         """
         metadata = {
             "type": self.format.content_type,
@@ -51,12 +51,12 @@ class MediaFacts:
         return metadata
 
     def is_of_same_file(self, other: MediaFacts) -> bool:
-        """Whether all that comes from the content is the same; the sizes come from the configuration."""
+        """Return whether both are of the same content. Thumbnail sizes may differ, because they are configured."""
         return replace(self, thumbnails=()) == replace(other, thumbnails=())
 
 
 def facts_from_metadata(metadata: Mapping[str, str], size_bytes: int) -> MediaFacts | None:
-    """Read back what `MediaFacts.to_metadata` wrote; None when it is not ours or damaged."""
+    """Read the metadata that `MediaFacts.to_metadata` wrote. Return None if it is of another program, or damaged."""
     try:
         return MediaFacts(
             format=BY_NAME[metadata["format"]],
@@ -82,40 +82,39 @@ class ThumbnailSize:
 
 
 FULL_SIZE = ThumbnailSize("full", 4096)
-"""Made beside the configured sizes of an image whose format most browsers cannot show: what they show instead."""
+"""An extra size for images in a format that most browsers cannot show: browsers show this JPEG instead."""
 WEBP_SUFFIX = ".webp"
-"""Behind a size's name: its thumbnail as WebP. Without, it is a JPEG."""
+"""Suffix of a size name for a WebP thumbnail. Without it, the thumbnail is a JPEG."""
 
 
 def is_size_name(text: str) -> bool:
-    """Whether a thumbnail size can have this name. It becomes a part of keys and URLs."""
+    """Return whether this is a valid name of a thumbnail size. It becomes a part of keys and URLs."""
     return re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", text) is not None
 
 
 def parse_size_names(text: str) -> tuple[str, ...]:
-    """The names of thumbnails in a list with commas; what cannot be one is left out."""
+    """Return the thumbnail names in a comma-separated list, without invalid ones."""
     return tuple(name for name in text.split(",") if is_size_name(name.removesuffix(WEBP_SUFFIX)))
 
 
 def in_all_formats(names: Iterable[str]) -> tuple[str, ...]:
-    """The names of all thumbnails that there can be in the sizes of these."""
+    """Return the names of these sizes in all formats."""
     sizes = dict.fromkeys(name.removesuffix(WEBP_SUFFIX) for name in names)
     return tuple(f"{size}{suffix}" for size in sizes for suffix in ("", WEBP_SUFFIX))
 
 
 def possible_sizes(configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
-    """The names of all thumbnails that an attempt may have left of a media item of which nothing is known."""
+    """Return the names of all thumbnails that an attempt may have written, if nothing about it is known."""
     return in_all_formats(size.name for size in (*configured, FULL_SIZE))
 
 
 def sizes_of(facts: MediaFacts | None, configured: Iterable[ThumbnailSize]) -> tuple[str, ...]:
-    """The names of the sizes that a media item has: those that were made of it or, if that is not known, the
-    configured."""
+    """Return the thumbnail names of a media item: the recorded ones, or if none are recorded, the configured ones."""
     return facts.thumbnails if facts is not None and facts.thumbnails else tuple(size.name for size in configured)
 
 
 def fit_within(width: int, height: int, longest_edge: int) -> tuple[int, int]:
-    """The thumbnail's dimensions: aspect kept, never enlarged, no side below one pixel."""
+    """Return the dimensions of a thumbnail: aspect kept, never enlarged, each side at least one pixel."""
     longest = max(width, height)
     if longest <= longest_edge:
         return width, height

@@ -1,4 +1,4 @@
-"""Tasks, the states of a media item, and what Redis holds of both (docs/contract.md, section 4)."""
+"""Tasks and the states of media items (docs/contract.md, section 4)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ PROCESSING_QUEUE = "media_processing_queue"
 CACHE_QUEUE = "media_cache_queue"
 DELETE_QUEUE = "media_delete_queue"
 PUBLIC_QUEUES = (PROCESSING_QUEUE, CACHE_QUEUE, DELETE_QUEUE)
-"""Those of the contract: other services may queue tasks there."""
+"""The queues of the contract: other services may add tasks."""
 PURGE_QUEUE = "media_purge_queue"
-"""Ours alone: what the CDN is to forget. Nobody reads it where there is none."""
+"""The queue of CDN purges, only for this service. Without a CDN it has no readers."""
 QUEUES = (*PUBLIC_QUEUES, PURGE_QUEUE)
-"""All there are: what operators see and work on."""
+"""All queues, as operators see them."""
 CONSUMER_GROUP = "media_workers"
 EVENTS_STREAM = "media_events"
 DROP_DELETED = "drop_deleted"
@@ -35,14 +35,14 @@ class Task:
 
     @property
     def subject(self) -> str:
-        """What it is about, as its producer wrote it: a media id, the hash of a remote media item, or its URL."""
+        """The media id, the hash of a remote media item, or its URL, as the producer wrote it."""
         return self.fields.get("media_id") or self.fields.get("remote_url", "")
 
 
 def processing_fields(media_id: str, owner: str = "") -> dict[str, str]:
     """Return the fields of a task on `PROCESSING_QUEUE`.
 
-    ``owner`` decides only when the task has its turn: the worker reads whose medium it is from the upload itself.
+    ``owner`` only decides when the task has its turn. The worker reads the owner from the upload itself.
     """
     fields = {"media_id": media_id, "type": "thumbnail"}
     return {**fields, "owner": owner} if owner else fields
@@ -52,9 +52,9 @@ _Id = TypeVar("_Id")
 
 
 def id_of(task: Task, parse: Callable[[str], _Id]) -> _Id:
-    """The id that a task names, as ``parse`` reads it: a foreign producer may have sent anything.
+    """Return the id in a task, read by ``parse``. Another service may have written anything.
 
-    `Rejected` (MALFORMED_TASK) where ``parse`` raises `InvalidId`.
+    Raises `Rejected` (MALFORMED_TASK) if ``parse`` raises `InvalidId`.
     """
     try:
         return parse(task.fields.get("media_id", ""))
@@ -77,7 +77,7 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
-        """Whether a watcher's stream ends with this state."""
+        """Whether the stream of a watcher ends with this state."""
         return self in (State.READY, State.FAILED, State.DELETED)
 
 

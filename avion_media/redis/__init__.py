@@ -1,16 +1,16 @@
-"""Redis on Trio: a thin adapter over coredis's connections, and the one place that turns its errors into ours.
+"""Redis on Trio: a thin adapter over coredis's connections. Only this package converts its errors to ours.
 
-Behind the URL is one server, a master that Sentinels watch, or a cluster: that is found out, and found out again when
-it changes (docs/redis.md). Commands of the whole process share *one* connection to each server: 2.5 times the calls per
-second of coredis's pool, and none of the pool's faults under cancellation (6.9: a cancelled waiter loses a wakeup, a
-cancelled connect and a dropped blocking connection each lose a slot for good).
+The URL leads to one server, a master that Sentinels watch, or a cluster. The adapter finds out which, and follows
+changes (docs/redis.md). All commands of the process share *one* connection to each server. That gives 2.5 times the
+calls per second of coredis's pool, without the pool's bugs under cancellation (6.9: a cancelled waiter loses a wakeup;
+a cancelled connect and a dropped blocking connection each lose a slot permanently).
 
-An outage is a state: calls say `Unavailable`, the next ones connect again, no more often than a growing pause allows.
+An outage is a state: calls raise `Unavailable`, and later calls connect again, after a pause that grows.
 
     connection, node    one connection; one server
-    slots               which slot of a cluster a command is for
-    topology            which server has what
-    locator, directory  who is in charge: found out, and kept up to date
+    slots               the cluster slot of a command
+    topology            the servers and their slots
+    locator, directory  find the servers, and keep track of changes
     client              the calls
     replies             names and values that a call returned
 """

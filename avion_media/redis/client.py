@@ -1,4 +1,4 @@
-"""Calls to Redis, whatever of it there is behind the URL."""
+"""Calls to Redis: to one server, a master behind Sentinels, or a cluster."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from avion_media.redis.topology import Cluster, Single, Topology
 
 T = TypeVar("T")
 
-_HOP_PAUSE_S = 0.05  # before a call that was sent elsewhere is sent elsewhere once more
+_HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
 Perform = Callable[[Node, bool], Awaitable[Reply]]
-"""One try at a node; the flag says that the slot is just moving there."""
+"""One attempt at a node. The flag: the slot is just moving there."""
 
 
 class Script:
@@ -37,14 +37,14 @@ class Script:
     def __init__(self, name: str, source: str) -> None:
         self.name = name
         self.source = source
-        # The digest is a name that Redis prescribes, nothing that secrets hang on.
+        # Redis prescribes this digest as a name; no secret depends on it.
         self.sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 class Redis:
-    """The connections of one process, for as long as somebody has them `opened`; `Unavailable` before and after.
+    """The connections of one process while they are `opened`; before and after, calls raise `Unavailable`.
 
-    Its users can keep it while its supervised child restarts: a closed one is one more outage.
+    Users can keep this object while its supervised child restarts: for them the restart is a short outage.
     """
 
     def __init__(self, url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = "") -> None:
@@ -57,15 +57,15 @@ class Redis:
         target = read_redis_url(url)
         self._dialler = Dialler(target, timeout_s)
         self._directory = Directory(Locator(target, self._dialler, timeout_s), self._dialler)
-        self.max_blocking = connections - 2  # all but the shared one and a subscription
+        self.max_blocking = connections - 2  # all except the shared one and a subscription
         self._blocking = trio.Semaphore(self.max_blocking)
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[None]:
-        """Calls work inside the block; it may be entered again later, but not twice at once.
+        """Make calls possible inside the block. The block can be entered again later, but not twice at once.
 
-        Leaving it closes all connections; calls still running then say `Unavailable`. An error in the block comes out
-        as it is.
+        At its end all connections are closed, and running calls raise `Unavailable`. An error in the block is raised
+        unchanged.
         """
         if self._dialler.nursery is not None:
             raise RuntimeError("opened already")
@@ -86,16 +86,16 @@ class Redis:
 
     @property
     def available(self) -> Availability:
-        """The last known state; never waits, never asks the server. In a cluster: of all its masters.
+        """The last known state. Never waits, and never contacts the server. For a cluster: of all its masters.
 
-        With a Redis of its own for statuses: that of the one that is unavailable, if one is.
+        If statuses have a Redis of their own, and one of the two is unavailable, this is the state of that one.
         """
         mine = self._directory.available
         return mine if self.state is self or not mine.up else self.state.available
 
     @contextmanager
     def observed(self, observer: Callable[[Availability], None]) -> Iterator[None]:
-        """Call ``observer`` with `available` at each failure, and when an outage ends, for the length of the block.
+        """Call ``observer`` with `available` at each failure and at the end of each outage, inside the block.
 
         It is called synchronously, in the task whose call failed or succeeded.
         """
@@ -107,25 +107,25 @@ class Redis:
 
     @property
     def blocking(self) -> int:
-        """Blocking commands in progress, of `max_blocking` at most."""
+        """Number of blocking commands in progress, at most `max_blocking`."""
         return self.max_blocking - self._blocking.value
 
     @property
     def waiting(self) -> int:
-        """Blocking commands that wait for a connection."""
+        """Number of blocking commands that wait for a connection."""
         return self._blocking.statistics().tasks_waiting
 
     @property
     def has_sentinels(self) -> bool:
-        """Whether Sentinels say which server is the master: then only `ping` notices that it was deposed."""
+        """Whether Sentinels name the master. Then only `ping` notices that another server has become the master."""
         topology = self._directory.topology
         return isinstance(topology, Single) and bool(topology.master)
 
     async def ping(self) -> None:
-        """Ask all servers for a sign of life. `Unavailable` when one gives none.
+        """Send PING to all servers. Raises `Unavailable` if one does not respond.
 
-        Where Sentinels watch, they are asked as well whether this is still the master: one that was cut off from them
-        answers as if nothing had happened, and what it takes is lost.
+        With Sentinels, also ask them whether the server is still the master: one that is cut off from them still
+        responds, and everything written to it is lost.
         """
         topology = await self._located("PING")
         await self._on_each(topology, ("PING",))
@@ -135,19 +135,19 @@ class Redis:
             await self._directory.confirm(topology)
 
     async def execute(self, *command: Argument) -> Reply:
-        """One command that does not block on the server.
+        """Run one command that does not block on the server.
 
-        Raises `Unavailable` (no answer in time; the command may have run all the same) or `RedisRefused`. After a
-        cancel it is not known whether the command has run.
+        Raises `Unavailable` if no response came in time (the command may have run), or `RedisRefused`. After a cancel
+        the command may have run.
         """
         return await self._answered(command, lambda node, asking: node.call(command, asking=asking))
 
     async def execute_on_all(self, *command: Argument) -> dict[str, Reply]:
-        """One command on every server that has keys; the replies by the servers' addresses. Errors as in `execute`."""
+        """Run one command on every server that has keys. Return the replies by address. Errors as in `execute`."""
         return await self._on_each(await self._located(command[0]), command)
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """The values of string keys, wherever they lie. Errors as in `execute`."""
+        """Return the values of string keys, on any server. Errors as in `execute`."""
         if not keys:
             return []
         if isinstance(await self._located("MGET"), Single):
@@ -162,11 +162,11 @@ class Redis:
         return [found[key] for key in keys]
 
     async def is_cluster(self) -> bool:
-        """Whether keys are spread over several servers. `Unavailable` while nobody can tell."""
+        """Return whether keys are spread over several servers. Raises `Unavailable` while that is unknown."""
         return isinstance(await self._located("EVALSHA"), Cluster)
 
     async def grouped(self, keys: Sequence[str], most: int) -> list[list[str]]:
-        """The keys in groups that one script may touch: of one cluster slot, and at most ``most`` in each."""
+        """Return the keys in groups that one script can use: each of one cluster slot, with at most ``most`` keys."""
         by_slot: dict[int, list[str]] = {}
         spread = await self.is_cluster()
         for key in keys:
@@ -174,7 +174,7 @@ class Redis:
         return [group[first : first + most] for group in by_slot.values() for first in range(0, len(group), most)]
 
     async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument] = ()) -> Reply:
-        """Run a script on ``keys``, which must lie in one cluster slot. Errors as in `execute`."""
+        """Run a script on ``keys``, which must be in one cluster slot. Errors as in `execute`."""
         operands = (len(keys), *keys, *args)
         try:
             return await self.execute("EVALSHA", script.sha1, *operands)
@@ -184,12 +184,12 @@ class Redis:
         return await self.execute("EVAL", script.source, *operands)
 
     async def execute_blocking(self, *command: Argument, block_s: float, undo: Undo | None = None) -> Reply:
-        """One command that waits on the server for at most ``block_s`` (its own argument must say the same).
+        """Run one command that waits on the server for at most ``block_s`` (its own argument must say the same).
 
-        Errors as in `execute`. Also None when no connection for a blocking command was free for ``block_s``.
+        Errors as in `execute`. Returns None also if no connection for a blocking command was free for ``block_s``.
 
-        A cancel makes the server stop waiting. If it had answered by then, the answer goes to ``undo``, so that
-        what it handed out is not left with nobody; all of that within the time of one call.
+        A cancel makes the server stop waiting. If the server had already replied, ``undo`` gets the reply, so that an
+        entry in it does not stay without a worker. All of that takes at most the timeout of one call.
         """
         slot_free = False
         with trio.move_on_after(block_s):
@@ -205,10 +205,10 @@ class Redis:
             self._blocking.release()
 
     async def listen(self, *channels: str, heard: Callable[[str, bytes], None], subscribed: Callable[[], None]) -> None:
-        """Subscribe, call ``subscribed`` once and ``heard`` for each message, until the connection is lost.
+        """Subscribe, call ``subscribed`` once, and ``heard`` for each message, until the connection is lost.
 
-        Ends with `Unavailable` only; what is published until the next subscription is lost. Both callbacks must return
-        at once. A cancel ends the subscription. In a cluster, messages are heard at whichever node.
+        Ends only with `Unavailable`. Messages until the next subscription are lost. Both callbacks must return at once.
+        A cancel ends the subscription. In a cluster, any node can deliver messages.
         """
         topology = await self._located("SUBSCRIBE")
         node = self._routed("SUBSCRIBE", topology.any_node)
@@ -223,7 +223,7 @@ class Redis:
             raise self._to_domain_error("SUBSCRIBE", node, error) from error
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform) -> Reply:
-        """Return the reply of the server in charge of the command's keys, found by following redirects."""
+        """Return the reply of the server that has the keys of the command. Follows redirects."""
         topology = await self._located(command[0])
         node, asking = self._routed(command[0], partial(topology.node_for, command)), False
         give_up_at = math.inf
@@ -247,13 +247,13 @@ class Redis:
     def _next_hop(
         self, cluster: Cluster, node: Node, asking: bool, hop: refusals.AskError | refusals.TryAgainError
     ) -> tuple[Node, bool]:
-        """Where to ask next, and whether the slot is just moving there."""
+        """Return the server to try next, and whether the slot is just moving there."""
         if isinstance(hop, refusals.MovedError):
             self._directory.refresh_soon()
             return cluster.moved(hop.slot_id, hop.host, hop.port, node.address), False
         if isinstance(hop, refusals.AskError):
             return cluster.at(hop.host, hop.port, node.address), True
-        return node, asking  # some of its keys have moved, and some not; they come together again
+        return node, asking  # some of its keys have moved and some have not; soon they are together again
 
     async def _on_each(self, topology: Topology, command: tuple[Argument, ...]) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}
@@ -299,7 +299,7 @@ class Redis:
 
 
 async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    """Make all calls at once, and wait for all; then the first failure, if any, is raised."""
+    """Make all calls at once, and wait for all. Then raise the first error, if any."""
     failures: list[Unavailable | RedisRefused] = []
 
     async def attempt(call: Callable[[], Awaitable[None]]) -> None:
@@ -319,12 +319,13 @@ async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:
 async def open_redis(
     url: str, connections: int = 24, timeout_s: float = 5.0, *, state_url: str = ""
 ) -> AsyncIterator[Redis]:
-    """Open the adapter for what ``url`` leads to: see `avion_media.domain.redis_url`.
+    """Open the adapter for the servers behind ``url`` (see `avion_media.domain.redis_url`).
 
-    Never fails because Redis is unavailable: connections are made when first needed. ``connections`` (at least 4)
-    bounds those of the whole process to one server, ``timeout_s`` the wait for any answer. ``state_url`` leads to the
-    Redis of statuses, deletion records and remote state, if that is another one: `Redis.state`. Leaving the block
-    closes all of them; calls still running then say `Unavailable`. An error in the block comes out as it is.
+    An unavailable Redis is not an error here: connections are made when they are first needed. ``connections`` (at
+    least 4) limits the connections of the whole process to one server; ``timeout_s`` limits the wait for any reply.
+    ``state_url`` leads to the Redis of statuses, deletion records and remote state, if that is another one
+    (`Redis.state`). At the end of the block all connections are closed, and running calls raise `Unavailable`. An error
+    in the block is raised unchanged.
     """
     redis = Redis(url, connections, timeout_s, state_url=state_url)
     async with redis.opened():

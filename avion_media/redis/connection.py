@@ -1,4 +1,4 @@
-"""One connection of coredis's: its making, its end, and one command over it."""
+"""One connection of coredis: how it is made, how it ends, and one command over it."""
 
 from __future__ import annotations
 
@@ -18,44 +18,45 @@ from avion_media.redis.errors import cause_of
 Argument = str | bytes | int | float
 Reply = Any  # as Redis sends it: None, int, float, bool, bytes, and lists and dicts of these
 
-_MAX_CONNECT_S = 2.0  # a connect is shielded from cancellation, so it is kept short
-_DIAL_PAUSE_S = (0.05, 1.0)  # first and longest pause between two connects that fail
+_MAX_CONNECT_S = 2.0  # short, because a connect is shielded from cancellation
+_DIAL_PAUSE_S = (0.05, 1.0)  # shortest and longest pause between two failed connects
 LONGEST_PAUSE_S = _DIAL_PAUSE_S[1]
 
-# It logs a traceback for each connect that fails. Here that is a state, which `Redis.available` shows.
+# coredis logs a traceback for each failed connect. Here that is a state, which `Redis.available` shows.
 logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 def send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[Reply]:
-    """Queue a command; await the result for its reply. Never decoded here: foreign fields might not be UTF-8."""
+    """Queue a command, and return an awaitable of its reply. Replies are not decoded, because fields may not be
+    UTF-8."""
     return connection.create_request(str(command[0]).encode(), *command[1:], decode=False)
 
 
 class Dialler:
-    """Makes connections for ``target`` that live in ``nursery``, as long as it is open."""
+    """Makes connections to ``target``. They live in ``nursery``, as long as it is open."""
 
     def __init__(self, target: Target, timeout_s: float) -> None:
         self.nursery: trio.Nursery | None = None
         self._connect_s = min(timeout_s, _MAX_CONNECT_S)
         tls = ssl.create_default_context(cafile=target.ssl_ca_certs or None) if target.tls else None
         self._options = _options(target.credentials, target.database, tls)
-        # A seed's database is chosen when it is known not to be a Sentinel, which has none.
+        # The database is selected later, because a Sentinel has none.
         self._seed_options = _options(target.seed_credentials, 0, tls)
 
     async def dial(self, address: Address, *, seed: bool = False) -> TCPConnection:
-        """Return a new connection; the caller invalidates it. One of `errors.UNAVAILABLE` when there is none."""
+        """Return a new connection, which the caller invalidates. Raises one of `errors.UNAVAILABLE`."""
         nursery = self._open_nursery()
         connection = _Connection(TCPLocation(*address), **(self._seed_options if seed else self._options))
         try:
-            # Shielded: coredis turns a Cancelled in here into an error of its own. Bounded by its own time.
+            # Shielded, because coredis turns a Cancelled here into an error of its own. Bounded by its own timeout.
             with trio.fail_after(self._connect_s, shield=True):
                 await nursery.start(_serve, connection)
-        except refusals.ResponseError as error:  # credentials, database: whatever it is, there is no connection
+        except refusals.ResponseError as error:  # wrong credentials or database: for any error there is no connection
             raise refusals.ConnectionError(cause_of(error)) from error
         return connection
 
     def start_soon(self, task: Callable[..., Awaitable[object]], *args: object) -> None:
-        """Run a task that nobody waits for, until its end or that of the connections. It raises nothing."""
+        """Run a background task, until its end or the end of the connections. It must not raise."""
         self._open_nursery().start_soon(task, *args)
 
     def _open_nursery(self) -> trio.Nursery:
@@ -74,7 +75,7 @@ def _options(credentials: Credentials, database: int, tls: ssl.SSLContext | None
 
 
 class Pause:
-    """Between two tries that fail lies a pause, which grows. A crowd that meets an outage does not try one by one."""
+    """A growing pause between failed attempts to connect. In an outage, tasks do not retry one after another."""
 
     def __init__(self) -> None:
         self._failures = 0
@@ -82,12 +83,12 @@ class Pause:
         self._detail = ""
 
     def check(self) -> None:
-        """ConnectionError while it lasts."""
+        """Raise ConnectionError during the pause."""
         if trio.current_time() < self._again_at:
             raise refusals.ConnectionError(self._detail)
 
     def failed(self, error: BaseException) -> None:
-        """Begin one."""
+        """Begin a pause."""
         first, longest = _DIAL_PAUSE_S
         pause_s = min(longest, first * 2.0 ** min(self._failures, 10)) * random.uniform(0.5, 1.0)
         self._failures += 1
@@ -95,13 +96,13 @@ class Pause:
         self._detail = cause_of(error)
 
     def succeeded(self) -> None:
-        """The next one is a short one."""
+        """Make the next pause a short one."""
         self._failures = 0
         self._again_at = -1.0
 
 
 class _Connection(TCPConnection):
-    """coredis's connection; one that never came about closes its buffers as well (6.9 leaves them open)."""
+    """A connection of coredis that also closes its buffers if it could not connect (6.9 leaves them open)."""
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         try:

@@ -1,4 +1,4 @@
-"""Who is in charge at present, kept up to date by what calls run into, and whether they answer."""
+"""Keeps track of the servers in charge and of their availability, by the results of calls."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from avion_media.redis.locator import Locator
 from avion_media.redis.node import Node
 from avion_media.redis.topology import Cluster, Single, Topology
 
-_NOWHERE = ""  # in place of an address: nobody was found
-_REFRESH_PAUSE_S = 0.5  # between two looks at a cluster's slots
+_NOWHERE = ""  # in place of an address, if no server was found
+_REFRESH_PAUSE_S = 0.5  # between two reads of a cluster's slots
 
 
 @dataclass(frozen=True, slots=True)
 class Availability:
-    """Whether the last calls got an answer. ``since`` is when that changed (Unix seconds)."""
+    """Whether the last calls got a reply. ``since`` is when that changed (Unix seconds)."""
 
     up: bool
     since: float
@@ -30,7 +30,7 @@ class Availability:
 
 
 class Directory:
-    """What is known of the servers. Nothing here waits for one but `locate` and `confirm`."""
+    """What is known of the servers. Only `locate` and `confirm` wait for a server."""
 
     def __init__(self, locator: Locator, dialler: Dialler) -> None:
         self._locator = locator
@@ -42,20 +42,23 @@ class Directory:
         self._refresh_wanted = False
         self._troubles = {_NOWHERE: "not connected yet"}  # by the server's address
         self._available = Availability(up=False, since=time.time(), detail="not connected yet")
-        self.observer: Callable[[Availability], None] | None = None  # of each failure, and of what ends an outage
+        self.observer: Callable[[Availability], None] | None = (
+            None  # called at each failure, and at the end of an outage
+        )
 
     @property
     def available(self) -> Availability:
-        """Down as long as one of the servers is."""
+        """Unavailable as long as one of the servers is."""
         return self._available
 
     @property
     def topology(self) -> Topology | None:
-        """Who is in charge; None when that has to be found out."""
+        """The servers in charge; None if they must be looked up."""
         return self._topology if self._topology is not None and self._topology.usable else None
 
     async def locate(self) -> Topology:
-        """Find it out; one of `errors.ANY` when nobody knows. Many may ask at once: one of them looks."""
+        """Look up the servers in charge, or raise one of `errors.ANY`. If many tasks call it at once, one does the
+        work."""
         async with self._locating:
             found = self.topology
             if self._dialler.nursery is None:
@@ -72,7 +75,7 @@ class Directory:
         return found
 
     async def confirm(self, single: Single) -> None:
-        """Ask the Sentinels whether it is still the master. When they do not answer it is."""
+        """Ask the Sentinels whether the server is still the master. If none responds, it counts as the master."""
         try:
             address = await self._locator.master_address(single.master)
         except ANY:
@@ -81,12 +84,13 @@ class Directory:
             self.failed(single.node, f"the master is at {address} now", deposed=True)
 
     def answered(self, node: Node) -> None:
-        """A server gave an answer."""
+        """Record that a server replied."""
         if self._troubles and self._troubles.pop(str(node.address), None) is not None:
             self._judge()
 
     def failed(self, node: Node | None, detail: str, *, deposed: bool) -> None:
-        """A server gave none, or there is no server. ``deposed``: another one may be in charge by now."""
+        """Record that a server did not reply, or that there is none. ``deposed``: another server may be in charge by
+        now."""
         topology = self._topology
         if node is None:
             self._troubles[_NOWHERE] = detail
@@ -99,7 +103,7 @@ class Directory:
             self._replace(None)
 
     def refresh_soon(self) -> None:
-        """Look at the cluster's slots again, in the background."""
+        """Read the cluster's slots again, in the background."""
         self._refresh_wanted = True
         if not self._refreshing and self._dialler.nursery is not None:
             self._refreshing = True
@@ -118,7 +122,7 @@ class Directory:
             self._refresh_wanted = False
             cluster = self._topology
             if not await self._adopt_slots(cluster) and cluster is self._topology:
-                self._replace(None)  # the seeds may know more
+                self._replace(None)  # the seeds may know other servers
             await trio.sleep(_REFRESH_PAUSE_S)
         self._refreshing = False
 
@@ -144,7 +148,7 @@ class Directory:
             self._forget_troubles_elsewhere()
 
     def _forget_troubles_elsewhere(self) -> None:
-        """Those of servers that are not in charge any more."""
+        """Forget failures of servers that are no longer in charge."""
         if self._topology is not None:
             present = {str(each.address) for each in self._topology.nodes}
             self._troubles = {where: what for where, what in self._troubles.items() if where in present}

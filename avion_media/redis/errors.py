@@ -1,4 +1,4 @@
-"""What coredis raises, sorted: an outage, a word about where to ask instead, or a refusal."""
+"""Sorts the errors of coredis: an outage, a redirection to another server, or a refusal."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from coredis import exceptions as refusals
 
 from avion_media.domain.errors import MediaError
 
-# The server is there, but cannot do it now; not our fault, and it passes.
+# The server responds, but cannot run the command now. This passes.
 PASSING = frozenset(
     {"OOM", "MISCONF", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "TRYAGAIN", "REDIRECTED", "UNBLOCKED"}
 )
-# It, or the way to it, is gone.
+# The server cannot be reached.
 UNAVAILABLE = (
     refusals.ConnectionError,  # includes LOADING, and a Cancelled inside a connect, which coredis turns into this
-    refusals.ReadOnlyError,  # a failover happened behind the address
+    refusals.ReadOnlyError,  # the address leads to a replica after a failover
     refusals.AuthenticationError,
     anyio.BrokenResourceError,
     anyio.ClosedResourceError,
     OSError,
     trio.TooSlowError,
 )
-# Everything that can come out of a call.
+# Every error that a call can raise.
 ANY = (*UNAVAILABLE, refusals.RedisError)
-# Signs that somebody else may be in charge by now.
+# Signs that another server may be in charge by now.
 DEPOSED = (refusals.ReadOnlyError, refusals.UnblockedError, refusals.ClusterDownError, refusals.AskError)
 
-# coredis cuts these off the message; callers decide by them.
+# coredis removes these codes from the message; callers need them.
 _CODES: tuple[tuple[type[Exception], str], ...] = (
     (refusals.StreamDuplicateConsumerGroupError, "BUSYGROUP"),
     (refusals.StreamConsumerGroupError, "NOGROUP"),
@@ -36,14 +36,14 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (refusals.UnblockedError, "UNBLOCKED"),  # a failover under a blocking read
     (refusals.ClusterDownError, "CLUSTERDOWN"),
     (refusals.TryAgainError, "TRYAGAIN"),
-    (refusals.AskError, "REDIRECTED"),  # MOVED as well: in circles, or by a server that has become a node of a cluster
+    (refusals.AskError, "REDIRECTED"),  # also MOVED: in circles, or by a server that has become a node of a cluster
     (refusals.ClusterCrossSlotError, "CROSSSLOT"),
     (refusals.AuthorizationError, "NOPERM"),
 )
 
 
 class RedisRefused(MediaError):
-    """Redis answered with an error that is no outage: a bug. ``code`` is its first word (``NOGROUP``)."""
+    """Redis returned an error that is not an outage: a bug. ``code`` is its first word (``NOGROUP``)."""
 
     def __init__(self, command: str, code: str, message: str) -> None:
         super().__init__(f"redis refused {command}: {code} {message}")
@@ -51,7 +51,7 @@ class RedisRefused(MediaError):
 
 
 def code_of(error: BaseException) -> tuple[str, str]:
-    """The first word of what Redis answered, and the rest."""
+    """Return the first word of an error of Redis, and the rest."""
     message = str(error)
     for kind, code in _CODES:
         if isinstance(error, kind):
@@ -61,7 +61,7 @@ def code_of(error: BaseException) -> tuple[str, str]:
 
 
 def cause_of(error: BaseException) -> str:
-    """The innermost cause, in a few words."""
+    """Return the innermost cause, in a few words."""
     while error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, trio.TooSlowError):

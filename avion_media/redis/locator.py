@@ -1,11 +1,11 @@
-"""Finding out what a URL leads to, and who is in charge there: asked of any server that responds, never configured.
+"""Finds out what a URL leads to, and which servers are in charge. Any server that responds can be asked.
 
-A server says in its HELLO what it is. One that stands alone is it. A Sentinel names the master it watches. A node of a
-cluster names all masters and their slots.
+A server reports its kind in HELLO. A standalone server is itself in charge. A Sentinel names the master that it
+watches. A node of a cluster names all masters and their slots.
 
-Sentinels learn of a failover one after the other, within about two seconds. A former master that comes back in that
-time takes itself for the master, and a Sentinel that has heard nothing yet agrees. So all Sentinels of the URL are
-asked, and the one that knows the latest failover (the highest `config-epoch`) is believed.
+Sentinels learn of a failover one after another, within about two seconds. A former master that comes back within that
+time believes that it still is the master, and a Sentinel that has not heard of the failover agrees. So all Sentinels of
+the URL are asked, and the one that knows the latest failover (the highest `config-epoch`) is believed.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from avion_media.redis.topology import Cluster, Single, Topology
 
 T = TypeVar("T")
 
-_OTHERS_S = 0.5  # how long the other Sentinels have for an answer once the first has given its own
+_OTHERS_S = 0.5  # how long the other Sentinels may take after the first reply
 
 
 class Locator:
-    """Asks the seeds of a URL. Every method raises one of `errors.ANY` when nobody knows."""
+    """Asks the seeds of a URL. Every method raises one of `errors.ANY` if no seed knows."""
 
     def __init__(self, target: Target, dialler: Dialler, timeout_s: float) -> None:
         self._target = target
         self._dialler = dialler
         self._timeout_s = timeout_s
-        self._seeds = deque(target.seeds)  # the first is the one to ask next: who has not answered goes to the end
+        self._seeds = deque(target.seeds)  # the first is asked next; one that did not reply moves to the end
 
     async def locate(self) -> Topology:
-        """Who is in charge now."""
+        """Return the servers in charge."""
         return await self._ask_seeds(self._located_by)
 
     async def master_address(self, master: str) -> Address:
-        """Where the Sentinels say that the master is."""
+        """Return the address of the master, according to the Sentinels."""
 
         async def ask(seed: Address) -> Address:
             sentinel = await self._dial_seed(seed)
@@ -56,7 +56,8 @@ class Locator:
         return await self._ask_seeds(ask)
 
     async def _ask_seeds(self, ask: Callable[[Address], Awaitable[T]]) -> T:
-        """What the first of them says that can; the next call begins with the next one if the time was up before."""
+        """Return the answer of the first seed that has one. If time runs out, the next call begins with the next
+        seed."""
         began = trio.current_time()
         failure: Exception = refusals.ConnectionError("no seed")
         for _ in range(len(self._seeds)):
@@ -100,12 +101,12 @@ class Locator:
         finally:
             if not is_master:
                 connection.invalidate()
-        if not is_master:  # any more, and the Sentinels have not noticed, or not yet
+        if not is_master:  # any more, and the Sentinels have not noticed yet
             raise refusals.ConnectionError(f"{address} is not the master of {master}")
         return Single(self._open_node(address, connection), master)
 
     async def _address_of(self, seed: Address, sentinel: TCPConnection, master: str) -> Address:
-        """What the Sentinel at ``seed`` says, or another one that knows of a later failover."""
+        """Return the answer of the Sentinel at ``seed``, or of another one that knows of a later failover."""
         answers = [await _said_by(sentinel, master)]
         others = [each for each in self._seeds if each != seed]
         heard, all_heard = trio.open_memory_channel[_Said](len(others))
@@ -114,7 +115,7 @@ class Locator:
             with heard, suppress(*ANY, trio.BrokenResourceError), trio.fail_after(self._timeout_s):
                 connection = await self._dial_seed(other)
                 try:
-                    heard.send_nowait(await _said_by(connection, master))  # broken: nobody waits any more
+                    heard.send_nowait(await _said_by(connection, master))  # broken: the receiver has stopped waiting
                 finally:
                     connection.invalidate()
 
@@ -124,7 +125,7 @@ class Locator:
                     self._dialler.start_soon(ask, other, heard.clone())
             async for answer in all_heard:
                 answers.append(answer)
-        return max(answers, key=lambda each: each.epoch).address  # the first answer among equals
+        return max(answers, key=lambda each: each.epoch).address  # the first reply among equals
 
     async def _cluster_of(self, seed: Address, connection: TCPConnection) -> Cluster:
         if self._target.database:
@@ -154,7 +155,7 @@ async def _only_master(sentinel: TCPConnection) -> str:
 
 
 class _Said(NamedTuple):
-    """What a Sentinel says of a master, and of which failover it knows."""
+    """The answer of a Sentinel: a master, and the failover that it knows of."""
 
     epoch: int
     address: Address

@@ -1,8 +1,8 @@
 """One server, as this process uses it.
 
-Commands of the whole process share *one* connection to it. coredis writes and answers in order, so calls from any
-number of tasks travel as a pipeline. A cancelled call leaves its request in the pipeline; the answer is dropped when it
-comes. Blocking commands, which would hold up the others, have connections of their own, kept for the next one.
+All commands of the process share *one* connection to it. coredis writes and replies in order, so calls of any number of
+tasks travel as a pipeline. A cancelled call leaves its request in the pipeline, and its reply is dropped. Blocking
+commands would delay the others, so they have connections of their own, which are kept for the next one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from avion_media.domain.redis_url import Address
 from avion_media.redis.connection import Argument, Dialler, Pause, Reply, send
 from avion_media.redis.errors import UNAVAILABLE
 
-_MAX_CALLS = 1024  # in flight at once: bounds the write buffer, which coredis leaves unbounded
+_MAX_CALLS = 1024  # calls in flight: limits the write buffer, which coredis does not limit
 
 Undo = Callable[[Reply], Awaitable[None]]
 
 
 class Node:
-    """A server at ``address``. Its methods raise whatever of `errors.ANY` coredis raises."""
+    """A server at ``address``. Its methods raise the errors in `errors.ANY`."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Node:
         timeout_s: float,
         connection: TCPConnection | None = None,
     ) -> None:
-        """``connection`` is one that is there already."""
+        """``connection`` is an existing one."""
         self.address = address
         self._dialler = dialler
         self._timeout_s = timeout_s
@@ -51,11 +51,11 @@ class Node:
 
     @property
     def is_busy(self) -> bool:
-        """Whether calls wait for its answers."""
+        """Whether calls wait for its replies."""
         return self._calls.borrowed_tokens > 0
 
     def close(self) -> None:
-        """End its connections; one that a blocking command uses ends with that command."""
+        """End its connections. A connection in use by a blocking command ends with that command."""
         self._closed = True
         for connection in (*self._idle, self._shared):
             if connection is not None:
@@ -63,24 +63,25 @@ class Node:
         self._idle.clear()
 
     async def call(self, command: tuple[Argument, ...], *, asking: bool = False) -> Reply:
-        """One command that does not block on the server. ``asking``: for a slot that is just moving to this node."""
+        """Run one command that does not block on the server. ``asking``: its slot is just moving to this node."""
         sent_over: TCPConnection | None = None
         try:
             with trio.fail_after(self._timeout_s):
                 async with self._calls:
                     sent_over = await self._shared_connection()
                     if asking:
-                        send(sent_over, ("ASKING",))  # counts for the next command, which follows without a pause
+                        send(sent_over, ("ASKING",))  # applies to the next command, which follows at once
                     return await send(sent_over, command)
         except trio.TooSlowError:
             if sent_over is not None:
-                sent_over.invalidate()  # answers come in order: all calls behind this one are stuck as well
+                sent_over.invalidate()  # replies come in order, so all later calls wait as well
             raise
 
     async def call_blocking(
         self, command: tuple[Argument, ...], block_s: float, undo: Undo | None, *, asking: bool = False
     ) -> Reply:
-        """One command that waits on the server for at most ``block_s``. See `Redis.execute_blocking` for a cancel."""
+        """Run one command that waits on the server for at most ``block_s``. `Redis.execute_blocking` says what a cancel
+        does."""
         connection = await self._idle_connection()
         if asking:
             send(connection, ("ASKING",))
@@ -94,7 +95,7 @@ class Node:
             raise
         except trio.Cancelled:
             at_rest = False
-            # Shielded, so that nothing is handed out to nobody. Bounded by one call's time.
+            # Shielded, so that no entry stays without a worker. Bounded by the timeout of one call.
             with trio.CancelScope(shield=True, deadline=trio.current_time() + self._timeout_s):
                 at_rest = await self._stop_waiting(connection, request, undo)
             raise
@@ -105,7 +106,7 @@ class Node:
                 connection.invalidate()
 
     async def dial(self) -> TCPConnection:
-        """A connection for the caller alone, who invalidates it in the end."""
+        """Return a connection for the caller alone, which must invalidate it."""
         if self._closed:
             raise refusals.ConnectionError(f"{self.address} is not in charge any more")
         self._pause.check()
@@ -118,14 +119,14 @@ class Node:
         return connection
 
     async def _stop_waiting(self, connection: TCPConnection, request: Awaitable[Reply], undo: Undo | None) -> bool:
-        """Whether the connection is at rest again."""
+        """Make the server stop waiting. Return whether the connection can be used again."""
         try:
             await self.call(("CLIENT", "UNBLOCK", connection.client_id or 0))
             reply = await request
             if reply is not None and undo is not None:
                 await undo(reply)
         except (MediaError, refusals.RedisError, *UNAVAILABLE):
-            return False  # what was handed out, if anything, is found again when its lease has expired
+            return False  # an entry that was already delivered is reclaimed when its lease expires
         return True
 
     async def _idle_connection(self) -> TCPConnection:
@@ -137,7 +138,7 @@ class Node:
 
     async def _shared_connection(self) -> TCPConnection:
         if self._shared is None or not self._shared.usable:
-            async with self._dialling:  # those that wait here take what the first one got
+            async with self._dialling:  # tasks that waited here use the connection of the first one
                 if self._shared is None or not self._shared.usable:
                     self._shared = await self.dial()
         return self._shared

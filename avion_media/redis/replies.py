@@ -6,10 +6,10 @@ from avion_media.redis.connection import Reply
 
 
 def as_map(reply: Reply) -> dict[bytes, Reply]:
-    """Return ``[name, value, …]`` as a map; a name that comes twice has its last value."""
+    """Return ``[name, value, …]`` as a map. If a name is repeated, the last value counts."""
     return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
 
 
 def as_text(reply: Reply) -> dict[str, str]:
-    """Return the same as text. Bytes that are no UTF-8 are replaced."""
+    """Return the same as text. Invalid UTF-8 is replaced."""
     return {name.decode(errors="replace"): value.decode(errors="replace") for name, value in as_map(reply).items()}

@@ -1,4 +1,4 @@
-"""Which of a cluster's 16384 slots a command is for (Redis Cluster specification, "Key distribution model")."""
+"""Finds the cluster slot of a command, out of 16384 (Redis Cluster specification, "Key distribution model")."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from avion_media.redis.connection import Argument
 
 SLOTS = 16384
 
-# Commands that any node can answer. A test holds the list against the server's own.
+# Commands that any node can run. A test compares the list with the server's own.
 _WITHOUT_KEY = frozenset(
     {
         "ACL", "AUTH", "BGREWRITEAOF", "BGSAVE", "CLIENT", "CLUSTER", "COMMAND", "CONFIG", "DBSIZE", "ECHO", "FLUSHALL",
@@ -21,7 +21,7 @@ _WITH_NUMBER_OF_KEYS = frozenset({"EVAL", "EVALSHA", "EVAL_RO", "EVALSHA_RO", "F
 
 
 def slot_of(command: tuple[Argument, ...]) -> int | None:
-    """The slot of a command's first key; None for a command without one. The server checks that the others share it."""
+    """Return the slot of a command's first key; None without a key. The server checks that the others share it."""
     name = str(command[0]).upper()
     if name in _WITHOUT_KEY:
         return None
@@ -34,7 +34,7 @@ def slot_of(command: tuple[Argument, ...]) -> int | None:
 
 
 def key_slot(key: Argument) -> int:
-    """The slot of a key: of what stands between its first braces, if anything does."""
+    """Return the slot of a key: of the text between its first braces, if there is any."""
     raw = key if isinstance(key, bytes) else str(key).encode()
     start = raw.find(b"{")
     if start >= 0:

@@ -1,4 +1,4 @@
-"""A subscription on a connection of its own."""
+"""A subscription, on its own connection."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from coredis.connection import TCPConnection
 from avion_media.redis.connection import send
 from avion_media.redis.errors import UNAVAILABLE
 
-_QUIET_S = 15.0  # a silent subscription is asked for a sign of life after this long
+_QUIET_S = 15.0  # a subscription without messages sends a PING after this long
 
 
 async def hear(
@@ -23,7 +23,7 @@ async def hear(
     subscribed: Callable[[], None],
     timeout_s: float,
 ) -> None:
-    """Subscribe, and call back, until the connection is lost. See `Redis.listen`."""
+    """Subscribe, and call back for each message, until the connection is lost. See `Redis.listen`."""
     missing = set(channels)
     connection.send_command(b"SUBSCRIBE", *channels)
     async with trio.open_nursery() as nursery:
@@ -40,12 +40,12 @@ async def hear(
                         if not missing:
                             subscribed()
         except refusals.ConnectionError:
-            pass  # the caller says so, outside the nursery
+            pass  # the caller raises it, outside of the nursery
         nursery.cancel_scope.cancel()
 
 
 async def _watch_over(connection: TCPConnection, timeout_s: float) -> None:
-    """End a subscription whose server is silent for good."""
+    """End a subscription whose server does not respond any more."""
     try:
         while True:
             await trio.sleep(_QUIET_S)

@@ -1,4 +1,4 @@
-"""Which server has what: one that has everything, or the masters of a cluster."""
+"""The servers and what each of them has: one server with everything, or the masters of a cluster."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ OpenNode = Callable[[Address], Node]
 
 @dataclass(frozen=True, slots=True)
 class Single:
-    """One server. It lasts as long as its connection: who is asked next is found out again.
+    """One server. This object lasts as long as the connection; then the server is looked up again.
 
-    ``master`` is the name under which Sentinels watch it; empty when none do.
+    ``master`` is the name under which Sentinels watch it; empty without Sentinels.
     """
 
     node: Node
@@ -33,15 +33,15 @@ class Single:
 
     @property
     def nodes(self) -> Collection[Node]:
-        """All servers."""
+        """Return all servers."""
         return (self.node,)
 
     def node_for(self, command: tuple[Argument, ...]) -> Node:
-        """The server that a command goes to."""
+        """Return the server for a command."""
         return self.node
 
     def any_node(self) -> Node:
-        """A server that anything can be asked of that lies with none."""
+        """Return a server for commands that every server can run."""
         return self.node
 
     def close(self) -> None:
@@ -50,24 +50,24 @@ class Single:
 
 
 class Cluster:
-    """The masters of a cluster and their slots, as far as is known: a wrong guess is put right by the node asked."""
+    """The masters of a cluster and their slots, as far as known. A node that gets a wrong command redirects it."""
 
     usable = True
 
     def __init__(self, open_node: OpenNode) -> None:
         self._open_node = open_node
-        self._known: dict[Address, Node] = {}  # masters, and others that calls were sent to by one
+        self._known: dict[Address, Node] = {}  # masters, and nodes that a master redirected calls to
         self._masters: list[Node] = []
         self._owners: list[Node | None] = [None] * SLOTS
         self._closed = False
 
     @property
     def nodes(self) -> Collection[Node]:
-        """All masters."""
+        """Return all masters."""
         return self._masters
 
     def node_for(self, command: tuple[Argument, ...]) -> Node:
-        """The master that a command goes to. ConnectionError when none is known."""
+        """Return the master for a command. Raises ConnectionError if none is known."""
         slot = slot_of(command)
         owner = self.any_node() if slot is None else self._owners[slot]
         if owner is None:
@@ -75,14 +75,14 @@ class Cluster:
         return owner
 
     def any_node(self) -> Node:
-        """Some master, a connected one if possible. ConnectionError when there is none."""
+        """Return any master, a connected one if possible. Raises ConnectionError if there is none."""
         nodes = [each for each in self._masters if each.is_connected] or self._masters
         if not nodes:
             raise refusals.ConnectionError("no node is known")
         return random.choice(nodes)
 
     def adopt(self, rows: Reply, asked: Address) -> None:
-        """Take what the node at ``asked`` answered to CLUSTER SLOTS. Nodes without slots are closed when at rest."""
+        """Use the reply of the node at ``asked`` to CLUSTER SLOTS. Nodes without slots are closed when idle."""
         owners: list[Node | None] = [None] * SLOTS
         for first, last, (host, port, *_), *_replicas in rows:
             owners[first : last + 1] = [self._at(_announced(host, port, asked))] * (last + 1 - first)
@@ -93,24 +93,24 @@ class Cluster:
             node.close()
 
     def moved(self, slot: int, host: str, port: int, asked: Address) -> Node:
-        """The slot is elsewhere from now on, says the node at ``asked``. ConnectionError when closed."""
+        """Record that a slot has moved, according to the node at ``asked``. Raises ConnectionError if closed."""
         node = self.at(host, port, asked)
         self._owners[slot] = node
         return node
 
     def at(self, host: str, port: int, asked: Address) -> Node:
-        """The node at an address that the node at ``asked`` names. ConnectionError when closed."""
+        """Return the node at an address that the node at ``asked`` named. Raises ConnectionError if closed."""
         return self._at(_announced(host.encode(), port, asked))
 
     def close(self) -> None:
-        """End all connections; calls in progress are sent nowhere any more."""
+        """End all connections. Calls in progress are not redirected any more."""
         self._closed = True
         for node in self._known.values():
             node.close()
 
     def _at(self, address: Address) -> Node:
         if self._closed:
-            raise refusals.ConnectionError("the cluster is being looked for anew")
+            raise refusals.ConnectionError("the cluster is being looked up again")
         if address not in self._known:
             self._known[address] = self._open_node(address)
         return self._known[address]
@@ -120,6 +120,6 @@ Topology = Single | Cluster
 
 
 def _announced(host: bytes | None, port: int, asked: Address) -> Address:
-    """A node that does not know its own name is reached as the one that was asked."""
+    """Return the announced address. A node that does not know its own name is the one that was asked."""
     name = (host or b"").decode()
     return Address(asked.host if name in ("", "?") else name, port)

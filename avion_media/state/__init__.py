@@ -1,4 +1,4 @@
-"""What is known of each media item on Redis: its status, what a remote server answered, and the events about it."""
+"""The state of media items on Redis: statuses, what is remembered of remote media, and events."""
 
 from avion_media.state.events import MediaEvents
 from avion_media.state.remote_state import RemoteFailure, RemoteState, RemoteStateStore

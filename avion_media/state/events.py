@@ -13,24 +13,25 @@ from avion_media.state import scripts
 
 DEFAULT_MAX_ENTRIES = 100_000  # as in `EventsConfig`
 _DELETED = "media.deleted"
-_DELETION_DEDUP_S = 30 * 86_400.0  # no event of a media item follows its deletion
-_EVENT_DEDUP_S = 3600.0  # most repetitions of a task come within minutes; a later one has the same ``event_id``
+_DELETION_DEDUP_S = 30 * 86_400.0  # no event about a media item follows its deletion
+_EVENT_DEDUP_S = 3600.0  # a task is usually repeated within minutes; a later repetition has the same ``event_id``
 _SEQ = f"{{{EVENTS_STREAM}}}:seq"
 _NAMESPACE = uuid.UUID("6f0c4f0a-5f0e-5b7e-9d43-9a1c7d2f4b11")
 
 
 class MediaEvents:
-    """Every method raises `Unavailable` while Redis is unavailable. ``max_entries`` bounds the stream, roughly."""
+    """Every method raises `Unavailable` while Redis is unavailable. ``max_entries`` limits the stream,
+    approximately."""
 
     def __init__(self, redis: Redis, max_entries: int = DEFAULT_MAX_ENTRIES) -> None:
         self._redis = redis
         self._max_entries = max_entries
 
     async def publish(self, event_type: str, media_id: str, details: Mapping[str, Any], *, dedup_key: str = "") -> bool:
-        """Publish an event of what is durable already; return whether it was new.
+        """Publish an event about something that is already durable. Return whether it was published now.
 
-        It is published once per medium and type; with a ``dedup_key`` (a task that may be repeated for the same media
-        item) once per key, whatever the type. Nothing is published after a media item's deletion.
+        An event is published once per media item and type. With a ``dedup_key`` (for a task that can be repeated for
+        the same media item) it is published once per key, for any type. Nothing is published after a deletion.
         """
         subject = f"{media_id}:{dedup_key or event_type}"
         document = {"event_id": str(uuid.uuid5(_NAMESPACE, subject)), **details, "type": event_type}
@@ -41,11 +42,11 @@ class MediaEvents:
         return bool(await self._redis.run(scripts.PUBLISH_EVENT, keys, args))
 
     async def was_published(self, media_id: str, dedup_key: str) -> bool:
-        """Return whether an event with this key was published lately."""
+        """Return whether an event with this key was published recently."""
         return bool(await self._redis.execute("EXISTS", _published_key(f"{media_id}:{dedup_key}")))
 
     async def headroom(self) -> int:
-        """Return how many events can follow before the slowest consumer group misses one; negative: it has."""
+        """Return how many more events fit before the slowest consumer group misses one; negative if it missed some."""
         try:
             groups = await self._redis.execute("XINFO", "GROUPS", EVENTS_STREAM)
         except RedisRefused:
@@ -57,5 +58,5 @@ class MediaEvents:
 
 
 def _published_key(subject: str) -> str:
-    """In one cluster slot with the events."""
+    """Return the key of the dedup marker, in the cluster slot of the events."""
     return f"{{{EVENTS_STREAM}}}:said:{subject}"

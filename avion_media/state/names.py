@@ -1,4 +1,4 @@
-"""Keys and channels of what is known of a media item. The braces are literal: one cluster slot."""
+"""Keys and channels for the state of media items. The braces are literal: they choose the cluster slot."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ STATUS_CHANGES = "media_status"
 def key_of(kind: str, media_id: str) -> str:
     """Return a key of one media item.
 
-    All keys of one media item lie in one cluster slot. A thousandth of all media, those with the same last two
-    characters, share it, so that scripts can work on batches.
+    All keys of one media item are in one cluster slot. So are those of all ids with the same last two characters (about
+    a thousandth of all media items), so that scripts can work on batches.
     """
     return f"{kind}:{{{media_id[-2:]}}}{media_id}"
 
 
 def status_key(media_id: str) -> str:
-    """Return the string with the status of a media item."""
+    """Return the key of the status of a media item (a string)."""
     return key_of("media_status", media_id)
 
 
 def deletion_key(media_id: str) -> str:
-    """Return the hash with the record of its deletion."""
+    """Return the key of the record of its deletion (a hash)."""
     return key_of("media_deletion", media_id)

@@ -1,6 +1,6 @@
-"""What is remembered of remote media besides their status: failures, use, revalidation.
+"""What is remembered of remote media besides their status: failures, last use, revalidation.
 
-None of it is the truth: without it a URL is asked again sooner than it need be, and a copy is kept for a shorter time.
+Losing it does no harm: a URL is then fetched again sooner than necessary, and a copy is kept for a shorter time.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from avion_media.state.names import deletion_key, key_of, status_key
 
 @dataclass(frozen=True, slots=True)
 class RemoteFailure:
-    """Why a URL is not asked again for a while, and the task that found out. ``failed_at`` is in Unix seconds.
+    """Why a URL is not fetched again for a while, and the task that failed. ``failed_at`` is in Unix seconds.
 
-    ``server`` is ``host:port`` of the URL: from its hash nobody can tell.
+    ``server`` is ``host:port`` of the URL, which cannot be derived from its hash.
     """
 
     reason: Reason
@@ -32,8 +32,8 @@ class RemoteFailure:
 
 @dataclass(frozen=True, slots=True)
 class RemoteState:
-    """What is remembered of one remote media item. ``validated``: its server said lately that the copy is still
-    good."""
+    """What is remembered of one remote media item. ``validated``: its server recently confirmed that the copy is
+    current."""
 
     deleted: bool
     failure: RemoteFailure | None
@@ -47,42 +47,43 @@ class RemoteStateStore:
         self._redis = redis.state
 
     async def load(self, remote_id: RemoteId) -> RemoteState:
-        """All at once."""
+        """Return the whole state, with one call."""
         keys = (deletion_key(str(remote_id)), _failure_key(remote_id), _validated_key(remote_id))
         deletion, failure, validated = await self._redis.run(scripts.LOAD_REMOTE, keys)
         return RemoteState(deletion not in (b"", b"undeleted"), _read_failure(failure or None), bool(validated))
 
     async def seconds_left(self, remote_id: RemoteId) -> tuple[float, float]:
-        """For how long a failure is still held against the URL, and for how long a validated copy is good; 0: not."""
+        """Return for how many seconds a failure is still remembered, and a validated copy is still fresh; 0: not at
+        all."""
         left = [await self._redis.execute("PTTL", key) for key in (_failure_key(remote_id), _validated_key(remote_id))]
         return max(0, left[0]) / 1000, max(0, left[1]) / 1000
 
     async def remember_failure(self, remote_id: RemoteId, failure: RemoteFailure, ttl_s: float) -> None:
-        """Hold a failure against the URL for ``ttl_s``. Call it before its status is published: see `reset_failure`."""
+        """Remember a failure of the URL for ``ttl_s``. Call it before the status is published: see `reset_failure`."""
         document = asdict(failure)
         await self._set(_failure_key(remote_id), json.dumps(document, separators=(",", ":")), ttl_s)
 
     async def forget_failure(self, remote_id: RemoteId) -> None:
-        """The URL may be asked again."""
+        """Allow the URL to be fetched again."""
         await self._redis.execute("DEL", _failure_key(remote_id))
 
     async def reset_failure(self, remote_id: RemoteId) -> None:
-        """Forget a status of FAILED that is no longer held against the URL, so that it can be PROCESSING again.
+        """Remove a status FAILED whose failure is no longer remembered, so that it can become PROCESSING again.
 
-        What fails meanwhile is not forgotten: its failure is remembered before its status says so.
+        A failure that happens meanwhile is kept, because it is remembered before its status is written.
         """
         await self._redis.run(scripts.RESET_FAILURE, (status_key(str(remote_id)), _failure_key(remote_id)))
 
     async def mark_validated(self, remote_id: RemoteId, ttl_s: float) -> None:
-        """The copy is good for another ``ttl_s``, whatever its age."""
+        """Record that the copy is fresh for another ``ttl_s``, regardless of its age."""
         await self._set(_validated_key(remote_id), "1", ttl_s)
 
     async def mark_used(self, remote_id: RemoteId, at: datetime, ttl_s: float) -> None:
-        """Somebody asked for the copy; remembered for ``ttl_s``."""
+        """Record that the copy was requested; remembered for ``ttl_s``."""
         await self._set(_used_key(str(remote_id)), f"{at.timestamp():.3f}", ttl_s)
 
     async def last_uses(self, names: Sequence[str]) -> dict[str, datetime]:
-        """When (UTC) those of the remote media were last asked for that have been lately. One round trip."""
+        """Return when (UTC) each of the remote media was last requested, if recently. One round trip."""
         values = await self._redis.get_many([_used_key(each) for each in names])
         return {
             name: datetime.fromtimestamp(float(value), UTC)
@@ -107,7 +108,7 @@ def _used_key(name: str) -> str:
 
 
 def _read_failure(written: bytes | None) -> RemoteFailure | None:
-    """None also for what a later version of us wrote."""
+    """Return the failure; None also if a later version wrote it in another form."""
     if written is None:
         return None
     try:

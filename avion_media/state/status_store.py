@@ -1,7 +1,7 @@
-"""The status store: how each media item is doing, while only Redis knows, or knows it sooner than the object store.
+"""The status store: the status of each media item, on Redis.
 
-The object store holds the truth; this is quick to read and to change. Every change is a compare-and-set on the server:
-a deleted media item gets no status, and READY stays until it is deleted, forgotten or expired.
+The object store is the source of truth; this is faster to read and to change. Every change is a compare-and-set on the
+server: a deleted media item gets no status, and READY stays until it is deleted, forgotten or expired.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from avion_media.state.names import STATUS_CHANGES, deletion_key, status_key
 
 _CHUNK = 500  # statuses that one script reads
 ANY_FAILURE = "*"
-READY_TTL_S = 3600.0  # the object store knows it as well
-FAILED_TTL_S = 30 * 86_400.0  # only Redis knows it
+READY_TTL_S = 3600.0  # the object store has it as well
+FAILED_TTL_S = 30 * 86_400.0  # only Redis has it
 _CODES = {state: str(state)[0] for state in State if state is not State.PENDING_UPLOAD} | {State.PENDING_UPLOAD: "U"}
 _STATES = {code: state for state, code in _CODES.items()}
-_PAUSE_S = (0.2, 5.0)  # first and longest wait before the next try to subscribe
+_PAUSE_S = (0.2, 5.0)  # shortest and longest pause before the next attempt to subscribe
 
 
 class StatusStore:
@@ -41,9 +41,9 @@ class StatusStore:
         return (await self.get_many([media_id]))[media_id]
 
     async def get_many(self, media_ids: Sequence[str], *, despite_deletion: bool = False) -> dict[str, Status | None]:
-        """As `get`, of several media, which can be of different moments.
+        """As `get`, for several media items. The statuses may be read at different moments.
 
-        ``despite_deletion``: of a deleted media item, the status that it will have again if it is undeleted.
+        ``despite_deletion``: return for a deleted media item the status that an undelete would restore.
         """
         found: dict[str, Status | None] = {}
         names = {status_key(media_id): media_id for media_id in media_ids}
@@ -55,11 +55,11 @@ class StatusStore:
         return found
 
     async def put(self, status: Status, ttl_s: float, *, over: Reason | str | None = ANY_FAILURE) -> bool:
-        """Write how a media item is doing, for ``ttl_s``; return whether it was taken.
+        """Write the status of a media item for ``ttl_s``. Return whether it was stored.
 
-        It is not when the media item is deleted, is READY and would be anything else, or is FAILED and would be
-        PROCESSING or fail for another reason (failures that are not the media item's may). READY is taken over the
-        failure ``over`` only; None is no failure.
+        It is not stored if the media item is deleted, or is READY and would become anything else. FAILED becomes
+        neither PROCESSING nor FAILED for another reason, except after failures of this service. READY replaces FAILED
+        only if the failure is ``over``; None: it replaces no failure.
         """
         both = (status_key(status.media_id), deletion_key(status.media_id))
         args: tuple[Argument, ...] = (
@@ -73,22 +73,22 @@ class StatusStore:
         return bool(await self._redis.run(scripts.PUT_STATUS, both, args))
 
     async def forget(self, media_id: str) -> bool:
-        """Remove the status, so that the store is asked again; whether there was one. A deletion stays."""
+        """Remove the status, so that the object store is read again. Return whether there was one. A deletion stays."""
         return bool(await self._redis.run(scripts.FORGET_STATUS, (status_key(media_id),), (media_id, STATUS_CHANGES)))
 
     async def deletion_state(self, media_id: str) -> str:
-        """The state of the record of its deletion, empty when there is none. See `avion_media.deletion`."""
+        """Return the state of the deletion record (`avion_media.deletion`); empty if there is none."""
         return (await self._redis.execute("HGET", deletion_key(media_id), "state") or b"").decode()
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Whether a media item counts as deleted."""
+        """Return whether a media item is deleted."""
         return _is_deleted(await self.deletion_state(media_id))
 
     async def listen(self, changed: Callable[[str], None], missed: Callable[[], None]) -> None:
-        """Call ``changed`` with the id of each media item whose status changed, in whatever process. Never returns.
+        """Call ``changed`` with the id of each media item whose status changed, in any process. Never returns.
 
-        One subscription serves the whole process. Outages are waited for; ``missed`` is called whenever the
-        subscription stands (again): what happened until then was not heard. Both callbacks must return at once.
+        One subscription serves the whole process. It is restored after an outage. ``missed`` is called each time it
+        begins, because changes before that were not received. Both callbacks must return at once.
         """
         pause_s, longest_s = _PAUSE_S
 
@@ -113,7 +113,7 @@ def _is_deleted(state: str) -> bool:
 
 
 def _write(status: Status) -> str:
-    """Return a line of fields: the first letter of the state, then what the state has."""
+    """Return the status as one line: the first letter of the state, then its fields."""
     code = _CODES[status.state]
     if status.state is State.FAILED:
         return f"{code} {status.reason or ''} {int(status.retryable)}"
@@ -128,14 +128,14 @@ def _write(status: Status) -> str:
 
 
 def _effective_status(media_id: str, written: bytes, deletion_state: bytes) -> Status | None:
-    """Return the status that counts; ``written`` is empty when there is none."""
+    """Return the status that applies; ``written`` is empty if none is stored."""
     if _is_deleted(deletion_state.decode()):
         return Status(media_id, State.DELETED)
     return _read(media_id, written.decode(errors="replace")) if written else None
 
 
 def _read(media_id: str, written: str) -> Status | None:
-    """Return None if a later version wrote it, or another program: then the object store is queried."""
+    """Return the stored status; None if it is unreadable (of a later version, or another program)."""
     code, *fields = written.split(" ")
     state = _STATES.get(code)
     try:

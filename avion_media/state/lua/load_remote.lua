@@ -1,4 +1,4 @@
--- The state of a remote medium.
+-- The state of a remote media item.
 -- KEYS: record of its deletion, failure, validated
 -- Returns {state of the deletion or '', failure or '', validated or ''}.
 return {

@@ -1,7 +1,7 @@
--- Publish one event on stream and channel, once per dedup key, and none after the medium's deletion.
--- KEYS: stream, dedup marker, marker of the medium's deletion, number of the last event
--- ARGV: event as a JSON object, entries kept, channel, marker's life in ms
--- Returns 1 when it was published now.
+-- Publish one event on stream and channel, once per dedup key, and none after the media item's deletion.
+-- KEYS: stream, dedup marker, marker of the media item's deletion, number of the last event
+-- ARGV: event as a JSON object, entries kept, channel, lifetime of the marker in ms
+-- Returns 1 if it was published now.
 if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then
   return 0
 end

@@ -1,11 +1,11 @@
--- Write a status. A deleted medium gets none, and READY stays. A failure stays as well: it does not become PROCESSING by a
--- late attempt (forget it first), nor another failure, since the upload is gone by then and a repeated attempt would report
--- it missing. Only failures of this service can change, since an operator may replay their tasks.
+-- Write a status. A deleted media item gets none, and READY stays. A failure stays, too: a late attempt does not make it
+-- PROCESSING (forget it first), nor does it change the reason, because the upload is removed by then, and a repeated attempt
+-- would report it missing. Only failures of this service can change, because an operator can replay their tasks.
 -- READY replaces a failure only if its attempt knew of that failure (or of all: *); else another attempt overtook it.
 -- KEYS: status, record of the deletion
--- ARGV: media id, status, life in ms, channel of changes, reason of the failure known or *, reasons that are this service's
--- A status begins with the first letter of its state; a failure goes on with its reason.
--- Returns 1 when it was taken.
+-- ARGV: media id, status, lifetime in ms, channel of changes, known reason of a failure or *, reasons that are this service's
+-- A status begins with the first letter of its state; after that, a failure has its reason.
+-- Returns 1 if it was stored.
 local deletion = redis.call('HGET', KEYS[2], 'state')
 if deletion and deletion ~= 'undeleted' then
   return 0

@@ -1,5 +1,5 @@
--- Statuses, and whether their media are deleted.
--- KEYS: status, record of the deletion, of each medium
+-- Statuses, and whether their media items are deleted.
+-- KEYS: status, record of the deletion, of each media item
 -- Returns {status or '', state of the deletion or ''} for each.
 local found = {}
 for index = 1, #KEYS, 2 do

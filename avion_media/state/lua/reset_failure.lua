@@ -1,6 +1,6 @@
--- Forget that a remote medium failed, unless its URL must not be fetched yet because of that.
+-- Forget that a remote media item failed, unless this failure still prevents a new fetch.
 -- KEYS: status, failure
--- Returns 1 when it was forgotten.
+-- Returns 1 if it was forgotten.
 if redis.call('EXISTS', KEYS[2]) == 1 then
   return 0
 end

@@ -34,7 +34,7 @@ def lives_of(config: Config) -> Lives:
 
 
 async def _begin_memory(redis: Redis) -> None:
-    """Record that Redis knows all completed uploads from now on, so that the sweep need not assume a data loss."""
+    """Record that Redis knows all completed uploads from now on, so that the sweep does not assume a data loss."""
     await SweepState(redis).history_complete_since(datetime.now(UTC), remember=True)
 
 

@@ -27,7 +27,7 @@ logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 def send(connection: TCPConnection, command: tuple[Argument, ...]) -> Awaitable[Reply]:
-    """Queue a command, and return an awaitable of its reply. Replies are not decoded, because fields may not be
+    """Queue a command, and return an awaitable of its reply. Replies are not decoded, because fields might not be
     UTF-8."""
     return connection.create_request(str(command[0]).encode(), *command[1:], decode=False)
 
@@ -117,7 +117,7 @@ class _Connection(TCPConnection):
 
 
 async def _serve(connection: TCPConnection, task_status: trio.TaskStatus[None]) -> None:
-    """Run a connection until it is lost. A failure to connect is the caller's, later failures reach its calls."""
+    """Run a connection until it is lost. The caller gets an error of the connect; later calls get later errors."""
     started = False
 
     class _Started:

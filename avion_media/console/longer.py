@@ -14,6 +14,7 @@ import trio
 
 from avion_media.domain.errors import MediaError
 from avion_media.domain.tasks import QUEUES
+from avion_media.responses import read_body
 
 RANGES: Final = {"1d": ("Last day", 86_400.0), "7d": ("Last week", 7 * 86_400.0)}
 _POINTS: Final = 60
@@ -100,11 +101,7 @@ class LongerRanges:
         where = {"query": query, "start": f"{times[0]:.3f}", "end": f"{times[-1]:.3f}", "step": f"{step_s:g}"}
         async with http.stream("GET", f"{self._url}/api/v1/query_range", params=where) as response:
             response.raise_for_status()
-            body = b""
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > _MAX_BODY_BYTES:
-                    raise ValueError("the response is too long")
+            body = await read_body(response, _MAX_BODY_BYTES)
         return _on_grid(json.loads(body), times, step_s)
 
 

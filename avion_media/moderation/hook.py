@@ -20,6 +20,7 @@ from avion_media.config import ModerationConfig
 from avion_media.domain.errors import Deferred, Dependency, Unavailable
 from avion_media.redis import Redis
 from avion_media.remote import HostLimiter, HostLimits, parse_remote_url
+from avion_media.responses import read_body
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 _MAX_ANSWER_BYTES = 64 << 10
@@ -93,12 +94,7 @@ class Hook:
         ):
             if response.status_code != 200:
                 raise ValueError(f"it answered {response.status_code}")
-            answer = b""
-            async for chunk in response.aiter_raw():
-                answer += chunk
-                if len(answer) > _MAX_ANSWER_BYTES:
-                    raise ValueError("its answer is too long")
-            return answer
+            return await read_body(response, _MAX_ANSWER_BYTES)
 
 
 def _read(answer: bytes) -> Opinion:

@@ -120,15 +120,18 @@ async def test_a_hook_that_hangs_is_not_waited_for(redis: Redis) -> None:
 
 
 def test_the_example_asks_a_hasher_matcher_actioner() -> None:
-    """By HMA 2's contract: `GET /m/lookup` with one signal answers banks with their matches, 400 for unknown types."""
+    """By the contract of HMA 1.0.12 to 1.1.7: `GET /m/lookup` of one signal answers banks with their matches, 400 for
+    types that it does not know. Up to 1.0.11 it answered a list of banks."""
 
     def hma(path: str, _body: bytes) -> tuple[int, object]:
         query = parse_qs(urlsplit(path).query)
         if not path.startswith("/m/lookup?") or query["signal_type"][0] not in ("pdq", "video_md5"):
-            return 400, {"error": "No such SignalType"}
+            return 400, {"message": f"No such SignalType '{query['signal_type'][0]}'"}
         match = [{"bank_content_id": 1, "distance": "4"}]
         if query["signal_type"] == ["video_md5"]:
             return 200, {"CONFIRMED": match}
+        if query["signal"] == ["f" * 64]:
+            return 200, ["LIKELY"]
         return 200, {"LIKELY": match} if query["signal"] == [PDQ] else {}
 
     port = free_port()
@@ -149,6 +152,7 @@ def test_the_example_asks_a_hasher_matcher_actioner() -> None:
                 ask(hashes={"uploaded": {}, "published": {}, "pdq": "0" * 64}),
                 ask(content_type="video/mp4"),
                 ask(hashes={}),
+                ask(hashes={"uploaded": {}, "published": {}, "pdq": "f" * 64}),
             ]
         finally:
             process.kill()
@@ -159,5 +163,4 @@ def test_the_example_asks_a_hasher_matcher_actioner() -> None:
         {"action": "publish", "label": ""},
         {"action": "refuse", "label": "CONFIRMED"},
     ]
-    assert others[2] is not None
-    assert others[2].status_code == 502
+    assert [each.status_code for each in others[2:] if each is not None] == [502, 502]

@@ -27,7 +27,7 @@ from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_an
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possible_sizes
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.moderation.changes import Changes
+from avion_media.moderation.changes import Changes, Claims
 from avion_media.moderation.entries import Entry, HashType
 from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.likeness import BIG_ENOUGH
@@ -44,7 +44,6 @@ MAX_NOTE = 1000  # characters
 _MAX_HASHED_BYTES = 5 << 30
 _MAX_PICTURE_BYTES = 16 << 20
 _HASH_UNIT_BYTES = 1 << 20
-_ABANDONED = timedelta(seconds=10)  # who began a block claims it well within this time
 _log = get_logger()
 
 
@@ -111,7 +110,10 @@ class Unwanted:
 
 
 class Blocking:
-    """Methods raise `Unavailable` while the store or Redis is unavailable; what was begun is carried out later."""
+    """Methods raise `Unavailable` while the store or Redis is unavailable; what was begun is carried out later.
+
+    ``claim_s``: a process that has not gone on with a block for this long counts as dead.
+    """
 
     def __init__(
         self,
@@ -123,6 +125,7 @@ class Blocking:
         underway: Underway,
         picture_hash: PictureHash,
         sizes: Sequence[ThumbnailSize],
+        claim_s: float,
     ) -> None:
         self._store = store
         self._redis = redis
@@ -134,6 +137,8 @@ class Blocking:
         self._sizes = tuple(sizes)
         self._statuses = StatusStore(redis)
         self._changes = Changes(redis)
+        self._claims = Claims(redis, claim_s)
+        self._abandoned = timedelta(seconds=claim_s / 3)  # who begins a block claims it well within this time
         self._records = ModerationRecords(store)
         self._evidence = Evidence(store)
         self._owners = OwnerIndex(store)
@@ -182,13 +187,13 @@ class Blocking:
         """Carry out what was begun and is not done: its process may have crashed."""
         for listed in await self._underway.reload(self._records):
             media_id = listed.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX)
-            if abandoned_only and datetime.now(UTC) - listed.last_modified < _ABANDONED:
+            if abandoned_only and datetime.now(UTC) - listed.last_modified < self._abandoned:
                 continue
             try:
                 any_id = parse_any_id(media_id)
             except InvalidId:
                 continue
-            if await self._changes.claim(media_id):
+            if await self._claims.claim(media_id):
                 await self._resume(any_id, await self._records.block(media_id))
 
     async def _resume(self, any_id: AnyId, block: Block | None) -> None:
@@ -269,7 +274,7 @@ class Blocking:
         self._underway.add(media_id)
         with suppress(Unavailable):  # without Redis the others serve it until its objects are gone
             await self._changes.note(media_id)
-            await self._changes.renew(media_id)
+            await self._claims.renew(media_id)
             await self._publish_blocked(media_id)
         for entry in block.entries:
             await self._records.put_entry(entry)
@@ -280,7 +285,7 @@ class Blocking:
         await self._publish_blocked(media_id)
         await self._purges.request(media_id, f"blocked.{block.at}", block.sizes)
         if not block.cause:
-            block = replace(block, copies=await self._block_copies(block))
+            block = await self._block_copies(block)
         details = {"copies": len(block.copies), **({"cause": block.cause} if block.cause else {})}
         await self._events.publish("media.blocked", media_id, details, dedup_key=f"blocked.{block.at}")
         block = replace(block, done=True)
@@ -321,22 +326,36 @@ class Blocking:
         if kept is not None and owner and isinstance(any_id, MediaId):
             await self._owners.add(owner, any_id, kept[1])
 
-    async def _block_copies(self, block: Block) -> tuple[str, ...]:
-        """Block every media item whose original is the same file: of the same size, and with its ETag or its
-        SHA-256."""
-        if not block.size_bytes:
-            return ()
+    async def _block_copies(self, block: Block) -> Block:
+        """Block every media item whose original is the same file; return the block with their ids.
+
+        They are recorded before they are blocked: if this process is killed in between, the listing of the next one
+        does not find them any more.
+        """
+        found = await self._find_copies(block)
+        known = await self._records.block(block.media_id) or block  # another process may have recorded some meanwhile
+        block = replace(known, copies=tuple(dict.fromkeys((*known.copies, *found))))
+        if block != known:
+            await self._records.write_block(block)
+        why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
+        for copy in block.copies:
+            await self._claims.renew(block.media_id)
+            await self.block(parse_any_id(copy), why)
+        return block
+
+    async def _find_copies(self, block: Block) -> list[str]:
+        """Return the ids of the media whose original has the same size, and the same ETag or SHA-256."""
         copies: list[str] = []
+        if not block.size_bytes:
+            return copies
         for prefix in (keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX):
             async for page in self._store.get().list(prefix):
-                await self._changes.renew(block.media_id)
+                await self._claims.renew(block.media_id)
                 for listed in page:
                     media_id = listed.key.rpartition("/")[2].partition(".")[0]
                     if media_id != block.media_id and await self._is_copy(listed, block):
-                        why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
-                        await self.block(parse_any_id(media_id), why)
                         copies.append(media_id)
-        return tuple(copies)
+        return copies
 
     async def _is_copy(self, listed: ListedObject, block: Block) -> bool:
         if listed.size_bytes != block.size_bytes:
@@ -350,6 +369,7 @@ class Blocking:
 
     async def _lift(self, any_id: AnyId, block: Block) -> None:
         media_id = block.media_id
+        await self._claims.renew(media_id)
         for entry in block.entries:
             await self._records.remove_entry(entry)
         deleted = await self._deletions.is_deleted(media_id)  # its owner's deletion holds

@@ -1,4 +1,4 @@
-"""How replicas notice a block at once: a counter and a channel on Redis. The truth is in the bucket.
+"""What replicas learn of each other's blocks by Redis: that there is one, and who works on it. The bucket is the truth.
 
 A block writes its entries to the bucket, then raises the counter, and only then lists the bucket for copies. A worker
 writes an original, and only then reads the counter. So one of both sees what the other wrote: either the listing finds
@@ -12,7 +12,6 @@ from avion_media.redis import Redis
 CHANNEL = "media_blocks"
 """Channel: the id of a media item whose block begins or ends, or nothing where only a list changed."""
 _COUNTER = "media_blocks:changes"
-_CLAIM_MS = 30_000
 
 
 class Changes:
@@ -30,11 +29,25 @@ class Changes:
         """Return what differs after each `note`, and after a loss of Redis."""
         return await self._redis.execute("GET", _COUNTER) or b""
 
+
+class Claims:
+    """Which blocks some process works on. A claim ends ``claim_s`` after it was last renewed.
+
+    Raises `Unavailable` while Redis is unavailable.
+    """
+
+    def __init__(self, redis: Redis, claim_s: float) -> None:
+        self._redis = redis
+        self._claim_ms = round(claim_s * 1000)
+
     async def claim(self, media_id: str) -> bool:
-        """Return whether no other process works on this media item's block. The claim ends by itself."""
-        key = f"media_block_claim:{media_id}"
-        return bool(await self._redis.execute("SET", key, "1", "NX", "PX", _CLAIM_MS))
+        """Return whether no other process works on this media item's block: then this one does."""
+        return bool(await self._redis.execute("SET", _claim_key(media_id), "1", "NX", "PX", self._claim_ms))
 
     async def renew(self, media_id: str) -> None:
-        """Keep a claim."""
-        await self._redis.execute("SET", f"media_block_claim:{media_id}", "1", "PX", _CLAIM_MS)
+        """Claim it, whoever had it, or keep a claim."""
+        await self._redis.execute("SET", _claim_key(media_id), "1", "PX", self._claim_ms)
+
+
+def _claim_key(media_id: str) -> str:
+    return f"media_block_claim:{media_id}"

@@ -23,7 +23,7 @@ from avion_media.resources import ResourceSlot
 from avion_media.telemetry import get_logger
 
 _JOB = "avion_media.moderation.jobs:pdq_job"
-_PRELOAD = ("avion_media.moderation.jobs",)
+PRELOAD = ("avion_media.moderation.jobs",)
 _MEMORY_BYTES = 128 << 20
 _LIMITS = Limits(memory_bytes=_MEMORY_BYTES, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 _START_S = 30.0
@@ -53,7 +53,7 @@ class Likeness:
 
     async def _keep(self) -> None:
         async with open_sandbox(
-            slots=1, budget_bytes=_MEMORY_BYTES, preload=_PRELOAD, programs=(), require=self._require
+            slots=1, budget_bytes=_MEMORY_BYTES, preload=PRELOAD, programs=(), require=self._require
         ) as sandbox:
             with self._sandbox.filled(sandbox):
                 await sandbox.maintain(_log_renewal)

@@ -43,9 +43,16 @@ class Moderation:
 
     def make_blocking(self, purges: PurgeRequests, deletions: Deletions) -> Blocking:
         """Return what blocks media, with the purges and the deletions of the process."""
-        sizes = self._config.thumbnails.sizes
         return Blocking(
-            self._store, self._redis, purges, deletions, self._events, self.underway, self.likeness.of, sizes
+            self._store,
+            self._redis,
+            purges,
+            deletions,
+            self._events,
+            self.underway,
+            self.likeness.of,
+            self._config.thumbnails.sizes,
+            self._config.tasks.claim_after,
         )
 
     def screening(self) -> Screening:

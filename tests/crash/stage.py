@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from hashlib import md5, sha256
 from tempfile import TemporaryFile
@@ -218,6 +218,10 @@ def thumbnail_of(data: bytes) -> bytes:
     return b"jpeg" + data[-1:]
 
 
+def _new_id() -> MediaId:
+    return new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000))
+
+
 @dataclass
 class Stage:
     """One medium, and the actors around it. Actors that are not under test have steps of their own.
@@ -233,9 +237,16 @@ class Stage:
     moderated: bool = False
     config: Config = field(default_factory=Config)  # of moderation
     pdq: bytes | None = None  # the hash of every picture; None: it has too little structure
-    media_id: MediaId = field(default_factory=lambda: new_media_id(PNG, int(datetime.now(UTC).timestamp() * 1000)))
+    media_id: MediaId = field(default_factory=_new_id)
     objects: dict[str, _Stored] = field(default_factory=dict)
     journaled: dict[str, _Stored] = field(default_factory=dict)
+
+    async def publish_copy(self) -> Stage:
+        """The same file as another medium of the same bucket, to its end."""
+        copy = replace(self, media_id=_new_id())
+        copy.objects[keys.incoming(copy.media_id)] = self.objects[keys.original(self.media_id)]
+        await copy.process()
+        return copy
 
     def upload(self, mark: bytes = b"1", head: bytes = PNG_HEAD) -> None:
         """What the client PUTs; bodies of another mark have another content."""
@@ -303,8 +314,9 @@ class Stage:
         await self._moderation(steps or Steps()).blocking.get().unblock(self.media_id)
 
     async def resume_blocks(self) -> None:
-        """Another process carries out what was begun, once the claim of the first has ended."""
-        self.client.delete(f"media_block_claim:{self.media_id}")
+        """Another process carries out what was begun, once the claims of the first have ended."""
+        for claim in self.client.scan_iter("media_block_claim:*"):
+            self.client.delete(claim)
         await self._moderation(Steps()).blocking.get().resume(abandoned_only=False)
 
     async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from itertools import count
 
 import pytest
 
@@ -27,11 +30,27 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
         yield moderated
 
 
-async def published(new_stage: NewStage) -> Stage:
+async def published(new_stage: NewStage) -> tuple[Stage, Stage]:
+    """A medium, and another of the same file."""
     stage = new_stage()
     await stage.process()
-    assert len(stage.served()) == 1 + len(SIZES)
-    return stage
+    copy = await stage.publish_copy()
+    assert len(stage.served()) == len(copy.served()) == 1 + len(SIZES)
+    return stage, copy
+
+
+def at_every_moment(stage: Stage) -> Iterator[Steps]:
+    """Steps that are killed one moment later each time, until there are fewer. All begin with the present bucket."""
+    objects = dict(stage.objects)
+    for moment in count():
+        steps = Steps({moment: kill})
+        stage.objects.clear()
+        stage.objects.update(objects)
+        stage.client.flushall()
+        yield steps
+        if steps.count <= moment:
+            assert moment > 40
+            return
 
 
 async def kill() -> None:
@@ -46,67 +65,51 @@ def evidence(stage: Stage) -> set[str]:
     return names(stage, f"{keys.QUARANTINE_PREFIX}{stage.media_id}/")
 
 
-async def assert_blocked(stage: Stage, what: object, *, redis_lost: bool = False) -> None:
-    assert stage.served() == set(), what
-    assert names(stage, keys.BLOCK_PREFIX) == {str(stage.media_id)}, what
-    assert names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set(), what
-    status = await StatusStore(stage.redis).get(str(stage.media_id))
-    if not redis_lost:  # else the bucket says so, and the events were in Redis
-        assert status == Status(str(stage.media_id), State.FAILED, reason=Reason.BLOCKED), what
-        assert stage.events().count("media.blocked") == 1, what
+def blocked(*stages: Stage) -> bool:
+    """Whether these and no others are blocked, and nothing is left to be done."""
+    ids = {str(each.media_id) for each in stages}
+    left = names(stages[0], keys.UNFINISHED_BLOCK_PREFIX)
+    return names(stages[0], keys.BLOCK_PREFIX) == ids and not left and not any(each.served() for each in stages)
 
 
-@pytest.mark.parametrize("redis_lost", [False, True], ids=["Redis stays", "Redis is lost as well"])
-async def test_a_block_killed_at_every_moment_is_carried_out_and_keeps_its_evidence(
-    new_stage: NewStage, redis_lost: bool
-) -> None:
-    moment, was_recorded = 0, 0
-    while True:
-        stage, steps = await published(new_stage), Steps({moment: kill})
-        original = stage.objects[keys.original(stage.media_id)].data
-        try:
+async def test_a_block_killed_at_every_moment_is_carried_out_when_redis_is_lost_as_well(new_stage: NewStage) -> None:
+    """With its copy and its evidence. With Redis intact: `python -m tests.crash --kind block`."""
+    stage, copy = await published(new_stage)
+    original, was_recorded = stage.objects[keys.original(stage.media_id)].data, 0
+    for steps in at_every_moment(stage):
+        with suppress(Killed):
             await stage.block(steps)
-        except Killed:
-            pass
-        else:
-            break  # it has fewer moments
-        if redis_lost:
-            stage.client.flushall()
+        stage.client.flushall()
         await stage.resume_blocks()
         if names(stage, keys.BLOCK_PREFIX):
             was_recorded += 1
-            await assert_blocked(stage, steps.names[-1], redis_lost=redis_lost)
         else:  # killed before it was recorded: nothing has happened, and the caller knows of no success
             assert len(stage.served()) == 1 + len(SIZES), steps.names[-1]
             await stage.block()
-            await assert_blocked(stage, steps.names[-1])
-        assert evidence(stage) >= {"original", *(f"thumbnail-{size.name}" for size in SIZES)}, steps.names[-1]
-        assert stage.objects[f"{keys.QUARANTINE_PREFIX}{stage.media_id}/original"].data == original
-        moment += 1
-    assert was_recorded > 20
+        assert blocked(stage, copy), steps.names[-1]
+        for each in (stage, copy):
+            assert evidence(each) >= {"original", *(f"thumbnail-{size.name}" for size in SIZES)}, steps.names[-1]
+            assert each.objects[f"{keys.QUARANTINE_PREFIX}{each.media_id}/original"].data == original
+        record = json.loads(stage.objects[f"{keys.BLOCK_PREFIX}{stage.media_id}"].data)
+        assert record["copies"] == [str(copy.media_id)], steps.names[-1]  # an unblock restores these
+    assert was_recorded > 40
 
 
-async def test_a_lifted_block_killed_at_every_moment_restores_the_medium(new_stage: NewStage) -> None:
-    moment = 0
-    while True:
-        stage, steps = await published(new_stage), Steps({moment: kill})
-        served = {key: stage.objects[key].data for key in stage.served()}
-        await stage.block()
-        try:
+async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its_copy(new_stage: NewStage) -> None:
+    stage, copy = await published(new_stage)
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+    await stage.block()
+    for steps in at_every_moment(stage):
+        with suppress(Killed):
             await stage.unblock(steps)
-        except Killed:
-            pass
-        else:
-            break
         await stage.resume_blocks()
         if names(stage, keys.BLOCK_PREFIX):  # killed before it was noted that the block is lifted
-            await assert_blocked(stage, steps.names[-1])
+            assert blocked(stage, copy), steps.names[-1]
             await stage.unblock()
-        assert {key: stage.objects[key].data for key in stage.served()} == served, steps.names[-1]
-        assert evidence(stage) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set(), steps.names[-1]
+        left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+        assert left == served, steps.names[-1]
+        assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set(), steps.names[-1]
         assert names(stage, keys.OWN_ENTRY_PREFIX) == set(), steps.names[-1]
-        moment += 1
-    assert moment > 20
 
 
 async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served(new_stage: NewStage) -> None:
@@ -119,6 +122,9 @@ async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served
         await stage.process(steps)
         if moment == len(steps.names):
             await stage.block()
-        await assert_blocked(stage, steps.names[moment : moment + 1])
+        assert blocked(stage), steps.names[moment : moment + 1]
+        status = await StatusStore(stage.redis).get(str(stage.media_id))
+        assert status == Status(str(stage.media_id), State.FAILED, reason=Reason.BLOCKED), moment
+        assert stage.events().count("media.blocked") == 1, moment
         assert evidence(stage) & {"incoming", "original"}, moment
         assert keys.incoming(stage.media_id) not in stage.objects, moment

@@ -1,4 +1,5 @@
-"""Deletions: one record per medium, notices ordered by position, removals by generation, a journal in the bucket."""
+"""Deletions: one record per media item, notices ordered by position, removals by generation, a journal in the
+bucket."""
 
 from avion_media.deletion.handler import DeletionHandler, PurgeRequests
 from avion_media.deletion.journal import DeletionJournal

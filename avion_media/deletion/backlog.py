@@ -1,4 +1,4 @@
-"""How far the listeners of ``drop_deleted`` are behind: notices are no tasks, but they wait like tasks."""
+"""How far the listeners of ``drop_deleted`` are behind. Notices are not tasks, but they wait like tasks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from avion_media.domain.tasks import DROP_DELETED
 from avion_media.queue import QueueStats
 from avion_media.redis import Redis, RedisRefused, Reply, as_map
 
-_COUNTED = 10_000  # unread notices that are counted one by one, where Redis does not know how many there are
+_COUNTED = 10_000  # maximum unread notices that are counted one by one, if Redis does not know their number
 
 
 async def notice_backlog(redis: Redis) -> QueueStats:
-    """Return how many notices wait, and for how long: the producer trims the stream, so its length says nothing.
+    """Return how many notices wait, and for how long. The stream's length does not show it, because the producer trims
+    it.
 
     Raises `Unavailable`.
     """

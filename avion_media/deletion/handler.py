@@ -1,4 +1,5 @@
-"""What a notice of ``drop_deleted`` does: its media are gone at once, and their objects are removed after the delay."""
+"""Carries out notices of ``drop_deleted``: their media disappear at once, and their objects are removed after the
+delay."""
 
 from __future__ import annotations
 
@@ -19,20 +20,20 @@ from avion_media.telemetry import Telemetry, get_logger, instruments
 
 T = TypeVar("T")
 
-_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis or the store
-_LOGGED = 20  # media of one notice that are logged one by one
+_PAUSE_S = (0.2, 5.0)  # shortest and longest pause while Redis or the store is unavailable
+_LOGGED = 20  # media items of one notice that are logged one by one
 _log = get_logger()
 
 
 class PurgeRequests(Protocol):
-    """Has the CDN forget media."""
+    """Requests purges of the CDN."""
 
     async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Have one media item purged soon; requests with one ``trigger`` collapse."""
+        """Purge one media item soon. Several requests with the same ``trigger`` make one purge."""
 
 
 class DeletionHandler:
-    """Carries out notices. Repeating one, on whatever replica, changes nothing."""
+    """Carries out notices. Any replica can repeat one, without any effect."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The journal in the bucket: deletions, and what was undeleted, that not even the loss of Redis may undo.
+"""The journal in the bucket: deletions and undeletes that must survive the loss of Redis.
 
 One object per batch: ``journal/deletions/yyyy/mm/dd/<ulid>.json``. It is written before the notice is acknowledged, and
-before an undelete is committed. Entries need no order: a record says by its generation which of two is newer.
+before an undelete is committed. Entries need no order, because the generation of a record shows which of two is newer.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from avion_media.domain.keys import DELETION_JOURNAL_PREFIX
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 
-_KEPT_AFTER_DUE = timedelta(days=7)  # a loss of Redis is noticed within seconds, and restored by operators within days
+_KEPT_AFTER_DUE = timedelta(days=7)  # a loss of Redis is detected within seconds, and repaired by operators within days
 _MAX_BYTES = 16 << 20  # a notice has at most 1 MiB, its journal entry twice that
 _DAY = "%Y/%m/%d"
 _READ_AT_ONCE = 16
@@ -31,7 +31,7 @@ _READ_AT_ONCE = 16
 
 @dataclass(frozen=True, slots=True)
 class JournalEntry:
-    """What one object says: ``marks`` with the position of their notice, or media that were ``undeleted``."""
+    """One object of the journal: ``marks`` with the position of their notice, or media that were ``undeleted``."""
 
     marks: tuple[Mark, ...] = ()
     position: str = ""
@@ -40,26 +40,26 @@ class JournalEntry:
 
 
 class DeletionJournal:
-    """Every method raises `Unavailable` while the store is unavailable, and can be repeated then."""
+    """Every method raises `Unavailable` while the object store is unavailable, and can then be repeated."""
 
     def __init__(self, store: ResourceSlot[ObjectStore], delay_s: float) -> None:
         self._store = store
         self._kept = timedelta(seconds=delay_s) + _KEPT_AFTER_DUE
 
     async def write_marks(self, marks: Sequence[Mark], position: str) -> None:
-        """Write down that these media were deleted."""
+        """Record that these media were deleted."""
         if marks:
             listed = [[each.media_id, each.generation, each.due_ms] for each in marks]
             await self._write({"marked": listed, "position": position})
 
     async def write_undeletes(self, undeleted: Sequence[tuple[str, int]], issued: Undelete) -> None:
-        """Write down that these deletions are undone."""
+        """Record that these deletions were undone."""
         if undeleted:
             listed = [list(each) for each in undeleted]
             await self._write({"undeleted": listed, "at": issued.at_ms, "position": issued.position})
 
     async def entries(self, since: datetime | None = None) -> AsyncIterator[list[JournalEntry]]:
-        """Read the entries that are kept and were written after ``since``, some at a time."""
+        """Iterate over the entries that were written after ``since``, in batches."""
         store, oldest = self._store.get(), datetime.now(UTC) - self._kept
         after = f"{DELETION_JOURNAL_PREFIX}{max(oldest, since or oldest):{_DAY}}"
         if since is not None and since > oldest:
@@ -77,7 +77,7 @@ class DeletionJournal:
                 yield found
 
     async def prune(self) -> int:
-        """Remove the entries that are too old to matter; return how many."""
+        """Remove entries that are too old to matter. Return how many."""
         store = self._store.get()
         oldest = datetime.now(UTC) - self._kept
         to_delete = [
@@ -107,11 +107,11 @@ def _read(body: bytes) -> JournalEntry:
 
 
 def _ulid() -> str:
-    """Milliseconds and 80 random bits in Crockford's base32: in the order of time, and unique."""
+    """Return milliseconds and 80 random bits in Crockford's base32: ordered by time, and unique."""
     bits = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
     return "".join(ALPHABET[bits >> shift & 31] for shift in range(125, -1, -5))
 
 
 def _ulid_time(unix_ms: int) -> str:
-    """The start of every `_ulid` of that time."""
+    """Return the prefix of every `_ulid` of that time."""
     return "".join(ALPHABET[unix_ms >> shift & 31] for shift in range(45, -1, -5))

@@ -1,4 +1,4 @@
-"""Names of the deletion room: its keys on Redis, its channels, the ids of its tasks."""
+"""Names of this package: its keys on Redis, its channels, the ids of its tasks."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from avion_media.domain.tasks import DROP_DELETED
 
 NOTICES_GROUP = "media_drops"
 UNDELETES = "media_undeletes"
-"""Channel: the time of each undelete, so that a listener can order the notices that it receives by it."""
+"""Channel: the time of each undelete. Listeners use it to order the notices that they receive."""
 LAST_UNDELETE = f"{{{DROP_DELETED}}}:last_undelete"
 """String: the time of the last undelete, in one cluster slot with the stream of the notices."""
 
 
 _HEX = "0123456789abcdef"  # remote media are named by a hash
 BUCKETS = tuple(sorted({first + second for digits in (ALPHABET, _HEX) for first in digits for second in digits}))
-"""The last two characters of every possible id: the records of one bucket lie in one cluster slot."""
+"""The last two characters of all ids. The records of one such bucket are in one cluster slot."""
 
 
 def complete_key(bucket: str) -> str:
-    """Hash: which server process holds the whole of the records of a bucket. See `JournalReplay`."""
+    """Hash: the server process that has all records of a bucket. See `JournalReplay`."""
     return f"media_deletions_complete:{{{bucket}}}"
 
 
@@ -33,6 +33,6 @@ def removal_id(media_id: str, generation: int) -> str:
 
 
 def generation_of(task_id: str, media_id: str) -> int | None:
-    """Return which deletion a task belongs to; None for a task that another service queued."""
+    """Return the generation of a task's deletion; None for a task that another service queued."""
     start, _, generation = task_id.rpartition(".")
     return int(generation) if start == f"delete-{media_id}" and generation.isdigit() else None

@@ -1,11 +1,11 @@
 """The notices of ``drop_deleted``: what avion-post deleted, on a stream and on a channel (docs/contract.md, section 4).
 
-The stream has no gap: it is read through a consumer group of our own, and what a crashed reader left is read again.
-The channel is for producers that do not know the stream; what they publish while no replica is subscribed is lost, so
-the gap is measured. Handling the same notice twice changes nothing.
+The stream has no gap: it is read through a consumer group, and entries that a crashed reader left are read again. The
+channel is for producers that do not know the stream. Messages that they publish while no replica is subscribed are
+lost, so the gap is measured. Handling the same notice twice has no effect.
 
-It follows from a notice whether it was issued before an undelete: by its position in the stream, or by the last
-undelete that its listener had received before it on the same connection.
+A notice shows whether it was issued before an undelete: by its position in the stream, or by the last undelete that its
+listener had received before it on the same connection.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from avion_media.queue.scripts import REMOVE_IDLE_CONSUMERS
 from avion_media.redis import Redis, RedisRefused, Reply, as_map
 
 _MAX_EVENT_BYTES = 1 << 20
-_BACKLOG = 256  # events heard on the channel and not handled yet; what comes on top is lost, and said to be
-_PAUSE_S = (0.2, 5.0)  # first and longest wait for Redis to come back
+_BACKLOG = 256  # maximum events received on the channel and not handled yet; further ones are lost, and reported
+_PAUSE_S = (0.2, 5.0)  # shortest and longest pause while Redis is unavailable
 
 
 class MalformedNotice(ValueError):
-    """Not an event that names media."""
+    """An event without readable media ids."""
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Media to be deleted. ``position`` is that of the stream's entry, empty for a notice of the channel.
+    """Media to delete. ``position`` is that of the stream's entry, empty for a notice of the channel.
 
-    ``problem`` says what could not be read of the event, if anything: then ``media_ids`` are those that could.
-    ``lower_bound_ms``: a notice of the channel was issued after this time (Unix milliseconds by the server's clock).
+    ``problem`` says what could not be read, if anything; ``media_ids`` are then the readable ones. ``lower_bound_ms``:
+    a notice of the channel was issued after this time (Unix milliseconds by the server's clock).
     """
 
     media_ids: tuple[str, ...]
@@ -51,7 +51,7 @@ class Notice:
 
 
 def parse_notice(event: bytes, position: str = "") -> Notice:
-    """Read one event. Never fails: what is wrong with it is its ``problem``."""
+    """Read one event. Never fails: errors are its ``problem``."""
     try:
         media_ids, refused = _media_ids(event)
     except MalformedNotice as error:
@@ -74,8 +74,9 @@ def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
 
 
 def _is_id(value: object) -> bool:
-    """Also for an id of a newer version of this service: the task that removes its media item comes after a delay, and
-    who cannot carry it out makes a dead letter of it. No deletion is lost while versions change."""
+    """Return whether this is an id, also of a newer version of this service. The task that removes its media item comes
+    after a delay; a worker that cannot carry it out makes a dead letter of it. So no deletion is lost during an
+    upgrade."""
     try:
         return isinstance(value, str) and parse_any_id(value) is not None
     except UnknownFormat:
@@ -108,7 +109,7 @@ class NoticeStream:
         The caller handles each, then passes it to `done`. Otherwise another reader reads it again later. A cancel
         leaves new events to the next reader.
         """
-        block_ms = max(1, round(block_s * 1000))  # 0 would mean without an end
+        block_ms = max(1, round(block_s * 1000))  # 0 would mean without a limit
         read = ("XREADGROUP", "GROUP", NOTICES_GROUP, consumer, "COUNT", count, "BLOCK", block_ms)
         try:
             if trio.current_time() >= self._claim_at:
@@ -159,7 +160,7 @@ def _read_notice(row: Reply) -> Notice:
 
 
 class NoticeChannel:
-    """The channel."""
+    """The channel of notices."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -167,10 +168,10 @@ class NoticeChannel:
     async def listen(
         self, handle: Callable[[Notice], Awaitable[None]], *, gap: Callable[[float], None], lost: Callable[[], None]
     ) -> None:
-        """Await ``handle`` for each notice, one after the other. Never returns.
+        """Await ``handle`` for each notice, one after another. Never returns.
 
-        Outages are waited for: ``gap`` is called with the seconds without a subscription as soon as there is one again.
-        ``lost`` is called for a notice that found the backlog full. What ``handle`` raises ends this.
+        After an outage ``gap`` is called with the seconds without a subscription. ``lost`` is called for a notice that
+        did not fit into the backlog. An error of ``handle`` ends this.
         """
         send, receive = trio.open_memory_channel[Notice](_BACKLOG)
         async with trio.open_nursery() as nursery:
@@ -204,7 +205,7 @@ class NoticeChannel:
 
         while True:
             try:
-                # Before the subscription: all that is received on it was published later.
+                # Read before the subscription, so every message received on it was published later.
                 lower_bound_ms = await self._now_ms()
                 await self._redis.listen(DROP_DELETED, UNDELETES, heard=heard, subscribed=subscribed)
             except Unavailable:
@@ -213,5 +214,5 @@ class NoticeChannel:
                 pause_s = min(longest_s, pause_s * 2)
 
     async def _now_ms(self) -> int:
-        """The time of the server that gives undeletes theirs."""
+        """Return the time of the server that also gives undeletes their time."""
         return int(await self._redis.run(scripts.NOW, (LAST_UNDELETE,)))

@@ -1,4 +1,4 @@
-"""The record of each deletion: one hash per medium, and the table of what may become of it.
+"""The record of each deletion: one hash per media item, and the table of its transitions.
 
 ==================  ==========  =============================  =====================  =============  ==================
 operation           no record   marked                         removing               removed        undeleted
@@ -15,8 +15,8 @@ finish removal (g)  –           –                              → removed  
 undelete            –           → undeleted                    –                      –              –
 ==================  ==========  =============================  =====================  =============  ==================
 
-A notice of the stream was issued before an undelete if its position is not behind that of the undelete. A notice of the
-channel was issued before it if the last undelete that its listener had received by then is older. No clocks of two
+A notice of the stream was issued before an undelete if its position is not after the position of the undelete. A notice
+of the channel was issued before it if the last undelete that its listener had received is older. No clocks of two
 machines are compared.
 """
 
@@ -37,15 +37,17 @@ from avion_media.domain.tasks import DROP_DELETED
 from avion_media.redis import Redis, Reply
 from avion_media.state.names import STATUS_CHANGES, deletion_key
 
-_UNDELETED_S = 366 * 86_400.0  # as long as a notice can be read again: its stream is the producer's
-_CHUNK = 2_000  # records that one script writes: some 12 ms of the server's time, and one sync of `appendfsync always`
+_UNDELETED_S = 366 * 86_400.0  # as long as a notice may be delivered again: the producer trims the stream
+_CHUNK = (
+    2_000  # records that one script writes: about 12 ms of the server's time, and one sync with `appendfsync always`
+)
 _AT_ONCE = 4
-_BUS_S = 0.1  # how long messages of two nodes of a cluster can overtake each other on its bus
+_BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
 _FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through")
 
 
 class DeletionState(StrEnum):
-    """Where a deletion stands."""
+    """The state of a deletion."""
 
     MARKED = "marked"
     REMOVING = "removing"
@@ -66,7 +68,7 @@ class DeletionRecord:
 
     @property
     def is_deleted(self) -> bool:
-        """Whether the media item counts as deleted."""
+        """Whether the media item is deleted."""
         return self.state is not DeletionState.UNDELETED
 
     @property
@@ -82,7 +84,7 @@ class DeletionRecord:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A deletion that stands. ``fresh``: it was not there before."""
+    """A valid deletion. ``fresh``: this call has created it."""
 
     media_id: str
     generation: int
@@ -92,7 +94,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Undelete:
-    """The first step of an undelete: what separates the notices before it from those after it."""
+    """The first step of an undelete, which separates earlier notices from later ones."""
 
     at_ms: int
     position: str
@@ -100,7 +102,7 @@ class Undelete:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """Whether a removal may go on. ``early_s``: seconds until it is due.
+    """Whether a removal may continue. ``early_s``: seconds until it is due.
 
     ``unknown``: there is no record, and it may be lost; the journal must be replayed first.
     """
@@ -111,18 +113,18 @@ class Removal:
 
 
 class DeletionRecords:
-    """Every method raises `Unavailable` while Redis is unavailable, and can be repeated then."""
+    """Every method raises `Unavailable` while Redis is unavailable, and can then be repeated."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis.state
-        self._notices = redis  # holds the stream of the notices, and the time of the last undelete
+        self._notices = redis  # has the stream of the notices, and the time of the last undelete
 
     async def get(self, media_id: str) -> DeletionRecord | None:
-        """Return the record of one media item, if it has one."""
+        """Return the record of one media item; None if there is none."""
         return _read((await self._redis.run(scripts.READ, (deletion_key(media_id),)))[0])
 
     async def get_many(self, media_ids: Sequence[str]) -> dict[str, DeletionRecord]:
-        """Return the records of those media that have one."""
+        """Return the records of these media items, if they have one."""
         found: dict[str, DeletionRecord] = {}
 
         async def read(keys: Sequence[str]) -> None:
@@ -145,10 +147,11 @@ class DeletionRecords:
         lower_bound_ms: int | None = None,
         at_once: bool = False,
     ) -> list[Mark]:
-        """Mark media as deleted; return the deletions that stand. One that is missing was undeleted since its notice.
+        """Mark media as deleted. Return the valid deletions; one that is missing was undeleted after its notice was
+        issued.
 
-        A notice has the ``position`` of its entry in the stream; or it was received on the channel, and was issued
-        after ``lower_bound_ms``. ``at_once``: the objects may be removed now, whatever was undeleted.
+        A notice of the stream has a ``position``. A notice of the channel was issued after ``lower_bound_ms``.
+        ``at_once``: the objects may be removed now, regardless of undeletes.
         """
         marks: list[Mark] = []
         lower = "" if lower_bound_ms is None else lower_bound_ms
@@ -168,21 +171,22 @@ class DeletionRecords:
         return marks
 
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
-        """Begin to remove the objects of one deletion; from then on it cannot be undone."""
+        """Begin to remove the objects of one deletion. After that it cannot be undone."""
         args = (generation, STATUS_CHANGES, media_id)
         keys = (deletion_key(media_id), completeness_of(media_id))
         reply, *left_ms = await self._redis.run(scripts.BEGIN_REMOVAL, keys, args)
         return Removal(reply == b"go", int(left_ms[0]) / 1000 if left_ms else 0.0, reply == b"unknown")
 
     async def finish_removal(self, media_id: str, generation: int, ttl_s: float) -> None:
-        """Note that the objects are gone. The record is kept for ``ttl_s``: longer than anything can write them."""
+        """Record that the objects are removed. The record is kept for ``ttl_s``: longer than anything can write them
+        again."""
         args = (generation, round(ttl_s * 1000))
         await self._redis.run(scripts.FINISH_REMOVAL, (deletion_key(media_id),), args)
 
     async def issue_undelete(self) -> Undelete:
         """Begin an undelete of media whose records were read before. See `undelete`.
 
-        In a cluster it waits until no message on the channels can overtake it any more.
+        In a cluster, wait until no message on the channels can overtake it.
         """
         reply = await self._notices.run(scripts.ISSUE_UNDELETE, (DROP_DELETED, LAST_UNDELETE), (UNDELETES,))
         if await self._notices.is_cluster():
@@ -190,13 +194,13 @@ class DeletionRecords:
         return Undelete(int(reply[0]), reply[1].decode())
 
     async def undelete(self, media_id: str, generation: int, issued: Undelete) -> bool:
-        """As `undelete_all`, of one media item."""
+        """As `undelete_all`, for one media item."""
         return media_id in await self.undelete_all({media_id: generation}, issued)
 
     async def undelete_all(self, generations: Mapping[str, int], issued: Undelete) -> set[str]:
-        """Undo these deletions of media, given by their generations; return the media that are undeleted.
+        """Undo these deletions, given by their generations. Return the media items that are undeleted.
 
-        A deletion is not undone if it is not the media item's last any more, or if its removal has begun.
+        A deletion is not undone if there is a newer one of the same media item, or if its removal has begun.
         """
         undeleted: set[str] = set()
         names = {deletion_key(media_id): media_id for media_id in generations}
@@ -228,7 +232,7 @@ class DeletionRecords:
         return current
 
     async def restore_undeletes(self, generations: Mapping[str, int], issued: Undelete) -> None:
-        """Write undeletes that Redis may have lost, of media given with the generations of their deletions."""
+        """Write undeletes again that Redis may have lost, given by media id and generation."""
         first = ("undeleted", issued.at_ms, issued.position, round(_UNDELETED_S * 1000), STATUS_CHANGES)
 
         async def write(keys: Sequence[str]) -> None:

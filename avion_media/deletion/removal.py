@@ -1,7 +1,7 @@
-"""``media_delete_queue``: remove what was deleted, once its delay is over.
+"""``media_delete_queue``: remove the objects of deleted media after the delay.
 
-A task of ours names the deletion that it belongs to, and is void if that was undone. A task that another service
-queued is a deletion in itself: the mark first, then the removal, at once.
+A task of this service belongs to one deletion, and is ignored if that deletion was undone. A task that another service
+queued is a deletion, too: it is marked first, and then its objects are removed at once.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from avion_media.state import MediaEvents
 
 
 class ObjectRemover(Protocol):
-    """Removes all that the store has of a media item."""
+    """Removes all objects of a media item."""
 
     async def remove_objects(self, any_id: AnyId) -> tuple[str, ...]:
-        """Remove everything; return the sizes of thumbnails that the media item may have had."""
+        """Remove everything. Return the sizes of thumbnails that the media item may have had."""
 
 
 class RemoveDeleted:
@@ -47,7 +47,7 @@ class RemoveDeleted:
         self._removed_ttl_s = removed_ttl_s
 
     async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
-        """See `TaskHandler.run`. What is removed twice is as gone as what is removed once."""
+        """See `TaskHandler.run`. Removing objects twice is harmless."""
         any_id = id_of(task, parse_any_id)
         media_id = str(any_id)
         records = DeletionRecords(self._redis)
@@ -61,16 +61,16 @@ class RemoveDeleted:
         if removal.early_s:
             raise Deferred("the delay of the deletion is not over", removal.early_s)
         if not removal.may_go:
-            return  # undone, or deleted again since: that deletion has a task of its own
+            return  # undone, or deleted again: the new deletion has its own task
         sizes = await self._remover.remove_objects(any_id)
         await self._purges.request(
             media_id, f"removed.{generation}", sizes
-        )  # again: an answer on its way may be cached
+        )  # again: a response in flight may have been cached
         await records.finish_removal(media_id, generation, self._removed_ttl_s)
         await self._events.publish("media.deleted", media_id, {})
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
-        """See `TaskHandler.record_failure`: there is no media item left to speak of."""
+        """See `TaskHandler.record_failure`. Nothing to record: the media item is already deleted."""
 
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`: the record of a deletion does not expire."""

@@ -1,12 +1,12 @@
-"""Reading the journal again, once Redis may have lost what it knew of deletions.
+"""Replays the journal if Redis may have lost deletion records.
 
-The records of a bucket are *complete* if the journal was replayed into the server process that holds them, and none of
-its data has been removed since: the hash ``media_deletions_complete:{XY}`` says so. Another server process (its
-``run_id``) means a restart or a failover, which may have cost the last writes: only what was journaled since shortly
-before is replayed. Without the hash all is lost (FLUSHALL, an empty disk), and all of the journal is replayed.
+The records of a bucket are *complete* if the journal was replayed into the server process that has them, and none of
+its data has been removed since. The hash ``media_deletions_complete:{XY}`` records that. Another server process (its
+``run_id``) means a restart or a failover, which can lose the last writes; then only entries since shortly before are
+replayed. Without the hash everything is lost (FLUSHALL, an empty disk), and the whole journal is replayed.
 
-A lookup reads the record and the completeness of its bucket in one step, so a deletion that Redis has lost is never
-taken for a media item that is there: until the replay is over, the lookup waits or fails.
+A lookup reads the record and the completeness of its bucket in one step. So a media item whose deletion record was lost
+is never served: the lookup waits, or fails, until the replay is over.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from avion_media.telemetry import get_logger
 
 _LEASE = "media_deletion_replay"  # string: one replica replays, the others wait
 _LEASE_MS = 20_000
-_POLL_S = 0.2  # how often a replica that waits for another one looks
-_RETRY_S = 1.0  # between two tries while the store or Redis is unavailable
-_MARGIN = timedelta(minutes=10)  # clocks of replicas, and what was journaled before the last `note_time`
+_POLL_S = 0.2  # how often a waiting replica checks
+_RETRY_S = 1.0  # pause between two attempts while the store or Redis is unavailable
+_MARGIN = timedelta(minutes=10)  # for differing clocks of replicas, and entries just before the last `note_time`
 _LOOKUP_S = 1.0
-_WAIT_S = 2.0  # of a lookup, for a replay
-_RETRY_AFTER_S = 2.0  # what clients are advised to wait
+_WAIT_S = 2.0  # how long a lookup waits for a replay
+_RETRY_AFTER_S = 2.0  # retry delay that clients get
 _CHUNK = 500
 _AT_ONCE = 16
 _log = get_logger()
@@ -50,7 +50,8 @@ Epochs = Mapping[str, str]
 
 
 class JournalReplay:
-    """Keeps the records of deletions complete. Every method raises `Unavailable` while the store or Redis is."""
+    """Keeps the deletion records complete. Every method raises `Unavailable` while the store or Redis is
+    unavailable."""
 
     def __init__(
         self, redis: Redis, journal: DeletionJournal, *, buckets: Sequence[str] = BUCKETS, wait_s: float = _WAIT_S
@@ -66,9 +67,9 @@ class JournalReplay:
         self._ended = trio.Event()
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a media item is deleted, for those that serve it.
+        """Return whether a media item is deleted, for code that serves it.
 
-        Raises `Unavailable` after a second without an answer; of `Dependency.DELETIONS` if Redis has lost records, and
+        Raises `Unavailable` after a second without a reply; with `Dependency.DELETIONS` if Redis has lost records and
         `run` has not restored them within seconds.
         """
         deleted = await self._look_up(media_id)
@@ -93,7 +94,7 @@ class JournalReplay:
         return state not in (b"", b"undeleted") if state or is_complete else None
 
     async def run(self) -> None:
-        """Replay the journal at the start, and whenever a lookup needs it. Never returns; outages are waited for."""
+        """Replay the journal at the start, and whenever a lookup needs it. Never returns. Waits during outages."""
         while True:
             try:
                 await self.ensure_complete()
@@ -107,9 +108,10 @@ class JournalReplay:
             self._requested = trio.Event()
 
     async def ensure_complete(self) -> bool:
-        """Replay the journal if records may be lost, on one replica at a time; return whether they might have been.
+        """Replay the journal if records may be lost, on one replica at a time. Return whether they might have been
+        lost.
 
-        After a cancel what was restored stays, and nothing counts as complete.
+        After a cancel, restored records stay, and no bucket counts as complete.
         """
         replayed = False
         async with self._replaying:
@@ -123,7 +125,7 @@ class JournalReplay:
         return replayed
 
     async def epochs(self, media_ids: Iterable[str]) -> Epochs:
-        """Make the records complete; return what `is_unchanged` compares for these media."""
+        """Make the records complete. Return what `is_unchanged` compares for these media items."""
         while True:
             epochs = await self._epochs(await self._keys_of(media_ids))
             if all(epochs.values()):
@@ -131,11 +133,11 @@ class JournalReplay:
             await self.ensure_complete()
 
     async def is_unchanged(self, epochs: Epochs) -> bool:
-        """Return whether no data was lost since `epochs`: any replay sees what was journaled since."""
+        """Return whether no data was lost since `epochs`. Otherwise a replay may have missed entries written since."""
         return await self._epochs(list(epochs)) == epochs
 
     async def note_time(self) -> None:
-        """Note that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough."""
+        """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough."""
         await self._run_on_all(scripts.NOTE_TIME, (_now_ms(),))
 
     async def _replay(self) -> None:
@@ -164,7 +166,8 @@ class JournalReplay:
         return restored
 
     async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:
-        """The completeness of their buckets; of one bucket where one server holds all, as it loses all or nothing."""
+        """Return the completeness keys of their buckets. One is enough if one server has all, because it loses all or
+        nothing."""
         keys = list(dict.fromkeys(completeness_of(media_id) for media_id in media_ids))
         return keys if await self._redis.is_cluster() else keys[:1]
 

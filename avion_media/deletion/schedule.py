@@ -1,4 +1,4 @@
-"""The removals of deletions, as tasks that are due later."""
+"""Removals of deletions, as delayed tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from avion_media.queue import TaskQueue
 
 
 async def schedule_removals(queue: TaskQueue, marks: Sequence[Mark]) -> None:
-    """Queue the removals of these deletions for when they are due. Repeating it adds nothing."""
+    """Queue the removals of these deletions for their due time. Repeating it adds nothing."""
     await queue.delay_all(
         [
             ({"media_id": each.media_id}, removal_id(each.media_id, each.generation), each.due_ms / 1000)

@@ -1,4 +1,4 @@
-"""The Lua scripts of the deletion room: the table of transitions."""
+"""The Lua scripts of deletions: the table of transitions."""
 
 from __future__ import annotations
 

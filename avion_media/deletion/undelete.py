@@ -1,4 +1,4 @@
-"""Undoing deletions, as long as their removal has not begun."""
+"""Undoes deletions, until their removal begins."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _TOO_LATE = "too late: it is being removed"
 async def undelete(
     store: ObjectStore, redis: Redis, replay: JournalReplay, any_ids: Sequence[AnyId]
 ) -> dict[str, str | None]:
-    """Undo deletions. Returns for each media item what is in the way, or None. Raises `Unavailable`: repeat it then.
+    """Undo deletions. Return for each media item why it could not be undone, or None. After `Unavailable`, repeat it.
 
-    Repeating it is harmless, and finds no problem with what is undeleted already. A removal that begins at the same
-    moment wins. The journal is written after the records, and before this returns: a loss of Redis until then deletes
-    again what was not reported as undeleted, and the undelete is repeated. An upload that was deleted before it was
-    done is processed; if this ends before it is queued, the sweeper queues it.
+    Repeating is harmless; media that are already undeleted count as success. A removal that begins at the same moment
+    wins. The journal is written after the records, and before this returns. If Redis loses its data in between, media
+    that were not yet reported as undeleted are deleted again, and the caller repeats the undelete. An upload that was
+    deleted while it was processed is processed again; if this ends before it is queued, the sweep queues it.
     """
     while True:
         epochs = await replay.epochs([str(each) for each in any_ids])
@@ -54,7 +54,7 @@ async def _undelete(
 
     async def look(media_id: str, status: Status | None) -> None:
         if status is not None and status.state is State.READY:
-            return  # it is there
+            return  # it exists
         any_id = names[media_id]
         uploaded = isinstance(any_id, MediaId) and await _is_there(store, keys.incoming(any_id))
         if not uploaded and not await _is_there(store, keys.original(any_id)):
@@ -82,7 +82,8 @@ async def _undelete(
 
 
 async def _journal_again(journal: DeletionJournal, already: Mapping[str, DeletionRecord]) -> None:
-    """Write down what is undeleted already: the one that did it may have died before it could."""
+    """Write the journal for media that are already undeleted, because the process that undeleted them may have crashed
+    before."""
     by_undelete: dict[Undelete, list[tuple[str, int]]] = {}
     for media_id, record in already.items():
         issued = Undelete(record.undeleted_at_ms, record.undeleted_through)

@@ -1,9 +1,8 @@
-"""Connections to strangers: the only place that opens one.
+"""Connections to remote servers. No other module opens one.
 
-A host is resolved once, all of its answers must pass the guard, and what is dialled is one of those literals, never the
-name: a second answer of the resolver (rebinding) is never asked for. The peer of the established connection is compared
-once more. TLS still speaks to the name: SNI and certificate belong to the host of the URL. Nothing here knows of
-proxies, so nothing in the environment can bring one in.
+A host is resolved once, all of its addresses must pass the guard, and only one of these literals is dialled, never the
+name. So a second lookup (DNS rebinding) cannot happen. The address of the peer is compared again. TLS still uses the
+name: SNI and certificate are those of the host of the URL. No proxy is supported, so the environment cannot add one.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from avion_media.remote.guard import AddressGuard, AddressRefused, IpAddress
 from avion_media.remote.url import RemoteUrl
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
-# More answers than this are no web server's; each costs a walk through the guard's lists.
+# No web server has more addresses than this; the guard's lists are searched for each.
 MAX_ANSWERS = 64
 _MAX_DIALLED = 4
-# Lookups that were given up keep their threads until the system's resolver gives up too: up to half a minute mostly.
+# Abandoned lookups keep their threads until the system's resolver gives up: usually within half a minute.
 _MAX_ABANDONED = 64
 _MAX_ABANDONED_OF_DOMAIN = 8
 _LEFT_BEHIND_WAIT_S = 10.0
@@ -36,12 +35,12 @@ _NO_SUCH_NAME = frozenset({socket.EAI_NONAME, socket.EAI_NODATA, socket.EAI_ADDR
 
 @dataclass(frozen=True, slots=True)
 class FetchTimeouts:
-    """How long a stranger may take, phase by phase; the whole fetch has its own deadline besides."""
+    """Time limits for each phase of a fetch. The whole fetch has its own deadline as well."""
 
     resolve_s: float = 10.0
     connect_s: float = 5.0  # for each address
     handshake_s: float = 10.0
-    head_s: float = 20.0  # from the request to the end of the answer's headers
+    head_s: float = 20.0  # from the request to the end of the response's headers
     read_s: float = 15.0  # for the next bytes of the body
     window_s: float = 15.0  # each window of the body must bring min_window_bytes: 1 KiB/s
     min_window_bytes: int = 15 << 10
@@ -51,11 +50,11 @@ DEFAULT_TIMEOUTS = FetchTimeouts()
 
 
 async def resolve_by_system(host: str, port: int) -> list[str]:
-    """All addresses of a host by the system's resolver, each lookup in a thread of its own: none waits for another.
+    """Return all addresses of a host, by the system's resolver. Each lookup has a thread of its own, and waits for no
+    other.
 
-    Raises OSError (`socket.gaierror`), or `Deferred` while too many lookups that were given up still hold their
-    threads, of names in one domain or in all. A cancel leaves the thread behind. How many lookups run at once is
-    bounded by the caller.
+    Raises OSError (`socket.gaierror`), or `Deferred` while too many abandoned lookups, of one domain or in total, still
+    occupy threads. A cancel abandons the thread. The caller limits the number of concurrent lookups.
     """
     abandoned = _abandoned_lookups()
     abandoned[:] = [each for each in abandoned if each.thread.borrowed_tokens]
@@ -67,7 +66,7 @@ async def resolve_by_system(host: str, port: int) -> list[str]:
     try:
         return await trio.to_thread.run_sync(_getaddrinfo, host, port, limiter=thread, abandon_on_cancel=True)
     finally:
-        if thread.borrowed_tokens:  # cancelled; the token is given back when the thread ends
+        if thread.borrowed_tokens:  # cancelled; the thread releases the token at its end
             abandoned.append(_AbandonedLookup(domain, thread))
 
 
@@ -94,7 +93,7 @@ def _abandoned_lookups() -> list[_AbandonedLookup]:
 
 
 def _domain_of(host: str) -> str:
-    """Its last two labels. What is registered may have three (``example.co.uk``): such domains share their bound."""
+    """Return its last two labels. Domains with three (``example.co.uk``) share a limit."""
     return ".".join(host.rsplit(".", 2)[-2:])
 
 
@@ -111,17 +110,17 @@ class Dialler:
 
     @asynccontextmanager
     async def open_stream(self, url: RemoteUrl) -> AsyncIterator[trio.abc.Stream]:
-        """A stream to the URL's host, with TLS for https; closed at once, without a word, when the block ends.
+        """Open a stream to the URL's host, with TLS for https. It is closed without a farewell at the end of the block.
 
-        Raises `AddressRefused`, or `Unavailable` ("remote") when no vetted address answers or the certificate is not
-        the host's; `ResolverTrouble` or `Deferred` when nobody knows its addresses.
+        Raises `AddressRefused`; `Unavailable` ("remote") if no allowed address responds or the certificate is wrong;
+        `ResolverTrouble` or `Deferred` if the name cannot be resolved.
         """
         self.check(url)
         transport = await self._connect(await self._vetted_addresses(url), url.port)
         try:
             yield transport if url.scheme == "http" else await self._start_tls(transport, url.host)
         finally:
-            # The transport itself, not the TLS stream: no farewell that a peer could delay.
+            # Close the transport, not the TLS stream, because a peer could delay a farewell.
             await trio.aclose_forcefully(transport)
 
     def check(self, url: RemoteUrl) -> None:
@@ -139,7 +138,7 @@ class Dialler:
         return _alternating(addresses)[:_MAX_DIALLED]
 
     async def _look_up(self, url: RemoteUrl) -> list[IpAddress]:
-        # Never all the time that is left: an end by the fetch's own deadline would be held against the server.
+        # Less than the time that is left, because an end by the fetch's own deadline would count against the server.
         left_s = trio.current_effective_deadline() - trio.current_time()
         try:
             with trio.fail_after(max(0.0, min(self._timeouts.resolve_s, left_s / 2))):
@@ -148,7 +147,7 @@ class Dialler:
             raise ResolverTrouble("the resolver did not answer in time") from None
         except OSError as error:
             if isinstance(error, socket.gaierror) and error.errno in _NO_SUCH_NAME:
-                # As if it were refused: the difference would tell strangers which names exist inside.
+                # Same as a refusal, because a difference would reveal which internal names exist.
                 raise AddressRefused(f"no such name: {url.host}") from None
             raise ResolverTrouble(f"cannot resolve the host: {error}") from error
         if not 0 < len(answers) <= MAX_ANSWERS:
@@ -172,7 +171,7 @@ class Dialler:
                 continue
             try:
                 _check_peer(stream, address)
-            except OSError as error:  # reset before it was asked who it is
+            except OSError as error:  # reset before getpeername
                 failure = str(error)
                 await trio.aclose_forcefully(stream)
                 continue
@@ -183,7 +182,7 @@ class Dialler:
         raise Unavailable(Dependency.REMOTE, f"cannot connect: {failure}")
 
     async def _start_tls(self, transport: trio.SocketStream, host: str) -> trio.abc.Stream:
-        # https_compatible: many servers end without a TLS farewell; what is cut short shows in the HTTP framing.
+        # https_compatible: many servers end without a TLS farewell; HTTP's framing detects truncation.
         stream = trio.SSLStream(transport, self._ssl_context, server_hostname=host, https_compatible=True)
         try:
             with trio.fail_after(self._timeouts.handshake_s):
@@ -208,7 +207,7 @@ def _check_peer(stream: trio.SocketStream, dialled: IpAddress) -> None:
 
 
 def _alternating(addresses: Sequence[IpAddress]) -> list[IpAddress]:
-    """Families by turns (RFC 8305, 4), in the resolver's order otherwise: a dead family costs one attempt, not all."""
+    """Return the addresses with alternating families (RFC 8305, 4), so that a broken family costs only one attempt."""
     first = [each for each in addresses if each.version == addresses[0].version]
     others = [each for each in addresses if each.version != addresses[0].version]
     return [each for each in chain.from_iterable(zip_longest(first, others)) if each is not None]

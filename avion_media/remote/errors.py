@@ -1,4 +1,4 @@
-"""What an answer of a remote server or a resolver meant, where `Rejected` and `Unavailable` alone say too little."""
+"""Errors of remote servers and resolvers, with more detail than `Rejected` and `Unavailable`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 
 
 class ServerError(Unavailable):
-    """An HTTP status that asks to come back.
+    """An HTTP status that asks to retry later.
 
-    ``of_host``: the whole server is in trouble (a gateway without a backend, an overload), not only this resource.
-    ``asked_pause_s`` is what its ``Retry-After`` asks for; None when it said nothing that can be understood.
+    ``of_host``: the whole server has a problem (a gateway without a backend, an overload), not only this resource.
+    ``asked_pause_s`` is the time in ``Retry-After``; None if it is missing or unreadable.
     """
 
     def __init__(self, status: int, *, of_host: bool, asked_pause_s: float | None) -> None:
@@ -19,9 +19,9 @@ class ServerError(Unavailable):
 
 
 class ResolverTrouble(Unavailable):
-    """No answer about a name, not even that there is none: our resolver's doing, or that of the domain's own servers.
+    """A name could not be looked up: our resolver failed, or the domain's name servers.
 
-    Nobody can tell which, and the server of the URL was never asked: it is not held against it.
+    The server of the URL was never contacted, so this does not count against it.
     """
 
     def __init__(self, detail: str) -> None:
@@ -29,7 +29,7 @@ class ResolverTrouble(Unavailable):
 
 
 class RemoteGone(Rejected):
-    """The server says that there is no such resource (any more), or that it must not be served."""
+    """The server reports that the resource does not exist (any more), or must not be served."""
 
     def __init__(self, status: int) -> None:
         super().__init__(Reason.REMOTE_STATUS, f"HTTP {status}")

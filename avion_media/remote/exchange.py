@@ -1,9 +1,9 @@
-"""One HTTP/1.1 GET on one stream, driven by h11 directly.
+"""One HTTP/1.1 GET on one stream, with h11.
 
-httpx and httpcore were tried first. They leave suspended async generators behind when a body is not read to its end
-(Trio warns when those are collected), count neither interim responses nor chunks, and parse all buffered events without
-a checkpoint: 64 KiB of one-byte chunks hold the event loop for 150 ms. With one request per connection there is little
-else that they do.
+httpx and httpcore were tried first. They leave suspended async generators behind if a body is not read to its end (Trio
+warns when those are collected). They limit neither interim responses nor chunks. They parse all buffered events without
+a checkpoint: 64 KiB of one-byte chunks block the event loop for 150 ms. With one request per connection they offer
+little else.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from avion_media.domain.errors import Dependency, Reason, Rejected, Unavailable
 from avion_media.remote.dial import FetchTimeouts
 from avion_media.remote.url import RemoteUrl
 
-# Some servers choose by it, and some answer 406 when nothing fits: their media have whatever type they were given.
+# Some servers choose by it, and some respond with 406 if nothing fits, because their media have wrong types.
 _ACCEPT: Final = "image/*, video/*, */*;q=0.1"
 _READ_BYTES: Final = 16 << 10
-_MAX_INCOMPLETE_BYTES: Final = 16 << 10  # with one read on top of it, the headers stay below 32 KiB
+_MAX_INCOMPLETE_BYTES: Final = 16 << 10  # together with one read, headers stay below 32 KiB
 _MAX_INTERIM_RESPONSES: Final = 8
 _WRITE_TIMEOUT_S: Final = 10.0
-# A chunk costs 14 µs of parsing. Between checkpoints 256 of them take 4 ms; in all, small ones must stay few.
+# Parsing a chunk takes 14 µs, so 256 of them between two checkpoints take 4 ms. The total of small chunks is limited.
 _CHUNKS_AT_ONCE: Final = 256
 _FREE_CHUNKS: Final = 4096
 _MIN_MEAN_CHUNK_BYTES: Final = 256
@@ -32,10 +32,10 @@ _MAX_DETAIL_CHARACTERS: Final = 200
 
 
 class Exchange:
-    """Ask once with `ask`, then `read` the body; ``status`` and `header` are there after `ask`."""
+    """Call `ask` once, then `read` the body. ``status`` and `header` are available after `ask`."""
 
     def __init__(self, stream: trio.abc.Stream, timeouts: FetchTimeouts, max_wire_bytes: int) -> None:
-        """``max_wire_bytes`` bounds all that is received, framing included."""
+        """``max_wire_bytes`` limits all received bytes, framing included."""
         self._stream = stream
         self._timeouts = timeouts
         self._wire_bytes_left = max_wire_bytes
@@ -47,9 +47,10 @@ class Exchange:
         self.status = 0
 
     async def ask(self, url: RemoteUrl, user_agent: str, conditions: Sequence[tuple[str, str]] = ()) -> None:
-        """Send the request, with the headers ``conditions`` besides, and receive the answer's headers.
+        """Send the request, with the additional headers ``conditions``, and receive the response's headers.
 
-        Raises `Rejected` (REMOTE_STATUS) for what is not HTTP, and `Unavailable` when the server goes or is slow.
+        Raises `Rejected` (REMOTE_STATUS) if the response is not HTTP, and `Unavailable` if the server closes or is
+        slow.
         """
         request = h11.Request(
             method="GET",
@@ -76,7 +77,7 @@ class Exchange:
             self._headers.setdefault(name, value)
 
     def header(self, name: bytes) -> str:
-        """The first header of that (lower-case) name, or an empty text. UTF-8, though the standard says otherwise."""
+        """Return the first header of that (lower-case) name, or an empty text. Read as UTF-8, unlike the standard."""
         value = self._headers.get(name, b"")
         try:
             return value.decode()
@@ -84,11 +85,11 @@ class Exchange:
             return value.decode("latin-1")
 
     async def read(self) -> bytes:
-        """The next bytes of the body; empty at its end.
+        """Return the next bytes of the body; empty at its end.
 
-        Raises `Unavailable` when it breaks off or stalls: a body that ends before its announced length (or its last
-        chunk) is never taken as whole. Without any announced length the end of the connection is the end of the body;
-        HTTP gives no way to tell. Raises `Rejected` when the framing is a multiple of the content.
+        Raises `Unavailable` if the body stalls or ends early: before its announced length, or before its last chunk.
+        Without an announced length the end of the connection is the end of the body; HTTP cannot distinguish more.
+        Raises `Rejected` if the framing is a multiple of the content.
         """
         await trio.lowlevel.checkpoint()
         pieces: list[bytes] = []
@@ -142,7 +143,7 @@ class Exchange:
             with trio.fail_after(_WRITE_TIMEOUT_S):
                 await self._stream.send_all(data)
         except trio.BrokenResourceError:
-            pass  # it may have answered before it closed (a 4xx at the door): reading tells
+            pass  # the server may have responded before it closed (an early 4xx), so try to read
 
     async def _receive(self) -> bytes:
         try:
@@ -156,11 +157,12 @@ class Exchange:
 
 
 def _check_greeting(greeting: bytes) -> None:
-    """Say so at once when it is another protocol: most of those would wait for us, and never send an empty line."""
+    """Raise at once if the server speaks another protocol. Most of those would wait for us, and never send an empty
+    line."""
     if not b"HTTP/".startswith(greeting):
         raise Rejected(Reason.REMOTE_STATUS, f"not HTTP: {greeting!r}")
 
 
 def shortened(text: str) -> str:
-    """A stranger's text fit for a log line: bounded, without control characters."""
+    """Return untrusted text for a log line: limited in length, without control characters."""
     return ascii(text[:_MAX_DETAIL_CHARACTERS])[1:-1][:_MAX_DETAIL_CHARACTERS]

@@ -1,7 +1,7 @@
-"""One guarded GET into a file: redirects by hand, what the answer means, and the bounds on its body.
+"""One guarded GET into a file: follows redirects, interprets the response, and limits its body.
 
-Every hop is parsed, vetted and dialled afresh on a connection of its own. No proxy, no cookies, no credentials, no
-compression. The modules below do the rest: `dial` connects, `exchange` speaks HTTP.
+Each hop is parsed, checked and dialled again, on its own connection. No proxy, no cookies, no credentials, no
+compression. `dial` connects, `exchange` speaks HTTP.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from avion_media.remote.validators import Validators, validators_of
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _NOT_MODIFIED = 304
 _GONE = frozenset({404, 410, 451})
-# To come back for. What is of the whole server counts against it; what may be of this resource alone does not.
+# Statuses worth a retry. Those of the whole server count against it; those of this resource alone do not.
 _OF_RESOURCE = frozenset({408, 425, 500})
 _OF_HOST = frozenset({429, 502, 503, 504, 520, 521, 522, 523, 524, 530})
 _MIN_RETRY_AFTER_S = 1.0
@@ -38,7 +38,7 @@ _FRAMING_BYTES = 256 << 10  # headers, interim responses, and the framing of a s
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What arrived: its size, whence, and what revalidation needs, if the server gave it."""
+    """A fetched file: its size, its source, and validators for revalidation if the server sent them."""
 
     size_bytes: int
     final_url: RemoteUrl
@@ -61,9 +61,9 @@ class Fetcher:
         ssl_context: ssl.SSLContext | None = None,
         timeouts: FetchTimeouts = DEFAULT_TIMEOUTS,
     ) -> None:
-        """``timeout_s`` bounds a whole fetch, redirects included; ``ssl_context`` is set to offer HTTP/1.1 only.
+        """``timeout_s`` limits a whole fetch, redirects included; ``ssl_context`` is set to offer only HTTP/1.1.
 
-        ``hosts`` admits each single request; everybody is admitted without.
+        ``hosts`` admits each single request; without it, every request is admitted.
         """
         ssl_context = ssl_context or ssl.create_default_context()
         ssl_context.set_alpn_protocols(["http/1.1"])
@@ -78,11 +78,11 @@ class Fetcher:
     async def fetch(self, url: RemoteUrl, fd: int) -> Fetched:
         """GET ``url`` into the empty file ``fd``.
 
-        Raises `Rejected` (REMOTE_REFUSED: the guard, or a name that does not exist, which must look the same;
-        REMOTE_STATUS: the server's answer, `RemoteGone` if that was it; TOO_LARGE; EMPTY) or `Unavailable` (REMOTE:
-        worth another attempt, also for a body that broke off, `ServerError` for a status), what ``hosts`` raises:
-        `Deferred`, and the `OSError` of a write to ``fd``. A cancel closes the connection and leaves the file partly
-        written.
+        Raises `Rejected`: REMOTE_REFUSED (by the guard, or a name that does not exist; both must look the same),
+        REMOTE_STATUS (the server's status; `RemoteGone` for some), TOO_LARGE or EMPTY. Raises `Unavailable` (REMOTE) if
+        another attempt may help, also after an interrupted body; `ServerError` for a status. Raises also what ``hosts``
+        raises (`Deferred`), and `OSError` of a write to ``fd``. A cancel closes the connection, and leaves the file
+        partly written.
         """
         fetched = await self._bounded(url, fd, None)
         if fetched is None:
@@ -90,7 +90,8 @@ class Fetcher:
         return fetched
 
     async def fetch_if_changed(self, url: RemoteUrl, fd: int, known: Validators) -> Fetched | None:
-        """As `fetch`; None when the server says that what is ``known`` is still good: then ``fd`` stays empty."""
+        """As `fetch`, but return None, and leave ``fd`` empty, if the server confirms that the ``known`` copy is
+        current."""
         return await self._bounded(url, fd, known)
 
     async def _bounded(self, url: RemoteUrl, fd: int, known: Validators | None) -> Fetched | None:
@@ -104,7 +105,7 @@ class Fetcher:
 
     async def _follow(self, url: RemoteUrl, fd: int, known: Validators | None, deadline: float) -> Fetched | None:
         for hop in range(self._max_redirects + 1):
-            self._dialler.check(url)  # first: a refused URL does not wait for its turn
+            self._dialler.check(url)  # first, so that a refused URL does not wait for a slot
             admitted = self._hosts.admitted(url, deadline, redirected=hop > 0)
             async with admitted, self._dialler.open_stream(url) as stream:
                 answer = Exchange(stream, self._timeouts, self._max_bytes + self._max_bytes // 4 + _FRAMING_BYTES)
@@ -128,7 +129,9 @@ class Fetcher:
         while chunk := await answer.read():
             if size + len(chunk) > self._max_bytes:
                 raise Rejected(Reason.TOO_LARGE, f"more than {self._max_bytes} bytes")
-            write_at(fd, chunk, size)  # in the event loop: some KiB into the page cache cost less than a thread
+            write_at(
+                fd, chunk, size
+            )  # in the event loop, because writing some KiB to the page cache costs less than a thread
             size += len(chunk)
             window_bytes += len(chunk)
             if trio.current_time() > window_ends:
@@ -143,17 +146,17 @@ class Fetcher:
         encoding = answer.header(b"content-encoding").lower()
         if encoding not in ("", "identity"):
             raise Rejected(Reason.REMOTE_STATUS, f"unasked content encoding {shortened(encoding)}")
-        announced = answer.header(b"content-length")  # h11 let only digits through
+        announced = answer.header(b"content-length")  # h11 allows only digits
         if announced and int(announced) > self._max_bytes:
             raise Rejected(Reason.TOO_LARGE, f"announced {announced} bytes")
 
 
 def _redirect_target(url: RemoteUrl, location: str) -> RemoteUrl:
-    if has_forbidden_character(location):  # before urljoin, which drops some of them in silence
+    if has_forbidden_character(location):  # before urljoin, which silently drops some of them
         raise AddressRefused("redirect: white space, control characters or a backslash")
     try:
         target = parse_remote_url(urljoin(str(url), location))
-    except ValueError as error:  # InvalidUrl, and urljoin's own
+    except ValueError as error:  # InvalidUrl, and errors of urljoin
         raise AddressRefused(f"redirect: {error}") from None
     if url.scheme == "https" and target.scheme == "http":
         raise AddressRefused("redirect from https to http")
@@ -173,7 +176,7 @@ def _check_status(answer: Exchange) -> None:
 
 
 def retry_after_s(text: str) -> float | None:
-    """``Retry-After`` in seconds or as a date (RFC 9110, 10.2.3), in bounded seconds; None when it is neither."""
+    """Return ``Retry-After``, as seconds or as a date (RFC 9110, 10.2.3), in limited seconds; None if it is neither."""
     if len(text) > _MAX_RETRY_AFTER_CHARACTERS or not text.isascii():
         return None
     if text.isdigit():

@@ -1,10 +1,10 @@
-"""Which hosts and addresses may be asked: the wall between strangers' URLs and our own network.
+"""Decides which hosts and addresses may be contacted. It protects the internal network from untrusted URLs.
 
-IPv4 has a deny list, from IANA's special-purpose registry
-(https://www.iana.org/assignments/iana-ipv4-special-registry) and the clouds' metadata addresses. IPv6 has an allow
-list: global unicast (2000::/3) without the parts that embed IPv4 or are special
-(https://www.iana.org/assignments/iana-ipv6-special-registry), so NAT64, mapped and unique-local forms are out.
-A NAT64 prefix of one's own network looks like any other (RFC 6052, 2.2): an operator who has one must deny it as well.
+IPv4 has a deny list, from IANA's special-purpose registry (https://www.iana.org/assignments/iana-ipv4-special-registry)
+and the clouds' metadata addresses. IPv6 has an allow list: global unicast (2000::/3) without the parts that embed IPv4
+or are special (https://www.iana.org/assignments/iana-ipv6-special-registry), so NAT64, mapped and unique-local forms
+are excluded. A NAT64 prefix of the operator's own network looks like any other prefix (RFC 6052, 2.2), so the operator
+must deny it as well.
 """
 
 from __future__ import annotations
@@ -57,17 +57,17 @@ _DENIED_IPV6 = tuple(
 
 
 class AddressRefused(Exception):
-    """The guard says no. Never shown outside: every refusal looks the same there, so that it is no oracle."""
+    """The guard refuses the address. All refusals look the same outside, so that they reveal nothing."""
 
 
 class AddressGuard:
-    """Host rules and address rules of one configuration.
+    """Rules for hosts and addresses, from one configuration.
 
-    Rules of hosts are names or address literals: ``example.org`` (or ``*.example.org``, ``.example.org``) means the
-    host itself and everything below it. With ``allow_hosts`` only those are let through; ``deny_hosts`` wins.
-    ``allow_networks`` lets networks through that would be refused, on any port: for tests, and for peers inside one's
-    own network. ``deny_networks`` wins over it, and over all else. `ValueError` for a rule that is no host: it would
-    silently never match.
+    Host rules are names or address literals: ``example.org`` (or ``*.example.org``, ``.example.org``) means the host
+    itself and all names below it. With ``allow_hosts`` only those are allowed; ``deny_hosts`` wins. ``allow_networks``
+    allows networks that would be refused, on any port: for tests, and for peers inside the operator's network.
+    ``deny_networks`` wins over everything. Raises `ValueError` for a rule that is not a host, because it would never
+    match.
     """
 
     def __init__(
@@ -84,13 +84,13 @@ class AddressGuard:
         self._allow_networks = tuple(allow_networks)
 
     def host_denied(self, host: str) -> bool:
-        """Whether the operator's lists refuse this host (a name or a literal, in normal form)."""
+        """Return whether the operator's lists refuse this host (a name or a literal, in normal form)."""
         if _matches(host, self._deny_hosts):
             return True
         return bool(self._allow_hosts) and not _matches(host, self._allow_hosts)
 
     def check_address(self, address: IpAddress, port: int) -> None:
-        """`AddressRefused` unless a connection to this address and port may be made."""
+        """Raise `AddressRefused` unless a connection to this address and port is allowed."""
         if _is_in(address, self._deny_networks):
             raise AddressRefused(f"address {address}")
         if _is_in(address, self._allow_networks):
@@ -107,7 +107,7 @@ class AddressGuard:
 
 
 def _is_isatap(address: ipaddress.IPv6Address) -> bool:
-    """Whether the interface identifier embeds an IPv4 address for a tunnel inside a site (RFC 5214, 6.1)."""
+    """Return whether the interface identifier embeds an IPv4 address for a tunnel inside a site (RFC 5214, 6.1)."""
     return int(address) >> 32 & 0xFFFFFFFF in _ISATAP_IDENTIFIERS
 
 
@@ -126,6 +126,6 @@ def _rule(text: str) -> str:
 
 
 def _matches(host: str, rules: frozenset[str]) -> bool:
-    """Whether the host or any domain above it is in ``rules``; anchored at dots."""
+    """Return whether the host or any domain above it is in ``rules``. Whole labels are compared."""
     labels = host.split(".")
     return any(".".join(labels[start:]) in rules for start in range(len(labels)))

@@ -1,22 +1,21 @@
-"""How many requests one host gets at once, and when its circuit breaker is open: shared by all replicas through Redis.
+"""Limits per host, and circuit breakers per server. All replicas share them through Redis.
 
-Two bounds, by host and by server (host and port):
+- *slots*: the maximum of concurrent fetches from one host, over all replicas. A slow host occupies only these.
 
-- *slots*: so many fetches from one host at once, however many replicas there are. A slow host holds these and no more.
-- *breaker*: after some failures in a row, or when it asks for time (``Retry-After``), a server is asked by nobody for a
-  while; then by one probe, whose fate decides. Pauses double from probe to probe, up to a bound.
+- *breaker*: after some failures in a row, or after ``Retry-After``, no replica contacts the server (host and port) for
+a while. Then one probe is made, and its result decides. Pauses double with each failed probe, up to a limit.
 
-What counts as a failure is trouble of the whole server: no connection, no TLS, too slow, broken off, a gateway's
-status. An answer of whatever kind ends the row, so that one broken file, or one hostile user with a list of them, does
-not cut a server off. Refusals of the guard, names that cannot be resolved, cancels and failures of our own side say
-nothing about a server.
+Only problems of the whole server count as failures: no connection, no TLS, too slow, an interrupted response, a status
+of a gateway. Any other response resets the count, so that one broken file, or an attacker with a list of them, does not
+open the breaker. Refusals of the guard, names that cannot be resolved, cancels and failures of this service do not
+count.
 
-The queue gives out no more tasks of one server than there are slots, and none of a server that turned a task away, for
-as long as it is asked to (`Deferred`). So no crowd of tasks comes back at once. Only tasks that other servers
-redirect here can find the slots taken; they come back one by one.
+The queue starts at most as many tasks of one server as it has slots, and none while its breaker is open (`Deferred`).
+So waiting tasks do not all retry at once. Only tasks that other servers redirect here can find all slots taken; they
+retry one by one.
 
-A breaker in each process was considered: it needs no Redis, but twenty replicas then knock twenty times at a server
-that is down, and ignore what it asked of one of them.
+A breaker in each process was considered. It needs no Redis, but twenty replicas would then contact a server that is
+down twenty times, and ignore what it asked of one of them.
 """
 
 from __future__ import annotations
@@ -38,26 +37,26 @@ from avion_media.remote.url import RemoteUrl
 _LUA = files("avion_media.remote") / "lua"
 _ACQUIRE = Script("acquire", (_LUA / "acquire.lua").read_text())
 _RELEASE = Script("release", (_LUA / "release.lua").read_text())
-_SLOT_MARGIN_S = 10.0  # a slot outlives the fetch's own deadline by this, if its process dies
-_LEAVE_S = 2.0  # bound of the shielded farewell
-_WAIT_S = 1.0  # for a slot, or for the fate of the probe
+_SLOT_MARGIN_S = 10.0  # if a process dies, its slot is released this long after the fetch's deadline
+_LEAVE_S = 2.0  # limit of the shielded release
+_WAIT_S = 1.0  # wait for a slot, or for the result of the probe
 _MAX_CAUSE_CHARACTERS = 200
 
 
 class HostGate(Protocol):
-    """Decides whether a request may be made now, and hears how it went."""
+    """Decides whether a request may be made now. It receives the result."""
 
     def admitted(
         self, url: RemoteUrl, deadline: float, *, redirected: bool = False
     ) -> AbstractAsyncContextManager[None]:
-        """A block in which one request is made, until ``deadline`` (Trio's clock) at the latest; or `Deferred`.
+        """Enclose one request, which must end by ``deadline`` (Trio's clock), or raise `Deferred`.
 
-        ``redirected``: others, who sent us here, used some of the time before.
+        ``redirected``: another server redirected here, and used some of the time.
         """
 
 
 class NoHostLimits:
-    """No bounds, no memory."""
+    """No limits."""
 
     @asynccontextmanager
     async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
@@ -67,7 +66,7 @@ class NoHostLimits:
 
 @dataclass(frozen=True, slots=True)
 class HostLimits:
-    """Bounds per host. Times in seconds."""
+    """Limits per host. Times in seconds."""
 
     slots: int
     breaker_failures: int
@@ -77,7 +76,7 @@ class HostLimits:
 
 @dataclass(frozen=True, slots=True)
 class BreakerState:
-    """What is remembered of a server that failed. ``paused_until`` is in Unix seconds, 0 when it is not paused."""
+    """What is remembered of a server that failed. ``paused_until`` is in Unix seconds; 0 if it is not paused."""
 
     failures: int
     paused_until: float
@@ -85,7 +84,7 @@ class BreakerState:
 
 
 class HostLimiter:
-    """See the module's text; a `HostGate`. Safe to use from many tasks."""
+    """A `HostGate`, as described above. Safe to use from many tasks."""
 
     def __init__(self, redis: Callable[[], Redis], policy: HostLimits) -> None:
         self._redis = redis
@@ -95,7 +94,7 @@ class HostLimiter:
     async def admitted(self, url: RemoteUrl, deadline: float, *, redirected: bool = False) -> AsyncIterator[None]:
         """See `HostGate`. Also raises `Unavailable` ("redis").
 
-        The slot is given back whatever happens, within 2 s; if that fails, it is free a little after ``deadline``.
+        The slot is always released, within 2 s. If that fails, it becomes free shortly after ``deadline``.
         """
         token = secrets.token_hex(8)
         outcome, pause_s, cause = "unknown", 0.0, ""
@@ -108,7 +107,7 @@ class HostLimiter:
         except ServerError as error:
             outcome, pause_s, cause = _judge(error)
             raise
-        except (Deferred, ResolverTrouble):  # it was never asked
+        except (Deferred, ResolverTrouble):  # the server was never contacted
             raise
         except Unavailable as error:
             outcome, cause = "failed" if error.dependency is Dependency.REMOTE else "unknown", error.detail
@@ -117,18 +116,18 @@ class HostLimiter:
             outcome = "answered"
             raise
         except trio.Cancelled:
-            # It took all the time there was. Otherwise this was cancelled, or the caller left too little time.
+            # The server used all the time. Otherwise this was cancelled, or the caller left too little time.
             if trio.current_time() >= deadline and not redirected:
                 outcome, cause = "failed", "too slow"
             raise
         finally:
             if entered:
-                # Shielded, so that a drain leaves no slot taken behind. Bounded by its deadline.
+                # Shielded, so that a drain leaves no slot taken. Bounded by its deadline.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _LEAVE_S):
                     await self._leave(url, token, outcome, pause_s, cause)
 
     async def _enter(self, url: RemoteUrl, token: str, life_s: float, *, redirected: bool) -> bool:
-        """True, or `Deferred`. After a cancel the slot may be taken, until the end of its life."""
+        """Return True, or raise `Deferred`. After a cancel the slot may be taken until it expires."""
         args = (token, self._policy.slots, f"{life_s:.3f}", _WAIT_S)
         answer, wait_s = await self._redis().run(_ACQUIRE, _keys(url), args)
         if answer == b"full":
@@ -147,11 +146,11 @@ class HostLimiter:
         try:
             await self._redis().run(_RELEASE, _keys(url), args)
         except Unavailable:
-            pass  # how the fetch went is the caller's news; the slot has its own end
+            pass  # the caller gets the result of the fetch; the slot expires by itself
 
 
 async def breaker_state(redis: Redis, server: str) -> BreakerState | None:
-    """What is remembered of a server (`RemoteUrl.server`); None when nothing is. Raises `Unavailable`."""
+    """Return what is remembered of a server (`RemoteUrl.server`); None if nothing is. Raises `Unavailable`."""
     failures, paused_until, cause = await redis.execute(
         "HMGET", _trouble_key(server), "failures", "paused_until", "cause"
     )
@@ -167,7 +166,7 @@ def _judge(error: ServerError) -> tuple[str, float, str]:
 
 
 def _keys(url: RemoteUrl) -> tuple[str, str]:
-    """Trouble and slots: in one cluster slot."""
+    """Return the keys of breaker and slots, in one cluster slot."""
     return _trouble_key(url.server), f"remote_slots:{{{url.host}}}"
 
 

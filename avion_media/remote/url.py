@@ -1,9 +1,9 @@
 """Strict parsing and normalisation of remote URLs.
 
-Different parsers read one odd URL differently, and that gap is what attackers use. So this one accepts only plain
-``http(s)://host[:port]/path?query`` and gives back parts that can be read in one way only; connections use these
-parts and never the text. Host rules follow the WHATWG URL standard (https://url.spec.whatwg.org/#host-parsing), but
-spellings of IPv4 addresses other than four decimal numbers are refused instead of understood.
+Different parsers can read the same odd URL differently, and attackers use that. So this parser accepts only plain
+``http(s)://host[:port]/path?query``, and returns parts that are unambiguous. Connections use these parts, never the
+text. Host rules follow the WHATWG URL standard (https://url.spec.whatwg.org/#host-parsing), except that spellings of
+IPv4 addresses other than four decimal numbers are refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import idna
 
-MAX_URL_CHARACTERS = 2048  # of the text, and of its normal form, which must parse again
+MAX_URL_CHARACTERS = 2048  # of the text, and of its normal form, which must be parseable again
 MAX_HOST_CHARACTERS = 253  # RFC 1035, 2.3.4, without the root's dot
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # re.ASCII: without it, re.I lets U+017F (long s) pass for the "s" of "https".
@@ -27,12 +27,12 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
 _NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _PERCENT = re.compile(r"%([0-9a-fA-F]{2})")
 _STRAY_PERCENT = re.compile(r"%(?![0-9a-fA-F]{2})")
-# What may stand in a path or query as it is; everything else is percent-encoded as UTF-8 (RFC 3986, 3.3 and 3.4).
+# Characters that stay in a path or query; all others are percent-encoded as UTF-8 (RFC 3986, 3.3 and 3.4).
 _SAFE = "/?:@!$&'()*+,;=-._~%"
 
 
 class InvalidUrl(ValueError):
-    """Not a URL that this service would ever fetch; the text says why."""
+    """A URL that this service never fetches. The text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class RemoteUrl:
 
     @property
     def address(self) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-        """The host as an address, when it is a literal."""
+        """The host as an address, if it is a literal."""
         try:
             return ipaddress.ip_address(self.host)
         except ValueError:
@@ -54,13 +54,13 @@ class RemoteUrl:
 
     @property
     def authority(self) -> str:
-        """``host[:port]`` as in the Host header; the default port is left out."""
+        """``host[:port]`` for the Host header, without a default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def server(self) -> str:
-        """``host:port``, whatever the scheme."""
+        """``host:port``, for any scheme."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def __str__(self) -> str:
@@ -68,11 +68,11 @@ class RemoteUrl:
 
 
 def parse_remote_url(text: str) -> RemoteUrl:
-    """Parse and normalise; `InvalidUrl` for anything else than a plain http(s) URL.
+    """Parse and normalise. Raises `InvalidUrl` for anything but a plain http(s) URL.
 
-    The fragment is dropped; scheme and host become lower case, an international name its A-labels (IDNA 2008 with
-    UTS 46 mapping); the default port vanishes; an empty path becomes ``/``, and dot segments are resolved. The text
-    of the result parses to an equal result.
+    The fragment is removed. Scheme and host become lower case, and an international name becomes its A-labels (IDNA
+    2008 with UTS 46 mapping). A default port is removed, an empty path becomes ``/``, and dot segments are resolved.
+    Parsing the result again gives an equal result.
     """
     if len(text) > MAX_URL_CHARACTERS:
         raise InvalidUrl(f"longer than {MAX_URL_CHARACTERS} characters")
@@ -95,14 +95,15 @@ def parse_remote_url(text: str) -> RemoteUrl:
 
 
 def has_forbidden_character(text: str) -> bool:
-    """Whether the text holds what some parsers drop, split at or take for a slash: none of it belongs in a URL."""
+    """Return whether the text has characters that some parsers drop, split at or read as a slash."""
     return any(character <= " " or character == "\x7f" or character == "\\" for character in text)
 
 
 def normal_host(host: str) -> str:
-    """A host (IPv6 in brackets) as it stands in `RemoteUrl.host`; `InvalidUrl` when it is none.
+    """Return a host (IPv6 in brackets) in the form of `RemoteUrl.host`. Raises `InvalidUrl`.
 
-    What ends in a number is an IPv4 address or nothing (WHATWG "ends in a number"): no resolver gets to see ``127.1``.
+    A host that ends in a number must be an IPv4 address (WHATWG "ends in a number"), so ``127.1`` never reaches a
+    resolver.
     """
     if host.startswith("["):
         try:
@@ -124,7 +125,8 @@ def normal_host(host: str) -> str:
 
 
 def _ascii_name(host: str) -> str:
-    """Lower-case A-labels. What is ASCII stays as it is: underscores and emoji domains exist, if not in IDNA 2008."""
+    """Return lower-case A-labels. ASCII names stay as they are, because underscores and emoji domains exist outside of
+    IDNA 2008."""
     if len(host) > MAX_HOST_CHARACTERS + 1:
         raise InvalidUrl("the host is too long")
     if host.isascii():
@@ -145,7 +147,7 @@ def _normal_target(path: str | None, query: str | None) -> str:
 
 
 def _without_dot_segments(path: str) -> str:
-    """RFC 3986, 5.2.4, with ``%2e`` read as a dot as browsers do."""
+    """Resolve dot segments (RFC 3986, 5.2.4). ``%2e`` counts as a dot, as in browsers."""
     kept: list[str] = []
     segments = path.split("/")[1:]
     for segment in segments:

@@ -1,4 +1,4 @@
-"""What revalidation needs: the validators of an answer (RFC 9110, 8.8), and how they are kept as user metadata."""
+"""Validators of a response (RFC 9110, 8.8), for revalidation, and how they are stored as user metadata."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _SOURCE, _ETAG_NAME, _DATE_NAME = "remote-source", "remote-etag", "remote-date"
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """Of one answer. They mean something only where it came from: ``source`` is the SHA-256 of that URL, in hex.
+    """Validators of one response. They are valid only for its URL: ``source`` is the SHA-256 of that URL, in hex.
 
-    A URL may redirect elsewhere by now, and there the same entity tag names another file.
+    The URL may redirect elsewhere later, where the same entity tag would mean another file.
     """
 
     source: str
@@ -28,27 +28,29 @@ class Validators:
     last_modified: str = ""
 
     def conditions(self, url: RemoteUrl) -> list[tuple[str, str]]:
-        """The headers that make a request to ``url`` conditional; none when the answer came from another URL."""
+        """Return the headers that make a request to ``url`` conditional; none if the response came from another URL."""
         if source_of(url) != self.source:
             return []
         pairs = (("If-None-Match", self.etag), ("If-Modified-Since", self.last_modified))
         return [(name, value) for name, value in pairs if value]
 
     def to_metadata(self) -> dict[str, str]:
-        """User metadata for the object store: percent-encoded, as stores and signatures take liberties with spaces."""
+        """Return user metadata for the object store, percent-encoded, because stores and signatures treat spaces
+        differently."""
         pairs = ((_SOURCE, self.source), (_ETAG_NAME, self.etag), (_DATE_NAME, self.last_modified))
         return {name: quote(value, safe="") for name, value in pairs if value}
 
 
 def validators_of(url: RemoteUrl, etag: str, last_modified: str) -> Validators | None:
-    """Those of an answer from ``url``; None when it gave none that are well-formed: a stranger wrote them."""
+    """Return the validators of a response from ``url``; None without well-formed ones, because the server is not
+    trusted."""
     kept_etag = etag if _ETAG.fullmatch(etag) else ""
     kept_date = last_modified if _is_date(last_modified) else ""
     return Validators(source_of(url), kept_etag, kept_date) if kept_etag or kept_date else None
 
 
 def validators_from(metadata: Mapping[str, str]) -> Validators | None:
-    """Read back what `Validators.to_metadata` wrote; None when it is not there, or not as we write it."""
+    """Read what `Validators.to_metadata` wrote; None if it is missing or malformed."""
     source, etag, date = (unquote(metadata.get(name, "")) for name in (_SOURCE, _ETAG_NAME, _DATE_NAME))
     if not source or (etag and not _ETAG.fullmatch(etag)) or (date and not _is_date(date)):
         return None

@@ -1,11 +1,11 @@
--- In front of every script of this folder. The record of a deletion is one hash per medium:
+-- Prepended to every script of this folder. The record of a deletion is one hash per media item:
 --   state                marked, removing, removed, undeleted
---   generation           which deletion of this medium this is; grows with each one
+--   generation           number of this deletion of the media item; grows with each one
 --   due                  when its objects may be removed (Unix milliseconds)
---   absorbed             the last position of the stream drop_deleted that named the medium
+--   absorbed             the last position of the stream drop_deleted that names the media item
 --   undeleted_at         when it was last undeleted (Unix milliseconds, by the clock of the server of the notices)
---   undeleted_through    notices up to this position of the stream were issued before that
--- A medium counts as deleted if it has a record in any other state than undeleted.
+--   undeleted_through    notices up to this position of the stream were issued before the undelete
+-- A media item is deleted if it has a record in any state but undeleted.
 
 local function now_ms()
   local time = redis.call('TIME')
@@ -21,7 +21,7 @@ local function is_deleted(state)
   return state and state ~= 'undeleted'
 end
 
--- Whether one position of a stream lies behind another.
+-- Whether one position of a stream is after another.
 local function is_after(position, other)
   local ms, sequence = string.match(position, '^(%d+)-?(%d*)')
   local other_ms, other_sequence = string.match(other, '^(%d+)-?(%d*)')

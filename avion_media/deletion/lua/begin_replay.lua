@@ -1,7 +1,7 @@
--- A replay of the journal begins. If the server loses its data before `end_replay`, that finds no trace of this.
+-- Begin a replay of the journal. If the server loses its data before `end_replay`, `end_replay` finds no trace of it.
 -- KEYS: completeness of buckets   ARGV: id of the replay
--- Returns for each the time up to which its records are whole in Unix milliseconds, '0' if nothing is known of them, or ''
--- if none is missing.
+-- Returns for each bucket the time up to which its records are complete (Unix milliseconds), '0' if that is unknown, or '' if
+-- none is missing.
 local times, process = {}, process_id()
 for index, key in ipairs(KEYS) do
   local found = redis.call('HMGET', key, 'process', 'as_of')

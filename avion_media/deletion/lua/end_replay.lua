@@ -1,4 +1,4 @@
--- A replay of the journal is over: the records are complete, unless data was lost meanwhile.
+-- End a replay of the journal. The records are complete, unless data was lost meanwhile.
 -- KEYS: completeness of buckets   ARGV: id of the replay, time in Unix milliseconds
 local process = process_id()
 for _, key in ipairs(KEYS) do

@@ -1,5 +1,5 @@
--- The objects are gone. The record stays until nothing can write them again.
--- KEYS: record   ARGV: generation, life in ms
+-- Record that the objects are removed. The record stays until nothing can write them again.
+-- KEYS: record   ARGV: generation, lifetime in ms
 local record = redis.call('HMGET', KEYS[1], 'state', 'generation')
 if record[1] == 'removing' and record[2] == ARGV[1] then
   redis.call('HSET', KEYS[1], 'state', 'removed')

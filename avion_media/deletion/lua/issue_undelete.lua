@@ -1,7 +1,7 @@
 -- The first step of an undelete, on the server of the notices: it gets a time and a position that separate the notices
 -- issued before it from those after it. Listeners of the channel receive the time in order with the notices.
 -- KEYS: stream of notices, time of the last undelete   ARGV: channel of undeletes
--- Returns {time in ms, position}. No two undeletes have the same time, and none has that of an earlier `TIME`.
+-- Returns {time in ms, position}. No two undeletes have the same time, and none has the time of an earlier `TIME`.
 local undeleted_at = whole(math.max(now_ms(), tonumber(redis.call('GET', KEYS[2]) or 0)) + 1)
 redis.call('SET', KEYS[2], undeleted_at)
 local position = '0-0'

@@ -1,9 +1,9 @@
--- Mark media as deleted. Repeating it changes nothing. A notice that was issued before the medium was undeleted is void.
+-- Mark media as deleted. Repeating it changes nothing. A notice that was issued before the undelete is ignored.
 -- KEYS: records
--- ARGV: delay in ms, position in the stream or '', lower bound of the time of issue in ms or '', whether the objects are
--- to be removed at once whatever was undeleted ('1'), channel of changes, media ids …
--- Returns 'fresh,generation,due' for each, in one string, since clients read one sooner than thousands of replies: fresh is
--- 1 for a new mark, 0 for one that was there, -1 for a void notice.
+-- ARGV: delay in ms, position in the stream or '', lower bound of the time of issue in ms or '', whether the objects must
+-- be removed at once regardless of undeletes ('1'), channel of changes, media ids …
+-- Returns 'fresh,generation,due' for each, in one string, because clients read one string faster than thousands of replies.
+-- fresh is 1 for a new mark, 0 for an existing one, -1 for an ignored notice.
 local delay_ms, position, lower, at_once, channel = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4] == '1', ARGV[5]
 local marks = {}
 for index, key in ipairs(KEYS) do

@@ -1,9 +1,9 @@
--- Write records again that Redis may have lost. A generation says which of two is newer, so entries of the journal need no
--- order. A deletion that is due may have begun to remove objects, so it is restored as one that does.
+-- Write records again that Redis may have lost. The generation shows which of two is newer, so entries of the journal need
+-- no order. A deletion that is due may have begun to remove objects, so it is restored in that state.
 -- KEYS: records
 -- ARGV: 'marked', position, channel of changes, then for each record: generation, due, media id
---    or 'undeleted', time, position, life in ms, channel of changes, then for each record: generation, media id
--- Returns for each 1 when the medium is deleted with that generation now.
+--    or 'undeleted', time, position, lifetime in ms, channel of changes, then for each record: generation, media id
+-- Returns 1 for each media item that is now deleted with that generation.
 local kind, current = ARGV[1], {}
 
 local function restore_mark(key, state, generation, journaled, due, media_id)
@@ -20,7 +20,7 @@ end
 
 local function restore_undelete(key, state, generation, journaled, media_id)
   local number = tonumber(journaled)
-  -- Only committed undeletes are journaled: a removal of the same generation did not begin, it was restored as such.
+  -- Only committed undeletes are in the journal, so a removal of the same generation has not begun; it was only restored so.
   local is_undone = (state == 'marked' or state == 'removing') and number >= generation
   if not state or is_undone or (state == 'undeleted' and number > generation) then
     redis.call('HSET', key, 'state', 'undeleted', 'generation', journaled, 'due', '0', 'absorbed', '',

@@ -1,8 +1,8 @@
 -- The second step of an undelete, on the records. Repeating it changes nothing.
 -- KEYS: records
--- ARGV: time and position of the first step, life of a record in ms, channel of changes, then for each record: generation
+-- ARGV: time and position of the first step, lifetime of a record in ms, channel of changes, then for each record: generation
 -- that was seen before the first step, media id
--- Returns for each 1 when it is undeleted; 0 when it was deleted again, is being removed, or is not deleted.
+-- Returns 1 for each media item that is undeleted; 0 if it was deleted again, is being removed, or is not deleted.
 local done = {}
 for index, key in ipairs(KEYS) do
   local record = redis.call('HMGET', key, 'state', 'generation', 'absorbed', 'undeleted_at')

@@ -1,7 +1,7 @@
--- May one more fetch from this host begin? A server whose circuit breaker is open gets no request; when its pause is over, one
--- probe; otherwise as many as the host has slots. A slot that is never given back is free again after its life.
--- KEYS: trouble of the server (hash), slots of the host (sorted set)
--- ARGV: token of the fetch, slots, life of a slot in s, wait for a slot in s
+-- Decide whether one more fetch from this host may begin. A server whose breaker is open gets no request; after its pause it
+-- gets one probe. Otherwise the host gets as many fetches as it has slots. A slot that is never released expires.
+-- KEYS: breaker of the server (hash), slots of the host (sorted set)
+-- ARGV: token of the fetch, slots, lifetime of a slot in s, wait for a slot in s
 -- Returns 'in' or 'probe', or 'paused' or 'full' with the seconds to wait.
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000

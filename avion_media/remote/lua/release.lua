@@ -1,9 +1,9 @@
--- A fetch is over: its slot is free, and what it says of the server is remembered.
+-- End a fetch: release its slot, and remember its result for the server.
 -- KEYS: as in acquire.lua
--- ARGV: token, outcome, pause asked for in s, failures in a row that open the breaker, first and longest pause in s,
+-- ARGV: token, outcome, requested pause in s, failures in a row that open the breaker, shortest and longest pause in s,
 -- cause
--- Outcomes: 'answered' (whatever it said); 'failed' (the server is in trouble); 'asked' (it wants a pause); 'unknown'
--- (we stopped, or our own side failed: no word about the server).
+-- Outcomes: 'answered' (any response); 'failed' (the server has a problem); 'asked' (it requested a pause); 'unknown' (this
+-- service stopped or failed, which says nothing about the server).
 local time = redis.call('TIME')
 local now = tonumber(time[1]) + tonumber(time[2]) / 1000000
 redis.call('ZREM', KEYS[2], ARGV[1])
@@ -17,7 +17,7 @@ if ARGV[2] == 'unknown' then
 end
 if ARGV[2] == 'answered' then
   if now < paused_until and not was_probe then
-    redis.call('HDEL', KEYS[1], 'failures') -- begun before the pause: a pause that was asked for is kept
+    redis.call('HDEL', KEYS[1], 'failures') -- begun before the pause: a requested pause is kept
   else
     redis.call('DEL', KEYS[1])
   end

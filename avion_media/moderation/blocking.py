@@ -1,11 +1,11 @@
-"""Blocking media, and ending blocks. Each is a list of steps that can be repeated; a crash anywhere is made good.
+"""Blocks media, and lifts blocks. Both are lists of steps that can be repeated, so a crash at any step is repaired.
 
-A block: note that it begins, write its record, have the origins answer 451, put its hashes on the own list, copy the
-evidence, remove the objects, purge, find and block the copies, publish the event, note that it is done. The first two
-make it certain: the node `moderation` of any replica carries out what was begun and is not done. Once the objects are
-removed, nothing but the bucket is needed: the origin finds no object, looks for a record, and responds with 451.
+A block: record that it begins, write its record, make the origins answer 451, put its hashes on the own list, copy the
+evidence, remove the objects, purge, find and block the copies, publish the event, record that it is done. After the
+first two steps it is certain: the node `moderation` of any replica completes unfinished blocks. After the objects are
+removed, only the bucket is needed: the origin finds no object, looks for a record, and responds with 451.
 
-Copies are found by listing: the store tells size and ETag of 1,000 objects a request. See docs/decisions.
+Copies are found by listing: the store returns size and ETag of 1,000 objects per request. See docs/decisions.
 """
 
 from __future__ import annotations
@@ -48,29 +48,29 @@ _log = get_logger()
 
 
 class NotBlocked(MediaError):
-    """There is no block of this media item to be ended."""
+    """This media item is not blocked."""
 
 
 class PurgeRequests(Protocol):
-    """Has the CDN forget media."""
+    """Requests purges of the CDN."""
 
     async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Have one media item purged soon; requests with one ``trigger`` collapse."""
+        """Purge one media item soon. Several requests with the same ``trigger`` make one purge."""
 
 
 class Deletions(Protocol):
-    """What is queried of deletions."""
+    """What blocking needs to know about deletions."""
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a media item is deleted; `Unavailable` while that is not known."""
+        """Return whether a media item is deleted; raise `Unavailable` while that is unknown."""
 
 
 PictureHash = Callable[[bytes], Awaitable[bytes | None]]
-"""Computes the PDQ hash of a thumbnail; None for a picture with too little structure."""
+"""Computes the PDQ hash of a thumbnail; None for an image with too little structure."""
 
 
 class Underway:
-    """The media whose block, or its end, is being carried out in some process. Their objects may still be there."""
+    """Media whose block, or its end, is in progress in some process. Their objects may still exist."""
 
     def __init__(self) -> None:
         self._listed: frozenset[str] = frozenset()
@@ -80,11 +80,11 @@ class Underway:
         return media_id in self._listed or media_id in self._notified
 
     def add(self, media_id: str) -> None:
-        """Add one that was heard of, or that this process works on."""
+        """Add a media item that this process works on, or that another process has announced."""
         self._notified.add(media_id)
 
     async def reload(self, records: ModerationRecords) -> list[ListedObject]:
-        """Read from the bucket which there are. What is added meanwhile stays until the next time."""
+        """Read the unfinished ones from the bucket. Media that are added meanwhile stay until the next time."""
         before, self._notified = self._notified, set()
         try:
             found = await records.unfinished()
@@ -97,7 +97,7 @@ class Underway:
 
 @dataclass(frozen=True, slots=True)
 class Unwanted:
-    """Why a media item is blocked: who says so, and what goes on the block list for it.
+    """Why a media item is blocked, by whom, and the hashes to put on the block list.
 
     ``entries`` are the hashes; None: those of its files. ``cause``: see `Block`.
     """
@@ -144,10 +144,10 @@ class Blocking:
         self._owners = OwnerIndex(store)
 
     async def block(self, any_id: AnyId, why: Unwanted) -> int:
-        """Block a media item and its copies; return how many copies. One that is blocked already stays as it is.
+        """Block a media item and its copies. Return the number of copies. An existing block is not changed.
 
-        When it returns, no origin serves anything of it. Raises `Unavailable`: it may be recorded then, and is carried
-        out as soon as that is possible.
+        When it returns, no origin serves the media item. After `Unavailable` the block may be recorded; then it is
+        completed as soon as possible.
         """
         media_id = str(any_id)
         block = await self._records.block(media_id)
@@ -161,7 +161,7 @@ class Blocking:
         return len(block.copies)
 
     async def enforce(self, any_id: AnyId) -> bool:
-        """Remove what was written of a blocked medium since; return whether it is blocked."""
+        """Remove what was written of a media item after its block. Return whether it is blocked."""
         block = await self._records.block(str(any_id))
         if block is None:
             return False
@@ -170,9 +170,9 @@ class Blocking:
         return True
 
     async def unblock(self, any_id: AnyId, by: str = "") -> None:
-        """End a block, and those of the copies that were blocked with it. Raises `NotBlocked`.
+        """Lift a block, and the blocks of its copies. Raises `NotBlocked`.
 
-        What was kept as evidence is served again. Without evidence nothing is left of the media item.
+        The evidence is served again. Without evidence nothing of the media item is left.
         """
         media_id = str(any_id)
         block = await self._records.block(media_id)
@@ -184,7 +184,7 @@ class Blocking:
         await self._lift(any_id, block)
 
     async def resume(self, *, abandoned_only: bool = True) -> None:
-        """Carry out what was begun and is not done: its process may have crashed."""
+        """Complete unfinished blocks, because their process may have crashed."""
         for listed in await self._underway.reload(self._records):
             media_id = listed.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX)
             if abandoned_only and datetime.now(UTC) - listed.last_modified < self._abandoned:
@@ -197,7 +197,7 @@ class Blocking:
                 await self._resume(any_id, await self._records.block(media_id))
 
     async def _resume(self, any_id: AnyId, block: Block | None) -> None:
-        if block is None:  # it never came to be, or its end is nearly done
+        if block is None:  # it never became valid, or its end is nearly done
             await self._queue_released(any_id)
             await self._records.finish(str(any_id))
         elif block.lifted_at:
@@ -233,7 +233,7 @@ class Blocking:
     async def _hashes_of(
         self, any_id: AnyId, info: ObjectInfo | None, sha256: str, sizes: Sequence[str]
     ) -> tuple[Entry, ...]:
-        """Those of the original, or of what was uploaded or held, and of what it looks like."""
+        """Return the hashes of the original, or of the uploaded or held file, and its PDQ hash."""
         label = str(any_id)
         places = [] if info is None else [info.key]
         places += [keys.incoming(any_id)] if isinstance(any_id, MediaId) else []
@@ -256,7 +256,8 @@ class Blocking:
             return digests[HashType.SHA256]
 
     async def _pdq(self, any_id: AnyId, sizes: Sequence[str]) -> bytes | None:
-        """Without it the block stands all the same, only altered copies are not found."""
+        """Return the PDQ hash, or None if it cannot be computed. Then altered copies are not found, but the block is
+        valid."""
         large = [size.name for size in self._sizes if size.longest_edge >= BIG_ENOUGH]
         for size in (each for each in dict.fromkeys((*large, *sizes)) if each in sizes):
             try:
@@ -272,7 +273,7 @@ class Blocking:
     async def _carry_out(self, any_id: AnyId, block: Block) -> Block:
         media_id = block.media_id
         self._underway.add(media_id)
-        with suppress(Unavailable):  # without Redis the others serve it until its objects are gone
+        with suppress(Unavailable):  # without Redis other processes serve it until its objects are removed
             await self._changes.note(media_id)
             await self._claims.renew(media_id)
             await self._publish_blocked(media_id)
@@ -280,7 +281,7 @@ class Blocking:
             await self._records.put_entry(entry)
         await self._remove(any_id, block)
         await self._changes.note(media_id)
-        await self._remove(any_id, block)  # what a worker wrote that had not noticed yet
+        await self._remove(any_id, block)  # what a worker wrote before it noticed the block
         await self._records.forget_held(media_id)
         await self._publish_blocked(media_id)
         await self._purges.request(media_id, f"blocked.{block.at}", block.sizes)
@@ -296,7 +297,7 @@ class Blocking:
         return block
 
     async def _publish_blocked(self, media_id: str) -> None:
-        """READY would stand otherwise: it is forgotten first. What looks at the bucket then finds the block."""
+        """Publish the block. First forget a status READY, so that the bucket is read, which has the block."""
         status = await self._statuses.get(media_id)
         if status is None or status.reason is not Reason.BLOCKED:
             await self._statuses.forget(media_id)
@@ -308,19 +309,19 @@ class Blocking:
             await self._evidence.keep(any_id, sizes)
             await self._evidence.keep_record(any_id, block.to_json())
         else:
-            await self._evidence.remove(any_id)  # of one that was held
+            await self._evidence.remove(any_id)  # of a held media item
         await self._disown(any_id)
         await self._store.get().delete(keys.all_of(any_id, sizes))
 
     async def _disown(self, any_id: AnyId) -> None:
-        """Remove it from its owner's media; before the original, which alone names the owner."""
+        """Remove it from its owner's index, before its original is removed."""
         info = await self._head(keys.original(any_id))
         owner = "" if info is None else owner_of(info.metadata)
         if owner and isinstance(any_id, MediaId):
             await self._owners.remove(owner, any_id)
 
     async def _own_again(self, any_id: AnyId) -> None:
-        """Add it to its owner's media; before the original, as publication does."""
+        """Add it to its owner's index, before its original is restored."""
         kept = await self._evidence.original(any_id)
         owner = "" if kept is None else owner_of(kept[0].metadata)
         if kept is not None and owner and isinstance(any_id, MediaId):
@@ -362,7 +363,9 @@ class Blocking:
             return False
         if listed.etag == block.etag:
             return True
-        info = await self._head(listed.key) if block.sha256 else None  # an encrypting store gives each its own ETag
+        info = (
+            await self._head(listed.key) if block.sha256 else None
+        )  # an encrypting store gives each object its own ETag
         return info is not None and info.metadata.get("sha256") == block.sha256
 
     # -- its end
@@ -372,7 +375,7 @@ class Blocking:
         await self._claims.renew(media_id)
         for entry in block.entries:
             await self._records.remove_entry(entry)
-        deleted = await self._deletions.is_deleted(media_id)  # its owner's deletion holds
+        deleted = await self._deletions.is_deleted(media_id)  # its owner has deleted it
         if not deleted:
             await self._own_again(any_id)
         restored = not deleted and await self._evidence.restore(any_id, block.sizes)
@@ -391,7 +394,7 @@ class Blocking:
         await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
         if restored or deleted:
             await self._evidence.remove(any_id)
-        await self._records.end_block(block)  # from here on a task may process what was restored
+        await self._records.end_block(block)  # from here on a task may process the restored upload
         await self._queue_released(any_id)
         await self._records.finish(media_id)
         await self._underway.reload(self._records)
@@ -418,12 +421,12 @@ class Blocking:
 
 
 async def hash_file(fd: int, size_bytes: int, kinds: Iterable[HashType]) -> dict[HashType, bytes]:
-    """Return these digests of a file. In a thread, for which a cancel waits."""
+    """Return these digests of a file. Runs in a thread; a cancel waits for it."""
     return await trio.to_thread.run_sync(_hash_file, os.dup(fd), size_bytes, list(kinds))
 
 
 def _hash_file(fd: int, size_bytes: int, kinds: Sequence[HashType]) -> dict[HashType, bytes]:
-    # MD5 is how lists of others name files; nothing is secured by it.
+    # Lists of other organisations have MD5 hashes; no security depends on them.
     digests = {kind: hashlib.new(kind, usedforsecurity=False) for kind in kinds}
     offset = 0
     try:

@@ -1,8 +1,8 @@
 """What replicas learn of each other's blocks by Redis: that there is one, and who works on it. The bucket is the truth.
 
-A block writes its entries to the bucket, then raises the counter, and only then lists the bucket for copies. A worker
-writes an original, and only then reads the counter. So one of both sees what the other wrote: either the listing finds
-the original, or the worker reads the entries again and finds its media item among them.
+A block writes its entries to the bucket, then increments the counter, and then lists the bucket for copies. A worker
+writes an original, and then reads the counter. So one of them sees what the other wrote: the listing finds the
+original, or the worker reads the entries again and finds its media item among them.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Changes:
         self._redis = redis
 
     async def note(self, media_id: str = "") -> None:
-        """Have all replicas look at the bucket again; they answer 451 for this media item from now on."""
+        """Make all replicas read the bucket again. They answer 451 for this media item from now on."""
         await self._redis.execute("INCR", _COUNTER)
         await self._redis.execute("PUBLISH", CHANNEL, media_id)
 
     async def generation(self) -> bytes:
-        """Return what differs after each `note`, and after a loss of Redis."""
+        """Return a value that differs after each `note`, and after a loss of Redis."""
         return await self._redis.execute("GET", _COUNTER) or b""
 
 

@@ -1,10 +1,10 @@
-"""Hashes in memory: looked up by their bytes, or by their distance.
+"""Hashes in memory, found by their bytes or by their distance.
 
-Exact hashes lie sorted in one buffer for each first byte, which costs 33 to 34 bytes a SHA-256; a set of `bytes` costs
-three times as much. Small buffers also keep each sort short: it holds the interpreter's lock.
+Exact hashes are sorted in one buffer for each first byte, which takes 33 to 34 bytes per SHA-256; a set of `bytes`
+takes three times as much. Small buffers also keep each sort short, because a sort holds the interpreter's lock.
 
-Likenesses are integers that are compared one by one, in a thread: the XOR and the count of bits of 100,000 take some
-10 ms of CPU. An index of parts of the hashes would be faster, and several times as large.
+PDQ hashes are integers that are compared one by one, in a thread: XOR and bit count of 100,000 take about 10 ms of CPU.
+An index over parts of the hashes would be faster, and several times as large.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-MAX_DISTANCE = 31  # bits of 256 in which two PDQ hashes of the same picture differ at most (Meta's recommendation)
-MIN_QUALITY = 50  # of 100: below, a picture has too little structure for its hash to say anything (ditto)
-_YIELD_EVERY = 2000  # entries between two chances for the event loop's thread
+MAX_DISTANCE = 31  # maximum differing bits (of 256) of two PDQ hashes of the same image (Meta's recommendation)
+MIN_QUALITY = 50  # of 100: an image below it has too little structure for a meaningful hash (Meta's recommendation)
+_YIELD_EVERY = 2000  # entries after which the thread lets the event loop run
 
 
 class DigestSet:
@@ -57,14 +57,14 @@ class Likenesses:
 
     @classmethod
     def of(cls, digests: Iterable[bytes]) -> Likenesses:
-        """Those of these digests."""
+        """Make a set of these digests."""
         return cls(tuple(int.from_bytes(each) for each in dict.fromkeys(digests)))
 
     def __len__(self) -> int:
         return len(self.hashes)
 
     def nearest(self, digest: bytes) -> tuple[int, bytes] | None:
-        """Return the distance to the nearest hash, and that hash; None without one within `MAX_DISTANCE`."""
+        """Return the distance to the nearest hash, and that hash; None if none is within `MAX_DISTANCE`."""
         looked_for = int.from_bytes(digest)
         near = [each for each in self.hashes if (each ^ looked_for).bit_count() <= MAX_DISTANCE]
         if not near:

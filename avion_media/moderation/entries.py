@@ -12,7 +12,7 @@ _MAX_LABEL = 200
 
 
 class HashType(StrEnum):
-    """How an entry names a file: by its bytes, or by what it looks like."""
+    """The type of hash of an entry: of the bytes of a file, or of its appearance."""
 
     SHA256 = "sha256"
     MD5 = "md5"
@@ -20,12 +20,12 @@ class HashType(StrEnum):
 
     @property
     def size_bytes(self) -> int:
-        """The length of such a hash."""
+        """The length of a hash of this type."""
         return 16 if self is HashType.MD5 else 32
 
 
 EXACT = (HashType.SHA256, HashType.MD5)
-"""The types that name a file by its bytes."""
+"""The types that are hashes of bytes."""
 
 
 class InvalidEntry(ValueError):
@@ -68,7 +68,7 @@ def parse_entry(line: str) -> Entry:
 
 
 def parse_list(lines: Iterable[str]) -> Iterator[Entry | tuple[int, InvalidEntry]]:
-    """Read a list: its entries, and the number of each line that is none. Comments and a head are left out."""
+    """Read a list. Return its entries, and the numbers of invalid lines. Comments and a header are skipped."""
     for number, line in enumerate(lines, 1):
         text = line.strip()
         if not text or text.startswith("#") or (number == 1 and text.lower().startswith("type,hash")):

@@ -1,4 +1,5 @@
-"""Evidence: the files of blocked and held media, under ``quarantine/{media_id}/`` until a lifecycle rule ends them."""
+"""Evidence: the files of blocked and held media, under ``quarantine/{media_id}/`` until a lifecycle rule removes
+them."""
 
 from __future__ import annotations
 
@@ -20,41 +21,42 @@ _MAX_PREVIEW_BYTES = 16 << 20
 
 
 class Evidence:
-    """Copies inside the store. Nothing that is there is ever written over: a later file is not the evidence.
+    """Copies inside the store. Existing evidence is never overwritten, because a later file is not the evidence.
 
-    Every method raises `Unavailable` while the store is unavailable, and can be repeated then.
+    Every method raises `Unavailable` while the store is unavailable, and can then be repeated.
     """
 
     def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
     async def keep(self, any_id: AnyId, sizes: Iterable[str]) -> None:
-        """Copy all that there is of a media item. Call it before anything of it is removed."""
+        """Copy everything of a media item. Call it before anything of it is removed."""
         for name, key in self._places(any_id, sizes).items():
             await self._copy(key, _key(any_id, name))
 
     async def keep_upload(self, media_id: MediaId) -> None:
-        """Copy what the client PUT."""
+        """Copy the upload."""
         await self._copy(keys.incoming(media_id), _key(media_id, _INCOMING))
 
     async def keep_file(self, any_id: AnyId, fd: int, size_bytes: int) -> None:
-        """Write a file that is not in the store: what was fetched from a remote server."""
+        """Write a file that is not in the store, for example one that was fetched from a remote server."""
         if not await self._is_there(_key(any_id, _INCOMING)):
             file = FileSource(fd, size_bytes)
             await self._store.get().put(_key(any_id, _INCOMING), file, content_type="application/octet-stream")
 
     async def keep_preview(self, any_id: AnyId, thumbnail: bytes) -> None:
-        """Write a thumbnail of a held medium, which has none in the store: moderators must not decode the upload."""
+        """Write a thumbnail of a held media item, which has none in the store. Moderators must not decode the
+        upload."""
         if not await self._is_there(_key(any_id, _PREVIEW)):
             await self._store.get().put(_key(any_id, _PREVIEW), thumbnail, content_type="image/jpeg")
 
     async def files(self, any_id: AnyId) -> dict[str, int]:
-        """Return what is kept of a media item: names, and sizes in bytes."""
+        """Return the names and sizes of the evidence of a media item."""
         store, prefix = self._store.get(), f"{keys.QUARANTINE_PREFIX}{any_id}/"
         return {each.key.removeprefix(prefix): each.size_bytes async for page in store.list(prefix) for each in page}
 
     async def preview(self, any_id: AnyId) -> bytes | None:
-        """Return the JPEG that shows it: the preview of a held medium, or a thumbnail of a blocked one; None without.
+        """Return a JPEG that shows it: the preview of a held media item, or a thumbnail of a blocked one; or None.
 
         All of them were made in the sandbox.
         """
@@ -67,15 +69,15 @@ class Evidence:
             return None
 
     def has_preview(self, files: Mapping[str, int]) -> bool:
-        """Return whether there is a `preview` among these files of a media item."""
+        """Return whether these files of a media item include a `preview`."""
         return bool(_preview_among(files))
 
     async def keep_record(self, any_id: AnyId, record: bytes) -> None:
-        """Write the record of the block beside the files, as it is now."""
+        """Write the present record of the block beside the files."""
         await self._store.get().put(_key(any_id, _RECORD), record, content_type="application/json")
 
     async def original(self, any_id: AnyId) -> tuple[ObjectInfo, int] | None:
-        """Return the original that was kept, and the bytes of it and its thumbnails; None without an original."""
+        """Return the kept original, and the bytes of it and its thumbnails; None without an original."""
         sizes = await self.files(any_id)
         if _ORIGINAL not in sizes:
             return None
@@ -83,7 +85,7 @@ class Evidence:
         return await self._store.get().head(_key(any_id, _ORIGINAL)), served
 
     async def restore(self, any_id: AnyId, sizes: Iterable[str]) -> bool:
-        """Copy a published media item back to where it was, the original last; return whether its original was kept."""
+        """Copy a published media item back, the original last. Return whether its original was kept."""
         places = self._places(any_id, sizes)
         for name, key in reversed(places.items()):
             if name != _INCOMING:
@@ -91,30 +93,30 @@ class Evidence:
         return await self._is_there(keys.original(any_id))
 
     async def restore_upload(self, media_id: AnyId) -> bool:
-        """Copy what the client PUT back, to be processed; return whether it is there."""
+        """Copy the upload back, to be processed. Return whether it exists."""
         if not isinstance(media_id, MediaId):
             return False
         await self._copy(_key(media_id, _INCOMING), keys.incoming(media_id))
         return await self._is_there(keys.incoming(media_id))
 
     def upload_key(self, any_id: AnyId) -> str:
-        """Return where `keep_upload` and `keep_file` put the file."""
+        """Return the key that `keep_upload` and `keep_file` write."""
         return _key(any_id, _INCOMING)
 
     async def remove(self, any_id: AnyId) -> None:
-        """Remove all of it."""
+        """Remove all evidence of a media item."""
         found = [_key(any_id, name) for name in await self.files(any_id)]
         if found:
             await self._store.get().delete(found)
 
     def _places(self, any_id: AnyId, sizes: Iterable[str]) -> dict[str, str]:
-        """The names of the evidence, and where the files are served from. The original is first."""
+        """Return the keys of the evidence, and the keys that the files are served from. The original is first."""
         places = {_ORIGINAL: keys.original(any_id)}
         places |= {f"{_THUMBNAIL}{size}": keys.thumbnail(any_id, size) for size in sizes}
         return {**places, _INCOMING: keys.incoming(any_id)} if isinstance(any_id, MediaId) else places
 
     async def _copy(self, source_key: str, target_key: str) -> None:
-        """Unless there is a target already, or no source."""
+        """Copy, unless the target exists or the source does not."""
         store = self._store.get()
         try:
             info = await store.head(source_key)
@@ -138,7 +140,7 @@ class Evidence:
 
 
 def _preview_among(files: Mapping[str, int]) -> str:
-    """The name of the picture to show, empty without one: the preview, or the largest thumbnail."""
+    """Return the name of the image to show: the preview, or the largest thumbnail; empty without one."""
     pictures = [name for name in files if name.startswith(_THUMBNAIL) and not name.endswith(WEBP_SUFFIX)]
     return _PREVIEW if _PREVIEW in files else max(pictures, key=lambda name: files[name], default="")
 

@@ -1,8 +1,8 @@
-"""``MODERATION__HOOK_URL``: a service of the operator that decides about each media item before it becomes public.
+"""``MODERATION__HOOK_URL``: a service of the operator that decides about each media item before publication.
 
-It gets hashes and facts as JSON by POST, never the file, unless ``HOOK_SENDS_FILE`` (then the picture that was hashed
-goes along, in base64). It responds ``{"action": "publish"|"hold"|"refuse", "label": "…"}``. While it does not respond,
-or responds with anything else, a setting decides.
+It receives a POST with hashes and facts as JSON, never the file. With ``HOOK_SENDS_FILE`` it also receives the hashed
+image, in base64. It responds ``{"action": "publish"|"hold"|"refuse", "label": "…"}``. While it does not respond, or
+responds with anything else, a setting decides.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from avion_media.responses import read_body
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
 _MAX_ANSWER_BYTES = 64 << 10
-# Five failures in a row and the hook is not asked for 30 s, by anybody; then one request is tried.
+# After five failures in a row, no replica calls the hook for 30 s; then one request is tried.
 _LIMITS = HostLimits(slots=1000, breaker_failures=5, first_pause_s=30.0, longest_pause_s=30.0)
 _MAX_LABEL = 200
 _ACTIONS = frozenset({"publish", "hold", "refuse"})
@@ -33,7 +33,7 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """What the hook wants done. ``asked``: the hook itself said so, not the setting."""
+    """The decision of the hook. ``asked``: it came from the hook itself, not from the setting."""
 
     action: str
     label: str = ""
@@ -41,7 +41,7 @@ class Opinion:
 
 
 class Hook:
-    """Sends requests, each with a deadline. All replicas pause a hook that fails, as they do with remote servers."""
+    """Sends requests, each with a deadline. All replicas pause a failing hook, as they do with remote servers."""
 
     def __init__(self, config: ModerationConfig, redis: Redis, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._config = config
@@ -51,11 +51,11 @@ class Hook:
 
     @property
     def enabled(self) -> bool:
-        """Whether there is one."""
+        """Whether a hook is configured."""
         return self._url is not None
 
     async def ask(self, facts: Mapping[str, Any], picture: bytes | None = None) -> Opinion:
-        """Return its opinion, or the configured one. Raises `Unavailable` while Redis is unavailable."""
+        """Return the hook's decision, or the configured one. Raises `Unavailable` while Redis is unavailable."""
         document = dict(facts)
         if self._config.hook_sends_file and picture is not None:
             document["picture"] = base64.b64encode(picture).decode()

@@ -1,8 +1,9 @@
-"""PDQ hashes of pictures, in a sandbox of their own that starts when the first one is asked for.
+"""PDQ hashes of images, in a sandbox of their own, which starts when the first hash is requested.
 
-It is beside the decoders' sandbox, not in it: NumPy, which the hash needs, would cost each of their forks 1.6 ms and
-each of their fork servers 0.14 s of CPU, also where no list has such a hash. The picture is a thumbnail that the
-decoders made: 800 pixels give the same hash as the original to 2 bits, at a hundredth of the CPU.
+It is separate from the decoders' sandbox because of NumPy, which the hash needs: it would cost each fork of the
+decoders 1.6 ms, and each start of their fork server 0.14 s of CPU, even if no list has such a hash. The image is a
+thumbnail that the decoders made: 800 pixels give the same hash as the original within 2 bits, with a hundredth of the
+CPU time.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ PRELOAD = ("avion_media.moderation.jobs",)
 _MEMORY_BYTES = 128 << 20
 _LIMITS = Limits(memory_bytes=_MEMORY_BYTES, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 _START_S = 30.0
-_PAUSE_S = 5.0  # before the next start, after one that failed or a fork server that died
-BIG_ENOUGH = 512  # pixels of the longest edge; of larger thumbnails the smallest is taken
+_PAUSE_S = 5.0  # pause before the next start, after a failed start or a crash of the fork server
+BIG_ENOUGH = 512  # pixels of the longest edge; the smallest thumbnail that is at least as large is used
 _PDQ = re.compile("[0-9a-f]{64}")
 _log = get_logger()
 
@@ -42,7 +43,7 @@ class Likeness:
         self._wanted = trio.Event()
 
     async def run(self) -> None:
-        """Start the sandbox when it is wanted, and keep it. Never returns."""
+        """Start the sandbox when it is needed, and keep it running. Never returns."""
         while True:
             await self._wanted.wait()
             try:
@@ -59,9 +60,9 @@ class Likeness:
                 await sandbox.maintain(_log_renewal)
 
     async def of(self, picture: bytes) -> bytes | None:
-        """Return the hash of a thumbnail, or None for a picture with too little structure.
+        """Return the hash of a thumbnail, or None for an image with too little structure.
 
-        Raises `Unavailable` while the sandbox is unavailable, `Rejected` where it cannot read its own picture.
+        Raises `Unavailable` while the sandbox is unavailable, `Rejected` if it cannot read its own image.
         """
         self._wanted.set()
         with trio.move_on_after(_START_S):
@@ -86,7 +87,7 @@ async def _call(sandbox: Sandbox, picture: bytes) -> Any:
 
 
 def _checked(answer: Any) -> bytes | None:
-    """What the job found is believed as far as it can be true."""
+    """Check the plausibility of the job's result."""
     found = answer if isinstance(answer, dict) else {}
     digest, quality = found.get("pdq"), found.get("quality")
     if not isinstance(digest, str) or not _PDQ.fullmatch(digest) or type(quality) is not int:

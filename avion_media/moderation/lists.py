@@ -27,14 +27,14 @@ OWN = "own"
 _MAX_LIST_BYTES = 1 << 30
 _MAX_ENTRY_BYTES = 4096
 _AT_ONCE = 8
-_SMALL = 5_000  # likenesses that are compared in less than a millisecond: not worth a thread
+_SMALL = 5_000  # hashes that are compared in less than a millisecond, which does not need a thread
 _YIELD_EVERY = 2000
 _log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """An entry that names a media item. ``distance`` is that of likenesses, in bits; 0 for exact matches."""
+    """An entry that matches a media item. ``distance`` is that of PDQ hashes, in bits; 0 for exact matches."""
 
     list: str
     type: HashType
@@ -56,7 +56,7 @@ class _List:
 
 
 class Blocklists:
-    """The lists as of the last `reload`."""
+    """The block lists, as of the last `reload`."""
 
     def __init__(self, store: ResourceSlot[ObjectStore], changes: Changes) -> None:
         self._store = store
@@ -71,13 +71,13 @@ class Blocklists:
 
     @property
     def types(self) -> frozenset[HashType]:
-        """The types of hashes that any list has: no other needs to be computed."""
+        """The types of hashes in any list; no others need to be computed."""
         found = {kind for kind, _ in self._own_exact} | {kind for each in self._lists.values() for kind in each.exact}
         alike = self._own_likenesses or any(each.likenesses for each in self._lists.values())
         return frozenset(found | {HashType.PDQ} if alike else found)
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """Return how many entries of each type each list has."""
+        """Return the number of entries of each list, by type."""
         found = {
             name: {**{str(kind): len(each) for kind, each in one.exact.items()}, "pdq": len(one.likenesses)}
             for name, one in self._lists.items()
@@ -86,11 +86,11 @@ class Blocklists:
         return {**found, OWN: {**own, "pdq": len(self._own_likenesses)}}
 
     def own_entries(self) -> list[Entry]:
-        """Return the own entries, in the order of their hashes."""
+        """Return the own entries, ordered by their hashes."""
         return sorted((*self._own_exact.values(), *self._own_likenesses.values()), key=lambda each: each.hash)
 
     async def add_own(self, entry: Entry) -> bool:
-        """Put an entry on the own list; return False if its hash is there already. All replicas read it at once."""
+        """Add an own entry. Return False if its hash exists already. All replicas read it at once."""
         await self.refresh()
         if any(each.hash == entry.hash for each in self.own_entries()):
             return False
@@ -100,7 +100,7 @@ class Blocklists:
         return True
 
     async def remove_own(self, entry: Entry) -> bool:
-        """Take an entry off the own list; return False if it was not there. All replicas read it at once."""
+        """Remove an own entry. Return False if it does not exist. All replicas read the change at once."""
         await self.refresh()
         if entry not in self.own_entries():
             return False
@@ -110,33 +110,33 @@ class Blocklists:
         return True
 
     async def ensure_loaded(self) -> None:
-        """Return once the lists were loaded at least once."""
+        """Wait until the lists have been loaded once."""
         if self._generation is None:
             await self.reload(only_if_new=True)
 
     async def refresh(self) -> bool:
-        """Reload if a block was noted since the last time; return whether that was so."""
+        """Reload if a block was announced since the last time. Return whether that was so."""
         if self._generation is not None and await self._changes.generation() == self._generation:
             return False
         await self.reload()
         return True
 
     async def reload(self, *, only_if_new: bool = False) -> None:
-        """Read what is new or changed. Raises `Unavailable`; what was loaded before stays.
+        """Read new and changed lists. Raises `Unavailable`; the loaded lists then stay.
 
-        ``only_if_new``: not if they were loaded by the time that another reload has ended.
+        ``only_if_new``: not if another reload has loaded them meanwhile.
         """
         async with self._lock:
             if only_if_new and self._generation is not None:
                 return
-            generation = await self._changes.generation()  # first: what changes meanwhile is read again
+            generation = await self._changes.generation()  # first, so that changes made meanwhile are read again
             listed = [each async for page in self._store.get().list(keys.BLOCKLIST_PREFIX) for each in page]
             await self._read_own([each for each in listed if each.key.startswith(keys.OWN_ENTRY_PREFIX)])
             await self._read_lists({name: each for each in listed if (name := _list_name(each.key))})
             self._generation = generation
 
     def exact(self, digests: Mapping[HashType, bytes]) -> Match | None:
-        """Return an entry that one of these digests of a file has."""
+        """Return an entry with one of these digests of a file, or None."""
         for kind, digest in digests.items():
             own = self._own_exact.get((kind, digest))
             if own is not None:
@@ -147,7 +147,7 @@ class Blocklists:
         return None
 
     async def alike(self, digest: bytes) -> list[Match]:
-        """Return the nearest entry of each list that has one near enough to this PDQ hash."""
+        """Return the nearest entry of each list that is near enough to this PDQ hash."""
         candidates = {name: each.likenesses for name, each in self._lists.items() if each.likenesses}
         if self._own_likenesses:
             candidates[OWN] = Likenesses.of(self._own_likenesses)
@@ -222,7 +222,7 @@ def _list_name(key: str) -> str:
 
 
 def _parse(fd: int, etag: str) -> tuple[_List, list[tuple[int, InvalidEntry]]]:
-    """Read a list, and close ``fd``. For a thread: now and then it lets go of the interpreter's lock."""
+    """Read a list, and close ``fd``. Runs in a thread, and releases the interpreter's lock from time to time."""
     digests: dict[HashType, bytearray] = {kind: bytearray() for kind in HashType}
     malformed: list[tuple[int, InvalidEntry]] = []
     os.lseek(fd, 0, os.SEEK_SET)

@@ -1,10 +1,10 @@
-"""What the bucket holds about blocked and held media: one JSON object each, and what is unfinished.
+"""The records of blocked and held media in the bucket, one JSON object each.
 
 ==============================  ======================================================================================
-``moderation/blocked/{id}``     the block of one media item: it stands as long as this is there
-``moderation/unfinished/{id}``  a block, or its end, that is not carried out to its end yet; written before the record
-``moderation/lifted/{id}.{t}``  a block that was ended, kept for the audit
-``moderation/held/{id}``        a media item that waits for a moderator, or was released and is not published yet
+``moderation/blocked/{id}``     the block of one media item, which is valid while this object exists
+``moderation/unfinished/{id}``  a block, or its end, that is not completed yet; written before the record
+``moderation/lifted/{id}.{t}``  a lifted block, kept for the audit
+``moderation/held/{id}``        a media item that waits for a moderator, or is released and not published yet
 ==============================  ======================================================================================
 """
 
@@ -25,11 +25,11 @@ from avion_media.resources import ResourceSlot
 from avion_media.store import ListedObject, ObjectStore
 
 _MAX_BYTES = 4 << 20
-_AT_ONCE = 8  # records that are read at the same time
+_AT_ONCE = 8  # records that are read concurrently
 
 
 def now() -> str:
-    """Return the time as records have it."""
+    """Return the time, in the form of the records."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
@@ -37,10 +37,10 @@ def now() -> str:
 class Block:
     """The block of one media item.
 
-    ``by`` is who asked for it, ``cause`` the media item of which this one is a copy, or the list that has it.
-    ``entries`` went on the block list for it. ``size_bytes``, ``etag`` and ``sha256`` are its original's, if there was
-    one: its copies are found by them. ``sizes`` names its thumbnails. ``lifted_at`` and ``lifted_by``: the block is
-    being ended.
+    ``by`` is the person who requested it. ``cause`` is the media item that this one is a copy of, or the list that has
+    it. ``entries`` are its hashes on the block list. ``size_bytes``, ``etag`` and ``sha256`` are those of its original,
+    if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at`` and
+    ``lifted_by``: the block is being lifted.
     """
 
     media_id: str
@@ -66,8 +66,8 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A media item that resembles an entry, or that the hook has doubts about. ``match`` says why, ``released_at`` when
-    a moderator let it pass. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty."""
+    """A media item that resembles an entry, or that the hook holds. ``match`` is the reason, ``released_at`` the time
+    of a release by a moderator. ``queue`` and ``fields`` are its task. ``pdq`` is in hex, or empty."""
 
     media_id: str
     at: str
@@ -84,13 +84,13 @@ class Held:
 
 
 class ModerationRecords:
-    """Reads and writes them. Every method raises `Unavailable` while the store is unavailable."""
+    """Reads and writes the records. Every method raises `Unavailable` while the store is unavailable."""
 
     def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
 
     async def is_blocked(self, media_id: str) -> bool:
-        """Return whether a block of this media item stands."""
+        """Return whether this media item is blocked."""
         try:
             await self._store.get().head(f"{keys.BLOCK_PREFIX}{media_id}")
         except ObjectMissing:
@@ -98,7 +98,7 @@ class ModerationRecords:
         return True
 
     async def block(self, media_id: str) -> Block | None:
-        """Return the block of one media item, if it stands."""
+        """Return the block of one media item, or None."""
         document = await self._read(f"{keys.BLOCK_PREFIX}{media_id}")
         if document is None:
             return None
@@ -107,34 +107,34 @@ class ModerationRecords:
         return Block(**{**document, **lists, "entries": entries})
 
     async def begin(self, media_id: str) -> None:
-        """Note that a block, or its end, begins: whatever crashes, it is carried out to its end."""
+        """Record that a block, or its end, begins, so that it is completed even after a crash."""
         await self._put(f"{keys.UNFINISHED_BLOCK_PREFIX}{media_id}", b"")
 
     async def finish(self, media_id: str) -> None:
-        """Note that there is nothing left to do."""
+        """Record that nothing is left to do."""
         await self._store.get().delete([f"{keys.UNFINISHED_BLOCK_PREFIX}{media_id}"])
 
     async def unfinished(self) -> list[ListedObject]:
-        """Return the notes of `begin`. Their keys end in the media's ids."""
+        """Return the records of `begin`. Their keys end in the media ids."""
         return [each async for page in self._store.get().list(keys.UNFINISHED_BLOCK_PREFIX) for each in page]
 
     async def write_block(self, block: Block) -> None:
-        """Write it over what was there."""
+        """Write or overwrite a block."""
         await self._put(f"{keys.BLOCK_PREFIX}{block.media_id}", block.to_json())
 
     async def end_block(self, block: Block) -> None:
-        """Keep a lifted block for the audit, and have it stand no more."""
+        """Move a lifted block to the audit records."""
         moment = block.lifted_at.replace(":", "").replace("+0000", "Z")
         await self._put(f"{keys.LIFTED_PREFIX}{block.media_id}.{moment}", block.to_json())
         await self._store.get().delete([f"{keys.BLOCK_PREFIX}{block.media_id}"])
 
     async def held(self, media_id: str) -> Held | None:
-        """Return what is known of a media item that is held, or was released and is not published yet."""
+        """Return the record of a media item that is held, or released and not published yet."""
         document = await self._read(f"{keys.HELD_PREFIX}{media_id}")
         return None if document is None else Held(**document)
 
     async def all_held(self, known: Mapping[str, tuple[str, Held]]) -> dict[str, tuple[str, Held]]:
-        """Return all of these with their ETags, by media id. Those that are ``known`` are not read again."""
+        """Return all of these with their ETags, by media id. Records that are ``known`` are not read again."""
         found: dict[str, tuple[str, Held]] = {}
 
         async def read(media_id: str, etag: str) -> None:
@@ -155,7 +155,7 @@ class ModerationRecords:
         return found
 
     async def blocks(self, after: str, count: int) -> list[Block]:
-        """Return the next ``count`` blocks that stand behind this media id, in the order of ids."""
+        """Return the next ``count`` blocks after this media id, in the order of ids."""
         start_after = f"{keys.BLOCK_PREFIX}{after}" if after else None
         pages = self._store.get().list_keys(keys.BLOCK_PREFIX, start_after, page_size=count)
         found: dict[str, Block | None] = {}
@@ -168,20 +168,20 @@ class ModerationRecords:
         return [block for each in ids if (block := found[each]) is not None]
 
     async def write_held(self, held: Held) -> None:
-        """Write it over what was there."""
+        """Write or overwrite a record."""
         await self._put(f"{keys.HELD_PREFIX}{held.media_id}", held.to_json())
 
     async def forget_held(self, media_id: str) -> None:
-        """Remove it."""
+        """Remove a record."""
         await self._store.get().delete([f"{keys.HELD_PREFIX}{media_id}"])
 
     async def put_entry(self, entry: Entry) -> None:
-        """Put one entry on the own list."""
+        """Add an own entry."""
         key = f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}"
         await self._store.get().put(key, f"{entry}\n".encode(), content_type="text/csv")
 
     async def remove_entry(self, entry: Entry) -> None:
-        """Take one off the own list, unless it has another label by now: then it belongs to another block."""
+        """Remove an own entry, unless it has another label, and so belongs to another block."""
         key = f"{keys.OWN_ENTRY_PREFIX}{entry.hash.hex()}"
         try:
             body = await self._store.get().read(key, max_bytes=_MAX_BYTES)

@@ -1,8 +1,8 @@
-"""Media that wait for a moderator: they resemble an entry, or the hook has doubts about them.
+"""Media that wait for a moderator, because they resemble an entry or the hook holds them.
 
-A held medium stays PROCESSING with reason ``held``. Its file lies in quarantine, where no lifecycle rule for uploads
-reaches it, and nothing of it is served. A release puts the file back and queues its task again, which then asks no
-list and no hook: the moderator has decided.
+A held media item stays PROCESSING with reason ``held``. Its file is in quarantine, which the lifecycle rule for uploads
+does not affect, and nothing of it is served. A release puts the file back and queues its task again. That task is not
+checked by lists or hook, because the moderator has decided.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class NotHeld(MediaError):
 
 
 class Reviews:
-    """Every method raises `Unavailable` while the store or Redis is unavailable, and can be repeated then."""
+    """Every method raises `Unavailable` while the store or Redis is unavailable, and can then be repeated."""
 
     def __init__(
         self, store: ResourceSlot[ObjectStore], redis: Redis, events: MediaEvents, *, status_ttl_s: float
@@ -46,9 +46,9 @@ class Reviews:
         self._known: dict[str, tuple[str, Held]] = {}
 
     async def waiting(self) -> list[Held]:
-        """Return the media that wait, the one that waits longest first.
+        """Return the waiting media items, the longest waiting first.
 
-        Costs one listing, and a read of each record that is new since the last time.
+        Costs one listing, and a read of each record that is new since the last call.
         """
         self._known = await self._records.all_held(self._known)
         waiting = [held for _, held in self._known.values() if not held.released_at]
@@ -65,7 +65,7 @@ class Reviews:
         file: tuple[int, int] | None = None,
         preview: bytes | None = None,
     ) -> None:
-        """Hold a media item. ``file`` is the descriptor and length of one that is not in the store, ``preview`` a
+        """Hold a media item. ``file`` is the descriptor and length of a file that is not in the store, ``preview`` a
         thumbnail for the moderator."""
         if preview is not None:
             await self._evidence.keep_preview(any_id, preview)
@@ -73,14 +73,14 @@ class Reviews:
             await self._evidence.keep_upload(any_id)
         elif file is not None:
             await self._evidence.keep_file(any_id, *file)
-        held = await self._records.held(str(any_id))  # of an attempt that was cut short
+        held = await self._records.held(str(any_id))  # of an interrupted attempt
         if held is None:
             held = Held(str(any_id), now(), match, queue, dict(fields), pdq.hex() if pdq else "")
             await self._records.write_held(held)
         await self.settle(any_id, held)
 
     async def settle(self, any_id: AnyId, held: Held) -> None:
-        """Publish that it is held, and remove what the client PUT from where uploads expire."""
+        """Publish that it is held, and remove the upload from where uploads expire."""
         status = Status(held.media_id, State.PROCESSING, reason=Reason.HELD)
         await self._statuses.put(status, ttl_s=self._status_ttl_s)
         await self._events.publish("media.held", held.media_id, {}, dedup_key=f"held.{held.at}")
@@ -89,7 +89,7 @@ class Reviews:
         _log.warning("moderation.held", media_id=held.media_id, match=held.match)
 
     async def release(self, any_id: AnyId, by: str = "") -> None:
-        """Let a held medium pass: it is processed and published. Raises `NotHeld`."""
+        """Release a held media item: it is processed and published. Raises `NotHeld`."""
         held = await self._records.held(str(any_id))
         if held is None:
             raise NotHeld(str(any_id))
@@ -109,6 +109,6 @@ class Reviews:
             raise NotHeld(str(any_id))
 
     async def published(self, any_id: AnyId) -> None:
-        """Forget a media item that was released, now that it is public."""
+        """Remove the record of a released media item that is now public."""
         await self._evidence.remove(any_id)
         await self._records.forget_held(str(any_id))

@@ -56,7 +56,7 @@ class Moderation:
         )
 
     def screening(self) -> Screening:
-        """Return what media pass before they are published."""
+        """Make the checks before publication."""
         return Screening(
             self._store,
             self.lists,

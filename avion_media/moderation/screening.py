@@ -1,7 +1,7 @@
-"""What every media item passes before it is published: the blocks, the lists, the hook.
+"""The checks of every media item before its publication: blocks, lists, the hook.
 
-The order in which a task calls a `Visit` is what makes it safe: `begin` before anything, `see_file` before the file is
-decoded, `see_made` before it is published, and `settle` after, for a block that came meanwhile (see `changes`).
+They are safe because of the order in which a task calls a `Visit`: `begin` before anything else, `see_file` before the
+file is decoded, `see_made` before publication, and `settle` after it, for a block that came meanwhile (see `changes`).
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from avion_media.store import ObjectStore
 
 
 class Held(MediaError):
-    """A moderator has to decide about the media item: its task is done until then."""
+    """A moderator must decide about the media item. Until then its task is done."""
 
 
 class File(Protocol):
-    """A media item's bytes in a local file. Only a whole one can be hashed."""
+    """The bytes of a media item in a local file. Only a complete file can be hashed."""
 
     @property
     def fd(self) -> int:
@@ -44,7 +44,7 @@ class File(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is there."""
+        """Whether it is complete."""
 
 
 class Screening:
@@ -72,13 +72,12 @@ class Screening:
         self.hook = hook
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
-        """Begin a visit. Raises `Rejected` for a media item that is blocked, `Held` for one that waits for a
-        moderator."""
+        """Begin a visit. Raises `Rejected` if the media item is blocked, `Held` if it waits for a moderator."""
         media_id = str(any_id)
         if await self.records.is_blocked(media_id):
             await self.blocking.get().enforce(any_id)
             raise Rejected(Reason.BLOCKED, "it is blocked")
-        if not isinstance(any_id, MediaId):  # an upload that is held has no file to be processed
+        if not isinstance(any_id, MediaId):  # a held upload has no file to process
             await self._raise_if_held(any_id)
         await self.lists.ensure_loaded()
         return Visit(self, any_id, task, queue)
@@ -90,26 +89,26 @@ class Screening:
             raise Held(str(any_id))
 
     async def see_missing(self, any_id: AnyId) -> None:
-        """Look for the reason why there is no upload. Raises `Held` where it was moved to quarantine."""
+        """Find out why there is no upload. Raises `Held` if it was moved to quarantine."""
         await self._raise_if_held(any_id)
 
 
 @dataclass(slots=True)
 class Visit:
-    """One media item, on one attempt to publish it."""
+    """One media item, in one attempt to publish it."""
 
     screening: Screening
     any_id: AnyId
     task: Task
     queue: str
-    _released: bool | None = None  # None: not looked up, as nothing was found against it
+    _released: bool | None = None  # None: not looked up, because nothing matched
     _source: dict[HashType, bytes] = field(default_factory=dict)
     _made: dict[HashType, bytes] = field(default_factory=dict)
     _pdq: bytes | None = None
     _file: File | None = None
 
     async def see_file(self, file: File) -> None:
-        """Compare the file as it came. Raises `Rejected` (blocked)."""
+        """Check the file as received. Raises `Rejected` (blocked)."""
         self._file = file
         kinds = [kind for kind in EXACT if kind in self.screening.lists.types or self.screening.hook.enabled]
         if kinds and file.whole:
@@ -119,7 +118,7 @@ class Visit:
     async def see_made(
         self, facts: MediaFacts, scrubbed: tuple[int, int] | None, thumbnails: Mapping[str, bytes]
     ) -> None:
-        """Compare what would be published; ``scrubbed`` is the descriptor and length of the original, if it is here.
+        """Check what would be published. ``scrubbed`` is the descriptor and length of the original, if it is local.
 
         Raises `Rejected` (blocked) or `Held`.
         """
@@ -137,7 +136,7 @@ class Visit:
             await self._ask_hook(facts, picture)
 
     async def settle(self) -> None:
-        """Look for a block that came while the media item was published. Raises `Rejected` (blocked)."""
+        """Check for a block that came during publication. Raises `Rejected` (blocked)."""
         screening = self.screening
         if await screening.lists.refresh():
             if await screening.blocking.get().enforce(self.any_id):
@@ -193,11 +192,11 @@ class Visit:
         }
 
     def _unwanted(self, cause: str, note: str) -> Unwanted:
-        entries: tuple[Entry, ...] = ()  # they are on a list already
+        entries: tuple[Entry, ...] = ()  # they are already on a list
         return Unwanted("screening", note, cause, self.screening.config.keep_refused, entries)
 
     async def _is_released(self) -> bool:
-        """Whether a moderator has let it pass: then nothing counts against it any more."""
+        """Return whether a moderator has released it. Then no check applies any more."""
         if self._released is None:
             held = await self.screening.records.held(str(self.any_id))
             self._released = held is not None and bool(held.released_at)

@@ -1,1 +1,1 @@
-"""The MediaService handlers: thin; of the transport they know a call and its status."""
+"""The MediaService handlers. They are thin, and know only a call and its status of the transport."""

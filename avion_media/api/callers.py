@@ -1,4 +1,4 @@
-"""Who may call what: the callers' file, and the check at the start of every call (docs/authentication.md).
+"""Callers and their permissions: reads the callers' file, and checks every call at its start (docs/authentication.md).
 
 The file is TOML, one table for each caller::
 
@@ -7,8 +7,9 @@ The file is TOML, one table for each caller::
     tokens_sha256 = ["2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"]
     certificates = ["spiffe://avion.example/gateway", "gateway.avion.internal"]
 
-Tokens are there as the SHA-256 of their text in hex, several while one is being replaced. Certificates are meant by a
-name in them (subjectAltName): a URI, compared exactly, or a DNS name; never by their common name, never by a pattern.
+Tokens are given as the SHA-256 of their text in hex; there can be several, while one is being replaced. Certificates
+are matched by a name in them (subjectAltName): a URI, compared exactly, or a DNS name; never by their common name,
+never by a pattern.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ANY_METHOD = "*"
 _SERVICE = wire.DESCRIPTOR.services_by_name["MediaService"]
 _PREFIX = f"/{_SERVICE.full_name}/"
 METHODS = frozenset(_SERVICE.methods_by_name)
-_FOR_EVERYBODY = "/grpc.health.v1.Health/Check"  # kubelets have no credentials; it holds nothing, as Watch would
+_FOR_EVERYBODY = "/grpc.health.v1.Health/Check"  # kubelets have no credentials; Check ends at once, unlike Watch
 _FOR_EVERY_CALLER = ("/grpc.health.v1.Health/", "/grpc.reflection.")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
@@ -35,7 +36,7 @@ _KEYS = frozenset({"methods", "tokens_sha256", "certificates"})
 
 
 class InvalidCallers(ValueError):
-    """The callers' file cannot be used; the text says where and why, and shows no secret."""
+    """The callers' file is invalid. The text says where and why, and contains no secret."""
 
 
 Name = tuple[str, str]
@@ -44,18 +45,18 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One program that may call, and how it is known."""
+    """One program that may make calls, and its credentials."""
 
     name: str
     methods: frozenset[str]
-    """Methods of MediaService."""
+    """Its methods of MediaService."""
     tokens: tuple[bytes, ...] = ()
     """SHA-256 of its tokens."""
     certificates: frozenset[Name] = frozenset()
-    """Names of which its certificate has one."""
+    """Names; its certificate has one of them."""
 
     def may_call(self, path: str) -> bool:
-        """Whether a path such as ``/avion.MediaService/GetMediaStatus`` is among its methods."""
+        """Return whether a path such as ``/avion.MediaService/GetMediaStatus`` is one of its methods."""
         return path.startswith(_FOR_EVERY_CALLER) or (
             path.startswith(_PREFIX) and path.removeprefix(_PREFIX) in self.methods
         )
@@ -65,10 +66,10 @@ Callers = tuple[Caller, ...]
 
 
 class Authoriser:
-    """Check every call at its start: set `CallContext.caller`, or refuse. A refusal gives nothing away.
+    """Checks every call at its start: sets `CallContext.caller`, or refuses. A refusal reveals nothing.
 
-    ``callers`` gives those of now. The health of the moment is for everybody; watching it, and reflection, for every
-    caller; what is not among a caller's methods is PERMISSION_DENIED, whether it exists or not.
+    ``callers`` returns the present ones. Health/Check is open to all; Health/Watch and reflection are open to every
+    caller. Any other method that the caller is not allowed to use is PERMISSION_DENIED, whether it exists or not.
     """
 
     def __init__(self, callers: Callable[[], Callers], *, tokens: bool, certificates: bool) -> None:
@@ -77,7 +78,7 @@ class Authoriser:
         self._certificates = certificates
 
     def __call__(self, call: CallContext) -> None:
-        """Raise `RpcError` unless this call may be made."""
+        """Raise `RpcError` unless this call is allowed."""
         if call.method == _FOR_EVERYBODY:
             return
         caller = self._caller_of(call)
@@ -89,7 +90,7 @@ class Authoriser:
 
     def _caller_of(self, call: CallContext) -> Caller | None:
         authorization = call.metadata.get("authorization")
-        if self._tokens and authorization is not None:  # it is what the caller wants to be known by
+        if self._tokens and authorization is not None:  # the caller chose to authenticate by it
             token = bearer_token(str(authorization))
             return None if token is None else self._by_token(fingerprint(token))
         if self._certificates and call.peer.certificate is not None:
@@ -111,7 +112,7 @@ def _names(certificate: Mapping[str, Any]) -> Iterable[Name]:
 
 
 def parse_callers(text: str) -> Callers:
-    """Read the callers' file; `InvalidCallers` for anything that is not exactly as it should be."""
+    """Read the callers' file. Raises `InvalidCallers` for any error."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -157,7 +158,7 @@ def _strings(where: str, table: Mapping[str, Any], key: str) -> list[str]:
 
 
 def _check_distinct(callers: Callers) -> None:
-    """What proves one caller must not prove another."""
+    """Check that no two callers have the same credential."""
     tokens = [token for caller in callers for token in caller.tokens]
     names = [name for caller in callers for name in caller.certificates]
     if len({*tokens}) != len(tokens) or len({*names}) != len(names):

@@ -19,7 +19,7 @@ _NAMES = {Dependency.STORE: "object store", Dependency.REDIS: "Redis"}
 
 
 def map_exception(error: Exception) -> RpcError | None:
-    """Return the status for an error of the domain; None for a bug."""
+    """Return the status for an error of the domain; None for any other error, which is a bug."""
     match error:
         case BadRequest():
             return RpcError(Code.INVALID_ARGUMENT, str(error), [_bad_request(error)])

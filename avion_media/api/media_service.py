@@ -1,4 +1,4 @@
-"""The MediaService of ``proto/avion/media.proto``. Errors leave as domain errors; `errors.map_exception` maps them."""
+"""The MediaService of ``proto/avion/media.proto``. It raises errors of the domain; `errors.map_exception` maps them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ from avion_media.wire.avion.media_grpc import MediaServiceServicer
 
 
 class NothingUploaded(MediaError):
-    """Completed, but the client has not PUT anything."""
+    """CompleteMediaUpload was called, but no file has been uploaded."""
 
 
 class AlreadyDeleted(MediaError):
@@ -55,15 +55,15 @@ class AlreadyDeleted(MediaError):
 
 
 class AlreadyCompleted(MediaError):
-    """The upload was completed: it cannot be aborted."""
+    """The upload was completed, so it cannot be aborted."""
 
 
 class HostDenied(MediaError):
-    """The operator's lists refuse this remote host."""
+    """The operator's lists deny this remote host."""
 
 
 class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code has no types
-    """Handlers; one object serves all calls."""
+    """The handlers. One object serves all calls."""
 
     def __init__(self, runtime: Runtime, guard: AddressGuard, statuses: StatusResolver, watchers: Watchers) -> None:
         self._runtime = runtime
@@ -80,7 +80,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def RequestMediaUpload(
         self, request: wire.RequestMediaUploadRequest, context: CallContext
     ) -> wire.RequestMediaUploadResponse:
-        """Check, make an id, sign a PUT: no I/O at all. Only an upload in parts begins with a request to the store."""
+        """Check the request, make an id, and sign a PUT, without any I/O. An upload in parts begins with a request to
+        the store."""
         upload = check_upload_request(
             request.filename,
             request.content_type,
@@ -104,7 +105,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             now=datetime.fromtimestamp(now, UTC),
             owner=upload.owner,
         )
-        self._pending.admit(context.caller, now)  # what could not be signed is not pending
+        self._pending.admit(context.caller, now)  # if the URL could not be signed, the upload is not pending
         self._runtime.telemetry.attach_to_media_trace(media_id.text, begins=True)
         response = wire.RequestMediaUploadResponse(
             media_id=media_id.text, upload_url=signed.url, upload_headers=signed.headers
@@ -126,7 +127,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def SignUploadParts(
         self, request: wire.SignUploadPartsRequest, context: CallContext
     ) -> wire.SignUploadPartsResponse:
-        """What the store has of an upload, and URLs for the rest."""
+        """Return the stored parts of an upload, and URLs for the rest."""
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
@@ -139,7 +140,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def AbortMediaUpload(
         self, request: wire.AbortMediaUploadRequest, context: CallContext
     ) -> wire.AbortMediaUploadResponse:
-        """Remove an upload that was not completed. Twice is not an error."""
+        """Remove an upload that was not completed. It can be called twice."""
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id)
@@ -159,7 +160,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             raise _bad_field("upload_id", str(error), "UPLOAD_ID_INVALID") from None
 
     async def GetCapabilities(self, request: wire.GetCapabilitiesRequest, context: CallContext) -> wire.Capabilities:
-        """What may be uploaded here."""
+        """Return what clients may upload."""
         found = self._runtime.capabilities().to_dict()
         duration_s = found.pop("max_duration")
         response = wire.Capabilities(**found)
@@ -167,7 +168,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return response
 
     async def GetUsage(self, request: wire.GetUsageRequest, context: CallContext) -> wire.GetUsageResponse:
-        """What an owner has."""
+        """Return number and bytes of an owner's media."""
         check_owner(request.owner)
         usage = await self._owners.usage(request.owner)
         return wire.GetUsageResponse(bytes=usage.size_bytes, count=usage.count)
@@ -175,7 +176,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def ListOwnerMedia(
         self, request: wire.ListOwnerMediaRequest, context: CallContext
     ) -> wire.ListOwnerMediaResponse:
-        """One page of an owner's media, the oldest first."""
+        """Return one page of an owner's media, the oldest first."""
         check_owner(request.owner)
         page_size, after = check_page(request.page_size, request.page_token)
         response = wire.ListOwnerMediaResponse()
@@ -190,7 +191,8 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def CompleteMediaUpload(
         self, request: wire.CompleteMediaUploadRequest, context: CallContext
     ) -> wire.CompleteMediaUploadResponse:
-        """One look at what is known, one HEAD, one task, once; before that, parts become one object."""
+        """Check the status, make one HEAD request, and queue exactly one task. Parts are joined into one object
+        first."""
         media_id = _media_id(request.media_id)
         self._runtime.telemetry.attach_to_media_trace(media_id.text)
         upload = await self._granted(media_id, request.upload_id) if request.upload_id else None
@@ -211,7 +213,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
             if status.state is State.PENDING_UPLOAD:
                 raise NothingUploaded(media_id.text)
             return  # processed long ago
-        # The task first: if the status cannot be written any more, the task still ends and writes it.
+        # The task first: if writing the status fails, the task still runs, and writes it.
         task_id = str(uuid.uuid4())
         queue = self._runtime.queues[PROCESSING_QUEUE]
         fields = processing_fields(media_id.text, owner_of(uploaded.metadata))
@@ -226,10 +228,11 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
     async def CacheRemoteMedia(
         self, request: wire.CacheRemoteMediaRequest, context: CallContext
     ) -> wire.CacheRemoteMediaResponse:
-        """Ready if the cached copy is fresh; otherwise the task that fetches it, the same one for the same URL.
+        """Return READY if the cached copy is fresh. Otherwise return the task that fetches it, which is the same for
+        the same URL.
 
-        A URL that failed a short while ago is not asked again: if there is an older copy, that is ready; if not, the
-        answer names the task that failed, and the status says why.
+        A URL that failed recently is not fetched again. If there is an older copy, it is READY; if not, the response
+        has the task that failed, and the status has the reason.
         """
         url = _remote_url(request.remote_url)
         if self._guard.host_denied(url.host):
@@ -258,7 +261,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return stale_too or (datetime.now(UTC) - info.last_modified).total_seconds() < self._config.remote.ttl
 
     async def BlockMedia(self, request: wire.BlockMediaRequest, context: CallContext) -> wire.BlockMediaResponse:
-        """Block a media item that is known, and its copies. A call that is cut short is carried out all the same."""
+        """Block a known media item and its copies. An interrupted call is completed later."""
         any_id = _any_id(request.media_id)
         if len(request.note) > MAX_NOTE:
             raise _bad_field("note", f"is longer than {MAX_NOTE} characters", "NOTE_TOO_LONG")
@@ -268,18 +271,18 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
         return wire.BlockMediaResponse(copies=copies)
 
     async def UnblockMedia(self, request: wire.UnblockMediaRequest, context: CallContext) -> wire.UnblockMediaResponse:
-        """End a block, and those of the copies that were blocked with it."""
+        """Lift a block, and the blocks of its copies."""
         await self._runtime.moderation.blocking.get().unblock(_any_id(request.media_id), context.caller)
         return wire.UnblockMediaResponse()
 
     async def GetMediaStatus(self, request: wire.GetMediaStatusRequest, context: CallContext) -> wire.MediaStatus:
-        """What is known now."""
+        """Return the present status."""
         return to_wire(await self._statuses.resolve(_any_id(request.media_id)))
 
     async def WatchMediaStatus(
         self, request: wire.GetMediaStatusRequest, context: CallContext
     ) -> AsyncIterator[wire.MediaStatus]:
-        """Each change, ending after a final state."""
+        """Stream each change, and end after a final state."""
         any_id = _any_id(request.media_id)
         with self._watchers.watching(any_id.text) as notifier:
             last: Status | None = None
@@ -294,7 +297,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
 
 def to_wire(status: Status) -> wire.MediaStatus:
-    """A status as the contract's message."""
+    """Convert a status to the message of the contract."""
     message = wire.MediaStatus(
         media_id=status.media_id,
         state=status.state.value,

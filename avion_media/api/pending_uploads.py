@@ -1,9 +1,9 @@
-"""How many uploads each caller has asked for and not completed: a bound on what one caller can have in the air.
+"""Limits how many uploads each caller can request without completing them.
 
-Counted without any I/O and without remembering ids: per caller and minute, by the time that is in the id. A completion
-is subtracted where it arrives. Behind a balancer it may arrive at another replica than its request did; as many of one
-replica's ids are completed elsewhere as others' are completed here, so each replica's count is right on average, and
-what is left of an error ends with the life of the upload URLs. The bound is per replica for the same reason.
+Counting needs no I/O and stores no ids: it counts per caller and minute, by the time in the id. A completion is
+subtracted on the replica where it arrives, which may be another one than that of the request. On average, as many ids
+of one replica are completed elsewhere as the other way round, so each replica's count is right on average. Errors
+disappear when the upload URLs expire. For the same reason the limit is per replica.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class TooManyPending(MediaError):
 
 
 class PendingUploads:
-    """The counts of one process. ``max_pending`` 0 means no bound; ``lifetime_s`` is that of an upload URL."""
+    """The counts of one process. ``max_pending`` 0: unlimited. ``lifetime_s`` is the lifetime of an upload URL."""
 
     def __init__(self, max_pending: int, lifetime_s: float) -> None:
         self._max_pending = max_pending
@@ -28,7 +28,7 @@ class PendingUploads:
         self._counts: dict[str, dict[int, int]] = {}  # caller -> minute -> pending
 
     def admit(self, caller: str, now: float) -> None:
-        """Count one more upload of this caller. Raises `TooManyPending`, and then counts nothing."""
+        """Count one more upload of this caller, or raise `TooManyPending`."""
         if not self._max_pending:
             return
         minute = int(now) // _MINUTE_S
@@ -45,12 +45,12 @@ class PendingUploads:
         counts[minute] += 1
 
     def completed(self, caller: str, requested_at: float) -> None:
-        """An upload of this caller was completed for the first time; ``requested_at`` is in its id (Unix seconds)."""
+        """Subtract an upload that was completed for the first time; ``requested_at`` is in its id (Unix seconds)."""
         counts = self._counts.get(caller, {})
         minute = int(requested_at) // _MINUTE_S
         if counts.get(minute, 0) > 0:
             counts[minute] -= 1
 
     def pending(self, caller: str) -> int:
-        """How many are counted now."""
+        """The present number of pending uploads."""
         return sum(self._counts.get(caller, {}).values())

@@ -1,4 +1,4 @@
-"""Uploads in parts: each step asks the store what it has, so any replica can go on where another stopped."""
+"""Uploads in parts. Each step asks the store for the stored parts, so any replica can continue an upload."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from avion_media.domain.parts import Part, plan_parts
 from avion_media.resources import ResourceSlot
 from avion_media.store import NOT_EXAMINED, MultipartUploads, ObjectStore, PresignedPut, StoredPart, UploadMissing
 
-_NAMED = 10  # missing parts that an error names
+_NAMED = 10  # maximum missing parts in an error
 
 
 class MultipartOff(MediaError):
-    """This store cannot be trusted with URLs for parts."""
+    """URLs for parts are not safe with this store."""
 
 
 class NoSuchUpload(MediaError):
@@ -29,7 +29,7 @@ class NoSuchUpload(MediaError):
 
 
 class PartsMissing(MediaError):
-    """Not every part is stored; ``numbers`` are those that are missing, of ``count``."""
+    """Some parts are not stored: ``numbers`` of ``count``."""
 
     def __init__(self, numbers: Sequence[int], count: int) -> None:
         named = ", ".join(map(str, numbers[:_NAMED]))
@@ -41,7 +41,7 @@ class PartsMissing(MediaError):
 
 @dataclass(frozen=True, slots=True)
 class SignedPart:
-    """One part of an upload: what the store has of it, or the PUT that stores it."""
+    """One part of an upload: either stored, or with the PUT that stores it."""
 
     part: Part
     stored: StoredPart | None = None
@@ -49,7 +49,7 @@ class SignedPart:
 
 
 class ResumableUploads:
-    """The steps of an upload in parts. Every one may raise Unavailable, and may be repeated."""
+    """The steps of an upload in parts. Each can raise `Unavailable`, and can be repeated."""
 
     def __init__(self, store: ResourceSlot[ObjectStore], config: UploadConfig) -> None:
         self._store = store
@@ -58,11 +58,11 @@ class ResumableUploads:
         self._url_ttl = timedelta(seconds=config.url_ttl)
 
     def expires_at(self, media_id: MediaId) -> datetime:
-        """Return when an upload that was not completed ends."""
+        """Return when an upload ends if it is not completed."""
         return media_id.created + self._ttl
 
     def require(self) -> None:
-        """Raise `MultipartOff` where clients cannot upload in parts."""
+        """Raise `MultipartOff` if clients cannot upload in parts."""
         refusal = self._uploads.refusal
         if refusal == NOT_EXAMINED:
             raise Unavailable(Dependency.STORE, refusal)
@@ -70,7 +70,7 @@ class ResumableUploads:
             raise MultipartOff(refusal)
 
     async def begin(self, media_id: MediaId, request: UploadRequest) -> tuple[str, int]:
-        """Return the id of a new upload, and the size of its parts."""
+        """Begin an upload. Return its id, and the size of its parts."""
         plan = plan_parts(request.size_bytes)
         store_id = await self._uploads.create(
             keys.incoming(media_id), content_type=request.content_type, metadata=owner_metadata(request.owner)
@@ -78,15 +78,15 @@ class ResumableUploads:
         return await self._ids.seal(media_id, GrantedUpload(store_id, plan)), plan.part_bytes
 
     async def open(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
-        """Return what an upload id says. Raises `InvalidUploadId`."""
+        """Read an upload id. Raises `InvalidUploadId`."""
         return await self._ids.open(media_id, upload_id)
 
     async def sign(
         self, media_id: MediaId, upload: GrantedUpload, numbers: Sequence[int], now: datetime | None = None
     ) -> tuple[list[SignedPart], datetime]:
-        """Return these parts with a URL each, and until when the URLs can be used.
+        """Return these parts with a URL each, and when the URLs expire.
 
-        Without ``numbers``: all parts, of which those that are stored have no URL. Raises `NoSuchUpload`.
+        Without ``numbers``: all parts, with URLs only for those that are not stored. Raises `NoSuchUpload`.
         """
         now = now or datetime.now(UTC)
         expires_at = min(now + self._url_ttl, self.expires_at(media_id))
@@ -94,7 +94,7 @@ class ResumableUploads:
         key = keys.incoming(media_id)
         if expires_s < 1:
             raise NoSuchUpload(str(media_id))
-        self.require()  # it may have been allowed when the upload began
+        self.require()  # uploads in parts may have been allowed when the upload began
         try:
             stored = await self._uploads.parts(key, upload.store_id)
         except UploadMissing:
@@ -110,9 +110,9 @@ class ResumableUploads:
         return signed, expires_at
 
     async def join(self, media_id: MediaId, upload: GrantedUpload) -> None:
-        """Make the parts one object. Raises `PartsMissing`.
+        """Join the parts into one object. Raises `PartsMissing`.
 
-        Does nothing where there is no such upload: it was completed before, or aborted.
+        Does nothing if there is no such upload, because it was completed before, or aborted.
         """
         key = keys.incoming(media_id)
         try:
@@ -125,7 +125,7 @@ class ResumableUploads:
             return
 
     async def abort(self, media_id: MediaId, upload: GrantedUpload) -> bool:
-        """Remove an upload and its parts, or the object that they became. Return whether there was an upload."""
+        """Remove an upload and its parts, or the object made of them. Return whether there was an upload."""
         key = keys.incoming(media_id)
         try:
             await self._uploads.abort(key, upload.store_id)
@@ -140,7 +140,7 @@ class ResumableUploads:
 
 
 def _whole(part: Part, stored: Mapping[int, StoredPart]) -> StoredPart | None:
-    """The part as the store has it; None if it lacks it, or has another length."""
+    """Return the stored part; None if it is missing, or has another length."""
     found = stored.get(part.number)
     return found if found is not None and found.size_bytes == part.size_bytes else None
 

@@ -1,4 +1,5 @@
-"""What is known of one media item: the status store first, then the store, which is the truth."""
+"""Finds the status of a media item: first in the status store, then in the object store, which is the source of
+truth."""
 
 from __future__ import annotations
 
@@ -22,14 +23,14 @@ _A_MOMENT = timedelta(milliseconds=10)
 
 
 class UnknownMedium(MediaError):
-    """No such medium, as far as anybody knows."""
+    """The media item is unknown."""
 
 
 class Deletions(Protocol):
-    """What is queried besides the status."""
+    """What the resolver needs to know about deletions."""
 
     async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a media item is deleted; `Unavailable` while that cannot be said."""
+        """Return whether a media item is deleted; raise `Unavailable` while that is unknown."""
 
 
 class StatusResolver:
@@ -53,7 +54,7 @@ class StatusResolver:
         self._multipart_ttl = timedelta(seconds=upload.multipart_ttl)
 
     async def resolve(self, any_id: AnyId, now: datetime | None = None) -> Status:
-        """The status of one media item; `UnknownMedium` when there is none."""
+        """Return the status of one media item, or raise `UnknownMedium`."""
         known = await self._stored.get(str(any_id))
         if (known is None or known.state is not State.DELETED) and await self._deletions.is_deleted(str(any_id)):
             known = Status(str(any_id), State.DELETED)
@@ -74,11 +75,11 @@ class StatusResolver:
         raise UnknownMedium(str(any_id))
 
     async def uploaded(self, media_id: MediaId) -> ObjectInfo | None:
-        """Return what the client has PUT; None if it has not."""
+        """Return the upload, or None if there is none."""
         return await self._head(keys.incoming(media_id))
 
     def url_lives(self, media_id: MediaId, now: datetime | None = None) -> bool:
-        """Whether the upload URL that was given out with this id can still be used."""
+        """Return whether the upload URL of this id is still valid."""
         return self._lives(media_id, self._url_ttl, now)
 
     def _lives(self, media_id: MediaId, ttl: timedelta, now: datetime | None) -> bool:
@@ -86,14 +87,14 @@ class StatusResolver:
         return media_id.created - _CLOCK_SKEW <= now <= media_id.created + ttl
 
     async def _is_uploaded_in_parts(self, media_id: MediaId, now: datetime | None) -> bool:
-        """Whether there is an upload in parts that was neither completed nor aborted."""
+        """Return whether there is an upload in parts that was neither completed nor aborted."""
         if not self._lives(media_id, self._multipart_ttl, now):
             return False
         return await self._store.get().multipart.is_unfinished(keys.incoming(media_id))
 
     def valid_for_s(self, any_id: AnyId, status: Status, now: datetime | None = None) -> float:
-        """For how many seconds a status holds when nothing is heard of it: a pending upload ends with its URL, or some
-        time later when it is swept, which nobody tells."""
+        """Return for how many seconds a status is valid without another event. A pending upload ends with its URL, or
+        later, when the sweep removes it; no event announces that."""
         if status.state is not State.PENDING_UPLOAD or not isinstance(any_id, MediaId):
             return math.inf
         left = any_id.created + self._url_ttl - (now or datetime.now(UTC))

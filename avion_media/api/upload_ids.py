@@ -1,12 +1,12 @@
-"""The ids of multipart uploads that clients hold: opaque, and no one but this service can make one.
+"""The ids of uploads in parts that clients hold. They are opaque, and only this service can make one.
 
-An id holds the store's own id, and the size that was granted, since the store does not return it before the upload is
-complete; each part's length follows from it. A MAC over both and the media id makes it unforgeable.
+An id contains the store's own id and the granted size, because the store does not return the size before the upload is
+complete. The length of each part follows from it. A MAC over both and the media id prevents forgery.
 
-Decision: the key of the MAC is an object of the bucket (``secret/upload-ids``), which the first replica that needs it
-creates. So every replica accepts the ids of all others, with nothing to configure. Rejected: to derive it from the
-store's credentials, since temporary ones differ between replicas and end within hours; a setting, since one more secret
-has to be made, spread and rotated for ids that live a day.
+Decision: the key of the MAC is an object in the bucket (``secret/upload-ids``), which the first replica that needs it
+creates. So every replica accepts the ids of all others, without configuration. Rejected: deriving the key from the
+store's credentials (temporary ones differ between replicas and expire within hours), and a setting (one more secret to
+create, distribute and rotate, for ids that live a day).
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ _READ_AGAIN_S: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class GrantedUpload:
-    """What the id of an upload says."""
+    """The content of an upload id."""
 
     store_id: str
     plan: PartPlan
 
 
 class InvalidUploadId(ValueError):
-    """Not an id that this service gave out for this media item."""
+    """This service did not make this id for this media item."""
 
 
 class UploadIds:
-    """Makes and reads ids. Every method may raise Unavailable."""
+    """Makes and reads ids. Every method can raise `Unavailable`."""
 
     def __init__(self, store: ResourceSlot[ObjectStore]) -> None:
         self._store = store
@@ -52,13 +52,13 @@ class UploadIds:
         self._reading = trio.Lock()
 
     async def seal(self, media_id: MediaId, granted: GrantedUpload) -> str:
-        """Return the id for an upload."""
+        """Return the id of an upload."""
         text = f"{granted.plan.size_bytes}.{granted.plan.part_bytes}.{granted.store_id}".encode()
         key = self._key or await self._read_key()
         return base64.urlsafe_b64encode(_mac(key, media_id, text) + text).decode().rstrip("=")
 
     async def open(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
-        """Return what an id says. Raises `InvalidUploadId`."""
+        """Read an id. Raises `InvalidUploadId`."""
         if len(upload_id) > _MAX_CHARACTERS:
             raise InvalidUploadId("too long")
         try:
@@ -77,8 +77,8 @@ class UploadIds:
             return True
         if trio.current_time() - self._read_at < _READ_AGAIN_S:
             return False
-        # It may be of a replica that has another key: an operator removed the object, or two replicas created it at the
-        # same time in a store without conditional writes.
+        # Another replica may have another key: an operator removed the object, or two replicas created it at the same
+        # time in a store without conditional writes.
         return hmac.compare_digest(mac, _mac(await self._read_key(), media_id, text))
 
     async def _read_key(self) -> bytes:

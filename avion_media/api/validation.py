@@ -16,8 +16,8 @@ MAX_FILENAME_CHARACTERS = 255
 SHA256_BYTES = 32
 DEFAULT_PAGE_SIZE = 100
 MAX_PAGE_SIZE = 1000
-# Control characters, line and paragraph separators. Not what merely cannot be seen: joiners hold emoji and words of
-# many scripts together, and macOS puts a narrow no-break space into the names of its screenshots.
+# Control characters, line and paragraph separators. Other invisible characters are allowed: joiners are a part of emoji
+# and of words in many scripts, and macOS puts a narrow no-break space into the names of its screenshots.
 _NOT_IN_NAMES = frozenset({"Cc", "Zl", "Zp"})
 
 
@@ -40,7 +40,7 @@ class BadRequest(MediaError):
 
 @dataclass(frozen=True, slots=True)
 class UploadRequest:
-    """A checked request. ``format`` goes into the id, and so gives the object key its extension."""
+    """A checked request. ``format`` becomes a part of the id, and so decides the extension of the object key."""
 
     format: MediaFormat
     content_type: str
@@ -60,7 +60,7 @@ def check_upload_request(
     limits: UploadConfig,
     enabled: frozenset[str],
 ) -> UploadRequest:
-    """Check the fields of a RequestMediaUpload; `BadRequest` with every violation."""
+    """Check the fields of a RequestMediaUpload. Raises `BadRequest` with every violation."""
     fmt = by_content_type(content_type)
     violations = [
         violation
@@ -79,7 +79,7 @@ def check_upload_request(
 
 
 def _key_format(filename: str, fmt: MediaFormat, enabled: frozenset[str]) -> MediaFormat:
-    """The format whose extension the object key shows: the file name's, if it has one that is accepted."""
+    """Return the format whose extension the object key gets: that of the file name, if it is accepted."""
     named = by_filename(filename)
     return named if named is not None and named.name in enabled else fmt
 
@@ -101,7 +101,7 @@ def _check_filename(filename: str, fmt: MediaFormat | None) -> Violation | None:
         return Violation("filename", f"is longer than {MAX_FILENAME_CHARACTERS} characters", "FILENAME_TOO_LONG")
     if any(unicodedata.category(each) in _NOT_IN_NAMES for each in filename) or "/" in filename or "\\" in filename:
         return Violation("filename", "must not hold control characters or path separators", "FILENAME_INVALID")
-    # Without an extension that we know ("blob", "IMG_1.2024", "cat.jpg.bak"), the content type says enough.
+    # Without a known extension ("blob", "IMG_1.2024", "cat.jpg.bak"), the content type decides.
     named = by_filename(filename)
     if named is not None and fmt is not None and named.family is not fmt.family:
         return Violation(
@@ -124,7 +124,7 @@ def _check_size(size_bytes: int, fmt: MediaFormat | None, limits: UploadConfig) 
 
 
 def check_part_numbers(numbers: Sequence[int], count: int) -> None:
-    """Check the numbers of a SignUploadParts for an upload of ``count`` parts; `BadRequest`."""
+    """Check the numbers of a SignUploadParts for an upload of ``count`` parts. Raises `BadRequest`."""
     if not all(1 <= number <= count for number in numbers):
         raise BadRequest([Violation("numbers", f"must be within 1 and {count}", "NUMBERS_OUT_OF_RANGE")])
     if len(set(numbers)) != len(numbers):
@@ -140,14 +140,14 @@ def _check_sha256(sha256: bytes, *, multipart: bool) -> Violation | None:
 
 
 def check_owner(owner: str) -> None:
-    """Check an owner that must be given; `BadRequest`."""
+    """Check a required owner. Raises `BadRequest`."""
     violation = _check_owner(owner) if owner else Violation("owner", "must be given", "OWNER_REQUIRED")
     if violation is not None:
         raise BadRequest([violation])
 
 
 def check_page(page_size: int, page_token: str) -> tuple[int, MediaId | None]:
-    """Return how many media a page is to have, and behind which it begins; `BadRequest`. 0 means the default."""
+    """Return the page size, and the id after which the page begins. 0 means the default size. Raises `BadRequest`."""
     violations = []
     if page_size < 0:
         violations.append(Violation("page_size", "must not be negative", "PAGE_SIZE_NEGATIVE"))

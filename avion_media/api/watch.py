@@ -1,4 +1,4 @@
-"""Waking WatchMediaStatus calls: one subscription and one look of the whole process, fanned out to the watchers."""
+"""Wakes WatchMediaStatus calls: one subscription and one poll for the whole process, for all watchers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from avion_media.domain.tasks import State, Status
 from avion_media.telemetry import get_logger
 
 _POLL_S = 15.0
-_PAGE = 500  # media looked at by one command
+_PAGE = 500  # media items polled by one command
 _log = get_logger()
 
 Poll = Callable[[Sequence[str]], Awaitable[Mapping[str, Status | None]]]
@@ -36,8 +36,8 @@ class Notifier:
             self.notify()
 
     async def wait(self, known: Status, at_most_s: float = math.inf) -> None:
-        """Wait until notified, but at most ``at_most_s``; ``known`` is the status that the watcher has. A cancel
-        changes nothing."""
+        """Wait until notified, but at most ``at_most_s``. ``known`` is the status that the watcher has. A cancel has no
+        effect."""
         self._known = known
         with trio.move_on_after(at_most_s):
             await self._event.wait()
@@ -52,7 +52,7 @@ class Watchers:
 
     @contextmanager
     def watching(self, media_id: str) -> Iterator[Notifier]:
-        """Yield a notifier for one media item. Enter the block before the first lookup: then no change is missed."""
+        """Yield a notifier for one media item. Enter the block before the first lookup, so that no change is missed."""
         notifier = Notifier()
         self._notifiers.setdefault(media_id, set()).add(notifier)
         try:
@@ -75,9 +75,9 @@ class Watchers:
                 notifier.notify()
 
     async def keep_polling(self, poll: Poll) -> None:
-        """Poll for changes that nothing announces: a status that expired, a message that Redis lost. Never returns.
+        """Poll for changes without a message: an expired status, or a message that Redis lost. Never returns.
 
-        ``poll`` returns what is written of each media item. If it raises a `MediaError`, it is called again later.
+        ``poll`` returns the stored status of each media item. If it raises a `MediaError`, it is called again later.
         """
         while True:
             await trio.sleep(_POLL_S)
@@ -85,7 +85,7 @@ class Watchers:
                 await self._poll_once(poll)
             except Unavailable:
                 continue
-            except MediaError as error:  # a Redis that refuses this one command must not cost us all calls
+            except MediaError as error:  # a Redis that refuses this command must not end all calls
                 _log.warning("watch.poll_failed", error=str(error))
 
     async def _poll_once(self, poll: Poll) -> None:

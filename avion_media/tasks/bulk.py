@@ -1,4 +1,4 @@
-"""Working off the bulk jobs of a queue (`BulkJobs`), each at its rate, on the process that is the queue's janitor."""
+"""Carries out the bulk jobs of a queue (`BulkJobs`), each at its rate, in the process that is the queue's janitor."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from avion_media.queue import BulkJob, BulkJobs, DeadLetterFilter, JobState, Pro
 from avion_media.telemetry import get_logger
 
 Work = Callable[[BulkJob, int], Awaitable[Progress]]
-"""Takes one step of a job with so many of its items at most. It may be repeated: by a step that it could not note."""
+"""Runs one step of a job, with a maximum of items. A step that could not be recorded is repeated."""
 
 _MOST = 100  # items of one step
-_PAGE = 500  # dead letters that a step looks at
+_PAGE = 500  # dead letters that a step reads
 _log = get_logger()
 
 
 class BulkRunner:
-    """Works off the jobs of one queue, by kind. Two processes that do so at once do nothing twice."""
+    """Carries out the jobs of one queue, by kind. Two processes at once do nothing twice."""
 
     def __init__(self, jobs: BulkJobs, work: Mapping[str, Work]) -> None:
         self._jobs = jobs
         self._work = work
-        self._allowed: dict[str, tuple[str, float, float]] = {}  # by kind: job, how many, and since when
+        self._allowed: dict[str, tuple[str, float, float]] = {}  # by kind: job, number of items, and since when
 
     async def step(self) -> None:
-        """Take a step of each job that runs. Raises `Unavailable` while Redis is."""
+        """Run a step of each active job. Raises `Unavailable` while Redis is unavailable."""
         for kind, work in self._work.items():
             while (job := await self._jobs.get(kind)) is not None and job.state is JobState.RUNNING:
                 most = self._allow(job)
@@ -37,7 +37,7 @@ class BulkRunner:
                 await self._jobs.advance(job, progress)
 
     async def _take(self, job: BulkJob, work: Work, most: int) -> Progress | None:
-        """None while something that the step needs is unavailable."""
+        """Run one step. Return None while something that the step needs is unavailable."""
         try:
             return await work(job, most)
         except Unavailable as error:
@@ -48,7 +48,7 @@ class BulkRunner:
             return Progress(job.cursor, problem=repr(error)[:500], state=JobState.PAUSED)
 
     def _allow(self, job: BulkJob) -> int:
-        """How many items the rate allows by now; what is not used within a second is forgone."""
+        """Return how many items the rate allows now. The allowance of at most one second is kept."""
         now = trio.current_time()
         job_id, left, since = self._allowed.get(job.kind, ("", 0.0, now))
         if job_id != job.job_id:
@@ -60,13 +60,14 @@ class BulkRunner:
 
 
 class ReplayDeadLetters:
-    """The work of a bulk replay: dead letters of one queue, oldest first, up to the newest at the start of the job."""
+    """The work of a bulk replay: dead letters of one queue, oldest first, up to the newest one at the start of the
+    job."""
 
     def __init__(self, queue: TaskQueue) -> None:
         self._queue = queue
 
     async def __call__(self, job: BulkJob, most: int) -> Progress:
-        """See `Work`. One that is replayed is gone, so that a repeated step replays none twice."""
+        """See `Work`. A replayed dead letter is removed, so a repeated step replays none twice."""
         wanted = DeadLetterFilter.from_fields(job.conditions)
         through = _order(job.conditions["through"])
         cursor, done = job.cursor, 0

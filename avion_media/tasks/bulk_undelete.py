@@ -1,4 +1,4 @@
-"""The work of a bulk undelete: media that were named one by one, and those of an owner that are deleted."""
+"""The work of a bulk undelete: named media items, and the deleted ones of an owner."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from avion_media.store import ObjectStore
 
 
 class UndeleteMedia:
-    """One step after the other: a page of the owner's media becomes items, and items are undeleted."""
+    """Each step either turns a page of the owner's media into items, or undeletes items."""
 
     def __init__(self, store: ResourceSlot[ObjectStore], redis: Redis, replay: JournalReplay, jobs: BulkJobs) -> None:
         self._store = store
@@ -32,7 +32,7 @@ class UndeleteMedia:
         return Progress(job.cursor, len(items) - len(problems), len(problems), last, items)
 
     async def _list(self, job: BulkJob) -> Progress:
-        """Add the next page of the owner's media; without one the job is done."""
+        """Add the next page of the owner's media. After the last page the job is done."""
         owner = job.conditions.get("owner", "")
         if owner:
             after = parse_media_id(job.cursor) if job.cursor else None

@@ -1,12 +1,12 @@
 """``media_cache_queue``: fetch a remote media item under the guard, and publish it like an upload.
 
-What a task finds decides what it does, not who asked for it or how often:
+The present state decides what a task does:
 
 ==============================  ======================================================================================
 a tombstone                     nothing
-a copy that is fresh            tells that it is ready
-a failure a short while ago     tells that, or that an older copy is ready; the server is not asked
-a copy past its time to live    asks the server if it has changed; 304 renews it, 404, 410 and 451 remove it, any other
+a fresh copy                    publishes that it is READY
+a recent failure                publishes the failure, or that an older copy is READY; the server is not contacted
+a copy older than its TTL       makes a conditional request; 304 renews the copy, 404, 410 and 451 remove it, any other
                                 failure leaves it as it is
 nothing                         fetches
 ==============================  ======================================================================================
@@ -49,16 +49,16 @@ from avion_media.tasks.sources import SpooledSource, open_spool
 from avion_media.tasks.write import facts_of, original_writer, scrubbed_file
 from avion_media.telemetry import Telemetry
 
-# Failures that may be over soon. All others are held against the URL for longer, a poisonous one too.
+# Failures that may end soon. All others are remembered for longer.
 _TRANSIENT = frozenset({Reason.REMOTE_UNREACHABLE, Reason.INTERNAL})
 
 
-_REPAIR = "repair"  # field of a task of our own: the thumbnails of a copy are to be made again
+_REPAIR = "repair"  # field of a task that this service adds: make the thumbnails of a copy again
 
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """What is in the store already."""
+    """The stored copy."""
 
     facts: MediaFacts
     info: ObjectInfo
@@ -108,11 +108,11 @@ class CacheRemote:
             await self._repair(task, remote_id, ensure_lease)
             return
         if await self._publisher.was_published(remote_id, task.task_id):
-            return  # an earlier attempt came to its end; the server's next answer may be another
+            return  # an earlier attempt was finished; the server's next response may differ
         state = await self._states.load(remote_id)
         copy = await self._copy(remote_id)
         if copy is not None and (state.validated or copy.age_s < self._config.ttl):
-            await self._queue_repair(url, remote_id)  # an earlier attempt may have died before it could
+            await self._queue_repair(url, remote_id)  # an earlier attempt may have crashed before that
             await self._tell_ready(task, remote_id, copy.facts)
         elif state.failure is not None and not _is_replayed(state.failure, task):
             await self._tell_failure(task, remote_id, state.failure.reason, copy)
@@ -127,7 +127,7 @@ class CacheRemote:
         try:
             url, remote_id = _target(task)
         except Rejected:
-            return  # a foreign producer's mistake: there is no media item to speak of
+            return  # a mistake of another service: the task has no media item
         if _REPAIR in task.fields:
             return  # the media item stays as it is
         ttl_s = self._config.unreachable_ttl if reason in _TRANSIENT else self._config.negative_ttl
@@ -136,7 +136,7 @@ class CacheRemote:
         await self._tell_failure(task, remote_id, reason, await self._readable_copy(remote_id))
 
     async def renew_status(self, task: Task) -> None:
-        """See `TaskHandler.renew_status`. An older copy has a status of its own, which says that it is ready."""
+        """See `TaskHandler.renew_status`. An older copy has its own status, READY."""
         try:
             _, remote_id = _target(task)
         except Rejected:
@@ -144,13 +144,14 @@ class CacheRemote:
         await self._publisher.keep_processing(remote_id, only_if_known=True)
 
     async def _copy(self, remote_id: RemoteId) -> _Copy | None:
-        """None also for a copy whose facts are damaged."""
+        """Return the stored copy; None also if its facts are damaged."""
         info = await self._publisher.original(remote_id)
         facts = None if info is None else facts_from_metadata(info.metadata, info.size_bytes)
         return None if info is None or facts is None else _Copy(facts, info)
 
     async def _readable_copy(self, remote_id: RemoteId) -> _Copy | None:
-        """None also for a copy that the store does not hand out: then it cannot be served either."""
+        """Return the stored copy; None also if the store does not return it, because then it cannot be served
+        either."""
         try:
             return await self._copy(remote_id)
         except Unavailable as error:
@@ -164,7 +165,7 @@ class CacheRemote:
 
     async def _tell_failure(self, task: Task, remote_id: RemoteId, reason: Reason, copy: _Copy | None) -> None:
         """An older copy is served for as long as somebody asks for it: its server may be back."""
-        # A failure of ours is no end: the same task may be replayed, and tell another.
+        # A failure of this service is not final: the same task may be replayed, and end differently.
         dedup_key = f"{task.task_id}:{reason}" if reason in SERVICE_FAULTS else task.task_id
         if copy is None:
             await self._publisher.announce_failed(remote_id, reason, dedup_key=dedup_key)
@@ -174,7 +175,7 @@ class CacheRemote:
     async def _obtain(
         self, task: Task, url: RemoteUrl, remote_id: RemoteId, copy: _Copy | None, ensure_lease: EnsureLease
     ) -> None:
-        """Fetch, make, publish, tell."""
+        """Fetch, process and publish the file."""
         states = self._states
         await states.reset_failure(remote_id)
         visit = await self._screening.begin(remote_id, task, CACHE_QUEUE)
@@ -203,17 +204,17 @@ class CacheRemote:
         await self._publisher.announce_ready(remote_id, facts, dedup_key=task.task_id)
 
     async def _queue_repair(self, url: RemoteUrl, remote_id: RemoteId) -> None:
-        """Have thumbnails made again that were not made of the original that stands.
+        """Queue a task that makes thumbnails again, if some were not made from the present original.
 
-        Two attempts that write at the same moment can leave the original of one and thumbnails of the other. The one
-        that wrote last looks after its last write, so it sees what stays.
+        Two attempts that write at the same time can leave the original of one and thumbnails of the other. The attempt
+        that wrote last checks after its last write, so it sees the final state.
         """
         if not await self._publisher.is_consistent(remote_id):
             fields = {"remote_url": str(url), _REPAIR: "thumbnails"}
             await self._queue.enqueue(fields, dedup_key=f"{_REPAIR}:{remote_id}")
 
     async def _repair(self, task: Task, remote_id: RemoteId, ensure_lease: EnsureLease) -> None:
-        """Make the thumbnails again of the original that stands, unless they are right by now."""
+        """Make the thumbnails of the present original again, unless they are right by now."""
         copy = await self._copy(remote_id)
         if copy is None or await self._publisher.is_consistent(remote_id):
             return
@@ -235,7 +236,7 @@ class CacheRemote:
             raise Unavailable(Dependency.UPLOAD, "its original was replaced while its thumbnails were made")
 
     async def _fetch(self, url: RemoteUrl, fd: int, copy: _Copy | None) -> Fetched | None:
-        """None when the copy is still good."""
+        """Fetch the file. Return None if the server confirms that the copy is current."""
         known = None if copy is None else validators_from(copy.info.metadata)
         with ObservedFetch(self._telemetry, url, fd) as observed:
             if known is None:
@@ -255,7 +256,7 @@ class CacheRemote:
         copy: _Copy | None,
         visit: Visit,
     ) -> MediaFacts | None:
-        """The facts of what was published; None when a deletion won."""
+        """Return the facts of the published file; None if it was deleted meanwhile."""
         found = sniff(os.pread(fd, HEAD_BYTES, 0), size=fetched.size_bytes)
         fmt = require_format(found, _family(found), self._enabled)
         if fetched.size_bytes > self._limits.max_bytes(fmt.family):

@@ -81,18 +81,18 @@ class TaskHandler(Protocol):
         """
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
-        """Record that the task ended in ``reason`` for good: status, event, leftovers."""
+        """Record that the task ended for ``reason``: status, event, leftovers."""
 
     async def renew_status(self, task: Task) -> None:
-        """Renew what clients see of the task's subject, since the task is tried again later."""
+        """Renew the status that clients see, because the task will be retried."""
 
 
 class ChildLike(Protocol):
-    """What the loops need of a supervised child."""
+    """What the loops use of a supervised child."""
 
     @property
     def path(self) -> str:
-        """The loop's path in the tree. The consumer logs under that of its supervisor."""
+        """The loop's path in the tree. The consumer logs under the path of its supervisor."""
 
     @property
     def stopping(self) -> trio.Event:
@@ -104,10 +104,10 @@ class ChildLike(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ConsumerPolicy:
-    """Bounds of one consumer. Times in seconds; ``max_deferral_s`` is how old a task can get by waiting for a remote
-    server that asked for time, or is paused. ``max_age_s`` is how old it may get at all. ``gives_up`` is false for
-    deletions: neither their age nor an unavailable object ends them. ``tenant_cap``: most tasks of one tenant at once
-    in all replicas, 0 for no bound."""
+    """Limits of one consumer. Times in seconds. ``max_deferral_s``: maximum age of a task that waits for a paused
+    remote server. ``max_age_s``: maximum age of any task. ``gives_up`` is false for deletions, which neither their age
+    nor an unavailable object ends. ``tenant_cap``: maximum tasks of one tenant at once, in all replicas; 0: unlimited.
+    """
 
     slots: int
     max_attempts: int
@@ -135,7 +135,7 @@ class _ActiveAttempt:
 
 
 class Consumer:
-    """Works on one queue as one named consumer of the group. See the module's text for its loops."""
+    """Works on one queue, as one named consumer of the group. The module describes its loops."""
 
     def __init__(
         self,
@@ -170,11 +170,11 @@ class Consumer:
 
     @property
     def running(self) -> int:
-        """Tasks in hand."""
+        """Number of active tasks."""
         return len(self._active)
 
     async def drain(self, grace_s: float) -> None:
-        """Wait up to ``grace_s`` for the tasks in hand; that no new ones are taken is `accepting_tasks`'s doing."""
+        """Wait up to ``grace_s`` for the active tasks. `accepting_tasks` already prevents new ones."""
         self._reading.cancel()
         with trio.move_on_after(grace_s):
             await self._resign()
@@ -200,7 +200,7 @@ class Consumer:
             await self._through_outages(child, step)
 
     async def renew_leases(self, child: ChildLike) -> None:
-        """The renewer: renews every lease in hand three times before its worker would count as dead."""
+        """The renewer: renews the lease of every active task three times before its worker would count as dead."""
         self._begin(child)
         while not (child.stopping.is_set() and not self._active):
             for active in [each for each in self._active.values() if not each.lost]:
@@ -211,12 +211,12 @@ class Consumer:
                 await _wait_or_stop(child, self._policy.claim_after_s / 4)
 
     async def tend(self, child: ChildLike) -> None:
-        """The janitor, on one replica at a time: queues tasks that are due or abandoned, gives tenants turns, and works
-        off bulk jobs."""
+        """The janitor, on one replica at a time: queues tasks that are due or abandoned, gives tenants turns, and
+        carries out bulk jobs."""
 
         async def step() -> None:
-            # A successor comes within twice its life: half of a lease, so that `settle` finds no gap. In a large fleet
-            # each replica looks more rarely, and still some of them within this time.
+            # A successor takes over within twice the life of this lease, which is half of a task's lease, so `settle`
+            # finds no gap. In a large fleet each replica checks more rarely, but still some of them within this time.
             life_s = min(_JANITOR_S, self._policy.claim_after_s / 4)
             others = await self._queue.lead(self._name, life_s, self._consumers)
             self._is_janitor = others is None
@@ -232,15 +232,16 @@ class Consumer:
 
         self._begin(child)
         try:
-            # Beside each other: what a job needs may be slow, or unavailable.
+            # Concurrent, because a dependency of a bulk job may be slow or unavailable.
             await run_all([partial(self._through_outages, child, each) for each in (step, bulk_step)])
         finally:
-            # Shielded, so that the next janitor does not wait for the lease to expire. Bounded by its own time.
+            # Shielded, so that the next janitor does not wait for the lease to expire. Bounded by `_RESIGN_S`.
             with trio.CancelScope(shield=True), trio.move_on_after(_RESIGN_S):
                 await self._resign()
 
     async def _tend_once(self) -> bool:
-        """Return whether there may be more to do at once. Each step may be the last one: another janitor goes on."""
+        """Return whether there may be more to do at once. Each step is complete in itself, because another janitor may
+        take over."""
         queue, policy = self._queue, self._policy
         more = await queue.promote() + await queue.adopt()
         self._consumers = await queue.settle(
@@ -261,7 +262,7 @@ class Consumer:
             await self._queue.resign(self._name)
 
     def _begin(self, child: ChildLike) -> None:
-        """The start of a loop: all log and count under the path of the supervisor that they share."""
+        """Start a loop. All loops log and count under the path of their common supervisor."""
         self._path = child.path.rpartition("/")[0]
         bind_path(self._path)
         child.started()
@@ -315,11 +316,11 @@ class Consumer:
 
     def _start(self, nursery: trio.Nursery, lease: Lease) -> None:
         active = _ActiveAttempt(lease, trio.CancelScope())
-        self._active[lease.entry_id] = active  # two entries may carry one task id
+        self._active[lease.entry_id] = active  # two entries can have the same task id
         nursery.start_soon(self._work, active, name=f"task {lease.task.task_id}")
 
     async def _work(self, active: _ActiveAttempt) -> None:
-        """One attempt and its end; releases the slot that `_take_one` acquired."""
+        """Run one attempt and its end. Release the slot that `_take_one` acquired."""
         with ObservedAttempt(self._telemetry, self._path, self._queue_name, active.lease) as observed:
             try:
                 with active.scope:
@@ -340,8 +341,8 @@ class Consumer:
                 if not self._active:
                     self._nothing_active.set()
                     self._nothing_active = trio.Event()
-                # Nobody here works on it any more. If its end could not be recorded, this process must be able to
-                # reclaim it too, which it does not do while a lease of its own seems to live.
+                # This process has stopped working on it. If its end could not be recorded, this process must be able to
+                # reclaim it, which it does not do while its lease seems active.
                 active.lease.supersede()
                 self._free.release()
 
@@ -382,7 +383,7 @@ class Consumer:
     async def _fail(self, lease: Lease, reason: Reason, detail: str) -> tuple[str, str]:
         self._log.info("task.rejected", task_id=lease.task.task_id, reason=reason, detail=detail)
         try:
-            await lease.renew()  # somebody else's by now? Then it is not ours to say how the media item ended
+            await lease.renew()  # only the present owner of the lease may record the outcome
             await self._handler.record_failure(lease.task, reason)
             if reason is Reason.MALFORMED_TASK:
                 await lease.dead_letter(f"{reason}: {detail}")
@@ -403,7 +404,7 @@ class Consumer:
         if error.whole_tenant:
             await self._put_back(lease, lambda: lease.defer(error.retry_after_s, error.detail))
         else:
-            # A task that others sent to a busy server waits by itself, longer the older it is.
+            # A task that was redirected to a busy server waits on its own, longer the older it is.
             waits_s = max(error.retry_after_s, min(_LONGEST_TURN_S, (time.time() - lease.first_seen) / 4))
             await self._retry(lease, waits_s * random.uniform(1.0, 1.2), error.detail, count=False)
         return "deferred", str(Dependency.REMOTE)
@@ -425,12 +426,12 @@ class Consumer:
         if error.dependency is Dependency.DISK and time.time() - lease.first_seen > _DISK_FULL_LIMIT_S:
             return await self._after_failure(lease, Reason.INTERNAL, str(error))  # perhaps its file never fits
         delay_s = max(backoff_s, asked_s)
-        # An outage proves nothing about an object that was unavailable before.
+        # An outage says nothing about an object that was unavailable before.
         await self._retry(lease, delay_s, str(error), count=not ours, unavailable_since=lease.unavailable_since)
         return "retried", str(error.dependency)
 
     async def _after_object_failure(self, lease: Lease, error: Unavailable) -> tuple[str, str]:
-        """One object is unavailable, and no other: this task waits, longer each time, and no other does."""
+        """Retry a task whose object alone is unavailable: it waits longer each time, without delaying other tasks."""
         now = time.time()
         since = lease.unavailable_since or now
         waited_s = now - since
@@ -443,8 +444,7 @@ class Consumer:
         return "retried", str(error.dependency)
 
     async def _after_failure(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
-        """Perhaps the media item's doing, perhaps ours: an attempt is used up; after the last one a dead letter is
-        left."""
+        """Use up an attempt, because the file may be the cause. After the last attempt make a dead letter."""
         if lease.attempt < self._policy.max_attempts:
             await self._retry(lease, self._backoff_s(lease.attempt), error, count=True)
             return "retried", str(reason)
@@ -470,7 +470,7 @@ class Consumer:
         await self._end_lease(put_back)
 
     async def _dead_letter(self, lease: Lease, reason: Reason, error: str) -> tuple[str, str]:
-        """Leave a dead letter, after the end was recorded."""
+        """Make a dead letter, after the failure was recorded."""
         self._log.warning("task.given_up", task_id=lease.task.task_id, reason=reason, detail=error)
 
         try:
@@ -484,7 +484,7 @@ class Consumer:
         return "dead_letter", str(reason)
 
     async def _record_end(self, task: Task, reason: Reason) -> None:
-        """Before a dead letter, which is left also when a bug keeps its end from being recorded."""
+        """Record the failure before a dead letter is made. The dead letter is made even if a bug prevents this."""
         try:
             await self._handler.record_failure(task, reason)
         except LeaseLost:
@@ -495,13 +495,13 @@ class Consumer:
             self._log.error("task.internal_error", task_id=task.task_id, reason=reason, exc_info=error)
 
     def _backoff_s(self, attempt: int) -> float:
-        """Exponential with full jitter on its upper half."""
+        """Return an exponential backoff, with jitter on its upper half."""
         longest = min(self._policy.max_backoff_s, self._policy.backoff_s * 2.0 ** (attempt - 1))
         return longest * random.uniform(0.5, 1.0)
 
     async def _end_lease(self, end: Callable[[], Awaitable[None]]) -> None:
-        """End a lease, trying again through an outage as short as the restart of a supervised child. If it cannot be
-        ended, it expires and somebody reclaims it: nothing is lost."""
+        """End a lease. Retry during an outage as short as the restart of a supervised child. If that fails, the lease
+        expires, and the task is reclaimed; nothing is lost."""
         deadline = trio.current_time() + _END_S
         pause_s = _OUTAGE_PAUSE_S[0]
         while True:

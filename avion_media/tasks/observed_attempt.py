@@ -1,4 +1,4 @@
-"""What is reported of one attempt at a task: its span, its log lines' context, its measurements."""
+"""Reports one attempt at a task: its span, the context of its log lines, its metrics."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FINAL = frozenset({"done", "rejected", "dead_letter"})
 
 
 class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
-    """Entered in the attempt's own task; ``outcome`` and ``reason`` are set by the time it is left.
+    """Entered in the attempt's own task. ``outcome`` and ``reason`` are set before its end.
 
-    The span continues the trace of the task's producer. Where that was no call and no task (a foreign producer, a drop,
-    the sweeper), the trace of the media item that is processed; other tasks about a media item (its deletion, days
-    later) have traces of their own then, linked to the media item's.
+    The span continues the trace of the task's producer. If the producer sent no trace (another service, a notice, the
+    sweep), an upload continues the trace of its media item. Other tasks (such as its deletion, days later) then have
+    their own traces, linked to that of the media item.
     """
 
     def __init__(self, telemetry: Telemetry, path: str, queue_name: str, lease: Lease) -> None:
@@ -40,7 +40,7 @@ class ObservedAttempt(AbstractContextManager["ObservedAttempt"]):
         task = self._lease.task
         media_id = task.fields.get("media_id", "")
         processing = self._queue_name == PROCESSING_QUEUE
-        # One that was derived from the media item names nobody's span, and says nothing of sampling.
+        # A trace context that is derived from the media item has no real parent span, and no sampling decision.
         derived = task.traceparent == trace_of_subject(task.subject).traceparent
         return self._telemetry.span(
             f"process {self._queue_name}",

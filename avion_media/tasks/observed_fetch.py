@@ -1,6 +1,6 @@
-"""What is reported of one fetch of a remote media item: a span, its time, its outcome by the type that arrived.
+"""Reports one fetch of a remote media item: a span, its duration, its outcome by error type.
 
-The span names the host. The trace's context is not sent there: remote servers are strangers.
+The span has the host name. No trace context is sent to remote servers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from avion_media.telemetry import Telemetry, instruments
 
 
 class ObservedFetch(AbstractContextManager["ObservedFetch"]):
-    """Around the fetch; who fetches tells with `arrived` that it came to a good end."""
+    """Encloses a fetch. The caller reports success with `arrived`."""
 
     def __init__(self, telemetry: Telemetry, url: RemoteUrl, fd: int) -> None:
         self._telemetry = telemetry
@@ -40,7 +40,7 @@ class ObservedFetch(AbstractContextManager["ObservedFetch"]):
         return self
 
     def arrived(self, fetched: Fetched | None) -> None:
-        """The server has answered well; None: nothing has changed there."""
+        """Record a successful response; None: not modified."""
         self._size_bytes = None if fetched is None else fetched.size_bytes
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""How a consumer waits while what its tasks need is away: a few tasks find out, the others stay where they are."""
+"""Pauses a consumer while a shared dependency is unavailable: a few tasks test it, the others stay in the queue."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import trio
 
 
 class OutagePause:
-    """The pause between two tries, longer each time, until one comes through.
+    """The pause between two attempts, longer each time, until one succeeds.
 
-    Without it a whole queue would be taken, fail and be put away within moments, repeatedly.
+    Without it, all tasks of the queue would be taken, fail, and be delayed within moments, repeatedly.
     """
 
     def __init__(self, first_s: float, longest_s: float) -> None:
@@ -21,21 +21,21 @@ class OutagePause:
 
     @property
     def pause_s(self) -> float:
-        """The present pause; 0 while all is well."""
+        """The present pause; 0 without an outage."""
         return self._pause_s
 
     @property
     def remaining_s(self) -> float:
-        """How long not to try, from now."""
+        """Time until the next attempt."""
         return max(0.0, self._until - trio.current_time())
 
     def failed(self) -> None:
-        """A try failed. Those that began before the present pause tell nothing new."""
+        """Record a failure. Attempts that began before the present pause do not count."""
         if self.remaining_s:
             return
         self._pause_s = min(self._longest_s, self._pause_s * 2) if self._pause_s else self._first_s
         self._until = trio.current_time() + self._pause_s * random.uniform(0.8, 1.2)
 
     def succeeded(self) -> None:
-        """One came through: it is over."""
+        """Record a success, which ends the outage."""
         self._pause_s = self._until = 0.0

@@ -1,9 +1,9 @@
-"""Publishing a processed medium, and telling everybody how it ended.
+"""Publishes processed media items, with their status and event.
 
-The order is what makes a crash harmless: thumbnails first, the original last (that write makes the media item public,
-and it happens once), then the status and its event, then the leftovers. A deletion beats all of it: its record is
-looked at before the first write and after the last. What was written after a mark is removed with the rest when the
-deletion is due, or is right if the deletion is undone; what was written after the removal began is removed at once.
+The order makes a crash harmless: thumbnails first, the original last (that write happens once, and makes the media item
+public), then the status and its event, then leftovers are removed. A deletion wins: its record is read before the first
+write and after the last. Objects written after the mark are removed when the deletion is due, or stay if it is undone.
+Objects written after the removal began are removed at once.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ _OF_ORIGINAL = "sha256"  # user metadata of a thumbnail: the SHA-256 of the orig
 
 
 class WriteOriginal(Protocol):
-    """Writes the scrubbed original under ``key``, once: `PreconditionFailed` when it is there already.
+    """Writes the scrubbed original under ``key``, once. Raises `PreconditionFailed` if it exists already.
 
-    `SourceReplaced` when what it would be made of was replaced meanwhile: then nothing is written.
+    Raises `SourceReplaced`, and writes nothing, if its source was replaced meanwhile.
     """
 
     async def __call__(self, store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None: ...
@@ -137,12 +137,12 @@ class Publisher:
             return None
         store = self._store.get()
         await self.write_thumbnails(any_id, facts, thumbnails)
-        if replaced is not None:  # first: the new original does not name those sizes any more
+        if replaced is not None:  # first, because the new original does not name those sizes
             await self._remove_thumbnails(any_id, set(replaced.thumbnails) - thumbnails.keys())
         metadata = facts.to_metadata()
         held_bytes = facts.size_bytes + sum(map(len, thumbnails.values()))
         if owner and isinstance(any_id, MediaId):
-            # Before the original: a crash must not leave a public medium that its owner's erasure misses.
+            # Before the original: a crash must not leave a public media item that is missing in its owner's index.
             await self._owners.add(owner, any_id, held_bytes)
             metadata |= owner_metadata(owner)
         current = facts

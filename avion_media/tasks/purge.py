@@ -1,6 +1,6 @@
-"""``media_purge_queue``: make the CDN forget what was deleted. Off until ``CDN__PURGE_URLS`` is given.
+"""``media_purge_queue``: purge deleted media from the CDN. Off unless ``CDN__PURGE_URLS`` is set.
 
-A queue of its own, so that a CDN that is away holds up no deletion, and is asked again until it has answered.
+It is a queue of its own, so that an unavailable CDN delays no deletion, and purges are retried until they succeed.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry, get_logger, instruments
 
-_SIZES = "sizes"  # field of a task: the names of sizes, with commas between them
-_NOT_CACHED = frozenset({404, 410, 412})  # what caches answer when there was nothing to forget
+_SIZES = "sizes"  # field of a task: comma-separated sizes
+_NOT_CACHED = frozenset({404, 410, 412})  # statuses of caches that did not have the object
 _log = get_logger()
 
 
 class Purges:
-    """Queues purges; does nothing where there is no CDN to ask."""
+    """Queues purges. Does nothing without a CDN."""
 
     def __init__(self, queue: TaskQueue, config: CdnConfig) -> None:
         self._queue = queue
         self._enabled = bool(config.purge_urls)
 
     async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Have the media item purged soon; requests with one ``trigger`` collapse. Raises `Unavailable`.
+        """Purge the media item soon. Several requests with the same ``trigger`` make one purge. Raises `Unavailable`.
 
-        ``sizes`` names those of its thumbnails, if they are known: its original might be gone.
+        ``sizes``: its thumbnail sizes, if known, because its original might already be removed.
         """
         if self._enabled:
             fields = {"media_id": media_id}
@@ -62,24 +62,24 @@ class PurgeMedia:
         self._configured = in_all_formats(size.name for size in sizes)
 
     async def run(self, task: Task, _ensure_lease: EnsureLease) -> None:
-        """Ask for every path of the media item. `Unavailable` when one was not answered as it should."""
+        """Purge every path of the media item. Raises `Unavailable` if one request failed."""
         any_id = id_of(task, parse_any_id)
         named = parse_size_names(task.fields.get(_SIZES, ""))
         sizes = dict.fromkeys((*self._configured, *named))
         async with httpx.AsyncClient(trust_env=False, timeout=self._config.timeout) as http:
             await self._purge_all(http, [f"/media/{any_id}", *origin_paths(any_id, sizes).values()])
-            if not named:  # last: a store that is away holds up none of the others
+            if not named:  # last, so that an unavailable store delays no other path
                 more = [size for size in await self._made_of(any_id) if size not in sizes]
                 await self._purge_all(http, origin_paths(any_id, more).values())
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
-        """See `TaskHandler.record_failure`: nobody waits for a purge."""
+        """See `TaskHandler.record_failure`. A purge has no status."""
 
     async def renew_status(self, task: Task) -> None:
         """See `TaskHandler.renew_status`: a purge has no status."""
 
     async def _made_of(self, any_id: AnyId) -> tuple[str, ...]:
-        """The sizes that the original names, if it is there."""
+        """Return the sizes that the original names, if it exists."""
         try:
             info = await self._store.get().head(original(any_id))
         except ObjectMissing:
@@ -94,7 +94,7 @@ class PurgeMedia:
                 await self._purge(http, target, path)
 
     async def _purge(self, http: httpx.AsyncClient, target: str, path: str) -> None:
-        log = _log.bind(cache=urlsplit(target).netloc.rpartition("@")[2], object=path)  # the URL may have a token in it
+        log = _log.bind(cache=urlsplit(target).netloc.rpartition("@")[2], object=path)  # the URL may contain a token
         try:
             with trio.fail_after(self._config.timeout):  # httpx bounds each of its steps, not their sum
                 response = await http.request(self._config.purge_method, purge_url(target, path))
@@ -110,7 +110,8 @@ class PurgeMedia:
 
 
 def purge_url(target: str, path: str) -> str:
-    """Where to ask: ``{path}`` of a template is replaced (percent-encoded in its query); else the path is appended."""
+    """Return the URL for a path: ``{path}`` of a template is replaced (percent-encoded in a query), or the path is
+    appended."""
     if "{path}" not in target:
         return target.rstrip("/") + path
     before, _, after = target.partition("{path}")

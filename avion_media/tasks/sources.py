@@ -1,6 +1,6 @@
-"""Where the bytes of a media item come from: a spool file that holds all of them, or ranges of an object on demand.
+"""The bytes of a media item: a complete spool file, or ranges of an object on demand.
 
-Spool files have no name: they vanish with their last descriptor, however the process ends.
+Spool files have no name, so they disappear with their last descriptor, however the process ends.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FETCH_UNIT_BYTES = 256 << 10
 
 @contextmanager
 def open_spool() -> Iterator[int]:
-    """A nameless temporary file; gives its descriptor and closes it after the block."""
+    """Open an unnamed temporary file. Yields its descriptor, and closes it after the block."""
     with tempfile.TemporaryFile(prefix="avion-media-", buffering=0) as file:
         yield file.fileno()
 
@@ -34,11 +34,11 @@ class SpooledSource:
         self.present: Sequence[Range] = (Range(0, size_bytes),)
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
-        """Everything is here already."""
+        """Do nothing, because all bytes are present."""
 
 
 class StoreSource:
-    """An object of which only the ranges asked for are fetched, into a sparse spool file."""
+    """An object of which only requested ranges are fetched, into a sparse spool file."""
 
     def __init__(self, store: ObjectStore, info: ObjectInfo, fd: int) -> None:
         self._store = store
@@ -54,7 +54,7 @@ class StoreSource:
         return not missing([Range(0, self.size_bytes)], self.present)
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
-        """Make ``ranges`` present. `PreconditionFailed` when the object was replaced meanwhile."""
+        """Fetch ``ranges``. Raises `PreconditionFailed` if the object was replaced meanwhile."""
         wanted = missing([_rounded(each, self.size_bytes) for each in ranges], self.present)
         if wanted:
             await self._store.read_ranges(self._info.key, wanted, self.fd, etag=self._info.etag)

@@ -1,4 +1,4 @@
-"""Facts of what the pipeline made, and the one write that makes it public."""
+"""Facts of a processed file, and the write that makes it public."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from avion_media.tasks.publish import WriteOriginal
 
 
 def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
-    """The facts of the scrubbed original.
+    """Return the facts of the scrubbed original.
 
-    A video of which only ranges were fetched has no SHA-256 (it is left out of its metadata): that would cost reading
-    all of it.
+    A video of which only ranges were fetched has no SHA-256, because that would require reading all of it.
     """
     return MediaFacts(
         format=made.format,
@@ -29,7 +28,7 @@ def facts_of(made: Processed, source: MediaSource) -> MediaFacts:
 
 
 def scrubbed_file(made: Processed, source: MediaSource) -> tuple[int, int] | None:
-    """Return descriptor and length of the scrubbed original, if all of it is here."""
+    """Return descriptor and length of the scrubbed original, if it is complete."""
     if made.scrubbed_fd is not None:
         return made.scrubbed_fd, made.scrubbed_bytes
     return (source.fd, source.size_bytes) if source.whole else None
@@ -43,9 +42,9 @@ def original_writer(
     source_info: ObjectInfo | None,
     replace: bool = False,
 ) -> WriteOriginal:
-    """How the original gets into the store: written again, or copied there with its private ranges replaced.
+    """Return the function that writes the original: as a new object, or as a copy with patched ranges.
 
-    An upload's original is written once; a remote media item's may replace what an earlier fetch found (``replace``).
+    The original of an upload is written once. That of a remote media item may replace an earlier one (``replace``).
     """
 
     async def write(store: ObjectStore, key: str, content_type: str, metadata: dict[str, str]) -> None:

@@ -1,7 +1,7 @@
-"""An ASGI application on the same server: for the admin port, whose console needs forms, cookies and many routes.
+"""Serves an ASGI application: the admin port, whose console needs forms, cookies and many routes.
 
-HTTP alone: no lifespan, no WebSockets, and each field of a response once. The application has a task of its own, since
-it sends where a handler returns. Each piece that it sends waits until the client's socket has taken the one before.
+Only HTTP: no lifespan, no WebSockets, and each response field once. The application has a task of its own, because it
+sends where a handler returns. Each piece that it sends waits until the client's socket has accepted the one before.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class AsgiServer:
 
 
 class _Call:
-    """One request that the application works on, and the body of its response."""
+    """One request of the application, and the body of its response."""
 
     def __init__(self, app: AsgiApp, request: Request) -> None:
         self.length_bytes: int | None = None
@@ -66,7 +66,7 @@ class _Call:
         self._is_whole = False
 
     async def run(self) -> None:
-        """Run the application. Its exception is that of the handler, as long as the response has not begun."""
+        """Run the application. Until the response has begun, its exception counts as that of the handler."""
         try:
             with self._scope, self._sending:
                 await self._app(self._asgi_scope(), self._receive, self._send)
@@ -77,7 +77,8 @@ class _Call:
         self._begun.set()
 
     async def response(self) -> Response:
-        """The response, as soon as it begins. Raises what the application or the request's body did before that."""
+        """Return the response as soon as it begins. Raises what the application, or the request's body, raised
+        before."""
         await self._begun.wait()
         if self._response is None:
             raise self._error or RuntimeError("the application ended without a response")
@@ -91,7 +92,7 @@ class _Call:
             raise BodyLost(f"{self._request.path}: the application ended within its response")
 
     def close(self) -> None:
-        """Cancel the application: its client has the response, or wants it no more."""
+        """Cancel the application, because its client has the response, or has left."""
         self._scope.cancel()
         self._pieces.close()
 
@@ -112,16 +113,16 @@ class _Call:
         }
 
     async def _receive(self) -> dict[str, Any]:
-        """The body, whole. After that nothing comes: an application whose client leaves is cancelled."""
+        """Return the whole body. No disconnect follows: if the client leaves, the application is cancelled."""
         if self._was_read:
             await trio.sleep_forever()
         self._was_read = True
         try:
             return {"type": "http.request", "body": await self._request.read_body(), "more_body": False}
-        except Exception as error:  # between the server and its client: none of the application's business
+        except Exception as error:  # only concerns the server and its client
             self._error = error
             self._scope.cancel()
-            await trio.lowlevel.checkpoint()  # ends here, or it would answer for the server
+            await trio.lowlevel.checkpoint()  # ends here, so that it does not become the server's response
             raise
 
     async def _send(self, message: dict[str, Any]) -> None:

@@ -1,19 +1,19 @@
 """One connection of HTTP/1.1: a loop around h11, in one task.
 
-A request is read, answered by the handler and sent before the next one is looked at. So what a client can make us keep
-is one request's head, one window of a body, and 64 KiB that it sent ahead. Every wait for a client has a deadline:
+A request is read, handled and answered before the next one is read. So a client occupies at most one request's head,
+one window of a body, and 64 KiB that it sent ahead. Every wait for a client has a deadline:
 
 | state   | waits for                                  | deadline                     | then         |
 |---------|--------------------------------------------|------------------------------|--------------|
 | IDLE    | the first byte of a request                | `keep_alive_s`               | close        |
-| HEAD    | the end of its head                        | `head_timeout_s` in all      | 408, close   |
-| BODY    | the end of its body, if the handler asks   | `body_timeout_s` in all      | 408, close   |
-| HANDLER | the handler; a client that leaves ends it  | none of the client's         | close        |
+| HEAD    | the end of its head                        | `head_timeout_s` in total    | 408, close   |
+| BODY    | the end of its body, if the handler reads  | `body_timeout_s` in total    | 408, close   |
+| HANDLER | the handler; it ends if the client leaves  | the handler's own            | close        |
 | SENDING | the client's socket to take the response   | `write_timeout_s` per 64 KiB | reset        |
-| CLOSING | the client to read our last words          | 1 s                          | close        |
+| CLOSING | the client to read the final output        | 1 s                          | close        |
 
-Decision: no task that watches for a disconnect while a handler runs. A FIN cannot be seen by reading when requests are
-pipelined before it; one clock for all connections asks the kernel instead (`Hangups`).
+Decision: no task per connection watches for a disconnect while a handler runs. Reading does not show a FIN behind
+pipelined requests. Instead, one task asks the kernel about all connections (`Hangups`).
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _log = get_logger()
 
 
 class State(Enum):
-    """Of one connection; ``ANSWERING`` is BODY, HANDLER and SENDING in the table above."""
+    """State of a connection. ``ANSWERING`` is BODY, HANDLER and SENDING in the table above."""
 
     IDLE = auto()
     HEAD = auto()
@@ -54,10 +54,10 @@ class State(Enum):
 
 
 class Hangups:
-    """Cancels what works for clients that have gone: `watch` looks at all of their sockets, four times a second.
+    """Cancels work for clients that have left: `watch` checks all sockets, four times a second.
 
-    Not at once: a client that closes its side after its request looks like one that has gone, and in a quarter
-    of a second it usually has its response.
+    Not at once, because a client that closes its side after its request looks the same, and usually has its response
+    within a quarter of a second.
     """
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Hangups:
 
     @contextmanager
     def watching(self, fd: int) -> Iterator[trio.CancelScope]:
-        """A scope that is cancelled when the client has closed its side, or all of the connection."""
+        """A scope that is cancelled when the client closes its side, or the whole connection."""
         with trio.CancelScope() as scope:
             self._watched[fd] = scope
             try:
@@ -74,7 +74,7 @@ class Hangups:
                 del self._watched[fd]
 
     async def watch(self) -> None:
-        """Never returns."""
+        """Check all sockets. Never returns."""
         while True:
             await trio.sleep(_HANGUP_CHECK_S)
             if self._watched:
@@ -87,7 +87,7 @@ class Hangups:
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections of a server share. ``refusal_headers`` go with every response that no handler made."""
+    """What all connections of a server share. ``refusal_headers`` are added to every response without a handler."""
 
     handler: Callable[[Request], Awaitable[Response]]
     limits: HttpLimits
@@ -99,11 +99,12 @@ class Shared:
 
 
 class Cut(Exception):
-    """The connection ends without a further response: the client has gone, or must see that its body was cut."""
+    """The connection ends without a further response: the client has left, or must notice that its body is
+    incomplete."""
 
 
 class HttpConnection:
-    """One client's connection. `run` serves it to its end and closes nothing but our side of it."""
+    """One client's connection. `run` serves it to its end, and closes only our side."""
 
     def __init__(self, stream: trio.SocketStream, peer: str, shared: Shared) -> None:
         self._stream = stream
@@ -118,7 +119,7 @@ class HttpConnection:
 
     @property
     def idle_since(self) -> float | None:
-        """Since when there is no request and no beginning of one; None when there is."""
+        """Since when there is no request, not even a part of one; None if there is."""
         return self._since if self._state is State.IDLE else None
 
     @property
@@ -127,15 +128,15 @@ class HttpConnection:
         return self._state is State.ANSWERING
 
     def close_if_idle(self) -> None:
-        """End the connection now unless a request has begun."""
+        """Close the connection now, unless a request has begun."""
         if self._state is State.IDLE:
             self._waiting.cancel()
 
     async def run(self) -> None:
-        """Serve requests, one after the other."""
+        """Serve requests, one after another."""
         try:
             while await self._serve_one():
-                pass  # a client that sends many requests at once is not alone here: each write lets others run
+                pass  # a client may send many requests at once, so each write lets other tasks run
         except Cut:
             reset_at_close(self._stream)
             return
@@ -146,7 +147,7 @@ class HttpConnection:
         await linger(self._stream)
 
     async def _serve_one(self) -> bool:
-        """One request and its response; whether another may follow."""
+        """Serve one request. Return whether another may follow."""
         try:
             head = await self._read_head()
             if head is None:
@@ -163,7 +164,7 @@ class HttpConnection:
             return False
         except Cut:  # while it read the request's body
             raise
-        except Exception:  # noqa: BLE001 - whatever a handler raises costs its client a 500, and other clients nothing
+        except Exception:  # noqa: BLE001 - any exception of a handler becomes a 500 for its client, without effect on others
             _log.error("http.handler_failed", exc_info=True)
             response = Response(_INTERNAL_ERROR, {**self._shared.refusal_headers, "Cache-Control": "no-store"})
         if scope.cancelled_caught:
@@ -183,7 +184,7 @@ class HttpConnection:
     # -- receiving
 
     async def _read_head(self) -> h11.Request | None:
-        """The next request's head; None when the client sends none."""
+        """Return the next request's head; None if the client sends none."""
         begun = bool(self._h11.trailing_data[0])
         if self._shared.draining and not begun:
             return None
@@ -244,7 +245,7 @@ class HttpConnection:
         return bytes(body)
 
     def _has_whole_request(self) -> bool:
-        """Whether the request has been received to its end; reads what h11 holds, and nothing more."""
+        """Return whether the request was received completely. Reads only what h11 already has."""
         try:
             while self._h11.their_state is h11.SEND_BODY:
                 if self._h11.next_event() is h11.NEED_DATA:
@@ -256,14 +257,14 @@ class HttpConnection:
     # -- sending
 
     async def _refuse(self, status: int) -> None:
-        """Answer without a handler, and for the last time."""
+        """Send a last response, without a handler."""
         if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers = {"Cache-Control": "no-store", **self._shared.refusal_headers, "Content-Length": "0"}
             head = h11.Response(status_code=status, headers=[*encoded(headers), _CLOSE, _date(int(time.time()))])
             await self._write(self._h11.send_with_data_passthrough(head) or [])
 
     async def _send(self, request: h11.Request, response: Response) -> None:
-        """The whole response: its head leaves in one write with the first bytes of its body."""
+        """Send the whole response. Its head is sent in one write with the first bytes of its body."""
         body = response.body
         try:
             pieces = self._pieces(self._head(response))
@@ -273,7 +274,7 @@ class HttpConnection:
                 pieces += self._pieces(h11.Data(data=body))
             elif body.length_bytes is not None:
                 pieces = await self._send_windows(body, pieces)
-            else:  # it may go on forever, and wait for long between two windows
+            else:  # it may be endless, and pause between two windows
                 with self._shared.hangups.watching(self._socket.fileno()) as scope:
                     pieces = await self._send_windows(body, pieces)
                 if scope.cancelled_caught:
@@ -292,7 +293,7 @@ class HttpConnection:
                 body.close()
 
     async def _send_windows(self, body: Body, pieces: list[bytes]) -> list[bytes]:
-        """Send each window, the first one behind ``pieces``; return those that nothing was sent with."""
+        """Send each window, the first one after ``pieces``. Return the pieces if there was no window."""
         async with aclosing(body.windows()) as windows:
             async for window in windows:
                 data = h11.Data(data=window)  # type: ignore[arg-type] # its stubs know of bytes only

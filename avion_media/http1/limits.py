@@ -1,4 +1,4 @@
-"""Every bound of a server of HTTP/1.1 in one place."""
+"""All limits of an HTTP/1.1 server."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """What one client, and all of them together, may take."""
+    """Limits for one client, and for all together."""
 
     max_connections: int = 1000
     max_connections_per_peer: int = 500
     max_head_bytes: int = 16 << 10
-    """Names and values of a request's headers, and its target."""
+    """Maximum bytes of a request's header fields and target."""
     max_head_fields: int = 100
     max_body_bytes: int = 64 << 10
-    """Of a request that may have a body at all."""
+    """Maximum body of a request that can have one."""
     head_timeout_s: float = 10.0
     """For a request's head, once it has begun."""
     body_timeout_s: float = 30.0

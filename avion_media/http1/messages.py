@@ -1,4 +1,4 @@
-"""Requests and responses, and what a request must look like to reach a handler."""
+"""Requests and responses, and the checks of a request before it reaches a handler."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ _AUTHORITY = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%-]*(?::[0-9]*)?|\[[0-9A-Fa-f
 
 
 class BodyLost(Exception):
-    """A response body that was begun cannot go on. The connection is reset, so that no client takes it for whole."""
+    """A response body that has begun cannot continue. The connection is reset, so that no client takes it for
+    complete."""
 
 
 class Refused(Exception):
-    """The request is answered with this status without a handler, and the connection ends."""
+    """The request gets this status without a handler, and the connection ends."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -28,7 +29,7 @@ class Refused(Exception):
 
 
 class Headers:
-    """The fields of a message: names are case-insensitive, and the lines of one name are one list."""
+    """The fields of a message. Names are case-insensitive; lines with the same name are one list."""
 
     def __init__(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
         self._values: dict[str, str] = {}
@@ -37,11 +38,12 @@ class Headers:
             self._values[key] = f"{self._values[key]}, {text}" if key in self._values else text
 
     def get(self, name: str) -> str | None:
-        """The value of a field, several lines joined by commas (RFC 9110, 5.3); ``name`` is in lower case."""
+        """Return the value of a field, with several lines joined by commas (RFC 9110, 5.3). ``name`` is in lower
+        case."""
         return self._values.get(name)
 
     def items(self) -> Iterable[tuple[str, str]]:
-        """Every field once, by its name in lower case."""
+        """Return every field once, by its name in lower case."""
         return self._values.items()
 
     def __contains__(self, name: str) -> bool:
@@ -50,7 +52,7 @@ class Headers:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request. ``path`` is as it was sent, not decoded; ``query`` is None without a question mark."""
+    """One request. ``path`` is as sent, not decoded; ``query`` is None without a question mark."""
 
     method: str
     path: str
@@ -62,16 +64,17 @@ class Request:
 
 
 class Body(Protocol):
-    """A body that is made while it is sent."""
+    """A body that is produced while it is sent."""
 
     @property
     def length_bytes(self) -> int | None:
-        """The length, if it is known: more or fewer bytes reset the connection."""
+        """The length, if known. If the body has another length, the connection is reset."""
 
     def windows(self) -> AsyncGenerator[bytes | bytearray | memoryview, None]:
-        """The bytes, piece by piece. The next piece is asked for once the client's socket has taken the last one.
+        """Yield the bytes, piece by piece. The next piece is requested after the client's socket has accepted the last
+        one.
 
-        A piece is not looked at after that.
+        A piece is not used after that.
         """
 
     def close(self) -> None:
@@ -80,7 +83,7 @@ class Body(Protocol):
 
 @dataclass(slots=True)
 class Response:
-    """What a handler returns. The server adds ``Date``, ``Connection`` and, where it is known, ``Content-Length``."""
+    """The result of a handler. The server adds ``Date``, ``Connection`` and, if known, ``Content-Length``."""
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
@@ -88,7 +91,7 @@ class Response:
 
 
 def target_of(request: h11.Request) -> tuple[str, str | None]:
-    """Path and query of the request's target, whichever of its four forms it has (RFC 9112, 3.2)."""
+    """Return path and query of the request's target, in any of its four forms (RFC 9112, 3.2)."""
     target = request.target
     if request.method == b"CONNECT":
         raise Refused(405)
@@ -108,7 +111,7 @@ def target_of(request: h11.Request) -> tuple[str, str | None]:
 
 
 def check(head: h11.Request, limits: HttpLimits) -> None:
-    """Raise Refused for a request that no handler sees. What h11 has refused already is not looked at again."""
+    """Raise `Refused` for a request that must not reach a handler. h11 has already refused others."""
     if head.http_version not in (b"1.0", b"1.1"):
         raise Refused(505)
     size = len(head.target) + sum(len(name) + len(value) for name, value in head.headers)
@@ -132,5 +135,5 @@ _FRAMING = frozenset({b"transfer-encoding", b"content-length", b"host", b"expect
 
 
 def encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Fields as h11 takes them."""
+    """Return fields in the form of h11."""
     return [(name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items()]

@@ -1,4 +1,4 @@
-"""The HTTP server: connections accepted, counted and ended."""
+"""The HTTP server: accepts, counts and ends connections."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class HttpServer:
         return sum(connection.is_answering for connection in self._open)
 
     async def serve(self, listeners: Sequence[trio.SocketListener]) -> None:
-        """Accept connections until cancelled or drained; closes the listeners."""
+        """Accept connections until cancelled or drained. Closes the listeners."""
         async with trio.open_nursery() as watching:
             watching.start_soon(self._shared.hangups.watch)
             async with trio.open_nursery() as connections:
@@ -51,9 +51,9 @@ class HttpServer:
             watching.cancel_scope.cancel()
 
     async def drain(self, grace_s: float) -> None:
-        """Accept nothing new, end idle connections, and wait up to ``grace_s`` for running requests.
+        """Accept nothing new, close idle connections, and wait up to ``grace_s`` for running requests.
 
-        Responses whose head leaves from now on say ``Connection: close``.
+        Responses that begin from now on have ``Connection: close``.
         """
         self._accepting.cancel()
         self._shared.draining = True
@@ -64,13 +64,13 @@ class HttpServer:
                 await self._shared.answered.wait()
 
     def _end_an_idle_one(self) -> None:
-        """End the connection that has been idle for the longest time, if there is one."""
+        """Close the connection that has been idle for the longest time, if there is one."""
         idle = [(since, connection) for connection in self._open if (since := connection.idle_since) is not None]
         if idle:
             min(idle, key=lambda each: each[0])[1].close_if_idle()
 
     async def _connection(self, stream: trio.SocketStream) -> None:
-        """One connection; whatever happens in it ends here."""
+        """Serve one connection. All of its errors end here."""
         if self._limiter.is_scarce(Kind.CONNECTIONS):
             self._end_an_idle_one()
         peer = peer_of(stream)
@@ -83,7 +83,7 @@ class HttpServer:
                     await connection.run()
                 finally:
                     self._open.discard(connection)
-        except Exception:  # noqa: BLE001 - one client must not end the server, whatever it makes us raise
+        except Exception:  # noqa: BLE001 - an error of one client must not end the server
             _log.error("http.connection_failed", exc_info=True)
         finally:
             account.close()

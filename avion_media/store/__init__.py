@@ -1,6 +1,6 @@
-"""The object store: S3 behind bounded threads, and presigned URLs without any I/O.
+"""The object store: S3, with a limited number of threads, and presigned URLs without any I/O.
 
-boto3 stays in here. What the rest of the service sees are the dataclasses of `objects`, the errors of
+No other package uses boto3. The rest of the service uses the dataclasses of `objects`, the errors of
 `avion_media.domain.errors`, and three more of `errors` (`TooLarge`, `RangeNotSatisfiable`, `StoreRefused`).
 """
 

@@ -1,4 +1,4 @@
-"""Whether the store works, as calls and pings show it."""
+"""Whether the store is available, according to calls and pings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from avion_media.telemetry import OutageLog
 
 
 class Availability:
-    """What is known now, and since when. Each change is logged once, and wakes who waits for it."""
+    """The last known state, and since when. Each change is logged once, and wakes waiting tasks."""
 
     def __init__(self) -> None:
         self._answers: bool | None = None  # not known before the first call
@@ -21,12 +21,12 @@ class Availability:
 
     @property
     def is_available(self) -> bool:
-        """Whether the store works: it answers, and not all objects fail. False until the bucket answered once."""
+        """Whether the store responds, and not all objects fail. False until the bucket has responded once."""
         return bool(self._answers)
 
     @property
     def is_unavailable(self) -> bool:
-        """Whether it is known not to work."""
+        """Whether the store is known to be unavailable."""
         return self._answers is False
 
     @property
@@ -36,20 +36,20 @@ class Availability:
 
     @property
     def silent_s(self) -> float:
-        """Seconds since it answered last."""
+        """Seconds since the last response."""
         return trio.current_time() - self._heard_at
 
     async def wait_available(self) -> None:
-        """Return once the bucket answers; at once while it does."""
+        """Wait until the bucket responds. Returns at once while it does."""
         while not self._answers:
             await self._changed.wait()
 
     async def wait_changed(self) -> None:
-        """Return at the next change."""
+        """Wait for the next change."""
         await self._changed.wait()
 
     def note(self, available: bool, cause: str = "") -> None:
-        """Note what a call has shown."""
+        """Record the result of a call."""
         if available:
             self._heard_at = trio.current_time()
             self.reached = True

@@ -1,4 +1,4 @@
-"""The bucket and its rules: what `avion-media init` creates. Safe to repeat; rules of others are kept."""
+"""The bucket and its rules, which `avion-media init` creates. Safe to repeat; other rules are kept."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from avion_media.store.connection import Connection
 if TYPE_CHECKING:
     from types_boto3_s3 import S3Client
 
-# Browsers PUT straight to the store, from any site: what they may do is decided by the presigned URL, not the origin.
+# Browsers PUT directly to the store, from any site. The presigned URL decides what they can do, not the site.
 _CORS_RULE: dict[str, Any] = {
     "ID": "avion-media-upload",
     "AllowedMethods": ["PUT"],
@@ -30,7 +30,7 @@ _CORS_RULE: dict[str, Any] = {
     "ExposeHeaders": ["ETag"],
     "MaxAgeSeconds": 3600,
 }
-# BlockPublicAcls is left as it is: with it, Ceph 18 refuses every PutObject (403), also without an ACL. Ignoring public
+# BlockPublicAcls stays off, because with it Ceph 18 refuses every PutObject (403), even without an ACL. Ignoring public
 # ACLs protects as well.
 _PUBLIC_ACCESS: Any = {"IgnorePublicAcls": True, "BlockPublicPolicy": True, "RestrictPublicBuckets": True}
 _NO_SUCH_FEATURE = frozenset({400, 405, 501})
@@ -40,7 +40,8 @@ _OWNED = frozenset({"BucketAlreadyOwnedByYou", "BucketAlreadyExists"})
 
 @dataclass(frozen=True, slots=True)
 class Lives:
-    """How long our lifecycle rules keep what: accepted uploads in ``incoming/``, parts, evidence in ``quarantine/``.
+    """How long the lifecycle rules of this service keep accepted uploads in ``incoming/``, parts, and evidence in
+    ``quarantine/``.
 
     The rules count whole days.
     """
@@ -51,7 +52,7 @@ class Lives:
 
 
 def _rules(lives: Lives) -> list[dict[str, Any]]:
-    """Our lifecycle rules."""
+    """Return the lifecycle rules of this service."""
     return [
         {
             "ID": "avion-media-incoming",
@@ -75,10 +76,10 @@ def _rules(lives: Lives) -> list[dict[str, Any]]:
 
 
 async def ensure_bucket(connection: Connection, region: str, lives: Lives) -> list[str]:
-    """Create what is missing and return what that was. After a failure or cancel, run it again."""
+    """Create what is missing, and return what that was. After an error or a cancel, run it again."""
     created = []
     bucket = connection.bucket
-    # A region is sent only to AWS: other stores take it for the name of a zone that they do not have.
+    # A region is sent only to AWS: other stores read it as the name of an unknown zone.
     location = "" if connection.custom_endpoint or region == "us-east-1" else region
     if await connection.change(lambda client: _create_bucket(client, bucket, location)):
         created.append(f"bucket {bucket}")
@@ -101,7 +102,7 @@ def _create_bucket(client: S3Client, bucket: str, location: str) -> bool:
     options: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": location}} if location else {}
     try:
         client.create_bucket(Bucket=bucket, **options)
-    except ClientError as error:  # somebody else was faster; if it is not ours, the next call says so
+    except ClientError as error:  # another process was faster; if the bucket is not ours, the next call fails
         if error.response["Error"]["Code"] not in _OWNED:
             raise
         return False
@@ -109,7 +110,7 @@ def _create_bucket(client: S3Client, bucket: str, location: str) -> bool:
 
 
 def _block_public_access(client: S3Client, bucket: str) -> bool:
-    """Not a store's duty: many have no such block, and `doctor` tries what strangers can read."""
+    """Set the public-access block. Many stores have none; `doctor` tests what clients can read."""
     try:
         present = _public_access(client, bucket)
         if _PUBLIC_ACCESS.items() <= present.items():
@@ -148,19 +149,19 @@ def _add_cors_rule(client: S3Client, bucket: str) -> bool:
 
 
 def _same_cors(rule: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Alike in effect: stores reorder the lists and may lose the ID."""
+    """Return whether both have the same effect. Stores reorder the lists, and may lose the ID."""
     lists = ("AllowedMethods", "AllowedOrigins", "AllowedHeaders", "ExposeHeaders")
     return all({*map(str.lower, rule.get(name, []))} == {*map(str.lower, wanted[name])} for name in lists)
 
 
 async def missing_lifecycle_rules(connection: Connection, lives: Lives) -> list[str]:
-    """The names of our rules that the bucket does not have, or has in another form."""
+    """Return the names of rules of this service that the bucket lacks, or has in another form."""
     rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
     return [rule["ID"] for rule in _rules(lives) if not _has_lifecycle(rules, rule)]
 
 
 async def early_expirations(connection: Connection, incoming_s: float) -> list[str]:
-    """The rules, with their days, that remove accepted uploads before ``incoming_s``, also those of others."""
+    """Return all rules, with their days, that remove accepted uploads before ``incoming_s``."""
     rules = await connection.query(lambda client: _lifecycle_rules(client, connection.bucket))
     return [
         f"{rule.get('ID', 'a rule without a name')}: {_incoming_days(rule)} days"
@@ -170,10 +171,10 @@ async def early_expirations(connection: Connection, incoming_s: float) -> list[s
 
 
 def _incoming_days(rule: dict[str, Any]) -> float:
-    """After how many days a rule removes uploads from ``incoming/``; infinite if it does not.
+    """Return after how many days a rule removes uploads from ``incoming/``; infinite if it does not.
 
-    A rule for some objects only (a tag, a size) counts: an upload can be one of them. One with a date has begun, or
-    will, and then removes everything at once.
+    A rule for some objects only (a tag, a size) counts, because an upload can be one of them. A rule with a date counts
+    as zero days: at that date it removes everything.
     """
     expiration = rule.get("Expiration", {})
     selected = rule.get("Filter", {})

@@ -1,9 +1,9 @@
-"""Calls to the store in a bounded number of threads, and what their ends say about it.
+"""Calls to the store in a limited number of threads, and what their results say about the store.
 
-Decisions: boto3 in threads rather than an HTTP client of our own: a third of the CPU per byte, and every store's
-quirks are boto3's business. Two kinds of calls: a *read* is abandoned when its caller is cancelled (the thread goes on
-until its socket timeout and drops what it got); a *change* never is, so that nothing lands in the store after its
-caller has given up: its cancel waits for the request, at most `Connection.max_request_s`.
+Decisions: boto3 in threads instead of our own HTTP client, because boto3 takes a third of the CPU per byte and handles
+the quirks of every store. There are two kinds of calls. A *read* is abandoned if its caller is cancelled: the thread
+continues until its socket timeout, and drops the result. A *change* is never abandoned, so that nothing is written
+after its caller has stopped: a cancel waits for the request, at most `Connection.max_request_s`.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_BACKOFF_S = 2.0  # more than botocore waits between two attempts
+_BACKOFF_S = 2.0  # longer than botocore waits between two attempts
 _WATCH_S = 10.0
 _WATCH_WHEN_UNAVAILABLE_S = 1.0
-_PING_S = 3.0  # a caller waits for this ping on top of its own call, which has failed already
-_PROBED = frozenset({"GetObject", "HeadObject"})  # operations that can be tried without changing anything
-_KNOWING = frozenset({"GetObject", "HeadObject", "PutObject"})  # after these the object is there
+_PING_S = 3.0  # a caller whose call has failed also waits for this ping
+_PROBED = frozenset({"GetObject", "HeadObject"})  # operations that can be tested without changing anything
+_KNOWING = frozenset({"GetObject", "HeadObject", "PutObject"})  # after these the object exists
 
 _log = get_logger()
 
 
 class Connection:
-    """Runs calls, measures them, and judges by them whether the store works. Made by `open_store`."""
+    """Runs calls, measures them, and decides by their results whether the store is available. Made by `open_store`."""
 
     def __init__(self, config: S3Config, max_threads: int, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._telemetry = telemetry
@@ -63,15 +63,15 @@ class Connection:
 
     @property
     def max_request_s(self) -> float:
-        """No request, its body aside, takes longer: also what a cancelled change waits at most."""
+        """Longest time of a request without its body. A cancelled change waits at most this long."""
         return ATTEMPTS * (self.clients.connect_timeout_s + self._config.timeout) + _BACKOFF_S
 
     @property
     def custom_endpoint(self) -> bool:
-        """Whether the store is another than AWS."""
+        """Whether the store is not AWS."""
         return bool(self._config.endpoint_url)
 
-    # ``operation`` is what telemetry calls the call: the name in S3's API of the one request that it makes.
+    # ``operation`` is the name of the call in telemetry: that of its request in S3's API.
 
     async def read(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
         """Run a call that changes nothing in a thread. A cancel returns at once; the thread drops its result later."""
@@ -79,7 +79,7 @@ class Connection:
             return await self._judged(self._run(observed.timed(call), key, abandon=True), operation, key)
 
     async def get_part(self, wanted: PartRequest, by_thread: Callable[[S3Client], ObjectPart]) -> ObjectPart:
-        """GetObject on Trio; ``by_thread`` is asked where only botocore understands the response."""
+        """GetObject on Trio; ``by_thread`` is called for responses that only botocore understands."""
         with self._observed("GetObject", wanted.key) as observed:
             return await self._judged(self._get_part(observed, wanted, by_thread), "GetObject", wanted.key)
 
@@ -100,32 +100,33 @@ class Connection:
         return found
 
     async def query(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
-        """A read of facts, bounded as a whole, the wait for a thread included. Unavailable when the time runs out."""
+        """Run a read of facts, with a limit on the whole time, including the wait for a thread. Raises `Unavailable` at
+        the limit."""
         with self._observed(operation, key) as observed:
             return await self._judged(self._run_in_time(observed.timed(call), key), operation, key)
 
     async def change(self, call: Callable[[S3Client], T], key: str = "", *, operation: str = "") -> T:
-        """Run a call that changes the store in a thread. Once it runs, a cancel waits for it and its result stands."""
+        """Run a call that changes the store in a thread. A cancel waits for a running call, whose result is valid."""
         with self._observed(operation, key) as observed:
             return await self._judged(self._run(observed.timed(call), key, abandon=False), operation, key)
 
     async def put_presigned(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """Send what a client with this URL could send, and return the status. Raises Unavailable."""
+        """Send a request that a client with this URL could send, and return the status. Raises `Unavailable`."""
         return await self.change(lambda _client: self.clients.put_presigned(url, headers, body), operation="UploadPart")
 
     def received(self, count: int) -> None:
-        """So many bytes of objects were read."""
+        """Count bytes of objects that were read."""
         self._telemetry.count(instruments.STORE_IO, count, network__io__direction="receive")
 
     def sent(self, count: int) -> None:
-        """So many bytes of objects were written."""
+        """Count bytes of objects that were written."""
         self._telemetry.count(instruments.STORE_IO, count, network__io__direction="transmit")
 
     def _observed(self, operation: str, key: str) -> StoreCall:
         return StoreCall(self._telemetry, operation, self.bucket, key)
 
     async def ping(self) -> None:
-        """One small request for the bucket. Raises Unavailable, also when there is none."""
+        """Make a small request for the bucket. Raises `Unavailable`, also if the bucket does not exist."""
         try:
             with self._observed("HeadBucket", "") as observed:
                 await self._run_in_time(observed.timed(self._head_bucket), "")
@@ -139,16 +140,18 @@ class Connection:
         await self._note_ping()
 
     async def prepare(self) -> None:
-        """Find credentials, so that presigning works; no request to the store. Their absence is no error here."""
+        """Find credentials, so that presigning works, without a request to the store. Missing credentials are not an
+        error here."""
         try:
             await self.clients.connect()
         except MediaError as error:
             self.state.note(False, _detail(error))
 
     async def watch(self) -> None:
-        """Keep the credentials fresh, and notice without any traffic that the store is gone or back. Never returns.
+        """Keep the credentials fresh, and notice without other traffic when the store becomes unavailable or available.
+        Never returns.
 
-        It asks the store whenever nobody else did for a while, so that readiness recovers by itself.
+        It pings the store after a while without calls, so that readiness recovers by itself.
         """
         while True:
             try:
@@ -167,7 +170,7 @@ class Connection:
     def _head_bucket(self, client: S3Client) -> None:
         try:
             client.head_bucket(Bucket=self.bucket)
-        except ClientError as error:  # an answer to HEAD has no body, and so no better code than this
+        except ClientError as error:  # a response to HEAD has no body, so there is no better code
             if error.response["Error"]["Code"] != "404":
                 raise
             raise Unavailable(Dependency.STORE, NO_BUCKET, retry_after_s=5.0) from error
@@ -185,9 +188,9 @@ class Connection:
             raise Unavailable(Dependency.STORE, f"no answer within {self.max_request_s:g} s") from None
 
     async def _judged(self, running: Awaitable[T], operation: str, key: str) -> T:
-        """Await a call, and learn from its end whether the store works.
+        """Await a call, and record by its result whether the store is available.
 
-        Raises Unavailable with OBJECT where the store works, but not for this object.
+        Raises `Unavailable` with OBJECT if the store is available, but not this object.
         """
         try:
             result = await running
@@ -198,20 +201,21 @@ class Connection:
         except MediaError as error:
             if key:
                 self._check_reached(error)
-            if self.state.reached:  # until then it proves nothing: a HEAD gets 404 for a missing bucket as well
+            if self.state.reached:  # until then a 404 proves nothing: HEAD returns it for a missing bucket as well
                 self._note_answer()
             raise
         self._note_success(operation, key)
         return result
 
     def _check_reached(self, error: MediaError) -> None:
-        """Raise Unavailable for a refusal if the bucket has never answered: the server might not be a store."""
+        """Raise `Unavailable` for a refusal if the bucket has never responded, because the server might not be a
+        store."""
         if isinstance(error, StoreRefused) and not self.state.reached:
             self.state.note(False, str(error))
             raise Unavailable(Dependency.STORE, str(error), retry_after_s=5.0) from error
 
     async def _store_fails(self, operation: str, key: str, cause: str) -> bool:
-        """Return whether a call failed because the whole store does."""
+        """Return whether a call failed because the whole store fails."""
         if self.state.is_unavailable or not await self._answers_a_ping():
             return True
         if not key:
@@ -223,7 +227,7 @@ class Connection:
         return True
 
     async def _answers_a_ping(self) -> bool:
-        """Return whether the store answers a ping that begins now. Callers that wait at the same time share one."""
+        """Return whether the store responds to a ping that begins now. Concurrent callers share one ping."""
         asked_at = trio.current_time()
         async with self._pinging:
             if self._pinged_at < asked_at:
@@ -236,14 +240,14 @@ class Connection:
                 await self.ping()
             except Unavailable:
                 return False
-            except MediaError:  # an answer, though a wrong one
+            except MediaError:  # a response, although an error
                 return True
             return True
         self.state.note(False, f"no answer to a ping within {_PING_S:g} s")
         return False
 
     async def _works_for_another_key(self, operation: str) -> bool:
-        """Return whether the operation works for an object that should be readable, if one is known."""
+        """Return whether the operation works for another object that should be readable, if one is known."""
         if operation not in _PROBED:
             return False
         with trio.move_on_after(_PING_S), suppress(MediaError):
@@ -271,18 +275,18 @@ class Connection:
         return True
 
     def _note_answer(self) -> None:
-        """The store answered, if only that there is no such object."""
+        """Record that the store responded, even if there is no such object."""
         if not self._evidence.broken:
             self.state.note(True)
 
     def _note_success(self, operation: str, key: str) -> None:
         self._evidence.succeeded(operation)
-        if operation in _KNOWING and not key.startswith(INCOMING_PREFIX):  # what is incoming is soon removed
+        if operation in _KNOWING and not key.startswith(INCOMING_PREFIX):  # uploads are soon removed
             self._known_good = key
         self._note_answer()
 
     async def _note_ping(self) -> None:
-        """The store answered a ping. If an operation was broken, try it too."""
+        """Record that the store responded to a ping. If an operation was broken, test it, too."""
         broken = self._evidence.broken
         if not broken or await self._works_for_another_key(broken):
             self._note_answer()

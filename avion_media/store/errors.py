@@ -1,7 +1,7 @@
-"""botocore's and urllib3's exceptions as errors of the domain: the one place where either is named.
+"""Converts exceptions of botocore and urllib3 to errors of the domain. No other module uses either.
 
-An outage, a missing bucket, a throttled call and refused or missing credentials all are `Unavailable`: a state that
-ends by itself, and is raised to the caller. A request that the store calls wrong is a bug: `StoreRefused`.
+An outage, a missing bucket, a throttled call, and refused or missing credentials are all `Unavailable`: a state that
+ends by itself. A request that the store calls invalid is a bug: `StoreRefused`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _TRANSIENT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted",
 
 
 class TooLarge(MediaError):
-    """The object has more bytes than the caller allowed; nothing of it was handed over."""
+    """The object has more bytes than the caller allowed. Nothing of it was returned."""
 
     def __init__(self, key: str, size_bytes: int, max_bytes: int) -> None:
         super().__init__(f"{key} has {size_bytes} bytes, more than {max_bytes}")
@@ -50,19 +50,19 @@ class TooLarge(MediaError):
 
 
 class RangeNotSatisfiable(MediaError):
-    """The object is shorter than the range asked for begins."""
+    """The requested range begins after the end of the object."""
 
 
 class UploadMissing(MediaError):
-    """There is no such multipart upload: it was completed or aborted, it expired, or it never was."""
+    """There is no such multipart upload: it was completed or aborted, has expired, or never existed."""
 
 
 class StoreRefused(MediaError):
-    """The store calls our request wrong: a bug (or a setting) of ours, not an outage."""
+    """The store calls the request invalid: a bug or a wrong setting, not an outage."""
 
 
 def translate(error: Exception, key: str = "") -> MediaError:
-    """The domain's error for one of botocore's or urllib3's."""
+    """Return the error of the domain for an error of botocore or urllib3."""
     if isinstance(error, ClientError):
         return _translate_client_error(error, key)
     if isinstance(error, NoCredentialsError):
@@ -98,9 +98,9 @@ def _translate_client_error(error: ClientError, key: str) -> MediaError:
 
 @contextmanager
 def translated(key: str = "") -> Iterator[None]:
-    """What botocore or urllib3 raises inside comes out as an error of the domain.
+    """Convert errors of botocore and urllib3 inside the block to errors of the domain.
 
-    Both wrap the errors of their sockets, so an OSError is one of a local file (a full disk) and stays what it is.
+    Both wrap errors of their sockets, so an OSError is one of a local file (a full disk), and stays unchanged.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What is sent to the store and received about objects: plain frozen data, no S3 types."""
+"""Data about objects and requests: plain frozen dataclasses, no S3 types."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ObjectInfo:
 
 @dataclass(frozen=True, slots=True)
 class ListedObject:
-    """What a listing tells of an object: no type, no metadata."""
+    """An object in a listing, which has neither type nor metadata."""
 
     key: str
     size_bytes: int
@@ -35,9 +35,9 @@ class ListedObject:
 
 @dataclass(frozen=True, slots=True)
 class FileSource:
-    """Bytes to upload: ``size_bytes`` of the open file ``fd``, from ``offset``. The descriptor stays the caller's.
+    """Bytes to upload: ``size_bytes`` of the open file ``fd``, from ``offset``. The caller keeps the descriptor.
 
-    It is read with pread: its own position neither matters nor moves.
+    It is read with pread, so its position does not matter, and does not change.
     """
 
     fd: int
@@ -47,7 +47,7 @@ class FileSource:
 
 @dataclass(frozen=True, slots=True)
 class PresignedPut:
-    """A PUT that somebody else may send until ``expires_at``, with exactly these headers."""
+    """A PUT that a client may send until ``expires_at``, with exactly these headers."""
 
     url: str
     headers: dict[str, str]
@@ -55,7 +55,7 @@ class PresignedPut:
 
 
 class ContentRange(NamedTuple):
-    """The part that an answer holds: ``first`` to ``last`` inclusive, of ``total`` bytes. Its text is the header's."""
+    """The range in a response: ``first`` to ``last`` inclusive, of ``total`` bytes. Its text is the header's value."""
 
     first: int
     last: int
@@ -70,9 +70,9 @@ Bytes = bytes | bytearray | memoryview
 
 @dataclass(frozen=True, slots=True)
 class PartRequest:
-    """One GetObject, of at most ``max_bytes``, and with ``if_match`` only of that version.
+    """One GetObject of at most ``max_bytes``; with ``if_match`` only of that version.
 
-    The body is received ``into`` that buffer where it has room: a large new one costs as much as the receiving.
+    The body is received ``into`` that buffer if it has room, because allocating a large one takes as long as receiving.
     """
 
     key: str
@@ -84,7 +84,7 @@ class PartRequest:
 
 @dataclass(frozen=True, slots=True)
 class ObjectPart:
-    """The bytes of one GetObject. ``content_range`` is None where the store sent the whole object."""
+    """The bytes of one GetObject. ``content_range`` is None if the store sent the whole object."""
 
     info: ObjectInfo
     content_range: ContentRange | None
@@ -92,7 +92,7 @@ class ObjectPart:
 
 
 def range_header(byte_range: ByteRange) -> str:
-    """The ``Range`` header for a byte range. ValueError when it names nothing."""
+    """Return the ``Range`` header for a byte range. Raises ValueError for an empty one."""
     first, last = byte_range
     if first is None:
         if last is None or last < 1:
@@ -104,7 +104,7 @@ def range_header(byte_range: ByteRange) -> str:
 
 
 def parse_content_range(header: str) -> ContentRange | None:
-    """Read ``bytes first-last/total``; None when it is anything else."""
+    """Read ``bytes first-last/total``; None for anything else."""
     unit, _, rest = header.partition(" ")
     span, _, total = rest.partition("/")
     first, _, last = span.partition("-")
@@ -114,7 +114,7 @@ def parse_content_range(header: str) -> ContentRange | None:
 
 
 def object_info(key: str, response: Mapping[str, Any]) -> ObjectInfo:
-    """The info in a HeadObject or GetObject response; of a ranged one the size is the whole object's."""
+    """Return the facts in a HeadObject or GetObject response. For a range the size is that of the whole object."""
     content_range = parse_content_range(response.get("ContentRange", ""))
     return ObjectInfo(
         key=key,

@@ -1,6 +1,6 @@
-"""A span and a measurement around each call of the store, by the conventions for AWS SDKs and S3.
+"""A span and a metric for each call of the store, by the conventions for AWS SDKs and S3.
 
-The trace's context does not travel along: the store signs what it understands, and does not need our traces.
+No trace context is sent: the store signs what it understands, and does not need our traces.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 THREADS = "store.threads"
-# The answers that a caller asked for, and those that are somebody's fault.
+# Errors that are results for a caller, and errors that are faults.
 _ANSWERS: tuple[tuple[type[BaseException], str], ...] = (
     (ObjectMissing, "missing"),
     (UploadMissing, "missing"),
@@ -36,7 +36,7 @@ _FAULTS: tuple[tuple[type[BaseException], str], ...] = ((Unavailable, "unavailab
 
 
 class StoreCall(AbstractContextManager["StoreCall"]):
-    """``operation`` is the name in S3's API (``GetObject``); without one only the wait for a thread is measured."""
+    """``operation`` is the name in S3's API (``GetObject``). Without one, only the wait for a thread is measured."""
 
     def __init__(self, telemetry: Telemetry, operation: str, bucket: str, key: str) -> None:
         self._telemetry = telemetry
@@ -50,11 +50,11 @@ class StoreCall(AbstractContextManager["StoreCall"]):
         self._needs_thread = True
 
     def without_thread(self) -> None:
-        """The call waits for no thread."""
+        """Record that the call does not wait for a thread."""
         self._needs_thread = False
 
     def timed(self, call: Callable[[S3Client], T]) -> Callable[[S3Client], T]:
-        """``call``, for a thread; notes when that begins."""
+        """Return ``call`` for a thread, with a record of its start."""
         self._needs_thread = True
 
         def run(client: S3Client) -> T:

@@ -1,10 +1,10 @@
-"""Whether clients may have URLs for parts: tried, since nothing else tells.
+"""Tests whether clients may have URLs for parts. Only a test can tell.
 
-Some stores obey ``x-amz-copy-source`` on a part's URL although the URL does not sign it, and ignore the condition that
-it signs (Ceph 18: CVE-2026-54330). A client with such a URL could read any object that the signing key can read. Keys
-that can only write prevent that, and so does a store that refuses headers that the URL does not sign. Ceph 18 copies
-only where the request has no length of its own, which a signed length excludes. A store that checks no signature at
-all, as that of `avion-media dev`, protects nothing: there the URLs give nobody anything new.
+Some stores obey ``x-amz-copy-source`` on the URL of a part although the URL does not sign it, and ignore the condition
+that the URL signs (Ceph 18: CVE-2026-54330). A client with such a URL could read any object that the signing key can
+read. Put-only keys prevent that, and so does a store that refuses unsigned headers. Ceph 18 copies only if the request
+has no length of its own, which a signed length excludes. A store that checks no signatures, like that of `avion-media
+dev`, protects nothing anyway.
 """
 
 from __future__ import annotations
@@ -25,27 +25,30 @@ from avion_media.store.store import ObjectStore
 
 _EXPIRES_S: Final = 60
 _SECRET: Final = b"an object that the URL is not for"
-_BODY: Final = b"what the URL of the part is for.."  # of the same length: a store may compare it with that of the copy
+_BODY: Final = (
+    b"what the URL of the part is for.."  # of the same length, which a store may compare with that of the copy
+)
 _TYPE: Final = "application/octet-stream"
 
 COPIES: Final = (
     "a client could read other objects through the URL of a part: sign upload URLs with keys that can only write "
     "(docs/how-to/sign-with-put-only-keys.md)"
 )
-"""Why uploads in parts are off at a store that obeys headers that a URL does not sign."""
+"""The reason shown if uploads in parts are off because the store obeys unsigned headers."""
 
 
 async def examine_part_urls(store: ObjectStore) -> str:
     """Return why clients must not have URLs for parts; empty if they may have them.
 
-    It uses the service's own address of the store, writes below ``incoming/``, and removes that again, also after a
-    cancel; what a crash leaves ends by the sweep or the lifecycle rules. Raises Unavailable, StoreRefused.
+    It uses the service's own address of the store, and writes below ``incoming/``. It removes that again, also after a
+    cancel; after a crash the sweep or the lifecycle rules remove it. Raises `Unavailable`, `StoreRefused`.
     """
     return await _Examination(store).run()
 
 
 class _Examination:
-    """One upload, a part for each attempt: the first is honest. What is stored shows which body the store took."""
+    """One upload with a part for each attempt; the first part is normal. The stored sizes show which body the store
+    used."""
 
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
@@ -60,7 +63,7 @@ class _Examination:
             upload_id = await self._store.multipart.create(self._key, content_type=_TYPE, metadata={})
             return await self._judge(upload_id)
         finally:
-            # Shielded, since a cancelled node must not leave it; bounded as two requests are.
+            # Shielded, so that a cancelled node does not leave it. Bounded like two requests.
             with trio.move_on_after(2 * self._connection.max_request_s, shield=True):
                 with suppress(MediaError):
                     await self._store.delete([self._source])

@@ -1,4 +1,4 @@
-"""Carrying out a `patch_plan`: a multipart upload of copied and sent parts, whole or not at all."""
+"""Carries out a `patch_plan`: a multipart upload of copied and sent parts, completely or not at all."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from avion_media.telemetry import get_logger
 
 Ts = TypeVarTuple("Ts")
 
-_PARTS_AT_ONCE = 4  # each sent part is held in memory: this bounds it to 64 MiB and a little
+_PARTS_AT_ONCE = 4  # each sent part is in memory, so this limits memory to a little over 64 MiB
 
 _log = get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class PatchCopy:
-    """``source_key`` as it is (of ``source_etag``), written to ``target_key`` with patches laid over.
+    """Writes ``source_key`` (with ``source_etag``) to ``target_key``, with patches applied.
 
-    ``only_if_absent`` asks the store to refuse when there is a target already as the parts are joined; Ceph 18 ignores
-    it, so who needs it looks before as well.
+    ``only_if_absent`` asks the store to refuse if the target exists when the parts are joined. Ceph 18 ignores it, so
+    callers that need it also check before.
     """
 
     connection: Connection
@@ -37,7 +37,7 @@ class PatchCopy:
     only_if_absent: bool = False
 
     async def send(self, parts: Sequence[Part], headers: Mapping[str, Any]) -> str:
-        """Write the new object from ``parts`` and return its etag. On a failure or cancel nothing is left behind."""
+        """Write the new object from ``parts``, and return its etag. After an error or a cancel nothing is left."""
         target: dict[str, Any] = {"Bucket": self.connection.bucket, "Key": self.target_key}
         created = await self.connection.change(
             lambda client: client.create_multipart_upload(**target, **headers),
@@ -91,7 +91,7 @@ class PatchCopy:
         return str(response["ETag"])
 
     async def patched_bytes(self, part: Part) -> bytes:
-        """The bytes of one part of the new object: those of the source that no patch replaces are fetched."""
+        """Return the bytes of one part of the new object. Bytes of the source that no patch replaces are fetched."""
         for offset, data in self.patches:
             if offset <= part.start and part.end <= offset + len(data):
                 return data[part.start - offset : part.end - offset]
@@ -109,7 +109,7 @@ class PatchCopy:
         return patched(base, part.start, self.patches)
 
     async def _abort(self, upload: Mapping[str, Any]) -> None:
-        """Drop the parts. If the store is unavailable, the bucket's lifecycle rule does it a day later."""
+        """Abort the upload. If the store is unavailable, the bucket's lifecycle rule does it a day later."""
         # Shielded, since a cancelled task must not leave its parts; bounded by the deadline for the wait and by
         # `Connection.max_request_s` for a request that has begun.
         with trio.move_on_after(self.connection.max_request_s, shield=True):
@@ -125,7 +125,7 @@ class PatchCopy:
 
 @contextmanager
 def of_the_source() -> Iterator[None]:
-    """A failed condition on what is copied must not be taken for one on the target, which says that it is there."""
+    """Convert a failed condition on the source, so that it is not taken for one on the target."""
     try:
         yield
     except PreconditionFailed as error:
@@ -133,7 +133,7 @@ def of_the_source() -> Iterator[None]:
 
 
 async def in_parallel(job: Callable[[*Ts], Awaitable[None]], arguments: Sequence[tuple[*Ts]], at_once: int) -> None:
-    """Run ``job`` for all arguments, ``at_once`` at a time. The first MediaError cancels the rest and is raised."""
+    """Run ``job`` for all arguments, ``at_once`` at a time. The first MediaError cancels the rest, and is raised."""
     failures: list[MediaError] = []
     slots = trio.CapacityLimiter(at_once)
 

@@ -1,9 +1,9 @@
-"""Five requests at less than half of botocore's price: a presigned URL, sent by botocore's own HTTP session.
+"""Five requests for less than half of botocore's CPU time: a presigned URL, sent by botocore's own HTTP session.
 
-Of the millisecond of CPU that botocore takes for a small request, 0.6 go into choosing an endpoint, events and parsers
-that GET, HEAD, PUT and DELETE of one object have no use for. Only what succeeds, is not there, or is there already, is
-taken from here. Whatever else the store says, and a connection that fails, is left to botocore: retries, regions,
-refreshed credentials and error messages are its business, and so is everything rare.
+botocore takes a millisecond of CPU for a small request. 0.6 ms of that are the choice of an endpoint, events and
+parsers that GET, HEAD, PUT and DELETE of one object do not need. Only three results are used from here: success, not
+found, and already exists. botocore handles everything else, including failed connections: retries, regions, refreshed
+credentials, error messages, and rare cases.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ _HEADERS = {"IfMatch": "If-Match", "Range": "Range", "IfNoneMatch": "If-None-Mat
 
 
 def ca_bundle() -> str:
-    """The file of certificate authorities that botocore trusts the store by; empty for the usual ones."""
+    """Return the file of certificate authorities that botocore uses for the store; empty for the usual ones."""
     configured = botocore.session.Session().get_config_variable("ca_bundle")
     return str(configured or os.environ.get("REQUESTS_CA_BUNDLE", ""))
 
 
 def open_session(timeout_s: tuple[float, float], connections: int) -> URLLib3Session:
-    """An HTTP session as botocore's clients have one. ``timeout_s`` is to connect and to read.
+    """Open an HTTP session like those of botocore's clients. ``timeout_s`` is for connecting and for reading.
 
-    It reads files, and raises what botocore raises where they are wrong.
+    It reads files, and raises botocore's errors if they are invalid.
     """
     verify: Any = ca_bundle() or True  # the stubs know of booleans only
     session = URLLib3Session(
@@ -71,15 +71,17 @@ def open_session(timeout_s: tuple[float, float], connections: int) -> URLLib3Ses
 
 
 class QuickRequests:
-    """Called like the methods of `S3Client`, in any thread, and answers and raises as those do."""
+    """Has the methods of `S3Client`, with the same results and errors. Can be called in any thread."""
 
     def __init__(self, session: URLLib3Session, presigner: Presigner) -> None:
         self._session = session
         self._presigner = presigner
-        self._refused: set[str] = set()  # methods: a store that takes no such presigned request is not asked again
+        self._refused: set[str] = (
+            set()
+        )  # methods that the store refuses as presigned requests; they are not tried again
 
     def get_object(self, client: S3Client, request: Mapping[str, Any]) -> dict[str, Any]:
-        """One object; ``request`` is of Bucket, Key, IfMatch and Range."""
+        """Get one object. ``request`` has Bucket, Key, IfMatch and Range."""
         response = self._send("GET", request)
         if response is not None and response.status_code in (200, 206) and "Content-Length" in response.headers:
             return _found(response) | {
@@ -90,19 +92,21 @@ class QuickRequests:
         return self._by_client("GET", response, lambda: client.get_object(**request))
 
     def head_object(self, client: S3Client, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Facts about one object; ``request`` is of Bucket and Key."""
+        """Get the facts about one object. ``request`` has Bucket and Key."""
         response = self._send("HEAD", request)
         if response is not None and response.status_code == 200 and "Content-Length" in response.headers:
             return _found(response)
-        if response is not None and response.status_code == 404:  # an answer to HEAD has no body, and so no better code
+        if (
+            response is not None and response.status_code == 404
+        ):  # a response to HEAD has no body, so there is no better code
             raise _error("404", request, "HeadObject")
         return self._by_client("HEAD", response, lambda: client.head_object(**request))
 
     def put_object(self, client: S3Client, request: Mapping[str, Any], source: bytes | FileSource) -> dict[str, Any]:
-        """Write one object; ``request`` is of Bucket, Key, ContentType, Metadata, CacheControl and IfNoneMatch.
+        """Write one object. ``request`` has Bucket, Key, ContentType, Metadata, CacheControl and IfNoneMatch.
 
-        The SHA-256 of what was read from ``source`` is signed: a store refuses (400) what was damaged on its way. A
-        cancel is seen between two chunks of a file.
+        The SHA-256 of the bytes read from ``source`` is signed, so the store refuses (400) bytes that were damaged in
+        transit. A cancel takes effect between two chunks of a file.
         """
         metadata = {f"{META}{name}": value for name, value in request["Metadata"].items()}
         response = None
@@ -123,7 +127,7 @@ class QuickRequests:
         return self._by_client("PUT", response, lambda: client.put_object(**request, Body=body_of_client))
 
     def delete_object(self, client: S3Client, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Remove one object; ``request`` is of Bucket and Key."""
+        """Remove one object. ``request`` has Bucket and Key."""
         response = self._send("DELETE", request)
         if response is not None and response.status_code == 204:
             return {}
@@ -132,7 +136,8 @@ class QuickRequests:
         return self._by_client("DELETE", response, lambda: client.delete_object(**request))
 
     def list_keys(self, client: S3Client, request: Mapping[str, Any]) -> tuple[list[str], bool]:
-        """The keys of one page, and whether more follow; ``request`` has Bucket, Prefix, MaxKeys and StartAfter."""
+        """Return the keys of one page, and whether more follow. ``request`` has Bucket, Prefix, MaxKeys and
+        StartAfter."""
         query = {
             "list-type": "2",
             "max-keys": str(request["MaxKeys"]),
@@ -149,7 +154,7 @@ class QuickRequests:
         return [each["Key"] for each in listed.get("Contents", ())], bool(listed.get("IsTruncated"))
 
     def _by_client(self, method: str, response: AWSResponse | None, call: Callable[[], Any]) -> dict[str, Any]:
-        """What botocore makes of it. Where that succeeds and ``response`` was a refusal, presigning is to blame."""
+        """Let botocore make the request. If it succeeds where ``response`` was a refusal, presigning was the cause."""
         answer: dict[str, Any] = {**call()}
         if response is not None and 400 <= response.status_code < 404:
             self._refused.add(method)
@@ -163,9 +168,10 @@ class QuickRequests:
         body: bytes | Iterator[bytes] | None = None,
         more_query: str = "",
     ) -> AWSResponse | None:
-        """The response; the body of an object is not read, any other is. ``signed`` are headers in lower case.
+        """Return the response. The body of an object is not read, any other body is. ``signed`` are headers in lower
+        case.
 
-        None where there is no connection, where the kept one had been closed, or where botocore is to be asked.
+        Returns None if the connection failed, or if botocore must make the request.
         """
         if method in self._refused:
             return None
@@ -188,7 +194,7 @@ class QuickRequests:
         except (ConnectionClosedError, EndpointConnectionError, SSLError):
             return None
         except (ConnectTimeoutError, ReadTimeoutError) as error:
-            trio.from_thread.check_cancelled()  # botocore would try once more, and see a cancel at its first chunk
+            trio.from_thread.check_cancelled()  # botocore would retry, and see a cancel at its first chunk
             raise type(error)(endpoint_url=url.partition("?")[0]) from None  # the text is logged: no signature in it
         if method != "GET" or more_query or response.status_code not in (200, 206):
             response.content  # noqa: B018 - read, so that the connection can be used again
@@ -196,7 +202,7 @@ class QuickRequests:
 
 
 def _found(response: AWSResponse) -> dict[str, Any]:
-    """In the shape of the answers of `S3Client`, as far as anybody here looks at them."""
+    """Return the result as `S3Client` would, with the fields that are used here."""
     headers = response.headers
     answer = {
         "ContentLength": int(headers["Content-Length"]),
@@ -230,8 +236,8 @@ def _sha256(source: bytes | FileSource) -> str:
 
 
 def _chunks(source: FileSource) -> Iterator[bytes]:
-    """The bytes of a file, in a thread. Raises trio.Cancelled before a chunk: the connection is dropped then, and with
-    it the half-sent object."""
+    """Yield the bytes of a file, in a thread. Raises trio.Cancelled before a chunk; then the connection, with the
+    incomplete object, is closed."""
     offset, end = source.offset, source.offset + source.size_bytes
     while offset < end:
         trio.from_thread.check_cancelled()

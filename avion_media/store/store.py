@@ -1,4 +1,4 @@
-"""The object store as the service sees it."""
+"""The object store, as the rest of the service uses it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 _RANGES_AT_ONCE = 4
 _DELETES_PER_REQUEST = 1000  # S3's own bound
-# How AWS and Ceph refuse a plain GET of an object that was PUT with a key of the client's own.
+# How AWS and Ceph refuse a plain GET of an object that was PUT with a client's key.
 _ENCRYPTED_BY_CLIENT = frozenset({"InvalidArgument", "InvalidRequest"})
 
 
@@ -44,11 +44,12 @@ _ENCRYPTED_BY_CLIENT = frozenset({"InvalidArgument", "InvalidRequest"})
 async def open_store(
     config: S3Config, max_threads: int | None = None, telemetry: Telemetry = NO_TELEMETRY, *, watched: bool = True
 ) -> AsyncIterator[ObjectStore]:
-    """Open the store, with at most ``max_threads`` (by default ``config.threads``) blocking calls at once.
+    """Open the store, with at most ``max_threads`` (by default ``config.threads``) concurrent blocking calls.
 
-    Opening is lazy: it looks for credentials, but a store that is away, or credentials that are missing, show only in
-    `ObjectStore.available` and as Unavailable from each call, until they are there. The caller ends what still uses
-    the store before it leaves the block. If not ``watched``, only calls show an outage: `init` expects no bucket yet.
+    Opening only looks for credentials. An unavailable store, or missing credentials, show only in
+    `ObjectStore.available`, and as `Unavailable` from each call. The caller must stop using the store before it leaves
+    the block. If not ``watched``, only calls notice an outage; `init` uses this, because the bucket might not exist
+    yet.
     """
     connection = Connection(config, max_threads or config.threads, telemetry)
     await connection.prepare()
@@ -59,7 +60,7 @@ async def open_store(
             yield ObjectStore(connection, config.region)
             nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        # The nursery wraps whatever the caller's block raises, and the watcher raises nothing of its own to add.
+        # The nursery wraps what the caller's block raises; the watcher itself raises nothing.
         if len(group.exceptions) == 1:
             raise group.exceptions[0] from None
         raise
@@ -68,11 +69,11 @@ async def open_store(
 
 
 class ObjectStore:
-    """Objects in one bucket. Every call may raise Unavailable, which ends without anybody's help.
+    """Objects in one bucket. Every call can raise `Unavailable`, a state that ends by itself.
 
-    *Reads* return at once when cancelled. *Changes* (`put`, `copy`, `patch_copy`, `delete`) wait for the request
-    that runs, some 30 s at most with the default timeout and usually milliseconds, so that nothing lands later;
-    whether it was carried out is then open, and all of them can be repeated. Objects appear whole or not at all.
+    *Reads* return at once if cancelled. *Changes* (`put`, `copy`, `patch_copy`, `delete`) wait for the running request,
+    so that nothing is written later: usually milliseconds, with the default timeout at most about 30 s. After a cancel
+    it is unknown whether the change was made; all changes can be repeated. Objects appear completely or not at all.
     """
 
     def __init__(self, connection: Connection, region: str) -> None:
@@ -82,34 +83,34 @@ class ObjectStore:
 
     @property
     def connection(self) -> Connection:
-        """What the requests go through: for modules of this package."""
+        """The connection, for modules of this package."""
         return self._connection
 
     @property
     def available(self) -> bool:
-        """Whether the store answered last time. False until the bucket did once."""
+        """Whether the store responded last time. False until the bucket has responded once."""
         return self._connection.state.is_available
 
     @property
     def cause(self) -> str:
-        """Why the store is not `available`; empty while it is."""
+        """Why the store is unavailable; empty while it is available."""
         return self._connection.state.cause
 
     @property
     def threads(self) -> trio.CapacityLimiter:
-        """The limiter of blocking calls, to look at. Those of abandoned reads count."""
+        """The limiter of blocking calls, for statistics. Abandoned reads count."""
         return self._connection.threads
 
     async def wait_available(self) -> None:
-        """Return once the bucket answers; at once while it does."""
+        """Wait until the bucket responds. Returns at once while it does."""
         await self._connection.state.wait_available()
 
     async def ping(self) -> None:
-        """One small request. Raises Unavailable, also when the bucket does not exist."""
+        """Make a small request. Raises `Unavailable`, also if the bucket does not exist."""
         await self._connection.ping()
 
     async def ensure_bucket(self, lives: bucket.Lives) -> list[str]:
-        """Create what is missing of the bucket, its CORS and its lifecycle rules; return what that was."""
+        """Create what is missing of the bucket, its CORS and its lifecycle rules. Return what that was."""
         return await bucket.ensure_bucket(self._connection, self._region, lives)
 
     async def missing_lifecycle_rules(self, lives: bucket.Lives) -> list[str]:
@@ -123,7 +124,8 @@ class ObjectStore:
     # -- reads
 
     async def head(self, key: str) -> ObjectInfo:
-        """Facts about one object. Raises ObjectMissing, also for one that only its client's key can decrypt."""
+        """Return the facts about one object. Raises `ObjectMissing`, also for one that only its client's key can
+        decrypt."""
         request = self._request(key)
         response = await self._connection.query(lambda client: self._head(client, request), key, operation="HeadObject")
         return object_info(key, response)
@@ -131,9 +133,10 @@ class ObjectStore:
     async def read(
         self, key: str, offset: int = 0, length: int | None = None, *, max_bytes: int, if_match: str | None = None
     ) -> bytes:
-        """Up to ``length`` bytes from ``offset``; fewer where the object ends, as a file would give.
+        """Return up to ``length`` bytes from ``offset``; fewer at the end of the object, as for a file.
 
-        Raises ObjectMissing, PreconditionFailed (another etag), TooLarge (more than ``max_bytes`` were asked for).
+        Raises `ObjectMissing`, `PreconditionFailed` (another etag), `TooLarge` (more than ``max_bytes`` were
+        requested).
         """
         if length is not None and length > max_bytes:
             raise TooLarge(key, length, max_bytes)
@@ -155,10 +158,10 @@ class ObjectStore:
         if_match: str | None = None,
         into: bytearray | None = None,
     ) -> ObjectPart:
-        """The object, or a range of it, with its facts: one request, whose body is read to its end.
+        """Return the object, or a range of it, with its facts. One request, whose body is read to its end.
 
-        ``into`` is a buffer that the caller can use again; the part's data may be a view of it. Raises ObjectMissing,
-        PreconditionFailed (another etag), RangeNotSatisfiable, TooLarge (nothing was read).
+        ``into`` is a buffer that the caller can use again; the part's data may be a view of it. Raises `ObjectMissing`,
+        `PreconditionFailed` (another etag), `RangeNotSatisfiable`, `TooLarge` (nothing was read).
         """
         request = self._request(key, if_match, byte_range)
         part = await self._connection.get_part(
@@ -169,11 +172,11 @@ class ObjectStore:
         return part
 
     async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
-        """The whole object to the start of the open file ``fd``, by pwrite.
+        """Write the whole object to the start of the open file ``fd``, by pwrite.
 
-        Raises ObjectMissing, PreconditionFailed, TooLarge (nothing was written), Unavailable (the connection broke).
-        After an error or a cancel the file's content is undefined, and a thread may still write one chunk of 1 MiB
-        to it: throw the file away. The descriptor may be closed at once.
+        Raises `ObjectMissing`, `PreconditionFailed`, `TooLarge` (nothing was written), `Unavailable` (the connection
+        broke). After an error or a cancel the content of the file is undefined, and a thread may still write one chunk
+        of 1 MiB, so discard the file. The descriptor can be closed at once.
         """
         request = self._request(key, if_match)
         with Download(fd) as download:
@@ -188,10 +191,10 @@ class ObjectStore:
     async def read_ranges(
         self, key: str, ranges: Sequence[tuple[int, int]], fd: int, *, etag: str | None = None
     ) -> None:
-        """Each ``(offset, length)`` of the object to the same offset of the open file ``fd``, a few at once.
+        """Write each ``(offset, length)`` of the object to the same offset of the open file ``fd``, a few concurrently.
 
-        What lies between stays a hole of the file. Errors and cancels as with `download`; RangeNotSatisfiable when
-        a range begins at or after the end.
+        The rest of the file stays a hole. Errors and cancels as for `download`; `RangeNotSatisfiable` if a range begins
+        at or after the end.
         """
         with Download(fd) as download:
 
@@ -208,15 +211,14 @@ class ObjectStore:
             await in_parallel(fetch, wanted, _RANGES_AT_ONCE)
 
     def list(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> Listing:
-        """Pages of the objects under ``prefix``, in the order of their keys, by ``async for``.
+        """Iterate over pages of the objects under ``prefix``, in the order of their keys.
 
-        ``start_after`` resumes behind that key. Each page is one request, made when it is asked for.
-        ``page_size`` is at most 1000.
+        ``start_after`` resumes after that key. Each page is one request, made on demand. ``page_size`` is at most 1000.
         """
         return Listing(self._connection, prefix, start_after, page_size)
 
     def list_keys(self, prefix: str, start_after: str | None = None, *, page_size: int = 1000) -> KeyListing:
-        """As `list`, but pages of keys only, for a fraction of the CPU."""
+        """As `list`, but only keys, for a fraction of the CPU time."""
         return KeyListing(self._connection, prefix, start_after, page_size)
 
     # -- changes
@@ -231,10 +233,10 @@ class ObjectStore:
         cache_control: str | None = None,
         only_if_absent: bool = False,
     ) -> str:
-        """Write an object of at most 5 GiB and return its etag. Metadata must be ASCII.
+        """Write an object of at most 5 GiB, and return its etag. Metadata must be ASCII.
 
-        ``only_if_absent`` raises PreconditionFailed when there is one already. Should the store's first answer get
-        lost and botocore ask again, the object found may be our own: callers that must know compare it.
+        ``only_if_absent`` raises `PreconditionFailed` if the object exists. If the first response is lost and botocore
+        retries, the existing object can be our own; a caller that must know compares it.
         """
         headers = _headers(content_type, metadata, cache_control)
         if only_if_absent:
@@ -258,9 +260,9 @@ class ObjectStore:
         cache_control: str | None = None,
         source_etag: str | None = None,
     ) -> str:
-        """Copy an object of at most 5 GiB inside the store, with new type and metadata; returns the new etag.
+        """Copy an object of at most 5 GiB inside the store, with new type and metadata. Return the new etag.
 
-        Raises ObjectMissing (of the source), PreconditionFailed (the source has another etag).
+        Raises `ObjectMissing` (of the source), `PreconditionFailed` (the source has another etag).
         """
         request = {**self._request(target_key), **_headers(content_type, metadata, cache_control)}
         request |= {
@@ -287,17 +289,19 @@ class ObjectStore:
         cache_control: str | None = None,
         only_if_absent: bool = False,
     ) -> str:
-        """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Returns the new etag.
+        """Copy an object with some bytes replaced: ``patches`` are ``(offset, bytes)``. Return the new etag.
 
-        Only the changed parts travel (5 MiB each at least), the rest is copied inside the store. ``size_bytes`` and
-        ``source_etag`` are the source's. Raises ObjectMissing, SourceReplaced (it has another etag by now),
-        PreconditionFailed (for ``only_if_absent``, and there is a target; not every store knows that of parts),
-        ValueError (patches overlap or lie outside). On a failure or cancel the multipart upload is aborted.
+        Only the changed parts are transferred (at least 5 MiB each); the store copies the rest. ``size_bytes`` and
+        ``source_etag`` are those of the source. Raises `ObjectMissing`, `SourceReplaced` (it has another etag now),
+        `PreconditionFailed` (with ``only_if_absent``, if the target exists; not every store checks that for parts),
+        `ValueError` (patches overlap or are outside). After an error or a cancel the multipart upload is aborted.
         """
         ordered = check_patches(patches, size_bytes)
         parts = plan_parts(size_bytes, ordered)
         copying = PatchCopy(self._connection, source_key, source_etag, target_key, ordered, only_if_absent)
-        if only_if_absent and (len(parts) > 1 or not ordered):  # Ceph knows that of plain writes only, S3 not of copies
+        if only_if_absent and (
+            len(parts) > 1 or not ordered
+        ):  # Ceph supports this only for plain writes, S3 not for copies
             await self._require_absent(target_key)
         if len(parts) > 1:
             headers = _headers(content_type, metadata, cache_control)
@@ -327,11 +331,11 @@ class ObjectStore:
 
     @asynccontextmanager
     async def _held(self, source_key: str, source_etag: str) -> AsyncIterator[tuple[str, str]]:
-        """A copy of that source which nobody else writes to, for the length of the block: its key and etag.
+        """Make a copy of that source that no client can write to, for the time of the block. Yields its key and etag.
 
-        Ceph 18 ignores the condition on the source of an UploadPartCopy, though not that of a CopyObject: a client that
-        can still write to the source would get other bytes in between. A crash leaves the copy beside the source, where
-        the lifecycle rule ends it.
+        Ceph 18 ignores the condition on the source of an UploadPartCopy, although not that of a CopyObject. So a client
+        that can still write to the source could insert other bytes. A crash leaves the copy, which the lifecycle rule
+        removes.
         """
         held_key = f"{source_key}.{secrets.token_hex(8)}"
         with of_the_source():
@@ -341,7 +345,7 @@ class ObjectStore:
         try:
             yield held_key, held_etag
         finally:
-            # Shielded, since a cancelled task must not leave it; bounded as an abort of its upload is.
+            # Shielded, so that a cancelled task does not leave it. Bounded like the abort of its upload.
             with trio.move_on_after(self._connection.max_request_s, shield=True), suppress(Unavailable):
                 await self._delete_one(held_key)
 
@@ -353,7 +357,7 @@ class ObjectStore:
         raise PreconditionFailed(key)
 
     async def delete(self, keys: Sequence[str]) -> None:
-        """Remove objects; those that do not exist are no error. On Unavailable some may be left: repeat."""
+        """Remove objects. Missing ones are not an error. After `Unavailable` some may be left; repeat it."""
         if len(keys) == 1:  # the usual case, at half the CPU: no XML either way
             await self._delete_one(keys[0])
             return
@@ -375,12 +379,12 @@ class ObjectStore:
         guard: Mapping[str, str] | None = None,
         owner: str = "",
     ) -> PresignedPut:
-        """A PUT that a client may send until ``now + expires_s``; the store refuses another length, type or digest.
+        """Return a PUT that a client may send until ``now + expires_s``. The store refuses another length, type or
+        digest.
 
-        It works with the public address of the store. Temporary credentials that end sooner end it sooner. ``guard``
-        replaces the configured headers against forgeries (`upload_guard`): to try what a store takes. The object's
-        metadata will name ``owner`` (`owner_of`).
-        Raises Unavailable while there are no credentials.
+        It uses the public address of the store. Temporary credentials that expire earlier end it earlier. ``guard``
+        replaces the configured headers against forgeries (`upload_guard`), to test what a store accepts. The object's
+        metadata will contain ``owner`` (`owner_of`). Raises `Unavailable` while there are no credentials.
         """
         return self._connection.clients.signers.uploads.put(
             key,
@@ -402,9 +406,10 @@ class ObjectStore:
         content_type: str = "",
         content_disposition: str = "",
     ) -> str:
-        """A URL that GETs the object until ``expires_s`` from ``now``. Raises Unavailable without credentials.
+        """Return a URL that GETs the object until ``expires_s`` after ``now``. Raises `Unavailable` without
+        credentials.
 
-        The store answers with this content type and disposition instead of the object's own, when given.
+        If given, the store sends this content type and disposition instead of the object's own.
         """
         return self._connection.clients.signers.downloads.get(
             key,
@@ -431,7 +436,7 @@ class ObjectStore:
         except ClientError as error:
             if error.response["Error"]["Code"] != "400":
                 raise
-        # An answer to HEAD has no body that says why: that of a GET has. It may be an expired token.
+        # A response to HEAD has no body with the reason; that of a GET has. The reason may be an expired token.
         self._getting(client, {**request, "Range": "bytes=0-0"})()["Body"].close()
         return self._connection.clients.quick.head_object(client, request)
 

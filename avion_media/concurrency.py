@@ -1,4 +1,4 @@
-"""Running a few calls at once as one step."""
+"""Runs a few calls concurrently, as one step."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ Call = Callable[[], Awaitable[object]]
 async def run_all(calls: list[Call]) -> None:
     """Run all calls at once; return when the last has ended.
 
-    The first failure cancels the rest and is raised itself, not wrapped in an exception group: to the caller the calls
-    are one step, and its error handling looks for the step's error. A cancel cancels all of them.
+    The first error cancels the rest, and is raised itself, not in an exception group, because for the caller the calls
+    are one step. A cancel cancels all of them.
     """
     failures: list[Exception] = []
 
@@ -32,7 +32,7 @@ async def run_all(calls: list[Call]) -> None:
 
 
 async def in_turn(calls: Sequence[Call], at_once: int) -> None:
-    """Run all calls, at most ``at_once`` at the same time; failures and cancels as with `run_all`."""
+    """Run all calls, at most ``at_once`` at the same time. Errors and cancels as with `run_all`."""
     if len(calls) == 1:
         await calls[0]()
         return

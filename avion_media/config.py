@@ -1,7 +1,7 @@
-"""The configuration: environment variables ``AVION_MEDIA_<SECTION>__<NAME>``, checked once, frozen afterwards.
+"""The configuration: environment variables ``AVION_MEDIA_<SECTION>__<NAME>``, checked once, then frozen.
 
-`load` gives one `Config` or one `ConfigError` that lists everything wrong: the variable, its value (masked where it
-is a secret) and the format that was expected. The object store's credentials come from boto3's own chain.
+`load` returns one `Config`, or raises one `ConfigError` that lists every problem: the variable, its value (masked if it
+is a secret) and the expected format. The object store's credentials come from boto3's own chain.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _NUMBER_WITH_UNIT = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*")
 
 
 class ConfigError(Exception):
-    """Everything wrong with the configuration, one line each, in ``problems``."""
+    """All problems of the configuration, one line each, in ``problems``."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -61,12 +61,12 @@ def _with_unit(text: str, units: Mapping[str, float], example: str) -> float:
 
 
 def parse_size(value: object) -> object:
-    """Bytes from ``16MiB``, ``5MB`` or a plain number."""
+    """Return the bytes of ``16MiB``, ``5MB`` or a plain number."""
     return int(_with_unit(value, _SIZE_UNITS, "16MiB")) if isinstance(value, str) else value
 
 
 def format_size(number: float) -> str:
-    """Bytes for people, in the units that sizes are configured in: ``16.0 MiB``."""
+    """Format bytes for people, in the units of the settings: ``16.0 MiB``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if number < 1024:
             return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
@@ -75,7 +75,7 @@ def format_size(number: float) -> str:
 
 
 def parse_duration(value: object) -> object:
-    """Seconds from ``24h``, ``500ms`` or a plain number."""
+    """Return the seconds of ``24h``, ``500ms`` or a plain number."""
     return _with_unit(value, _DURATION_UNITS, "15m") if isinstance(value, str) else value
 
 
@@ -120,7 +120,7 @@ def _is_http(value: str) -> bool:
     try:
         parts = urlsplit(value)
         return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # not even a URL; what it says of it may have a password in it
+    except ValueError:  # not a URL; the error text may contain a password
         return False
 
 
@@ -134,7 +134,7 @@ class _Section(BaseModel):
 
 
 class Bind(_Section):
-    """Where a port listens. Port 0 takes a free one."""
+    """Address and port to listen on. Port 0 chooses a free one."""
 
     host: str
     port: int
@@ -177,8 +177,8 @@ OptionalRedisUrl = Annotated[
 
 
 def _mask_purge_url(url: str) -> str:
-    """Without what may be a credential: user and password, and the values of the query but ``{path}``."""
-    # To the last @: an odd password has one in it, or what looks like the URL's path.
+    """Mask what may be a credential: user and password, and the values of the query except ``{path}``."""
+    # Up to the last @, because an odd password may contain one, or text that looks like a path.
     base, question, query = re.sub(r"://.*@", "://***@", url).partition("?")
     return base + question + "&".join(_mask_field(field) for field in query.split("&"))
 
@@ -197,7 +197,7 @@ Token = Annotated[SecretStr, AfterValidator(_check_token), PlainSerializer(lambd
 
 
 class GrpcConfig(_Section):
-    """The gRPC port. TLS is on as soon as a certificate is given; a client CA asks clients for theirs (mTLS)."""
+    """The gRPC port. A certificate enables TLS; a client CA makes the server request client certificates (mTLS)."""
 
     bind: BindAddress = Field(Bind(host="127.0.0.1", port=50051), description="Address and port of gRPC")
     tls_cert: str = Field("", description="PEM file with the certificate chain; setting it enables TLS")
@@ -235,14 +235,14 @@ class GrpcConfig(_Section):
     @field_validator("callers_file")
     @classmethod
     def _is_needed(cls, path: str, info: ValidationInfo) -> str:
-        auth = info.data.get("auth")  # None when it is wrong itself
+        auth = info.data.get("auth")  # None if it is invalid itself
         if auth is not None and bool(path) != (auth in ("token", "mtls", "any")):
             raise ValueError("goes with GRPC__AUTH token, mtls or any" if path else f"GRPC__AUTH {auth} needs it")
         return path
 
     @property
     def authenticates(self) -> bool:
-        """Whether callers must prove who they are."""
+        """Whether callers must authenticate."""
         return self.auth in ("token", "mtls", "any")
 
 
@@ -266,7 +266,8 @@ class HttpConfig(_Section):
 
 
 class AdminConfig(_Section):
-    """The admin port, never public. `/livez`, `/readyz` and `/metrics` are open, all else is for who has the token."""
+    """The admin port, which must not be public. `/livez`, `/readyz` and `/metrics` are open; everything else needs an
+    operator's token."""
 
     bind: BindAddress = Field(
         Bind(host="127.0.0.1", port=9090),
@@ -296,12 +297,12 @@ class AdminConfig(_Section):
 
     @property
     def authenticates(self) -> bool:
-        """Whether operators must show a token."""
+        """Whether operators must authenticate."""
         return bool(self.token) or bool(self.token_file)
 
 
 class ClientConfig(_Section):
-    """What the commands show to the running service: `upload`, `cache`, `status`; `tree` and `chaos` as operators."""
+    """How the commands `upload`, `cache` and `status` reach and authenticate at the running service."""
 
     address: OptionalBind = Field(None, description="Address of the gRPC port; empty: `GRPC__BIND`")
     token: Token = Field(SecretStr(""), description="Bearer token of a caller")
@@ -341,7 +342,7 @@ class EventsConfig(_Section):
 
 
 class S3Config(_Section):
-    """The object store. `public_endpoint_url` is the host that clients PUT to; `endpoint_url` when empty."""
+    """The object store. Clients PUT to `public_endpoint_url`; if it is empty, to `endpoint_url`."""
 
     endpoint_url: HttpUrl = Field("", description="URL of the object store for this service; empty: AWS")
     public_endpoint_url: HttpUrl = Field(
@@ -370,7 +371,7 @@ class S3Config(_Section):
 
 
 class UploadConfig(_Section):
-    """Bounds on what is uploaded; pixels are width x height x frames decoded."""
+    """Limits on uploads. Pixels are width × height × frames decoded."""
 
     max_image_bytes: Size = Field(16 << 20, description="Maximum size of an image")
     max_video_bytes: Size = Field(256 << 20, description="Maximum size of a video")
@@ -389,7 +390,7 @@ class UploadConfig(_Section):
     )
 
     def max_bytes(self, family: Family) -> int:
-        """The largest upload of a family."""
+        """Return the maximum size of an upload of a family."""
         return self.max_image_bytes if family is Family.IMAGE else self.max_video_bytes
 
 
@@ -407,7 +408,7 @@ class ThumbnailsConfig(_Section):
 
 
 class RemoteConfig(_Section):
-    """The cache of remote servers' media. Each stranger is bounded by itself, and all of them together."""
+    """The cache of other servers' media, with limits for each server and for all together."""
 
     max_bytes: Size = Field(64 << 20, description="Maximum size of a remote file")
     ttl: Duration = Field(7 * 86400.0, description="How long a cached file is fresh, and is kept after its last use")
@@ -452,7 +453,7 @@ class RemoteConfig(_Section):
 
 
 class _Decoders(_Section):
-    """A switch per format; takes effect in RequestMediaUpload, in validation and in processing."""
+    """A switch for each format, which applies to new uploads, to validation and to processing."""
 
     def enabled(self) -> frozenset[str]:
         """Names of the formats (`MediaFormat.name`) that are switched on."""
@@ -467,7 +468,7 @@ else:
 
 
 class DeleteConfig(_Section):
-    """Deletion is visible at once and final after the delay."""
+    """Deletions are visible at once, and final after the delay."""
 
     delay: Duration = Field(
         86400.0, description="Time between a deletion, which is visible immediately, and the removal of its objects"
@@ -552,13 +553,13 @@ class SandboxConfig(_Section):
 
 @dataclass(frozen=True, slots=True)
 class LikenessPolicy:
-    """What likeness to an entry means, by list."""
+    """What happens to files that resemble an entry, by list."""
 
     default: str
     by_list: tuple[tuple[str, str], ...] = ()
 
     def of(self, name: str) -> str:
-        """``hold``, ``refuse`` or ``ignore``, for likeness to an entry of this list."""
+        """Return ``hold``, ``refuse`` or ``ignore`` for a match of this list."""
         return dict(self.by_list).get(name, self.default)
 
     def __str__(self) -> str:
@@ -610,7 +611,7 @@ class ModerationConfig(_Section):
 
 
 class DrainConfig(_Section):
-    """How long the phases of a shutdown may take."""
+    """Times of the phases of a shutdown."""
 
     settle: Duration = Field(
         5.0, description="Time to keep serving after SIGTERM while load balancers stop sending traffic"
@@ -679,14 +680,14 @@ class Config(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` passes in: it reads the environment itself, so that unknown names are errors."""
+        """Use only what `load` passes. It reads the environment itself, so that unknown names are errors."""
         return (init_settings,)
 
 
 def load(environ: Mapping[str, str] = os.environ, *, on_terminal: bool = False) -> Config:
-    """Read and check the environment. Raises `ConfigError` with every problem found.
+    """Read and check the environment. Raises `ConfigError` with every problem.
 
-    ``on_terminal``: people read standard error, so that logs are text if nothing else is set.
+    ``on_terminal``: standard error is a terminal, so logs are text unless another format is set.
     """
     sections: dict[str, dict[str, Any]] = {}
     problems = []
@@ -711,9 +712,9 @@ def load(environ: Mapping[str, str] = os.environ, *, on_terminal: bool = False) 
 
 
 def ports_without_auth(config: Config, roles: Collection[str]) -> list[str]:
-    """The ports that `serve` would open to others than this machine without a word on who may use them; one line each.
+    """Return one line for each port that `serve` would open to other machines without a decision about authentication.
 
-    Only who opens a port has to decide: gRPC's is that of the role ``grpc``, the admin port belongs to every role.
+    The gRPC port counts only with the role ``grpc``; the admin port counts with every role.
     """
     problems = []
     grpc, admin = config.grpc, config.admin
@@ -742,7 +743,7 @@ def _describe(error: Any, sections: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def mask_url(url: str) -> str:
-    """The URL with its passwords replaced by ``***``."""
+    """Return the URL with its passwords replaced by ``***``."""
     return re.sub(r"([?&]\w*password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
 
 
@@ -753,6 +754,6 @@ def _masked(value: Any) -> Any:
 
 
 def effective(config: Config) -> dict[str, dict[str, Any]]:
-    """The configuration as plain data, secrets masked, for `avion-media config`."""
+    """Return the configuration as plain data, with masked secrets, for `avion-media config`."""
     data = config.model_dump(mode="json")
     return {section: {name: _masked(value) for name, value in values.items()} for section, values in data.items()}

@@ -1,6 +1,6 @@
-"""Bearer tokens: how they are read from files and headers, and compared. The service keeps only their SHA-256.
+"""Reads bearer tokens from files and headers, and compares them. The service keeps only their SHA-256.
 
-The tokens are random and long (32 bytes from the system's generator): a plain hash is enough, and needs no salt.
+Tokens are random and long (32 bytes from the system's generator), so a plain hash without a salt is enough.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _BEARER = re.compile(r"Bearer +([!-~]+)", re.IGNORECASE | re.ASCII)  # RFC 6750,
 
 
 def is_token(text: str) -> bool:
-    """Whether it is of `TOKEN_FORMAT`."""
+    """Return whether it has the form `TOKEN_FORMAT`."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def read_tokens(path: str) -> list[str]:
-    """Return the tokens in a file, one per line. Raises OSError; ValueError for none or for other lines."""
+    """Return the tokens in a file, one per line. Raises OSError, or ValueError for an invalid line or an empty file."""
     tokens = Path(path).read_text(encoding="ascii").split()
     if not tokens or not all(map(is_token, tokens)):
         raise ValueError(f"{path}: expected one token per line, each of {TOKEN_FORMAT}")
@@ -31,18 +31,18 @@ def read_tokens(path: str) -> list[str]:
 
 
 def bearer_token(authorization: str) -> str | None:
-    """The token in the value of an ``Authorization`` header; None when it is of another scheme."""
+    """Return the token in the value of an ``Authorization`` header; None if it has another scheme."""
     match = _BEARER.fullmatch(authorization)
     return match[1] if match else None
 
 
 def fingerprint(token: str) -> bytes:
-    """What is kept of a token: its SHA-256."""
+    """Return the SHA-256 of a token, which is all that is kept of it."""
     return hashlib.sha256(token.encode()).digest()
 
 
 def is_among(shown: bytes, known: Iterable[bytes]) -> bool:
-    """Whether a fingerprint is a known one. Each is compared, in constant time, whether an earlier one fits or not."""
+    """Return whether a fingerprint is known. All are compared, each in constant time, even after a match."""
     found = False
     for each in known:
         found |= hmac.compare_digest(shown, each)

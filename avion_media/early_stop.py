@@ -1,6 +1,6 @@
 """SIGTERM and SIGINT before the service can drain: while its modules are imported there is nothing to drain.
 
-Imports the standard library only: it is in place a few milliseconds after the interpreter.
+Imports only the standard library, so it is active a few milliseconds after the interpreter starts.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_on_signal() -> None:
-    """From now on a signal to stop ends the process with status 0; `avion_media.process` takes over later."""
+    """Make SIGTERM and SIGINT end the process with status 0, until `avion_media.process` takes over."""
     for number in STOP_SIGNALS:
         signal.signal(number, _end)
 
 
 def _end(_number: int, _frame: object) -> None:
-    # Not by an exception: it would come out in the middle of somebody's import, who may catch it.
+    # Not by an exception, because the code that is being imported might catch it.
     os._exit(0)

@@ -1,4 +1,4 @@
-"""What `os` leaves to its callers."""
+"""Helpers for file descriptors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:
-    """Write all of ``data`` at ``offset`` of an open file, however little the system takes at once.
+    """Write all of ``data`` at ``offset`` of an open file, in as many calls as the system needs.
 
     Blocks. After an `OSError` a part may have been written.
     """
@@ -20,9 +20,9 @@ def write_at(fd: int, data: bytes, offset: int) -> None:
 
 @contextmanager
 def read_only(fd: int) -> Iterator[int]:
-    """The file behind ``fd`` again, read-only and with an offset of its own.
+    """Open the file of ``fd`` again, read-only and with its own offset.
 
-    A child that gets this one can neither change the file (``fd`` itself may be writable) nor move our offset.
+    A child with this descriptor can neither change the file (``fd`` itself may be writable) nor move our offset.
     """
     own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     try:

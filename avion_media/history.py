@@ -1,8 +1,8 @@
-"""An hour of samples, in the memory of one process: what the charts of the console are drawn from.
+"""An hour of samples, in the memory of one process, for the charts of the console.
 
-Decision: a ring in memory, not a time series on Redis. The figures of the queues are the fleet's (every replica reads
-the same ones), so that any replica can draw them, and a chart that begins again with its process costs Redis nothing.
-Longer ranges belong to Prometheus.
+Decision: a ring in memory, not a time series on Redis. The figures of the queues are the same on every replica, so any
+replica can draw them, and charts cost Redis nothing. They start empty with each process. Longer ranges belong to
+Prometheus.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Final
 from avion_media.queue import QueueStats
 
 KEPT_S: Final = 3600.0
-_MINUTES: Final = (10, 60)  # least and most that a chart spans: a young process has no hour to show
-_EVERY_S: Final = 15.0  # between two samples that are kept: four a minute
-_SHORTEST_S: Final = 8.0  # a rate over less says little
+_MINUTES: Final = (10, 60)  # minimum and maximum minutes of a chart: a young process has less than an hour
+_EVERY_S: Final = 15.0  # between two kept samples: four a minute
+_SHORTEST_S: Final = 8.0  # a rate over less time means little
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSample:
-    """One queue at one moment; ``added`` and ``buried`` count the tasks and dead letters that there ever were."""
+    """One queue at one moment; ``added`` and ``buried`` are the numbers of all tasks and dead letters ever."""
 
     stats: QueueStats
     added: int
@@ -36,7 +36,7 @@ class QueueSample:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """All queues at one moment (``at``: Unix seconds), and how this process was."""
+    """All queues at one moment (``at``: Unix seconds), and the figures of this process."""
 
     at: float
     queues: Mapping[str, QueueSample]
@@ -55,7 +55,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """Of all queues."""
+    """Totals of all queues."""
 
     depth: int
     pending: int
@@ -79,7 +79,7 @@ _OF_QUEUE: Final[dict[str, Callable[[QueueSample], float]]] = {
 
 
 class History:
-    """The samples of the last hour. Only the newest is kept between two that are 15 s apart."""
+    """The samples of the last hour. Of samples within 15 s only the newest is kept."""
 
     def __init__(self) -> None:
         self._kept: deque[Sample] = deque()
@@ -87,7 +87,7 @@ class History:
         self.latest: Sample | None = None
 
     def note_lag(self, lag_s: float) -> None:
-        """Remember how late the event loop was, for the next sample."""
+        """Record a lag of the event loop, for the next sample."""
         self._lag_s = max(self._lag_s, lag_s)
 
     def take_lag(self) -> float:
@@ -96,7 +96,7 @@ class History:
         return lag_s
 
     def add(self, sample: Sample) -> None:
-        """Add the newest sample, and forget those that are older than an hour."""
+        """Add the newest sample, and forget those older than an hour."""
         self.latest = sample
         if not self._kept or sample.at - self._kept[-1].at >= _EVERY_S or sample.at < self._kept[-1].at:
             self._kept.append(sample)
@@ -104,7 +104,7 @@ class History:
             self._kept.popleft()
 
     def rate(self, queue: str) -> Rate | None:
-        """Return how fast tasks come and go; None until there are two samples, and after a loss of Redis."""
+        """Return the rates of new and ended tasks; None before two samples, and after a loss of data on Redis."""
         now = self.latest
         if now is None:
             return None
@@ -128,15 +128,16 @@ class History:
         )
 
     def highest_of(self, figure: str, queue: str = "") -> Values:
-        """Return the highest value of a figure in each of the last `minutes`, oldest first; None where there is none.
+        """Return the highest value of a figure in each of the last `minutes`, oldest first; None for a minute without
+        one.
 
-        Without ``queue`` a figure of queues is that of all together: their sum, or the oldest age.
+        Without ``queue``, a figure of queues is that of all queues: their sum, or the oldest age.
         """
         read = _reader(figure, queue)
         return [max(map(read, each)) if each else None for each in self._by_minute()]
 
     def growth_of(self, total: str, queue: str = "") -> Values:
-        """Return by how much a total grew in each of the last `minutes`; None where that is not known."""
+        """Return the growth of a total in each of the last `minutes`; None where it is unknown."""
         read = _reader(total, queue)
         grown: Values = []
         before: Sample | None = None
@@ -149,7 +150,7 @@ class History:
 
     @property
     def minutes(self) -> int:
-        """How many minutes the series span: an hour, or less while the process is young."""
+        """The number of minutes in the series: 60, or fewer in a young process."""
         least, most = _MINUTES
         known_s = self.latest.at - self._kept[0].at if self.latest is not None else 0.0
         return min(most, max(least, int(known_s // 60) + 1))

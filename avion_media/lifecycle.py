@@ -1,13 +1,13 @@
-"""The phases of the process, as a table: which may follow which, and what each means to the outside.
+"""The phases of the process, in a table: how each is entered, and what callers see.
 
 ==========  ============================================  ==================================================
 phase       entered by                                    what callers see
 ==========  ============================================  ==================================================
-STARTING    the process, at its begin                     not ready
-READY       the readiness child: all left of it runs      ready, as long as every node runs
+STARTING    at process start                              not ready
+READY       the readiness child, when all others run      ready, as long as every node runs
 LAME_DUCK   the drain, at the first signal                not ready, still served, for ``DRAIN__SETTLE``
 DRAINING    the drain                                     GOAWAY; active work has ``DRAIN__GRACE`` to end
-STOPPING    the drain, or the end of a tree that failed   nothing but the admin port
+STOPPING    the drain, or the end of a failed tree        only the admin port
 DONE        the process, after the last child             nothing
 ==========  ============================================  ==================================================
 
@@ -23,7 +23,7 @@ import trio
 
 
 class Phase(StrEnum):
-    """Where the process is between start and exit."""
+    """A phase of the process."""
 
     STARTING = "STARTING"  # the tree is coming up
     READY = "READY"  # serving
@@ -33,7 +33,7 @@ class Phase(StrEnum):
     DONE = "DONE"
 
 
-# Every phase leads on only; a crash of the root, or a second signal, skips ahead.
+# Phases only advance; a crash of the root, or a second signal, skips some.
 FOLLOWERS: dict[Phase, frozenset[Phase]] = {
     Phase.STARTING: frozenset({Phase.READY, Phase.LAME_DUCK, Phase.DRAINING, Phase.STOPPING}),
     Phase.READY: frozenset({Phase.LAME_DUCK, Phase.DRAINING, Phase.STOPPING}),
@@ -45,7 +45,7 @@ FOLLOWERS: dict[Phase, frozenset[Phase]] = {
 
 
 class IllegalTransition(Exception):
-    """A phase was asked for that cannot follow the present one."""
+    """The requested phase cannot follow the present one."""
 
 
 class Lifecycle:
@@ -73,7 +73,7 @@ class Lifecycle:
         return self._phase in (Phase.STARTING, Phase.READY, Phase.LAME_DUCK)
 
     def has_reached(self, phase: Phase) -> bool:
-        """Return whether ``phase`` was entered at some time."""
+        """Return whether ``phase`` was ever entered."""
         return self._reached[phase].is_set()
 
     def on_change(self, listener: Callable[[Phase], None]) -> None:
@@ -81,7 +81,7 @@ class Lifecycle:
         self._listeners.append(listener)
 
     def advance(self, phase: Phase) -> None:
-        """Enter ``phase``; `IllegalTransition` when the table does not have it."""
+        """Enter ``phase``. Raises `IllegalTransition` if it cannot follow the present one."""
         if phase not in FOLLOWERS[self._phase]:
             raise IllegalTransition(f"{self._phase} → {phase}")
         self._phase = phase
@@ -90,7 +90,7 @@ class Lifecycle:
             listener(phase)
 
     def advance_to(self, phase: Phase) -> None:
-        """Enter ``phase`` unless it, or one beyond it, was reached already."""
+        """Enter ``phase``, unless it or a later one was already reached."""
         if phase in FOLLOWERS[self._phase]:
             self.advance(phase)
 

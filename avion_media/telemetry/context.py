@@ -1,10 +1,10 @@
-"""Trace contexts: W3C's ``traceparent``, and the trace that every uploaded medium has of its own.
+"""Trace contexts: W3C's ``traceparent``, and the trace of each uploaded media item.
 
-A client makes two calls for one upload, and most send no context with either. So that both, and the task, are one trace
-all the same, the trace's id is the media item's: the 128 bits of the media id, written in hex. Who knows the one has
-the other, also at night and without any tool (`avion-media status ID` prints it). 72 of these bits are random, more
-than ratio samplers look at, so sampling decides alike in each process. The last 64 bits are also the id of the trace's
-first span, RequestMediaUpload: code that continues the trace knows its parent.
+A client makes two calls for one upload, and most clients send no trace context. So that both calls and the task are one
+trace, the trace id is the media id: the same 128 bits, written in hex. Each can be derived from the other (`avion-media
+inspect ID` prints the trace id). 72 of these bits are random, more than ratio samplers use, so all processes make the
+same sampling decision. The last 64 bits are also the id of the first span, RequestMediaUpload, so code that continues
+the trace knows its parent.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _ID_BITS = (1 << 64) - 1
 _CROCKFORD = str.maketrans("ABCDEFGHJKMNPQRSTVWXYZ", "abcdefghijklmnopqrstuv")  # to the digits that `int` knows
 _MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
 _HASH = re.compile(r"[0-9a-f]{64}", re.ASCII)
-# Version 00, and whatever a later version appends (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
+# Version 00, and anything that a later version appends (https://www.w3.org/TR/trace-context/#versioning-of-traceparent).
 _TRACEPARENT = re.compile(r"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class TraceContext:
-    """One span of one trace, as others refer to it."""
+    """One span of one trace, as other spans refer to it."""
 
     trace_id: int
     span_id: int
@@ -32,17 +32,17 @@ class TraceContext:
 
     @property
     def sampled(self) -> bool:
-        """Return whether the span's maker records it."""
+        """Whether the span is recorded."""
         return bool(self.flags & SAMPLED)
 
     @property
     def traceparent(self) -> str:
-        """As W3C writes it."""
+        """The context in W3C's format."""
         return f"00-{self.trace_id:032x}-{self.span_id:016x}-{self.flags:02x}"
 
 
 def parse_traceparent(text: str) -> TraceContext | None:
-    """Read a ``traceparent``; None when it is none, as the standard wants it: the trace is begun again then."""
+    """Read a ``traceparent``. Return None if it is invalid; a new trace begins then, as the standard requires."""
     match = _TRACEPARENT.fullmatch(text) if len(text) < 256 else None
     if match is None or (match[1] == "00" and match[5]):
         return None
@@ -51,9 +51,9 @@ def parse_traceparent(text: str) -> TraceContext | None:
 
 
 def trace_of_medium(media_id: str) -> TraceContext | None:
-    """The trace of an uploaded medium, at its first span; None when the text is no media id.
+    """Return the trace of an uploaded media item, at its first span; None if the text is not a media id.
 
-    Its flags mean nothing: whether the trace is sampled is for each sampler to decide, by the id.
+    Its flags have no meaning: each sampler decides by the id.
     """
     if not _MEDIA_ID.fullmatch(media_id):
         return None
@@ -62,9 +62,10 @@ def trace_of_medium(media_id: str) -> TraceContext | None:
 
 
 def trace_of_subject(subject: str) -> TraceContext:
-    """The trace of what a task is about: the same in every process, for tasks that no call or other task queues.
+    """Return the trace of a task's subject, which is the same in every process. For tasks that no call or other task
+    queues.
 
-    `trace_of_medium` for a media id; else the first bits of the hash that names a remote media item (by it, or by its
+    It is `trace_of_medium` for a media id; otherwise the first bits of the hash of the remote media item (or of its
     URL).
     """
     medium = trace_of_medium(subject)

@@ -1,4 +1,4 @@
-"""A thread that exports repeatedly, so that nothing else ever waits for a collector."""
+"""A thread that exports repeatedly, so that no other code waits for a collector."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
-_SLOW_S = 1.0  # a collector that takes longer for one batch is not waited for at the end
+_SLOW_S = 1.0  # the end does not wait for a collector that takes longer for one batch
 
 
 class ExportThread(ABC):
-    """Calls `export_all` after each pause, or when it is woken, and once more at the end.
+    """Calls `export_all` after each pause, when it is woken, and once more at the end.
 
     The thread does not keep the process alive. A subclass calls `_start` when it is ready.
     """
@@ -25,7 +25,7 @@ class ExportThread(ABC):
 
     @abstractmethod
     def export_all(self) -> None:
-        """Export what there is, each piece by `_try`. May block as long as it likes."""
+        """Export everything, each piece by `_try`. May block without a limit."""
 
     @property
     @abstractmethod
@@ -34,18 +34,18 @@ class ExportThread(ABC):
 
     @property
     def answers(self) -> bool | None:
-        """Whether the collector answers; None while nobody knows."""
+        """Whether the collector responds; None while that is unknown."""
         since = self._trying_since
         if since is not None and time.monotonic() - since > _SLOW_S:
             return False
         return self._answered
 
     def flush(self) -> None:
-        """Export soon. Does not wait for it."""
+        """Export soon. Does not wait."""
         self._wake.set()
 
     def close(self) -> None:
-        """Export once more, then end the thread. Does not wait for it: see `join`."""
+        """Export once more, then end the thread. Does not wait: see `join`."""
         self._closed = True
         self._wake.set()
 
@@ -55,7 +55,7 @@ class ExportThread(ABC):
         return not self._thread.is_alive()
 
     def join(self, timeout_s: float) -> None:
-        """Wait for the end of the thread, for ``timeout_s`` at most."""
+        """Wait for the end of the thread, for at most ``timeout_s``."""
         self._thread.join(timeout_s)
 
     def _start(self) -> None:
@@ -71,11 +71,11 @@ class ExportThread(ABC):
         self.export_all()
 
     def _try(self, export: Callable[[], bool]) -> bool:
-        """Whether ``export`` got through. What it raises is a failure: its exporter has logged it."""
+        """Return whether ``export`` succeeded. Any exception counts as a failure, which its exporter has logged."""
         self._trying_since = time.monotonic()
         try:
             self._answered = export()
-        except Exception:  # noqa: BLE001 - whatever it is, the next export may get through
+        except Exception:  # noqa: BLE001 - after any error the next export may succeed
             self._answered = False
         self._trying_since = None
         return self._answered

@@ -1,7 +1,7 @@
-"""Every metric of the service. Names and attributes are OpenTelemetry's where it has any; ours begin with ``avion``.
+"""Every metric of the service. Names and attributes are those of OpenTelemetry, or begin with ``avion``.
 
-``docs/telemetry.md`` is generated from this file. Alerts and dashboards are written on these names: the list may grow,
-but what is in it stays.
+``docs/telemetry.md`` is generated from this file. Alerts and dashboards use these names: the list may grow, but names
+stay.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from avion_media.telemetry import attributes as a
 from avion_media.telemetry.attributes import Attribute
 
 Kind = Literal["counter", "histogram", "gauge", "updown", "total"]
-"""The last three are read when metrics are collected: a value, a sum that goes up and down, a sum that only grows."""
+"""The last three are read when metrics are collected: a value, a sum that can shrink, a sum that only grows."""
 _PROMETHEUS_UNITS = {"s": "seconds", "By": "bytes", "1": ""}
 
 
 @dataclass(frozen=True, slots=True)
 class Instrument:
-    """One metric: its kind, unit (UCUM), meaning, and the attributes of its points, but for those that are empty."""
+    """One metric: its kind, unit (UCUM), meaning, and the attributes of its points. Empty ones are left out."""
 
     name: str
     kind: Kind
@@ -30,28 +30,28 @@ class Instrument:
     attributes: tuple[Attribute, ...] = ()
     boundaries: tuple[float, ...] = ()
     first: tuple[tuple[str, ...], ...] = ()
-    """Values of the attributes, in their order, that a counter has from process start; by default all there can be."""
+    """Attribute values, in their order, that a counter has from process start; by default all possible ones."""
 
     @property
     def prometheus_name(self) -> str:
         """Its name on ``/metrics``; a histogram's series add ``_bucket``, ``_sum`` and ``_count``.
 
-        No other name may end like these (``promtool check metrics``): ``process.thread.count`` is ``process_threads``.
+        No other name must end in these (``promtool check metrics``): ``process.thread.count`` is ``process_threads``.
         """
         name = self.exporters_name
         return f"{name.removesuffix('_count')}s" if name.endswith("_count") else name
 
     @property
     def exporters_name(self) -> str:
-        """The same by the rules of OpenTelemetry's exporter."""
+        """Its name by the rules of OpenTelemetry's exporter."""
         unit = "" if self.unit.startswith("{") else _PROMETHEUS_UNITS[self.unit]
         name = re.sub(r"[^a-zA-Z0-9]", "_", self.name) + (f"_{unit}" if unit else "")
         return f"{name}_total" if self.kind in ("counter", "total") else name
 
     def zeros(self) -> list[dict[str, str]]:
-        """The attribute sets that a counter has from process start, so that a rate is seen from the first event on.
+        """The attribute sets that a counter has from process start, so that rates include the first event.
 
-        None where a value is open: the code that knows the values counts zero.
+        None if values are open; the code that knows the values then counts zero.
         """
         if not all(each.values for each in self.attributes):
             return []
@@ -195,7 +195,7 @@ SANDBOX_KILLS = Instrument(
     "avion.sandbox.kills", "counter", "{process}", "confined processes that were killed", (a.JOB, a.KILL_CAUSE)
 )
 
-# -- deletions, the CDN, the reconciliation
+# -- deletions, the CDN, the sweep
 DELETIONS = Instrument("avion.deletions", "counter", "{medium}", "media items marked as deleted by drop_deleted events")
 DELETIONS_MALFORMED = Instrument(
     "avion.deletions.malformed", "counter", "{event}", "drop_deleted events that could not be read"
@@ -250,7 +250,7 @@ HOOK_REQUESTS = Instrument(
     (a.HOOK_OUTCOME,),
 )
 
-# -- bounds
+# -- limits
 LIMITER_USED = Instrument("avion.limiter.used", "gauge", "{slot}", "slots in use", (a.LIMITER,))
 LIMITER_LIMIT = Instrument("avion.limiter.limit", "gauge", "{slot}", "size of the limiter", (a.LIMITER,))
 LIMITER_WAITING = Instrument(

@@ -1,8 +1,8 @@
-"""Structured logs on standard error: one line per fact, JSON for machines or coloured text for people.
+"""Structured logs on standard error: one line per event, JSON for machines or coloured text for people.
 
-Each line has the time, the level and the fact's name (``event``), and as far as there are any: ``path`` (the supervised
-child), ``task_id``, ``media_id``, ``trace_id`` and ``span_id``. What a client must not read in somebody's log is not
-there: no file names, no signatures of presigned URLs, no passwords of URLs.
+Each line has the time, the level and the name of the event (``event``). If known, it also has ``path`` (the supervised
+child), ``task_id``, ``media_id``, ``trace_id`` and ``span_id``. Logs contain no file names of users, no signatures of
+presigned URLs and no passwords of URLs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Event = MutableMapping[str, Any]
 
 
 def _mask_secrets(_logger: object, _method: str, event: Event) -> Event:
-    """Presigned signatures and passwords in URLs never reach a log line, tracebacks included."""
+    """Mask presigned signatures and passwords in URLs, also in tracebacks."""
     for key, value in event.items():
         event[key] = _masked(value)
     return event
@@ -46,7 +46,7 @@ def _masked(value: Any) -> Any:
 
 
 def _add_trace(_logger: object, _method: str, event: Event) -> Event:
-    """The present span's place, whether or not the trace is recorded: what several processes log belongs together."""
+    """Add the present span, even if its trace is not recorded, so that lines of several processes can be joined."""
     span = current_span()
     if span is not None:
         context = span.context
@@ -66,7 +66,7 @@ class ExporterRepeats(logging.Filter):
         self._pause_s = pause_s
         self._last_logged: dict[
             tuple[str, str], tuple[float, int]
-        ] = {}  # by logger and template, of which there are few
+        ] = {}  # by logger and template; there are few of them
 
     def filter(self, record: logging.LogRecord) -> bool:
         """See `logging.Filter.filter`."""
@@ -98,7 +98,7 @@ def configure_logging(log_format: str, level: str) -> None:
         _add_trace,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.processors.format_exc_info,  # here, and not by the renderer: tracebacks are masked as well
+        structlog.processors.format_exc_info,  # here, not in the renderer, so that tracebacks are masked as well
         _mask_secrets,
     ]
     structlog.configure(
@@ -114,7 +114,7 @@ def configure_logging(log_format: str, level: str) -> None:
 
 
 def silence_logging() -> None:
-    """Log nothing: a command says what is wrong itself, once, and its output may be for programs."""
+    """Log nothing. A command reports errors itself, once, and its output may be for programs."""
     structlog.configure(processors=[_drop])
 
 
@@ -128,5 +128,5 @@ def bind_path(path: str) -> None:
 
 
 def get_logger(**context: Any) -> Any:
-    """A logger bound to ``context`` (``path`` of the supervised child, ``media_id``, ``task_id``)."""
+    """Return a logger bound to ``context`` (``path`` of the supervised child, ``media_id``, ``task_id``)."""
     return structlog.get_logger(**context)  # lazy: configured when it is first used

@@ -1,4 +1,4 @@
-"""Metrics to a collector, repeatedly, in a thread of its own."""
+"""Exports metrics to a collector, repeatedly, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _INTERVAL_MS = 60_000.0
 
 
 def interval_s(environ: Mapping[str, str]) -> float:
-    """``OTEL_METRIC_EXPORT_INTERVAL`` in seconds. ValueError when it is no positive number."""
+    """Return ``OTEL_METRIC_EXPORT_INTERVAL`` in seconds. Raises ValueError unless it is a positive number."""
     milliseconds = float(environ.get("OTEL_METRIC_EXPORT_INTERVAL", "").strip() or _INTERVAL_MS)
     if milliseconds <= 0:
         raise ValueError("OTEL_METRIC_EXPORT_INTERVAL: expected a positive number")
@@ -18,9 +18,9 @@ def interval_s(environ: Mapping[str, str]) -> float:
 
 
 class MetricExport(ExportThread):
-    """Calls ``export`` every ``interval_s`` seconds. It says whether it got through, and may block as long as it likes.
+    """Calls ``export`` every ``interval_s`` seconds. It returns whether it succeeded, and may block without a limit.
 
-    The first call comes at once, so that it is known early whether the collector answers.
+    The first call is made at once, to find out early whether the collector responds.
     """
 
     def __init__(self, export: Callable[[], bool], interval_s: float) -> None:
@@ -31,10 +31,10 @@ class MetricExport(ExportThread):
         self._start()
 
     def export_all(self) -> None:
-        """Send all metrics as they are now."""
+        """Export the present values of all metrics."""
         self._try(self._export)
 
     @property
     def pause_s(self) -> float:
-        """The interval, whether the collector answers or not."""
+        """The interval, even if the collector does not respond."""
         return self._interval_s

@@ -1,4 +1,4 @@
-"""Telemetry by OpenTelemetry: Prometheus on the admin port always, OTLP when ``OTEL_…`` asks for it."""
+"""Telemetry by OpenTelemetry: always Prometheus on the admin port, and OTLP if ``OTEL_…`` configures it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,14 @@ from avion_media.telemetry.span_queue import QueueBounds, SpanQueue
 from avion_media.telemetry.tracing import AttributeValue, Kind, Tracer, current_span
 
 _log = logging.getLogger(__name__)
-_POLL_S = 0.02  # how often the end looks whether the collector still answers
-_UNKNOWN_S = 1.0  # how long the end waits for a collector that was never tried
+_POLL_S = 0.02  # how often the shutdown checks whether the collector still responds
+_UNKNOWN_S = 1.0  # how long the shutdown waits for a collector that was never contacted
 
 
 class OpenTelemetry:
     """See `Telemetry`; one per process.
 
-    Settings that make no sense are logged, and what they are about stays off: a mistake in them is no reason not to
-    serve.
+    An invalid setting is logged, and its feature stays off; the service starts all the same.
     """
 
     def __init__(self, version: str, instance: str = "", environ: Mapping[str, str] = os.environ) -> None:

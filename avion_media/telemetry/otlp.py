@@ -1,7 +1,7 @@
-"""Export by OTLP over HTTP, as the standard variables say (``OTEL_EXPORTER_OTLP_…``).
+"""Export by OTLP over HTTP, configured by the standard variables (``OTEL_EXPORTER_OTLP_…``).
 
-Only ``http/protobuf``: the exporter for OTLP over gRPC brings grpcio along, a second HTTP/2 stack with threads of its
-own, and every collector takes both.
+Only ``http/protobuf``: the exporter for OTLP over gRPC needs grpcio, a second HTTP/2 stack with its own threads, and
+every collector accepts both.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _UNSET, _ERROR = Status(StatusCode.UNSET), StatusCode.ERROR
 
 
 def wanted(environ: Mapping[str, str], signal: str) -> bool:
-    """Whether ``signal`` (traces, metrics) is to be exported: an endpoint is given, or OTLP is asked for by name.
+    """Return whether to export ``signal`` (traces, metrics): an endpoint is set, or OTLP is selected by name.
 
-    Unlike an SDK without any settings, a service without settings tries no collector on localhost.
-    ValueError for a protocol or an exporter that there is not.
+    Unlike an SDK without settings, a service without settings does not try a collector on localhost. Raises ValueError
+    for an unknown protocol or exporter.
     """
     if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
@@ -52,7 +52,7 @@ def wanted(environ: Mapping[str, str], signal: str) -> bool:
 
 
 def span_export(resource: Resource, scope_version: str) -> Export:
-    """What sends spans to the collector."""
+    """Return a function that sends spans to the collector."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
     exporter = OTLPSpanExporter()
@@ -65,7 +65,7 @@ def span_export(resource: Resource, scope_version: str) -> Export:
 
 
 def metric_export(take: Callable[[], MetricsData | None]) -> Callable[[], bool]:
-    """What sends the metrics that ``take`` gives to the collector."""
+    """Return a function that sends the metrics from ``take`` to the collector."""
     from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
     exporter = OTLPMetricExporter()

@@ -1,4 +1,4 @@
-"""The log of one dependency's outages: the start of each, a reminder while it lasts, and its end."""
+"""Logs the outages of one dependency: the start, a reminder while it lasts, and the end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import trio
 from avion_media.telemetry.logs import get_logger
 
 _REMIND_EVERY_S = 60.0  # while nothing changes
-_AT_MOST_EVERY_S = 10.0  # a dependency that comes and goes, or fails each time for another reason
+_AT_MOST_EVERY_S = 10.0  # for a dependency that flaps, or fails for changing reasons
 
 
 class OutageLog:
     """Logs ``{dependency}.unavailable`` (a warning) and ``{dependency}.recovered`` under a node's path.
 
-    An outage that is shorter than the pause since the last warning is not logged, and neither is its end.
+    An outage shorter than the pause since the last warning is not logged, and neither is its end.
     """
 
     def __init__(self, dependency: str, path: str) -> None:
@@ -23,11 +23,11 @@ class OutageLog:
         self._log = get_logger(path=path)
         self._answered = False  # ever
         self._began_at: float | None = None  # of the present outage
-        self._detail: str | None = None  # as logged for the present outage; None while it was not logged yet
+        self._detail: str | None = None  # the reason as logged for the present outage; None until it is logged
         self._logged_at = -math.inf
 
     def unavailable(self, detail: str) -> None:
-        """Note that a call got no answer, and why."""
+        """Record that a call got no response, and why."""
         now = trio.current_time()
         if self._began_at is None:
             self._began_at, self._detail = now, None
@@ -40,7 +40,7 @@ class OutageLog:
             )
 
     def available(self) -> None:
-        """Note that a call got an answer. Cheap: it is called for every one."""
+        """Record that a call got a response. This is cheap, because every call does it."""
         self._answered = True
         if self._began_at is None:
             return

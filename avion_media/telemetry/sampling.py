@@ -1,6 +1,7 @@
-"""Which traces are recorded: the standard samplers of ``OTEL_TRACES_SAMPLER``.
+"""Decides which traces are recorded: the standard samplers of ``OTEL_TRACES_SAMPLER``.
 
-The SDK's own cost some microseconds a span and want its objects; the six that the specification names are a line each.
+The SDK's own samplers take some microseconds per span and need its objects; the six of the specification are one line
+each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ _RATIO_BITS = 64
 
 
 def sampler_from(environ: Mapping[str, str]) -> Sampler:
-    """The sampler of ``OTEL_TRACES_SAMPLER`` and ``OTEL_TRACES_SAMPLER_ARG``; ValueError says what is wrong there."""
+    """Return the sampler of ``OTEL_TRACES_SAMPLER`` and ``OTEL_TRACES_SAMPLER_ARG``. Raises ValueError for invalid
+    values."""
     name = environ.get("OTEL_TRACES_SAMPLER", "").strip().lower() or DEFAULT
     root_name = name.removeprefix("parentbased_")
     roots: dict[str, Callable[[], Sampler]] = {
@@ -36,7 +38,7 @@ def _by_parent(root: Sampler) -> Sampler:
 
 
 def _by_ratio(ratio: float) -> Sampler:
-    """As the SDKs do it: by the last 64 bits, so that all processes decide alike."""
+    """Decide like the SDKs, by the last 64 bits, so that all processes decide alike."""
     bound = round(ratio * (1 << _RATIO_BITS))
     return lambda trace_id, _parent: trace_id & ((1 << _RATIO_BITS) - 1) < bound
 

@@ -1,4 +1,4 @@
-"""Every kind of span, for the documentation and for the test that compares it with what a collector sees."""
+"""Every kind of span, for the documentation, and for the test that compares it with exported spans."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from avion_media.telemetry.tracing import Kind
 
 @dataclass(frozen=True, slots=True)
 class SpanName:
-    """``pattern`` is the name, with what varies in braces; ``of`` is what it times, ``parent`` what it is below of.
+    """``pattern`` is the name, with variable parts in braces; ``of`` is what the span times, ``parent`` its parent.
 
-    Failed spans of any kind have ``error.type`` besides.
+    Failed spans of any kind also have ``error.type``.
     """
 
     pattern: str
@@ -22,7 +22,7 @@ class SpanName:
     attributes: tuple[str, ...]
 
     def matches(self, name: str) -> bool:
-        """Whether a span of that name is meant."""
+        """Return whether this is the kind of a span with that name."""
         words = re.split(r"(\{[a-z]+\})", self.pattern)
         return bool(re.fullmatch("".join(r"\S+" if each[:1] == "{" else re.escape(each) for each in words), name))
 

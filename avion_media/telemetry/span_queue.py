@@ -1,7 +1,8 @@
-"""From spans that ended to an exporter, in a thread of its own: the end of a span never waits for a collector.
+"""Passes ended spans to an exporter, in a thread of its own, so that the end of a span never waits for a collector.
 
-Decision: a queue of our own rather than the SDK's batch processor, which takes only the SDK's spans, cannot tell
-whether its exporter answers, and blocks a shutdown for 30 s when it does not. What does not fit is dropped and counted.
+Decision: a queue of our own instead of the SDK's batch processor. That one accepts only the SDK's spans, does not show
+whether its exporter gets responses, and blocks a shutdown for 30 s if it does not. Spans that do not fit are dropped
+and counted.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from avion_media.telemetry.tracing import Span
 _FIRST_S = 0.5
 _LONGEST_PAUSE_S = 60.0
 Export = Callable[[Sequence[Span]], bool]
-"""Sends a batch, and says whether it arrived. May block for as long as it likes."""
+"""Sends a batch, and returns whether it arrived. May block without a limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueBounds:
-    """As the SDK's batch processor has them, from the same variables (``OTEL_BSP_…``)."""
+    """Limits like those of the SDK's batch processor, from the same variables (``OTEL_BSP_…``)."""
 
     max_queue: int = 2048
     max_batch: int = 512
@@ -30,7 +31,7 @@ class QueueBounds:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> QueueBounds:
-        """ValueError when a variable is no positive number."""
+        """Read the variables. Raises ValueError unless they are positive numbers."""
 
         def number(name: str, default: float) -> float:
             value = float(environ.get(name, "").strip() or default)
@@ -46,7 +47,7 @@ class QueueBounds:
 
 
 class SpanQueue(ExportThread):
-    """A bounded queue and its thread."""
+    """A queue of limited length, and its thread."""
 
     def __init__(self, export: Export, bounds: QueueBounds) -> None:
         super().__init__("telemetry-spans")
@@ -58,7 +59,7 @@ class SpanQueue(ExportThread):
         self._start()
 
     def put(self, span: Span) -> None:
-        """Queue a span; drops it when the queue is full. Never waits."""
+        """Queue a span, or drop it if the queue is full. Never waits."""
         waiting = len(self._queue)
         if waiting >= self._bounds.max_queue:
             self.dropped += 1
@@ -68,7 +69,7 @@ class SpanQueue(ExportThread):
             self._wake.set()
 
     def export_all(self) -> None:
-        """All there is, until an export fails: then the rest waits for the next time."""
+        """Export everything until an export fails. The rest waits for the next time."""
         answered = True
         while self._queue and answered:
             batch = [self._queue.popleft() for _ in range(min(self._bounds.max_batch, len(self._queue)))]
@@ -82,9 +83,9 @@ class SpanQueue(ExportThread):
 
     @property
     def pause_s(self) -> float:
-        """Until the next export. A collector that is away is tried less and less often: encoding a batch for it in vain
-        costs as much CPU as a hundred calls."""
-        if self.answers is None:  # so that it is known early whether it answers
+        """Time until the next export. An unavailable collector is tried less and less often, because encoding a batch
+        in vain takes as much CPU as a hundred calls."""
+        if self.answers is None:  # to find out early whether it responds
             return min(_FIRST_S, self._bounds.delay_s)
         longest_s = max(_LONGEST_PAUSE_S, self._bounds.delay_s)
         return min(longest_s, self._bounds.delay_s * 2.0 ** min(self._failures, 16))

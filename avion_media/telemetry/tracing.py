@@ -1,8 +1,8 @@
 """Spans: what is in progress in the present task, and its place in a trace.
 
-Decision: spans of our own rather than the SDK's, which cost 14 µs each, recorded or not: a seventh of a whole
-RequestMediaUpload. These cost 2 µs. Ids are chosen when somebody needs them, so that a call can find out in its midst
-which media item's trace it belongs to; what was recorded becomes the SDK's span in the exporter's thread (see `otlp`).
+Decision: spans of our own instead of the SDK's, which take 14 µs each, recorded or not: a seventh of a whole
+RequestMediaUpload. These take 2 µs. Ids are chosen on first use, so that a call can attach itself to the trace of a
+media item after its start. In the exporter's thread recorded spans become the SDK's spans (see `otlp`).
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _current: ContextVar[Span | None] = ContextVar("avion_media.span", default=None)
 class Span:
     """One timed operation; a context manager around it. See `Telemetry.span` for how its trace is chosen.
 
-    Its methods may be called until it has ended, by the code that it is current for. An exception that passes through
-    makes it a failure, except `trio.Cancelled`; only the exception's type is recorded, since texts may quote strangers.
+    Its methods may be called until it has ended, by the code inside it. An exception that leaves the block makes it a
+    failure, except `trio.Cancelled`. Only the type of the exception is recorded, because texts may contain untrusted
+    input.
     """
 
     __slots__ = (
@@ -71,14 +72,14 @@ class Span:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        assert self._token is not None  # set on entering
+        assert self._token is not None  # set on entry
         _current.reset(self._token)
         if kind is not None and not issubclass(kind, trio.Cancelled):
             self.fail(kind.__name__)
         self.end()
 
     def end(self) -> None:
-        """Record it, if it is sampled. Called once, by leaving the block."""
+        """Record it, if it is sampled. Called once, at the end of the block."""
         if self._tracer.records:
             if not self._span_id:
                 self._settle()
@@ -97,13 +98,13 @@ class Span:
 
     @property
     def context(self) -> TraceContext:
-        """Its place, chosen now if it was open until now."""
+        """Its place in a trace, chosen now if it was not chosen before."""
         if not self._span_id:
             self._settle()
         return TraceContext(self._trace_id, self._span_id, self._flags)
 
     def continue_from(self, parent: TraceContext) -> None:
-        """Be a child of that span."""
+        """Become a child of that span."""
         self._parent = parent
 
     def attach_to_media_trace(self, media_id: str, *, begins: bool = False) -> None:

@@ -21,11 +21,11 @@ _log = get_logger(path="process")
 async def run_until_stopped(
     root: Supervisor, runtime: Runtime, alongside: Callable[[], Awaitable[None]], *, watchdog: Watchdog
 ) -> None:
-    """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.stop_requested` drains it, or it fails.
+    """Run the tree until a signal (SIGTERM, SIGINT) or `Runtime.stop_requested` drains it, or until it fails.
 
-    ``alongside`` runs beside the tree and is cancelled with its end. Raises what `Supervisor.run` raises when it
-    fails, in a group. A second signal skips the current phase, and so on. ``watchdog`` is armed by the first signal,
-    or when the tree stops without one, because it gives up.
+    ``alongside`` runs beside the tree, and is cancelled at its end. If the tree fails, raises the errors of
+    `Supervisor.run`, in a group. Each further signal skips the current phase. ``watchdog`` is armed by the first
+    signal, or when the tree stops without one because it gives up.
     """
     runtime.lifecycle.on_change(lambda phase: _log.info("phase", phase=str(phase)))
     skip = _PhaseSkipper()
@@ -37,7 +37,7 @@ async def run_until_stopped(
         runtime.stop_requested.set()
 
     def stopping(event: Event) -> None:
-        if event.path == root.path and event.kind is EventKind.STOPPING:  # for whatever reason
+        if event.path == root.path and event.kind is EventKind.STOPPING:  # for any reason
             watchdog.arm()
             runtime.lifecycle.advance_to(Phase.STOPPING)
 
@@ -58,7 +58,7 @@ async def run_until_stopped(
 def _on_signal(at_once: Callable[[], None], received: Callable[[int], None]) -> Iterator[None]:
     """Call ``at_once`` in the signal handler itself, and ``received`` as soon as the event loop runs.
 
-    Not `trio.open_signal_receiver`: the watchdog must hear of the signal even when the event loop is stuck.
+    Not `trio.open_signal_receiver`, because the watchdog must be armed even if the event loop is stuck.
     """
     token = trio.lowlevel.current_trio_token()
 
@@ -78,7 +78,7 @@ async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _PhaseSkip
     await runtime.stop_requested.wait()
     drain = runtime.config.drain
     runtime.lifecycle.advance_to(Phase.LAME_DUCK)
-    if runtime.lifecycle.has_reached(Phase.READY):  # a replica that was never ready has no callers to wait for
+    if runtime.lifecycle.has_reached(Phase.READY):  # a replica that was never ready has no callers
         with skip.skippable():
             await trio.sleep(drain.settle)
     runtime.lifecycle.advance_to(Phase.DRAINING)
@@ -96,12 +96,12 @@ async def _drain_when_asked(root: Supervisor, runtime: Runtime, skip: _PhaseSkip
 async def _drain_one(node: str, drain: Drain, grace_s: float) -> None:
     try:
         await drain(grace_s)
-    except Exception as error:  # noqa: BLE001 - the calls and tasks of the other drains keep their time
+    except Exception as error:  # noqa: BLE001 - the other drains continue
         _log.error("drain.failed", node=node, exc_info=error)
 
 
 class _PhaseSkipper:
-    """Lets a repeated signal end the wait of the current phase; of the next one, if none is active."""
+    """Lets a repeated signal end the wait of the current phase, or of the next one if none is active."""
 
     def __init__(self) -> None:
         self._scope: trio.CancelScope | None = None
@@ -109,7 +109,7 @@ class _PhaseSkipper:
 
     @contextmanager
     def skippable(self) -> Iterator[None]:
-        """Around the wait of a phase."""
+        """Enclose the wait of a phase."""
         with trio.CancelScope() as scope:
             if self._ahead:
                 self._ahead -= 1
@@ -121,7 +121,7 @@ class _PhaseSkipper:
                 self._scope = None
 
     def skip(self) -> None:
-        """One more signal."""
+        """Skip the current phase, because of another signal."""
         if self._scope is None or self._scope.cancel_called:
             self._ahead += 1
         else:

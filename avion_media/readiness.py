@@ -1,4 +1,4 @@
-"""Whether this replica is ready: the phase, the tree, and the first answer of each dependency."""
+"""Whether this replica is ready: by its phase, its tree, and the first response of each dependency."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _log = get_logger(path="readiness")
 class Readiness:
     """Changed by the tree and by its nodes; read by ``/readyz``, gRPC health and a gauge.
 
-    ``needed`` are the dependencies that must answer once before the replica is ready.
+    ``needed`` are the dependencies that must respond once before the replica is ready.
     """
 
     def __init__(self, lifecycle: Lifecycle, needed: Iterable[Dependency]) -> None:
@@ -33,12 +33,12 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether this replica is whole: every node of its tree runs."""
+        """Whether every node of this replica's tree runs."""
         return self._is_up and not self.down
 
     @property
     def serving(self) -> bool:
-        """Whether gRPC calls should be sent here: every node runs that they need, see `Tree.calls_can_run`."""
+        """Whether gRPC calls should be sent here: every node that they need runs, see `Tree.calls_can_run`."""
         return self._is_up and self._calls_can_run
 
     @property
@@ -46,23 +46,23 @@ class Readiness:
         return self._lifecycle.phase is Phase.READY and self._components_ready
 
     def note_answer(self, dependency: Dependency) -> None:
-        """Remember that a dependency has answered, for the life of the process: outages after that are a state."""
+        """Record that a dependency has responded, for the life of the process. Later outages do not count."""
         self.never_answered.discard(dependency)
         if not self.never_answered:
             self._all_answered.set()
 
     async def first_answers(self) -> None:
-        """Wait until each dependency that the roles need has answered once. A cancel leaves nothing behind."""
+        """Wait until each dependency that the roles need has responded once. A cancel has no effect."""
         if self.never_answered:
             await self._all_answered.wait()
 
     def set_components_ready(self, ready: bool) -> None:
-        """Note whether the readiness node runs: every node on its left does then."""
+        """Record whether the readiness node runs. If it does, so does every node on its left."""
         self._components_ready = ready
         self._notify()
 
     def set_down(self, down: frozenset[str], *, calls_can_run: bool) -> None:
-        """Take over the state of the tree, at each of its transitions."""
+        """Record the state of the tree, at each of its transitions."""
         if down != self.down:
             before, self.down, self._calls_can_run = self.down, down, calls_can_run
             self._notify()
@@ -70,7 +70,8 @@ class Readiness:
                 _log.info("readiness", ready=self.ready, down=_topmost(down))
 
     def on_change(self, listener: Callable[[bool], None]) -> Callable[[], None]:
-        """Call ``listener`` with `serving` now and whenever it could have changed; returns what unsubscribes it."""
+        """Call ``listener`` with `serving`, now and whenever it may have changed. Returns a function that unsubscribes
+        it."""
         self._listeners.append(listener)
         listener(self.serving)
         return lambda: self._listeners.remove(listener)
@@ -83,5 +84,5 @@ class Readiness:
 
 
 def _topmost(paths: frozenset[str]) -> list[str]:
-    """Return the paths without those below another one of them."""
+    """Return the paths, without those below another one."""
     return sorted(path for path in paths if not any(path.startswith(f"{above}/") for above in paths))

@@ -1,4 +1,5 @@
-"""Which processes of the service there are: each says so on Redis every few seconds, for the console of any other."""
+"""The list of the service's processes. Each one reports itself on Redis every few seconds, for every replica's
+console."""
 
 from __future__ import annotations
 
@@ -10,15 +11,16 @@ from avion_media.redis import Redis, as_map
 
 _KEY: Final = "media_replicas"
 SILENT_S: Final = 30.0
-"""A process that said nothing for so long is not shown as running."""
+"""A process that did not report for this long is not shown as running."""
 _FORGET_S: Final = 120.0
 
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One process as it was ``at`` (Unix seconds). ``name`` is that of its host, ``started_at`` in Unix seconds."""
+    """One process, as it was ``at`` (Unix seconds). ``name`` is the name of its host, ``started_at`` is in Unix
+    seconds."""
 
-    process: str  # a name that no other process has, ever
+    process: str  # a name that no other process ever has
     name: str
     version: str
     roles: tuple[str, ...]
@@ -35,11 +37,11 @@ class Replicas:
         self._redis = redis
 
     async def announce(self, me: Replica) -> None:
-        """Say how this process is."""
+        """Report the state of this process."""
         await self._redis.execute("HSET", _KEY, me.process, json.dumps(asdict(me), separators=(",", ":")))
 
     async def read(self, now: float) -> list[Replica]:
-        """Return all, by name; those that were silent for two minutes are forgotten."""
+        """Return all processes, by name. Those that did not report for two minutes are removed."""
         written = as_map(await self._redis.execute("HGETALL", _KEY))
         found = [replica for each in written.values() if (replica := _parse(each)) is not None]
         gone = [each.process for each in found if now - each.at > _FORGET_S]
@@ -51,7 +53,7 @@ class Replicas:
 
 
 def _parse(written: bytes) -> Replica | None:
-    """None for what another version wrote in another form."""
+    """Return the process; None if another version wrote it in another form."""
     try:
         document = json.loads(written)
         return Replica(**{**document, "roles": tuple(document["roles"])})

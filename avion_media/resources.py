@@ -1,8 +1,8 @@
-"""Where users of the foundation find what can be missing: the store and the sandbox.
+"""Resource slots: where code finds the object store and the sandbox, which can be missing.
 
-Their nodes fill the slots while they run. Either can crash and be restarted while its users live on: they query the
-slot at each use, and it raises `Unavailable` while it is empty. So no user holds a dead client. Redis needs no slot:
-its connections outlive their node, recover by themselves, and raise `Unavailable` until then.
+Their nodes fill the slots while they run. Each can crash and restart while its users live on. Users read the slot at
+each use, and get `Unavailable` while it is empty. So no user keeps a dead client. Redis needs no slot: its connections
+outlive their node, recover by themselves, and raise `Unavailable` until then.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 class ResourceSlot(Generic[T]):
-    """Holds at most one open resource, which is ``what`` of its `Unavailable`."""
+    """Holds at most one open resource. ``what`` is the dependency of its `Unavailable`."""
 
     def __init__(self, what: Dependency) -> None:
         self._what = what
@@ -27,35 +27,35 @@ class ResourceSlot(Generic[T]):
         self._filled = trio.Event()
 
     def get(self) -> T:
-        """The resource; `Unavailable` while there is none."""
+        """Return the resource, or raise `Unavailable`."""
         if self._value is None:
             raise Unavailable(self._what, "not started")
         return self._value
 
     @property
     def is_filled(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a resource."""
         return self._value is not None
 
     async def wait(self) -> T:
-        """The resource, as soon as there is one. A cancel leaves nothing behind."""
+        """Wait for the resource, and return it. A cancel has no effect."""
         while self._value is None:
             await self._filled.wait()
         return self._value
 
     def fill(self, value: T) -> None:
-        """Offer ``value`` until `empty`. The code that opened it closes it afterwards."""
+        """Offer ``value`` until `empty`. The code that opened it also closes it."""
         self._value = value
         self._filled.set()
 
     def empty(self) -> None:
-        """Offer nothing any more."""
+        """Stop offering the value."""
         self._value = None
         self._filled = trio.Event()
 
     @contextmanager
     def filled(self, value: T) -> Iterator[T]:
-        """Offer ``value`` for the length of the block."""
+        """Offer ``value`` inside the block."""
         self.fill(value)
         try:
             yield value

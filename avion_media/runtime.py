@@ -33,23 +33,23 @@ from avion_media.store import ObjectStore
 from avion_media.telemetry import NO_TELEMETRY, Telemetry
 
 Drain = Callable[[float], Awaitable[None]]
-"""Ends active work, within the seconds it is given."""
+"""Ends active work, within the given seconds."""
 ROLES = ("grpc", "http", "events", "processing", "cache", "delete", "sweeper")
 NEEDED_BY: dict[Dependency, frozenset[str]] = {
     Dependency.REDIS: frozenset(ROLES),
     Dependency.STORE: frozenset(ROLES) - {"events"},
 }
-"""The dependencies that must answer once before a replica with one of these roles is ready."""
+"""The dependencies that must respond once before a replica with one of these roles is ready."""
 
 
 def consumer_name() -> str:
-    """A name for this process in the consumer groups: readable, and never used twice."""
+    """Return a name for this process in the consumer groups: readable, and never used twice."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Limiter:
-    """How a bound on something stands, for gauges: slots used, slots there are, and who waits for one."""
+    """The state of a limit, for gauges: slots in use, all slots, and waiting tasks."""
 
     used: int
     limit: int
@@ -58,26 +58,26 @@ class Limiter:
 
 @dataclass(slots=True)
 class Observed:
-    """What the gauges and the console read; the nodes write it while they run."""
+    """What the gauges and the console read. The nodes write it while they run."""
 
     limiters: dict[str, Callable[[], Limiter]] = field(default_factory=dict)
     queue_stats: dict[str, QueueStats] = field(default_factory=dict)  # as they were a few seconds ago
-    warnings: list[str] = field(default_factory=list)  # settings of Redis under which it may lose tasks
+    warnings: list[str] = field(default_factory=list)  # settings of Redis that can lose tasks
     swept_at: float = 0.0  # when the last sweep ended, Unix seconds
     stored: dict[str, tuple[int, int]] = field(default_factory=dict)  # objects and bytes by kind, at the last sweep
     events_headroom: int = 0  # events that can follow before the slowest consumer group misses one
-    held: tuple[str, ...] = ()  # since when media wait for a moderator, as records have it, the longest first
+    held: tuple[str, ...] = ()  # when each waiting media item was held, as in its record, the longest waiting first
     active_requests: Callable[[], int] = lambda: 0  # of the origin
     history: History = field(default_factory=History)
 
 
 @dataclass(slots=True)
 class Runtime:
-    """What the nodes have in common: what is configured, what they share, and what is observed of them.
+    """What the nodes have in common: configuration, shared resources, and observations.
 
-    The store and the sandbox are in slots, since their nodes can restart on their own. What uses Redis exists from the
-    start and stays: for its users, a restart of its node is a short outage like any other. Leases outlive it that way,
-    and subscriptions come back.
+    The store and the sandbox are in slots, because their nodes can restart on their own. Everything that uses Redis
+    exists from the start, and stays. For its users, a restart of the Redis node is a short outage: leases survive it,
+    and subscriptions are restored.
     """
 
     # --- configured
@@ -117,7 +117,7 @@ class Runtime:
         self.readiness = Readiness(self.lifecycle, [each for each, roles in NEEDED_BY.items() if roles & self.roles])
 
     def replica(self) -> Replica:
-        """Return this process as the others see it."""
+        """Return this process in the form that others see."""
         return Replica(
             self.consumer,
             socket.gethostname(),
@@ -131,7 +131,7 @@ class Runtime:
 
     @contextmanager
     def draining(self, name: str, drain: Drain) -> Iterator[None]:
-        """Have ``drain`` called in the DRAINING phase, for the length of the block."""
+        """Call ``drain`` in the DRAINING phase, if it begins inside the block."""
         self.drains[name] = drain
         try:
             yield
@@ -139,15 +139,15 @@ class Runtime:
             del self.drains[name]
 
     def capabilities(self) -> Capabilities:
-        """Return what clients may upload, as far as it is known now."""
+        """Return what clients may upload, as far as known now."""
         return capabilities_of(self.config, multipart=self.store.is_filled and self.store.get().multipart.allowed)
 
     def report(self) -> dict[str, Any]:
         """Return the report of ``/readyz``.
 
-        An outage of Redis or the store does not make a replica unready: every replica has it, and callers learn more
-        from UNAVAILABLE with RetryInfo than from no endpoint at all. But a dependency that has never answered does: it
-        may be a mistake in the settings of this very replica, and must stop a rollout.
+        An outage of Redis or the store does not make a replica unready: it affects every replica, and UNAVAILABLE with
+        RetryInfo helps callers more than a service without endpoints. A dependency that has never responded does make
+        it unready: the cause may be a wrong setting of this replica, which must stop a rollout.
         """
         causes = {Dependency.REDIS: self._redis_cause(), Dependency.STORE: self._store_cause()}
         return {
@@ -167,16 +167,16 @@ class Runtime:
         return "unavailable" if cause else "up"
 
     def _redis_cause(self) -> str:
-        """Why Redis is unavailable; empty while it is not."""
+        """Why Redis is unavailable; empty while it is available."""
         available = self.redis.available
         return "" if available.up else available.detail or "it does not answer"
 
     def _store_cause(self) -> str:
-        """Why the store is unavailable; empty while it is not."""
+        """Why the store is unavailable; empty while it is available."""
         return self.store.get().cause if self.store.is_filled else "not started"
 
     def _sandbox_state(self) -> dict[str, Any] | None:
-        """What confines the decoders on this machine; None while there is no sandbox."""
+        """The protections of the sandbox on this machine; None while there is no sandbox."""
         if not self.pipeline.is_filled:
             return None
         report = self.pipeline.get().sandbox.report

@@ -1,4 +1,4 @@
-"""The handles of the supervision tree that others need: the root, the ports, and what calls depend on."""
+"""The handles of the supervision tree that other modules use: the root, the ports, and what calls depend on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import trio
 from supervisors import Node, State, Supervisor, Worker
 
 Address = tuple[str, int]
-"""Host and port where a node really listens; the started value of its node."""
+"""Host and port where a node actually listens: the started value of the node."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """The nodes that others need by name; everything else stays inside."""
+    """The nodes that other modules need by name."""
 
     root: Supervisor
     ports: dict[str, Worker[Address]]  # their values are the addresses in use
     calls_need: tuple[Node[Any], ...]  # gRPC calls are sent here while all of these run
 
     def address(self, port: str) -> Address | None:
-        """Return where ``port`` listens now; None while it does not."""
+        """Return the address where ``port`` listens now; None while it does not."""
         node = self.ports.get(port)
         return None if node is None or node.state is not State.RUNNING else node.value
 
@@ -32,25 +32,25 @@ class Tree:
         return frozenset(node.path for node in root.walk() if node.state is not State.RUNNING) - {root.path}
 
     def calls_can_run(self) -> bool:
-        """Return whether every node runs that a gRPC call needs.
+        """Return whether every node that gRPC calls need is running.
 
-        A consumer is not among them: the other replicas do its work while it restarts, and if the same bug hit the
-        consumers of every replica, none would be left to answer.
+        Consumers do not count: other replicas do their work during a restart. If a bug crashed the consumers of every
+        replica, none would be left to answer calls.
         """
         return all(node.state is State.RUNNING for node in self.calls_need)
 
     def kill(self, path: str) -> bool:
-        """Crash a node, for chaos tests; return whether it was up. Raises LookupError if no node has that path."""
+        """Crash a node, for chaos tests. Return whether it was up. Raises LookupError for an unknown path."""
         return self.root.find(path).kill()
 
     def describe(self) -> dict[str, Any]:
-        """Return the live tree as ``/tree`` shows it, with the number of Trio tasks."""
+        """Return the live tree in the form of ``/tree``, with the number of Trio tasks."""
         tasks = trio.lowlevel.current_statistics().tasks_living
         return {"tasks": tasks, **_with_uptime(self.root.snapshot().to_dict(), trio.current_time())}
 
 
 def _with_uptime(node: dict[str, Any], now: float) -> dict[str, Any]:
-    """Trio's clock means nothing outside: ``since`` becomes ``uptime_s``, the seconds in the present state."""
+    """Replace ``since``, which is on Trio's clock, by ``uptime_s``: the seconds in the present state."""
     since = node.pop("since")
     node["uptime_s"] = None if since is None else round(now - since, 3)
     for child in node["children"]:

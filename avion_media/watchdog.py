@@ -1,6 +1,6 @@
-"""A thread that ends a process which does not end itself: the event loop is stuck, or a drain takes too long.
+"""A thread that ends a process that does not end by itself, because the event loop is stuck or a drain takes too long.
 
-Kubernetes would do it too, a little later and without a word. The watchdog says first where everything hangs.
+Kubernetes would kill it a little later. The watchdog first writes where everything hangs.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from contextlib import contextmanager
 import trio
 
 EXIT_STUCK = 70  # EX_SOFTWARE of sysexits.h
-_DUMP_S = 2.0  # for the dump: standard error may be a pipe that nobody reads
-_LAST_RESORT_S = 1.0  # after that: then nothing in Python runs any more
+_DUMP_S = 2.0  # for the dump, because standard error may be a pipe without a reader
+_LAST_RESORT_S = 1.0  # after that, in case nothing in Python runs any more
 _STDERR = 2
 
 
 class Watchdog:
-    """Ends the process ``budget_s`` seconds after it was armed, unless its `watching` block was left by then.
+    """Ends the process ``budget_s`` seconds after it was armed, unless its `watching` block has ended by then.
 
     ``end`` is for tests: it is called with the exit status instead of `os._exit`.
     """
@@ -38,7 +38,7 @@ class Watchdog:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Enter it inside Trio, in the main thread."""
+        """Enclose the run. Enter it inside Trio, in the main thread."""
         self._root = trio.lowlevel.current_root_task()
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC)
         thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
@@ -55,10 +55,10 @@ class Watchdog:
                 faulthandler.cancel_dump_traceback_later()
 
     def arm(self) -> None:
-        """Start the clock; only the first call counts. Safe in a signal handler: it takes no lock."""
+        """Start the clock. Only the first call counts. Safe in a signal handler, because it takes no lock."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self._budget_s
-            # A thread in C, for the case that somebody never gives the interpreter back.
+            # A thread in C, in case some code never releases the interpreter.
             faulthandler.dump_traceback_later(self._budget_s + _DUMP_S + _LAST_RESORT_S, exit=True, file=_STDERR)
             os.write(self._writer, b".")
 
@@ -88,8 +88,8 @@ class Watchdog:
 
 
 def task_tree(task: trio.lowlevel.Task, indent: str = "") -> list[str]:
-    """Every task below ``task`` and where it waits, indented by nursery. Works from another thread: what changes under
-    its eyes is left out."""
+    """Return every task below ``task`` and where it waits, indented by nursery. Can run in another thread; tasks that
+    change meanwhile are left out."""
     lines = [f"{indent}{task.name}"]
     try:
         frames = traceback.StackSummary.extract(task.iter_await_frames(), lookup_lines=False)

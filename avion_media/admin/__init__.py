@@ -1,4 +1,4 @@
-"""The admin port, never public: what it serves, and who is let in."""
+"""The admin port, which must not be public: its endpoints and its access control."""
 
 from avion_media.admin.application import admin_application
 from avion_media.admin.operators import OperatorGate

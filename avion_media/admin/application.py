@@ -1,6 +1,6 @@
-"""The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and what chaos tests need. Never public.
+"""The admin port: ``/livez``, ``/readyz``, ``/metrics``, ``/tree``, and chaos for tests. It must not be public.
 
-The first three are for kubelets and Prometheus, who have no token; everything else is for operators.
+The first three are open for kubelets and Prometheus, which have no token. Everything else is for operators.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ def admin_application(
     gate: OperatorGate | None = None,
     pages: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """``readiness`` gives at least ``ready`` (bool); ``tree`` the live supervision tree. Neither waits.
+    """Make the application. ``readiness`` returns at least ``ready`` (bool), ``tree`` the live supervision tree.
+    Neither waits.
 
-    Requests that show or change the inside must pass ``gate``, which is open by default. ``pages`` have gates of their
+    Requests that show or change internals must pass ``gate``, which is open by default. ``pages`` have gates of their
     own.
 
-    With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for one
-    that there is not. Who kills the admin port itself gets no answer.
+    With ``kill`` there is ``POST /chaos/kill?path=…``: it crashes one node of the tree, and raises LookupError for an
+    unknown one. A request that kills the admin port itself gets no response.
     """
     gate = gate or OperatorGate()
 
@@ -46,7 +47,7 @@ def admin_application(
 
     async def metrics(_request: Request) -> Response:
         telemetry.refresh()
-        # In a thread: some hundred series take milliseconds, which all other tasks would wait for.
+        # In a thread, because hundreds of series take milliseconds, for which all other tasks would wait.
         page = await trio.to_thread.run_sync(telemetry.render_metrics)
         return Response(page, media_type="text/plain; version=0.0.4; charset=utf-8")
 

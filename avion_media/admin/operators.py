@@ -1,8 +1,8 @@
-"""Who may look into the running service, and act on it, through the admin port.
+"""Access control for operators on the admin port.
 
-An operator shows a bearer token (`ADMIN__TOKEN`), or another proof that the gate accepts, such as a session.
-Without a token the gate is open, which the configuration allows only on a loopback address or by an explicit setting.
-Browsers reach loopback addresses too: hence the rules against foreign pages.
+An operator presents a bearer token (`ADMIN__TOKEN`), or something else that the gate accepts, such as a session.
+Without tokens the gate is open, which the configuration allows only on a loopback address, or by an explicit setting.
+Browsers can reach loopback addresses, so requests of other sites are refused.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class OperatorGate:
-    """Lets operators through: wrap each endpoint that is theirs with `required`.
+    """Admits operators. Wrap each endpoint for operators with `required`.
 
-    ``fingerprints`` gives those of the tokens that are valid now; without it every request is let through. With
-    ``local_only`` such an open gate demands that the host was asked for by a loopback name: a foreign name that was
-    made to point here (DNS rebinding) reaches nothing. ``session`` says whether a request carries something else that
-    proves an operator; it is asked after the token.
+    ``fingerprints`` returns those of the valid tokens; without it every request is admitted. With ``local_only``, such
+    an open gate accepts only a ``Host`` that is a loopback name, so that another name that resolves to this address
+    (DNS rebinding) reaches nothing. ``session`` returns whether a request carries another proof; it is checked after
+    the token.
     """
 
     def __init__(
@@ -43,15 +43,15 @@ class OperatorGate:
 
     @property
     def is_open(self) -> bool:
-        """Whether no token is asked for."""
+        """Whether no token is needed."""
         return self._fingerprints is None
 
     def accepts(self, token: str) -> bool:
-        """Whether this token is an operator's. For a login form; endpoints use `required`."""
+        """Return whether this token is an operator's. For a login form; endpoints use `required`."""
         return self._fingerprints is None or is_among(fingerprint(token), self._fingerprints())
 
     def is_operator(self, request: Request) -> bool:
-        """Whether the request proves to be an operator's, by its token or its session."""
+        """Return whether the request authenticates an operator, by token or session."""
         if self.is_open:
             return True
         token = bearer_token(request.headers.get("authorization", ""))
@@ -60,14 +60,15 @@ class OperatorGate:
         return self._session is not None and self._session(request)
 
     def describe(self, request: Request) -> str:
-        """Return who sends a request without a session, for the audit log: the token's fingerprint, or its address."""
+        """Return the sender of a request without a session, for the audit log: the token's fingerprint, or the
+        address."""
         token = bearer_token(request.headers.get("authorization", ""))
         if token is not None and not self.is_open:
             return f"token {fingerprint(token).hex()[:8]}"
         return f"anyone at {request.client.host}" if request.client is not None else "anyone"
 
     def refusal(self, request: Request) -> Response | None:
-        """Return the response to a refused request: 401, or 403 for one that a foreign page made a browser send."""
+        """Return the response to a refused request: 401, or 403 for a cross-site request."""
         if is_cross_site(request) or (self.is_open and self._local_only and not is_asked_locally(request)):
             return _refused(403, "cross-site request refused")
         if not self.is_operator(request):
@@ -75,7 +76,7 @@ class OperatorGate:
         return None
 
     def required(self, endpoint: Endpoint) -> Endpoint:
-        """The endpoint, for operators only. Its answers are not to be stored."""
+        """Wrap an endpoint for operators. Its responses must not be stored."""
 
         async def guarded(request: Request) -> Response:
             refusal = self.refusal(request)
@@ -89,9 +90,9 @@ class OperatorGate:
 
 
 def is_cross_site(request: Request) -> bool:
-    """Whether a page of another origin made the browser send this, and it would change something.
+    """Return whether a page of another origin made the browser send a request that would change something.
 
-    Programs send neither of the two headers; all present browsers send them with every such request.
+    Programs send neither of the two headers; all current browsers send them with every such request.
     """
     if request.method in _SAFE_METHODS:
         return False
@@ -102,7 +103,7 @@ def is_cross_site(request: Request) -> bool:
 
 
 def is_asked_locally(request: Request) -> bool:
-    """Whether the ``Host`` is ``localhost`` or a loopback address."""
+    """Return whether the ``Host`` is ``localhost`` or a loopback address."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     return is_loopback(host)
 

@@ -1,4 +1,4 @@
-"""What the servers share about their peers and sockets. Knows neither gRPC nor HTTP."""
+"""Peers and sockets, for all servers. Knows neither gRPC nor HTTP."""
 
 from avion_media.net.limiter import Account, Bound, Kind, PeerLimiter
 from avion_media.net.peers import is_loopback, peer_of, peer_of_host

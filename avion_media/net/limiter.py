@@ -1,7 +1,7 @@
-"""One limiter for everything that is scarce in a server: connections, calls, bytes.
+"""Limits everything that is scarce in a server: connections, calls, bytes.
 
-One rule holds for every kind: a peer may hold as much as is free. One greedy peer gets half, two get a third each, so
-something always remains for a newcomer, however many conspire. It needs no number besides the total.
+One rule applies to every kind: a peer may take as much as is still free. One greedy peer gets at most half, two get a
+third each, so something always remains for a new peer. The rule needs no number except the total.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _SCARCE_ABOVE = 0.9
 
 
 class Kind(StrEnum):
-    """What is counted. The values are the names of `Account.take`'s arguments."""
+    """What is limited. The values are the names of `Account.take`'s arguments."""
 
     CONNECTIONS = "connections"
     CALLS = "calls"
@@ -25,13 +25,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """How much of one kind there is."""
+    """The limits of one kind."""
 
     total: int
     per_peer: float = math.inf
-    """A lower bound for one peer than the rule gives."""
+    """A limit for one peer, if lower than the rule's."""
     per_account: float = math.inf
-    """A lower bound for one connection."""
+    """A limit for one connection, if lower."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class _Peer:
 
 
 class PeerLimiter:
-    """What one server has, and who holds how much of it."""
+    """What one server has, and how much each peer has taken."""
 
     def __init__(self, bounds: Mapping[Kind, Bound]) -> None:
         self._bounds: dict[str, Bound] = {str(kind): bound for kind, bound in bounds.items()}
@@ -57,7 +57,7 @@ class PeerLimiter:
         return Account(self, peer, holder)
 
     def held(self, kind: Kind) -> int:
-        """Return how much is held by all peers."""
+        """Return how much all peers have taken."""
         return self._held[kind]
 
     def is_scarce(self, kind: Kind) -> bool:
@@ -66,7 +66,7 @@ class PeerLimiter:
 
 
 class Account:
-    """What one connection holds; it counts for its peer."""
+    """What one connection has taken. It also counts for its peer."""
 
     __slots__ = ("_held", "_limiter", "_name", "_peer")
 
@@ -77,11 +77,11 @@ class Account:
         self._held = dict.fromkeys(limiter._bounds, 0)
 
     def held(self, kind: Kind) -> int:
-        """Return how much is held by this connection."""
+        """Return how much this connection has taken."""
         return self._held[kind]
 
     def room(self, kind: Kind) -> int:
-        """Return how much could be taken now."""
+        """Return how much it could take now."""
         if self._peer is None:
             return 0
         bound, held_by_peer = self._limiter._bounds[kind], self._peer.held[kind]
@@ -90,7 +90,7 @@ class Account:
         return max(int(min(by_rule, bound.per_peer - held_by_peer, bound.per_account - self._held[kind])), 0)
 
     def take(self, **amounts: int) -> bool:
-        """Take all of this, by `Kind`, or nothing; return whether it was there. A closed account gets nothing."""
+        """Take all of this, by `Kind`, or nothing. Return whether it was available. A closed account gets nothing."""
         limiter, peer = self._limiter, self._peer
         if peer is None:
             return False
@@ -100,7 +100,7 @@ class Account:
             held_by_peer = peer.held[kind] + amount
             if (
                 free < 0
-                or held_by_peer > max(free, 1)  # the last one is for the next that comes
+                or held_by_peer > max(free, 1)  # the last one is for the next peer
                 or held_by_peer > bound.per_peer
                 or self._held[kind] + amount > bound.per_account
             ):
@@ -109,12 +109,12 @@ class Account:
         return True
 
     def give(self, **amounts: int) -> None:
-        """Give back what was taken. Without effect after `close`, which has given it back."""
+        """Return what was taken. Has no effect after `close`, which has returned it."""
         if self._peer is not None:
             self._add(self._peer, amounts, -1)
 
     def close(self) -> None:
-        """Give back whatever is still held. May be repeated."""
+        """Return everything that is still taken. Can be repeated."""
         peer, self._peer = self._peer, None
         if peer is None:
             return

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection."""
+"""The client at the other end of a connection."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import trio
 
-_IPV6_PREFIX = 64  # a client that has one IPv6 address has its whole network
+_IPV6_PREFIX = 64  # a client with one IPv6 address usually has the whole network
 
 
 def is_loopback(host: str) -> bool:
@@ -22,7 +22,8 @@ def is_loopback(host: str) -> bool:
 
 
 def peer_of(stream: trio.SocketStream) -> str:
-    """Return whom a connection counts for: an IPv4 address or an IPv6 network; empty if the client has gone already."""
+    """Return the peer that a connection counts for: an IPv4 address or an IPv6 network; empty if the client has
+    left."""
     try:
         return peer_of_host(stream.socket.getpeername()[0])
     except OSError:
@@ -30,7 +31,7 @@ def peer_of(stream: trio.SocketStream) -> str:
 
 
 def peer_of_host(host: str) -> str:
-    """Return the same for an address as the socket gives it."""
+    """Return the same for an address in the socket's form."""
     address = ipaddress.ip_address(host.partition("%")[0])
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)

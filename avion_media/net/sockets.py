@@ -1,4 +1,4 @@
-"""Writing to clients that read slowly, or not at all, and closing what they have not read yet."""
+"""Sends to clients that read slowly or not at all, and closes connections with unread output."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import trio
 
 _PIECE_BYTES = 64 << 10
 _LINGER_S = 1.0
-_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, for no time
+_AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, with a timeout of 0
 
 
 def bound_unacknowledged(stream: trio.SocketStream, seconds: float) -> None:
-    """Break the connection once the other host has not acknowledged what was sent for so long: it may be gone."""
-    with suppress(OSError):  # it is gone already
+    """Break the connection if the other host does not acknowledge sent data for this long."""
+    with suppress(OSError):  # the connection is closed already
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(int(seconds * 1000), 1))
 
 
@@ -27,11 +27,11 @@ async def send_steadily(
     timeout_s: float,
     on_progress: Callable[[], None] | None = None,
 ) -> bool:
-    """Send everything; return false once the client has gone, or takes longer than this for 64 KiB.
+    """Send everything. Return False if the client leaves, or takes longer than this for 64 KiB.
 
-    A client that reads steadily may take as long as it wants for the whole. ``on_progress`` is called whenever some
-    bytes were taken. Pieces are neither copied nor joined. A cancel leaves the stream in an unknown state: close it
-    then, and also after a false.
+    A client that reads steadily may take any time for the whole. ``on_progress`` is called whenever bytes were
+    accepted. Pieces are neither copied nor joined. After a cancel, or after False, close the stream, because its state
+    is unknown.
     """
     left = [memoryview(piece) for piece in pieces if piece]
     taken = 0
@@ -39,7 +39,7 @@ async def send_steadily(
         if isinstance(stream, trio.SocketStream) and _forget(left, _send_now(stream, left)):
             if on_progress is not None:
                 on_progress()
-            await trio.lowlevel.checkpoint()  # the usual case: nothing is waited for
+            await trio.lowlevel.checkpoint()  # the usual case, without a wait
             return True
         with trio.move_on_after(timeout_s) as slow:
             while left:
@@ -57,7 +57,7 @@ async def send_steadily(
 
 
 async def _send_some(stream: trio.abc.SendStream, left: list[memoryview]) -> int:
-    """What a socket takes, once it takes much; or 64 KiB, over TLS."""
+    """Send what a socket accepts, once it accepts a lot; over TLS 64 KiB."""
     if isinstance(stream, trio.SocketStream):
         await trio.lowlevel.wait_writable(stream.socket)
         return _send_now(stream, left)
@@ -74,7 +74,7 @@ def _send_now(stream: trio.SocketStream, left: list[memoryview]) -> int:
 
 
 def _forget(left: list[memoryview], sent: int) -> bool:
-    """Drop what was sent; return whether nothing is left."""
+    """Drop what was sent. Return whether nothing is left."""
     while left and sent >= len(left[0]):
         sent -= len(left.pop(0))
     if sent:
@@ -83,14 +83,14 @@ def _forget(left: list[memoryview], sent: int) -> bool:
 
 
 def reset_at_close(stream: trio.SocketStream) -> None:
-    """Have the close reset the connection: what was cut must not look whole."""
+    """Make the close reset the connection, so that an incomplete response does not look complete."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
 
 async def linger(stream: trio.abc.Stream) -> None:
-    """End our side, and give the client a second to read the rest: a close with unread input discards it.
+    """End our side, and give the client a second to read the rest. A close with unread input would discard it.
 
-    See RFC 9112, 9.6. The stream is to be closed afterwards.
+    See RFC 9112, 9.6. Close the stream afterwards.
     """
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError), trio.move_on_after(_LINGER_S):
         if isinstance(stream, trio.abc.HalfCloseableStream):

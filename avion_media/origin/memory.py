@@ -1,4 +1,4 @@
-"""The memory of the origin's bodies: what one peer, and all of them together, may have in windows."""
+"""Limits the memory of the origin's bodies, per peer and in total."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SPARE_BUFFERS = 4
 
 
 class WindowMemory:
-    """The bytes of all windows that are in memory. One peer can have as many as are free: half of them at most."""
+    """The bytes of all windows in memory. One peer can have as many as are still free, at most half."""
 
     def __init__(self, max_bytes: int = _MEMORY_BYTES) -> None:
         self._max_per_peer = max_bytes // 2
@@ -31,7 +31,7 @@ class WindowMemory:
         return self._limiter.held(Kind.BUFFERED_BYTES)
 
     async def take(self, peer: str, wanted: int) -> int:
-        """Take ``wanted`` bytes, or 64 KiB while the peer's room is scarce, and return how many. Wait for room."""
+        """Take ``wanted`` bytes, or 64 KiB while the peer's room is scarce. Return how many. Waits for room."""
         granted = self._take_nowait(peer, wanted)
         if granted:
             return granted
@@ -48,7 +48,7 @@ class WindowMemory:
         return waiter.granted
 
     def give(self, peer: str, count: int) -> None:
-        """Give bytes back. Who waits for them, first come, first served, has them when this returns."""
+        """Return bytes. Waiting tasks get them at once, first come, first served."""
         account = self._accounts[peer]
         account.give(buffered_bytes=count)
         if not account.held(Kind.BUFFERED_BYTES):
@@ -61,11 +61,12 @@ class WindowMemory:
                 waiter.served.set()
 
     def buffer(self) -> bytearray:
-        """A buffer for a window of the largest size; `reuse` it. A new one costs as much as what it is filled with."""
+        """Return a buffer for the largest window. Use `reuse` for it later, because allocating one takes as long as
+        filling it."""
         return self._spare.pop() if self._spare else bytearray(LARGEST_WINDOW_BYTES)
 
     def reuse(self, buffer: bytearray) -> None:
-        """Keep a buffer that is no longer in use for another window."""
+        """Keep an unused buffer for another window."""
         if len(self._spare) < _SPARE_BUFFERS:
             self._spare.append(buffer)
 

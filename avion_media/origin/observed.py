@@ -1,7 +1,7 @@
-"""A span, a measurement and a ``Server-Timing`` around each request of the origin, until its response is known.
+"""A span, a metric and ``Server-Timing`` for each request of the origin, until its response is known.
 
-The origin is public: a ``traceparent`` that a visitor sends is not believed, or strangers would decide which traces are
-recorded. Each request is a trace of its own, linked to the media item's.
+The origin is public, so a visitor's ``traceparent`` is ignored: otherwise visitors would decide which traces are
+recorded. Each request has its own trace, linked to that of the media item.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ _CLIENT_GONE = 499  # as nginx calls it: the client left before there was a resp
 
 
 class Timing:
-    """How long the parts of one response took (https://www.w3.org/TR/server-timing/)."""
+    """The time of each part of one response (https://www.w3.org/TR/server-timing/)."""
 
     def __init__(self) -> None:
         self._durations: dict[str, float] = {}
 
     @contextmanager
     def measured(self, name: str) -> Iterator[None]:
-        """Add the time that the block takes, however it ends; ``name`` is from the code."""
+        """Add the time of the block. ``name`` is a constant of the code."""
         started = time.perf_counter()
         try:
             yield
@@ -36,14 +36,14 @@ class Timing:
             self._durations[name] = self._durations.get(name, 0.0) + time.perf_counter() - started
 
     def header(self) -> str:
-        """The header's value, in milliseconds; empty when nothing was measured."""
+        """The header's value, in milliseconds; empty without measurements."""
         return ", ".join(f"{name};dur={duration_s * 1000:.1f}" for name, duration_s in self._durations.items())
 
 
 async def observed(
     telemetry: Telemetry, request: Request, respond: Callable[[Request, Timing], Awaitable[Response]]
 ) -> Response:
-    """The response of ``respond``, seen by telemetry."""
+    """Return the response of ``respond``, and report it."""
     route, media_id = route_of(request.path)
     method = request.method if request.method in _METHODS else NO_ROUTE
     known = {"http__request__method": method, "url__scheme": "http", "http__route": route}

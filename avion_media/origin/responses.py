@@ -1,4 +1,4 @@
-"""The origin's responses: which headers go with which case (docs/contract.md, section 5)."""
+"""The origin's responses, with the headers of each case (docs/contract.md, section 5)."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _UNKNOWN_TYPE = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The object that one request names. ``content_type`` is None if the object's own facts have it."""
+    """The object of one request. ``content_type`` is None if the object's own facts have it."""
 
     any_id: AnyId
     key: str
     content_type: str | None = None
 
     def served_as(self, info: ObjectInfo) -> tuple[str, str]:
-        """Content type and disposition: as our own probe found it, never as a client declared it."""
+        """Return content type and disposition: as detected, never as declared."""
         if self.content_type is not None:
             return self.content_type, "inline"
         facts = facts_from_metadata(info.metadata, info.size_bytes)
@@ -53,7 +53,7 @@ NO_ROUTE = "_OTHER"
 
 
 def route_of(path: str) -> tuple[str, str]:
-    """The route of a path, letter by letter, and its last part, which may be a media id."""
+    """Return the route of a path, compared exactly, and its last part, which may be a media id."""
     match path.split("/"):
         case ["", "media", media_id]:
             return MEDIA, media_id
@@ -65,9 +65,10 @@ def route_of(path: str) -> tuple[str, str]:
 
 
 def target_of(path: str) -> Target | None:
-    """The object behind a path; None where there cannot be one.
+    """Return the object of a path; None if there cannot be one.
 
-    The path is not decoded: a media item has one spelling, or a cache would keep copies that no purge reaches.
+    The path is not decoded. A media item has only one spelling; otherwise a cache would store copies that no purge
+    reaches.
     """
     route, name = route_of(path)
     media_id = name.removesuffix(WEBP_SUFFIX) if route == THUMBNAIL else name
@@ -80,21 +81,22 @@ def target_of(path: str) -> Target | None:
     size = path.split("/")[2]
     if not is_size_name(size):
         return None
-    # The size might not be configured any more: URLs outlive the configuration.
+    # The size might not be configured any more, because URLs outlive the configuration.
     if name != media_id:
         return Target(any_id, keys.thumbnail(any_id, f"{size}{WEBP_SUFFIX}"), WEBP.content_type)
     return Target(any_id, keys.thumbnail(any_id, size), JPEG.content_type)
 
 
 def object_headers(info: ObjectInfo, target: Target, cache_control: str) -> dict[str, str]:
-    """Of a response that carries the object, or a part of it."""
+    """Return the headers of a response with the object, or a part of it."""
     content_type, disposition = target.served_as(info)
     headers = {"Content-Type": content_type, "Content-Disposition": disposition}
     return headers | validators(info, cache_control)
 
 
 def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
-    """Of a response without a body too. The etag is the store's: the same on every replica."""
+    """Return the validators, also for responses without a body. The etag comes from the store, so all replicas
+    agree."""
     return {
         "ETag": quoted(info.etag),
         "Last-Modified": http_date(info.last_modified),
@@ -105,20 +107,20 @@ def validators(info: ObjectInfo, cache_control: str) -> dict[str, str]:
 
 
 def quoted(etag: str) -> str:
-    """An etag as a strong entity tag (RFC 9110, 8.8.3)."""
+    """Return an etag as a strong entity tag (RFC 9110, 8.8.3)."""
     return '"' + etag.removeprefix("W/").strip('"') + '"'
 
 
 def plain(
     status: int, text: str, *, cache_control: str = NEGATIVE, headers: Mapping[str, str] | None = None
 ) -> Response:
-    """A short text response with the safety headers."""
+    """Return a short text response with the security headers."""
     lines = {"Content-Type": "text/plain; charset=utf-8", "Cache-Control": cache_control, **SAFETY_HEADERS}
     return Response(status, {**lines, **(headers or {})}, f"{text}\n".encode())
 
 
 def capabilities(fields: Mapping[str, Any]) -> Response:
-    """What may be uploaded, as JSON that pages of any site can read."""
+    """Return what may be uploaded, as JSON that pages of any site can read."""
     lines = {
         "Content-Type": "application/json",
         "Cache-Control": BRIEF,
@@ -129,37 +131,37 @@ def capabilities(fields: Mapping[str, Any]) -> Response:
 
 
 def not_allowed() -> Response:
-    """405."""
+    """Return 405."""
     return plain(405, "GET and HEAD only", cache_control="no-store", headers={"Allow": "GET, HEAD"})
 
 
 def moved(path: str) -> Response:
-    """308: a query selects nothing, and must not make a second copy in a cache."""
+    """Return 308 to the path without its query, which selects nothing and would make a second copy in a cache."""
     return plain(308, "without a query", cache_control=MOVED, headers={"Location": path})
 
 
 def try_again(retry_after_s: float = 1.0) -> Response:
-    """503: something that passes."""
+    """Return 503, for a temporary problem."""
     headers = {"Retry-After": str(max(1, round(retry_after_s)))}
     return plain(503, "temporarily unavailable; retry later", cache_control="no-store", headers=headers)
 
 
 def accel_uri(url: str, *, brief: bool) -> str:
-    """Where nginx finds a URL of the store: in the location of ``ops/cdn/accel.conf``.
+    """Return the internal path for a URL of the store: in the location of ``ops/cdn/accel.conf``.
 
-    Its path also decides how long the response may be kept. ``Cache-Control`` must not: nginx would apply it to an
-    error of the store as well.
+    The path also decides how long the response may be cached. ``Cache-Control`` cannot be used, because nginx would
+    apply it to an error of the store as well.
     """
     parts = urlsplit(url)
     return f"/_store/{'brief' if brief else 'immutable'}{parts.path}?{parts.query}"
 
 
 def precondition_failed() -> Response:
-    """412 (RFC 9110, 15.5.13)."""
+    """Return 412 (RFC 9110, 15.5.13)."""
     return plain(412, "the object is another version", cache_control="no-store")
 
 
 def unsatisfiable(size_bytes: int) -> Response:
-    """416: the range lies beyond the end (RFC 9110, 15.5.17)."""
+    """Return 416: the range begins after the end (RFC 9110, 15.5.17)."""
     headers = {"Content-Range": f"bytes */{size_bytes}", "Accept-Ranges": "bytes"}
     return plain(416, "the range lies beyond the end", cache_control="no-store", headers=headers)

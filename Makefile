@@ -70,11 +70,12 @@ mutants: ## small changes of supervisors/, each of which must make a test fail; 
 	@ops/bootstrap env
 	@$(VENV)/python -m tests.mutation $(MUTANTS)
 
-check: ## formatting, lint, types, drift of generated files, links of the documentation
+check: ## formatting, lint, types, words, drift of generated files, links of the documentation
 	@ops/bootstrap env
 	@$(VENV)/ruff format --check --quiet . || { echo "not formatted; try: make fmt"; exit 1; }
 	@$(VENV)/ruff check --quiet .
 	@$(VENV)/mypy
+	@$(VENV)/python -m pytest --quiet tests/ops/test_words.py
 	@ops/generate-proto --check
 	@$(VENV)/python ops/generate-docs --check
 	@ops/generate-dashboards --check

@@ -110,9 +110,9 @@ class Unwanted:
 
 
 class Blocking:
-    """Methods raise `Unavailable` while the store or Redis is unavailable; what was begun is carried out later.
+    """Methods raise `Unavailable` while the store or Redis is unavailable. Unfinished steps are completed later.
 
-    ``claim_s``: a process that has not gone on with a block for this long counts as dead.
+    ``claim_s``: a process that has not continued a block for this long counts as dead.
     """
 
     def __init__(
@@ -328,10 +328,10 @@ class Blocking:
             await self._owners.add(owner, any_id, kept[1])
 
     async def _block_copies(self, block: Block) -> Block:
-        """Block every media item whose original is the same file; return the block with their ids.
+        """Block every media item whose original is the same file. Return the block with their ids.
 
-        They are recorded before they are blocked: if this process is killed in between, the listing of the next one
-        does not find them any more.
+        They are recorded before they are blocked. Otherwise, if this process were killed in between, the listing of the
+        next one would not find them any more.
         """
         found = await self._find_copies(block)
         known = await self._records.block(block.media_id) or block  # another process may have recorded some meanwhile

@@ -1,4 +1,5 @@
-"""What replicas learn of each other's blocks by Redis: that there is one, and who works on it. The bucket is the truth.
+"""Notifies replicas of each other's blocks through Redis: that there is one, and which process works on it. The bucket
+is the source of truth.
 
 A block writes its entries to the bucket, then increments the counter, and then lists the bucket for copies. A worker
 writes an original, and then reads the counter. So one of them sees what the other wrote: the listing finds the
@@ -31,7 +32,7 @@ class Changes:
 
 
 class Claims:
-    """Which blocks some process works on. A claim ends ``claim_s`` after it was last renewed.
+    """The blocks that some process works on. A claim expires ``claim_s`` after it was last renewed.
 
     Raises `Unavailable` while Redis is unavailable.
     """
@@ -41,11 +42,11 @@ class Claims:
         self._claim_ms = round(claim_s * 1000)
 
     async def claim(self, media_id: str) -> bool:
-        """Return whether no other process works on this media item's block: then this one does."""
+        """Claim this media item's block. Return whether no other process works on it."""
         return bool(await self._redis.execute("SET", _claim_key(media_id), "1", "NX", "PX", self._claim_ms))
 
     async def renew(self, media_id: str) -> None:
-        """Claim it, whoever had it, or keep a claim."""
+        """Renew a claim, or take it over."""
         await self._redis.execute("SET", _claim_key(media_id), "1", "PX", self._claim_ms)
 
 

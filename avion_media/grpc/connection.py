@@ -1,8 +1,8 @@
-"""The Trio driver of one connection: it reads, lets the protocol core decide, runs handlers, and writes.
+"""The Trio driver of one connection: it reads, calls the protocol core, runs handlers, and writes.
 
-Three kinds of tasks: the reader (the connection's own), one writer, and one per call whose handler runs. Everything
-that was queued when the writer wakes goes out in one write. Unary requests get a task only once they are complete: a
-client that sends slowly holds a stream, but no handler.
+There are three kinds of tasks: the reader (the connection's own), one writer, and one per running handler. The writer
+sends everything queued in one write. A unary request gets a task only when it is complete, so a client that sends
+slowly occupies a stream, but no handler.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from avion_media.grpc.wire_format import Message
 from avion_media.net import Account, linger, send_steadily
 
 _READ_BYTES = 64 << 10
-_MAX_ECHOED = 100  # characters of a path that we do not know
-_MAX_UNSENT_BYTES = 512 << 10  # a client that does not read is not read from: each frame may ask for an answer
+_MAX_ECHOED = 100  # characters of an unknown path in logs
+_MAX_UNSENT_BYTES = 512 << 10  # nothing is read from a client that does not read, because each frame may need an answer
 _BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError)
 
 
@@ -52,8 +52,8 @@ class Shared:
     compress: bool = False
     """Whether responses are compressed for clients that accept it, unless a handler sets it for its call."""
     backlog: trio.StrictFIFOLock = field(default_factory=trio.StrictFIFOLock)
-    """Held for the turn of a connection that has sent more than is done at once: however many there are of that kind,
-    the loop does one of those turns at a time, and then what all others want."""
+    """Taken for a turn of a connection that has sent more than one turn can do. So the loop does one such turn at a
+    time, and then serves all others."""
 
     def max_message_bytes(self, path: str) -> int:
         """Return the largest size of a request message of this method."""
@@ -71,9 +71,9 @@ class _Arriving:
 
 
 class Connection:
-    """One client's connection. `run` returns when it has ended, for whatever reason.
+    """One client's connection. `run` returns when it has ended, for any reason.
 
-    What it holds is on ``account``, which the caller closes.
+    What it takes is in ``account``, which the caller closes.
     """
 
     def __init__(self, shared: Shared, stream: trio.abc.Stream, peer: Peer, account: Account) -> None:
@@ -91,7 +91,7 @@ class Connection:
         self._is_writing = False
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
         self._writer = trio.lowlevel.ParkingLot()
-        self._taken = trio.lowlevel.ParkingLot()  # where the reader waits for the writer
+        self._taken = trio.lowlevel.ParkingLot()  # the reader waits for the writer here
         self._unsent = b""
         self._tasks: trio.Nursery | None = None
 
@@ -102,11 +102,11 @@ class Connection:
 
     @property
     def idle_since(self) -> float:
-        """When the last call ended, or the connection began; infinite while there is a call, or the end has begun."""
+        """When the last call ended, or the connection began; infinite during a call, or once the end has begun."""
         return self._life.idle_since(self._protocol.calls)
 
     async def run(self) -> None:
-        """Serve until the client leaves, a bound is broken, or a drain has ended. Always closes the stream."""
+        """Serve until the client leaves, exceeds a limit, or a drain has ended. Always closes the stream."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write)
@@ -140,7 +140,7 @@ class Connection:
             self._settle()
 
     def _settle(self) -> None:
-        """Draw the conclusions of what was done: the last call may have ended, and there may be something to write."""
+        """Update the state after events: the last call may have ended, and there may be output."""
         if self._life.state is State.LAST_CALLS and not self._protocol.calls and not self._running:
             self._happened(Happening.LAST_CALL_ENDED)
         if self._protocol.has_output or self._life.state is State.CLOSING:
@@ -163,7 +163,7 @@ class Connection:
             await self._until_taken()
 
     async def _work_off(self, data: bytes) -> None:
-        """Act on what was read, in turns between which others have theirs."""
+        """Handle the bytes that were read, in turns, so that other connections get theirs."""
         end = self._protocol.end_of_turn(data, 0, FIRST_TURN)
         self._turn(data[:end])
         while self._life.is_reading and end < len(data):
@@ -213,7 +213,7 @@ class Connection:
         self._life.sent(trio.current_time())
 
     def _write_now(self) -> None:
-        """Write at once: for a client that makes one call at a time this saves two of four turns of Trio's loop."""
+        """Write at once. For a client with one call at a time this saves two of four turns of Trio's loop."""
         if self._socket is None or not self._writer or not self._protocol.has_output:
             self._settle()  # TLS, or the writer is at work
             return
@@ -261,12 +261,12 @@ class Connection:
         call = CallContext(head.path, self._peer, head.metadata, now + head.timeout_s, now)
         call.accepts_gzip = head.accepts_gzip
         call.compress = self._shared.compress
-        # First of all, so that an unknown caller learns nothing else.
+        # Before anything else, so that an unknown caller learns nothing.
         refusal = self._shared.hooks.refusal_of(call) or head.refusal
         method = self._shared.methods.get(head.path)
         if head.http_refusal is not None:
             self._protocol.send_http_refusal(event.stream_id, head.http_refusal)
-            call.code = Code.UNKNOWN  # what clients of gRPC make of 405 and 415
+            call.code = Code.UNKNOWN  # as gRPC clients interpret 405 and 415
             self._note(call)
         elif refusal is not None:
             self._refuse(event.stream_id, call, refusal)
@@ -331,7 +331,7 @@ class Connection:
         self._tasks.start_soon(self._run, running, name=call.method)
 
     async def _run(self, running: RunningCall) -> None:
-        """Run a handler, and go on until the client has seen its answer: only then is the call's code known."""
+        """Run a handler, and wait until the client has received the response: only then is the call's code known."""
         try:
             with self._shared.hooks.observed(running.call):
                 try:
@@ -341,7 +341,7 @@ class Connection:
                     if len(self._running) == 1:
                         self._write_now()
                     else:
-                        self._settle()  # others may end in the same turn: one write for all
+                        self._settle()  # other calls may end in the same turn: one write for all
                 await running.until_ended()
         finally:
             del self._running[running.stream_id]
@@ -352,7 +352,7 @@ class Connection:
         self._refuse(stream_id, self._arriving.pop(stream_id).call, error)
 
     def _refuse(self, stream_id: int, call: CallContext, error: RpcError) -> None:
-        """Answer a call that gets no handler."""
+        """Refuse a call without running a handler."""
         self._protocol.send_end(stream_id, error)
         call.code = error.code
         self._note(call)
@@ -364,20 +364,20 @@ class Connection:
     # -- Draining and time
 
     def drain(self, grace_s: float) -> None:
-        """Take no new calls, let those in flight end, then end.
+        """Accept no new calls, finish those in flight, then end.
 
-        Streams of responses end at a message boundary; whatever is left shortly before the grace is over ends as well.
+        Streams of responses end at a message boundary. All calls left shortly before the end of the grace end, too.
         """
         self.retire()
         self._life.drain(trio.current_time(), grace_s)
         self.check(trio.current_time())
 
     def retire(self) -> None:
-        """As `drain`, but streams of responses may go on for `GrpcLimits.max_age_grace_s`, and other calls longer."""
+        """As `drain`, but streams of responses have `GrpcLimits.max_age_grace_s`, and other calls longer."""
         self._happened(Happening.RETIRED)
 
     def check(self, now: float) -> None:
-        """Enforce what depends on time. Called repeatedly by the server."""
+        """Enforce the deadlines. The server calls it repeatedly."""
         for due in self._life.due(now, self._protocol.calls, is_writing=self._is_writing):
             if due is Due.GIVE_UP:
                 self._protocol.end_abusive("a frame was begun but not finished in time")

@@ -15,12 +15,12 @@ from avion_media.grpc.wire_format import NO_METADATA, Metadata, metadata_headers
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Who is at the other end of the connection."""
+    """The client at the other end of the connection."""
 
     address: str
     """``host:port``."""
     certificate: Mapping[str, Any] | None = None
-    """The client's verified certificate as `ssl.SSLSocket.getpeercert` gives it; none without mTLS."""
+    """The client's verified certificate, in the form of `ssl.SSLSocket.getpeercert`; None without mTLS."""
 
 
 @dataclass(slots=True)
@@ -31,23 +31,23 @@ class CallContext:
     """As on the wire: ``/avion.MediaService/GetMediaStatus``."""
     peer: Peer
     metadata: Metadata = field(default=NO_METADATA, repr=False)
-    """What the client sent, without the transport's own headers. Never log it: credentials are here."""
+    """The client's metadata, without the transport's own headers. Never log it, because it contains credentials."""
     deadline: float = math.inf
     """On Trio's clock, from the client's ``grpc-timeout``. The handler is cancelled when it passes."""
     started_at: float = field(default_factory=trio.current_time)
     caller: str = ""
     """The caller's name, as ``authorise`` set it; empty without authentication."""
     code: Code = Code.CANCELLED
-    """What the client saw, once the call has ended. Until then, and for a client that has gone: CANCELLED."""
+    """The status that the client received. CANCELLED until the end, and if the client has left."""
     compress: bool = False
     """Set it to compress the responses of 1 KiB and more, if the client accepts gzip."""
     accepts_gzip: bool = False
-    """Whether the client does."""
+    """Whether the client accepts gzip."""
     initial_metadata: Headers | None = field(default=None, repr=False)
     """As sent by `send_initial_metadata`."""
     trailing_metadata: Headers = field(default=(), repr=False)
     send_head: Callable[[Headers], None] | None = field(default=None, repr=False)
-    """Where initial metadata goes: the transport sets it while the handler runs."""
+    """Sends initial metadata. The transport sets it while the handler runs."""
 
     @classmethod
     def local(cls, method: str = "") -> CallContext:
@@ -61,7 +61,7 @@ class CallContext:
 
     @property
     def duration_s(self) -> float:
-        """Seconds since the request's headers came (for refused calls: nearly nothing)."""
+        """Seconds since the request's headers arrived; nearly 0 for refused calls."""
         return trio.current_time() - self.started_at
 
     def send_initial_metadata(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
@@ -77,7 +77,7 @@ class CallContext:
             self.send_head(headers)
 
     def add_trailing_metadata(self, pairs: Iterable[tuple[str, str | bytes]]) -> None:
-        """Add metadata that goes out with the code. Raises ValueError as `send_initial_metadata` does."""
+        """Add metadata that is sent with the status. Raises ValueError as `send_initial_metadata` does."""
         self.trailing_metadata += metadata_headers(pairs, len_before=sum(map(_size, self.trailing_metadata)))
 
 

@@ -33,7 +33,7 @@ class RequestEnded:
 
 @dataclass(frozen=True, slots=True)
 class CallGone:
-    """The call is over before its end: reset by the client (CANCELLED), or answered by the core with this code."""
+    """The call ended early: reset by the client (CANCELLED), or answered by the core with this code."""
 
     stream_id: int
     code: Code = Code.CANCELLED
@@ -41,14 +41,14 @@ class CallGone:
 
 @dataclass(frozen=True, slots=True)
 class ResponseTaken:
-    """What was waiting to be sent in this call has been handed to the connection."""
+    """All output of this call has been passed to the connection."""
 
     stream_id: int
 
 
 @dataclass(frozen=True, slots=True)
 class GoAwayAcknowledged:
-    """The client has seen our GOAWAY: no new call can come."""
+    """The client has received our GOAWAY, so no new call can come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class PeerGoAway:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionFailed:
-    """The connection cannot go on. Its remaining output has the GOAWAY for the client; then it must be closed."""
+    """The connection must end. Its remaining output has the GOAWAY for the client; then it must be closed."""
 
     reason: str
 

@@ -1,13 +1,13 @@
-"""What frames cost, and watching the frames of one direction go by without understanding their payloads.
+"""Counts what frames cost. It watches the frames of one direction without reading their payloads.
 
-h2 reports what a frame *means*; what frames merely *cost* (a ping answered, a reset of a stream that has ended, empty
-DATA) often leaves no event. So bytes pass the `FrameWatch` first. It also takes frames out that h2 must not see:
-GOAWAY, because h2 forbids answering calls in flight after it (RFC 9113, 6.8 and gRPC want just that), and DATA that was
-in flight when its call was refused, because h2 would answer each such frame with a reset.
+h2 reports what a frame *means*. Frames that only *cost* time (an answered ping, a reset of an ended stream, empty DATA)
+often cause no event. So bytes pass the `FrameWatch` first. It also removes frames that h2 must not see: GOAWAY, because
+h2 then forbids answering calls in flight (which RFC 9113, 6.8, and gRPC require), and DATA that was in flight when its
+call was refused, because h2 would answer each such frame with a reset.
 
-There are two currencies, and all prices are in `COSTS`. *Work units*, about 10 µs each, decide where a turn ends, so
-that other connections have theirs between. *Flood units* are charged for what achieves nothing yet, and progress gives
-them back. A flood unit costs at most 25 µs and leaves at most 1 KiB behind; a connection without any is ended.
+There are two units, and `COSTS` has all prices. *Work units*, about 10 µs each, decide where a turn ends, so that other
+connections get theirs. *Flood units* are charged for frames without progress, and progress restores them. A flood unit
+stands for at most 25 µs and 1 KiB; a connection that has used up its units is closed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from h2.errors import ErrorCodes
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MAX_FRAME_BYTES = 16_384  # the protocol's default, which we announce; h2 would buffer 16 MiB before it refuses
+MAX_FRAME_BYTES = 16_384  # the protocol's default, which is announced; h2 would buffer 16 MiB before it refuses
 STREAM_WINDOW = 65_535  # the protocol's default, so that it holds from the first frame on
-FIRST_TURN = 128  # work units: about eight calls, because cutting up the bytes of honest clients costs a fifth
+FIRST_TURN = 128  # work units: about eight calls, because smaller turns would cost normal clients a fifth more
 LATER_TURN = 32
-USEFUL_BYTES = 1024  # a DATA frame with so much payload is worth its price
-MIN_WINDOW_BYTES = 4096  # DATA that we send without ending a message is progress from here on
+USEFUL_BYTES = 1024  # a DATA frame with this much payload counts as progress
+MIN_WINDOW_BYTES = 4096  # sent DATA that does not end a message counts as progress from this size on
 # Frame types (RFC 9113, 6) that matter here.
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY, _WINDOW_UPDATE, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 _HEADER_BYTES = 9
@@ -39,7 +39,7 @@ _MAX_REFUSED = 1024  # refused calls of which this is remembered
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """One row. ``per_…`` is how many of these make one unit more; 0 means that they cost nothing."""
+    """One row. ``per_…``: how many of these cost one more unit; 0: they cost nothing."""
 
     work: int = 1
     work_per_bytes: int = 0
@@ -50,32 +50,32 @@ class Cost:
 
 
 class COSTS:
-    """The cost table. A namespace and not a dict, since its rows are looked up for every frame."""
+    """The cost table. A namespace instead of a dict, because rows are looked up for every frame."""
 
     CALL = Cost(work=12, work_per_bytes=16, flood=2, flood_per_bytes=128, flood_per_fields=8)
-    """HEADERS that begin a call. Given back when the call ends with trailers, whatever their code."""
+    """HEADERS that begin a call. Restored when the call ends with trailers of any status."""
     BLOCK = Cost(work_per_bytes=16, flood_per_bytes=128, flood_per_fields=8)
     """Other HEADERS: trailers of a request."""
     CONTINUATION = Cost(work_per_bytes=16, flood=1, flood_per_bytes=128)
     DATA = Cost(work_per_bytes=1024)
     """DATA that completes a message, has 1 KiB of payload or more, or ends the request."""
     IDLE_DATA = Cost(flood=1, flood_per_bytes=1024)
-    """Other DATA. The message that it belongs to gives it back: 1, and 1 for each KiB of the message."""
+    """Other DATA. The end of its message restores it: 1, and 1 for each KiB of the message."""
     SETTINGS = Cost(work_per_bytes=_SETTING_BYTES, flood=1, flood_per_bytes=_SETTING_BYTES, flood_per_blocked=4)
-    """Blocked are calls that wait for a window of their own: it may have changed for each."""
+    """Blocked: calls that wait for a window of their own, each of which may have changed."""
     WINDOW_UPDATE = Cost(flood=1)
-    """The first of a call is given back with the call: grpcio sends one for each."""
+    """The first one of a call is restored with the call, because grpcio sends one for each."""
     NOISE = Cost(flood=1)
     """PING, PRIORITY, unknown types, acknowledgements of nothing, a second GOAWAY."""
     RESET = Cost(flood=2)
-    """RST_STREAM by the client. Given back, with the call's own price, if the call is older than 1 s or has reached its
+    """RST_STREAM by the client. Restored, with the call's own price, if the call is older than 1 s or has reached its
     deadline."""
     RESET_BY_US = Cost(work=0, flood=2)
-    """RST_STREAM that the client makes us send."""
+    """RST_STREAM that the server must send because of the client."""
     SENT = Cost(work=0, flood=-3)
-    """DATA of ours that ends a message or carries 4 KiB: clients answer with window updates and pings."""
+    """Sent DATA that ends a message or carries 4 KiB: clients answer with window updates and pings."""
     SENT_LITTLE = Cost(work=0, flood=2)
-    """DATA of ours below 1 KiB, because the client's window is so small."""
+    """Sent DATA below 1 KiB, because of a small window of the client."""
 
 
 _WORK = {_DATA: COSTS.DATA, _HEADERS: COSTS.CALL, _CONTINUATION: COSTS.CONTINUATION, _SETTINGS: COSTS.SETTINGS}
@@ -112,7 +112,7 @@ class FloodBudget:
 
 @dataclass(slots=True)
 class Seen:
-    """What went by in one piece."""
+    """The result of one piece."""
 
     data: bytes
     """The piece for h2: without frames that were taken out, up to the last frame header that is complete."""
@@ -123,7 +123,7 @@ class Seen:
     late_bytes: int = 0
     """Bytes of DATA that was taken out; the client has to get them back for its connection's window."""
     violation: tuple[ErrorCodes, str] | None = None
-    """What ends the connection before h2 sees anything of it."""
+    """The reason to end the connection before h2 sees the piece."""
 
 
 @dataclass(slots=True)
@@ -136,12 +136,13 @@ class _Refused:
 
 @dataclass(slots=True)
 class FrameWatch:
-    """Feed it the bytes of a connection in pieces of any size. Only the preface of 24 bytes precedes the frames."""
+    """Watches the bytes of a connection, fed in pieces of any size. Only the preface of 24 bytes precedes the
+    frames."""
 
     max_block_bytes: int
     """Limit of one header block, as encoded: HPACK decodes it only once it is whole, in one go."""
     acks_owed: int = 1
-    """How many SETTINGS and PINGs of ours the peer may yet acknowledge; more of those are noise."""
+    """SETTINGS and PINGs of the server that the peer has not acknowledged; further acknowledgements cost units."""
     call_costs: dict[int, int] = field(default_factory=dict, init=False)
     """Flood units of each call whose HEADERS have begun, by stream, until `Protocol` takes them out."""
     in_header_block: bool = field(default=False, init=False)
@@ -163,13 +164,13 @@ class FrameWatch:
         return self._left > 0 or bool(self._partial) or self.in_header_block
 
     def refused(self, stream_id: int, now: float) -> None:
-        """From now on DATA of this call is in flight for nothing: we have answered or reset it."""
+        """Record that this call was answered or reset: DATA in flight for it is ignored."""
         self._refused[stream_id] = _Refused(now + _IN_FLIGHT_S, self._left > 0 and self._frame_stream == stream_id)
         if len(self._refused) > _MAX_REFUSED:
             self._refused.popitem(last=False)
 
     def pays_reset(self, stream_id: int) -> bool:
-        """Return whether the client pays for this reset of ours: not for a frame that was in transit at a refusal."""
+        """Return whether the client pays for this reset by the server: not for a frame in flight at a refusal."""
         refused = self._refused.get(stream_id)
         if refused is None or not refused.has_begun_one:
             return True
@@ -177,10 +178,8 @@ class FrameWatch:
         return False
 
     def end_of_turn(self, data: bytes, begin: int, work: int) -> int:
-        """Return where to cut ``data`` from ``begin`` on: after frames that make so much work, or at its end.
-
-        It only looks.
-        """
+        """Return where to cut ``data`` from ``begin`` on: after frames of this much work, or at its end. Changes
+        nothing."""
         position = begin + self._left - len(self._partial)  # where the next frame begins, maybe in an earlier piece
         while work > 0:
             header_end = position + _HEADER_BYTES

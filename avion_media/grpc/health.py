@@ -1,4 +1,4 @@
-"""grpc.health.v1: what load balancers and kubelets ask."""
+"""grpc.health.v1, for load balancers and kubelets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_NAME = 256  # longer names cannot be ours
 
 
 class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
-    """The states of the server (the empty name) and of its services. Everything begins as not serving."""
+    """The states of the server (the empty name) and of its services. All begin as not serving."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, _Status] = {"": wire.HealthCheckResponse.NOT_SERVING}
@@ -24,15 +24,15 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
         self._shut_down = False
 
     def set_serving(self, service: str = "") -> None:
-        """This service, or the whole server, takes calls."""
+        """Mark this service, or the whole server, as serving."""
         self._set(service, wire.HealthCheckResponse.SERVING)
 
     def set_not_serving(self, service: str = "") -> None:
-        """This service, or the whole server, should not be called for now."""
+        """Mark this service, or the whole server, as not serving."""
         self._set(service, wire.HealthCheckResponse.NOT_SERVING)
 
     def shut_down(self) -> None:
-        """Nothing serves any more, whatever is set afterwards."""
+        """Mark everything as not serving, permanently."""
         for service in self._statuses:
             self._set(service, wire.HealthCheckResponse.NOT_SERVING)
         self._shut_down = True
@@ -53,7 +53,7 @@ class Health(HealthServicer):  # type: ignore[misc] # generated code is untyped
     async def Watch(
         self, request: wire.HealthCheckRequest, context: CallContext
     ) -> AsyncIterator[wire.HealthCheckResponse]:
-        """Yield the present state and each change; SERVICE_UNKNOWN until it is set. Never ends by itself."""
+        """Yield the present state and each change; SERVICE_UNKNOWN until it is set. Ends only by a cancel."""
         if len(request.service) > _MAX_NAME:
             raise RpcError(Code.INVALID_ARGUMENT, "the name is too long")
         sent = None

@@ -1,4 +1,4 @@
-"""What the application hangs into the transport. A hook that raises is logged and changes nothing."""
+"""Hooks of the application in the transport. An error of a hook is logged, and has no other effect."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Hooks:
     authorise: Authorise | None = None
 
     def refusal_of(self, call: CallContext) -> RpcError | None:
-        """Return why this call is refused, if it is; a check that fails refuses every call."""
+        """Return why this call is refused, or None. If the check itself fails, every call is refused."""
         if self.authorise is None:
             return None
         try:
@@ -43,7 +43,7 @@ class Hooks:
         return None
 
     def observed(self, call: CallContext) -> AbstractContextManager[object]:
-        """What is to be around a call. It never raises and never swallows."""
+        """Return the context manager for a call. It neither raises nor suppresses exceptions."""
         return _NOTHING if self.observe is None else _Observed(self.observe, call)
 
     def error_for(self, exception: Exception, method: str) -> RpcError:
@@ -59,7 +59,7 @@ class Hooks:
         return RpcError(Code.INTERNAL, f"internal error {self.report(method, exception)}")
 
     def report(self, method: str, exception: Exception) -> str:
-        """Hand an unforeseen exception to ``on_error``, under a new error id, which is returned."""
+        """Pass an unexpected exception to ``on_error``, with a new error id, and return the id."""
         error_id = secrets.token_hex(8)
         if self.on_error is None:
             _log.error("%s failed (error %s)", method, error_id, exc_info=exception)
@@ -81,7 +81,7 @@ class Hooks:
 
 
 def _only_leaf(exception: Exception) -> Exception:
-    """The one exception in a group, as nurseries of a handler raise it; a group of several stays a group."""
+    """Return the only exception in a group, as a handler's nursery raises it; a group of several stays a group."""
     while isinstance(exception, ExceptionGroup) and len(exception.exceptions) == 1:
         exception = exception.exceptions[0]
     return exception

@@ -1,7 +1,7 @@
-"""The sending half of the protocol core: responses as far as windows and the socket take them, resets, GOAWAY.
+"""The sending half of the protocol core: responses within the windows and the socket's buffer, resets, GOAWAY.
 
-Calls whose responses wait stand in two lines: for a window of their own, and for the connection's window and the
-socket. A window update touches only the calls that it lets go on.
+Calls with waiting responses are in two queues: those that wait for their own window, and those that wait for the
+connection's window and the socket. A window update affects only the calls that can then continue.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Outbound:
         self._send_head(stream, more)
 
     def send_message(self, stream_id: int, frame: bytes) -> None:
-        """Send one framed message of the response, as far as the client takes it; the rest waits (`pending_bytes`).
+        """Send one framed message of the response, as far as the windows allow; the rest waits (`pending_bytes`).
 
         Raises `RpcError` if its peer has too much waiting.
         """
@@ -93,7 +93,7 @@ class Outbound:
             self._send_pending(stream)
 
     def send_end(self, stream_id: int, error: RpcError | None = None, trailing: Headers = ()) -> None:
-        """End a response, after what is still waiting: OK, or with an error."""
+        """End a response after its waiting messages, with OK or an error."""
         stream = self._streams.get(stream_id)
         if stream is None:
             return
@@ -250,14 +250,14 @@ class Outbound:
         return len(self._output)
 
     def take_output(self) -> bytes:
-        """What is to be written now, in full, before `written` is called."""
+        """Return the output. Write all of it, then call `written`."""
         self._collect()
         output = bytes(self._output)
         self._output.clear()
         return output
 
     def written(self, now: float) -> list[Event]:
-        """The socket took the output: send more of what waits."""
+        """Continue after the socket has accepted the output."""
         self._now = now
         self._queued_bytes = 0
         return self._serve_line() if self._line else []
@@ -268,7 +268,7 @@ class Outbound:
     # -- Time
 
     def reset_stalled(self, now: float) -> list[Event]:
-        """Reset calls of which the client has taken nothing for the write timeout, though it could have."""
+        """Reset calls whose responses the client did not read for the write timeout, although it could."""
         self._now = now
         late = now - self._limits.write_timeout_s
         stalled = [stream for stream in self._own_window.values() if stream.progress_at <= late]
@@ -279,7 +279,7 @@ class Outbound:
         return [CallGone(stream.id) for stream in stalled]
 
     def ping(self) -> None:
-        """Ask the client for a sign of life."""
+        """Send a ping, to check that the client is alive."""
         if not self._failed:
             self._ping(_KEEPALIVE_PING)
 
@@ -290,19 +290,19 @@ class Outbound:
     # -- The end
 
     def begin_drain(self) -> None:
-        """Say that the connection will end. Calls that cross this on the wire are still served (gRPC, "GOAWAY")."""
+        """Announce the end of the connection. Calls that are already on their way are still served (gRPC, "GOAWAY")."""
         if not self._failed:
             self._send_goaway(_MAX_STREAM_ID)
             self._ping(DRAIN_PING)
 
     def finish_drain(self) -> None:
-        """Name the last call that is served; later ones are refused, and clients send them elsewhere."""
+        """Announce the last call that is served. Later ones are refused, and clients retry them elsewhere."""
         if self._last_stream_id is None and not self._failed:
             self._last_stream_id = self._h2.highest_inbound_stream_id
             self._send_goaway(self._last_stream_id)
 
     def end_abusive(self, reason: str) -> None:
-        """End the connection at once, because the client broke a bound of ours."""
+        """End the connection at once, because the client exceeded a limit."""
         if not self._failed:
             self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, reason)
 
@@ -311,7 +311,7 @@ class Outbound:
         return self._fail(reason)
 
     def close(self) -> None:
-        """Give back what the calls still hold. To be called once, when the connection is gone."""
+        """Release everything that calls still hold. Called once, after the end of the connection."""
         for stream in self._streams.values():
             stream.release()
         self._streams.clear()
@@ -319,7 +319,8 @@ class Outbound:
         self._line.clear()
 
     def _send_goaway(self, last_stream_id: int) -> None:
-        # By hand: h2 considers a connection closed after a GOAWAY, and would not let calls in flight finish.
+        # Written by hand, because h2 considers a connection closed after a GOAWAY, and would not finish calls in
+        # flight.
         self._collect()
         self._output += GoAwayFrame(0, last_stream_id=last_stream_id, error_code=ErrorCodes.NO_ERROR).serialize()
 

@@ -47,8 +47,8 @@ from avion_media.grpc.wire_format import (
 from avion_media.net import Account
 
 _CREDIT_AT = 16 << 10  # window updates are sent for so many bytes at once
-# A reset of a younger call is a nuisance, unless its deadline has come: clients reset calls then. Those of a deadline
-# that no honest client sets are nuisances all the same.
+# A reset of a younger call costs flood units, unless its deadline has come: clients reset calls then. It also costs
+# units if the deadline is shorter than any normal client sets.
 _YOUNG_S, _VERY_YOUNG_S = 1.0, 0.1
 # The client's clock began earlier than ours: with what its call waited there, on the way and here. So half of the time
 # counts as all of it. This is no gift to attackers: a deadline of 0.1 s is as cheap for them, and can be waited for.
@@ -71,11 +71,11 @@ class Protocol(Outbound):
         """Whether the client's preface and settings have come."""
         self._is_acknowledged = False  # our first SETTINGS
 
-    # -- What the driver looks at
+    # -- For the driver
 
     @property
     def mid_frame(self) -> bool:
-        """Whether the client owes the rest of something it has begun: the preface, a frame, a header block."""
+        """Whether the client has begun a preface, a frame or a header block, and not finished it."""
         return not self.settled or self._watch.mid_frame
 
     @property
@@ -90,7 +90,7 @@ class Protocol(Outbound):
     # -- Receiving
 
     def receive(self, data: bytes, now: float) -> list[Event]:
-        """Take in what was read. After a `ConnectionFailed` nothing more may be fed."""
+        """Process bytes that were read. Must not be called after a `ConnectionFailed`."""
         self._now = now
         events: list[Event] = []
         seen = self._watch.feed(data, now)
@@ -98,7 +98,7 @@ class Protocol(Outbound):
             return [self._end_connection(*seen.violation)]
         self.settled = self.settled or seen.settings
         self._charge(seen.flood)
-        if self._flood.is_overdrawn():  # before they have cost anything more
+        if self._flood.is_overdrawn():  # before they cost anything more
             return [self._end_connection(ErrorCodes.ENHANCE_YOUR_CALM, _FLOOD)]
         self._credit_late(seen.late_bytes)
         self._collect()
@@ -115,7 +115,7 @@ class Protocol(Outbound):
         return events
 
     def _settle(self, seen: Seen, quiet: int) -> None:
-        """Charge what only h2 knew, and forget what it should not keep."""
+        """Charge what only h2 knows, and remove what it should not keep."""
         self._collect()
         if len(self._output) > quiet:
             resets = sum(map(self._watch.pays_reset, reset_streams(self._output[quiet:]))) - self._free_resets
@@ -268,7 +268,7 @@ class Protocol(Outbound):
         stream = self._streams.get(stream_id)
         if stream is None:
             return
-        if self._now - stream.opened_at >= stream.reset_grace_s:  # a call given up after a while is no attack
+        if self._now - stream.opened_at >= stream.reset_grace_s:  # a call that is reset after a while is not an attack
             self._flood.refund(COSTS.RESET.flood + stream.flood_units)
         self._forget(stream)
         events.append(CallGone(stream_id))
@@ -276,13 +276,13 @@ class Protocol(Outbound):
     # -- Flow control of requests
 
     def message_taken(self, stream_id: int, message: Message) -> None:
-        """The handler of this call has got this message: it no longer counts as waiting in the server's memory."""
+        """Record that the handler has read this message, so that it no longer counts as buffered."""
         stream = self._streams.get(stream_id)
         if stream is not None:
             stream.let_go(len(message.payload) + MESSAGE_OVERHEAD_BYTES)
 
     def want_message(self, stream_id: int) -> None:
-        """The handler of this call wants its next message: let the client send it."""
+        """Let the client send the next message, because the handler wants it."""
         stream = self._streams.get(stream_id)
         if stream is not None and stream.remote_open:
             stream.wanted = True
@@ -294,7 +294,7 @@ class Protocol(Outbound):
             stream.uncredited_bytes = 0
 
     def _credit_connection(self, length: int) -> None:
-        # The connection's window is given back at once: a handler that does not read must not stall other calls.
+        # The connection's window is restored at once, so that a handler that does not read does not stall other calls.
         self._uncredited_bytes += length
         if self._uncredited_bytes >= _CREDIT_AT:
             self._h2.increment_flow_control_window(self._uncredited_bytes)

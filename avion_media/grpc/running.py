@@ -1,4 +1,4 @@
-"""Running one handler: its request goes in, its answer or its failure goes out."""
+"""Runs one handler: passes its request in, and its response or error out."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from avion_media.grpc.wire_format import (
 if TYPE_CHECKING:
     from avion_media.grpc.connection import Shared
 
-_RETRY_S = 1.0  # after that, clients that a drain cut off can call again
-_ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while so much of its response is not taken
+_RETRY_S = 1.0  # after this time, clients that a drain cut off can call again
+_ENOUGH_PENDING_BYTES = 64 << 10  # a stream's handler waits while this much of its response is unsent
 
 
 class RunningCall:
-    """A call whose handler runs. The connection reports to it what the client does. It raises nothing but Cancelled."""
+    """A call whose handler runs. The connection reports the client's actions to it. It raises only Cancelled."""
 
     def __init__(
         self,
@@ -63,33 +63,34 @@ class RunningCall:
         self._news: trio.Event | None = None
         self._pull: trio.CancelScope | None = None
 
-    # -- Told by the connection
+    # -- Called by the connection
 
     def put(self, message: Message) -> None:
-        """Another message of the request."""
+        """Add another message of the request."""
         self._inbox.append(message)
         self.wake()
 
     def end_of_request(self) -> None:
-        """No more messages come."""
+        """End the messages of the request."""
         self._ended = True
         self.wake()
 
     def wake(self) -> None:
-        """Something that the handler may wait for has happened."""
+        """Wake the handler, because something that it may wait for has happened."""
         if self._news is not None:
             self._news.set()
             self._news = None
 
     def gone(self, code: Code) -> None:
-        """The call is over for the client, which has seen this code."""
+        """Record that the client has received this status, and the call is over for it."""
         self.call.code = code
         self._is_gone = True
         self.scope.cancel()
         self.wake()
 
     def end(self, error: RpcError) -> None:
-        """End it with this error while its handler runs; afterwards reset it, since the client takes no answer."""
+        """End it with this error while its handler runs; later reset it, because the client does not read the
+        response."""
         if self._has_answered:
             self._protocol.cancel(self.stream_id)
             self.gone(Code.CANCELLED)
@@ -98,7 +99,7 @@ class RunningCall:
             self.scope.cancel()
 
     def drain(self) -> None:
-        """A stream of responses ends at the next message boundary, now if the handler is at one."""
+        """End a stream of responses at the next message boundary, now if the handler is at one."""
         self._draining = True
         if self._pull is not None:
             self._pull.cancel()
@@ -106,7 +107,7 @@ class RunningCall:
     # -- Running
 
     async def run(self) -> None:
-        """Run the handler and answer. A cancel from outside leaves the call unanswered."""
+        """Run the handler and respond. A cancel from outside leaves the call without a response."""
         error: RpcError | None = None
         self.call.send_head = self._send_initial_metadata
         try:
@@ -124,7 +125,7 @@ class RunningCall:
         self._has_answered = True
 
     async def until_ended(self) -> None:
-        """Wait until the client has seen the answer or has gone: then `CallContext.code` is known."""
+        """Wait until the client has received the response or has left: then `CallContext.code` is known."""
         while not self._is_gone and self._protocol.is_open(self.stream_id):
             await self._wait_for_news()
         if not self._is_gone:
@@ -141,7 +142,7 @@ class RunningCall:
         if not self.method.streams_responses:
             await self._send(await answer)
             return
-        if inspect.iscoroutine(answer):  # so it is for a method that a servicer has not written
+        if inspect.iscoroutine(answer):  # as for a method that the servicer does not implement
             answer = await answer
         async with aclosing(answer) as responses:
             await self._send_all(responses)
@@ -215,5 +216,5 @@ class RunningCall:
 
 
 def shutting_down() -> RpcError:
-    """Return what ends a call that the server cannot let go on."""
+    """Return the error that ends a call because the server shuts down."""
     return RpcError(Code.UNAVAILABLE, "server is shutting down; retry on a new connection", retry_after_s=_RETRY_S)

@@ -175,7 +175,7 @@ class GrpcServer:
     async def _handshake(
         self, plain: trio.SocketStream, context: ssl.SSLContext
     ) -> trio.SSLStream[trio.SocketStream] | None:
-        # https_compatible: many clients close without TLS's own goodbye.
+        # https_compatible: many clients close without TLS's own farewell.
         tls = trio.SSLStream(plain, context, server_side=True, https_compatible=True)
         with trio.move_on_after(self._shared.limits.handshake_timeout_s):
             try:

@@ -179,7 +179,7 @@ class _Wire:
         return not self._tcp.is_readable()
 
     def close(self) -> None:
-        """Without a goodbye. Safe to repeat."""
+        """Close without a TLS farewell. Safe to repeat."""
         self._tcp.close()
 
     async def send(self, data: bytes) -> None:

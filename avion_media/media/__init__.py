@@ -1,1 +1,1 @@
-"""What is done to media: sniffing, scrubbing, thumbnails, posters, and the sandbox that it is done in."""
+"""Media processing: sniffing, scrubbing, thumbnails, posters, and the sandbox for all of it."""

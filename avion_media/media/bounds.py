@@ -1,4 +1,4 @@
-"""What a media item may be: every check of size, frames, duration and aspect, for pictures and for videos."""
+"""Limits of media: every check of size, frames, duration and aspect, for images and videos."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from fractions import Fraction
 
 from avion_media.domain.errors import Reason, Rejected
 
-# Beyond this a pixel aspect is a mistake or malice: the widest in use is 4:1 (anamorphic on half-width DV).
+# A wider pixel aspect is a mistake or an attack: the widest in use is 4:1 (anamorphic on half-width DV).
 _MAX_PIXEL_ASPECT = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """Limits of one picture (of a video, too); each names what is refused beyond it."""
+    """Limits of one image, or of a video's frames. The comment at each names the reason of a refusal."""
 
     max_pixels: int = 50_000_000  # width x height of the one frame that is decoded: TOO_MANY_PIXELS
     max_side: int = 65_500  # pixels; the most that a JPEG decoder takes: BAD_DIMENSIONS
@@ -21,9 +21,9 @@ class Bounds:
     max_duration_s: float = 4 * 3600.0  # TOO_LONG
 
     def check_size(self, width: float, height: float, pixel_aspect: Fraction | float = 1) -> None:
-        """Check a coded (and cropped) size, and the one that it is shown in. A turn of the picture changes nothing.
+        """Check the coded (and cropped) size, and the displayed size. A rotation makes no difference.
 
-        Raises `Rejected`: BAD_DIMENSIONS for an empty or overlong side, BAD_ASPECT, TOO_MANY_PIXELS.
+        Raises `Rejected`: BAD_DIMENSIONS for an empty or too long side, BAD_ASPECT, TOO_MANY_PIXELS.
         """
         shown = shown_size(width, height, pixel_aspect)
         detail = f"{width} x {height} shown as {shown[0]} x {shown[1]}"
@@ -35,16 +35,15 @@ class Bounds:
             raise Rejected(Reason.TOO_MANY_PIXELS, detail)
 
     def check_duration(self, duration_s: float) -> None:
-        """Raise `Rejected` (TOO_LONG) beyond the bound."""
+        """Raise `Rejected` (TOO_LONG) beyond the limit."""
         if duration_s > self.max_duration_s:
             raise Rejected(Reason.TOO_LONG, f"{duration_s:.0f} s")
 
 
 @dataclass(frozen=True, slots=True)
 class PictureBounds(Bounds):
-    """``max_frames`` bounds the frames of an animation, which are counted but not decoded; ``max_memory_bytes`` is
-    what the decode may allocate.
-    """
+    """``max_frames`` limits the frames of an animation, which are counted but not decoded; ``max_memory_bytes`` limits
+    the memory of the decode."""
 
     max_frames: int = 10_000  # TOO_MANY_FRAMES
     max_memory_bytes: int = 1 << 30  # DECODER_LIMIT
@@ -57,18 +56,18 @@ class VideoBounds(Bounds):
     max_side: int = 16_384  # pixels; H.264 level 6.2 and HEVC stay below 16 888: BAD_DIMENSIONS
     max_tracks: int = 64  # CORRUPT; an iPhone writes up to 8
     max_index_bytes: int = 64 << 20  # moov, moof and sidx, or all Matroska headers: TOO_LARGE; 4 h at 60 Hz take 13 MB
-    max_boxes: int = 200_000  # boxes or elements looked at: DECODER_LIMIT
+    max_boxes: int = 200_000  # boxes or elements read: DECODER_LIMIT
     max_samples: int = 4_000_000  # in all tables together: DECODER_LIMIT; 4 h at 60 Hz with audio have 1.6 million
-    max_poster_bytes: int = 9 << 20  # what the poster may have to fetch besides the index: its ranges are cut there
+    max_poster_bytes: int = 9 << 20  # maximum that the poster fetches besides the index; its ranges are cut there
 
 
 def corrupt(detail: str) -> Rejected:
-    """The error for a structure that does not hold together; ``detail`` is for operators."""
+    """Return the error for an inconsistent structure; ``detail`` is for operators."""
     return Rejected(Reason.CORRUPT, detail)
 
 
 def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> tuple[int, int]:
-    """The size in square pixels. The aspect (width over height) stretches the width, as ffmpeg does.
+    """Return the size in square pixels. The aspect (width over height) stretches the width, as in ffmpeg.
 
     An implausible aspect counts as square, as in players.
     """
@@ -78,14 +77,14 @@ def shown_size(width: float, height: float, pixel_aspect: Fraction | float) -> t
 
 
 class Budget:
-    """Bounds how many of something a reader takes in."""
+    """Limits how many of something a reader accepts."""
 
     def __init__(self, limit: int, of: str) -> None:
         self._left = limit
         self._of = of
 
     def take(self, count: int = 1) -> None:
-        """Raise `Rejected` (DECODER_LIMIT) when so many more are too many."""
+        """Raise `Rejected` (DECODER_LIMIT) if so many more exceed the limit."""
         self._left -= count
         if self._left < 0:
             raise Rejected(Reason.DECODER_LIMIT, f"too many {self._of}")

@@ -1,6 +1,6 @@
-"""What confined processes answer is believed as far as it can be true: a hijacked one can answer anything.
+"""Checks the results of sandboxed processes for plausibility, because a hijacked process can return anything.
 
-All functions raise `Rejected` (DECODER_CRASHED) on what no sound job gives.
+All functions raise `Rejected` (DECODER_CRASHED) for a result that no correct job returns.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def checked_picture(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dict[str, Any]:
-    """What `picture_job` found, which wrote the scrubbed original to ``scrubbed_fd``; all its names are there."""
+    """Return the facts of a `picture_job` that wrote the scrubbed original to ``scrubbed_fd``. All of its fields are
+    present."""
     found = checked_frame(answer)
     width, height = found.get("width"), found.get("height")
     if not (
@@ -44,7 +45,7 @@ def checked_picture(answer: Any, scrubbed_fd: int, bounds: PictureBounds) -> dic
 
 
 def checked_frame(answer: Any) -> dict[str, Any]:
-    """What `frame_job` found."""
+    """Return the facts of a `frame_job`."""
     found = checked_names(answer)
     if not isinstance(found.get("blurhash"), str) or not is_blurhash(found["blurhash"]):
         _refuse(found)
@@ -52,14 +53,14 @@ def checked_frame(answer: Any) -> dict[str, Any]:
 
 
 def checked_names(answer: Any) -> dict[str, Any]:
-    """An answer of names and values, of which nothing more is known."""
+    """Return a result of names and values, without further checks."""
     if not isinstance(answer, dict):
         _refuse(answer)
     return answer
 
 
 def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
-    """The ranges that `plan_job` misses of a file of ``size_bytes``."""
+    """Return the ranges that `plan_job` misses in a file of ``size_bytes``."""
     try:
         missing = [Range(offset, length) for offset, length in answer["missing"]]
     except (KeyError, TypeError, ValueError):
@@ -70,7 +71,7 @@ def checked_missing(answer: Any, size_bytes: int) -> list[Range]:
 
 
 def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max_duration_s: float) -> MoviePlan:
-    """The plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``."""
+    """Read the plan that `plan_job` wrote to ``fd``, for a file of ``fmt`` and ``size_bytes``."""
     try:
         plan = plan_from_json(json.loads(os.pread(fd, max_bytes, 0)))
         sound = _is_sound(plan, fmt, size_bytes, max_duration_s)
@@ -82,7 +83,7 @@ def read_plan(fd: int, fmt: MediaFormat, size_bytes: int, *, max_bytes: int, max
 
 
 def _is_sound(plan: MoviePlan, fmt: MediaFormat, size_bytes: int, max_duration_s: float) -> bool:
-    """Nothing may be fetched or written outside the file, nor twice at one place, nor with a change of length."""
+    """Return whether all ranges are inside the file, without overlap or change of length."""
     patches = [Range(each.offset, each.length) for each in plan.patches]
     return (
         plan.format == fmt

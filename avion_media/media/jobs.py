@@ -1,6 +1,6 @@
-"""What runs inside the sandbox: plain functions of JSON-able arguments and open files.
+"""Functions that run inside the sandbox, with JSON arguments and open files.
 
-Everything that parses or decodes a stranger's bytes is below here, in a process that has nothing to lose.
+Everything that parses or decodes untrusted bytes is called from here, in a process without secrets or privileges.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from avion_media.media.thumbnails.make import Thumbnails, make_thumbnails, thumb
 
 
 def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """The scrubbed original of one picture, and thumbnails of what was scrubbed.
+    """Make the scrubbed original of one image, and thumbnails of the scrubbed file.
 
-    Arguments: format (name), sizes ([name, longest edge]), quality, webp, bounds, granted_bytes (of memory). Files:
-    the source, where the original goes, one file per size, and one more for each as WebP, which may stay empty.
-    Returns ``{"needed_bytes": …}``, and nothing is written, when more memory than granted may be needed.
+    Arguments: format (name), sizes ([name, longest edge]), quality, webp, bounds, granted_bytes (of memory). Files: the
+    source, the target of the original, one file per size, and one more for each as WebP, which may stay empty. If more
+    memory than granted may be needed, returns ``{"needed_bytes": …}`` and writes nothing.
     """
     source, original_file, *thumbnail_files = files
     bounds = PictureBounds(**arguments["bounds"])
@@ -41,7 +41,7 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
     try:
         thumbnails = make_thumbnails(picture, _sizes(arguments), arguments["quality"], arguments["webp"])
     except Rejected as error:
-        # Not every decoder tells memory that ran out from damage.
+        # Not every decoder distinguishes lack of memory from damage.
         if error.reason is Reason.CORRUPT and arguments["granted_bytes"] < needed_bytes:
             raise Rejected(Reason.DECODER_LIMIT, error.detail) from error
         raise
@@ -60,13 +60,14 @@ def picture_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """`plan_movie` with plain values.
+    """Run `plan_movie` with plain values.
 
     Arguments: ``size_bytes``, ``present`` ([[offset, length], …]), ``format`` (its name), ``max_plan_bytes``, and
-    optionally ``bounds`` (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file, at its full length,
-    where the plan goes (as JSON: its patches may be more than an answer holds), and perhaps the file once more, whole
-    and open for writing. Returns ``{"missing": [[offset, length], …]}`` or ``{"plan_bytes": …}``; for a plan that
-    is too long ``{"scattered": its patches}`` or, with the third file, a plan without patches: they are applied there.
+    optionally ``bounds`` (fields of `VideoBounds`) and ``poster_seconds``. Files: the sparse file at its full length;
+    the target of the plan (as JSON, because its patches may exceed a result); optionally the complete file again, open
+    for writing. Returns ``{"missing": [[offset, length], …]}`` or ``{"plan_bytes": …}``. For a plan that is too long it
+    returns ``{"scattered": its patches}``, or with the third file a plan without patches, because they are applied
+    there.
     """
     source, target, *scrubbed = files
     file = SparseFile(source, arguments["size_bytes"], [Range(*each) for each in arguments["present"]])
@@ -88,9 +89,8 @@ def plan_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
 
 
 def frame_job(arguments: dict[str, Any], files: list[int]) -> dict[str, Any]:
-    """Thumbnails of one video frame. Arguments: width, height, colour (code points, or None for sRGB), orientation,
-    sizes, quality, webp. Files: raw RGB24, and those of `picture_job`.
-    """
+    """Make thumbnails of one video frame. Arguments: width, height, colour (code points, or None for sRGB),
+    orientation, sizes, quality, webp. Files: raw RGB24, and those of `picture_job`."""
     frame, *thumbnail_files = files
     size = arguments["width"], arguments["height"]
     colour = arguments["colour"] and CodePoints(**arguments["colour"])

@@ -1,4 +1,4 @@
-"""From a source of bytes to thumbnails, facts and a scrubbed original: the whole media work behind one call."""
+"""Media processing in one call: from a source of bytes to thumbnails, facts and a scrubbed original."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ _DECODERS = {HEIC.name: "pillow_heif", PNG.name: f"{_VIPS}:allow_png", WEBP.name
 
 
 def preload_for(enabled: frozenset[str]) -> tuple[str, ...]:
-    """What the fork server must have loaded: a sandboxed job can import nothing, and decodes no other format."""
+    """Return what the fork server must load. A sandboxed job can import nothing, and decodes no other format."""
     decoders = (entry for name, entry in _DECODERS.items() if name in enabled)
     return ("avion_media.media.jobs", *decoders)
 
 
 class MediaSource(Protocol):
-    """A media item's bytes in a local file that may be sparse."""
+    """The bytes of a media item, in a local file that may be sparse."""
 
     fd: int
     size_bytes: int
 
     @property
     def whole(self) -> bool:
-        """Whether all bytes are there."""
+        """Whether all bytes are present."""
 
     @property
     def present(self) -> Sequence[Range]:
-        """The ranges that are there."""
+        """The ranges that are present."""
 
     async def fetch(self, ranges: Sequence[Range]) -> None:
         """Make the ranges present in the file."""
@@ -68,7 +68,7 @@ class MediaSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Processed:
-    """What the pipeline made. Files belong to the `ExitStack` given to `MediaPipeline.process`."""
+    """The result of the pipeline. Its files belong to the `ExitStack` given to `MediaPipeline.process`."""
 
     format: MediaFormat
     width: int
@@ -84,7 +84,7 @@ class Processed:
 
 
 class MediaPipeline:
-    """Runs the sandbox's jobs with the bounds of one configuration."""
+    """Runs the sandbox's jobs, with the limits of one configuration."""
 
     def __init__(
         self, sandbox: Sandbox, thumbnails: ThumbnailsConfig, upload: UploadConfig, sandbox_config: SandboxConfig
@@ -106,14 +106,14 @@ class MediaPipeline:
 
     @property
     def sandbox(self) -> Sandbox:
-        """The confined processes, for metrics and the self-test's report."""
+        """The sandbox, for metrics and the report of its self-test."""
         return self._sandbox
 
     async def process(self, source: MediaSource, fmt: MediaFormat, files: ExitStack) -> Processed:
-        """Make everything from one media item whose content is of ``fmt``.
+        """Process one media item whose content is of ``fmt``.
 
-        Raises `Rejected` when the media item is at fault, `Unavailable` when the sandbox or the source is unavailable.
-        A cancel kills the confined process and leaves nothing but what ``files`` closes.
+        Raises `Rejected` if the file is at fault, `Unavailable` if the sandbox or the source is unavailable. A cancel
+        kills the sandboxed process, and leaves only what ``files`` closes.
         """
         if fmt.family is Family.IMAGE:
             return await self._picture(source, fmt, files)
@@ -137,7 +137,7 @@ class MediaPipeline:
                     limits=self._limits(2 * source.size_bytes + _THUMBNAIL_BYTES, granted_bytes),
                 )
             found = checked_names(answer)
-            if "needed_bytes" not in found:  # else its first bytes promised less
+            if "needed_bytes" not in found:  # else its first bytes suggested less
                 break
         found = checked_picture(found, scrubbed, self._picture_bounds)
         return Processed(
@@ -159,7 +159,7 @@ class MediaPipeline:
         plan, sha256 = await self._patched(source, plan)
         probe, poster = await self._poster(source, plan, frame)
         if poster.blank and not source.whole:
-            # Rare, so only now is more of the video fetched.
+            # Rare, so more of the video is fetched only now.
             longer = await self._examine(source, fmt, POSTER_SCAN_S)
             plan, sha256 = await self._patched(source, longer, done=plan.patches)
             probe, poster = await self._poster(source, plan, frame)
@@ -173,7 +173,7 @@ class MediaPipeline:
             limits=self._limits(_THUMBNAIL_BYTES, _FRAME_MEMORY_BYTES + 8 * poster.width * poster.height),
         )
         found = checked_frame(found)
-        # The size is the decoder's: it also knows a pixel aspect that stands only in the coded video.
+        # Use the decoder's size, because only it knows a pixel aspect that is in the coded video.
         return Processed(
             format=plan.format,
             width=probe.width,
@@ -187,10 +187,11 @@ class MediaPipeline:
         )
 
     async def _patched(self, source: MediaSource, plan: MoviePlan, done: Sequence[Patch] = ()) -> tuple[MoviePlan, str]:
-        """Fetch what the poster needs, and scrub all that is here: the plan with all patches, and `_patch`'s hash.
+        """Fetch what the poster needs, and scrub everything that is present. Return the plan with all patches, and
+        `_patch`'s hash.
 
-        Fetched before it is patched: a later fetch would bring private bytes back. Those ``done`` by a former plan
-        count where both say something of the same bytes.
+        Everything is fetched before it is patched, because a later fetch would restore private bytes. Patches ``done``
+        by a former plan win where both patch the same bytes.
         """
         await source.fetch(plan.poster_ranges)
         if done:
@@ -208,7 +209,7 @@ class MediaPipeline:
         return probe, poster
 
     async def _examine(self, source: MediaSource, fmt: MediaFormat, poster_seconds: float) -> MoviePlan:
-        """Run the container reader, fetching what it misses, until it has seen enough."""
+        """Run the container reader, and fetch what it misses, until it is finished."""
         whole = Range(0, source.size_bytes)
         in_place = False
         for rounds in range(MAX_EXAMINE_ROUNDS):
@@ -216,11 +217,11 @@ class MediaPipeline:
                 files = [written.fileno(), source.fd] if in_place else [written.fileno()]
                 found = checked_names(await self._examine_once(source, fmt, poster_seconds, files))
                 if "plan_bytes" in found:
-                    # In a thread: fifty thousand patches take it a while.
+                    # In a thread, because fifty thousand patches take a while.
                     read = partial(read_plan, max_bytes=_PLAN_OUTPUT_BYTES, max_duration_s=self._max_duration_s)
                     return await trio.to_thread.run_sync(read, written.fileno(), fmt, source.size_bytes)
             if "scattered" in found and not in_place:
-                # Too many patches to pass on: all of it is fetched, and the job patches our copy.
+                # Too many patches for a result: fetch the whole file, and let the job patch the local copy.
                 in_place = True
                 await source.fetch([whole])
                 continue
@@ -228,7 +229,7 @@ class MediaPipeline:
                 break  # nothing can be missing
             wanted = checked_missing(found, source.size_bytes)
             if rounds == MAX_EXAMINE_ROUNDS - 2 or total_bytes([*wanted, *source.present]) > MAX_EXAMINE_BYTES:
-                wanted = [whole]  # no index, or many scattered boxes: all of it, once
+                wanted = [whole]  # no index, or many scattered boxes: fetch all of it, once
             await source.fetch(wanted)
         raise Rejected(Reason.CORRUPT, "the container's index cannot be read within bounds")
 
@@ -252,7 +253,7 @@ class MediaPipeline:
             )
 
     def _poster_bounds(self, plan: MoviePlan, *, whole: bool) -> PosterBounds:
-        """Of a sparse file ffmpeg may read no further than what was fetched."""
+        """Return the limits of the poster. In a sparse file, ffmpeg must not read beyond the fetched bytes."""
         config = self._sandbox_config
         return PosterBounds(
             video=self._video_bounds,
@@ -282,18 +283,18 @@ def _thumbnail_arguments(config: ThumbnailsConfig, sizes: Sequence[ThumbnailSize
 
 
 def _names(sizes: Sequence[ThumbnailSize]) -> tuple[str, ...]:
-    """Of the thumbnails that a job may make, in the order of its files."""
+    """Return the names of the thumbnails that a job may make, in the order of its files."""
     return tuple(f"{size.name}{suffix}" for suffix in ("", WEBP_SUFFIX) for size in sizes)
 
 
 def _read_thumbnails(outputs: dict[str, int]) -> dict[str, bytes]:
-    """What the job made: each size, and as WebP where it wrote one."""
+    """Return the thumbnails that the job made: each size, and as WebP if it wrote one."""
     made = {name: os.pread(fd, os.fstat(fd).st_size, 0) for name, fd in outputs.items()}
     return {name: data for name, data in made.items() if data or not name.endswith(WEBP_SUFFIX)}
 
 
 def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:
-    """Scrub what is here of the source's own file. The SHA-256 of a file that is all here, else nothing."""
+    """Scrub the local file of the source. Return its SHA-256 if it is complete, else an empty text."""
     for offset, data in pieces(within(patches, merged(source.present))):
         write_at(source.fd, data, offset)
     if not source.whole:
@@ -307,5 +308,5 @@ def _patch(source: MediaSource, patches: Sequence[Patch]) -> str:
 
 
 def _temporary(files: ExitStack) -> int:
-    """A nameless file that ``files`` closes."""
+    """Open an unnamed file that ``files`` closes."""
     return files.enter_context(TemporaryFile(prefix="avion-media-", buffering=0)).fileno()

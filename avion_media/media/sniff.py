@@ -1,7 +1,7 @@
-"""What a file is, by its content alone: one of the accepted formats, or the name of what else it is.
+"""Detects the type of a file by its content alone: an accepted format, or the name of another type.
 
-The declared type and the file's name are never looked at. Text is never media, whatever it describes: playlists,
-SVG, HTML and scripts are named so that a log line says what was sent, and refused.
+The declared type and the file's name are ignored. Text is never media: playlists, SVG, HTML and scripts are detected
+only to name them in logs, and refused.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ EMPTY = "empty"
 
 @dataclass(frozen=True, slots=True)
 class Sniffed:
-    """What the content is.
+    """The type of the content.
 
-    ``format`` is None when it is none of ours; ``name`` then says what else it is ("svg", "pdf", "bmp", …),
-    or "unknown", or "empty". ``family`` is that of the content where it has one, also for what is not accepted.
+    ``format`` is None if it is not supported; ``name`` is then another type ("svg", "pdf", "bmp", …), "unknown" or
+    "empty". ``family`` is that of the content, if it has one, also for types that are not supported.
     """
 
     format: MediaFormat | None
@@ -36,7 +36,7 @@ class Sniffed:
 def sniff(head: bytes, *, size: int) -> Sniffed:
     """Name the content of a file of ``size`` bytes that begins with ``head`` (its first `HEAD_BYTES`, or all of it).
 
-    Never raises. A longer head is cut, a shorter one may leave the answer at "unknown".
+    Never raises. A longer head is cut; a shorter one may give "unknown".
     """
     if size <= 0:
         return Sniffed(None, EMPTY)
@@ -50,9 +50,9 @@ def sniff(head: bytes, *, size: int) -> Sniffed:
 
 
 def require_format(sniffed: Sniffed, declared: Family, enabled: frozenset[str]) -> MediaFormat:
-    """The format of the content, if it is accepted: of the declared family, and its decoder switched on.
+    """Return the format of the content, if it is accepted: of the declared family, and with its decoder switched on.
 
-    ``enabled`` holds format names. Raises `Rejected`, the most telling reason first: EMPTY, TYPE_MISMATCH (another
+    ``enabled`` are format names. Raises `Rejected`, with the most specific reason: EMPTY, TYPE_MISMATCH (another
     family), UNSUPPORTED_TYPE (known, but not accepted or switched off), UNKNOWN_TYPE.
     """
     if sniffed.name == EMPTY:
@@ -142,7 +142,7 @@ _MP4_BRANDS = codes(
     "isom iso2 iso3 iso4 iso5 iso6 iso7 iso8 iso9 isoa isob isoc mp41 mp42 mp71 avc1 av01 dash cmfc cmf2 MSNV mmp4 "
     "M4V M4VH M4VP F4V f4v"
 )
-# What an old phone calls 3GP is an MP4 as soon as it says so itself; H.263 with AMR is what remains.
+# A 3GP file that also declares MP4 counts as MP4; only H.263 with AMR remains 3GP.
 _MP4_IN_3GP = codes("mp41 mp42 avc1")
 # Before ``ftyp`` existed (2001), QuickTime files began with any of these.
 _OLD_QUICKTIME = frozenset((b"moov", b"mdat"))
@@ -189,7 +189,7 @@ def _by_brands(payload: bytes) -> _Found:
 
 
 def _by_compatible_brands(brands: frozenset[bytes]) -> _Found:
-    """Cameras put their maker's brand first (XAVC, niko, …) and what the file is behind it."""
+    """Use the compatible brands. Cameras put their maker's brand first (XAVC, niko, …), and the format after it."""
     if brands & _MP4_BRANDS:
         return MP4
     if b"qt  " in brands:
@@ -263,12 +263,12 @@ def _by_root_element(text: str) -> str | None:
 
 
 def _as_text(head: bytes) -> str | None:
-    """The head as text, or None when it is binary."""
+    """Return the head as text, or None if it is binary."""
     encoding = "utf-8"
     for mark, marked in _BYTE_ORDER_MARKS:
         if head.startswith(mark):
             head, encoding = head[len(mark) :], marked
-    # The head may end inside a character: what is left of that one is dropped.
+    # The head may end inside a character, whose bytes are dropped.
     text = head.decode(encoding, "ignore")
     if len(text.encode(encoding)) + 3 < len(head) or _CONTROL.search(text):
         return None

@@ -1,11 +1,11 @@
-"""The sandbox: strangers' bytes are decoded only in confined, killable processes, one fresh process per task.
+"""The sandbox: untrusted bytes are decoded only in sandboxed processes that can be killed, one fresh process per task.
 
-    Trio process ──request + descriptors──▶ fork server (single-threaded, codecs loaded) ──fork──▶ confined child
+    Trio process ──request + descriptors──▶ fork server (single-threaded, codecs loaded) ──fork──▶ sandboxed child
 
-`open_sandbox` starts the fork server, `Sandbox.maintain` replaces it from time to time. `Sandbox.call` runs one of our
-functions in a confined fork, `Sandbox.execute` an external program. What confines a child, and what that is worth, is
-written in `confinement`. The fork server and its children never import Trio: hence the lazy export below, which spares
-every fork a dozen megabytes of copied page tables.
+`open_sandbox` starts the fork server, `Sandbox.maintain` replaces it from time to time. `Sandbox.call` runs a function
+of this package in a sandboxed fork, `Sandbox.execute` runs an external program. `confinement` describes the
+protections. The fork server and its children never import Trio. This is why the export below is lazy; it saves every
+fork the page tables of a dozen megabytes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Admission to the sandbox: so many tasks at once, and the sum of their memory limits below a budget."""
+"""Limits the sandbox: the number of concurrent tasks, and the sum of their memory limits."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from avion_media.domain.errors import Reason, Rejected
 
 
 class Admission:
-    """First come, first served: a small task never overtakes a large one that waits for memory (it would starve)."""
+    """First come, first served. A small task never overtakes a large one that waits for memory, which would otherwise
+    starve."""
 
     def __init__(self, slots: int, budget_bytes: int, waited: Callable[[float], None] | None = None) -> None:
         """``waited`` is called with the seconds that each admitted task waited."""
@@ -27,24 +28,24 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait to be admitted."""
+        """Number of waiting tasks."""
         return len(self._waiting)
 
     @property
     def used_slots(self) -> int:
-        """How many tasks are inside."""
+        """Number of admitted tasks."""
         return self.slots - self._free_slots
 
     @property
     def used_bytes(self) -> int:
-        """The sum of the limits of the tasks inside."""
+        """Sum of the memory limits of admitted tasks."""
         return self.budget_bytes - self._free_bytes
 
     @asynccontextmanager
     async def admitted(self, memory_bytes: int) -> AsyncIterator[None]:
-        """Hold a slot and ``memory_bytes`` of the budget. A cancel while waiting leaves nothing behind.
+        """Take a slot and ``memory_bytes`` of the budget for the time of the block. A cancelled wait has no effect.
 
-        ``Rejected(DECODER_LIMIT)`` when the task alone is larger than the whole budget: it would wait forever.
+        Raises ``Rejected(DECODER_LIMIT)`` if the task alone exceeds the whole budget, because it would wait forever.
         """
         if memory_bytes > self.budget_bytes:
             raise Rejected(Reason.DECODER_LIMIT, f"needs {memory_bytes} bytes, the sandbox has {self.budget_bytes}")

@@ -1,6 +1,6 @@
-"""What runs after the fork, in the child: put descriptors in place, give up everything, do the one task, exit.
+"""Runs in the child after the fork: puts descriptors in place, gives up all privileges, runs the task, exits.
 
-Until `confinement.give_up_reach` only our own code and our own arguments are touched.
+Until `confinement.give_up_reach` it uses only our own code and arguments.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from avion_media.media.sandbox.wire import Task
 EXEC_FAILED: Final = 127
 _PROGRAM_ENVIRONMENT: Final = {"MALLOC_ARENA_MAX": "2"}  # else each thread reserves 64 MiB of address space
 _NO_FD: Final = 0x7FFFFFFF
-_ABOVE: Final = 200  # descriptors are parked above this while their final numbers are being filled
+_ABOVE: Final = 200  # descriptors are kept above this number until their final numbers are free
 
 Job = Callable[[dict[str, Any], list[int]], Any]
 
 
 def find_job(target: str) -> Job:
-    """The function that ``package.module:function`` names."""
+    """Return the function that ``package.module:function`` names."""
     module, _, name = target.partition(":")
     found: Job = getattr(importlib.import_module(module), name)
     return found
 
 
 def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_server_pid: int) -> NoReturn:
-    """Run one of our functions; its answer goes to ``files[0]`` as one JSON object."""
+    """Run a function of this package. Its result is written to ``files[0]`` as one JSON object."""
     answer_fd = files[0]
     try:
         _restore_signals()
@@ -48,14 +48,14 @@ def run_job(task: Task, files: list[int], ruleset: int, means: Means, fork_serve
         rules = seccomp.program_filter(os.getpid(), _NO_FD) if task.as_program else seccomp.job_filter(os.getpid())
         confinement.give_up_reach(means, ruleset, rules)
         _write(answer_fd, _answer(job, task.arguments, job_files))
-    except BaseException:  # noqa: BLE001 - nothing may unwind into the fork server's frames below us
+    except BaseException:  # noqa: BLE001 - nothing must unwind into the fork server's frames
         _write(answer_fd, json.dumps({"failed": traceback.format_exc()}).encode())
     finally:
         os._exit(0)
 
 
 def run_program(task: Task, files: list[int], program: Program, means: Means, fork_server_pid: int) -> NoReturn:
-    """Become an external program with ``files`` as its descriptors 1, 2 and ``task.numbers``."""
+    """Become an external program, with ``files`` as its descriptors 1, 2 and ``task.numbers``."""
     try:
         _restore_signals()
         targets = dict(zip((1, 2, *task.numbers), files, strict=True))
@@ -82,17 +82,17 @@ def _answer(job: Job, arguments: dict[str, Any], files: list[int]) -> bytes:
 
 
 def _restore_signals() -> None:
-    """Undo what the fork server and the interpreter set: exceeding a limit must kill, not raise."""
+    """Undo the signal settings of the fork server and the interpreter, so that exceeding a limit kills the process."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     os.setsid()
 
 
 def _place(targets: dict[int, int], carried: Sequence[int]) -> list[int]:
-    """Give each file of ``targets`` its number, and close all but those and ``carried``.
+    """Give each file of ``targets`` its number, and close all others except ``carried``.
 
-    Returns where these are now, which an exec closes; what is -1 stays that. Of 0, 1 and 2 those that are no target
-    lead nowhere.
+    Return the present numbers of ``carried``, which an exec closes; -1 stays -1. Descriptors 0, 1 and 2 that are not
+    targets lead to /dev/null.
     """
     nowhere = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     wanted = {0: nowhere, 1: nowhere, 2: nowhere} | targets

@@ -1,12 +1,12 @@
-"""What a child gives up before it sees a stranger's byte, in the order in which it must.
+"""The privileges that a child gives up before it reads untrusted bytes, in the required order.
 
-What holds, from the outside in:
+The protections, from the outside in:
 
-- *Bounds*: address space, CPU, file size, descriptors, no core dump (rlimits); killed at its wall deadline by the
-  fork server and when the fork server dies by the kernel; first choice of the OOM killer; lower priority than the
+- *Limits*: address space, CPU, file size, descriptors, no core dump (rlimits); the fork server kills it
+  at its deadline, and the kernel when the fork server dies; first choice of the OOM killer; lower priority than the
   service.
-- *Identity*: nobody instead of root, no new privileges ever, no environment, no descriptors but those it was given, not
-  traceable by its like.
+- *Identity*: nobody instead of root, no new privileges ever, no environment, only the given descriptors, not traceable
+  by other children.
 - *Reach*: the system call filter (see `seccomp`) denies every socket, every process and signal, all writing by name,
   and to our own functions every file. Landlock (files, TCP, abstract sockets, signals) overlaps with it on purpose,
   and is what keeps a program from reading more than its libraries.
@@ -17,8 +17,8 @@ the same binary and its loader, and it would still be inside everything above. W
 programs, inside everything above. It can read the system's libraries (without Landlock: what nobody may read); it can
 write only to descriptors that it was given.
 
-What does not hold: a hijacked child can answer whatever it likes, change every file it was given for writing, and ask
-for attributes (not contents) of paths. Callers treat answers as hostile input and give sources with `files.read_only`.
+Not prevented: a hijacked child can return anything, change every file that it was given for writing, and read
+attributes (not contents) of paths. Callers treat results as hostile input, and pass sources with `files.read_only`.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What this machine offers: Landlock's interface version (0: none), the system call filter, another user."""
+    """The protections of this machine: Landlock's interface version (0: none), the system call filter, another user."""
 
     landlock_version: int
     seccomp: bool
@@ -53,12 +53,12 @@ class Means:
 
 
 def find_means() -> Means:
-    """Ask the kernel."""
+    """Find the protections of this kernel."""
     return Means(landlock.abi(), seccomp.available(), os.geteuid() == 0 and _may_change_user())
 
 
 def bound_job(limits: Limits) -> None:
-    """Set the rlimits of a forked function: memory counts from what is mapped by now."""
+    """Set the rlimits of a forked function. Memory counts from what is mapped now."""
     with open("/proc/self/statm", "rb") as statm:
         mapped_pages = int(statm.read().split()[0])
     _limit(resource.RLIMIT_AS, mapped_pages * _PAGE + limits.memory_bytes)
@@ -73,7 +73,7 @@ def bound_program(limits: Limits) -> None:
 
 
 def give_up_identity(means: Means, fork_server_pid: int) -> None:
-    """Become nobody (if root), die with the fork server, gain nothing ever again."""
+    """Become the user nobody (if root), die with the fork server, and never gain privileges again."""
     kernel.open_to_others()  # inherited from the fork server; without root, the next file is closed to us otherwise
     with open("/proc/self/oom_score_adj", "wb") as score:
         score.write(b"1000")
@@ -99,7 +99,7 @@ def give_up_reach(means: Means, ruleset: int, program: bytes) -> None:
 
 
 def _may_change_user() -> bool:
-    """Root in a container may lack the capabilities to become nobody, or to kill who did; then it stays what it is."""
+    """Return whether root can become nobody, and kill such processes. In a container it may lack the capabilities."""
     with open("/proc/self/status", encoding="ascii") as status:
         effective = next(int(line.split()[1], 16) for line in status if line.startswith("CapEff:"))
     return effective & _NEEDED_CAPABILITIES == _NEEDED_CAPABILITIES
@@ -114,7 +114,7 @@ def _bound(limits: Limits) -> None:
 
 
 def _limit(which: int, value: int) -> None:
-    """Set soft and hard; never above what is allowed to us (a container may have set its own)."""
+    """Set the soft and hard limit, never above the present hard limit, which a container may have set."""
     _, hard = resource.getrlimit(which)
     bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(which, (bounded, bounded))

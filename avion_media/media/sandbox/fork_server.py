@@ -1,10 +1,10 @@
 """The fork server (``python -m avion_media.media.sandbox.fork_server``): one thread, codecs loaded, a fork per task.
 
-It is a process of its own because forking a threaded process (Trio's) is unsafe, and because a fork of this small
-one costs a few milliseconds where a fresh interpreter with Pillow costs a hundred. It never touches a stranger's byte.
+It is a process of its own because forking a threaded process (Trio's) is unsafe, and because forking this small process
+takes a few milliseconds, while a fresh interpreter with Pillow takes a hundred. It never reads untrusted bytes.
 
 Tasks arrive on the control socket. Each has a channel of its own: the fork server writes the child's exit to it, and
-kills the child when the other end is shut. When the control socket ends, for whatever reason, it kills all children and
+kills the child when the other end is shut. When the control socket ends, for any reason, it kills all children and
 exits.
 """
 
@@ -54,7 +54,7 @@ class ForkServer:
     _children: set[_Child] = field(default_factory=set)
 
     def run(self) -> None:
-        """Serve until the other side is gone; leaves no child behind."""
+        """Serve until the other side has closed. Leaves no child."""
         self._selector.register(self.control, selectors.EVENT_READ, None)
         while True:
             for key, _ in self._selector.select(self._time_left()):
@@ -105,7 +105,7 @@ class ForkServer:
         return pid
 
     def _kill(self, running: _Child) -> None:
-        """The whole process group: the filter allows no second process, but there may be no filter."""
+        """Kill the whole process group. The filter allows no second process, but there may be no filter."""
         running.killed = True
         signal.pidfd_send_signal(running.pidfd, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -121,7 +121,7 @@ class ForkServer:
     def _reap(self, running: _Child) -> None:
         _, status, used = os.wait4(running.pid, 0)
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(running.pid, signal.SIGKILL)  # its group, should it have left anybody behind
+            os.killpg(running.pid, signal.SIGKILL)  # its group, in case it has left other processes
         self._children.remove(running)
         self._selector.unregister(running.pidfd)
         with contextlib.suppress(KeyError):
@@ -167,9 +167,9 @@ def _prepare(paths: dict[str, str], means: Means) -> tuple[dict[str, Program], d
 
 def main(arguments: list[str]) -> None:
     """Arguments: the control socket's descriptor, and a JSON object with ``preload`` and ``programs``."""
-    kernel.close_to_others()  # its children share its layout: no hijacked program may read that, or its memory
+    kernel.close_to_others()  # children share its address layout; no hijacked program may read that, or its memory
     os.environ.clear()
-    os.chdir("/")  # where it was started is nobody's business, and may be unmounted
+    os.chdir("/")  # the start directory is not needed, and may be unmounted
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the service, which then closes the control socket
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     control = socket.socket(fileno=int(arguments[0]))

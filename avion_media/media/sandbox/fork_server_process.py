@@ -1,4 +1,4 @@
-"""One fork server as the Trio side has it: its process, the control socket, and the tasks that it has been given."""
+"""One fork server, as seen from Trio: its process, the control socket, and its tasks."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ class ForkServerProcess:
         self.control = control
         self.report = report
         self.sending = trio.Lock()
-        self.tasks = 0  # so many were begun
-        self.worn = trio.Event()  # it was given as many as it should get
+        self.tasks = 0  # number of started tasks
+        self.worn = trio.Event()  # set when it has had its maximum of tasks
         self.closed = trio.Event()
         self._running = 0
         self._retiring = False
@@ -52,7 +52,7 @@ class ForkServerProcess:
 
     @contextmanager
     def used(self, worn_after: int) -> Iterator[None]:
-        """Count one task, for the length of the block."""
+        """Count one task inside the block."""
         self.tasks += 1
         self._running += 1
         if self.tasks >= worn_after:
@@ -64,15 +64,15 @@ class ForkServerProcess:
             self._settle()
 
     async def retire(self) -> None:
-        """End it once its tasks have ended. It must be given no further ones. A cancel leaves it running."""
+        """End it when its tasks have ended. It must get no further tasks. A cancel leaves it running."""
         self._retiring = True
         self._settle()
         await self._idle.wait()
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Have it kill what still runs, and exit. Safe to repeat."""
-        self.control.close()  # which it takes for that order
+        """Make it kill running children, and exit. Safe to repeat."""
+        self.control.close()  # it treats that as the order to end
         with trio.CancelScope(shield=True):  # bounded by _STOP_S, and by SIGKILL
             with trio.move_on_after(_STOP_S):
                 await self.process.wait()
@@ -87,7 +87,7 @@ class ForkServerProcess:
 
 
 async def start_fork_server(preload: Sequence[str], programs: Sequence[str]) -> ForkServerProcess:
-    """Start one and wait until it takes tasks. `Unavailable` when it does not; a cancel leaves none behind."""
+    """Start one, and wait until it accepts tasks, or raise `Unavailable`. A cancel leaves none."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control = trio.socket.from_stdlib_socket(ours)
     try:

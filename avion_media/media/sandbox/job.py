@@ -1,6 +1,6 @@
-"""One task on its way through the sandbox, seen from Trio: its pipes, its channel, its end, and what came of it.
+"""One task in the sandbox, as seen from Trio: its pipes, its channel, its end and its result.
 
-What a child says is hostile input.
+Everything that a child returns is hostile input.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Observer = Callable[[JobReport], None]
 
 _SEND_S: Final = 5.0  # the fork server only ever forks and reaps
 _REAP_S: Final = 5.0  # SIGKILL to wait(): longer only for a process stuck in the kernel
-_DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; so much later it must be stuck itself
+_DEADLINE_SLACK_S: Final = 5.0  # the fork server enforces the deadline; after this extra time it must be stuck itself
 _CHUNK_BYTES: Final = 64 << 10
 _MAX_STDERR_BYTES: Final = 8 << 10
 _OF_A_LIMIT: Final = frozenset({signal.SIGXCPU, signal.SIGXFSZ})
@@ -32,7 +32,7 @@ _MAX_DETAIL: Final = 500
 
 
 class Job:
-    """``send``, then ``answer`` (of one of our functions) or ``completed`` (of a program), and always ``aclose``."""
+    """Call ``send``, then ``answer`` (of a function) or ``completed`` (of a program), and always ``aclose``."""
 
     def __init__(self, task: Task, fork_server: trio.Process, observer: Observer | None) -> None:
         self._task = task
@@ -49,7 +49,7 @@ class Job:
         self._sent = False
 
     async def send(self, control: trio.socket.SocketType, files: Sequence[int]) -> None:
-        """Hand the task and copies of ``files`` to the fork server. A cancel leaves nothing sent."""
+        """Send the task and copies of ``files`` to the fork server. A cancel leaves nothing sent."""
         if len(files) > MAX_FILES:
             raise ValueError(f"{len(files)} files, but at most {MAX_FILES} fit a message")
         message = pack(self._task)
@@ -70,7 +70,7 @@ class Job:
                 os.close(each)
 
     async def answer(self, max_bytes: int) -> Any:
-        """What our own function returned, or its error."""
+        """Return the result of a function, or raise its error."""
         await self._read_all(max_bytes, None)
         end = await self._finish()
         with self._observed(end):
@@ -78,7 +78,7 @@ class Job:
             return _read_answer(bytes(self._stdout))
 
     async def completed(self, max_stdout_bytes: int, enough: Callable[[bytearray], bool] | None) -> Completed:
-        """How the program ended, by itself or killed because its output was ``enough``; or an error."""
+        """Return how the program ended, by itself or killed because its output was ``enough``; or raise an error."""
         await self._read_all(max_stdout_bytes, enough)
         end = await self._finish()
         with self._observed(end):
@@ -90,7 +90,7 @@ class Job:
             return Completed(end.code, bytes(self._stdout), stderr, end.usage, stopped=self._sufficed)
 
     async def aclose(self) -> None:
-        """Leave no child: kill it if it still runs, and wait until it is reaped."""
+        """Kill the child if it still runs, and wait until it is reaped."""
         try:
             if self._sent and self._exit is None:
                 self._kill()
@@ -105,7 +105,7 @@ class Job:
                 pipe.close()
 
     async def _read_all(self, max_stdout_bytes: int, enough: Callable[[bytearray], bool] | None) -> None:
-        """Read until the child closes its outputs; kills it when stdout is too long or ``enough``."""
+        """Read until the child closes its outputs. Kill it if stdout is too long or ``enough``."""
         with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S) as overtime:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_stdout, max_stdout_bytes, enough)
@@ -131,7 +131,8 @@ class Job:
             self._stderr += chunk[: _MAX_STDERR_BYTES - len(self._stderr)]
 
     async def _finish(self) -> Exit:
-        """Wait until the child is reaped. `DecoderKilled` if the fork server is gone, `Unavailable` if no fork."""
+        """Wait until the child is reaped. Raises `DecoderKilled` if the fork server has died, `Unavailable` if nothing
+        was forked."""
         if self._exit is None:
             with trio.move_on_after(self._task.limits.wall_s + _DEADLINE_SLACK_S):
                 await self._receive_exit()
@@ -147,19 +148,20 @@ class Job:
         try:
             data = await self._channel.recv(MAX_MESSAGE_BYTES)
         except OSError:
-            pass  # reset: as gone as a plain end
+            pass  # a reset is like a normal end
         if data:
             self._exit = unpack_exit(data)
 
     def _kill(self) -> None:
-        """Shutting our side is the order to kill; it holds even if the task has not reached the fork server yet."""
+        """Shut our side, which is the order to kill. It works even if the task has not reached the fork server yet."""
         try:
             self._channel.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the fork server has closed its side: the child is reaped already, or dies with it
 
     def _give_up_on_fork_server(self) -> None:
-        """It has not answered in time. Its children die with it; `Sandbox.maintain` raises if it is the present one."""
+        """Kill a fork server that did not respond in time, and so its children. `Sandbox.maintain` raises if it is the
+        present one."""
         if self._fork_server.returncode is None:
             self._fork_server.kill()
 
@@ -177,14 +179,13 @@ class Job:
         if end.signal in _OF_A_LIMIT:
             raise Rejected(Reason.DECODER_LIMIT, f"killed by {name} after {end.usage.cpu_s:.1f} s of CPU")
         if end.signal == signal.SIGKILL:
-            # Not by us: by the kernel's OOM killer, whose victim says nothing about the media item. Try again
-            # somewhere.
+            # Killed by the kernel's OOM killer, which says nothing about the file. Retry, perhaps elsewhere.
             raise DecoderKilled(f"{self._task.name} was killed from outside (out of memory?)")
         raise Rejected(Reason.DECODER_CRASHED, f"{self._task.name} was killed by {name}")
 
     @contextmanager
     def _observed(self, end: Exit) -> Iterator[None]:
-        """Tell the observer how the task ended: well, or as the block's error says."""
+        """Report to the observer how the task ended: normally, or with the block's error."""
         outcome = Outcome.DONE
         try:
             yield
@@ -197,7 +198,8 @@ class Job:
 
 
 def _used_up_cpu(end: Exit, limits: Limits) -> bool:
-    """ffmpeg catches SIGXCPU and leaves with a return code. The two clocks of the kernel differ by some ticks."""
+    """Return whether the CPU limit was reached. ffmpeg catches SIGXCPU and exits normally; the kernel's two clocks
+    differ by some ticks."""
     failed = end.code != 0 or end.signal in {signal.SIGKILL, signal.SIGXCPU}
     return failed and end.usage.cpu_s >= 0.9 * limits.cpu_s
 

@@ -33,30 +33,6 @@ _PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class QueuedDeadLetter:
-    """A dead letter, and the queue that it is from."""
-
-    queue: str
-    letter: DeadLetter
-
-    def to_dict(self) -> dict[str, Any]:
-        """For programs, and line by line for people."""
-        letter = self.letter
-        return {
-            "entry_id": letter.entry_id,
-            "queue": self.queue,
-            "task_id": letter.task_id,
-            **letter.fields,
-            "error": letter.error,
-            "attempts": letter.attempts,
-            "replays": letter.replays,
-            "first_seen": format_time(letter.first_seen),
-            "failed_at": format_time(letter.failed_at),
-            "traceparent": letter.traceparent,
-        }
-
-
-@dataclass(frozen=True, slots=True)
 class Selection:
     """Which dead letters of which queues are meant."""
 
@@ -118,19 +94,19 @@ def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
     chosen = _selection_of(**conditions)
     found = _with_redis(lambda redis: _collect(redis, chosen, limit))
     if as_json:
-        print_json([each.to_dict() for each in found])
+        print_json([_to_dict(each) for each in found])
         return
     print_table(
         ["entry", "queue", "subject", "attempts", "replays", "failed at", "error"],
         [
             (
-                each.letter.entry_id,
+                each.entry_id,
                 each.queue,
-                each.letter.fields.get("media_id") or each.letter.fields.get("remote_url", ""),
-                each.letter.attempts,
-                each.letter.replays,
-                format_time(each.letter.failed_at),
-                each.letter.error[:80],
+                each.subject,
+                each.attempts,
+                each.replays,
+                format_time(each.failed_at),
+                each.error[:80],
             )
             for each in found
         ],
@@ -146,10 +122,10 @@ def show_command(entry_id: str, as_json: bool) -> None:
     if not found:
         raise CommandFailed(f"{entry_id}: no such dead letter")
     if as_json:
-        print_json([each.to_dict() for each in found])
+        print_json([_to_dict(each) for each in found])
         return
     for each in found:
-        for name, value in each.to_dict().items():
+        for name, value in _to_dict(each).items():
             console().print(plain_text(f"  {name:<13} {value}"))
 
 
@@ -217,11 +193,11 @@ def _act(
     word: str, step: Callable[[DeadLetters, str], Awaitable[bool]], chosen: tuple[str, ...] | Selection, as_json: bool
 ) -> None:
     """Take ``step`` with each of the chosen. Those that somebody else was faster with are not counted."""
-    done: list[QueuedDeadLetter] = []
+    done: list[DeadLetter] = []
 
     async def act(redis: Redis) -> list[str]:
-        async def take_step(found: QueuedDeadLetter) -> bool:
-            if await step(TaskQueue(redis, found.queue).dead_letters, found.letter.entry_id):
+        async def take_step(found: DeadLetter) -> bool:
+            if await step(TaskQueue(redis, found.queue).dead_letters, found.entry_id):
                 done.append(found)
             return True
 
@@ -230,17 +206,17 @@ def _act(
             return []
         missing = []
         for entry_id in chosen:
-            letters = await _find(redis, entry_id)
-            missing += [] if letters else [entry_id]
-            for each in letters:
+            found = await _find(redis, entry_id)
+            missing += [] if found else [entry_id]
+            for each in found:
                 await take_step(each)
         return missing
 
     missing = _with_redis(act)
     for each in done:
-        log_action(f"dead_letter_{word}", queue=each.queue, entry_id=each.letter.entry_id, task_id=each.letter.task_id)
+        log_action(f"dead_letter_{word}", queue=each.queue, entry_id=each.entry_id, task_id=each.task_id)
     if as_json:
-        print_json({word: [each.to_dict() for each in done]})
+        print_json({word: [_to_dict(each) for each in done]})
     else:
         console().print(f"{len(done)} {word}")
     if missing:
@@ -257,7 +233,7 @@ def _selection_of(queue: str | None, error: str, older_than_s: float | None, new
     return Selection(QUEUES if queue is None else (queue_name(queue),), wanted)
 
 
-async def _each(redis: Redis, chosen: Selection, handle: Callable[[QueuedDeadLetter], Awaitable[bool]]) -> None:
+async def _each(redis: Redis, chosen: Selection, handle: Callable[[DeadLetter], Awaitable[bool]]) -> None:
     """Await ``handle`` for each that is meant, until it wants no more.
 
     Those that come in meanwhile are left out: what is replayed may be back at once.
@@ -266,29 +242,45 @@ async def _each(redis: Redis, chosen: Selection, handle: Callable[[QueuedDeadLet
     now = int(seconds) + int(microseconds) / 1_000_000
     for queue in chosen.queues:
         after = ""
-        while letters := await TaskQueue(redis, queue).dead_letters.list(_PAGE, after):
-            after = letters[-1].entry_id
-            for letter in letters:
-                meant = letter.failed_at <= now and chosen.wanted.lets_through(letter)
-                if meant and not await handle(QueuedDeadLetter(queue, letter)):
+        while page := await TaskQueue(redis, queue).dead_letters.list(_PAGE, after):
+            after = page[-1].entry_id
+            for each in page:
+                meant = each.failed_at <= now and chosen.wanted.lets_through(each)
+                if meant and not await handle(each):
                     return
 
 
-async def _collect(redis: Redis, chosen: Selection, limit: int) -> list[QueuedDeadLetter]:
-    found: list[QueuedDeadLetter] = []
+async def _collect(redis: Redis, chosen: Selection, limit: int) -> list[DeadLetter]:
+    found: list[DeadLetter] = []
 
-    async def collect(letter: QueuedDeadLetter) -> bool:
-        found.append(letter)
+    async def collect(each: DeadLetter) -> bool:
+        found.append(each)
         return len(found) < limit
 
     await _each(redis, chosen, collect)
     return found
 
 
-async def _find(redis: Redis, entry_id: str) -> list[QueuedDeadLetter]:
+async def _find(redis: Redis, entry_id: str) -> list[DeadLetter]:
     """Entry ids are unique in their queue only."""
-    found = [(queue, await TaskQueue(redis, queue).dead_letters.show(entry_id)) for queue in QUEUES]
-    return [QueuedDeadLetter(queue, letter) for queue, letter in found if letter is not None]
+    found = [await TaskQueue(redis, queue).dead_letters.show(entry_id) for queue in QUEUES]
+    return [each for each in found if each is not None]
+
+
+def _to_dict(found: DeadLetter) -> dict[str, Any]:
+    """For programs, and line by line for people."""
+    return {
+        "entry_id": found.entry_id,
+        "queue": found.queue,
+        "task_id": found.task_id,
+        **found.fields,
+        "error": found.error,
+        "attempts": found.attempts,
+        "replays": found.replays,
+        "first_seen": format_time(found.first_seen),
+        "failed_at": format_time(found.failed_at),
+        "traceparent": found.traceparent,
+    }
 
 
 def _with_redis(use: Callable[[Redis], Awaitable[T]]) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 
 import click
@@ -11,7 +10,7 @@ from avion_media.cli.operator import log_action
 from avion_media.cli.output import CommandFailed, UsageError, json_option, load_config, print_json, print_table
 from avion_media.cli.resources import run_directly
 from avion_media.inspection import format_time
-from avion_media.queue import BulkJob, BulkJobs, all_jobs, find_jobs
+from avion_media.queue import JOB_STEPS, BulkJob, JobStep, all_jobs, find_jobs
 from avion_media.redis import open_redis
 
 
@@ -49,24 +48,24 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
 @click.argument("job")
 def pause_command(job: str) -> None:
     """Stop JOB for now."""
-    _steer(job, "paused", BulkJobs.pause)
+    _steer(job, JOB_STEPS["pause"])
 
 
 @jobs_command.command("resume")
 @click.argument("job")
 def resume_command(job: str) -> None:
     """Go on with JOB where it stopped."""
-    _steer(job, "resumed", BulkJobs.resume)
+    _steer(job, JOB_STEPS["resume"])
 
 
 @jobs_command.command("cancel")
 @click.argument("job")
 def cancel_command(job: str) -> None:
     """End JOB. What it has done stays."""
-    _steer(job, "cancelled", BulkJobs.cancel)
+    _steer(job, JOB_STEPS["cancel"])
 
 
-def _steer(name: str, word: str, act: Callable[[BulkJobs, str], Awaitable[bool]]) -> None:
+def _steer(name: str, step: JobStep) -> None:
     config = load_config()
 
     async def steer() -> bool:
@@ -74,12 +73,12 @@ def _steer(name: str, word: str, act: Callable[[BulkJobs, str], Awaitable[bool]]
             found = find_jobs(redis, name)
             if found is None:
                 raise UsageError(f"no such job: {name} (see: avion-media jobs)")
-            return await act(*found)
+            return await step.take(*found)
 
     if not run_directly(steer):
-        raise CommandFailed(f"{name}: it does not run, or is not paused (see: avion-media jobs)")
-    log_action(f"job_{word}", job=name)
-    click.echo(f"{name}: {word}")
+        raise CommandFailed(f"{name} {step.refusal} (see: avion-media jobs)")
+    log_action(f"job_{step.done}", job=name)
+    click.echo(f"{name}: {step.done}")
 
 
 async def _read() -> list[BulkJob]:

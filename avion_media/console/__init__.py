@@ -1,7 +1,7 @@
 """The operator's console on the admin port: pages that work without JavaScript, and keep themselves up to date with it.
 
 health      how the service is, judged in one place; the banner, badges and counts follow from it
-letters, recent, media_item, moderation, audit
+dead_letters, recent, media_item, moderation, audit
             what the pages list: read in bounded steps, since there is no index
 actions     the table of all that operators can do; `questions` asks first, does it, and writes it down
 drawing     data to HTML (``templates/``, `charts`, `wording`), region by region; `live` sends those that changed

@@ -15,8 +15,8 @@ from typing import Final
 from urllib.parse import parse_qsl, urlencode
 
 from avion_media.concurrency import in_turn
+from avion_media.console.dead_letters import parse_key
 from avion_media.console.forms import Form
-from avion_media.console.letters import parse_key
 from avion_media.console.wording import duration, many, short
 from avion_media.deletion import undelete
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
@@ -25,10 +25,12 @@ from avion_media.domain.tasks import DELETE_QUEUE, DROP_DELETED
 from avion_media.moderation import Entry, InvalidEntry, NotBlocked, NotHeld, Unwanted, parse_entry
 from avion_media.queue import (
     DEFAULT_RATE,
+    JOB_STEPS,
     NEVER_GIVEN_UP,
     BulkJobs,
     DeadLetterFilter,
     DeadLetters,
+    JobStep,
     TaskQueue,
     find_jobs,
 )
@@ -122,7 +124,7 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
                 "Those whose media item was deleted meanwhile end at once.",
                 "If the cause is still there, they come back here.",
             ),
-            partial(_on_letters, DeadLetters.replay),
+            partial(_on_dead_letters, DeadLetters.replay),
         ),
         Action(
             "replay_all",
@@ -154,10 +156,17 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             is_job=True,
         ),
         Action(
-            "pause_job", "Pause", "job", "pause", "{} {} paused.", Asks.NEVER, (), partial(_on_jobs, BulkJobs.pause)
+            "pause_job", "Pause", "job", "pause", "{} {} paused.", Asks.NEVER, (), partial(_on_jobs, JOB_STEPS["pause"])
         ),
         Action(
-            "resume_job", "Resume", "job", "play", "{} {} resumed.", Asks.NEVER, (), partial(_on_jobs, BulkJobs.resume)
+            "resume_job",
+            "Resume",
+            "job",
+            "play",
+            "{} {} resumed.",
+            Asks.NEVER,
+            (),
+            partial(_on_jobs, JOB_STEPS["resume"]),
         ),
         Action(
             "cancel_job",
@@ -167,7 +176,7 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
             "{} {} cancelled.",
             Asks.ALWAYS,
             ("What it has done stays.",),
-            partial(_on_jobs, BulkJobs.cancel),
+            partial(_on_jobs, JOB_STEPS["cancel"]),
         ),
         Action(
             "discard",
@@ -181,7 +190,7 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
                 "The media items stay FAILED.",
                 "The uploads are removed once they are old enough.",
             ),
-            partial(_on_letters, DeadLetters.drop),
+            partial(_on_dead_letters, DeadLetters.drop),
             is_final=True,
         ),
         Action(
@@ -298,7 +307,7 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
     return {row.name: row for row in rows}
 
 
-async def _on_letters(
+async def _on_dead_letters(
     step: Callable[[DeadLetters, str], Awaitable[bool]], service: Service, targets: Sequence[str]
 ) -> Outcome:
     """Take a step with each dead letter; one that another operator was faster with is a problem."""
@@ -336,14 +345,14 @@ async def _undelete_all(service: Service, targets: Sequence[str]) -> Outcome:
     return Outcome(1) if begun is not None else Outcome(0, ("an earlier bulk undelete is not done yet",))
 
 
-async def _on_jobs(
-    step: Callable[[BulkJobs, str], Awaitable[bool]], service: Service, targets: Sequence[str]
-) -> Outcome:
+async def _on_jobs(step: JobStep, service: Service, targets: Sequence[str]) -> Outcome:
     problems = []
     for name in targets:
         found = find_jobs(service.runtime.redis, name)
-        if found is None or not await step(*found):
-            problems.append(f"{name[:80]}: it does not run, or is not paused")
+        if found is None:
+            problems.append(f"there is no job {name[:80]}")
+        elif not await step.take(*found):
+            problems.append(f"{name} {step.refusal}")
     return Outcome(len(targets) - len(problems), tuple(problems))
 
 

@@ -15,8 +15,8 @@ import trio
 from avion_media.config import format_size
 from avion_media.console import audit, charts, wording
 from avion_media.console.actions import Action
+from avion_media.console.dead_letters import Causes, DeadLetterQuery, count_newer
 from avion_media.console.health import Facts, Health, assess, queue_state, walk
-from avion_media.console.letters import Causes, LetterFilter, count_newer
 from avion_media.console.longer import LongerRanges
 from avion_media.console.moderation import PARTS
 from avion_media.console.recent import MediaFilter, read_media
@@ -52,7 +52,7 @@ PAGES: Final = (
         ("kpis", "attention", "replica", "queue-cards", "recent"),
     ),
     Page("queues", "Queues", "/console/queues", "queues", ("totals", "jobs", "queues")),
-    Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-letters")),
+    Page("dead-letters", "Dead letters", "/console/dead-letters", "dead", ("causes", "fresh-dead-letters")),
     Page("media", "Media", "/console/media", "media", ("fresh-media",)),
     Page(
         "system",
@@ -222,8 +222,8 @@ async def _kpis(view: View) -> dict[str, Any]:
     return {"longer": await view.longer.read(view.range) if view.range else None}
 
 
-async def _fresh_letters(view: View) -> dict[str, Any]:
-    wanted, newest = LetterFilter.from_query(view.query), view.query.get("newest", "")
+async def _fresh_dead_letters(view: View) -> dict[str, Any]:
+    wanted, newest = DeadLetterQuery.from_query(view.query), view.query.get("newest", "")
     return {"new": await count_newer(view.redis, wanted, newest) if newest else 0, "href": wanted.url()}
 
 
@@ -255,7 +255,7 @@ _READERS: Final[dict[str, Callable[[View], Awaitable[dict[str, Any]]]]] = {
     "causes": _causes,
     "kpis": _kpis,
     "fresh-held": _fresh_held,
-    "fresh-letters": _fresh_letters,
+    "fresh-dead-letters": _fresh_dead_letters,
     "jobs": _jobs,
     "fresh-media": _fresh_media,
     "recent": _recent,

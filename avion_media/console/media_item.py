@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from avion_media.config import Config
-from avion_media.console.wording import QUEUE_TITLES, advice, detail_of, many, meaning, reason_of
+from avion_media.console.wording import QUEUE_TITLES, advice, many, meaning
 from avion_media.domain.errors import Reason
 from avion_media.domain.ids import AnyId
 from avion_media.domain.keys import origin_paths
 from avion_media.domain.media import WEBP_SUFFIX
 from avion_media.domain.tasks import QUEUES
 from avion_media.inspection import is_unknown, media_report
-from avion_media.queue import NEVER_GIVEN_UP
+from avion_media.queue import NEVER_GIVEN_UP, detail_of, reason_of
 from avion_media.redis import Redis
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore

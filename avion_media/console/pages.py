@@ -19,11 +19,11 @@ from starlette.routing import BaseRoute, Route
 from avion_media.admin.operators import OperatorGate
 from avion_media.console import audit
 from avion_media.console.actions import Service, actions_of
+from avion_media.console.dead_letters import Causes, DeadLetterQuery, read_page
 from avion_media.console.drawing import ASSETS, About, Limit, Page, View, Viewer, asset, draw, draw_page
 from avion_media.console.drawing import PAGES as ALL_PAGES
 from avion_media.console.forms import Form, read_form
 from avion_media.console.health import read_facts
-from avion_media.console.letters import Causes, LetterFilter, read_page
 from avion_media.console.live import LivePages
 from avion_media.console.longer import LongerRanges
 from avion_media.console.media_item import read_item
@@ -289,7 +289,7 @@ class Console:
 
     async def _dead_letters(self, request: Request) -> Response:
         query = dict(request.query_params)
-        wanted = LetterFilter.from_query(query)
+        wanted = DeadLetterQuery.from_query(query)
         try:
             with trio.fail_after(_READ_S):
                 page = await read_page(

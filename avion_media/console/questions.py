@@ -9,8 +9,8 @@ from typing import Final
 
 from avion_media.console import audit
 from avion_media.console.actions import Action, Service, bulk_target
+from avion_media.console.dead_letters import MAX_AT_ONCE, DeadLetterQuery, find_matching, show
 from avion_media.console.forms import Form
-from avion_media.console.letters import MAX_AT_ONCE, LetterFilter, find_matching, show
 from avion_media.console.wording import many, meaning, queue_title, short
 from avion_media.domain.errors import MediaError
 from avion_media.domain.tasks import QUEUES
@@ -102,7 +102,7 @@ class Questions:
 
     async def _ask_for_replay(self, action: Action, form: Form) -> Question | None:
         """About the queues that have dead letters; which of them match is found out by their jobs."""
-        wanted, redis = LetterFilter.from_query(form.flat()), self._service.runtime.redis
+        wanted, redis = DeadLetterQuery.from_query(form.flat()), self._service.runtime.redis
         queues = [wanted.queue] if wanted.queue else QUEUES
         found = [each for each in queues if await TaskQueue(redis, each).dead_letters.list(1)]
         if not found:
@@ -112,7 +112,7 @@ class Questions:
         return Question(action, targets, [queue_title(each) for each in found], wanted.fields(), (), "/console/queues")
 
     async def _ask_of_all(self, action: Action, form: Form) -> Question | None:
-        wanted = LetterFilter.from_query(form.flat())
+        wanted = DeadLetterQuery.from_query(form.flat())
         keys, newest, has_more = await find_matching(self._service.runtime.redis, wanted, form.get("until") or "")
         if not keys:
             return None

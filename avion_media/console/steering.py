@@ -16,10 +16,12 @@ from avion_media.domain.ids import InvalidId, parse_any_id
 from avion_media.domain.owners import is_owner
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.queue import (
+    JOB_STEPS,
     NEVER_GIVEN_UP,
     BulkJob,
     BulkJobs,
     DeadLetterFilter,
+    JobStep,
     TaskQueue,
     all_jobs,
     find_jobs,
@@ -58,16 +60,16 @@ def steering_routes(redis: Redis, queues: Mapping[str, TaskQueue], gate: Operato
 
         return for_operators(acted)
 
-    def on_job(done: str, act: Callable[[BulkJobs, str], Awaitable[bool]]) -> Callable[[Request], Awaitable[Response]]:
+    def on_job(step: JobStep) -> Callable[[Request], Awaitable[Response]]:
         async def acted(request: Request) -> Response:
             name = request.path_params["job"]
             found = find_jobs(redis, name)
             if found is None:
                 return JSONResponse({"error": "no such job"}, 404)
-            if not await act(*found):
-                return JSONResponse({"error": "the job does not run, or is not paused"}, 409)
-            _log.info(f"operator.job_{done}", by=gate.describe(request), job=name)
-            return JSONResponse({"job": name, "state": done})
+            if not await step.take(*found):
+                return JSONResponse({"error": f"{name} {step.refusal}"}, 409)
+            _log.info(f"operator.job_{step.done}", by=gate.describe(request), job=name)
+            return JSONResponse({"job": name, "state": step.done})
 
         return for_operators(acted)
 
@@ -106,11 +108,9 @@ def steering_routes(redis: Redis, queues: Mapping[str, TaskQueue], gate: Operato
         "cancel": ("task_cancelled", _cancel),
         "replay": ("job_begun", replay),
     }
-    steps = {"pause": ("paused", BulkJobs.pause), "resume": ("resumed", BulkJobs.resume)}
-    steps["cancel"] = ("cancelled", BulkJobs.cancel)
     return [
         *(Route(f"/queues/{{queue}}/{word}", on_queue(*each), methods=["POST"]) for word, each in actions.items()),
-        *(Route(f"/jobs/{{job}}/{word}", on_job(*each), methods=["POST"]) for word, each in steps.items()),
+        *(Route(f"/jobs/{{job}}/{word}", on_job(step), methods=["POST"]) for word, step in JOB_STEPS.items()),
         Route("/jobs", for_operators(show_jobs)),
         Route("/undelete", for_operators(undelete), methods=["POST"]),
     ]

@@ -117,17 +117,6 @@ def with_short_hashes(text: str) -> str:
     return _HASH.sub(lambda found: short(found[0]), text)
 
 
-def reason_of(error: str) -> str:
-    """The stable code that an error begins with; empty when it begins with none."""
-    code = error.partition(":")[0].strip()
-    return code if code in _REASONS else ""
-
-
-def detail_of(error: str) -> str:
-    """What follows the code of an error."""
-    return error.partition(":")[2].strip() if reason_of(error) else error
-
-
 def meaning(code: str) -> str:
     """A reason as a sentence; a code that is not known as it is."""
     if code not in _REASONS:

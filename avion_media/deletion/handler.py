@@ -57,9 +57,9 @@ class DeletionHandler:
         """Mark the media items as deleted, queue their removal, and write the journal.
 
         After `Unavailable`, a notice of the stream is delivered again. A notice of the channel is not, so this waits
-        for the end of an outage. Every replica receives it; the replica that marks a media item writes the journal. If
-        Redis loses its data meanwhile, every step is done again, because a replay of the journal may have come too
-        early to see this notice.
+        for the end of an outage. Every replica receives it; the replica that marks a media item writes the journal, or
+        the next sweep if that replica crashes. If Redis loses its data meanwhile, every step is done again, because a
+        replay of the journal may have come too early to see this notice.
         """
         if notice.problem:
             self._telemetry.count(instruments.DELETIONS_MALFORMED)
@@ -75,6 +75,8 @@ class DeletionHandler:
             await run(lambda journaled=journaled: self._journal.write_marks(journaled, notice.position))  # type: ignore[misc]
             if await run(lambda epochs=epochs: self._replay.is_unchanged(epochs)):  # type: ignore[misc]
                 break
+        if not notice.position:
+            await run(lambda: DeletionRecords(self._redis).note_journaled(journaled))
         for mark in marks:  # not only fresh ones: the replica that marked it may have crashed before this step
             await run(lambda mark=mark: self._purges.request(mark.media_id, f"dropped.{mark.generation}"))  # type: ignore[misc]
 

@@ -43,7 +43,7 @@ _CHUNK = (
 )
 _AT_ONCE = 4
 _BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
-_FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through")
+_FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through", "unjournaled")
 
 
 class DeletionState(StrEnum):
@@ -57,7 +57,10 @@ class DeletionState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DeletionRecord:
-    """One record. Times in Unix milliseconds; positions are those of the stream `drop_deleted`, or empty."""
+    """One record. Times in Unix milliseconds; positions are those of the stream `drop_deleted`, or empty.
+
+    ``unjournaled``: a notice of the channel marked the medium, and its listener has not written the journal yet.
+    """
 
     state: DeletionState
     generation: int
@@ -65,6 +68,7 @@ class DeletionRecord:
     absorbed: str = ""
     undeleted_at_ms: int = 0
     undeleted_through: str = ""
+    unjournaled: bool = False
 
     @property
     def is_deleted(self) -> bool:
@@ -170,6 +174,16 @@ class DeletionRecords:
         await in_turn([partial(write, group) for group in groups], _AT_ONCE)
         return marks
 
+    async def note_journaled(self, marks: Sequence[Mark]) -> None:
+        """Note that these deletions are in the journal."""
+        generations = {deletion_key(each.media_id): each.generation for each in marks}
+
+        async def note(keys: Sequence[str]) -> None:
+            await self._redis.run(scripts.NOTE_JOURNALED, keys, [generations[key] for key in keys])
+
+        groups = await self._redis.grouped(list(generations), _CHUNK)
+        await in_turn([partial(note, group) for group in groups], _AT_ONCE)
+
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
         """Begin to remove the objects of one deletion. After that it cannot be undone."""
         args = (generation, STATUS_CHANGES, media_id)
@@ -255,4 +269,5 @@ def _read(values: Reply) -> DeletionRecord | None:
         fields["absorbed"],
         int(fields["undeleted_at"] or 0),
         fields["undeleted_through"],
+        bool(fields["unjournaled"]),
     )

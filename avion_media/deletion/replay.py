@@ -24,7 +24,7 @@ from avion_media.concurrency import in_turn
 from avion_media.deletion import scripts
 from avion_media.deletion.journal import DeletionJournal, JournalEntry
 from avion_media.deletion.names import BUCKETS, complete_key, completeness_of
-from avion_media.deletion.records import DeletionRecords
+from avion_media.deletion.records import DeletionRecords, Mark
 from avion_media.deletion.schedule import schedule_removals
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
@@ -135,6 +135,20 @@ class JournalReplay:
     async def is_unchanged(self, epochs: Epochs) -> bool:
         """Return whether no data was lost since `epochs`. Otherwise a replay may have missed entries written since."""
         return await self._epochs(list(epochs)) == epochs
+
+    async def journal_late(self, marks: Sequence[Mark]) -> None:
+        """Write down deletions that are not in the journal, since the listener that marked them died before.
+
+        Their removals are queued, unless they are already. Repeating it is harmless. If Redis loses its data meanwhile,
+        a replay may miss the entry, so the records are restored from here.
+        """
+        await self.journal.write_marks(marks, "")
+        while True:
+            epochs = await self.epochs(each.media_id for each in marks)
+            await self._restore([JournalEntry(tuple(marks))])
+            if await self.is_unchanged(epochs):
+                break
+        await self._records.note_journaled(marks)
 
     async def note_time(self) -> None:
         """Record that the records are complete now: see ``as_of`` in `_replay`. Once a minute is enough."""

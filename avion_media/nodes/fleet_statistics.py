@@ -6,6 +6,7 @@ So a replica costs Redis one GET every few seconds, whatever there is to count.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
@@ -17,15 +18,19 @@ from avion_media.state import MediaEvents
 from avion_media.tasks.sweep import SweepState
 
 _KEY = "media_statistics"
+_COUNTING = "media_statistics_counting"  # string: some replica counts, or has counted a moment ago
+_KEPT = 3  # times the age at which they are counted again: the others read them while one counts
 
 
 @dataclass(frozen=True, slots=True)
 class FleetStatistics:
-    """One moment. ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see `MediaEvents.headroom`.
+    """One moment, by the clock of the replica that counted (Unix seconds).
 
-    ``stored``: objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0.
+    ``notices`` are those of `drop_deleted` that wait; ``events_headroom``: see `MediaEvents.headroom`. ``stored``:
+    objects and bytes by kind at the last whole sweep; ``swept_at``: its end in Unix seconds, or 0.
     """
 
+    counted_at: float
     queues: Mapping[str, QueueSample]
     notices: QueueStats
     events_headroom: int
@@ -36,19 +41,28 @@ class FleetStatistics:
 async def read_fleet_statistics(
     redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEvents, max_age_s: float
 ) -> FleetStatistics:
-    """Return them as some replica found them within ``max_age_s``. Raises `Unavailable`."""
+    """Return them as some replica found them within ``max_age_s``. Raises `Unavailable`.
+
+    Of several replicas that find them older at once, one counts, and the others return what they have found.
+    """
     found = await redis.execute("GET", _KEY)
     known = None if found is None else _decode(found)
-    if known is None:
-        known = await _count(redis, queues, events)
-        await redis.execute("SET", _KEY, json.dumps(asdict(known)), "PX", round(max_age_s * 1000))
-    return known
+    if known is not None and 0 <= time.time() - known.counted_at < max_age_s:
+        return known
+    age_ms = round(max_age_s * 1000)
+    counts_elsewhere = await redis.execute("SET", _COUNTING, "1", "NX", "PX", age_ms) is None
+    if known is not None and counts_elsewhere:
+        return known
+    counted = await _count(redis, queues, events)
+    await redis.execute("SET", _KEY, json.dumps(asdict(counted)), "PX", _KEPT * age_ms)
+    return counted
 
 
 async def _count(redis: Redis, queues: Mapping[str, TaskQueue], events: MediaEvents) -> FleetStatistics:
     state = SweepState(redis)
     swept_at = await state.finished_at()
     return FleetStatistics(
+        time.time(),
         {name: await _sample(redis, queue) for name, queue in queues.items()},
         await notice_backlog(redis),
         await events.headroom(),
@@ -77,6 +91,7 @@ def _decode(text: bytes) -> FleetStatistics | None:
     try:
         found = json.loads(text)
         return FleetStatistics(
+            float(found["counted_at"]),
             {
                 name: QueueSample(QueueStats(**each["stats"]), each["added"], each["buried"])
                 for name, each in found["queues"].items()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -100,13 +100,7 @@ class BulkJobs:
     ) -> BulkJob | None:
         """Begin to undelete media, and those of an owner; None if an earlier job has not ended."""
         conditions = {"owner": owner} if owner else {}
-        # Paused until it knows its media: else it would be done at once.
-        state, total = JobState.PAUSED, len(media_ids)
-        job = await self._begin(UNDELETE, conditions, rate=rate, by=by, total=total, state=state)
-        if job is not None:
-            await self.add_items(job, media_ids)
-            await self.resume(UNDELETE)
-        return job
+        return await self._begin(UNDELETE, conditions, media_ids, rate=rate, by=by, total=len(media_ids))
 
     async def get(self, kind: str) -> BulkJob | None:
         """Return the queue's last job of a kind."""
@@ -161,17 +155,10 @@ class BulkJobs:
         await self._redis.run(scripts.ADVANCE_JOB, self._job_keys(job.kind), (*args, _KEPT_MS, *progress.items))
 
     async def _begin(
-        self,
-        kind: str,
-        conditions: Mapping[str, str],
-        *,
-        rate: float,
-        by: str,
-        total: int,
-        state: JobState = JobState.RUNNING,
+        self, kind: str, conditions: Mapping[str, str], items: Sequence[str] = (), *, rate: float, by: str, total: int
     ) -> BulkJob | None:
         now = time.time()
-        job = BulkJob(self._queue, kind, secrets.token_hex(8), state, by, rate, now, conditions, total)
+        job = BulkJob(self._queue, kind, secrets.token_hex(8), JobState.RUNNING, by, rate, now, conditions, total)
         fields: dict[str, Argument] = {
             "id": job.job_id,
             "state": job.state,
@@ -182,7 +169,7 @@ class BulkJobs:
             "total": total,
         }
         flat = [part for pair in fields.items() for part in pair]
-        begun = await self._redis.run(scripts.BEGIN_JOB, self._job_keys(kind), flat)
+        begun = await self._redis.run(scripts.BEGIN_JOB, self._job_keys(kind), (len(flat), *flat, *items))
         return job if begun else None
 
     async def _steer(self, kind: str, state: JobState, *after: JobState) -> bool:
@@ -191,6 +178,22 @@ class BulkJobs:
     def _job_keys(self, kind: str) -> tuple[str, str]:
         return self._keys.bulk_job(kind), self._keys.bulk_items(kind)
 
+
+@dataclass(frozen=True, slots=True)
+class JobStep:
+    """What an operator can do to a job: ``take`` it, what the job is then, and what it is if the step is refused."""
+
+    take: Callable[[BulkJobs, str], Awaitable[bool]]
+    done: str
+    refusal: str
+
+
+JOB_STEPS = {
+    "pause": JobStep(BulkJobs.pause, "paused", "is not running"),
+    "resume": JobStep(BulkJobs.resume, "resumed", "is not paused"),
+    "cancel": JobStep(BulkJobs.cancel, "cancelled", "is neither running nor paused"),
+}
+"""By their names in commands, on the admin port and in the console."""
 
 KINDS = {name: (REPLAY, UNDELETE) if name == DELETE_QUEUE else (REPLAY,) for name in QUEUES}
 """Which kinds of jobs each queue can have. The janitor of deletions works off undeletes."""

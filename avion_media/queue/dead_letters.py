@@ -6,11 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
+from avion_media.domain.errors import Reason
 from avion_media.queue import scripts
 from avion_media.queue.entries import read_entry
 from avion_media.queue.names import QueueKeys
 from avion_media.redis import Redis, Reply
 
+_REASONS = frozenset(map(str, Reason))
 _ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 
 
@@ -18,6 +20,7 @@ _ENTRY_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
 class DeadLetter:
     """One task that was given up. Times are Unix seconds."""
 
+    queue: str
     entry_id: str
     task_id: str
     fields: dict[str, str]
@@ -28,13 +31,53 @@ class DeadLetter:
     replays: int
     traceparent: str
 
+    @property
+    def key(self) -> str:
+        """Its name among those of all queues."""
+        return f"{self.queue}/{self.entry_id}"
+
+    @property
+    def media_id(self) -> str:
+        """Empty when it is about a remote medium, or names nothing."""
+        return self.fields.get("media_id", "")
+
+    @property
+    def subject(self) -> str:
+        """What it is about: a media id, or the URL of a remote medium."""
+        return self.media_id or self.fields.get("remote_url", "")
+
+    @property
+    def reason(self) -> str:
+        """The code of its error; empty when it has none."""
+        return reason_of(self.error)
+
+    @property
+    def detail(self) -> str:
+        """The rest of its error."""
+        return detail_of(self.error)
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether a worker could do anything with it: else it can only be removed."""
+        return self.reason != Reason.MALFORMED_TASK
+
+
+def reason_of(error: str) -> str:
+    """Return the stable code that an error begins with; empty when it begins with none."""
+    code = error.partition(":")[0].strip()
+    return code if code in _REASONS else ""
+
+
+def detail_of(error: str) -> str:
+    """Return what follows the code of an error."""
+    return error.partition(":")[2].strip() if reason_of(error) else error
+
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
     """Which dead letters are meant: all conditions that are given must hold. Times are Unix seconds.
 
-    ``text`` is part of any field or of the error, ``error`` part of the error, both in any case; ``reason`` is the code
-    that the error begins with.
+    ``text`` is part of any field or of the error, ``error`` part of the error, both in any case.
     """
 
     text: str = ""
@@ -48,14 +91,14 @@ class DeadLetterFilter:
         """Whether it lets everything through."""
         return self == DeadLetterFilter()
 
-    def lets_through(self, letter: DeadLetter) -> bool:
+    def lets_through(self, found: DeadLetter) -> bool:
         """Return whether this one is meant."""
         return (
-            (not self.text or self.text.lower() in _searched(letter))
-            and self.error.lower() in letter.error.lower()
-            and (not self.reason or letter.error.partition(":")[0].strip() == self.reason)
-            and (self.failed_after is None or letter.failed_at > self.failed_after)
-            and (self.failed_before is None or letter.failed_at <= self.failed_before)
+            (not self.text or self.text.lower() in _searched(found))
+            and self.error.lower() in found.error.lower()
+            and (not self.reason or found.reason == self.reason)
+            and (self.failed_after is None or found.failed_at > self.failed_after)
+            and (self.failed_before is None or found.failed_at <= self.failed_before)
         )
 
     def to_fields(self) -> dict[str, str]:
@@ -80,20 +123,20 @@ class DeadLetters:
         """Up to ``count`` of them, newest first, before the one with the id ``before``."""
         start = f"({before}" if before else "+"
         rows = await self._redis.execute("XREVRANGE", self._keys.dead_letters, start, "-", "COUNT", count)
-        return [_read(row) for row in rows]
+        return [self._read(row) for row in rows]
 
     async def list(self, count: int = 100, after: str = "") -> list[DeadLetter]:
         """Up to ``count`` of them, oldest first, behind the one with the id ``after``."""
         start = f"({after}" if after else "-"
         rows = await self._redis.execute("XRANGE", self._keys.dead_letters, start, "+", "COUNT", count)
-        return [_read(row) for row in rows]
+        return [self._read(row) for row in rows]
 
     async def show(self, entry_id: str) -> DeadLetter | None:
         """One of them; None when there is none of that id."""
         if not _ENTRY_ID.fullmatch(entry_id):
             return None
         rows = await self._redis.execute("XRANGE", self._keys.dead_letters, entry_id, entry_id)
-        return _read(rows[0]) if rows else None
+        return self._read(rows[0]) if rows else None
 
     async def replay(self, entry_id: str) -> bool:
         """Queue it again, with all attempts and its history. False when there is none of that id."""
@@ -108,22 +151,22 @@ class DeadLetters:
             return False
         return bool(await self._redis.execute("XDEL", self._keys.dead_letters, entry_id))
 
+    def _read(self, row: Reply) -> DeadLetter:
+        entry = read_entry(row[0], row[1])
+        return DeadLetter(
+            queue=self._keys.stream,
+            entry_id=entry.entry_id,
+            task_id=entry.task.task_id,
+            fields=entry.task.fields,
+            error=entry.error,
+            attempts=entry.attempts,
+            first_seen=entry.first_seen,
+            failed_at=entry.failed_at,
+            replays=entry.replays,
+            traceparent=entry.task.traceparent,
+        )
 
-def _read(row: Reply) -> DeadLetter:
-    entry = read_entry(row[0], row[1])
-    return DeadLetter(
-        entry_id=entry.entry_id,
-        task_id=entry.task.task_id,
-        fields=entry.task.fields,
-        error=entry.error,
-        attempts=entry.attempts,
-        first_seen=entry.first_seen,
-        failed_at=entry.failed_at,
-        replays=entry.replays,
-        traceparent=entry.task.traceparent,
-    )
 
-
-def _searched(letter: DeadLetter) -> str:
-    parts = (*letter.fields.values(), letter.error, letter.task_id, letter.traceparent, letter.entry_id)
+def _searched(found: DeadLetter) -> str:
+    parts = (*found.fields.values(), found.error, found.task_id, found.traceparent, found.entry_id)
     return "\n".join(parts).lower()

@@ -45,12 +45,13 @@ class QueueKeys:
     def state(self) -> str:
         """Hash: accounts of fair dispatch, and records of janitors and data losses.
 
-        ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream. ``running:<tenant>``: the
-        number of entries of one tenant. ``videos``: the number of entries that are videos. ``turn:<tenant>``: the next
-        turn of a tenant that has none for now. ``number``: the number of the last waiting task. ``tenant_cap``,
-        ``video_cap``: limits. ``paused``: when the queue was paused. ``cancelled:<task>``: the operator who cancelled
-        it. ``cursor``: how far the janitor has compared accounts with the stream. ``since``, ``last``: first and last
-        sign of an uninterrupted line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
+        ``turn``: virtual time. ``entry:<entry>``: the tenant of an entry of the stream, if its tenant has a bound: all
+        tenants of a queue with a cap, and those of videos. ``running:<tenant>``: the number of these entries of one
+        tenant. ``videos``: the number of entries that are videos. ``turn:<tenant>``: the next turn of a tenant that has
+        none for now. ``number``: the number of the last waiting task. ``tenant_cap``, ``video_cap``: limits.
+        ``paused``: when the queue was paused. ``cancelled:<task>``: the operator who cancelled it. ``cursor``: how far
+        the janitor has compared accounts with the stream. ``since``, ``last``: first and last sign of an uninterrupted
+        line of janitors. ``run_id``, ``lost``: see `TaskQueue.detect_data_loss`.
         """
         return f"{{{self.stream}}}:state"
 

@@ -221,10 +221,20 @@ class TaskQueue:
         moved: int = await self._redis.run(scripts.ADOPT, self._keys.dispatch, args)
         return moved
 
-    async def settle(self, *, tenant_cap: int, slots: int, live_within_s: float, idle_s: float) -> int:
+    async def settle(
+        self,
+        *,
+        tenant_cap: int,
+        slots: int,
+        live_within_s: float,
+        idle_s: float,
+        token: str = "",
+        life_s: float = 0.0,
+    ) -> int | None:
         """Update the accounts of fair dispatch, dispatch tasks, and record that the queue has a janitor.
 
-        Return the number of consumers of the queue.
+        Return the number of consumers of the queue. With a ``token``, stay the queue's janitor for ``life_s``; if this
+        process is not the janitor any more, change nothing and return None.
 
         ``tenant_cap``: maximum tasks of one tenant at once; 0: unlimited. ``slots``: of each consumer; videos take at
         most `VIDEO_SHARE` of the slots of all consumers that sent a command within ``live_within_s``. If the queue had
@@ -232,8 +242,9 @@ class TaskQueue:
         ``idle_s`` have passed, because a worker that could not renew its leases meanwhile is not dead. This does not
         apply to a queue that never had a janitor.
         """
-        args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE, _gap_ms(idle_s))
-        consumers: int = await self._redis.run(scripts.SETTLE, self._keys.dispatch, args)
+        args = (tenant_cap, slots, round(live_within_s * 1000), VIDEO_SHARE, _gap_ms(idle_s), token)
+        keys = (*self._keys.dispatch, self._keys.janitor)
+        consumers: int | None = await self._redis.run(scripts.SETTLE, keys, (*args, round(life_s * 1000)))
         return consumers
 
     async def pause(self) -> None:
@@ -248,20 +259,16 @@ class TaskQueue:
         """Make a task end as a dead letter: at its next turn, or if a worker has it, at its next renewal."""
         await self._redis.execute("HSET", self._keys.state, f"cancelled:{task_id}", by)
 
-    async def lead(self, token: str, life_s: float, consumers: int = 1) -> int | None:
-        """Become or stay the queue's janitor for ``life_s``. Return None if this process is the janitor.
+    async def lead(self, token: str, life_s: float) -> int | None:
+        """Become the queue's janitor for ``life_s`` if it has none. Return None if this process is the janitor.
 
-        Otherwise return the number of ``consumers`` that the janitor has recorded.
+        Otherwise return the number of consumers that the janitor has recorded. `settle` renews the lease.
         """
-        # First a plain command, which costs a tenth of a script: all other replicas call this repeatedly.
-        life_ms, value = round(life_s * 1000), f"{consumers} {token}"
-        holder = await self._redis.execute("SET", self._keys.janitor, value, "NX", "GET", "PX", life_ms)
-        if holder is None:
-            return None
-        counted, _, other = holder.decode().partition(" ")
-        if other == token and await self._redis.run(scripts.LEAD, (self._keys.janitor,), (token, life_ms, value)):
-            return None
-        return int(counted)
+        # A plain command, which costs a tenth of a script: all other replicas call this repeatedly.
+        value = f"1 {token}"
+        holder = await self._redis.execute("SET", self._keys.janitor, value, "NX", "GET", "PX", round(life_s * 1000))
+        recorded, _, janitor = (holder or value.encode()).decode().partition(" ")
+        return None if janitor == token else int(recorded)
 
     async def resign(self, token: str) -> None:
         """Stop being the queue's janitor."""

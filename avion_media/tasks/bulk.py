@@ -26,15 +26,18 @@ class BulkRunner:
         self._work = work
         self._allowed: dict[str, tuple[str, float, float]] = {}  # by kind: job, number of items, and since when
 
-    async def step(self) -> None:
-        """Run a step of each active job. Raises `Unavailable` while Redis is unavailable."""
+    async def step(self) -> bool:
+        """Run a step of each active job; return whether there is one. Raises `Unavailable` while Redis is."""
+        is_active = False
         for kind, work in self._work.items():
             while (job := await self._jobs.get(kind)) is not None and job.state is JobState.RUNNING:
+                is_active = True
                 most = self._allow(job)
                 progress = await self._take(job, work, most) if most else None
                 if progress is None:
                     break
                 await self._jobs.advance(job, progress)
+        return is_active
 
     async def _take(self, job: BulkJob, work: Work, most: int) -> Progress | None:
         """Run one step. Return None while something that the step needs is unavailable."""
@@ -71,13 +74,13 @@ class ReplayDeadLetters:
         wanted = DeadLetterFilter.from_fields(job.conditions)
         through = _order(job.conditions["through"])
         cursor, done = job.cursor, 0
-        for letter in await self._queue.dead_letters.list(_PAGE, after=cursor):
-            if _order(letter.entry_id) > through:
+        for each in await self._queue.dead_letters.list(_PAGE, after=cursor):
+            if _order(each.entry_id) > through:
                 break
             if done == most:
                 return Progress(cursor, done)
-            cursor = letter.entry_id
-            done += wanted.lets_through(letter) and await self._queue.dead_letters.replay(cursor)
+            cursor = each.entry_id
+            done += wanted.lets_through(each) and await self._queue.dead_letters.replay(cursor)
         else:
             if cursor != job.cursor:
                 return Progress(cursor, done)

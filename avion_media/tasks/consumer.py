@@ -56,6 +56,7 @@ _LOOKING = 10  # replicas that look within this time whether there is a janitor
 _LIVE_S = 50.0  # an idle reader sends a command every `_BLOCK_S`
 _RESIGN_S = 1.0
 _TEND_S = 1.0  # how often a janitor looks whether there is something to do
+_JOBS_S = 5.0  # how often it looks for a bulk job while none is running
 _RELEASE_S = 3.0  # bound of the shielded release of a cancelled task
 _END_S = 5.0  # the end of a lease is tried again for so long
 _LAST_RENEWALS_S = 0.2  # how often the renewer looks, once it must stop, whether the last task has ended
@@ -159,7 +160,6 @@ class Consumer:
         self._telemetry = telemetry
         self._bulk = bulk
         self._is_janitor = False
-        self._consumers = 1  # of the queue, while this process is its janitor
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
         self._active: dict[str, _ActiveAttempt] = {}
@@ -218,17 +218,15 @@ class Consumer:
             # A successor takes over within twice the life of this lease, which is half of a task's lease, so `settle`
             # finds no gap. In a large fleet each replica checks more rarely, but still some of them within this time.
             life_s = min(_JANITOR_S, self._policy.claim_after_s / 4)
-            others = await self._queue.lead(self._name, life_s, self._consumers)
-            self._is_janitor = others is None
+            others = None if self._is_janitor else await self._queue.lead(self._name, life_s)
             if others is not None:
                 await _wait_or_stop(child, life_s * max(1.0, others / _LOOKING) * random.uniform(0.7, 0.9))
-            elif not await self._tend_once():
+            elif not await self._tend_once(life_s):
                 await _wait_or_stop(child, min(_TEND_S, life_s / 3))
 
         async def bulk_step() -> None:
-            if self._bulk is not None and self._is_janitor:
-                await self._bulk.step()
-            await _wait_or_stop(child, _TEND_S)
+            is_running = self._bulk is not None and self._is_janitor and await self._bulk.step()
+            await _wait_or_stop(child, _TEND_S if is_running or not self._is_janitor else _JOBS_S)
 
         self._begin(child)
         try:
@@ -239,17 +237,22 @@ class Consumer:
             with trio.CancelScope(shield=True), trio.move_on_after(_RESIGN_S):
                 await self._resign()
 
-    async def _tend_once(self) -> bool:
+    async def _tend_once(self, life_s: float) -> bool:
         """Return whether there may be more to do at once. Each step is complete in itself, because another janitor may
         take over."""
         queue, policy = self._queue, self._policy
-        more = await queue.promote() + await queue.adopt()
-        self._consumers = await queue.settle(
+        consumers = await queue.settle(
             tenant_cap=policy.tenant_cap,
             slots=policy.slots,
             live_within_s=max(_LIVE_S, policy.claim_after_s),
             idle_s=policy.claim_after_s,
+            token=self._name,
+            life_s=life_s,
         )
+        self._is_janitor = consumers is not None
+        if not self._is_janitor:
+            return True
+        more = await queue.promote() + await queue.adopt()
         if trio.current_time() >= self._reclaim_at:
             more += await queue.reclaim(self._name, idle_s=policy.claim_after_s)
             await queue.remove_idle_consumers(idle_s=max(10 * policy.claim_after_s, 3 * _BLOCK_S))

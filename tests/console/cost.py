@@ -57,10 +57,18 @@ def _fill(client: redis.Redis, size: int) -> None:
         error = ("internal: KeyError: 'colr' in a rather long sentence about a box", "poison: 3 processes died")[
             number % 9 == 0
         ]
-        letter = {"task_id": f"0b1e1f0c-0f5e-4a39-9d0a-{number:012d}", "media_id": f"01M88C0SJ305C5J3D3B{number:07d}"}
-        letter |= {"type": "thumbnail", "error": error, "attempts": "5", "failed_at": f"{now - number % 86400:.3f}"}
-        letter["traceparent"] = f"00-01a210e489eb200e76313492{number:08d}-c428b009f87614b9-01"
-        pipeline.xadd(_DEAD, letter)  # type: ignore[arg-type]
+        dead_letter = {
+            "task_id": f"0b1e1f0c-0f5e-4a39-9d0a-{number:012d}",
+            "media_id": f"01M88C0SJ305C5J3D3B{number:07d}",
+        }
+        dead_letter |= {
+            "type": "thumbnail",
+            "error": error,
+            "attempts": "5",
+            "failed_at": f"{now - number % 86400:.3f}",
+        }
+        dead_letter["traceparent"] = f"00-01a210e489eb200e76313492{number:08d}-c428b009f87614b9-01"
+        pipeline.xadd(_DEAD, dead_letter)  # type: ignore[arg-type]
         if number % 5000 == 0:
             pipeline.execute()
     pipeline.execute()

@@ -99,8 +99,14 @@ def use(dev: Development, load_s: float = _LOAD_S) -> str:
             for _ in range(count):
                 failed_at = time.time() - random.random() ** 2 * 80_000
                 media_id = f"01M8{''.join(random.choices('0123456789ABCDEFGHJKMNPQRSTVWXYZ', k=22))}"
-                letter = {"task_id": "t-1", "media_id": media_id, "type": "thumbnail", "error": error, "attempts": "5"}
-                client.xadd("{media_processing_queue}:dlq", letter | {"failed_at": f"{failed_at:.3f}"})
+                dead_letter = {
+                    "task_id": "t-1",
+                    "media_id": media_id,
+                    "type": "thumbnail",
+                    "error": error,
+                    "attempts": "5",
+                }
+                client.xadd("{media_processing_queue}:dlq", dead_letter | {"failed_at": f"{failed_at:.3f}"})
         time.sleep(7)  # until the figures are read
     return item
 

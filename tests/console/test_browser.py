@@ -122,15 +122,15 @@ def moderated(dev: Development, redis_of_dev: redis.Redis, data_directory: Path)
 
 def add_dead_letter(client: redis.Redis, media_id: str, error: str = "internal: x") -> str:
     """A dead letter about this medium; its key in the console."""
-    letter: dict[Any, Any] = {
+    dead_letter: dict[Any, Any] = {
         "task_id": "t-1",
         "media_id": media_id,
         "type": "thumbnail",
         "error": error,
         "attempts": "5",
     }
-    letter["failed_at"] = letter["first_seen"] = f"{time.time():.3f}"
-    entry_id: Any = client.xadd(DEAD, letter)
+    dead_letter["failed_at"] = dead_letter["first_seen"] = f"{time.time():.3f}"
+    entry_id: Any = client.xadd(DEAD, dead_letter)
     return f"media_processing_queue/{entry_id}"
 
 

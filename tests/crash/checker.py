@@ -26,7 +26,7 @@ JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # whose all uploads are
 SECRET = "secret/upload-ids"
 EXAMINED = "incoming/examined-"  # what a replica writes as it starts; the lifecycle rule ends what a crash leaves
-_DROPS, _DROPS_GROUP = "drop_deleted", "media_drops"
+_NOTICES, _GROUP = "drop_deleted", "media_drops"
 
 
 @dataclass(frozen=True)
@@ -40,11 +40,11 @@ class Expected:
 
 @dataclass
 class Entry:
-    """One medium of the ledger: accepted, and perhaps dropped (``drop_id``: the event's entry, ``due``: Unix time)."""
+    """One medium of the ledger: accepted, and perhaps deleted (``notice_id``: its notice, ``due``: Unix time)."""
 
     media_id: str
     expected: Expected
-    drop_id: str = ""
+    notice_id: str = ""
     due: float = 0.0
 
 
@@ -73,7 +73,7 @@ class Checker:
     def observe(self, media_id: str) -> bool:
         """Look at one medium while it is worked on; whether it and all queues are at rest."""
         state, entry = self._state(media_id), self.ledger[media_id]
-        if entry.drop_id:
+        if entry.notice_id:
             self._observe_deletion(entry)
         missing = state == "READY" and self.digest(keys_of(media_id)["original"]) is None
         if missing and self._state(media_id) == "READY":
@@ -83,27 +83,27 @@ class Checker:
         return state in _FINAL and told and not self.unfinished()
 
     def _observe_deletion(self, entry: Entry) -> None:
-        handled = self._drop_is_handled(entry.drop_id)
+        handled = self._is_handled(entry.notice_id)
         if handled and self._state(entry.media_id) != "DELETED":
-            self.seen.append(f"{entry.media_id}: its drop is acknowledged, but it is not said to be DELETED")
+            self.seen.append(f"{entry.media_id}: its notice is acknowledged, but its status is not DELETED")
         before = time.time()
         if before < entry.due and self.digest(keys_of(entry.media_id)["original"]) is None:
             self.seen.append(f"{entry.media_id}: removed {entry.due - before:.2f} s too early")
 
-    def _drop_is_handled(self, entry_id: str) -> bool:
+    def _is_handled(self, entry_id: str) -> bool:
         try:
-            (group,) = (each for each in self.client.xinfo_groups(_DROPS) if each["name"] == _DROPS_GROUP)
+            (group,) = (each for each in self.client.xinfo_groups(_NOTICES) if each["name"] == _GROUP)
         except (redis.ResponseError, ValueError):
             return False
         return group["pending"] == 0 and _order(group["last-delivered-id"]) >= _order(entry_id)
 
     def unfinished(self) -> dict[str, int]:
-        """Tasks anywhere, and drops that nobody acknowledged."""
+        """Tasks anywhere, and notices that nobody acknowledged."""
         left = unfinished(self.client)
-        if self.client.exists(_DROPS):
-            rows = self.client.xrange(_DROPS, "-", "+")
-            waiting = sum(not self._drop_is_handled(entry_id) for entry_id, _ in rows[-1:])
-            left |= {"drops": waiting} if waiting else {}
+        if self.client.exists(_NOTICES):
+            rows = self.client.xrange(_NOTICES, "-", "+")
+            waiting = sum(not self._is_handled(entry_id) for entry_id, _ in rows[-1:])
+            left |= {"notices": waiting} if waiting else {}
         return left
 
     def violations(self, media_ids: Iterable[str] | None = None) -> list[str]:

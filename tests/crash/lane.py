@@ -213,7 +213,7 @@ class Lane:
         self.client.hdel("media_sweep", "finished_at", "part", "after")
 
     def put_deletion(self) -> str:
-        """A medium that is there, and is dropped."""
+        """A medium that is there, and is deleted."""
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
         for role, key in keys_of(media_id).items():
             if role != "incoming":
@@ -221,7 +221,7 @@ class Lane:
         self._put(f"{OWNER}{media_id}.29", b"")
         entry = self.checker.ledger[media_id] = Entry(media_id, Expected("DELETED"))
         entry.due = time.time() + DELETE_DELAY_S
-        entry.drop_id = self.client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
+        entry.notice_id = self.client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
         return media_id
 
     def _put_upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:

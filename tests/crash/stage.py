@@ -319,7 +319,7 @@ class Stage:
             self.client.delete(claim)
         await self._moderation(Steps()).blocking.get().resume(abandoned_only=False)
 
-    async def drop(self, entry_id: str = "", steps: Steps | None = None) -> None:
+    async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """A notice of ``drop_deleted``: received on the channel just now, or read from the stream."""
         steps = steps or Steps()
         redis = stepped(self.redis, steps)

@@ -218,10 +218,10 @@ async def test_after_six_hours_an_unavailable_object_costs_attempts(redis_url: s
             assert json.loads(member)["attempts"] == "2"
             await redis.execute("ZADD", QueueKeys(PROCESSING_QUEUE).delayed, 0, member)  # an hour later
             await settled(queue)
-        (letter,) = await queue.dead_letters.list()
+        (dead_letter,) = await queue.dead_letters.list()
     assert work.given_up == [Reason.UNREADABLE]
-    assert letter.error == "unreadable: 403"
-    assert letter.attempts == 3
+    assert dead_letter.error == "unreadable: 403"
+    assert dead_letter.attempts == 3
 
 
 @pytest.mark.parametrize("what", [Dependency.STORE, Dependency.REDIS, Dependency.SANDBOX])
@@ -258,10 +258,10 @@ async def test_a_task_that_is_too_old_is_a_dead_letter_without_another_attempt(r
         await add(redis, first_seen=ago(3601), attempts="2")
         async with working(consumer_of(redis, work, "only", max_age_s=3600.0)):
             await settled(queue)
-            (letter,) = await queue.dead_letters.list()
-            assert letter.error.startswith("expired: ")
+            (dead_letter,) = await queue.dead_letters.list()
+            assert dead_letter.error.startswith("expired: ")
             assert (work.begun, work.given_up) == ([], [Reason.EXPIRED])
-            assert await queue.dead_letters.replay(letter.entry_id)  # its age begins anew
+            assert await queue.dead_letters.replay(dead_letter.entry_id)  # its age begins anew
             await until(lambda: work.begun)
             assert (await settled(queue)).dead_letters == 0
 
@@ -291,9 +291,9 @@ async def test_a_task_that_has_not_fitted_the_disk_for_an_hour_uses_up_its_attem
         await redis.execute("XADD", PROCESSING_QUEUE, "*", *(part for field in task.items() for part in field))
         async with working(consumer_of(redis, work, "only", max_attempts=2)):
             await settled(queue)
-        (letter,) = await queue.dead_letters.list()
-    assert (len(work.begun), letter.attempts) == (2, 2)
-    assert letter.error.startswith("internal: disk")
+        (dead_letter,) = await queue.dead_letters.list()
+    assert (len(work.begun), dead_letter.attempts) == (2, 2)
+    assert dead_letter.error.startswith("internal: disk")
 
 
 async def test_a_defect_is_buried_under_its_code(redis_url: str) -> None:
@@ -303,10 +303,10 @@ async def test_a_defect_is_buried_under_its_code(redis_url: str) -> None:
         await queue.enqueue({"media_id": "m"})
         async with working(consumer_of(redis, work, "only", max_attempts=2)):
             await settled(queue)
-        (letter,) = await queue.dead_letters.list()
+        (dead_letter,) = await queue.dead_letters.list()
     assert work.given_up == [Reason.INTERNAL]
-    assert letter.error == "internal: OSError(9, 'closed')"
-    assert letter.attempts == 2
+    assert dead_letter.error == "internal: OSError(9, 'closed')"
+    assert dead_letter.attempts == 2
 
 
 async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url: str) -> None:
@@ -316,11 +316,11 @@ async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url
         await queue.enqueue({"media_id": "m"})
         async with working(consumer_of(redis, work, "only")):
             await settled(queue)
-        (letter,) = await queue.dead_letters.list()
+        (dead_letter,) = await queue.dead_letters.list()
     assert len(work.begun) == 3
     assert work.given_up == [Reason.DECODER_KILLED]
-    assert letter.error.startswith("decoder_killed: ")
-    assert letter.attempts == 3
+    assert dead_letter.error.startswith("decoder_killed: ")
+    assert dead_letter.attempts == 3
 
 
 class CannotRecord(Work):
@@ -350,11 +350,11 @@ async def test_an_end_that_cannot_be_recorded_takes_nobody_else_down(
         async with working(supervisor):
             await settled(queue)
             restarts = [child.restarts for child in supervisor.snapshot().children]
-        (letter,) = await queue.dead_letters.list()
+        (dead_letter,) = await queue.dead_letters.list()
     assert restarts == [0, 0, 0]
     assert len(work.begun) == attempts
     assert work.given_up == recorded
-    assert letter.attempts == attempts
+    assert dead_letter.attempts == attempts
 
 
 async def test_poison_whose_end_cannot_be_recorded_is_a_dead_letter(redis_url: str) -> None:
@@ -367,10 +367,10 @@ async def test_poison_whose_end_cannot_be_recorded_is_a_dead_letter(redis_url: s
             assert await queue.reclaim("janitor", idle_s=0, silent_s=0) == 1
         async with working(consumer_of(redis, work, "heir")):
             await settled(queue)
-        (letter,) = await queue.dead_letters.list()
+        (dead_letter,) = await queue.dead_letters.list()
     assert not work.begun
     assert work.given_up == [Reason.POISON]
-    assert letter.error.startswith("poison")
+    assert dead_letter.error.startswith("poison")
 
 
 @pytest.fixture

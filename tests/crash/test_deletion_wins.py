@@ -60,52 +60,52 @@ async def assert_deleted(stage: Stage, what: object) -> None:
     assert events.count("media.ready") <= 1, (what, events)
 
 
-async def test_a_drop_and_its_removal_at_every_two_moments_of_an_attempt(new_stage: NewStage) -> None:
+async def test_a_deletion_and_its_removal_at_every_two_moments_of_an_attempt(new_stage: NewStage) -> None:
     moments = await moments_of_processing(new_stage)
-    for dropped_at, removed_at in combinations_with_replacement(range(moments + 1), 2):
+    for deleted_at, removed_at in combinations_with_replacement(range(moments + 1), 2):
         stage = new_stage()
-        if dropped_at == removed_at:
+        if deleted_at == removed_at:
 
             async def both(stage: Stage = stage) -> None:
-                await stage.drop()
+                await stage.delete()
                 await stage.remove()
 
-            acts: dict[int, Act] = {dropped_at: both}
+            acts: dict[int, Act] = {deleted_at: both}
         else:
-            acts = {dropped_at: stage.drop, removed_at: stage.remove}
+            acts = {deleted_at: stage.delete, removed_at: stage.remove}
         await stage.process(Steps(acts))
-        if dropped_at == moments:
-            await stage.drop()
+        if deleted_at == moments:
+            await stage.delete()
         await stage.remove()
-        await assert_deleted(stage, (dropped_at, removed_at))
+        await assert_deleted(stage, (deleted_at, removed_at))
 
 
-async def test_an_attempt_that_dies_after_the_drop_leaves_nothing_to_the_next(new_stage: NewStage) -> None:
+async def test_an_attempt_that_dies_after_the_deletion_leaves_nothing_to_the_next(new_stage: NewStage) -> None:
     moments = await moments_of_processing(new_stage)
 
-    for dropped_at, died_at in combinations_with_replacement(range(moments), 2):
-        if dropped_at == died_at:
+    for deleted_at, died_at in combinations_with_replacement(range(moments), 2):
+        if deleted_at == died_at:
             continue
         stage = new_stage()
 
-        async def drop_and_remove(stage: Stage = stage) -> None:
-            await stage.drop()
+        async def delete_and_remove(stage: Stage = stage) -> None:
+            await stage.delete()
             await stage.remove()
 
         # The deletion makes the attempt shorter: it may end before it can die.
-        await until_it_dies(stage.process(Steps({dropped_at: drop_and_remove, died_at: die})))
+        await until_it_dies(stage.process(Steps({deleted_at: delete_and_remove, died_at: die})))
         await stage.process()
-        await assert_deleted(stage, (dropped_at, died_at))
+        await assert_deleted(stage, (deleted_at, died_at))
 
 
 async def test_until_its_removal_a_deletion_takes_nothing_that_was_public(new_stage: NewStage) -> None:
     moments = await moments_of_processing(new_stage)
-    for dropped_at in range(moments):
+    for deleted_at in range(moments):
         stage = new_stage(delay_s=3600)
         await stage.process()
         stage.upload()  # the task comes again: its first attempt could not be acknowledged
-        await stage.process(Steps({dropped_at: stage.drop}))
-        assert len(stage.served()) == 1 + len(SIZES), dropped_at
+        await stage.process(Steps({deleted_at: stage.delete}))
+        assert len(stage.served()) == 1 + len(SIZES), deleted_at
 
 
 async def test_a_foreign_deletion_marks_first_and_removes_then(new_stage: NewStage) -> None:
@@ -138,7 +138,7 @@ async def test_a_removal_whose_record_was_lost_is_done(new_stage: NewStage) -> N
     """Redis has lost the record, and not the task: the medium must not be left without anybody to delete it."""
     stage = new_stage()
     await stage.process()
-    await stage.drop()
+    await stage.delete()
     stage.client.delete(key_of("media_deletion", stage.media_id))
     await stage.remove()
     await assert_deleted(stage, "no record")
@@ -160,7 +160,7 @@ async def test_undoing_at_every_moment_of_a_removal(new_stage: NewStage) -> None
     for moment in range(20):
         stage = new_stage()
         await stage.process()
-        await stage.drop()
+        await stage.delete()
         problems: list[str | None] = []
 
         async def undo(stage: Stage = stage, problems: list[str | None] = problems) -> None:
@@ -180,7 +180,7 @@ async def test_a_removal_at_every_moment_of_an_undoing(new_stage: NewStage) -> N
     for moment in range(40):
         stage = new_stage()
         await stage.process()
-        await stage.drop()
+        await stage.delete()
         steps = Steps({moment: stage.remove})
         problem = await stage.undelete(steps)
         await stage.remove()
@@ -194,9 +194,9 @@ async def test_a_removal_at_every_moment_of_an_undoing(new_stage: NewStage) -> N
 async def test_deleted_again_after_an_undoing(new_stage: NewStage) -> None:
     stage = new_stage()
     await stage.process()
-    await stage.drop()
+    await stage.delete()
     assert await stage.undelete() is None
-    await stage.drop()
+    await stage.delete()
     await stage.remove()
     await assert_deleted(stage, "again")
 

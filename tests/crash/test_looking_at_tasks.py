@@ -40,8 +40,8 @@ async def retry(queue: TaskQueue) -> None:
 
 
 async def replay(queue: TaskQueue) -> None:
-    (letter,) = await queue.dead_letters.list()
-    assert await queue.dead_letters.replay(letter.entry_id)
+    (dead_letter,) = await queue.dead_letters.list()
+    assert await queue.dead_letters.replay(dead_letter.entry_id)
 
 
 async def nothing(_queue: TaskQueue) -> None:

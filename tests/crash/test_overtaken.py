@@ -145,7 +145,7 @@ async def test_an_attempt_that_was_overtaken_before_it_published_writes_nothing(
 async def test_a_deletion_takes_also_what_is_made_anew(new_stage: NewStage) -> None:
     async def deleted(stage: Stage) -> None:
         await swapped_and_published(stage)
-        await stage.drop()
+        await stage.delete()
         await stage.remove()
 
     async for stage, moment in overtaken_everywhere(new_stage, deleted):

@@ -10,9 +10,10 @@ from datetime import timedelta
 import pytest
 import trio
 
-from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay
+from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, Mark
 from avion_media.domain.errors import Deferred, Dependency, LeaseLost, Unavailable
 from tests.crash.stage import Act, Stage, Steps, open_stages
+from tests.crash.test_deletion_wins import die, until_it_dies
 
 NewStage = Callable[..., Stage]
 HOUR_S = 3600.0
@@ -66,16 +67,16 @@ async def nothing(_stage: Stage) -> None:
 
 
 async def deleted(stage: Stage) -> None:
-    await stage.drop("1-1")
+    await stage.delete("1-1")
 
 
 async def deleted_and_due(stage: Stage) -> None:
-    await stage.drop("1-1")
+    await stage.delete("1-1")
     due_now(stage)
 
 
 async def delete(stage: Stage, steps: Steps) -> DeletionState:
-    await stage.drop("1-1", steps)
+    await stage.delete("1-1", steps)
     return DeletionState.MARKED
 
 
@@ -166,7 +167,7 @@ async def test_what_was_journaled_after_a_replay_had_passed_is_marked_again(new_
     moments = 0
     while True:
         steps = Steps({moments: losing_all(stage, replayed_at_once=True), moments + 2: _flush(stage)})
-        await stage.drop("1-1", steps)
+        await stage.delete("1-1", steps)
         assert await is_deleted(stage), steps.names
         if moments >= steps.count:
             return
@@ -184,14 +185,14 @@ async def test_another_server_process_has_lost_no_more_than_the_last_writes(new_
     """Only what was journaled lately is read again, and it changes nothing that Redis still knows."""
     stage = new_stage()
     await stage.process()
-    await stage.drop("1-1")
+    await stage.delete("1-1")
     old = Steps()
     for key in list(stage.journaled):  # written long before
         stage.journaled[key.replace(key.split("/")[-1][:10], "0" * 10)] = stage.journaled.pop(key)
     await stage.replay().note_time()
     stage.client.hset(f"media_deletions_complete:{{{str(stage.media_id)[-2:]}}}", "process", "another")
     assert await stage.undelete() is None
-    await stage.drop("9999999999999-1")
+    await stage.delete("9999999999999-1")
     due_now(stage)
     records = DeletionRecords(stage.redis)
     record = await records.get(str(stage.media_id))
@@ -207,7 +208,7 @@ async def test_another_server_process_has_lost_no_more_than_the_last_writes(new_
 
 async def test_a_replay_waits_for_that_of_another_replica(new_stage: NewStage) -> None:
     stage = new_stage()
-    await stage.drop("1-1")
+    await stage.delete("1-1")
     stage.client.flushall()
     entered, go_on = trio.Event(), trio.Event()
 
@@ -230,10 +231,57 @@ async def test_a_replay_waits_for_that_of_another_replica(new_stage: NewStage) -
 
 async def test_entries_are_pruned_once_they_cannot_matter(new_stage: NewStage) -> None:
     stage = new_stage()
-    await stage.drop("1-1")
+    await stage.delete("1-1")
     assert await stage.journal().prune() == 0
     assert len(stage.journaled) == 1
     for key, stored in list(stage.journaled.items()):
         stage.journaled[key] = replace(stored, written=stored.written - timedelta(days=8))
     assert await stage.journal().prune() == 1
     assert not stage.journaled
+
+
+async def unjournaled(stage: Stage) -> list[Mark]:
+    """What a sweep finds of deletions whose listener died before it wrote the journal."""
+    media_id = str(stage.media_id)
+    record = await DeletionRecords(stage.redis).get(media_id)
+    return (
+        [Mark(media_id, record.generation, record.due_ms, False)] if record is not None and record.unjournaled else []
+    )
+
+
+async def test_a_listener_of_the_channel_may_die_at_any_moment_if_a_sweep_comes_before_the_loss(
+    new_stage: NewStage,
+) -> None:
+    seen = []
+    moments = 0
+    while True:
+        stage = new_stage()
+        await stage.replay().ensure_complete()
+        steps = Steps({moments: die})
+        await until_it_dies(stage.delete(steps=steps))
+        was_deleted, left = await is_deleted(stage), await unjournaled(stage)
+        await stage.replay().journal_late(left)
+        assert not await unjournaled(stage)
+        stage.client.flushall()
+        assert await is_deleted(stage) is was_deleted, steps.names
+        seen.append(bool(left))
+        if moments >= steps.count:
+            break
+        moments += 1
+    assert True in seen
+    assert seen[-1] is False
+
+
+async def test_redis_loses_all_at_any_moment_of_a_sweep_that_journals(new_stage: NewStage) -> None:
+    moments = 0
+    while True:
+        stage = new_stage()
+        await stage.replay().ensure_complete()
+        media_id = str(stage.media_id)
+        marks = await DeletionRecords(stage.redis).mark([media_id], delay_s=HOUR_S)
+        steps = Steps({moments: losing_all(stage, replayed_at_once=True)})
+        await stage.replay(steps).journal_late(marks)
+        assert await is_deleted(stage), steps.names
+        if moments >= steps.count:
+            return
+        moments += 1

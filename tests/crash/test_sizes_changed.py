@@ -90,7 +90,7 @@ async def test_a_removal_takes_thumbnails_of_sizes_that_are_not_configured_any_m
         forget_sizes(stage)
     elif left == "no original":  # the removal ended between one object and the next
         del stage.objects[keys.original(stage.media_id)]
-    await stage.drop()
+    await stage.delete()
     await stage.remove()
     assert not stage.objects
 
@@ -98,7 +98,7 @@ async def test_a_removal_takes_thumbnails_of_sizes_that_are_not_configured_any_m
 async def test_a_removal_asks_the_store_twice(new_stage: NewStage) -> None:
     stage = new_stage()
     await stage.process()
-    await stage.drop()
+    await stage.delete()
     steps = Steps()
     await stage.remove(steps)
     calls = [name for name in steps.names if name.startswith("before") and "redis" not in name]
@@ -111,7 +111,7 @@ async def test_a_removal_says_which_sizes_to_purge(new_stage: NewStage) -> None:
     stage.sizes = BEFORE
     await stage.process()
     stage.sizes = AFTER
-    await stage.drop()
+    await stage.delete()
     await stage.remove()
     named = [fields.get("sizes") for _, fields in stage.client.xrange(PURGE_QUEUE)]
     # The first names none, while its original is there to ask. The second adds what today's settings might have made.
@@ -133,7 +133,7 @@ async def test_attempts_of_two_configurations_leave_what_the_status_names(new_st
         status = await status_of(stage)
         assert status.state is State.READY
         assert status.thumbnails.keys() == there(stage), steps.names[moment]
-        await stage.drop()
+        await stage.delete()
         await stage.remove()
         assert not stage.objects, steps.names[moment]
 
@@ -146,7 +146,7 @@ async def test_a_deletion_at_every_moment_of_an_attempt_of_another_configuration
 
         async def delete(stage: Stage = stage) -> None:
             stage.sizes = AFTER
-            await stage.drop()
+            await stage.delete()
             await stage.remove()
 
         stage.sizes = BEFORE

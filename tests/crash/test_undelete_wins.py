@@ -66,8 +66,8 @@ async def moments_of(new_stage: NewStage) -> range:
 
 
 @pytest.mark.parametrize("at_once", [True, False], ids=["its task is done at once", "its task is done later"])
-async def test_dropped_and_undone_at_every_two_moments_of_an_attempt(new_stage: NewStage, at_once: bool) -> None:
-    for dropped_at, undone_at in combinations_with_replacement(await moments_of(new_stage), 2):
+async def test_deleted_and_undone_at_every_two_moments_of_an_attempt(new_stage: NewStage, at_once: bool) -> None:
+    for deleted_at, undone_at in combinations_with_replacement(await moments_of(new_stage), 2):
         stage = await completed(new_stage)
         problems: list[str | None] = []
 
@@ -77,21 +77,21 @@ async def test_dropped_and_undone_at_every_two_moments_of_an_attempt(new_stage: 
                 await queued(stage)
 
         async def both(stage: Stage = stage, undo_it: Act = undo_it) -> None:
-            await stage.drop()
+            await stage.delete()
             await undo_it()
 
-        acts: dict[int, Act] = {dropped_at: stage.drop, undone_at: undo_it}
-        if dropped_at == undone_at:
-            acts = {dropped_at: both}
+        acts: dict[int, Act] = {deleted_at: stage.delete, undone_at: undo_it}
+        if deleted_at == undone_at:
+            acts = {deleted_at: both}
         steps = Steps(acts)
         await stage.process(steps)
-        if dropped_at >= steps.count:
+        if deleted_at >= steps.count:
             continue  # it was over before
         if problems != [None]:  # two thumbnails are written at once: the undelete can come before the mark
-            assert problems in ([], ["it is not deleted"]), (dropped_at, undone_at)
-            assert await undo(stage) is None, (dropped_at, undone_at)
+            assert problems in ([], ["it is not deleted"]), (deleted_at, undone_at)
+            assert await undo(stage) is None, (deleted_at, undone_at)
         await queued(stage)
-        await assert_as_if_never_deleted(stage, (dropped_at, undone_at, steps.names))
+        await assert_as_if_never_deleted(stage, (deleted_at, undone_at, steps.names))
 
 
 async def test_undone_after_an_attempt_that_died(new_stage: NewStage) -> None:
@@ -99,38 +99,38 @@ async def test_undone_after_an_attempt_that_died(new_stage: NewStage) -> None:
     async def die() -> None:
         raise Killed
 
-    for dropped_at, died_at in combinations(await moments_of(new_stage), 2):
+    for deleted_at, died_at in combinations(await moments_of(new_stage), 2):
         stage = await completed(new_stage)
-        steps = Steps({dropped_at: stage.drop, died_at: die})
+        steps = Steps({deleted_at: stage.delete, died_at: die})
         try:
             await stage.process(steps)
         except* Killed:
             pass
-        if dropped_at >= steps.count:
+        if deleted_at >= steps.count:
             continue
         await stage.process()  # the task comes again, and finds the mark
-        assert await undo(stage) is None, (dropped_at, died_at)
+        assert await undo(stage) is None, (deleted_at, died_at)
         await queued(stage)
-        await assert_as_if_never_deleted(stage, (dropped_at, died_at, steps.names))
+        await assert_as_if_never_deleted(stage, (deleted_at, died_at, steps.names))
 
 
-async def test_a_drop_that_is_read_again_after_its_undoing_is_void(new_stage: NewStage) -> None:
+async def test_a_deletion_that_is_read_again_after_its_undoing_is_void(new_stage: NewStage) -> None:
     """Its reader died before it could acknowledge it, or the group was lost and made anew."""
     stage = new_stage()
     await stage.process()
     seconds, _ = stage.client.time()
     entry_id = f"{seconds * 1000 - 1000}-0"
-    await stage.drop(entry_id)
+    await stage.delete(entry_id)
     assert await undo(stage) is None
-    await stage.drop(entry_id)
+    await stage.delete(entry_id)
     await assert_as_if_never_deleted(stage, "read again")
-    await stage.drop(f"{seconds * 1000 + 60_000}-0")
+    await stage.delete(f"{seconds * 1000 + 60_000}-0")
     status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None
     assert status.state is State.DELETED
 
 
-async def test_a_void_drop_takes_nothing_from_a_new_one(new_stage: NewStage) -> None:
+async def test_a_void_notice_takes_nothing_from_a_new_one(new_stage: NewStage) -> None:
     """Another reader hears the new one while the void one is read again."""
     moments = 0
     while True:
@@ -138,10 +138,10 @@ async def test_a_void_drop_takes_nothing_from_a_new_one(new_stage: NewStage) -> 
         await stage.process()
         seconds, _ = stage.client.time()
         old, new = f"{seconds * 1000 - 1000}-0", f"{seconds * 1000 + 60_000}-0"
-        await stage.drop(old)
+        await stage.delete(old)
         assert await undo(stage) is None
-        steps = Steps({moments: partial(stage.drop, new)})
-        await stage.drop(old, steps)
+        steps = Steps({moments: partial(stage.delete, new)})
+        await stage.delete(old, steps)
         if moments >= steps.count:
             break
         status = await StatusStore(stage.redis).get(str(stage.media_id))
@@ -157,7 +157,7 @@ async def test_a_void_drop_takes_nothing_from_a_new_one(new_stage: NewStage) -> 
 async def test_what_was_ready_is_not_processed_again(new_stage: NewStage) -> None:
     stage = new_stage()
     await stage.process()
-    await stage.drop()
+    await stage.delete()
     assert await undo(stage) is None
     assert await queued(stage) == 0
     await assert_as_if_never_deleted(stage, "ready")

@@ -25,7 +25,7 @@ for number = ARGV[1], ARGV[2] do
     string.format('{"task_id":"drop:%s%08d","media_id":"%s%08d"}', ARGV[4], number, ARGV[4], number))
 end
 """
-_LETTERS = """
+_DEAD_LETTERS = """
 for number = ARGV[1], ARGV[2] do
   redis.call('XADD', KEYS[1], '*', 'task_id', 't' .. number, 'media_id', ARGV[4] .. string.format('%08d', number),
     'type', 'thumbnail', 'error', 'internal: out of luck', 'attempts', 5, 'failed_at', ARGV[3])
@@ -50,7 +50,7 @@ def fill_delayed(client: Any, key: str, count: int) -> None:
 
 def fill_dead_letters(client: Any, key: str, count: int) -> None:
     """``count`` tasks that were given up."""
-    _fill(client, _LETTERS, key, count, time.time())
+    _fill(client, _DEAD_LETTERS, key, count, time.time())
 
 
 def _fill(client: Any, script: str, key: str, count: int, argument: float) -> None:

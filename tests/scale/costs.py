@@ -110,9 +110,9 @@ class _Steps:
         assert (await self._tasks.stats()).depth == self._count
 
     async def _list(self) -> None:
-        letters = self._tasks.dead_letters
-        (somewhere,) = await letters.list(1)
-        assert len(await letters.list(100, somewhere.entry_id)) == 100
+        dead_letters = self._tasks.dead_letters
+        (somewhere,) = await dead_letters.list(1)
+        assert len(await dead_letters.list(100, somewhere.entry_id)) == 100
 
     async def _enqueue(self) -> None:
         self._number += 1

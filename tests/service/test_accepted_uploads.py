@@ -115,8 +115,8 @@ def test_a_task_that_is_too_old_fails_and_can_still_be_replayed(
         with running(on_another_port(environment), roles="processing"):
             status = gateway.watch(media_id)[-1]
             assert (status.state, status.reason, status.retryable) == (wire.MediaStatus.FAILED, "expired", True)
-            ((entry_id, letter),) = eventually(lambda: client.xrange(KEYS.dead_letters), "the dead letter")
-            assert letter["error"].startswith("expired: ")
+            ((entry_id, dead_letter),) = eventually(lambda: client.xrange(KEYS.dead_letters), "the dead letter")
+            assert dead_letter["error"].startswith("expired: ")
             assert keys_of(s3, media_id) == {f"incoming/{media_id}"}
 
             assert gateway.run_cli("dlq", "replay", entry_id).returncode == 0

@@ -179,9 +179,9 @@ def test_an_action_needs_a_form_of_this_session(guarded: Service, redis_of_modul
 
 def test_what_cannot_be_undone_is_done_only_after_its_question(guarded: Service, redis_of_module: str) -> None:
     with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
-        letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
-        ids = [redis.xadd(DEAD, letter).decode() for _ in range(3)]
-        redis.xadd(DEAD, letter | {"error": "poison: y"})
+        dead_letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
+        ids = [redis.xadd(DEAD, dead_letter).decode() for _ in range(3)]
+        redis.xadd(DEAD, dead_letter | {"error": "poison: y"})
         log_in(client)
         form = {"form_token": form_token(client.get("/console")), "action": "discard"}
         one = form | {"target": f"media_processing_queue/{ids[0]}"}
@@ -193,7 +193,7 @@ def test_what_cannot_be_undone_is_done_only_after_its_question(guarded: Service,
         assert "Discard 3 dead letters?" in shown.text
         until = re.search(r'name="until" value="([^"]+)"', shown.text)
         assert until is not None
-        redis.xadd(DEAD, letter)  # failed after the question was asked: it stays
+        redis.xadd(DEAD, dead_letter)  # failed after the question was asked: it stays
         for typed in ("", "2", "4"):
             confirmed = by_reason | {"confirmed": "yes", "until": until[1], "typed": typed}
             assert client.post("/console/actions", data=confirmed).status_code == 422
@@ -209,8 +209,8 @@ def test_what_cannot_be_undone_is_done_only_after_its_question(guarded: Service,
 def test_every_action_is_in_the_audit_log(guarded: Service, redis_of_module: str) -> None:
     queue = "media_purge_queue"
     with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
-        letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
-        entry_id = redis.xadd(f"{{{queue}}}:dlq", letter).decode()
+        dead_letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
+        entry_id = redis.xadd(f"{{{queue}}}:dlq", dead_letter).decode()
         form = {"form_token": form_token(client.get("/console/login")), "token": TOKEN, "name": "ada <b>"}
         client.post("/console/login", data=form)
         page = client.get("/console/dead-letters")
@@ -231,9 +231,9 @@ def test_every_action_is_in_the_audit_log(guarded: Service, redis_of_module: str
 
 def test_all_that_match_are_replayed_by_a_job_that_can_be_cancelled(guarded: Service, redis_of_module: str) -> None:
     with redis_py.Redis.from_url(redis_of_module) as redis, browsing(guarded) as client:
-        letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
+        dead_letter = {"task_id": "t", "media_id": MEDIA_ID, "error": "internal: x", "attempts": "1"}
         for number in range(3):
-            redis.xadd(DEAD, letter | {"error": "poison: y"} if number else letter)
+            redis.xadd(DEAD, dead_letter | {"error": "poison: y"} if number else dead_letter)
         log_in(client)
         form = {"form_token": form_token(client.get("/console")), "action": "replay_all", "reason": "poison"}
         assert "How many per second" in client.get("/console/confirm", params=form).text

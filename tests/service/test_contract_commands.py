@@ -112,10 +112,10 @@ def test_queues_show_what_waits_and_what_was_given_up(service: Service, redis_cl
     assert stats["media_processing_queue"]["dead_letters"] == 1
     for each in stats.values():
         assert {"depth", "lag", "pending", "oldest_age_s", "delayed"} <= set(each)
-    (letter,) = told(service.run_cli("dlq", "list", "--json"))
-    assert (letter["queue"], letter["task_id"]) == ("media_processing_queue", "theirs")
-    assert told(service.run_cli("dlq", "show", "--json", letter["entry_id"])) == [letter]
-    told(service.run_cli("dlq", "replay", "--json", letter["entry_id"]))
+    (dead_letter,) = told(service.run_cli("dlq", "list", "--json"))
+    assert (dead_letter["queue"], dead_letter["task_id"]) == ("media_processing_queue", "theirs")
+    assert told(service.run_cli("dlq", "show", "--json", dead_letter["entry_id"])) == [dead_letter]
+    told(service.run_cli("dlq", "replay", "--json", dead_letter["entry_id"]))
     eventually(lambda: redis_client.xlen("{media_processing_queue}:dlq"), "the dead letter again")
     told(service.run_cli("dlq", "drop", "--json", "--all"))
     assert not redis_client.xlen("{media_processing_queue}:dlq")

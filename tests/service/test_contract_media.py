@@ -220,12 +220,12 @@ def test_a_foreign_producers_nonsense_ends_and_holds_nobody_up(
     redis_client.xadd("media_processing_queue", dict[Any, Any](fields))
     assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
     eventually(lambda: not redis_client.xlen("media_processing_queue"), "the queue to be empty")
-    (letter,) = entries(redis_client, "{media_processing_queue}:dlq")
+    (dead_letter,) = entries(redis_client, "{media_processing_queue}:dlq")
     redis_client.delete("{media_processing_queue}:dlq")
-    assert letter["error"].startswith("malformed_task: ")
-    assert letter.items() >= fields.items()
-    assert float(letter["failed_at"]) > 0
-    assert int(letter["attempts"]) >= 0
+    assert dead_letter["error"].startswith("malformed_task: ")
+    assert dead_letter.items() >= fields.items()
+    assert float(dead_letter["failed_at"]) > 0
+    assert int(dead_letter["attempts"]) >= 0
 
 
 @pytest.mark.parametrize(
@@ -239,10 +239,10 @@ def test_a_task_that_cannot_be_read_is_a_dead_letter_of_the_other_queues_too(
     redis_client: redis.Redis, service: Service, queue: str, fields: dict[str, str]
 ) -> None:
     redis_client.xadd(queue, dict[Any, Any](fields))
-    (letter,) = eventually(lambda: entries(redis_client, f"{{{queue}}}:dlq"), "the dead letter")
+    (dead_letter,) = eventually(lambda: entries(redis_client, f"{{{queue}}}:dlq"), "the dead letter")
     redis_client.delete(f"{{{queue}}}:dlq")
-    assert letter["error"].startswith("malformed_task: ")
-    assert letter.items() >= fields.items()
+    assert dead_letter["error"].startswith("malformed_task: ")
+    assert dead_letter.items() >= fields.items()
     eventually(lambda: done(redis_client), "the queues to be empty")
 
 
@@ -251,10 +251,10 @@ def test_a_deletion_that_only_a_newer_version_can_carry_out_is_kept(
 ) -> None:
     newer = encode_id(datetime.now(UTC), 255, 1)
     redis_client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [newer]})})
-    (letter,) = eventually(lambda: entries(redis_client, "{media_delete_queue}:dlq"), "the dead letter")
+    (dead_letter,) = eventually(lambda: entries(redis_client, "{media_delete_queue}:dlq"), "the dead letter")
     redis_client.delete("{media_delete_queue}:dlq")
-    assert letter["media_id"] == newer
-    assert letter["error"].startswith("malformed_task: ")
+    assert dead_letter["media_id"] == newer
+    assert dead_letter["error"].startswith("malformed_task: ")
     assert service.get(f"/media/{newer}").status_code == 404
     eventually(lambda: done(redis_client), "the queues to be empty")
 

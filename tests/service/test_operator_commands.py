@@ -62,10 +62,10 @@ class Operator:
     def add_dead_letter(self, queue: str, error: str, days_ago: float, **fields: str) -> str:
         """A dead letter, written as the contract says; its entry id."""
         now = time.time()
-        letter = {"task_id": f"task-{error}", **fields, "error": error, "attempts": "5"}
-        letter["failed_at"] = f"{now - days_ago * DAY:.3f}"
-        letter["first_seen"] = f"{now - days_ago * DAY - 60:.3f}"
-        return str(self.redis.xadd(f"{{{queue}}}:dlq", letter))
+        dead_letter = {"task_id": f"task-{error}", **fields, "error": error, "attempts": "5"}
+        dead_letter["failed_at"] = f"{now - days_ago * DAY:.3f}"
+        dead_letter["first_seen"] = f"{now - days_ago * DAY - 60:.3f}"
+        return str(self.redis.xadd(f"{{{queue}}}:dlq", dead_letter))
 
 
 @pytest.fixture

@@ -235,9 +235,9 @@ def test_a_task_that_kills_three_processes_is_poison(redis_url: str, bucket: S3B
             (event,) = events_of(client, media_id)
             assert (event["type"], event["reason"]) == ("media.failed", "poison")
             eventually(lambda: client.xlen(f"{{{QUEUE}}}:dlq"), "the dead letter")
-            (letter,) = entries(client, f"{{{QUEUE}}}:dlq")
-            assert letter["media_id"] == media_id
-            assert letter["error"].startswith("poison")
+            (dead_letter,) = entries(client, f"{{{QUEUE}}}:dlq")
+            assert dead_letter["media_id"] == media_id
+            assert dead_letter["error"].startswith("poison")
             eventually(lambda: not client.xlen(QUEUE), "the queue to be empty")
             assert service.upload("cat.jpg", "image/jpeg", picture).state == wire.MediaStatus.READY
             assert keys_of(bucket, media_id) == {f"incoming/{media_id}"}  # what a replay needs

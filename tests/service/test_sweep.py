@@ -15,7 +15,7 @@ import redis as redis_py
 import trio
 
 from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
-from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay, RemoveDeleted
+from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, LeaseLost, Reason, Unavailable
 from avion_media.domain.formats import JPEG
@@ -150,7 +150,9 @@ async def test_a_completion_that_comes_between_decision_and_action_makes_no_seco
 
 
 @pytest.mark.parametrize("location", ["waiting", "running", "delayed", "given up"])
-async def test_an_upload_that_a_task_names_is_left_alone(world: World, location: str) -> None:
+async def test_an_upload_that_a_task_names_is_left_alone_though_the_queue_never_had_a_janitor(
+    world: World, location: str
+) -> None:
     upload = an_upload()
     world.put(keys.incoming(upload))
     await world.statuses.put(Status(str(upload), State.FAILED, Reason.INTERNAL), ttl_s=HOUR)
@@ -165,6 +167,7 @@ async def test_an_upload_that_a_task_names_is_left_alone(world: World, location:
             await lease.retry(HOUR, "boom")
         elif location == "given up":
             await lease.dead_letter("boom")
+    assert world.other.hget(QueueKeys(PROCESSING_QUEUE).state, "last") is None
     assert (await world.sweep(hours=100)).done == {}
     assert world.keys() == {keys.incoming(upload)}
 
@@ -339,10 +342,24 @@ async def test_a_cache_over_its_budget_loses_its_oldest(world: World) -> None:
     assert (await world.sweep(hours=0.1)).done == {}
 
 
+async def test_a_deletion_whose_listener_died_before_it_was_journaled_survives_the_loss_of_redis(world: World) -> None:
+    upload, records = an_upload(), DeletionRecords(world.redis)
+    world.put_medium(upload)
+    (mark,) = await records.mark([str(upload)], delay_s=24 * HOUR)
+    for _ in range(2):
+        await world.sweep(hours=0)
+    assert len([each for each in sorted(world.keys()) if each.startswith(keys.DELETION_JOURNAL_PREFIX)]) == 1
+    world.other.flushall()
+    await world.reconciliation().replay.ensure_complete()
+    record = await records.get(str(upload))
+    assert record is not None
+    assert (record.state, record.generation) == (DeletionState.MARKED, mark.generation)
+
+
 async def test_a_deletion_whose_task_is_lost_is_queued_again(world: World) -> None:
     upload = an_upload()
     world.put_medium(upload)
-    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
+    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR, position="1-0")
     assert (await world.sweep(hours=24.5)).done == {}
     assert (await world.sweep(hours=25.5)).done[SweepReason.OVERDUE_DELETION].media == 1
     assert (await world.sweep(hours=25.5)).done == {}
@@ -360,7 +377,7 @@ async def test_a_deletion_that_is_queued_again_takes_all_that_is_left(world: Wor
     world.put(keys.thumbnail(upload, "former"))
     if not original:
         world.bucket.client.delete_object(Bucket=world.bucket.bucket, Key=keys.original(upload))
-    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
+    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR, position="1-0")
     assert (await world.sweep(hours=25.5)).done[SweepReason.OVERDUE_DELETION].media == 1
     await remove_what_is_due(world)
     assert world.keys() == set()
@@ -370,7 +387,7 @@ async def test_a_deletion_that_is_queued_again_takes_all_that_is_left(world: Wor
 async def test_what_lies_elsewhere_under_the_name_of_a_deleted_medium_is_foreign(world: World) -> None:
     upload = an_upload()
     world.put(f"thumbnail/small/elsewhere/{upload}.png")
-    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR)
+    await DeletionRecords(world.redis).mark([str(upload)], delay_s=24 * HOUR, position="1-0")
     report = await world.sweep(hours=25.5)
     assert (report.done, report.unrecognized) == ({}, 1)
 
@@ -516,7 +533,7 @@ async def test_media_with_a_task_key_need_no_walk_over_the_queue(world: World, m
     assert walks == []
     world.put(keys.incoming(abandoned))
     world.put(keys.original(deleted))
-    await DeletionRecords(world.redis).mark([str(deleted)], delay_s=24 * HOUR)
+    await DeletionRecords(world.redis).mark([str(deleted)], delay_s=24 * HOUR, position="1-0")
     report = await world.sweep(hours=30)
     assert {reason: counts.media for reason, counts in report.done.items()} == {
         SweepReason.ABANDONED: 1,

@@ -32,9 +32,9 @@ async def test_through_release_retry_dead_letter_and_replay(redis_url: str, fiel
         await (await taken(queue)).retry(0.0, "failed")
         assert await queue.promote() == 1
         await (await taken(queue)).dead_letter("given up")
-        (letter,) = await queue.dead_letters.list()
-        assert letter.traceparent == TRACEPARENT
-        assert await queue.dead_letters.replay(letter.entry_id)
+        (dead_letter,) = await queue.dead_letters.list()
+        assert dead_letter.traceparent == TRACEPARENT
+        assert await queue.dead_letters.replay(dead_letter.entry_id)
         await (await taken(queue)).complete()
 
 

@@ -10,11 +10,11 @@ local RUNWAY = 8 -- undelivered entries: enough for readers that take one each a
 local VIDEO_LANE, PARKED, AT_CAP, NEVER = 1e13, 4e15, 8e15, 9e15
 local MOST_TURNS = 1e12 -- a lane's range
 
--- Settings of the queue and its virtual time, read once per script.
+-- Settings of the queue, its virtual time and how many videos it works on, read once per script.
 local read_settings
 local function settings()
   if not read_settings then
-    local found = redis.call('HMGET', state, 'turn', 'paused', 'tenant_cap', 'video_cap')
+    local found = redis.call('HMGET', state, 'turn', 'paused', 'tenant_cap', 'video_cap', 'videos')
     if not found[1] then
       -- While a cluster moves a slot, a script waits for keys that do not exist. So all four always exist.
       redis.call('HSET', state, 'turn', 0)
@@ -23,7 +23,7 @@ local function settings()
     end
     read_settings = {
       turn = tonumber(found[1] or 0), paused = found[2], tenant_cap = tonumber(found[3] or 0),
-      video_cap = tonumber(found[4] or 0),
+      video_cap = tonumber(found[4] or 0), videos = tonumber(found[5] or 0),
     }
   end
   return read_settings
@@ -60,13 +60,21 @@ local function in_video_lane(tenant)
   return queue == LANED and string.sub(tenant, 1, 6) == 'video/'
 end
 
+-- Whether it matters how many tasks a tenant runs: then its entries are on its account.
+local function is_bounded(tenant)
+  return settings().tenant_cap > 0 or in_video_lane(tenant)
+end
+
 local function count(tenant, by)
   local running = redis.call('HINCRBY', state, 'running:' .. tenant, by)
   if running <= 0 then
     redis.call('HDEL', state, 'running:' .. tenant)
   end
-  if in_video_lane(tenant) and redis.call('HINCRBY', state, 'videos', by) <= 0 then
-    redis.call('HDEL', state, 'videos')
+  if in_video_lane(tenant) then
+    settings().videos = redis.call('HINCRBY', state, 'videos', by)
+    if settings().videos <= 0 then
+      redis.call('HDEL', state, 'videos')
+    end
   end
   return running
 end
@@ -82,7 +90,7 @@ end
 
 local function is_lane_full()
   local cap = settings().video_cap
-  return cap > 0 and tonumber(redis.call('HGET', state, 'videos') or 0) >= cap
+  return cap > 0 and settings().videos >= cap
 end
 
 local function has_no_slot(tenant)
@@ -153,31 +161,31 @@ local function entry_of(member, tenant)
   return cjson.decode(string.sub(member, #tenant + 2 + HEADER))
 end
 
--- The operator who cancelled a task; empty if none did.
-local function cancelled_by(fields)
-  local task_id = value_of(fields, 'task_id')
-  return task_id and redis.call('HGET', state, 'cancelled:' .. task_id) or ''
-end
-
--- Count an entry of the stream for its tenant.
+-- Count an entry of the stream for its tenant, if its tenant has a bound. Return whether the tenant is at its cap.
 local function note_running(id, tenant)
-  redis.call('HSET', state, 'entry:' .. id, tenant)
-  local running = count(tenant, 1)
-  if is_at_cap(running) then
-    local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or PARKED)
-    if turn < PARKED then
-      redis.call('HSET', state, 'turn:' .. tenant, in_video_lane(tenant) and turn - VIDEO_LANE or turn)
-      redis.call('ZADD', tenants, AT_CAP, tenant)
-    end
+  if not is_bounded(tenant) then
+    return false
   end
-  return running
+  redis.call('HSET', state, 'entry:' .. id, tenant)
+  if not is_at_cap(count(tenant, 1)) then
+    return false
+  end
+  local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or PARKED)
+  if turn < PARKED then
+    redis.call('HSET', state, 'turn:' .. tenant, in_video_lane(tenant) and turn - VIDEO_LANE or turn)
+    redis.call('ZADD', tenants, AT_CAP, tenant)
+  end
+  return true
 end
 
 -- Stop counting an entry that has left the stream. `task_id` is given if its task has ended for good.
 local function note_ended(id, task_id)
-  local account = 'entry:' .. id
-  local tenant = redis.call('HGET', state, account)
-  redis.call('HDEL', state, account, task_id and 'cancelled:' .. task_id or account)
+  local account, cancelled = 'entry:' .. id, 'cancelled:' .. (task_id or '')
+  local found = redis.call('HMGET', state, account, cancelled)
+  local tenant = found[1]
+  if tenant or found[2] then
+    redis.call('HDEL', state, account, cancelled)
+  end
   if not tenant then
     return
   end
@@ -239,19 +247,14 @@ local function dispatch()
     return
   end
   local room
-  while true do
+  while room ~= 0 do
     local tenant, turn = next_turn()
     if not tenant then
       return
     end
-    local member = first_waiting(tenant)
-    if not member then
-      redis.call('ZREM', tenants, tenant)
-    else
-      room = room or RUNWAY - undelivered()
-      if room <= 0 then
-        return
-      end
+    room = room or math.max(0, RUNWAY - undelivered())
+    local member = room > 0 and first_waiting(tenant)
+    if member then
       room = room - 1
       local id = append(queue, entry_of(member, tenant))
       redis.call('ZREM', waiting, member)
@@ -259,19 +262,22 @@ local function dispatch()
         settings().turn = turn
         redis.call('HSET', state, 'turn', turn)
       end
-      if is_at_cap(note_running(id, tenant)) then
+      if note_running(id, tenant) then
         redis.call('ZADD', tenants, AT_CAP, tenant)
         redis.call('HSET', state, 'turn:' .. tenant, turn + 1)
       else
         give_turn(tenant, turn + 1)
       end
+    elseif room > 0 then
+      redis.call('ZREM', tenants, tenant)
     end
   end
 end
 
 -- Add a task to the stream if no tenant waits, else to its tenant's backlog.
 local function add(fields)
-  if not settings().paused and not next_turn() and undelivered() < RUNWAY then
+  local may_pass = not settings().paused and not next_turn()
+  if may_pass and (redis.call('XLEN', queue) < RUNWAY or undelivered() < RUNWAY) then
     local tenant = tenant_of(fields)
     if not redis.call('ZSCORE', tenants, tenant) and not has_no_slot(tenant) then
       note_running(append(queue, fields), tenant)
@@ -282,28 +288,31 @@ local function add(fields)
   dispatch()
 end
 
--- Return whether a consumer may work on the entry that it has just received. If not, move the entry to the backlog or to
--- the dead letters. An entry that another service added is not counted yet.
+-- Return the operator who cancelled the task of an entry that a consumer has just received ('' if none did), if the consumer
+-- may work on it. If not, move the entry to the backlog or to the dead letters. An entry that another service added is not
+-- counted yet.
 local function admit(id, fields, dead_letters, entries_kept)
-  if redis.call('HEXISTS', state, 'entry:' .. id) == 1 then
-    return true
+  local found = redis.call('HMGET', state, 'entry:' .. id, 'cancelled:' .. (value_of(fields, 'task_id') or id))
+  local cancelled_by = found[2] or ''
+  if found[1] then
+    return cancelled_by
   end
   local why = excess_of_any(fields)
   if why then
     dead_letter_malformed(dead_letters, fields, why, entries_kept)
     remove(GROUP, id)
-    return false
+    return nil
   end
   local tenant = tenant_of(fields)
   local turn = tonumber(redis.call('ZSCORE', tenants, tenant) or 0)
   if not (settings().paused or turn >= PARKED or has_no_slot(tenant)) then
     note_running(id, tenant)
-    return true
+    return cancelled_by
   end
   keep_origin(fields, id)
   remove(GROUP, id)
   wait_in_line(fields)
-  return false
+  return nil
 end
 
 -- Move a task that a worker did not finish to the end of the runway, as a new entry. `more` deliveries of the former entry
@@ -332,35 +341,13 @@ local function requeue(id, more, dead_letters, entries_kept)
       fields[at], fields[at + 1] = name, string.format('%.0f', total)
     end
   end
-  local tenant = redis.call('HGET', state, 'entry:' .. id)
+  local account = redis.call('HGET', state, 'entry:' .. id)
+  local tenant = account or tenant_of(fields)
   remove(GROUP, id)
-  if settings().paused or not tenant then
+  if settings().paused or not account and is_bounded(tenant) then
     wait_in_line(fields)
   else
     note_running(append(queue, fields), tenant)
   end
   return true
-end
-
--- Queue a dead letter again, with all attempts and its history.
-local function replay(dead_letter)
-  -- Fields that count against a task: a replay removes them.
-  local DONE = { attempts = true, deaths = true, failed_at = true, replayed_at = true, unavailable_since = true }
-  local entry, replays = {}, 1
-  local fields = excess_of_any(dead_letter[2]) and truncated(dead_letter[2]) or dead_letter[2] -- perhaps another service wrote it
-  for index = 1, #fields, 2 do
-    local name, value = fields[index], fields[index + 1]
-    if name == 'replays' then
-      replays = (tonumber(value) or 0) + 1
-    elseif not DONE[name] then
-      entry[#entry + 1] = name
-      entry[#entry + 1] = value
-    end
-  end
-  entry[#entry + 1] = 'replays'
-  entry[#entry + 1] = replays
-  entry[#entry + 1] = 'replayed_at'
-  entry[#entry + 1] = seconds(now_s())
-  add(entry)
-  redis.call('XDEL', KEYS[5], dead_letter[1])
 end

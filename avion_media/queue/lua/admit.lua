@@ -6,11 +6,11 @@ if not owns(queue, ARGV[1], ARGV[2], ARGV[3], ARGV[4]) then
   return nil
 end
 local entry = redis.call('XRANGE', queue, ARGV[2], ARGV[2])[1]
-local admitted
-if not entry then
+local cancelled_by
+if entry then
+  cancelled_by = admit(ARGV[2], entry[2], ARGV[6], ARGV[5])
+else
   remove(GROUP, ARGV[2])
-elseif admit(ARGV[2], entry[2], ARGV[6], ARGV[5]) then
-  admitted = { cancelled_by(entry[2]) }
 end
 dispatch()
-return admitted
+return cancelled_by and { cancelled_by }

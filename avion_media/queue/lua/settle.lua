@@ -1,10 +1,15 @@
 -- Bring accounts and turns up to date: caps that have changed, tenants whose pause is over, entries that somebody removed.
 -- Note that the janitor is there, and with it workers that can renew leases. If none was for a while (perhaps nobody could
 -- reach this server), a worker that seems dead since then gets the time of a lease to come back.
--- KEYS: queue, state, waiting, tenants
+-- KEYS: queue, state, waiting, tenants, janitor
 -- ARGV: most tasks of a tenant at once (0: no bound), working slots of one consumer, ms without any command after which a
--- consumer does not count, share of the slots that videos may take, longest gap between two janitors in ms
--- Returns how many consumers count.
+-- consumer does not count, share of the slots that videos may take, longest gap between two janitors in ms, token of the
+-- process that stays the janitor or '', life of its lease in ms
+-- Returns how many consumers count, or nil if another process is the janitor. Nothing depends on it that there is one only.
+local token = ARGV[6]
+if token ~= '' and string.match(redis.call('GET', KEYS[5]) or '', '^%d+ (.*)$') ~= token then
+  return nil
+end
 local consumers = 0
 local rows = redis.pcall('XINFO', 'CONSUMERS', queue, GROUP)
 for _, row in ipairs(rows.err and {} or rows) do
@@ -16,6 +21,9 @@ if now - tonumber(redis.call('HGET', state, 'last') or 0) > tonumber(ARGV[5]) / 
   redis.call('HSET', state, 'since', seconds(now))
 end
 redis.call('HSET', state, 'last', seconds(now))
+if token ~= '' then
+  redis.call('SET', KEYS[5], consumers .. ' ' .. token, 'PX', ARGV[7])
+end
 local videos = math.max(1, math.floor(consumers * tonumber(ARGV[2]) * tonumber(ARGV[4])))
 redis.call('HSET', state, 'tenant_cap', ARGV[1], 'video_cap', queue == LANED and videos or 0)
 read_settings = nil

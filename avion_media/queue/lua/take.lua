@@ -11,9 +11,10 @@ for _ = 1, 16 do -- an end, so that a flood of entries that cannot be given out 
     return nil
   end
   local id, fields = streams[1][2][1][1], streams[1][2][1][2]
-  if admit(id, fields, ARGV[3], ARGV[2]) then
+  local cancelled_by = admit(id, fields, ARGV[3], ARGV[2])
+  if cancelled_by then
     dispatch()
-    return { id, 1, fields, cancelled_by(fields) }
+    return { id, 1, fields, cancelled_by }
   end
 end
 return nil

@@ -7,12 +7,12 @@ fraction of the objects listed so far: so many removals are more likely a bug or
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from avion_media.config import Config
-from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay
+from avion_media.deletion import DeletionJournal, DeletionRecord, DeletionRecords, JournalReplay, Mark
 from avion_media.domain import keys
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.ids import InvalidId, parse_any_id
@@ -213,6 +213,8 @@ class _PartOfSweep:
         """Return the media items that the sweep acts on unless they have a task."""
         redis = self._reconciliation.redis
         deletions = await DeletionRecords(redis).get_many([each.name for each in chunk])
+        if not self._orders.dry_run:
+            await self._journal_late(deletions)
         last_uses = await RemoteStateStore(redis).last_uses([each.name for each in chunk if each.is_remote])
         statuses = await StatusStore(redis).get_many([each.name for each in chunk if needs_status(each)])
         candidates = []
@@ -230,6 +232,15 @@ class _PartOfSweep:
             else:
                 candidates.append(_Candidate(medium, known))
         return candidates
+
+    async def _journal_late(self, deletions: Mapping[str, DeletionRecord]) -> None:
+        marks = [
+            Mark(media_id, each.generation, each.due_ms, False)
+            for media_id, each in deletions.items()
+            if each.is_deleted and each.unjournaled
+        ]
+        if marks:
+            await self._reconciliation.replay.journal_late(marks)
 
     async def _decide(self, candidates: list[_Candidate]) -> list[Decision]:
         """Look up which candidates have a task. Return the decisions about the others."""

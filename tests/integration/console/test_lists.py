@@ -10,10 +10,10 @@ import pytest
 import redis as redis_py
 
 from avion_media.console import audit
-from avion_media.console.letters import (
+from avion_media.console.dead_letters import (
     MAX_EXAMINED,
     PAGE_ROWS,
-    LetterFilter,
+    DeadLetterQuery,
     count_newer,
     find_matching,
     read_causes,
@@ -43,14 +43,14 @@ async def redis(redis_of_process: str) -> AsyncIterator[Redis]:
 
 def add_dead_letter(other: redis_py.Redis, queue: str, entry_id: str, error: str = "internal: x", **fields: str) -> str:
     """A dead letter; its key in the console."""
-    letter: Fields = {
+    dead_letter: Fields = {
         "task_id": f"t-{entry_id}",
         "error": error,
         "attempts": "5",
         "failed_at": "1795616000.5",
         **fields,
     }
-    other.xadd(f"{{{queue}}}:dlq", letter, id=entry_id)
+    other.xadd(f"{{{queue}}}:dlq", dead_letter, id=entry_id)
     return f"{queue}/{entry_id}"
 
 
@@ -66,9 +66,9 @@ async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetit
     redis: Redis, other: redis_py.Redis
 ) -> None:
     keys = set(add_dead_letters_everywhere(other, 3 * PAGE_ROWS + 7))
-    pages = [await read_page(redis, LetterFilter())]
+    pages = [await read_page(redis, DeadLetterQuery())]
     while pages[-1].older:
-        pages.append(await read_page(redis, LetterFilter(), before=pages[-1].older))
+        pages.append(await read_page(redis, DeadLetterQuery(), before=pages[-1].older))
     seen = [row.key for page in pages for row in page.rows]
     assert len(seen) == len(set(seen)) == len(keys)
     assert set(seen) == keys
@@ -76,7 +76,7 @@ async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetit
     ids = [tuple(map(int, key.partition("/")[2].split("-"))) for key in seen]
     assert ids == sorted(ids, reverse=True)
 
-    back = await read_page(redis, LetterFilter(), after=pages[2].newer)
+    back = await read_page(redis, DeadLetterQuery(), after=pages[2].newer)
     assert [row.key for row in back.rows] == [row.key for row in pages[1].rows]
     assert pages[0].newer == ""
 
@@ -84,17 +84,17 @@ async def test_pages_follow_each_other_in_both_directions_without_gap_or_repetit
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (LetterFilter(text="heron.EXAMPLE"), ["c"]),
-        (LetterFilter(text="t-1-0"), ["a"]),
-        (LetterFilter(text="@mara"), ["b"]),
-        (LetterFilter(queue=CACHE_QUEUE), ["c"]),
-        (LetterFilter(reason="poison"), ["b"]),
-        (LetterFilter(age="1h"), []),
-        (LetterFilter(reason="internal", queue=PROCESSING_QUEUE), ["a"]),
+        (DeadLetterQuery(text="heron.EXAMPLE"), ["c"]),
+        (DeadLetterQuery(text="t-1-0"), ["a"]),
+        (DeadLetterQuery(text="@mara"), ["b"]),
+        (DeadLetterQuery(queue=CACHE_QUEUE), ["c"]),
+        (DeadLetterQuery(reason="poison"), ["b"]),
+        (DeadLetterQuery(age="1h"), []),
+        (DeadLetterQuery(reason="internal", queue=PROCESSING_QUEUE), ["a"]),
     ],
 )
 async def test_filters_find_by_id_url_owner_queue_reason_and_age(
-    redis: Redis, other: redis_py.Redis, wanted: LetterFilter, found: list[str]
+    redis: Redis, other: redis_py.Redis, wanted: DeadLetterQuery, found: list[str]
 ) -> None:
     names = {
         add_dead_letter(other, PROCESSING_QUEUE, "1-0", media_id=MEDIA_IDS[0]): "a",
@@ -113,24 +113,24 @@ async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_
     for number in range(MAX_EXAMINED):
         pipeline.xadd(f"{{{PROCESSING_QUEUE}}}:dlq", {"task_id": "t", "error": "internal: x"}, id=f"2-{number}")
     pipeline.execute()
-    first = await read_page(redis, LetterFilter(reason="poison"))
+    first = await read_page(redis, DeadLetterQuery(reason="poison"))
     assert (first.rows, first.examined, first.is_complete) == ((), MAX_EXAMINED, False)
-    second = await read_page(redis, LetterFilter(reason="poison"), before=first.older)
+    second = await read_page(redis, DeadLetterQuery(reason="poison"), before=first.older)
     assert [row.key for row in second.rows] == [wanted]
     assert (second.is_complete, second.older) == (True, "")
     causes, examined = await read_causes(redis)
-    assert [(cause.reason, cause.letters) for cause in causes] == [("internal", examined)]
+    assert [(cause.reason, cause.count) for cause in causes] == [("internal", examined)]
 
 
 async def test_what_fails_after_the_question_is_not_touched(redis: Redis, other: redis_py.Redis) -> None:
     keys = add_dead_letters_everywhere(other, 7)
-    matching, until, has_more = await find_matching(redis, LetterFilter())
+    matching, until, has_more = await find_matching(redis, DeadLetterQuery())
     assert (set(matching), has_more) == (set(keys), False)
     assert until == matching[0]
     new = add_dead_letter(other, DELETE_QUEUE, "1002-9")
-    assert (await find_matching(redis, LetterFilter(), until))[0] == matching
-    assert (await find_matching(redis, LetterFilter()))[0] == [new, *matching]
-    assert await count_newer(redis, LetterFilter(), until) == 1
+    assert (await find_matching(redis, DeadLetterQuery(), until))[0] == matching
+    assert (await find_matching(redis, DeadLetterQuery()))[0] == [new, *matching]
+    assert await count_newer(redis, DeadLetterQuery(), until) == 1
 
 
 async def test_media_are_listed_once_with_what_happened_last(redis: Redis, other: redis_py.Redis) -> None:

@@ -190,6 +190,8 @@ class _Deletions(RuleBasedStateMachine):
         if handling.mark is not None and (handling.mark.fresh or "position" in handling.issued):
             is_due = handling.mark.generation in self.due
             self.journal.append(replace(handling.mark, due_ms=0) if is_due else handling.mark)
+            if "position" not in handling.issued:
+                now(self.records.note_journaled([handling.mark]))
 
     def _is_done(self, handling: _Handling) -> bool:
         """Whether nothing was lost since the medium was marked; else it is marked once more."""
@@ -340,8 +342,22 @@ class _Deletions(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1))
     def listener_reconnects(self, which: int) -> None:
         self.crashes -= 1
-        self.disconnected = True
+        lost = self.listeners[which]
+        # What it has marked is marked; the rest is done by the other one, or by a sweep.
+        self.disconnected |= None in lost.on_the_way
+        self.disconnected |= lost.in_hand is not None and lost.in_hand.epoch != self.epoch
         self.listeners[which] = _Listener(self._now_ms())
+
+    @precondition(lambda self: self._is_unjournaled())
+    @rule()
+    def sweep_journals(self) -> None:
+        assert self.record is not None
+        mark = Mark(MEDIUM, self.record.generation, self.record.due_ms, False)
+        self.journal.append(mark)
+        now(self.records.note_journaled([mark]))
+
+    def _is_unjournaled(self) -> bool:
+        return self.is_deleted and self.record is not None and self.record.unjournaled
 
     # -- the loss of all data, and the replay that every lookup waits for
 
@@ -352,6 +368,8 @@ class _Deletions(RuleBasedStateMachine):
         self.epoch += 1
         if any(self.reader is None or each != self.reader[0] for each in self.pending):
             self.intent = "either"  # a notice that nobody has read
+        if self._is_unjournaled() and not any(each.in_hand is not None for each in self.listeners):
+            self.intent = "either"  # its listener is dead, and no sweep came by
         if self.undelete is not None:  # it is repeated by its user, or not
             self._undelete_ends_halfway()
         self.client.flushdb()
@@ -384,19 +402,11 @@ class _Deletions(RuleBasedStateMachine):
         self._answering.changes += 1
 
     def _can_become_due(self) -> bool:
-        """The delay is far longer than it takes to journal a notice, also for the reader after one that died.
-
-        A listener of the channel that dies before it journals leaves a mark that nobody journals.
-        """
+        """The delay is far longer than it takes to journal a notice, also for whoever comes after one that died."""
         if not self.is_deleted or self.generation in self.due:
             return False
         journaled = {entry.generation for entry in self.journal if isinstance(entry, Mark)}
-        in_progress = (
-            self.pending
-            or self.reader is not None
-            or any(each.in_hand is not None or None in each.on_the_way for each in self.listeners)
-        )
-        return self.generation in journaled or not in_progress or self.broken == BROKEN_JOURNAL
+        return self.generation in journaled or self.broken == BROKEN_JOURNAL
 
     @precondition(lambda self: self.remover is None and self.tasks)
     @rule(which=st.integers(0, 3))
@@ -509,6 +519,7 @@ class _Deletions(RuleBasedStateMachine):
             (lambda: any(each.on_the_way and each.in_hand is None for each in self.listeners), lambda: self.receive(0)),
             (lambda: self.attempts[0] != "idle" or self.processing, lambda: self.attempt(0)),
             (lambda: self.attempts[1] != "idle", lambda: self.attempt(1)),
+            (self._is_unjournaled, self.sweep_journals),
             (self._can_become_due, self.time_passes),
             (lambda: self.remover is not None, self.removal_goes_on),
             (lambda: self.tasks, lambda: self.begin_removal(0)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 from typing import Any
 
 from avion_media.deletion import DeletionJournal, DeletionRecords, JournalReplay
@@ -12,7 +13,7 @@ from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import new_media_id
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.queue import BulkJobs, JobState
-from avion_media.redis import open_redis
+from avion_media.redis import Redis, open_redis
 from avion_media.resources import ResourceSlot
 from avion_media.tasks.bulk import BulkRunner
 from avion_media.tasks.bulk_undelete import UndeleteMedia
@@ -50,6 +51,48 @@ async def test_named_media_and_those_of_an_owner_are_undeleted_once_each(redis_u
             assert job.problem == f"{GONE}: too late: its original is gone"
             records = await DeletionRecords(redis).get_many(deleted)
             assert {name for name, record in records.items() if record.is_deleted} == {str(GONE)}
+
+
+class Dying(Redis):
+    """The connections of a command that dies before its call number ``calls``."""
+
+    def __init__(self, url: str, calls: int) -> None:
+        super().__init__(url)
+        self._left = calls
+
+    async def execute(self, *command: Any) -> Any:
+        if not self._left:
+            raise _DiedError
+        self._left -= 1
+        return await super().execute(*command)
+
+
+class _DiedError(Exception):
+    pass
+
+
+async def test_a_command_that_dies_has_begun_a_whole_job_or_none(redis_url: str) -> None:
+    media_ids, found = [f"m{number:04}" for number in range(1200)], []
+    for calls in count():
+        has_died = False
+        async with open_redis(redis_url) as redis:
+            await redis.execute("FLUSHALL")
+            try:
+                dying = Dying(redis_url, calls)
+                async with dying.opened():
+                    await BulkJobs(dying, DELETE_QUEUE).begin_undelete(media_ids, rate=1.0, by="ada@desk")
+            except _DiedError:
+                has_died = True
+            jobs = BulkJobs(redis, DELETE_QUEUE)
+            job = await jobs.get("undelete")
+            found.append(job is not None)
+            if job is not None:
+                assert job.state is JobState.RUNNING
+                assert await jobs.items(job, 2000) == media_ids
+        if not has_died:
+            break
+    assert found[0] is False
+    assert found[-1] is True
 
 
 class OnePage:

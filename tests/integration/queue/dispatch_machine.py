@@ -31,9 +31,9 @@ MEDIA = st.sampled_from([IMAGE, IMAGE, VIDEO])
 _FENCE_FROM = 4  # deliveries, in the arguments of an ending
 
 BREAKS: dict[str, tuple[str, str]] = {
-    "account": ("redis.call('HDEL', state, 'entry:' .. id)\n  local running = count(tenant, -1)", "local running = 9"),
+    "account": ("redis.call('HDEL', state, account, cancelled)", ""),
     "cap": ("return cap > 0 and running >= cap", "return false"),
-    "lane": ("return cap > 0 and tonumber(redis.call('HGET', state, 'videos') or 0) >= cap", "return false"),
+    "lane": ("return cap > 0 and settings().videos >= cap", "return false"),
     "leaves the backlog": ("redis.call('ZREM', waiting, member)", ""),
     "requeued": ("note_running(append(queue, fields), tenant)\n  end\n  return true", "end\n  return true"),
     "readmitted": ("== AT_CAP then\n    readmit(tenant)", "== AT_CAP then"),
@@ -65,6 +65,7 @@ class DispatchMachine(RuleBasedStateMachine):
     def run_script(self, script: Script, *args: object, keys: tuple[str, ...] = ()) -> Any:
         source = script.source
         if self.broken:
+            assert BREAKS[self.broken][0] in source
             source = source.replace(*BREAKS[self.broken])
         all_keys = (*KEYS.dispatch, *keys)
         return self.client.eval(source, len(all_keys), *all_keys, *args)
@@ -147,7 +148,7 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @rule()
     def settle(self) -> None:
-        self.run_script(scripts.SETTLE, self.cap, self.slots, 60_000, 0.5, 30_000)
+        self.run_script(scripts.SETTLE, self.cap, self.slots, 60_000, 0.5, 30_000, "", 0, keys=(KEYS.janitor,))
         self.videos = int(self.client.hget(KEYS.state, "video_cap"))
 
     @rule(tenant=TENANTS)
@@ -176,7 +177,8 @@ class DispatchMachine(RuleBasedStateMachine):
         entries = {entry_id for entry_id, _ in self.client.xrange(KEYS.stream)}
         accounts = {name.removeprefix("entry:"): tenant for name, tenant in state.items() if name.startswith("entry:")}
         assert accounts.keys() <= entries
-        assert set(self.leased) <= accounts.keys()
+        assert {each for each, task in self.leased.items() if self.cap or task["media_id"] == VIDEO} <= accounts.keys()
+        assert self.cap or all(tenant.startswith("video/") for tenant in accounts.values())
         running = Counter(accounts.values())
         assert {f"running:{tenant}": str(count) for tenant, count in running.items()} == {
             name: count for name, count in state.items() if name.startswith("running:")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -196,12 +197,19 @@ async def test_what_somebody_removes_frees_its_account(redis: Redis, other: Clie
     assert [each for each in other.hkeys(keys.state) if each.startswith(("entry:", "running:"))] == []
 
 
-async def test_one_janitor_at_a_time(redis: Redis) -> None:
+async def test_one_janitor_at_a_time(redis: Redis, other: Client) -> None:
     queue = TaskQueue(redis, PROCESSING_QUEUE)
-    assert await queue.lead("a", 10.0) is None
-    assert await queue.lead("a", 10.0, consumers=7) is None
-    assert await queue.lead("b", 10.0) == 7
+    bounds: dict[str, Any] = {"tenant_cap": 0, "slots": 1, "live_within_s": 60, "idle_s": 60, "life_s": 10.0}
+    for consumer in ("a", "b"):
+        await queue.take(consumer, block_s=0)
+    assert await queue.lead("a", 5.0) is None
+    assert await queue.lead("a", 5.0) is None
+    assert await queue.settle(**bounds, token="a") == 2
+    assert other.pttl(KEYS.janitor) > 5000
+    assert await queue.lead("b", 5.0) == 2
+    assert await queue.settle(**bounds, token="b") is None
     await queue.resign("b")
-    assert await queue.lead("b", 10.0) == 7
+    assert await queue.lead("b", 5.0) == 2
     await queue.resign("a")
-    assert await queue.lead("b", 10.0) is None
+    assert await queue.settle(**bounds, token="a") is None
+    assert await queue.lead("b", 5.0) is None

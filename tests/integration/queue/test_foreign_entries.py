@@ -28,11 +28,11 @@ async def next_of(queue: TaskQueue) -> str | None:
 
 
 def assert_buried_truncated(other: Client) -> None:
-    ((_, letter),) = other.xrange(KEYS.dead_letters)
-    assert (letter["task_id"], letter["media_id"], letter["attempts"]) == ("bad", "m", "0")
-    assert letter["error"].startswith("malformed_task: ")
-    assert len(letter) <= MAX_FIELDS + 3
-    assert sum(len(name) + len(value) for name, value in letter.items()) <= MAX_BYTES + 200
+    ((_, dead_letter),) = other.xrange(KEYS.dead_letters)
+    assert (dead_letter["task_id"], dead_letter["media_id"], dead_letter["attempts"]) == ("bad", "m", "0")
+    assert dead_letter["error"].startswith("malformed_task: ")
+    assert len(dead_letter) <= MAX_FIELDS + 3
+    assert sum(len(name) + len(value) for name, value in dead_letter.items()) <= MAX_BYTES + 200
     assert other.xpending(PROCESSING_QUEUE, CONSUMER_GROUP)["pending"] == 0
 
 
@@ -92,9 +92,9 @@ async def test_in_the_delayed_set(queue: TaskQueue, other: Client, entry: dict[s
     assert await queue.promote() == 2
     assert await next_of(queue) == "good"
     other.xack(PROCESSING_QUEUE, CONSUMER_GROUP, other.xrange(PROCESSING_QUEUE)[-1][0])
-    ((_, letter),) = other.xrange(KEYS.dead_letters)
-    assert letter["error"].startswith("malformed_task: ")
-    assert len(letter) <= MAX_FIELDS + 3
+    ((_, dead_letter),) = other.xrange(KEYS.dead_letters)
+    assert dead_letter["error"].startswith("malformed_task: ")
+    assert len(dead_letter) <= MAX_FIELDS + 3
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ async def test_members_of_the_delayed_set_that_are_no_tasks(queue: TaskQueue, ot
     other.zadd(KEYS.delayed, {member: 1, json.dumps(GOOD): 2})
     assert await queue.promote() == 2
     assert await next_of(queue) == "good"
-    ((_, letter),) = other.xrange(KEYS.dead_letters)
-    assert letter["error"].startswith("malformed_task: ")
-    assert letter.get("member", "") == member[:MAX_BYTES][: MAX_BYTES - len("member")]
+    ((_, dead_letter),) = other.xrange(KEYS.dead_letters)
+    assert dead_letter["error"].startswith("malformed_task: ")
+    assert dead_letter.get("member", "") == member[:MAX_BYTES][: MAX_BYTES - len("member")]
 
 
 @OVERSIZED
@@ -161,9 +161,9 @@ async def test_the_largest_task_goes_through_every_stage(queue: TaskQueue, other
         assert lease is not None
         assert lease.task.fields == fields
         await lease.dead_letter("é" * 1000)
-        (letter,) = await queue.dead_letters.list()
-        assert letter.fields == fields
-        assert await queue.dead_letters.replay(letter.entry_id)
+        (dead_letter,) = await queue.dead_letters.list()
+        assert dead_letter.fields == fields
+        assert await queue.dead_letters.replay(dead_letter.entry_id)
 
 
 async def test_history_that_another_service_writes_is_bounded_too(queue: TaskQueue, other: Client) -> None:

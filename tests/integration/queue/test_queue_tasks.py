@@ -188,9 +188,9 @@ async def test_delayed_members_that_cannot_be_read_become_dead_letters(
     await queue.delay(FIELDS, "good", 1.0)
     assert await queue.promote() == 2
     assert (await taken(queue)).task.task_id == "good"
-    (letter,) = await queue.dead_letters.list()
-    assert letter.error == "malformed_task: not a JSON object with fields"
-    assert letter.fields == {"member": member}
+    (dead_letter,) = await queue.dead_letters.list()
+    assert dead_letter.error == "malformed_task: not a JSON object with fields"
+    assert dead_letter.fields == {"member": member}
 
 
 # Foreign entries
@@ -231,8 +231,8 @@ async def test_entries_that_nobody_can_do_become_dead_letters_on_the_way(
     other.xadd(PROCESSING_QUEUE, fields)
     other.xadd(PROCESSING_QUEUE, FIELDS)
     assert (await taken(queue)).task.fields == FIELDS
-    (letter,) = await queue.dead_letters.list()
-    assert letter.error.startswith("malformed_task: no media_id")
+    (dead_letter,) = await queue.dead_letters.list()
+    assert dead_letter.error.startswith("malformed_task: no media_id")
     assert other.xlen(PROCESSING_QUEUE) == 1
 
 
@@ -274,29 +274,29 @@ async def test_dead_letters_are_listed_in_pages(queue: TaskQueue) -> None:
     named = [await buried(queue) for _ in range(5)]
     first = await queue.dead_letters.list(count=3)
     rest = await queue.dead_letters.list(count=3, after=first[-1].entry_id)
-    assert [letter.task_id for letter in [*first, *rest]] == named
+    assert [dead_letter.task_id for dead_letter in [*first, *rest]] == named
     assert await queue.dead_letters.show(first[0].entry_id) == first[0]
 
 
 async def test_a_replay_opens_all_attempts_and_keeps_the_history(queue: TaskQueue, other: Client) -> None:
     task_id = await buried(queue)
     for number in (1, 2):
-        (letter,) = await queue.dead_letters.list()
-        assert await queue.dead_letters.replay(letter.entry_id)
-        assert not await queue.dead_letters.replay(letter.entry_id)
+        (dead_letter,) = await queue.dead_letters.list()
+        assert await queue.dead_letters.replay(dead_letter.entry_id)
+        assert not await queue.dead_letters.replay(dead_letter.entry_id)
         lease = await taken(queue)
         assert (lease.task.task_id, lease.task.fields, lease.attempt) == (task_id, FIELDS, 1)
         assert other.xrange(PROCESSING_QUEUE)[0][1]["error"] == "corrupt: no end of image"
-        assert lease.first_seen == pytest.approx(letter.first_seen, abs=0.001)
+        assert lease.first_seen == pytest.approx(dead_letter.first_seen, abs=0.001)
         await lease.dead_letter("corrupt: no end of image")
         assert (await queue.dead_letters.list())[0].replays == number
 
 
 async def test_a_dead_letter_can_be_dropped(queue: TaskQueue) -> None:
     await buried(queue)
-    (letter,) = await queue.dead_letters.list()
-    assert await queue.dead_letters.drop(letter.entry_id)
-    assert not await queue.dead_letters.drop(letter.entry_id)
+    (dead_letter,) = await queue.dead_letters.list()
+    assert await queue.dead_letters.drop(dead_letter.entry_id)
+    assert not await queue.dead_letters.drop(dead_letter.entry_id)
     assert await queue.dead_letters.list() == []
 
 

@@ -16,7 +16,6 @@ from urllib.parse import urlencode
 
 import trio
 
-from avion_media.console.wording import detail_of, reason_of
 from avion_media.domain.tasks import QUEUES
 from avion_media.queue import DeadLetter, DeadLetterFilter, TaskQueue
 from avion_media.redis import Redis
@@ -34,45 +33,7 @@ AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """A dead letter, and the queue that it is from."""
-
-    queue: str
-    letter: DeadLetter
-
-    @property
-    def key(self) -> str:
-        """Its name among those of all queues, and the cursor behind it."""
-        return f"{self.queue}/{self.letter.entry_id}"
-
-    @property
-    def media_id(self) -> str:
-        """Empty when it is about a remote media item, or names nothing."""
-        return self.letter.fields.get("media_id", "")
-
-    @property
-    def subject(self) -> str:
-        """What it is about: a media id, or the URL of a remote media item."""
-        return self.media_id or self.letter.fields.get("remote_url", "")
-
-    @property
-    def reason(self) -> str:
-        """The code of its error; empty when it has none."""
-        return reason_of(self.letter.error)
-
-    @property
-    def detail(self) -> str:
-        """The rest of its error."""
-        return detail_of(self.letter.error)
-
-    @property
-    def is_readable(self) -> bool:
-        """Whether a worker could do anything with it: else it can only be discarded."""
-        return self.reason != "malformed_task"
-
-
-@dataclass(frozen=True, slots=True)
-class LetterFilter:
+class DeadLetterQuery:
     """Which dead letters are meant: all conditions that are given must hold."""
 
     text: str = ""
@@ -81,7 +42,7 @@ class LetterFilter:
     age: str = ""
 
     @classmethod
-    def from_query(cls, query: Mapping[str, str]) -> LetterFilter:
+    def from_query(cls, query: Mapping[str, str]) -> DeadLetterQuery:
         """Read the filter of a URL or a form; values that mean nothing count as absent."""
         queue, age = query.get("queue", ""), query.get("age", "")
         return cls(
@@ -94,7 +55,7 @@ class LetterFilter:
     @property
     def is_open(self) -> bool:
         """Whether it lets everything through."""
-        return self == LetterFilter()
+        return self == DeadLetterQuery()
 
     def fields(self) -> dict[str, str]:
         """Return its conditions as the fields of a URL or a form."""
@@ -106,7 +67,7 @@ class LetterFilter:
         query = urlencode({**self.fields(), **more})
         return "/console/dead-letters" + (f"?{query}" if query else "")
 
-    def without(self, name: str) -> LetterFilter:
+    def without(self, name: str) -> DeadLetterQuery:
         """Return the same without one condition."""
         return replace(self, **{{"q": "text"}.get(name, name): ""})
 
@@ -115,16 +76,16 @@ class LetterFilter:
         failed_after = now - AGES[self.age] if self.age else None
         return DeadLetterFilter(self.text, reason=self.reason, failed_after=failed_after)
 
-    def lets_through(self, found: Letter, now: float) -> bool:
+    def lets_through(self, found: DeadLetter, now: float) -> bool:
         """Return whether this one is meant; its queue aside."""
-        return self.conditions(now).lets_through(found.letter)
+        return self.conditions(now).lets_through(found)
 
 
 @dataclass(frozen=True, slots=True)
-class LetterPage:
+class DeadLetterPage:
     """One page. ``older`` and ``newer`` are cursors, empty where there is nothing more to look at."""
 
-    rows: tuple[Letter, ...]
+    rows: tuple[DeadLetter, ...]
     older: str
     newer: str
     examined: int
@@ -136,7 +97,7 @@ class Cause:
     """The dead letters of one reason among those that were looked at."""
 
     reason: str
-    letters: int
+    count: int
     last_failed_at: float
     detail: str  # of the newest
     same_detail: bool
@@ -144,10 +105,10 @@ class Cause:
     is_readable: bool
 
 
-async def read_page(redis: Redis, wanted: LetterFilter, *, before: str = "", after: str = "") -> LetterPage:
+async def read_page(redis: Redis, wanted: DeadLetterQuery, *, before: str = "", after: str = "") -> DeadLetterPage:
     """Return the page behind a cursor (``before``: older ones; ``after``: newer ones). Raises `Unavailable`."""
     now = time.time()
-    rows: list[Letter] = []
+    rows: list[DeadLetter] = []
     walk = _Walk(redis, wanted, after or before, is_forward=bool(after))
     last = ""
     while (each := await walk.next()) is not None:
@@ -161,12 +122,12 @@ async def read_page(redis: Redis, wanted: LetterFilter, *, before: str = "", aft
     if after:
         rows.reverse()
         older = rows[-1].key if rows else after
-        return LetterPage(tuple(rows), older, "" if ended else last, examined, ended)
+        return DeadLetterPage(tuple(rows), older, "" if ended else last, examined, ended)
     newer = (rows[0].key if rows else before) if before else ""
-    return LetterPage(tuple(rows), "" if ended else last, newer, examined, ended)
+    return DeadLetterPage(tuple(rows), "" if ended else last, newer, examined, ended)
 
 
-async def count_newer(redis: Redis, wanted: LetterFilter, than: str) -> int:
+async def count_newer(redis: Redis, wanted: DeadLetterQuery, than: str) -> int:
     """Return how many came in behind this cursor, up to a page of them. Raises `Unavailable`."""
     now, found = time.time(), 0
     walk = _Walk(redis, wanted, than, is_forward=True)
@@ -177,16 +138,16 @@ async def count_newer(redis: Redis, wanted: LetterFilter, than: str) -> int:
 
 async def read_causes(redis: Redis) -> tuple[list[Cause], int]:
     """Return the newest dead letters by reason, most of them first, and how many were looked at."""
-    groups: dict[str, list[Letter]] = {}
-    walk = _Walk(redis, LetterFilter(), "", is_forward=False)
+    groups: dict[str, list[DeadLetter]] = {}
+    walk = _Walk(redis, DeadLetterQuery(), "", is_forward=False)
     while walk.examined < MAX_EXAMINED and (each := await walk.next()) is not None:
         groups.setdefault(each.reason, []).append(each)
     now = time.time()
-    causes = [_cause(reason, letters, now) for reason, letters in groups.items()]
-    return sorted(causes, key=lambda each: -each.letters), walk.examined
+    causes = [_cause(reason, found, now) for reason, found in groups.items()]
+    return sorted(causes, key=lambda each: -each.count), walk.examined
 
 
-async def find_matching(redis: Redis, wanted: LetterFilter, until: str = "") -> tuple[list[str], str, bool]:
+async def find_matching(redis: Redis, wanted: DeadLetterQuery, until: str = "") -> tuple[list[str], str, bool]:
     """Return the keys of those that are meant, newest first and at most `MAX_AT_ONCE`; the newest cursor; whether more.
 
     ``until`` is that cursor, from an earlier call: what failed later is left out.
@@ -205,7 +166,7 @@ async def find_matching(redis: Redis, wanted: LetterFilter, until: str = "") -> 
 
 
 def parse_key(key: str) -> tuple[str, str] | None:
-    """Return queue and entry id of a `Letter.key`; None for anything else."""
+    """Return queue and entry id of a `DeadLetter.key`; None for anything else."""
     queue, _, entry_id = key.partition("/")
     milliseconds, _, sequence = entry_id.partition("-")
     numbers = (milliseconds, sequence)
@@ -213,13 +174,12 @@ def parse_key(key: str) -> tuple[str, str] | None:
     return (queue, entry_id) if valid else None
 
 
-async def show(redis: Redis, key: str) -> Letter | None:
+async def show(redis: Redis, key: str) -> DeadLetter | None:
     """Return one of them; None when there is none of that key."""
     parsed = parse_key(key)
     if parsed is None:
         return None
-    found = await TaskQueue(redis, parsed[0]).dead_letters.show(parsed[1])
-    return None if found is None else Letter(parsed[0], found)
+    return await TaskQueue(redis, parsed[0]).dead_letters.show(parsed[1])
 
 
 class Causes:
@@ -247,7 +207,7 @@ class _Walk:
     """The dead letters of the wanted queues in the order of their ids, over all queues at once."""
 
     def __init__(
-        self, redis: Redis, wanted: LetterFilter, cursor: str, *, is_forward: bool, includes_cursor: bool = False
+        self, redis: Redis, wanted: DeadLetterQuery, cursor: str, *, is_forward: bool, includes_cursor: bool = False
     ) -> None:
         names = [wanted.queue] if wanted.queue else list(QUEUES)
         self.examined = 0
@@ -256,7 +216,7 @@ class _Walk:
             _Stream(redis, name, cursor, is_forward=is_forward, includes_cursor=includes_cursor) for name in names
         ]
 
-    async def next(self) -> Letter | None:
+    async def next(self) -> DeadLetter | None:
         """Return the next one; None at the end."""
         for each in self._streams:
             await each.fill()
@@ -271,8 +231,8 @@ class _Stream:
     """The dead letters of one queue behind a cursor, read in pieces."""
 
     def __init__(self, redis: Redis, queue: str, cursor: str, *, is_forward: bool, includes_cursor: bool) -> None:
-        self.rows: deque[Letter] = deque()
-        self._letters = TaskQueue(redis, queue).dead_letters
+        self.rows: deque[DeadLetter] = deque()
+        self._dead_letters = TaskQueue(redis, queue).dead_letters
         self._queue = queue
         self._is_forward = is_forward
         self._last = self._start(cursor, includes_cursor)
@@ -297,32 +257,32 @@ class _Stream:
         """Read on when all that was read is taken."""
         if self.rows or not self._has_more:
             return
-        read = self._letters.list if self._is_forward else self._letters.newest
+        read = self._dead_letters.list if self._is_forward else self._dead_letters.newest
         found = await read(_CHUNK, self._last)
         self._has_more = len(found) == _CHUNK
-        self.rows.extend(Letter(self._queue, each) for each in found)
+        self.rows.extend(found)
         if found:
             self._last = found[-1].entry_id
 
 
-def _order(each: Letter) -> tuple[int, int, int]:
-    milliseconds, _, sequence = each.letter.entry_id.partition("-")
+def _order(each: DeadLetter) -> tuple[int, int, int]:
+    milliseconds, _, sequence = each.entry_id.partition("-")
     return int(milliseconds), int(sequence), QUEUES.index(each.queue)
 
 
-def _cause(reason: str, letters: list[Letter], now: float) -> Cause:
+def _cause(reason: str, found: list[DeadLetter], now: float) -> Cause:
     by_hour = [0] * _HOURS
-    for each in letters:
-        hour = _HOURS - 1 - int((now - each.letter.failed_at) // 3600)
+    for each in found:
+        hour = _HOURS - 1 - int((now - each.failed_at) // 3600)
         if 0 <= hour < _HOURS:
             by_hour[hour] += 1
-    newest = letters[0]
+    newest = found[0]
     return Cause(
         reason,
-        len(letters),
-        max(each.letter.failed_at for each in letters),
+        len(found),
+        max(each.failed_at for each in found),
         newest.detail,
-        all(each.detail == newest.detail for each in letters),
+        all(each.detail == newest.detail for each in found),
         tuple(by_hour),
         newest.is_readable,
     )

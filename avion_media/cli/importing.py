@@ -68,7 +68,7 @@ class _Summary:
     "--map",
     "map_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The CSV that says which source became which medium; beside the manifest, if not given.",
+    help="The CSV that maps each source to its media item; by default beside the manifest.",
 )
 @click.option("--at-once", type=click.IntRange(1, 64), default=8, show_default=True, help="Files at the same time.")
 @json_option

@@ -182,14 +182,14 @@ def review_list_command(as_json: bool) -> None:
     if as_json:
         print_json([asdict(each) for each in waiting])
     else:
-        print_table(("medium", "since", "resembles"), [(each.media_id, each.at, each.match) for each in waiting])
+        print_table(("media item", "since", "resembles"), [(each.media_id, each.at, each.match) for each in waiting])
 
 
 @review_command.command("release")
 @click.argument("media_id")
 @json_option
 def release_command(media_id: str, as_json: bool) -> None:
-    """Let a held medium pass: it is processed and published."""
+    """Release a held media item: it is processed and published."""
     any_id, config = read_id(media_id), load_config()
 
     async def release() -> None:
@@ -206,7 +206,7 @@ def release_command(media_id: str, as_json: bool) -> None:
 @evidence_option
 @json_option
 def review_block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) -> None:
-    """Block a held medium."""
+    """Block a held media item."""
     any_id, config = read_id(media_id), load_config()
 
     async def require_held() -> None:

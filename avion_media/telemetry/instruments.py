@@ -159,7 +159,7 @@ TASKS_CONSUMED = Instrument(
 
 # -- media
 THUMBNAILS = Instrument(
-    "avion.thumbnails", "counter", "{thumbnail}", "thumbnails, by the medium's type", (a.FORMAT, a.THUMBNAIL_OUTCOME)
+    "avion.thumbnails", "counter", "{thumbnail}", "thumbnails, by format", (a.FORMAT, a.THUMBNAIL_OUTCOME)
 )
 REMOTE_FETCHES = Instrument(
     "avion.remote.fetches",
@@ -209,7 +209,9 @@ DELETIONS_DISCONNECTED = Instrument(
 PURGES = Instrument("avion.purge.requests", "counter", "{request}", "purge requests to the CDN", (a.PURGE_OUTCOME,))
 SWEEP_PASSES = Instrument("avion.sweep.passes", "counter", "{pass}", "sweeps", (a.PASS_OUTCOME,))
 SWEEP_DURATION = Instrument("avion.sweep.duration", "histogram", "s", "sweeps", (a.PASS_OUTCOME,), (*_SLOW, 3600.0))
-SWEEP_MEDIA = Instrument("avion.sweep.media", "counter", "{medium}", "media that a sweep acted on", (a.SWEEP_REASON,))
+SWEEP_MEDIA = Instrument(
+    "avion.sweep.media", "counter", "{medium}", "media items that a sweep acted on", (a.SWEEP_REASON,)
+)
 SWEEP_FREED = Instrument("avion.sweep.freed", "counter", "By", "bytes that sweeps removed", (a.SWEEP_REASON,))
 EVENTS_HEADROOM = Instrument(
     "avion.events.headroom",

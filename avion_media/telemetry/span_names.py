@@ -40,7 +40,7 @@ SPANS: tuple[SpanName, ...] = (
         "avion.MediaService/{method}",
         "server",
         "one gRPC call; health checks and reflection have none",
-        "the client's `traceparent`, else the first span of the medium's trace, else nothing",
+        "the client's `traceparent`, else the first span of the media item's trace, else nothing",
         ("rpc.system.name", "rpc.method", "rpc.response.status_code"),
     ),
     SpanName("send {queue}", "producer", "queueing a task", "whatever queues it", _TASK),
@@ -48,8 +48,8 @@ SPANS: tuple[SpanName, ...] = (
         "process {queue}",
         "consumer",
         "one attempt at a task, to its acknowledgement",
-        "the `traceparent` of the task; where it has none, or only the medium's: for uploads the first span of the "
-        "medium's trace, else nothing",
+        "the `traceparent` of the task; where it has none, or only the media item's: for uploads the first span of the "
+        "media item's trace, else nothing",
         (
             *_TASK,
             "avion.task.attempt",
@@ -75,7 +75,7 @@ SPANS: tuple[SpanName, ...] = (
     SpanName(
         "GET",
         "client",
-        "one fetch of a remote medium, redirects included; nothing of the trace is sent along",
+        "one fetch of a remote media item, redirects included; no trace context is sent",
         "the task",
         ("http.request.method", "url.scheme", "server.address", "server.port", "avion.remote.outcome"),
     ),
@@ -83,7 +83,7 @@ SPANS: tuple[SpanName, ...] = (
         "{method} {route}",
         "server",
         "one request of the origin, to the end of its body",
-        "nothing; linked to the medium's trace",
+        "nothing; linked to the media item's trace",
         ("http.request.method", "http.route", "url.scheme", "http.response.status_code"),
     ),
 )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,30 +49,32 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
         check_programs()
     except CannotEmbed as error:
         raise CommandFailed(*str(error).splitlines()) from None
-    config, redis_port, store_port = _embedded_config(load_config(), free_ports=free_ports, demo=demo is not None)
-    config = _without_required_sandbox_if_impossible(config)
     failures: list[str] = []
-    try:
-        serve(
-            config,
-            frozenset(ROLES),
-            before=lambda runtime: _embedded_nodes(runtime, redis_port, store_port),
-            alongside=partial(_show, demo=demo, once=once, failures=failures),
+    with ExitStack() as reserved:
+        config, redis_port, store_port = _embedded_config(
+            load_config(), reserved, free_ports=free_ports, demo=demo is not None
         )
-    except ConfigError as error:
-        raise UsageError(*error.problems) from None
-    except TreeFailed as error:
-        raise CommandFailed(*error.lines) from error
+        try:
+            serve(
+                _without_required_sandbox_if_impossible(config),
+                frozenset(ROLES),
+                before=lambda runtime: _embedded_nodes(runtime, redis_port, store_port),
+                alongside=partial(_show, demo=demo, once=once, failures=failures),
+            )
+        except ConfigError as error:
+            raise UsageError(*error.problems) from None
+        except TreeFailed as error:
+            raise CommandFailed(*error.lines) from error
     if failures:
         raise CommandFailed(*failures)
 
 
-def _embedded_config(config: Config, *, free_ports: bool, demo: bool) -> tuple[Config, int, int]:
-    """The configuration of `dev`, and the ports of Redis and the store.
+def _embedded_config(config: Config, reserved: ExitStack, *, free_ports: bool, demo: bool) -> tuple[Config, int, int]:
+    """The configuration of `dev`, and the ports of Redis and the store. Free ports are kept until ``reserved`` ends.
 
     A demo takes a free port where the usual one is taken: it may run beside another, and prints its addresses.
     """
-    redis_port, store_port = _free_port(), _free_port()
+    redis_port, store_port = _reserve_port(reserved), _reserve_port(reserved)
     for name, value in _EMBEDDED_CREDENTIALS.items():
         os.environ.setdefault(name, value)
     store_url = f"http://127.0.0.1:{store_port}"
@@ -93,7 +97,7 @@ def _embedded_config(config: Config, *, free_ports: bool, demo: bool) -> tuple[C
             if not demo or f"{PREFIX}{port.upper()}__BIND" in os.environ:
                 variable = f"{PREFIX}{port.upper()}__BIND"
                 raise CommandFailed(f"{bind}: {problem}; set {variable} to another address, or use --free-ports")
-        free = Bind(host="127.0.0.1", port=_free_port())
+        free = Bind(host="127.0.0.1", port=_reserve_port(reserved))
         changes[port] = changes.get(port, getattr(config, port)).model_copy(update={"bind": free})
     return config.model_copy(update=changes), redis_port, store_port
 
@@ -126,10 +130,19 @@ async def _find_gaps() -> Sequence[str]:
         return ()
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _reserve_port(reserved: ExitStack) -> int:
+    """Return a free port that the kernel gives to nothing else before ``reserved`` ends.
+
+    A socket stays bound to it and never listens. On Linux, a server with SO_REUSEADDR, as all of ours have, can listen
+    there all the same. Elsewhere it cannot, and the port could be lost before the server has it.
+    """
+    holder = reserved.enter_context(socket.socket())
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    port = int(holder.getsockname()[1])
+    if sys.platform != "linux":
+        holder.close()
+    return port
 
 
 def _why_taken(bind: Bind) -> str:

@@ -24,7 +24,9 @@ _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed":
 
 
 @click.command("tree")
-@click.option("--watch", is_flag=True, help="Keep showing it, until Ctrl-C.")
+@click.option(
+    "--watch", is_flag=True, help="Keep showing it, until Ctrl-C. Where it does not fit the terminal: at each change."
+)
 @json_option
 def tree_command(watch: bool, as_json: bool) -> None:
     """Show the live tree: states, restarts, last errors, uptimes."""
@@ -36,12 +38,13 @@ def tree_command(watch: bool, as_json: bool) -> None:
     if not watch:
         console().print(_drawn(fetch()))
         return
-    if not sys.stdout.isatty():  # into a pipe or a file: a tree for each change, not the codes that redraw a screen
-        for tree in _changes(fetch):
+    first = fetch()
+    if not _fits_terminal(first):  # a tree for each change, not the codes that redraw a screen
+        for tree in _changes(fetch, first):
             console().print(_drawn(tree))
             sys.stdout.flush()
         return
-    with Live(_drawn(fetch()), console=console(), refresh_per_second=4, vertical_overflow="visible") as live:
+    with Live(_drawn(first), console=console(), refresh_per_second=1) as live:
         while True:
             time.sleep(1.0)
             try:
@@ -50,12 +53,17 @@ def tree_command(watch: bool, as_json: bool) -> None:
                 live.update(Text(str(error), style="red"))
 
 
-def _changes(fetch: Callable[[], dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The tree now, and whenever more than its uptimes has changed. Never ends; a tree that cannot be had is no change.
+def _fits_terminal(tree: dict[str, Any]) -> bool:
+    """Return whether there is a terminal, and it shows the whole tree. Of what is redrawn one cannot scroll back."""
+    out = console()
+    return sys.stdout.isatty() and len(out.render_lines(_drawn(tree))) < out.height
 
-    Raises `CommandFailed` if there is none at the start.
+
+def _changes(fetch: Callable[[], dict[str, Any]], tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """``tree``, and another whenever more than its uptimes has changed. Never ends.
+
+    A tree that cannot be had is no change.
     """
-    tree = fetch()
     while True:
         yield tree
         before = _without_times(tree)

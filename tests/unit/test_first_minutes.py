@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from avion_media.cli import dev
 from avion_media.cli import tree as tree_command
@@ -24,37 +26,45 @@ def taken() -> Iterator[Config]:
 
 
 def test_a_demo_takes_a_free_port_where_the_usual_one_is_taken(taken: Config) -> None:
-    config, _, _ = dev._embedded_config(taken, free_ports=False, demo=True)
+    with ExitStack() as reserved:
+        config, _, _ = dev._embedded_config(taken, reserved, free_ports=False, demo=True)
     assert config.http.bind.port != taken.http.bind.port
 
 
+def test_a_free_port_is_given_to_nothing_else_before_its_server_listens(taken: Config) -> None:
+    with ExitStack() as reserved:
+        config, redis_port, store_port = dev._embedded_config(taken, reserved, free_ports=True, demo=False)
+        ports = [redis_port, store_port, *(each.bind.port for each in (config.grpc, config.http, config.admin))]
+        for port in ports:
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
+            with socket.create_server(("127.0.0.1", port)):  # as our servers do, with SO_REUSEADDR
+                socket.create_connection(("127.0.0.1", port)).close()
+    assert len(set(ports)) == len(ports)
+
+
 def test_without_a_demo_a_taken_port_is_one_sentence(taken: Config) -> None:
-    with pytest.raises(CommandFailed) as failed:
-        dev._embedded_config(taken, free_ports=False, demo=False)
+    with pytest.raises(CommandFailed) as failed, ExitStack() as reserved:
+        dev._embedded_config(taken, reserved, free_ports=False, demo=False)
     (line,) = failed.value.lines
     assert line.endswith("Address already in use; set AVION_MEDIA_HTTP__BIND to another address, or use --free-ports")
 
 
 def test_a_port_that_the_user_has_set_is_not_replaced(taken: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AVION_MEDIA_HTTP__BIND", str(taken.http.bind))
-    with pytest.raises(CommandFailed):
-        dev._embedded_config(taken, free_ports=False, demo=True)
+    with pytest.raises(CommandFailed), ExitStack() as reserved:
+        dev._embedded_config(taken, reserved, free_ports=False, demo=True)
+
+
+def a_tree(uptime_s: float, state: str) -> dict[str, Any]:
+    common = {"uptime_s": uptime_s, "restarts": 0, "last_failure": ""}
+    child = {"name": "grpc", "state": state, "children": [], **common}
+    return {"name": "avion-media", "state": "running", "children": [child], **common}
 
 
 def test_a_tree_in_a_pipe_is_printed_when_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    def node(uptime_s: float, state: str) -> dict[str, Any]:
-        child = {"name": "grpc", "state": state, "uptime_s": uptime_s, "children": []}
-        return {"name": "avion-media", "state": "running", "uptime_s": uptime_s, "children": [child]}
-
     answers: Iterator[dict[str, Any] | CommandFailed] = iter(
-        [
-            node(1, "running"),
-            node(2, "running"),
-            CommandFailed("away"),
-            node(3, "failed"),
-            node(4, "failed"),
-            node(5, "running"),
-        ]
+        [a_tree(2, "running"), CommandFailed("away"), a_tree(3, "failed"), a_tree(4, "failed"), a_tree(5, "running")]
     )
 
     def fetch() -> dict[str, Any]:
@@ -64,6 +74,15 @@ def test_a_tree_in_a_pipe_is_printed_when_it_changes(monkeypatch: pytest.MonkeyP
         return answer
 
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    changes = tree_command._changes(fetch)
+    changes = tree_command._changes(fetch, a_tree(1, "running"))
     shown = [next(changes) for _ in range(3)]
     assert [each["children"][0]["state"] for each in shown] == ["running", "failed", "running"]
+
+
+@pytest.mark.parametrize(("lines", "is_terminal", "redrawn"), [(3, True, True), (2, True, False), (3, False, False)])
+def test_a_tree_is_redrawn_where_all_of_it_is_seen(
+    lines: int, is_terminal: bool, redrawn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree_command, "console", lambda: Console(width=80, height=lines))
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    assert tree_command._fits_terminal(a_tree(1, "running")) is redrawn

@@ -8,6 +8,8 @@ from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import WEBP_SUFFIX
 
 INCOMING_PREFIX = "incoming/"
+EXAMINED_PREFIX = "incoming/examined-"
+"""Of what a replica writes to find out whether the object store can be trusted with uploads in parts."""
 ORIGINAL_PREFIX = "original/"
 THUMBNAIL_PREFIX = "thumbnail/"
 CACHED_REMOTE_PREFIX = "cached_remote/"

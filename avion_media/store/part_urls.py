@@ -18,7 +18,7 @@ from typing import Final
 import trio
 
 from avion_media.domain.errors import MediaError
-from avion_media.domain.keys import INCOMING_PREFIX
+from avion_media.domain.keys import EXAMINED_PREFIX
 from avion_media.domain.parts import Part
 from avion_media.store.multipart import sign_part
 from avion_media.store.store import ObjectStore
@@ -53,7 +53,7 @@ class _Examination:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._connection = store.connection
-        self._source = f"{INCOMING_PREFIX}examined-{secrets.token_hex(8)}"
+        self._source = f"{EXAMINED_PREFIX}{secrets.token_hex(8)}"
         self._key = f"{self._source}-in-parts"
 
     async def run(self) -> str:

@@ -18,7 +18,7 @@ from tests.crash.checker import JOURNAL, keys_of
 from tests.service.published import GROUP, QUEUES, key_of, read_status
 
 MAX_DEATHS = 3
-EXAMINED = "incoming/examined-"  # of a replica that was killed while it examined the store; a lifecycle rule removes it
+EXAMINED = "incoming/examined-"  # of a replica that was killed while it examined the store; the sweep removes it later
 _CLOCK_S = 0.01  # times are compared that come from two readings of one clock
 _JUST_BEFORE_S = 1.5  # between a task's end and its acknowledgement, on a busy machine
 Objects = dict[str, str]  # key: ETag

@@ -1,6 +1,7 @@
 """Aborts multipart uploads that were never completed. Their parts take up space, and no listing of objects shows them.
 
-The bucket's lifecycle rule does the same, but not every object store has such rules (MinIO refuses them).
+The bucket's lifecycle rule does the same, but not every object store has such rules (MinIO refuses them). A replica
+that is killed while it examines the store leaves such an upload too, and an object beside it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from avion_media.domain.ids import InvalidId, parse_media_id
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore, UnfinishedUpload, UploadMissing
 from avion_media.tasks.rate_limiter import RateLimiter
+from avion_media.tasks.sweep.policy import SweepReason
 from avion_media.tasks.sweep.report import Report
 
 _NO_DATE = datetime.min.replace(tzinfo=UTC)
@@ -29,11 +31,11 @@ class UnfinishedUploads:
         self._store = store
         self._limiter = limiter
         self._clock = clock
-        margin = timedelta(seconds=config.sweep.margin)
+        self._margin = timedelta(seconds=config.sweep.margin)
         self._max_age = {
-            keys.INCOMING_PREFIX: timedelta(seconds=config.upload.multipart_ttl) + margin,
-            keys.ORIGINAL_PREFIX: margin,
-            keys.CACHED_REMOTE_PREFIX: margin,
+            keys.INCOMING_PREFIX: timedelta(seconds=config.upload.multipart_ttl) + self._margin,
+            keys.ORIGINAL_PREFIX: self._margin,
+            keys.CACHED_REMOTE_PREFIX: self._margin,
         }
 
     async def sweep(self, report: Report, *, dry_run: bool) -> None:
@@ -41,6 +43,7 @@ class UnfinishedUploads:
         try:
             for prefix, max_age in self._max_age.items():
                 await self._sweep(prefix, self._clock() - max_age, report, dry_run=dry_run)
+            await self._sweep_examined(self._clock() - self._margin, report, dry_run=dry_run)
         except MediaError as error:
             report.warnings.append(f"unfinished multipart uploads were not checked: {error}")
 
@@ -52,6 +55,16 @@ class UnfinishedUploads:
                     if not dry_run:
                         await self._abort(upload)
                     report.count_unfinished()
+            await self._limiter.acquire()
+
+    async def _sweep_examined(self, before: datetime, report: Report, *, dry_run: bool) -> None:
+        await self._limiter.acquire()
+        async for page in self._store.get().list(keys.EXAMINED_PREFIX):
+            old = [each.key for each in page if each.last_modified < before]
+            if old and not dry_run:
+                await self._store.get().delete(old)
+            for _ in old:
+                report.count_object(SweepReason.UNFINISHED)
             await self._limiter.acquire()
 
     async def _abort(self, upload: UnfinishedUpload) -> None:

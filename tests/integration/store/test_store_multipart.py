@@ -145,6 +145,7 @@ async def test_the_sweep_ends_unfinished_uploads_when_their_time_is_over(either_
     slot.fill(either_store)
     for key in (keys.incoming(media_id), keys.original(media_id), "others/upload"):
         await either_store.multipart.create(key, content_type="video/mp4", metadata={})
+    await either_store.put(f"{keys.EXAMINED_PREFIX}0", b"of a replica that was killed", content_type="text/plain")
 
     async def swept_after(hours: float, *, dry_run: bool = False) -> tuple[int, list[str]]:
         report = Report(dry_run)
@@ -157,7 +158,8 @@ async def test_the_sweep_ends_unfinished_uploads_when_their_time_is_over(either_
 
     both = ["incoming/" + str(media_id), "others/upload"]
     assert await swept_after(0.9) == (0, sorted([*both, keys.original(media_id)]))
-    assert await swept_after(1.1) == (1, both)
+    assert await swept_after(1.1) == (2, both)
+    assert [page async for page in either_store.list(keys.EXAMINED_PREFIX)] in ([], [()])
     assert await swept_after(24.9) == (0, both)
     assert await swept_after(25.1, dry_run=True) == (1, both)
     assert await swept_after(25.1) == (1, ["others/upload"])

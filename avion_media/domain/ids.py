@@ -18,7 +18,9 @@ from avion_media.domain.formats import BY_CODE, MediaFormat
 
 ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PYTHON_DIGITS = str.maketrans(ALPHABET, "0123456789ABCDEFGHIJKLMNOPQRSTUV")  # the digits that `int` reads in base 32
-_MEDIA_ID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}", re.ASCII)
+MEDIA_ID_PATTERN = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
+"""What a media id looks like, as a regular expression."""
+_MEDIA_ID = re.compile(MEDIA_ID_PATTERN, re.ASCII)
 _REMOTE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _RANDOM_BITS = 72
 _MAX_UNIX_MS = (1 << 48) - 1
@@ -65,6 +67,16 @@ def new_media_id(fmt: MediaFormat, unix_ms: int, random_bits: Callable[[int], in
     value = (unix_ms << 80) | (fmt.code << _RANDOM_BITS) | random_bits(_RANDOM_BITS)
     text = "".join(ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
     return MediaId(text, datetime.fromtimestamp(unix_ms / 1000, UTC), fmt)
+
+
+def time_prefix(unix_ms: int) -> str:
+    """Return the first ten characters of all ids of that millisecond; those that were made before sort before it."""
+    return "".join(ALPHABET[(unix_ms >> shift) & 31] for shift in range(45, -1, -5))
+
+
+def unix_ms_of(text: str) -> int:
+    """Return the milliseconds that a text in the form of `MEDIA_ID_PATTERN` begins with."""
+    return int(text[:10].translate(_PYTHON_DIGITS), 32)
 
 
 def parse_media_id(text: str) -> MediaId:

@@ -136,6 +136,8 @@ def test_the_store_cut_off_and_restored(
         check_unavailable(lambda: service.complete(waiting))
         client.delete(key_of("media_status", public.media_id))
         check_unavailable(lambda: service.status(public.media_id))
+        for owner in ("", "alice"):
+            assert service.request_upload("cat.jpg", "image/jpeg", 100, owner=owner).media_id  # needs no store
         for path in (f"/media/{public.media_id}", *public.thumbnails.values()):
             response = service.get(path)
             assert response.status_code == 503

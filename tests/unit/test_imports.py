@@ -36,7 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "replicas": {"redis"},
     "state": {"domain", "redis"},
     "store": {"domain", "config", "files", "telemetry"},
-    "owners": {"domain", "resources", "store"},
+    "owners": {"concurrency", "domain", "resources", "store"},
     "deletion": {"concurrency", "domain", "queue", "redis", "resources", "state", "store", "telemetry"},
     "moderation": {
         "concurrency",

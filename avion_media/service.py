@@ -17,6 +17,7 @@ from avion_media.lifecycle import Phase
 from avion_media.nodes import gauges
 from avion_media.nodes.credential_reload import problems_with_files
 from avion_media.nodes.foundation import TELEMETRY_STOP_S
+from avion_media.nodes.ports import CannotListen
 from avion_media.process import run_until_stopped
 from avion_media.runtime import Runtime, consumer_name
 from avion_media.telemetry import configure_logging, get_logger, instruments
@@ -191,7 +192,10 @@ def _log_transition(runtime: Runtime, event: Event) -> None:
     log = get_logger(path=event.path, incarnation=event.incarnation)
     level = _LEVELS.get(event.kind, "debug")
     error = event.error if event.kind in _FAILURES else None
-    getattr(log, level)(f"supervision.{event.kind}", **({"exc_info": error} if error else {}))
+    fields: dict[str, Any] = {"exc_info": error} if error else {}
+    if isinstance(cause := _first_cause(error), CannotListen):
+        fields = {"why": str(cause)}  # a traceback says nothing more
+    getattr(log, level)(f"supervision.{event.kind}", **fields)
     if event.kind in _COUNTED:
         runtime.telemetry.count(_COUNTED[event.kind], path=event.path)
     elif event.kind is EventKind.STARTING and event.incarnation > 1:
@@ -199,14 +203,25 @@ def _log_transition(runtime: Runtime, event: Event) -> None:
 
 
 def explain(error: BaseException) -> list[str]:
-    """Return the causes of a failed tree, innermost first: one line each, with the path of the failed node."""
+    """Return the causes of a failed tree, innermost first: one line each, with the path of the failed node.
+
+    For a port that is taken, return one line.
+    """
     if isinstance(error, BaseExceptionGroup):
         return [line for each in error.exceptions for line in explain(each)]
+    if isinstance(cause := _first_cause(error), CannotListen):
+        return [str(cause)]
     lines = []
     if isinstance(error, StartFailed | TooManyRestarts) and error.__cause__ is not None:
         cause, child = error.__cause__, error.path if isinstance(error, StartFailed) else error.child
         lines = explain(cause) if isinstance(cause, SupervisionError) else [f"{child}: {_text_of(cause)}"]
     return [*lines, str(error)]
+
+
+def _first_cause(error: BaseException | None) -> BaseException | None:
+    while isinstance(error, SupervisionError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def _text_of(error: BaseException) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from avion_media.config import Bind
+from avion_media.domain.errors import MediaError
 from avion_media.http1 import HttpLimits, HttpServer
 from avion_media.nodes.gauges import limiting
 from avion_media.origin.app import Origin
@@ -18,12 +19,16 @@ from supervisors import Child
 Listeners = list[trio.SocketListener]
 
 
+class CannotListen(MediaError):
+    """A port cannot be opened, most likely because another process has it; the text says which and why."""
+
+
 async def open_listeners(host: str, port: int) -> Listeners:
-    """TCP listeners on ``host``; port 0 takes a free one. An `OSError` says what is in the way."""
+    """TCP listeners on ``host``; port 0 takes a free one. Raises `CannotListen`."""
     try:
         return await trio.open_tcp_listeners(port, host=host or None)
     except OSError as error:
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
 
 
 def listener_address(listeners: Sequence[trio.SocketListener]) -> tuple[str, int]:

@@ -14,6 +14,8 @@ from avion_media.cli import dev
 from avion_media.cli import tree as tree_command
 from avion_media.cli.output import CommandFailed
 from avion_media.config import AdminConfig, Bind, Config, GrpcConfig, HttpConfig
+from tests.service.commands import run_command
+from tests.service.harness import service_environment
 
 
 @pytest.fixture
@@ -54,6 +56,17 @@ def test_a_port_that_the_user_has_set_is_not_replaced(taken: Config, monkeypatch
     monkeypatch.setenv("AVION_MEDIA_HTTP__BIND", str(taken.http.bind))
     with pytest.raises(CommandFailed), ExitStack() as reserved:
         dev._embedded_config(taken, reserved, free_ports=False, demo=True)
+
+
+@pytest.mark.parametrize("port", ["ADMIN", "HTTP"])
+def test_a_service_whose_port_is_taken_ends_with_one_sentence(port: str, taken: Config) -> None:
+    environment = service_environment("redis://127.0.0.1:1", "http://127.0.0.1:1", "none")
+    environment[f"AVION_MEDIA_{port}__BIND"] = str(taken.http.bind)
+    ended = run_command("serve", "--roles", "http", environment=environment)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stdout + ended.stderr
+    (line,) = (each for each in ended.stderr.splitlines() if not each.startswith("{"))
+    assert line == f"avion-media: cannot listen on {taken.http.bind}: Address already in use"
 
 
 def a_tree(uptime_s: float, state: str) -> dict[str, Any]:

@@ -44,9 +44,10 @@ image: ## the container image, without a daemon; then in a container: uploads, a
 	@ops/build-image
 	@$(VENV)/python -m tests.services run -- $(VENV)/python -m pytest tests/image/checks.py $(PYTEST)
 
-crash: ## every crash point: each call of each kind of task, killed, failing, hanging, unanswered; CRASH="--kind image"
+crash: ## every crash point: each call of each kind of task, killed, failing, hanging, unanswered; killed uploads; CRASH="--kind image"
 	@ops/bootstrap test
 	@$(VENV)/python -m tests.crash $(CRASH)
+	@$(VENV)/python -m tests.crash.uploads
 
 chaos: ## random chaos with a report, then parts and replicas killed under load; SEED=7 MINUTES=15 RESTARTS=20
 	@ops/bootstrap test

@@ -25,7 +25,7 @@ _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # whose all uploads are
 SECRET = "secret/upload-ids"
-EXAMINED = "incoming/examined-"  # what a replica writes as it starts; the lifecycle rule ends what a crash leaves
+EXAMINED = "incoming/examined-"  # what a replica writes as it starts; a sweep removes later what a crash leaves
 _NOTICES, _GROUP = "drop_deleted", "media_drops"
 
 
@@ -141,6 +141,11 @@ class Checker:
         found = {role: self.digest(key) for role, key in keys_of(media_id).items()}
         return {role: digest for role, digest in found.items() if digest is not None}
 
+    def listed(self, prefix: str) -> list[tuple[str, int]]:
+        """Keys and sizes of all objects below a prefix, in order."""
+        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
+        return [(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())]
+
     def _wrong_with(self, entry: Entry) -> list[str]:
         media_id, expected = entry.media_id, entry.expected
         found = []
@@ -166,23 +171,19 @@ class Checker:
 
     def _wrong_in_index(self, media_id: str, expected: Expected) -> list[str]:
         """What is wrong in the index of owners, and which parts of an upload are left."""
-        found = self._listed(f"{OWNER}{media_id}.")
+        found = self.listed(f"{OWNER}{media_id}.")
         held = sum(
-            size for prefix in ("original/", "thumbnail/") for key, size in self._listed(prefix) if media_id in key
+            size for prefix in ("original/", "thumbnail/") for key, size in self.listed(prefix) if media_id in key
         )
         wanted = [(f"{OWNER}{media_id}.{held}", 0)] if expected.state == "READY" and len(media_id) == 26 else []
         wrong = [] if found == wanted else [f"its owner has {found}, not {wanted}"]
         left = self.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=f"incoming/{media_id}").get("Uploads", [])
         return wrong + [f"parts of {each['Key']} are left" for each in left]
 
-    def _listed(self, prefix: str) -> list[tuple[str, int]]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
-        return [(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())]
-
     def _unknown(self) -> list[str]:
         """Objects and events of media that nobody asked for."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
-        stored = [key for key, _ in self._listed("")]
+        stored = [key for key, _ in self.listed("")]
         ours = (JOURNAL, EXAMINED, OWNER, SECRET)
         strangers = [key for key in stored if key not in known and not key.startswith(ours)]
         ids = {json.loads(fields["event"])["media_id"] for fields in entries(self.client, "media_events")}

@@ -1,7 +1,8 @@
-"""The service with a fault in one of its calls: ``python -m tests.crash.faulty``, once for many processes.
+"""The service or a command with a fault in one of its calls: ``python -m tests.crash.faulty``, once for many processes.
 
 It imports the service once and forks a process for each line of JSON on its input: so a start costs milliseconds. The
-calls are named ``redis:…``, ``s3:…``, ``fs:…`` and counted per name, from 1, in each process.
+calls are named ``redis:…``, ``s3:…``, ``fs:…`` and, of `avion-media upload`, ``client:…``. They are counted per name,
+from 1, in each process.
 """
 
 from __future__ import annotations
@@ -18,11 +19,15 @@ import threading
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
-_ID = re.compile(r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b|\b[0-9a-f]{64}\b|\d{4}/\d\d/\d\d|(?<=}:)\d+")
+_ID = re.compile(
+    r"\b[0-7][0-9A-HJKMNP-TV-Z]{25}\b|\b[0-9a-f]{64}\b|\d{4}/\d\d/\d\d|(?<=}:)\d+|(?<=/examined-)[0-9a-f]+"
+)
 _PR_SET_PDEATHSIG = 1
 KILLED = 9
 HANG_S = 1.3  # longer than a lease, and than what a call may take
@@ -212,7 +217,66 @@ def patch_s3() -> None:
     session.send = faulty_send
 
 
-def serve(line: dict[str, Any]) -> None:
+def patch_client() -> None:
+    """What `avion-media upload` does: its calls, its PUTs, each chunk of them, and what it writes for ``--resume``."""
+    import httpx
+
+    from avion_media.cli import client
+    from avion_media.cli.resumable import Memory
+    from avion_media.wire import purerpc
+
+    def awaited(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        async def faulty(*args: Any, **kwargs: Any) -> Any:
+            how = _arrive(name)
+            _before(how)
+            result = await call(*args, **kwargs)
+            _after(how)
+            return result
+
+        return faulty
+
+    get_stub, chunks_of, remember = purerpc.Client.get_method_stub, client._bytes_of, Memory.remember
+
+    def faulty_stub(self: Any, method: str, signature: Any) -> Any:
+        stub = get_stub(self, method, signature)
+        unary = signature.cardinality is purerpc.Cardinality.UNARY_UNARY
+        return awaited(f"client:{method}", stub) if unary else stub
+
+    async def faulty_chunks(*args: Any) -> AsyncIterator[bytes]:
+        async for chunk in chunks_of(*args):
+            how = _arrive("client:chunk")
+            _before(how)
+            yield chunk
+            _after(how)
+
+    def faulty_remember(*args: Any) -> None:
+        how = _arrive("client:remember")
+        _before(how)
+        remember(*args)
+        _after(how)
+
+    patched: tuple[Any, ...] = (purerpc.Client, httpx.AsyncClient, client, Memory)
+    patched[0].get_method_stub = faulty_stub
+    patched[1].put = awaited("client:PUT", httpx.AsyncClient.put)
+    patched[2]._bytes_of = faulty_chunks
+    patched[3].remember = faulty_remember
+
+
+def run_command(arguments: list[str], later_s: float) -> None:
+    """Be `avion-media` with these arguments. A sweep takes the time for so many seconds later."""
+    from avion_media.cli import command_line, sweep
+
+    patched: Any = sweep
+    patched.Reconciliation = partial(patched.Reconciliation, clock=partial(_later, timedelta(seconds=later_s)))
+    sys.argv = ["avion-media", *arguments]
+    command_line()
+
+
+def _later(ahead: timedelta) -> datetime:
+    return datetime.now(UTC) + ahead
+
+
+def begin(line: dict[str, Any]) -> None:
     """In the forked process: never returns."""
     global _injector
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -236,9 +300,13 @@ def serve(line: dict[str, Any]) -> None:
 
             process_media.WHOLE_VIDEO_BYTES = line["whole_video_bytes"]
         _injector = Injector(fault, line["trace"])
-        serve_tree(load(), frozenset(line["roles"]))
+        if line["command"]:
+            run_command(line["command"], line["later_s"])
+        else:
+            serve_tree(load(), frozenset(line["roles"]))
     except BaseException:  # noqa: BLE001 - the end of a process
         traceback.print_exc()
+    sys.stdout.flush()
     os._exit(0)
 
 
@@ -253,11 +321,12 @@ def main() -> None:
     warm_fork_server.load_codecs()
     patch_redis()
     patch_s3()
+    patch_client()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
     for text in sys.stdin:
         pid = os.fork()
         if pid == 0:
-            serve(json.loads(text))
+            begin(json.loads(text))
         print(pid, flush=True)
 
 

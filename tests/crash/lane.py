@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,19 +97,23 @@ class Lane:
 
     def start(
         self,
-        roles: tuple[str, ...],
+        roles: tuple[str, ...] = (),
         fault: dict[str, Any] | None = None,
         *,
+        command: Sequence[str] = (),
+        later_s: float = 0.0,
         sabotage: str = "",
         whole_video_bytes: int | None = None,
         **settings: str,
     ) -> Process:
-        """A new process; it need not be ready yet."""
+        """A new process of the service, which need not be ready yet; or of a command, for which it is ``later_s``."""
         name = secrets.token_hex(4)
         process = Process(0, self.directory / f"{name}.trace", self.directory / f"{name}.log")
         environment = self.environment | {f"AVION_MEDIA_{key}": value for key, value in settings.items()}
         order = {
             "roles": roles,
+            "command": command,
+            "later_s": later_s,
             "environment": {key: value for key, value in environment.items() if key.startswith("AVION_")},
             "fault": fault,
             "trace": str(process.trace),
@@ -133,10 +137,10 @@ class Lane:
                 process.kill()
         self._started.clear()
 
-    def forget_everything(self) -> None:
-        """Empty Redis, and the journal, from which a new process would fill it again."""
+    def forget_everything(self, prefix: str = JOURNAL) -> None:
+        """Empty Redis, and the journal, from which a new process would fill it again; or all below another prefix."""
         self.client.flushall()
-        _remove_objects(self.checker.s3, self.checker.bucket, JOURNAL)
+        _remove_objects(self.checker.s3, self.checker.bucket, prefix)
 
     def wait(self, media_id: str, *, while_alive: Process | None = None, timeout_s: float = SETTLE_S) -> bool:
         """Watch until the medium, the queues and the clients are at rest; False when time or process end before."""
@@ -309,7 +313,7 @@ def open_lane(s3: S3Address) -> Iterator[Lane]:
         bucket = f"crash-{secrets.token_hex(6)}"
         s3_client.create_bucket(Bucket=bucket)
         stack.callback(_remove_bucket, s3_client, bucket)
-        environment = _environment(url, s3, bucket)
+        environment = _environment(url, s3, bucket) | {"XDG_STATE_HOME": str(directory)}
         source = stack.enter_context(_source(environment))
         yield Lane(client, Checker(client, s3_client, bucket), remote, directory, environment, source)
 

@@ -93,15 +93,16 @@ def count_points(lane: Lane) -> list[Point]:
         points += [
             Point(kind, name, nth, how)
             for name, nth in dict.fromkeys(process.calls())
-            if nth <= _most(name, kind)
+            if nth <= most_of(name, looking=kind is KINDS[0])
             for how in (*HOWS, *(_ONLY_S3 if name.startswith("s3:") else ()))
         ]
     return points
 
 
-def _most(name: str, kind: Kind) -> int:
+def most_of(name: str, *, looking: bool = False) -> int:
+    """How many calls of a name are points of their own. ``looking``: calls that change nothing are among them."""
     if name.startswith(_LOOKING):
-        return 1 if kind is KINDS[0] else 0
+        return 1 if looking else 0
     if name.startswith("fs:"):
         return _MAX_FILE_CALLS
     if name.startswith("s3:ListObjectsV2"):
@@ -109,8 +110,8 @@ def _most(name: str, kind: Kind) -> int:
     return 1 if name.startswith(_BACKGROUND) else 1000
 
 
-def _start(lane: Lane, kind: Kind, fault: dict[str, object] | None = None, **more: str) -> Process:
-    return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes, **more)
+def _start(lane: Lane, kind: Kind, fault: dict[str, object] | None = None) -> Process:
+    return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes)
 
 
 def _start_beside(lane: Lane, kind: Kind) -> list[Process]:

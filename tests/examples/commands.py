@@ -7,7 +7,13 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-_TOOLS = ("pip install ", "npm ci", "npm install ", "apt install ")  # what `ops/bootstrap test` installed
+_TOOLS = (
+    "python3 -m venv ",
+    "pip install ",
+    "npm ci",
+    "npm install ",
+    "apt install ",
+)  # what `ops/bootstrap test` installed
 
 
 def blocks(page: Path, heading: str = "", language: str = "sh") -> list[str]:

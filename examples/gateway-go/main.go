@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
+	"math"
 	"net/http"
 	"os"
 	"strconv"
@@ -92,7 +93,7 @@ func (g gateway) begin(ctx context.Context, r *http.Request) (any, error) {
 		Size     int64
 	}
 	if err := json.NewDecoder(http.MaxBytesReader(nil, r.Body, maxBody)).Decode(&file); err != nil {
-		return nil, status.Error(codes.InvalidArgument, "expected a JSON object")
+		return nil, status.Error(codes.InvalidArgument, "expected a JSON object with filename, type and size")
 	}
 	limits, err := g.media.GetCapabilities(ctx, &media.GetCapabilitiesRequest{})
 	if err != nil {
@@ -249,8 +250,7 @@ func refuse(w http.ResponseWriter, err error) {
 		case *errdetails.ErrorInfo:
 			body["reason"] = detail.Reason
 		case *errdetails.RetryInfo:
-			pause := detail.RetryDelay.AsDuration().Round(time.Second)
-			w.Header().Set("Retry-After", strconv.Itoa(max(1, int(pause.Seconds()))))
+			w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(detail.RetryDelay.AsDuration().Seconds()))))
 		}
 	}
 	reply(w, code, body)

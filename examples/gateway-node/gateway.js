@@ -93,7 +93,10 @@ app.use(express.json());
 
 // createMultipartUpload for a large file, getUploadParameters for a small one.
 app.post('/uploads', async (request, response) => {
-  const { filename, type, size } = request.body;
+  const { filename, type, size } = request.body ?? {};
+  if (typeof filename !== 'string' || typeof type !== 'string' || !Number.isSafeInteger(size)) {
+    return response.status(400).json({ error: 'expected a JSON object with filename, type and size' });
+  }
   const limits = await call('getCapabilities', {});
   const granted = await call('requestMediaUpload', {
     filename,

@@ -97,18 +97,16 @@ def owner_of(request: Request) -> str:
 
 async def begin(request: Request) -> Response:
     """createMultipartUpload for a large file, getUploadParameters for a small one."""
-    file = await request.json()
+    try:
+        file = await request.json()
+        upload = RequestMediaUploadRequest(
+            filename=file["filename"], content_type=file["type"], size=file["size"], owner=owner_of(request)
+        )
+    except (ValueError, TypeError, KeyError):
+        return JSONResponse({"error": "expected a JSON object with filename, type and size"}, 400)
     limits = await media_of(request).GetCapabilities(GetCapabilitiesRequest(), timeout=CALL_S)
-    granted = await media_of(request).RequestMediaUpload(
-        RequestMediaUploadRequest(
-            filename=file["filename"],
-            content_type=file["type"],
-            size=file["size"],
-            owner=owner_of(request),
-            multipart=limits.multipart and file["size"] > limits.multipart_threshold,
-        ),
-        timeout=CALL_S,
-    )
+    upload.multipart = limits.multipart and upload.size > limits.multipart_threshold
+    granted = await media_of(request).RequestMediaUpload(upload, timeout=CALL_S)
     if granted.upload_id:
         return JSONResponse({"key": granted.media_id, "uploadId": granted.upload_id, "partSize": granted.part_size})
     put = {"method": "PUT", "url": granted.upload_url, "headers": dict(granted.upload_headers)}

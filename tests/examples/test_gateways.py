@@ -92,6 +92,9 @@ def test_refusals_say_why(gateway: httpx.Client) -> None:
     refused = gateway.post("/uploads", json={"filename": "a.jpg", "type": "image/jpeg", "size": 0})
     assert (refused.status_code, list(refused.json()["fields"])) == (400, ["size"])
     assert "must be greater than zero" in refused.json()["error"]
+    for body in (b"", b"not JSON", b"[]", b'{"filename": "a.jpg", "type": "image/jpeg", "size": "large"}'):
+        malformed = gateway.post("/uploads", content=body, headers={"content-type": "application/json"})
+        assert malformed.status_code == 400, body
     forged = gateway.get("/uploads/01M88C0SJ305C5J3D3BYCKGC00/parts", params={"uploadId": "made up"})
     assert (forged.status_code, list(forged.json()["fields"])) == (400, ["upload_id"])
     assert gateway.get("/uploads/01M88C0SJ305C5J3D3BYCKGC00/events").status_code == 404

@@ -109,7 +109,7 @@ def secured(
 ) -> Iterator[Secured]:
     """One service for the tests of a module, with the credentials that examples/README.md makes."""
     folder = tmp_path_factory.mktemp("credentials")
-    make, _start, _point = blocks(examples / "README.md", "A service for them")
+    make, _start, _point = blocks(examples / "README.md", "Start a service for them")
     follow(make, folder, environment())
     with open_line() as line:
         settings = service_environment(

@@ -89,6 +89,11 @@ class Action:
     targets_of: Callable[[Form], Sequence[str]] = lambda form: form.all("target")
     is_job: bool = False  # the service does it later, at a rate that is asked for
 
+    @property
+    def button(self) -> str:
+        """The classes of its button, where a question or a selection has one."""
+        return "danger solid" if self.is_final or self.name in ("delete", "block") else "primary"
+
     def must_ask(self, count: int) -> bool:
         """Return whether this many are worth a question."""
         return self.asks is Asks.ALWAYS or (self.asks is Asks.MANY and count > 1)

@@ -22,7 +22,7 @@ from avion_media.redis import Redis
 
 PAGE_ROWS: Final = 25
 MAX_EXAMINED: Final = 3000
-"""Dead letters that one page, or the groups by cause, looks at."""
+"""Dead letters that one page, one question, or the groups by cause, looks at."""
 MAX_AT_ONCE: Final = 1000
 """Dead letters that one action works on."""
 _CHUNK: Final = 250
@@ -148,9 +148,10 @@ async def read_causes(redis: Redis) -> tuple[list[Cause], int]:
 
 
 async def find_matching(redis: Redis, wanted: DeadLetterQuery, until: str = "") -> tuple[list[str], str, bool]:
-    """Return the keys of those that are meant, newest first and at most `MAX_AT_ONCE`; the newest cursor; whether more.
+    """Return the keys of those that are meant, newest first; the newest cursor; whether there may be more.
 
-    ``until`` is that cursor, from an earlier call: what failed later is left out.
+    At most `MAX_AT_ONCE`, among `MAX_EXAMINED`. ``until`` is the cursor of an earlier call, or of a page: what failed
+    later is left out.
     """
     now = time.time()
     keys: list[str] = []
@@ -162,6 +163,8 @@ async def find_matching(redis: Redis, wanted: DeadLetterQuery, until: str = "") 
             if len(keys) == MAX_AT_ONCE:
                 return keys, newest, True
             keys.append(each.key)
+        if walk.examined == MAX_EXAMINED:
+            return keys, newest, True
     return keys, newest, False
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from avion_media.console import audit
 from avion_media.console.actions import Action, Service, bulk_target
-from avion_media.console.dead_letters import MAX_AT_ONCE, DeadLetterQuery, find_matching, show
+from avion_media.console.dead_letters import MAX_EXAMINED, DeadLetterQuery, find_matching, show
 from avion_media.console.forms import Form
 from avion_media.console.wording import many, meaning, queue_title, short
 from avion_media.domain.errors import MediaError
@@ -118,7 +118,9 @@ class Questions:
             return None
         hints = [f"All have the reason {wanted.reason}: {meaning(wanted.reason)}"] if wanted.reason else []
         if has_more:
-            hints.append(f"More match: the newest {MAX_AT_ONCE:,} are meant. Repeat it for the others.")
+            hints.append(
+                f"More may match: {MAX_EXAMINED:,} were looked at, the newest first. Repeat it for the others."
+            )
         hints.append("What fails from now on is not touched.")
         fields = {**wanted.fields(), "all": "1", "until": newest}
         return Question(action, keys, (), fields, (), wanted.url(), hints)

@@ -12,14 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Literal
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.service.harness import eventually
 from tests.services.process import require
 
 START_S = 90.0
+WIDTHS: Final = (1366, 768, 360)
+SCHEMES: Final[tuple[Literal["light", "dark"], ...]] = ("light", "dark")
 _ANNOUNCED = re.compile(
     r"console http://(?P<admin>\S+)/console.*Redis (?P<redis>redis://\S+).*export (?P<exports>[^\n]+)", re.DOTALL
 )
@@ -77,6 +81,19 @@ def development() -> Iterator[Development]:
                 if process.poll() is None:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
+
+
+def assert_fits_and_is_accessible(page: Page) -> None:
+    """At each width, in both schemes. Without script axe runs at the smallest one: the markup is nearly the same."""
+    has_script = page.evaluate("document.documentElement.classList.contains('js')")
+    for width in WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), width
+        for scheme in SCHEMES if has_script or width == WIDTHS[-1] else ():
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            violations = Axe().run(page).response["violations"]
+            found = [f"{each['id']}: {node['html'][:200]}" for each in violations for node in each["nodes"]]
+            assert not found, (width, scheme)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,8 @@
 
     python -m tests.console.pictures
 
-It uploads the samples of the demo for some minutes, so that the charts have something to show, and adds dead letters.
+It uploads the samples of the demo for some minutes, so that the charts have something to show, adds dead letters,
+blocks a media item, and uploads altered copies of it, which are held.
 """
 
 from __future__ import annotations
@@ -14,14 +15,17 @@ import os
 import random
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import redis
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from tests.bench.moderation import ALTERATIONS
 from tests.console.conftest import Development, development
 from tests.services.process import require
 
@@ -38,7 +42,11 @@ _SHOTS: Final[tuple[tuple[str, str, Literal["light", "dark"]], ...]] = (
     ("dead-letters", "/dead-letters", "dark"),
     ("media-item", "", "light"),
     ("media-item", "", "dark"),
+    ("moderation", "/moderation", "light"),
+    ("moderation", "/moderation", "dark"),
 )
+_BLOCKED: Final = ROOT / "tests" / "data" / "jpeg-progressive.jpg"
+_ALTERED: Final = ("half the size", "blurred", "gray")
 _ERRORS: Final = (
     ("internal: KeyError: 'colr'", 61),
     ("decoder_killed: SIGKILL at 871 MiB of 1 GiB", 38),
@@ -107,8 +115,27 @@ def use(dev: Development, load_s: float = _LOAD_S) -> str:
                     "attempts": "5",
                 }
                 client.xadd("{media_processing_queue}:dlq", dead_letter | {"failed_at": f"{failed_at:.3f}"})
+        hold(environment)
         time.sleep(7)  # until the figures are read
     return item
+
+
+def hold(environment: Mapping[str, str]) -> None:
+    """Block a media item, and upload altered copies of it, which are held."""
+    command = [sys.executable, "-m", "avion_media"]
+
+    def upload(*files: Path) -> list[dict[str, Any]]:
+        done = subprocess.run([*command, "upload", "--json", *files], env=environment, capture_output=True, check=False)
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found
+
+    media_id = str(upload(_BLOCKED)[0]["media_id"])
+    subprocess.run([*command, "block", media_id, "--note", "report 4711"], env=environment, check=True)
+    with tempfile.TemporaryDirectory(prefix="avion-pictures-") as directory, Image.open(_BLOCKED) as picture:
+        altered = [Path(directory) / f"{name}.jpg" for name in _ALTERED]
+        for file in altered:
+            ALTERATIONS[file.stem](picture.convert("RGB")).save(file, "JPEG")
+        assert [each["reason"] for each in upload(*altered)] == ["held"] * len(altered)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.conftest import S3Bucket
+from tests.console.conftest import assert_fits_and_is_accessible
 from tests.service.harness import Service, running, service_environment
 
 TOKEN = "an-operators-token-of-32-characters"
@@ -32,6 +33,8 @@ def log_in(page: Page, service: Service) -> None:
 def test_a_page_whose_session_is_over_leads_to_the_login(browser: Browser, guarded: Service) -> None:
     context = browser.new_context()
     page, other = context.new_page(), context.new_page()
+    page.goto(f"{guarded.admin_url}/console")
+    assert_fits_and_is_accessible(page)
     log_in(page, guarded)
     with page.expect_response("**/console/live*"):
         page.reload()

@@ -118,6 +118,8 @@ async def test_a_search_says_what_it_did_not_look_at(redis: Redis, other: redis_
     second = await read_page(redis, DeadLetterQuery(reason="poison"), before=first.older)
     assert [row.key for row in second.rows] == [wanted]
     assert (second.is_complete, second.older) == (True, "")
+    assert (await find_matching(redis, DeadLetterQuery(reason="poison")))[::2] == ([], True)
+    assert await find_matching(redis, DeadLetterQuery(reason="poison"), first.older) == ([wanted], first.older, False)
     causes, examined = await read_causes(redis)
     assert [(cause.reason, cause.count) for cause in causes] == [("internal", examined)]
 

@@ -203,17 +203,20 @@ local function remove(group, id, task_id)
   note_ended(id, task_id)
 end
 
--- The number of entries that no worker has taken yet, and the last entry that one has.
-local function undelivered()
+-- Return what Redis knows of the queue's consumer group; nil if there is no stream or no group.
+local function group_info()
   local groups = redis.pcall('XINFO', 'GROUPS', queue)
-  local taken, last = 0, '0-0'
-  if not groups.err then -- else there is no stream
-    for _, group in ipairs(groups) do
-      if field(group, 'name') == GROUP then
-        taken, last = field(group, 'pending'), field(group, 'last-delivered-id')
-      end
+  for _, group in ipairs(groups.err and {} or groups) do
+    if field(group, 'name') == GROUP then
+      return group
     end
   end
+end
+
+-- The number of entries that no worker has taken yet, and the last entry that one has.
+local function undelivered()
+  local group = group_info()
+  local taken, last = group and field(group, 'pending') or 0, group and field(group, 'last-delivered-id') or '0-0'
   return redis.call('XLEN', queue) - taken, last
 end
 

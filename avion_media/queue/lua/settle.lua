@@ -10,13 +10,21 @@ local token = ARGV[6]
 if token ~= '' and string.match(redis.call('GET', KEYS[5]) or '', '^%d+ (.*)$') ~= token then
   return nil
 end
-local consumers = 0
-local rows = redis.pcall('XINFO', 'CONSUMERS', queue, GROUP)
-for _, row in ipairs(rows.err and {} or rows) do
-  consumers = consumers + (field(row, 'idle') < tonumber(ARGV[3]) and 1 or 0)
-end
 settings() -- so that the keys exist
 local now = now_s()
+-- Consumers are counted when one has come or gone, and every ten seconds: to read hundreds of them takes milliseconds.
+local COUNTED_S = 10
+local group = group_info()
+local names = group and field(group, 'consumers') or 0
+local known = redis.call('HMGET', state, 'names', 'consumers', 'counted_at')
+local consumers = tonumber(known[2] or 0)
+if tonumber(known[1] or -1) ~= names or math.abs(now - tonumber(known[3])) > COUNTED_S then
+  consumers = 0
+  for _, row in ipairs(names > 0 and redis.call('XINFO', 'CONSUMERS', queue, GROUP) or {}) do
+    consumers = consumers + (field(row, 'idle') < tonumber(ARGV[3]) and 1 or 0)
+  end
+  redis.call('HSET', state, 'names', names, 'consumers', consumers, 'counted_at', seconds(now))
+end
 if now - tonumber(redis.call('HGET', state, 'last') or 0) > tonumber(ARGV[5]) / 1000 then
   redis.call('HSET', state, 'since', seconds(now))
 end

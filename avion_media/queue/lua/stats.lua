@@ -2,15 +2,8 @@
 -- KEYS: queue, state, waiting, tenants, delayed, dead letters
 -- Returns JSON: [entries of the stream, pending, waiting, tenants, age of the oldest in s, delayed, due of the first or -1,
 -- dead letters, consumers, paused since or 0]
-local pending, consumers = 0, 0
-local groups = redis.pcall('XINFO', 'GROUPS', queue)
-if not groups.err then -- else there is no stream
-  for _, group in ipairs(groups) do
-    if field(group, 'name') == GROUP then
-      pending, consumers = field(group, 'pending'), field(group, 'consumers')
-    end
-  end
-end
+local group = group_info()
+local pending, consumers = group and field(group, 'pending') or 0, group and field(group, 'consumers') or 0
 
 local now = now_s()
 local oldest = now

@@ -8,7 +8,7 @@ import sys
 import time
 
 from tests.crash.lane import open_lane
-from tests.crash.points import count_points, report, try_all
+from tests.crash.points import KINDS, count_points, report, try_all
 from tests.services import ceph, s3_address_from
 
 
@@ -27,8 +27,8 @@ def main() -> int:
     with ceph() as own_or_shared:
         s3 = s3_address_from() or own_or_shared
         with open_lane(s3) as lane:
-            points = count_points(lane)
-        wanted = [each for each in points if arguments.kind in each.kind.name and arguments.only in str(each)]
+            points = count_points(lane, [each for each in KINDS if arguments.kind in each.name])
+        wanted = [each for each in points if arguments.only in str(each)]
         if arguments.sample:
             wanted = random.Random(arguments.seed).sample(wanted, min(arguments.sample, len(wanted)))
         wanted = wanted[arguments.skip :]

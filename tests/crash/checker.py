@@ -7,6 +7,7 @@ notes what must never be seen even for a moment. `Checker.violations` is for the
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import time
 from collections.abc import Iterable
@@ -25,27 +26,42 @@ _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
 OWNER = "owner/crash/"  # whose all uploads are
 SECRET = "secret/upload-ids"
+UNFINISHED, BLOCKED, LIFTED = (f"moderation/{each}/" for each in ("unfinished", "blocked", "lifted"))
+OWN_ENTRIES, QUARANTINE = "blocklist/own/", "quarantine/"
+MODERATED = ("moderation/", OWN_ENTRIES, QUARANTINE)
 EXAMINED = "incoming/examined-"  # what a replica writes as it starts; a sweep removes later what a crash leaves
 _NOTICES, _GROUP = "drop_deleted", "media_drops"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """How one medium is to end. ``digests`` are those of its objects, by `role_of`; None: any bytes will do."""
+    """How one medium is to end. ``digests`` are those of its objects, by their roles; None: any bytes will do.
+
+    Those of a medium that is to be blocked are its evidence.
+    """
 
     state: str
     reason: str = ""
     digests: dict[str, str] | None = None
 
+    @property
+    def event(self) -> str:
+        """How the type of its last event ends."""
+        return self.reason if self.reason == "blocked" else self.state.lower()
+
 
 @dataclass
 class Entry:
-    """One medium of the ledger: accepted, and perhaps deleted (``notice_id``: its notice, ``due``: Unix time)."""
+    """One medium of the ledger: accepted, and perhaps deleted (``notice_id``: its notice, ``due``: Unix time), or
+    to be blocked together with its ``copies`` (``acknowledged``: a client was told that it is).
+    """
 
     media_id: str
     expected: Expected
     notice_id: str = ""
     due: float = 0.0
+    copies: tuple[str, ...] = ()
+    acknowledged: bool = False
 
 
 Ledger = dict[str, Entry]
@@ -67,6 +83,7 @@ class Checker:
     client: Any  # redis-py, answers decoded
     s3: S3Client
     bucket: str
+    origin: str = ""  # its address
     ledger: Ledger = field(default_factory=dict)
     seen: list[str] = field(default_factory=list)  # what must never be seen, but was
 
@@ -75,11 +92,12 @@ class Checker:
         state, entry = self._state(media_id), self.ledger[media_id]
         if entry.notice_id:
             self._observe_deletion(entry)
+        if entry.copies and not self._observe_block(entry):
+            return False
         missing = state == "READY" and self.digest(keys_of(media_id)["original"]) is None
         if missing and self._state(media_id) == "READY":
             self.seen.append(f"{media_id}: said to be READY without an original")
-        wanted_event = {"READY": ".ready", "FAILED": ".failed", "DELETED": ".deleted"}[entry.expected.state]
-        told = any(event["type"].endswith(wanted_event) for event in self._events(media_id))
+        told = any(event["type"].endswith(f".{entry.expected.event}") for event in self._events(media_id))
         return state in _FINAL and told and not self.unfinished()
 
     def _observe_deletion(self, entry: Entry) -> None:
@@ -89,6 +107,30 @@ class Checker:
         before = time.time()
         if before < entry.due and self.digest(keys_of(entry.media_id)["original"]) is None:
             self.seen.append(f"{entry.media_id}: removed {entry.due - before:.2f} s too early")
+
+    def _observe_block(self, entry: Entry) -> bool:
+        """Whether all origins know of it, and nothing is left to be done."""
+        acknowledged, ids = entry.acknowledged, (entry.media_id, *entry.copies)
+        found = {each: self._statuses_at_origin(each) for each in ids}
+        if acknowledged and any(200 in statuses for statuses in found.values()):
+            self.seen.append(f"{entry.media_id}: its block is acknowledged, but the origin serves {found}")
+        at_rest = not any(self.listed(f"{UNFINISHED}{each}") for each in ids)
+        return at_rest and all(statuses == {451} for statuses in found.values())
+
+    def _statuses_at_origin(self, media_id: str) -> set[int]:
+        """Of the original and the thumbnails; 0 if it does not respond, since it just starts or ends."""
+        connection, found = http.client.HTTPConnection(self.origin, timeout=20), set()
+        try:
+            for path in (f"/media/{media_id}", *(f"/thumbnail/{size}/{media_id}" for size in SIZES)):
+                connection.request("GET", path)
+                response = connection.getresponse()
+                response.read()
+                found.add(response.status)
+        except (ConnectionError, http.client.HTTPException):
+            return {0}
+        finally:
+            connection.close()
+        return found
 
     def _is_handled(self, entry_id: str) -> bool:
         try:
@@ -109,6 +151,8 @@ class Checker:
     def violations(self, media_ids: Iterable[str] | None = None) -> list[str]:
         """All that is wrong with these media (or all of the ledger), and with the queues."""
         ids = list(self.ledger if media_ids is None else media_ids)
+        if media_ids is not None:
+            ids += [copy for each in ids for copy in self.ledger[each].copies]
         found = [f"unfinished: {name}: {count}" for name, count in self.unfinished().items()]
         found += self.seen
         for media_id in ids:
@@ -127,6 +171,10 @@ class Checker:
                 continue
             names += [each["name"] for each in rows]
         return sorted({name for name in names if not name.startswith(tuple(alive))})
+
+    def exists(self, key: str) -> bool:
+        """Whether there is this object."""
+        return any(found == key for found, _ in self.listed(key))
 
     def digest(self, key: str) -> str | None:
         """SHA-256 of an object; None when there is none."""
@@ -160,22 +208,62 @@ class Checker:
             found.append(f"READY with {sorted(objects)}")
         if objects != wanted:
             found.append(f"objects {sorted(objects)}, not {sorted(wanted)}, or of other bytes")
-        found += self._wrong_in_index(media_id, expected)
+        found += self._wrong_in_index(media_id, expected.state)
+        if expected.reason == "blocked":
+            found += self._wrong_with_blocked(media_id, expected)
         types = [event["type"] for event in self._events(media_id)]
-        ending = {"READY": "ready", "FAILED": "failed", "DELETED": "deleted"}[expected.state]
+        ending = expected.event
         if sum(each.endswith(ending) for each in types) != 1 or (types and not types[-1].endswith(ending)):
             found.append(f"events {types}")
         if len(types) > (2 if expected.state == "DELETED" else 1):
             found.append(f"too many events: {types}")
         return [f"{media_id}: {each}" for each in found]
 
-    def _wrong_in_index(self, media_id: str, expected: Expected) -> list[str]:
+    def _wrong_with_blocked(self, media_id: str, expected: Expected) -> list[str]:
+        """What is served of it all the same, and which evidence is missing."""
+        statuses = self._statuses_at_origin(media_id)
+        found = [] if statuses == {451} else [f"blocked, but the origin says {statuses}"]
+        if not self.exists(f"{BLOCKED}{media_id}"):
+            found.append("blocked without a record")
+        evidence = {
+            "original" if role == "original" else f"thumbnail-{role}": digest
+            for role, digest in (expected.digests or {}).items()
+        }
+        kept = {name: self.digest(f"{QUARANTINE}{media_id}/{name}") for name in evidence}
+        return found if kept == evidence else [*found, f"evidence {kept}, not {evidence}"]
+
+    def wrong_with_unblocked(self, media_ids: Iterable[str]) -> list[str]:
+        """What is wrong with media that were blocked, and are to be served again."""
+        found = [f"{key} is left" for key, _ in self.listed(OWN_ENTRIES)]
+        for media_id in media_ids:
+            if self.objects(media_id) != self.ledger[media_id].expected.digests:
+                found.append(f"{media_id}: unblocked, but its objects are {sorted(self.objects(media_id))}")
+            if (statuses := self._statuses_at_origin(media_id)) != {200}:
+                found.append(f"{media_id}: unblocked, but the origin says {statuses}")
+            found += [f"{media_id}: {each}" for each in self._wrong_in_index(media_id, "READY")]
+            left = [self.listed(f"{prefix}{media_id}") for prefix in (UNFINISHED, BLOCKED, QUARANTINE)]
+            found += [f"{key} is left" for listed in left for key, _ in listed]
+        return found
+
+    def forget(self, media_ids: Iterable[str]) -> None:
+        """Remove all traces of these media: what was expected of them holds no more."""
+        ids = set(media_ids)
+        for key, _ in self.listed(""):
+            if any(each in key for each in ids):
+                self.s3.delete_object(Bucket=self.bucket, Key=key)
+        for entry_id, fields in self.client.xrange("media_events"):
+            if json.loads(fields["event"])["media_id"] in ids:
+                self.client.xdel("media_events", entry_id)
+        for each in ids:
+            del self.ledger[each]
+
+    def _wrong_in_index(self, media_id: str, state: str) -> list[str]:
         """What is wrong in the index of owners, and which parts of an upload are left."""
         found = self.listed(f"{OWNER}{media_id}.")
         held = sum(
             size for prefix in ("original/", "thumbnail/") for key, size in self.listed(prefix) if media_id in key
         )
-        wanted = [(f"{OWNER}{media_id}.{held}", 0)] if expected.state == "READY" and len(media_id) == 26 else []
+        wanted = [(f"{OWNER}{media_id}.{held}", 0)] if state == "READY" and len(media_id) == 26 else []
         wrong = [] if found == wanted else [f"its owner has {found}, not {wanted}"]
         left = self.s3.list_multipart_uploads(Bucket=self.bucket, Prefix=f"incoming/{media_id}").get("Uploads", [])
         return wrong + [f"parts of {each['Key']} are left" for each in left]

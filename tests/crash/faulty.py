@@ -179,7 +179,7 @@ def patch_s3() -> None:
     local = threading.local()
 
     def faulty_call(self: Any, operation: str, kwargs: dict[str, Any]) -> Any:
-        return faulty(lambda: call(self, operation, kwargs), operation, kwargs.get("Key", ""))
+        return faulty(lambda: call(self, operation, kwargs), operation, kwargs.get("Key", kwargs.get("Prefix", "")))
 
     def faulty_quick(name: str, operation: str) -> None:
         quick_request = getattr(quick, name)
@@ -290,7 +290,7 @@ def begin(line: dict[str, Any]) -> None:
         from avion_media.service import serve as serve_tree
         from tests.crash import sabotage, warm_fork_server
 
-        if {"processing", "cache"} & set(line["roles"]):
+        if {"processing", "cache", "grpc"} & set(line["roles"]):
             warm_fork_server.leave_one_behind()
         fault = Fault(**line["fault"]) if line["fault"] else None
         if line["sabotage"]:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,19 @@ import redis
 from botocore.config import Config as BotoConfig
 
 from avion_media.wire.avion import media_pb2 as wire
-from tests.crash.checker import JOURNAL, OWNER, SECRET, Checker, Entry, Expected, keys_of
+from tests.crash.checker import (
+    BLOCKED,
+    JOURNAL,
+    MODERATED,
+    OWNER,
+    SECRET,
+    SIZES,
+    UNFINISHED,
+    Checker,
+    Entry,
+    Expected,
+    keys_of,
+)
 from tests.service.harness import service_environment
 from tests.service.published import encode_id, key_of
 from tests.service.remote_server import RemoteServer, remote_server
@@ -41,6 +54,7 @@ _POLL_S = 0.05
 _OF_SERVERS = ("remote_server", "remote_slots")
 _CALL_S = 5.0
 _PICTURE, _VIDEO, _CORRUPT = "png-display-p3-patch.png", "mp4-h264-udta-xyz-location.mp4", "jpeg-corrupt-header.jpg"
+_THUMBNAIL = "jpeg-gray.jpg"
 _LARGE_BYTES = 9 << 20  # more than one part
 PNG, JPEG, MP4 = 2, 1, 32
 _OWNED = {"owner": "crash"}
@@ -137,10 +151,12 @@ class Lane:
                 process.kill()
         self._started.clear()
 
-    def forget_everything(self, prefix: str = JOURNAL) -> None:
-        """Empty Redis, and the journal, from which a new process would fill it again; or all below another prefix."""
+    def forget_everything(self, *prefixes: str) -> None:
+        """Empty Redis, and what is below these prefixes: by default the journal, from which a new process would fill it
+        again, and what moderators did."""
         self.client.flushall()
-        _remove_objects(self.checker.s3, self.checker.bucket, prefix)
+        for prefix in prefixes or (JOURNAL, *MODERATED):
+            _remove_objects(self.checker.s3, self.checker.bucket, prefix)
 
     def wait(self, media_id: str, *, while_alive: Process | None = None, timeout_s: float = SETTLE_S) -> bool:
         """Watch until the medium, the queues and the clients are at rest; False when time or process end before."""
@@ -194,14 +210,15 @@ class Lane:
     def put_completed(self) -> str:
         """An image of which a client says that it is there, again and again until that is acknowledged."""
         media_id = self._upload("completion", PNG, (DATA / _PICTURE).read_bytes(), "READY")
-        self._ask(media_id)
+        self._ask(partial(self._complete, media_id))
         return media_id
 
     def put_completed_in_parts(self) -> str:
         """The same of an upload in parts, which are not one object yet."""
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
         self._accept(media_id, "completion in parts", "READY")
-        self._ask(media_id, self._upload_in_parts(media_id, (DATA / _PICTURE).read_bytes()))
+        upload_id = self._upload_in_parts(media_id, (DATA / _PICTURE).read_bytes())
+        self._ask(partial(self._complete, media_id, upload_id))
         return media_id
 
     def put_lost(self) -> str:
@@ -227,6 +244,32 @@ class Lane:
         entry.due = time.time() + DELETE_DELAY_S
         entry.notice_id = self.client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
         return media_id
+
+    def put_block(self) -> str:
+        """A medium, and a copy of it, that a client wants blocked."""
+        bodies = dict.fromkeys(SIZES, (DATA / _THUMBNAIL).read_bytes())
+        bodies["original"] = (DATA / _PICTURE).read_bytes() + secrets.token_bytes(8)  # no other is a copy of these two
+        digests = {role: hashlib.sha256(body).hexdigest() for role, body in bodies.items()}
+        media_id, copy = (encode_id(datetime.now(UTC), PNG, secrets.randbits(72)) for _ in range(2))
+        for each, copies in ((media_id, (copy,)), (copy, ())):
+            for role, body in bodies.items():
+                self._put(keys_of(each)[role], body)
+            self._put(f"{OWNER}{each}.{sum(map(len, bodies.values()))}", b"")
+            self.checker.ledger[each] = Entry(each, Expected("FAILED", "blocked", digests), copies=copies)
+        self._ask(partial(self._block, media_id))
+        return media_id
+
+    def unblock(self, media_id: str) -> list[str]:
+        """End the block of a medium; return what is wrong with what comes back. Its traces are removed then."""
+        ids = (media_id, *self.checker.ledger[media_id].copies)
+        request = wire.UnblockMediaRequest(media_id=media_id).SerializeToString()
+        deadline = time.monotonic() + SETTLE_S
+        while not self._acknowledged("UnblockMedia", media_id, request) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        while (wrong := self.checker.wrong_with_unblocked(ids)) and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
+        self.checker.forget(ids)
+        return wrong
 
     def _put_upload(self, kind: str, code: int, body: bytes, state: str, reason: str = "") -> str:
         media_id = self._upload(kind, code, body, state, reason)
@@ -257,11 +300,11 @@ class Lane:
         mac = hmac.digest(_KEY, f"{media_id}\n".encode() + said, "sha256")[:16]
         return base64.urlsafe_b64encode(mac + said).decode().rstrip("=")
 
-    def _ask(self, media_id: str, upload_id: str = "") -> None:
-        """CompleteMediaUpload, by a client of its own."""
+    def _ask(self, ask: Callable[[], None]) -> None:
+        """A client of its own, until it is done or `_end_asking`."""
         self._end_asking()
         self._give_up.clear()
-        asking = threading.Thread(target=self._complete, args=(media_id, upload_id), daemon=True)
+        asking = threading.Thread(target=ask, daemon=True)
         self._asking.append(asking)
         asking.start()
 
@@ -271,19 +314,33 @@ class Lane:
             each.join(2 * _CALL_S)
         self._asking.clear()
 
-    def _complete(self, media_id: str, upload_id: str) -> None:
+    def _complete(self, media_id: str, upload_id: str = "") -> None:
+        """CompleteMediaUpload, until it is acknowledged."""
         request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id).SerializeToString()
+        while not self._give_up.is_set() and not self._acknowledged("CompleteMediaUpload", media_id, request):
+            time.sleep(_POLL_S)
+
+    def _block(self, media_id: str) -> None:
+        """BlockMedia, again only if nothing was begun: what was begun must be carried out without the client."""
+        request = wire.BlockMediaRequest(media_id=media_id, note="crash", keep_evidence=True).SerializeToString()
+        while not self._give_up.is_set() and not self.checker.exists(f"{BLOCKED}{media_id}"):
+            begun = self.checker.exists(f"{UNFINISHED}{media_id}")
+            if not begun and self._acknowledged("BlockMedia", media_id, request, grpc.StatusCode.INTERNAL):
+                self.checker.ledger[media_id].acknowledged = True
+                return
+            time.sleep(_POLL_S)
+
+    def _acknowledged(self, method: str, media_id: str, request: bytes, *expected: grpc.StatusCode) -> bool:
+        """One call, which any process may answer, or none. INTERNAL is ``expected`` of a method that needs a disk."""
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
         with grpc.insecure_channel(self.environment["AVION_MEDIA_GRPC__BIND"], options=options) as channel:
-            while not self._give_up.is_set():
-                try:
-                    channel.unary_unary("/avion.MediaService/CompleteMediaUpload")(request, timeout=_CALL_S)
-                except grpc.RpcError as error:
-                    if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                        self.checker.seen.append(f"{media_id}: completing it is {error.code().name}")
-                    time.sleep(_POLL_S)
-                else:
-                    return
+            try:
+                channel.unary_unary(f"/avion.MediaService/{method}")(request, timeout=_CALL_S)
+            except grpc.RpcError as error:
+                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, *expected):
+                    self.checker.seen.append(f"{media_id}: {method} is {error.code().name}")
+                return False
+        return True
 
     def _accept(self, media_id: str, kind: str, state: str, reason: str = "") -> None:
         self.checker.ledger[media_id] = Entry(media_id, Expected(state, reason, self._references.get(kind)))
@@ -315,7 +372,8 @@ def open_lane(s3: S3Address) -> Iterator[Lane]:
         stack.callback(_remove_bucket, s3_client, bucket)
         environment = _environment(url, s3, bucket) | {"XDG_STATE_HOME": str(directory)}
         source = stack.enter_context(_source(environment))
-        yield Lane(client, Checker(client, s3_client, bucket), remote, directory, environment, source)
+        checker = Checker(client, s3_client, bucket, environment["AVION_MEDIA_HTTP__BIND"])
+        yield Lane(client, checker, remote, directory, environment, source)
 
 
 def _environment(redis_url: str, s3: S3Address, bucket: str) -> dict[str, str]:
@@ -332,6 +390,7 @@ def _environment(redis_url: str, s3: S3Address, bucket: str) -> dict[str, str]:
         REMOTE__ALLOW_NETWORKS="127.0.0.0/8",
         SANDBOX__SLOTS="1",
         SWEEP__MARGIN="0s",
+        MODERATION__RELOAD="1s",
     )
     return environment | {
         "AWS_ACCESS_KEY_ID": s3.access_key,

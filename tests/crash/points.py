@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
+from typing import Any
 
 from tests.crash.lane import Lane, Process, Put, open_lane
 from tests.services import S3Address
@@ -30,7 +31,10 @@ _MAX_FILE_CALLS = 2  # of one name: the service reads and writes files in a loop
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of task: how it is put on, and the roles that do it. ``beside``: roles of a process that never fails."""
+    """One kind of task: how it is put on, and the roles that do it. ``beside``: roles of a process that never fails.
+
+    ``undo`` takes back what was done, and returns what is wrong then.
+    """
 
     name: str
     put: Put
@@ -38,8 +42,11 @@ class Kind:
     whole_video_bytes: int | None = None
     beside: tuple[str, ...] = ()
     after_death: Callable[[Lane], None] = lambda _lane: None
+    undo: Callable[[Lane, str], list[str]] | None = None
+    settings: tuple[tuple[str, str], ...] = ()
 
 
+_LONGER = (("TASKS__CLAIM_AFTER", "3s"),)  # than a block takes on a busy machine: two processes must not share one
 KINDS = (
     Kind("image", Lane.put_picture, ("processing",)),
     Kind("refused", Lane.put_refused, ("processing",)),
@@ -50,6 +57,7 @@ KINDS = (
     Kind("completion", Lane.put_completed, ("grpc",), beside=("processing",)),
     Kind("completion in parts", Lane.put_completed_in_parts, ("grpc",), beside=("processing",)),
     Kind("sweep", Lane.put_lost, ("sweeper",), beside=("processing",), after_death=Lane.sweep_again),
+    Kind("block", Lane.put_block, ("grpc",), beside=("http",), undo=Lane.unblock, settings=_LONGER),
 )
 
 
@@ -77,22 +85,24 @@ class Outcome:
     seconds: float
 
 
-def count_points(lane: Lane) -> list[Point]:
+def count_points(lane: Lane, kinds: Iterable[Kind] = KINDS) -> list[Point]:
     """A dry run of each kind: all calls, times all ways to fail. The first run warms caches up, the second counts."""
     points: list[Point] = []
-    for kind in KINDS:
+    for kind in kinds:
         for _ in range(2):
-            beside = _start_beside(lane, kind)
+            _start_beside(lane, kind)
             process = _start(lane, kind)
             media_id = kind.put(lane)
             assert lane.wait(media_id, while_alive=process), process.log.read_text()[-3000:]
-            for each in (process, *beside):
-                each.kill()
             lane.remember(kind.name, media_id)
-            assert not lane.checker.violations([media_id]), lane.checker.violations([media_id])
+            violations = lane.checker.violations([media_id])
+            assert not violations, violations
+            calls = process.calls()
+            assert not _undo(lane, kind, process, media_id)
+            lane.kill_all()
         points += [
             Point(kind, name, nth, how)
-            for name, nth in dict.fromkeys(process.calls())
+            for name, nth in dict.fromkeys(calls)
             if nth <= most_of(name, looking=kind is KINDS[0])
             for how in (*HOWS, *(_ONLY_S3 if name.startswith("s3:") else ()))
         ]
@@ -111,11 +121,22 @@ def most_of(name: str, *, looking: bool = False) -> int:
 
 
 def _start(lane: Lane, kind: Kind, fault: dict[str, object] | None = None) -> Process:
-    return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes)
+    settings: dict[str, Any] = dict(kind.settings)
+    return lane.start(kind.roles, fault, whole_video_bytes=kind.whole_video_bytes, **settings)
 
 
 def _start_beside(lane: Lane, kind: Kind) -> list[Process]:
-    return [lane.start(kind.beside)] if kind.beside else []
+    settings: dict[str, Any] = dict(kind.settings)
+    return [lane.start(kind.beside, **settings)] if kind.beside else []
+
+
+def _undo(lane: Lane, kind: Kind, process: Process, media_id: str) -> list[str]:
+    """By a new process: the fault of this one may still come."""
+    if kind.undo is None:
+        return []
+    process.kill()
+    _start(lane, kind)
+    return kind.undo(lane, media_id)
 
 
 def try_point(lane: Lane, point: Point) -> Outcome:
@@ -131,6 +152,8 @@ def try_point(lane: Lane, point: Point) -> Outcome:
         other = _start(lane, point.kind)
         ended = lane.wait(media_id, while_alive=other)
     violations = lane.checker.violations([media_id])
+    if ended:
+        violations += _undo(lane, point.kind, other or process, media_id)
     lane.checker.seen.clear()
     lane.kill_all()
     if violations or not ended:
@@ -144,14 +167,16 @@ def try_point(lane: Lane, point: Point) -> Outcome:
 def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outcome]:
     """All points, on so many lanes at once. At the end of each lane no consumer of a dead process may be left."""
     waiting: SimpleQueue[Point] = SimpleQueue()
+    kinds: dict[str, Kind] = {}
     for point in points:
         waiting.put(point)
+        kinds[point.kind.name] = point.kind
     done: SimpleQueue[Outcome | None] = SimpleQueue()
 
     def work() -> None:
         try:
             with open_lane(s3) as lane:
-                count_points(lane)
+                count_points(lane, kinds.values())
                 failed = False
                 while not waiting.empty():
                     outcome = try_point(lane, waiting.get_nowait())

@@ -77,10 +77,21 @@ def no_tombstone() -> None:
     DeletionRecords.mark = unmarked  # type: ignore[method-assign, assignment]
 
 
+def no_evidence() -> None:
+    """The files of a blocked medium are removed without a copy."""
+    from avion_media.moderation.evidence import Evidence
+
+    async def keep(_self: Any, _any_id: Any, _sizes: Any) -> None:
+        """Nothing is kept."""
+
+    Evidence.keep = keep  # type: ignore[method-assign, assignment]
+
+
 SABOTAGES: dict[str, Callable[[], None]] = {
     "no fence": no_fence,
     "early acknowledgement": early_acknowledgement,
     "group at the end": group_at_the_end,
     "consumer removed with its tasks": consumer_removed_with_its_tasks,
     "no tombstone": no_tombstone,
+    "no evidence": no_evidence,
 }

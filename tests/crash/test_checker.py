@@ -25,7 +25,7 @@ def lane(ceph_address: S3Address) -> Iterator[Lane]:
 @pytest.fixture(autouse=True)
 def empty(lane: Lane) -> None:
     lane.kill_all()
-    lane.client.flushall()
+    lane.forget_everything()
     lane.checker.seen.clear()
 
 
@@ -86,6 +86,13 @@ def test_a_skipped_tombstone_is_seen(lane: Lane) -> None:
     lane.wait(media_id)
     process.kill()
     assert any("its status is not DELETED" in each for each in lane.checker.violations([media_id]))
+
+
+def test_a_block_without_evidence_is_seen(lane: Lane) -> None:
+    media_id = lane.put_block()
+    lane.start(("grpc", "http"), sabotage="no evidence")
+    assert lane.wait(media_id)
+    assert any("evidence" in each for each in lane.checker.violations([media_id]))
 
 
 def red_after(lane: Lane, media_id: str, first: Callable[[], bool], sabotage: str = "", **settings: Any) -> list[str]:

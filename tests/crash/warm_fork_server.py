@@ -18,14 +18,15 @@ import trio
 from avion_media.config import Config
 from avion_media.media.pipeline import preload_for
 from avion_media.media.sandbox import fork_server
+from avion_media.moderation import likeness
 
 _CONTROL = 3  # its descriptor, after those of every process
 _MAX_BYTES = 1 << 16  # of the message that asks for it
 
 
 def load_codecs() -> None:
-    """Load what every fork server loads."""
-    fork_server._preload(list(preload_for(Config().decoders.enabled())))
+    """Load what the fork servers of both sandboxes load."""
+    fork_server._preload([*preload_for(Config().decoders.enabled()), *likeness.PRELOAD])
 
 
 def leave_one_behind() -> None:

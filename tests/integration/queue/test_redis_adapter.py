@@ -128,6 +128,29 @@ async def test_a_connection_that_goes_silent_is_given_up(server: RedisServer) ->
         assert proxy.connections > before
 
 
+async def test_a_process_that_stood_still_finds_the_replies_that_came(server: RedisServer) -> None:
+    """Its time was up before it could read them. That is no outage."""
+    async with open_redis(server.url, timeout_s=0.2) as redis:
+        await answered(redis)
+        await redis.execute_blocking("ECHO", "first", block_s=0.01)  # its connection stays
+        replies: list[object] = []
+
+        async def call() -> None:
+            replies.append(await redis.execute("ECHO", "x"))
+
+        async def call_blocking() -> None:
+            replies.append(await redis.execute_blocking("ECHO", "y", block_s=0.01))
+
+        server.ask("CLIENT", "PAUSE", 100, "ALL")  # so that replies come while this process stands still
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(call)
+            nursery.start_soon(call_blocking)
+            await trio.testing.wait_all_tasks_blocked()
+            time.sleep(0.5)  # noqa: ASYNC251 - as SIGSTOP does
+        assert set(replies) == {b"x", b"y"}
+        assert redis.available.up
+
+
 async def test_a_silent_subscription_is_given_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subscription, "_QUIET_S", 0.1)
     async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=0.2) as redis:

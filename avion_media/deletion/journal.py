@@ -18,7 +18,7 @@ from functools import partial
 from avion_media.concurrency import in_turn
 from avion_media.deletion.records import Mark, Undelete
 from avion_media.domain.errors import ObjectMissing
-from avion_media.domain.ids import ALPHABET
+from avion_media.domain.ids import base32, time_prefix
 from avion_media.domain.keys import DELETION_JOURNAL_PREFIX
 from avion_media.resources import ResourceSlot
 from avion_media.store import ObjectStore
@@ -63,7 +63,7 @@ class DeletionJournal:
         store, oldest = self._store.get(), datetime.now(UTC) - self._kept
         after = f"{DELETION_JOURNAL_PREFIX}{max(oldest, since or oldest):{_DAY}}"
         if since is not None and since > oldest:
-            after += f"/{_ulid_time(round(since.timestamp() * 1000))}"
+            after += f"/{time_prefix(round(since.timestamp() * 1000))}"
 
         async def read(key: str, found: list[JournalEntry]) -> None:
             with suppress(ObjectMissing):  # pruned meanwhile
@@ -109,9 +109,4 @@ def _read(body: bytes) -> JournalEntry:
 def _ulid() -> str:
     """Return milliseconds and 80 random bits in Crockford's base32: ordered by time, and unique."""
     bits = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return "".join(ALPHABET[bits >> shift & 31] for shift in range(125, -1, -5))
-
-
-def _ulid_time(unix_ms: int) -> str:
-    """Return the prefix of every `_ulid` of that time."""
-    return "".join(ALPHABET[unix_ms >> shift & 31] for shift in range(45, -1, -5))
+    return base32(bits, 26)

@@ -22,6 +22,7 @@ MEDIA_ID_PATTERN = "[0-7][0-9A-HJKMNP-TV-Z]{25}"
 """What a media id looks like, as a regular expression."""
 _MEDIA_ID = re.compile(MEDIA_ID_PATTERN, re.ASCII)
 _REMOTE_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_TIME_DIGITS = 10
 _RANDOM_BITS = 72
 _MAX_UNIX_MS = (1 << 48) - 1
 
@@ -60,23 +61,28 @@ class RemoteId:
 AnyId = MediaId | RemoteId
 
 
+def base32(value: int, digits: int) -> str:
+    """Return the last digits of a number in Crockford's base32: of one length, they sort like the numbers."""
+    return "".join(ALPHABET[(value >> shift) & 31] for shift in range(5 * (digits - 1), -1, -5))
+
+
 def new_media_id(fmt: MediaFormat, unix_ms: int, random_bits: Callable[[int], int] = secrets.randbits) -> MediaId:
     """Make an id for a media item of ``fmt`` requested at ``unix_ms`` (milliseconds since 1970, UTC)."""
     if not 0 <= unix_ms <= _MAX_UNIX_MS:
         raise ValueError(f"unix_ms must fit 48 bits, got {unix_ms}")
     value = (unix_ms << 80) | (fmt.code << _RANDOM_BITS) | random_bits(_RANDOM_BITS)
-    text = "".join(ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
+    text = base32(value, 26)
     return MediaId(text, datetime.fromtimestamp(unix_ms / 1000, UTC), fmt)
 
 
 def time_prefix(unix_ms: int) -> str:
     """Return the first ten characters of all ids of that millisecond; those that were made before sort before it."""
-    return "".join(ALPHABET[(unix_ms >> shift) & 31] for shift in range(45, -1, -5))
+    return base32(unix_ms, _TIME_DIGITS)
 
 
 def unix_ms_of(text: str) -> int:
     """Return the milliseconds that a text in the form of `MEDIA_ID_PATTERN` begins with."""
-    return int(text[:10].translate(_PYTHON_DIGITS), 32)
+    return int(text[:_TIME_DIGITS].translate(_PYTHON_DIGITS), 32)
 
 
 def parse_media_id(text: str) -> MediaId:

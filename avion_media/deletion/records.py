@@ -22,7 +22,7 @@ machines are compared.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -38,9 +38,8 @@ from avion_media.redis import Redis, Reply
 from avion_media.state.names import STATUS_CHANGES, deletion_key
 
 _UNDELETED_S = 366 * 86_400.0  # as long as a notice may be delivered again: the producer trims the stream
-_CHUNK = (
-    2_000  # records that one script writes: about 12 ms of the server's time, and one sync with `appendfsync always`
-)
+# Records that one script writes: about 12 ms of the server's time, and one sync with `appendfsync always`.
+_CHUNK = 2_000
 _AT_ONCE = 4
 _BUS_S = 0.1  # how long messages of two cluster nodes can overtake each other
 _FIELDS = ("state", "generation", "due", "absorbed", "undeleted_at", "undeleted_through", "unjournaled")
@@ -138,8 +137,7 @@ class DeletionRecords:
                     found[names[key]] = record
 
         names = {deletion_key(media_id): media_id for media_id in media_ids}
-        groups = await self._redis.grouped(list(names), _CHUNK)
-        await in_turn([partial(read, group) for group in groups], _AT_ONCE)
+        await self._in_groups(names, read)
         return found
 
     async def mark(
@@ -170,8 +168,7 @@ class DeletionRecords:
                     marks.append(Mark(media_id, int(generation), int(due_ms), fresh == "1"))
 
         names = {deletion_key(media_id): media_id for media_id in media_ids}
-        groups = await self._redis.grouped(list(names), _CHUNK)
-        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
+        await self._in_groups(names, write)
         return marks
 
     async def note_journaled(self, marks: Sequence[Mark]) -> None:
@@ -181,8 +178,7 @@ class DeletionRecords:
         async def note(keys: Sequence[str]) -> None:
             await self._redis.run(scripts.NOTE_JOURNALED, keys, [generations[key] for key in keys])
 
-        groups = await self._redis.grouped(list(generations), _CHUNK)
-        await in_turn([partial(note, group) for group in groups], _AT_ONCE)
+        await self._in_groups(generations, note)
 
     async def begin_removal(self, media_id: str, generation: int) -> Removal:
         """Begin to remove the objects of one deletion. After that it cannot be undone."""
@@ -225,8 +221,7 @@ class DeletionRecords:
             done = await self._redis.run(scripts.UNDELETE, keys, (*first, *each))
             undeleted.update(names[key] for key, is_done in zip(keys, done, strict=True) if is_done)
 
-        groups = await self._redis.grouped(list(names), _CHUNK)
-        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
+        await self._in_groups(names, write)
         return undeleted
 
     async def restore_marks(self, marks: Sequence[Mark], position: str) -> list[Mark]:
@@ -241,8 +236,7 @@ class DeletionRecords:
             current.extend(mark for mark, is_current in zip(each, replies, strict=True) if is_current)
 
         names = {deletion_key(media_id): media_id for media_id in by_id}
-        groups = await self._redis.grouped(list(names), _CHUNK)
-        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
+        await self._in_groups(names, write)
         return current
 
     async def restore_undeletes(self, generations: Mapping[str, int], issued: Undelete) -> None:
@@ -254,8 +248,12 @@ class DeletionRecords:
             await self._redis.run(scripts.RESTORE, keys, (*first, *parts))
 
         names = {deletion_key(media_id): media_id for media_id in generations}
-        groups = await self._redis.grouped(list(names), _CHUNK)
-        await in_turn([partial(write, group) for group in groups], _AT_ONCE)
+        await self._in_groups(names, write)
+
+    async def _in_groups(self, keys: Iterable[str], run: Callable[[Sequence[str]], Awaitable[None]]) -> None:
+        """Run a script on groups of the keys that lie together, a few groups at once."""
+        groups = await self._redis.grouped(list(keys), _CHUNK)
+        await in_turn([partial(run, group) for group in groups], _AT_ONCE)
 
 
 def _read(values: Reply) -> DeletionRecord | None:

@@ -42,9 +42,8 @@ def two_owners(lane: Lane, sabotage: str) -> list[str]:
     media_id = lane.put_picture()
     fault = {"name": "fs:TemporaryFile", "nth": 2, "how": "stopped, then raises"}
     # The first owner's lease is long: when it goes on, it must not reclaim its task from the second. It stays the
-    # janitor for a quarter of that. Its calls to Redis have all the time that it stands still.
-    settings: Any = {"TASKS__MAX_ATTEMPTS": "1", "TASKS__CLAIM_AFTER": "8s", "REDIS__TIMEOUT": "30s"}
-    first = lane.start(("processing",), fault, sabotage=sabotage, **settings)
+    # janitor for a quarter of that.
+    first = lane.start(("processing",), fault, sabotage=sabotage, TASKS__MAX_ATTEMPTS="1", TASKS__CLAIM_AFTER="8s")
     eventually(first.stopped, "the first owner to stop")
     second = lane.start(("processing",), BEFORE_IT_IS_PUBLIC | {"how": "stopped"}, sabotage=sabotage)
     eventually(second.stopped, "the second owner to stop")

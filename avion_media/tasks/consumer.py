@@ -337,9 +337,8 @@ class Consumer:
             finally:
                 if active.lost:
                     observed.outcome = "lease_lost"
-                if (
-                    self._active.get(active.lease.entry_id) is active
-                ):  # else the lease was lost, and the entry came again
+                # If the lease was lost, the entry may have come again.
+                if self._active.get(active.lease.entry_id) is active:
                     del self._active[active.lease.entry_id]
                 if not self._active:
                     self._nothing_active.set()

@@ -67,9 +67,8 @@ class ProcessMedia:
         if await self._publisher.clean_up_if_deleted(media_id):
             return
         failed = await self._publisher.failure(media_id)
-        if (
-            failed is not None and failed not in SERVICE_FAULTS
-        ):  # an earlier attempt removed the upload, or was about to
+        if failed is not None and failed not in SERVICE_FAULTS:
+            # An earlier attempt removed the upload, or was about to.
             await self.record_failure(task, failed)
             return
         facts = await self._publisher.published(media_id)

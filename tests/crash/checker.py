@@ -52,8 +52,10 @@ class Expected:
 
 @dataclass
 class Entry:
-    """One medium of the ledger: accepted, and perhaps deleted (``notice_id``: its notice, ``due``: Unix time), or
-    to be blocked together with its ``copies`` (``acknowledged``: a client was told that it is).
+    """One media item of the ledger: accepted, and perhaps deleted or blocked.
+
+    ``notice_id``, ``due``: the notice of its deletion, and when its removal is due (Unix seconds). ``copies``: what is
+    to be blocked with it. ``acknowledged``: BlockMedia has answered.
     """
 
     media_id: str

@@ -120,7 +120,10 @@ class Lane:
         whole_video_bytes: int | None = None,
         **settings: str,
     ) -> Process:
-        """A new process of the service, which need not be ready yet; or of a command, for which it is ``later_s``."""
+        """Start a process of the service, or of a command. The service need not be ready when this returns.
+
+        ``later_s``: by how many seconds the clock of a sweep is ahead.
+        """
         name = secrets.token_hex(4)
         process = Process(0, self.directory / f"{name}.trace", self.directory / f"{name}.log")
         environment = self.environment | {f"AVION_MEDIA_{key}": value for key, value in settings.items()}

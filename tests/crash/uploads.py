@@ -126,7 +126,7 @@ class Uploads:
         raise AssertionError(f"sweep after sweep finds something to do: {swept}")
 
     def ready(self) -> set[str]:
-        """The media that a client was told are READY."""
+        """Return the media items that the service reported as READY to a client."""
         told = [each for each in self._clients if '"READY"' in each.log.read_text()]
         return {ended["media_id"] for client in told for ended in _json_of(client)}
 
@@ -155,7 +155,7 @@ class Uploads:
             *(f"in the index, but not so in the store: {each}" for each in sorted(index - wanted)),
             *(f"in the store, but not so in the index: {each}" for each in sorted(wanted - index)),
             *(f"thumbnails without an original: {each}" for each in sorted(held.keys() - originals)),
-            *(f"a client was told that it is READY, but it is not there: {each}" for each in self.ready() - originals),
+            *(f"reported as READY to a client, but not in the store: {each}" for each in self.ready() - originals),
             *([f"usage is {counted}, not {stored}"] if counted != stored else []),
         ]
 

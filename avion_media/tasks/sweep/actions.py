@@ -47,9 +47,8 @@ class SweepActions:
         redis = self._redis
         if decision.reason is SweepReason.OVERDUE_DELETION:
             record = await DeletionRecords(redis).get(name)
-            if (
-                record is not None and record.is_deleted and await self._may_queue(name)
-            ):  # else it was undeleted meanwhile
+            # It may have been undeleted meanwhile.
+            if record is not None and record.is_deleted and await self._may_queue(name):
                 overdue = Mark(name, record.generation, round(self._clock().timestamp() * 1000), False)
                 await schedule_removals(TaskQueue(redis, DELETE_QUEUE), [overdue])
             return

@@ -402,7 +402,7 @@ class _Deletions(RuleBasedStateMachine):
         self._answering.changes += 1
 
     def _can_become_due(self) -> bool:
-        """The delay is far longer than it takes to journal a notice, also for whoever comes after one that died."""
+        """Whether the journal has the deletion. The delay is far longer than that takes, even if a listener dies."""
         if not self.is_deleted or self.generation in self.due:
             return False
         journaled = {entry.generation for entry in self.journal if isinstance(entry, Mark)}

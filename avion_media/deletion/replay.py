@@ -99,7 +99,7 @@ class JournalReplay:
             try:
                 await self.ensure_complete()
             except Unavailable as error:
-                _log.warning("deletions.replay_waiting", dependency=error.dependency, detail=error.detail)
+                _log.warning("deletions.replay_backed_off", dependency=error.dependency, detail=error.detail)
                 await trio.sleep(_RETRY_S)
                 continue
             self._ended.set()

@@ -52,7 +52,7 @@ class _Looks:
                 pause_s = _PAUSE_S[0]
                 wait_s = self._reload_s * random.uniform(0.8, 1.2)
             except Unavailable as error:
-                self._log.info("moderation.waiting", dependency=error.dependency, detail=error.detail)
+                self._log.info("moderation.backed_off", dependency=error.dependency, detail=error.detail)
                 wait_s = pause_s * random.uniform(0.5, 1.0)
                 pause_s = min(longest_s, pause_s * 2)
             with trio.move_on_after(wait_s):

@@ -50,7 +50,7 @@ class _Sweeper:
                 if await self._leadership.acquire():
                     await self._lead()
             except Unavailable as error:
-                self._log.info("sweep.waiting", dependency=error.dependency, detail=error.detail)
+                self._log.info("sweep.backed_off", dependency=error.dependency, detail=error.detail)
             except LeaseLost as error:
                 self._log.warning("sweep.leadership_lost", detail=str(error))
             except MediaError as error:

@@ -44,7 +44,7 @@ class BulkRunner:
         try:
             return await work(job, most)
         except Unavailable as error:
-            _log.info("job.waiting", job=job.name, dependency=error.dependency, detail=error.detail)
+            _log.info("job.backed_off", job=job.name, dependency=error.dependency, detail=error.detail)
             return None
         except Exception as error:  # noqa: BLE001 - a bug in a job must not take the janitor down
             _log.error("job.internal_error", job=job.name, exc_info=error)

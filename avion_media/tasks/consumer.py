@@ -313,7 +313,7 @@ class Consumer:
                 await step()
                 pause_s = _OUTAGE_PAUSE_S[0]
             except Unavailable as error:
-                self._log.info("queue.waiting", dependency=error.dependency, detail=error.detail, pause_s=pause_s)
+                self._log.info("queue.backed_off", dependency=error.dependency, detail=error.detail, pause_s=pause_s)
                 await _wait_or_stop(child, pause_s * random.uniform(0.8, 1.2))
                 pause_s = min(longest_s, pause_s * 2)
 

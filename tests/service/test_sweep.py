@@ -720,7 +720,7 @@ def test_the_role_outlives_an_outage_and_notices_that_redis_has_lost_its_memory(
     ):
         eventually(lambda: other.hexists("media_sweep", "finished_at"), "a first pass")
         other.client_pause(7000)  # longer than the sweeper takes to look again, and to wait for an answer
-        eventually(lambda: "sweep.waiting" in service.log(), "the outage to be noticed")
+        eventually(lambda: "sweep.backed_off" in service.log(), "the outage to be noticed")
         forgotten = an_upload()
         other.xadd(PROCESSING_QUEUE, {"task_id": "t", "media_id": str(forgotten), "type": "thumbnail"})
         s3.client.put_object(Bucket=s3.bucket, Key=keys.incoming(forgotten), Body=b"x")

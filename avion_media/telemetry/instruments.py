@@ -179,20 +179,20 @@ REMOTE_DURATION = Instrument(
 )
 REMOTE_RECEIVED = Instrument("avion.remote.received", "counter", "By", "bytes of remote media fetched in full")
 SANDBOX_DURATION = Instrument(
-    "avion.sandbox.duration", "histogram", "s", "confined processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
+    "avion.sandbox.duration", "histogram", "s", "sandboxed processes, from fork to exit", (a.JOB, a.JOB_OUTCOME), _FAST
 )
 SANDBOX_CPU = Instrument(
-    "avion.sandbox.cpu.time", "histogram", "s", "CPU time of confined processes", (a.JOB, a.JOB_OUTCOME), _FAST
+    "avion.sandbox.cpu.time", "histogram", "s", "CPU time of sandboxed processes", (a.JOB, a.JOB_OUTCOME), _FAST
 )
 SANDBOX_PEAK = Instrument(
-    "avion.sandbox.memory.peak", "histogram", "By", "greatest resident memory of confined processes", (a.JOB,), _MEMORY
+    "avion.sandbox.memory.peak", "histogram", "By", "greatest resident memory of sandboxed processes", (a.JOB,), _MEMORY
 )
 SANDBOX_RESERVED = Instrument(
-    "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the confined processes that run"
+    "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the sandboxed processes that run"
 )
 SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "limit of that sum")
 SANDBOX_KILLS = Instrument(
-    "avion.sandbox.kills", "counter", "{process}", "confined processes that were killed", (a.JOB, a.KILL_CAUSE)
+    "avion.sandbox.kills", "counter", "{process}", "sandboxed processes that were killed", (a.JOB, a.KILL_CAUSE)
 )
 
 # -- deletions, the CDN, the sweep
@@ -290,10 +290,10 @@ TELEMETRY_SPANS = Instrument(
     "avion.telemetry.spans", "total", "{span}", "spans handed to the OTLP exporter", (a.SPAN_OUTCOME,)
 )
 PROCESS_CPU = Instrument(
-    "process.cpu.time", "total", "s", "CPU time of this process, confined ones aside", (a.CPU_MODE,)
+    "process.cpu.time", "total", "s", "CPU time of this process, without sandboxed processes", (a.CPU_MODE,)
 )
 PROCESS_MEMORY = Instrument(
-    "process.memory.usage", "updown", "By", "resident memory of this process, confined ones aside"
+    "process.memory.usage", "updown", "By", "resident memory of this process, without sandboxed processes"
 )
 PROCESS_FDS = Instrument("process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors")
 PROCESS_THREADS = Instrument("process.thread.count", "updown", "{thread}", "threads")

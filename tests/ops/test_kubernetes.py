@@ -33,7 +33,7 @@ from tests.ops.manifests import (
 )
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
-# The service beside its confined processes: idle it is 120 MB, the rest are bodies under way, at most 16 MiB an image.
+# The service beside its sandboxed processes: idle it is 120 MB, the rest are bodies under way, at most 16 MiB an image.
 SERVICE_BYTES = 512 << 20
 
 

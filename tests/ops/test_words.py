@@ -23,7 +23,7 @@ PHRASES = {
 }
 # Names that others replaced, by the name of today. None of them comes back.
 OLD_NAMES = {
-    "sandbox": r"\bcage\b|CAGE__|\bforker\b",
+    "sandbox": r"\bcage\b|CAGE__|\bforker\b|\b[Cc]onfined process",
     "media pipeline": r"\bworkshop\b",
     "renewer": r"\bkeeper\b",
     "deletion": r"avion[._]drops|\bdrop\.(tombstones?|undone|gap|backlog_full|malformed)\b|DropStream|DropChannel",

@@ -69,7 +69,7 @@ class Sandbox:
         files: Sequence[int] = (),
         limits: Limits,
     ) -> Any:
-        """Run our function ``target`` (``package.module:function``) in a fresh confined fork; return what it returned.
+        """Run our function ``target`` (``package.module:function``) in a fresh sandboxed process; return its result.
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
         JSON-able up to 256 KiB. It can open nothing: whatever it imports must be imported with its module, and

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one confined task. Crossing one ends it as ``Rejected(DECODER_LIMIT)``.
+    """Bounds of one sandboxed task. Crossing one ends it as ``Rejected(DECODER_LIMIT)``.
 
     ``memory_bytes`` is what the task may allocate on top of what the interpreter (or the program's libraries) maps;
     the same number is what it takes out of the sandbox's budget. ``cpu_s`` is CPU time of all its threads, rounded up

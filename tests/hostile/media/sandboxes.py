@@ -1,4 +1,4 @@
-"""Watches, from outside, what the confined processes of a service take: they are the children of its fork servers."""
+"""Watches, from outside, what the sandboxed processes of a service take: they are the children of its fork servers."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ func (g gateway) listParts(ctx context.Context, r *http.Request) (any, error) {
 func (g gateway) signPart(ctx context.Context, r *http.Request) (any, error) {
 	number, err := strconv.ParseInt(r.PathValue("number"), 10, 32)
 	if err != nil {
-		return nil, status.Error(codes.InvalidArgument, "a part has a number")
+		return nil, status.Error(codes.InvalidArgument, "expected the number of a part")
 	}
 	signed, err := g.sign(ctx, r, int32(number))
 	if err != nil {

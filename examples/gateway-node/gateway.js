@@ -121,8 +121,9 @@ app.get('/uploads/:key/parts', async (request, response) => {
 
 // signPart. `stored` is true if the store has this part already, and only its response was lost.
 app.get('/uploads/:key/parts/:number', async (request, response) => {
-  const numbers = [Number(request.params.number)];
-  const { parts } = await call('signUploadParts', { ...idsOf(request), numbers });
+  const number = Number(request.params.number);
+  if (number !== (number | 0)) return response.status(400).json({ error: 'expected the number of a part' }); // an int32
+  const { parts } = await call('signUploadParts', { ...idsOf(request), numbers: [number] });
   const [{ url, headers, stored, etag }] = parts;
   response.json({ url, headers, stored, etag });
 });

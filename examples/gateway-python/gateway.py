@@ -123,7 +123,11 @@ async def list_parts(request: Request) -> Response:
 
 async def sign_part(request: Request) -> Response:
     """signPart. ``stored`` is true if the store has this part already, and only its response was lost."""
-    (part,) = (await sign(request, request.path_params["number"])).parts
+    try:
+        signed = await sign(request, int(request.path_params["number"]))
+    except ValueError:  # also of a number that is too large for the message
+        return JSONResponse({"error": "expected the number of a part"}, 400)
+    (part,) = signed.parts
     return JSONResponse({"url": part.url, "headers": dict(part.headers), "stored": part.stored, "etag": part.etag})
 
 
@@ -200,7 +204,7 @@ app = Starlette(
         Route("/uploads", begin, methods=["POST"]),
         Route("/uploads/{key}", abort, methods=["DELETE"]),
         Route("/uploads/{key}/parts", list_parts),
-        Route("/uploads/{key}/parts/{number:int}", sign_part),
+        Route("/uploads/{key}/parts/{number}", sign_part),
         Route("/uploads/{key}/complete", complete, methods=["POST"]),
         Route("/uploads/{key}/events", watch),
         Mount("/", StaticFiles(directory=PAGE, html=True)),

@@ -95,6 +95,9 @@ def test_refusals_say_why(gateway: httpx.Client) -> None:
     for body in (b"", b"not JSON", b"[]", b'{"filename": "a.jpg", "type": "image/jpeg", "size": "large"}'):
         malformed = gateway.post("/uploads", content=body, headers={"content-type": "application/json"})
         assert malformed.status_code == 400, body
+    for number in ("abc", "1.5", "3000000000"):
+        unnumbered = gateway.get(f"/uploads/01M88C0SJ305C5J3D3BYCKGC00/parts/{number}")
+        assert (unnumbered.status_code, unnumbered.json()) == (400, {"error": "expected the number of a part"})
     forged = gateway.get("/uploads/01M88C0SJ305C5J3D3BYCKGC00/parts", params={"uploadId": "made up"})
     assert (forged.status_code, list(forged.json()["fields"])) == (400, ["upload_id"])
     assert gateway.get("/uploads/01M88C0SJ305C5J3D3BYCKGC00/events").status_code == 404

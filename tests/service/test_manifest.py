@@ -3,6 +3,9 @@
 The manifest is `tests/data/MANIFEST.tsv`: what each file is, and what is expected of it (``thumbnail``: READY;
 ``reject``: refused at the door or FAILED with a reason; ``either``). Width and height are those of the picture as
 displayed.
+
+What is served is the scrubbed file, byte for byte. That it is clean, and shows the same, is for the same samples in
+`tests/unit/scrub` and `tests/unit/container`.
 """
 
 from __future__ import annotations
@@ -18,10 +21,14 @@ import pytest
 from PIL import Image
 
 from avion_media.domain.errors import Reason
+from avion_media.domain.formats import Family
 from avion_media.domain.media import fit_within
+from avion_media.media.sniff import sniff
 from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.harness import Service, eventually
+from tests.unit.container.videos import apply_patches, examine_bytes
+from tests.unit.scrub.made_files import original_of
 
 DATA = Path(__file__).parent.parent / "data"
 SIZES = {"small": 400, "medium": 800, "large": 1600}
@@ -61,6 +68,10 @@ def test_ends_as_the_manifest_says(row: dict[str, str], service: Service, bucket
     if status.state == wire.MediaStatus.READY:
         assert row["expected"] in ("thumbnail", "either")
         check_ready(service, status, row)
+        media = service.get(f"/media/{status.media_id}")
+        assert media.headers["Content-Type"] == status.content_type
+        assert len(media.content) == status.size
+        assert media.content == scrubbed(body), "not what the scrub makes of it"
     else:
         assert row["expected"] in ("reject", "either"), status
         assert status.state == wire.MediaStatus.FAILED
@@ -85,7 +96,6 @@ def check_ready(service: Service, status: wire.MediaStatus, row: dict[str, str])
     if row["width"]:
         assert (status.width, status.height) == (int(row["width"]), int(row["height"]))
     assert status.blurhash
-    assert status.content_type == service.get(f"/media/{status.media_id}").headers["Content-Type"]
     transparent = "small.webp" in status.thumbnails
     sizes = SIZES | ({"full": 4096} if status.content_type == "image/heic" else {})
     assert set(status.thumbnails) == {*sizes, *(f"{name}.webp" for name in sizes if transparent)}
@@ -99,6 +109,15 @@ def check_ready(service: Service, status: wire.MediaStatus, row: dict[str, str])
             assert thumbnail.mode in modes
             expected = fit_within(status.width, status.height, sizes[name.removesuffix(".webp")])
             assert max(abs(a - b) for a, b in zip(thumbnail.size, expected, strict=True)) <= 1
+
+
+def scrubbed(body: bytes) -> bytes:
+    """What may be served of a file."""
+    fmt = sniff(body, size=len(body)).format
+    assert fmt is not None
+    if fmt.family is Family.IMAGE:
+        return original_of(body, fmt)
+    return apply_patches(examine_bytes(body, fmt).patches, body)
 
 
 def check_absent(service: Service, status: wire.MediaStatus) -> None:

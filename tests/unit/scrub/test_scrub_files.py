@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from avion_media.domain.errors import Reason, Rejected
 from avion_media.media.sniff import sniff
+from tests.unit.container.videos import frames
 from tests.unit.scrub.allowed_tags import leaks
 from tests.unit.scrub.made_files import original_of
 from tests.unit.scrub.samples import BROKEN, DAMAGED, DATA, PICTURES, decode, exiftool
@@ -52,6 +54,14 @@ def test_pixels_profile_orientation_and_animation_are_unchanged(name: str, fmt: 
     after = original_of(before, fmt)
     assert decode(after, fmt) == decode(before, fmt)
     assert len(after) <= len(before)
+
+
+@pytest.mark.parametrize("name", ["gif-animated.gif", "bomb-gif-10k-frames-16x16.gif"])
+def test_all_frames_of_a_long_animation_are_unchanged(name: str, tmp_path: Path) -> None:
+    """By ffmpeg, and to the last one: the pictures above are compared for forty frames."""
+    clean = tmp_path / name
+    clean.write_bytes(original_of((DATA / name).read_bytes(), PICTURES[name]))
+    assert frames(clean) == frames(DATA / name)
 
 
 @pytest.mark.parametrize(("name", "fmt"), (PICTURES | DAMAGED).items())

@@ -1,0 +1,12 @@
+"""`avion-media` with figures and live pages that are half a second old at most; otherwise they are seconds old."""
+
+from __future__ import annotations
+
+from avion_media.__main__ import main
+from avion_media.console import live
+from avion_media.nodes import gauges
+
+if __name__ == "__main__":
+    gauges._POLL_S = 0.5
+    live._INTERVAL_S = 0.5  # type: ignore[misc]
+    main()

@@ -199,8 +199,8 @@ class Engine:
                         for record in reversed(list(self.records.values())):
                             self._cancel_task(record, trio.current_time())
                         raise
-        except BaseException as defect:
-            self.own.note_failure(defect)
+        except BaseException as bug:
+            self.own.note_failure(bug)
             if self._is_root:
                 self.own.force(State.FAILED, trio.current_time())
             raise

@@ -36,7 +36,7 @@ def inspect_command(subject: str, as_json: bool) -> None:
     """
     any_id = read_subject(subject)
     config = load_config()
-    known = run_directly(partial(_look, config, any_id))
+    known = run_directly(partial(_report, config, any_id))
     if as_json:
         print_json(known)
     else:
@@ -55,7 +55,7 @@ def read_subject(text: str) -> AnyId:
         raise UsageError(f"{text}: {error}") from None
 
 
-async def _look(config: Config, any_id: AnyId) -> dict[str, Any]:
+async def _report(config: Config, any_id: AnyId) -> dict[str, Any]:
     async with open_resources(config) as resources:
         return await media_report(config, resources.store, resources.redis, any_id)
 

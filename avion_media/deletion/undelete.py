@@ -52,7 +52,7 @@ async def _undelete(
     statuses = await stored.get_many(marked, despite_deletion=True)
     unfinished: list[str] = []
 
-    async def look(media_id: str, status: Status | None) -> None:
+    async def check(media_id: str, status: Status | None) -> None:
         if status is not None and status.state is State.READY:
             return  # it exists
         any_id = names[media_id]
@@ -62,7 +62,7 @@ async def _undelete(
         elif uploaded or (status is not None and not status.state.final):
             unfinished.append(media_id)
 
-    await in_turn([partial(look, *each) for each in statuses.items()], _AT_ONCE)
+    await in_turn([partial(check, *each) for each in statuses.items()], _AT_ONCE)
     possible = {media_id: found[media_id].generation for media_id in statuses if outcome[media_id] is None}
     if not possible:
         return outcome

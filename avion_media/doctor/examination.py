@@ -41,10 +41,10 @@ class _StoreChecks:
 
 
 async def examine(config: Config, areas: frozenset[Area], found: Found) -> list[CheckResult]:
-    """Run the checks of these areas, one after the other, and tell ``found`` of each as it ends.
+    """Run the checks of these areas, one after the other, and call ``found`` with the result of each as it ends.
 
     It writes below ``incoming/doctor-…`` and removes that again, after a cancel too; what a crash leaves there goes by
-    the bucket's lifecycle rule. On Redis it changes nothing. A dependency that is away is one failed result, not many.
+    the bucket's lifecycle rule. On Redis it changes nothing. An unavailable dependency is one failed result, not many.
     """
     results: list[CheckResult] = []
 

@@ -36,7 +36,7 @@ class ReloadingFiles(Generic[T]):
         self._read = read
         self._failing_since: float | None = None
         self._logged_at = -math.inf
-        self._current = self._look()  # the version of ``value``
+        self._current = self._versions()  # the version of ``value``
         self.value = read()
 
     async def watch(self) -> NoReturn:
@@ -47,7 +47,7 @@ class ReloadingFiles(Generic[T]):
 
     async def reload_if_changed(self) -> None:
         """Read the files unless ``value`` is their present version. After a cancel the next poll reads them."""
-        found = await trio.to_thread.run_sync(self._look)
+        found = await trio.to_thread.run_sync(self._versions)
         if found == self._current:
             return
         try:
@@ -69,7 +69,7 @@ class ReloadingFiles(Generic[T]):
             for_s = round(now - self._failing_since)
             _log.error("credentials.unreadable", files=list(self._paths), error=str(error), for_s=for_s)
 
-    def _look(self) -> tuple[tuple[int, int, int, int] | None, ...]:
+    def _versions(self) -> tuple[tuple[int, int, int, int] | None, ...]:
         return tuple(map(_version, self._paths))
 
 

@@ -52,7 +52,7 @@ async def redis(runtime: Runtime, child: Child[None]) -> None:
                 try:
                     await redis.ping()
                     runtime.readiness.note_answer(Dependency.REDIS)
-                    await durability.look(redis)
+                    await durability.check(redis)
                 except Unavailable:
                     pass
                 await trio.sleep(_PING_S if redis.has_sentinels or not redis.available.up else _QUIET_PING_S)
@@ -66,7 +66,7 @@ def _note(outages: OutageLog, available: Availability) -> None:
 
 
 class _Durability:
-    """Whether Redis is set up to keep what it is given; looked at after each outage, as it may be another one since."""
+    """Warns if Redis is not set up to keep its data. Checked again after each outage: it might be another server."""
 
     def __init__(self, runtime: Runtime, path: str) -> None:
         self._runtime = runtime
@@ -74,8 +74,8 @@ class _Durability:
         self._again_at = -1.0
         self._up_since = 0.0
 
-    async def look(self, redis: Redis) -> None:
-        """Unless it did a moment ago. Raises `Unavailable`."""
+    async def check(self, redis: Redis) -> None:
+        """Check the settings of Redis, unless that was done a moment ago. Raises `Unavailable`."""
         up_since = redis.available.since
         if trio.current_time() < self._again_at and up_since == self._up_since:
             return

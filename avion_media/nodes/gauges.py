@@ -94,22 +94,22 @@ def observe_tree(runtime: Runtime, root: Supervisor) -> None:
 
 
 async def keep_polling(runtime: Runtime) -> None:
-    """Look at the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
+    """Sample the queues, and measure how late the event loop is. Never returns, and raises nothing but Cancelled."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_measure_lag, runtime)
         while True:
             try:
                 runtime.telemetry.refresh()
-                await _look(runtime)
+                await _sample(runtime)
             except Unavailable:
-                pass  # the next look is as good
-            except Exception as error:  # noqa: BLE001 - the whole tree stands right of telemetry, and needs no gauges
+                pass  # the next sample is as good
+            except Exception as error:  # noqa: BLE001 - a crash here would restart the whole tree, which needs no gauges
                 _log.error("gauges.failed", exc_info=error)
             pause_s = _POLL_S if runtime.observed.queue_stats else _FIRST_POLL_S
             await trio.sleep(pause_s * random.uniform(0.8, 1.2))
 
 
-async def _look(runtime: Runtime) -> None:
+async def _sample(runtime: Runtime) -> None:
     await runtime.replicas.announce(runtime.replica())
     observed = runtime.observed
     found = await read_fleet_statistics(runtime.redis, runtime.queues, runtime.events, max_age_s=_POLL_S)

@@ -118,7 +118,7 @@ def delayed_member(fields: Mapping[str, str]) -> str:
 
 
 def _number(fields: Mapping[str, str], name: str) -> float:
-    """A number of ours; 0 when it is missing or is none (a foreign producer may use the name for something else)."""
+    """A number of ours; 0 when it is missing or is none (another producer may use the name for something else)."""
     try:
         value = float(fields.get(name, "0"))
     except ValueError:

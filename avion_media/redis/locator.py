@@ -106,26 +106,27 @@ class Locator:
         return Single(self._open_node(address, connection), master)
 
     async def _address_of(self, seed: Address, sentinel: TCPConnection, master: str) -> Address:
-        """Return the answer of the Sentinel at ``seed``, or of another one that knows of a later failover."""
-        answers = [await _said_by(sentinel, master)]
+        """Return the reply of the Sentinel at ``seed``, or of another one that knows of a later failover."""
+        replies = [await _ask_sentinel(sentinel, master)]
         others = [each for each in self._seeds if each != seed]
-        heard, all_heard = trio.open_memory_channel[_Said](len(others))
+        sending, received = trio.open_memory_channel[_SentinelReply](len(others))
 
-        async def ask(other: Address, heard: trio.MemorySendChannel[_Said]) -> None:
-            with heard, suppress(*ANY, trio.BrokenResourceError), trio.fail_after(self._timeout_s):
+        async def ask(other: Address, sending: trio.MemorySendChannel[_SentinelReply]) -> None:
+            with sending, suppress(*ANY, trio.BrokenResourceError), trio.fail_after(self._timeout_s):
                 connection = await self._dial_seed(other)
                 try:
-                    heard.send_nowait(await _said_by(connection, master))  # broken: the receiver has stopped waiting
+                    reply = await _ask_sentinel(connection, master)
+                    sending.send_nowait(reply)  # BrokenResourceError: the receiver has stopped waiting
                 finally:
                     connection.invalidate()
 
-        with all_heard, trio.move_on_after(_OTHERS_S):
-            with heard:
+        with received, trio.move_on_after(_OTHERS_S):
+            with sending:
                 for other in others:
-                    self._dialler.start_soon(ask, other, heard.clone())
-            async for answer in all_heard:
-                answers.append(answer)
-        return max(answers, key=lambda each: each.epoch).address  # the first reply among equals
+                    self._dialler.start_soon(ask, other, sending.clone())
+            async for reply in received:
+                replies.append(reply)
+        return max(replies, key=lambda each: each.epoch).address  # the first reply among equals
 
     async def _cluster_of(self, seed: Address, connection: TCPConnection) -> Cluster:
         if self._target.database:
@@ -154,14 +155,14 @@ async def _only_master(sentinel: TCPConnection) -> str:
     return names[0]
 
 
-class _Said(NamedTuple):
-    """The answer of a Sentinel: a master, and the failover that it knows of."""
+class _SentinelReply(NamedTuple):
+    """What a Sentinel reports: the master, and the number of the last failover that it knows of."""
 
     epoch: int
     address: Address
 
 
-async def _said_by(sentinel: TCPConnection, master: str) -> _Said:
+async def _ask_sentinel(sentinel: TCPConnection, master: str) -> _SentinelReply:
     # Sent together: the Sentinel learns nothing between the two.
     state = send(sentinel, ("SENTINEL", "MASTER", master))
     address = send(sentinel, ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", master))
@@ -169,4 +170,4 @@ async def _said_by(sentinel: TCPConnection, master: str) -> _Said:
     if reply is None:
         raise refusals.ConnectionError(f"the Sentinel knows no master {master}")
     host, port = reply
-    return _Said(int((await state)[b"config-epoch"]), Address(host.decode(), int(port)))
+    return _SentinelReply(int((await state)[b"config-epoch"]), Address(host.decode(), int(port)))

@@ -20,7 +20,7 @@ from avion_media.redis.errors import UNAVAILABLE
 
 _MAX_CALLS = 1024  # calls in flight: limits the write buffer, which coredis does not limit
 
-_LAST_LOOK_S = 0.1  # to read a reply that is in the socket
+_LATE_REPLY_S = 0.1  # to read a reply that is in the socket
 
 Undo = Callable[[Reply], Awaitable[None]]
 
@@ -78,7 +78,7 @@ class Node:
         if sent_over is None or request is None:
             raise trio.TooSlowError
         try:
-            return await _last_look(request)
+            return await _late_reply(request)
         except trio.TooSlowError:
             sent_over.invalidate()  # replies come in order, so all later calls wait as well
             raise
@@ -96,7 +96,7 @@ class Node:
         try:
             with trio.move_on_after(block_s + self._timeout_s):
                 return await request
-            return await _last_look(request)
+            return await _late_reply(request)
         except trio.TooSlowError:
             at_rest = False
             raise
@@ -151,11 +151,11 @@ class Node:
         return self._shared
 
 
-async def _last_look(request: Awaitable[Reply]) -> Reply:
+async def _late_reply(request: Awaitable[Reply]) -> Reply:
     """Return the reply if it has come, although the time is up. Raises TooSlowError if it has not.
 
     While a process stands still (SIGSTOP, a paused machine), replies arrive and the time runs out. When the process
     continues, it sees the time before the replies. Without this, each such pause looked like an outage of Redis.
     """
-    with trio.fail_after(_LAST_LOOK_S):
+    with trio.fail_after(_LATE_REPLY_S):
         return await request

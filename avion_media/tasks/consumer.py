@@ -465,8 +465,8 @@ class Consumer:
                 await self._handler.renew_status(lease.task)
             except (LeaseLost, Unavailable):
                 raise
-            except Exception as defect:  # noqa: BLE001 - as in `_attempt`
-                self._log.error("task.internal_error", task_id=lease.task.task_id, exc_info=defect)
+            except Exception as error:  # noqa: BLE001 - as in `_attempt`
+                self._log.error("task.internal_error", task_id=lease.task.task_id, exc_info=error)
             await end()
 
         await self._end_lease(put_back)

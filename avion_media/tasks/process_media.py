@@ -161,7 +161,7 @@ class ProcessMedia:
             has = facts.thumbnails or made.thumbnails
             thumbnails = {size: data for size, data in made.thumbnails.items() if size in has}
             await self._publisher.write_thumbnails(media_id, facts, thumbnails)
-        await self._purges.request(str(media_id), f"anew:{task.task_id}")
+        await self._purges.request(str(media_id), f"regenerated:{task.task_id}")
         return None if await self._publisher.clean_up_if_deleted(media_id) else facts
 
     def _check_size(self, info: ObjectInfo, family: Family) -> None:

@@ -177,7 +177,7 @@ class Publisher:
             return True
         others: list[str] = []
 
-        async def look(name: str) -> None:
+        async def check(name: str) -> None:
             try:
                 made_of = (await store.head(keys.thumbnail(any_id, name))).metadata.get(_OF_ORIGINAL, "")
             except ObjectMissing:
@@ -185,7 +185,7 @@ class Publisher:
             if made_of != facts.sha256:
                 others.append(name)
 
-        await run_all([partial(look, name) for name in facts.thumbnails])
+        await run_all([partial(check, name) for name in facts.thumbnails])
         return not others
 
     async def _remove_thumbnails(self, any_id: AnyId, sizes: Iterable[str]) -> None:

@@ -37,7 +37,7 @@ def test_more_crashes_than_the_root_bears_end_the_process(
         check=False,
     )
     assert done.returncode == 1, done.stderr
-    # The last words, for people; the same and more in the log.
+    # The final output, for people; the log has the same and more.
     assert done.stderr.splitlines()[-3:] == [f"avion-media: {line}" for line in WHY]
     lines = json_lines(done.stderr)
     (failed,) = (line for line in lines if line["event"] == "tree.failed")

@@ -86,7 +86,7 @@ def _watches(channel: grpc.Channel) -> None:
     watches = [repeat(channel)(wire.EchoRequest(text="x", count=1, behaviour="hang"), timeout=60) for _ in range(50)]
     for watch in watches:
         next(watch)
-    threading.Event().wait(1.1)  # a call that is given up later is no nuisance
+    threading.Event().wait(1.1)  # a call that is given up later is not part of a flood
     for watch in watches:
         watch.cancel()
 

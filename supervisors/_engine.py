@@ -1,12 +1,13 @@
-"""One run of one supervisor: a loop around a step that never waits, for both kinds of supervisors.
+"""One run of one supervisor, of either kind: a loop around a step that never waits.
 
-Three shapes were weighed. A task per restart is short, but two failures at once then race for the same siblings. One
-task that waits for each start, grace and backoff in turn (as OTP does) keeps order, but a child in backoff blocks all
-others. So the loop sleeps until something ended or is due, and `_step` compares what is with what should be: nothing
-in it awaits, so each decision sees, and each snapshot shows, a consistent tree.
+Two other designs were rejected. One task per restart is short, but two simultaneous failures race for the same
+siblings. A single task that awaits each start, grace period and backoff in turn, as in OTP, keeps the order but cannot
+react to anything else while one child is in backoff. Here the loop sleeps until a child ends or a deadline passes;
+`_step` then compares the actual state with the desired one. `_step` never awaits, so every decision and every snapshot
+sees a consistent tree.
 
-A child's end is seen by its wrapper task. Whether its stop was requested is read from the supervisor's own state,
-never from the exception: libraries raise `trio.Cancelled` of their own, and swallow Trio's.
+A wrapper task detects the end of its child. Whether the child had been asked to stop is a flag of the supervisor, and
+never follows from the exception, because libraries raise `trio.Cancelled` of their own and swallow Trio's.
 """
 
 from __future__ import annotations

@@ -15,11 +15,11 @@ from supervisors._state import State
 
 
 class Batch:
-    """Children that go down right to left and come up left to right, together: a first start or a group's restart.
+    """Children that stop right to left and start left to right as one unit: the first start, or a group's restart.
 
-    Each child that goes down has a turn to come up too. A child that must stay down loses its turn only when the turn
-    comes, because it can be restarted by hand until then. Another failure among the children makes a new batch, which
-    takes them over.
+    Every child that stops with the batch also has a turn to start. A child that must stay down loses its turn only when
+    the batch reaches it, because `restart_child` can still bring it back until then. If another of its children fails,
+    a new batch replaces this one and takes over its children.
     """
 
     def __init__(self, to_stop: Iterable[Record], to_start: Iterable[Record], not_before: float, reason: str) -> None:

@@ -153,7 +153,7 @@ class MediaService(MediaServiceServicer):  # type: ignore[misc] # generated code
 
     async def _granted(self, media_id: MediaId, upload_id: str) -> GrantedUpload:
         if not upload_id:
-            raise _bad_field("upload_id", "must be given", "UPLOAD_ID_REQUIRED")
+            raise _bad_field("upload_id", "is required", "UPLOAD_ID_REQUIRED")
         try:
             return await self._resumable.open(media_id, upload_id)
         except InvalidUploadId as error:

@@ -141,7 +141,7 @@ def _check_sha256(sha256: bytes, *, multipart: bool) -> Violation | None:
 
 def check_owner(owner: str) -> None:
     """Check a required owner. Raises `BadRequest`."""
-    violation = _check_owner(owner) if owner else Violation("owner", "must be given", "OWNER_REQUIRED")
+    violation = _check_owner(owner) if owner else Violation("owner", "is required", "OWNER_REQUIRED")
     if violation is not None:
         raise BadRequest([violation])
 

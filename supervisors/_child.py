@@ -1,4 +1,4 @@
-"""What a running child sees of its supervisor, and plain Trio functions as children."""
+"""The handle that a running child has of its supervisor, and plain Trio functions as children."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 T = TypeVar("T")
-_NOTHING: Any = None  # the value of a child that has none: left out for T = None
+_NOTHING: Any = None  # the value of a child that has none (T = None)
 
 
 class Child(trio.TaskStatus[T]):
@@ -42,8 +42,8 @@ class Child(trio.TaskStatus[T]):
     def started(self, value: T = _NOTHING) -> None:
         """Report the end of the start, with a value for others; the next child may start. Never waits.
 
-        Raises RuntimeError when it is called again, as Trio's `trio.TaskStatus.started` does. After the stop was
-        requested it changes nothing.
+        Raises RuntimeError if it is called again, like `trio.TaskStatus.started`. It has no effect after the stop was
+        requested.
         """
         if self._reported:
             raise RuntimeError(f"{self.path} called started() twice")
@@ -51,12 +51,12 @@ class Child(trio.TaskStatus[T]):
         self._on_started(value)
 
     def until_stopping(self) -> AbstractContextManager[trio.CancelScope, bool]:
-        """Return a ``with`` block in a cancel scope (which it gives) that is cancelled when the stop is requested.
+        """Run the block in a cancel scope, which it yields, and cancel it when the stop is requested.
 
         It is for work that can end anywhere, such as waiting for something to do. Work that must be finished belongs
         after the block. If the stop was requested before, the block is cancelled at its first checkpoint.
         """
-        # Type checkers take the code after a generator's block for unreachable: hence the cast to one that swallows.
+        # Without the cast, type checkers believe that code after the block is unreachable.
         return cast("AbstractContextManager[trio.CancelScope, bool]", self._block_until_stopping())
 
     @contextmanager
@@ -71,11 +71,11 @@ class Child(trio.TaskStatus[T]):
                 self._until_stopping = tuple(each for each in self._until_stopping if each is not scope)
 
     def ignore(self) -> None:
-        """Report that there is nothing to run: the next return is a finished start without a restart."""
+        """Report that there is nothing to run. The next return then ends the start, and the child is not restarted."""
         self.ignored = True
 
     def request_stop(self, reason: str) -> None:
-        """The supervisor's side of ``stopping``; once. (Not part of the public interface.)"""
+        """Set ``stopping``. For the supervisor, once; not part of the public interface."""
         self.stop_reason = reason
         self.stopping.set()
         for scope in self._until_stopping:

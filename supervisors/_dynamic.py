@@ -1,6 +1,6 @@
-"""Independent children: each is started at once, stands for itself, and is forgotten after its end.
+"""Independent children: each is started at once, never affects another, and is forgotten after its end.
 
-There are thousands of them, so nothing here looks at all of them, except once when the supervisor stops.
+There can be thousands of them, so nothing here iterates over all, except once when the supervisor stops.
 """
 
 from __future__ import annotations

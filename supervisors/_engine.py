@@ -65,7 +65,7 @@ class Engine:
         self.stopping = False
         self.started = False
         self.finished = False
-        self.stop_deadline = math.inf  # only ever moves forward
+        self.stop_deadline = math.inf  # only becomes earlier
         self.journal = Journal(self.wake) if journal is None else journal
         self._is_root = journal is None
         self._on_started = on_started
@@ -97,7 +97,7 @@ class Engine:
         raise NotImplementedError
 
     def _restart_later(self, record: Record, delay_s: float, now: float) -> None:
-        """A child in backoff is started again after ``delay_s``, with its group."""
+        """Start a child in backoff again after ``delay_s``, with its group."""
         raise NotImplementedError
 
     def restart_child(self, record: Record, now: float) -> None:
@@ -105,26 +105,26 @@ class Engine:
         raise NotImplementedError
 
     def _came_up(self, record: Record) -> None:
-        """A child has started."""
+        """Handle that a child has started."""
 
     def _went_down(self, record: Record, now: float) -> None:
-        """A child is down, by a stop or with its group."""
+        """Handle that a child is down, by a stop or with its group."""
 
     def _takes_down(self, record: Record) -> bool:
-        """Whether the child goes down with its group."""
+        """Return whether the child goes down with its group."""
         return False
 
     def _lost(self, record: Record) -> None:
-        """A child has ended by itself and is not restarted."""
+        """Handle that a child has ended by itself and is not restarted."""
 
-    # --- what others ask for: flags and a wake-up, never a wait ---
+    # --- requests of others: flags and a wake-up, never a wait ---
 
     def wake(self) -> None:
         """Have the loop take a step."""
         self._wake.set()
 
     def request_stop(self, reason: str, deadline: float = math.inf) -> None:
-        """Stop in order, and cancel what is left at ``deadline``; a later deadline than the present one is ignored."""
+        """Stop in order, and cancel the rest at ``deadline``. A later deadline than the present one is ignored."""
         if not self.stopping:
             self.stopping = True
             self.own.reason = reason
@@ -138,7 +138,7 @@ class Engine:
 
     @enable_ki_protection
     def add(self, records: Iterable[Record], now: float) -> None:
-        """Add children that have their place already, and start them in this order."""
+        """Add children that already have their place, and start them in this order."""
         added = list(records)
         for record in added:
             record.prepare()
@@ -182,7 +182,7 @@ class Engine:
     async def serve(self) -> None:
         """Run until stopped or failed; return or raise only when no child is left.
 
-        A cancel from outside, KeyboardInterrupt and the like become an ordered stop first and are raised then.
+        A cancel from outside, KeyboardInterrupt and the like first cause an ordered stop, and are raised after it.
         """
         now = trio.current_time()
         if self._is_root:
@@ -248,7 +248,7 @@ class Engine:
     def _interrupted(self, exc: BaseException) -> None:
         now = trio.current_time()
         if isinstance(exc, trio.Cancelled):
-            # Trio repeats a cancel as long as the scope is not left: only the first one has a meaning. From here on
+            # Trio repeats a cancel until the scope is left, so only the first one has a meaning. From here on
             # the loop is shielded, for the clean-up of its children at most after `cancel_grace_s`.
             if not self._cancelled:
                 self._cancelled = True
@@ -260,7 +260,7 @@ class Engine:
         self.request_stop(_SHUTDOWN, now if again else math.inf)
 
     def _error(self) -> BaseException | None:
-        """What this run raises. An interruption goes first, as no restart may answer it."""
+        """Return what this run raises. An interruption has precedence, because it must not cause a restart."""
         if len(self._interruptions) > 1:
             return BaseExceptionGroup(f"{self.own.path} was interrupted more than once", self._interruptions)
         return self._interruptions[0] if self._interruptions else self._failure
@@ -329,7 +329,7 @@ class Engine:
                 self._backoff_over(record)
 
     def _backoff_over(self, record: Record) -> None:
-        """The wait of a child ends that has a deadline of its own in backoff."""
+        """Handle the end of the wait of a child that has its own deadline in backoff."""
 
     # --- going down ---
 
@@ -361,7 +361,7 @@ class Engine:
             record.stop_requested = True
             record.reason = reason
             record.deadline = math.inf if not record.cancelled else record.deadline
-            if record.state is not State.STOPPING:  # a supervisor that stops by itself is that already
+            if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
                 record.enter(State.STOPPING, now)
                 self.journal.emit(record, EventKind.STOPPING, now, reason=reason)
             if record.handle is not None:
@@ -373,7 +373,7 @@ class Engine:
             self._shorten(record, self.stop_deadline, now)
 
     def _shorten(self, record: Record, deadline: float, now: float) -> None:
-        """A child in its stop is cancelled at ``deadline`` at the latest."""
+        """Cancel a stopping child at ``deadline`` at the latest."""
         if record.cancelled or deadline >= record.deadline:
             return
         if deadline <= now:
@@ -474,7 +474,9 @@ class Engine:
         ran_s: float | None,
         now: float,
     ) -> None:
-        """``error`` is what it raised; ``failure`` is None for a `Shutdown`; ``ran_s`` None if it never started."""
+        """Handle the end of a child. ``error`` is what it raised; ``failure`` is None for a `Shutdown`; ``ran_s`` is
+        None if
+        it never started."""
         permanent = record.policy.restart is Restart.PERMANENT
         kind = EventKind.RETURNED if failure is None else EventKind.FAILED
         over = State.FINISHED if failure is None else State.FAILED
@@ -482,7 +484,7 @@ class Engine:
             record.reason = str(error)
         first_start_failed = not record.ever_started and (failure is not None or permanent)
         if self.stopping or self._takes_down(record):
-            # It ended before its stop was requested: down is down, and no further restart is counted.
+            # It ended before its stop was requested. It is down, and no further restart is counted.
             self._ended(record, over, kind, now, failure)
             self._went_down(record, now)
         elif first_start_failed and (record.added or not self.started):
@@ -527,6 +529,6 @@ class Engine:
         self._forget_if_gone(record)
 
     def _forget_if_gone(self, record: Record) -> None:
-        """A child that was removed is forgotten as soon as it is down."""
+        """Forget a removed child as soon as it is down."""
         if record.removed and record.over:
             record.leave()

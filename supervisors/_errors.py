@@ -1,4 +1,4 @@
-"""Errors of supervision. A child's own exception is kept whole, as the ``__cause__``."""
+"""Errors of supervision. The ``__cause__`` is the child's own exception."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SupervisionError(Exception):
 
 
 class SpecError(SupervisionError, ValueError):
-    """A description of a tree that cannot work. Raised where it is written, not where it would fail."""
+    """The description of a tree is not valid. Raised when it is written, not when it runs."""
 
 
 class StartFailed(SupervisionError):
@@ -26,7 +26,7 @@ class StartFailed(SupervisionError):
 
 
 class TooManyRestarts(SupervisionError):
-    """The escalation: the children of one supervisor failed more often than its intensity allows."""
+    """The children of one supervisor failed more often than its intensity allows, so it escalates."""
 
     def __init__(self, path: str, child: str, max_restarts: float, within_s: float) -> None:
         super().__init__(f"{path}: more than {max_restarts:g} restarts within {within_s:g} s, the last for {child}")
@@ -35,7 +35,7 @@ class TooManyRestarts(SupervisionError):
 
 
 class TaskFailed(SupervisionError):
-    """A task has no result: it failed, which is the cause, or it was stopped, and then there is no cause."""
+    """A task has no result: it failed (the error is the cause), or it was stopped (there is no cause)."""
 
     def __init__(self, path: str, how: str) -> None:
         super().__init__(f"{path} {how}")
@@ -59,19 +59,19 @@ class Killed(SupervisionError):
 
 
 class Shutdown(Exception):
-    """Raised in a child: an end that is no failure, with a reason (OTP: ``{shutdown, Reason}``)."""
+    """Raised by a child to end without a failure, with a reason (OTP: ``{shutdown, Reason}``)."""
 
 
 def is_fatal(error: BaseException) -> bool:
-    """Return whether ``error`` holds anything that no restart may swallow, such as KeyboardInterrupt or SystemExit.
+    """Return whether ``error`` contains something that no restart may swallow, such as KeyboardInterrupt or SystemExit.
 
-    A `trio.Cancelled` is not fatal: children run shielded, so a child that raises it has made it.
+    A `trio.Cancelled` is not fatal: children run shielded, so it comes from the child itself.
     """
     return _any_leaf(error, lambda leaf: not isinstance(leaf, Exception | trio.Cancelled))
 
 
 def is_keyboard_interrupt(error: BaseException) -> bool:
-    """Return whether ``error`` is or holds a KeyboardInterrupt."""
+    """Return whether ``error`` is or contains a KeyboardInterrupt."""
     return _any_leaf(error, lambda leaf: isinstance(leaf, KeyboardInterrupt))
 
 
@@ -87,9 +87,9 @@ def _any_leaf(error: BaseException, holds: Callable[[BaseException], bool]) -> b
 
 
 def text_of(error: BaseException) -> str:
-    """Return one bounded line for people: the type, the message, and the leaves where it is a group.
+    """Return one line for people, of limited length: the type, the message, and the leaves of a group.
 
-    The message is user code: an error that cannot be shown must not end the supervisor that reports it.
+    The message comes from user code. If that raises, the supervisor that reports the error must not end.
     """
     try:
         text = _unguarded_text(error)

@@ -1,4 +1,4 @@
-"""The events of one tree: numbered in the step of their transition, delivered by the root's task in that order.
+"""The events of one tree. Each gets its number with its transition; the root's task delivers them in that order.
 
 Each supervisor could deliver its own events, but then two observers would see two orders, and an effect could come
 before its cause. So the supervisors only append, and one task calls the observers.
@@ -27,10 +27,10 @@ _LEVELS = {
 
 
 class Journal:
-    """What one run of a tree has in common: the queue of its events. ``wake`` makes the root's task deliver them soon.
+    """The queue of events of one run of a tree. ``wake`` makes the root's task deliver them soon.
 
-    ``windows`` has the restarts that each supervisor counted. They outlive its restart: a supervisor with backoff needs
-    long to give up. If it needed that again after its restart, the one above would never see enough failures.
+    ``windows`` has the restarts that each supervisor counted. They survive its own restart, because a supervisor with
+    backoff takes long to give up. If it started to count again, the supervisor above would never see enough failures.
     """
 
     def __init__(self, wake: Callable[[], None]) -> None:
@@ -48,14 +48,14 @@ class Journal:
         reason: str | None = None,
         delay_s: float = 0.0,
     ) -> None:
-        """Number an event of ``record``. It reaches the observers of its supervisors, and its own if it is one."""
+        """Number an event of ``record``. Observers of it and of all supervisors above get it."""
         self._seq += 1
         event = Event(self._seq, at, record.path, kind, record.incarnation, error, reason, delay_s)
         self._queue.append((event, record if record.children is not None else record.parent))
         self._wake()
 
     def deliver(self) -> None:
-        """Call the observers with each event. An exception of theirs is logged, a BaseException comes out."""
+        """Call the observers with each event. Their exceptions are logged; a BaseException is raised."""
         while self._queue:
             event, supervisor = self._queue.popleft()
             observed = False

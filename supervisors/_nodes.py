@@ -1,4 +1,4 @@
-"""The nodes of a tree: descriptions of its parts, and the handles of what runs."""
+"""The nodes of a tree: descriptions of its parts, and handles of their runs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ Ts = TypeVarTuple("Ts")
 
 
 class Node(Generic[T]):
-    """A part of a tree: its description, and the handle of what runs. ``T`` is the type of its started value.
+    """A part of a tree: its description, and the handle of its run. ``T`` is the type of its started value.
 
-    A node has one place at a time. None of its functions waits except those with ``async``.
+    A node has one place at a time. Only its ``async`` functions wait.
     """
 
     def __init__(self, name: str, run: Callable[[Child[Any]], Awaitable[object]], policy: Policy) -> None:
@@ -69,7 +69,7 @@ class Node(Generic[T]):
     async def wait_started(self) -> T:
         """Wait until the node runs, and return its started value. A cancel changes nothing.
 
-        Raises `StartFailed` when its first start fails, and `NotRunning` when it ends or stays down instead.
+        Raises `StartFailed` if its first start fails, and `NotRunning` if it ends or stays down instead.
         """
         record = self._record
         seen = record.starts
@@ -96,7 +96,7 @@ class Node(Generic[T]):
         """Request the ordered stop; the whole subtree is cancelled after ``grace_s``. It stays down until `restart`.
 
         The stop of a root ends its `Supervisor.run`; before the run it makes the run end with nothing started. A
-        dynamic child is forgotten after its end. Can be repeated: a stop only gets shorter.
+        dynamic child is forgotten after its end. It can be repeated, but only to shorten the stop.
         """
         check_seconds("grace_s", grace_s, zero=True)
         record = self._record
@@ -109,10 +109,10 @@ class Node(Generic[T]):
 
     @enable_ki_protection
     def restart(self) -> None:
-        """Stop the node if it runs, then start it: ends a backoff, reverses `stop`, is not counted.
+        """Stop the node if it runs, then start it. This ends a backoff, reverses `stop`, and is not counted.
 
-        If its supervisor is down, it starts with its supervisor. Raises `NotRunning` for a node that has no
-        supervisor, which is a root or a dynamic child that was stopped, and while its supervisor stops.
+        If its supervisor is down, it starts with its supervisor. Raises `NotRunning` while its supervisor stops, and
+        for a node without a supervisor (a root, or a dynamic child that was stopped).
         """
         record = self._record
         engine = _above(record)
@@ -127,7 +127,7 @@ class Node(Generic[T]):
 
     @enable_ki_protection
     def kill(self) -> bool:
-        """Cancel the node as if it had crashed: counted and restarted. Return False if it is down.
+        """Cancel the node as if it had crashed; this is counted and restarts it. Return False if it is down.
 
         The children of a supervisor end with it, right to left and without grace. A root's `run` raises `Killed`.
         """
@@ -135,7 +135,7 @@ class Node(Generic[T]):
         return engine is not None and engine.kill(self._record)
 
     def snapshot(self) -> NodeState:
-        """Return a frozen copy of the node and all below it; from any thread, at any time."""
+        """Return a frozen copy of the node and all below it. Can be called from any thread at any time."""
         return self._record.snapshot()
 
 
@@ -169,9 +169,9 @@ class Worker(Node[T]):
 class Supervisor(Node[None]):
     """Runs ``children``, which start left to right and stop right to left.
 
-    ``strategy`` selects the siblings that are restarted with a failed child; ``intensity`` is how many restarts are
-    too many; ``backoff`` is the wait before a restart. With ``auto_shutdown`` it stops by itself once any or all of
-    the significant children have ended for good. The other arguments matter below another supervisor. Raises
+    ``strategy`` selects the siblings that are restarted with a failed child; ``intensity`` is how many restarts are too
+    many; ``backoff`` is the wait before a restart. With ``auto_shutdown`` it stops by itself once any or all of the
+    significant children have ended and are not restarted. The other arguments matter below another supervisor. Raises
     `SpecError`, also for a child whose restarts could never exceed the intensity.
     """
 
@@ -291,9 +291,9 @@ class Supervisor(Node[None]):
     async def start(self, node: Node[T]) -> T:
         """Add a child on the right, and return its started value.
 
-        It is gone after a restart of this supervisor. Raises `StartFailed` when it ends before it has started, which
-        is not retried, not counted, and not kept; `SpecError`; `TooManyChildren`; `NotRunning`. A cancel has the child
-        cancelled and removed, and does not wait for it.
+        A restart of this supervisor forgets the child. Raises `StartFailed` if it ends before it has started, which is
+        not retried and not counted, and the child is not kept; `SpecError`; `TooManyChildren`; `NotRunning`. A cancel
+        cancels and removes the child, without waiting for it.
         """
         record = self._add(node)
         try:
@@ -323,7 +323,7 @@ class Supervisor(Node[None]):
     async def remove(self, node: Node[Any]) -> None:
         """Stop a child, wait until it is down, and forget it; the object can be added again.
 
-        Raises LookupError if it is not a child of this supervisor. A cancel leaves the stop and the removal going on.
+        Raises LookupError if it is not a child of this supervisor. After a cancel, the stop and the removal continue.
         """
         record = node._record
         if record.parent is not self._record:
@@ -352,8 +352,8 @@ class Supervisor(Node[None]):
     def observe(self, callback: Callable[[Event], object]) -> Callable[[], None]:
         """Call ``callback`` with every event of this subtree, in order, soon after the transition.
 
-        The root's task calls it: it must not block. An exception that it raises is logged. Returns a function that
-        ends it.
+        The root's task calls it, so it must not block. An exception that it raises is logged. Return a function that
+        ends the calls.
         """
         key, observers = object(), self._observers
         observers[key] = callback
@@ -364,7 +364,7 @@ class Supervisor(Node[None]):
         return unsubscribe
 
     def _place(self, nodes: list[Node[Any]]) -> None:
-        """Check all, then give them their place: an error changes nothing."""
+        """Check all nodes, then give them their places, so that an error changes nothing."""
         names: set[str] = set()
         for node in nodes:
             if not isinstance(node, Node):
@@ -413,7 +413,7 @@ class DynamicSupervisor(Supervisor):
 
     @property
     def stop_budget_s(self) -> float:
-        """Infinite, as the children are not known before; ``grace_s`` bounds it below another supervisor."""
+        """Infinite, because the children are not known in advance. Below another supervisor ``grace_s`` limits it."""
         return math.inf
 
     def start_task(
@@ -421,7 +421,7 @@ class DynamicSupervisor(Supervisor):
     ) -> Task[R]:
         """Start a plain async function, which is never restarted. Raises `TooManyChildren`, `NotRunning`.
 
-        When it is stopped it has ``grace_s`` to end by itself, then it is cancelled.
+        After a request to stop, it has ``grace_s`` to end by itself; then it is cancelled.
         """
         task = Task(name or f"task-{self._unnamed + 1}", partial(fn, *args), grace_s)
         self._add(task)
@@ -429,7 +429,7 @@ class DynamicSupervisor(Supervisor):
         return task
 
     async def call(self, fn: Callable[[*Ts], Awaitable[R]], *args: *Ts) -> R:
-        """Run a plain async function as a child and return its result; errors as `start_task` and `Task.result`.
+        """Run a plain async function as a child and return its result. Raises like `start_task` and `Task.result`.
 
         A cancel cancels the task and waits for it, as a nursery does.
         """
@@ -470,7 +470,7 @@ class Task(Node[None], Generic[R]):
     async def result(self) -> R:
         """Wait for the end of the task and return its value. A cancel leaves the task running.
 
-        Raises `TaskFailed` from the task's own error, or without a cause if it was stopped.
+        Raises `TaskFailed`, whose cause is the task's error, or None if it was stopped.
         """
         record = self._record
         while not record.over:

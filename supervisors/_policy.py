@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 class Restart(StrEnum):
-    """The ends of a child after which it is restarted."""
+    """The kinds of ends after which a child is restarted."""
 
     PERMANENT = "permanent"  # every end
     TRANSIENT = "transient"  # only an abnormal end
@@ -58,7 +58,7 @@ def check_seconds(what: str, value: object, *, zero: bool) -> None:
 class Intensity:
     """At most ``max_restarts`` restarts, of all children together, in any ``within_s`` seconds; one more escalates.
 
-    ``math.inf`` restarts mean: never give up.
+    With ``math.inf`` restarts it never gives up.
     """
 
     max_restarts: float = 3
@@ -97,7 +97,7 @@ class Backoff:
             raise SpecError(f"jitter must be between 0 and 1, not {self.jitter!r}")
 
     def delay_s(self, failures: int, chance: float) -> float:
-        """Seconds to wait after the ``failures``-th failure in a row (from 1); ``chance`` is in [0, 1)."""
+        """Return the seconds to wait after the ``failures``-th failure in a row (from 1); ``chance`` is in [0, 1)."""
         try:
             delay = min(self.max_s, self.first_s * self.factor ** (failures - 1))
         except OverflowError:  # too large for a float, so beyond any max_s
@@ -105,7 +105,7 @@ class Backoff:
         return delay * (1 - self.jitter * chance)
 
     def least_total_s(self, failures: int) -> float:
-        """The least sum of the delays of that many failures in a row."""
+        """Return the smallest sum of the delays after that many failures in a row."""
         total = 0.0
         for number in range(1, failures + 1):
             delay = self.delay_s(number, chance=1.0)

@@ -1,4 +1,4 @@
-"""What is known of one node: its place, its policy, and its incarnations."""
+"""The state of one node: its place, its policy, and its incarnations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Policy:
 
 
 class Record:
-    """One node: only engines change it, a snapshot reads it at any time, from any thread.
+    """One node. Only engines change it. Snapshots read it at any time and from any thread.
 
     ``run`` is called once per incarnation. ``children`` is None for a worker.
     """
@@ -44,11 +44,11 @@ class Record:
         self.parent: Record | None = None
         self.children: dict[str, Record] | None = None
         self.observers: dict[object, Callable[[Event], object]] | None = None  # of a supervisor
-        self.backoff = Backoff()  # set by the supervisor that takes the node in
+        self.backoff = Backoff()  # set by the supervisor that adds the node
         self.below: Engine | None = None  # the engine, while this node is a supervisor that runs
-        self.added = False  # while its supervisor ran: it is forgotten at the end of that run
+        self.added = False  # while its supervisor ran, so it is forgotten at the end of that run
         self._former_path: str | None = None
-        # Counts and the last failure outlive a restart of the supervisor: the cause must be visible afterwards.
+        # Counts and the last failure survive a restart of the supervisor, because the cause must be visible afterwards.
         self.state = State.WAITING
         self.since: float | None = None
         self.reason: str | None = None
@@ -63,9 +63,9 @@ class Record:
         self.prepare()
 
     def prepare(self) -> None:
-        """Forget what belongs to a run of the supervisor above."""
+        """Reset everything that belongs to one run of the supervisor above."""
         self.failures = 0  # in a row, for the backoff
-        self.removed = False  # it is forgotten as soon as it is down
+        self.removed = False  # forgotten as soon as it is down
         self.ran = False  # in this run of its supervisor
         self.ever_started = False  # in this run of its supervisor
         self.comes_back = False  # a dynamic child that is restarted by hand
@@ -75,7 +75,7 @@ class Record:
         self.reset_incarnation()
 
     def reset_incarnation(self) -> None:
-        """Nothing of an incarnation exists any more."""
+        """Reset everything that belongs to an incarnation."""
         self.handle: Child[Any] | None = None
         self.scope: trio.CancelScope | None = None
         self.deadline = math.inf  # of the start, the grace or the clean-up; in backoff, of the wait
@@ -132,7 +132,7 @@ class Record:
 
     @property
     def has_a_turn(self) -> bool:
-        """Whether it is about to start, or is in its start; a supervisor that fails in its start has not ended it."""
+        """Whether it is about to start, or starting. A supervisor that fails during its start is still starting."""
         return self.state in (State.WAITING, State.BACKOFF, State.STARTING) or (
             self.state is State.STOPPING and not self.stop_requested and self.started_at is None
         )
@@ -158,7 +158,7 @@ class Record:
         await self._changed.wait()
 
     def begin(self, handle: Child[Any], scope: trio.CancelScope, now: float) -> None:
-        """A new incarnation starts, inside ``scope``."""
+        """Record the start of a new incarnation, which runs inside ``scope``."""
         self.enter(State.STARTING, now)
         self.reset_incarnation()
         self.incarnation = handle.incarnation
@@ -168,7 +168,7 @@ class Record:
         self.scope = scope
 
     def has_started(self, value: Any, now: float) -> None:
-        """The start of this incarnation has ended well."""
+        """Record that the start of this incarnation has succeeded."""
         self.enter(State.RUNNING, now)
         self.started_at = now
         self.value = value
@@ -179,7 +179,7 @@ class Record:
         self.settled.set()
 
     def settle(self, error: BaseException | None) -> None:
-        """The first start has ended; only the first call counts."""
+        """Record the end of the first start. Only the first call counts."""
         if not self.settled.is_set():
             self.start_error = error
             self.settled.set()
@@ -199,17 +199,17 @@ class Record:
         return self.handle is not None and self.handle.ignored
 
     def note_failure(self, error: BaseException | None) -> None:
-        """Remember the text only: an exception would keep every frame of the dead child alive."""
+        """Remember only the text, because an exception would keep every frame of the dead child alive."""
         if error is not None:
             self.last_failure = text_of(error)
 
     def keep(self, error: BaseException | None) -> None:
-        """Keep the error itself where it is a result."""
+        """Keep the error itself if it is the result of a task."""
         if self.keeps_error:
             self.error = error
 
     def abandon(self, now: float) -> None:
-        """The engine above is gone without having brought this node down: end every wait for it."""
+        """End every wait for this node, because the engine above it has ended without stopping it."""
         if self.state not in OVER:
             self.force(State.STOPPED, now)
         self.settle(SupervisionError(f"the supervisor of {self.path} has failed"))
@@ -243,5 +243,5 @@ class Record:
 
 
 def child_path(parent: str, name: str) -> str:
-    """The root's path is ``/``, and is no part of the paths below it."""
+    """Return the path of a child. The root's path is ``/``, and is not a part of the paths below it."""
     return name if parent == ROOT else f"{parent}/{name}"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 
 class State(StrEnum):
-    """Where a node is. `LEGAL` is the whole machine."""
+    """The state of a node. `LEGAL` has all transitions."""
 
     WAITING = "waiting"  # for its turn to start, or for its supervisor
     STARTING = "starting"  # its task exists and has not called `Child.started` yet
@@ -26,7 +26,7 @@ UP = frozenset({State.STARTING, State.RUNNING, State.STOPPING})  # a task of the
 OVER = frozenset({State.STOPPED, State.FINISHED, State.FAILED})  # only its group or an operator starts it again
 _BY_ITSELF = frozenset({State.BACKOFF, State.FINISHED, State.FAILED})
 
-# What is absent is illegal. WAITING follows every way of being down: a node starts again with its group or by hand.
+# All other transitions are illegal. WAITING follows every state of being down, for a restart with the group or by hand.
 LEGAL: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.STARTING, State.STOPPED}),
     State.STARTING: _BY_ITSELF | {State.RUNNING, State.STOPPING},
@@ -60,7 +60,7 @@ class EventKind(StrEnum):
 class Event:
     """One transition of one node. ``seq`` counts within a run of a tree; ``at`` is on Trio's clock.
 
-    ``error`` is the exception itself, groups whole.
+    ``error`` is the exception itself, including groups.
     """
 
     seq: int
@@ -89,7 +89,7 @@ class NodeState:
 
     @property
     def restarts(self) -> int:
-        """How often it was started again, for whatever reason."""
+        """How often it was started again, for any reason."""
         return max(0, self.incarnation - 1)
 
     def walk(self) -> Iterator[NodeState]:

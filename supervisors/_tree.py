@@ -26,10 +26,10 @@ class _Reporting(trio.TaskStatus[None]):
 
 @asynccontextmanager
 async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]:
-    """Run ``root`` beside the block: enter when all children have started, stop in order on the way out.
+    """Run ``root`` beside the block. The block begins when all children have started, and the tree stops after it.
 
-    An exception of the block comes out after the ordered stop. A cancel from outside is an ordered stop that has
-    ``cancel_grace_s`` in all. A failed tree cancels the block. Errors come out in a group, as from a nursery;
+    An exception of the block is raised after the ordered stop. A cancel from outside is an ordered stop that has
+    ``cancel_grace_s`` in all. A failed tree cancels the block. Errors are raised in a group, as from a nursery;
     `NotRunning` if the root was stopped before the block began.
     """
     started, ended = trio.Event(), trio.Event()
@@ -41,7 +41,7 @@ async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]
         finally:
             ended.set()
 
-    # Not by `trio.Nursery.start`: where the start fails and the caller is interrupted, that raises TrioInternalError.
+    # Not by `trio.Nursery.start`, which raises TrioInternalError if the start fails and the caller is interrupted.
     async with trio.open_nursery() as nursery:
         nursery.start_soon(run)
         try:

@@ -12,12 +12,12 @@ class Availability:
 
     def __init__(self) -> None:
         self._answers: bool | None = None  # not known before the first call
-        self._cause = "it has not answered yet"
+        self._cause = "it has not responded yet"
         self._heard_at = float("-inf")
         self._outages = OutageLog("store", "foundation/store")
         self._changed = trio.Event()
         self.reached = False
-        """Whether the bucket answered once."""
+        """Whether the bucket has responded once."""
 
     @property
     def is_available(self) -> bool:
@@ -45,11 +45,11 @@ class Availability:
             await self._changed.wait()
 
     async def wait_changed(self) -> None:
-        """Wait for the next change."""
+        """Wait until the store becomes available or unavailable."""
         await self._changed.wait()
 
     def note(self, available: bool, cause: str = "") -> None:
-        """Record the result of a call."""
+        """Record the result of a call. ``cause`` is why the store is unavailable."""
         if available:
             self._heard_at = trio.current_time()
             self.reached = True

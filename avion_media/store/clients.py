@@ -1,4 +1,7 @@
-"""Who talks to the store: botocore's client, what goes around it, and the signers, for the present credentials."""
+"""What sends and signs requests: botocore's client, the faster paths beside it, and the signers.
+
+All of them are made again when the credentials change.
+"""
 
 from __future__ import annotations
 
@@ -35,17 +38,17 @@ _NO_CREDENTIALS_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """Who signs: uploads may have credentials of their own, with no right but to put what is incoming."""
+    """The signers of URLs. Uploads can have credentials of their own, which may only PUT to ``incoming/``."""
 
     uploads: Presigner
     uploads_inside: Presigner
-    """As ``uploads``, for the service's own address of the store: to try what clients can do."""
+    """As ``uploads``, but for the service's own address of the store, to test what clients can do."""
     downloads: Presigner
 
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """Where the credentials come from; botocore keeps temporary ones fresh. Reading them may block."""
+    """The sources of the credentials. botocore renews temporary ones. Reading them can block."""
 
     own: Credentials
     uploads: Credentials
@@ -56,14 +59,14 @@ class _Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """Both, as they are now."""
+    """The credentials of both sources at one time."""
 
     own: SigningCredentials
     uploads: SigningCredentials
 
 
 class Clients:
-    """Made when they are first asked for (`connect`), and again for new credentials (`refresh`)."""
+    """The clients of one store. `connect` makes them at its first call, and `refresh` again for new credentials."""
 
     def __init__(self, config: S3Config, max_connections: int) -> None:
         self._config = config
@@ -82,7 +85,7 @@ class Clients:
 
     @property
     def connect_timeout_s(self) -> float:
-        """For a connection to be made."""
+        """Timeout of connecting, in seconds."""
         return min(self._config.timeout, _MAX_CONNECT_S)
 
     @property
@@ -94,18 +97,18 @@ class Clients:
 
     @property
     def quick(self) -> QuickRequests:
-        """The frequent requests, for less CPU than the client's. Only after `connect`."""
+        """The frequent requests, for less CPU time than botocore's. Available after `connect`."""
         assert self._quick is not None  # made together with the client
         return self._quick
 
     @property
     def http_get(self) -> HttpGet:
-        """GetObject on Trio. Only after `connect`."""
+        """GetObject on Trio. Available after `connect`."""
         assert self._http_get is not None  # made together with the client
         return self._http_get
 
     def put_presigned(self, url: str, headers: Mapping[str, str], body: bytes) -> int:
-        """See `Connection.put_presigned`. In a thread, after `connect`."""
+        """See `Connection.put_presigned`. Blocks, so call it in a thread, after `connect`."""
         assert self._http is not None  # made together with the client
         prepared: Any = HeadersDict({"Content-Length": str(len(body)), **headers})
         response = self._http.send(AWSPreparedRequest("PUT", url, prepared, body, True))
@@ -113,20 +116,20 @@ class Clients:
         return int(response.status_code)
 
     def close(self) -> None:
-        """Close the connections that are kept for later."""
+        """Close the idle connections."""
         if self._http_get is not None:
             self._http_get.close()
 
     async def connect(self) -> S3Client:
-        """The client. Raises Unavailable while there are no credentials."""
+        """Return botocore's client. Raises Unavailable while there are no credentials."""
         return self._client or await self._connect()
 
     async def _connect(self) -> S3Client:
-        """Find credentials and make the client. Both may read files or ask a metadata service, hence a thread."""
+        """Find credentials and make the client. In a thread: both can read files or query a metadata service."""
         async with self._connecting:
             if self._client is not None:
                 return self._client
-            if trio.current_time() < self._no_connect_before:  # or every call would go through the whole chain
+            if trio.current_time() < self._no_connect_before:  # otherwise every call would try all sources
                 raise Unavailable(Dependency.STORE, self._why_not, retry_after_s=_NO_CREDENTIALS_PAUSE_S)
             try:
                 with trio.fail_after(_CREDENTIALS_S), translated():

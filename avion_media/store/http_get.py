@@ -1,10 +1,10 @@
 """GetObject on Trio: a presigned URL, h11 for the head of the response, and `recv_into` for its body.
 
-For what the origin reads: no thread is held while a store stalls, and none is visited for a small object. Only what
-succeeds, or is not there, is taken from here. Whatever else the store answers is left to botocore: retries, regions,
-refreshed credentials and error messages are its business. The requests of workers stay in threads (`quick_requests`).
+The origin reads through it, so that a store that stalls holds no thread, and a small object needs none. Only three
+results are used from here: success, not found, and a failed condition. botocore handles everything else: retries,
+regions, refreshed credentials and error messages. Workers send their requests in threads (`quick_requests`).
 
-Acknowledgements are quick here as well; see `quick_acks` for why.
+It also acknowledges at once; `quick_acks` says why.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from avion_media.store.presign import Presigner
 
 _EXPIRES_S = 300  # of a URL that is used at once: room for clocks that differ
 _CONNECT_S = 3.0
-_IDLE_S = 15.0  # a kept connection that is older may have been closed by something in between
+_IDLE_S = 15.0  # after so long, something in between may have closed an idle connection
 _READ_BYTES = 64 << 10
 _GULP_BYTES = 1 << 20  # of a large body, in one go
 _MAX_ERROR_BYTES = 64 << 10
@@ -39,7 +39,7 @@ _BROKEN = (OSError, trio.BrokenResourceError, h11.RemoteProtocolError)
 
 
 class HttpGet:
-    """Gets objects below one endpoint, for one set of credentials. `close` it."""
+    """Gets objects below one endpoint, for one set of credentials. The owner must `close` it."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class HttpGet:
         self._slots = trio.CapacityLimiter(max_connections)
         self._kept: list[tuple[float, _Wire]] = []
         self.is_refused = False
-        """Whether the store takes no presigned GET, although it takes botocore's."""
+        """Whether the store refuses a presigned GET, but accepts botocore's."""
 
     def close(self) -> None:
         """Close the connections that are kept for later requests."""
@@ -68,7 +68,7 @@ class HttpGet:
         self._kept.clear()
 
     async def get(self, wanted: PartRequest) -> ObjectPart | int:
-        """The part, or the status of a response that only botocore understands.
+        """Return the part, or the HTTP status if botocore must handle the response.
 
         Raises ObjectMissing, PreconditionFailed, RangeNotSatisfiable, TooLarge, Unavailable (no response in time, or
         the connection broke). A cancel closes the connection.
@@ -89,7 +89,7 @@ class HttpGet:
                 raise Unavailable(Dependency.STORE, f"GET {url.path}: the connection broke: {error!r}") from error
 
     async def _send(self, wanted: PartRequest, request: bytes) -> ObjectPart | int:
-        """On a kept connection, and once more on a new one where the store had closed that before it answered."""
+        """Send on an idle connection, and again on a new one if the store closed the first before it responded."""
         wire = self._take()
         if wire is not None:
             try:
@@ -100,7 +100,7 @@ class HttpGet:
         return await self._exchange(await self._connect(), wanted, request)
 
     def _take(self) -> _Wire | None:
-        """A kept connection that looks alive, the last one used first."""
+        """Return the most recently used idle connection that looks alive; None if there is none."""
         oldest = trio.current_time() - _IDLE_S
         while self._kept:
             since, wire = self._kept.pop()
@@ -123,7 +123,7 @@ class HttpGet:
             return _Wire(secure, stream.socket)
 
     async def _exchange(self, wire: _Wire, wanted: PartRequest, request: bytes) -> ObjectPart | int:
-        """One request and its response; the connection is kept if nothing is left on it, and closed otherwise."""
+        """Send a request and return its response. Keep the connection if that was read to its end, else close it."""
         http = h11.Connection(h11.CLIENT)
         keep = False  # until the response has been read to its end
         try:
@@ -175,7 +175,7 @@ class _Wire:
         self._buffer = memoryview(bytearray(_READ_BYTES))  # for heads
 
     def is_quiet(self) -> bool:
-        """Whether the store has sent nothing since the last response: not even its end."""
+        """Return whether the store has sent nothing since the last response, not even its end."""
         return not self._tcp.is_readable()
 
     def close(self) -> None:
@@ -183,13 +183,13 @@ class _Wire:
         self._tcp.close()
 
     async def send(self, data: bytes) -> None:
-        """The whole request."""
+        """Send a whole request."""
         self.has_received = False
         self._acknowledge_at_once()
         await self._stream.send_all(data)
 
     async def receive(self) -> bytes:
-        """Some bytes; OSError at the end of the connection."""
+        """Return some bytes. Raises OSError at the end of the connection."""
         count = await self._receive_into(self._buffer, wake_at=1)
         self.has_received = True
         return bytes(self._buffer[:count])
@@ -197,7 +197,7 @@ class _Wire:
     async def receive_exactly(
         self, length: int, first: bytes, into: bytearray | None, received: Callable[[], None]
     ) -> Bytes:
-        """A body of which ``first`` has come already; ``received`` is called after each part."""
+        """Return a body that begins with ``first``, which was received already. Calls ``received`` after each part."""
         if len(first) > length:
             raise h11.RemoteProtocolError(f"{len(first) - length} bytes after the response")
         if len(first) == length:
@@ -214,13 +214,13 @@ class _Wire:
         return body
 
     async def _receive_into(self, buffer: memoryview, wake_at: int) -> int:
-        """Fill a part of the buffer, once so many bytes are there; OSError at the end of the connection."""
+        """Fill a part of the buffer, once ``wake_at`` bytes have come. Raises OSError at the end of the connection."""
         if self._is_tls:
             data = await self._stream.receive_some(len(buffer))
             count = len(data)
             buffer[:count] = data
         else:
-            if wake_at != self._wakes_at:  # to be woken up costs more than to copy
+            if wake_at != self._wakes_at:  # waking up costs more than copying
                 self._tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake_at)
                 self._wakes_at = wake_at
             count = await self._read_into(buffer)
@@ -236,12 +236,12 @@ class _Wire:
                 return os.readv(self._tcp.fileno(), [buffer])
 
     def _acknowledge_at_once(self) -> None:
-        with suppress(OSError):  # closed meanwhile, or not the kernel that we know: only latency depends on it
+        with suppress(OSError):  # closed meanwhile, or another kernel: only latency depends on it
             self._tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 async def _body_of_error(wire: _Wire, http: h11.Connection) -> bytes:
-    """The body of a response that is not the object, as far as it is worth reading."""
+    """Return the body of an error response, or its first `_MAX_ERROR_BYTES`."""
     body = bytearray()
     while len(body) < _MAX_ERROR_BYTES:
         event = http.next_event()
@@ -267,5 +267,5 @@ def _info(key: str, headers: Mapping[str, str], length: int) -> ObjectInfo:
 
 
 def tls_context(bundle: str) -> ssl.SSLContext:
-    """A context that trusts ``bundle``, or what botocore trusts where that is empty. It reads files."""
+    """Return a context that trusts ``bundle``, or botocore's authorities if it is empty. Reads files."""
     return ssl.create_default_context(cafile=bundle or get_cert_path(True))

@@ -12,7 +12,7 @@ from avion_media.store.objects import ListedObject
 class Listing:
     """An asynchronous iterator of pages. It holds nothing between two pages, so it can be left anywhere.
 
-    A class rather than an async generator: one that is left early would have to be closed by its caller.
+    It is a class, because the caller of an async generator would have to close it after leaving it early.
     """
 
     def __init__(self, connection: Connection, prefix: str, start_after: str | None, page_size: int) -> None:
@@ -47,7 +47,7 @@ class Listing:
 
 
 class KeyListing:
-    """An asynchronous iterator of pages of keys, each a request that costs a tenth of what botocore makes of it."""
+    """An asynchronous iterator of pages of keys. A page costs a tenth of the CPU time of botocore's listing."""
 
     def __init__(self, connection: Connection, prefix: str, start_after: str | None, page_size: int) -> None:
         self._connection = connection

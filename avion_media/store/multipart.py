@@ -1,8 +1,8 @@
 """Multipart uploads that clients send: made, signed, listed, completed and aborted here.
 
-The store keeps what there is to know of one: no replica has to remember it. Whether clients may have URLs for parts at
-all is examined once (`examine_part_urls`): a store that obeys ``x-amz-copy-source`` on them would hand out every object
-that the signing key can read.
+All of its state is in the store, so no replica has to remember anything. `examine_part_urls` tests once whether clients
+may have URLs for parts: a store that obeys ``x-amz-copy-source`` on them would hand out every object that the signing
+key can read.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class UnfinishedUpload:
 
 
 class MultipartUploads:
-    """The multipart uploads of one bucket. Every call may raise Unavailable; cancels as with `ObjectStore`."""
+    """The multipart uploads of one bucket. Every call can raise `Unavailable`; cancels as for `ObjectStore`."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -57,7 +57,7 @@ class MultipartUploads:
         return not self.refusal
 
     async def create(self, key: str, *, content_type: str, metadata: Mapping[str, str]) -> str:
-        """Begin an upload to ``key`` and return its id. The object will have this type and metadata."""
+        """Start an upload to ``key`` and return its id. The object will have this type and metadata."""
         request: dict[str, Any] = {**self._target(key), "ContentType": content_type, "Metadata": dict(metadata)}
         created: Any = await self._change(
             lambda client: client.create_multipart_upload(**request), key, "CreateMultipartUpload"
@@ -65,7 +65,7 @@ class MultipartUploads:
         return str(created["UploadId"])
 
     def sign_part(self, key: str, upload_id: str, part: Part, *, expires_s: int, now: datetime) -> PresignedPut:
-        """Return a PUT of this part, of exactly its length: no I/O. Raises Unavailable without credentials."""
+        """Return a PUT of exactly this part, without I/O. Raises `Unavailable` while there are no credentials."""
         signer = self._connection.clients.signers.uploads
         return sign_part(signer, self._connection.part_guard, key, upload_id, part, expires_s=expires_s, now=now)
 
@@ -83,7 +83,7 @@ class MultipartUploads:
             request = {**request, "PartNumberMarker": listed["NextPartNumberMarker"]}
 
     async def complete(self, key: str, upload_id: str, parts: Mapping[int, StoredPart]) -> None:
-        """Make these parts one object. Raises UploadMissing, also where another call completed it."""
+        """Join these parts to one object. Raises `UploadMissing`, also if another call has completed the upload."""
         listed: list[Any] = [{"PartNumber": number, "ETag": f'"{parts[number].etag}"'} for number in sorted(parts)]
         request: dict[str, Any] = {
             **self._target(key),
@@ -104,12 +104,12 @@ class MultipartUploads:
         )
 
     def unfinished(self, prefix: str, *, page_size: int = _PAGE) -> UnfinishedListing:
-        """Pages of the uploads under ``prefix`` that were neither completed nor aborted, by ``async for``."""
+        """Return an asynchronous iterator of pages of the unfinished uploads under ``prefix``."""
         return UnfinishedListing(self._connection, prefix, page_size)
 
     async def is_unfinished(self, key: str) -> bool:
         """Return whether there is an upload to exactly this key."""
-        async for page in self.unfinished(key):  # keys are in order: the one that is the whole prefix comes first
+        async for page in self.unfinished(key):  # in the order of keys, so the key that equals the prefix comes first
             return any(each.key == key for each in page)
         return False
 
@@ -161,7 +161,7 @@ def sign_part(
     expires_s: int,
     now: datetime,
 ) -> PresignedPut:
-    """Return a PUT of one part of an upload. ``guard`` are the headers against copies that it signs."""
+    """Return a PUT of one part of an upload. It also signs ``guard``, the headers that prevent copies."""
     query = f"&partNumber={part.number}&uploadId={quote(upload_id, safe='-_.~')}"
     return signer.part(key, query, size_bytes=part.size_bytes, expires_s=expires_s, now=now, guard=guard)
 
@@ -171,7 +171,7 @@ def _list_parts(request: Mapping[str, Any], client: Any) -> Any:
 
 
 def _known(key: str, call: Callable[[Any], Any], client: Any) -> Any:
-    """Make a call about one upload; `UploadMissing` where the store does not know it."""
+    """Make a call about one upload. Raises `UploadMissing` if the store does not know it."""
     try:
         return call(client)
     except ClientError as error:

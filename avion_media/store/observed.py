@@ -1,6 +1,6 @@
 """A span and a metric for each call of the store, by the conventions for AWS SDKs and S3.
 
-No trace context is sent: the store signs what it understands, and does not need our traces.
+No trace context is sent, because the store does not need our traces.
 """
 
 from __future__ import annotations

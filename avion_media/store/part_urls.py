@@ -1,4 +1,4 @@
-"""Tests whether clients may have URLs for parts. Only a test can tell.
+"""Tests whether clients may have URLs for parts. Nothing but a test shows it.
 
 Some stores obey ``x-amz-copy-source`` on the URL of a part although the URL does not sign it, and ignore the condition
 that the URL signs (Ceph 18: CVE-2026-54330). A client with such a URL could read any object that the signing key can
@@ -25,9 +25,7 @@ from avion_media.store.store import ObjectStore
 
 _EXPIRES_S: Final = 60
 _SECRET: Final = b"an object that the URL is not for"
-_BODY: Final = (
-    b"what the URL of the part is for.."  # of the same length, which a store may compare with that of the copy
-)
+_BODY: Final = b"what the URL of the part is for.."  # as long as the copy, because a store might compare the lengths
 _TYPE: Final = "application/octet-stream"
 
 COPIES: Final = (

@@ -32,7 +32,7 @@ class Part:
 
 
 def check_patches(patches: Sequence[Patch], size_bytes: int) -> list[Patch]:
-    """The patches in order. ValueError when one lies outside the object or two overlap."""
+    """Return the patches in order. Raises ValueError if one is outside the object or two overlap."""
     ordered = sorted((patch for patch in patches if patch[1]), key=lambda patch: patch[0])
     position = 0
     for offset, data in ordered:
@@ -43,9 +43,9 @@ def check_patches(patches: Sequence[Patch], size_bytes: int) -> list[Patch]:
 
 
 def plan_parts(size_bytes: int, patches: Sequence[Patch]) -> list[Part]:
-    """Cut the new object into parts. One sent part means that a plain PUT does as well.
+    """Divide the new object into parts. If the result is one sent part, a plain PUT has the same effect.
 
-    ``patches`` are ordered and apart (`check_patches`).
+    ``patches`` are in order and do not overlap (`check_patches`).
     """
     parts: list[Part] = []
     position = 0
@@ -60,7 +60,7 @@ def plan_parts(size_bytes: int, patches: Sequence[Patch]) -> list[Part]:
 
 
 def _sent_spans(size_bytes: int, patches: Sequence[Patch]) -> list[tuple[int, int]]:
-    """The spans to send: each big enough for a part, and so is every copied one between them."""
+    """Return the spans to send. They, and the copied spans between them, are all large enough for parts."""
     spans: list[tuple[int, int]] = []
     for offset, data in patches:
         position = spans[-1][1] if spans else 0
@@ -71,7 +71,7 @@ def _sent_spans(size_bytes: int, patches: Sequence[Patch]) -> list[tuple[int, in
 
 
 def _cut(start: int, end: int, *, sent: bool) -> list[Part]:
-    """Equal parts below the bound for their kind. Halves of what exceeds it are still big enough for a part."""
+    """Divide a span into equal parts below the limit for their kind. Half of a longer span is still large enough."""
     size = end - start
     if size <= 0:
         return []
@@ -81,7 +81,7 @@ def _cut(start: int, end: int, *, sent: bool) -> list[Part]:
 
 
 def patched(base: bytes, start: int, patches: Sequence[Patch]) -> bytes:
-    """``base``, which begins at ``start`` of the object, with the patches (or what of them falls inside) laid over."""
+    """Return ``base``, which begins at offset ``start`` of the object, with the patches that fall inside applied."""
     result = bytearray(base)
     end = start + len(base)
     for offset, data in patches:

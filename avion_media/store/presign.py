@@ -1,9 +1,9 @@
 """Presigned URLs: AWS Signature Version 4 in the query string, for path-style addresses. Pure: no I/O, no clock.
 
-Decision: signed here rather than by botocore. RequestMediaUpload is nothing but this signature, and botocore needs
-about 50 µs for it through `S3SigV4QueryAuth` (200 µs through `generate_presigned_url`), since it parses the URL
-repeatedly and derives the day's key for each request. What is constant for a day is kept here instead, which
-leaves one SHA-256 and one HMAC. Tests hold it to botocore's result and to a store that checks signatures.
+Decision: signed here instead of by botocore. This signature is nearly all of the work of RequestMediaUpload. botocore
+needs about 50 µs for it through `S3SigV4QueryAuth` (200 µs through `generate_presigned_url`), because it parses the URL
+repeatedly and derives the key of the day for each request. Here everything that is constant for a day is kept, so a
+signature takes one SHA-256 and one HMAC. Tests compare the result with botocore's, and use a store that checks it.
 The algorithm: https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-query-string-auth.html
 """
 
@@ -42,13 +42,13 @@ DENY_COPY: Final[Mapping[str, str]] = {"x-amz-copy-source-if-match": '"no-server
 
 
 def upload_guard(acl: str, *, deny_copy: bool) -> dict[str, str]:
-    """The headers that an upload URL signs so that its holder cannot make the PUT do something else.
+    """Return the headers that an upload URL signs, so that its holder can use it for nothing but an upload.
 
     Some stores obey every ``x-amz-`` header of a presigned PUT, signed or not (Ceph before 19.2.6 and 20.2.4:
-    CVE-2026-54330). One turns the PUT into a copy of any object that the signer can read, another opens the object
-    to everybody. A header that is signed can be neither changed nor left out. Copies then carry a condition on the
-    etag of their source that no etag meets (412), and a plain PUT has no source to compare. A signed ``acl`` also
-    excludes ``x-amz-grant-…`` headers (400); an empty one is not signed.
+    CVE-2026-54330). One header turns the PUT into a copy of any object that the signer can read, another one
+    makes the object public. A signed header can be neither changed nor left out. So a copy has a condition on the etag
+    of its source that no etag meets (412). A plain PUT has no source, so the condition does not affect it. A signed
+    ``acl`` also excludes ``x-amz-grant-…`` headers (400); an empty one is not signed.
     """
     guard = {"x-amz-acl": acl} if acl else {}
     return {**guard, **DENY_COPY} if deny_copy else guard
@@ -56,7 +56,7 @@ def upload_guard(acl: str, *, deny_copy: bool) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """What stays the same for all signatures of one UTC day."""
+    """The values that are the same for all signatures of one UTC day."""
 
     date: str
     scope: str
@@ -71,7 +71,7 @@ class Presigner:
         parts = urlsplit(endpoint_url)
         if not parts.hostname:
             raise ValueError(f"not an address: {endpoint_url!r}")
-        # Clients leave the scheme's own port out of their Host header, so it must not be signed either.
+        # Clients leave the default port of the scheme out of their Host header, so it must not be signed either.
         default_port = parts.port is None or parts.port == _DEFAULT_PORTS.get(parts.scheme)
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         self._host = host if default_port else f"{host}:{parts.port}"
@@ -94,12 +94,12 @@ class Presigner:
         guard: Mapping[str, str] = _NO_HEADERS,
         owner: str = "",
     ) -> PresignedPut:
-        """A PUT of exactly ``size_bytes`` of ``content_type`` (and of that SHA-256, when given) to ``key``.
+        """Return a PUT of exactly ``size_bytes`` of ``content_type`` (and, if given, of that SHA-256) to ``key``.
 
-        Length and type are signed, so a store refuses any others. With a digest both of its headers are signed:
-        ``x-amz-content-sha256``, which every implementation of the signature checks against the body (radosgw has
-        nothing else), and ``x-amz-checksum-sha256``, which AWS also keeps with the object. ``guard`` is signed as
-        well (see `upload_guard`), and so is ``owner``, also where there is none (see `domain.owners`).
+        Length and type are signed, so a store refuses any others. A digest is signed in two headers:
+        ``x-amz-content-sha256``, which every implementation of the signature compares with the body (radosgw knows no
+        other), and ``x-amz-checksum-sha256``, which AWS also stores with the object. ``guard`` is signed as well (see
+        `upload_guard`), and so is ``owner``, even if it is empty (see `domain.owners`).
         """
         media_type = " ".join(content_type.split())
         more = {**guard, **{f"{META}{name}": value for name, value in owner_metadata(owner).items()}}
@@ -129,7 +129,7 @@ class Presigner:
     def get(
         self, key: str, *, expires_s: int, now: datetime, content_type: str = "", content_disposition: str = ""
     ) -> str:
-        """A GET of ``key``; the store answers with these headers instead of the object's own, when given."""
+        """Return a URL that GETs ``key``. If given, these response headers replace the object's own."""
         wanted = (("disposition", content_disposition), ("type", content_type))  # in the order of their names
         overrides = "".join(f"&response-content-{name}={quote(value, safe='')}" for name, value in wanted if value)
         return self.url("GET", key, expires_s=expires_s, now=now, more_query=overrides)
@@ -145,11 +145,11 @@ class Presigner:
         payload: str = UNSIGNED_PAYLOAD,
         more_query: str = "",
     ) -> str:
-        """A URL for one request that has exactly the headers ``signed``, and any others.
+        """Return a URL for one request with exactly these ``signed`` headers; it may have unsigned headers too.
 
-        Their names are in lower case, their values without spaces at their ends or two in a row. ``payload`` is the
-        body's SHA-256 in hex. ``more_query`` must be sorted, and after ``X-Amz-…``: the signature is over the query in
-        order.
+        Names of headers must be in lower case, and their values without leading, trailing or repeated spaces.
+        ``payload`` is the SHA-256 of the body in hex. ``more_query`` must be sorted and come after ``X-Amz-…``, because
+        the signature covers the query in that order.
         """
         if not 1 <= expires_s <= _MAX_EXPIRES_S:
             raise ValueError(f"expires_s must be within 1 and {_MAX_EXPIRES_S}, got {expires_s}")

@@ -1,9 +1,9 @@
 """Quick acknowledgements on the connections to the store (``TCP_QUICKACK``).
 
-A store that sends the head and the body of a small object apart, with Nagle's algorithm on, waits with the body until
-the head is acknowledged: radosgw does so by default. The kernel acknowledges a lone segment after 40 ms, unless the
-reader asks for it at once. It forgets that it was asked, so each response asks again: before it is waited for, since
-what was just sent puts the kernel back into waiting, and behind its head.
+A store that sends the head and the body of a small object separately, with Nagle's algorithm on, does not send the body
+until the head is acknowledged. radosgw does so by default. The kernel acknowledges a single segment after 40 ms, unless
+the reader sets this option. The kernel resets the option by itself, so it is set twice for each response: before the
+wait for it, because sending the request has reset the option, and after its head.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)  # Linux has it
 
 
 def ask_for_quick_acks(session: URLLib3Session) -> None:
-    """Make the session's connections ask; those that are open already stay as they are.
+    """Make new connections of the session acknowledge at once. Open connections stay as they are.
 
     botocore has no public way to name the classes of its connections (1.44). Both attributes are the same dictionary.
     """

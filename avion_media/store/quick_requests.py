@@ -58,11 +58,11 @@ def open_session(timeout_s: tuple[float, float], connections: int) -> URLLib3Ses
 
     It reads files, and raises botocore's errors if they are invalid.
     """
-    verify: Any = ca_bundle() or True  # the stubs know of booleans only
+    verify: Any = ca_bundle() or True  # the stubs know only booleans
     session = URLLib3Session(
         verify=verify,
         proxies={},
-        timeout=timeout_s,  # type: ignore[arg-type] # the stubs know of whole seconds only
+        timeout=timeout_s,  # type: ignore[arg-type] # the stubs know only whole seconds
         max_pool_connections=connections,
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],  # type: ignore[list-item] # as botocore's own
     )

@@ -1,7 +1,7 @@
-"""The blocking halves of bulk transfers: what runs inside a store thread, between a connection and a file.
+"""The blocking part of transfers between a connection and a file, which runs in a thread of the store.
 
-A download may be abandoned, so it writes through a descriptor of its own (a duplicate) that cannot be closed and given
-to another file underneath it. An upload is not abandoned; it looks for a cancel before each chunk instead.
+A download can be abandoned, so it writes through its own duplicate of the descriptor: the caller can close the original
+at once, and its number can be used again. An upload is never abandoned; it checks for a cancel before each chunk.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Download:
-    """Objects, or parts of them, written to one open file at their own offsets.
+    """Writes objects, or parts of them, to one open file at their offsets.
 
-    Use as a context manager around the awaits; leaving it makes abandoned threads stop at their next chunk.
+    Use it as a context manager around the awaits. After the block, abandoned threads stop at their next chunk.
     """
 
     def __init__(self, fd: int) -> None:
@@ -41,7 +41,7 @@ class Download:
         self._stop.set()
 
     def whole(self, get_object: Callable[[], dict[str, Any]], key: str, max_bytes: int) -> ObjectInfo:
-        """Fetch an object to the start of the file. TooLarge before the first byte."""
+        """Write an object to the start of the file. Raises `TooLarge` before the first byte."""
         fd = os.dup(self._target_fd)
         try:
             with translated(key):
@@ -58,7 +58,7 @@ class Download:
             os.close(fd)
 
     def part(self, get_object: Callable[[], dict[str, Any]], key: str, offset: int) -> None:
-        """Fetch a range of an object to ``offset`` of the file."""
+        """Write a range of an object to ``offset`` of the file."""
         fd = os.dup(self._target_fd)
         try:
             with translated(key):
@@ -83,7 +83,7 @@ class Download:
 def read_response(key: str, get_object: Callable[[], dict[str, Any]], max_bytes: int) -> ObjectPart:
     """Send a GetObject and read its body to the end. Raises TooLarge before the first byte of the body.
 
-    A cancel of the task that waits is seen between two chunks: the connection is closed then.
+    If the waiting task is cancelled, this notices it between two chunks and closes the connection.
     """
     response = get_object()
     body = response.pop("Body")
@@ -94,19 +94,19 @@ def read_response(key: str, get_object: Callable[[], dict[str, Any]], max_bytes:
         chunks = []
         while left > 0:
             trio.from_thread.check_cancelled()
-            chunks.append(body.read(min(left, _CHUNK_BYTES)))  # raises where the body ends early
+            chunks.append(body.read(min(left, _CHUNK_BYTES)))  # raises if the body ends early
             left -= len(chunks[-1])
         data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         return ObjectPart(object_info(key, response), parse_content_range(response.get("ContentRange", "")), data)
     finally:
-        body.close()  # a connection whose body was read to its end is in the pool already
+        body.close()  # a connection whose body was read to its end is already back in the pool
 
 
 class FileBody(io.RawIOBase):
-    """A part of an open file as the seekable body that botocore wants.
+    """A part of an open file, as the seekable body that botocore needs.
 
-    Every read in a store thread first looks for a cancel of the task that waits for it, and raises trio.Cancelled
-    then: botocore lets it through and drops the connection, so the store discards the half-sent object.
+    Each read in a thread of the store first checks whether the waiting task was cancelled, and then raises
+    trio.Cancelled. botocore does not catch it and closes the connection, so the store discards the incomplete object.
     """
 
     def __init__(self, source: FileSource) -> None:

@@ -1,4 +1,4 @@
-"""The formats, a module each: what a file is, what stays of it, and what a decoder gets.
+"""The formats, one module each: the facts about a file, the scrub, and the file for the decoder.
 
 Pure, synchronous functions on untrusted bytes. `peek` runs in the service, `read_picture` and `plan_movie` in the
 sandbox; none of them needs an imaging library. Pictures are rewritten, videos are patched in place.
@@ -20,7 +20,7 @@ from avion_media.media.formats.sparse import SparseFile
 __all__ = ["PEEK_BYTES", "MoviePlan", "Peek", "Picture", "peek", "plan_movie", "read_picture"]
 
 PEEK_BYTES = 1 << 20
-"""What `peek` wants to see: profiles and previews may go before a JPEG's frame header."""
+"""Bytes for `peek`. So many, because profiles and previews can come before a JPEG's frame header."""
 
 _PICTURES: Mapping[str, PictureFormat] = {
     formats.JPEG.name: jpeg,
@@ -39,23 +39,23 @@ _MOVIES: Mapping[str, MovieFormat] = {
 
 
 def peek(head: bytes, fmt: MediaFormat) -> Peek | None:
-    """Size and decode cost of a picture by its first `PEEK_BYTES`. Never raises; None if they do not say.
+    """Return size and decode cost of a picture by its first `PEEK_BYTES`; None if they do not show it. Never raises.
 
-    It believes the header. A lie there gains nothing: the job compares with what it finds, and the sandbox holds
-    it to what it was granted.
+    It trusts the header. A forged header gains nothing: the job compares it with what it finds, and the sandbox limits
+    the job to the granted memory.
     """
     return _PICTURES[fmt.name].peek(head)
 
 
 def read_picture(view: memoryview, fmt: MediaFormat, bounds: PictureBounds) -> Picture:
-    """Read a picture of format ``fmt``, which is what `sniff` found.
+    """Read a picture of format ``fmt``, as detected by `sniff`.
 
     Nothing is decoded; time and memory are linear in the length. The original is rarely longer than ``view`` (by a few
     dozen bytes at most). A file that was cut short inside its picture data stays cut short there, so that a decoder
-    says of the original what it says of the upload.
+    treats the original like the upload.
 
-    Raises `Rejected`: CORRUPT for a structure that no decoder could follow, UNSUPPORTED_TYPE for one that needs
-    features which are not on the list (and for a format that is no picture), and what `Picture.check` raises.
+    Raises `Rejected`: CORRUPT for a structure that no decoder can follow, UNSUPPORTED_TYPE for features that are not on
+    the list (and for a format that is not a picture), and the reasons of `Picture.check`.
     """
     known = _PICTURES.get(fmt.name)
     if known is None:
@@ -72,8 +72,8 @@ def plan_movie(
 ) -> MoviePlan:
     """Plan poster and scrub of a video whose content is of ``fmt``, from its container's structure alone.
 
-    Raises `Missing` when more of the file is needed: fetch that and call again. Raises `Rejected` on whatever is wrong
-    with the file: corrupt, no_video, external_reference, unsupported_type, bad_dimensions, bad_aspect, too_many_pixels,
+    Raises `Missing` if more of the file is needed: fetch that and call again. Raises `Rejected` if the file is at
+    fault: corrupt, no_video, external_reference, unsupported_type, bad_dimensions, bad_aspect, too_many_pixels,
     too_long, too_large, decoder_limit. Hostile files raise nothing else; time and memory are bounded by ``bounds``.
     """
     known = _MOVIES.get(fmt.name)

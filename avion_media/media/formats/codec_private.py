@@ -1,4 +1,4 @@
-"""Headers that carry free text, neutral at the same length: of FLAC, of Vorbis, of spherical projections."""
+"""Removes free text from headers of FLAC, of Vorbis and of spherical projections, without a change of their length."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SPHERICAL_HEAD = (
 _SPHERICAL_TAIL = b"</rdf:SphericalVideo>"
 _ELEMENT = re.compile(rb"<GSpherical:([A-Za-z]+)>([^<>]+)</GSpherical:\1>")
 _TRUE, _NUMBER = re.compile(rb"true|false"), re.compile(rb"-?[0-9]{1,6}")
-_PROJECTION: dict[bytes, re.Pattern[bytes]] = {  # what says how to show it, and the values of each
+_PROJECTION: dict[bytes, re.Pattern[bytes]] = {  # the elements that say how to show it, and their values
     b"Spherical": _TRUE,
     b"Stitched": _TRUE,
     b"ProjectionType": re.compile(rb"equirectangular"),
@@ -31,9 +31,9 @@ _SPHERICAL_TOOL = b"<GSpherical:StitchingSoftware></GSpherical:StitchingSoftware
 
 
 def neutral_flac_blocks(blocks: bytes) -> bytes:
-    """FLAC metadata blocks (RFC 9639, section 8), all but STREAMINFO turned into zeroed PADDING.
+    """Return the FLAC metadata blocks (RFC 9639, section 8) with all but STREAMINFO turned into zeroed PADDING.
 
-    Raises `Rejected` (corrupt) when a block is cut off.
+    Raises `Rejected` (corrupt) if a block is cut off.
     """
     neutral = bytearray(blocks)
     position = 0
@@ -53,9 +53,9 @@ def neutral_flac_blocks(blocks: bytes) -> bytes:
 
 
 def neutral_vorbis_headers(private: bytes) -> bytes:
-    """Matroska's ``CodecPrivate`` of Vorbis: three laced headers, the second without vendor and comments.
+    """Return Matroska's ``CodecPrivate`` of Vorbis: three laced headers, the second without vendor and comments.
 
-    Its length stays: a vendor string of zero bytes fills it. Raises `Rejected` (corrupt) when it is no such thing.
+    Its length stays, because a vendor string of zero bytes fills it. Raises `Rejected` (corrupt) for other content.
     """
     if private[:1] != b"\x02":
         raise corrupt("Vorbis headers")
@@ -78,7 +78,7 @@ def neutral_vorbis_headers(private: bytes) -> bytes:
 
 
 def neutral_spherical(content: bytes) -> bytes:
-    """The content of a ``uuid`` box with nothing but a projection; empty when it holds none, or has no room for it."""
+    """Return the content of a ``uuid`` box reduced to its projection; empty if it has none, or no room for it."""
     if not content.startswith(_SPHERICAL_UUID):
         return b""
     elements = _ELEMENT.finditer(content)

@@ -1,6 +1,6 @@
 """The two facts in an Exif block that change how a picture is shown, and the smallest block that states them.
 
-What thumbnails are turned by and what the scrub writes come from here, so that both always agree. Only the tag in IFD0
+Thumbnails are rotated by these facts, and the scrub writes the same facts, so both always agree. Only the tag in IFD0
 counts. XMP (`tiff:Orientation`) does not: browsers ignore it, and the scrubbed original no longer has it.
 """
 
@@ -27,14 +27,14 @@ _BYTE_ORDERS = {b"II*\x00": "<", b"MM\x00*": ">"}
 
 @dataclass(frozen=True, slots=True)
 class ExifFacts:
-    """``orientation`` as in TIFF, 1 (upright) to 8; ``adobe_rgb`` when the samples are Adobe RGB by DCF's rule."""
+    """``orientation`` as in TIFF, 1 (upright) to 8; ``adobe_rgb`` if the samples are Adobe RGB by DCF's rule."""
 
     orientation: int = 1
     adobe_rgb: bool = False
 
 
 def read_exif(block: memoryview) -> ExifFacts:
-    """The facts of an Exif block, with or without its ``Exif`` prefix. What cannot be read counts as absent.
+    """Return the facts of an Exif block, with or without its ``Exif`` prefix. Unreadable facts count as absent.
 
     Never raises: a decoder shows a picture with broken Exif as if it had none.
     """
@@ -48,7 +48,7 @@ def read_exif(block: memoryview) -> ExifFacts:
 
 
 def _orientation(entry: memoryview | None, order: str) -> int:
-    """Only of the type that the standard gives it: browsers take no other."""
+    """Return the orientation if it has the standard's type, because browsers accept no other; else upright."""
     is_short = entry is not None and struct.unpack_from(f"{order}H", entry, 2)[0] == _SHORT
     orientation = _number(entry, order) if is_short else 1
     return orientation if 1 <= orientation <= 8 else 1
@@ -64,7 +64,7 @@ def _is_adobe_rgb(block: memoryview, order: str, main: dict[int, memoryview]) ->
 
 
 def _entries(block: memoryview, order: str, offset: int) -> Iterator[tuple[int, memoryview]]:
-    """Tags and 12-byte entries of the directory at ``offset``, as far as they are there. Offset 0 is none."""
+    """Yield tags and 12-byte entries of the directory at ``offset``, as far as they are present. Offset 0: none."""
     if not 8 <= offset <= len(block) - 2:
         return
     (count,) = struct.unpack_from(f"{order}H", block, offset)
@@ -76,7 +76,7 @@ def _entries(block: memoryview, order: str, offset: int) -> Iterator[tuple[int, 
 
 
 def _number(entry: memoryview | None, order: str) -> int:
-    """The single integer of an entry, or 0 when there is none."""
+    """Return the single integer of an entry, or 0 if there is none."""
     if entry is None:
         return 0
     kind, count = struct.unpack_from(f"{order}HI", entry, 2)
@@ -88,7 +88,7 @@ def _number(entry: memoryview | None, order: str) -> int:
 
 
 def minimal_exif(facts: ExifFacts) -> bytes:
-    """A block (without prefix) that states the facts and nothing else; empty when there is nothing to state."""
+    """Return a block (without prefix) with these facts and nothing else; empty if both are the default."""
     main = [] if facts.orientation == 1 else [_entry(_ORIENTATION, _SHORT, 1, struct.pack(">H", facts.orientation))]
     if not facts.adobe_rgb:
         return _header() + _directory(main) if main else b""

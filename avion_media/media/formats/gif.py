@@ -1,5 +1,6 @@
-"""GIF: frames, their control blocks, the loop count and an ICC profile stay; comments, texts and all other
-application data go, and what follows the trailer.
+"""GIF: frames, their control blocks, the loop count and an ICC profile stay.
+
+Comments, texts, all other application data, and everything after the trailer are removed.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _ICC = b"ICCRGBG1012"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GifPicture(Picture):
-    """``first_frame`` is the first frame's place on the canvas: left, top, right, bottom."""
+    """``first_frame`` is the position of the first frame on the canvas: left, top, right, bottom."""
 
     first_frame: tuple[int, int, int, int]
 
@@ -39,18 +40,17 @@ def peek(head: bytes) -> Peek | None:
 
 
 def read(view: memoryview, bounds: PictureBounds) -> GifPicture:
-    """See `PictureFormat`. The original ends with a trailer, except where the bytes ran out inside a frame.
+    """See `PictureFormat`. The original ends with a trailer, unless the file ends inside a frame.
 
-    Between blocks, zeros are skipped and anything else that begins no block ends the file: GIF89a calls it corrupt
-    from there, and browsers show what came before. The canvas grows to hold the first frame, as browsers (and Pillow)
-    let it.
+    Zeros between blocks are skipped. Any other byte that begins no block ends the file: GIF89a calls it corrupt from
+    there, and browsers show what came before. The canvas grows to contain the first frame, as in browsers and Pillow.
     """
     if view[:6] not in _HEADERS or len(view) < _HEADER_BYTES:
         raise corrupt("no GIF header")
     offset = _HEADER_BYTES + _colour_table_bytes(view[10])
     head = bytes(view[:offset])
     original = bytearray(head)
-    control: bytes | memoryview = b""  # the graphic control extension in force
+    control: bytes | memoryview = b""  # the graphic control extension that applies
     delay_s = 0.0
     counter = FrameCounter(bounds.max_frames)
     first: memoryview | None = None
@@ -103,7 +103,7 @@ def _colour_table_bytes(flags: int) -> int:
 
 
 def _frame_end(view: memoryview, start: int) -> int | None:
-    """The offset behind the frame at ``start``; None when it is cut off."""
+    """Return the offset behind the frame at ``start``; None if it is cut off."""
     if start + _DESCRIPTOR_BYTES > len(view):
         return None
     table_bytes = _colour_table_bytes(view[start + _DESCRIPTOR_BYTES - 1])
@@ -111,7 +111,7 @@ def _frame_end(view: memoryview, start: int) -> int | None:
 
 
 def _blocks_end(view: memoryview, offset: int) -> int | None:
-    """The offset behind a run of data blocks (a length, that many bytes) and the empty one that ends it."""
+    """Return the offset behind a run of data blocks (a length, that many bytes) and the empty one that ends it."""
     available = len(view)
     while offset < available:
         length = view[offset]
@@ -122,7 +122,7 @@ def _blocks_end(view: memoryview, offset: int) -> int | None:
 
 
 def _kept_extension(extension: memoryview) -> bytes | memoryview:
-    """What stays of a whole extension (introducer, label, blocks, terminator)."""
+    """Return the part to keep of an extension (introducer, label, blocks, terminator)."""
     label, length = extension[1], extension[2]
     if label == _GRAPHIC_CONTROL and length >= 4:
         return bytes((_EXTENSION, _GRAPHIC_CONTROL, 4, *extension[3:7], 0))
@@ -136,7 +136,7 @@ def _kept_extension(extension: memoryview) -> bytes | memoryview:
 
 
 def _data_blocks(blocks: memoryview) -> Iterator[memoryview]:
-    """The contents of the data blocks that an empty one ends."""
+    """Yield the contents of data blocks, up to the empty one that ends them."""
     offset = 0
     while length := blocks[offset]:
         yield blocks[offset + 1 : offset + 1 + length]
@@ -149,7 +149,7 @@ def _loop_count(head: memoryview, blocks: memoryview) -> bytes:
 
 
 def _profile(head: memoryview, blocks: memoryview) -> bytes:
-    """The extension with what stays of its profile, in blocks of the same lengths."""
+    """Return the extension with the part of its profile to keep, in blocks of the same lengths."""
     parts = list(_data_blocks(blocks))
     profile = io.BytesIO(neutral_profile(b"".join(parts)))
     if not profile.getbuffer():

@@ -1,8 +1,8 @@
-"""ICC profiles (ICC.1:2022): what a colour transform takes of them stays, at its place and at the same length.
+"""ICC profiles (ICC.1:2022): the parts that a colour transform uses stay, at the same offsets and lengths.
 
-Profiles of displays name their maker and serial number (``mmod``), calibrated ones their day and their owner, and any
-maker may add tags. So only the tags and types that describe colours by numbers are copied; descriptions and copyright,
-which every profile must have, stay empty.
+Profiles of displays contain their maker and serial number (``mmod``), calibrated ones their date and their owner, and
+makers can add tags of their own. So only the tags and types that describe colours by numbers are copied. Descriptions
+and copyright, which every profile must have, become empty.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ENTRY = struct.Struct(">4sII")
 _MAX_TAGS = 100  # as in Little CMS; profiles have about twenty
 _DATE = struct.pack(">6H", 2000, 1, 1, 0, 0, 0)
 
-# What is not here: the preferred module, the day, platform, device, creator, and the identity of the whole.
+# Not kept: the preferred module, the date, platform, device, creator, and the profile id.
 _HEADER_STAYS = (slice(0, 4), slice(8, 24), _SIGNATURE, slice(46, 48), slice(63, 64), slice(64, 80))
 _SPECTRAL = slice(100, 120)  # from version 5 on, else reserved
 
@@ -31,7 +31,7 @@ _TAGS = codes(
     "rXYZ gXYZ bXYZ rTRC gTRC bTRC kTRC wtpt bkpt chad chrm cicp lumi rig0 rig2 clro"
 )
 _TYPES = codes("XYZ curv para sf32 uf32 sig chrm cicp mft1 mft2 mAB mBA mpet clro")
-# Empty texts of the types that these may have; all else in them is zeros.
+# Empty texts of the allowed types; all else in them is zeros.
 _TEXTS = codes("desc cprt")
 _EMPTY_TEXTS = {
     b"text": b"text",
@@ -51,14 +51,14 @@ class _Tag(NamedTuple):
 
 
 def is_icc_profile(start: bytes | bytearray | memoryview) -> bool:
-    """Whether the bytes begin like an ICC profile. What does not is free data under a profile's name."""
+    """Return whether the bytes begin like an ICC profile. Other data under that name can be anything."""
     return len(start) >= _HEADER_BYTES and start[_SIGNATURE] == b"acsp"
 
 
 def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
-    """The profile without what says whose it is; it converts colours as before. Empty when it is none or of no use.
+    """Return the profile without what identifies a device or person; empty if it is not a usable profile.
 
-    The length stays, and all that stays is where it was; doing it again changes nothing.
+    It converts colours as before. Its length and all offsets stay. Repeating this changes nothing.
     """
     if not is_icc_profile(profile) or len(profile) > MAX_ICC_BYTES:
         return b""
@@ -88,7 +88,7 @@ def neutral_profile(profile: bytes | bytearray | memoryview) -> bytes:
 
 
 def neutral_colr(content: bytes | memoryview) -> bytes:
-    """What stays of the content of a ``colr`` box: never longer than it; empty when the whole box has to go."""
+    """Return the part to keep of a ``colr`` box's content, never longer than it; empty if the box must be removed."""
     kind = bytes(content[:4])
     if kind in _COLR_CODES:
         return bytes(content[: _COLR_CODES[kind]])
@@ -97,7 +97,7 @@ def neutral_colr(content: bytes | memoryview) -> bytes:
 
 
 def _tags(profile: bytes | bytearray | memoryview) -> Iterator[_Tag]:
-    """The entries of the table that lie behind it and inside the profile; readers pass over others."""
+    """Yield the entries whose data is after the table and inside the profile; readers ignore others."""
     end = min(int.from_bytes(profile[:4], "big"), len(profile))
     count = int.from_bytes(profile[_HEADER_BYTES : _HEADER_BYTES + 4], "big")
     start = _HEADER_BYTES + 4 + count * _ENTRY.size
@@ -114,7 +114,7 @@ def _type(profile: bytes | bytearray | memoryview, tag: _Tag) -> bytes:
 
 
 def _is_text(profile: bytes | bytearray | memoryview, tag: _Tag) -> bool:
-    """Whether an empty text of its type fits there."""
+    """Return whether an empty text of its type fits there."""
     needed = _MIN_TEXT_BYTES.get(_type(profile, tag))
     return needed is not None and tag.size >= needed
 

@@ -15,7 +15,7 @@ PADDING = frozenset((b"free", b"skip", b"wide"))
 
 
 def codes(names: str) -> frozenset[bytes]:
-    """The four-character codes named in ``names``, filled up with spaces."""
+    """Return the four-character codes named in ``names``, padded with spaces."""
     return frozenset(name.ljust(4).encode() for name in names.split())
 
 
@@ -23,8 +23,8 @@ def codes(names: str) -> frozenset[bytes]:
 class Box:
     """One box: its type, where it begins in the file, and its sizes in bytes, header included.
 
-    ``content`` is what it holds, if that is in memory. ``budget`` bounds the boxes ever listed there: a forged table of
-    tiny ones must not cost minutes.
+    ``content`` is its content, if that is in memory. ``budget`` limits how many boxes are listed in it altogether,
+    because a forged table of tiny boxes must not take minutes.
     """
 
     type: bytes
@@ -36,27 +36,28 @@ class Box:
 
     @property
     def payload(self) -> int:
-        """Where its content begins in the file."""
+        """The offset of its content in the file."""
         return self.offset + self.header
 
     @property
     def end(self) -> int:
-        """The offset behind it."""
+        """The offset after it."""
         return self.offset + self.size
 
     def loaded(self, whole: memoryview, max_boxes: int) -> Box:
-        """The same box with its content, given all its bytes."""
+        """Return the same box with its content, given all its bytes."""
         return Box(self.type, self.offset, self.header, self.size, whole[self.header :], Budget(max_boxes, "boxes"))
 
     def children(self, skip: int = 0, *, strict: bool = False) -> list[Box]:
-        """What `walk` finds, as a list."""
+        """Return the boxes of `walk` as a list."""
         return list(self.walk(skip, strict=strict))
 
     def walk(self, skip: int = 0, *, strict: bool = False) -> Iterator[Box]:
-        """The boxes that fill the content behind its first ``skip`` bytes.
+        """Yield the boxes that fill the content after its first ``skip`` bytes.
 
-        QuickTime leaves fewer than 8 bytes over, or ends the list by a size of 0 (`leftover` gives where); ``strict``
-        is for formats that do not. Raises `Rejected`: corrupt when a box exceeds this one, or decoder_limit.
+        QuickTime can leave fewer than 8 bytes over, or end the list by a size of 0 (`leftover` returns where);
+        ``strict`` is for formats that do neither. Raises `Rejected`: corrupt if a box exceeds this one, or
+        decoder_limit.
         """
         position, end = skip, len(self.content)
         while position < end if strict else position + 8 <= end:
@@ -72,18 +73,18 @@ class Box:
             position += size
 
     def at(self, skip: int, length: int) -> memoryview:
-        """``length`` bytes of the content behind its first ``skip``; `Rejected` (corrupt) when they are not there."""
+        """Return ``length`` bytes of the content after its first ``skip``; `Rejected` (corrupt) if they are missing."""
         if length < 0 or skip + length > len(self.content):
             raise corrupt(f"box {self.type!r} at {self.offset} is too short")
         return self.content[skip : skip + length]
 
     def integers(self, layout: str, skip: int = 0) -> tuple[int, ...]:
-        """Big-endian integers of the content, ``layout`` as in `struct`, behind its first ``skip`` bytes."""
+        """Return big-endian integers of the content, ``layout`` as in `struct`, after its first ``skip`` bytes."""
         return struct.unpack(">" + layout, self.at(skip, struct.calcsize(">" + layout)))
 
 
 def _header_at(data: bytes | memoryview, position: int, offset: int, limit: int) -> tuple[bytes, int, int]:
-    """Type, header size and size of the box at ``position`` in ``data``; for the rest see `box_at`."""
+    """Return type, header size and size of the box at ``position`` in ``data``; for the rest see `box_at`."""
     if position + 8 > len(data):
         raise corrupt(f"cut off in a box header at {offset}")
     size, kind = _HEADER.unpack_from(data, position)
@@ -101,32 +102,32 @@ def _header_at(data: bytes | memoryview, position: int, offset: int, limit: int)
 
 
 def box_at(data: bytes, position: int, offset: int, limit: int) -> Box:
-    """The box whose header is at ``position`` in ``data`` and at ``offset`` in the file, where ``limit`` bounds it.
+    """Return the box whose header is at ``position`` in ``data``, which is at ``offset`` in the file.
 
-    A size of 0 means up to ``limit``. The size is as written: it may exceed ``limit``. Raises `Rejected` (corrupt)
-    on a size smaller than the header, and when fewer than the header's 8 (or 16) bytes are in ``data``.
+    A size of 0 means up to ``limit``. The size is as written, so it can exceed ``limit``. Raises `Rejected` (corrupt)
+    if the size is smaller than the header, or ``data`` does not contain its 8 (or 16) bytes.
     """
     kind, header, size = _header_at(data, position, offset, limit)
     return Box(kind, offset, header, size)
 
 
 def file_of_boxes(view: memoryview, max_boxes: int) -> Box:
-    """A file that is in memory, as the box around its boxes."""
+    """Return a file in memory as the box around its boxes."""
     return Box(b"", 0, 0, len(view), view, Budget(max_boxes, "boxes"))
 
 
 def leftover(boxes: list[Box], start: int) -> int:
-    """Where the listed boxes end: what follows up to their parent's end is no box."""
+    """Return the offset where the listed boxes end. The bytes from there to the end of their parent are not boxes."""
     return boxes[-1].end if boxes else start
 
 
 def first(boxes: list[Box], kind: bytes) -> Box | None:
-    """The first box of that type, or None."""
+    """Return the first box of that type, or None."""
     return next((box for box in boxes if box.type == kind), None)
 
 
 def required(boxes: list[Box], kind: bytes, parent: str) -> Box:
-    """The first box of that type; `Rejected` (corrupt) when there is none."""
+    """Return the first box of that type. Raises `Rejected` (corrupt) if there is none."""
     box = first(boxes, kind)
     if box is None:
         raise corrupt(f"no {kind.decode('latin-1')} in {parent}")
@@ -134,7 +135,7 @@ def required(boxes: list[Box], kind: bytes, parent: str) -> Box:
 
 
 class Reader:
-    """Takes values from the front of a box's content, one after the other; running out is CORRUPT."""
+    """Reads values from a box's content, one after the other. Raises `Rejected` (corrupt) at its end."""
 
     __slots__ = ("_view", "offset")
 
@@ -143,7 +144,7 @@ class Reader:
         self.offset = 0
 
     def take(self, length: int) -> memoryview:
-        """The next ``length`` bytes."""
+        """Return the next ``length`` bytes."""
         start, end = self.offset, self.offset + length
         if length < 0 or end > len(self._view):
             raise corrupt("a structure reaches beyond its end")
@@ -151,16 +152,16 @@ class Reader:
         return self._view[start:end]
 
     def number(self, width: int) -> int:
-        """An unsigned integer of ``width`` bytes; of no bytes it is 0."""
+        """Return an unsigned integer of ``width`` bytes; of no bytes: 0."""
         return int.from_bytes(self.take(width), "big")
 
 
 def make_box(kind: bytes, *parts: bytes | memoryview) -> bytes:
-    """A box around the parts."""
+    """Return a box around the parts."""
     content = b"".join(parts)
     return (8 + len(content)).to_bytes(4, "big") + kind + content
 
 
 def make_full_box(kind: bytes, version: int, flags: int, *parts: bytes | memoryview) -> bytes:
-    """A box that begins with a version and flags."""
+    """Return a box that begins with a version and flags."""
     return make_box(kind, (version << 24 | flags).to_bytes(4, "big"), *parts)

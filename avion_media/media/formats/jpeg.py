@@ -1,4 +1,4 @@
-"""JPEG: tables, frame and scans stay; of the application segments only what tells a decoder the colours.
+"""JPEG: tables, frame and scans stay, and of the application segments only what a decoder needs for the colours.
 
 Kept are JFIF (density, without thumbnail), Adobe's colour transform, the ICC profile and, rewritten, orientation and
 the Adobe RGB mark of Exif. No JFIF segment is added where there was none: it would turn RGB data into YCbCr.
@@ -33,8 +33,8 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {_DHT, 0xC8, _DAC}
 _TABLES = frozenset((_DHT, _DAC, _DQT, _DRI))
 _DNL_BYTES = 2
 
-# Anything else is data inside a scan (a stuffed zero, a restart, a reserved code, over which a decoder
-# resynchronises) and skipped outside of one, as decoders do.
+# Anything else is data inside a scan (a stuffed zero, a restart, or a reserved code, after which a decoder
+# resynchronises). Outside of a scan it is skipped, as decoders do.
 _MARKER = re.compile(rb"\xff[\xc0-\xcf\xd8-\xfe]")
 
 _JFIF, _JFIF_BYTES = b"JFIF\x00", 14
@@ -45,17 +45,17 @@ _MAX_ICC_CHUNKS = 255
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A marker and what belongs to it, at ``offset`` in the file."""
+    """A marker and its data, at ``offset`` in the file."""
 
     marker: int
     offset: int
     payload: memoryview
-    whole: memoryview  # marker, length and payload; of a scan its coded data too
+    whole: memoryview  # marker, length and payload; for a scan also its coded data
 
 
 @dataclass(slots=True)
 class _Kept:
-    """What stays: what goes before the frame is put together again at the end."""
+    """The parts to keep. Those before the frame are joined at the end."""
 
     jfif: bytes = b""
     adobe: bytes = b""
@@ -70,13 +70,13 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JpegPicture(Picture):
-    """``ycbcr``: the three components are surely luma and chroma, so the decoder does not make RGB of them."""
+    """``ycbcr``: the three components are certainly luma and chroma, so the decoder keeps them."""
 
     ycbcr: bool
 
     @property
     def decoded_bytes(self) -> int:
-        """It is shrunk on its way, by 8 at most."""
+        """As the decoder shrinks it, by a factor of at most 8."""
         return self.width * self.height * 3 // 64
 
 
@@ -91,16 +91,17 @@ def peek(head: bytes) -> Peek | None:
 
 
 def read(view: memoryview, _bounds: PictureBounds) -> JpegPicture:
-    """See `PictureFormat`; of an MPO the first picture. Lossless, arithmetic and 12-bit ones are UNSUPPORTED_TYPE.
+    """See `PictureFormat`. Of an MPO, the first picture is read. Lossless, arithmetic and 12-bit JPEGs are
+    UNSUPPORTED_TYPE.
 
-    The original ends with EOI, except where the bytes ran out before one.
+    The original ends with EOI, unless the file ends before one.
     """
     if bytes(view[:2]) != START:
         raise corrupt("no SOI")
     kept = _Kept()
     for _, segment in zip(bounded_parts(), segments(view), strict=False):
         if kept.scans and (segment.marker in (EOI, SOI) or segment.marker in _FRAMES):
-            # Another picture begins (or this one ends): a decoder stops here.
+            # Another picture begins, or this one ends. A decoder stops here.
             kept.ended = True
             break
         if segment.marker == EOI:
@@ -141,7 +142,7 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
     facts = kept.exif or ExifFacts()
     # Scans that hold parts of the picture (progressive ones always do) make the decoder keep all its coefficients.
     held_whole = frame.marker == _PROGRESSIVE or kept.components != frame.payload[5]
-    # An embedded profile goes before the mark of Adobe RGB.
+    # An embedded profile has precedence over the mark of Adobe RGB.
     original = _assemble(kept, icc_chunks, ExifFacts(facts.orientation) if icc_chunks else facts)
     return JpegPicture(
         format=JPEG,
@@ -157,7 +158,7 @@ def _picture(kept: _Kept, frame: Segment) -> JpegPicture:
 
 
 def _is_ycbcr(frame: memoryview, kept: _Kept) -> bool:
-    """Whether libjpeg will take three components as YCbCr: the clear cases of its own rule, and no guess."""
+    """Return whether libjpeg will take three components as YCbCr: the clear cases of its rule, without its guesses."""
     if frame[5] != 3 or len(frame) < 15:
         return False
     if kept.jfif:
@@ -168,7 +169,7 @@ def _is_ycbcr(frame: memoryview, kept: _Kept) -> bool:
 
 
 def segments(view: memoryview) -> Iterator[Segment]:
-    """All segments; one that is cut off or says it is shorter than its own length field is the end."""
+    """Yield all segments, up to one that is cut off or shorter than its own length field."""
     offset = 2
     while found := _MARKER.search(view, offset):
         start, body = found.start(), found.end()
@@ -228,7 +229,7 @@ def _assemble(kept: _Kept, icc_chunks: list[bytes], facts: ExifFacts) -> bytes:
 
 
 def _profile_chunks(chunks: list[memoryview]) -> list[bytes]:
-    """The chunks with what stays of their profile, in order: of each the sequence number is byte 12."""
+    """Return the chunks with the part of their profile to keep, in order. Byte 12 of a chunk is its number."""
     if any(len(chunk) < _ICC_HEADER_BYTES for chunk in chunks):
         return []
     in_order = sorted(chunks, key=lambda chunk: chunk[12])

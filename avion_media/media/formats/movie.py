@@ -1,4 +1,4 @@
-"""What the reader of a container finds: facts for the client, ranges for the poster, patches for the scrub.
+"""The results of reading a container: facts for the client, ranges for the poster, patches for the scrub.
 
 A plan crosses a process boundary as JSON (`MoviePlan.to_json`, `plan_from_json`), so it holds plain values only.
 """
@@ -16,21 +16,21 @@ from avion_media.media.bounds import VideoBounds
 from avion_media.media.formats.sparse import SparseFile
 
 POSTER_SECONDS = 5.0  # long enough to pass over a fade from black, short enough for a few megabytes
-REORDERING_S = 0.5  # decoders hold back some pictures: what is read beyond the seconds asked for
-_SHORTEST_S = 0.04  # one picture, when not even the first second fits
-POSTER_SCAN_S = 10.0  # so much is searched for a frame that is not blank
+REORDERING_S = 0.5  # read beyond the requested seconds, because decoders hold back some pictures
+_SHORTEST_S = 0.04  # one picture, if not even the first second fits
+POSTER_SCAN_S = 10.0  # the part that is searched for a frame that is not blank
 
 
 @dataclass(frozen=True, slots=True)
 class MoviePlan:
     """All that follows from a container's structure, without decoding a sample.
 
-    ``stream`` is ffmpeg's name (a stream specifier) of the video that players show: of it is the poster made.
+    ``stream`` is ffmpeg's name (a stream specifier) of the video that players show; the poster is made of it.
     ``poster_ranges`` must be present in the sparse file for ffmpeg to open it and decode the first
-    ``poster_seconds`` of its main video (sound discarded); they are sorted and apart from each other. Who
-    decodes more than the first picture passes ``-t poster_seconds``: half of a picture before a hole decodes as well.
+    ``poster_seconds`` of its main video, without sound. They are sorted and do not touch. To decode more than the first
+    picture, pass ``-t poster_seconds`` to ffmpeg, because it also decodes half a picture before a hole.
 
-    ``patches`` are sorted, apart from each other, keep the length, and can be applied again without harm.
+    ``patches`` are sorted, do not touch, keep the length, and can be applied repeatedly.
     """
 
     format: MediaFormat
@@ -42,11 +42,11 @@ class MoviePlan:
 
     @property
     def json_bytes(self) -> int:
-        """About the length of `to_json` as text: that of the patches."""
+        """The approximate length of `to_json` as text, in bytes, which is that of the patches."""
         return sum(24 + 2 * len(each.data) for each in self.patches)
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as JSON values; `plan_from_json` reads it back."""
+        """Return the plan as JSON values, for `plan_from_json`."""
         return asdict(self) | {
             "format": self.format.name,
             "poster_ranges": [[each.offset, each.length] for each in self.poster_ranges],
@@ -55,7 +55,7 @@ class MoviePlan:
 
 
 def plan_from_json(values: dict[str, Any]) -> MoviePlan:
-    """Read back what `MoviePlan.to_json` gave. Raises ValueError, KeyError or TypeError on anything else."""
+    """Read the result of `MoviePlan.to_json`. Raises ValueError, KeyError or TypeError on anything else."""
     return MoviePlan(
         **values
         | {
@@ -75,7 +75,7 @@ class PosterSamples:
 
 
 def decodable_seconds(wanted: float, covered: float) -> float:
-    """How many of the ``wanted`` seconds decode where the samples of so many are there, but not all."""
+    """Return how many of the ``wanted`` seconds can be decoded if the samples of ``covered`` seconds are present."""
     return min(wanted, max(covered - REORDERING_S, covered / 2, _SHORTEST_S))
 
 
@@ -87,9 +87,9 @@ class MovieFormat(Protocol):
 
 
 class Edits:
-    """Collects ``patches``, and leaves out what is known to change nothing.
+    """Collects ``patches``, without those that are known to change nothing.
 
-    ``peek`` gives the bytes at an offset of the file, or None where they are not at hand.
+    ``peek`` returns the bytes at an offset of the file, or None if they are not present.
     """
 
     def __init__(self, peek: Callable[[int, int], bytes | None]) -> None:
@@ -97,17 +97,17 @@ class Edits:
         self._peek = peek
 
     def zero(self, offset: int, length: int) -> None:
-        """Zeros over ``length`` bytes at ``offset`` in the file; none where ``length`` is not positive."""
+        """Overwrite ``length`` bytes at ``offset`` in the file with zeros; nothing if ``length`` is not positive."""
         if length > 0 and ((there := self._peek(offset, length)) is None or there.count(0) < length):
             self.patches.append(Patch(offset, length))
 
     def put(self, offset: int, new: bytes) -> None:
-        """``new`` over the bytes at ``offset`` in the file."""
+        """Overwrite the bytes at ``offset`` in the file with ``new``."""
         if self._peek(offset, len(new)) != new:
             self.patches.append(Patch(offset, len(new), new))
 
     def joined_with(self, coded: Iterable[Patch]) -> tuple[Patch, ...]:
-        """All patches, and those of coded samples but for what is overwritten already, as it cannot be read."""
+        """Return all patches, and ``coded``, those of samples, except where a sample is overwritten already."""
         ordered = sorted(self.patches, key=lambda patch: patch.offset)
         return joined_patches((*ordered, *(patch for patch in coded if not _overlaps(patch, ordered))))
 

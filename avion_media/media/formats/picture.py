@@ -1,9 +1,9 @@
-"""What the reader of a picture format finds: facts, the scrubbed original, and what the decoder gets.
+"""The results of reading a picture: facts, the scrubbed original, and the file for the decoder.
 
 Every format has an allow list. What a decoder needs to show the same pixels stays in the original: coded data byte for
-byte, the numbers of an ICC profile, orientation, animation. Everything else goes, known or not. Nothing is decoded or
-encoded again, so what hides inside coded data (SEI messages, bits after the last block of a scan) is out of reach.
-Scrubbing an original again changes nothing, and gives the same facts.
+byte, the numbers of an ICC profile, orientation, animation. Everything else is removed, known or not. Nothing is
+decoded or encoded again, so data that hides inside coded data (SEI messages, bits after the last block of a scan)
+stays. Scrubbing an original again changes nothing, and gives the same facts.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from avion_media.domain.formats import MediaFormat
 from avion_media.media.bounds import PictureBounds, corrupt
 
 MAX_PARTS = 2_000_000
-"""Segments, chunks or blocks walked in one file: 64 MiB of the smallest ones end here, a second of CPU at most."""
+"""Maximum number of segments, chunks or blocks in one file: at most a second of CPU time."""
 # The interpreter's own growth, scaled planes, encoder, and thumbnails.
 _BASE_BYTES = 96 << 20
-_COPIES = 4  # of the file: mapped, scrubbed, cut down for the decoder, written
+_COPIES = 4  # of the file: mapped, scrubbed, reduced for the decoder, written
 UPRIGHT, _SWAPPING_ORIENTATIONS = 1, (5, 6, 7, 8)  # of Exif: the stored width is the displayed height
 
 Point = tuple[float, float]
@@ -58,30 +58,30 @@ Colour = IccProfile | CodePoints | Chromaticities
 
 
 def icc_colour(profile: bytes) -> IccProfile | None:
-    """The colour of a profile that stays; None when none does."""
+    """Return the colour for a profile that stays; None if it is empty."""
     return IccProfile(profile) if profile else None
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What a file's first bytes say: the pixels of the picture, and what decoding one of them may take."""
+    """The facts in a file's first bytes: the number of pixels, and the memory that decoding one pixel can take."""
 
     pixels: int
     bytes_per_pixel: int
 
     def decode_bytes(self, file_bytes: int) -> int:
-        """The most that a job with this picture takes, in bytes: decode, thumbnails and scrub of the file."""
+        """Return the maximum memory of a job with this picture, in bytes: decode, thumbnails and scrub of the file."""
         return _BASE_BYTES + _COPIES * file_bytes + self.pixels * self.bytes_per_pixel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One picture that was read. ``width`` and ``height`` are as stored, before ``orientation`` (Exif's numbering).
+    """One picture that was read. ``width`` and ``height`` are as stored, before ``orientation`` (as in Exif).
 
     ``frames`` and ``duration_s`` are those of an animation (1 and 0.0 for a still); ``colour`` is that of the profile
-    that stays. ``original`` is the scrubbed file, which is served. ``still`` is what the decoder gets: the original, or
-    a file of its first frame. What never reaches a decoder can neither break it, nor make it slow, nor come out of it
-    again. ``bytes_per_pixel`` is what decoding a pixel may take.
+    that stays. ``original`` is the scrubbed file, which is served. ``still`` is the file for the decoder: the original,
+    or a file of its first frame. Bytes that never reach a decoder can neither crash it, nor slow it down, nor leak
+    through it. ``bytes_per_pixel`` is the memory that decoding a pixel can take.
     """
 
     format: MediaFormat
@@ -102,17 +102,18 @@ class Picture:
 
     @property
     def decoded_bytes(self) -> int:
-        """The decoded picture alone, in RGB: what no decoder does without."""
+        """Bytes of the decoded picture alone, in RGB, which every decoder needs."""
         return self.width * self.height * 3
 
     def decode_bytes(self, file_bytes: int) -> int:
-        """The most that a job with this picture takes, in bytes: decode, thumbnails and scrub of the file."""
+        """Return the maximum memory of a job with this picture, in bytes: decode, thumbnails and scrub of the file."""
         return Peek(self.width * self.height, self.bytes_per_pixel).decode_bytes(file_bytes)
 
     def check(self, bounds: PictureBounds) -> None:
-        """Raise `Rejected` when a bound is broken.
+        """Raise `Rejected` if a limit is exceeded.
 
-        Those of `Bounds`, TOO_MANY_FRAMES, and DECODER_LIMIT when the decoded picture alone would fill the memory.
+        The reasons are those of `Bounds`, TOO_MANY_FRAMES, and DECODER_LIMIT if the decoded picture alone would exceed
+        the memory.
         """
         bounds.check_size(self.width, self.height)
         if self.frames > bounds.max_frames:
@@ -123,7 +124,7 @@ class Picture:
 
 
 def turned_size(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    """Width and height of a picture of ``size`` once it is turned as ``orientation`` (Exif's numbering) asks for."""
+    """Return the width and height of a picture of ``size`` after the rotation of its ``orientation`` (as in Exif)."""
     return size[::-1] if orientation in _SWAPPING_ORIENTATIONS else size
 
 
@@ -131,14 +132,14 @@ class PictureFormat(Protocol):
     """A format of pictures: a module with these two functions."""
 
     def peek(self, head: bytes) -> Peek | None:
-        """Size and decode cost by a file's first bytes. Never raises; None if unknown. Runs outside the sandbox."""
+        """Return size and decode cost by a file's first bytes; None if unknown. Never raises. Not in the sandbox."""
 
     def read(self, view: memoryview, bounds: PictureBounds) -> Picture:
-        """Walk the file once. Raises `Rejected` only; sizes are checked by the caller, frames on the way."""
+        """Walk the file once. Raises only `Rejected`. It checks the number of frames; the caller checks sizes."""
 
 
 class FrameCounter:
-    """Counts the frames of an animation and the time they play; refuses as soon as there are more than allowed."""
+    """Counts the frames of an animation and their playing time. Raises `Rejected` if there are too many."""
 
     def __init__(self, max_frames: int) -> None:
         self._max_frames = max_frames
@@ -146,7 +147,7 @@ class FrameCounter:
         self._duration_s = 0.0
 
     def add(self, delay_s: float) -> None:
-        """One more frame, shown for ``delay_s``; 10 ms or less are played as 100 ms, as all browsers do."""
+        """Count a frame that is shown for ``delay_s``. 10 ms or less count as 100 ms, as in all browsers."""
         self._counted += 1
         self._duration_s += delay_s if delay_s > 0.0105 else 0.1
         if self._counted > self._max_frames:
@@ -154,16 +155,16 @@ class FrameCounter:
 
     @property
     def frames(self) -> int:
-        """At least the one of a still."""
+        """The number of frames: 1 for a still."""
         return max(1, self._counted)
 
     @property
     def animated_s(self) -> float:
-        """The playing time; 0.0 for a single frame."""
+        """The playing time in seconds; 0.0 for a single frame."""
         return self._duration_s if self._counted > 1 else 0.0
 
 
 def bounded_parts() -> Iterator[int]:
-    """Count the parts of a walk; CORRUPT when a file is shredded into more than `MAX_PARTS`."""
+    """Yield numbers to count the parts of a walk. After `MAX_PARTS` raise `Rejected` (CORRUPT)."""
     yield from range(MAX_PARTS)
     raise corrupt(f"more than {MAX_PARTS} parts")

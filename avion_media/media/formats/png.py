@@ -1,5 +1,6 @@
-"""PNG and APNG: picture, palette, transparency, colour and animation chunks stay, up to IEND. Nothing is inflated
-but the ICC profile.
+"""PNG and APNG: picture, palette, transparency, colour and animation chunks stay, up to IEND.
+
+Nothing but the ICC profile is inflated.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ _CHUNK_OVERHEAD = 12  # length, type and CRC
 _PALETTE_COLOUR_TYPE = 3
 _PROFILE_NAME = b"icc\x00"
 _PIXELS = frozenset((b"IDAT", b"fdAT"))
-# The only lengths that the standard allows; another length is somebody's own data.
+# The only lengths that the standard allows; another length means other data.
 _LENGTHS: dict[bytes, range] = {
     b"acTL": range(8, 9),
     b"bKGD": range(1, 7),
@@ -68,20 +69,20 @@ def peek(head: bytes) -> Peek | None:
 
 
 def read(view: memoryview, bounds: PictureBounds) -> Picture:
-    """See `PictureFormat`. The original ends with IEND, except where the bytes ran out inside or before it.
+    """See `PictureFormat`. The original ends with IEND, unless the file ends inside or before it.
 
-    Of an APNG the picture that every still viewer shows counts as the first frame. The decoder gets only the chunks
-    that pixels depend on, so that no picture is refused for the others.
+    The first frame of an APNG is the picture that still viewers show. The decoder gets only the chunks that pixels
+    depend on, so that no picture is refused because of the others.
     """
     chunks = _chunks(view)
     header = _header(next(chunks, None))
-    before, behind = bytearray(_SIGNATURE + header.whole), bytearray()  # Exif goes in between, before the first IDAT
-    first: dict[bytes, memoryview] = {}  # what stays of the chunks, by type
+    before, behind = bytearray(_SIGNATURE + header.whole), bytearray()  # Exif belongs in between, before the first IDAT
+    first: dict[bytes, memoryview] = {}  # the part to keep of the chunks, by type
     pixels: list[memoryview] = []
     exif: ExifFacts | None = None
     counter = FrameCounter(bounds.max_frames)
     for _, chunk in zip(bounded_parts(), chunks, strict=False):
-        if chunk.kind == b"eXIf" and exif is None:  # it may also follow the picture; only the orientation counts
+        if chunk.kind == b"eXIf" and exif is None:  # it can also follow the picture; only the orientation counts
             exif = ExifFacts(read_exif(chunk.payload).orientation)
         if chunk.kind not in _ALLOWED or (chunk.kind in first and chunk.kind not in _REPEATED):
             continue
@@ -110,22 +111,22 @@ def read(view: memoryview, bounds: PictureBounds) -> Picture:
         duration_s=counter.animated_s,
         colour=_colour(content),
         original=b"".join((before, _chunk(b"eXIf", minimal) if minimal else b"", behind)),
-        # Pixels go into one chunk however many they came in: the decoder takes time for each.
+        # All pixels go into one chunk, because each chunk takes the decoder time.
         still=b"".join((_SIGNATURE, header.whole, *decoded_by, _chunk(b"IDAT", *pixels), _chunk(b"IEND"))),
         bytes_per_pixel=_BYTES_PER_PIXEL,
     )
 
 
 def with_an_end(picture: Picture) -> Picture:
-    """A picture whose compressed pixels end as they should, with as many of its rows as there are.
+    """Return a picture whose compressed pixels end correctly, with all rows that are present.
 
-    Some encoders write no last block or no checksum, which no browser minds, as each draws a row once it has come. A
-    decoder that wants to see the end refuses them; it still counts the rows. Raises `zlib.error` for damage.
+    Some encoders write no last block or no checksum. Browsers accept that, because they draw each row when it arrives.
+    Our decoder refuses it, because it needs the end; it still detects missing rows. Raises `zlib.error` for damage.
     """
     *others, pixels, end = _chunks(memoryview(picture.still))
     zlib.decompressobj().decompress(pixels.payload[:2])  # raises unless it is zlib's header
     inflater, deflater = zlib.decompressobj(-zlib.MAX_WBITS), zlib.compressobj(zlib.Z_BEST_SPEED)
-    # No row is longer than this, nor are there more rows than that, interlaced or not.
+    # Upper limits of the length of a row and of the number of rows, interlaced or not.
     left = (picture.width * _MAX_PIXEL_BYTES + 2) * (2 * picture.height + 8)
     compressed: list[bytes] = []
     data: memoryview | bytes = pixels.payload[2:]
@@ -138,7 +139,7 @@ def with_an_end(picture: Picture) -> Picture:
 
 
 def _header(chunk: _Chunk | None) -> _Chunk:
-    """IHDR. Decoders refuse methods of compression and filtering that they do not know; only 0 is defined."""
+    """Read IHDR. Decoders refuse unknown methods of compression and filtering; only 0 is defined."""
     if chunk is None or chunk.kind != b"IHDR" or len(chunk.payload) != 13:
         raise corrupt("no IHDR at the start")
     if any(chunk.payload[10:12]) or chunk.payload[12] > 1:
@@ -147,7 +148,7 @@ def _header(chunk: _Chunk | None) -> _Chunk:
 
 
 def _chunks(view: memoryview) -> Iterator[_Chunk]:
-    """The chunks up to IEND; one that is cut off is the last, and only given out when it holds pixels."""
+    """Yield the chunks up to IEND. A chunk that is cut off is the last one, and is yielded only if it has pixels."""
     if view[:8] != _SIGNATURE:
         raise corrupt("no PNG signature")
     offset = len(_SIGNATURE)
@@ -162,7 +163,7 @@ def _chunks(view: memoryview) -> Iterator[_Chunk]:
 
 
 def _kept(chunk: _Chunk) -> bytes | memoryview:
-    """What stays of a chunk: all of it, nothing, or its profile under a neutral name."""
+    """Return the part to keep of a chunk: all of it, nothing, or its profile under a neutral name."""
     if chunk.kind in _PIXELS:
         return chunk.whole
     if chunk.kind == b"IEND":
@@ -173,7 +174,7 @@ def _kept(chunk: _Chunk) -> bytes | memoryview:
 
 
 def _profile(payload: memoryview) -> bytes:
-    # The name is 1 to 79 characters; behind its NUL follow the method (0: deflate) and the profile.
+    # The name has 1 to 79 characters. After its NUL follow the method (0: deflate) and the profile.
     _, nul, rest = bytes(payload).partition(b"\x00")
     if not nul or rest[:1] != b"\x00":
         return b""
@@ -196,7 +197,7 @@ def _chunk(kind: bytes, *parts: bytes | memoryview) -> bytes:
 
 
 def _colour(content: dict[bytes, memoryview]) -> Colour | None:
-    """By precedence: cICP, iCCP, sRGB, then cHRM with gAMA (PNG, third edition, section 4.3)."""
+    """Return the colour, in this precedence: cICP, iCCP, sRGB, cHRM with gAMA (PNG, third edition, section 4.3)."""
     cicp = content.get(b"cICP")
     if cicp and cicp[2] == 0:
         return CodePoints(primaries=cicp[0], transfer=cicp[1])

@@ -1,4 +1,4 @@
-"""Sample tables (ISO/IEC 14496-12, 8.6 and 8.7): where the samples of a track lie, and when they are shown.
+"""Sample tables (ISO/IEC 14496-12, 8.6 and 8.7): where the samples of a track are, and when they are shown.
 
 A table of millions of entries is read in bulk with `array`; Python loops run over runs and over the few samples that
 a poster needs.
@@ -20,7 +20,7 @@ from avion_media.media.formats.isobmff import Box, first, required
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One sample: where it lies, and its decoding and presentation time in the track's timescale."""
+    """One sample: its range in the file, and its decoding and presentation time in the track's timescale."""
 
     data: Range
     decoded_at: int
@@ -30,11 +30,11 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class SampleTable:
-    """The tables of one track. ``constant_size`` is not 0 when all samples have that size (``sizes`` is empty then).
+    """The tables of one track. If all samples have the same size, it is ``constant_size``, and ``sizes`` is empty.
 
     ``chunks`` are file offsets; ``runs`` pair the index of a run's first chunk with its samples per chunk;
     ``durations`` and ``shifts`` (presentation minus decoding time) pair a count of samples with their value;
-    ``sync`` holds the indices of sync samples, or is None when all are.
+    ``sync`` has the indices of sync samples, or is None if all are.
     """
 
     count: int
@@ -48,16 +48,16 @@ class SampleTable:
 
     @property
     def duration(self) -> int:
-        """Of all samples together, in the track's timescale."""
+        """The duration of all samples, in the track's timescale."""
         return sum(count * delta for count, delta in self.durations)
 
     def chunk_ranges(self) -> Iterator[Range]:
-        """Where each chunk lies, empty ones left out."""
+        """Return the range of each chunk that is not empty."""
         pairs = zip(self.chunks, self.chunk_lengths(), strict=False)
         return (Range(offset, length) for offset, length in pairs if length)
 
     def samples(self) -> Iterator[Sample]:
-        """The samples in decoding order. Ends early where the tables contradict each other in their length."""
+        """Yield the samples in decoding order. Ends early if the lengths of the tables contradict each other."""
         decoded_at = 0
         durations = chain.from_iterable(repeat(delta, count) for count, delta in self.durations)
         shifts = chain(chain.from_iterable(repeat(shift, count) for count, shift in self.shifts), repeat(0))
@@ -66,7 +66,7 @@ class SampleTable:
             decoded_at += duration
 
     def sample_ranges(self) -> Iterator[Range]:
-        """Where each sample lies, in decoding order."""
+        """Yield the range of each sample, in decoding order."""
         index = 0
         for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
             for offset in self.chunks[chunk:next_chunk]:
@@ -80,7 +80,7 @@ class SampleTable:
         return pairwise((*self.runs, (len(self.chunks), 0)))
 
     def chunk_lengths(self) -> Iterator[int]:
-        """How long each chunk is. Ends early where there are no samples left."""
+        """Yield the length of each chunk. Ends early when no samples are left."""
         before = array("Q", accumulate(self.sizes, initial=0)) if not self.constant_size else None
         index = 0
         for (chunk, per_chunk), (next_chunk, _) in self._bounded_runs():
@@ -92,16 +92,16 @@ class SampleTable:
                 bounds = before[index : index + full * per_chunk + 1 : per_chunk]
                 yield from map(sub, bounds[1:], bounds)
             index += full * per_chunk
-            if full < chunks:  # the last chunk may hold fewer samples than its run says
+            if full < chunks:  # the last chunk can have fewer samples than its run says
                 rest = self.count - index
                 yield rest * self.constant_size if before is None else before[self.count] - before[index]
                 return
 
 
 def read_sample_table(stbl: list[Box], budget: Budget) -> SampleTable:
-    """Read the tables among the children of ``stbl``; ``budget`` is of samples.
+    """Read the tables among the children of ``stbl``; ``budget`` limits the number of samples.
 
-    Raises `Rejected`: corrupt when a required table is missing or cut off, decoder_limit beyond the budget.
+    Raises `Rejected`: corrupt if a required table is missing or cut off, decoder_limit beyond the budget.
     """
     count, constant_size, sizes = _read_sizes(stbl, budget)
     shifts, sync = first(stbl, b"ctts"), first(stbl, b"stss")
@@ -118,7 +118,7 @@ def read_sample_table(stbl: list[Box], budget: Budget) -> SampleTable:
 
 
 def big_endian(data: bytes | memoryview, kind: str) -> array[int]:
-    """The unsigned integers (``kind``: H, I or Q of `array`) in ``data``."""
+    """Return the unsigned integers (``kind``: H, I or Q of `array`) in ``data``."""
     values = array(kind)
     values.frombytes(data)
     if sys.byteorder == "little":
@@ -127,7 +127,7 @@ def big_endian(data: bytes | memoryview, kind: str) -> array[int]:
 
 
 def _entries(box: Box, kind: str, fields: int, budget: Budget, skip: int = 4) -> array[int]:
-    """The entries of a full box that counts them first, flat."""
+    """Return the entries of a full box, which begins with their number, as one flat sequence."""
     (count,) = box.integers("I", skip)
     table = box.at(skip + 4, count * fields * array(kind).itemsize)
     budget.take(count)
@@ -149,7 +149,7 @@ def _read_sizes(stbl: list[Box], budget: Budget) -> tuple[int, int, array[int]]:
 
 
 def _read_compact_sizes(box: Box, budget: Budget) -> tuple[int, int, array[int]]:
-    """``stz2``: 4, 8 or 16 bits a size."""
+    """Read ``stz2``: sizes of 4, 8 or 16 bits."""
     bits, count = box.integers("xxxBI", 4)
     budget.take(count)
     if bits not in (4, 8, 16):
@@ -179,6 +179,6 @@ def _read_runs(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
 
 
 def _read_shifts(box: Box, budget: Budget) -> tuple[tuple[int, int], ...]:
-    """``ctts``: read as signed in both versions, as players do, since writers put negative shifts in version 0."""
+    """Read ``ctts``: signed in both versions, as in players, because writers put negative shifts in version 0."""
     pairs = _pairs(_entries(box, "I", 2, budget))
     return tuple((count, shift - (1 << 32) if shift >> 31 else shift) for count, shift in pairs)

@@ -1,7 +1,7 @@
-"""A file of which only some byte ranges are here.
+"""A file of which only some byte ranges are present.
 
-The object store holds the whole file; the service fetches ranges of it into a sparse local file and runs the
-examination again whenever it asked for more. Readers therefore go through `SparseFile.read`, which raises `Missing`
+The object store has the whole file. The service fetches ranges of it into a sparse local file, and repeats the
+examination each time that it needed more. Readers therefore go through `SparseFile.read`, which raises `Missing`
 instead of returning the zeros of a hole.
 """
 
@@ -18,7 +18,7 @@ _MAX_PEEK_BYTES = 16 << 20
 
 
 class Missing(Exception):
-    """These ranges are needed and not (wholly) here: fetch them, rounded up at will, and run the same job again."""
+    """Ranges that are needed and not completely present. Fetch them, or more, and run the same job again."""
 
     def __init__(self, *ranges: Range) -> None:
         super().__init__(f"{len(ranges)} ranges, {total_bytes(ranges)} bytes")
@@ -26,9 +26,9 @@ class Missing(Exception):
 
 
 def eager_window(seen: int) -> int:
-    """How many bytes to ask for when hopping from header to header without an index, after ``seen`` of them.
+    """Return how many bytes to fetch at once on the way from header to header without an index, after ``seen`` bytes.
 
-    Each hop costs a round trip, so the windows grow with the way gone: from 64 KiB to 8 MiB.
+    Each fetch costs a round trip, so the windows grow: from 64 KiB to 8 MiB.
     """
     return min((64 << 10) << min(seen // 4, 7), 8 << 20)
 
@@ -36,8 +36,8 @@ def eager_window(seen: int) -> int:
 class SparseFile:
     """Reads the ranges that are present of a file of ``size_bytes``.
 
-    ``fd`` stays the caller's; its file has its full length, with holes where nothing was fetched. ``present`` are
-    the ranges fetched so far; without it the whole file is present.
+    The caller keeps ``fd``. Its file has the full length, with holes where nothing was fetched. ``present`` are the
+    ranges fetched so far; without it the whole file is present.
     """
 
     def __init__(
@@ -50,37 +50,37 @@ class SparseFile:
         self._ahead_bytes = ahead_bytes
 
     def reading_ahead(self, ahead_bytes: int) -> SparseFile:
-        """The same file, for a reader that goes on from where it reads: `Missing` then asks for so much at once."""
+        """Return the same file for a reader that reads on from each place: `Missing` then asks for ``ahead_bytes``."""
         return SparseFile(self._fd, self.size_bytes, self._present, ahead_bytes=ahead_bytes)
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of it is here."""
+        """Whether all of the file is present."""
         return self.missing(0, self.size_bytes) is None
 
     def missing(self, offset: int, length: int) -> Range | None:
-        """The part of this range from the first absent byte to its end, or None when all of it is here."""
+        """Return the part of this range from its first missing byte to its end; None if all of it is present."""
         index = bisect.bisect_right(self._offsets, offset) - 1
         end = offset + length
         here = max(offset, self._present[index].end) if index >= 0 else offset
         return None if here >= end else Range(here, end - here)
 
     def require(self, ranges: Iterable[Range]) -> None:
-        """Raise one `Missing` for everything among ``ranges`` (cut at the end of the file) that is not here."""
+        """Raise one `Missing` for all parts of ``ranges`` (cut at the end of the file) that are not present."""
         cut = (Range(each.offset, min(each.end, self.size_bytes) - each.offset) for each in ranges)
         absent = [part for each in cut if (part := self.missing(each.offset, each.length)) is not None]
         if absent:
             raise Missing(*merged(absent))
 
     def peek(self, offset: int, length: int) -> bytes | None:
-        """These bytes; None when they are not all here, or too many to be looked at."""
+        """Return these bytes; None if they are not all present, or too many to compare."""
         here = offset + length <= self.size_bytes and self.missing(offset, length) is None
         return self.read(offset, length) if here and length <= _MAX_PEEK_BYTES else None
 
     def read(self, offset: int, length: int) -> bytes:
-        """Exactly ``length`` bytes.
+        """Return exactly ``length`` bytes.
 
-        Raises `Missing` when they are not all here and `Rejected` (corrupt) when the file ends before them.
+        Raises `Missing` if they are not all present, and `Rejected` (corrupt) if the file ends before them.
         """
         if offset < 0 or length < 0 or offset + length > self.size_bytes:
             raise corrupt(f"{length} bytes at {offset} lie outside the file")

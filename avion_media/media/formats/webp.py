@@ -1,5 +1,6 @@
-"""WebP: image, alpha, animation and ICC chunks stay; Exif shrinks to the orientation; all other chunks go, and what
-follows the RIFF container.
+"""WebP: image, alpha, animation and ICC chunks stay, and Exif is reduced to the orientation.
+
+All other chunks, and everything after the RIFF container, are removed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from avion_media.media.formats.icc import neutral_profile
 from avion_media.media.formats.picture import FrameCounter, Peek, Picture, bounded_parts, icc_colour
 
 # Measured at 48 million pixels as growth of the address space: lossless with alpha 4.6. The canvas of an animation is
-# decoded in full, whatever its frames: 13.
+# decoded in full, whatever the size of its frames: 13.
 _BYTES_PER_PIXEL, _CANVAS_BYTES_PER_PIXEL = 7, 16
 _CHUNK_HEADER_BYTES = 8
 _IMAGES = frozenset((b"VP8 ", b"VP8L"))
@@ -31,7 +32,7 @@ def peek(head: bytes) -> Peek | None:
 
 
 def read(view: memoryview, bounds: PictureBounds) -> Picture:
-    """See `PictureFormat`. A file shorter than its container says is CORRUPT: decoders show nothing of it."""
+    """See `PictureFormat`. A file shorter than its container says is CORRUPT, because decoders show nothing of it."""
     if bytes(view[:4]) != b"RIFF" or bytes(view[8:12]) != b"WEBP":
         raise corrupt("no RIFF header of a WebP")
     end = 8 + int.from_bytes(view[4:8], "little")
@@ -44,7 +45,7 @@ def read(view: memoryview, bounds: PictureBounds) -> Picture:
     profile, orientation, chunks = b"", 1, b""
     if bytes(view[12:16]) == b"VP8X":
         profile, orientation, chunks = _extended(view[12:end], counter)
-    else:  # the file is its first chunk; decoders do not look further
+    else:  # the file is its first chunk; decoders read no further
         kind, payload = next(_chunks(view[12:end]), (b"", view[:0]))
         if kind not in _IMAGES:
             raise corrupt("no image chunk")
@@ -65,7 +66,7 @@ def read(view: memoryview, bounds: PictureBounds) -> Picture:
 
 
 def _canvas_size(head: bytes) -> tuple[int, int] | None:
-    """Width and height, from the first chunk: it says so in each of the three kinds of WebP. None when it does not."""
+    """Return width and height, which the first chunk of each of the three kinds of WebP has; None if it is damaged."""
     kind, header = head[12:16], head[20:30]
     if kind == b"VP8X" and len(header) == 10:
         return 1 + int.from_bytes(header[4:7], "little"), 1 + int.from_bytes(header[7:10], "little")
@@ -83,7 +84,7 @@ def _bytes_per_pixel(head: bytes) -> int:
 
 
 def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """The chunks inside a container or frame; CORRUPT when one is cut off."""
+    """Yield the chunks inside a container or frame; CORRUPT if one is cut off."""
     offset = 0
     while offset + _CHUNK_HEADER_BYTES <= len(body):
         kind = bytes(body[offset : offset + 4])
@@ -96,7 +97,7 @@ def _chunks(body: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _extended(body: memoryview, counter: FrameCounter) -> tuple[bytes, int, bytes]:
-    """The profile, the orientation, and the chunks that stay."""
+    """Return the profile, the orientation, and the chunks that stay."""
     features = bytearray()
     profile: bytes | None = None
     orientation: int | None = None

@@ -1,7 +1,7 @@
-"""Posters: one frame of a stranger's video, as it would be displayed, by ffmpeg in the sandbox.
+"""Posters: one frame of an untrusted video, as it would be displayed, made by ffmpeg in the sandbox.
 
-`probe_video` asks ffprobe what the video is, `extract_poster` makes raw RGB of the first frame that is not blank, and
-`colour_of` says in which colours. It is turned with its thumbnails.
+`probe_video` returns the facts of ffprobe, `extract_poster` writes the first frame that is not blank as raw RGB, and
+`colour_of` returns its colours. The frame is rotated later, with its thumbnails.
 """
 
 from avion_media.media.poster.ffmpeg import PosterBounds

@@ -1,4 +1,4 @@
-"""How ffmpeg and ffprobe are given a stranger's video: one seekable descriptor, nothing to choose, and bounds."""
+"""How ffmpeg and ffprobe get an untrusted video: as one seekable descriptor, of a given format, with limits."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from avion_media.media.sandbox import Limits
 
 INPUT_FD: Final = 3
 URL: Final = "fd:"
-# By the names of decoders (libdav1d is AV1). What phones, browsers and cameras make; nothing exotic.
+# By the names of decoders (libdav1d is AV1): the codecs of phones, browsers and cameras.
 DECODERS: Final = "h264,hevc,libdav1d,av1,vp8,vp9,mpeg4,h263,mjpeg,prores"
 CODECS: Final = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "h263", "mjpeg", "prores"})
-# What their sound is coded with. None of it is ever decoded, but ffprobe opens a decoder for each stream; see `probe`.
+# The codecs of their sound. Sound is never decoded, but ffprobe opens a decoder for each stream; see `probe`.
 SOUND_DECODERS: Final = (
     "aac,alac,mp3float,mp3,mp2float,mp2,opus,vorbis,flac,ac3,eac3,amrnb,amrwb,pcm_u8,pcm_s8,pcm_s16le,pcm_s16be,"
     "pcm_s24le,pcm_s24be,pcm_s32le,pcm_s32be,pcm_f32le,pcm_f32be,pcm_alaw,pcm_mulaw"
@@ -30,19 +30,19 @@ _OUT_OF_MEMORY: Final = (
     b"std::bad_alloc",
 )
 
-_PROBE_MEMORY_BYTES: Final = 256 << 20  # an 8K HEVC takes 60 MiB, an index of 256 MiB of fragments some more
+_PROBE_MEMORY_BYTES: Final = 256 << 20  # an 8K HEVC takes 60 MiB, and an index of 256 MiB of fragments a little more
 _COPY_BYTES: Final = 64 << 20  # the first frame of each video; one of 8K ProRes is 20 MiB
 _BASE_MEMORY_BYTES: Final = 128 << 20
-# Decoded frames that a decoder holds: at most 16 references of a small picture, 6 of the largest that its level
+# Decoded frames in a decoder's memory: at most 16 references of a small picture, 6 of the largest that its level
 # allows; 3 bytes a pixel (10 bit 4:2:0), one thread. Measured for the first frame: 8K HEVC needs less than 192 MiB.
 _BYTES_PER_PIXEL: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
 class PosterBounds:
-    """Bounds of the two or more runs that a poster takes; each run has all of them.
+    """Limits of the runs of a poster, of which there are at least two; each run has all of them.
 
-    ``video`` bounds the picture and is checked before any is decoded. ``scan_s`` is how many seconds of video are
+    ``video`` limits the picture, and is checked before any is decoded. ``scan_s`` is how many seconds of video are
     searched for a frame that is not blank.
     """
 
@@ -53,15 +53,15 @@ class PosterBounds:
     scan_s: float = 10.0
 
     def for_probe(self) -> Limits:
-        """Limits of a run of ffprobe."""
+        """Return the limits of a run of ffprobe."""
         return self._limits(_PROBE_MEMORY_BYTES, output_bytes=0)
 
     def for_copy(self) -> Limits:
-        """Limits of a run of ffmpeg that copies the first frames, still coded, into a file."""
+        """Return the limits of a run of ffmpeg that copies the first coded frames into a file."""
         return self._limits(_PROBE_MEMORY_BYTES, _COPY_BYTES)
 
     def for_frames(self, coded_pixels: int, output_bytes: int) -> Limits:
-        """Limits of a run of ffmpeg over frames of ``coded_pixels``; memory by what such frames take."""
+        """Return the limits of a run of ffmpeg that decodes frames of ``coded_pixels``, which decide its memory."""
         return self._limits(_BASE_MEMORY_BYTES + _BYTES_PER_PIXEL * coded_pixels, output_bytes)
 
     def _limits(self, memory_bytes: int, output_bytes: int) -> Limits:
@@ -69,14 +69,14 @@ class PosterBounds:
 
 
 def input_options(fmt: MediaFormat) -> dict[str, str | int]:
-    """Options before ``-i fd:``. The demuxer is forced to that of ``fmt``, which is by content, not by name."""
+    """Return the options before ``-i fd:``. They force the demuxer of ``fmt``, which was detected by content."""
     demuxer = _DEMUXERS[fmt]
     options: dict[str, str | int] = {
         "protocol_whitelist": "fd,pipe",
         "format_whitelist": demuxer,
         "f": demuxer,
         "fd": INPUT_FD,
-        "threads": 1,  # every thread of a decoder holds frames of its own, and one frame gains nothing from threads
+        "threads": 1,  # each thread of a decoder has frames of its own, and one frame gains nothing from threads
     }
     if demuxer == "mov":
         options["enable_drefs"] = 0  # never follow a track to another file (also the default)
@@ -84,7 +84,7 @@ def input_options(fmt: MediaFormat) -> dict[str, str | int]:
 
 
 def complaint(stderr: bytes) -> Rejected:
-    """Why there is no picture, by what the program said first (about the video: sound is refused a decoder anyway)."""
+    """Return why there is no picture: the first message about the video. Messages about sound do not matter."""
     lines = [line for line in stderr.decode(errors="replace").splitlines() if "not on whitelist" not in line]
     detail = "\n".join(lines)[:_MAX_DETAIL]
     if any(each in stderr for each in _OUT_OF_MEMORY):

@@ -1,9 +1,9 @@
 """One frame of a video as raw RGB, by ffmpeg in the sandbox. ffmpeg-python only writes the argument lists.
 
-ffmpeg only undoes the matrix (luma and chroma) and the range. Transfer and primaries of HDR and of a wide gamut stay:
+ffmpeg only reverses the matrix (luma and chroma) and the range. Transfer and primaries of HDR and of a wide gamut stay:
 `thumbnails.colour` converts them as it does those of stills, so that the same light has the same value in both.
-Without HDR or a wide gamut nothing is converted: browsers show BT.709 code values as if they were sRGB, and a poster
-must look like the video that it stands for.
+Other colours are not converted: browsers show BT.709 code values as if they were sRGB, and a poster must look like its
+video.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from avion_media.media.sandbox import Completed, Sandbox
 
 _OUTPUT_FD: Final = 4
 _SAMPLE_EVERY_S: Final = 0.25
-# The first picture may be shown some time after the file begins. Reading ends with it.
+# The first picture can be shown some time after the start of the file. Reading ends with it.
 _FIRST_WITHIN_S: Final = 1.0
 _SAMPLING: Final = f"isnan(prev_selected_t)+gte(t-prev_selected_t,{_SAMPLE_EVERY_S})"
 SAMPLE_SIDE: Final = 32
 SAMPLE_BYTES: Final = SAMPLE_SIDE * SAMPLE_SIDE
 
-# What a decoder says of the video, not a demuxer or one of sound.
+# Messages of a decoder about the video, not of a demuxer or about sound.
 _COMPLAINT: Final = re.compile(rb"\[(?:%s) @" % DECODERS.replace(",", "|").encode())
-_DAMAGE: Final = b"corrupt decoded frame"  # ffmpeg's words for it
-_KEYS_ONLY: Final = {"discard:v": "nokey", "skip_frame": "nokey"}  # by the demuxer where it can, else by the decoder
-_TAIL: Final = SAMPLE_BYTES // 50  # 2 % at either end: a logo or a channel's name on black is still a blank frame
+_DAMAGE: Final = b"corrupt decoded frame"  # ffmpeg's words for damage
+_KEYS_ONLY: Final = {"discard:v": "nokey", "skip_frame": "nokey"}  # by the demuxer if it can, else by the decoder
+_TAIL: Final = SAMPLE_BYTES // 50  # 2 % at each end: a frame with only a logo or a channel's name on black is blank
 _MIN_SPREAD: Final = 24  # of 255; film grain and coding noise on black stay below 10 once scaled down
 
 # ffmpeg's words → ITU-T H.273's code points
@@ -52,14 +52,14 @@ _MATRICES: Final = {
     "bt2020nc": "bt2020",
     "bt2020c": "bt2020",
 }
-_HD_HEIGHT: Final = 720  # without a word on its matrix, browsers take smaller video for BT.601 and larger for BT.709
+_HD_HEIGHT: Final = 720  # if the matrix is not stated, browsers assume BT.601 for smaller video and BT.709 for larger
 _SCALING: Final = "bicubic+accurate_rnd+full_chroma_int"
 _RGB: Final = ("gbr", "rgb", "bgr", "0rgb", "argb", "abgr")
 
 
 @dataclass(frozen=True, slots=True)
 class Poster:
-    """The frame that was written; ``blank`` if all that was searched is."""
+    """The written frame. ``blank`` if all searched frames are blank."""
 
     width: int
     height: int
@@ -67,7 +67,7 @@ class Poster:
 
 
 def colour_of(probe: VideoProbe) -> CodePoints | None:
-    """What the RGB values of a frame stand for, where that is not sRGB. HDR without primaries is BT.2020."""
+    """Return the colours of a frame's RGB values; None if sRGB. HDR without stated primaries is BT.2020."""
     transfer = _HDR_TRANSFERS.get(probe.transfer, _BT709)
     unsaid = _BT709 if probe.primaries == "bt709" or transfer == _BT709 else _BT2020
     primaries = _WIDE_PRIMARIES.get(probe.primaries, unsaid)
@@ -86,15 +86,15 @@ async def extract_poster(
 ) -> Poster:
     """Write the first frame that is not blank of the video that ``probe`` describes.
 
-    The frame is at most ``longest_edge`` long, RGB in the colours of `colour_of`, and not turned yet: 3 bytes a pixel,
-    rows from the top without padding, from the start of ``output_fd``. Where all that is searched is blank, it is the
-    first one.
+    The frame is at most ``longest_edge`` pixels long, in the colours of `colour_of`, and not rotated yet. It is written
+    to the start of ``output_fd`` as RGB with 3 bytes a pixel, rows from the top, without padding. If all searched
+    frames are blank, the first one is written.
 
-    Decodes forward from the start and never seeks by time, so ``fd`` may be sparse beyond the index and the
-    first seconds.
+    Decodes forward from the start and never seeks by time, so ``fd`` can be sparse beyond the index and the first
+    seconds.
 
-    Raises `Rejected`: CORRUPT when no frame decodes, or the first key picture only with errors, or what the sandbox
-    rejects; and `Unavailable`. A cancel leaves nothing running, and ``output_fd`` with anything in it.
+    Raises `Rejected`: CORRUPT if no frame decodes, or the first key picture only with errors, and the reasons of the
+    sandbox; and `Unavailable`. After a cancel nothing runs, and the content of ``output_fd`` is undefined.
     """
     bounds = bounds or PosterBounds()
     width, height = turned_size(fit_within(probe.width, probe.height, longest_edge), probe.orientation)
@@ -118,10 +118,10 @@ class _Run:
         return self.size[0] * self.size[1] * 3
 
     async def write_first_not_blank(self) -> bool:
-        """Write the frame to the target. Returns whether it is blank, as all others that were looked at.
+        """Write the frame to the target. Return whether it, and all others that were searched, are blank.
 
-        Nearly always the first frame serves: one run. Otherwise samples are looked at until one is not blank, and a
-        third run decodes up to that one again: blank frames are the cheapest there are.
+        Nearly always the first frame is not blank, which takes one run. Otherwise a second run searches samples until
+        one is not blank, and a third run decodes up to that one again, because blank frames are cheap to decode.
         """
         if not is_blank(await self._first()):
             return False
@@ -131,9 +131,10 @@ class _Run:
         return not chosen
 
     async def _first(self) -> bytes:
-        """Write the first frame. Where the decoder complained, that is the first key picture, which must be sound.
+        """Write the first frame. If the decoder reports damage, write the first key picture, which must be undamaged.
 
-        A video that was cut begins with pictures that depend on lost ones; all others depend on the key picture.
+        A video that was cut begins with pictures that depend on lost ones. All later pictures depend on the key
+        picture.
         """
         done = await self._frame(self._sampled(0))
         if _COMPLAINT.search(done.stderr):
@@ -143,7 +144,7 @@ class _Run:
         return done.stdout
 
     async def _frame(self, sampled: Any, level: str = "error") -> Completed:
-        """Write the frame to the target; on standard output is a thumbnail of it in grey, for judgement."""
+        """Write the frame to the target, and return a small version of it in grey, to see whether it is blank."""
         frames = self._rgb(sampled).filter_multi_output("split")
         whole = ffmpeg.output(frames[0], URL, fd=_OUTPUT_FD, pix_fmt="rgb24", **_raw(1))
         small = ffmpeg.output(_grey(frames[1]), "pipe:1", pix_fmt="gray", **_raw(1))
@@ -155,7 +156,7 @@ class _Run:
         return done
 
     async def _search(self) -> int:
-        """The number of the first sample that is not blank; 0 when there is none."""
+        """Return the number of the first sample that is not blank; 0 if there is none."""
         samples = 1 + int(self.bounds.scan_s / _SAMPLE_EVERY_S)
         small = ffmpeg.output(_grey(self._rgb(self._sampled(None))), "pipe:1", pix_fmt="gray", **_raw(samples))
 
@@ -168,19 +169,19 @@ class _Run:
         return next((number for number in range(1, count) if not is_blank(_sample(done.stdout, number))), 0)
 
     def _sampled(self, number: int | None, **more: Any) -> Any:
-        """The video's frames: every sample, or only the one with that number. ``more`` are options of the input."""
+        """Return the video's frames: all samples, or only sample ``number``. ``more`` are options of the input."""
         options = input_options(self.fmt) | {
             "codec_whitelist": DECODERS,
-            # ffprobe has looked already: ffmpeg does not have to decode the first frames to identify them.
+            # ffprobe has identified the streams already, so ffmpeg does not have to decode frames for that.
             "probesize": 32,
             "analyzeduration": 0,
-            "max_pixels": self.bounds.video.max_pixels,  # should frames turn out larger than the probe said
-            # Of a sparse file no more is there: what lies beyond may be the first half of a picture.
+            "max_pixels": self.bounds.video.max_pixels,  # in case frames are larger than in the result of the probe
+            # A sparse file ends here: the bytes after it can be the first half of a picture.
             "t": self.bounds.scan_s + (_FIRST_WITHIN_S if number == 0 else 0),
         }
         frames = ffmpeg.input(URL, noautorotate=None, **options | more)[self.probe.stream]
         if self.probe.interlaced:
-            frames = frames.filter("bwdif", mode="send_frame", deint="interlaced")  # needs the frame behind
+            frames = frames.filter("bwdif", mode="send_frame", deint="interlaced")  # needs the next frame
         sampled = frames.filter("select", _SAMPLING)
         return sampled if number is None else sampled.filter("select", f"eq(n,{number})")
 
@@ -210,7 +211,7 @@ class _Run:
 
 
 def _scaled_rgb(probe: VideoProbe, width: int, height: int) -> dict[str, str | int]:
-    """Options of ffmpeg's ``scale``, which makes the coded picture RGB of ``width`` x ``height``."""
+    """Return the options of ffmpeg's ``scale``, which converts the coded picture to RGB of ``width`` x ``height``."""
     options: dict[str, str | int] = {"w": width, "h": height, "flags": _SCALING}
     if probe.pix_fmt.startswith(_RGB):
         return options
@@ -221,7 +222,7 @@ def _scaled_rgb(probe: VideoProbe, width: int, height: int) -> dict[str, str | i
 
 
 def _raw(frames: int) -> dict[str, Any]:
-    """Raw pictures, as they come: the muxer's default would fill gaps with copies."""
+    """Return options for raw pictures in order. By default the muxer would fill gaps with copies."""
     return {"format": "rawvideo", "vframes": frames, "fps_mode": "passthrough", "threads": 1}
 
 
@@ -234,6 +235,6 @@ def _sample(grey: bytes | bytearray, number: int) -> bytes:
 
 
 def is_blank(grey: bytes) -> bool:
-    """Whether a frame shows nothing, by the spread of luma in its `SAMPLE_BYTES` values: black and flat have none."""
+    """Return whether a frame shows nothing: its `SAMPLE_BYTES` values of luma have nearly no spread."""
     ordered = sorted(grey)
     return ordered[-1 - _TAIL] - ordered[_TAIL] < _MIN_SPREAD

@@ -1,8 +1,8 @@
-"""What a video is, by ffprobe in the sandbox.
+"""The facts of a video, by ffprobe in the sandbox.
 
-ffprobe opens a decoder for every stream of the file, whatever it is asked, and fails on the first one that is not on
-the list. So a file with sound or subtitles of any other kind is asked twice: the second time as a copy of its video
-alone, made by ffmpeg, which opens no decoder but those on the list and goes on without the others.
+ffprobe opens a decoder for each stream of the file, and fails on the first one that is not on the list. So a file with
+other sound or subtitles is probed twice: the second time as a copy of its video alone. ffmpeg makes the copy, because
+it skips streams whose decoders are not on the list.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from avion_media.media.sandbox import Completed, Sandbox
 
 _MAX_ANSWER_BYTES: Final = 256 << 10
 _COPY_FD: Final = 4
-# For VP8 and VP9, AV1 and so on, not every muxer will do. These keep rotation, pixel aspect and colours.
+# Not every muxer accepts VP8, VP9, AV1 and so on. These do, and keep rotation, pixel aspect and colours.
 _COPY_MUXERS: Final = {"mov": ("mp4", "mov"), "matroska": ("matroska",)}
 _STREAM: Final = (
     "stream=codec_type,codec_name,width,height,sample_aspect_ratio,pix_fmt,field_order,"
@@ -51,7 +51,7 @@ class VideoProbe:
     """One video stream: ``stream`` is its name for ffmpeg (a stream specifier).
 
     ``width`` and ``height`` are as displayed, ``coded_width`` and ``coded_height`` as decoded; ``orientation`` is in
-    Exif's numbering. Colour properties are in ffmpeg's words, empty when the video does not say.
+    Exif's numbering. Colour properties are in ffmpeg's words; empty if the video does not state them.
     """
 
     stream: str
@@ -77,11 +77,11 @@ class VideoProbe:
 async def probe_video(
     sandbox: Sandbox, fd: int, fmt: MediaFormat, stream: str = "V:0", bounds: PosterBounds | None = None
 ) -> VideoProbe:
-    """Probe the ``stream`` of the seekable file ``fd`` (may be sparse: index and first seconds suffice) of ``fmt``.
+    """Probe the ``stream`` of the seekable file ``fd`` of ``fmt``. A sparse file needs its index and first seconds.
 
-    Raises `Rejected`: NO_VIDEO (attached pictures do not count), those of `Bounds.check_size`, UNSUPPORTED_TYPE
-    (codec), CORRUPT, or what the sandbox rejects; and `Unavailable`. A cancel leaves nothing running. ``fd`` is not
-    moved.
+    Raises `Rejected`: NO_VIDEO (attached pictures do not count), the reasons of `Bounds.check_size`, UNSUPPORTED_TYPE
+    (codec), CORRUPT, and the reasons of the sandbox; and `Unavailable`. After a cancel nothing runs. The offset of
+    ``fd`` does not change.
     """
     bounds = bounds or PosterBounds()
     with read_only(fd) as source:
@@ -93,7 +93,7 @@ async def probe_video(
         raise Rejected(Reason.NO_VIDEO, "no stream is a video")
     if done.returncode != 0:
         rejection = complaint(done.stderr)
-        if refused and rejection.reason is Reason.CORRUPT:  # then it was the video that was refused
+        if refused and rejection.reason is Reason.CORRUPT:  # so the decoder of the video was refused
             rejection = Rejected(Reason.UNSUPPORTED_TYPE, first.stderr.decode(errors="replace")[:300])
         raise rejection
     probe = read_probe(done.stdout, stream)
@@ -113,7 +113,7 @@ async def _ffprobe(sandbox: Sandbox, source: int, fmt: MediaFormat, stream: str,
 async def _ffprobe_video_alone(
     sandbox: Sandbox, source: int, fmt: MediaFormat, stream: str, bounds: PosterBounds
 ) -> Completed:
-    """ffprobe's answer about the first frame of the video, or ffmpeg's when it cannot copy it."""
+    """Return ffprobe's output about the first frame of the video, or ffmpeg's if it cannot copy that frame."""
     options = input_options(fmt) | {"codec_whitelist": DECODERS, "t": 1}
     argv = ["ffmpeg", "-nostdin", "-v", "error", *_words(options), "-i", URL, "-map", f"0:{stream}", "-c", "copy"]
     for muxer in _COPY_MUXERS[str(options["f"])]:
@@ -139,7 +139,7 @@ def _words(options: Mapping[str, str | int]) -> list[str]:
 
 
 def read_probe(answer: bytes, stream: str = "V:0") -> VideoProbe:
-    """Read ffprobe's JSON, believing nothing. Raises `Rejected` (NO_VIDEO, CORRUPT)."""
+    """Read ffprobe's JSON, which is not trusted. Raises `Rejected` (NO_VIDEO, CORRUPT)."""
     try:
         found = json.loads(answer)
         video = next((each for each in found["streams"] if _is_video(each)), None)
@@ -177,7 +177,7 @@ def _read_stream(found: Mapping[str, Any], stream: str) -> VideoProbe:
 
 
 def _orientation(stream: Mapping[str, Any]) -> int:
-    """From side data such as ``\\n00000000: 0 65536 0\\n00000001: …``: three rows of three after their offsets."""
+    """Read the display matrix in side data, such as ``\\n00000000: 0 65536 0\\n00000001: …``: offset, then a row."""
     for side_data in stream.get("side_data_list", []):
         rows = [line.partition(":")[2].split() for line in str(side_data.get("displaymatrix", "")).split("\n")]
         numbers = [int(number) for row in rows for number in row]
@@ -201,9 +201,9 @@ def _check(probe: VideoProbe, bounds: PosterBounds) -> None:
 
 
 def orientation_of(matrix: Sequence[int]) -> int:
-    """The orientation (in Exif's numbering) that a display matrix asks for, which is nine numbers, row by row.
+    """Return the orientation (as in Exif) of a display matrix, which is nine numbers, row by row.
 
-    Turns that are no multiple of 90 degrees go to the nearest one, as players do; a degenerate matrix means upright.
+    Rotations are rounded to multiples of 90 degrees, as in players. A degenerate matrix means upright.
     """
     a, b, c, d = matrix[0], matrix[1], matrix[3], matrix[4]
     if a * d - b * c == 0:
@@ -214,7 +214,7 @@ def orientation_of(matrix: Sequence[int]) -> int:
 
 
 def sample_aspect(text: str | None) -> Fraction:
-    """The sample aspect ratio that ffprobe writes as ``64:45``; square when unknown."""
+    """Return the sample aspect ratio that ffprobe writes as ``64:45``; square if unknown."""
     width, separator, height = (text or "").partition(":")
     if not (separator and width.isdigit() and height.isdigit()) or int(width) == 0 or int(height) == 0:
         return _SQUARE
@@ -222,5 +222,5 @@ def sample_aspect(text: str | None) -> Fraction:
 
 
 def displayed_size(width: int, height: int, aspect: Fraction, orientation: int) -> tuple[int, int]:
-    """Width and height of the picture as displayed: pixels are made square by their width."""
+    """Return width and height of the picture as displayed. Pixels become square by a change of the width."""
     return turned_size(shown_size(width, height, aspect), orientation)

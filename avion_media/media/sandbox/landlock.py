@@ -1,7 +1,7 @@
 """Landlock: which files a child may reach by name. Prepared once in the fork server, entered by each child.
 
-Degrades with the kernel: each version of the interface handles more kinds of access (files from 1, TCP from 4, abstract
-sockets and signals from 6); what an older kernel does not handle, the system call filter still denies. Landlock never
+It depends on the kernel: each version of the interface handles more kinds of access (files from 1, TCP from 4, abstract
+sockets and signals from 6). The system call filter denies what an older kernel does not handle. Landlock never
 covers descriptors that are already open, which is how a child gets its input and output.
 """
 
@@ -29,7 +29,7 @@ _SCOPES: Final = 0b11  # abstract Unix sockets, signals
 
 
 def abi() -> int:
-    """The kernel's version of the interface; 0 where there is none."""
+    """Return the kernel's version of the interface; 0 if there is none."""
     if "landlock_create_ruleset" not in NUMBERS:
         return 0
     try:
@@ -39,7 +39,7 @@ def abi() -> int:
 
 
 def nothing_reachable(version: int) -> int:
-    """A ruleset (descriptor, close-on-exec) that reaches no file, no TCP port and no process outside."""
+    """Return a ruleset (descriptor, close-on-exec) that reaches no file, no TCP port and no process outside."""
     files = (1 << max(kinds for since, kinds in _ACCESSES_SINCE if since <= version)) - 1
     attributes = struct.pack("Q", files)
     if version >= 4:
@@ -51,7 +51,7 @@ def nothing_reachable(version: int) -> int:
 
 
 def program_reachable(version: int, executables: Iterable[str], libraries: Iterable[str]) -> int:
-    """A ruleset as above, but ``executables`` may be run and ``libraries`` (files or folders) may be read."""
+    """Return a ruleset like `nothing_reachable`, but ``executables`` may run and ``libraries`` (paths) may be read."""
     ruleset = nothing_reachable(version)
     for path in executables:
         _allow(ruleset, path, _EXECUTE | _READ_FILE)

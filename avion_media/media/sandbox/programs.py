@@ -1,4 +1,4 @@
-"""External programs that may run in the sandbox: opened once by the fork server, with the little that each may read."""
+"""External programs for the sandbox: the fork server opens each once, and prepares what it may read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Program:
 
 
 def prepare(path: str, landlock_version: int) -> Program:
-    """Open ``path`` (an absolute path) for running. ``OSError`` or ``ValueError`` when that cannot be."""
+    """Open the program at ``path`` (absolute). Raises ``OSError`` or ``ValueError`` if it cannot be run."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     loader = _loader_of(fd)
     if not landlock_version:
@@ -40,7 +40,7 @@ def prepare(path: str, landlock_version: int) -> Program:
 
 
 def _loader_of(fd: int) -> str | None:
-    """The dynamic loader that a 64-bit ELF file names (PT_INTERP), or None when it is linked statically."""
+    """Return the dynamic loader that a 64-bit ELF file names (PT_INTERP), or None if it is linked statically."""
     header = os.pread(fd, 64, 0)
     if header[:5] != b"\x7fELF\x02" or len(header) < 64:
         raise ValueError("not a 64-bit ELF program (a script cannot run in the sandbox)")

@@ -1,4 +1,4 @@
-"""The Trio side of the sandbox: admit tasks, send them to the fork server, read answers and believe none."""
+"""The Trio side of the sandbox: admits tasks, sends them to the fork server, reads results without trusting them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _MAX_ANSWER_BYTES: Final = 256 << 10  # facts; pictures travel in files
 # server runs: its children share its layout. A start costs 0.12 s of CPU time, self-test included: 1 ms for each task,
 # about a hundredth of the work on a picture of 2 MP.
 _TASKS_PER_SERVER: Final = 128
-_RENEW_PAUSE_S: Final = 30.0  # after a start that failed; the present fork server goes on
+_RENEW_PAUSE_S: Final = 30.0  # after a failed start; the present fork server continues
 _SELF_TEST: Final = "avion_media.media.sandbox.selftest:probe"
 _SELF_TEST_LIMITS: Final = Limits(memory_bytes=16 << 20, cpu_s=5, wall_s=10, output_bytes=1 << 20)
 
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """A fork server was to be replaced after so many tasks. ``error`` says why it was not; it goes on then."""
+    """An attempt to replace a fork server after ``tasks``. If ``error`` is set, it failed; the old one continues."""
 
     tasks: int
     error: str = ""
@@ -72,13 +72,13 @@ class Sandbox:
         """Run our function ``target`` (``package.module:function``) in a fresh sandboxed process; return its result.
 
         The function gets ``arguments`` (JSON, up to 64 KiB) and its own copies of ``files``, and returns something
-        JSON-able up to 256 KiB. It can open nothing: whatever it imports must be imported with its module, and
-        modules not named in ``preload`` are imported again by every call. The caller keeps its descriptors; offsets
-        are shared. A hijacked child can answer anything: check what comes back.
+        JSON-able up to 256 KiB. It can open nothing, so its module must import all that it needs; modules that are
+        not in ``preload`` are imported again by each call. The caller keeps its descriptors; file offsets are shared. A
+        hijacked child can return anything, so check the result.
 
         Waits for a free slot and memory first. Errors: the job's own `Rejected`; `Rejected` with DECODER_LIMIT or
-        DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` when the sandbox is gone.
-        A cancel kills the child and waits until it is reaped; what it wrote into ``files`` until then stays.
+        DECODER_CRASHED; `SandboxJobFailed` for any other exception of the job; `Unavailable` if the sandbox is down.
+        A cancel kills the child and waits until it is reaped; its writes to ``files`` until then stay.
         """
         return await self._call(Task(target, limits, arguments=dict(arguments)), files)
 
@@ -93,11 +93,11 @@ class Sandbox:
     ) -> Completed:
         """Run the allowed program ``argv[0]`` (named to `open_sandbox`) with ``files`` (its number: our descriptor).
 
-        Numbers must lie between 3 and 99. The program is killed as soon as ``enough(stdout so far)`` is true, which is
-        a success. A return code other than 0 is not an error here: programs say by it that their input is bad.
+        Numbers must be between 3 and 99. The program is killed as soon as ``enough(stdout so far)`` is true, which is
+        a success. A return code other than 0 is not an error here, because programs report bad input by it.
 
-        Errors and cancel as for `call`; `Rejected` (DECODER_LIMIT) when there is more than ``max_stdout_bytes``;
-        `Unavailable` when the program is not there.
+        Errors and cancel as for `call`; `Rejected` (DECODER_LIMIT) beyond ``max_stdout_bytes``; `Unavailable` if the
+        program is missing.
         """
         name = argv[0]
         if name not in self.report.programs:
@@ -110,10 +110,10 @@ class Sandbox:
             return await job.completed(max_stdout_bytes, enough)
 
     async def maintain(self, renewed: Callable[[Renewal], None]) -> NoReturn:
-        """Replace the fork server whenever it has had its tasks; raise `Unavailable` when it dies.
+        """Replace the fork server each time that it has run its maximum of tasks. Raises `Unavailable` if it dies.
 
-        There is no gap: the next one takes tasks before the former one stops to, which ends those it has. No more than
-        two run at once. ``renewed`` is called after each attempt, synchronously.
+        There is no gap: the next one accepts tasks before the former one stops accepting them, and the former one
+        finishes its tasks. At most two run at once. ``renewed`` is called after each attempt, synchronously.
         """
         async with trio.open_nursery() as retiring:
             while self._server.process.returncode is None:
@@ -160,7 +160,7 @@ class Sandbox:
     async def _started(
         self, task: Task, files: Sequence[int], server: ForkServerProcess | None = None
     ) -> AsyncIterator[Job]:
-        """Admit the task and hand it to the fork server. Nothing of it is left afterwards."""
+        """Admit the task and send it to the fork server. After the block nothing of it is left."""
         async with self.admission.admitted(task.limits.memory_bytes):
             server = server or self._server
             try:
@@ -176,14 +176,14 @@ class Sandbox:
                     await job.aclose()
 
     async def _tested(self, server: ForkServerProcess) -> SandboxReport:
-        """What confines the tasks of ``server``, by its self-test. `Unavailable` if a child cannot confine itself."""
+        """Return the report of the self-test of ``server``. Raises `Unavailable` if a child cannot confine itself."""
         try:
             return replace(server.report, gaps=await self._gaps_of(server))
         except SandboxJobFailed as error:
             raise Unavailable(Dependency.SANDBOX, f"the self-test failed: {error}") from error
 
     async def _gaps_of(self, server: ForkServerProcess) -> tuple[str, ...]:
-        """The gaps of the confinement, of jobs and (when there is any) of programs."""
+        """Return the gaps in the confinement of jobs and, if there is a program, of programs."""
         found: list[str] = []
         if os.geteuid() == 0 and not server.report.drops_root:
             found.append("children stay root: CAP_SETUID, CAP_SETGID or CAP_KILL is missing")
@@ -213,7 +213,7 @@ class Sandbox:
 
 
 def required_but(gaps: Sequence[str]) -> str:
-    """Why the service does not start with these gaps, and what an operator can do."""
+    """Return why the service does not start with these gaps, and what an operator can do."""
     return (
         f"this machine cannot confine decoders as SANDBOX__REQUIRE demands; not denied: {', '.join(gaps)}."
         " Use a kernel with Landlock (Linux 5.13) and seccomp, and a container runtime that allows both,"
@@ -245,15 +245,15 @@ async def open_sandbox(
     waited: Callable[[float], None] | None = None,
     tasks_per_server: int = _TASKS_PER_SERVER,
 ) -> AsyncIterator[Sandbox]:
-    """Start the fork server, test the confinement, and give the `Sandbox`; on leaving, nothing of it is left running.
+    """Start the fork server, test the confinement, and yield the `Sandbox`. After the block nothing of it runs.
 
-    ``slots`` tasks run at once, the sum of their memory limits within ``budget_bytes``. ``preload`` names modules
-    (``module``) or modules with a function to call (``module:function``) for the fork server to load. ``programs`` are
-    looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap in the
-    confinement is fatal. ``observer`` is called for every finished task, synchronously, and ``waited`` with the seconds
-    that each waited to be admitted. `Sandbox.maintain` replaces a fork server after ``tasks_per_server``.
+    At most ``slots`` tasks run at once, and the sum of their memory limits is at most ``budget_bytes``. ``preload``
+    names modules (``module``) or modules with a function to call (``module:function``) for the fork server to load.
+    ``programs`` are looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap
+    in the confinement is fatal. ``observer`` is called for every finished task, synchronously, and ``waited`` with the
+    seconds that each waited to be admitted. `Sandbox.maintain` replaces a fork server after ``tasks_per_server``.
 
-    Raises `Unavailable` ("sandbox") when the fork server cannot start, or for ``require``.
+    Raises `Unavailable` ("sandbox") if the fork server cannot start, or because of ``require``.
     """
     admission = Admission(slots, budget_bytes, waited)
     start = partial(start_fork_server, preload, programs)

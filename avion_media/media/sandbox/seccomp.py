@@ -1,8 +1,8 @@
-"""The system call filter: what is not on the list does not exist.
+"""The system call filter: a call that is not on the list does not exist.
 
-An allow list, since a list of what is forbidden is out of date with every kernel. What is missing answers ENOSYS, the
-answer that makes a C library fall back to an older call (it must for ``clone3``, whose flags a filter cannot see). What
-asks for too much answers EPERM, and so do a job's look-ups of paths: Python takes that for "not there", as in a search
+It is an allow list, because a list of forbidden calls is out of date with every kernel. A missing call returns ENOSYS,
+so that a C library falls back to an older call (it must for ``clone3``, whose flags a filter cannot see). A call with
+forbidden arguments returns EPERM, and so do a job's look-ups of paths: to Python that means "not found", as in a search
 for modules. Nothing here opens a socket, starts a process, signals another one, traces, mounts, or loads code into the
 kernel: io_uring, bpf, ptrace and keyrings are simply absent.
 
@@ -117,12 +117,12 @@ class _Only:
 
 
 def available() -> bool:
-    """Whether this architecture's numbers are known and the kernel filters system calls."""
+    """Return whether this architecture's numbers are known and the kernel filters system calls."""
     return bool(NUMBERS) and os.path.exists("/proc/sys/kernel/seccomp/actions_avail")
 
 
 def job_filter(pid: int) -> bytes:
-    """The filter for one of our own functions in process ``pid``."""
+    """Return the filter for one of our own functions in process ``pid``."""
     return _assemble(
         _ANYWHERE.split(),
         [
@@ -137,7 +137,7 @@ def job_filter(pid: int) -> bytes:
 
 
 def program_filter(pid: int, program_fd: int) -> bytes:
-    """The filter for process ``pid`` that is about to become the program open (close-on-exec) as ``program_fd``."""
+    """Return the filter for process ``pid``, which will become the program that is open as ``program_fd``."""
     return _assemble(
         [*_ANYWHERE.split(), *_FOR_LOADING.split()],
         [*_in_any_process(pid), _Only("openat", 2, (0,), _WRITING), _Only("execveat", 0, (program_fd,))],

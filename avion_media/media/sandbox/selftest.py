@@ -19,12 +19,12 @@ _ALLOWED_TO_PROGRAMS: Final = frozenset({"read /usr/lib", "map executable memory
 
 
 def probe(arguments: dict[str, Any], files: list[int]) -> list[str]:
-    """A job: names the attempts that were not denied. ``arguments["service_pid"]`` is a process to try to signal."""
+    """Return the attempts that were not denied. A job; ``arguments["service_pid"]`` is a process to try to signal."""
     return [name for name, attempt in _attempts(arguments["service_pid"]) if not _denied(attempt)]
 
 
 def gaps(answer: Any, *, as_program: bool) -> list[str]:
-    """What of `probe`'s answer should have been denied."""
+    """Return the attempts in the result of `probe` that should have been denied."""
     if not isinstance(answer, list):
         return ["the self-test gave no list"]
     return [str(each) for each in answer if not (as_program and each in _ALLOWED_TO_PROGRAMS)]

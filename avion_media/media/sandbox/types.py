@@ -1,4 +1,4 @@
-"""The words of the sandbox: bounds of a task, what it used, how it ended."""
+"""The types of the sandbox: limits of a task, its usage, its end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from enum import StrEnum
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one sandboxed task. Crossing one ends it as ``Rejected(DECODER_LIMIT)``.
+    """Limits of one sandboxed task. Exceeding one ends it as ``Rejected(DECODER_LIMIT)``.
 
-    ``memory_bytes`` is what the task may allocate on top of what the interpreter (or the program's libraries) maps;
-    the same number is what it takes out of the sandbox's budget. ``cpu_s`` is CPU time of all its threads, rounded up
-    to whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` bounds every file it writes (0:
-    none). ``max_files`` bounds its open descriptors.
+    ``memory_bytes`` is what the task may allocate beyond the memory that the interpreter (or the program's libraries)
+    maps; the sandbox's budget is reduced by the same number. ``cpu_s`` is CPU time of all its threads, rounded up
+    to whole seconds by the kernel. ``wall_s`` counts from the fork. ``output_bytes`` limits each file that it
+    writes (0: none). ``max_files`` limits its open descriptors.
     """
 
     memory_bytes: int
@@ -39,9 +39,9 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """An external program that ended by itself, or was stopped because its output sufficed (``stopped``).
+    """An external program that ended by itself, or was ``stopped`` because its output was enough.
 
-    ``stderr`` holds its first 8 KiB; what came after is lost. ``returncode`` is 0 when ``stopped``.
+    ``stderr`` has only the first 8 KiB. ``returncode`` is 0 if ``stopped``.
     """
 
     returncode: int
@@ -55,10 +55,10 @@ class Outcome(StrEnum):
     """How a task ended, for metrics."""
 
     DONE = "done"
-    REJECTED = "rejected"  # the task itself found the media item at fault
+    REJECTED = "rejected"  # the task itself rejected the file
     LIMIT = "limit"  # memory, CPU, time or output
-    CRASHED = "crashed"  # killed by a signal, or gone without an answer
-    KILLED = "killed"  # from outside: most likely by the kernel, for want of memory
+    CRASHED = "crashed"  # killed by a signal, or ended without a result
+    KILLED = "killed"  # from outside, most likely by the kernel because memory ran out
     FAILED = "failed"  # a bug
 
 
@@ -73,10 +73,10 @@ class JobReport:
 
 @dataclass(frozen=True, slots=True)
 class SandboxReport:
-    """What confines the children on this machine.
+    """The confinement of children on this machine.
 
-    ``landlock_abi`` is 0 without Landlock. ``programs`` are those that can run, ``missing_programs`` says of each other
-    one why not. ``gaps`` are the self-test's findings: what a child could do although it should not; empty is good.
+    ``landlock_abi`` is 0 without Landlock. ``programs`` can run; ``missing_programs`` has the reason for each that
+    cannot. ``gaps`` are the findings of the self-test: what a child could do although it should not. Empty is good.
     """
 
     landlock_abi: int
@@ -88,4 +88,4 @@ class SandboxReport:
 
 
 class SandboxJobFailed(Exception):
-    """A job raised something that it should not: a bug. The text is the job's own traceback."""
+    """A job raised an unexpected error, which is a bug. The text is the job's traceback."""

@@ -1,6 +1,6 @@
 """Messages between the Trio process and the fork server: one JSON object per SEQPACKET packet, with descriptors.
 
-The fork server's first one is its `SandboxReport`, without gaps.
+The first message of the fork server is its `SandboxReport`, without gaps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_FILES: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing to do. ``numbers`` are the descriptor numbers under which an external program gets its files.
+    """One task. ``numbers`` are the descriptor numbers under which an external program gets its files.
 
     The descriptors that travel with it, in this order: its channel, its standard output (a job's answer), for a
     program its standard error, then its files.
@@ -41,7 +41,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a child ended: ``signal`` is 0 unless one killed it; ``error`` says why there was no child at all."""
+    """How a child ended. ``signal`` is 0 unless a signal killed it; ``error`` is why there was no child at all."""
 
     code: int
     signal: int
@@ -51,7 +51,7 @@ class Exit:
 
 
 def pack(message: Task | Exit | SandboxReport) -> bytes:
-    """``ValueError`` when it does not fit a packet (arguments are for facts, data travels in files)."""
+    """Return the packet. Raises ``ValueError`` if it is too large; data belongs into files, not into arguments."""
     data = json.dumps(asdict(message)).encode()
     if len(data) > MAX_MESSAGE_BYTES:
         raise ValueError(f"{len(data)} bytes do not fit a message of {MAX_MESSAGE_BYTES} bytes")
@@ -59,18 +59,18 @@ def pack(message: Task | Exit | SandboxReport) -> bytes:
 
 
 def unpack_exit(data: bytes) -> Exit:
-    """The inverse of `pack`."""
+    """Unpack an `Exit`: the inverse of `pack`."""
     fields = json.loads(data)
     return Exit(**fields | {"usage": Usage(**fields["usage"])})
 
 
 def with_fds(files: list[int]) -> list[tuple[int, int, bytes]]:
-    """Ancillary data that carries ``files``."""
+    """Return ancillary data that carries ``files``."""
     return [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files).tobytes())]
 
 
 def receive_task(control: socket.socket) -> tuple[Task, list[int]] | None:
-    """The next task and its descriptors (close-on-exec, now ours), or None when the other side is gone."""
+    """Return the next task and its descriptors (close-on-exec, now ours), or None if the other side has closed."""
     data, ancillary, flags, _ = control.recvmsg(
         MAX_MESSAGE_BYTES, socket.CMSG_SPACE(4 * (MAX_FILES + 3)), socket.MSG_CMSG_CLOEXEC
     )

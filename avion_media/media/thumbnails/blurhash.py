@@ -1,6 +1,7 @@
 """BlurHash (https://github.com/woltapp/blurhash, Algorithm.md): a picture's blurred colours in some 30 characters.
 
-In plain Python on a picture of at most 32 pixels: a millisecond, and no numpy in the service.
+It is in plain Python, because for a picture of at most 32 pixels it takes a millisecond, and so the service does not
+need numpy.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the service checks hashes, and loads no imaging library for it
+if TYPE_CHECKING:  # the service checks hashes without an imaging library
     from PIL import Image
 
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz#$%*+,-.:;=?@[]^_{|}~"
@@ -24,9 +25,9 @@ Factor = tuple[float, float, float]
 
 
 def blurhash(image: Image.Image, across: int, down: int) -> str:
-    """The hash of a small RGB picture with ``across`` x ``down`` components (1 to 9 each).
+    """Return the hash of a small RGB picture with ``across`` x ``down`` components (1 to 9 each).
 
-    The time grows with the number of pixels: shrink it to about 32 before.
+    The time grows with the number of pixels, so reduce the picture to about 32 pixels first.
     """
     if not (1 <= across <= 9 and 1 <= down <= 9):
         raise ValueError("a BlurHash has 1 to 9 components each way")
@@ -41,7 +42,7 @@ def blurhash(image: Image.Image, across: int, down: int) -> str:
 
 
 def is_blurhash(text: str) -> bool:
-    """Whether it has a hash's characters, and as many as its own first one says."""
+    """Return whether ``text`` is a hash: only its characters, and as many as the first one says."""
     if len(text) < _HEAD_DIGITS or not set(text) <= set(_ALPHABET):
         return False
     flag = _ALPHABET.index(text[0])
@@ -50,7 +51,7 @@ def is_blurhash(text: str) -> bool:
 
 
 def _factors(image: Image.Image, across: int, down: int) -> list[Factor]:
-    """The cosine transform in linear light, rows of the picture first, then columns."""
+    """Return the cosine transform in linear light: first of the rows of the picture, then of the columns."""
     width, height = image.size
     samples = image.convert("RGB").tobytes()
     channels = [[_LINEAR[level] for level in samples[channel::3]] for channel in range(3)]

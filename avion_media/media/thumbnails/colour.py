@@ -1,9 +1,9 @@
-"""From whatever colours a picture is in to sRGB.
+"""Converts the colours of a picture to sRGB.
 
-Conversion is relative colorimetric with black point compensation: neutral tones stay neutral, what lies outside sRGB
-is clipped. (Perceptual was rejected: matrix profiles, which is nearly all, have no such table, and the perceptual
-tables of CMYK profiles differ by vendor.) A profile that is broken, or of another kind than the pixels, is ignored, as
-browsers do. Nothing of a profile is kept from one picture to the next.
+The conversion is relative colorimetric with black point compensation: neutral tones stay neutral, and colours outside
+sRGB are clipped. (Perceptual was rejected: matrix profiles, which are nearly all, have no table for it, and those of
+CMYK profiles differ by vendor.) A broken profile, or one for another kind of pixels, is ignored, as in browsers.
+Nothing of a profile is kept for the next picture.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from avion_media.media.thumbnails.matrix_profile import (
     srgb_curve,
 )
 
-# ITU-T H.273, table 2. What is not here is taken as BT.709: unspecified, or of no use in pictures.
+# ITU-T H.273, table 2. Other values count as BT.709: they are unspecified, or not used in pictures.
 _PRIMARIES: dict[int, Primaries] = {
     5: (D65, (0.640, 0.330), (0.290, 0.600), (0.150, 0.060)),
     6: (D65, (0.630, 0.340), (0.310, 0.595), (0.155, 0.070)),
@@ -41,7 +41,7 @@ _PRIMARIES: dict[int, Primaries] = {
     12: (D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
 
-# ITU-T H.273, table 3. What is not here (BT.709 and its likes, unspecified) is shown as sRGB, as browsers do.
+# ITU-T H.273, table 3. Other values (BT.709 and the like, unspecified) are shown as sRGB, as in browsers.
 _TRANSFERS: dict[int, Callable[[float], float]] = {
     4: gamma_curve(2.2),
     5: gamma_curve(2.8),
@@ -53,19 +53,19 @@ _TRANSFERS: dict[int, Callable[[float], float]] = {
 _PROFILE_SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
 _PROBE = bytes(level for colour in itertools.product((0, 26, 77, 128, 179, 230, 255), repeat=3) for level in colour)
 _BROKEN_PROFILE = (ImageCms.PyCMSError, OSError, ValueError, TypeError)
-_INVISIBLE = 2  # of 255: a profile that moves no colour further than this is sRGB under another name
+_INVISIBLE = 2  # of 255: a profile that changes no colour by more than this is sRGB under another name
 
 
 def is_srgb(colour: Colour | None) -> bool:
-    """Whether RGB pixels of this colour can stay as they are: sRGB, under whatever name, or of a useless profile.
+    """Return whether RGB pixels of this colour can stay: it is sRGB, under any name, or an unusable profile.
 
-    Most embedded profiles are sRGB, in hundreds of variants; so this looks at what a profile does to 343 colours.
+    Most embedded profiles are sRGB, in hundreds of variants, so this tests a profile with 343 colours.
     """
     try:
         profile = _profile_of(colour, "RGB")
         if profile is None:
             return True
-        # Without optimisation a transform is built five times faster than one for a whole picture.
+        # Without optimisation, a transform is built in a fifth of the time.
         transform = _transform(profile, "RGB", ImageCms.Flags.NOOPTIMIZE)
         probe = Image.frombytes("RGB", (len(_PROBE) // 3, 1), _PROBE)
         return max(ImageChops.difference(probe, _applied(probe, transform)).tobytes()) <= _INVISIBLE
@@ -74,9 +74,9 @@ def is_srgb(colour: Colour | None) -> bool:
 
 
 def to_srgb(image: Image.Image, colour: Colour | None) -> Image.Image:
-    """A picture of mode L, RGB or CMYK in sRGB: L stays L, all else becomes RGB. RGB pixels are changed in place.
+    """Return a picture of mode L, RGB or CMYK in sRGB. L stays L, the others become RGB; RGB is changed in place.
 
-    CMYK without a profile is taken as plain inks.
+    CMYK without a profile counts as plain inks.
     """
     try:
         profile = _profile_of(colour, image.mode)
@@ -107,13 +107,13 @@ def _transform(
 
 def _applied(image: Image.Image, transform: ImageCms.ImageCmsTransform) -> Image.Image:
     converted = ImageCms.applyTransform(image, transform)
-    if converted is None:  # Pillow's type allows for inPlace=True
+    if converted is None:  # the type covers inPlace=True as well
         raise ValueError("no picture came out of the colour transform")
     return converted
 
 
 def _profile_of(colour: Colour | None, mode: str) -> ImageCms.ImageCmsProfile | None:
-    """The colour as a profile for pixels of ``mode``; None when it is sRGB by name, or of another kind of pixels."""
+    """Return the colour as a profile for pixels of ``mode``; None if it is sRGB by name, or for other pixels."""
     data = colour.data if isinstance(colour, IccProfile) else _matrix_profile(colour) if mode == "RGB" else None
     if data is None:
         return None
@@ -122,14 +122,14 @@ def _profile_of(colour: Colour | None, mode: str) -> ImageCms.ImageCmsProfile | 
 
 
 def _matrix_profile(colour: CodePoints | Chromaticities | None) -> bytes | None:
-    """An ICC profile for colours given by numbers; None when they name none, or sRGB. `ValueError` for nonsense."""
+    """Return an ICC profile for colours given by numbers; None for none or sRGB. Raises `ValueError` if impossible."""
     if isinstance(colour, CodePoints):
         primaries, curve = _PRIMARIES.get(colour.primaries), _TRANSFERS.get(colour.transfer)
         if primaries is None and curve is None:
             return None
         return matrix_profile(primaries or BT709_PRIMARIES, curve or srgb_curve)
     if isinstance(colour, Chromaticities):
-        # 2.2 is what encoders write for sRGB, whose own curve it only approximates.
+        # Encoders write 2.2 for sRGB, although it only approximates the curve of sRGB.
         near_srgb = abs(colour.exponent - 2.2) < 0.02
         return matrix_profile(colour.primaries, srgb_curve if near_srgb else gamma_curve(colour.exponent))
     return None

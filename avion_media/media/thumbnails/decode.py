@@ -24,10 +24,10 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixels:
     """Decode the first frame, at least as large as a thumbnail of ``longest_edge`` needs.
 
-    Of a JPEG no more than that is decoded: it is shrunk by 2, 4 or 8 inside its inverse DCT; ``as_ycbcr`` spares it the
-    way to RGB. A WebP is shrunk by its decoder, row by row. A PNG is not decoded here, but while its pixels are scaled.
-    Each format's decoder is called by its name, so nothing ever guesses what the bytes might be. No metadata comes
-    along. Raises whatever the libraries raise, and `Rejected` (CORRUPT).
+    A JPEG is reduced by 2, 4 or 8 inside its inverse DCT; with ``as_ycbcr`` it is not converted to RGB. A WebP is
+    reduced by its decoder, row by row. A PNG is not decoded here, but while its pixels are scaled. Each format's
+    decoder is called by its name, so no library guesses the type of the bytes. Metadata is not returned. Raises the
+    errors of the libraries, and `Rejected` (CORRUPT).
     """
     if isinstance(picture, JpegPicture):
         return Pixels.of_pillow(_decode_jpeg(picture, longest_edge, as_ycbcr))
@@ -39,7 +39,7 @@ def decode_image(picture: Picture, longest_edge: int, *, as_ycbcr: bool) -> Pixe
 def _decode_jpeg(picture: JpegPicture, longest_edge: int, as_ycbcr: bool) -> Image.Image:
     image = JpegImageFile(io.BytesIO(picture.still))
     _sized(image, picture)
-    # The box must have the picture's aspect: Pillow picks the scale by the side that shrinks least.
+    # The box must have the picture's aspect, because Pillow selects the scale by the side that shrinks least.
     image.draft(
         "YCbCr" if as_ycbcr and picture.ycbcr else None, fit_within(picture.width, picture.height, longest_edge)
     )
@@ -51,7 +51,7 @@ def _decode_gif(picture: GifPicture) -> Image.Image:
     image = _plain(_loaded(GifImageFile(io.BytesIO(picture.still)), picture))
     if picture.first_frame == (0, 0, *image.size):
         return image
-    # What the first frame does not cover is transparent to browsers; Pillow fills it with a colour of the palette.
+    # In browsers the area outside the first frame is transparent. Pillow fills it with a colour of the palette.
     canvas = Image.new("RGBA", image.size)
     canvas.paste(image.crop(picture.first_frame), picture.first_frame[:2])
     return canvas
@@ -66,10 +66,10 @@ def _decode_png(picture: Picture, _longest_edge: int) -> Pixels:
 
 def _decode_webp(picture: Picture, longest_edge: int) -> Pixels:
     longest, shortest = max(picture.width, picture.height), min(picture.width, picture.height)
-    scale = min(1.0, max(longest_edge / longest, 1 / shortest))  # its decoder makes no side of less than a pixel
+    scale = min(1.0, max(longest_edge / longest, 1 / shortest))  # its decoder makes no side shorter than a pixel
     image = pyvips.Image.webpload_buffer(picture.still, memory=True, fail_on="truncated", scale=scale)
     size, full_size = (image.width, image.height), (picture.width, picture.height)
-    # An animation of one frame is not shrunk.
+    # The decoder does not reduce an animation of one frame.
     if size != full_size and any(abs(got - scale * full) > 1 for got, full in zip(size, full_size, strict=True)):
         raise _misled(picture, size)
     return _of_vips(image)
@@ -80,7 +80,7 @@ def _of_vips(image: pyvips.Image) -> Pixels:
 
 
 def _decode_avif(picture: Picture, _longest_edge: int) -> Pixels:
-    """By libavif, on the thread that it is called on."""
+    """Decode by libavif, on the calling thread."""
     opened = AvifImagePlugin.AvifImageFile(io.BytesIO(picture.still))
     if opened.n_frames != picture.frames:
         raise Rejected(Reason.CORRUPT, f"read as {picture.frames} frames, decoder says {opened.n_frames}")
@@ -88,10 +88,10 @@ def _decode_avif(picture: Picture, _longest_edge: int) -> Pixels:
 
 
 def _decode_heic(picture: Picture, _longest_edge: int) -> Pixels:
-    """By libheif, which is optional, and imported only when a HEIC is at hand.
+    """Decode by libheif, which is optional, and imported only for a HEIC.
 
-    Its HEVC decoder starts a thread per tile whatever its settings. So a sandbox must allow threads, and must have
-    loaded pillow_heif before it closes.
+    Its HEVC decoder starts a thread per tile, whatever its settings. So the sandbox must allow threads, and must load
+    pillow_heif before it closes.
     """
     try:
         import pillow_heif
@@ -128,12 +128,12 @@ def _sized(image: Image.Image, picture: Picture) -> Image.Image:
 
 
 def _misled(picture: Picture, size: Size) -> Rejected:
-    """Where the decoder sees another size than our reader did, one of them was led astray on purpose."""
+    """Return the error for a decoder that sees another size than our reader: the file misled one of them on purpose."""
     return Rejected(Reason.CORRUPT, f"read as {picture.width}x{picture.height}, decoder says {size}")
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """The picture without a palette, and with its opacity as a channel."""
+    """Return the picture without a palette, with its opacity as a channel."""
     if image.mode == "P":
         return image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode == "L" and "transparency" in image.info:

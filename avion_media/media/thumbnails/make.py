@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import PIL.Image
-import PIL.ImageOps  # this and the next, as the plugins of preinit(), Pillow imports as late as it can
+import PIL.ImageOps  # Pillow imports this, the next, and the plugins of preinit() as late as possible
 import PIL.TiffImagePlugin
 import PIL.WebPImagePlugin
 import pyvips
@@ -25,7 +25,7 @@ from avion_media.media.thumbnails.colour import is_srgb
 from avion_media.media.thumbnails.decode import decode_image
 from avion_media.media.thumbnails.pixels import Pixels, Size
 
-PIL.Image.preinit()  # in a job no module can be imported any more
+PIL.Image.preinit()  # because a job can import no module
 
 _BLURHASH_EDGE = 32
 Webp = Literal["off", "alpha", "all"]
@@ -34,7 +34,7 @@ Webp = Literal["off", "alpha", "all"]
 
 @dataclass(frozen=True, slots=True)
 class Thumbnails:
-    """``by_name``, in sRGB, upright, without any metadata: a JPEG for each size, and a WebP for ``size.webp``."""
+    """The thumbnails ``by_name``: a JPEG for each size, a WebP as ``size.webp``. In sRGB, upright, without metadata."""
 
     by_name: dict[str, bytes]
     blurhash: str
@@ -43,11 +43,11 @@ class Thumbnails:
 def make_thumbnails(
     picture: Picture, sizes: Sequence[ThumbnailSize], quality: int = 80, webp: Webp = "off"
 ) -> Thumbnails:
-    """Thumbnails of the picture, in one or more ``sizes``; as WebP too if there is transparency (``alpha``), or always.
+    """Return thumbnails of the picture in ``sizes``, also as WebP if it has transparency (``alpha``), or always.
 
-    Aspect is kept (`fit_within` gives the dimensions), nothing is enlarged, transparency becomes white in a JPEG, of an
-    animation the first frame is taken. ``quality`` is JPEG's, 1 to 95, and WebP's. Opens no file and no
-    socket. Raises `Rejected`: CORRUPT or DECODER_LIMIT.
+    The aspect is kept (see `fit_within`), and nothing is enlarged. Transparency becomes white in a JPEG. An animation
+    is represented by its first frame. ``quality``, 1 to 95, is that of JPEG and WebP. Opens no file and no socket.
+    Raises `Rejected`: CORRUPT or DECODER_LIMIT.
     """
     with rejecting_damage("decoding"):
         try:
@@ -63,9 +63,9 @@ def _thumbnails(picture: Picture, sizes: Sequence[ThumbnailSize], quality: int, 
     in_srgb = is_srgb(picture.colour)
     decoded = decode_image(picture, longest_edge, as_ycbcr=in_srgb)
     if decoded.size != (picture.width, picture.height):
-        quality += 1  # a decode shrunk by the decoder costs 0.0015 of SSIM; this gives it back (tests/bench/images)
+        quality += 1  # a decoder that reduces the picture costs 0.0015 of SSIM; this restores it (tests/bench/images)
     pixels = decoded.scaled(fit_within(picture.width, picture.height, longest_edge))
-    # Converted after the shrink: two million pixels, not fifty.
+    # Converted after the reduction: two million pixels, not fifty.
     colour = None if in_srgb and pixels.mode in ("RGB", "YCbCr") else picture.colour
     pixels = pixels.in_srgb(colour).upright(picture.orientation)
     return _render(pixels, picture.displayed_size, sizes, quality, webp)
@@ -80,9 +80,9 @@ def thumbnails_of_frame(
     colour: CodePoints | None = None,
     orientation: int = UPRIGHT,
 ) -> Thumbnails:
-    """Thumbnails of a frame: raw RGB24 rows without padding, in ``colour`` (sRGB if None), to be turned.
+    """Return thumbnails of a frame: raw RGB24 rows without padding, in ``colour`` (None: sRGB), not rotated yet.
 
-    `ValueError` when ``rgb`` is not width x height x 3 bytes.
+    Raises `ValueError` if ``rgb`` is not width x height x 3 bytes.
     """
     width, height = size
     if width < 1 or height < 1 or len(rgb) != width * height * 3:
@@ -93,7 +93,7 @@ def thumbnails_of_frame(
 
 def _render(pixels: Pixels, full_size: Size, sizes: Sequence[ThumbnailSize], quality: int, webp: Webp) -> Thumbnails:
     thumbnails: dict[str, bytes] = {}
-    by_dimensions: dict[Size, tuple[bytes, bytes]] = {}  # small pictures have the same thumbnail in several sizes
+    by_dimensions: dict[Size, tuple[bytes, bytes]] = {}  # a small picture has the same thumbnail in several sizes
     largest = max(size.longest_edge for size in sizes)
     pixels = pixels.scaled(fit_within(*full_size, largest))
     with_webp = webp == "all" or (webp == "alpha" and pixels.has_alpha)
@@ -115,13 +115,13 @@ def _blurhash(pixels: Pixels) -> str:
 
 @contextmanager
 def rejecting_damage(what: str) -> Iterator[None]:
-    """Run a decoder on hostile bytes: whatever it raises leaves as `Rejected`, whatever it warns of is dropped.
+    """Run a decoder on hostile bytes. All its errors become `Rejected`; its warnings are discarded.
 
-    ``what`` names the step for operators. `Rejected` passes through; memory that ran out is DECODER_LIMIT, a picture
-    that a library finds too large TOO_MANY_PIXELS, anything else CORRUPT.
+    ``what`` names the step for operators. `Rejected` stays as it is. Lack of memory is DECODER_LIMIT, a picture that a
+    library calls too large is TOO_MANY_PIXELS, and every other error is CORRUPT.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata; our bounds and outlines judge those
+        warnings.simplefilter("ignore")  # Pillow warns of bombs and odd metadata, which our own checks cover
         try:
             yield
         except Rejected:
@@ -130,5 +130,5 @@ def rejecting_damage(what: str) -> Iterator[None]:
             raise Rejected(Reason.DECODER_LIMIT, f"{what}: out of memory") from error
         except Image.DecompressionBombError as error:
             raise Rejected(Reason.TOO_MANY_PIXELS, f"{what}: {error}") from error
-        except Exception as error:  # decoders raise anything for broken bytes, from OSError to IndexError
+        except Exception as error:  # for broken bytes decoders raise anything from OSError to IndexError
             raise Rejected(Reason.CORRUPT, f"{what}: {type(error).__name__}: {error}") from error

@@ -1,6 +1,6 @@
-"""ICC profiles for colours that a file describes by numbers: a matrix and one tone curve (ICC.1:2001-04).
+"""Makes ICC profiles for colours that a file describes by numbers: a matrix and one tone curve (ICC.1:2001-04).
 
-Little CMS then does the conversion as it does for an embedded profile, at the same speed.
+Little CMS then converts as for an embedded profile, at the same speed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Matrix = tuple[Vector, ...]
 _D50: Vector = (0.9642, 1.0, 0.8249)
 _BRADFORD: Matrix = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
 _CURVE_POINTS = 1024
-_SDR_WHITE_NITS = 203.0  # ITU-R BT.2408: where graphics white lies in an HDR signal
-_KNEE = 0.7  # below this share of SDR white an HDR picture is left as it is; above, highlights are rolled off
+_SDR_WHITE_NITS = 203.0  # ITU-R BT.2408: graphics white in an HDR signal
+_KNEE = 0.7  # below this share of SDR white an HDR picture is not changed; above it, highlights are rolled off
 
 
 def matrix_profile(primaries: Primaries, curve: Callable[[float], float]) -> bytes:
-    """A display profile: ``curve`` takes a sample in 0..1 to linear light, where 1 is white.
+    """Return a display profile. ``curve`` converts a sample in 0..1 to linear light, where 1 is white.
 
-    `ValueError` when the primaries span no gamut.
+    Raises `ValueError` if the primaries span no gamut.
     """
     columns = _colorants(primaries)
     points = [min(65535, max(0, round(65535 * curve(index / (_CURVE_POINTS - 1))))) for index in range(_CURVE_POINTS)]
@@ -47,24 +47,24 @@ def matrix_profile(primaries: Primaries, curve: Callable[[float], float]) -> byt
 
 
 def gamma_curve(exponent: float) -> Callable[[float], float]:
-    """Linear light of a pure power law."""
+    """Return a function from samples to linear light, by a pure power law."""
     return lambda sample: float(sample**exponent)
 
 
 def srgb_curve(sample: float) -> float:
-    """Linear light of an sRGB sample (IEC 61966-2-1)."""
+    """Return the linear light of an sRGB sample (IEC 61966-2-1)."""
     return sample / 12.92 if sample <= 0.04045 else float(((sample + 0.055) / 1.055) ** 2.4)
 
 
 def pq_curve(sample: float) -> float:
-    """SDR light of a PQ sample (SMPTE ST 2084), highlights rolled off."""
+    """Return the SDR light of a PQ sample (SMPTE ST 2084), with highlights rolled off."""
     power = sample ** (1 / 78.84375)
     nits = 10_000 * (max(0.0, power - 0.8359375) / (18.8515625 - 18.6875 * power)) ** (1 / 0.1593017578125)
     return _roll_off(nits / _SDR_WHITE_NITS)
 
 
 def hlg_curve(sample: float) -> float:
-    """SDR light of an HLG sample (ITU-R BT.2100) on a display of 1000 nits, highlights rolled off."""
+    """Return the SDR light of an HLG sample (ITU-R BT.2100) on a display of 1000 nits, with highlights rolled off."""
     scene = sample**2 / 3 if sample <= 0.5 else (math.exp((sample - 0.55991073) / 0.17883277) + 0.28466892) / 12
     return _roll_off(1000 * float(scene**1.2) / _SDR_WHITE_NITS)
 
@@ -76,7 +76,7 @@ def _roll_off(light: float) -> float:
 
 
 def _colorants(primaries: Primaries) -> Sequence[Vector]:
-    """XYZ of red, green and blue at full drive, adapted to the profile connection space's D50."""
+    """Return the XYZ of full red, green and blue, adapted to D50, the white of the profile connection space."""
     white, red, green, blue = map(_to_xyz, primaries)
     drive = _times(_inverted(tuple(zip(red, green, blue, strict=True))), white)
     return [
@@ -86,7 +86,7 @@ def _colorants(primaries: Primaries) -> Sequence[Vector]:
 
 
 def _adapted(colour: Vector, white: Vector) -> Vector:
-    """What looks under D50 as ``colour`` does under ``white``."""
+    """Return the colour that looks under D50 as ``colour`` does under ``white``."""
     cones, of, to = (_times(_BRADFORD, each) for each in (colour, white, _D50))
     if min(map(abs, of)) < 1e-6:
         raise ValueError("the white point is no colour")

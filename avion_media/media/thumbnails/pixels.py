@@ -1,7 +1,7 @@
 """A decoded picture on its way to thumbnails: uncompressed samples of 8 bits, scaled by libvips.
 
 libvips scales three or four channels with the processor's vector units in less time than one. So pixels stay
-interleaved from the decoder to the encoder. Those of a JPEG stay luma and chroma: the way to RGB and back is spared.
+interleaved from the decoder to the encoder. Those of a JPEG stay luma and chroma, without a conversion to RGB and back.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""What brings a picture of an EXIF orientation upright (1 is)."""
+"""The operation that turns a picture of an Exif orientation upright (1 is upright)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pixels:
     """A picture of ``mode`` L, RGB, YCbCr or CMYK (as in Pillow).
 
-    Where ``has_alpha``, the last band of ``image`` is the opacity, and the colours before it lie on white already: what
-    is scaled and written as JPEG is right as it is. ``samples`` are those of ``image`` once they are computed.
+    If ``has_alpha``, the last band of ``image`` is the opacity, and the other bands are already blended with white,
+    ready to be scaled and written as JPEG. ``samples`` are those of ``image`` once they are computed.
     """
 
     image: pyvips.Image
@@ -49,14 +49,14 @@ class Pixels:
 
     @classmethod
     def of_pillow(cls, image: Image.Image) -> Pixels:
-        """The pixels of a Pillow image of one of the modes, or of LA or RGBA."""
+        """Return the pixels of a Pillow image of one of the modes, or of LA or RGBA."""
         with_alpha = image.mode in ("LA", "RGBA")
         mode = image.mode.removesuffix("A") if with_alpha else image.mode
         return cls.of_vips(_image(image.tobytes(), image.size, _BANDS[mode] + with_alpha), mode)
 
     @classmethod
     def of_vips(cls, image: pyvips.Image, mode: str) -> Pixels:
-        """The pixels of an image of 8 or 16 bits, with or without a band of opacity. Nothing is computed yet."""
+        """Return the pixels of an image of 8 or 16 bits, with or without a band of opacity. Nothing is computed yet."""
         if image.format == "ushort":
             image = image.cast("uchar", shift=True)
         image = image.copy(interpretation="multiband")
@@ -70,9 +70,9 @@ class Pixels:
         return self.image.width, self.image.height
 
     def scaled(self, size: Size) -> Pixels:
-        """The picture at ``size``, which is not larger on either side, computed.
+        """Compute the picture at ``size``, which must not be larger on either side.
 
-        Opacity is dropped where all of the picture is opaque.
+        Opacity is removed if the whole picture is opaque.
         """
         image = self.image
         if size != self.size:
@@ -86,14 +86,14 @@ class Pixels:
         return scaled
 
     def upright(self, orientation: int) -> Pixels:
-        """The picture turned and mirrored as an EXIF ``orientation`` asks for."""
+        """Return the picture turned upright from an Exif ``orientation``."""
         if orientation not in _UPRIGHT:
             return self
         turned = self._whole().transpose(_UPRIGHT[orientation])
         return self._of_samples(turned.tobytes(), turned.size, has_alpha=self.has_alpha)
 
     def in_srgb(self, colour: Colour | None) -> Pixels:
-        """The picture in sRGB, from the ``colour`` it is in: of mode L, RGB or CMYK, or without a colour."""
+        """Return the picture converted from ``colour`` to sRGB. With a colour, its mode must be L, RGB or CMYK."""
         if colour is None and self.mode != "CMYK":
             return self
         if not self.has_alpha:
@@ -104,18 +104,18 @@ class Pixels:
         return Pixels.of_pillow(converted)
 
     def averaged(self, size: Size) -> Image.Image:
-        """A small RGB (or L) picture of ``size``, each pixel the plain mean of those it stands for."""
+        """Return a small RGB (or L) picture of ``size``, in which each pixel is the mean of those that it covers."""
         small = self._colours().resize(size, Image.Resampling.BOX)
         return small if small.mode == "L" else small.convert("RGB")
 
     def jpeg(self, quality: int) -> bytes:
-        """The picture on white as a baseline JPEG, 4:2:0, with no metadata."""
+        """Return the picture on white as a baseline JPEG, 4:2:0, with no metadata."""
         out = io.BytesIO()
         self._colours().save(out, "JPEG", quality=quality, subsampling="4:2:0")
         return out.getvalue()
 
     def webp(self, quality: int) -> bytes:
-        """The picture as a WebP, with its transparency, and no metadata."""
+        """Return the picture as a WebP, with its transparency, and no metadata."""
         out = io.BytesIO()
         image = self.transparent() if self.has_alpha else self._colours()
         if image.mode not in ("RGB", "RGBA"):
@@ -124,9 +124,9 @@ class Pixels:
         return out.getvalue()
 
     def transparent(self) -> Image.Image:
-        """A picture with opacity (LA or RGBA), its colours as they were before they were laid on white.
+        """Return a picture with opacity (LA or RGBA), with the colours from before the blending with white.
 
-        Where nothing is seen they are black.
+        Fully transparent pixels are black.
         """
         alpha = self.image[-1]
         dark = self.image[: _BANDS[self.mode]] - alpha.invert()
@@ -138,7 +138,7 @@ class Pixels:
         return whole.convert(self.mode) if self.has_alpha else whole
 
     def _whole(self) -> Image.Image:
-        """The colours on white, and the opacity beside them."""
+        """Return the colours on white, and the opacity as a separate band."""
         mode = _WITH_ALPHA[self.mode] if self.has_alpha else self.mode
         return Image.frombytes(mode, self.size, self.samples or compute(self.image))
 

@@ -1,8 +1,8 @@
-"""libvips, with all of it switched off that a job does not need.
+"""libvips, with everything switched off that a job does not need.
 
-The fork server imports this module: in a job no file can be opened and no code can be mapped any more. It must compute
-nothing with it, not even a constant: libvips would start a thread, and a job, which is forked without that thread but
-with the belief in it, would wait for it until its deadline.
+The fork server imports this module, because a job can open no file and map no code. The fork server must compute
+nothing with it, not even a constant, because libvips would start a thread. A forked job does not have that thread, but
+libvips would expect it, and the job would wait for it until its deadline.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from contextlib import contextmanager
 
 import pyvips
 
-# One thread beside the caller's: a job has one core, and each thread holds buffers of its own.
+# One thread beside the caller's, because a job has one core, and each thread has buffers of its own.
 pyvips.concurrency_set(1)
-# A job makes one picture; nothing is asked for twice.
+# A job makes one picture, so a cache is of no use.
 pyvips.cache_set_max(0)
 pyvips.block_untrusted_set(True)
-# Loaders, of which a build of libvips has dozens, are allowed one by one. Of its savers none is needed.
+# A build of libvips has dozens of loaders, which are allowed one by one. No saver is needed.
 pyvips.operation_block_set("VipsForeign", True)
 
 _OUT_OF_MEMORY = ("out of memory", "creating thread")
 
 
 def allow_png() -> None:
-    """Let PNG be decoded."""
+    """Allow the decoder of PNG."""
     pyvips.operation_block_set("VipsForeignLoadPngBuffer", False)
 
 
 def allow_webp() -> None:
-    """Let WebP be decoded."""
+    """Allow the decoder of WebP."""
     pyvips.operation_block_set("VipsForeignLoadWebpBuffer", False)
 
 
 def compute(image: pyvips.Image) -> bytes:
-    """The samples of ``image``, row by row from the top. Raises `pyvips.Error`; MemoryError when memory ran out."""
+    """Return the samples of ``image``, row by row from the top. Raises `pyvips.Error`, or MemoryError."""
     with _raising_memory_errors():
         samples: bytes = image.write_to_memory()
         return samples

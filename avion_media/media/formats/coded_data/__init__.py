@@ -1,11 +1,11 @@
 """Private data inside coded video: messages that encoders, cameras and drones put between the pictures.
 
-Encoders write their settings there, dashcams and drones positions. Nothing is coded again and nothing moves: what is
-not known to be needed for showing the pictures is overwritten at the same length, by what the codec itself defines as
-filler. Captions, HDR metadata and timing stay.
+Encoders write their settings there, dashcams and drones positions. Nothing is coded again and nothing moves. Messages
+that are not known to be needed for the pictures are overwritten at the same length with the filler that the codec
+defines. Captions, HDR metadata and timing stay.
 
-Pure functions of bytes, made to run in the sandbox. A sample changes only if it is coded as its track says, from its
-beginning to its end: anything else may be a picture, of which nothing must be lost.
+These are pure functions of bytes, made to run in the sandbox. A sample changes only if all of it is coded as its track
+says. Otherwise it might be a picture, of which nothing must be lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["Change", "Coding", "changes_of_private", "changes_of_sample", "codin
 
 
 class Coding(StrEnum):
-    """How a track's samples are coded, as far as it matters here."""
+    """The codings of tracks that are treated differently here."""
 
     H264 = "h264"
     HEVC = "hevc"
@@ -37,12 +37,12 @@ _BY_NAME = {
 
 
 def coding_of(name: str) -> Coding | None:
-    """By the name of a sample entry in MP4, or of a codec in Matroska; None where samples are left as they are."""
+    """Return the coding for a sample entry of MP4 or a codec of Matroska; None if its samples are not changed."""
     return _BY_NAME.get(name)
 
 
 def changes_of_sample(coding: Coding, private: bytes, sample: bytes) -> Iterator[Change]:
-    """What to overwrite in one sample (offset in it, new bytes): one change a message, in order, without overlaps.
+    """Return the changes of one sample: (offset in it, new bytes), one for each message, in order, without overlaps.
 
     ``private`` is the codec's configuration: ``avcC``, ``hvcC`` or ``av1C``, or empty.
     """
@@ -54,7 +54,7 @@ def changes_of_sample(coding: Coding, private: bytes, sample: bytes) -> Iterator
 
 
 def changes_of_private(coding: Coding, private: bytes) -> Iterator[Change]:
-    """What to overwrite in a codec's configuration."""
+    """Return the changes of a codec's configuration."""
     if coding is Coding.AV1:
         return obu.changes_of_private(private)
     if coding is Coding.MOTION_JPEG:

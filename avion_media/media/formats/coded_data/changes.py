@@ -19,10 +19,10 @@ _KEPT_T35 = (
 
 
 def is_needed_t35(message: bytes) -> bool:
-    """Whether a message registered by ITU-T T.35 carries captions, or is needed to show the colours as they are."""
+    """Return whether a message registered by ITU-T T.35 carries captions, or is needed for the right colours."""
     return message.startswith(_KEPT_T35)
 
 
 def change(data: bytes, offset: int, new: bytes) -> tuple[Change, ...]:
-    """``new`` over the bytes at ``offset``; none where they are so already."""
+    """Return the change of the bytes at ``offset`` to ``new``, unless they are equal."""
     return () if data.startswith(new, offset) else ((offset, new),)

@@ -8,14 +8,14 @@ from avion_media.media.formats.coded_data.changes import Change, change
 from avion_media.media.formats.jpeg import APP0, APP2, APP14, EOI, ICC_PREFIX, SOI, START, segments
 
 _COM, _APP15 = 0xFE, 0xEF
-_QUICKTIME_FIELD = b"\0\0\0\0mjpg"  # APP1 of QuickTime's Motion JPEG A: where its parts lie
+_QUICKTIME_FIELD = b"\0\0\0\0mjpg"  # APP1 of QuickTime's Motion JPEG A: the offsets of its parts
 
 
 def changes(frame: bytes) -> Iterator[Change]:
-    """What to overwrite: comments and applications' data that decoders do not go by become an empty APP15."""
+    """Yield the changes of a frame: comments, and application data that no decoder uses, become an empty APP15."""
     if not frame.startswith(START):
         return
-    ended = 0  # the offset behind the last field, once it has ended
+    ended = 0  # the offset after the last complete field
     for segment in segments(memoryview(frame)):
         if ended and segment.marker != SOI:
             break

@@ -1,7 +1,7 @@
 """H.264 (ITU-T H.264) and HEVC (ITU-T H.265): units with a length before each, and the messages (SEI) among them.
 
-A message becomes one of filler (type 3), which both standards allow wherever it stood. A unit of a type that nobody
-needs becomes a unit of filler.
+A message becomes a filler message (type 3), which both standards allow in every place of a message. A unit of a type
+that decoders do not need becomes a filler unit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from avion_media.media.formats.coded_data.changes import Change, change, is_needed_t35
 
 _FILLER_MESSAGE, _REGISTERED_MESSAGE = 3, 4
-# What decoders and displays go by: buffering, timing (0, 1), pan-scan (2), recovery points (6), fields and film grain
+# What decoders and displays use: buffering, timing (0, 1), pan-scan (2), recovery points (6), fields and film grain
 # (18, 19), frame packing and orientation (45, 47), parameter sets in force (129), decoding units (130), picture hashes
 # (132), mastering display, light levels and other HDR (137, 144, 147 to 149), projections of all-around video (150 to
 # 156), depth and alpha (165, 177). Not time codes (136), not user data (5), not what is registered elsewhere (4).
@@ -25,7 +25,7 @@ _ESCAPE = re.compile(rb"\0\0\x03")
 
 @dataclass(frozen=True, slots=True)
 class _Codec:
-    """``header_bytes`` of a unit; its types of messages and of filler; the types that nobody needs."""
+    """``header_bytes`` of a unit; the types of messages and of filler; the types that decoders do not need."""
 
     header_bytes: int
     messages: frozenset[int]
@@ -47,13 +47,13 @@ _HEVC = _Codec(2, frozenset((39, 40)), 38, frozenset((*range(10, 16), *range(22,
 
 
 def length_bytes(private: bytes, *, hevc: bool) -> int:
-    """How many bytes a length before a unit has; 4 where the configuration does not tell."""
+    """Return how many bytes the length before a unit has; 4 if the configuration does not say."""
     position = 21 if hevc else 4
     return (private[position] & 3) + 1 if len(private) > position else 4
 
 
 def changes_of_sample(sample: bytes, length_size: int, hevc: bool) -> Iterator[Change]:
-    """What to overwrite in the units of a sample; nothing where one exceeds it, as then these are no units."""
+    """Yield the changes in the units of a sample; none if one exceeds it, because then these are not units."""
     codec = _HEVC if hevc else _H264
     units: list[tuple[int, int]] = []
     position, end = 0, len(sample)
@@ -68,7 +68,7 @@ def changes_of_sample(sample: bytes, length_size: int, hevc: bool) -> Iterator[C
 
 
 def changes_of_private(private: bytes, *, hevc: bool) -> Iterator[Change]:
-    """What to overwrite in ``avcC`` or ``hvcC``."""
+    """Yield the changes of an ``avcC`` or ``hvcC``."""
     codec = _HEVC if hevc else _H264
     for start, end in _units_of_hvcc(private) if hevc else _units_of_avcc(private):
         yield from _changes_of_unit(codec, private, start, end)
@@ -89,7 +89,7 @@ def _units_of_hvcc(private: bytes) -> Iterator[tuple[int, int]]:
 
 
 def _counted_units(private: bytes, position: int, count: int) -> Generator[tuple[int, int], None, int]:
-    """So many units with two bytes of length before each, up to one that is cut off. Returns what follows them."""
+    """Yield ``count`` units, each after two bytes of length, up to one that is cut off. Return the end offset."""
     for _ in range(count):
         start = position + 2
         position = start + int.from_bytes(private[position:start], "big")
@@ -113,7 +113,7 @@ def _changes_of_unit(codec: _Codec, data: bytes, start: int, end: int) -> Iterat
 
 
 def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
-    """Walk the messages of one unit; what is none becomes filler too, up to the unit's stop bit."""
+    """Walk the messages of one unit. Other bytes up to the unit's stop bit become filler too."""
     content = data[start:end].rstrip(b"\0")
     escapes = [start + found.start() + 2 for found in _ESCAPE.finditer(content)]
     stop = start + len(content) - content.endswith(b"\x80")
@@ -129,7 +129,7 @@ def _changes_of_messages(data: bytes, start: int, end: int) -> Iterator[Change]:
         start_of_payload = bytes_at[at] if at < last else behind
         filler = _filler(data, start_of_payload, behind, escapes)
         if not _is_needed(kind, payload) and not data.startswith(filler, start_of_payload):
-            # After two zeros a 3 would be an escape. The message then keeps its type, and loses only what it says.
+            # After two zeros a 3 would be an escape. The message then keeps its type and loses only its content.
             keeps_type = kind >= 255 or data[max(start, first - 2) : first] == b"\0\0"
             head = data[first : first + 1] if keeps_type else bytes((_FILLER_MESSAGE,))
             yield first, head + data[first + 1 : start_of_payload] + filler
@@ -141,13 +141,13 @@ def _is_needed(kind: int, payload: bytes) -> bool:
 
 
 def _without(escapes: list[int], unit: range) -> Sequence[int]:
-    """Where each byte of a unit lies in the data, its escapes (a 3 after two zeros) left out."""
+    """Return the offset of each byte of a unit, without its escapes (a 3 after two zeros)."""
     left_out = frozenset(escapes)
     return [position for position in unit if position not in left_out] if escapes else unit
 
 
 def _number(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:
-    """A type or size: 255 for each byte of 255, and the next byte; and what follows it."""
+    """Return a type or size (255 for each byte of 255, plus the next byte), and the offset after it."""
     value = 0
     while at < len(bytes_at):
         byte = data[bytes_at[at]]
@@ -158,7 +158,7 @@ def _number(data: bytes, bytes_at: Sequence[int], at: int) -> tuple[int, int]:
 
 
 def _filler(data: bytes, first: int, behind: int, escapes: list[int]) -> bytes:
-    """255s, but for escapes, which must stay for the length to stay; a zero follows each, as it must."""
+    """Return filler: 255s, except for escapes, which keep the length, and the zero that must follow each of them."""
     filler = bytearray(b"\xff" * (behind - first))
     for escape in escapes:
         for position in range(max(first, escape - 2), min(behind, escape + 1)):

@@ -1,4 +1,4 @@
-"""AV1 (AV1 Bitstream & Decoding Process Specification): open bitstream units, of which metadata become padding."""
+"""AV1 (AV1 Bitstream & Decoding Process Specification): open bitstream units. Metadata units become padding."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _FLAGS_BYTES = 4  # of ``av1C``, before its units
 
 
 def changes_of_sample(sample: bytes) -> Iterator[Change]:
-    """What to overwrite in a sample; nothing where it is no series of units with a picture among them."""
+    """Yield the changes of a sample; none if it is not a series of units with a picture."""
     units = list(_units(sample, 0))
     if units and units[-1].end == len(sample) and any(unit.kind in _PICTURES for unit in units):
         yield from _changes(sample, units)
 
 
 def changes_of_private(private: bytes) -> Iterator[Change]:
-    """What to overwrite in ``av1C``."""
+    """Return the changes of an ``av1C``."""
     return _changes(private, _units(private, _FLAGS_BYTES))
 
 
@@ -37,7 +37,7 @@ class _Unit:
 
 
 def _units(data: bytes, position: int) -> Iterator[_Unit]:
-    """The units from ``position`` on, up to one that is cut off or none."""
+    """Yield the units from ``position`` on, up to one that is cut off or is not a unit."""
     end = len(data)
     while position < end and not data[position] & _FORBIDDEN:
         header = data[position]
@@ -67,7 +67,7 @@ def _is_needed(content: bytes) -> bool:
 
 
 def _leb128(data: bytes, position: int) -> tuple[int, int]:
-    """A number and what follows it; -1 when it is cut off."""
+    """Return a number and the offset after it; -1 if it is cut off."""
     value = 0
     for index in range(8):
         if position + index >= len(data):

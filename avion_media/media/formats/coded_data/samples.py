@@ -1,8 +1,8 @@
-"""The scrub of coded pictures: which samples are read for it, and the changes in them as patches.
+"""The scrub of coded pictures: decides which samples are read, and returns the changes in them as patches.
 
-A video that is held whole has each of its samples read. Of a large one the samples of its first seconds decide, which
-are fetched for the poster anyway: where they hold one private message at most, which is the note of an encoder, the
-rest is taken as clean; where they hold more, all of the file is fetched (see docs/security.md).
+If the whole file is present, all samples are read. Of a large video the first seconds decide, which are fetched for the
+poster anyway. If they contain at most one private message, which is the note of an encoder, the rest counts as clean.
+If they contain more, the whole file is fetched (see docs/security.md).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NOTES = 1  # encoders write their settings once
 
 @dataclass(frozen=True, slots=True)
 class CodedSample:
-    """Where one sample of a video track lies, how it is coded, and its codec's configuration."""
+    """One sample of a video track: its range, its coding, and its codec's configuration."""
 
     data: Range
     coding: Coding
@@ -27,9 +27,9 @@ class CodedSample:
 
 
 def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_seconds: Iterable[Range]) -> Iterator[Patch]:
-    """The changes in ``samples``.
+    """Yield the changes in ``samples``.
 
-    Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file where these decide so.
+    Raises `Missing` for ``first_seconds`` if there are samples, and for the whole file if these decide so.
     """
     ordered = sorted(samples, key=lambda sample: sample.data)
     if not ordered:
@@ -40,7 +40,7 @@ def coded_patches(file: SparseFile, samples: Iterable[CodedSample], first_second
     found: list[Patch] = []
     position = 0
     for sample in ordered:
-        # Samples that overlap are of a forged table.
+        # Samples that overlap come from a forged table.
         if sample.data.offset < position or not any(_holds(each, sample.data) for each in beginnings):
             continue
         position = sample.data.end

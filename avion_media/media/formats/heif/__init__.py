@@ -1,11 +1,12 @@
-"""AVIF and HEIC: the primary picture, its tiles and transparency, and the tracks of an animation, in a file written
-again around their unchanged coded data.
+"""AVIF and HEIC: copies the primary picture, its tiles and transparency, and the tracks of an animation to a new file.
 
-Items are chosen, not removed: Exif, XMP, thumbnails, gain and depth maps, further pictures, signatures and boxes of
-makers have no way into the copy, nor has any byte that no chosen item or sample refers to. The alternative, to zero
-them in place, keeps megabytes of nothing and trusts that every reference to them was found. Only the small ``moov`` of
-an animation is scrubbed in place, as that of a video. Orientation is in ``irot`` and ``imir``, which stay; that of Exif
-has no effect in these formats.
+Their coded data is unchanged.
+
+Only chosen items are copied. So Exif, XMP, thumbnails, gain and depth maps, further pictures, signatures and boxes of
+makers are not in the copy, nor is any byte that no chosen item or sample refers to. The alternative, to zero them in
+place, keeps megabytes of zeros, and is safe only if every reference was found. Only the small ``moov`` of an animation
+is scrubbed in place, as in a video. The orientation is in ``irot`` and ``imir``, which stay; in these formats the one
+of Exif has no effect.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ from avion_media.media.formats.picture import Peek, Picture
 
 __all__ = ["AVIF", "HEIC"]
 
-# Measured at 48 million pixels as growth of the address space: AVIF with alpha 16.5 and HEIC 15.0 (of 8 bits; their
-# planes take twice as much with 10).
+# Measured at 48 million pixels as growth of the address space: AVIF with alpha 16.5 and HEIC 15.0 (with 8 bits; with
+# 10 bits their planes take twice as much).
 _BYTES_PER_PIXEL = 23
 _PEEK_BYTES = 64 << 10  # where the boxes are
 
@@ -43,9 +44,9 @@ _Writer = Callable[[int], bytes]
 
 
 class HeifFormat:
-    """AVIF or HEIC. They differ in what their decoders show: libavif a picture as stored, libheif one that is upright.
+    """AVIF or HEIC. Their decoders differ: libavif returns a picture as stored, libheif one that is upright.
 
-    Facts are those of the item or track that the decoder takes; where it finds another size, one of us was led astray.
+    The facts are those of the item or track that the decoder uses. If it finds another size, the file misled one of us.
     """
 
     def __init__(self, fmt: MediaFormat, *, upright: bool) -> None:
@@ -63,7 +64,7 @@ class HeifFormat:
         return Peek(largest, _BYTES_PER_PIXEL) if largest else None
 
     def read(self, view: memoryview, _bounds: PictureBounds) -> Picture:
-        """See `PictureFormat`. Coded data that is cut off is CORRUPT: decoders show nothing of it."""
+        """See `PictureFormat`. Coded data that is cut off is CORRUPT, because decoders show nothing of it."""
         contents = _read(view)
         original = contents.original()
         track = None if self._upright else contents.shown_track
@@ -92,7 +93,7 @@ HEIC = HeifFormat(formats.HEIC, upright=True)
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
-    """What stays of a file, and how it is written again around its coded data."""
+    """The parts to keep of a file, and how they are written around its coded data."""
 
     file_type: bytes
     items: Items | None
@@ -102,7 +103,7 @@ class _Contents:
 
     @property
     def looks(self) -> Looks:
-        """Those of the primary item, in the colours of its first tile where it has none; CORRUPT without one."""
+        """How the primary item looks, with the colours of its first tile if it has none. CORRUPT if it is missing."""
         if self.items is None:
             raise corrupt("no primary item")
         looks = looks_of(self.items.properties_of(self.items.primary))
@@ -113,13 +114,13 @@ class _Contents:
 
     @property
     def shown_track(self) -> Track | None:
-        """The track that libavif takes: it honours the major brand, and prefers tracks where that is another."""
+        """The track that libavif uses; None if it uses the item, because of the major brand or the lack of tracks."""
         return None if self.file_type[:4] == b"avif" or not self.tracks else self.tracks[0]
 
     def original(self) -> bytes:
-        """The file."""
+        """Return the new file."""
         file_type = _file_type(self.file_type, animated=bool(self.tracks))
-        # No length depends on a position: the first round only measures.
+        # No length depends on a position, so the first round only measures.
         index_bytes = sum(len(write(0)) for write in self.writers)
         data_offset = len(file_type) + index_bytes + _MDAT_HEADER_BYTES
         return b"".join((file_type, *(write(data_offset) for write in self.writers), make_box(b"mdat", self.data)))
@@ -152,7 +153,7 @@ def _moov_writer(moov: Box, tracks: list[Track], in_file: Extents) -> _Writer:
 
 
 def _top_level(view: memoryview) -> dict[bytes, Box]:
-    """The first ``ftyp``, ``meta`` and ``moov``. Once a picture is described, what is no box may follow."""
+    """Return the first ``ftyp``, ``meta`` and ``moov``. Behind the ``meta`` box, other bytes than boxes can follow."""
     found: dict[bytes, Box] = {}
     try:
         for box in file_of_boxes(view, _MAX_BOXES).walk(strict=True):
@@ -167,7 +168,7 @@ def _top_level(view: memoryview) -> dict[bytes, Box]:
 
 
 def _file_type(payload: bytes, *, animated: bool) -> bytes:
-    """The brands, without those whose promise the copy does not keep."""
+    """Return the brands, without those that the copy does not conform to."""
     brands = [payload[start : start + 4] for start in range(0, len(payload) - 3, 4)]
     if len(brands) < 2:
         raise corrupt("a file type without brands")

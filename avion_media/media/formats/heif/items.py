@@ -21,7 +21,7 @@ IN_FILE, IN_IDAT = 0, 1
 
 @dataclass(slots=True)
 class Location:
-    """Where an item's data is: ranges (offset, length) of the file, or of the ``idat`` box."""
+    """The data of an item: ranges (offset, length) of the file, or of the ``idat`` box."""
 
     method: int
     external: bool
@@ -51,7 +51,7 @@ class Reference:
 
 @dataclass(slots=True)
 class Items:
-    """All that a ``meta`` box says of its items."""
+    """The items of a ``meta`` box."""
 
     primary: int
     by_id: dict[int, Item]
@@ -60,17 +60,17 @@ class Items:
     idat: memoryview
 
     def properties_of(self, item_id: int) -> list[Box]:
-        """The properties of an item, in its order. CORRUPT when one does not exist."""
+        """Return the properties of an item, in its order. CORRUPT if one does not exist."""
         return [numbered(self.properties, number) for number, _ in self.by_id[item_id].properties]
 
     def first_source(self, item_id: int) -> int | None:
-        """The first tile or layer of an item."""
+        """Return the first tile or layer of an item."""
         sources = (each.targets for each in self.references if each.kind == b"dimg" and each.source == item_id)
         return next((targets[0] for targets in sources if targets), None)
 
 
 def read_items(meta: Box) -> Items:
-    """Read the ``meta`` box of pictures; CORRUPT when it does not hold together."""
+    """Read the ``meta`` box of pictures. An inconsistent one is CORRUPT."""
     parts = meta.children(4, strict=True)
     if bytes(required(parts, b"hdlr", "meta").at(8, 4)) != b"pict":
         raise corrupt("the items are not pictures")
@@ -90,10 +90,10 @@ def read_items(meta: Box) -> Items:
 
 
 def choose(items: Items) -> list[Item]:
-    """The primary picture, its tiles or layers, and their transparency, in the order of the file.
+    """Return the primary picture, its tiles or layers, and their transparency, in the order of the file.
 
-    Thumbnails, depth and gain maps, other pictures, and everything that is no picture are left out. UNSUPPORTED_TYPE
-    when the picture itself is of a kind that is not on the list, EXTERNAL_REFERENCE when its data is elsewhere.
+    Thumbnails, depth and gain maps, other pictures, and everything else are left out. UNSUPPORTED_TYPE
+    if the kind of the picture itself is not on the list, EXTERNAL_REFERENCE if its data is in another file.
     """
     sources: dict[int, list[int]] = {}
     for reference in items.references:
@@ -110,7 +110,7 @@ def _closure(start: set[int], sources: dict[int, list[int]]) -> set[int]:
     reached = set(start)
     pending = list(start)
     while pending:
-        # Each list is followed once: popping it keeps this linear for references that are given many times.
+        # Each list is followed once. Popping it keeps this linear, even if references are repeated.
         for target in sources.pop(pending.pop(), ()):
             if target not in reached:
                 reached.add(target)
@@ -169,7 +169,7 @@ def _read_locations(iloc: Box, by_id: dict[int, Item]) -> None:
     widths = reader.number(2)
     offset_width, length_width, base_width = widths >> 12, widths >> 8 & 15, widths >> 4 & 15
     index_width = widths & 15 if version > 0 else 0
-    # A range without a length means a whole file: no encoder writes it, and ranges of no bytes would be free of charge.
+    # A range without a length means a whole file. No encoder writes it, and empty ranges would evade the limits.
     if version > 2 or length_width == 0 or {offset_width, length_width, base_width, index_width} - {0, 4, 8}:
         raise corrupt("an item location box of an unknown layout")
     id_width = 2 if version < 2 else 4

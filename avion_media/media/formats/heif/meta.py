@@ -1,4 +1,4 @@
-"""Writing a ``meta`` box that knows only the chosen items, and packing their data."""
+"""Writes a ``meta`` box with only the chosen items, and packs their data."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from avion_media.media.formats.isobmff import make_box, make_full_box
 _REFERENCES = frozenset((b"dimg", b"auxl", b"prem", b"base"))
 _HIDDEN = 1
 _MAX_SHORT = 0xFFFF
-# Identity takes its picture from another item and has no data of its own.
+# An identity item has no data of its own: its picture is another item.
 _WITHOUT_DATA = frozenset((b"iden",))
 
 
 class Extents:
-    """Ranges of ``source``, first gathered with `keep`, then packed together without gaps.
+    """Ranges of ``source``, first collected with `keep`, then packed without gaps.
 
     Ranges may overlap: an animated AVIF's still picture is often the first frame of its track. Every byte is copied
     once, so the packed data is never longer than the source.
@@ -32,13 +32,13 @@ class Extents:
         self._packed_starts: list[int] = []
 
     def keep(self, offset: int, length: int) -> None:
-        """Keep a range; CORRUPT when it is not wholly inside the source."""
+        """Keep a range; CORRUPT if it is not completely inside the source."""
         if offset + length > len(self._source):
             raise corrupt("data lies beyond the end")
         self._ranges.append(Range(offset, length))
 
     def pack(self) -> bytes:
-        """The kept bytes in their old order. `translate` works from here on."""
+        """Return the kept bytes in their old order. Call it before `translate`."""
         packed = bytearray()
         for each in merged(self._ranges):
             self._starts.append(each.offset)
@@ -47,13 +47,13 @@ class Extents:
         return bytes(packed)
 
     def translate(self, offset: int) -> int:
-        """Where the byte at ``offset``, the first of a kept range, is in the packed data."""
+        """Return where the byte at ``offset``, the first of a kept range, is in the packed data."""
         number = bisect_right(self._starts, offset) - 1
         return self._packed_starts[number] + offset - self._starts[number]
 
 
 def keep_data(chosen: list[Item], in_file: Extents, in_idat: Extents) -> None:
-    """Mark the data of the chosen items as kept; CORRUPT when a picture has none."""
+    """Mark the data of the chosen items as kept; CORRUPT if a picture has none."""
     for item in chosen:
         ranges = item.location.ranges if item.location else []
         if item.kind not in _WITHOUT_DATA and not any(length for _, length in ranges):
@@ -74,11 +74,11 @@ class MetaWriter:
         self._idat = idat
         self._wide = max(item.id for item in chosen) > _MAX_SHORT
         self._id_width = 4 if self._wide else 2
-        # Properties do not depend on positions: once is enough.
+        # Properties do not depend on positions, so they are written once.
         self._iprp = self._properties()
 
     def write(self, data_offset: int) -> bytes:
-        """The box, when the packed data of the file begins at ``data_offset``."""
+        """Return the box for packed data that begins at ``data_offset`` of the file."""
         return make_full_box(
             b"meta",
             0,

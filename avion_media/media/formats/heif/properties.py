@@ -1,4 +1,4 @@
-"""Properties of items and of sample entries: which ones a picture needs, and how long each may be."""
+"""Properties of items and of sample entries: those that a picture needs, and their maximum lengths."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from avion_media.media.formats.icc import neutral_colr
 from avion_media.media.formats.isobmff import Box, Reader, make_box
 from avion_media.media.formats.picture import CodePoints, Colour, IccProfile
 
-# The widest number of a property that an item can name.
+# The largest number of a property that an item can refer to.
 MAX_PROPERTIES = 0x7FFF
 _UNBOUNDED = 1 << 32
-# Longest payload in bytes; what is longer carries somebody's own data behind it.
+# Longest payload in bytes. A longer one has other data at its end.
 _LENGTHS = {
     b"a1lx": 13,
     b"a1op": 1,
@@ -41,7 +41,7 @@ _ALPHA = (b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha", b"urn:mpeg:hevc:2015:a
 
 
 def kept_property(box: Box) -> bytes:
-    """The property as it is kept, as a whole box; empty when it is not on the list."""
+    """Return the property to keep, as a whole box; empty if it is not on the list."""
     if box.type not in _LENGTHS:
         return b""
     payload = box.content[: _LENGTHS[box.type]]
@@ -54,7 +54,7 @@ def kept_property(box: Box) -> bytes:
 
 
 def is_alpha(box: Box) -> bool:
-    """Whether an auxiliary type (``auxC`` of an item, ``auxi`` of a track) says that the picture is transparency."""
+    """Return whether an auxiliary type (``auxC`` of an item, ``auxi`` of a track) marks the picture as transparency."""
     if box.type not in _AUXILIARY_TYPES:
         return False
     urn, nul, _ = bytes(box.content[4 : _LENGTHS[box.type]]).partition(b"\x00")
@@ -62,7 +62,7 @@ def is_alpha(box: Box) -> bool:
 
 
 def numbered(properties: list[Box], index: int) -> Box:
-    """The property with that number; they count from 1."""
+    """Return the property with that number, counted from 1."""
     if index > len(properties):
         raise corrupt("an item has a property that does not exist")
     return properties[index - 1]
@@ -83,7 +83,7 @@ class Looks:
 
     @property
     def orientation(self) -> int:
-        """As in Exif. A picture is turned first and mirrored then."""
+        """The orientation, as in Exif. A picture is rotated first, then mirrored."""
         if self.mirrored is None:
             return (1, 8, 3, 6)[self.quarters]
         top_and_bottom, left_and_right = ((4, 2), (5, 7), (2, 4), (7, 5))[self.quarters]
@@ -91,7 +91,7 @@ class Looks:
 
 
 def looks_of(properties: Iterable[Box]) -> Looks:
-    """What the properties of an item or of a sample entry say, transforms in their order. `Rejected` (corrupt)."""
+    """Read the properties of an item or of a sample entry, with transforms in order. Raises `Rejected` (corrupt)."""
     extent = upright = (0, 0)
     quarters, mirrored = 0, None
     profile: Colour | None = None

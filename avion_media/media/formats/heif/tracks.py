@@ -1,6 +1,6 @@
-"""The tracks of an image sequence (animated AVIF, HEIC bursts): which are pictures, and a ``moov`` of them alone.
+"""The tracks of an image sequence (animated AVIF, HEIC bursts): finds the pictures, and writes a ``moov`` for them.
 
-It is that of a video, so one reader and one scrub serve both. Only the offsets of its chunks change.
+The ``moov`` is like that of a video, so both use one reader and one scrub. Only the offsets of its chunks change.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from avion_media.media.formats.mp4.scrub import MovieScrub, free
 
 _PICTURES, _AUXILIARY = b"pict", b"auxv"
 _SAMPLE_ENTRIES = frozenset((b"av01", b"hvc1", b"hev1"))
-_MAX_CHUNKS = 1 << 16  # bounds memory
+_MAX_CHUNKS = 1 << 16  # limits memory
 
 
 def read_tracks(moov: Box) -> list[Track]:
-    """The tracks of pictures and of their transparency; thumbnails, sound, video, text and data are left out."""
+    """Return the tracks of pictures and of their transparency; thumbnails, sound, video, text and data are left out."""
     if first(moov.children(), b"mvex"):
         raise Rejected(Reason.UNSUPPORTED_TYPE, "a fragmented image sequence")
     tracks = read_movie(moov, VideoBounds()).tracks
@@ -41,12 +41,12 @@ def read_tracks(moov: Box) -> list[Track]:
 
 
 def properties_of_track(track: Track) -> list[Box]:
-    """Those of its first sample entry."""
+    """Return the properties of the first sample entry."""
     return next((_properties(entry) for entry in _sample_entries(track)), [])
 
 
 def chunks_of(track: Track) -> list[Range]:
-    """Where its chunks lie. CORRUPT when some samples are in no chunk, or a chunk has none."""
+    """Return the ranges of its chunks. CORRUPT if some samples are in no chunk, or a chunk has none."""
     table = track.table
     lengths = list(table.chunk_lengths())
     total = table.constant_size * table.count or sum(table.sizes)
@@ -56,7 +56,7 @@ def chunks_of(track: Track) -> list[Range]:
 
 
 def scrubbed_moov(moov: Box, tracks: Sequence[Track], place: Callable[[int], int]) -> bytes:
-    """The ``moov`` box of these tracks, of the same length. ``place`` gives a chunk's new offset in the file."""
+    """Return the ``moov`` box of these tracks, of the same length. ``place`` returns the new offset of a chunk."""
     content = bytearray(moov.content)
     edits = Edits(lambda offset, length: bytes(moov.content[offset - moov.payload :][:length]))
     MovieScrub(tracks, edits).walk(moov)
@@ -69,7 +69,7 @@ def scrubbed_moov(moov: Box, tracks: Sequence[Track], place: Callable[[int], int
 
 
 def _place_chunks(track: Track, edits: Edits, place: Callable[[int], int]) -> None:
-    """Write the offsets into the table that readers go by; another one becomes ``free``."""
+    """Write the offsets into the table that readers use. Another table becomes ``free``."""
     tables = [box for box in _sample_table(track).children() if box.type in (b"stco", b"co64")]
     used = first(tables, b"co64") or tables[0]
     for box in tables:
@@ -88,7 +88,7 @@ def _is_alpha_of(track: Track, pictures: set[int]) -> bool:
 
 
 def _targets(track: Track, kind: bytes) -> tuple[int, ...]:
-    """The tracks that it refers to."""
+    """Return the tracks that it refers to."""
     references = first(track.box.children(), b"tref")
     found = first(references.children(), kind) if references else None
     return found.integers(f"{len(found.content) // 4}I") if found else ()

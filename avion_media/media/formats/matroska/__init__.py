@@ -34,13 +34,13 @@ _CUE_POINT, _CUE_TRACK_POSITIONS, _CUE_CLUSTER = 0xBB, 0xB7, 0xF1
 _SEEK_POSITION = 0x53AC
 _MAX_EBML_HEADER_BYTES = 4096
 _MAX_CUES_BYTES = 4 << 20
-_MAX_CUED_CLUSTERS = 512  # to be asked for one by one
+_MAX_CUED_CLUSTERS = 512  # for each of them a range is fetched
 _WHOLE_BYTES = 1 << 20  # elements before the first cluster that ffmpeg reads while opening
 
 
 @dataclass
 class _Layout:
-    """What a segment holds, in file order. ``private`` becomes Void; ``trailer`` lies behind the segment."""
+    """The contents of a segment, in file order. ``private`` becomes Void; ``trailer`` is after the segment."""
 
     payload: int
     clusters: list[Cluster] = field(default_factory=list)
@@ -106,7 +106,7 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
 
 
 def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoBounds) -> int | None:
-    """File the element at ``offset`` under what it is. Returns the offset behind it; None when the segment ends."""
+    """Add the element at ``offset`` to the layout. Return the offset after it; None at the end of the segment."""
     window = eager_window(len(layout.clusters)) if len(layout.clusters) > 1 else 0
     try:
         element = element_at(file.reading_ahead(window), offset)
@@ -120,7 +120,9 @@ def _read_element(file: SparseFile, layout: _Layout, offset: int, bounds: VideoB
         return _add_cluster(file, layout, element, bounds)
     if element.end > file.size_bytes:
         return None
-    known = element.id == _SEEK_HEAD or all(each.id != element.id for each in layout.headers)  # of the others the first
+    known = element.id == _SEEK_HEAD or all(
+        each.id != element.id for each in layout.headers
+    )  # the first of each other kind counts
     if element.id in (_INFO, _TRACKS, _SEEK_HEAD) and known:
         layout.headers.append(element)
     elif element.id != _CUES:
@@ -132,7 +134,7 @@ def _add_cluster(file: SparseFile, layout: _Layout, cluster: Element, bounds: Vi
     if not layout.clusters:
         _fetch_ahead(file, layout, bounds)
     if cluster.size is None:
-        # A live recording: only its blocks, one after another, tell where the cluster ends.
+        # A live recording: the end of the cluster is found only by walking over its blocks.
         file.require([Range(cluster.offset, file.size_bytes - cluster.offset)])
         end = _unsized_end(file, cluster, bounds)
     else:
@@ -154,9 +156,9 @@ def _unsized_end(file: SparseFile, cluster: Element, bounds: VideoBounds) -> int
 
 
 def _fetch_ahead(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> None:
-    """Ask for the headers of all clusters at once, where the cues tell them. They are advice: damaged, they are none.
+    """Ask for the headers of all clusters at once, if the cues name them. Damaged cues are ignored.
 
-    Without them the walk from cluster to cluster goes on in growing windows.
+    Without cues, the walk from cluster to cluster continues in growing windows.
     """
     try:
         positions = _cued_clusters(file, layout, bounds)
@@ -185,7 +187,7 @@ def _cued_clusters(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> se
 
 
 def _sought(file: SparseFile, elements: Elements, layout: _Layout) -> Iterator[int]:
-    """Where the SeekHeads say that the cues are."""
+    """Yield the offsets of the cues that the SeekHeads name."""
     for head in layout.headers:
         if head.id == _SEEK_HEAD and head.whole.length <= _MAX_CUES_BYTES:
             file.require([head.whole])
@@ -206,7 +208,7 @@ def _require_headers(file: SparseFile, layout: _Layout, bounds: VideoBounds) -> 
 
 
 def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
-    """The clusters, and all before them; of what is long and private there, its header."""
+    """Return the clusters and everything before them; of long private elements there, only the header."""
     start = layout.clusters[0].element.offset
     before = [each for each in (*layout.headers, *layout.private) if each.offset < start]
     long = [each for each in before if each.whole.length > _WHOLE_BYTES and each in layout.private]
@@ -234,7 +236,7 @@ def _scrub(
     coded = list(coded_patches(file, _coded_samples(file, layout, kept, poster, bounds), poster.ranges))
     reader = BlockReader(file, bounds.max_samples)
     dropped = frozenset(track.number for track in tracks) - frozenset(track.number for track in kept)
-    if dropped or file.is_whole:  # only reading all clusters finds the blocks of these tracks, and what is no block
+    if dropped or file.is_whole:  # blocks of these tracks are found only by reading all clusters
         file.require(Range(each.element.offset, each.end - each.element.offset) for each in layout.clusters)
         clusters = ClusterScrub(reader, edits, dropped)
         for cluster in layout.clusters:
@@ -247,7 +249,7 @@ def _scrub(
 
 
 def _void_checksum(reader: BlockReader, edits: Edits, cluster: Cluster) -> None:
-    """That of a cluster of which little was read: it is the first element."""
+    """Void the checksum of a cluster of which little was read: it is the first element."""
     first = next(reader.series(cluster.element.payload, cluster.end), None)
     if first is not None and first.id == CRC_32:
         void(edits, *first.whole)
@@ -256,7 +258,7 @@ def _void_checksum(reader: BlockReader, edits: Edits, cluster: Cluster) -> None:
 def _coded_samples(
     file: SparseFile, layout: _Layout, kept: Sequence[Track], poster: PosterSamples, bounds: VideoBounds
 ) -> Iterator[CodedSample]:
-    """The frames of the tracks that stay, where they may hold private messages: all, or those of the first seconds."""
+    """Yield the frames of kept tracks that might have private messages: all, or those of the first seconds."""
     tracks = {track.number: track for track in kept if track.coding is not None}
     if not tracks:
         return
@@ -271,7 +273,7 @@ def _coded_samples(
                 if track and track.coding:
                     for frame in reader.frames(block.element):
                         yield CodedSample(frame, track.coding, track.private)
-        except Rejected as damage:  # the rest of the cluster is overwritten as a whole
+        except Rejected as damage:  # the rest of the cluster is overwritten
             if damage.reason is not Reason.CORRUPT:
                 raise
 

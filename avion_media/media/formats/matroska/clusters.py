@@ -1,4 +1,4 @@
-"""Clusters and their blocks: where the first seconds lie, and when the last frame is shown."""
+"""Clusters and their blocks: where the first seconds are, and when the last frame is shown."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MAX_LAST_CLUSTER_BYTES = 8 << 20
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """One cluster, ``end`` is found even if its size is unknown (then ``element.size`` is None)."""
+    """One cluster. ``end`` is known even if the file does not say its size (then ``element.size`` is None)."""
 
     element: Element
     end: int
@@ -40,10 +40,10 @@ class Block:
 
 
 class BlockReader(Elements):
-    """Reads blocks, too. A block is a SimpleBlock or a BlockGroup."""
+    """Reads elements and blocks. A block is a SimpleBlock or a BlockGroup."""
 
     def blocks(self, cluster: Cluster) -> Iterator[Block]:
-        """The cluster's blocks that lie wholly in it, in order."""
+        """Yield the blocks that are completely inside the cluster, in order."""
         ticks = 0
         for child in self.series(cluster.element.payload, cluster.end):
             if child.end > cluster.end:
@@ -55,7 +55,7 @@ class BlockReader(Elements):
                 yield Block(child, track, ticks + relative)
 
     def head(self, element: Element) -> tuple[int, int]:
-        """The track's number and the time in its cluster of a block."""
+        """Return the track number of a block, and its time in its cluster."""
         block = self._block_of(element)
         head = self.content(block, _BLOCK_HEAD_BYTES)
         track, width = read_number(head, 0)
@@ -64,7 +64,7 @@ class BlockReader(Elements):
         return track, int.from_bytes(head[width : width + 2], "big", signed=True)
 
     def frames(self, element: Element) -> list[Range]:
-        """Where the frames of a block lie; none where its lacing says what cannot be."""
+        """Return the ranges of the frames of a block; none if its lacing is impossible."""
         block = self._block_of(element)
         head = self.content(block, _BLOCK_HEAD_BYTES)
         _, width = read_number(head, 0)
@@ -89,9 +89,9 @@ class BlockReader(Elements):
 
 
 def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
-    """The frames that share a block, whose ``data`` begins at ``start`` with how many there are besides the last.
+    """Return the frames that share a block. At ``start`` its ``data`` has their number, without the last one.
 
-    IndexError or `Rejected` when it is too short for their lengths (RFC 9559, section 10.3).
+    Raises IndexError or `Rejected` if it is too short for their lengths (RFC 9559, section 10.3).
     """
     others, position = data[0], 1
     lengths: list[int] = []
@@ -101,7 +101,7 @@ def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
             while last == 255:
                 last = data[position]
                 length, position = length + last, position + 1
-        else:  # of the second frame on, the difference from the length before
+        else:  # from the second frame on, the difference from the length before
             length, width = read_number(data, position)
             length += lengths[-1] - (1 << 7 * width - 1) + 1 if lengths else 0
             position += width
@@ -116,10 +116,10 @@ def _laced(lacing: int, data: bytes, start: int) -> list[Range]:
 def choose_clusters(
     file: SparseFile, clusters: Sequence[Cluster], video: Track, timing: Timing, seconds: float, bounds: VideoBounds
 ) -> PosterSamples:
-    """The bytes from the first cluster on with the first ``seconds`` of ``video``.
+    """Return the ranges, from the first cluster on, with the first ``seconds`` of ``video``.
 
-    They are needed here too, since only the blocks themselves tell their times. Raises `Missing`, and `Rejected`
-    (corrupt) when the track has no block, or (too_large) when its first one lies too far behind.
+    Their bytes are needed already here, because only the blocks themselves have their times. Raises `Missing`, and
+    `Rejected`: corrupt if the track has no block, too_large if its first block is too far from the start.
     """
     start = clusters[0].element.offset
     stop = min(start + bounds.max_poster_bytes, file.size_bytes)
@@ -148,7 +148,7 @@ def choose_clusters(
 
 
 def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float, most: int) -> int:
-    """What so many seconds take at the mean bit rate, generously, but at ``most`` that."""
+    """Return a generous estimate of the bytes of so many seconds, by the mean bit rate; at most ``most``."""
     mean = file.size_bytes / timing.duration_s if timing.duration_s > 0 else 0.0
     return int(min(max(1.3 * mean * (seconds + 1), _MIN_FETCH_BYTES), most))
 
@@ -156,7 +156,7 @@ def _estimated_bytes(file: SparseFile, timing: Timing, seconds: float, most: int
 def last_shown_s(
     file: SparseFile, clusters: Sequence[Cluster], timing: Timing, tracks: Sequence[Track], bounds: VideoBounds
 ) -> float:
-    """When the last frame of the file ends, by the last cluster's blocks. Raises `Missing`, `Rejected`."""
+    """Return when the last frame ends, in seconds, by the last cluster's blocks. Raises `Missing`, `Rejected`."""
     last = clusters[-1].element
     end = min(clusters[-1].end, last.offset + _MAX_LAST_CLUSTER_BYTES)
     file.require([Range(last.offset, end - last.offset)])

@@ -19,7 +19,7 @@ _UNKNOWN_SIZES = frozenset((1 << 7 * width) - 1 for width in range(1, 9))
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """One element. ``size`` is that of its content in bytes, or None when it is not known (live recordings)."""
+    """One element. ``size`` is that of its content in bytes, or None if it is unknown (live recordings)."""
 
     id: int
     offset: int
@@ -28,24 +28,24 @@ class Element:
 
     @property
     def payload(self) -> int:
-        """Where its content begins in the file."""
+        """The offset of its content in the file."""
         return self.offset + self.header
 
     @property
     def end(self) -> int:
-        """The offset behind it; `Rejected` (corrupt) when its size is unknown where it must not be."""
+        """The offset after it. Raises `Rejected` (corrupt) if its size is unknown."""
         if self.size is None:
             raise corrupt(f"element {self.id:x} at {self.offset} has no size")
         return self.payload + self.size
 
     @property
     def whole(self) -> Range:
-        """Where it lies, header included."""
+        """Its range in the file, header included."""
         return Range(self.offset, self.end - self.offset)
 
 
 def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tuple[int, int]:
-    """A variable-length number and its width in bytes. Raises `Rejected` (corrupt) when there is none."""
+    """Return a variable-length number and its width in bytes. Raises `Rejected` (corrupt) if there is none."""
     first = data[position] if position < len(data) else 0
     width = 9 - first.bit_length()
     if first == 0 or position + width > len(data):
@@ -55,7 +55,10 @@ def read_number(data: bytes, position: int, *, keep_marker: bool = False) -> tup
 
 
 def parse_element(data: bytes, position: int, offset: int) -> Element:
-    """The element whose header is at ``position`` in ``data`` and at ``offset`` in the file; `Rejected` (corrupt)."""
+    """Return the element whose header is at ``position`` in ``data``, and at ``offset`` in the file.
+
+    Raises `Rejected` (corrupt).
+    """
     identifier, id_width = read_number(data, position, keep_marker=True)
     if id_width > 4:
         raise corrupt(f"no element id at {offset}")
@@ -65,7 +68,7 @@ def parse_element(data: bytes, position: int, offset: int) -> Element:
 
 
 def element_at(file: SparseFile, offset: int, end: int | None = None) -> Element:
-    """The element at ``offset``, whose header must not exceed ``end``. Raises `Missing` and `Rejected` (corrupt)."""
+    """Return the element at ``offset``, whose header must not exceed ``end``. Raises `Missing`, `Rejected`."""
     end = file.size_bytes if end is None else end
     return parse_element(file.read(offset, min(MAX_HEADER_BYTES, end - offset)), 0, offset)
 
@@ -73,7 +76,7 @@ def element_at(file: SparseFile, offset: int, end: int | None = None) -> Element
 class Elements:
     """Reads the elements of a file, up to ``max_elements`` in all.
 
-    What reads raises `Missing`, and `Rejected`: corrupt, or decoder_limit beyond that number.
+    Every read can raise `Missing`, and `Rejected`: corrupt, or decoder_limit beyond that number.
     """
 
     def __init__(self, file: SparseFile, max_elements: int) -> None:
@@ -81,9 +84,10 @@ class Elements:
         self._budget = Budget(max_elements, "elements")
 
     def series(self, start: int, end: int) -> Iterator[Element]:
-        """The elements from ``start`` to ``end``, up to a header that the file's end cuts off. The last may exceed it.
+        """Yield the elements from ``start`` to ``end``, up to a header that the end of the file cuts off.
 
-        Children of an element whose end is not certain, or which may be damaged, are read so.
+        The last element can exceed ``end``. This also reads children of an element that might be damaged, or whose end
+        is not certain.
         """
         offset = start
         while offset < end:
@@ -98,7 +102,7 @@ class Elements:
             offset = element.end
 
     def children(self, parent: Element) -> Iterator[Element]:
-        """The elements in ``parent``. One that exceeds it is corrupt."""
+        """Yield the elements in ``parent``. An element that exceeds it is corrupt."""
         offset = parent.payload
         while offset < parent.end:
             child = element_at(self._file, offset, parent.end)
@@ -109,19 +113,19 @@ class Elements:
             offset = child.end
 
     def content(self, element: Element, max_bytes: int | None = None) -> bytes:
-        """Its bytes, or the first of them."""
+        """Return the bytes of the element, or the first ``max_bytes`` of them."""
         length = element.end - element.payload
         return self._file.read(element.payload, length if max_bytes is None else min(length, max_bytes))
 
     def unsigned(self, element: Element) -> int:
-        """An unsigned integer; corrupt when it has more than 8 bytes."""
+        """Return an unsigned integer. More than 8 bytes are corrupt."""
         data = self.content(element, 9)
         if len(data) > 8:
             raise corrupt(f"element {element.id:x} is no integer")
         return int.from_bytes(data, "big")
 
     def number(self, element: Element) -> float:
-        """A floating-point number; 0.0 in place of NaN and infinity. Corrupt on another length."""
+        """Return a floating-point number; 0.0 for NaN and infinity. Another length is corrupt."""
         data = self.content(element, 9)
         if len(data) not in (0, 4, 8):
             raise corrupt(f"element {element.id:x} is no float")
@@ -130,7 +134,7 @@ class Elements:
 
 
 def void_header(length: int) -> bytes:
-    """The header of a Void that takes ``length`` bytes (at least 2) with its content."""
+    """Return the header of a Void that takes ``length`` bytes (at least 2) with its content."""
     if length - 2 < 127:
         return bytes((VOID, 0x80 | (length - 2)))
     return bytes((VOID, 0x01)) + (length - 9).to_bytes(7, "big")

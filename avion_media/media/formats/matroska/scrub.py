@@ -1,8 +1,8 @@
 """The scrub of Matroska: elements that are not needed become Void of the same length, free text becomes empty.
 
-As for MP4, what stays is listed. Inside clusters that is so only where each of their blocks is read: when the whole
-file is here, or blocks of a track have to go. Checksums in what was changed become Void too. For private messages
-inside frames see `formats.coded_data.samples`.
+As for MP4, the elements to keep are listed. Inside clusters the list is applied only if each of their blocks is read,
+which means that the whole file is present, or that blocks of a track must be removed. Checksums of changed elements
+become Void too. For private messages inside frames see `formats.coded_data.samples`.
 """
 
 from __future__ import annotations
@@ -76,16 +76,16 @@ _SMALL_VOID_BYTES = 64
 
 
 def void(edits: Edits, offset: int, length: int) -> None:
-    """Turn bytes into a zeroed Void; a single one, too short for that, is zeroed."""
+    """Turn bytes into a zeroed Void. A single byte, which is too short for that, is zeroed."""
     header = void_header(length) if length >= 2 else b""
-    if header and length <= _SMALL_VOID_BYTES:  # one patch instead of two: there may be thousands
+    if header and length <= _SMALL_VOID_BYTES:  # one patch instead of two, because there can be thousands
         header = header.ljust(length, b"\0")
     edits.put(offset, header)
     edits.zero(offset + len(header), length - len(header))
 
 
 class HeaderScrub:
-    """Scrubs what is not a cluster; ``kept`` are the tracks that stay. All methods raise `Rejected` (corrupt)."""
+    """Scrubs everything except clusters. ``kept`` are the tracks that stay. All methods raise `Rejected` (corrupt)."""
 
     def __init__(self, elements: Elements, edits: Edits, kept: Iterable[Track]) -> None:
         self._elements = elements
@@ -109,14 +109,14 @@ class HeaderScrub:
         return next(found, 0)
 
     def info(self, info: Element) -> None:
-        """Keep the timing; empty the names of the programs; void all else."""
+        """Keep the timing, empty the names of the programs, and void everything else."""
         self.keep(info, _STAYS_IN_INFO | _PROGRAMS)
         for child in self._elements.children(info):
             if child.id in _PROGRAMS:
                 self._edits.zero(child.payload, child.end - child.payload)
 
     def tracks(self, tracks: Element) -> None:
-        """Void the other tracks, and in those that stay what is not needed to play them."""
+        """Void the other tracks, and in kept tracks the elements that are not needed to play them."""
         for child in self._elements.children(tracks):
             if child.id == TRACK_ENTRY and child.offset in self._kept:
                 self._track(self._kept[child.offset])
@@ -140,10 +140,10 @@ class HeaderScrub:
 
 
 class ClusterScrub:
-    """Scrubs clusters: blocks of ``dropped`` tracks (by number) become Void, and what is not on the list.
+    """Scrubs clusters: blocks of ``dropped`` tracks (by number) and elements that are not on the list become Void.
 
-    So does the rest of a cluster from where it cannot be read: players go on at the next one. A last block that is cut
-    off stays, unless it may be of a dropped track. Raises `Missing`, and `Rejected` (decoder_limit).
+    So does the rest of a cluster that cannot be read: players continue at the next one. A last block that is cut off
+    stays, unless it might belong to a dropped track. Raises `Missing`, and `Rejected` (decoder_limit).
     """
 
     def __init__(self, reader: BlockReader, edits: Edits, dropped: frozenset[int]) -> None:
@@ -152,7 +152,7 @@ class ClusterScrub:
         self._dropped = dropped
 
     def scrub(self, cluster: Cluster, *, touched: bool) -> None:
-        """Scrub one. Its checksums become Void too if anything has changed, or it is ``touched`` by other changes."""
+        """Scrub one cluster. Its checksums become Void too if this or another scrub (``touched``) changes anything."""
         patches = self._edits.patches
         before = sound = len(patches)
         checksums: list[Element] = []

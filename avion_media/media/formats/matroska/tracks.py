@@ -1,4 +1,4 @@
-"""Matroska's Info and Tracks (RFC 9559): timing, and what the tracks are."""
+"""Matroska's Info and Tracks (RFC 9559): the timing and the tracks."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Track:
     type: int
     codec: str | None
     frame_s: float
-    shown: int  # 2 when players show it by default, 1 when they can, 0 when it is disabled
+    shown: int  # 2 if players show it by default, 1 if they can show it, 0 if it is disabled
     video: dict[int, int]
     private: bytes = b""
     encoded: bool = False  # its blocks are compressed once more, or encrypted
 
     @property
     def coding(self) -> Coding | None:
-        """How its blocks are coded, where they may hold private messages and can be read."""
+        """The coding of its blocks, if they can be read and might have private messages; else None."""
         return coding_of(self.codec or "") if self.is_video and not self.encoded else None
 
     @property
@@ -65,7 +65,7 @@ class Track:
         return self.type == _TYPE_AUDIO
 
     def check_size(self, bounds: VideoBounds) -> None:
-        """Raises `Rejected` as `Bounds.check_size` does."""
+        """Raise `Rejected` as `Bounds.check_size` does."""
         video = self.video
         width, height = video.get(_PIXEL_WIDTH, 0), video.get(_PIXEL_HEIGHT, 0)
         cropped_width = width - video.get(_CROP_LEFT, 0) - video.get(_CROP_RIGHT, 0)
@@ -84,20 +84,20 @@ def _pixel_aspect(video: dict[int, int], width: int, height: int) -> float:
 
 
 def main_video(tracks: Sequence[Track]) -> Track:
-    """The track that players show: the first default one that is no still. `Rejected` (no_video) without any."""
+    """Return the track that players show: the first default one that is not a still. Raises `Rejected` (no_video)."""
     videos = [track for track in tracks if track.is_video]
     if not videos:
         raise Rejected(Reason.NO_VIDEO)
-    return max(videos, key=lambda track: (track.codec not in _STILL_CODECS, track.shown))  # of equals, the first
+    return max(videos, key=lambda track: (track.codec not in _STILL_CODECS, track.shown))  # the first of equals
 
 
 def stream_of(video: Track, tracks: Sequence[Track]) -> str:
-    """ffmpeg's name of the track among those that stay. It makes a stream of every TrackEntry that names a codec."""
+    """Return ffmpeg's name of the track. ffmpeg makes a stream of every TrackEntry that names a codec."""
     return f"V:{[track for track in tracks if track.type == _TYPE_VIDEO and track.codec is not None].index(video)}"
 
 
 def kept_tracks(tracks: Sequence[Track]) -> tuple[Track, ...]:
-    """The tracks that stay: pictures and sound. Subtitles may hold a drone's position, and metadata anything."""
+    """Return the tracks that stay: pictures and sound. Subtitles can contain a drone's position."""
     main = main_video(tracks)
     return tuple(
         track
@@ -128,7 +128,7 @@ def read_tracks(elements: Elements, tracks: Element, bounds: VideoBounds) -> tup
 
 
 def _read_track(elements: Elements, entry: Element) -> Track:
-    found = {child.id: child for child in elements.children(entry)}  # of several the last one counts
+    found = {child.id: child for child in elements.children(entry)}  # the last of several counts
 
     def number(identifier: int, default: int = 0) -> int:
         return elements.unsigned(found[identifier]) if identifier in found else default

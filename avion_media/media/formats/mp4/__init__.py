@@ -29,14 +29,14 @@ from avion_media.media.formats.sparse import Missing, SparseFile, eager_window
 
 _HEADER_BYTES = 16
 _STAYS = frozenset((b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"sidx", b"ssix", b"mfra"))
-_READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by ffmpeg, on its way to the samples
-_MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h of one a second, of two tracks, take 600 kB
+_READ_WHOLE = frozenset((b"ftyp", b"styp", b"sidx", b"moof", b"moov"))  # by ffmpeg, before the samples
+_MAX_RANDOM_ACCESS_BYTES = 4 << 20  # an entry for each fragment: 4 h with one a second, of two tracks, take 600 kB
 _FRAGMENT_HEAD_BYTES = 4096  # most moof boxes of two tracks fit
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The top-level boxes in order, and where they end: what follows is no box."""
+    """The top-level boxes in order, and the offset where they end. Bytes after that are not boxes."""
 
     boxes: tuple[Box, ...]
     trailer: Range
@@ -103,10 +103,10 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
         if box.end > file.size_bytes:
             if box.type != b"mdat":
                 break
-            # A file cut off in its samples plays as far as it goes.
+            # A file that is cut off in its samples plays up to there.
             box = Box(box.type, box.offset, box.header, file.size_bytes - box.offset)
         if box.type == b"moov":
-            if movie_seen:  # the first one counts, as in players; another one is as unknown as any box
+            if movie_seen:  # the first one counts, as in players; another one is like an unknown box
                 box = Box(b"", box.offset, box.header, box.size)
             movie_seen = True
         boxes.append(box)
@@ -124,7 +124,7 @@ def _read_layout(file: SparseFile, bounds: VideoBounds) -> _Layout:
 
 
 def _read_header(file: SparseFile, offset: int, *, eager: bool, seen: int) -> bytes:
-    """A box header; among fragments without an index (``eager``), asked for in growing windows."""
+    """Return a box header. Among fragments without an index (``eager``), fetch in growing windows."""
     length = min(_HEADER_BYTES, file.size_bytes - offset)
     if eager and file.missing(offset, length) is not None:
         raise Missing(Range(offset, min(eager_window(seen), file.size_bytes - offset)))
@@ -132,7 +132,7 @@ def _read_header(file: SparseFile, offset: int, *, eager: bool, seen: int) -> by
 
 
 def _fetch_ahead(file: SparseFile, boxes: Sequence[Box], bounds: VideoBounds) -> None:
-    """Ask for the beginnings of all fragments at once, where an index tells them."""
+    """Ask for the beginnings of all fragments at once, if an index names them."""
     known: list[int] = []
     for box in boxes:
         if box.type == b"sidx":
@@ -154,7 +154,7 @@ def _check_size(video: Track, bounds: VideoBounds) -> None:
 
 
 def _pixel_aspect(video: Track) -> float:
-    """As stated, or else as implied by a track header that shows the picture in another aspect than it is coded."""
+    """Return the stated pixel aspect, or the one implied if the track header's aspect differs from the coded one."""
     picture = video.picture
     if picture is None:
         return 1.0
@@ -172,7 +172,7 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
         begins = 0 if track.table.count else min(run.starts_at for run in runs)
         media = max(media, max(run.ends_at for run in runs) - begins)
     media_s = media / track.timescale
-    if not track.edits or runs:  # edits of a fragmented movie were written before its length was known
+    if not track.edits or runs:  # the edits of a fragmented movie were written before its length was known
         return max(0.0, media_s - presentation_start(track) / track.timescale)
     return sum(
         duration / movie.timescale or max(0.0, media_s - media_time / track.timescale)
@@ -186,7 +186,7 @@ def _duration_s(movie: Movie, track: Track, runs: Sequence[Run]) -> float:
 def _read_fragments(
     file: SparseFile, layout: _Layout, movie: Movie, edits: Edits, bounds: VideoBounds
 ) -> tuple[Run, ...]:
-    """The runs of all fragments in file order, scrubbed on the way."""
+    """Return the runs of all fragments in file order, and scrub the fragments on the way."""
     boxes = layout.of(b"moof")
     file.require(Range(box.offset, box.size) for box in boxes)
     budget = Budget(bounds.max_samples, "samples")
@@ -213,7 +213,7 @@ def _choose_poster(
 
 
 def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
-    """The samples, the index, and every box header on ffmpeg's way to them; it takes a hole for the file's end."""
+    """Return the samples, the index, and every box header before them: to ffmpeg, a hole is the end of the file."""
     last = max(layout.moov.offset, poster.ranges[-1].end)
     on_the_way = [box for box in layout.boxes if box.offset <= last]
     headers = [Range(box.offset, min(_HEADER_BYTES, box.size)) for box in on_the_way]
@@ -227,7 +227,7 @@ def _poster_ranges(layout: _Layout, poster: PosterSamples) -> tuple[Range, ...]:
 def _scrub(
     file: SparseFile, layout: _Layout, movie: Movie, runs: Sequence[Run], edits: Edits, bounds: VideoBounds
 ) -> None:
-    """Scrub what is neither in ``moov`` nor in ``moof``."""
+    """Scrub everything outside ``moov`` and ``moof``."""
     kept_ids = {track.track_id for track in movie.kept}
     kept = chain(kept_extents(movie, layout.media), (run.data for run in runs if run.track_id in kept_ids))
     dropped = len(kept_ids) < len(movie.tracks)
@@ -238,14 +238,14 @@ def _scrub(
             free(edits, box)
     _scrub_random_access(file, layout, movie, edits, bounds)
     offset, length = layout.trailer
-    if length >= 8:  # what is no box becomes one; beyond 32 bits a size of 0 reaches to the end of the file
+    if length >= 8:  # they become a box, beyond 32 bits one of size 0: up to the end
         edits.put(offset, struct.pack(">I4s", length if length < 1 << 32 else 0, b"free"))
         offset, length = offset + 8, length - 8
     edits.zero(offset, length)
 
 
 def _scrub_random_access(file: SparseFile, layout: _Layout, movie: Movie, edits: Edits, bounds: VideoBounds) -> None:
-    """Of ``mfra`` the last counts. It is advice: what cannot be read becomes ``free``."""
+    """Scrub the last ``mfra``, which is the one that counts. Players do not need it: a damaged one becomes ``free``."""
     boxes = layout.of(b"mfra")
     for box in boxes:
         inside = Edits(file.peek)
@@ -259,7 +259,7 @@ def _scrub_random_access(file: SparseFile, layout: _Layout, movie: Movie, edits:
 
 
 def _coded_samples(movie: Movie, runs: Sequence[Run]) -> Iterator[CodedSample]:
-    """The samples of the tracks that stay, where they may hold private messages."""
+    """Yield the samples of kept tracks that might have private messages."""
     for track in movie.kept:
         if track.coding is not None:
             for data in chain(track.table.sample_ranges(), run_ranges(_of(track, runs))):

@@ -1,7 +1,7 @@
-"""Which bytes of ``mdat`` belong to no sample that stays.
+"""Finds the bytes of ``mdat`` that belong to no kept sample.
 
 Cameras leave positions there: in the samples of timed metadata tracks, and in blocks between the samples that no table
-names. All of it is zeroed, whatever it is.
+names. All of it is zeroed.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from avion_media.domain.ranges import Range, merged
 from avion_media.media.bounds import corrupt
 from avion_media.media.formats.mp4.moov import Movie, Track
 
-# Writers align chunks, which leaves gaps by the thousand; a position in any format known takes more than this.
+# Writers align chunks, which leaves thousands of gaps. A position takes more than this in every known format.
 _ALIGNMENT_BYTES = 15
 
 
 def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:
-    """Where the chunks of the tracks that stay lie, as their tables say."""
+    """Yield the ranges of the chunks of kept tracks, as their tables say."""
     starts = sorted({offset for track in movie.tracks for offset in track.table.chunks})
     for track in movie.kept:
         if _counts_frames(track):
@@ -28,16 +28,16 @@ def kept_extents(movie: Movie, media: Sequence[Range]) -> Iterator[Range]:
 
 
 def _counts_frames(track: Track) -> bool:
-    """QuickTime counts sound of a constant size in frames, and what its table says of their size may be wrong."""
+    """Return whether the track is sound of a constant size. QuickTime counts it in frames, whose size can be wrong."""
     table = track.table
     return bool(track.sound and table.constant_size) and [delta for _, delta in table.durations[:1]] == [1]
 
 
 def _sound_chunks(track: Track, starts: Sequence[int], media: Sequence[Range]) -> Iterator[Range]:
-    """Each chunk as long as the sample entry says: what a decoder reads of it.
+    """Yield each chunk with the length that the sample entry implies, because a decoder reads that.
 
-    Uncompressed sound is at least as long as the table says, in case that the table is right. Where that is not
-    enough, the chunk reaches no further than to the next one of any track, nor beyond its ``mdat``.
+    Uncompressed sound is at least as long as the table says, in case the table is right. No chunk extends beyond the
+    next chunk of any track, nor beyond its ``mdat``.
     """
     constant_size = track.table.constant_size
     for chunk in track.table.chunk_ranges():
@@ -53,7 +53,7 @@ def _sound_chunks(track: Track, starts: Sequence[int], media: Sequence[Range]) -
 
 
 def _limit(offset: int, starts: Sequence[int], media: Sequence[Range]) -> int:
-    """Where the chunk behind the one at ``offset`` begins, or the ``mdat`` around it ends."""
+    """Return where the chunk after the one at ``offset`` begins, or the ``mdat`` around it ends, whichever is first."""
     following = bisect.bisect_right(starts, offset)
     box = _enclosing(media, offset)
     ends = [*starts[following : following + 1], *([box.end] if box else [])]
@@ -66,12 +66,11 @@ def _enclosing(media: Sequence[Range], offset: int) -> Range | None:
 
 
 def unreferenced(media: Sequence[Range], kept: Iterable[Range], size_bytes: int, *, dropped: bool) -> tuple[Range, ...]:
-    """The parts of ``media`` (contents of ``mdat`` boxes, sorted) outside ``kept``.
+    """Return the parts of ``media`` (contents of ``mdat`` boxes, sorted) outside ``kept``.
 
-    Gaps that only align what follows are left out, unless there are private samples (``dropped``), which may be
-    as short.
+    Gaps that only align chunks are left out, unless there are private samples (``dropped``), which can be as short.
 
-    Raises `Rejected` (corrupt) when something kept begins outside ``media``: zeroing other boxes would destroy it.
+    Raises `Rejected` (corrupt) if a kept range begins outside ``media``: the scrub of other boxes would destroy it.
     """
     extents = merged(kept)
     for each in extents:

@@ -1,4 +1,4 @@
-"""Movie fragments (ISO/IEC 14496-12, 8.8): where the samples of a ``moof`` lie, and where its fellows are."""
+"""Movie fragments (ISO/IEC 14496-12, 8.8): the ranges of the samples of a ``moof``, and the offsets of others."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Run:
 
     @property
     def ends_at(self) -> int:
-        """The decoding time behind its last sample."""
+        """The decoding time at the end of its last sample."""
         return self.starts_at + sum(self.durations)
 
 
@@ -45,7 +45,7 @@ class _Defaults:
 
 
 def read_fragment(moof: Box, movie: Movie, clock: dict[int, int], budget: Budget) -> tuple[Run, ...]:
-    """The runs of one ``moof``. ``clock`` holds the decoding time that each track has reached, and is moved on.
+    """Return the runs of one ``moof``. ``clock`` has the decoding time that each track has reached; it is updated.
 
     Raises `Rejected`: corrupt, decoder_limit.
     """
@@ -116,7 +116,7 @@ def _read_run(trun: Box, defaults: _Defaults, follows: int, starts_at: int, budg
 
 
 def indexed_by_sidx(sidx: Box) -> tuple[int, ...]:
-    """Where the subsegments that a segment index names begin; empty when it names further indices."""
+    """Return the offsets of the subsegments that a segment index names; empty if it names further indices."""
     version = sidx.integers("B")[0]
     first_offset = sidx.integers("8xQ" if version else "4xI", 12)[0]
     skip = 28 if version else 20
@@ -129,9 +129,9 @@ def indexed_by_sidx(sidx: Box) -> tuple[int, ...]:
 
 
 def indexed_by_mfra(file: SparseFile, max_boxes: int) -> tuple[int, ...]:
-    """Where the fragments begin that the random access index at the file's end names; empty when there is none.
+    """Return the offsets of the fragments that the random access index at the file's end names; empty without one.
 
-    It is advice: a damaged one counts as none. Raises `Missing`.
+    A damaged index counts as none. Raises `Missing`.
     """
     size_bytes = file.size_bytes
     tail = file.read(size_bytes - 16, 16) if size_bytes >= 16 else b""

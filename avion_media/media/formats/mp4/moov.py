@@ -1,4 +1,4 @@
-"""The ``moov`` box: what tracks a movie has, how they are shown, and where their samples lie."""
+"""The ``moov`` box: the tracks of a movie, how they are shown, and where their samples are."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from avion_media.media.formats.sample_table import SampleTable, read_sample_tabl
 
 VISUAL_ENTRY_BYTES = 78  # of a visual sample entry, before its child boxes: ISO/IEC 14496-12, 12.1.3
 
-# Editors write a few. Each makes a decoder begin at a sync sample again: a thousand took minutes for one picture.
+# Editors write a few. For each, a decoder begins at a sync sample again: a thousand took minutes for one picture.
 _MAX_EDITS = 100
 
 # Still pictures as a second video track are previews and chapter images, and JPEGs carry Exif.
@@ -33,7 +33,7 @@ _KEPT_HANDLERS = frozenset((b"vide", b"soun", b"clcp", b"subt"))
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """What a video track's first sample entry says: coded pixels, clean aperture in pixels, pixel aspect (w, h)."""
+    """The first sample entry of a video track: coded pixels, clean aperture in pixels, pixel aspect (w, h)."""
 
     width: int
     height: int
@@ -43,9 +43,8 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's, media time).
-
-    ``sound`` is that of each sample entry, of a track of sound. ``private`` is the configuration of the codec.
+    """One ``trak``. Times are in ``timescale`` units a second; ``edits`` are (duration in the movie's timescale,
+    media time). ``sound`` has one item per sample entry of a sound track. ``private`` is the codec's configuration.
     """
 
     box: Box
@@ -68,7 +67,7 @@ class Track:
 
     @property
     def coding(self) -> Coding | None:
-        """How its samples are coded, where they may hold private messages."""
+        """The coding of its samples, if they might have private messages; else None."""
         if self.handler != b"vide":
             return None
         if self.codec == b"mp4v" and _MOTION_JPEG_IN_ESDS.search(self.private):
@@ -86,11 +85,11 @@ class Movie:
 
     @property
     def main_video(self) -> Track:
-        """The track that players show: the first enabled one that is no still. `Rejected` (no_video) without any."""
+        """The track that players show: the first enabled one that is not a still. Raises `Rejected` (no_video)."""
         videos = [track for track in self.tracks if track.handler == b"vide" and track.picture is not None]
         if not videos:
             raise Rejected(Reason.NO_VIDEO)
-        return max(videos, key=lambda track: (not track.is_still, track.enabled))  # of equals, the first
+        return max(videos, key=lambda track: (not track.is_still, track.enabled))  # the first of equals
 
     @property
     def kept(self) -> tuple[Track, ...]:
@@ -161,7 +160,7 @@ def _read_track_header(tkhd: Box) -> tuple[int, bool, tuple[int, int]]:
 
 
 def _read_timescale(header: Box) -> int:
-    """Of the ``mvhd`` of the movie, or the ``mdhd`` of a track."""
+    """Return the timescale in the ``mvhd`` of the movie, or in the ``mdhd`` of a track."""
     version = header.integers("B")[0]
     (timescale,) = header.integers("I", 20 if version == 1 else 12)
     if timescale == 0:
@@ -182,7 +181,7 @@ def _read_edits(edts: Box | None) -> tuple[tuple[int, int], ...]:
 
 
 def _refuse_external_data(info: list[Box]) -> None:
-    """Samples in another file are never followed, so such a track is broken at best and a trap at worst."""
+    """Raise `Rejected` if samples are in another file, which is never read: the track is broken, or an attack."""
     dinf = first(info, b"dinf")
     dref = first(dinf.children(), b"dref") if dinf else None
     for entry in dref.children(8) if dref else ():
@@ -210,7 +209,7 @@ def _read_private(entry: Box) -> bytes:
 
 
 def _read_aperture(clap: Box, width: int, height: int) -> tuple[float, float] | None:
-    """The clean aperture's size; None when it is no part of the picture, as decoders then ignore it."""
+    """Return the clean aperture's size; None if it is not inside the picture, because decoders then ignore it."""
     width_n, width_d, height_n, height_d = clap.integers("IIII")
     if not (width_d and height_d):
         return None
@@ -220,27 +219,27 @@ def _read_aperture(clap: Box, width: int, height: int) -> tuple[float, float] | 
 
 # --- sound: how many bytes of it a chunk holds, by its sample entry (QuickTime File Format) -----------------------
 
-# The field of the entry holds 16 for these, whatever they are.
+# For these the field of the entry is always 16.
 _BITS = {b"ulaw": 8, b"alaw": 8, b"in24": 24, b"in32": 32, b"fl32": 32, b"fl64": 64}
 _DEFAULT_BITS = 16
-# Frames of a packet, and its bytes for each channel. Writers leave out what everybody knows.
+# Frames of a packet, and its bytes for each channel. Writers leave these out for well-known codecs.
 _PACKETS = {b"ima4": (64, 34), b"MAC3": (6, 2), b"MAC6": (6, 1), b"agsm": (160, 33)}
 
 
 @dataclass(frozen=True, slots=True)
 class SoundPacket:
-    """``frames`` (one sample of each channel) that take ``size_bytes`` together; one frame where it is not packed."""
+    """``frames`` (one sample of each channel) that take ``size_bytes`` together; one frame if it is not packed."""
 
     size_bytes: int
     frames: int = 1
 
     def bytes_of(self, frames: int) -> int:
-        """What so many frames take."""
+        """Return the bytes that so many frames take."""
         return -(-frames // self.frames) * self.size_bytes
 
 
 def _read_sound_packets(stsd: Box, entries: Sequence[Box]) -> tuple[SoundPacket, ...]:
-    """The packets of each sample entry. What an entry leaves out is taken as large, as decoders may guess it."""
+    """Return the packets of each sample entry. A missing value counts as large, because decoders guess it."""
     (stsd_version,) = stsd.integers("B")
     return tuple(_read_packet(entry, stsd_version) for entry in entries)
 
@@ -250,7 +249,7 @@ def _read_packet(entry: Box, stsd_version: int) -> SoundPacket:
     frames, packet_bytes, frame_bytes = 1, 0, 0
     if stsd_version == 0 and version == 1:
         frames, packet_bytes, frame_bytes = entry.integers("III", 28)
-        # Of one channel, and of all of them. Writers mix them up.
+        # Of one channel, and of all channels. Writers confuse the two.
         packet_bytes = max(packet_bytes * channels, frame_bytes)
     elif stsd_version == 0 and version == 2:
         channels, bits, packet_bytes, frames = entry.integers("I4xI4xII", 40)
@@ -260,6 +259,6 @@ def _read_packet(entry: Box, stsd_version: int) -> SoundPacket:
         return SoundPacket(packet_bytes * channels, frames)
     if frames > 1 and packet_bytes:
         return SoundPacket(packet_bytes, frames)
-    # No codec makes it longer than uncompressed sound.
+    # No codec makes sound longer than uncompressed.
     bits = _BITS.get(entry.type, bits or _DEFAULT_BITS)
     return SoundPacket(max(channels * -(-bits // 8), packet_bytes))

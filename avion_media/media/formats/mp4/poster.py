@@ -1,4 +1,4 @@
-"""Which byte ranges hold the first seconds of a video track."""
+"""Finds the byte ranges of the first seconds of a video track."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MAX_SAMPLES = 20_000
 
 
 def table_samples(track: Track, bounds: VideoBounds) -> Iterable[Sample]:
-    """The samples of the movie's own tables from the sync sample on with which the first edit begins."""
+    """Return the samples of the movie's own tables, from the sync sample at which the first edit begins."""
     starts_at = presentation_start(track)
     pending: list[Sample] = []
     samples = track.table.samples()
@@ -35,12 +35,12 @@ def table_samples(track: Track, bounds: VideoBounds) -> Iterable[Sample]:
 
 
 def presentation_start(track: Track) -> int:
-    """The media time at which the track is first shown."""
+    """Return the media time at which the track is first shown."""
     return next((media_time for _, media_time in track.edits if media_time >= 0), 0)
 
 
 def run_samples(runs: Sequence[Run]) -> Iterable[Sample]:
-    """The samples of fragment runs of one track; their exact presentation time does not matter here."""
+    """Return the samples of fragment runs of one track; their exact presentation time does not matter here."""
     for run in runs:
         offset, decoded_at = run.data.offset, run.starts_at
         for size, duration in zip(run.sizes, run.durations, strict=True):
@@ -50,7 +50,7 @@ def run_samples(runs: Sequence[Run]) -> Iterable[Sample]:
 
 
 def run_ranges(runs: Sequence[Run]) -> Iterable[Range]:
-    """Where the samples of fragment runs lie."""
+    """Return the ranges of the samples of fragment runs."""
     return (sample.data for sample in run_samples(runs))
 
 
@@ -59,8 +59,8 @@ def choose_samples(
 ) -> PosterSamples:
     """Join ``samples`` until ``seconds`` after ``starts_at`` (media time) are covered, or the bytes run out.
 
-    Raises `Rejected`: corrupt when there is not one sample inside the file, too_large when the first one alone
-    exceeds what a poster may fetch.
+    Raises `Rejected`: corrupt if no sample is inside the file, too_large if the first one alone exceeds the limit for
+    a poster.
     """
     ranges: list[Range] = []
     bytes_left = bounds.max_poster_bytes

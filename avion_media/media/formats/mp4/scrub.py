@@ -1,6 +1,6 @@
-"""The scrub of ``moov``, ``moof`` and ``mfra``: what is not known to be needed becomes a zeroed ``free`` box.
+"""The scrub of ``moov``, ``moof`` and ``mfra``: boxes that are not known to be needed become zeroed ``free`` boxes.
 
-What stays is listed, not what goes: makers invent boxes faster than a list of them could follow. Free text and dates
+The boxes to keep are listed, not those to remove, because makers keep inventing new ones. Free text and dates
 inside boxes that stay are zeroed. Private messages in codec configurations become filler; for those in samples see
 `formats.coded_data.samples`.
 """
@@ -16,7 +16,7 @@ from avion_media.media.formats.isobmff import PADDING, Box, codes, first, leftov
 from avion_media.media.formats.movie import Edits
 from avion_media.media.formats.mp4.moov import CODEC_PRIVATE, VISUAL_ENTRY_BYTES, VISUAL_HANDLERS, Track
 
-# What stays in each kind of parent. Parents that are listed themselves are walked; all else stays as it is.
+# The children to keep in each kind of parent. Those that are parents in this table are walked; others stay unchanged.
 _STAYS: dict[bytes, frozenset[bytes]] = {
     b"moov": codes("mvhd trak mvex"),
     b"trak": codes("tkhd tapt edts tref mdia trgr load"),
@@ -41,19 +41,19 @@ _IN_SOUND_ENTRY = codes(
     "esds wave chan chnl srat dac3 dec3 dac4 dOps dfLa dmlp ddts udts alac mhaC mhaP pcmC damr SA3D btrt"
 )
 _COMPRESSOR_NAME = 42, 32  # offset and length in a visual sample entry
-# Decoders of two old codecs go by these names.
+# Decoders of two old codecs use these names.
 _MEANT_COMPRESSORS = (b"Planar Y'CbCr", b"Sorenson H263")
 
 
 def free(edits: Edits, box: Box) -> None:
-    """Turn a box into a zeroed ``free`` box; one of padding keeps its type."""
+    """Turn a box into a zeroed ``free`` box. A box of padding keeps its type."""
     if box.type not in PADDING:
         edits.put(box.offset + 4, b"free")
     edits.zero(box.payload, box.end - box.payload)
 
 
 class MovieScrub:
-    """Scrubs one of those, loaded whole; ``kept`` are the tracks that stay. Raises `Rejected` (corrupt)."""
+    """Scrubs one of these boxes, loaded completely. ``kept`` are the tracks that stay. Raises `Rejected` (corrupt)."""
 
     def __init__(self, kept: Sequence[Track], edits: Edits) -> None:
         self._kept = {track.box.offset: track for track in kept}
@@ -61,7 +61,7 @@ class MovieScrub:
         self._edits = edits
 
     def walk(self, parent: Box) -> None:
-        """Scrub the children of ``parent``, whose type is in the table above; its depth bounds the recursion."""
+        """Scrub the children of ``parent``, whose type is in the table above. The table limits the recursion."""
         stays = _STAYS[parent.type]
         boxes = parent.children()
         for box in boxes:
@@ -84,7 +84,7 @@ class MovieScrub:
         return True
 
     def _zero(self, box: Box, skip: int) -> None:
-        """Zeros over the content behind its first ``skip`` bytes."""
+        """Overwrite the content after its first ``skip`` bytes with zeros."""
         self._edits.zero(box.payload + skip, box.end - box.payload - skip)
 
     def _zero_leftover(self, boxes: list[Box], parent: Box, skip: int = 0) -> None:
@@ -98,7 +98,7 @@ class MovieScrub:
             case b"hdlr":
                 # After version, component type and subtype: manufacturer, flags, mask and the free name.
                 self._zero(box, 12)
-            case b"dref":  # all are self-contained by now; an alias may still hold the path on its author's disk
+            case b"dref":  # all are self-contained, but an alias can still contain the path on its author's disk
                 for entry in box.children(8):
                     self._zero(entry, 4)
             case b"tref":
@@ -153,7 +153,7 @@ class MovieScrub:
         self._zero_leftover(boxes, entry, fixed)
 
     def _replace(self, box: Box, kept: bytes) -> None:
-        """Put what stays of the content, and zeros behind it; without any the box becomes ``free``."""
+        """Write ``kept`` and zeros after it as the content. If it is empty, the box becomes ``free``."""
         if kept:
             self._edits.put(box.payload, kept)
             self._zero(box, len(kept))
@@ -161,7 +161,7 @@ class MovieScrub:
             free(self._edits, box)
 
     def _clean_spherical(self, sv3d: Box) -> None:
-        """The header names the tool that wrote it."""
+        """Remove the name of the tool that wrote it from the header."""
         for box in sv3d.children():
             if box.type == b"svhd":
                 self._zero(box, 4)

@@ -110,6 +110,7 @@ class Uploads:
         _, service = self._upload(kill.kind, None, fault, comes_back=kill.comes_back)
         if service.alive():
             self._stop()
+        self._wait_for_tasks()  # a task that the next kills hit as well would be poison, as it should
         return service.fired()
 
     def sweep(self) -> Counter[str]:

@@ -15,7 +15,7 @@ from avion_media.deletion.backlog import notice_backlog
 from avion_media.domain.tasks import DROP_DELETED, QUEUES
 from avion_media.queue import NEVER_GIVEN_UP, QueueStats, TaskQueue
 from avion_media.redis import open_redis
-from avion_media.tasks.task_scan import FoundTask, TaskLocation, scan_tasks
+from avion_media.tasks.task_scan import FoundTask, scan_tasks
 
 SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for queue in QUEUES}
 
@@ -114,7 +114,7 @@ async def _cancel(config: Config, name: str, task_ids: frozenset[str]) -> set[st
     found: set[str] = set()
 
     def visit(task: FoundTask) -> bool:
-        if task.location is not TaskLocation.DEAD_LETTERS and task.entry.task.task_id in task_ids:
+        if task.entry.task.task_id in task_ids:
             found.add(task.entry.task.task_id)
         return found != task_ids
 

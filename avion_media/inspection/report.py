@@ -19,6 +19,7 @@ from avion_media.redis import Redis, as_map
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
+from avion_media.tasks.dead_letter_index import DeadLetterIndex
 from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.stored_sizes import stored_sizes
 from avion_media.tasks.task_scan import FoundTask, TaskLocation, lease_info, scan_tasks
@@ -117,7 +118,11 @@ async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
         return True
 
     for queue in QUEUES:
+        index = DeadLetterIndex(redis, queue)
+        dead_letters = await index.find([str(any_id)])
         await scan_tasks(redis, queue, visit)
+        for each in dead_letters + await index.find([str(any_id)]):  # a task may have been given up during the scan
+            visit(each)
     return list(found.values())
 
 

@@ -18,6 +18,7 @@ from avion_media.tasks.bulk import BulkRunner, ReplayDeadLetters, Work
 from avion_media.tasks.bulk_undelete import UndeleteMedia
 from avion_media.tasks.cache_remote import CacheRemote
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy, TaskHandler
+from avion_media.tasks.dead_letter_index import DeadLetterIndex
 from avion_media.tasks.process_media import ProcessMedia
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import PurgeMedia, Purges
@@ -165,6 +166,7 @@ def _subtree(
         accepting_tasks=lambda: runtime.lifecycle.accepting_tasks,
         telemetry=runtime.telemetry,
         bulk=_bulk(runtime, queue),
+        dead_letters=DeadLetterIndex(runtime.redis, queue),
     )
     runtime.drains[name] = consumer.drain
     runtime.observed.limiters[f"tasks.{name}"] = lambda: Limiter(consumer.running, slots)

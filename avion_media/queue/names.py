@@ -42,6 +42,11 @@ class QueueKeys:
         return f"{{{self.stream}}}:dlq"
 
     @property
+    def dead_letter_index(self) -> str:
+        """Sorted set: subjects and ids of the dead letters (`DeadLetterIndex`)."""
+        return f"{{{self.stream}}}:dlq_index"
+
+    @property
     def state(self) -> str:
         """Hash: accounts of fair dispatch, and records of janitors and data losses.
 

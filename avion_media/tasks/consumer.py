@@ -46,6 +46,7 @@ from avion_media.domain.errors import DecoderKilled, Deferred, Dependency, Lease
 from avion_media.domain.tasks import EnsureLease, Task
 from avion_media.queue import Lease, TaskQueue
 from avion_media.tasks.bulk import BulkRunner
+from avion_media.tasks.dead_letter_index import DeadLetterIndex
 from avion_media.tasks.observed_attempt import ObservedAttempt
 from avion_media.tasks.outage import OutagePause
 from avion_media.telemetry import Telemetry, bind_path, get_logger
@@ -149,6 +150,7 @@ class Consumer:
         accepting_tasks: Callable[[], bool],
         telemetry: Telemetry,
         bulk: BulkRunner | None = None,
+        dead_letters: DeadLetterIndex | None = None,
     ) -> None:
         self._queue = queue
         self._handler = handler
@@ -159,6 +161,7 @@ class Consumer:
         self._accepting_tasks = accepting_tasks
         self._telemetry = telemetry
         self._bulk = bulk
+        self._dead_letters = dead_letters
         self._is_janitor = False
         self._free = trio.Semaphore(policy.slots)
         self._outage = OutagePause(*_OUTAGE_PAUSE_S)
@@ -226,6 +229,8 @@ class Consumer:
 
         async def bulk_step() -> None:
             is_running = self._bulk is not None and self._is_janitor and await self._bulk.step()
+            if self._dead_letters is not None and self._is_janitor and not is_running:
+                await self._dead_letters.advance()
             await _wait_or_stop(child, _TEND_S if is_running or not self._is_janitor else _JOBS_S)
 
         self._begin(child)

@@ -1,4 +1,4 @@
-"""Reads every task of a queue, in all locations: stream, backlog, delayed set, dead letters. Changes nothing."""
+"""Reads every task of a queue that has not ended: in its stream, backlog and delayed set. Changes nothing."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ Visit = Callable[[FoundTask], bool]
 
 
 async def scan_tasks(redis: Redis, queue: str, visit: Visit) -> bool:
-    """Call ``visit`` with all tasks of a queue. Return whether it was called with the last one.
+    """Call ``visit`` with all tasks of a queue that have not ended. Return whether it was called with the last one.
 
     Tasks that move during the scan may be visited twice. The locations that a task can come from or move to are read
     before and after the stream, so a task is missed only if it leaves the stream and comes back during the scan.
@@ -69,12 +69,10 @@ async def scan_tasks(redis: Redis, queue: str, visit: Visit) -> bool:
     """
     return (
         await _each_delayed(redis, queue, visit)
-        and await _each_entry(redis, queue, TaskLocation.DEAD_LETTERS, visit)
         and await _each_waiting(redis, queue, visit)
-        and await _each_entry(redis, queue, TaskLocation.STREAM, visit)
+        and await _each_entry(redis, queue, visit)
         and await _each_waiting(redis, queue, visit)
         and await _each_delayed(redis, queue, visit)
-        and await _each_entry(redis, queue, TaskLocation.DEAD_LETTERS, visit)
     )
 
 
@@ -92,13 +90,12 @@ async def lease_info(redis: Redis, queue: str, entry_id: str) -> LeaseInfo | Non
     return LeaseInfo(consumer.decode(errors="replace"), idle_ms / 1000, deliveries)
 
 
-async def _each_entry(redis: Redis, queue: str, location: TaskLocation, visit: Visit) -> bool:
-    key = queue if location is TaskLocation.STREAM else QueueKeys(queue).dead_letters
+async def _each_entry(redis: Redis, queue: str, visit: Visit) -> bool:
     start = "-"
     while True:
-        rows = await redis.execute("XRANGE", key, start, "+", "COUNT", _PAGE)
+        rows = await redis.execute("XRANGE", queue, start, "+", "COUNT", _PAGE)
         for row in rows:
-            if not visit(FoundTask(queue, location, read_entry(row[0], row[1]))):
+            if not visit(FoundTask(queue, TaskLocation.STREAM, read_entry(row[0], row[1]))):
                 return False
         if len(rows) < _PAGE:
             return True

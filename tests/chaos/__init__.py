@@ -1,1 +1,1 @@
-"""Parts of the service, and whole processes, killed at any time under load. `make chaos` runs the long versions."""
+"""Kills parts of the service, and whole processes, at any time under load. `make chaos` runs the long versions."""

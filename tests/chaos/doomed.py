@@ -14,9 +14,9 @@ from supervisors import Child, Intensity, Supervisor
 
 
 async def doomed(_runtime: Runtime, child: Child[None]) -> None:
-    """In place of the sweeper: every start succeeds, and nothing else."""
+    """A sweeper that crashes after each successful start."""
     child.started()
-    await trio.sleep(0.2)  # time for the whole tree to come up: it falls from its full height
+    await trio.sleep(0.2)  # so that the whole tree has started
     raise RuntimeError("a defect of the sweeper")
 
 

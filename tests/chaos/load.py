@@ -29,7 +29,7 @@ _SERVICE_CONFIG = {
 
 
 def balanced_channel(addresses: Sequence[str]) -> grpc.Channel:
-    """A client as the gateway has one: round robin over all replicas that call themselves healthy."""
+    """A channel like the gateway's: round robin over all replicas that report to be healthy."""
     return grpc.insecure_channel(
         "ipv4:" + ",".join(addresses),
         options=[
@@ -41,17 +41,17 @@ def balanced_channel(addresses: Sequence[str]) -> grpc.Channel:
 
 
 class Caller:
-    """MediaService over a channel. Each failure's code is counted in ``codes``, OK too."""
+    """MediaService over a channel. ``codes`` counts the calls by status, OK included."""
 
     def __init__(self, channel: grpc.Channel, *, retries: bool) -> None:
-        """``retries``: repeat a call that was UNAVAILABLE, as its RetryInfo says."""
+        """With ``retries``, a call that was UNAVAILABLE is repeated after the time in its RetryInfo."""
         self._channel = channel
         self._retries = retries
         self.codes: Counter[str] = Counter()
         self.problems: list[str] = []
 
     def method(self, name: str, answer: Any) -> Any:
-        """A multi-callable of grpcio."""
+        """Return a multi-callable of grpcio."""
         return self._channel.unary_unary(
             f"/avion.MediaService/{name}",
             request_serializer=lambda request: request.SerializeToString(),
@@ -59,7 +59,7 @@ class Caller:
         )
 
     def call(self, name: str, request: Any, answer: Any) -> Any:
-        """One call; with ``retries`` it is repeated for up to a minute."""
+        """Make one call; with ``retries`` it is repeated for up to a minute."""
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -79,11 +79,11 @@ class Caller:
         self.problems.append(f"{name}: {error.code().name}: {error.details()}")
 
     def state(self, media_id: str) -> Any:
-        """The present state of a medium."""
+        """Return the present state of a media item."""
         return self.call("GetMediaStatus", wire.GetMediaStatusRequest(media_id=media_id), wire.MediaStatus).state
 
     def upload(self, body: bytes) -> str:
-        """Request, PUT, complete; the id."""
+        """Request, PUT and complete an upload. Return its id."""
         request = wire.RequestMediaUploadRequest(filename="a.jpg", content_type="image/jpeg", size=len(body))
         granted = self.call("RequestMediaUpload", request, wire.RequestMediaUploadResponse)
         put = httpx.put(
@@ -100,7 +100,7 @@ class Caller:
         return str(granted.media_id)
 
     def wait_ready(self, media_ids: Iterable[str], timeout_s: float = 60.0) -> None:
-        """Until all of them are READY."""
+        """Wait until all of them are READY."""
         waiting = set(media_ids)
 
         def all_ready() -> bool:
@@ -111,7 +111,7 @@ class Caller:
 
 
 class _Background:
-    """A thread for the length of a block. What it raises is raised at the end of the block."""
+    """A thread for the time of a block. Its error is raised at the end of the block."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -119,7 +119,7 @@ class _Background:
         self._failure: BaseException | None = None
 
     def work(self) -> None:
-        """Until ``stopping``."""
+        """Work until ``stopping`` is set."""
         raise NotImplementedError
 
     def _guarded(self) -> None:
@@ -143,7 +143,7 @@ class _Background:
 
 
 class SteadyCalls(_Background):
-    """So many calls per second, whether or not they are answered in time: statuses, and requests for uploads."""
+    """Calls at a constant rate, even if responses are late: statuses, and requests for uploads."""
 
     def __init__(self, caller: Caller, media_id: str) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class SteadyCalls(_Background):
 
 
 class SteadyGoCalls:
-    """The same calls at the same rate by grpc-go, for the length of a block (``program``: `steady_calls.go`)."""
+    """The same calls at the same rate by grpc-go, for the time of a block (``program``: `steady_calls.go`)."""
 
     def __init__(self, program: Path, addresses: Sequence[str], caller: Caller, media_id: str) -> None:
         self._caller = caller
@@ -226,7 +226,7 @@ class SteadyUploads(_Background):
 
 
 class Later(_Background):
-    """One call of a function, at once and beside the block."""
+    """Calls a function once, concurrently with the block."""
 
     def __init__(self, function: Callable[[], Any]) -> None:
         super().__init__()
@@ -239,7 +239,7 @@ class Later(_Background):
 
 
 def ready_events(client: redis.Redis) -> Counter[str]:
-    """How often each medium was announced as ready."""
+    """Return how often each media item was announced as ready."""
     rows: Any = client.xrange("media_events")
     events = [json.loads(fields["event"]) for _, fields in rows]
     return Counter(event["media_id"] for event in events if event["type"] == "media.ready")

@@ -1,4 +1,4 @@
-"""What goes wrong in the random chaos, three kinds at once: processes, servers, connections. The seed chooses."""
+"""The faults of the random chaos, of three kinds at once: processes, servers, connections. The seed chooses them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from tests.chaos.random_proxy import Mode, Proxy
 from tests.chaos.random_world import CLAIM_AFTER_S, World
 
-_DURING_A_START = 0.2  # where a start takes longer than the pauses, nothing would ever run otherwise
+_DURING_A_START = 0.2  # otherwise nothing would ever run if a start takes longer than the pauses
 
 
 @dataclass
 class Fault:
-    """One of them. Times are Unix seconds; ``in_hand`` are the media that were being worked on when it came."""
+    """One fault. Times are Unix seconds. ``in_hand`` are the media items that were in progress when it came."""
 
     kind: str
     began_at: float = field(default_factory=time.time)
@@ -25,10 +25,10 @@ class Fault:
 
 
 class Faults:
-    """Each method is one turn of one thread, and leaves everything whole at its end."""
+    """Each method is one turn of one thread, and repairs everything at its end."""
 
     def __init__(self, world: World, seed: int, pause: Callable[[float], object]) -> None:
-        """``pause`` waits so many seconds, or less when all is to end."""
+        """``pause`` waits so many seconds, or less at the end of the run."""
         self._world = world
         self._pause = pause
         self._processes = random.Random(f"{seed} processes")
@@ -37,7 +37,7 @@ class Faults:
         self.all: list[Fault] = []
 
     def process(self) -> None:
-        """A replica is killed, or stands still for longer than a lease."""
+        """Kill a replica, or suspend it for longer than a lease."""
         chance = self._processes
         self._pause(chance.uniform(3, 10))
         replica = chance.choice(self._world.replicas)
@@ -57,7 +57,7 @@ class Faults:
         self._note(fault)
 
     def server(self) -> None:
-        """Redis or the store's gateway is killed, and started again."""
+        """Kill Redis or the store's gateway, and start it again."""
         chance = self._servers
         self._pause(chance.uniform(5, 15))
         which = chance.choice(["Redis", "store"])
@@ -74,7 +74,7 @@ class Faults:
         self._note(fault)
 
     def connection(self) -> None:
-        """The connections to Redis or to the store are cut, delayed, half-closed, or lose replies."""
+        """Cut, delay or half-close the connections to Redis or to the store, or let them lose replies."""
         chance = self._connections
         self._pause(chance.uniform(1, 6))
         name, proxy = chance.choice(self._proxies())

@@ -14,17 +14,17 @@ _CONNECT_S = 5.0
 
 
 class Mode(StrEnum):
-    """What the proxy does to connections, those that stand and those that come."""
+    """What the proxy does to connections, open and new ones."""
 
     PASS = "pass"
-    CUT = "cut"  # none stands, and none is let in
+    CUT = "cut"  # all are closed, and none is accepted
     DELAY = "delay"  # every piece of data, in both directions
-    HALF_CLOSE = "half-close"  # one direction of those that stand is closed, the other goes on
-    LOSE_REPLIES = "lose replies"  # requests get through, answers do not
+    HALF_CLOSE = "half-close"  # one direction of open connections is closed, the other continues
+    LOSE_REPLIES = "lose replies"  # requests pass, replies do not
 
 
 class _Connection:
-    """One client and its own connection to the target. ``tampered``: bytes are missing, it cannot be used any more."""
+    """One client and its own connection to the target. ``tampered``: bytes are missing, so it is useless."""
 
     def __init__(self, client: trio.SocketStream, target: trio.SocketStream) -> None:
         self.client = client
@@ -34,7 +34,7 @@ class _Connection:
 
 
 class Proxy:
-    """In front of one TCP service. `set_mode` may be called in any thread."""
+    """A proxy in front of one TCP service. `set_mode` can be called in any thread."""
 
     def __init__(self, target_port: int, listener: trio.SocketListener) -> None:
         self.port: int = listener.socket.getsockname()[1]
@@ -48,15 +48,15 @@ class Proxy:
         self._stopping = trio.CancelScope()
 
     def set_mode(self, mode: Mode, delay_s: float = 0.0) -> None:
-        """From now on. What was tampered with by the mode before is cut."""
+        """Change the mode now. Connections that the former mode tampered with are cut."""
         trio.from_thread.run_sync(self._set_mode, mode, delay_s, trio_token=self._token)
 
     def stop(self) -> None:
-        """Cut everything and let nobody in any more."""
+        """Cut all connections and accept no more."""
         trio.from_thread.run_sync(self._stopping.cancel, trio_token=self._token)
 
     async def serve(self) -> None:
-        """Until `stop`."""
+        """Serve until `stop`."""
         with self._stopping:
             await trio.serve_listeners(self._serve_client, [self._listener])
 
@@ -111,13 +111,13 @@ class Proxy:
                 await sink.send_all(data)
             await sink.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-            if not connection.tampered:  # a half-closed one goes on in its other direction
+            if not connection.tampered:  # a half-closed one continues in its other direction
                 connection.scope.cancel()
 
 
 @contextmanager
 def open_proxies(*target_ports: int) -> Iterator[list[Proxy]]:
-    """One in front of each port of 127.0.0.1, on a free port."""
+    """Open a proxy on a free port for each of these ports of 127.0.0.1."""
     opened: list[Proxy] = []
     are_open = threading.Event()
 

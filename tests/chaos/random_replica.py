@@ -1,4 +1,4 @@
-"""One replica of the random chaos: the real service, which one kind of file kills, and which writes down its attempts.
+"""One replica of the random chaos: the real service. One kind of file kills it, and it records its attempts.
 
 ``python -m tests.chaos.random_replica``: `avion-media serve`, with the path of the notes in ``AVION_CHAOS_ATTEMPTS``.
 """
@@ -18,7 +18,7 @@ _HEAD_BYTES = 4096
 
 
 def die_of_deadly_files() -> None:
-    """As of a defect that takes the whole process down, and says nothing."""
+    """Patch the pipeline with a bug that kills the whole process silently."""
     from avion_media.media.pipeline import MediaPipeline, MediaSource, Processed
 
     process = MediaPipeline.process
@@ -32,7 +32,7 @@ def die_of_deadly_files() -> None:
 
 
 def write_down_attempts(path: str) -> None:
-    """``time pid begin|end id``, a line each. Of an attempt that died with its process there is no end."""
+    """Write a line ``time pid begin|end id`` for each. An attempt that died with its process has no end."""
     from avion_media.deletion import RemoveDeleted
     from avion_media.tasks.cache_remote import CacheRemote
     from avion_media.tasks.process_media import ProcessMedia
@@ -61,7 +61,7 @@ def write_down_attempts(path: str) -> None:
 
 
 def main() -> None:
-    """Serve."""
+    """Run `avion-media serve`."""
     from avion_media.cli import command_line
 
     die_of_deadly_files()

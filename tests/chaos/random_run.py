@@ -1,6 +1,6 @@
-"""``python -m tests.chaos.random_run --seed 7 --minutes 15``: two replicas under load, and everything dies.
+"""``python -m tests.chaos.random_run --seed 7 --minutes 15``: two replicas under load, while every part is killed.
 
-Status 0 when nothing was lost, double or unexpected.
+The exit status is 0 if nothing was lost, double or unexpected.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from tests.chaos.random_work import CLIENTS, Clients, Deleter, Ledger, Listener,
 from tests.chaos.random_world import DELETE_DELAY_S, Background, World, open_world
 from tests.crash.checker import keys_of
 
-# Generous: the machine may be busy. What hangs is hung for good by then.
+# Generous, because the machine may be busy. By then, what hangs will hang forever.
 _CALM_S = 120.0
 _QUIET_S = 240.0
 _THREAD_S = 90.0
 
 
 def run(seed: int, minutes: float, *, keep_logs: Path | None = None) -> Report:
-    """Calm, storm, calm; then the verdict."""
+    """Run a calm phase, a storm, and a calm phase; then return the report."""
     with ExitStack() as stack:
         world = stack.enter_context(open_world())
         channel = stack.enter_context(
@@ -55,7 +55,7 @@ def run(seed: int, minutes: float, *, keep_logs: Path | None = None) -> Report:
 
 
 def _calm(world: World, ledger: Ledger, clients: Clients) -> Reference:
-    """One of each body, undisturbed: what it makes is what every other one has to make."""
+    """Process one of each body undisturbed: every other one must have the same result."""
     ids = {body.name: clients.upload(body, body.name) for body in bodies()}
     assert world.watch(lambda: not ledger.open(), _CALM_S), f"not even in calm: {ledger.open()}"
     assert world.watch(lambda: not unfinished(world), _CALM_S), unfinished(world)
@@ -69,7 +69,7 @@ def _calm(world: World, ledger: Ledger, clients: Clients) -> Reference:
 def _storm(
     world: World, clients: Clients, deleter: Deleter, observer: Observer, seed: int, minutes: float
 ) -> tuple[Faults, list[Background]]:
-    """Returns when all faults are over; the clients' threads may still be waiting for answers."""
+    """Run until all faults are over. Threads of clients might still wait for responses."""
     working = [Background(f"client {number}", clients.take_turn) for number in range(CLIENTS)]
     watching = [Background("deleter", deleter.take_turn), Background("observer", observer.take_turn)]
     ending = threading.Event()
@@ -89,7 +89,7 @@ def _storm(
 
 
 def _come_to_rest(world: World, ledger: Ledger, deleter: Deleter, report: Report) -> None:
-    """Until everything has ended and everybody who died is forgotten."""
+    """Wait until all work has ended and the consumers of dead processes are removed."""
 
     def at_rest() -> bool:
         return deleter.idle and not ledger.open() and not unfinished(world) and not left_behind(world)
@@ -108,7 +108,7 @@ def _stop(threads: list[Background], report: Report) -> None:
 
 
 def main() -> int:
-    """0 when the run was good."""
+    """Return 0 if the run was good."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.random_run", description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--minutes", type=float, default=15)

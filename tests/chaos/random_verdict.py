@@ -1,7 +1,7 @@
-"""What became of everything, once all is at rest: the invariants, and the figures.
+"""Checks the invariants when all work has ended, and computes the figures.
 
-*lost*: acknowledged, but without an end, or READY without its objects. *double*: more than one end told. *unexpected*:
-anything else that must not be.
+*lost*: acknowledged, but without an end, or READY without its objects. *double*: more than one end was published.
+*unexpected*: any other violation.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from tests.crash.checker import JOURNAL, keys_of
 from tests.service.published import GROUP, QUEUES, key_of, read_status
 
 MAX_DEATHS = 3
-EXAMINED = "incoming/examined-"  # of a replica that was killed while it examined the store; the sweep removes it later
-_CLOCK_S = 0.01  # times are compared that come from two readings of one clock
+EXAMINED = (
+    "incoming/examined-"  # left by a replica that was killed while it examined the store; the sweep removes it later
+)
+_CLOCK_S = 0.01  # compared times come from two readings of one clock
 _JUST_BEFORE_S = 1.5  # between a task's end and its acknowledgement, on a busy machine
 Objects = dict[str, str]  # key: ETag
 Reference = dict[str, dict[str, str]]  # body's name: role: ETag
@@ -27,7 +29,7 @@ Reference = dict[str, dict[str, str]]  # body's name: role: ETag
 
 @dataclass
 class Report:
-    """All that is printed. A run is good when nothing was lost, double or unexpected."""
+    """The printed results. A run is good if nothing was lost, double or unexpected."""
 
     seed: int
     seconds: float
@@ -44,11 +46,11 @@ class Report:
 
     @property
     def good(self) -> bool:
-        """See the class."""
+        """Whether nothing was lost, double or unexpected."""
         return not (self.lost or self.double or self.unexpected)
 
     def lines(self) -> list[str]:
-        """For people."""
+        """Return the report as lines of text."""
         ends = ", ".join(f"{kind} {number}" for kind, number in sorted(self.ended.items()))
         calls = ", ".join(f"{code} {number}" for code, number in self.codes.most_common())
         share = 100 * self.wasted / max(1, self.attempts)
@@ -74,7 +76,7 @@ class Report:
 
 
 class Verdict:
-    """Looks at one world at rest, past its proxies."""
+    """Checks one world at rest, without its proxies."""
 
     def __init__(self, world: World, ledger: Ledger, reference: Reference, report: Report) -> None:
         self._world = world
@@ -86,7 +88,7 @@ class Verdict:
         self._dead_letters = self._read_dead_letters()
 
     def give(self, faults: list[Fault]) -> None:
-        """Fill the report in."""
+        """Fill in the report."""
         report, ledger = self._report, self._ledger
         report.accepted = len(ledger.accepted)
         report.codes = ledger.codes
@@ -100,7 +102,7 @@ class Verdict:
         self._judge_queues()
         report.recoveries_s = recoveries(faults, ledger)
 
-    # -- one medium
+    # -- one media item
 
     def _judge(self, entry: Accepted) -> None:
         state, reason = self._expected(entry)
@@ -129,11 +131,11 @@ class Verdict:
         return entry.body.state, entry.body.reason
 
     def _died_by_chance(self, media_id: str) -> bool:
-        """Innocent, but three processes died, or stood still, with it in hand."""
+        """Return whether three processes died, or were suspended, during its task, although its file is harmless."""
         return media_id in self._dead_letters and self._attempts.deaths(media_id) >= MAX_DEATHS
 
     def _is_ready(self, media_id: str) -> bool:
-        """Of the three that died, one may have written it all and not lived to say so."""
+        """Return whether it is READY: one of the three dead processes may have written everything."""
         return self._said(media_id) == ("READY", "")
 
     def _judge_objects(self, entry: Accepted, state: str) -> None:
@@ -141,7 +143,7 @@ class Verdict:
         objects = {role: self._objects[key] for role, key in roles.items() if key in self._objects}
         wanted = self._reference[entry.body.name] if state == "READY" else {}
         if entry.media_id in self._dead_letters and state == "FAILED":
-            objects.pop("incoming", None)  # what a replay of the dead letter needs
+            objects.pop("incoming", None)  # a replay of the dead letter needs it
         if objects == wanted:
             return
         missing = set(wanted) - set(objects)
@@ -172,7 +174,7 @@ class Verdict:
     def _note(self, entry: Accepted, what: str) -> None:
         self._report.unexpected.append(f"{entry.media_id} ({entry.kind}): {what}")
 
-    # -- all together
+    # -- all media items together
 
     def _judge_strangers(self) -> None:
         known = {key for media_id in self._ledger.asked for key in keys_of(media_id).values()}
@@ -203,7 +205,7 @@ class Verdict:
 
 
 class Attempts:
-    """What the replicas wrote down: each attempt's begin, and its end if its process lived to see it."""
+    """The records of the replicas: the start of each attempt, and its end unless the process died."""
 
     def __init__(self, world: World) -> None:
         self._by_id: dict[str, list[tuple[float, int, str]]] = defaultdict(list)
@@ -218,7 +220,7 @@ class Attempts:
         self.distinct = len(subjects)
 
     def deaths(self, media_id: str) -> int:
-        """How often a process died, or stood still for as long as a lease, with this task in hand."""
+        """Return how often a process died, or was suspended for as long as a lease, during this task."""
         notes = self._by_id.get(media_id, [])
         return sum(self._died(notes, *begin) for begin in notes if begin[2] == "begin")
 
@@ -231,13 +233,13 @@ class Attempts:
 
 
 def listed(world: World) -> Objects:
-    """All objects."""
+    """Return all objects."""
     pages = world.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
     return {each["Key"]: each["ETag"] for page in pages for each in page.get("Contents", ())}
 
 
 def unfinished(world: World) -> list[str]:
-    """What is left to do in any queue, dead letters aside."""
+    """Return what is left to do in any queue, except dead letters."""
     left = []
     for queue in (*QUEUES, "drop_deleted"):
         if not world.client.exists(queue):
@@ -255,7 +257,7 @@ def unfinished(world: World) -> list[str]:
 
 
 def left_behind(world: World) -> list[str]:
-    """Consumers of processes that are gone."""
+    """Return the consumers of dead processes."""
     alive = [f"-{each.pid}-" for each in world.replicas]
     names: set[str] = set()
     for queue in QUEUES:
@@ -265,7 +267,7 @@ def left_behind(world: World) -> list[str]:
 
 
 def recoveries(faults: list[Fault], ledger: Ledger) -> dict[str, list[float]]:
-    """Seconds per kind of fault; see `Report.lines`. With nothing in hand: until the next end of anything."""
+    """Return seconds by kind of fault; see `Report.lines`. Without a task in progress: until any task ends."""
     ends = {media_id: [seconds for seconds, _, _ in events] for media_id, events in ledger.events.items()}
     all_ends = sorted(seconds for each in ends.values() for seconds in each)
     found: dict[str, list[float]] = defaultdict(list)

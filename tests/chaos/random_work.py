@@ -1,6 +1,7 @@
-"""The work of the random chaos, as clients and other services put it on: uploads, remote media, deletions.
+"""The work of the random chaos, as clients and other services create it: uploads, remote media, deletions.
 
-What is in the `Ledger` was acknowledged; each client asks again until it is. Nobody here knows the service's code.
+Everything in the `Ledger` was acknowledged; each client repeats its requests until then. Nothing here uses the
+service's code.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ DATA = Path(__file__).parents[1] / "data"
 JPEG, PNG, MP4 = 1, 2, 32
 PICTURES = 12
 CLIENTS = 4
-MOST_OPEN = 48  # accepted and not ended; beyond it clients wait
+MOST_OPEN = 48  # accepted and not ended; beyond this clients wait
 _CALL_S = 5.0
 _PAUSE_S = 0.1
 _SHARES = {"picture": 90, "corrupt": 3, "video": 1.5, "remote": 5.5}
@@ -47,7 +48,7 @@ STATES = wire.MediaStatus.State.Name
 
 @dataclass(frozen=True)
 class Body:
-    """What is uploaded, and how it is to end."""
+    """A body to upload, and how it must end."""
 
     name: str
     code: int
@@ -59,39 +60,39 @@ class Body:
 
 @dataclass
 class Accepted:
-    """One medium that the service took responsibility for. Times are Unix seconds; 0: never."""
+    """One media item that the service accepted. Times are Unix seconds; 0: never."""
 
     media_id: str
     kind: str
     body: Body
     accepted_at: float
-    deleted_at: float = 0.0  # before the first try to say so
+    deleted_at: float = 0.0  # before the first attempt to publish it
     ready_when_deleted: bool = False
 
 
 @dataclass
 class Ledger:
-    """What was acknowledged, what was told, and what went wrong between."""
+    """What was acknowledged, what was published, and the errors in between."""
 
     accepted: dict[str, Accepted] = field(default_factory=dict)
     asked: set[str] = field(default_factory=set)  # whether or not it was acknowledged
     events: dict[str, list[tuple[float, str, str]]] = field(default_factory=dict)  # id: (Unix time, type, reason)
-    told: dict[str, list[str]] = field(default_factory=dict)  # id: states in the order in which they were told
+    told: dict[str, list[str]] = field(default_factory=dict)  # id: states in the order of their responses
     codes: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
 
     def ended(self, media_id: str) -> bool:
-        """Whether an end was announced; a deletion's only counts where one was asked for."""
+        """Return whether an end was announced. A deletion counts only if one was requested."""
         events, entry = self.events.get(media_id), self.accepted[media_id]
         return bool(events) and (not entry.deleted_at or any(kind == "media.deleted" for _, kind, _ in events or ()))
 
     def open(self) -> list[str]:
-        """Accepted, and not ended."""
+        """The media items that were accepted and have not ended."""
         return [each for each in list(self.accepted) if not self.ended(each)]
 
 
 def bodies() -> list[Body]:
-    """All that is uploaded, deadly files aside: small pictures that all differ, a video, a corrupt file."""
+    """Return all bodies except deadly files: small pictures that all differ, a video, a corrupt file."""
     video = (DATA / "mp4-h264-rotated-90-tiny.mp4").read_bytes()
     corrupt = (DATA / "jpeg-corrupt-header.jpg").read_bytes()
     return [
@@ -111,14 +112,14 @@ def _picture(number: int) -> Body:
 
 
 def deadly_body() -> Body:
-    """A picture that kills the process that works on it: its comment says so."""
+    """Return a picture that kills the process that works on it, which knows it by its comment."""
     picture = _picture(0).data
     comment = b"\xff\xfe" + (len(DEADLY) + 2).to_bytes(2, "big") + DEADLY
     return Body("deadly", JPEG, "image/jpeg", picture[:2] + comment + picture[2:], "FAILED", "poison")
 
 
 class Clients:
-    """What clients do, one thread each: `take_turn`. Which bodies come in which order is the seed's choice."""
+    """The clients, each of which calls `take_turn` in its thread. The seed chooses the order of bodies."""
 
     def __init__(self, world: World, ledger: Ledger, channel: grpc.Channel, seed: int) -> None:
         self._world = world
@@ -131,10 +132,10 @@ class Clients:
         self._next_deadly_at = time.monotonic() + 10
         self._numbers = count()
         self.to_delete: list[str] = []
-        self.give_up = threading.Event()  # set when nothing will be answered any more
+        self.give_up = threading.Event()  # set when no more responses will come
 
     def take_turn(self) -> None:
-        """Put one piece of work on, unless there is enough."""
+        """Add one piece of work, unless there is enough."""
         if len(self._ledger.open()) >= MOST_OPEN:
             time.sleep(_PAUSE_S)
             return
@@ -156,11 +157,11 @@ class Clients:
         return kind, body, self._chance.random() < _DROPPED_AT_ONCE + _DROPPED_LATER
 
     def _deadly_is_open(self) -> bool:
-        """Two at once take turns in killing both replicas, and nothing else gets done."""
+        """Return whether a deadly file is open. Two at once would kill both replicas in turn, and block all else."""
         return any(self._ledger.accepted[each].kind == "deadly" for each in self._ledger.open())
 
     def upload(self, body: Body, kind: str) -> str:
-        """PUT and complete, each until it is done; the id, or nothing when it never was."""
+        """Request, PUT and complete an upload, each until it succeeds. Return the id, or None if it never succeeded."""
         with self._lock:
             media_id = encode_id(datetime.now(UTC), body.code, self._chance.getrandbits(72))
         self._ledger.asked.add(media_id)
@@ -170,7 +171,7 @@ class Clients:
         return self._accept(media_id, kind, body) if answered is not None else ""
 
     def cache(self, body: Body) -> str:
-        """Ask for a remote file that nobody asked for before."""
+        """Request a new remote file."""
         path = f"/{next(self._numbers)}-{secrets.token_hex(4)}"
         self._world.remote.files[path] = body.data
         url = f"{self._world.remote.url}{path}"
@@ -211,12 +212,12 @@ class Clients:
         return None
 
 
-# What a client that retries meets while things are away, or its replica stands still.
+# The errors of a client that retries, during outages or while its replica is suspended.
 PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def call(channel: grpc.Channel, name: str, request: Any, answer: Any) -> Any:
-    """One call of MediaService."""
+    """Make one call of MediaService."""
     method = channel.unary_unary(
         f"/avion.MediaService/{name}",
         request_serializer=type(request).SerializeToString,
@@ -226,8 +227,8 @@ def call(channel: grpc.Channel, name: str, request: Any, answer: Any) -> Any:
 
 
 class Deleter:
-    """The post service: says what was deleted, some at once and some once it is public; on the stream, and sometimes
-    on the channel too."""
+    """The post service. It publishes deletions, some at once and some when the media item is public: on the stream, and
+    sometimes on the channel too."""
 
     def __init__(self, world: World, ledger: Ledger, clients: Clients, seed: int) -> None:
         self._world = world
@@ -238,11 +239,11 @@ class Deleter:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to be dropped."""
+        """Whether no deletion is left to publish."""
         return not self._clients.to_delete and not self._later
 
     def take_turn(self) -> None:
-        """Drop what is due."""
+        """Publish the deletions that are due."""
         while self._clients.to_delete:
             media_id = self._clients.to_delete.pop()
             if self._chance.random() < _DROPPED_LATER / (_DROPPED_AT_ONCE + _DROPPED_LATER):
@@ -268,7 +269,7 @@ class Deleter:
 
 
 def until_answered(ask: Callable[[], Any], give_up: threading.Event) -> Any:
-    """Redis is asked again until it has answered; None when it never will."""
+    """Repeat a request to Redis until it responds. Return None if it never does."""
     while not give_up.is_set():
         try:
             return ask()
@@ -278,7 +279,7 @@ def until_answered(ask: Callable[[], Any], give_up: threading.Event) -> Any:
 
 
 class Listener:
-    """Another service that reads `media_events`: keeps all of them, however long the stream is."""
+    """Another service that reads `media_events`, and keeps all events."""
 
     def __init__(self, world: World, ledger: Ledger) -> None:
         self._world = world
@@ -286,7 +287,7 @@ class Listener:
         self._last = "0"
 
     def take_turn(self) -> None:
-        """Read what is new."""
+        """Read the new events."""
         try:
             found = self._world.client.xread({"media_events": self._last}, count=500, block=300)
         except redis.RedisError:
@@ -307,7 +308,7 @@ def _rows(found: Any) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 class Observer:
-    """Looks at media at random while things happen: what a client is told must be true, and stay true."""
+    """Checks random media items during the run: each status must be true, and stay true."""
 
     def __init__(self, world: World, ledger: Ledger, channel: grpc.Channel, delay_s: float) -> None:
         self._world = world
@@ -317,7 +318,7 @@ class Observer:
         self._chance = random.Random()
 
     def take_turn(self) -> None:
-        """One medium, and each that waits for its removal."""
+        """Check one media item, and each that waits for its removal."""
         ids = list(self._ledger.accepted)[-200:]
         if ids:
             self._look(self._ledger.accepted[self._chance.choice(ids)])
@@ -347,7 +348,7 @@ class Observer:
             self._ledger.problems.append(f"{entry.media_id}: removed {due - before:.2f} s too early")
 
     def _original(self, media_id: str) -> bool | None:
-        """Whether it is there; None while the store does not say."""
+        """Return whether it exists; None while the store does not respond."""
         try:
             self._world.s3.head_object(Bucket=BUCKET, Key=keys_of(media_id)["original"])
         except botocore.exceptions.ClientError as error:

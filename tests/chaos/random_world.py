@@ -1,7 +1,7 @@
 """The world of the random chaos: two replicas, Redis and Ceph of its own, and proxies between them.
 
-Processes die with the thread that started them (by the kernel's parent-death signal), so all are started by one thread,
-the one that runs `World.watch`: other threads ask it to.
+Processes die with the thread that started them, by the kernel's parent-death signal. So one thread starts all of them,
+which runs `World.watch`; other threads send it orders.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _START_S = 180.0  # the machine may be busy
 
 
 class Replica:
-    """One process of the service, started again at the same addresses whenever it has died."""
+    """One process of the service, which is started again at the same addresses each time that it died."""
 
     def __init__(self, name: str, environment: dict[str, str], log: Path) -> None:
         self.name = name
@@ -53,12 +53,12 @@ class Replica:
 
     @property
     def pid(self) -> int:
-        """Of the present process; 0 between two."""
+        """The pid of the present process; 0 between two processes."""
         process = self._process
         return process.pid if process is not None and process.poll() is None else 0
 
     def start(self) -> None:
-        """Start it; it is not ready yet."""
+        """Start the process, without waiting until it is ready."""
         command = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "tests.chaos.random_replica"]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log)
@@ -70,12 +70,12 @@ class Replica:
             self.start()
 
     def signal(self, number: int) -> None:
-        """Whatever is running."""
+        """Send a signal to the process, if it runs."""
         if self._process is not None:
             self._process.send_signal(number)
 
     def ready(self) -> bool:
-        """Whether it says so."""
+        """Return whether it reports to be ready."""
         try:
             url = f"http://{self.environment['AVION_MEDIA_ADMIN__BIND']}/readyz"
             return httpx.get(url, trust_env=False, timeout=2).status_code == 200
@@ -83,7 +83,7 @@ class Replica:
             return False
 
     def end(self) -> int | None:
-        """SIGTERM, and the exit status; None when it had to be killed."""
+        """Send SIGTERM, and return the exit status; None if it had to be killed."""
         if self._process is None:
             return 0
         self._process.send_signal(signal.SIGCONT)
@@ -98,7 +98,7 @@ class Replica:
 
 @dataclass
 class World:
-    """See the module's text. ``client`` and ``s3`` look past the proxies."""
+    """The world: see the module. ``client`` and ``s3`` do not use the proxies."""
 
     address: S3Address
     store: CephNode
@@ -113,7 +113,7 @@ class World:
     _orders: SimpleQueue[tuple[Callable[[], None], Future[None]]] = field(default_factory=SimpleQueue)
 
     def watch(self, until: Callable[[], bool], timeout_s: float) -> bool:
-        """Start what is to be started, until it holds; False when it took too long. For one thread, always the same."""
+        """Carry out orders of `start` until ``until`` holds; return False if that took too long. For one thread."""
         deadline = time.monotonic() + timeout_s
         while not until():
             if time.monotonic() > deadline:
@@ -131,13 +131,13 @@ class World:
         return True
 
     def start(self, order: Callable[[], None]) -> None:
-        """Have the watching thread start something; returns when it is done."""
+        """Let the watching thread carry out an order, and wait for that."""
         done: Future[None] = Future()
         self._orders.put((order, done))
         done.result(120)
 
     def in_hand(self, replica: Replica | None = None) -> set[str]:
-        """The media whose tasks are in the hands of one replica, or of all."""
+        """Return the media items whose tasks are leased by one replica, or by any."""
         found: set[str] = set()
         with suppress(redis.RedisError):
             for queue in QUEUES:
@@ -150,7 +150,7 @@ class World:
 
 @contextmanager
 def open_world() -> Iterator[World]:
-    """Everything, both replicas ready; all is stopped afterwards."""
+    """Start everything, with both replicas ready. Afterwards all of it is stopped."""
     with ExitStack() as stack:
         store = stack.enter_context(ceph_node())
         address = store.create_user()
@@ -210,7 +210,7 @@ def _s3_client(address: S3Address) -> Any:
 
 
 class Background(threading.Thread):
-    """A thread that works in turns until told to stop; what it raises is kept in ``failure``."""
+    """A thread that works in turns until a request to stop. Its error is kept in ``failure``."""
 
     def __init__(self, name: str, turn: Callable[[], None]) -> None:
         super().__init__(name=name, daemon=True)
@@ -219,7 +219,7 @@ class Background(threading.Thread):
         self._turn = turn
 
     def run(self) -> None:
-        """Turn after turn."""
+        """Take turns until a request to stop."""
         try:
             while not self.stopping.is_set():
                 self._turn()

@@ -1,4 +1,4 @@
-"""How long the long tests take: short by default, longer by `make chaos`."""
+"""The length of the long tests: short by default, longer with `make chaos`."""
 
 from __future__ import annotations
 

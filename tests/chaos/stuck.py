@@ -16,7 +16,7 @@ from supervisors import Child, Supervisor, Worker
 
 
 async def the_stuck_child(how: str, child: Child[None]) -> None:
-    """Blocks the event loop, or holds its stop up behind a shield that nothing bounds."""
+    """Block the event loop, or delay the stop by a shield without a limit."""
     child.started()
     print("stuck", flush=True)
     if how == "blocked":
@@ -26,7 +26,7 @@ async def the_stuck_child(how: str, child: Child[None]) -> None:
 
 
 async def main(how: str) -> None:
-    """Run it until the watchdog ends it."""
+    """Run the tree until the watchdog ends the process."""
     runtime = Runtime(Config(drain=DrainConfig(settle=0, grace=0)))
     root = Supervisor("root", [Worker("stuck", partial(the_stuck_child, how), grace_s=0)])
     await run_until_stopped(root, runtime, trio.sleep_forever, watchdog=Watchdog(0.5))

@@ -1,4 +1,4 @@
-"""Every node of the real tree crashes once: its group comes back, the rest never notices, no upload is lost."""
+"""Every node of the real tree crashes once: its group restarts, the rest does not notice, no upload is lost."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _recovery_s: dict[str, float] = {}
 
 @pytest.fixture(scope="module")
 def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Iterator[Service]:
-    """One service for all nodes: what one crash leaves behind is the next one's problem, as in life."""
+    """One service for all nodes, so that a crash has to cope with what the one before it left, as in production."""
     environment = service_environment(
         redis_of_process,
         bucket.address.endpoint_url,
@@ -38,7 +38,7 @@ def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) 
 
 @pytest.fixture(scope="module")
 def caller(service: Service) -> Iterator[Caller]:
-    """A client that repeats what was UNAVAILABLE."""
+    """A client that repeats calls that were UNAVAILABLE."""
     with grpc.insecure_channel(service.grpc_address) as channel:
         yield Caller(channel, retries=True)
 
@@ -48,8 +48,8 @@ def test_a_crash_restarts_its_group_only(service: Service, caller: Caller, pictu
     before = incarnations(tree_of(service))
     changes_before = whole(service)["ready_changes"]
     log_before = len(json_lines(service.log()))
-    queued = caller.upload(picture)  # being worked on when the crash comes
-    with Later(lambda: caller.upload(picture)) as second:  # on its way when the crash comes
+    queued = caller.upload(picture)  # in progress when the crash comes
+    with Later(lambda: caller.upload(picture)) as second:  # being uploaded when the crash comes
         killed_at = time.monotonic()
         kill(service, path)
         tree = eventually(lambda: recovered(service, path, before[path]), f"{path} and its group to run again", 30)
@@ -64,7 +64,7 @@ def test_a_crash_restarts_its_group_only(service: Service, caller: Caller, pictu
 
 
 def test_recovery_is_quick(service: Service, redis_client: redis.Redis) -> None:
-    """After all of the above; the figures are printed with ``-s``."""
+    """This runs after the other tests. It prints the figures with ``-s``."""
     worst = max(_recovery_s, key=lambda path: _recovery_s[path])
     print(
         f"\n{len(_recovery_s)} nodes crashed: recovery median {statistics.median(_recovery_s.values()):.2f} s,"
@@ -75,12 +75,12 @@ def test_recovery_is_quick(service: Service, redis_client: redis.Redis) -> None:
 
 
 def whole(service: Service) -> dict[str, Any]:
-    """What ``/readyz`` says, once it is 200."""
+    """Return the response of ``/readyz`` once it is 200."""
     return eventually(service.ready, "/readyz to be 200", 10)
 
 
 def kill(service: Service, path: str) -> None:
-    """Who kills the admin port, or what stands left of it, gets no answer."""
+    """Kill a node. There is no response if that also stops the admin port."""
     try:
         answer = httpx.post(
             f"{service.admin_url}/chaos/kill", params={"path": path}, trust_env=False, verify=False, timeout=5
@@ -92,7 +92,7 @@ def kill(service: Service, path: str) -> None:
 
 
 def recovered(service: Service, path: str, incarnation: int) -> dict[str, Any] | None:
-    """The tree, once ``path`` has been started again and every node runs."""
+    """Return the tree once ``path`` has restarted and every node runs."""
     try:
         tree = tree_of(service)
     except httpx.HTTPError:

@@ -1,4 +1,4 @@
-"""Every leaf of the real tree returns, hangs, or lets a cancellation out, in this process: its group comes back."""
+"""Every leaf of the real tree returns, hangs, or raises a cancellation, in this process: its group restarts."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from tests.chaos.groups import PURGE_URL, all_paths, changed, group_of, incarnat
 from tests.chaos.load import Caller
 from tests.conftest import S3Bucket
 
-_HANG_S = 0.3  # the start timeout of a node that is to hang
+_HANG_S = 0.3  # the start timeout of a node that will hang
 LEAVES = [path for path in all_paths() if not any(each.startswith(f"{path}/") for each in all_paths())]
-# Those of the service stand each for itself: they may fail at the same time.
+# Those of the service are independent, so they can fail at the same time.
 TOGETHER = [path for path in LEAVES if path.startswith("service/")]
 ROUNDS = [*([path] for path in LEAVES if path not in TOGETHER), TOGETHER]
-_RECOVERY_S = 120.0  # for whatever else the machine may be doing
+_RECOVERY_S = 120.0  # because the machine may be busy
 
 
 @dataclass
 class Faults:
-    """What to inject, and where. The bodies of the tree look here."""
+    """The faults to inject. The bodies of the tree check for them."""
 
     triggers: dict[str, trio.Event] = field(default_factory=dict)
     how: str = "return"
-    to_hang: dict[str, Any] = field(default_factory=dict)  # path, at its next start -> what it has otherwise
+    to_hang: dict[str, Any] = field(default_factory=dict)  # by path, for the next start: the normal settings
     nodes: dict[str, Worker[Any]] = field(default_factory=dict)  # by path
 
     async def body(self, run: Callable[[Child[Any]], Awaitable[None]], child: Child[Any]) -> None:
@@ -61,7 +61,7 @@ class Faults:
         scope.cancel()
 
     def strike(self, path: str, how: str) -> None:
-        """Have one child fail. A hang is one at the start that follows its return."""
+        """Let one child fail. For a hang, it returns, and its next start hangs."""
         self.how = how
         if how == "hang":
             record = self.nodes[path]._record
@@ -70,12 +70,12 @@ class Faults:
         self.triggers[path].set()
 
     def worker(self, name: str, run: Callable[[Child[Any]], Awaitable[None]], **settings: Any) -> Worker[Any]:
-        """In place of `Worker`: the same child, that can be made to fail."""
+        """A replacement of `Worker`: the same child, but it can be made to fail."""
         return Worker(name, partial(self.body, run), **settings)
 
 
 async def a_cancellation() -> trio.Cancelled:
-    """A `trio.Cancelled` as a defect lets it out of the scope it belongs to."""
+    """Return a `trio.Cancelled` that a bug let out of its scope."""
     caught: list[trio.Cancelled] = []
     with trio.CancelScope() as scope:
         scope.cancel()
@@ -89,7 +89,7 @@ async def a_cancellation() -> trio.Cancelled:
 
 @pytest.fixture
 def config(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> Config:
-    """Free ports; nothing of it reaches beyond this test."""
+    """A configuration with free ports, only for this test."""
     free = Bind(host="127.0.0.1", port=0)
     plain = load({})
     return plain.model_copy(
@@ -107,7 +107,7 @@ def config(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -
 
 @asynccontextmanager
 async def faulty_tree(config: Config, faults: Faults, patch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Tree, Runtime]]:
-    """The tree of the service, running, with a fault in every leaf's reach."""
+    """Run the tree of the service, in which every leaf can be made to fail."""
     for module in (app, consumers, events):
         patch.setattr(module, "Worker", faults.worker)
     runtime = Runtime(config)
@@ -122,7 +122,7 @@ async def faulty_tree(config: Config, faults: Faults, patch: pytest.MonkeyPatch)
 async def test_a_fault_restarts_its_group_only(
     config: Config, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis, picture: bytes, how: str
 ) -> None:
-    """Uploads that are worked on or on their way when it comes end well; their client repeats what is UNAVAILABLE."""
+    """Uploads in progress during the fault succeed; their client repeats calls that are UNAVAILABLE."""
     faults = Faults()
     recovery_s: list[float] = []
     async with faulty_tree(config, faults, monkeypatch) as (tree, runtime), calling(tree) as caller:
@@ -159,24 +159,24 @@ async def test_a_fault_restarts_its_group_only(
 
 @asynccontextmanager
 async def calling(tree: Tree) -> AsyncIterator[Caller]:
-    """A client of the tree's gRPC port, for threads."""
+    """Open a client of the tree's gRPC port, for threads."""
     host, port = tree.ports["grpc"].value
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         yield Caller(channel, retries=True)
 
 
 def upload_until_ready(caller: Caller, picture: bytes, queued: str) -> None:
-    """One more upload, until both of them are READY."""
+    """Upload one more file, and wait until both are READY."""
     caller.wait_ready([queued, caller.upload(picture)])
 
 
 def note_readiness(runtime: Runtime, told: list[bool], _serving: bool) -> None:
-    """A listener that keeps what ``/readyz`` would have said."""
+    """A listener that records what ``/readyz`` would have returned."""
     told.append(runtime.readiness.ready)
 
 
 def watch(root: Supervisor) -> trio.Event:
-    """Set at the next transition in the tree."""
+    """Return an event that is set at the next transition in the tree."""
     happened = trio.Event()
 
     def seen(_event: Event) -> None:
@@ -188,7 +188,7 @@ def watch(root: Supervisor) -> trio.Event:
 
 
 def recovered(root: Supervisor, paths: list[str], before: dict[str, int]) -> bool:
-    """Whether all of ``paths`` were started again, and everything runs."""
+    """Return whether all of ``paths`` have restarted, and everything runs."""
     tree = root.snapshot().to_dict()
     now = incarnations(tree)
     return all(now[path] > before[path] for path in paths) and all(node["state"] == "running" for node in nodes(tree))

@@ -1,4 +1,4 @@
-"""What has ended HTTP servers by one client: here it ends that client's connection, and no other."""
+"""Requests that have crashed other HTTP servers: here they end their own connection, and no other."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def service(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) 
 
 
 def unfinished_body() -> list[bytes]:
-    """HTTP/1.1 whose answer comes before its body has ended."""
+    """Return a request whose response comes before its body has ended."""
     return [b"POST /media/none HTTP/1.1\r\nHost: origin\r\nContent-Length: 1000000\r\n\r\n", b"x" * 1000, b"x" * 1000]
 
 
 def broken_chunks() -> list[bytes]:
-    """A body that is none."""
+    """Return a request with an invalid chunked body."""
     return [b"POST /media/none HTTP/1.1\r\nHost: origin\r\nTransfer-Encoding: chunked\r\n\r\n", b"zz\r\n"]
 
 
@@ -60,7 +60,7 @@ def test_nothing_can_be_killed_unless_it_is_enabled(service: Service) -> None:
 
 
 def send_and_leave(url: str, pieces: list[bytes]) -> None:
-    """Send piece by piece, each time looking what comes for a moment, and close."""
+    """Send the pieces one by one, read for a moment after each, and close."""
     address = httpx.URL(url)
     with socket.create_connection((address.host, address.port or 80), timeout=0.05) as client:
         for piece in pieces:
@@ -74,7 +74,7 @@ def send_and_leave(url: str, pieces: list[bytes]) -> None:
 
 
 def _local_port(client: httpx.Client) -> int:
-    """Of the connection that the client goes on using."""
+    """Return the local port of the connection that the client keeps."""
     response = client.get("/media/none")
     stream = response.extensions["network_stream"]
     port: int = stream.get_extra_info("client_addr")[1]

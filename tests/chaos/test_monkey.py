@@ -1,4 +1,4 @@
-"""A seeded monkey kills random nodes under load: nothing is lost, nothing is INTERNAL, nothing grows."""
+"""A seeded monkey kills random nodes under load: nothing is lost, no call is INTERNAL, no resource grows."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_a_monkey_loses_nothing(
 
 
 def monkey(service: Service) -> str:
-    """`avion-media chaos`; what it says at its end."""
+    """Run `avion-media chaos`, and return its last output."""
     arguments = ("chaos", "--seed", str(SEED), "--seconds", str(MONKEY_S), "--interval", "0.5-2")
     done = service.run_cli(*arguments, timeout_s=MONKEY_S + 60)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -48,7 +48,7 @@ def monkey(service: Service) -> str:
 
 
 def settled(service: Service) -> Usage:
-    """What an idle service holds: the least that is seen once two looks in a row agree."""
+    """Return the usage of an idle service: the minimum, once two measurements in a row agree."""
     looks = [usage_of(service)]
 
     def agree() -> bool:
@@ -60,6 +60,6 @@ def settled(service: Service) -> Usage:
 
 
 def grown_back(service: Service, before: Usage) -> Usage | None:
-    """The usage, once it is no more than before."""
+    """Wait until the usage is at most that of before, and return it."""
     now = usage_of(service)
     return now if now.within(before) else None

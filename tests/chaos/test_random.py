@@ -1,4 +1,4 @@
-"""Forty seconds of random chaos, always the same choices; `make chaos` makes others, for longer."""
+"""Forty seconds of random chaos with a fixed seed; `make chaos` runs longer, with other seeds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.chaos.random_run import run
 
 SEED = 20
 MINUTES = 0.7
-FEWEST = 15  # media: fewer means that nothing was tried
+FEWEST = 15  # media items: fewer mean that nothing was tested
 
 
 @pytest.mark.timeout(1200)  # a minute and a half on an idle machine; each phase has a limit of its own

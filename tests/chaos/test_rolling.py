@@ -34,7 +34,7 @@ def test_rolling_restarts_go_unnoticed(
         ):
             for turn in range(ROLLING_RESTARTS):
                 eventually(lambda: all(map(served, replicas.running)), "both replicas to serve calls")
-                time.sleep(chance.uniform(0, 0.5))  # at whatever moment of the load
+                time.sleep(chance.uniform(0, 0.5))  # at a random moment of the load
                 drains_s.append(replicas.restart(turn % 2))
         caller.wait_ready(uploads.media_ids)
         print(
@@ -57,7 +57,7 @@ def test_a_killed_replica_costs_time_only(
         replicas.running[0].process.send_signal(signal.SIGKILL)
         replicas.running[0].process.wait(10)
         caller.wait_ready(uploaded)
-        # One that was killed between the state and its event leaves the event to whoever takes over its task.
+        # If a replica is killed between the state and its event, the next owner of the task publishes the event.
         eventually(lambda: nothing_left(redis_client), "the queue to be empty")
         announced = ready_events(redis_client)
         assert {each: announced[each] for each in uploaded} == dict.fromkeys(uploaded, 1)
@@ -65,7 +65,7 @@ def test_a_killed_replica_costs_time_only(
 
 
 class Replicas:
-    """Two processes on one Redis and one store. Each keeps its addresses over its restarts."""
+    """Two processes on one Redis and one store, which keep their addresses after restarts."""
 
     def __init__(self, redis_url: str, bucket: S3Bucket) -> None:
         self._environments = [
@@ -93,7 +93,7 @@ class Replicas:
             stack.close()
 
     def restart(self, index: int) -> float:
-        """SIGTERM, wait for the end, start again; how long the drain took, in seconds."""
+        """Send SIGTERM, wait for the end, and start again. Return the seconds of the drain."""
         service = self.running[index]
         asked_at = time.monotonic()
         status = service.stop(30)
@@ -105,7 +105,7 @@ class Replicas:
 
 
 def served(service: Service) -> bool:
-    """Whether calls of the balanced client reach this replica."""
+    """Return whether calls of the balanced client reach this replica."""
     metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=5).text
     return any(
         line.startswith("rpc_server_call_duration") and "_count" in line and "avion.MediaService" in line
@@ -114,7 +114,7 @@ def served(service: Service) -> bool:
 
 
 def nothing_left(client: redis.Redis) -> bool:
-    """No task waits, is worked on, is delayed or was given up."""
+    """Return whether no task waits, is leased, is delayed or is a dead letter."""
     queue = "media_processing_queue"
     return (
         not client.xlen(queue)

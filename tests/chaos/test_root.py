@@ -1,4 +1,4 @@
-"""The root gives up: the process ends by itself, leaves nothing behind, and says which node it was and why."""
+"""The root gives up: the process ends by itself, leaves nothing behind, and reports the node and the cause."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def test_more_crashes_than_the_root_bears_end_the_process(
     (failed,) = (line for line in lines if line["event"] == "tree.failed")
     assert (failed["level"], failed["why"]) == ("critical", WHY)
     crashes = [line for line in lines if line["event"] == "supervision.failed" and line["path"] == "service/sweeper"]
-    # A window outlives the restart of its supervisor: the third crash ends `service` again, and then the root.
+    # The count of restarts survives a restart of the supervisor: the third crash ends `service` again, then the root.
     assert len(crashes) == 3
     assert all("a defect of the sweeper" in line["exception"] for line in crashes)
     assert [line["path"] for line in lines if line["event"] == "supervision.escalated"] == ["service", "service", "/"]
     assert [line["phase"] for line in lines if line["event"] == "phase"][-2:] == ["STOPPING", "DONE"]
-    # Nothing is left: no child process, no port, no task in hand.
+    # Nothing is left: no child process, no port, no leased task.
     assert processes_with(mark) == []
     for name in ("GRPC", "HTTP", "ADMIN"):
         with pytest.raises(httpx.ConnectError):

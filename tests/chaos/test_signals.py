@@ -27,7 +27,7 @@ STUCK = Path(__file__).parent / "stuck.py"
 
 @pytest.fixture
 def environment(redis_of_process: str, redis_client: redis.Redis, bucket: S3Bucket) -> dict[str, str]:
-    """Of a service that settles for longer than any test waits."""
+    """The environment of a service whose settle time is longer than any test."""
     return service_environment(redis_of_process, bucket.address.endpoint_url, bucket.bucket, DRAIN__SETTLE="20s")
 
 
@@ -42,7 +42,7 @@ def test_sigterm_during_the_start_ends_it_cleanly(environment: dict[str, str], m
         text=True,
     ) as process:
         eventually(lambda: catches_sigterm(process.pid), "the handler to be there", 20)
-        time.sleep(delay_s)  # wherever the start may be by then: imports, configuration, half a tree
+        time.sleep(delay_s)  # the start can be anywhere by then: imports, configuration, half of the tree
         process.send_signal(signal.SIGTERM)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 0, said
@@ -62,7 +62,7 @@ def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client:
         assert time.monotonic() - asked_at < 12, "it settled all the same"
         phases = [line["phase"] for line in json_lines(service.log()) if line["event"] == "phase"]
         assert phases == ["READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"]
-    # What was not finished was released, and is there for the next process.
+    # Unfinished tasks were released, for the next process.
     with (
         running(environment | {"AVION_MEDIA_DRAIN__SETTLE": "0"}) as service,
         grpc.insecure_channel(service.grpc_address) as channel,
@@ -73,7 +73,7 @@ def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client:
 
 
 def test_ctrl_c_at_the_terminal_of_dev_is_an_ordered_stop(tmp_path: Path) -> None:
-    """The terminal sends it to all processes of the group: those that the service stands on must not hear it."""
+    """The terminal sends it to the whole process group, but dependencies of the service must not get it."""
     mark = uuid.uuid4().hex
     said = tmp_path / "said"
     with (
@@ -98,7 +98,7 @@ def test_ctrl_c_at_the_terminal_of_dev_is_an_ordered_stop(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("how", ["blocked", "overrun"])
 def test_a_stuck_process_is_ended_with_a_dump(how: str) -> None:
-    """By a thread, after the budget: with all tasks and threads on standard error."""
+    """A thread ends it after the budget, with all tasks and threads on standard error."""
     with subprocess.Popen(
         [sys.executable, STUCK, how], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as it:
@@ -133,7 +133,7 @@ def test_budgets_that_do_not_fit_are_refused(environment: dict[str, str]) -> Non
 
 
 def catches_sigterm(pid: int) -> bool:
-    """Whether the process has a handler for SIGTERM."""
+    """Return whether the process has a handler for SIGTERM."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
     return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)

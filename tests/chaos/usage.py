@@ -1,4 +1,4 @@
-"""What a process holds: to see that nothing grows."""
+"""The resources of a process, to check that none grows."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import httpx
 
 from tests.service.harness import Service
 
-# What the service may keep open when idle (S3__THREADS, and the default of `open_redis`): it makes them when they are
-# first needed at once, so that they are more after a busy time than before.
+# Connections that an idle service may keep (S3__THREADS, and the default of `open_redis`). It opens them when they are
+# first needed at once, so after a busy time there are more than before.
 _MAX_POOLED = {"S3__ENDPOINT_URL": 16, "REDIS__URL": 24}
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Counts of one process at one moment. ``descriptors`` are without the connections that are kept, ``pooled``."""
+    """Counts of one process at one moment. ``descriptors`` does not include kept connections, which are ``pooled``."""
 
     tasks: int
     threads: int
@@ -30,7 +30,7 @@ class Usage:
     pooled: dict[str, int]
 
     def within(self, bound: Usage) -> bool:
-        """Whether nothing is more than in ``bound``, and no pool larger than it may be."""
+        """Return whether no count exceeds ``bound``, and no pool its limit."""
         return (
             self.tasks <= bound.tasks
             and self.threads <= bound.threads
@@ -41,13 +41,13 @@ class Usage:
 
 
 def tree_of(service: Service) -> dict[str, Any]:
-    """The live tree."""
+    """Return the live tree."""
     tree: dict[str, Any] = httpx.get(f"{service.admin_url}/tree", trust_env=False, verify=False, timeout=5).json()
     return tree
 
 
 def usage_of(service: Service) -> Usage:
-    """Counts of the service's process; its children's children included."""
+    """Return the counts of the service's process, including all descendants."""
     process = Path(f"/proc/{service.process.pid}")
     tasks = tree_of(service)["tasks"]
     descriptors = _descriptors(process)
@@ -63,7 +63,7 @@ def usage_of(service: Service) -> Usage:
 
 
 def _descriptors(process: Path) -> list[str]:
-    """What each open descriptor is: a path, or ``socket:[inode]``."""
+    """Return the target of each open descriptor: a path, or ``socket:[inode]``."""
     found = []
     for descriptor in (process / "fd").iterdir():
         with suppress(FileNotFoundError):  # closed meanwhile
@@ -72,7 +72,7 @@ def _descriptors(process: Path) -> list[str]:
 
 
 def _connected_ports(process: Path) -> dict[str, int]:
-    """The remote port of each TCP connection over IPv4 (proc(5), /proc/pid/net/tcp)."""
+    """Return the remote port of each TCP connection over IPv4 (proc(5), /proc/pid/net/tcp)."""
     rows = [line.split() for line in (process / "net" / "tcp").read_text().splitlines()[1:]]
     return {f"socket:[{row[9]}]": int(row[2].rpartition(":")[2], 16) for row in rows}
 
@@ -85,12 +85,12 @@ def _descendants(process: Path) -> int:
 
 
 def processes_with(mark: str) -> list[str]:
-    """The command lines of all processes that have ``mark`` in their environment."""
+    """Return the command lines of all processes with ``mark`` in their environment."""
     found = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if mark.encode() in (process / "environ").read_bytes():
                 found.append((process / "cmdline").read_text())
-        except OSError:  # it ended meanwhile, or is another's
+        except OSError:  # it ended meanwhile, or belongs to another user
             continue
     return found

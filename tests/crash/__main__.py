@@ -1,4 +1,4 @@
-"""``python -m tests.crash``: all crash points. ``--kind``, ``--only TEXT``, ``--lanes`` narrow or speed it up."""
+"""``python -m tests.crash``: all crash points. ``--kind`` and ``--only TEXT`` select some; ``--lanes`` speeds it up."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.services import ceph, s3_address_from
 
 
 def main() -> int:
-    """0 when all passed."""
+    """Return 0 if all passed."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--kind", default="")
     parser.add_argument("--only", default="")

@@ -1,7 +1,7 @@
-"""The invariants, by independent eyes: redis-py and boto3 only, nothing of the service's code.
+"""The invariants, checked independently: with redis-py and boto3 only, without the service's code.
 
-A `Ledger` is what the test itself did and expects. `Checker.observe` is called again and again while things happen: it
-notes what must never be seen even for a moment. `Checker.violations` is for the end, when all is at rest.
+A `Ledger` has what the test did and expects. `Checker.observe` is called repeatedly while processes work: it records
+what must not be visible even for a moment. `Checker.violations` is for the end, when nothing is left to do.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
 SIZES = ("small", "medium", "large")
 _FINAL = {"READY", "FAILED", "DELETED"}
 JOURNAL = "journal/deletions/"
-OWNER = "owner/crash/"  # whose all uploads are
+OWNER = "owner/crash/"  # the owner of all uploads
 SECRET = "secret/upload-ids"
 UNFINISHED, BLOCKED, LIFTED = (f"moderation/{each}/" for each in ("unfinished", "blocked", "lifted"))
 OWN_ENTRIES, QUARANTINE = "blocklist/own/", "quarantine/"
 MODERATED = ("moderation/", OWN_ENTRIES, QUARANTINE)
-EXAMINED = "incoming/examined-"  # what a replica writes as it starts; a sweep removes later what a crash leaves
+EXAMINED = "incoming/examined-"  # a replica writes it when it starts; a sweep removes what a crash left
 _NOTICES, _GROUP = "drop_deleted", "media_drops"
 
 
 @dataclass(frozen=True)
 class Expected:
-    """How one medium is to end. ``digests`` are those of its objects, by their roles; None: any bytes will do.
+    """How one media item must end. ``digests`` are those of its objects, by their roles; None accepts any bytes.
 
-    Those of a medium that is to be blocked are its evidence.
+    For a media item that must be blocked, they are those of its evidence.
     """
 
     state: str
@@ -46,7 +46,7 @@ class Expected:
 
     @property
     def event(self) -> str:
-        """How the type of its last event ends."""
+        """The suffix of the type of its last event."""
         return self.reason if self.reason == "blocked" else self.state.lower()
 
 
@@ -54,8 +54,8 @@ class Expected:
 class Entry:
     """One media item of the ledger: accepted, and perhaps deleted or blocked.
 
-    ``notice_id``, ``due``: the notice of its deletion, and when its removal is due (Unix seconds). ``copies``: what is
-    to be blocked with it. ``acknowledged``: BlockMedia has answered.
+    ``notice_id``, ``due``: the notice of its deletion, and when its removal is due (Unix seconds). ``copies``: media
+    items that must be blocked with it. ``acknowledged``: BlockMedia has returned.
     """
 
     media_id: str
@@ -70,7 +70,7 @@ Ledger = dict[str, Entry]
 
 
 def keys_of(media_id: str) -> dict[str, str]:
-    """Every key that a medium may have, by its role."""
+    """Return every key that a media item may have, by its role."""
     if len(media_id) == 64:
         thumbnails = {size: f"thumbnail/{size}/remote/{media_id}.jpg" for size in SIZES}
         return {"original": f"cached_remote/{media_id}", **thumbnails}
@@ -80,17 +80,17 @@ def keys_of(media_id: str) -> dict[str, str]:
 
 @dataclass
 class Checker:
-    """Looks at one Redis and one bucket."""
+    """Checks one Redis and one bucket."""
 
     client: Any  # redis-py, answers decoded
     s3: S3Client
     bucket: str
     origin: str = ""  # its address
     ledger: Ledger = field(default_factory=dict)
-    seen: list[str] = field(default_factory=list)  # what must never be seen, but was
+    seen: list[str] = field(default_factory=list)  # violations that were visible for a moment
 
     def observe(self, media_id: str) -> bool:
-        """Look at one medium while it is worked on; whether it and all queues are at rest."""
+        """Check one media item during the work. Return whether it has ended and all queues are empty."""
         state, entry = self._state(media_id), self.ledger[media_id]
         if entry.notice_id:
             self._observe_deletion(entry)
@@ -111,7 +111,7 @@ class Checker:
             self.seen.append(f"{entry.media_id}: removed {entry.due - before:.2f} s too early")
 
     def _observe_block(self, entry: Entry) -> bool:
-        """Whether all origins know of it, and nothing is left to be done."""
+        """Return whether all origins know of the block, and nothing is left to do."""
         acknowledged, ids = entry.acknowledged, (entry.media_id, *entry.copies)
         found = {each: self._statuses_at_origin(each) for each in ids}
         if acknowledged and any(200 in statuses for statuses in found.values()):
@@ -120,7 +120,7 @@ class Checker:
         return at_rest and all(statuses == {451} for statuses in found.values())
 
     def _statuses_at_origin(self, media_id: str) -> set[int]:
-        """Of the original and the thumbnails; 0 if it does not respond, since it just starts or ends."""
+        """Return the HTTP statuses of the original and the thumbnails; 0 while the origin is starting or stopping."""
         connection, found = http.client.HTTPConnection(self.origin, timeout=20), set()
         try:
             for path in (f"/media/{media_id}", *(f"/thumbnail/{size}/{media_id}" for size in SIZES)):
@@ -142,7 +142,7 @@ class Checker:
         return group["pending"] == 0 and _order(group["last-delivered-id"]) >= _order(entry_id)
 
     def unfinished(self) -> dict[str, int]:
-        """Tasks anywhere, and notices that nobody acknowledged."""
+        """Return the number of tasks anywhere, and of notices that were not acknowledged."""
         left = unfinished(self.client)
         if self.client.exists(_NOTICES):
             rows = self.client.xrange(_NOTICES, "-", "+")
@@ -151,7 +151,7 @@ class Checker:
         return left
 
     def violations(self, media_ids: Iterable[str] | None = None) -> list[str]:
-        """All that is wrong with these media (or all of the ledger), and with the queues."""
+        """Return all violations of these media items (or of the whole ledger) and of the queues."""
         ids = list(self.ledger if media_ids is None else media_ids)
         if media_ids is not None:
             ids += [copy for each in ids for copy in self.ledger[each].copies]
@@ -164,7 +164,7 @@ class Checker:
         return found
 
     def left_behind(self, alive: Iterable[str]) -> list[str]:
-        """Consumers of processes that are gone. ``alive`` are beginnings of the others' names."""
+        """Return the consumers of dead processes. ``alive`` are prefixes of the names of the others."""
         names = []
         for stream, group in [*((queue, GROUP) for queue in QUEUES)]:
             try:
@@ -175,11 +175,11 @@ class Checker:
         return sorted({name for name in names if not name.startswith(tuple(alive))})
 
     def exists(self, key: str) -> bool:
-        """Whether there is this object."""
+        """Return whether this object exists."""
         return any(found == key for found, _ in self.listed(key))
 
     def digest(self, key: str) -> str | None:
-        """SHA-256 of an object; None when there is none."""
+        """Return the SHA-256 of an object; None if it does not exist."""
         try:
             body = self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read()
         except self.s3.exceptions.NoSuchKey:
@@ -187,12 +187,12 @@ class Checker:
         return hashlib.sha256(body).hexdigest()
 
     def objects(self, media_id: str) -> dict[str, str]:
-        """Digests of the objects that a medium has, by role."""
+        """Return the digests of a media item's objects, by role."""
         found = {role: self.digest(key) for role, key in keys_of(media_id).items()}
         return {role: digest for role, digest in found.items() if digest is not None}
 
     def listed(self, prefix: str) -> list[tuple[str, int]]:
-        """Keys and sizes of all objects below a prefix, in order."""
+        """Return keys and sizes of all objects below a prefix, in order."""
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         return [(each["Key"], each["Size"]) for page in pages for each in page.get("Contents", ())]
 
@@ -222,7 +222,7 @@ class Checker:
         return [f"{media_id}: {each}" for each in found]
 
     def _wrong_with_blocked(self, media_id: str, expected: Expected) -> list[str]:
-        """What is served of it all the same, and which evidence is missing."""
+        """Return which of its objects are still served, and which evidence is missing."""
         statuses = self._statuses_at_origin(media_id)
         found = [] if statuses == {451} else [f"blocked, but the origin says {statuses}"]
         if not self.exists(f"{BLOCKED}{media_id}"):
@@ -235,7 +235,7 @@ class Checker:
         return found if kept == evidence else [*found, f"evidence {kept}, not {evidence}"]
 
     def wrong_with_unblocked(self, media_ids: Iterable[str]) -> list[str]:
-        """What is wrong with media that were blocked, and are to be served again."""
+        """Return what is wrong with media items that were blocked and must be served again."""
         found = [f"{key} is left" for key, _ in self.listed(OWN_ENTRIES)]
         for media_id in media_ids:
             if self.objects(media_id) != self.ledger[media_id].expected.digests:
@@ -248,7 +248,7 @@ class Checker:
         return found
 
     def forget(self, media_ids: Iterable[str]) -> None:
-        """Remove all traces of these media: what was expected of them holds no more."""
+        """Remove all traces of these media items, and the expectations about them."""
         ids = set(media_ids)
         for key, _ in self.listed(""):
             if any(each in key for each in ids):
@@ -260,7 +260,7 @@ class Checker:
             del self.ledger[each]
 
     def _wrong_in_index(self, media_id: str, state: str) -> list[str]:
-        """What is wrong in the index of owners, and which parts of an upload are left."""
+        """Return what is wrong in the index of owners, and which parts of an upload are left."""
         found = self.listed(f"{OWNER}{media_id}.")
         held = sum(
             size for prefix in ("original/", "thumbnail/") for key, size in self.listed(prefix) if media_id in key
@@ -271,7 +271,7 @@ class Checker:
         return wrong + [f"parts of {each['Key']} are left" for each in left]
 
     def _unknown(self) -> list[str]:
-        """Objects and events of media that nobody asked for."""
+        """Return objects and events of media items that the test did not create."""
         known = {key for media_id in self.ledger for key in keys_of(media_id).values()}
         stored = [key for key, _ in self.listed("")]
         ours = (JOURNAL, EXAMINED, OWNER, SECRET)

@@ -1,6 +1,6 @@
 """The service or a command with a fault in one of its calls: ``python -m tests.crash.faulty``, once for many processes.
 
-It imports the service once and forks a process for each line of JSON on its input: so a start costs milliseconds. The
+It imports the service once and forks a process for each line of JSON on its input, so a start takes milliseconds. The
 calls are named ``redis:…``, ``s3:…``, ``fs:…`` and, of `avion-media upload`, ``client:…``. They are counted per name,
 from 1, in each process.
 """
@@ -30,7 +30,7 @@ _ID = re.compile(
 )
 _PR_SET_PDEATHSIG = 1
 KILLED = 9
-HANG_S = 1.3  # longer than a lease, and than what a call may take
+HANG_S = 1.3  # longer than a lease, and than the timeout of a call
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Fault:
 
 
 class Injector:
-    """Counts calls, writes each into ``trace``, and tells of the fault when its call has come."""
+    """Counts calls, writes each to ``trace``, and returns the fault at its call."""
 
     def __init__(self, fault: Fault | None, trace: str) -> None:
         self._fault = fault
@@ -52,7 +52,7 @@ class Injector:
         self._lock = threading.Lock()
 
     def arrive(self, name: str) -> str | None:
-        """How this call is to fail, if at all."""
+        """Return how this call must fail, or None."""
         name = _ID.sub("ID", name)
         with self._lock:
             self._counts[name] += 1
@@ -88,7 +88,7 @@ def _after(how: str | None) -> None:
 
 
 def patch_files() -> None:
-    """Calls to the file system. A hang holds up the whole process, as a dying disk would."""
+    """Patch calls to the file system. A hang stops the whole process, like a dying disk."""
 
     def wrap(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def faulty(*args: Any, **kwargs: Any) -> Any:
@@ -99,7 +99,7 @@ def patch_files() -> None:
             if how == "raises":
                 raise OSError(28, "No space left on device")
             if how == "stopped, then raises":
-                raise OSError(24, "Too many open files")  # no outage, but a defect of this attempt
+                raise OSError(24, "Too many open files")  # not an outage, but a failure of this attempt
             result = call(*args, **kwargs)
             _after(how)
             if how == "reply lost":
@@ -114,7 +114,7 @@ def patch_files() -> None:
 
 
 def patch_redis() -> None:
-    """Every command that is sent, scripts by their names."""
+    """Patch every command; scripts have their own names."""
     import trio
     from coredis.exceptions import ConnectionError as NoConnection
 
@@ -151,7 +151,7 @@ def patch_redis() -> None:
                 self.connection.invalidate()
                 raise NoConnection("cut before the request")
             if self.how == "hangs":
-                await trio.sleep_forever()  # the adapter's deadline ends it
+                await trio.sleep_forever()  # until the adapter's deadline
             await send(self.connection, self.command)
             _after(self.how)
             self.connection.invalidate()
@@ -165,7 +165,7 @@ def patch_redis() -> None:
 
 
 def patch_s3() -> None:
-    """Every S3 operation. ``reply lost``: botocore asks again; ``lost for good``: it gives up."""
+    """Patch every S3 operation. After ``reply lost`` botocore retries; after ``lost for good`` that fails too."""
     from botocore.client import BaseClient
     from botocore.exceptions import ConnectionClosedError, EndpointConnectionError, ReadTimeoutError
     from botocore.httpsession import URLLib3Session
@@ -218,7 +218,7 @@ def patch_s3() -> None:
 
 
 def patch_client() -> None:
-    """What `avion-media upload` does: its calls, its PUTs, each chunk of them, and what it writes for ``--resume``."""
+    """Patch `avion-media upload`: its calls, its PUTs, each chunk of them, and its file for ``--resume``."""
     import httpx
 
     from avion_media.cli import client
@@ -263,7 +263,7 @@ def patch_client() -> None:
 
 
 def run_command(arguments: list[str], later_s: float) -> None:
-    """Be `avion-media` with these arguments. A sweep takes the time for so many seconds later."""
+    """Run `avion-media` with these arguments. The clock of a sweep is ``later_s`` seconds ahead."""
     from avion_media.cli import command_line, sweep
 
     patched: Any = sweep
@@ -277,7 +277,7 @@ def _later(ahead: timedelta) -> datetime:
 
 
 def begin(line: dict[str, Any]) -> None:
-    """In the forked process: never returns."""
+    """Run in the forked process. Never returns."""
     global _injector
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -322,7 +322,7 @@ def main() -> None:
     patch_redis()
     patch_s3()
     patch_client()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody asks how they ended
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # their exit statuses are not needed
     for text in sys.stdin:
         pid = os.fork()
         if pid == 0:

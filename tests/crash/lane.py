@@ -1,4 +1,4 @@
-"""A lane: one Redis, one bucket, one source of processes; work is put on it and its processes die."""
+"""A lane: one Redis, one bucket, and one source of processes, which get work and die."""
 
 from __future__ import annotations
 
@@ -85,18 +85,18 @@ class Process:
             os.kill(self.pid, number)
 
     def calls(self) -> list[tuple[str, int]]:
-        """Name and number of each call so far."""
+        """The name and number of each call so far."""
         lines = self.trace.read_text().splitlines() if self.trace.exists() else []
         return [(name, int(nth)) for nth, _, name in (line[2:].partition(" ") for line in lines)]
 
     def fired(self) -> bool:
-        """Whether the fault came about."""
+        """Whether the fault has happened."""
         return self.trace.exists() and any(line.startswith("!") for line in self.trace.read_text().splitlines())
 
 
 @dataclass
 class Lane:
-    """See the module's text. Not for two threads at once."""
+    """One lane: see the module. Use it in one thread at a time."""
 
     client: Any
     checker: Checker
@@ -120,9 +120,9 @@ class Lane:
         whole_video_bytes: int | None = None,
         **settings: str,
     ) -> Process:
-        """Start a process of the service, or of a command. The service need not be ready when this returns.
+        """Start a process of the service, or of a command. Do not wait until the service is ready.
 
-        ``later_s``: by how many seconds the clock of a sweep is ahead.
+        The clock of a sweep is ``later_s`` seconds ahead.
         """
         name = secrets.token_hex(4)
         process = Process(0, self.directory / f"{name}.trace", self.directory / f"{name}.log")
@@ -147,7 +147,7 @@ class Lane:
         return process
 
     def kill_all(self) -> None:
-        """Whoever is still there; clients ask no more."""
+        """Kill all processes, and stop the clients."""
         self._end_asking()
         for process in self._started:
             if process.alive():
@@ -155,14 +155,17 @@ class Lane:
         self._started.clear()
 
     def forget_everything(self, *prefixes: str) -> None:
-        """Empty Redis, and what is below these prefixes: by default the journal, from which a new process would fill it
-        again, and what moderators did."""
+        """Empty Redis, and remove the objects below these prefixes: by default the journal, from which a new process
+        would
+        fill Redis again, and the records of moderation."""
         self.client.flushall()
         for prefix in prefixes or (JOURNAL, *MODERATED):
             _remove_objects(self.checker.s3, self.checker.bucket, prefix)
 
     def wait(self, media_id: str, *, while_alive: Process | None = None, timeout_s: float = SETTLE_S) -> bool:
-        """Watch until the medium, the queues and the clients are at rest; False when time or process end before."""
+        """Wait until the media item has ended, and the queues and clients have nothing to do. Return False if the time
+        or
+        the process ends before that."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if self.checker.observe(media_id) and not any(each.is_alive() for each in self._asking):
@@ -172,35 +175,35 @@ class Lane:
             time.sleep(_POLL_S)
         return False
 
-    # -- work, as clients and other services put it on
+    # -- work, as clients and other services create it
 
     def put_picture(self) -> str:
-        """An image that is to be READY."""
+        """Add an image that must become READY."""
         return self._put_upload("image", PNG, (DATA / _PICTURE).read_bytes(), "READY")
 
     def put_refused(self) -> str:
-        """An image that is to fail."""
+        """Add an image that must fail."""
         return self._put_upload("refused", JPEG, (DATA / _CORRUPT).read_bytes(), "FAILED", "corrupt")
 
     def put_video(self) -> str:
-        """A small video that is to be READY."""
+        """Add a small video that must become READY."""
         return self._put_upload("video", MP4, (DATA / _VIDEO).read_bytes(), "READY")
 
     def put_large_video(self) -> str:
-        """The same video, so long that it travels in parts."""
+        """Add the same video, long enough to be copied in parts."""
         body = (DATA / _VIDEO).read_bytes()
         padding = _LARGE_BYTES - len(body)
         free_box = padding.to_bytes(4, "big") + b"free" + bytes(padding - 8)
         return self._put_upload("large video", MP4, body + free_box, "READY")
 
     def put_remote(self) -> str:
-        """A remote file that is to be cached, from a server that nobody has had to do with.
+        """Add a remote file to cache, from a new server.
 
-        What died at the points before has left its server a bad name, and its slots taken until its deadline.
+        Processes that died at earlier points have left failures of their server, and slots taken until a deadline.
         """
         for key in (key for kind in _OF_SERVERS for key in self.client.scan_iter(f"{kind}:*")):
             self.client.delete(key)
-        # No turn for a while: a score of 4e15 and the Unix time of its end.
+        # Without a turn for a while: a score of 4e15 plus the Unix time of its end.
         self.client.zremrangebyscore("{media_cache_queue}:tenants", 4e15, 8e15)
         path = f"/{secrets.token_hex(8)}.png"
         self.remote.files[path] = (DATA / _PICTURE).read_bytes()
@@ -211,13 +214,13 @@ class Lane:
         return media_id
 
     def put_completed(self) -> str:
-        """An image of which a client says that it is there, again and again until that is acknowledged."""
+        """Add an image. A client repeats CompleteMediaUpload until it is acknowledged."""
         media_id = self._upload("completion", PNG, (DATA / _PICTURE).read_bytes(), "READY")
         self._ask(partial(self._complete, media_id))
         return media_id
 
     def put_completed_in_parts(self) -> str:
-        """The same of an upload in parts, which are not one object yet."""
+        """Add the same for an upload in parts that are not joined yet."""
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
         self._accept(media_id, "completion in parts", "READY")
         upload_id = self._upload_in_parts(media_id, (DATA / _PICTURE).read_bytes())
@@ -225,19 +228,19 @@ class Lane:
         return media_id
 
     def put_lost(self) -> str:
-        """An image that was completed, but its task is lost: only a sweep finds it."""
+        """Add a completed image whose task is lost, so that only a sweep finds it."""
         media_id = self._upload("sweep", PNG, (DATA / _PICTURE).read_bytes(), "READY")
         self.client.set(key_of("media_status", media_id), "P")
         self.sweep_again()
         return media_id
 
     def sweep_again(self) -> None:
-        """As if the time of the last leader, and the time until the next pass, had run out."""
+        """Make the next sweep due now, as if the lease of the last leader and the pause had ended."""
         self.client.delete("media_sweep_leader")
         self.client.hdel("media_sweep", "finished_at", "part", "after")
 
     def put_deletion(self) -> str:
-        """A medium that is there, and is deleted."""
+        """Add a published media item, and delete it."""
         media_id = encode_id(datetime.now(UTC), PNG, secrets.randbits(72))
         for role, key in keys_of(media_id).items():
             if role != "incoming":
@@ -249,7 +252,7 @@ class Lane:
         return media_id
 
     def put_block(self) -> str:
-        """A medium, and a copy of it, that a client wants blocked."""
+        """Add a media item and a copy of it, and let a client block it."""
         bodies = dict.fromkeys(SIZES, (DATA / _THUMBNAIL).read_bytes())
         bodies["original"] = (DATA / _PICTURE).read_bytes() + secrets.token_bytes(8)  # no other is a copy of these two
         digests = {role: hashlib.sha256(body).hexdigest() for role, body in bodies.items()}
@@ -263,7 +266,7 @@ class Lane:
         return media_id
 
     def unblock(self, media_id: str) -> list[str]:
-        """End the block of a medium; return what is wrong with what comes back. Its traces are removed then."""
+        """Unblock a media item, return what is wrong with what is restored, and remove its traces."""
         ids = (media_id, *self.checker.ledger[media_id].copies)
         request = wire.UnblockMediaRequest(media_id=media_id).SerializeToString()
         deadline = time.monotonic() + SETTLE_S
@@ -292,7 +295,7 @@ class Lane:
         )
 
     def _upload_in_parts(self, media_id: str, body: bytes) -> str:
-        """What a client sends of an upload that is one part; the upload id as the service would have made it."""
+        """Send an upload of one part, as a client does. Return the upload id, as the service would make it."""
         target: dict[str, Any] = {"Bucket": self.checker.bucket, "Key": f"incoming/{media_id}"}
         store_id = self.checker.s3.create_multipart_upload(**target, ContentType="image/png", Metadata=_OWNED)[
             "UploadId"
@@ -304,7 +307,7 @@ class Lane:
         return base64.urlsafe_b64encode(mac + said).decode().rstrip("=")
 
     def _ask(self, ask: Callable[[], None]) -> None:
-        """A client of its own, until it is done or `_end_asking`."""
+        """Run ``ask`` in a thread of its own, as a client, until it is done or the clients are stopped."""
         self._end_asking()
         self._give_up.clear()
         asking = threading.Thread(target=ask, daemon=True)
@@ -318,13 +321,13 @@ class Lane:
         self._asking.clear()
 
     def _complete(self, media_id: str, upload_id: str = "") -> None:
-        """CompleteMediaUpload, until it is acknowledged."""
+        """Repeat CompleteMediaUpload until it is acknowledged."""
         request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id).SerializeToString()
         while not self._give_up.is_set() and not self._acknowledged("CompleteMediaUpload", media_id, request):
             time.sleep(_POLL_S)
 
     def _block(self, media_id: str) -> None:
-        """BlockMedia, again only if nothing was begun: what was begun must be carried out without the client."""
+        """Call BlockMedia. Repeat it only if no block has begun, because a begun block must end without the client."""
         request = wire.BlockMediaRequest(media_id=media_id, note="crash", keep_evidence=True).SerializeToString()
         while not self._give_up.is_set() and not self.checker.exists(f"{BLOCKED}{media_id}"):
             begun = self.checker.exists(f"{UNFINISHED}{media_id}")
@@ -334,7 +337,7 @@ class Lane:
             time.sleep(_POLL_S)
 
     def _acknowledged(self, method: str, media_id: str, request: bytes, *expected: grpc.StatusCode) -> bool:
-        """One call, which any process may answer, or none. INTERNAL is ``expected`` of a method that needs a disk."""
+        """Make one call, to which any process may respond, or none. Methods that need a disk may return INTERNAL."""
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 100)]
         with grpc.insecure_channel(self.environment["AVION_MEDIA_GRPC__BIND"], options=options) as channel:
             try:
@@ -349,13 +352,13 @@ class Lane:
         self.checker.ledger[media_id] = Entry(media_id, Expected(state, reason, self._references.get(kind)))
 
     def remember(self, kind: str, media_id: str) -> None:
-        """What an undisturbed run made is what every other run of the kind must make."""
+        """Remember the results of an undisturbed run: every other run of the kind must have the same."""
         self._references[kind] = self.checker.objects(media_id)
 
 
 @contextmanager
 def open_lane(s3: S3Address) -> Iterator[Lane]:
-    """A lane of its own; everything is stopped and removed afterwards."""
+    """Open a lane. Afterwards everything is stopped and removed."""
     with ExitStack() as stack:
         url = stack.enter_context(redis_server())
         client = stack.enter_context(redis.Redis.from_url(url, decode_responses=True))

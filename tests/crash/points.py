@@ -1,4 +1,4 @@
-"""Crash points: every call of every kind of task, and each way in which it may fail."""
+"""Crash points: every call of every kind of task, and each way in which it can fail."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from tests.services import S3Address
 
 HOWS = ("killed before", "killed after", "raises", "hangs", "reply lost")
 _ONLY_S3 = ("lost for good",)  # botocore's own second attempt loses its reply as well
-# Calls that come again and again, whatever the task does: the first of each is a point.
+# Calls that repeat, whatever the task does: the first of each is a point.
 _BACKGROUND = (
     "redis:PING", "redis:watch", "redis:take", "redis:XREADGROUP", "redis:reclaim", "redis:promote", "redis:renew",
     "redis:admit", "redis:lead", "redis:resign", "redis:adopt", "redis:settle",
     "redis:XAUTOCLAIM", "redis:remove_idle_consumers", "redis:loss", "redis:CLIENT", "redis:SUBSCRIBE", "redis:XGROUP",
     "s3:HeadBucket",
 )  # fmt: skip
-# Calls that only look, whatever is done: points of the first kind alone.
+# Calls that only read, whatever is done: points of the first kind alone.
 _LOOKING = ("redis:INFO", "redis:CONFIG", "redis:stats")
 _FORGOTTEN_S = 150.0  # a dead consumer is removed when three reads of 20 s could have ended; this machine may be busy
-_MAX_LISTINGS = 4  # of one pass: one after the other, in turn for originals, thumbnails and uploads
+_MAX_LISTINGS = 4  # of one sweep: one after the other, in turn for originals, thumbnails and uploads
 _MAX_FILE_CALLS = 2  # of one name: the service reads and writes files in a loop
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of task: how it is put on, and the roles that do it. ``beside``: roles of a process that never fails.
+    """One kind of task: how it is created, and the roles that do it. ``beside``: roles of a process that never fails.
 
-    ``undo`` takes back what was done, and returns what is wrong then.
+    ``undo`` reverses the work, and returns what is wrong then.
     """
 
     name: str
@@ -76,7 +76,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a point: violations, and whether the fault came about at all."""
+    """The result of a point: violations, and whether the fault happened at all."""
 
     point: Point
     violations: tuple[str, ...]
@@ -86,7 +86,7 @@ class Outcome:
 
 
 def count_points(lane: Lane, kinds: Iterable[Kind] = KINDS) -> list[Point]:
-    """A dry run of each kind: all calls, times all ways to fail. The first run warms caches up, the second counts."""
+    """Return the points of each kind: all calls of a dry run, times all ways to fail. A first run warms up caches."""
     points: list[Point] = []
     for kind in kinds:
         for _ in range(2):
@@ -110,7 +110,7 @@ def count_points(lane: Lane, kinds: Iterable[Kind] = KINDS) -> list[Point]:
 
 
 def most_of(name: str, *, looking: bool = False) -> int:
-    """How many calls of a name are points of their own. ``looking``: calls that change nothing are among them."""
+    """Return how many calls of a name are separate points. ``looking`` includes calls that change nothing."""
     if name.startswith(_LOOKING):
         return 1 if looking else 0
     if name.startswith("fs:"):
@@ -131,7 +131,7 @@ def _start_beside(lane: Lane, kind: Kind) -> list[Process]:
 
 
 def _undo(lane: Lane, kind: Kind, process: Process, media_id: str) -> list[str]:
-    """By a new process: the fault of this one may still come."""
+    """Undo the work by a new process, because the fault of this one might still happen."""
     if kind.undo is None:
         return []
     process.kill()
@@ -140,7 +140,7 @@ def _undo(lane: Lane, kind: Kind, process: Process, media_id: str) -> list[str]:
 
 
 def try_point(lane: Lane, point: Point) -> Outcome:
-    """Put work on, let the process fail at the point, start another if it died, wait, check."""
+    """Create work, let the process fail at the point, start another if it died, wait, and check."""
     started = time.monotonic()
     media_id = point.kind.put(lane)
     beside = _start_beside(lane, point.kind)
@@ -158,14 +158,14 @@ def try_point(lane: Lane, point: Point) -> Outcome:
     lane.kill_all()
     if violations or not ended:
         violations = violations or ["it never came to rest"]
-        lane.forget_everything()  # what is left must not disturb the next point
+        lane.forget_everything()  # leftovers must not disturb the next point
     processes = (process, other, *beside)
     log = "".join(each.log.read_text() for each in processes if each is not None) if violations else ""
     return Outcome(point, tuple(violations), process.fired(), log, time.monotonic() - started)
 
 
 def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outcome]:
-    """All points, on so many lanes at once. At the end of each lane no consumer of a dead process may be left."""
+    """Try all points, on ``lanes`` at once. At the end of each lane no consumer of a dead process may be left."""
     waiting: SimpleQueue[Point] = SimpleQueue()
     kinds: dict[str, Kind] = {}
     for point in points:
@@ -182,7 +182,7 @@ def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outc
                     outcome = try_point(lane, waiting.get_nowait())
                     failed = failed or bool(outcome.violations)
                     done.put(outcome)
-                for violation in [] if failed else end_of(lane):  # what went before a failure was thrown away
+                for violation in [] if failed else end_of(lane):  # a failure has discarded the lane's state
                     done.put(Outcome(Point(KINDS[0], "the end of the lane", 0, ""), (violation,), True, "", 0))
         finally:
             done.put(None)
@@ -201,7 +201,7 @@ def try_all(s3: S3Address, points: Iterable[Point], lanes: int) -> Iterator[Outc
 
 
 def end_of(lane: Lane) -> list[str]:
-    """What is wrong with the lane as a whole, after everything."""
+    """Return what is wrong with the lane as a whole at the end."""
     process = lane.start(("processing", "cache", "delete"))
     deadline = time.monotonic() + _FORGOTTEN_S
     alive = [f"{_host()}-{process.pid}-"]
@@ -218,7 +218,7 @@ def _host() -> str:
 
 
 def report(outcomes: Iterable[Outcome], total: int) -> list[Outcome]:
-    """Print as they come; those that failed."""
+    """Print the outcomes as they come. Return those that failed."""
     failed: list[Outcome] = []
     not_reached = 0
     count = 0

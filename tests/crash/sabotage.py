@@ -1,4 +1,4 @@
-"""Ways to break the service on purpose, one promise each: the checker must see them all."""
+"""Ways to break the service on purpose, one promise each. The checker must notice all of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _edit_scripts(old: str, new: str) -> None:
 
 
 def no_fence() -> None:
-    """Whoever asks owns an entry."""
+    """Every worker that asks owns an entry."""
     _edit_scripts(
         "return row ~= nil and row[2] == consumer and row[4] == tonumber(deliveries)",
         "return true",
@@ -33,7 +33,7 @@ def no_fence() -> None:
 
 
 def early_acknowledgement() -> None:
-    """A task is acknowledged before its work."""
+    """Acknowledge a task before its work."""
     from avion_media.queue import Lease
     from avion_media.tasks.consumer import Consumer
 
@@ -46,7 +46,7 @@ def early_acknowledgement() -> None:
         return result
 
     async def keep(_self: Any) -> None:
-        """There is nothing left to renew."""
+        """Renew nothing."""
 
     consumer: Any = Consumer
     lease: Any = Lease
@@ -55,19 +55,19 @@ def early_acknowledgement() -> None:
 
 
 def group_at_the_end() -> None:
-    """A group that is missing begins at what comes next."""
+    """Create a missing group at the end of the stream."""
     _edit_scripts(
         "'XGROUP', 'CREATE', queue, group, '0', 'MKSTREAM'", "'XGROUP', 'CREATE', queue, group, '$', 'MKSTREAM'"
     )
 
 
 def consumer_removed_with_its_tasks() -> None:
-    """Consumers are forgotten whatever they hold, and at once."""
+    """Remove consumers at once, even with pending tasks."""
     _edit_scripts("field(row, 'pending') == 0 and field(row, 'idle') >= tonumber(ARGV[2])", "field(row, 'pending') > 0")
 
 
 def no_tombstone() -> None:
-    """A notice marks nothing, and only queues the removal."""
+    """Let a notice only queue the removal, without a mark."""
     from avion_media.deletion import DeletionRecords, Mark
 
     async def unmarked(_self: Any, media_ids: Any, *, delay_s: float, **_more: Any) -> list[Mark]:
@@ -78,11 +78,11 @@ def no_tombstone() -> None:
 
 
 def no_evidence() -> None:
-    """The files of a blocked medium are removed without a copy."""
+    """Remove the files of a blocked media item without a copy."""
     from avion_media.moderation.evidence import Evidence
 
     async def keep(_self: Any, _any_id: Any, _sizes: Any) -> None:
-        """Nothing is kept."""
+        """Keep nothing."""
 
     Evidence.keep = keep  # type: ignore[method-assign, assignment]
 

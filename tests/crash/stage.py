@@ -49,15 +49,15 @@ Act = Callable[[], Awaitable[object]]
 
 
 async def in_hand() -> None:
-    """Nobody takes the task over."""
+    """No other worker takes the task over."""
 
 
 class Killed(BaseException):
-    """Ends an actor where it stands, as SIGKILL would: no handler of the service catches it."""
+    """Ends an actor at once, like SIGKILL: no handler of the service catches it."""
 
 
 class Steps:
-    """Counts the moments before and after each call of one actor, and acts at some of them."""
+    """Counts the moments before and after each call of one actor, and runs actions at some of them."""
 
     def __init__(self, acts: dict[int, Act] | None = None) -> None:
         self.count = 0
@@ -74,7 +74,7 @@ class Steps:
         moment, self.count = self.count, self.count + 1
         self.names.append(name)
         if moment in self._acts:
-            # Shielded: the actor's death must not cut short what others do. Bounded by the test's Redis.
+            # Shielded, because the actor's death must not interrupt others. Bounded by the timeouts of Redis.
             with trio.CancelScope(shield=True):
                 await self._acts[moment]()
 
@@ -117,7 +117,7 @@ class _Pages:
 
 
 class MemoryStore:
-    """What the handlers use of `ObjectStore`, for one actor; ``objects`` may be shared by several."""
+    """The part of `ObjectStore` that the handlers use, for one actor. Several can share ``objects``."""
 
     def __init__(self, objects: dict[str, _Stored], steps: Steps) -> None:
         self._objects = objects
@@ -193,7 +193,7 @@ class MemoryStore:
 
 @dataclass(frozen=True)
 class Bench:
-    """A pipeline that takes everything for a picture, without looking."""
+    """A pipeline that accepts everything as a picture, without decoding it."""
 
     sizes: Sequence[ThumbnailSize]
 
@@ -214,7 +214,7 @@ class Bench:
 
 
 def thumbnail_of(data: bytes) -> bytes:
-    """What `Bench` makes of it."""
+    """Return the thumbnail that `Bench` makes."""
     return b"jpeg" + data[-1:]
 
 
@@ -224,51 +224,51 @@ def _new_id() -> MediaId:
 
 @dataclass
 class Stage:
-    """One medium, and the actors around it. Actors that are not under test have steps of their own.
+    """One media item, and its actors. Actors that are not under test have steps of their own.
 
-    ``sizes`` are those of the configuration; an actor has those of the moment when it began.
+    ``sizes`` are those of the configuration. An actor keeps those of the time when it began.
     """
 
-    client: Any  # redis-py's types allow for options that no test here uses
+    client: Any  # redis-py's types cover options that no test here uses
     redis: Redis
     delay_s: float = 0.0
     sizes: tuple[ThumbnailSize, ...] = SIZES
     cdn: CdnConfig = field(default_factory=CdnConfig)
     moderated: bool = False
     config: Config = field(default_factory=Config)  # of moderation
-    pdq: bytes | None = None  # the hash of every picture; None: it has too little structure
+    pdq: bytes | None = None  # the hash of every picture; None for too little structure
     media_id: MediaId = field(default_factory=_new_id)
     objects: dict[str, _Stored] = field(default_factory=dict)
     journaled: dict[str, _Stored] = field(default_factory=dict)
 
     async def publish_copy(self) -> Stage:
-        """The same file as another medium of the same bucket, to its end."""
+        """Publish the same file as another media item of the same bucket."""
         copy = replace(self, media_id=_new_id())
         copy.objects[keys.incoming(copy.media_id)] = self.objects[keys.original(self.media_id)]
         await copy.process()
         return copy
 
     def upload(self, mark: bytes = b"1", head: bytes = PNG_HEAD) -> None:
-        """What the client PUTs; bodies of another mark have another content."""
+        """PUT a body, as a client does. Another mark makes another content."""
         self.objects[keys.incoming(self.media_id)] = _Stored(head + mark, "image/png", {}, datetime.now(UTC))
 
     def write(self, key: str, body: bytes) -> None:
-        """An object that an operator wrote."""
+        """Write an object, as an operator does."""
         self.objects[key] = _Stored(body, "text/csv", {}, datetime.now(UTC))
 
     async def process(self, steps: Steps | None = None, ensure_lease: EnsureLease = in_hand) -> None:
-        """The upload's task until it ends, as the consumer does it."""
+        """Run the upload's task to its end, as the consumer does."""
         await self._attempt(Task("task", {"media_id": str(self.media_id)}), steps or Steps(), ensure_lease)
 
     async def process_queued(self) -> None:
-        """All tasks that are queued, each to its end."""
+        """Run all queued tasks, each to its end."""
         queue = TaskQueue(self.redis, PROCESSING_QUEUE)
         while (lease := await queue.take("worker", block_s=0)) is not None:
             await self._attempt(lease.task, Steps(), lease.renew)
             await lease.complete()
 
     async def record_failure(self, reason: Reason) -> None:
-        """The upload's task ends so, for whatever cause."""
+        """Let the upload's task end with this failure."""
         await self._processing(Steps()).record_failure(Task("task", {"media_id": str(self.media_id)}), reason)
 
     async def _attempt(self, task: Task, steps: Steps, ensure_lease: EnsureLease) -> None:
@@ -294,7 +294,7 @@ class Stage:
         return self._moderation(steps).screening() if self.moderated else cast("Screening", NothingAgainst())
 
     def _moderation(self, steps: Steps) -> Moderation:
-        """As another process has it."""
+        """Return the moderation of another process."""
         store, statuses = self._actor(steps)
         room = Moderation(store, stepped(self.redis, steps), self.config)
         room.likeness = cast("Likeness", _Likeness(self.pdq))
@@ -302,25 +302,25 @@ class Stage:
         return room
 
     async def block(self, steps: Steps | None = None) -> None:
-        """A moderator blocks the medium, and has its files kept."""
+        """Block the media item as a moderator, with its evidence."""
         await self._moderation(steps or Steps()).blocking.get().block(self.media_id, Unwanted(by="moderator"))
 
     async def release(self) -> None:
-        """A moderator lets the held medium pass."""
+        """Release the held media item as a moderator."""
         await self._moderation(Steps()).reviews.release(self.media_id, "moderator")
 
     async def unblock(self, steps: Steps | None = None) -> None:
-        """The block is lifted."""
+        """Unblock the media item."""
         await self._moderation(steps or Steps()).blocking.get().unblock(self.media_id)
 
     async def resume_blocks(self) -> None:
-        """Another process carries out what was begun, once the claims of the first have ended."""
+        """Let another process finish begun blocks, after the claims of the first have ended."""
         for claim in self.client.scan_iter("media_block_claim:*"):
             self.client.delete(claim)
         await self._moderation(Steps()).blocking.get().resume(abandoned_only=False)
 
     async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:
-        """A notice of ``drop_deleted``: received on the channel just now, or read from the stream."""
+        """Process a notice of ``drop_deleted``: received on the channel now, or read from the stream."""
         steps = steps or Steps()
         redis = stepped(self.redis, steps)
         queue = TaskQueue(redis, DELETE_QUEUE)
@@ -336,26 +336,26 @@ class Stage:
         await handler.handle(Notice((str(self.media_id),), entry_id, lower_bound_ms=None if entry_id else now_ms))
 
     async def undelete(self, steps: Steps | None = None) -> str | None:
-        """What `undelete` finds in the way."""
+        """Undelete the media item. Return the problem, if there is one."""
         steps = steps or Steps()
         store = cast("ObjectStore", MemoryStore(self.objects, steps))
         outcome = await undelete(store, stepped(self.redis, steps), self.replay(steps), [self.media_id])
         return outcome[str(self.media_id)]
 
     def journal(self, steps: Steps | None = None) -> DeletionJournal:
-        """The journal of the deletions, in a store of its own."""
+        """Return the journal of deletions, on a store of its own."""
         store = MemoryStore(self.journaled, steps or Steps())
         return DeletionJournal(slot_of(Dependency.STORE, cast("ObjectStore", store)), self.delay_s)
 
     def replay(self, steps: Steps | None = None, wait_s: float = 2.0) -> JournalReplay:
-        """The replay of that journal."""
+        """Return the replay of that journal."""
         steps = steps or Steps()
         return JournalReplay(
             stepped(self.redis, steps), self.journal(steps), buckets=[str(self.media_id)[-2:]], wait_s=wait_s
         )
 
     async def remove(self, steps: Steps | None = None) -> None:
-        """All removals that are due, each to its end."""
+        """Run all due removals, each to its end."""
         steps = steps or Steps()
         store, statuses = self._actor(steps)
         redis = stepped(self.redis, steps)
@@ -369,12 +369,12 @@ class Stage:
             await lease.complete()
 
     def events(self) -> list[str]:
-        """Types of all events about the medium, in their order."""
+        """Return the types of all events about the media item, in order."""
         written = [json.loads(fields["event"]) for _, fields in self.client.xrange(EVENTS_STREAM)]
         return [event["type"] for event in written if event["media_id"] == str(self.media_id)]
 
     def served(self) -> set[str]:
-        """Original and thumbnails that exist."""
+        """Return the original and thumbnails that exist."""
         wanted = {keys.original(self.media_id), *(keys.thumbnail(self.media_id, size.name) for size in SIZES)}
         return wanted & set(self.objects)
 
@@ -400,24 +400,24 @@ class _Likeness:
 
 
 class NothingAgainst:
-    """A screening without any call: for tests of something else, whose moments are many enough."""
+    """A screening without any call, for tests of something else, which have enough moments."""
 
     async def begin(self, *_: object) -> NothingAgainst:
         return self
 
     async def _pass(self, *_: object) -> None:
-        """Look at nothing."""
+        """Check nothing."""
 
     see_file = see_made = see_missing = settle = _pass
 
 
 def stepped(redis: Redis, steps: Steps) -> Redis:
-    """The same Redis, for one actor."""
+    """Return the same Redis, for one actor."""
     return cast("Redis", _Stepped(redis, steps))
 
 
 class _Stepped:
-    """What the handlers use of `Redis`, with its steps."""
+    """The part of `Redis` that the handlers use, with steps."""
 
     def __init__(self, redis: Redis, steps: Steps) -> None:
         self._redis = redis
@@ -448,7 +448,7 @@ def slot_of(what: Dependency, value: Any) -> ResourceSlot[Any]:
 
 @asynccontextmanager
 async def open_stages(redis_url: str) -> AsyncIterator[Callable[..., Stage]]:
-    """Gives new stages, each with an upload of its own on it."""
+    """Yield a function that makes new stages, each with an upload of its own."""
     with redis_py.Redis.from_url(redis_url, decode_responses=True) as client:
         async with open_redis(redis_url) as redis:
 

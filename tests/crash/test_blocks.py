@@ -1,4 +1,4 @@
-"""A block holds, wherever its process is killed, whatever Redis loses, and whatever a worker does meanwhile."""
+"""A block is effective, wherever its process is killed, whatever Redis loses, and whatever a worker does meanwhile."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
 
 
 async def published(new_stage: NewStage) -> tuple[Stage, Stage]:
-    """A medium, and another of the same file."""
+    """Publish a media item, and another one of the same file."""
     stage = new_stage()
     await stage.process()
     copy = await stage.publish_copy()
@@ -40,9 +40,9 @@ async def published(new_stage: NewStage) -> tuple[Stage, Stage]:
 
 
 def at_every_moment(stage: Stage) -> Iterator[Steps]:
-    """Steps that are killed one call later each time, until there are fewer. All begin with the present bucket."""
+    """Yield steps that are killed one call later each time, up to the last call. All begin with the present bucket."""
     objects = dict(stage.objects)
-    for moment in count(step=2):  # before each call: after the one before it is the same
+    for moment in count(step=2):  # before each call, which is the same as after the previous one
         steps = Steps({moment: kill})
         stage.objects.clear()
         stage.objects.update(objects)
@@ -66,7 +66,7 @@ def evidence(stage: Stage) -> set[str]:
 
 
 def blocked(*stages: Stage) -> bool:
-    """Whether these and no others are blocked, and nothing is left to be done."""
+    """Return whether exactly these are blocked, and nothing is left to do."""
     ids = {str(each.media_id) for each in stages}
     left = names(stages[0], keys.UNFINISHED_BLOCK_PREFIX)
     return names(stages[0], keys.BLOCK_PREFIX) == ids and not left and not any(each.served() for each in stages)
@@ -83,7 +83,7 @@ async def test_a_block_killed_at_every_moment_is_carried_out_when_redis_is_lost_
         await stage.resume_blocks()
         if names(stage, keys.BLOCK_PREFIX):
             was_recorded += 1
-        else:  # killed before it was recorded: nothing has happened, and the caller knows of no success
+        else:  # killed before it was recorded: nothing has happened, and the caller got no success
             assert len(stage.served()) == 1 + len(SIZES), steps.names[-1]
             await stage.block()
         assert blocked(stage, copy), steps.names[-1]

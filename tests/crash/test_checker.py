@@ -1,4 +1,4 @@
-"""The checker is checked: each promise that is broken on purpose turns it red."""
+"""Tests of the checker: it reports each promise that is broken on purpose."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.crash.lane import Lane, open_lane
 from tests.service.harness import eventually
 from tests.services import S3Address
 
-NEVER_S = 6.0  # ten leases: what has not ended by then never does
+NEVER_S = 6.0  # ten leases: a task that has not ended by then never ends
 BEFORE_IT_IS_PUBLIC = {"name": "s3:PutObject original/ID/ID.png", "nth": 1}
 
 
@@ -38,7 +38,7 @@ def test_without_the_fence_the_checker_is_red(lane: Lane) -> None:
 
 
 def two_owners(lane: Lane, sabotage: str) -> list[str]:
-    """The first owner stops until the second has its task, and fails as soon as it goes on; the second stands still."""
+    """Suspend the first owner until the second has its task; then the first fails, while the second is suspended."""
     media_id = lane.put_picture()
     fault = {"name": "fs:TemporaryFile", "nth": 2, "how": "stopped, then raises"}
     # The first owner's lease is long: when it goes on, it must not reclaim its task from the second. It stays the
@@ -95,7 +95,7 @@ def test_a_block_without_evidence_is_seen(lane: Lane) -> None:
 
 
 def red_after(lane: Lane, media_id: str, first: Callable[[], bool], sabotage: str = "", **settings: Any) -> list[str]:
-    """Wait for ``first``, start another process, and see what is wrong when it had all the time it needs."""
+    """Wait for ``first``, start another process, and return the violations after all the time that it needs."""
     eventually(first, "the first process to die")
     process = lane.start(("processing",), sabotage=sabotage, **settings)
     lane.wait(media_id, timeout_s=NEVER_S)

@@ -1,4 +1,4 @@
-"""Tasks whose turn has not come, or whose remote server asks for time: what it costs them, and when it is too long."""
+"""Tasks that wait for their turn, or for a remote server: they use up no attempts, until it takes too long."""
 
 from __future__ import annotations
 

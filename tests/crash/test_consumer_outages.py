@@ -1,4 +1,4 @@
-"""What is away costs tasks nothing but time; what kills decoders again and again costs them their attempts."""
+"""An unavailable dependency costs tasks only time. A file that kills decoders repeatedly uses up its attempts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HARD_LIMIT_S = 60.0
 
 
 class Work:
-    """A handler that notes what it is asked for, and fails with what ``failure`` gives."""
+    """A handler that records its tasks, and fails with the errors of ``failure``."""
 
     def __init__(self, failure: Callable[[], Exception | None] = lambda: None) -> None:
         self._failure = failure
@@ -83,7 +83,7 @@ async def until(look: Callable[[], object]) -> None:
 
 
 async def settled(queue: TaskQueue) -> QueueStats:
-    """The queue, once nothing is left to do."""
+    """Wait until the queue has nothing left to do, and return its statistics."""
     while True:
         stats = await queue.stats()
         if not stats.depth and not stats.delayed:
@@ -112,7 +112,7 @@ async def test_few_tasks_find_out_that_the_store_is_away(redis_url: str) -> None
 
 
 async def assert_cost_no_attempt(redis_url: str, failures: Sequence[Exception]) -> None:
-    """Of the only one that there is."""
+    """Check that the failures used up no attempt of the only task."""
     left = [*failures, None]
     work = Work(lambda: left.pop(0))
     async with open_redis(redis_url) as redis:
@@ -125,7 +125,7 @@ async def assert_cost_no_attempt(redis_url: str, failures: Sequence[Exception]) 
 
 
 class Unreadable(Work):
-    """Some objects are unavailable, as long as ``repaired`` is not set."""
+    """A handler for which some objects are unavailable until ``repaired`` is set."""
 
     def __init__(self, *names: str) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Unreadable(Work):
 
 
 async def test_objects_that_are_unavailable_hold_up_no_other_task(redis_url: str) -> None:
-    """More of them than slots and in front of everybody: the consumer takes on without a pause."""
+    """They are more than the slots, and the first in the queue. The consumer continues without a pause."""
     bad, good = [f"bad {number}" for number in range(30)], [f"good {number}" for number in range(20)]
     work = Unreadable(*bad)
     async with open_redis(redis_url) as redis:
@@ -193,7 +193,7 @@ async def test_an_unavailable_object_is_tried_less_and_less_often_for_free(
 
 
 async def put_off(queue: TaskQueue) -> QueueStats:
-    """The queue, once a task of it waits for its time."""
+    """Wait until a task of the queue is delayed, and return the statistics."""
     while True:
         stats = await queue.stats()
         if stats.delayed:
@@ -261,13 +261,13 @@ async def test_a_task_that_is_too_old_is_a_dead_letter_without_another_attempt(r
             (dead_letter,) = await queue.dead_letters.list()
             assert dead_letter.error.startswith("expired: ")
             assert (work.begun, work.given_up) == ([], [Reason.EXPIRED])
-            assert await queue.dead_letters.replay(dead_letter.entry_id)  # its age begins anew
+            assert await queue.dead_letters.replay(dead_letter.entry_id)  # its age starts again
             await until(lambda: work.begun)
             assert (await settled(queue)).dead_letters == 0
 
 
 async def test_a_task_without_an_end_is_never_too_old(redis_url: str) -> None:
-    """As a deletion: neither its age nor an unavailable object ends it."""
+    """Such as a deletion: neither its age nor an unavailable object ends it."""
     work = Unreadable("m")
     async with open_redis(redis_url) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
@@ -324,7 +324,7 @@ async def test_a_medium_whose_decoder_is_always_killed_comes_to_an_end(redis_url
 
 
 class CannotRecord(Work):
-    """A defect where the end of a task is recorded."""
+    """A bug in the code that records the end of a task."""
 
     async def record_failure(self, task: Task, reason: Reason) -> None:
         await super().record_failure(task, reason)
@@ -380,7 +380,7 @@ def durable() -> Iterator[DurableRedis]:
 
 
 async def test_who_could_not_renew_while_redis_was_away_is_not_dead(durable: DurableRedis) -> None:
-    """Three outages, each longer than a lease, with one task in hand: nobody takes it, and it is no poison."""
+    """Three outages, each longer than a lease, during one task: no other worker takes it, and it is not poison."""
     owner, heir = Work(), Work()
     owner.hold = trio.Event()
     async with open_redis(durable.url, timeout_s=1) as first, open_redis(durable.url, timeout_s=1) as second:

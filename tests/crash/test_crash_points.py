@@ -12,7 +12,7 @@ from tests.services import S3Address
 
 SAMPLE = 12
 SEED = 20
-FEWEST = 500  # points that there must be: fewer means that the counting is blind
+FEWEST = 500  # fewer points mean that the counting misses calls
 
 
 @pytest.mark.timeout(600)  # half a minute on an idle machine; each point has a limit of its own

@@ -1,4 +1,4 @@
-"""A deletion races with processing, with its own removal and with its undoing, in every interleaving."""
+"""A deletion races with processing, with its own removal and with its undelete, in every interleaving."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NewStage = Callable[..., Stage]
 
 @pytest.fixture
 async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
-    """An upload that nobody has worked on, each time."""
+    """Yield a function that makes stages with an unprocessed upload."""
     async with open_stages(redis_url) as new:
         yield new
 
@@ -29,7 +29,7 @@ async def die() -> None:
 
 
 async def until_it_dies(attempt: Awaitable[None]) -> bool:
-    """Whether it did, or came to its end before."""
+    """Return whether the attempt died; otherwise it has ended."""
     died = True
     try:
         await attempt
@@ -40,7 +40,7 @@ async def until_it_dies(attempt: Awaitable[None]) -> bool:
 
 
 async def moments_of_processing(new_stage: NewStage) -> int:
-    """How many moments an undisturbed attempt has."""
+    """Return how many moments an undisturbed attempt has."""
     steps = Steps()
     stage = new_stage()
     await stage.process(steps)
@@ -49,7 +49,7 @@ async def moments_of_processing(new_stage: NewStage) -> int:
 
 
 async def assert_deleted(stage: Stage, what: object) -> None:
-    """Nothing is left, it is said so once, and nothing else is said after it."""
+    """Check that no object is left, and that one `media.deleted` was published, as the last event."""
     status = await StatusStore(stage.redis).get(str(stage.media_id))
     assert status is not None, what
     assert status.state is State.DELETED, what
@@ -92,7 +92,7 @@ async def test_an_attempt_that_dies_after_the_deletion_leaves_nothing_to_the_nex
             await stage.delete()
             await stage.remove()
 
-        # The deletion makes the attempt shorter: it may end before it can die.
+        # The deletion makes the attempt shorter, so it might end before it can die.
         await until_it_dies(stage.process(Steps({deleted_at: delete_and_remove, died_at: die})))
         await stage.process()
         await assert_deleted(stage, (deleted_at, died_at))
@@ -103,7 +103,7 @@ async def test_until_its_removal_a_deletion_takes_nothing_that_was_public(new_st
     for deleted_at in range(moments):
         stage = new_stage(delay_s=3600)
         await stage.process()
-        stage.upload()  # the task comes again: its first attempt could not be acknowledged
+        stage.upload()  # the task comes again, because its first attempt was not acknowledged
         await stage.process(Steps({deleted_at: stage.delete}))
         assert len(stage.served()) == 1 + len(SIZES), deleted_at
 
@@ -135,7 +135,7 @@ async def test_a_foreign_deletion_at_every_moment_of_an_attempt(new_stage: NewSt
 
 
 async def test_a_removal_whose_record_was_lost_is_done(new_stage: NewStage) -> None:
-    """Redis has lost the record, and not the task: the medium must not be left without anybody to delete it."""
+    """Redis has lost the record, but not the task. The media item must be removed all the same."""
     stage = new_stage()
     await stage.process()
     await stage.delete()

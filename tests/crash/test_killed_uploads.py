@@ -18,7 +18,7 @@ def test_the_sweep_leaves_nothing_of_killed_uploads(ceph_address: S3Address) -> 
     with open_lane(ceph_address) as lane, open_uploads(lane) as uploads:
         uploads.begin()
         assert all(uploads.kill(each) for each in (LEFT_IN_INCOMING, LEFT_IN_PARTS, RESUMED_AFTER_A_CRASH))
-        assert len(uploads.wrong()) == 2  # what is looked for is there before the sweep
+        assert len(uploads.wrong()) == 2  # before the sweep, the leftovers exist
         assert uploads.sweep() == {"abandoned": 1, "unfinished": 1}
         assert uploads.wrong() == []
         assert len(uploads.ready()) == 1

@@ -1,4 +1,4 @@
-"""Whoever lost its task to somebody else must not say how the medium ended."""
+"""A worker that lost its task to another worker must not record how the media item ended."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from supervisors import Supervisor, Worker
 
 
 class LosesItsTask:
-    """While it works, its process is taken for dead and another one gets the task."""
+    """A handler whose process counts as dead while it works, so that another one gets the task."""
 
     def __init__(self, queue: TaskQueue, failure: Exception) -> None:
         self._queue = queue

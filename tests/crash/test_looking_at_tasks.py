@@ -1,4 +1,4 @@
-"""A task that moves while all tasks are looked at is seen: else the sweeper would take its upload for abandoned."""
+"""A task that moves during a scan of all tasks is found. Otherwise the sweeper would treat its upload as abandoned."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def replay(queue: TaskQueue) -> None:
 
 
 async def nothing(_queue: TaskQueue) -> None:
-    """It lies in the stream."""
+    """Leave the task in the stream."""
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ async def test_at_every_moment_of_the_look(redis: Redis, before: Move, move: Mov
         await queue.enqueue({"media_id": MEDIUM, "type": "thumbnail"})
         await before(queue)
         steps = Steps({moment: lambda: move(queue)})
-        # As if its key did not count, like that of a task of another service.
+        # As if it had no dedup marker, like a task of another service.
         never = datetime.max.replace(tzinfo=UTC)
         found = await find_tasks(stepped(redis, steps), uploads=[MEDIUM], remote=(), deleted=(), complete_since=never)
         assert MEDIUM in {*found.making, *found.given_up}, steps.names[moment]

@@ -1,4 +1,4 @@
-"""An attempt stands still, its upload is replaced, and another one comes to its end: one file is served, not two."""
+"""An attempt is suspended, its upload is replaced, and another attempt ends: one file is served, not a mix of two."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ NewStage = Callable[..., Stage]
 
 @pytest.fixture
 async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
-    """An upload that nobody has worked on, each time."""
+    """Yield a function that makes stages with an unprocessed upload."""
     async with open_stages(redis_url) as new:
         yield new
 
 
 class Overtaken:
-    """What happens to an attempt while it stands still at one moment; its task is another's then."""
+    """The events while an attempt is suspended at one moment. After that, another worker owns its task."""
 
     def __init__(self, happens: Callable[[], Awaitable[None]]) -> None:
         self._happens = happens
@@ -36,7 +36,7 @@ class Overtaken:
         await self._happens()
 
     async def ensure_lease(self) -> None:
-        """The fence of the attempt that stood still."""
+        """Fence the suspended attempt."""
         if self.happened:
             raise LeaseLost
 
@@ -58,7 +58,7 @@ async def poisoned(stage: Stage) -> None:
 async def overtaken_everywhere(
     new_stage: NewStage, happens: Callable[[Stage], Awaitable[None]]
 ) -> AsyncIterator[tuple[Stage, str]]:
-    """Each moment's stage at its end, and the moment."""
+    """Yield the stage of each moment at its end, and the moment."""
     undisturbed = Steps()
     await new_stage().process(undisturbed)
     for moment, name in enumerate(undisturbed.names):
@@ -120,7 +120,7 @@ async def test_a_poisonous_upload_that_is_replayed_is_served(new_stage: NewStage
 
 
 async def test_a_poisonous_upload_that_is_published_is_served(new_stage: NewStage) -> None:
-    """Three processes died with it, the last of them after its last write."""
+    """Three processes died during its task, the last one after its last write."""
     stage = new_stage()
     await stage.process()
     stage.client.delete(key_of("media_status", stage.media_id))
@@ -133,7 +133,7 @@ async def test_an_attempt_that_was_overtaken_before_it_published_writes_nothing(
     undisturbed = Steps()
     await new_stage().process(undisturbed)
     writes = [moment for moment, name in enumerate(undisturbed.names) if name.startswith("before put")]
-    looks_for_a_deletion = 2  # moments: before that look and after it
+    looks_for_a_deletion = 2  # moments: before that check and after it
     for moment in range(writes[0] - looks_for_a_deletion):
         stage = new_stage()
         other = Overtaken(partial(swapped_and_published, stage))

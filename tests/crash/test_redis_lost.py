@@ -1,4 +1,4 @@
-"""Redis loses everything at any moment of a deletion, its undelete or its removal: the journal knows all."""
+"""Redis loses everything at any moment of a deletion, its undelete or its removal. The journal restores it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
     async with open_stages(redis_url) as new:
 
         def empty() -> Stage:
-            """Without what a stage before it left for the same bucket: the moments are counted from a first replay."""
+            """Return a stage on an empty Redis, because the moments are counted from a first replay."""
             stage = new(delay_s=HOUR_S)
             stage.client.flushall()
             return stage
@@ -33,7 +33,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
 
 
 async def is_deleted(stage: Stage) -> bool:
-    """What the origin finds, in a process that has seen nothing before."""
+    """Return whether the origin of a new process finds the deletion."""
     async with trio.open_nursery() as process:
         replay = stage.replay()
         process.start_soon(replay.run)
@@ -48,7 +48,7 @@ async def state_of(stage: Stage) -> DeletionState | None:
 
 
 def losing_all(stage: Stage, *, replayed_at_once: bool) -> Act:
-    """Redis loses its data; what a lookup finds then is never that the medium was not deleted."""
+    """Let Redis lose its data. No lookup after that may find that the media item was not deleted."""
 
     async def lose() -> None:
         stage.client.flushall()
@@ -70,7 +70,7 @@ def due_now(stage: Stage) -> None:
 
 
 async def nothing(_stage: Stage) -> None:
-    """Before a deletion."""
+    """Do nothing before a deletion."""
 
 
 async def deleted(stage: Stage) -> None:
@@ -93,7 +93,7 @@ async def undelete(stage: Stage, steps: Steps) -> DeletionState:
 
 
 async def remove(stage: Stage, steps: Steps) -> DeletionState:
-    with suppress(LeaseLost, Deferred):  # the queue is gone, or the due time is that of the journal
+    with suppress(LeaseLost, Deferred):  # the queue is lost, or the due time is that of the journal
         await stage.remove(steps)
     await stage.replay().ensure_complete()
     due_now(stage)
@@ -118,7 +118,7 @@ OPERATIONS = {
 @pytest.mark.parametrize("replayed_at_once", [True, False], ids=["replayed at once", "replayed by the next lookup"])
 @pytest.mark.parametrize("name", OPERATIONS)
 async def test_a_loss_at_every_moment(new_stage: NewStage, name: str, replayed_at_once: bool) -> None:
-    """No deleted medium is served, and none that was undeleted is lost."""
+    """No deleted media item is served, and none that was undeleted is lost."""
     operation, moment, names = OPERATIONS[name], 0, [""]
     while moment <= len(names):
         stage = new_stage()
@@ -139,7 +139,7 @@ async def test_a_loss_at_every_moment(new_stage: NewStage, name: str, replayed_a
     assert moment >= operation.moments
 
 
-# The journal does not say that the objects are gone: they are removed once more.
+# The journal does not say that the objects were removed, so they are removed again.
 _AFTER_A_LOSS = {
     DeletionState.MARKED: (),
     DeletionState.UNDELETED: (),
@@ -148,10 +148,10 @@ _AFTER_A_LOSS = {
 
 
 async def test_a_rule_that_is_broken_is_found(new_stage: NewStage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That these tests can fail: a loss between the step and its journal, and one that nobody looks for afterwards."""
+    """These tests can fail: a loss between the step and its journal, and a loss that is not detected afterwards."""
 
     async def too_late(*_arguments: object) -> None:
-        """As if it were written only after the loss."""
+        """Write the journal only after the loss."""
 
     async def always(*_arguments: object) -> bool:
         return True
@@ -168,7 +168,7 @@ async def test_a_rule_that_is_broken_is_found(new_stage: NewStage, monkeypatch: 
 
 
 async def test_what_was_journaled_after_a_replay_had_passed_is_marked_again(new_stage: NewStage) -> None:
-    """The data is lost twice: the replay that saw no entry yet must not count as the one after it."""
+    """The data is lost twice. The replay that saw no entry yet must not count as the replay after the second loss."""
     stage = new_stage()
     await stage.process()
     moments = 0
@@ -189,7 +189,7 @@ def _flush(stage: Stage) -> Act:
 
 
 async def test_another_server_process_has_lost_no_more_than_the_last_writes(new_stage: NewStage) -> None:
-    """Only what was journaled lately is read again, and it changes nothing that Redis still knows."""
+    """Only the latest entries of the journal are read again, and they change nothing that Redis still has."""
     stage = new_stage()
     await stage.process()
     await stage.delete("1-1")
@@ -248,7 +248,7 @@ async def test_entries_are_pruned_once_they_cannot_matter(new_stage: NewStage) -
 
 
 async def unjournaled(stage: Stage) -> list[Mark]:
-    """What a sweep finds of deletions whose listener died before it wrote the journal."""
+    """Return the deletions whose listener died before it wrote the journal, as found by a sweep."""
     media_id = str(stage.media_id)
     record = await DeletionRecords(stage.redis).get(media_id)
     return (

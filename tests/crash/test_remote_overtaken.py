@@ -1,4 +1,4 @@
-"""A fetch of a remote medium is overtaken at every moment: all thumbnails show the original that stands."""
+"""A fetch of remote media is overtaken at every moment. All thumbnails show the current original."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ REMOTE = remote_id_for(str(URL))
 
 
 class Server:
-    """What the URL leads to; another file at each fetch."""
+    """The remote server: another file at each fetch."""
 
     def __init__(self, body: bytes) -> None:
         self._body = body
@@ -58,7 +58,7 @@ class Server:
 
 @dataclass
 class Cache:
-    """The medium in the store, and the attempts around it."""
+    """The media item in the store, and its attempts."""
 
     redis: Redis
     objects: dict[str, Any] = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Cache:
         await self.attempt(mark, steps).run(Task(mark.decode(), {"remote_url": str(URL)}), in_hand)
 
     async def repair(self) -> int:
-        """All tasks that were queued; how many."""
+        """Run all queued tasks. Return how many there were."""
         queue, count = TaskQueue(self.redis, CACHE_QUEUE), 0
         while (lease := await queue.take("worker", block_s=0)) is not None:
             await self.attempt(b"-", Steps()).run(lease.task, lease.renew)
@@ -95,7 +95,7 @@ class Cache:
         return count
 
     def is_of_one_file(self) -> bool:
-        """Whether the thumbnails are made of the original, and say so."""
+        """Return whether the thumbnails are made of the original, also by their metadata."""
         original = self.objects[keys.original(REMOTE)].data
         thumbnails = [self.objects[keys.thumbnail(REMOTE, size.name)] for size in SIZES]
         return all(
@@ -128,7 +128,7 @@ async def test_overtaken_at_every_moment(redis: Redis, redis_url: str) -> None:
                 break
             moment += 1
     assert moment >= 15
-    assert repaired  # that the test can fail
+    assert repaired  # otherwise the test could not fail
 
 
 async def test_a_repair_whose_original_is_replaced_meanwhile_is_done_again(redis: Redis) -> None:

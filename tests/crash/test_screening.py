@@ -1,4 +1,4 @@
-"""What lists and the hook say of an upload decides what becomes of it, and a moderator's word ends it."""
+"""Block lists and the hook decide what happens to an upload. A moderator's decision ends a hold."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def status_of(stage: Stage) -> tuple[State, Reason | None]:
 
 
 def resemble(stage: Stage) -> None:
-    """Put a hash that is one bit away on the own list."""
+    """Add a hash that differs by one bit to the own list."""
     near = bytes([PDQ[0] ^ 1, *PDQ[1:]])
     entry = Entry(HashType.PDQ, near, "seen before")
     stage.write(f"{keys.OWN_ENTRY_PREFIX}{near.hex()}", f"{entry}\n".encode())

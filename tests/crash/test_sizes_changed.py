@@ -1,4 +1,4 @@
-"""Thumbnail sizes that are configured anew: a medium keeps those that were made of it; its removal takes them all."""
+"""A change of the thumbnail sizes: a media item keeps the sizes that were made of it, and its removal deletes all."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ BEFORE, AFTER = (SMALL, LARGE), (SMALL, HUGE)
 
 @pytest.fixture
 async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
-    """An upload that nobody has worked on, each time."""
+    """Yield a function that makes stages with an unprocessed upload."""
     async with open_stages(redis_url) as new:
         yield new
 
 
 async def status_of(stage: Stage) -> Status:
-    """As a client is told now, and as one is told once Redis has forgotten; they are the same."""
+    """Return the status of a client now. It must be the same after Redis has lost it."""
     store: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     store.fill(cast("ObjectStore", MemoryStore(stage.objects, Steps())))
     status_store, moderation = StatusStore(stage.redis), ModerationStatus(store, Underway())
@@ -46,14 +46,14 @@ async def status_of(stage: Stage) -> Status:
 
 
 def there(stage: Stage) -> set[str]:
-    """The sizes of the thumbnails that are in the store."""
+    """Return the sizes of the thumbnails in the store."""
     found = {key.split("/")[1] for key in stage.objects if key.startswith(keys.THUMBNAIL_PREFIX)}
     assert {keys.thumbnail(stage.media_id, size) for size in found} <= set(stage.objects)
     return found
 
 
 def forget_sizes(stage: Stage) -> None:
-    """As if an earlier version, which wrote no names of sizes, had made the original."""
+    """Remove the names of sizes from the original, as if an earlier version had made it."""
     key = keys.original(stage.media_id)
     stored = stage.objects[key]
     metadata = {name: value for name, value in stored.metadata.items() if name != "thumbnails"}
@@ -66,7 +66,7 @@ async def test_a_status_names_the_sizes_that_were_made(new_stage: NewStage) -> N
     await stage.process()
     stage.sizes = AFTER
     assert (await status_of(stage)).thumbnails.keys() == {"small", "large"} == there(stage)
-    await stage.process()  # the task comes again: it announces what an earlier attempt had published
+    await stage.process()  # the task comes again, and announces what an earlier attempt has published
     assert (await status_of(stage)).thumbnails.keys() == {"small", "large"}
 
 

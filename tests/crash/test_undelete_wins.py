@@ -1,4 +1,4 @@
-"""A deletion undone in the middle of processing leaves no trace: the medium is there, as if never deleted."""
+"""A deletion that is undone during processing has no effect: the media item exists, as if never deleted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def new_stage(redis_url: str) -> AsyncIterator[NewStage]:
 
 
 async def completed(new_stage: NewStage) -> Stage:
-    """An upload whose task is queued, and which is said to be PROCESSING."""
+    """Return a stage whose upload is queued, with the status PROCESSING."""
     stage = new_stage()
     await StatusStore(stage.redis).put(Status(str(stage.media_id), State.PROCESSING), ttl_s=600)
     return stage
@@ -37,7 +37,7 @@ async def undo(stage: Stage) -> str | None:
 
 
 async def queued(stage: Stage) -> int:
-    """Work on what an undoing queued; how many tasks that were."""
+    """Run the tasks that an undelete queued. Return how many there were."""
     queue = TaskQueue(stage.redis, PROCESSING_QUEUE)
     count = 0
     while (lease := await queue.take("worker", block_s=0)) is not None:
@@ -53,13 +53,13 @@ async def assert_as_if_never_deleted(stage: Stage, what: object) -> None:
     assert status is not None, what
     assert status.state is State.READY, what
     assert len(stage.served()) == 1 + len(SIZES), (what, sorted(stage.objects))
-    # An upload that its attempt could not remove any more is left to the sweep.
+    # The sweep removes an upload that its attempt could not remove any more.
     assert set(stage.objects) - stage.served() <= {keys.incoming(stage.media_id)}, what
     assert stage.events() == ["media.ready"], what
 
 
 async def moments_of(new_stage: NewStage) -> range:
-    """Before each call of an attempt, and some more."""
+    """Return the moments before each call of an attempt, and some more."""
     steps = Steps()
     await new_stage().process(steps)
     return range(0, steps.count + 10, 2)
@@ -115,7 +115,7 @@ async def test_undone_after_an_attempt_that_died(new_stage: NewStage) -> None:
 
 
 async def test_a_deletion_that_is_read_again_after_its_undoing_is_void(new_stage: NewStage) -> None:
-    """Its reader died before it could acknowledge it, or the group was lost and made anew."""
+    """Its reader died before it acknowledged it, or the group was lost and created again."""
     stage = new_stage()
     await stage.process()
     seconds, _ = stage.client.time()
@@ -131,7 +131,7 @@ async def test_a_deletion_that_is_read_again_after_its_undoing_is_void(new_stage
 
 
 async def test_a_void_notice_takes_nothing_from_a_new_one(new_stage: NewStage) -> None:
-    """Another reader hears the new one while the void one is read again."""
+    """Another reader receives the new notice while the ignored one is read again."""
     moments = 0
     while True:
         stage = new_stage()

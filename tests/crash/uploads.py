@@ -2,8 +2,8 @@
 
 `avion-media upload` sends one file after the other, in one PUT or in parts. Each time the command is killed at one of
 its calls, or the service at one of its own; half of the uploads are resumed. Then two days pass, the sweep runs, and
-the bucket is looked at: nothing is in ``incoming/``, no multipart upload is left, and the index of owners is what the
-store holds. A seed chooses the kills, and is printed.
+the bucket is checked: ``incoming/`` is empty, no multipart upload is left, and the index of owners matches the objects.
+A seed, which is printed, chooses the kills.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ KILLS = HOWS[:2]  # before the call, and after it
 ONE_PUT, PARTS, RESUMED = "one PUT", "in parts", "resumed"
 KINDS = (ONE_PUT, PARTS, RESUMED)
 _ROLES = ("grpc", "processing")
-_INTERRUPTION = {"name": "client:PUT", "nth": 2, "how": KILLS[0]}  # of what is resumed: one part may be stored
-_LATER_S = 2 * 86_400.0  # longer than any upload may take
+_INTERRUPTION = {"name": "client:PUT", "nth": 2, "how": KILLS[0]}  # of resumed uploads: one part can be stored
+_LATER_S = 2 * 86_400.0  # longer than any upload can take
 _LARGE_BYTES = 17 << 20  # three parts
 _CHUNKS_APART = 20  # of the chunks of a body, each 20th is a step
-_BEFORE_S = 3600.0  # Redis has had its memory for so long: else the sweep takes every upload for one that was completed
+_BEFORE_S = 3600.0  # Redis has lost nothing for so long; otherwise the sweep treats every upload as completed
 _MAX_SWEEPS = 5
-_AT_ONCE = 10  # uploads before the bucket is looked at, and emptied
+_AT_ONCE = 10  # uploads before the bucket is checked, and emptied
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Uploads:
         self._service = None
         self._clients.clear()
         self._lane.forget_everything("")
-        self._serve()  # which makes the groups of the queues anew
+        self._serve()  # which creates the groups of the queues again
         self._lane.client.hdel(QueueKeys("media_processing_queue").state, "lost")
         self._lane.client.hset("media_sweep", "memory_since", time.time() - _BEFORE_S)
 
@@ -95,7 +95,7 @@ class Uploads:
         ]
 
     def kill(self, kill: Kill) -> bool:
-        """Upload, with a kill. Return whether the step came about."""
+        """Upload, with a kill. Return whether the step was reached."""
         try:
             return self._kill(kill)
         except AssertionError as error:
@@ -132,7 +132,7 @@ class Uploads:
         return {ended["media_id"] for client in told for ended in _json_of(client)}
 
     def wrong(self) -> list[str]:
-        """What is wrong in the bucket, when all is at rest."""
+        """Return what is wrong in the bucket when all work has ended."""
         checker = self._lane.checker
         held: Counter[str] = Counter()
         originals, index, found = set(), set(), []
@@ -168,7 +168,7 @@ class Uploads:
         *,
         comes_back: bool = False,
     ) -> tuple[Process, Process]:
-        """One upload of a file of its own. Return the client and the service, of which one may have been killed."""
+        """Upload a new file. Return the client and the service, of which one may have been killed."""
         original = self._files[kind]
         file = original.with_name(f"{secrets.token_hex(8)}{original.suffix}")
         os.link(original, file)
@@ -200,7 +200,7 @@ class Uploads:
         return process
 
     def _serve(self, fault: dict[str, Any] | None = None) -> Process:
-        """The service, which accepts uploads, unless its fault has ended it before that."""
+        """Start the service, and wait until it accepts uploads or its fault has ended it."""
         if self._service is None or not self._service.alive():
             service = self._service = self._lane.start(_ROLES, fault)
             eventually(lambda: not service.alive() or self._accepts_parts(), "the service to accept uploads")
@@ -228,7 +228,7 @@ class Uploads:
 
 
 def _json_of(process: Process) -> Any:
-    """What a command printed, before the exception that ended it."""
+    """Return what a command printed before the exception that ended it."""
     text = process.log.read_text()
     start = min((at for at in (text.find("{"), text.find("[")) if at >= 0), default=0)
     return json.JSONDecoder().raw_decode(text, start)[0]
@@ -236,7 +236,7 @@ def _json_of(process: Process) -> Any:
 
 @contextmanager
 def open_uploads(lane: Lane) -> Iterator[Uploads]:
-    """Uploads on a lane, of small files and of large ones."""
+    """Yield uploads on a lane, of small and of large files."""
     small = lane.directory / "small.png"
     small.write_bytes((DATA / "png-display-p3-patch.png").read_bytes())
     clip = (DATA / "mp4-h264-udta-xyz-location.mp4").read_bytes()
@@ -260,7 +260,7 @@ def choose(kills: Sequence[Kill], count: int, seed: int) -> list[Kill]:
 
 
 def main() -> int:
-    """Exit status 0 if nothing was left and nothing is wrong."""
+    """Return 0 if nothing was left and nothing is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.crash.uploads", description=__doc__)
     parser.add_argument("--uploads", type=int, default=100)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))

@@ -1,8 +1,8 @@
-"""A fork server of the sandbox that has loaded all codecs before it is asked for.
+"""A fork server of the sandbox that has loaded all codecs in advance.
 
-An interpreter with all codecs costs a second of CPU; each process of each crash point would start one. The source of
-processes has them loaded: a process that it forks leaves a fork of itself behind, as single-threaded as a fresh
-interpreter, which becomes the fork server when one is wanted. Further ones, that replace it, are started as usual.
+An interpreter with all codecs takes a second of CPU, and each process of each crash point would start one. The source
+of processes has loaded them. Each process that it forks leaves a fork of itself behind, single-threaded like a fresh
+interpreter, which becomes the first fork server. Later fork servers are started as usual.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from avion_media.media.sandbox import fork_server
 from avion_media.moderation import likeness
 
 _CONTROL = 3  # its descriptor, after those of every process
-_MAX_BYTES = 1 << 16  # of the message that asks for it
+_MAX_BYTES = 1 << 16  # of the message that requests it
 
 
 def load_codecs() -> None:
-    """Load what the fork servers of both sandboxes load."""
+    """Load the modules that the fork servers of both sandboxes load."""
     fork_server._preload([*preload_for(Config().decoders.enabled()), *likeness.PRELOAD])
 
 
 def leave_one_behind() -> None:
-    """Fork it, and have the first process that Trio opens be it. Call it while the process has one thread."""
+    """Fork the server, and let the first process that Trio opens be this fork. Call it while there is one thread."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
@@ -66,7 +66,7 @@ def _wait_and_serve(asked: socket.socket) -> None:
 
 
 class _Forked:
-    """As far as `trio.Process` needs a `subprocess.Popen`."""
+    """The part of `subprocess.Popen` that `trio.Process` needs."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid

@@ -1,9 +1,10 @@
-"""`make scale`: what a backlog of a million tasks costs, beside one of a thousand.
+"""`make scale`: what a backlog of a million tasks costs, compared with one of a thousand.
 
 usage: python -m tests.scale [--tasks N] [--rounds N]
 
-Queued, delayed and given up, that many each. CPU time of one task, ours and the server's; then the memory of the whole
-service, all roles, while it works on such a backlog. Needs some 2 GB for Redis.
+There are so many queued tasks, delayed tasks and dead letters. It prints the CPU time of one task, of the service and
+of Redis; then the memory of the whole service, with all roles, while it works on such a backlog. Redis needs about 2
+GB.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from tests.service.harness import running
 from tests.services import ServiceFailed
 
 _FEW = 1000
-_WATCHED_S = 30.0  # the sweeper's first pass is within
+_WATCHED_S = 30.0  # includes the first sweep
 _USAGE_ERROR = 2
 
 
 def main() -> int:
-    """Exit status 0 if the figures of the queue are right; what they cost is printed, not judged."""
+    """Return 0 if the statistics of the queue are right. Their cost is printed, but not judged."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale", description=__doc__.split("\n")[0])
     parser.add_argument("--tasks", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=500)

@@ -1,4 +1,4 @@
-"""Backlogs of any size, written by the server itself: a million entries take seconds."""
+"""Backlogs of any size, written by scripts on the server: a million entries take seconds."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ end
 
 
 def media_id(number: int) -> str:
-    """That of a task in a backlog. Nothing was ever uploaded for it."""
+    """Return the media id of a task in a backlog. Nothing was uploaded for it."""
     return f"{_PREFIX}{number:08d}"
 
 
 def fill_queue(client: Any, queue: str, count: int) -> None:
-    """``count`` tasks, the oldest `BACKLOG_AGE_S` ago."""
+    """Queue ``count`` tasks; the oldest is `BACKLOG_AGE_S` old."""
     _fill(client, _TASKS, queue, count, (time.time() - BACKLOG_AGE_S) * 1000)
 
 
 def fill_delayed(client: Any, key: str, count: int) -> None:
-    """``count`` deletions, due from tomorrow on."""
+    """Delay ``count`` deletions, due from tomorrow on."""
     _fill(client, _DELAYED, key, count, time.time() + 86_400)
 
 
 def fill_dead_letters(client: Any, key: str, count: int) -> None:
-    """``count`` tasks that were given up."""
+    """Write ``count`` dead letters."""
     _fill(client, _DEAD_LETTERS, key, count, time.time())
 
 

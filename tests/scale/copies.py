@@ -1,7 +1,7 @@
-"""How long a block looks for copies: ``python -m tests.scale.copies``.
+"""How long a block searches for copies: ``python -m tests.scale.copies``.
 
-So many originals, ten of which are copies of the one that is blocked: the seconds of the whole block, and of one with
-no other originals.
+Ten of many originals are copies of the blocked one. It prints the seconds of the whole block, and of a block without
+other originals.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ _START_MS = 1_700_000_000_000
 
 class _NoPurges:
     async def request(self, media_id: str, trigger: str, sizes: object = ()) -> None:
-        """There is no CDN."""
+        """Do nothing: there is no CDN."""
 
 
 async def fill(store: ObjectStore, media: int) -> MediaId:
-    """Write the originals; return the first, of which others are copies."""
+    """Write the originals. Return the first, of which others are copies."""
     ids = [new_media_id(JPEG, _START_MS + number) for number in range(media)]
     every = max(1, media // (COPIES + 1))
     numbers: Iterator[int] = iter(range(media))
@@ -56,7 +56,7 @@ async def fill(store: ObjectStore, media: int) -> MediaId:
 
 
 async def measure(setting: Setting, media: int) -> tuple[float, float, int]:
-    """Return the seconds of a block with one original, and with so many; and the copies that it found."""
+    """Return the seconds of a block with one original and with ``media`` originals, and the copies that it found."""
     async with open_store(setting.store.config()) as store, open_redis(setting.redis_url) as redis:
         slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         slot.fill(store)
@@ -75,7 +75,7 @@ async def _block(blocking: Blocking, media_id: MediaId) -> tuple[float, int]:
 
 
 def main() -> int:
-    """Exit status 0 if all copies were found."""
+    """Return 0 if all copies were found."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.copies", description=__doc__.split("\n")[0])
     parser.add_argument("--media", type=int, default=20_000)
     arguments = parser.parse_args()

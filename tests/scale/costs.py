@@ -1,4 +1,4 @@
-"""What one task, and one look at the queue, costs at a given backlog: CPU time of this process and of the server."""
+"""The CPU time of one task, and of one read of the statistics, at a given backlog: of this process and of Redis."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from avion_media.queue import QueueKeys, QueueStats, TaskQueue
 from avion_media.redis import open_redis
 from tests.scale.backlog import fill_dead_letters, fill_delayed, fill_queue
 
-Client: TypeAlias = Any  # redis-py's types allow for options that no test here uses
+Client: TypeAlias = Any  # redis-py's types cover options that no test here uses
 FIELDS = {"media_id": "01ARZ3NDEKTSV4RRFFQ69G5FAV", "type": "thumbnail"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU microseconds for one time."""
+    """CPU microseconds of one step."""
 
     ours: float
     server: float
@@ -28,7 +28,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """All costs at one backlog, and what was said of it."""
+    """All costs at one backlog, and its statistics."""
 
     count: int
     costs: dict[str, Cost]
@@ -37,7 +37,7 @@ class Measured:
 
 
 async def measure(url: str, count: int, rounds: int) -> Measured:
-    """``count`` tasks queued, as many delayed and as many given up, on the empty server at ``url``."""
+    """Measure with ``count`` queued tasks, as many delayed ones and dead letters, on the empty server at ``url``."""
     with redis_py.Redis.from_url(url) as client:
         client.flushall()
         fill_queue(client, PROCESSING_QUEUE, count)
@@ -54,7 +54,7 @@ async def measure(url: str, count: int, rounds: int) -> Measured:
 
 
 class _Steps:
-    """Each leaves the backlog as long as it was."""
+    """The steps. Each leaves the length of the backlog unchanged."""
 
     def __init__(self, tasks: TaskQueue, deletions: TaskQueue, count: int) -> None:
         self._tasks = tasks
@@ -63,7 +63,7 @@ class _Steps:
         self._number = 0
 
     def all(self) -> dict[str, Callable[[], Awaitable[None]]]:
-        """By what they are called in the table."""
+        """Return the steps by their names in the table."""
         return {
             "queued, taken, renewed, completed": self._complete,
             "queued, taken, released, completed": self._release,
@@ -126,7 +126,7 @@ class _Steps:
 
 
 async def _cost(client: Client, step: Callable[[], Awaitable[None]], rounds: int) -> Cost:
-    await step()  # scripts are known afterwards
+    await step()  # afterwards the server knows the scripts
     ours, server = time.process_time(), _server_cpu_s(client)
     for _ in range(rounds):
         await step()

@@ -1,7 +1,8 @@
 """What deletions cost: ``python -m tests.scale.deletions``.
 
-The undelete of 10,000 media beside a million waiting removals; and one notice of 30,000 media on a Redis that syncs
-each write (``appendfsync always``): until the media are gone, and until the notice is acknowledged.
+It measures the undelete of 10,000 media items beside a million waiting removals; and one notice of 30,000 media items
+on a Redis that syncs each write (``appendfsync always``): until they are not served, and until the notice is
+acknowledged.
 """
 
 from __future__ import annotations
@@ -46,12 +47,12 @@ UNDELETED, UNDELETED_TARGET_S = 10_000, 5.0
 NOTICE, NOTICE_TARGET_S = 30_000, 1.0
 DELAY_S = 86_400.0
 T = TypeVar("T")
-_LOOKED_AT = 300  # media of the notice, in all parts of it: to read all of them would be the larger load
+_LOOKED_AT = 300  # media items from all parts of the notice, because reading all would be more load than the notice
 _USAGE_ERROR = 2
 
 
 async def measure_undelete(url: str, store: ObjectStore, waiting: int) -> float:
-    """Seconds to undelete `UNDELETED` media beside ``waiting`` removals."""
+    """Return the seconds to undelete `UNDELETED` media items beside ``waiting`` removals."""
     with redis_py.Redis.from_url(url) as client:
         client.flushall()
         fill_delayed(client, QueueKeys(DELETE_QUEUE).delayed, waiting)
@@ -74,7 +75,7 @@ async def measure_undelete(url: str, store: ObjectStore, waiting: int) -> float:
 
 
 async def measure_notice(url: str, store: ObjectStore) -> tuple[float, float]:
-    """Seconds until all media of one notice are gone, and until it is acknowledged."""
+    """Return the seconds until no media item of a notice is served, and until the notice is acknowledged."""
     media = new_media(NOTICE)
     async with open_redis(url, timeout_s=30.0) as redis:
         stream, handler = NoticeStream(redis), deleting(redis, store)
@@ -131,7 +132,7 @@ async def with_store(setting: Setting, measure: Callable[[ObjectStore], Awaitabl
 
 
 def main() -> int:
-    """Exit status 0 if both are as fast as they should be."""
+    """Return 0 if both reach their goals."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.deletions", description=__doc__.split("\n")[0])
     parser.add_argument("--waiting", type=int, default=1_000_000)
     arguments = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Fair dispatch: who waits for how long beside a crowd, and what it costs Redis.
+"""Fair dispatch: how long tasks wait beside a large backlog of others, and what it costs Redis.
 
 usage: python -m tests.scale.dispatch
 
-Each figure stands beside that of the same tasks in the order in which they came: all of them on one account.
+Each figure is printed beside that of the same tasks in order of arrival, which means that all are on one account.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _REPLICAS, _FLEET, _IDLE_S = 60, 300, 20.0
 
 
 class Timed:
-    """A handler whose tasks take ``seconds_of`` each; when each ended."""
+    """A handler whose tasks take ``seconds_of``. It records when each ended."""
 
     def __init__(self, seconds_of: Callable[[Task], float], hosts: HostLimiter | None = None) -> None:
         self.ended: dict[str, float] = {}
@@ -79,7 +79,7 @@ class Timed:
 
 @asynccontextmanager
 async def working(queue: TaskQueue, handler: Timed, slots: int, tenant_cap: int = 0) -> AsyncIterator[None]:
-    """One replica works on the queue."""
+    """Let one replica work on the queue."""
     policy = ConsumerPolicy(slots, 5, 60.0, 2.0, 300.0, tenant_cap=tenant_cap)
     consumer = Consumer(
         queue,
@@ -103,7 +103,7 @@ def image(owner: str) -> dict[str, str]:
 
 
 async def waits(url: str, crowd: Iterator[dict[str, str]], probe: Callable[[], dict[str, str]], **how: Any) -> float:
-    """The 95th percentile of the time from queueing a probe to its end, beside a crowd that was queued before."""
+    """Return the 95th percentile of the seconds from queueing a probe to its end, behind a crowd."""
     async with open_redis(url) as redis:
         await redis.execute("FLUSHALL")
         queue = TaskQueue(redis, how.pop("queue"))
@@ -126,14 +126,14 @@ async def waits(url: str, crowd: Iterator[dict[str, str]], probe: Callable[[], d
 
 
 def behind_an_owner(url: str, *, fair: bool) -> float:
-    """5,000 tasks of one owner, then others."""
+    """Return the wait behind 5,000 tasks of one owner, in seconds."""
     crowd = (image("many") for _ in range(5000))
     how = {"queue": PROCESSING_QUEUE, "handler": lambda _redis: Timed(lambda _task: _TASK_S), "slots": 2}
     return trio.run(partial(waits, url, crowd, lambda: image("another" if fair else "many"), **how))
 
 
 def behind_videos(url: str, *, fair: bool) -> float:
-    """500 videos of 100 ms each, then images."""
+    """Return the wait of images behind 500 videos of 100 ms each, in seconds."""
     fmt = MP4 if fair else JPEG
     video = str(new_media_id(fmt, 1_700_000_000_001))
     crowd = (processing_fields(video, "many") for _ in range(500))
@@ -146,7 +146,7 @@ def behind_videos(url: str, *, fair: bool) -> float:
 
 
 def beside_a_slow_server(url: str, *, fair: bool) -> float:
-    """10,000 tasks of a server that takes 2 s for each."""
+    """Return the wait beside 10,000 tasks of a server that takes 2 s for each, in seconds."""
     slow = "https://slow.example" if fair else "https://healthy.example/slow"
     crowd = ({"remote_url": f"{slow}/{number}"} for number in range(10_000))
     policy = HostLimits(slots=4, breaker_failures=5, first_pause_s=30.0, longest_pause_s=600.0)
@@ -172,7 +172,7 @@ def cpu_s(client: Any) -> float:
 
 
 def cost_of_plain_stream(client: Any, count: int) -> float:
-    """XADD, XREADGROUP, and a fenced end: what a queue without turns costs."""
+    """Return Redis's CPU per task without turns, in µs: XADD, XREADGROUP, and a fenced end."""
     client.flushall()
     client.xgroup_create(PROCESSING_QUEUE, CONSUMER_GROUP, "0", mkstream=True)
     end = client.register_script(
@@ -188,7 +188,7 @@ def cost_of_plain_stream(client: Any, count: int) -> float:
 
 
 async def cost_of_turns(url: str, client: Any, waiting: int, tenants: int, count: int) -> float:
-    """Queued, taken, completed, beside a backlog."""
+    """Return Redis's CPU per task in µs: queued, taken and completed, beside a backlog."""
     client.flushall()
     async with open_redis(url) as redis:
         queue = TaskQueue(redis, PROCESSING_QUEUE)
@@ -204,9 +204,9 @@ async def cost_of_turns(url: str, client: Any, waiting: int, tenants: int, count
 
 
 def share_of_polling(url: str, client: Any) -> float:
-    """The share of a core that Redis needs while ``_FLEET`` replicas with all queues have nothing to do.
+    """Return the share of a core that Redis needs while ``_FLEET`` replicas with all queues have nothing to do.
 
-    What each replica costs is the difference between few and many of them; the janitors cost the same for any number.
+    The cost of one replica is the difference between few and many; the janitors cost the same for any number.
     """
     few, many = (trio.run(share_of, url, client, count) for count in (_REPLICAS // 3, _REPLICAS))
     each = (many - few) / (_REPLICAS - _REPLICAS // 3)
@@ -214,7 +214,7 @@ def share_of_polling(url: str, client: Any) -> float:
 
 
 async def share_of(url: str, client: Any, count: int) -> float:
-    """The same of ``count`` replicas. Their consumers' names are joined by those of the others."""
+    """Return the share for ``count`` replicas. The groups also have the consumers of all other replicas."""
     client.flushall()
     async with AsyncExitStack() as stack:
         replicas = [await stack.enter_async_context(open_redis(url)) for _ in range(count)]
@@ -235,7 +235,7 @@ async def share_of(url: str, client: Any, count: int) -> float:
 
 
 async def _do_nothing(redis: Redis, name: str) -> None:
-    """All that a replica with all roles asks of Redis while nobody asks anything of it."""
+    """Make all requests to Redis of an idle replica with all roles."""
     queues = {each: TaskQueue(redis, each) for each in QUEUES}
     events, notices, leadership = MediaEvents(redis), NoticeStream(redis), Leadership(redis)
     async with trio.open_nursery() as nursery:
@@ -269,7 +269,7 @@ async def _repeat(call: Callable[[], Awaitable[object]], every_s: float) -> None
 
 
 def main() -> int:
-    """Exit status 0 if every figure is what docs/decisions/0005 promises."""
+    """Return 0 if every figure is as promised in docs/decisions/0005."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     kept = []
 

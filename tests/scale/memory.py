@@ -1,7 +1,8 @@
-"""What statuses and events of 100 uploads a second take in Redis: ``python -m tests.scale.memory``.
+"""The memory of statuses and events in Redis at 100 uploads a second: ``python -m tests.scale.memory``.
 
-A real Redis; written by the service's own code. For each kind: bytes of one, times how many live at once. Beside it the
-same for the statuses as JSON that live seven days, and event markers that live a day, as they were before.
+The service's own code writes to a real Redis. For each kind it prints the bytes of one key, times how many live at
+once. For comparison it prints the same for the former design: JSON statuses for seven days, and event markers for a
+day.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from avion_media.redis import open_redis
 from avion_media.state import READY_TTL_S, MediaEvents, StatusStore
 from tests.services import ServiceFailed, redis_server
 
-Client: TypeAlias = Any  # redis-py's types allow for options that no measurement here uses
+Client: TypeAlias = Any  # redis-py's types cover options that no measurement here uses
 
 RATE = 100.0  # uploads a second
 TARGET_BYTES = 300e6
@@ -41,7 +42,7 @@ _MARKER_S = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of key: bytes of one, and for how many seconds it lives, or at most how many there are."""
+    """One kind of key: its bytes, and how many seconds it lives, or the maximum number."""
 
     name: str
     bytes_each: float
@@ -50,12 +51,12 @@ class Kind:
 
     @property
     def total_bytes(self) -> float:
-        """At `RATE`."""
+        """Bytes of all keys at `RATE`."""
         return self.bytes_each * min(RATE * self.life_s, self.most)
 
 
 async def measure(url: str, count: int) -> tuple[list[Kind], list[Kind]]:
-    """Now, and as it was."""
+    """Return the kinds of now, and of the former design."""
     media = [new_media_id(JPEG, time.time_ns() // 1_000_000) for _ in range(count)]
     with redis_py.Redis.from_url(url) as client:
         async with open_redis(url) as redis:
@@ -99,7 +100,7 @@ def _empty(client: Client) -> int:
 
 
 async def _bytes_each(client: Client, media: list[MediaId], write: Callable[[MediaId], Awaitable[None]]) -> float:
-    await write(media[0])  # the scripts are known afterwards
+    await write(media[0])  # afterwards the server knows the scripts
     client.flushall()
     before = _EMPTY[id(client)] = client.info("memory")["used_memory"]
     for media_id in media:
@@ -128,7 +129,7 @@ def _print(title: str, kinds: list[Kind]) -> float:
 
 
 def main() -> int:
-    """Exit status 0 if the sum is at most `TARGET_BYTES`."""
+    """Return 0 if the sum is at most `TARGET_BYTES`."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.memory", description=__doc__.split("\n")[0])
     parser.add_argument("--uploads", type=int, default=20_000)
     arguments = parser.parse_args()

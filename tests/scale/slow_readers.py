@@ -1,4 +1,4 @@
-"""Slow readers of the origin for minutes: what they hold here and at the store, and what a fast client notices.
+"""Slow readers of the origin for minutes: their resources here and at the store, and the latency of a fast client.
 
 usage: python -m tests.scale.slow_readers [--readers N] [--seconds N]
 """
@@ -22,14 +22,14 @@ from tests.services import ServiceFailed
 _MEBIBYTE = 1 << 20
 _MAX_MEMORY_MIB = 250
 _MAX_P99_MS = 50
-_MAX_GATEWAY_MIB = 32  # one response that is held open takes 16
+_MAX_GATEWAY_MIB = 32  # one open response takes 16
 _AT_ONCE = 200  # requests of the fast client, one after the other
 _MEDIA_ID = encode_id(datetime.now(UTC), 2, 13)
 _USAGE_ERROR = 2
 
 
 def main() -> int:
-    """Exit status 0 if every bound was kept."""
+    """Return 0 if no limit was exceeded."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.slow_readers", description=__doc__.split("\n")[0])
     parser.add_argument("--readers", type=int, default=900)
     parser.add_argument("--seconds", type=float, default=300)
@@ -53,7 +53,7 @@ def _keeps_its_bounds(setting: Setting, readers: int, seconds: float) -> bool:
             f"/media/{_MEDIA_ID}",
             f"/thumbnail/small/{_MEDIA_ID}",
         )
-        get_all(port, large, 4, 2)  # what it takes at first is no growth
+        get_all(port, large, 4, 2)  # its first allocations do not count as growth
         resident = rss_bytes(gateway)
         with (
             watching_memory(service.process.pid, pss_bytes) as here,

@@ -1,4 +1,4 @@
-"""A long backlog costs a task nothing. The full size: ``make scale``."""
+"""A long backlog does not make a task more expensive. The full size: ``make scale``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ async def test_figures_are_right_and_a_task_costs_the_same_at_any_length(redis_o
         assert BACKLOG_AGE_S <= tasks.oldest_age_s < BACKLOG_AGE_S + 300
         assert (deletions.depth, deletions.delayed) == (0, count)
         assert deletions.next_due is not None
-    # Twenty times the length: what looks through all of it costs a multiple. CPU time, so that load does not count.
+    # Twenty times the length, so a scan of all of it would cost a multiple. CPU time, so that load does not matter.
     for name, cost in many.costs.items():
         assert cost.server < 4 * few.costs[name].server + 50, name
         assert cost.ours < 4 * few.costs[name].ours + 200, name

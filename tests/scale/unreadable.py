@@ -1,8 +1,8 @@
-"""What 30 objects that the store refuses to hand out cost everybody else: ``python -m tests.scale.unreadable``.
+"""How 30 objects that the store refuses to serve delay other tasks: ``python -m tests.scale.unreadable``.
 
 A bucket policy denies GetObject for 30 uploads (403). Their tasks are queued beside a steady stream of healthy uploads.
-A real service with two processing slots, a real Redis, a real Ceph. The time of one upload is the difference of two
-entry ids of one Redis server: of its task, and of its event.
+It uses a real service with two processing slots, a real Redis and a real Ceph. The time of one upload is the difference
+of two entry ids of one Redis server: of its task, and of its event.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.bench.setting import Setting, open_setting
 from tests.service.harness import running
 from tests.services import ServiceFailed
 
-Client: TypeAlias = Any  # redis-py's types allow for options that no measurement here uses
+Client: TypeAlias = Any  # redis-py's types cover options that no measurement here uses
 
 UNREADABLE = 30
 RATE = 20.0  # healthy uploads a second
@@ -40,24 +40,24 @@ _USAGE_ERROR = 2
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Seconds from a task to its event, of the healthy uploads; ``inf`` for one that was not ready in the end."""
+    """Seconds from a task to its event, of the healthy uploads; ``inf`` for uploads that were not READY in the end."""
 
     seconds: Sequence[float]
     pending: int  # unreadable ones whose task still exists
 
     @property
     def p95_s(self) -> float:
-        """95 % were faster."""
+        """The 95th percentile in seconds."""
         return sorted(self.seconds)[math.ceil(0.95 * len(self.seconds)) - 1]
 
     @property
     def not_ready(self) -> int:
-        """Healthy uploads that were not ready in the end."""
+        """The number of healthy uploads that were not READY in the end."""
         return sum(math.isinf(each) for each in self.seconds)
 
 
 def measure(setting: Setting, uploads: int, unreadable_uploads: int = UNREADABLE) -> Measured:
-    """``uploads`` healthy ones at `RATE`, with the unreadable ones among them from the start."""
+    """Measure ``uploads`` healthy uploads at `RATE`, beside the unreadable ones from the start."""
     unreadable, warm_up, healthy = (_put(setting, count) for count in (unreadable_uploads, _WARM_UP, uploads))
     if unreadable:
         _deny(setting, unreadable)
@@ -110,7 +110,7 @@ def _queue_steadily(client: Client, media_ids: Sequence[str]) -> dict[str, float
 
 
 def _wait_until_ready(client: Client, media_ids: Sequence[str]) -> dict[str, float]:
-    """When each was announced, of those that were within `_LAST_S`."""
+    """Return when each upload was announced as READY, if it was within `_LAST_S`."""
     ready: dict[str, float] = {}
     deadline, last = time.monotonic() + _LAST_S, "0"
     while not ready.keys() >= set(media_ids) and time.monotonic() < deadline:
@@ -125,7 +125,7 @@ def _seconds(entry_id: str) -> float:
 
 
 def report(measured: Measured, unreadable: int) -> str:
-    """The figures in one line."""
+    """Return the figures in one line."""
     return (
         f"{unreadable} unreadable objects beside {RATE:g} uploads/s on 2 slots: healthy"
         f" median {statistics.median(measured.seconds):.2f} s, p95 {measured.p95_s:.2f} s,"
@@ -135,7 +135,7 @@ def report(measured: Measured, unreadable: int) -> str:
 
 
 def main() -> int:
-    """Exit status 0 if the p95 is at most `TARGET_P95_S`."""
+    """Return 0 if the p95 is at most `TARGET_P95_S`."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.unreadable", description=__doc__.split("\n")[0])
     parser.add_argument("--uploads", type=int, default=400)
     parser.add_argument("--unreadable", type=int, default=UNREADABLE)

@@ -1,7 +1,7 @@
 """Uploads behind uploads, through the real service: ``python -m tests.scale.uploads``.
 
-1,500 images of one owner wait when another owner uploads one; then images of an owner who has as many videos waiting as
-keep the service busy for a while. Two slots.
+It measures uploads of another owner behind 1,500 images of one owner; then images of an owner behind enough of that
+owner's videos to keep the service busy. The service has two slots.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _USAGE_ERROR = 2
 
 
 def accept(service: Service, name: str, content_type: str, body: bytes, owner: str) -> str:
-    """Upload and complete one file; its id."""
+    """Upload and complete one file. Return its id."""
     granted = service.request_upload(name, content_type, len(body), owner=owner)
     response = service.put(granted, body)
     assert response.status_code == 200, response.text
@@ -38,7 +38,7 @@ def accept(service: Service, name: str, content_type: str, body: bytes, owner: s
 
 
 def queue_many(service: Service, count: int, file: tuple[str, str, bytes], owner: str) -> None:
-    """Accept so many uploads of an owner while the queue is paused, then let it go."""
+    """Accept ``count`` uploads of an owner while the queue is paused, then resume the queue."""
     assert service.run_cli("queues", "pause", "processing").returncode == 0
     with ThreadPoolExecutor(_CLIENTS) as clients:
         list(clients.map(lambda _: accept(service, *file, owner), range(count)))
@@ -46,7 +46,7 @@ def queue_many(service: Service, count: int, file: tuple[str, str, bytes], owner
 
 
 def seconds_to_ready(service: Service, file: tuple[str, str, bytes], owner: str) -> list[float]:
-    """How long each of some uploads takes from its completion until it is READY."""
+    """Return the seconds from CompleteMediaUpload to READY of several uploads."""
     found = []
     for _ in range(PROBES):
         began = time.monotonic()
@@ -57,19 +57,19 @@ def seconds_to_ready(service: Service, file: tuple[str, str, bytes], owner: str)
 
 
 def waiting(client: redis_py.Redis) -> int:
-    """How many tasks are in the backlog; one member of its key means nothing."""
+    """Return how many tasks are in the backlog, without the member that has no meaning."""
     depth: int = client.zcard(QueueKeys(PROCESSING_QUEUE).waiting) - 1
     return depth
 
 
 def show(what: str, seconds: Sequence[float], left: int) -> bool:
-    """Print a figure; whether it is reached, and was measured beside a backlog."""
+    """Print a figure. Return whether it reaches the goal, and was measured beside a backlog."""
     print(f"{what:<44}{max(seconds):>8.2f} s{TARGET_S:>10.1f} s{left:>20}", flush=True)
     return max(seconds) <= TARGET_S and left > 0
 
 
 def main() -> int:
-    """Exit status 0 if no upload waited for longer than the target."""
+    """Return 0 if no upload waited longer than the goal."""
     image = ("photo.jpg", "image/jpeg", (DATA / "jpeg-orientation-1.jpg").read_bytes())
     video = ("film.mp4", "video/mp4", (DATA / "mp4-h264-4k60-portrait.mp4").read_bytes())
     reached = []

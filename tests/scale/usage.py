@@ -1,6 +1,6 @@
-"""What the usage of one owner costs: ``python -m tests.scale.usage``.
+"""The cost of GetUsage for one owner: ``python -m tests.scale.usage``.
 
-An owner with 100,000 media, beside others: the time of one usage, and how much memory it takes at its peak.
+For an owner with 100,000 media items, beside others, it measures the time and the peak memory.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _USAGE_ERROR = 2
 
 
 async def fill(index: OwnerIndex, media: int) -> None:
-    """Write the index objects of so many media, and a few of neighbours."""
+    """Write the index objects of ``media`` media items, and a few of other owners."""
     numbers: Iterator[int] = iter(range(media))
 
     async def write() -> None:
@@ -49,13 +49,13 @@ async def fill(index: OwnerIndex, media: int) -> None:
 
 
 async def measure(setting: Setting, media: int) -> tuple[Usage, list[float], int]:
-    """The usage, the seconds of each round, and by how much the peak of the memory grew meanwhile."""
+    """Return the usage, the seconds of each round, and the growth of the peak memory."""
     async with open_store(setting.store.config()) as store:
         slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
         slot.fill(store)
         index = OwnerIndex(slot)
         await fill(index, media)
-        await index.usage(f"{OWNER}.x")  # what is loaded once is not the usage's
+        await index.usage(f"{OWNER}.x")  # so that one-time loading does not count
         before = _peak_bytes()
         seconds = []
         for _ in range(_ROUNDS):
@@ -70,7 +70,7 @@ def _peak_bytes() -> int:
 
 
 def main() -> int:
-    """Exit status 0 if it is right, and as fast and small as it should be."""
+    """Return 0 if the result is right, and time and memory reach their goals."""
     parser = argparse.ArgumentParser(prog="python -m tests.scale.usage", description=__doc__.split("\n")[0])
     parser.add_argument("--media", type=int, default=100_000)
     arguments = parser.parse_args()

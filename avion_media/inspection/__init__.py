@@ -1,4 +1,4 @@
-"""Looking at what is in the store and on Redis, for people: changes nothing."""
+"""Looking at what is in the store and on Redis, for people. It changes neither."""
 
 from avion_media.inspection.report import is_unknown, media_report
 from avion_media.inspection.timestamps import format_time

@@ -30,7 +30,8 @@ _EVENTS = 10_000  # looked at; more are hardly kept
 
 
 async def media_report(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> dict[str, Any]:
-    """Everything about one media item as plain data. Changes nothing; walks through all waiting tasks.
+    """Everything about one media item as plain data. Walks through all waiting tasks, and changes nothing but the index
+    of dead letters, which it brings up to date.
 
     ``status``, ``deletion``, ``remote``, ``objects``, ``tasks`` and ``events`` are empty or None where nothing is
     known. Raises `Unavailable` when the store or Redis is unavailable.

@@ -91,7 +91,7 @@ def _embedded_config(config: Config, reserved: ExitStack, *, free_ports: bool, d
     for port in ("grpc", "http", "admin"):
         bind = getattr(config, port).bind
         if not free_ports:
-            problem = _why_taken(bind)
+            problem = _why_taken(bind, reserved)
             if not problem:
                 continue
             if not demo or f"{PREFIX}{port.upper()}__BIND" in os.environ:
@@ -145,13 +145,19 @@ def _reserve_port(reserved: ExitStack) -> int:
     return port
 
 
-def _why_taken(bind: Bind) -> str:
-    """Why a port cannot be listened on, before anything starts; empty if it can."""
+def _why_taken(bind: Bind, reserved: ExitStack) -> str:
+    """Return why a port cannot be listened on, before anything starts; empty if it can.
+
+    Then no other `dev` takes this port before ``reserved`` ends, although nothing listens there for some seconds. A
+    Unix socket of this name claims it: the kernel gives a name to one process, and frees it when that process ends.
+    """
     family = socket.AF_INET6 if ":" in bind.host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((bind.host, bind.port))
+            if bind.port and sys.platform == "linux":  # elsewhere a name is a file, which stays after a crash
+                reserved.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0avion-media-dev {bind}")
         except OSError as error:
             return error.strerror or str(error)
     return ""

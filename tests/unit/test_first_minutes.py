@@ -16,6 +16,7 @@ from avion_media.cli.output import CommandFailed
 from avion_media.config import AdminConfig, Bind, Config, GrpcConfig, HttpConfig
 from tests.service.commands import run_command
 from tests.service.harness import service_environment
+from tests.services.process import free_port
 
 
 @pytest.fixture
@@ -31,6 +32,16 @@ def test_a_demo_takes_a_free_port_where_the_usual_one_is_taken(taken: Config) ->
     with ExitStack() as reserved:
         config, _, _ = dev._embedded_config(taken, reserved, free_ports=False, demo=True)
     assert config.http.bind.port != taken.http.bind.port
+
+
+def test_two_demos_that_start_at_once_take_different_ports() -> None:
+    free = Bind(host="127.0.0.1", port=0)
+    usual = Bind(host="127.0.0.1", port=free_port())
+    config = Config(grpc=GrpcConfig(bind=free), http=HttpConfig(bind=usual), admin=AdminConfig(bind=free))
+    with ExitStack() as reserved:
+        one, other = (dev._embedded_config(config, reserved, free_ports=False, demo=True)[0] for _ in range(2))
+    assert one.http.bind == usual
+    assert other.http.bind != usual
 
 
 def test_a_free_port_is_given_to_nothing_else_before_its_server_listens(taken: Config) -> None:

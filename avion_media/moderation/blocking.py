@@ -138,7 +138,7 @@ class Blocking:
         self._statuses = StatusStore(redis)
         self._changes = Changes(redis)
         self._claims = Claims(redis, claim_s)
-        self._abandoned = timedelta(seconds=claim_s / 3)  # who begins a block claims it well within this time
+        self._abandoned = timedelta(seconds=claim_s / 3)  # by then a block is claimed, also if Redis failed at first
         self._records = ModerationRecords(store)
         self._evidence = Evidence(store)
         self._owners = OwnerIndex(store)
@@ -154,10 +154,11 @@ class Blocking:
         if block is None or not block.done:
             if block is None:
                 block = await self._record_of(any_id, why)
-            await self._records.begin(media_id)
-            await self._records.write_block(block)
-            _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
-            block = await self._carry_out(any_id, block)
+            async with self._claims.held(media_id):
+                await self._records.begin(media_id)
+                await self._records.write_block(block)
+                _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
+                block = await self._carry_out(any_id, block)
         return len(block.copies)
 
     async def enforce(self, any_id: AnyId) -> bool:
@@ -178,10 +179,7 @@ class Blocking:
         block = await self._records.block(media_id)
         if block is None:
             raise NotBlocked(media_id)
-        await self._records.begin(media_id)
-        block = replace(block, lifted_at=now(), lifted_by=by)
-        await self._records.write_block(block)
-        await self._lift(any_id, block)
+        await self._begin_lift(any_id, replace(block, lifted_at=now(), lifted_by=by))
 
     async def resume(self, *, abandoned_only: bool = True) -> None:
         """Complete unfinished blocks, because their process may have crashed."""
@@ -194,7 +192,8 @@ class Blocking:
             except InvalidId:
                 continue
             if await self._claims.claim(media_id):
-                await self._resume(any_id, await self._records.block(media_id))
+                async with self._claims.held(media_id):
+                    await self._resume(any_id, await self._records.block(media_id))
 
     async def _resume(self, any_id: AnyId, block: Block | None) -> None:
         if block is None:  # it never became valid, or its end is nearly done
@@ -275,7 +274,6 @@ class Blocking:
         self._underway.add(media_id)
         with suppress(Unavailable):  # without Redis other processes serve it until its objects are removed
             await self._changes.note(media_id)
-            await self._claims.renew(media_id)
             await self._publish_blocked(media_id)
         for entry in block.entries:
             await self._records.put_entry(entry)
@@ -340,7 +338,6 @@ class Blocking:
             await self._records.write_block(block)
         why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
         for copy in block.copies:
-            await self._claims.renew(block.media_id)
             await self.block(parse_any_id(copy), why)
         return block
 
@@ -351,7 +348,6 @@ class Blocking:
             return copies
         for prefix in (keys.ORIGINAL_PREFIX, keys.CACHED_REMOTE_PREFIX):
             async for page in self._store.get().list(prefix):
-                await self._claims.renew(block.media_id)
                 for listed in page:
                     media_id = listed.key.rpartition("/")[2].partition(".")[0]
                     if media_id != block.media_id and await self._is_copy(listed, block):
@@ -370,9 +366,14 @@ class Blocking:
 
     # -- its end
 
+    async def _begin_lift(self, any_id: AnyId, block: Block) -> None:
+        async with self._claims.held(block.media_id):
+            await self._records.begin(block.media_id)
+            await self._records.write_block(block)
+            await self._lift(any_id, block)
+
     async def _lift(self, any_id: AnyId, block: Block) -> None:
         media_id = block.media_id
-        await self._claims.renew(media_id)
         for entry in block.entries:
             await self._records.remove_entry(entry)
         deleted = await self._deletions.is_deleted(media_id)  # its owner has deleted it
@@ -390,7 +391,8 @@ class Blocking:
         for copy in block.copies:
             other = await self._records.block(copy)
             if other is not None and other.cause == media_id:
-                await self._lift_copy(other, block)
+                lifted = replace(other, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
+                await self._begin_lift(parse_any_id(copy), lifted)
         await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
         if restored or deleted:
             await self._evidence.remove(any_id)
@@ -406,12 +408,6 @@ class Blocking:
         held = await self._records.held(str(any_id))
         if held is not None and held.released_at:
             await TaskQueue(self._redis, held.queue).enqueue(dict(held.fields), dedup_key=held.media_id)
-
-    async def _lift_copy(self, copy: Block, block: Block) -> None:
-        await self._records.begin(copy.media_id)
-        copy = replace(copy, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
-        await self._records.write_block(copy)
-        await self._lift(parse_any_id(copy.media_id), copy)
 
     async def _head(self, key: str) -> ObjectInfo | None:
         try:

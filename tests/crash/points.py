@@ -46,7 +46,7 @@ class Kind:
     settings: tuple[tuple[str, str], ...] = ()
 
 
-_LONGER = (("TASKS__CLAIM_AFTER", "3s"),)  # than a block takes on a busy machine: two processes must not share one
+_LONGER = (("TASKS__CLAIM_AFTER", "3s"),)  # than a process stands still on a busy machine: two must not share a block
 KINDS = (
     Kind("image", Lane.put_picture, ("processing",)),
     Kind("refused", Lane.put_refused, ("processing",)),

@@ -313,11 +313,11 @@ class Stage:
         """Unblock the media item."""
         await self._moderation(steps or Steps()).blocking.get().unblock(self.media_id)
 
-    async def resume_blocks(self) -> None:
+    async def resume_blocks(self, steps: Steps | None = None) -> None:
         """Let another process finish begun blocks, after the claims of the first have ended."""
         for claim in self.client.scan_iter("media_block_claim:*"):
             self.client.delete(claim)
-        await self._moderation(Steps()).blocking.get().resume(abandoned_only=False)
+        await self._moderation(steps or Steps()).blocking.get().resume(abandoned_only=False)
 
     async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:
         """Process a notice of ``drop_deleted``: received on the channel now, or read from the stream."""

@@ -8,7 +8,9 @@ from contextlib import suppress
 from itertools import count
 
 import pytest
+import trio
 
+from avion_media.config import Config, TasksConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Reason
 from avion_media.domain.tasks import State, Status
@@ -110,6 +112,31 @@ async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its
         assert left == served, steps.names[-1]
         assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set(), steps.names[-1]
         assert names(stage, keys.OWN_ENTRY_PREFIX) == set(), steps.names[-1]
+
+
+async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_stage: NewStage) -> None:
+    stage, copy = await published(new_stage)
+    stage.config = Config(tasks=TasksConfig(claim_after=0.01))
+
+    async def until_claimed_again() -> None:
+        if steps.names[-1].endswith("redis SET"):  # perhaps the renewal itself
+            return
+        in_progress = [f"media_block_claim:{each}" for each in names(stage, keys.UNFINISHED_BLOCK_PREFIX)]
+        claims = [each for each in in_progress if stage.client.delete(each)]
+        with trio.fail_after(10):
+            while not all(stage.client.exists(each) for each in claims):
+                await trio.lowlevel.checkpoint()
+
+    for work in (stage.block, stage.unblock):
+        steps = Steps(dict.fromkeys(range(1000), until_claimed_again))
+        await work(steps)
+        assert steps.count > 40
+    with suppress(Killed):
+        await stage.block(Steps({30: kill}))
+    steps = Steps(dict.fromkeys(range(1000), until_claimed_again))
+    await stage.resume_blocks(steps)
+    assert steps.count > 40
+    assert blocked(stage, copy)
 
 
 async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served(new_stage: NewStage) -> None:

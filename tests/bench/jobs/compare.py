@@ -30,7 +30,7 @@ def measure(setting: Setting) -> list[Figure]:
     """
     jobs, rounds = (1, 1) if setting.quick else (12, 5)
     install_node_packages()
-    pictures = make_job_inputs()[:1] if setting.quick else make_job_inputs()
+    pictures = make_job_inputs(quick=setting.quick)
     with (
         redis.Redis.from_url(setting.redis_url, decode_responses=True) as client,
         our_side(setting, client) as ours,

@@ -101,7 +101,7 @@ class _Side:
 
 
 def _compare(name: str, ours: _Side, theirs: _Side, *, quick: bool) -> list[Figure]:
-    rounds, small, large = (1, 80, 4) if quick else (5, 2400, 24)
+    rounds, small, large = (1, 80, 2) if quick else (5, 2400, 24)
     requests = Pairs.taken(rounds, lambda: ours.requests_per_cpu_s(small), lambda: theirs.requests_per_cpu_s(small))
     bytes_ = Pairs.taken(rounds, lambda: ours.megabytes_per_cpu_s(large), lambda: theirs.megabytes_per_cpu_s(large))
     return [

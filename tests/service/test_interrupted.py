@@ -19,12 +19,9 @@ _MEDIUM = "0" * 64
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize(
     "arguments",
-    [
+    [  # each of the ways in which commands connect
         ("queues",),
-        ("dlq", "list"),
         ("delete", _MEDIUM),
-        ("undelete", _MEDIUM),
-        ("why", _MEDIUM),
         ("sweep",),
         ("doctor", "redis"),
         ("doctor", "store"),

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.integration.deletion.machine import BREAKS, BROKEN_ELSEWHERE, machine_of
 
 RUNS = int(os.environ.get("AVION_DELETION_RUNS", "100"))  # `make scale` has 10,000
 STEPS = 40
-RUNS_UNTIL_FOUND = 20_000
+# With these seeds a few runs find the broken rule. After a change of the machine or of Hypothesis others may be needed.
+SEEDS = {"positions": 5, "lower bound": 1, "generation": 4, "due time": 3, "receipt time": 1, "journal order": 12}
+RUNS_OF_A_SEED, SEEDS_UNTIL_FOUND = 120, 150
 
 
 def runs(count: int) -> settings:
@@ -34,5 +36,7 @@ def test_no_order_of_events_breaks_a_deletion_or_an_undelete(redis_url: str) -> 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("broken", [*BREAKS, *BROKEN_ELSEWHERE])
 def test_a_broken_rule_is_found(redis_url: str, broken: str) -> None:
-    with pytest.raises(AssertionError):
-        run_state_machine_as_test(machine_of(redis_url, broken), settings=runs(RUNS_UNTIL_FOUND))
+    machine = machine_of(redis_url, broken)
+    with pytest.raises(AssertionError):  # noqa: PT012 - one of these runs
+        for number in range(SEEDS[broken], SEEDS[broken] + SEEDS_UNTIL_FOUND):
+            run_state_machine_as_test(seed(number)(machine), settings=runs(RUNS_OF_A_SEED))

@@ -76,14 +76,14 @@ def test_recovery_is_quick(service: Service, redis_client: redis.Redis) -> None:
 
 def whole(service: Service) -> dict[str, Any]:
     """Return the response of ``/readyz`` once it is 200."""
-    return eventually(service.ready, "/readyz to be 200", 10)
+    return eventually(service.ready, "/readyz to be 200")
 
 
 def kill(service: Service, path: str) -> None:
     """Kill a node. There is no response if that also stops the admin port."""
     try:
         answer = httpx.post(
-            f"{service.admin_url}/chaos/kill", params={"path": path}, trust_env=False, verify=False, timeout=5
+            f"{service.admin_url}/chaos/kill", params={"path": path}, trust_env=False, verify=False, timeout=30
         )
     except httpx.HTTPError:
         assert "service/" not in path

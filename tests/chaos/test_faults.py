@@ -118,7 +118,7 @@ async def faulty_tree(config: Config, faults: Faults, patch: pytest.MonkeyPatch)
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("how", ["return", "cancelled", "hang"])
+@pytest.mark.parametrize("how", ["cancelled", "hang"])
 async def test_a_fault_restarts_its_group_only(
     config: Config, monkeypatch: pytest.MonkeyPatch, redis_client: redis.Redis, picture: bytes, how: str
 ) -> None:

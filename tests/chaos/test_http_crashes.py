@@ -54,7 +54,7 @@ def test_one_client_cannot_end_the_server(service: Service, attack: object, port
 
 def test_nothing_can_be_killed_unless_it_is_enabled(service: Service) -> None:
     before = incarnations(tree_of(service))
-    answer = httpx.post(f"{service.admin_url}/chaos/kill", params={"path": "service"}, trust_env=False, timeout=5)
+    answer = httpx.post(f"{service.admin_url}/chaos/kill", params={"path": "service"}, trust_env=False, timeout=30)
     assert answer.status_code == 404
     assert incarnations(tree_of(service)) == before
 

@@ -55,7 +55,7 @@ def test_a_killed_replica_costs_time_only(
         caller = Caller(channel, retries=True)
         uploaded = [caller.upload(picture) for _ in range(8)]
         replicas.running[0].process.send_signal(signal.SIGKILL)
-        replicas.running[0].process.wait(10)
+        replicas.running[0].process.wait(30)
         caller.wait_ready(uploaded)
         # If a replica is killed between the state and its event, the next owner of the task publishes the event.
         eventually(lambda: nothing_left(redis_client), "the queue to be empty")
@@ -106,7 +106,7 @@ class Replicas:
 
 def served(service: Service) -> bool:
     """Return whether calls of the balanced client reach this replica."""
-    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=5).text
+    metrics = httpx.get(f"{service.admin_url}/metrics", trust_env=False, verify=False, timeout=30).text
     return any(
         line.startswith("rpc_server_call_duration") and "_count" in line and "avion.MediaService" in line
         for line in metrics.splitlines()

@@ -11,15 +11,13 @@ import time
 import uuid
 from pathlib import Path
 
-import grpc
 import pytest
 import redis
 
-from tests.chaos.load import Caller, ready_events
 from tests.chaos.scale import SEED
 from tests.chaos.usage import processes_with
 from tests.conftest import S3Bucket
-from tests.service.harness import eventually, json_lines, running, service_environment
+from tests.service.harness import eventually, service_environment
 from tests.services.process import free_port
 
 STUCK = Path(__file__).parent / "stuck.py"
@@ -47,29 +45,6 @@ def test_sigterm_during_the_start_ends_it_cleanly(environment: dict[str, str], m
         _, said = process.communicate(timeout=30)
     assert process.returncode == 0, said
     assert "Traceback" not in said
-
-
-def test_a_second_sigterm_skips_ahead(environment: dict[str, str], redis_client: redis.Redis, picture: bytes) -> None:
-    with running(environment) as service:
-        with grpc.insecure_channel(service.grpc_address) as channel:
-            caller = Caller(channel, retries=False)
-            uploaded = [caller.upload(picture) for _ in range(3)]
-        service.process.send_signal(signal.SIGTERM)
-        eventually(lambda: "LAME_DUCK" in service.log(), "the drain to begin")
-        asked_at = time.monotonic()
-        service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(15) == 0
-        assert time.monotonic() - asked_at < 12, "it settled all the same"
-        phases = [line["phase"] for line in json_lines(service.log()) if line["event"] == "phase"]
-        assert phases == ["READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"]
-    # Unfinished tasks were released, for the next process.
-    with (
-        running(environment | {"AVION_MEDIA_DRAIN__SETTLE": "0"}) as service,
-        grpc.insecure_channel(service.grpc_address) as channel,
-    ):
-        Caller(channel, retries=True).wait_ready(uploaded)
-    announced = ready_events(redis_client)
-    assert {each: announced[each] for each in uploaded} == dict.fromkeys(uploaded, 1)
 
 
 def test_ctrl_c_at_the_terminal_of_dev_is_an_ordered_stop(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Usage:
 
 def tree_of(service: Service) -> dict[str, Any]:
     """Return the live tree."""
-    tree: dict[str, Any] = httpx.get(f"{service.admin_url}/tree", trust_env=False, verify=False, timeout=5).json()
+    tree: dict[str, Any] = httpx.get(f"{service.admin_url}/tree", trust_env=False, verify=False, timeout=30).json()
     return tree
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from avion_media.wire.avion import media_pb2 as wire
 from tests.conftest import S3Bucket
 from tests.service.faults import StoreGateway, frozen_decoders, nodes
 from tests.service.harness import Service, eventually, json_lines, running, service_environment
-from tests.service.published import keys_of, unfinished
+from tests.service.published import events_of, keys_of, unfinished
 
 QUEUE = "media_processing_queue"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -114,7 +113,7 @@ def test_away_first_then_everything_under_way_ends(
 def check_refused(service: Service) -> None:
     """Nobody new gets in."""
     with grpc.insecure_channel(service.grpc_address) as newcomer, pytest.raises(grpc.RpcError) as caught:
-        health_pb2_grpc.HealthStub(newcomer).Check(health_pb2.HealthCheckRequest(), timeout=5)
+        health_pb2_grpc.HealthStub(newcomer).Check(health_pb2.HealthCheckRequest(), timeout=30)
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
     with pytest.raises(httpx.ConnectError):
         service.get("/")
@@ -155,10 +154,11 @@ def test_a_task_that_does_not_fit_is_released_and_costs_no_attempt(
     gateway.restore()
     with running(settings | service_environment(redis_url, gateway.url, bucket.bucket)) as heir:
         # At once: long before TASKS__CLAIM_AFTER, which is a minute here.
-        assert heir.watch(media_id, timeout_s=20)[-1].state == wire.MediaStatus.READY
+        assert heir.watch(media_id, timeout_s=40)[-1].state == wire.MediaStatus.READY
         eventually(lambda: _ended(heir, media_id), "its end in the log")
         (ended,) = _ended(heir, media_id)
         assert (ended["attempt"], ended["outcome"]) == (1, "done")
+        assert [event["type"] for event in events_of(client, media_id)] == ["media.ready"]
     assert unfinished(client) == {}
 
 
@@ -186,10 +186,10 @@ def test_each_further_signal_skips_a_phase(
         eventually(partial(in_phase, service, "LAME_DUCK"), "the first phase")
         service.process.send_signal(signal.SIGTERM)
         eventually(partial(in_phase, service, "DRAINING"), "the second phase")
-        started = time.monotonic()
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(30) == 0
-        assert time.monotonic() - started < 25
+        assert service.process.wait(60) == 0
+        phases = [line["phase"] for line in json_lines(service.log()) if line["event"] == "phase"]
+        assert phases == ["READY", "LAME_DUCK", "DRAINING", "STOPPING", "DONE"]
     assert client.xpending(QUEUE, "media_workers")["pending"] == 0
     assert client.xlen(QUEUE) == 1
 
@@ -207,7 +207,7 @@ def test_a_port_that_crashes_during_the_drain_stays_closed(
         eventually(partial(in_phase, service, "DRAINING"), "the drain")
         check_refused(service)
         kill = f"{service.admin_url}/chaos/kill?path=service/{node}"
-        assert httpx.post(kill, trust_env=False, timeout=5).is_success
+        assert httpx.post(kill, trust_env=False, timeout=30).is_success
         eventually(lambda: _runs_again(service, f"service/{node}"), "the node to be back")
         assert in_phase(service, "DRAINING")
         check_refused(service)
@@ -237,7 +237,7 @@ def test_a_signal_during_the_start_ends_it(redis_url: str, bucket: S3Bucket, num
     with subprocess.Popen(command, env=settings, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         try:
             eventually(is_up, "the admin port, which is up first")
-            ready = httpx.get(f"{admin_url}/readyz", trust_env=False, timeout=5).status_code == 200
+            ready = httpx.get(f"{admin_url}/readyz", trust_env=False, timeout=30).status_code == 200
             process.send_signal(number)
             if ready:  # this machine was faster than us: then it settles
                 process.send_signal(number)

@@ -27,7 +27,7 @@ REPLAYS = int(os.environ.get("AVION_REPLAYS", "1000"))
 CONNECTIONS = 3
 VIDEO_BYTES = 9 << 20  # more than is fetched whole
 PICTURE_ROUNDS = 20
-VIDEO_ROUNDS = 4
+VIDEO_ROUNDS = 2
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +160,19 @@ def probe(path: Path) -> dict[str, Any]:
 
 def exiftool(*paths: Path) -> list[dict[str, Any]]:
     """What exiftool finds, timed metadata and unknown tags included, keyed ``group:tag``."""
-    command = ["exiftool", "-json", "-ee3", "-G1", "-a", "-U", *map(str, paths)]
-    answer: list[dict[str, Any]] = json.loads(
-        subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
-    )
+    tool = _exiftool()
+    assert tool.stdin is not None
+    assert tool.stdout is not None
+    tool.stdin.write("\n".join(["-json", "-ee3", "-G1", "-a", "-U", *map(str, paths), "-execute\n"]))
+    tool.stdin.flush()
+    answer: list[dict[str, Any]] = json.loads("".join(iter(tool.stdout.readline, "{ready}\n")))
     return answer
+
+
+@cache
+def _exiftool() -> subprocess.Popen[str]:
+    """One for all questions of a test process: it takes longer to start than to answer."""
+    command = ["exiftool", "-stay_open", "True", "-@", "-"]
+    tool = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    atexit.register(tool.communicate, "-stay_open\nFalse\n")
+    return tool

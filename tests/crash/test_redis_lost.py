@@ -228,7 +228,7 @@ async def test_a_replay_waits_for_that_of_another_replica(new_stage: NewStage) -
         nursery.start_soon(stage.replay(mine).ensure_complete)
         await entered.wait()
         nursery.start_soon(stage.replay(theirs).ensure_complete)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while "after redis SET" not in theirs.names:  # noqa: ASYNC110 - the other replica is refused the lease
                 await trio.sleep(0.01)
         go_on.set()

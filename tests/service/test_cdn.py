@@ -95,7 +95,7 @@ def test_visitors_strangers_and_the_purge_of_a_deletion(cdn: Cdn, redis_url: str
         client.xadd("drop_deleted", {"event": json.dumps({"media_ids": [media_id]})})
         eventually(lambda: [fetch(each).status_code for each in urls] == [410] * 4, "the CDN to forget it", 30)
         assert s3.client.head_object(Bucket=s3.bucket, Key=original_key(media_id))
-        eventually(lambda: not unfinished(client, ["media_purge_queue"]), "the purge to end", 10)
+        eventually(lambda: not unfinished(client, ["media_purge_queue"]), "the purge to end", 30)
 
 
 def strangers_put_nothing_before_visitors_by_another_spelling_of_a_path(

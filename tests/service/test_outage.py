@@ -208,7 +208,7 @@ def test_what_a_killed_process_had_in_hand_is_done_by_another(redis_url: str, bu
                 heir = others.enter_context(running(second))
                 assert _in_hand(victim, client, 2)  # its leases are renewed: nobody takes them from the living
                 victim.process.kill()
-                victim.process.wait(10)
+                victim.process.wait(30)
         eventually(lambda: not Path(f"/proc/{fork_server}").exists(), "its decoders to end with it")
         for media_id in media_ids:
             assert heir.watch(media_id)[-1].state == wire.MediaStatus.READY
@@ -230,7 +230,7 @@ def test_a_task_that_kills_three_processes_is_poison(redis_url: str, bucket: S3B
                     service.complete(media_id)
                 eventually(partial(_in_hand, service, client, 1), "the task in hand")
                 service.process.kill()
-                service.process.wait(10)
+                service.process.wait(30)
         with running(environment(redis_url, bucket)) as service:
             status = service.watch(media_id)[-1]
             assert (status.state, status.reason) == (wire.MediaStatus.FAILED, "poison")

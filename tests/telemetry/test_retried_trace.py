@@ -29,7 +29,7 @@ def test_a_task_retried_by_another_replica_stays_in_its_trace(
             eventually(lambda: redis_client.xpending("media_processing_queue", "media_workers")["pending"], "the task")
             otlp.complete_trace(trace_of(granted.media_id), [REQUEST, COMPLETE, SEND])
             os.kill(first.process.pid, signal.SIGKILL)
-            first.process.wait(10)
+            first.process.wait(30)
     with running(environment(redis_of_process, bucket, otlp, **one_worker), roles="grpc,processing") as second:
         assert second.watch(granted.media_id)[-1].state == wire.MediaStatus.READY
         trace = otlp.complete_trace(trace_of(granted.media_id), [PROCESS])

@@ -53,7 +53,7 @@ async def test_a_reader_waits_for_events_and_for_the_stream(stream: NoticeStream
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while info(other, "clients", "blocked_clients") == 0:
                 await trio.lowlevel.checkpoint()
         other.flushall()
@@ -159,11 +159,11 @@ async def test_events_beyond_the_backlog_are_counted(redis: Redis, other: Client
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lambda: NoticeChannel(redis).listen(never, gap=post.gap, lost=post.lose))
         await publish(other, event(media_id))
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             await stuck.wait()
         for _ in range(300):
             other.publish(DROP_DELETED, event(media_id))
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while post.lost < 300 - 256:
                 await trio.lowlevel.checkpoint()
         nursery.cancel_scope.cancel()

@@ -268,7 +268,7 @@ async def test_handing_back_costs_nothing_and_wakes_the_next_reader(
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(read)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while info(other, "clients", "blocked_clients") == 0:
                 await trio.lowlevel.checkpoint()
         await lease.release()

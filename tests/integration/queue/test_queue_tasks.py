@@ -32,7 +32,7 @@ def test_keys_are_those_of_the_contract() -> None:
 
 
 async def test_a_read_that_finds_nothing_ends(queue: TaskQueue) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         assert await queue.take("a", block_s=0.01) is None
         assert await queue.take("a", block_s=0) is None
 
@@ -40,7 +40,7 @@ async def test_a_read_that_finds_nothing_ends(queue: TaskQueue) -> None:
 async def test_a_waiting_reader_gets_what_comes(queue: TaskQueue, other: Client) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(taken, queue)
-        with trio.fail_after(5):
+        with trio.fail_after(20):
             while info(other, "clients", "blocked_clients") == 0:
                 await trio.lowlevel.checkpoint()
         other.xadd(PROCESSING_QUEUE, FIELDS)

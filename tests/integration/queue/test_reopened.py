@@ -33,7 +33,7 @@ async def test_a_lease_in_hand_survives(redis_url: str) -> None:
 async def test_who_waits_in_a_blocking_read_hears_of_the_close(redis_url: str) -> None:
     redis = Redis(redis_url)
     queue = TaskQueue(redis, PROCESSING_QUEUE)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             heard = trio.Event()
 

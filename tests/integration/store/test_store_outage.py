@@ -221,7 +221,7 @@ async def test_a_cancelled_read_returns_at_once_and_gives_its_connection_up(
                 await gateway.held.wait()
             started = trio.current_time()
             nursery.cancel_scope.cancel()
-        assert trio.current_time() - started < 1
+        assert trio.current_time() - started < 2
         with trio.fail_after(20):  # its thread meets the socket timeout, and closes what it held
             await gateway.ended.wait()
 

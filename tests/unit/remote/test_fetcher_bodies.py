@@ -26,7 +26,7 @@ def chunk(data: bytes, extension: bytes = b"") -> bytes:
 
 async def rejected(behave: Behaviour, fd: int, *, max_bytes: int = 100_000) -> Rejected:
     """The rejection that a server brings about."""
-    with trio.fail_after(8):
+    with trio.fail_after(20):
         async with stranger(behave) as server:
             with pytest.raises(Rejected) as caught:
                 await fetcher(max_bytes=max_bytes).fetch(parse_remote_url(server.url()), fd)
@@ -37,7 +37,7 @@ async def unavailable(
     behave: Behaviour, fd: int, *, timeouts: FetchTimeouts | None = None, timeout_s: float = 8.0
 ) -> str:
     """What is said of a server that is to be asked again later."""
-    with trio.fail_after(8):
+    with trio.fail_after(20):
         async with stranger(behave) as server:
             with pytest.raises(Unavailable) as caught:
                 await fetcher(timeouts=timeouts, timeout_s=timeout_s).fetch(parse_remote_url(server.url()), fd)
@@ -70,7 +70,7 @@ def dripping(head: bytes, piece: bytes, every_s: float) -> Behaviour:
 
 @pytest.mark.parametrize("head", [CLOSE_DELIMITED, b"HTTP/1.0 200 OK\r\n\r\n"])
 async def test_a_body_that_ends_with_the_connection(head: bytes, fd: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(head, b"abc", b"def")) as server:
             fetched = await fetcher().fetch(parse_remote_url(server.url()), fd)
     assert (fetched.size_bytes, os.pread(fd, 10, 0)) == (6, b"abcdef")
@@ -80,7 +80,7 @@ async def test_a_body_that_ends_with_the_connection(head: bytes, fd: int) -> Non
 async def test_a_chunked_body(size: int, fd: int) -> None:
     body = os.urandom(size)
     parts = [chunk(body[at : at + 700], b";x=1") for at in range(0, size, 700)]
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(CHUNKED, *parts, b"0\r\nTrailer: x\r\n\r\n")) as server:
             fetched = await fetcher().fetch(parse_remote_url(server.url()), fd)
     assert (fetched.size_bytes, os.pread(fd, 100_000, 0)) == (size, body)
@@ -92,13 +92,13 @@ async def test_the_end_of_the_body_ends_the_fetch_though_the_connection_stays(en
         await stream.send_all(end)
         assert not await stream.receive_some()  # the fetcher is the one that goes
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(behave) as server:
             assert (await fetcher().fetch(parse_remote_url(server.url()), fd)).size_bytes == 3
 
 
 async def test_bytes_after_the_end_are_nobodys(fd: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(response(b"abc") + response(b"smuggled"))) as server:
             await fetcher().fetch(parse_remote_url(server.url()), fd)
     assert os.pread(fd, 100, 0) == b"abc"
@@ -148,7 +148,7 @@ async def test_too_large_without_a_word(piece: bytes, fd: int) -> None:
 
 
 async def test_exactly_the_limit_is_allowed(fd: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(response(b"x" * 100_000))) as server:
             assert (await fetcher().fetch(parse_remote_url(server.url()), fd)).size_bytes == 100_000
 
@@ -164,7 +164,7 @@ async def test_compression_nobody_asked_for_is_not_undone(encoding: str, fd: int
 async def test_a_gzip_file_is_a_file(fd: int) -> None:
     """Without the header it is content like any other, kept as it is: what it is, others judge."""
     body = gzip.compress(b"\0" * 10_000)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(response(body, headers=["Content-Encoding: identity"]))) as server:
             await fetcher().fetch(parse_remote_url(server.url()), fd)
     assert os.pread(fd, 100_000, 0) == body
@@ -216,7 +216,7 @@ async def test_a_full_disk_is_told_as_it_is(fd: int, monkeypatch: pytest.MonkeyP
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(response(b"abc"))) as server:
             monkeypatch.setattr(os, "pwrite", full)
             with pytest.raises(OSError, match="No space left"):
@@ -227,7 +227,7 @@ async def test_short_writes_are_completed(fd: int, monkeypatch: pytest.MonkeyPat
     pwrite = os.pwrite
     monkeypatch.setattr(os, "pwrite", lambda target, data, offset: pwrite(target, data[:100], offset))
     body = os.urandom(5000)
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(response(body))) as server:
             await fetcher().fetch(parse_remote_url(server.url()), fd)
     assert os.pread(fd, 10_000, 0) == body
@@ -252,7 +252,7 @@ async def test_cancelled_fetches_leave_no_connection_behind(head: bytes, fd: int
         await stream.receive_some()  # returns when the fetcher goes
 
     descriptors = len(os.listdir("/proc/self/fd"))
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(behave) as server:
             one = fetcher()
             async with trio.open_nursery() as nursery:

@@ -22,7 +22,7 @@ def routes(**answers: bytes) -> Behaviour:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_followed_on_a_connection_of_its_own(status: int, fd: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(routes(a=redirect("/b?x=1", status), b=response(b"there"))) as server:
             fetched = await fetcher().fetch(parse_remote_url(server.url("/a")), fd)
     assert str(fetched.final_url) == server.url("/b?x=1")
@@ -46,7 +46,7 @@ async def test_a_redirect_is_followed_on_a_connection_of_its_own(status: int, fd
     ],
 )
 async def test_relative_locations(location: str, fd: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(says(response(b"there"))) as other:
             answer = redirect(location.format(authority=other.authority))
 
@@ -60,7 +60,7 @@ async def test_relative_locations(location: str, fd: int) -> None:
 
 
 async def test_a_location_in_utf_8_is_read_as_such(fd: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(routes(a=redirect("/bücher"), **{"b%C3%BCcher": response(b"there")})) as server:
             fetched = await fetcher().fetch(parse_remote_url(server.url("/a")), fd)
     assert fetched.final_url.target == "/b%C3%BCcher"
@@ -68,7 +68,7 @@ async def test_a_location_in_utf_8_is_read_as_such(fd: int) -> None:
 
 async def test_three_redirects_and_no_more(fd: int) -> None:
     answers = {f"{at}": redirect(f"/{at + 1}") for at in range(10)}
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(routes(**{**answers, "3": response(b"there")})) as server:
             assert (await fetcher().fetch(parse_remote_url(server.url("/0")), fd)).size_bytes == 5
         async with stranger(routes(**answers)) as server:
@@ -80,7 +80,7 @@ async def test_three_redirects_and_no_more(fd: int) -> None:
 
 @pytest.mark.parametrize("location", ["/a", "", "#", "a"])
 async def test_loops_end(location: str, fd: int) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(routes(a=redirect(location))) as server:
             with pytest.raises(Rejected) as caught:
                 await fetcher().fetch(parse_remote_url(server.url("/a")), fd)
@@ -107,7 +107,7 @@ async def test_a_redirect_to_where_nobody_may_go_is_refused(location: str, fd: i
     names = Names({"internal.example": ["10.1.2.3"], "public.example": ["93.184.216.34"]})
     guard = AddressGuard(deny_hosts=["denied.example"], allow_networks=LOOPBACK)
 
-    with trio.fail_after(5):
+    with trio.fail_after(20):
         async with stranger(routes(a=redirect(location))) as server:
             with pytest.raises(Rejected) as caught:
                 await fetcher(guard=guard, resolve=names).fetch(parse_remote_url(server.url("/a")), fd)

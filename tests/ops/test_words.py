@@ -20,6 +20,7 @@ PHRASES = {
     "waits since": r"\bwaits? since\b",
     "at no cost": r"\bat no (attempt|cost)\b",
     "one a line": r"\bone a line\b",
+    "merge conflict": r"<{7} \w|>{7} \w",
 }
 # Names that others replaced, by the name of today. None of them comes back.
 OLD_NAMES = {
@@ -113,6 +114,7 @@ def test_the_lint_sees_each_phrase_also_over_two_lines() -> None:
         "waits since": "it waits since",
         "at no cost": "at no attempt",
         "one a line": "one a line",
+        "merge conflict": "a merge, <<<<<<< HEAD",
     }
     assert all(re.search(PHRASES[phrase], sample) for phrase, sample in samples.items())
     assert samples.keys() == PHRASES.keys()

@@ -49,6 +49,7 @@ async def test_each_medium_counts_once_whatever_its_time(seed: int, monkeypatch:
     monkeypatch.setattr(owners, "_PAGE", 5)
     chance = random.Random(seed)
     times = [NOW_MS - chance.randrange(1, 1000) * DAY_MS for _ in range(chance.randrange(0, 60))]  # an import
+    times += [NOW_MS - 30 * DAY_MS] * chance.randrange(0, 40)  # an import of one day
     times += [NOW_MS + chance.randrange(DAY_MS)] * chance.randrange(0, 8)  # at once, by a clock that is ahead
     media = {new_media_id(JPEG, each): chance.randrange(1, 10**9) for each in times}
     stored = [keys.owned("alice", media_id, size) for media_id, size in media.items()]

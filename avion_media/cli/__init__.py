@@ -69,7 +69,7 @@ def group() -> None:
 
 def command_line() -> None:
     """Run one command. Exit status: 0 done, 1 failed, 2 wrong usage or configuration, 130 Ctrl-C."""
-    logging.getLogger().addHandler(logging.NullHandler())  # a command says what is wrong itself, once
+    logging.getLogger().addHandler(logging.NullHandler())  # a command prints its problem itself, once
     try:
         group(prog_name="avion-media", standalone_mode=False)
     except click.exceptions.Exit as done:

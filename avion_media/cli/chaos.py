@@ -1,4 +1,4 @@
-"""``avion-media chaos``: kills parts of a running service at random, repeatedly, to see it live on."""
+"""``avion-media chaos``: kills random nodes of a running service, to test that it recovers."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from avion_media.cli.tokens import check_admitted, operator_headers
 from avion_media.config import PREFIX
 
 _TIMEOUT_S = 5.0
-_OUT_OF_REACH_S = 10.0  # the admin port is one of those killed: so long it may take to come back
+_OUT_OF_REACH_S = 10.0  # the admin port is killed, too, and can take this long to come back
 
 
 @click.command("chaos")
 @click.option("--seed", type=int, required=True, help="The same seed makes the same choices.")
-@click.option("--seconds", type=float, default=60.0, show_default=True, help="How long.")
+@click.option("--seconds", type=float, default=60.0, show_default=True, help="Duration of the run.")
 @click.option("--interval", default="0.5-2", show_default=True, help="Seconds between two kills: least-most.")
 def chaos_command(seed: int, seconds: float, interval: str) -> None:
     """Kill nodes of the live tree at random. The service must run with AVION_MEDIA_CHAOS__ENABLED=true."""
@@ -55,7 +55,7 @@ def _parse_interval(text: str) -> tuple[float, float]:
 
 
 def _tree(client: httpx.Client) -> dict[str, Any]:
-    """The live tree, waiting for an admin port that is being restarted."""
+    """Return the live tree. Wait for an admin port that is being restarted."""
     deadline = time.monotonic() + _OUT_OF_REACH_S
     while True:
         try:
@@ -74,7 +74,7 @@ def _paths(node: dict[str, Any]) -> Iterator[str]:
 
 
 def _kill(client: httpx.Client, path: str) -> bool:
-    """Whether it was up. Who kills the admin port, or what stands left of it, gets no answer."""
+    """Kill a node; return whether it was up. A kill of the admin port, or of a node to its left, gets no response."""
     try:
         answer = client.post("/chaos/kill", params={"path": path})
     except httpx.HTTPError:
@@ -86,7 +86,7 @@ def _kill(client: httpx.Client, path: str) -> bool:
 
 
 def _wait_whole(client: httpx.Client) -> int:
-    """Wait until every node runs; how often nodes were restarted."""
+    """Wait until every node runs. Return the number of restarts."""
     deadline = time.monotonic() + _OUT_OF_REACH_S
     while True:
         tree = _tree(client)

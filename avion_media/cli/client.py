@@ -1,4 +1,4 @@
-"""A client of the running service, as another team's would be: gRPC for calls, HTTP for the upload's PUT."""
+"""A client of the running service, like that of another team: gRPC for calls, HTTP for the upload's PUT."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ T = TypeVar("T")
 
 
 class Progress:
-    """What sees the bytes go; this one shows nothing. ``part`` is 0 for a file that is sent as a whole."""
+    """Receives the progress of an upload; this one shows nothing. ``part`` is 0 for a file that is sent as a whole."""
 
     def began(self, part: int, size: int) -> None:
-        """The file or a part of it begins, perhaps once more."""
+        """The transfer of the file, or of a part of it, starts. It can start again after a failure."""
 
     def sent(self, part: int, count: int) -> None:
-        """So many bytes of it were sent."""
+        """``count`` more bytes of it were sent."""
 
     def ended(self, part: int) -> None:
         """It is stored."""
@@ -54,8 +54,8 @@ NO_PROGRESS = Progress()
 
 
 class CallFailed(CommandFailed):
-    """The service did not do what a call asked for. ``code`` is the name of the gRPC status, its own or ours; it is
-    empty when the connection ended."""
+    """A call failed. ``code`` is the name of a gRPC status, which the service or this client has set. It is empty when
+    the connection ended."""
 
     def __init__(self, code: str, problem: str) -> None:
         super().__init__(problem)
@@ -71,14 +71,14 @@ class Uploaded:
 
 
 def reachable(bind: Bind) -> Bind:
-    """Where a server that listens everywhere can be reached from here."""
+    """Return where this machine reaches a server, also one that listens on all addresses."""
     wildcard = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
     return Bind(host=wildcard.get(bind.host, bind.host), port=bind.port)
 
 
 @asynccontextmanager
 async def open_client(config: Config) -> AsyncIterator[Client]:
-    """A client of the service that this configuration describes."""
+    """Open a client of the service that this configuration describes."""
     bind = config.client.address or reachable(config.grpc.bind)
     metadata = caller_metadata(config.client)
     context = _tls_context(config.client)
@@ -100,7 +100,7 @@ async def open_client(config: Config) -> AsyncIterator[Client]:
 
 
 def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
-    """As configured, or None for plain text."""
+    """Return the configured TLS context; None for plain text."""
     if not config.tls_ca:
         return None
     try:
@@ -114,7 +114,7 @@ def _tls_context(config: ClientConfig) -> ssl.SSLContext | None:
 
 
 class Client:
-    """Calls with deadlines; every failure is a `CommandFailed` with one helpful line."""
+    """Makes calls with deadlines. Every failure is a `CommandFailed` with one helpful line."""
 
     def __init__(
         self, stub: Any, http: httpx.AsyncClient, address: str, metadata: tuple[tuple[str, str], ...] = ()
@@ -190,7 +190,7 @@ class Client:
     async def _upload_in_parts(
         self, path: Path, request: wire.RequestMediaUploadRequest, progress: Progress, *, resume: bool
     ) -> str:
-        """Send all parts that the store does not have, and complete; the media id."""
+        """Send all parts that the store does not have, and complete the upload. Return the media id."""
         begun = self._memory.load(path) if resume else None
         if begun is not None and await self._is_gone(begun):
             begun = None
@@ -209,7 +209,7 @@ class Client:
         return begun.media_id
 
     async def _is_gone(self, begun: Begun) -> bool:
-        """Whether nothing is left of an upload that was begun: it expired, or was aborted."""
+        """Return whether nothing is left of an upload that was begun, because it expired or was aborted."""
         status = await self.known_status(begun.media_id)
         return status is None or status.state == wire.MediaStatus.DELETED
 
@@ -230,7 +230,7 @@ class Client:
             )
 
     async def _missing(self, begun: Begun) -> list[wire.UploadPart]:
-        """The parts that the store does not have, signed. None are missing of an upload that was completed."""
+        """Return the parts that the store does not have, signed. A completed upload has none."""
         request = wire.SignUploadPartsRequest(media_id=begun.media_id, upload_id=begun.upload_id)
         try:
             signed = await self._call(self._stub.SignUploadParts(request, metadata=self._metadata))
@@ -243,7 +243,7 @@ class Client:
     async def _send_part(
         self, path: Path, part: wire.UploadPart, progress: Progress, slots: trio.CapacityLimiter
     ) -> None:
-        """Send one part. What fails here is sent in the next round."""
+        """Send one part. If that fails, the next round sends it again."""
         async with slots:
             progress.began(part.number, part.size)
             body = _bytes_of(path, part.offset, part.size, lambda count: progress.sent(part.number, count))
@@ -270,12 +270,12 @@ class Client:
         progress.ended(0)
 
     async def complete(self, media_id: str, upload_id: str = "") -> None:
-        """Say that all bytes of an upload are in the store."""
+        """Report that all bytes of an upload are in the store."""
         request = wire.CompleteMediaUploadRequest(media_id=media_id, upload_id=upload_id)
         await self._call(self._stub.CompleteMediaUpload(request, metadata=self._metadata))
 
     async def wait(self, media_id: str) -> wire.MediaStatus:
-        """Follow a media item to its final state, or until it is held for a moderator."""
+        """Wait until a media item is in its final state, or is held for a moderator. Return its status."""
 
         async def follow() -> wire.MediaStatus | None:
             last = None
@@ -293,7 +293,7 @@ class Client:
         return status
 
     async def block(self, media_id: str, note: str, *, keep_evidence: bool) -> int:
-        """Block a media item; return how many copies are blocked with it. To find them takes a while in a large
+        """Block a media item; return how many copies are blocked with it. It takes a while to find them in a large
         store."""
         request = wire.BlockMediaRequest(media_id=media_id, note=note, keep_evidence=keep_evidence)
         answer = await self._call(self._stub.BlockMedia(request, metadata=self._metadata), _WAIT_S)
@@ -305,13 +305,13 @@ class Client:
         await self._call(self._stub.UnblockMedia(request, metadata=self._metadata), _WAIT_S)
 
     async def status(self, media_id: str) -> wire.MediaStatus:
-        """What is known of a media item."""
+        """Return the status of a media item."""
         request = wire.GetMediaStatusRequest(media_id=media_id)
         call: Awaitable[wire.MediaStatus] = self._stub.GetMediaStatus(request, metadata=self._metadata)
         return await self._call(call)
 
     async def known_status(self, media_id: str) -> wire.MediaStatus | None:
-        """What is known of a media item; None when nothing is."""
+        """Return the status of a media item; None if the service does not know it."""
         try:
             return await self.status(media_id)
         except CallFailed as failed:
@@ -320,7 +320,7 @@ class Client:
             return None
 
     async def cache(self, url: str) -> wire.CacheRemoteMediaResponse:
-        """Ask for a remote media item."""
+        """Request a remote media item."""
         request = wire.CacheRemoteMediaRequest(remote_url=url)
         call: Awaitable[wire.CacheRemoteMediaResponse] = self._stub.CacheRemoteMedia(request, metadata=self._metadata)
         return await self._call(call)
@@ -336,8 +336,8 @@ async def _bytes_of(path: Path, offset: int, size: int, sent: Callable[[int], No
 
 
 async def declared_type(path: Path, size: int) -> str:
-    """What to declare for a file of ``size`` bytes: by its name, as browsers do; by its content where the name has no
-    extension that we know. Raises `OSError`."""
+    """Return the content type to declare for a file of ``size`` bytes. It depends on the name, as in browsers; if the
+    extension is not known, on the content. Raises `OSError`."""
     known = by_filename(path.name)
     if known is None:
         async with await trio.open_file(path, "rb") as file:

@@ -13,8 +13,8 @@ from avion_media.config import PREFIX, effective
 @roles_option
 @json_option
 def config_command(roles: str, as_json: bool) -> None:
-    """Print the effective configuration, secrets masked. Fails on unknown or invalid settings, and on what `serve` with
-    these roles would refuse."""
+    """Print the effective configuration, with secrets masked. Fails on unknown or invalid settings, and on those that
+    `serve` with these roles would refuse."""
     config = load_config()
     wanted = parse_roles(roles)
     from avion_media.service import planned_budget, startup_problems  # later: as in `serve`

@@ -37,7 +37,7 @@ _EMBEDDED_CREDENTIALS = {"AWS_ACCESS_KEY_ID": "avion-dev", "AWS_SECRET_ACCESS_KE
 @click.option(
     "--demo",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Upload the files of this folder, and print what became of them.",
+    help="Upload the files of this folder, and print their states.",
 )
 @click.option("--once", is_flag=True, help="With --demo: exit when it is done; 1 if a file failed.")
 @click.option("--free-ports", is_flag=True, help="Take free ports instead of the configured ones.")
@@ -70,9 +70,9 @@ def dev_command(demo: Path | None, once: bool, free_ports: bool) -> None:
 
 
 def _embedded_config(config: Config, reserved: ExitStack, *, free_ports: bool, demo: bool) -> tuple[Config, int, int]:
-    """The configuration of `dev`, and the ports of Redis and the store. Free ports are kept until ``reserved`` ends.
+    """Return the configuration of `dev`, and the ports of Redis and the store. They are kept until ``reserved`` ends.
 
-    A demo takes a free port where the usual one is taken: it may run beside another, and prints its addresses.
+    A demo takes a free port where the usual one is taken, so that it can run beside another. It prints its addresses.
     """
     redis_port, store_port = _reserve_port(reserved), _reserve_port(reserved)
     for name, value in _EMBEDDED_CREDENTIALS.items():
@@ -82,8 +82,8 @@ def _embedded_config(config: Config, reserved: ExitStack, *, free_ports: bool, d
         "redis": config.redis.model_copy(update={"url": f"redis://127.0.0.1:{redis_port}/0"}),
         "s3": config.s3.model_copy(update={"endpoint_url": store_url, "public_endpoint_url": store_url}),
         "admin": config.admin.model_copy(update={"uploads": True, "environment": "development"}),
-        "chaos": config.chaos.model_copy(update={"enabled": True}),  # there is nothing here that a kill could cost
-        # Nobody has to be moved away from a development server before it stops.
+        "chaos": config.chaos.model_copy(update={"enabled": True}),  # a kill costs nothing here
+        # No load balancer has to be notified before a development server stops.
         "drain": config.drain.model_copy(update={"settle": 0.0, "grace": min(config.drain.grace, 10.0)}),
     }
     if f"{PREFIX}LOG__LEVEL" not in os.environ:  # the terminal belongs to what `dev` itself prints
@@ -103,7 +103,7 @@ def _embedded_config(config: Config, reserved: ExitStack, *, free_ports: bool, d
 
 
 def _without_required_sandbox_if_impossible(config: Config) -> Config:
-    """Require the sandbox where this machine has it; elsewhere go without, and print what that means.
+    """Require the sandbox if this machine can have it. Otherwise do without it, and print what that means.
 
     ``SANDBOX__REQUIRE`` in the environment decides alone, as for `serve`.
     """
@@ -122,7 +122,7 @@ def _without_required_sandbox_if_impossible(config: Config) -> Config:
 
 
 async def _find_gaps() -> Sequence[str]:
-    """What the sandbox's self-test finds here; nothing when there is no sandbox at all, which the tree reports."""
+    """Return what the sandbox's self-test finds; nothing if there is no sandbox, because the tree reports that."""
     try:
         async with open_sandbox(budget_bytes=1 << 30) as sandbox:
             return sandbox.report.gaps
@@ -173,7 +173,7 @@ def _embedded_nodes(runtime: Runtime, redis_port: int, store_port: int) -> Itera
 
 
 async def _show(runtime: Runtime, tree: Tree, *, demo: Path | None, once: bool, failures: list[str]) -> None:
-    """Once everything runs: print the addresses, run the demo, and with ``once`` ask for the stop."""
+    """Once everything runs, print the addresses and run the demo. With ``once``, request the stop."""
     await runtime.lifecycle.reached(Phase.READY)
     addresses = {name: "{}:{}".format(*await node.wait_started()) for name, node in tree.ports.items()}
     out = console()
@@ -197,7 +197,7 @@ async def _show(runtime: Runtime, tree: Tree, *, demo: Path | None, once: bool, 
 
 
 async def _demonstrate(client: Client, folder: Path, base_url: str) -> list[str]:
-    """Upload every file of the folder; returns what went wrong."""
+    """Upload every file of the folder. Return what went wrong."""
     files = tuple(sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith(".")))  # noqa: ASYNC240
     ended, problems = await upload_all(client, files, show=True)
     for each in ended:
@@ -208,7 +208,7 @@ async def _demonstrate(client: Client, folder: Path, base_url: str) -> list[str]
 
 
 def exports(config: Config) -> str:
-    """What points the commands of a shell to this service, its Redis and its store."""
+    """Return the shell command that points other commands to this service, its Redis and its store."""
     defaults = Config()
     settings = {
         **{

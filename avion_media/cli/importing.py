@@ -1,9 +1,9 @@
 """``avion-media import``: the media of another system, through the same pipeline as any upload.
 
-The command stands in for a client that has no upload URL: it writes ``incoming/{id}`` itself, because only so can it
-choose the id, and then completes the upload as a client does. The id holds the date of the manifest, the format, and
-an HMAC of the source in place of the random bits. So the same row always has the same id: whatever an earlier import
-got done is found by it, in the bucket and in the service, and the ids still cannot be guessed.
+The command acts as a client without an upload URL. It writes ``incoming/{id}`` itself, because it must choose the id,
+and then completes the upload as a client does. The id holds the date of the manifest, the format, and an HMAC of the
+source in place of the random bits. So the same row always has the same id. By this id, the command finds what an
+earlier import has done, in the bucket and in the service. The ids still cannot be guessed.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ from avion_media.store import FileSource, ObjectStore, open_store, read_secret
 from avion_media.tasks.sources import open_spool
 from avion_media.wire.avion import media_pb2 as wire
 
-_WAIT_S: Final = 900.0  # for one media item to be processed: an attempt can be followed by others
-_PAUSE_S: Final = (0.1, 2.0)  # first and longest pause between two looks at its status
+_WAIT_S: Final = 900.0  # for one media item to be processed, perhaps in several attempts
+_PAUSE_S: Final = (0.1, 2.0)  # first and longest pause between two requests for its status
 _URL_SCHEMES: Final = ("http://", "https://")
 
 
 class _NotImported(Exception):
-    """Why one row was not imported. The others go on."""
+    """Why one row was not imported. The import goes on with the others."""
 
 
 @dataclass(slots=True)
 class _Summary:
-    """What became of the rows."""
+    """How the rows ended."""
 
     imported: int = 0
     already_there: int = 0
@@ -62,7 +62,7 @@ class _Summary:
 @click.option(
     "--root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="The directory that paths in the manifest begin at; that of the manifest, if not given.",
+    help="The directory of relative paths in the manifest; by default that of the manifest.",
 )
 @click.option(
     "--map",
@@ -101,7 +101,7 @@ def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_
 
 
 class _Import:
-    """One run: a few rows at once, each to its end. An outage of the store or the service ends the run."""
+    """One run: imports a few rows at once. An outage of the store or the service ends the run."""
 
     def __init__(
         self, config: Config, rows: Iterator[Row], redirects: RedirectMap, root: Path, ended: Callable[[], object]
@@ -152,7 +152,7 @@ class _Import:
             self._summary.already_there += 1
 
     async def _upload(self, row: Row, media_id: MediaId, file: FileSource, store: ObjectStore) -> None:
-        """Check it as RequestMediaUpload does, and write it where a client's PUT would."""
+        """Check a file as RequestMediaUpload does, and write it where a client's PUT would."""
         content_type = media_id.format.content_type
         try:
             check_upload_request(
@@ -171,14 +171,14 @@ class _Import:
 
 
 def imported_id(row: Row, fmt: MediaFormat, secret: bytes) -> MediaId:
-    """Return the id of a row: the same each time, and nobody without the secret can say which."""
+    """Return the id of a row. It is the same each time. Without the secret, nobody can predict it."""
     digest = hmac.digest(secret, row.source.encode(errors="surrogateescape"), "sha256")
     unix_ms = int(row.date.timestamp() * 1000)
     return new_media_id(fmt, unix_ms, lambda bits: int.from_bytes(digest) >> (8 * len(digest) - bits))
 
 
 def _format_of(file: FileSource | None) -> MediaFormat:
-    """By its content, for a name without an extension that says it."""
+    """Return the format by the content, for a name without a known extension. Raises `_NotImported`."""
     head = b"" if file is None else os.pread(file.fd, HEAD_BYTES, 0)
     found = sniff(head, size=0 if file is None else file.size_bytes)
     if found.format is None:
@@ -187,9 +187,9 @@ def _format_of(file: FileSource | None) -> MediaFormat:
 
 
 async def _end_of(client: Client, media_id: MediaId) -> wire.MediaStatus:
-    """Wait for a final state, or for one that only a moderator ends.
+    """Wait for a final state, or for one that only a moderator ends. Return the status.
 
-    By looking now and then: a watch that is given up stays open on the connection, and there can be many of them.
+    It polls, because a watch that is given up stays open on the connection, and there can be many of them.
     """
     pause_s, longest_s = _PAUSE_S
     deadline = trio.current_time() + _WAIT_S
@@ -203,7 +203,7 @@ async def _end_of(client: Client, media_id: MediaId) -> wire.MediaStatus:
 
 
 class _Sources:
-    """Opens what rows name."""
+    """Opens the sources of rows."""
 
     def __init__(self, config: Config, root: Path) -> None:
         self._root = root.resolve()
@@ -216,7 +216,7 @@ class _Sources:
         )
 
     async def open(self, source: str, files: ExitStack) -> FileSource:
-        """Return the bytes of a source, there until ``files`` is closed. Raises `_NotImported`."""
+        """Return the bytes of a source. They exist until ``files`` is closed. Raises `_NotImported`."""
         if source.startswith(_URL_SCHEMES):
             return await self._fetch(source, files)
         path = (self._root / source).resolve()

@@ -19,8 +19,8 @@ from avion_media.setup import prepare
 def init_command(as_json: bool) -> None:
     """Create what is missing: bucket, CORS, lifecycle rules, public-access block, consumer groups. Safe to repeat.
 
-    Then it tries to forge uploads, as a client with an upload URL could. Exit status 1 when that works: the output says
-    what to change.
+    Then it tries to forge uploads, as a client with an upload URL could. If that works, the exit status is 1, and the
+    output says what to change.
     """
     config = load_config()
 

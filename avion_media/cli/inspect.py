@@ -1,4 +1,4 @@
-"""``avion-media inspect``: all that is known of one media item, wherever it is stored."""
+"""``avion-media inspect``: all that store and Redis have of one media item."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def inspect_command(subject: str, as_json: bool) -> None:
 
 
 def read_subject(text: str) -> AnyId:
-    """The media item that an id, a hash or a URL names; `UsageError` when it is none of these."""
+    """Return the media item that an id, a hash or a URL names. Raises `UsageError` if it is none of these."""
     if "://" not in text:
         return read_id(text)
     try:

@@ -1,4 +1,4 @@
-"""``jobs``: bulk replays and undeletes that the service works off; pause, resume and cancel one."""
+"""``jobs``: lists bulk replays and undeletes, which the service carries out; pauses, resumes and cancels one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The two files of an import: the manifest that is read, and the map from old to new that is written."""
+"""The two files of an import: it reads the manifest, and writes the map from old to new."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def rows_of(path: Path) -> Iterator[Row]:
 
 
 def _read(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Paths can have bytes that are not UTF-8."""
+    """Yield line numbers and fields. Paths can have bytes that are not UTF-8."""
     with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         reader = csv.DictReader(file, restval="")
         missing = [each for each in _COLUMNS if each not in (reader.fieldnames or ()) and each not in _OPTIONAL]
@@ -88,7 +88,7 @@ def _parse(line: int, fields: dict[str, str]) -> Row:
 class RedirectMap:
     """``source,media_id,url`` for each file that is public: where old addresses lead to.
 
-    Lines are added as media become public, so an import that was killed goes on behind them.
+    An import adds a line for each media item that becomes public. After a kill, the next import goes on behind them.
     """
 
     def __init__(self, file: io.TextIOWrapper, sources: set[str]) -> None:
@@ -100,7 +100,7 @@ class RedirectMap:
         return source in self._sources
 
     def add(self, source: str, media_id: str, url: str) -> None:
-        """Write a line; it outlives this process."""
+        """Write a line. It stays in the file even if this process is killed."""
         self._lines.writerow((source, media_id, url))
         self._file.flush()
         self._sources.add(source)
@@ -123,7 +123,7 @@ def open_map(path: Path) -> Iterator[RedirectMap]:
 
 
 def _cut_torn_line(fd: int) -> int:
-    """Remove what an import wrote last when it was killed in the middle of a line; return the size that is left."""
+    """Remove an incomplete last line, which an import leaves when it is killed. Return the size of the rest."""
     size = os.fstat(fd).st_size
     tail = os.pread(fd, 4096, max(0, size - 4096))
     whole = size - len(tail) + tail.rfind(b"\n") + 1

@@ -48,12 +48,12 @@ def _with_client(config: Config, use: Callable[[Client], Awaitable[T]]) -> T:
 
 
 def origin_url(config: Config) -> str:
-    """Where the origin can be asked from here."""
+    """Return the address of the origin, as seen from this machine."""
     return config.http.public_url or f"http://{reachable(config.http.bind)}"
 
 
 def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:
-    """A status for people and programs: enum by name, origin paths as URLs, empty fields left out."""
+    """Return a status for people and programs: states by name, origin paths as URLs, without empty fields."""
     described: dict[str, Any] = {
         "media_id": status.media_id,
         "state": wire.MediaStatus.State.Name(status.state),
@@ -74,7 +74,7 @@ def describe(status: wire.MediaStatus, base_url: str) -> dict[str, Any]:
 
 
 def print_status(described: dict[str, Any], title: str = "") -> None:
-    """One media item as lines."""
+    """Print one media item as lines."""
     out = console()
     if title:
         out.print(plain_text(title), style="bold")
@@ -85,11 +85,11 @@ def print_status(described: dict[str, Any], title: str = "") -> None:
 
 @click.command("upload")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@owner_option("Whose they are.")
+@owner_option("The owner of the media.")
 @click.option("--resume", is_flag=True, help="Go on with uploads of these files that were interrupted.")
 @json_option
 def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: bool) -> None:
-    """Do what a client does: request, PUT with a progress bar, complete, wait, print the URLs.
+    """Upload files as a client does: request, PUT with a progress bar, complete, wait, print the URLs.
 
     Large files are sent in parts, several at once. After an interruption they go on with --resume.
     """
@@ -111,7 +111,7 @@ def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: b
 async def upload_all(
     client: Client, files: tuple[Path, ...], *, show: bool, owner: str = "", resume: bool = False
 ) -> tuple[list[Uploaded], list[tuple[str, str]]]:
-    """Upload one after the other; problems of one do not stop the rest."""
+    """Upload files one after the other. A problem with one does not stop the rest."""
     ended: list[Uploaded] = []
     problems: list[tuple[str, str]] = []
     columns = (
@@ -149,7 +149,7 @@ class _Bars(UploadProgress):
         self._progress.advance(self._bars[part], count)
 
     def ended(self, part: int) -> None:
-        if part:  # else there would be a hundred of them in the end
+        if part:  # a large file has hundreds of parts
             self._progress.remove_task(self._bars.pop(part))
 
 
@@ -157,7 +157,7 @@ class _Bars(UploadProgress):
 @click.argument("media_id")
 @json_option
 def status_command(media_id: str, as_json: bool) -> None:
-    """What is known of one media item."""
+    """Show the status of one media item."""
     read_id(media_id)
     config = load_config()
     status = _with_client(config, lambda client: client.status(media_id))
@@ -169,7 +169,7 @@ def status_command(media_id: str, as_json: bool) -> None:
 @click.argument("url")
 @json_option
 def cache_command(url: str, as_json: bool) -> None:
-    """Have a remote media item fetched, wait for it, print its URLs."""
+    """Request a remote media item, wait until the service has fetched it, print its URLs."""
     config = load_config()
 
     async def fetch(client: Client) -> tuple[wire.CacheRemoteMediaResponse, wire.MediaStatus]:
@@ -191,9 +191,9 @@ def cache_command(url: str, as_json: bool) -> None:
 @owner_option("Also all media of this owner.")
 @json_option
 def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> None:
-    """Delete media as the post service does: an event on the stream `drop_deleted`.
+    """Delete media as the post service does: by an event on the stream `drop_deleted`.
 
-    `undelete` takes it back within DELETE__DELAY.
+    `undelete` undoes it within DELETE__DELAY.
     """
     if not media_ids and not owner:
         raise UsageError("give media ids, or --owner")
@@ -216,7 +216,7 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
 
 
 async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:
-    """One event for each page of the owner's media, so that no event grows with the account."""
+    """Publish one event for each page of the owner's media, so that no event grows with the account. Return the ids."""
     deleted: list[str] = []
     slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     async with open_store(config.s3) as store:
@@ -230,5 +230,5 @@ async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:
 
 async def _publish_deletion(redis: Redis, media_ids: Sequence[str]) -> None:
     if media_ids:
-        # Trims nothing: the stream is the producer's, and may hold deletions that nobody has read yet.
+        # Trims nothing: the stream belongs to the producer, and can hold deletions that no replica has read yet.
         await redis.execute("XADD", DROP_DELETED, "*", "event", json.dumps({"media_ids": list(media_ids)}))

@@ -1,4 +1,4 @@
-"""``block``, ``unblock``, ``blocklist``, ``review``: what moderators do."""
+"""``block``, ``unblock``, ``blocklist``, ``review``: the commands of moderators."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def block_command(media_id: str, note: str, keep_evidence: bool, as_json: bool) 
 @click.argument("media_id")
 @json_option
 def unblock_command(media_id: str, as_json: bool) -> None:
-    """End a block. What was kept as evidence is served again."""
+    """End a block. The files that were kept as evidence are served again."""
     read_id(media_id)
     _call(lambda client: client.unblock(media_id))
     print_json({"unblocked": media_id}) if as_json else click.echo(f"{media_id}: unblocked")
@@ -72,10 +72,10 @@ def blocklist_command() -> None:
 
 @blocklist_command.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--name", default="", help="The list's name; that of the file, if not given.")
+@click.option("--name", default="", help="The list's name; by default that of the file.")
 @json_option
 def import_command(file: Path, name: str, as_json: bool) -> None:
-    """Put a list of `type,hash,label` lines into the bucket, over the list of the same name."""
+    """Write a list of `type,hash,label` lines to the bucket. It replaces the list of the same name."""
     name = name or file.stem
     if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii() or name == "own":
         raise UsageError(f"{name}: a list's name has letters, digits, - and _, and is not `own`")
@@ -96,7 +96,7 @@ def import_command(file: Path, name: str, as_json: bool) -> None:
 
 
 def _read(file: Path) -> dict[str, int]:
-    """How many entries of each type there are; `CommandFailed` for lines that are none."""
+    """Return the number of entries of each type. Raises `CommandFailed` for malformed lines."""
     counts: dict[str, int] = {}
     malformed: list[str] = []
     with file.open(encoding="utf-8", errors="replace") as lines:
@@ -120,7 +120,7 @@ def _opened(file: Path) -> Iterator[FileSource]:
 @blocklist_command.command("list")
 @json_option
 def list_command(as_json: bool) -> None:
-    """The lists, and how many entries each has."""
+    """Show the lists, and how many entries each has."""
     config = load_config()
 
     async def load() -> dict[str, dict[str, int]]:
@@ -143,7 +143,7 @@ def list_command(as_json: bool) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def check_command(file: Path, as_json: bool) -> None:
-    """Say whether the bytes of a file are on a list. Exit status 1 if they are not."""
+    """Check whether the bytes of a file are on a list. Exit status 1 if they are not."""
     config = load_config()
 
     async def check() -> str:
@@ -171,7 +171,7 @@ def review_command() -> None:
 @review_command.command("list")
 @json_option
 def review_list_command(as_json: bool) -> None:
-    """All that wait for a moderator."""
+    """Show all that wait for a moderator."""
     config = load_config()
 
     async def load() -> list[Held]:

@@ -1,4 +1,4 @@
-"""Who acts: what an operator does by a command is logged on stderr, with the operator's name."""
+"""Logs on stderr what an operator does by a command, with the operator's name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 
 def operator_name() -> str:
-    """The user of this command, as others should know them."""
+    """Return the user of this command and the host."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no such user: a container with an arbitrary id

@@ -18,14 +18,14 @@ from avion_media.domain.ids import AnyId, InvalidId, UnknownFormat, parse_any_id
 from avion_media.domain.owners import is_owner
 from avion_media.remote.guard import AddressGuard
 
-# Control characters (escape sequences begin with one), what breaks lines, and what cannot be encoded.
+# Control characters (escape sequences begin with one), line separators, and characters that cannot be encoded.
 _CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 
 
 class CommandFailed(Exception):
-    """The command failed: exit status 1. One helpful line, or a few."""
+    """The command failed, with exit status 1. It has one helpful line, or a few."""
 
     def __init__(self, *lines: str) -> None:
         super().__init__("\n".join(lines))
@@ -37,19 +37,19 @@ class UsageError(CommandFailed):
 
 
 def owner_option(description: str) -> Callable[[Any], Any]:
-    """``--owner OWNER``, checked."""
+    """Return the option ``--owner OWNER``, which checks its value."""
     return click.option("--owner", default="", callback=check_owner, help=description)
 
 
 def check_owner(_context: click.Context, _parameter: click.Parameter, owner: str) -> str:
-    """Return an owner that a user typed; `UsageError` when it cannot be one."""
+    """Return an owner that a user typed. Raises `UsageError` if it cannot be one."""
     if owner and not is_owner(owner):
         raise UsageError(f"{owner!r} cannot be an owner: 1 to 64 letters, digits and . _ : -")
     return owner
 
 
 def load_config() -> Config:
-    """The configuration, or `UsageError` that lists everything wrong with it."""
+    """Return the configuration. Raises `UsageError`, which lists every problem with it."""
     try:
         config = load(on_terminal=sys.stderr.isatty())
     except ConfigError as error:
@@ -76,34 +76,34 @@ def read_id(text: str) -> AnyId:
 
 
 def print_problem(lines: Iterable[str]) -> None:
-    """Say on standard error what went wrong."""
+    """Print on standard error what went wrong."""
     for line in lines:
         click.echo("\n".join(map(sanitize, f"avion-media: {line}".split("\n"))), err=True)
 
 
 def print_json(data: Any) -> None:
-    """One JSON document on standard output. Bytes that are not Unicode, as in a file's name, are escaped."""
+    """Print one JSON document on standard output. Bytes that are not Unicode, as in a file's name, are escaped."""
     document = json.dumps(data, indent=2, ensure_ascii=False, default=str) + "\n"
     sys.stdout.write(document.encode(errors="backslashreplace").decode())
 
 
 def console() -> Console:
-    """A terminal on standard output; plain text, as wide as it takes, when it is none."""
+    """Return a console on standard output. If that is not a terminal, the text is plain, and lines are not wrapped."""
     return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 250)
 
 
 def sanitize(text: str) -> str:
-    """Text of others, such as a file's name or a stranger's URL, that cannot steer the terminal any more."""
+    """Return untrusted text, such as a file's name or a remote URL, in a form that cannot control the terminal."""
     return "".join(ascii(each)[1:-1] if unicodedata.category(each) in _CONTROL_CATEGORIES else each for each in text)
 
 
 def plain_text(text: str) -> Text:
-    """The same for the console: it does not mark up anything either."""
+    """Return sanitized text for the console, which does not read it as markup."""
     return Text(sanitize(text))
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table that stays readable without colours. Numbers are put right, cells shown as they are."""
+    """Print a table that is readable without colours. Numbers are right-aligned, cells shown as they are."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     shown = [[str(cell) for cell in row] for row in rows]
     for index, column in enumerate(columns):

@@ -1,4 +1,4 @@
-"""``queues``: what waits, what is stuck, how much was given up; pause and resume a queue, cancel a task."""
+"""``queues``: shows waiting, delayed and dead tasks; pauses and resumes a queue, cancels tasks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORT_NAMES = {queue.removeprefix("media_").removesuffix("_queue"): queue for qu
 
 
 def queue_name(text: str) -> str:
-    """The queue that an operator means; `UsageError` if there is none."""
+    """Return the queue that an operator means. Raises `UsageError` if there is none."""
     name = SHORT_NAMES.get(text, text)
     if name not in QUEUES:
         raise UsageError(f"no such queue: {text} (there are: {', '.join(SHORT_NAMES)})")
@@ -32,7 +32,7 @@ def queue_name(text: str) -> str:
 @json_option
 @click.pass_context
 def queues_command(context: click.Context, as_json: bool) -> None:
-    """Depth, lag, pending and oldest age of each queue; pause and resume one, cancel a task."""
+    """Show depth, lag, pending and oldest age of each queue. Pause and resume one, cancel a task."""
     if context.invoked_subcommand is not None:
         return
     stats = run_directly(partial(_stats, load_config()))
@@ -62,7 +62,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
 @queues_command.command("pause")
 @click.argument("queue")
 def pause_command(queue: str) -> None:
-    """Give out no more tasks of QUEUE. Tasks that workers have go on; new ones wait."""
+    """Give no more tasks of QUEUE to workers. Tasks in progress go on; new ones wait."""
     name = queue_name(queue)
     run_directly(partial(_pause, load_config(), name, paused=True))
     log_action("queue_paused", queue=name)
@@ -72,7 +72,7 @@ def pause_command(queue: str) -> None:
 @queues_command.command("resume")
 @click.argument("queue")
 def resume_command(queue: str) -> None:
-    """Give out tasks of QUEUE again."""
+    """Give tasks of QUEUE to workers again."""
     name = queue_name(queue)
     was_paused = run_directly(partial(_pause, load_config(), name, paused=False))
     log_action("queue_resumed", queue=name, was_paused=was_paused)

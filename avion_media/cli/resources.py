@@ -1,4 +1,4 @@
-"""Store and Redis for the commands that look at them directly, without the service."""
+"""Store and Redis for the commands that use them directly, without the service."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _SETTINGS = {
 
 
 def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; a `CommandFailed` out of a nursery comes out as itself, and a Ctrl-C as `KeyboardInterrupt`.
+    """Run with Trio. A `CommandFailed` from a nursery is raised itself, not in a group; Ctrl-C is `KeyboardInterrupt`.
 
-    Nothing is logged: what is wrong comes out as one of these, and the output may be for programs.
+    Nothing is logged, because these exceptions say what is wrong, and programs might read the output.
     """
     silence_logging()
     try:
@@ -42,10 +42,10 @@ def unwrapped(run: Callable[[], Awaitable[T]]) -> T:
 
 
 async def _interruptible(run: Callable[[], Awaitable[T]]) -> T:
-    """Ctrl-C cancels ``run``; a second one, should its end take long, ends the process.
+    """Cancel ``run`` at Ctrl-C. A second Ctrl-C ends the process at once.
 
-    Trio would raise `KeyboardInterrupt` wherever the main task waits. In the midst of `Nursery.start` that comes out as
-    an internal error of Trio, when the task to be started fails because of it (trio 0.35).
+    Trio would raise `KeyboardInterrupt` wherever the main task waits. In the middle of `Nursery.start` this becomes an
+    internal error of Trio, if the task to be started fails because of it (trio 0.35).
     """
     token = trio.lowlevel.current_trio_token()
     scope = trio.CancelScope()
@@ -86,7 +86,7 @@ def _first_failure(error: BaseException) -> CommandFailed | None:
 
 
 def run_directly(run: Callable[[], Awaitable[T]]) -> T:
-    """Run with Trio; an unavailable dependency becomes one helpful line."""
+    """Run with Trio. An unavailable dependency becomes a `CommandFailed` with one helpful line."""
     try:
         return unwrapped(run)
     except Unavailable as error:
@@ -95,7 +95,7 @@ def run_directly(run: Callable[[], Awaitable[T]]) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The store in the slot that the service's own code asks, and Redis."""
+    """The store, in a slot as the service's own code needs it, and Redis."""
 
     store: ResourceSlot[ObjectStore]
     redis: Redis
@@ -103,7 +103,7 @@ class Resources:
 
 @asynccontextmanager
 async def open_resources(config: Config) -> AsyncIterator[Resources]:
-    """Open both, for the length of the block. Neither need be there yet; `Unavailable` comes from the first use."""
+    """Open both for the duration of the block. If one is unavailable, only its use raises `Unavailable`."""
     slot: ResourceSlot[ObjectStore] = ResourceSlot(Dependency.STORE)
     async with (
         open_store(config.s3) as store,

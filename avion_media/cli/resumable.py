@@ -1,4 +1,4 @@
-"""Where an interrupted upload in parts is remembered, so that `upload --resume` goes on with it."""
+"""Stores interrupted uploads in parts, so that `upload --resume` can go on with them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Begun:
 class Memory:
     """One small file for each upload in parts, below ``$XDG_STATE_HOME/avion-media/uploads``.
 
-    Its name says which service and which file are meant. A file that was changed since is another file. The content is
-    worth nothing to others: the service accepts an upload id only from its own callers.
+    Its name is a hash of the service and of the uploaded file; after a change of that file it is another name. The
+    content needs no protection: the service accepts an upload id only from its own callers.
     """
 
     def __init__(self, service: str) -> None:
@@ -39,13 +39,13 @@ class Memory:
             return None
 
     def remember(self, path: Path, begun: Begun) -> None:
-        """Write that an upload was begun. Without a place to write it cannot be resumed, and goes on all the same."""
+        """Record that an upload was begun. If that fails, the upload goes on, but cannot be resumed."""
         with suppress(OSError):
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._file_of(path).write_text(json.dumps({"media_id": begun.media_id, "upload_id": begun.upload_id}))
 
     def forget(self, path: Path) -> None:
-        """Write that an upload is over."""
+        """Record that an upload is over."""
         with suppress(OSError):
             self._file_of(path).unlink(missing_ok=True)
 

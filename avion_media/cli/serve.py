@@ -18,7 +18,7 @@ def serve_command(roles: str) -> None:
     """Run the service. SIGTERM and SIGINT drain it."""
     config = load_config()
     wanted = parse_roles(roles)
-    # The service's modules are imported only now: a wrong setting is reported at once.
+    # The service's modules are imported only now, so that a wrong setting is reported at once.
     from avion_media.service import TreeFailed, serve
 
     try:
@@ -30,7 +30,7 @@ def serve_command(roles: str) -> None:
 
 
 def parse_roles(text: str) -> frozenset[str]:
-    """The roles named, or all of them; `UsageError` for an unknown one."""
+    """Return the named roles, or all if none is named. Raises `UsageError` for an unknown one."""
     from avion_media.runtime import ROLES
 
     wanted = frozenset(part.strip() for part in text.split(",") if part.strip()) or frozenset(ROLES)

@@ -1,4 +1,4 @@
-"""``avion-media sweep``: one pass of the reconciliation, by hand."""
+"""``avion-media sweep``: one sweep, by hand."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from avion_media.tasks.sweep.reconciliation import utc_now
 
 
 @click.command("sweep")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--force", is_flag=True, help="Also when more than SWEEP__MAX_FRACTION of the objects would go.")
+@click.option("--dry-run", is_flag=True, help="Only print what would be done.")
+@click.option("--force", is_flag=True, help="Remove even more than SWEEP__MAX_FRACTION of the objects.")
 @json_option
 def sweep_command(dry_run: bool, force: bool, as_json: bool) -> None:
-    """Remove what nobody needs any more, and queue again what was lost.
+    """Remove objects that are not needed any more, and requeue lost tasks.
 
-    The service's `sweeper` role does the same every SWEEP__INTERVAL; both at once do no harm.
+    The service's `sweeper` role does the same every SWEEP__INTERVAL. Both can run at the same time.
     """
     config = load_config()
     actions: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""The tokens that the commands show, as settings or files have them."""
+"""The tokens with which the commands authenticate, from settings or files."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from avion_media.credentials import read_tokens
 
 
 def caller_metadata(config: ClientConfig) -> tuple[tuple[str, str], ...]:
-    """For gRPC calls: the caller's token, if there is one."""
+    """Return the metadata of gRPC calls: the caller's token, if there is one."""
     token = _token(config.token, config.token_file, "CLIENT__TOKEN_FILE")
     return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 def operator_headers(config: AdminConfig) -> dict[str, str]:
-    """For the admin port: an operator's token, if there is one. The service's own settings have it."""
+    """Return the headers for the admin port: an operator's token, if there is one, from the settings of the service."""
     token = _token(config.token, config.token_file, "ADMIN__TOKEN_FILE")
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def check_admitted(response: httpx.Response) -> httpx.Response:
-    """The admin port's answer; `CommandFailed` when it asks for another token."""
+    """Return the admin port's response. Raises `CommandFailed` if the port did not accept the token."""
     if response.status_code == httpx.codes.UNAUTHORIZED:
         raise CommandFailed(f"{response.url} is for operators: give their token as {PREFIX}ADMIN__TOKEN")
     return response.raise_for_status()

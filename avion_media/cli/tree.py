@@ -25,7 +25,7 @@ _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed":
 
 @click.command("tree")
 @click.option(
-    "--watch", is_flag=True, help="Keep showing it, until Ctrl-C. Where it does not fit the terminal: at each change."
+    "--watch", is_flag=True, help="Keep showing it until Ctrl-C; if it does not fit the terminal, at each change."
 )
 @json_option
 def tree_command(watch: bool, as_json: bool) -> None:
@@ -54,15 +54,15 @@ def tree_command(watch: bool, as_json: bool) -> None:
 
 
 def _fits_terminal(tree: dict[str, Any]) -> bool:
-    """Return whether there is a terminal, and it shows the whole tree. Of what is redrawn one cannot scroll back."""
+    """Return whether there is a terminal that shows the whole tree. A redrawn tree cannot be scrolled back."""
     out = console()
     return sys.stdout.isatty() and len(out.render_lines(_drawn(tree))) < out.height
 
 
 def _changes(fetch: Callable[[], dict[str, Any]], tree: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """``tree``, and another whenever more than its uptimes has changed. Never ends.
+    """Yield ``tree``, and then another whenever more than the uptimes has changed. Never ends.
 
-    A tree that cannot be had is no change.
+    While the tree cannot be fetched, nothing counts as changed.
     """
     while True:
         yield tree

@@ -1,4 +1,4 @@
-"""``avion-media undelete``: take a deletion back, as long as its delay runs."""
+"""``avion-media undelete``: undoes a deletion before its delay ends."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from avion_media.redis import open_redis
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Leave it to the service, which undeletes so many a second (see: avion-media jobs).",
+    help="Let the service undelete them, so many a second (see: avion-media jobs).",
 )
 @json_option
 def undelete_command(media_ids: tuple[str, ...], owner: str, rate: float | None, as_json: bool) -> None:
-    """Take deletions back within DELETE__DELAY: the media are served again, their objects stay."""
+    """Undo deletions within DELETE__DELAY: the media are served again, and their objects stay."""
     if not media_ids and not owner:
         raise UsageError("give media ids, or --owner")
     any_ids = [read_id(media_id) for media_id in media_ids]

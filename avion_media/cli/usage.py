@@ -1,4 +1,4 @@
-"""``avion-media usage``: what owners have, by the index in the bucket."""
+"""``avion-media usage``: counts the media of owners by the index in the bucket."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Group = tuple[str, str]
 
 @dataclass(slots=True)
 class OwnerUsage:
-    """What one owner has, by kind and month."""
+    """The media of one owner, by kind and month."""
 
     owner: str
     counts: Counter[Group] = field(default_factory=Counter)
@@ -32,7 +32,7 @@ class OwnerUsage:
         self.sizes[group] += owned.size_bytes
 
     def to_dict(self) -> dict[str, Any]:
-        """For programs."""
+        """Return the usage for programs."""
         return {
             "owner": self.owner,
             "count": self.counts.total(),
@@ -48,7 +48,7 @@ class OwnerUsage:
 @click.argument("owner", required=False, default="", callback=check_owner)
 @json_option
 def usage_command(owner: str, as_json: bool) -> None:
-    """What an owner has: bytes and counts by kind and month. Without OWNER: of all owners.
+    """Show the media of an owner: bytes and counts by kind and month. Without OWNER: of all owners.
 
     The bytes are those of the original and its thumbnails when the media item became public.
     """
@@ -64,7 +64,7 @@ def usage_command(owner: str, as_json: bool) -> None:
 
 
 async def _usage(config: Config, owner: str) -> list[OwnerUsage]:
-    """One for each owner: memory grows with the owners, not with their media."""
+    """Return one usage for each owner. Memory grows with the owners, not with their media."""
     found: list[OwnerUsage] = []
     async with open_resources(config) as resources:
         async for page in OwnerIndex(resources.store).media(owner):

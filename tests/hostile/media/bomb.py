@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -9,6 +10,7 @@ from typing import Final
 from avion_media.domain.errors import Reason
 from avion_media.domain.formats import Family, by_filename
 
+_MIB = 1 << 20
 READY: Final = "ready"
 """What is odd in the file concerns nobody: it is shown, and its original comes without it."""
 
@@ -28,3 +30,11 @@ class Bomb:
         if fmt is None:
             raise ValueError(f"{self.name} has no accepted extension")
         return fmt.family
+
+
+def zeros(megabytes: int) -> bytes:
+    """So many MiB of zeros, compressed a thousandfold by zlib: one block again and again, as none refers to another."""
+    deflater = zlib.compressobj(9)
+    first, other = (deflater.compress(bytes(_MIB)) + deflater.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    checksum = (megabytes * _MIB % 65_521) << 16 | 1  # Adler-32
+    return first + other * (megabytes - 1) + b"\3\0" + checksum.to_bytes(4, "big")

@@ -7,7 +7,7 @@ import zlib
 from functools import cache
 
 from avion_media.domain.errors import Reason
-from tests.hostile.media.bomb import READY, Bomb
+from tests.hostile.media.bomb import READY, Bomb, zeros
 from tests.unit.image.made import with_chunks
 from tests.unit.scrub.made_files import picture, png_chunk, saved
 
@@ -19,13 +19,6 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 def plain() -> bytes:
     """A good picture of 48 x 32."""
     return saved(picture(), "PNG")
-
-
-@cache
-def zeros(megabytes: int) -> bytes:
-    """So many MiB of zeros, compressed a thousandfold."""
-    deflater = zlib.compressobj(9)
-    return b"".join((*(deflater.compress(bytes(MIB)) for _ in range(megabytes)), deflater.flush()))
 
 
 def made(

@@ -29,7 +29,7 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Each keeps one test process busy for a minute or more: begun last, they would run while the other has nothing to do.
+# Each keeps one test process busy for most of a minute or longer: begun last, they would run while the others wait.
 _LONG = (
     "chaos/test_random",
     "crash/test_crash_points",
@@ -37,6 +37,9 @@ _LONG = (
     "hostile/media",
     "hostile/replay",
     "chaos",
+    "../supervisors/tests/test_everywhere",
+    "unit/container/test_container_mp4",
+    "unit/poster/test_posters",
 )
 
 

@@ -1,7 +1,8 @@
-"""What operators can do: one table. The pages, the questions, the audit log and the notices are all drawn from it.
+"""The table of all actions of operators. The pages, the questions, the audit log and the notices use it.
 
-A new action is a row here. It names what it works on, whether it asks first, what follows from it, and the function
-that does it; that function is the service's own (`DeadLetters.replay`, `undelete`, …), never one of the console.
+A new action is a row here. The row names what the action works on, whether it asks first, what follows, and the
+function that carries it out. That function belongs to the service (`DeadLetters.replay`, `undelete`, …), not to the
+console.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Asks(Enum):
     """When an action asks first."""
 
     NEVER = "never"
-    MANY = "many"  # when it reaches further than one thing
+    MANY = "many"  # if it works on more than one target
     ALWAYS = "always"
 
 
@@ -54,14 +55,14 @@ class Service:
 
     runtime: Runtime
     tree: Tree
-    who: str = ""  # the operator, for those that write it down themselves
-    note: str = ""  # what the operator wrote about it
-    rate: float = DEFAULT_RATE  # of a job, a second
+    who: str = ""  # the operator, for actions that record it themselves
+    note: str = ""  # the operator's note
+    rate: float = DEFAULT_RATE  # of a job: targets per second
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of an action: how many it worked on, and a sentence for each that it did not."""
+    """The result of an action: the number of targets that it changed, and a sentence for each problem."""
 
     done: int
     problems: tuple[str, ...] = ()
@@ -87,7 +88,7 @@ class Action:
     is_final: bool = False
     takes_note: bool = False
     targets_of: Callable[[Form], Sequence[str]] = lambda form: form.all("target")
-    is_job: bool = False  # the service does it later, at a rate that is asked for
+    is_job: bool = False  # the service does it later, at a rate that the operator chooses
 
     @property
     def button(self) -> str:
@@ -95,15 +96,15 @@ class Action:
         return "danger solid" if self.is_final or self.name in ("delete", "block") else "primary"
 
     def must_ask(self, count: int) -> bool:
-        """Return whether this many are worth a question."""
+        """Return whether the console must ask before it does this to so many."""
         return self.asks is Asks.ALWAYS or (self.asks is Asks.MANY and count > 1)
 
     def wants_number(self, count: int) -> bool:
-        """Return whether the number must be typed."""
+        """Return whether the operator must type the number."""
         return self.is_final and count > 1
 
     def question(self, count: int) -> str:
-        """Return the question, which says what it will do to how many."""
+        """Return the question, which names the action and the number of targets."""
         return f"{self.verb} {many(count, self.noun)}?" if count != 1 else f"{self.verb} this {self.noun}?"
 
     def result(self, outcome: Outcome) -> str:
@@ -315,7 +316,7 @@ def actions_of(delete_delay_s: float, evidence_ttl_s: float) -> dict[str, Action
 async def _on_dead_letters(
     step: Callable[[DeadLetters, str], Awaitable[bool]], service: Service, targets: Sequence[str]
 ) -> Outcome:
-    """Take a step with each dead letter; one that another operator was faster with is a problem."""
+    """Take a step with each dead letter. Report those that are no longer there as a problem."""
     gone: list[str] = []
 
     async def take(target: str) -> None:
@@ -329,7 +330,7 @@ async def _on_dead_letters(
 
 
 async def _replay_all(service: Service, targets: Sequence[str]) -> Outcome:
-    """Begin a job for each queue; a target is its name and, as a query, the conditions: see `bulk_target`."""
+    """Begin a job for each queue. A target is made by `bulk_target`: a queue and, as a query, the conditions."""
     problems = []
     for target in targets:
         queue, _, query = target.partition("?")
@@ -341,7 +342,7 @@ async def _replay_all(service: Service, targets: Sequence[str]) -> Outcome:
 
 
 async def _undelete_all(service: Service, targets: Sequence[str]) -> Outcome:
-    """Begin a job for the first of the owners: there is one such job at a time."""
+    """Begin a job for the first owner, because only one such job runs at a time."""
     owner = targets[0]
     if not is_owner(owner):
         return Outcome(0, (f"{owner[:80]} is not an owner",))
@@ -367,7 +368,7 @@ def bulk_target(queue: str, wanted: DeadLetterFilter) -> str:
 
 
 async def _delete(service: Service, targets: Sequence[str]) -> Outcome:
-    """Delete as the post service does: an event on the stream `drop_deleted`."""
+    """Delete as the post service does: by an event on the stream `drop_deleted`."""
     ids, problems = _read_ids(targets)
     if ids:
         event = json.dumps({"media_ids": ids})
@@ -429,7 +430,7 @@ async def _release(service: Service, targets: Sequence[str]) -> Outcome:
 
 
 async def _on_media(step: Callable[[AnyId], Awaitable[object]], targets: Sequence[str]) -> Outcome:
-    """Take a step with each media item; those whose state does not allow it are problems."""
+    """Take a step with each media item. Report those whose state does not allow it as problems."""
     ids, found = _read_ids(targets)
     problems = list(found)
     for media_id in ids:
@@ -443,7 +444,7 @@ async def _on_media(step: Callable[[AnyId], Awaitable[object]], targets: Sequenc
 
 
 def _entry_of(form: Form) -> Sequence[str]:
-    """The line of a block list that the fields of a form name."""
+    """Return the line of a block list that the fields of a form describe."""
     digest = (form.get("hash") or "").strip().lower()
     label = " ".join((form.get("label") or "").replace('"', "'").split())
     return [f'{form.get("type")},{digest},"{label}"'] if digest else []

@@ -1,4 +1,4 @@
-"""Who did what, when, and with what result: the last actions of operators, on Redis and in the log.
+"""The audit log: records the actions of operators, with time and result, on Redis and in the log.
 
 The list on Redis is for the console and is bounded; the log is the record that is kept.
 """
@@ -15,7 +15,7 @@ from avion_media.telemetry import get_logger
 AUDIT_STREAM: Final = "media_console_audit"
 KEPT: Final = 1000
 PAGE_ROWS: Final = 50
-_NAMED: Final = 5  # targets of one action that are written down
+_NAMED: Final = 5  # targets of one action that are recorded
 _MAX_TEXT: Final = 300
 _log = get_logger(path="console")
 
@@ -37,7 +37,7 @@ class AuditEntry:
 async def record(
     redis: Redis, *, who: str, action: str, count: int, targets: list[str], result: str, replica: str
 ) -> str:
-    """Log an action and add it to the list; return its id there, empty while Redis does not take it."""
+    """Log an action and add it to the list. Return its id there; empty while Redis is unavailable."""
     named = ", ".join(targets[:_NAMED]) + (f" and {count - _NAMED} more" if count > _NAMED else "")
     fields = {
         "who": who,
@@ -57,7 +57,7 @@ async def record(
 
 
 async def read(redis: Redis, before: str = "") -> tuple[list[AuditEntry], str]:
-    """Return a page of it, newest first, and the cursor behind it. Raises `Unavailable`."""
+    """Return a page of the list, newest first, and the cursor behind it. Raises `Unavailable`."""
     start = f"({before}" if _is_id(before) else "+"
     rows = await redis.execute("XREVRANGE", AUDIT_STREAM, start, "-", "COUNT", PAGE_ROWS)
     entries = [_read(row) for row in rows]
@@ -65,7 +65,7 @@ async def read(redis: Redis, before: str = "") -> tuple[list[AuditEntry], str]:
 
 
 async def find(redis: Redis, entry_id: str) -> AuditEntry | None:
-    """Return one entry; None when there is none of that id."""
+    """Return one entry; None if no entry has that id."""
     if not _is_id(entry_id):
         return None
     rows = await redis.execute("XRANGE", AUDIT_STREAM, entry_id, entry_id)

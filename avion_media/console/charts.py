@@ -25,9 +25,9 @@ def line_chart(
     limit: float | None = None,
     css: str = "",
 ) -> Markup:
-    """A line over an area; ``second`` is drawn in grey behind it, ``limit`` as a dashed line where it is in sight.
+    """Draw a line over an area, ``second`` in grey behind it, and ``limit`` as a dashed line if it is on the scale.
 
-    ``at_least`` is the lowest top of the scale: next to nothing looks like next to nothing.
+    ``at_least`` is the lowest top of the scale, so that small values look small.
     """
     top = max(at_least, _highest(values, second))
     parts = [Markup('<path class="second" d="{}"/>').format(_path(second, top))] if any(_known(second)) else []
@@ -44,7 +44,7 @@ def line_chart(
 
 
 def bar_chart(values: Values, label: str, *, css: str = "") -> Markup:
-    """A bar for each value that is not 0."""
+    """Draw a bar for each value that is not 0."""
     top = _highest(values)
     step = _WIDTH / max(1, len(values))
     bars = "".join(
@@ -56,7 +56,7 @@ def bar_chart(values: Values, label: str, *, css: str = "") -> Markup:
 
 
 def meter(used: float, limit: float, *, css: str = "") -> Markup:
-    """A bar that is full at ``limit``; the text beside it says the same."""
+    """Draw a bar that is full at ``limit``. The text beside it says the same."""
     share = min(100.0, 100.0 * used / limit) if limit else 0.0
     return Markup('<svg class="bar {}" aria-hidden="true"><rect width="{}%" height="100%"/></svg>').format(
         css, f"{share:.0f}"
@@ -76,7 +76,7 @@ def _y(value: float, top: float) -> float:
 
 
 def _runs(values: Values, top: float) -> list[list[tuple[float, float]]]:
-    """The points of the line, parted where a value is missing."""
+    """Return the points of the line, split where a value is missing."""
     runs: list[list[tuple[float, float]]] = [[]]
     step = _WIDTH / max(1, len(values) - 1)
     for index, value in enumerate(values):

@@ -1,4 +1,4 @@
-"""Data to HTML: whole pages, and their regions, each on its own, so that a live page can replace those that changed."""
+"""Turns data into HTML: whole pages, and single regions, so that a live page can replace those that changed."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ FRAME_REGIONS: Final = ("banner", "nav")
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """For whom a page is drawn. ``origin`` is where this browser finds media; empty when it cannot."""
+    """The viewer of a page. ``origin`` is the address of media for this browser; empty if there is none."""
 
     form_token: str
     origin: str
@@ -109,7 +109,7 @@ class View:
 
     @property
     def range(self) -> str:
-        """The range of the charts that is asked for, if it is offered; empty for the hour."""
+        """The requested range of the charts, if it is offered; empty for the hour."""
         name = self.query.get("range", "")
         return name if name in self.longer.offered else ""
 
@@ -121,7 +121,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Something bounded: how much of it is in use, and who waits for it."""
+    """A limited resource: how much of it is in use, and how many wait for it."""
 
     name: str
     used: int
@@ -130,7 +130,7 @@ class Limit:
 
     @property
     def is_bytes(self) -> bool:
-        """Whether it bounds bytes: everything else that is bounded stays far below ten millions."""
+        """Whether it limits bytes. All other limits are far below ten million."""
         return self.limit > 10_000_000
 
     @property
@@ -141,7 +141,7 @@ class Limit:
 
 @cache
 def asset(name: str) -> tuple[bytes, str]:
-    """Return a file of ``assets/`` and its version, which is in its address: browsers keep it."""
+    """Return a file of ``assets/`` and its version. The version is in its address, because browsers cache it."""
     content = files("avion_media.console").joinpath("assets", name).read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:8]
 
@@ -189,19 +189,19 @@ def _templates() -> jinja2.Environment:
 
 
 def draw(template: str, **values: Any) -> str:
-    """One template."""
+    """Render one template."""
     return _templates().get_template(template).render(**values)
 
 
 async def draw_page(template: str, view: View, **values: Any) -> str:
-    """A whole page, with its regions."""
+    """Render a whole page, with its regions."""
     page = next((each for each in PAGES if each.name == view.page), None)
     regions = {name: await draw_region(name, view) for name in (*FRAME_REGIONS, *(page.regions if page else ()))}
     return draw(template, view=view, regions=regions, **values)
 
 
 async def draw_region(name: str, view: View) -> str:
-    """One region, or a card that says why it cannot be shown."""
+    """Render one region, or a card that says why it cannot be shown."""
     read = _READERS.get(name)
     try:
         with trio.fail_after(_READ_S):
@@ -234,7 +234,7 @@ async def _fresh_media(view: View) -> dict[str, Any]:
 
 
 async def _fresh_held(view: View) -> dict[str, Any]:
-    """Those that were held after the page was drawn; it shows the time of the newest then."""
+    """Count media that were held after the page was drawn. The query has the time of the newest on the page."""
     newest = view.query.get("newest")
     return {"new": 0 if newest is None else sum(each > newest for each in view.facts.held)}
 

@@ -21,7 +21,7 @@ class Form:
         return name in self._fields
 
     def get(self, name: str) -> str | None:
-        """Return the first value of a field; None when there is none."""
+        """Return the first value of a field; None if there is none."""
         values = self._fields.get(name, ())
         return values[0] if values else None
 
@@ -35,7 +35,7 @@ class Form:
 
 
 async def read_form(request: Request) -> Form:
-    """Read the body of a request; the form is empty when it is anything else, or too large."""
+    """Read the body of a request. If it is not a form, or is too large, the form is empty."""
     body = b""
     async for chunk in request.stream():
         body += chunk

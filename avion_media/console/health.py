@@ -1,4 +1,4 @@
-"""How the service is, decided in one place: the banner, the badges, the list and the counts all come from here."""
+"""Judges the health of the service in one place: the banner, the badges, the list and the counts use it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from avion_media.lifecycle import Phase
 LATE_S: Final = 120.0
 """The oldest task has waited so long that people notice."""
 STALLED_S: Final = 600.0
-"""As in the alert `AvionMediaQueueStalled`."""
+"""The age of the oldest task at which a queue is stalled, as in the alert `AvionMediaQueueStalled`."""
 STALE_S: Final = 30.0
-"""Figures of the queues are read every five seconds: older ones are marked."""
+"""Figures of the queues are read every five seconds. Figures older than this are marked."""
 REVIEW_LATE_S: Final = 86_400.0
-"""As in the alert `AvionMediaReviewWaits`."""
+"""How long media can wait for a moderator, as in the alert `AvionMediaReviewWaits`."""
 _LATE_MEANS: Final = {
     PROCESSING_QUEUE: "Uploads stay in PROCESSING for that long. Nothing is lost.",
     CACHE_QUEUE: "New copies of remote media arrive late. Uploads and the origin work normally.",
@@ -66,7 +66,7 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """All that is judged, read at one moment from the memory of this process."""
+    """The facts that are judged, read at one moment from the memory of this process."""
 
     report: Mapping[str, Any]  # of /readyz
     tree: Mapping[str, Any]  # of /tree
@@ -76,12 +76,12 @@ class Facts:
 
     @property
     def queues(self) -> Mapping[str, QueueSample]:
-        """The queues as they were read last; empty before the first time."""
+        """The last figures of the queues; empty before the first reading."""
         return self.history.latest.queues if self.history.latest else {}
 
     @property
     def age_s(self) -> float | None:
-        """How old these figures are; None before the first time."""
+        """The age of these figures; None before the first reading."""
         return None if self.history.latest is None else max(0.0, self.now - self.history.latest.at)
 
     @property
@@ -96,13 +96,13 @@ class Facts:
 
     @property
     def new_dead_letters(self) -> int:
-        """Those that were added within the last hour, as far as this process saw it."""
+        """Dead letters that were added within the last hour, as far as this process observed."""
         return int(sum(each for each in self.history.growth_of("buried") if each is not None))
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """The answer: the worst finding is the banner, all of them are the list of what needs attention."""
+    """The judgement. The banner shows the worst finding; the list of what needs attention shows all."""
 
     tone: Tone
     title: str
@@ -110,7 +110,7 @@ class Health:
     findings: tuple[Finding, ...]
 
     def on(self, page: str) -> list[Finding]:
-        """Return what needs a look on one page."""
+        """Return the findings of one page that need attention."""
         return [each for each in self.findings if each.page == page and each.tone >= Tone.WARN]
 
 
@@ -193,7 +193,7 @@ def _of_dependencies(facts: Facts) -> Iterator[Finding]:
 
 def _of_queues(facts: Facts) -> Iterator[Finding]:
     if facts.is_stale:
-        return  # Redis does not respond, which is a finding of its own
+        return  # Redis does not respond, and has a finding of its own
     for name, sample in facts.queues.items():
         state = queue_state(name, sample)
         if state.tone < Tone.WARN:
@@ -230,7 +230,7 @@ def _of_reviews(facts: Facts) -> Iterator[Finding]:
 
 def _of_tree(facts: Facts) -> Iterator[Finding]:
     if facts.report["phase"] != Phase.READY:
-        return  # nodes come and go: the phase says it
+        return  # nodes start and stop, and the phase says so
     down = set(facts.report["down"])
     for node in walk(facts.tree):
         if node["path"] in down and not any(child["path"] in down for child in node["children"]):

@@ -13,19 +13,19 @@ from starlette.responses import Response, StreamingResponse
 from avion_media.console.drawing import FRAME_REGIONS, PAGES, View, draw_region
 
 _INTERVAL_S: Final = 2.0
-_KEEP_ALIVE_S: Final = 15.0  # a proxy in between gives up on a silent connection
+_KEEP_ALIVE_S: Final = 15.0  # proxies close a silent connection
 _MAX_VIEWERS: Final = 16
 _REGIONS: Final = {page.name: (*FRAME_REGIONS, *page.regions) for page in PAGES}
 
 
 class LivePages:
-    """Open streams of one process, a bounded number of them."""
+    """The open streams of one process. Their number is limited."""
 
     def __init__(self) -> None:
         self._viewers = 0
 
     def stream(self, look: Callable[[], View], may_look: Callable[[], bool]) -> Response:
-        """Events for one page, until its browser leaves or its session ends; 503 when there are too many already."""
+        """Return events for one page, until its browser leaves or its session ends; 503 if too many are open."""
         if self._viewers >= _MAX_VIEWERS:
             return Response("too many live pages\n", 503, headers={"Retry-After": "10"})
         return StreamingResponse(self._events(look, may_look), media_type="text/event-stream")

@@ -1,4 +1,4 @@
-"""Charts over a day or a week, where the operator has a Prometheus: this process remembers an hour only."""
+"""Charts over a day or a week, from the operator's Prometheus, because this process keeps one hour only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ALL: Final = "|".join(QUEUES)
 
 
 class PrometheusUnavailable(MediaError):
-    """The operator's Prometheus did not respond as it should."""
+    """The operator's Prometheus did not respond as expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class LongerFigure:
 
 
 def queries(step_s: float) -> dict[tuple[str, str], str]:
-    """Return what is asked for, by title and unit; ``step_s`` is the time between two points."""
+    """Return the queries by title and unit. ``step_s`` is the time between two points."""
     ended = f"sum(rate(avion_task_completion_duration_seconds_count[{round(step_s)}s])) * 60"
     return {
         ("Throughput", "tasks/min"): ended,
@@ -50,7 +50,7 @@ def queries(step_s: float) -> dict[tuple[str, str], str]:
 
 
 def _by_queue(metric: str) -> str:
-    """All replicas report the same figures of a queue."""
+    """Return a query for one value of each queue, because all replicas report the same."""
     return f'max by ({_QUEUE}) ({metric}{{{_QUEUE}=~"{_ALL}"}})'
 
 
@@ -70,7 +70,7 @@ class LongerRanges:
     async def read(self, name: str) -> list[LongerFigure]:
         """Return the figures of one range that is offered. Raises `PrometheusUnavailable`.
 
-        A cancel leaves what was there.
+        After a cancel, the earlier figures are still there.
         """
         async with self._reading:
             read_at, found = self._found.get(name, (-math.inf, []))
@@ -106,7 +106,7 @@ class LongerRanges:
 
 
 def _on_grid(document: dict[str, Any], times: Sequence[float], step_s: float) -> list[float | None]:
-    """The values of the one series of a response, at these times; None where Prometheus has none."""
+    """Return the values of the only series of a response at these times; None where Prometheus has none."""
     series = document["data"]["result"]
     values: list[float | None] = [None] * len(times)
     for at, text in series[0]["values"] if series else []:

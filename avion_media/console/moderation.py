@@ -1,4 +1,4 @@
-"""The moderation page: what waits for a moderator, what is blocked, the block lists, and what a hash or an id means."""
+"""The moderation page: media that wait for a moderator, blocked media, block lists, and a search by hash or id."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTS: Final = {"review": "Review", "lists": "Block lists", "blocked": "Blocked"
 
 @dataclass(frozen=True, slots=True)
 class ModerationQuery:
-    """What the page is asked for: one of its parts, the place in it, and perhaps a hash or an id to look up."""
+    """What the page shows: one of its parts, the place in it, and perhaps a hash or an id to look up."""
 
     part: str = "review"
     text: str = ""
@@ -34,7 +34,7 @@ class ModerationQuery:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> ModerationQuery:
-        """Read a URL; values that mean nothing count as absent."""
+        """Read a URL. Invalid values count as absent."""
         part = query.get("part", "")
         text, after, shown = (query.get(name, "").strip()[:100] for name in ("q", "after", "show"))
         return cls(part if part in PARTS else "review", text, after, shown)
@@ -96,7 +96,7 @@ class ModerationPage:
 
 
 async def read_moderation(room: Moderation, config: ModerationConfig, wanted: ModerationQuery) -> ModerationPage:
-    """Return the part that is asked for. Raises `Unavailable`."""
+    """Return the requested part. Raises `Unavailable`."""
     if wanted.part == "lists":
         return await _read_lists(room, config, wanted.after)
     if wanted.part == "blocked":
@@ -122,7 +122,7 @@ async def look_up(room: Moderation, text: str) -> Answer:
 
 
 async def _matches(room: Moderation, digest: bytes) -> list[Match]:
-    """A hash does not say which type it has."""
+    """Return the matches of a hash. It is compared as every type of its length, because it does not name its type."""
     await room.lists.refresh()
     kinds = [kind for kind in HashType if kind.size_bytes == len(digest)]
     exact = room.lists.exact({kind: digest for kind in kinds if kind in EXACT})

@@ -1,4 +1,4 @@
-"""From a form to an action that is done: what it is about, the question where there must be one, and the audit log."""
+"""Carries out the actions of forms: finds the targets, asks the question if there is one, writes the audit log."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAMED: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An action with what it will work on. ``fields`` are what its form must carry."""
+    """An action with its targets. ``fields`` are the fields that its form must have."""
 
     action: Action
     targets: Sequence[str]
@@ -34,11 +34,11 @@ class Question:
 
     @property
     def count(self) -> int:
-        """How many things it will change."""
+        """The number of targets."""
         return len(self.targets)
 
     def is_confirmed_by(self, form: Form) -> bool:
-        """Return whether the form answers this question: with the number it showed, typed where that is asked for."""
+        """Return whether the form confirms this question, with the number that it showed, typed if required."""
         if not self.action.must_ask(self.count):
             return True
         if form.get("confirmed") != "yes":
@@ -93,7 +93,7 @@ class Questions:
         return await audit.record(redis, **details, result=result, replica=self._replica)  # type: ignore[arg-type]
 
     async def note_look(self, media_id: str, who: str) -> None:
-        """Write down that an operator looks at evidence."""
+        """Record that an operator looks at evidence."""
         redis = self._service.runtime.redis
         result = "The preview was shown."
         await audit.record(
@@ -101,7 +101,7 @@ class Questions:
         )
 
     async def _ask_for_replay(self, action: Action, form: Form) -> Question | None:
-        """About the queues that have dead letters; which of them match is found out by their jobs."""
+        """Return the question for the queues that have dead letters. Their jobs find out which dead letters match."""
         wanted, redis = DeadLetterQuery.from_query(form.flat()), self._service.runtime.redis
         queues = [wanted.queue] if wanted.queue else QUEUES
         found = [each for each in queues if await TaskQueue(redis, each).dead_letters.list(1)]
@@ -133,7 +133,7 @@ class Questions:
 
 
 def _back(action: Action, asked: str, target: str) -> str:
-    """The page that comes next: the one that the form is from, without what the last action did."""
+    """Return the next page: that of the form, without the result of the last action."""
     if asked.startswith(("/console/", "/console?")) and "//" not in asked and "\\" not in asked and asked.isprintable():
         return asked
     if action.noun == "media item":

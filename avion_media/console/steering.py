@@ -1,4 +1,4 @@
-"""What operators do to queues over the admin port. Each action is logged with the operator's name."""
+"""Routes of the admin port with which operators control queues. Each action is logged with the operator's name."""
 
 from __future__ import annotations
 

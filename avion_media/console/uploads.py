@@ -1,6 +1,6 @@
-"""The upload box of `avion-media dev`: the same three steps as any client's, through the same service.
+"""The upload box of `avion-media dev`: the three steps of every client, through the same service.
 
-The browser sends its bytes to the object store itself. What is here only speaks JSON where a gateway speaks gRPC.
+The browser sends its bytes to the object store itself. This module only takes JSON where a gateway uses gRPC.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _MAX_BODY_BYTES = 4096
 
 
 class BadForm(Exception):
-    """The page's script sent something else than it should."""
+    """The page's script sent an invalid request."""
 
 
 class Uploads:
@@ -75,7 +75,7 @@ class Uploads:
 
 
 async def _answered(step: Step, request: Request) -> Response:
-    """What a gRPC client would hear as a status is an error with a sentence here."""
+    """Return the response of a call. A gRPC status becomes an error with a sentence."""
     try:
         return JSONResponse(await step(request))
     except (BadForm, ValueError) as error:

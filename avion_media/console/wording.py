@@ -1,4 +1,4 @@
-"""How the console writes times, sizes, names and reasons: the filters of its templates."""
+"""Writes times, sizes, names and reasons for the console: the filters of its templates."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def size_element(number: float) -> Markup:
 
 
 def duration(seconds: float | None) -> str:
-    """A duration in its two largest units, and coarser below a minute: what is at rest does not change each second."""
+    """A duration in its two largest units; coarser below a minute, so that an idle page does not change each second."""
     if seconds is None:
         return "–"
     whole = int(seconds)
@@ -118,7 +118,7 @@ def with_short_hashes(text: str) -> str:
 
 
 def meaning(code: str) -> str:
-    """A reason as a sentence; a code that is not known as it is."""
+    """A reason as a sentence. An unknown code stays as it is."""
     if code not in _REASONS:
         return f"The error has no known code: {code}." if code else "The error has no code."
     text = MEANINGS[_REASONS[code]].replace("`", "")
@@ -133,5 +133,5 @@ def advice(code: str) -> str:
 
 
 def queue_title(name: str) -> str:
-    """A queue as people call it."""
+    """The title of a queue."""
     return QUEUE_TITLES.get(name, name)

@@ -361,11 +361,11 @@ class S3Config(_Section):
     )
     upload_deny_copy: bool = Field(
         True,
-        description="upload URLs sign a condition that no server-side copy meets, so that no client can read other"
+        description="Upload URLs sign a condition that no server-side copy meets, so that no client can read other"
         " objects through its URL; `false` only for a store that refuses the header",
     )
-    bucket: str = Field("avion-media", min_length=3, max_length=63)
-    region: str = "us-east-1"
+    bucket: str = Field("avion-media", min_length=3, max_length=63, description="Name of the bucket")
+    region: str = Field("us-east-1", description="Region of the bucket, which is a part of each signature")
     threads: int = Field(16, ge=1, description="Maximum concurrent blocking calls to the object store")
     timeout: Duration = Field(10.0, gt=0, description="Timeout of one request, excluding retries")
 

@@ -82,7 +82,7 @@ def _selection_options(command: Callable[..., None]) -> Callable[..., None]:
 
 @click.group("dlq")
 def dlq_command() -> None:
-    """The tasks given up: look at them, put them back, drop them."""
+    """List, show, replay and drop dead letters: tasks that failed for good."""
 
 
 @dlq_command.command("list")
@@ -90,7 +90,7 @@ def dlq_command() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True)
 @json_option
 def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
-    """The dead letters, queue by queue, oldest first."""
+    """List the dead letters, queue by queue, oldest first."""
     chosen = _selection_of(**conditions)
     found = _with_redis(lambda redis: _collect(redis, chosen, limit))
     if as_json:
@@ -117,7 +117,7 @@ def list_command(limit: int, as_json: bool, **conditions: Any) -> None:
 @click.argument("entry_id")
 @json_option
 def show_command(entry_id: str, as_json: bool) -> None:
-    """All of one dead letter."""
+    """Show all fields of one dead letter."""
     found = _with_redis(lambda redis: _find(redis, entry_id))
     if not found:
         raise CommandFailed(f"{entry_id}: no such dead letter")
@@ -134,13 +134,13 @@ def show_command(entry_id: str, as_json: bool) -> None:
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Leave it to the service, which replays so many a second (see: avion-media jobs). For --all or a filter.",
+    help="Let the service replay so many per second (see: avion-media jobs). For --all or a filter.",
 )
 @json_option
 def replay_command(
     entry_ids: tuple[str, ...], everything: bool, rate: float | None, as_json: bool, **conditions: Any
 ) -> None:
-    """Queue dead letters again, with all attempts open. Their history stays with them."""
+    """Queue dead letters again, with all attempts. They keep their history."""
     if rate is not None:
         chosen = _selection(entry_ids, everything, conditions)
         if not isinstance(chosen, Selection):

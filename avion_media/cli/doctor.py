@@ -20,10 +20,10 @@ _STYLES = {CheckStatus.OK: "green", CheckStatus.WARNING: "yellow", CheckStatus.F
 @click.argument("areas", nargs=-1, type=click.Choice([str(area) for area in Area]))
 @json_option
 def doctor_command(areas: tuple[str, ...], as_json: bool) -> None:
-    """Examine the store, Redis and the sandbox for what the service relies on.
+    """Check what the service relies on: the store, Redis and the sandbox.
 
-    AREAS: store, redis, sandbox; all by default. It may run beside the service: objects are made below
-    incoming/doctor-… and removed again. Exit status 1 when something that the service promises cannot be kept here.
+    AREAS: store, redis, sandbox; all by default. It can run beside the service: it writes objects below
+    incoming/doctor-…, and removes them. The exit status is 1 if the service cannot keep one of its guarantees here.
     """
     wanted = frozenset(map(Area, areas)) or frozenset(Area)
     show = _nothing if as_json else _show

@@ -75,8 +75,8 @@ class _Summary:
 def import_command(manifest: Path, root: Path | None, map_path: Path | None, at_once: int, as_json: bool) -> None:
     """Import media of another system.
 
-    MANIFEST is a CSV with the columns source, name, date and owner; a source is a path or a URL. Repeat the command to
-    go on after an interruption: nothing is imported twice.
+    MANIFEST is a CSV with the columns source, name, date and owner; a source is a path or a URL. Repeat the command
+    after an interruption: nothing is imported twice.
     """
     config = load_config()
     total = check_manifest(manifest)

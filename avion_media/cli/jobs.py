@@ -18,7 +18,7 @@ from avion_media.redis import open_redis
 @json_option
 @click.pass_context
 def jobs_command(context: click.Context, as_json: bool) -> None:
-    """Bulk replays (dlq replay --rate) and bulk undeletes (undelete --rate), also those that ended within a week."""
+    """Show bulk replays (dlq replay --rate) and bulk undeletes (undelete --rate), ended ones for a week."""
     if context.invoked_subcommand is not None:
         return
     jobs = run_directly(_read)
@@ -54,7 +54,7 @@ def pause_command(job: str) -> None:
 @jobs_command.command("resume")
 @click.argument("job")
 def resume_command(job: str) -> None:
-    """Go on with JOB where it stopped."""
+    """Continue JOB where it stopped."""
     _steer(job, JOB_STEPS["resume"])
 
 

@@ -86,12 +86,12 @@ def print_status(described: dict[str, Any], title: str = "") -> None:
 @click.command("upload")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @owner_option("The owner of the media.")
-@click.option("--resume", is_flag=True, help="Go on with uploads of these files that were interrupted.")
+@click.option("--resume", is_flag=True, help="Continue interrupted uploads of these files.")
 @json_option
 def upload_command(files: tuple[Path, ...], owner: str, resume: bool, as_json: bool) -> None:
     """Upload files as a client does: request, PUT with a progress bar, complete, wait, print the URLs.
 
-    Large files are sent in parts, several at once. After an interruption they go on with --resume.
+    Large files are sent in parts, several at once. --resume continues an interrupted upload.
     """
     config = load_config()
     upload = partial(upload_all, files=files, show=not as_json, owner=owner, resume=resume)

@@ -67,7 +67,7 @@ def unblock_command(media_id: str, as_json: bool) -> None:
 
 @click.group("blocklist")
 def blocklist_command() -> None:
-    """The block lists in the bucket."""
+    """Show, import and check the block lists in the bucket."""
 
 
 @blocklist_command.command("import")
@@ -165,7 +165,7 @@ def check_command(file: Path, as_json: bool) -> None:
 
 @click.group("review")
 def review_command() -> None:
-    """Media that are held because they resemble an entry of a block list."""
+    """List, release or block media that are held because they resemble an entry of a block list."""
 
 
 @review_command.command("list")

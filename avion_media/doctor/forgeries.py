@@ -1,6 +1,6 @@
 """Forged uploads: what a client gains by adding headers to the PUT of its upload URL.
 
-Some stores obey ``x-amz-`` headers that the URL does not sign. Each attack is sent as a stranger would send it, once
+Some stores obey ``x-amz-`` headers that the URL does not sign. Each attack is sent as an attacker would send it, once
 with all the headers that were granted and once without those that only guard; what matters is what it achieved.
 """
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from avion_media.domain.tasks import Task
 from avion_media.redis import Argument, as_text
 
-_MAX_ERROR = 500  # characters: an error may quote what a stranger sent
+_MAX_ERROR = 500  # characters: an error can quote untrusted input
 MAX_FIELDS = 32  # of an entry, history aside: the contract's queues need five
 MAX_BYTES = 16 << 10  # names and values together: the longest URL that is accepted has 2048
 WAITING_HEADER = 27  # digits of a member of the backlog between its tenant and its entry: when it was queued, a number

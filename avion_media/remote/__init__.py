@@ -1,4 +1,4 @@
-"""Fetching from strangers: URL parsing, the address guard, bounds per host, the fetcher."""
+"""Fetching from untrusted servers: URL parsing, the address guard, bounds per host, the fetcher."""
 
 from avion_media.remote.dial import FetchTimeouts
 from avion_media.remote.errors import RemoteGone, ServerError

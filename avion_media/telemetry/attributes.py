@@ -1,7 +1,7 @@
-"""What the attributes of metrics may say: every value is known beforehand, or of a set as small as the configuration.
+"""The attributes of metrics and their values, all of which are known in advance.
 
-Attributes become labels, and each new value a time series that is kept forever. So nothing that a stranger can choose
-(a path, an id, a method that there is not) may become one: what is not foreseen here is counted as ``_OTHER``.
+Attributes become labels, and each new value a time series that is kept forever. So nothing that a client can choose (a
+path, an id, an unknown method) becomes a value: all other values count as ``_OTHER``.
 """
 
 from __future__ import annotations

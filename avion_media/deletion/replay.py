@@ -120,7 +120,14 @@ class JournalReplay:
                 if await self._redis.execute("SET", _LEASE, "1", "NX", "PX", _LEASE_MS) is None:
                     await trio.sleep(_POLL_S)
                     continue
-                await self._replay()
+                try:
+                    await self._replay()
+                except (
+                    Unavailable
+                ):  # of the store: the next attempt, of any replica, need not wait for the lease to end
+                    with suppress(Unavailable):
+                        await self._redis.execute("DEL", _LEASE)
+                    raise
                 await self._redis.execute("DEL", _LEASE)
         return replayed
 

@@ -236,6 +236,22 @@ async def test_a_replay_waits_for_that_of_another_replica(new_stage: NewStage) -
     assert not any(name.startswith("before read") for name in theirs.names)
 
 
+async def test_a_replay_that_failed_leaves_no_lease_behind(new_stage: NewStage) -> None:
+    stage = new_stage()
+    await stage.delete("1-1")
+    stage.client.flushall()
+
+    async def fail() -> None:
+        raise Unavailable(Dependency.STORE, "a test")
+
+    steps = Steps({6: fail})
+    with pytest.raises(Unavailable):
+        await stage.replay(steps).ensure_complete()
+    assert steps.names[6].startswith("before list"), steps.names
+    assert not stage.client.exists("media_deletion_replay")
+    assert await is_deleted(stage)
+
+
 async def test_entries_are_pruned_once_they_cannot_matter(new_stage: NewStage) -> None:
     stage = new_stage()
     await stage.delete("1-1")

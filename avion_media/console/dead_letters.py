@@ -1,6 +1,6 @@
 """The dead letters of all queues as one list: newest first, filtered, in pages.
 
-There is no index of them: a page is a walk over the streams from where the last one ended. Each walk is bounded, so
+No index serves these filters: a page is a walk over the streams from where the last one ended. Each walk is bounded, so
 that a page costs the same with a hundred thousand dead letters as with a thousand; what it did not reach, it says.
 """
 

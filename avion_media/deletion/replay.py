@@ -124,7 +124,7 @@ class JournalReplay:
                     await self._replay()
                 except (
                     Unavailable
-                ):  # of the store: the next attempt, of any replica, need not wait for the lease to end
+                ):  # of the store: the next attempt, of any replica, does not wait for the lease to end
                     with suppress(Unavailable):
                         await self._redis.execute("DEL", _LEASE)
                     raise

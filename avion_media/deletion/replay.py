@@ -86,11 +86,7 @@ class JournalReplay:
     async def _look_up(self, media_id: str) -> bool | None:
         """Return whether a media item is deleted; None if its record may be lost."""
         keys = (deletion_key(media_id), completeness_of(media_id))
-        try:
-            with trio.fail_after(_LOOKUP_S):
-                state, is_complete = await self._redis.run(scripts.LOOK_UP, keys)
-        except trio.TooSlowError:
-            raise Unavailable(Dependency.REDIS, f"no answer for {_LOOKUP_S} s") from None
+        state, is_complete = await self._redis.run(scripts.LOOK_UP, keys, within_s=_LOOKUP_S)
         return state not in (b"", b"undeleted") if state or is_complete else None
 
     async def run(self) -> None:

@@ -18,7 +18,7 @@ from avion_media.redis.connection import LONGEST_PAUSE_S, Argument, Dialler, Rep
 from avion_media.redis.directory import Availability, Directory
 from avion_media.redis.errors import ANY, DEPOSED, PASSING, UNAVAILABLE, RedisRefused, cause_of, code_of
 from avion_media.redis.locator import Locator
-from avion_media.redis.node import Node, Undo
+from avion_media.redis.node import Node, NotWithin, Undo
 from avion_media.redis.slots import key_slot
 from avion_media.redis.subscription import hear
 from avion_media.redis.topology import Cluster, Single, Topology
@@ -140,7 +140,7 @@ class Redis:
         Raises `Unavailable` if no response came in time (the command may have run), or `RedisRefused`. After a cancel
         the command may have run.
         """
-        return await self._answered(command, lambda node, asking: node.call(command, asking=asking))
+        return await self._execute(command)
 
     async def execute_on_all(self, *command: Argument) -> dict[str, Reply]:
         """Run one command on every server that has keys. Return the replies by address. Errors as in `execute`."""
@@ -173,15 +173,20 @@ class Redis:
             by_slot.setdefault(key_slot(key.encode()) if spread else 0, []).append(key)
         return [group[first : first + most] for group in by_slot.values() for first in range(0, len(group), most)]
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Argument] = ()) -> Reply:
-        """Run a script on ``keys``, which must be in one cluster slot. Errors as in `execute`."""
+    async def run(
+        self, script: Script, keys: Sequence[str], args: Sequence[Argument] = (), *, within_s: float = math.inf
+    ) -> Reply:
+        """Run a script on ``keys``, which must be in one cluster slot. Errors as in `execute`.
+
+        Raises `Unavailable` also if no reply came ``within_s`` seconds.
+        """
         operands = (len(keys), *keys, *args)
         try:
-            return await self.execute("EVALSHA", script.sha1, *operands)
+            return await self._execute(("EVALSHA", script.sha1, *operands), within_s)
         except RedisRefused as refused:
             if refused.code != "NOSCRIPT":
                 raise
-        return await self.execute("EVAL", script.source, *operands)
+        return await self._execute(("EVAL", script.source, *operands), within_s)
 
     async def execute_blocking(self, *command: Argument, block_s: float, undo: Undo | None = None) -> Reply:
         """Run one command that waits on the server for at most ``block_s`` (its own argument must say the same).
@@ -222,9 +227,18 @@ class Redis:
         except ANY as error:
             raise self._to_domain_error("SUBSCRIBE", node, error) from error
 
-    async def _answered(self, command: tuple[Argument, ...], perform: Perform) -> Reply:
+    async def _execute(self, command: tuple[Argument, ...], within_s: float = math.inf) -> Reply:
+        return await self._answered(
+            command, lambda node, asking: node.call(command, asking=asking, within_s=within_s), within_s
+        )
+
+    async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""
-        topology = await self._located(command[0])
+        try:
+            with trio.fail_after(within_s):
+                topology = await self._located(command[0])
+        except trio.TooSlowError:
+            raise _not_within(within_s) from None
         node, asking = self._routed(command[0], partial(topology.node_for, command)), False
         give_up_at = math.inf
         while True:
@@ -238,6 +252,8 @@ class Redis:
                 else:
                     await trio.sleep(_HOP_PAUSE_S)
                 node, asking = self._routed(command[0], partial(self._next_hop, topology, node, asking, hop))
+            except NotWithin:
+                raise _not_within(within_s) from None
             except ANY as error:
                 raise self._to_domain_error(command[0], node, error) from error
             else:
@@ -296,6 +312,10 @@ class Redis:
             return RedisRefused(str(command), code, message)
         self._directory.failed(node, detail, deposed=isinstance(error, DEPOSED))
         return Unavailable(Dependency.REDIS, detail, retry_after_s=LONGEST_PAUSE_S)
+
+
+def _not_within(within_s: float) -> Unavailable:
+    return Unavailable(Dependency.REDIS, f"no reply within {within_s:g} s", retry_after_s=LONGEST_PAUSE_S)
 
 
 async def _all(calls: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -7,6 +7,7 @@ commands would delay the others, so they have connections of their own, which ar
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -23,6 +24,10 @@ _MAX_CALLS = 1024  # calls in flight: limits the write buffer, which coredis doe
 _LATE_REPLY_S = 0.1  # to read a reply that is in the socket
 
 Undo = Callable[[Reply], Awaitable[None]]
+
+
+class NotWithin(trio.TooSlowError):
+    """No reply within the time that the caller has, which is less than the timeout."""
 
 
 class Node:
@@ -64,11 +69,16 @@ class Node:
                 connection.invalidate()
         self._idle.clear()
 
-    async def call(self, command: tuple[Argument, ...], *, asking: bool = False) -> Reply:
-        """Run one command that does not block on the server. ``asking``: its slot is just moving to this node."""
+    async def call(self, command: tuple[Argument, ...], *, asking: bool = False, within_s: float = math.inf) -> Reply:
+        """Run one command that does not block on the server. ``asking``: its slot is just moving to this node.
+
+        Raises `NotWithin` after ``within_s``. If that is less than the timeout, the server may be well, so the
+        connection stays.
+        """
+        is_hasty = within_s < self._timeout_s
         sent_over: TCPConnection | None = None
         request: Awaitable[Reply] | None = None
-        with trio.move_on_after(self._timeout_s):
+        with trio.move_on_after(min(within_s, self._timeout_s)):
             async with self._calls:
                 sent_over = await self._shared_connection()
                 if asking:
@@ -76,10 +86,12 @@ class Node:
                 request = send(sent_over, command)
                 return await request
         if sent_over is None or request is None:
-            raise trio.TooSlowError
+            raise NotWithin if is_hasty else trio.TooSlowError
         try:
             return await _late_reply(request)
         except trio.TooSlowError:
+            if is_hasty:
+                raise NotWithin from None
             sent_over.invalidate()  # replies come in order, so all later calls wait as well
             raise
 

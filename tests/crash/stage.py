@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import md5, sha256
 from tempfile import TemporaryFile
 from typing import Any, cast
@@ -436,8 +437,9 @@ class _Stepped:
     async def grouped(self, keys: Sequence[str], most: int) -> list[list[str]]:
         return await self._redis.grouped(keys, most)
 
-    async def run(self, script: Any, script_keys: Any, args: Any = ()) -> Any:
-        return await self._steps.around(f"redis {script.name}", lambda: self._redis.run(script, script_keys, args))
+    async def run(self, script: Any, script_keys: Any, args: Any = (), **more: Any) -> Any:
+        call = partial(self._redis.run, script, script_keys, args, **more)
+        return await self._steps.around(f"redis {script.name}", call)
 
 
 def slot_of(what: Dependency, value: Any) -> ResourceSlot[Any]:

@@ -65,7 +65,7 @@ class _Answering:
     async def grouped(self, keys: Sequence[str], _most: int) -> list[list[str]]:
         return [list(keys)]
 
-    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any] = ()) -> Any:
+    async def run(self, script: Script, keys: Sequence[str], args: Sequence[Any] = (), **_more: Any) -> Any:
         self.changes += script is not scripts.READ
         source = self._edited.get(script.name, script.source)
         sha1 = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

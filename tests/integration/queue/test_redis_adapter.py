@@ -20,6 +20,8 @@ from tests.integration.queue.proxy import open_proxy
 from tests.services import RedisServer, redis_server
 from tests.services.process import free_port
 
+ECHO = Script("echo", "return KEYS[1]")
+
 
 async def test_replies_come_as_they_are(redis: Redis) -> None:
     assert await redis.execute("SET", "k", b"\xff\x00") == b"OK"
@@ -133,6 +135,7 @@ async def test_a_process_that_stood_still_finds_the_replies_that_came(server: Re
     async with open_redis(server.url, timeout_s=0.2) as redis:
         await answered(redis)
         await redis.execute_blocking("ECHO", "first", block_s=0.01)  # its connection stays
+        await redis.run(ECHO, ("first",))
         replies: list[object] = []
 
         async def call() -> None:
@@ -141,14 +144,31 @@ async def test_a_process_that_stood_still_finds_the_replies_that_came(server: Re
         async def call_blocking() -> None:
             replies.append(await redis.execute_blocking("ECHO", "y", block_s=0.01))
 
+        async def call_within() -> None:
+            replies.append(await redis.run(ECHO, ("z",), within_s=0.1))
+
         server.ask("CLIENT", "PAUSE", 100, "ALL")  # so that replies come while this process stands still
         async with trio.open_nursery() as nursery:
             nursery.start_soon(call)
             nursery.start_soon(call_blocking)
+            nursery.start_soon(call_within)
             await trio.testing.wait_all_tasks_blocked()
             time.sleep(0.5)  # noqa: ASYNC251 - as SIGSTOP does
-        assert set(replies) == {b"x", b"y"}
+        assert set(replies) == {b"x", b"y", b"z"}
         assert redis.available.up
+
+
+async def test_a_caller_with_less_time_than_the_timeout_gives_up_alone(server: RedisServer) -> None:
+    """For the others it is no outage, and their replies still come."""
+    async with open_proxy(server.url) as proxy, open_redis(proxy.url, timeout_s=5) as redis:
+        await redis.run(ECHO, ("x",))
+        before = proxy.connections
+        server.ask("CLIENT", "PAUSE", 400, "ALL")
+        with pytest.raises(Unavailable, match="no reply within"):
+            await redis.run(ECHO, ("x",), within_s=0.05)
+        assert redis.available.up
+        assert await redis.run(ECHO, ("y",)) == b"y"
+        assert proxy.connections == before
 
 
 async def test_a_silent_subscription_is_given_up(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from avion_media.queue import QueueKeys
 
 DOCS = Path(__file__).parents[2] / "docs"
 KEYS = QueueKeys("<queue>")
-QUEUE_KEYS = {KEYS.state, KEYS.waiting, KEYS.tenants, KEYS.delayed, KEYS.dead_letters, KEYS.janitor}
+SINGLE_KEYS = [getattr(KEYS, name) for name, each in vars(QueueKeys).items() if isinstance(each, property)]
+QUEUE_KEYS = {each for each in SINGLE_KEYS if isinstance(each, str)}
 QUEUE_KEYS |= {KEYS.bulk_job("<kind>"), KEYS.bulk_items("<kind>"), KEYS.dedup_marker("<key>")}
 
 

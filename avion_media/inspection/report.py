@@ -19,10 +19,10 @@ from avion_media.redis import Redis, as_map
 from avion_media.resources import ResourceSlot
 from avion_media.state import StatusStore
 from avion_media.store import ObjectStore
-from avion_media.tasks.dead_letter_index import DeadLetterIndex
+from avion_media.tasks.dead_letter_index import visit_tasks_of
 from avion_media.tasks.rate_limiter import RateLimiter
 from avion_media.tasks.stored_sizes import stored_sizes
-from avion_media.tasks.task_scan import FoundTask, TaskLocation, lease_info, scan_tasks
+from avion_media.tasks.task_scan import FoundTask, TaskLocation, lease_info
 from avion_media.telemetry.context import trace_of_medium
 
 _REQUESTS_PER_SECOND = 100.0
@@ -119,11 +119,7 @@ async def _find_tasks(redis: Redis, any_id: AnyId) -> list[FoundTask]:
         return True
 
     for queue in QUEUES:
-        index = DeadLetterIndex(redis, queue)
-        dead_letters = await index.find([str(any_id)])
-        await scan_tasks(redis, queue, visit)
-        for each in dead_letters + await index.find([str(any_id)]):  # a task may have been given up during the scan
-            visit(each)
+        await visit_tasks_of(redis, queue, [str(any_id)], visit)
     return list(found.values())
 
 

@@ -14,7 +14,7 @@ from collections.abc import Collection, Sequence
 from avion_media.queue import QueueKeys, scripts
 from avion_media.queue.entries import read_entry
 from avion_media.redis import Redis, Reply
-from avion_media.tasks.task_scan import FoundTask, TaskLocation
+from avion_media.tasks.task_scan import FoundTask, TaskLocation, Visit, scan_tasks
 
 _PAGE = 200  # dead letters read at once: 3 ms
 _AT_ONCE = 500  # subjects looked up by one script
@@ -40,19 +40,23 @@ class DeadLetterIndex:
         size: int = await self._redis.execute("ZCARD", self._key)
         if size > 2 * await self._redis.execute("XLEN", self._stream) + _STALE:
             await self._redis.run(scripts.PRUNE_INDEX, (self._key, self._stream), (_PRUNED,))
-        rows: Sequence[Reply] = (None,) * _PAGE
-        while len(rows) == _PAGE:
-            marks = await self._redis.execute("ZRANGE", self._key, b"[" + _READ_UNTIL, b"(\1", "BYLEX")
-            # Two replicas may have read at the same time. What both have read is what the slower one has read.
-            start = b"(" + min((each[1:] for each in marks), key=_order) if marks else b"-"
-            rows = await self._redis.execute("XRANGE", self._stream, start, "+", "COUNT", _PAGE)
-            if rows:
-                found = [(self._read(row).subject or "", row[0]) for row in rows]
-                members = [subject.encode() + b"\0" + entry_id for subject, entry_id in found if subject]
-                members.append(_READ_UNTIL + rows[-1][0])
-                await self._redis.execute("ZADD", self._key, *[part for each in members for part in (0, each)])
-                if marks:
-                    await self._redis.execute("ZREM", self._key, *marks)
+        while await self._read_on() == _PAGE:
+            pass
+
+    async def _read_on(self) -> int:
+        """Read the next page. Return how many dead letters it had."""
+        marks = await self._redis.execute("ZRANGE", self._key, b"[" + _READ_UNTIL, b"(\1", "BYLEX")
+        # Two replicas may have read at the same time. What both have read is what the slower one has read.
+        start = b"(" + min((each[1:] for each in marks), key=_order) if marks else b"-"
+        rows: Sequence[Reply] = await self._redis.execute("XRANGE", self._stream, start, "+", "COUNT", _PAGE)
+        if rows:
+            found = [(self._read(row).subject, row[0]) for row in rows]
+            members = [subject.encode() + b"\0" + entry_id for subject, entry_id in found if subject]
+            members.append(_READ_UNTIL + rows[-1][0])
+            await self._redis.execute("ZADD", self._key, *[part for each in members for part in (0, each)])
+            if marks:
+                await self._redis.execute("ZREM", self._key, *marks)
+        return len(rows)
 
     async def find(self, subjects: Collection[str]) -> list[FoundTask]:
         """Return the dead letters of these media items, in any order."""
@@ -71,6 +75,20 @@ class DeadLetterIndex:
 
     def _read(self, row: Reply) -> FoundTask:
         return FoundTask(self._queue, TaskLocation.DEAD_LETTERS, read_entry(row[0], row[1]))
+
+
+async def visit_tasks_of(redis: Redis, queue: str, subjects: Collection[str], visit: Visit) -> None:
+    """Call ``visit`` with the dead letters of these media items, and as `scan_tasks` with all that has not ended.
+
+    A task may be given up, or a dead letter replayed, during the scan. So the dead letters come before it and after
+    it, and some are visited twice.
+    """
+    index = DeadLetterIndex(redis, queue)
+    for found in await index.find(subjects):
+        visit(found)
+    await scan_tasks(redis, queue, visit)
+    for found in await index.find(subjects):
+        visit(found)
 
 
 def _order(entry_id: bytes) -> tuple[int, ...]:

@@ -13,8 +13,8 @@ from datetime import datetime
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
-from avion_media.tasks.dead_letter_index import DeadLetterIndex
-from avion_media.tasks.task_scan import FoundTask, scan_tasks
+from avion_media.tasks.dead_letter_index import visit_tasks_of
+from avion_media.tasks.task_scan import FoundTask, TaskLocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,14 @@ async def find_tasks(
 async def _scan(redis: Redis, queue: str, wanted: set[str]) -> tuple[set[str], set[str]]:
     """Return the media items with a task in the queue, and those with a dead letter."""
     alive: set[str] = set()
+    given_up: set[str] = set()
 
     def visit(found: FoundTask) -> bool:
         subject = found.subject
         if subject in wanted:
-            alive.add(subject)
+            (given_up if found.location is TaskLocation.DEAD_LETTERS else alive).add(subject)
         return len(alive) < len(wanted)
 
-    if not wanted:
-        return alive, set()
-    index = DeadLetterIndex(redis, queue)
-    given_up = await index.find(wanted)
-    await scan_tasks(redis, queue, visit)
-    given_up += await index.find(wanted - alive)  # a task may have been given up during the scan
-    return alive, {each.subject for each in given_up if each.subject}
+    if wanted:
+        await visit_tasks_of(redis, queue, wanted, visit)
+    return alive, given_up

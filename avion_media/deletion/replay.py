@@ -118,10 +118,8 @@ class JournalReplay:
                     continue
                 try:
                     await self._replay()
-                except (
-                    Unavailable
-                ):  # of the store: the next attempt, of any replica, does not wait for the lease to end
-                    with suppress(Unavailable):
+                except Unavailable:
+                    with suppress(Unavailable):  # so that the next attempt, by any replica, finds no lease
                         await self._redis.execute("DEL", _LEASE)
                     raise
                 await self._redis.execute("DEL", _LEASE)

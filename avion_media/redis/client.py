@@ -178,7 +178,7 @@ class Redis:
     ) -> Reply:
         """Run a script on ``keys``, which must be in one cluster slot. Errors as in `execute`.
 
-        Raises `Unavailable` also if no reply came ``within_s`` seconds.
+        Raises `Unavailable` also if no reply came within ``within_s`` seconds.
         """
         operands = (len(keys), *keys, *args)
         try:

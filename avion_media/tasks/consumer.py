@@ -215,7 +215,7 @@ class Consumer:
 
     async def tend(self, child: ChildLike) -> None:
         """The janitor, on one replica at a time: queues tasks that are due or abandoned, gives tenants turns, and
-        carries out bulk jobs."""
+        carries out bulk jobs. Between them it brings the index of dead letters up to date."""
 
         async def step() -> None:
             # A successor takes over within twice the life of this lease, which is half of a task's lease, so `settle`

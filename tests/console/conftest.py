@@ -105,7 +105,7 @@ def assert_fits_and_is_accessible(page: Page) -> None:
 
 @pytest.fixture(scope="module")
 def dev() -> Iterator[Development]:
-    """One for all tests of a module, whose live pages need not be waited for."""
+    """One service for all tests of a module. Its live pages change often, so that no test waits for them."""
     with development("tests.console.quick_dev") as running:
         yield running
 

@@ -33,7 +33,8 @@ from tests.ops.manifests import (
 )
 
 pytestmark = pytest.mark.parametrize("overlay", OVERLAYS)
-# The service beside its sandboxed processes: idle it is 120 MB, the rest are bodies under way, at most 16 MiB an image.
+# Memory of the service without its sandboxed processes. It takes 120 MB when idle. The rest is for the bodies of images
+# that it transfers, each of at most 16 MiB.
 SERVICE_BYTES = 512 << 20
 
 

@@ -250,8 +250,9 @@ async def open_sandbox(
     At most ``slots`` tasks run at once, and the sum of their memory limits is at most ``budget_bytes``. ``preload``
     names modules (``module``) or modules with a function to call (``module:function``) for the fork server to load.
     ``programs`` are looked up in PATH (or are absolute paths); missing ones are reported, not fatal. ``require``: a gap
-    in the confinement is fatal. ``observer`` is called for every finished task, synchronously, and ``waited`` with the
-    seconds that each waited to be admitted. `Sandbox.maintain` replaces a fork server after ``tasks_per_server``.
+    in the confinement is fatal. ``observer`` gets every finished task. ``waited`` gets the seconds that each
+    task waited to be admitted. Both are called synchronously. `Sandbox.maintain` replaces a fork server after
+    ``tasks_per_server``.
 
     Raises `Unavailable` ("sandbox") if the fork server cannot start, or because of ``require``.
     """

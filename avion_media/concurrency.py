@@ -1,9 +1,8 @@
-"""Runs a few calls concurrently, as one step, or one call beside a block."""
+"""Runs a few calls concurrently, as one step."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 
 import trio
 
@@ -30,23 +29,6 @@ async def run_all(calls: list[Call]) -> None:
             nursery.start_soon(run, call, nursery.cancel_scope)
     if failures:
         raise failures[0]
-
-
-@asynccontextmanager
-async def beside(call: Call) -> AsyncIterator[None]:
-    """Run a call beside the block, and cancel it when the block ends. The call must neither end nor raise.
-
-    What the block raises is raised itself, not in an exception group.
-    """
-    try:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(call)
-            yield
-            nursery.cancel_scope.cancel()
-    except BaseExceptionGroup as group:
-        if len(group.exceptions) == 1:
-            raise group.exceptions[0] from None
-        raise
 
 
 async def in_turn(calls: Sequence[Call], at_once: int) -> None:

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 
 import trio
 
-from avion_media.concurrency import beside
 from avion_media.domain.errors import Unavailable
 from avion_media.redis import Redis
 
@@ -61,8 +59,16 @@ class Claims:
         While Redis is unavailable, the body runs without a claim.
         """
         await self._renew(media_id)
-        async with beside(partial(self._keep, media_id)):
-            yield
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep, media_id)
+                yield
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            # The nursery wraps what the body raises.
+            if len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
 
     async def _keep(self, media_id: str) -> None:
         """Renew a claim three times before it would expire."""

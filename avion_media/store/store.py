@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, nullcontext, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import trio
 from botocore.exceptions import ClientError
 
-from avion_media.concurrency import beside
 from avion_media.config import S3Config
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
 from avion_media.store import bucket
@@ -55,8 +54,16 @@ async def open_store(
     connection = Connection(config, max_threads or config.threads, telemetry)
     await connection.prepare()
     try:
-        async with beside(connection.watch) if watched else nullcontext():
+        async with trio.open_nursery() as nursery:
+            if watched:
+                nursery.start_soon(connection.watch)
             yield ObjectStore(connection, config.region)
+            nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        # The nursery wraps what the caller's block raises; the watcher itself raises nothing.
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
     finally:
         connection.clients.close()
 

@@ -134,13 +134,15 @@ class Redis:
         if isinstance(topology, Single) and topology.master:
             await self._directory.confirm(topology)
 
-    async def execute(self, *command: Argument) -> Reply:
+    async def execute(self, *command: Argument, within_s: float = math.inf) -> Reply:
         """Run one command that does not block on the server.
 
-        Raises `Unavailable` if no response came in time (the command may have run), or `RedisRefused`. After a cancel
-        the command may have run.
+        Raises `Unavailable` if no response came in time, or within ``within_s`` seconds (the command may have run), or
+        `RedisRefused`. After a cancel the command may have run.
         """
-        return await self._execute(command)
+        return await self._answered(
+            command, lambda node, asking: node.call(command, asking=asking, within_s=within_s), within_s
+        )
 
     async def execute_on_all(self, *command: Argument) -> dict[str, Reply]:
         """Run one command on every server that has keys. Return the replies by address. Errors as in `execute`."""
@@ -176,17 +178,14 @@ class Redis:
     async def run(
         self, script: Script, keys: Sequence[str], args: Sequence[Argument] = (), *, within_s: float = math.inf
     ) -> Reply:
-        """Run a script on ``keys``, which must be in one cluster slot. Errors as in `execute`.
-
-        Raises `Unavailable` also if no reply came within ``within_s`` seconds.
-        """
+        """Run a script on ``keys``, which must be in one cluster slot. ``within_s`` and errors as in `execute`."""
         operands = (len(keys), *keys, *args)
         try:
-            return await self._execute(("EVALSHA", script.sha1, *operands), within_s)
+            return await self.execute("EVALSHA", script.sha1, *operands, within_s=within_s)
         except RedisRefused as refused:
             if refused.code != "NOSCRIPT":
                 raise
-        return await self._execute(("EVAL", script.source, *operands), within_s)
+        return await self.execute("EVAL", script.source, *operands, within_s=within_s)
 
     async def execute_blocking(self, *command: Argument, block_s: float, undo: Undo | None = None) -> Reply:
         """Run one command that waits on the server for at most ``block_s`` (its own argument must say the same).
@@ -226,11 +225,6 @@ class Redis:
             raise refusals.ConnectionError("the subscription ended")
         except ANY as error:
             raise self._to_domain_error("SUBSCRIBE", node, error) from error
-
-    async def _execute(self, command: tuple[Argument, ...], within_s: float = math.inf) -> Reply:
-        return await self._answered(
-            command, lambda node, asking: node.call(command, asking=asking, within_s=within_s), within_s
-        )
 
     async def _answered(self, command: tuple[Argument, ...], perform: Perform, within_s: float = math.inf) -> Reply:
         """Return the reply of the server that has the keys of the command. Follows redirects."""

@@ -60,11 +60,11 @@ class Dying(Redis):
         super().__init__(url)
         self._left = calls
 
-    async def execute(self, *command: Any) -> Any:
+    async def execute(self, *command: Any, **options: Any) -> Any:
         if not self._left:
             raise _DiedError
         self._left -= 1
-        return await super().execute(*command)
+        return await super().execute(*command, **options)
 
 
 class _DiedError(Exception):

@@ -33,8 +33,8 @@ class Doomed(Redis):
         super().__init__(url)
         self._left = last
 
-    async def execute(self, *command: Any) -> Reply:
-        reply = await super().execute(*command)
+    async def execute(self, *command: Any, **options: Any) -> Reply:
+        reply = await super().execute(*command, **options)
         self._left -= 1
         if not self._left:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from avion_media.config import HttpConfig
 from avion_media.deletion import JournalReplay
-from avion_media.domain.errors import ObjectMissing
+from avion_media.domain.errors import Dependency, ObjectMissing, Unavailable
 from avion_media.http1 import Response
 from avion_media.origin.app import Origin
 from avion_media.telemetry import NO_TELEMETRY
@@ -19,15 +19,16 @@ PATH = "/media/" + "0" * 64
 
 
 class Redis:
-    """Knows no deletion, at once or never."""
+    """Knows no deletion, at once; or replies only after the caller's time is up, as `Redis.run` ends then."""
 
     def __init__(self, *, hangs: bool) -> None:
         self._hangs = hangs
         self.state = self
 
-    async def run(self, *_: Any) -> list[Any]:
+    async def run(self, *_: Any, within_s: float) -> list[Any]:
         if self._hangs:
-            await trio.sleep_forever()
+            await trio.sleep(within_s)
+            raise Unavailable(Dependency.REDIS, "a test")
         return [b"", 1]
 
 

@@ -54,8 +54,7 @@ def main() -> int:
     arguments = parser.parse_args()
     began = time.monotonic()
     try:
-        with open_setting(quick=arguments.quick) as setting:
-            figures = _run(setting, arguments.measurement or list(MEASUREMENTS), print_lines=not arguments.json)
+        figures = _run(arguments.measurement or list(MEASUREMENTS), quick=arguments.quick, lines=not arguments.json)
     except ServiceFailed as error:
         print(f"a service could not be started: {error}", file=sys.stderr)
         return _USAGE_ERROR
@@ -66,16 +65,18 @@ def main() -> int:
     return 0
 
 
-def _run(setting: Setting, names: Sequence[str], *, print_lines: bool) -> list[Figure]:
+def _run(names: Sequence[str], *, quick: bool, lines: bool) -> list[Figure]:
+    """Each on a Redis and a Ceph of its own: all of them together write more than the Ceph has memory for."""
     install_node_packages()
-    if print_lines:
+    if lines:
         print(f"{time.strftime('%Y-%m-%d')}; {_versions()}; load {_load()}\n\n{HEADING}", flush=True)
     figures = []
     for name in names:
-        for each in MEASUREMENTS[name](setting):
-            figures.append(each)
-            if print_lines:
-                print(each.line(), flush=True)
+        with open_setting(quick=quick) as setting:
+            for each in MEASUREMENTS[name](setting):
+                figures.append(each)
+                if lines:
+                    print(each.line(), flush=True)
     return figures
 
 

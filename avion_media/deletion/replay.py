@@ -29,12 +29,12 @@ from avion_media.deletion.schedule import schedule_removals
 from avion_media.domain.errors import Dependency, Unavailable
 from avion_media.domain.tasks import DELETE_QUEUE
 from avion_media.queue import TaskQueue
-from avion_media.redis import Argument, Redis, Script
+from avion_media.redis import Argument, Lock, Redis, Script
 from avion_media.state.names import deletion_key
 from avion_media.telemetry import get_logger
 
-_LEASE = "media_deletion_replay"  # string: one replica replays, the others wait
-_LEASE_MS = 20_000
+_LOCK = "media_deletion_replay"  # one replica replays, the others wait
+_LOCK_TTL_S = 20.0
 _POLL_S = 0.2  # how often a waiting replica checks
 _RETRY_S = 1.0  # pause between two attempts while the store or Redis is unavailable
 _MARGIN = timedelta(minutes=10)  # for differing clocks of replicas, and entries just before the last `note_time`
@@ -110,19 +110,15 @@ class JournalReplay:
         After a cancel, restored records stay, and no bucket counts as complete.
         """
         replayed = False
+        lock = Lock(self._redis, _LOCK, ttl_s=_LOCK_TTL_S)
         async with self._replaying:
             while not all((await self._epochs(self._keys)).values()):
                 replayed = True
-                if await self._redis.execute("SET", _LEASE, "1", "NX", "PX", _LEASE_MS) is None:
+                if not await lock.acquire():
                     await trio.sleep(_POLL_S)
                     continue
-                try:
+                async with lock.held():
                     await self._replay()
-                except Unavailable:
-                    with suppress(Unavailable):  # so that the next attempt, by any replica, finds no lease
-                        await self._redis.execute("DEL", _LEASE)
-                    raise
-                await self._redis.execute("DEL", _LEASE)
         return replayed
 
     async def epochs(self, media_ids: Iterable[str]) -> Epochs:
@@ -166,7 +162,6 @@ class JournalReplay:
         restored = 0
         async for entries in self.journal.entries(since):
             restored += await self._restore(entries)
-            await self._redis.execute("SET", _LEASE, "1", "PX", _LEASE_MS)
         await self._run_on_all(scripts.END_REPLAY, (replay, began_ms))
         _log.info("deletions.replayed", since=str(since or ""), media=restored)
 

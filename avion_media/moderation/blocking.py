@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryFile
@@ -27,14 +27,14 @@ from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_an
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possible_sizes
 from avion_media.domain.owners import owner_of
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
-from avion_media.moderation.changes import Changes, Claims
+from avion_media.moderation.changes import Changes
 from avion_media.moderation.entries import Entry, HashType
 from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.likeness import BIG_ENOUGH
 from avion_media.moderation.records import Block, Held, ModerationRecords, now
 from avion_media.owners import OwnerIndex
 from avion_media.queue import TaskQueue
-from avion_media.redis import Redis
+from avion_media.redis import Lock, Redis
 from avion_media.resources import ResourceSlot
 from avion_media.state import FAILED_TTL_S, MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ListedObject, ObjectInfo, ObjectStore, TooLarge
@@ -137,7 +137,7 @@ class Blocking:
         self._sizes = tuple(sizes)
         self._statuses = StatusStore(redis)
         self._changes = Changes(redis)
-        self._claims = Claims(redis, claim_s)
+        self._claim_s = claim_s
         self._abandoned = timedelta(seconds=claim_s / 3)  # by then a block is claimed, also if Redis failed at first
         self._records = ModerationRecords(store)
         self._evidence = Evidence(store)
@@ -147,18 +147,12 @@ class Blocking:
         """Block a media item and its copies. Return the number of copies. An existing block is not changed.
 
         When it returns, no origin serves the media item. After `Unavailable` the block may be recorded; then it is
-        completed as soon as possible.
+        completed as soon as possible. Waits while another task blocks or unblocks the media item.
         """
-        media_id = str(any_id)
-        block = await self._records.block(media_id)
-        if block is None or not block.done:
-            if block is None:
-                block = await self._record_of(any_id, why)
-            async with self._claims.held(media_id):
-                await self._records.begin(media_id)
-                await self._records.write_block(block)
-                _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
-                block = await self._carry_out(any_id, block)
+        block = await self._records.block(str(any_id))
+        if block is None or not block.done or block.lifted_at:
+            async with self._claimed(any_id):
+                block = await self._block(any_id, why)
         return len(block.copies)
 
     async def enforce(self, any_id: AnyId) -> bool:
@@ -173,13 +167,16 @@ class Blocking:
     async def unblock(self, any_id: AnyId, by: str = "") -> None:
         """Lift a block, and the blocks of its copies. Raises `NotBlocked`.
 
-        The evidence is served again. Without evidence nothing of the media item is left.
+        The evidence is served again. Without evidence nothing of the media item is left. Waits while another task
+        blocks or unblocks the media item.
         """
         media_id = str(any_id)
-        block = await self._records.block(media_id)
-        if block is None:
+        if await self._records.block(media_id) is None:
             raise NotBlocked(media_id)
-        await self._begin_lift(any_id, replace(block, lifted_at=now(), lifted_by=by))
+        async with self._claimed(any_id):
+            block = await self._records.block(media_id)
+            if block is not None:  # nobody else has unblocked it meanwhile
+                await self._begin_lift(any_id, replace(block, lifted_at=now(), lifted_by=by))
 
     async def resume(self, *, abandoned_only: bool = True) -> None:
         """Complete unfinished blocks, because their process may have crashed."""
@@ -191,8 +188,9 @@ class Blocking:
                 any_id = parse_any_id(media_id)
             except InvalidId:
                 continue
-            if await self._claims.claim(media_id):
-                async with self._claims.held(media_id):
+            claim = self._claim(media_id)
+            if await claim.acquire():
+                async with claim.held():
                     await self._resume(any_id, await self._records.block(media_id))
 
     async def _resume(self, any_id: AnyId, block: Block | None) -> None:
@@ -207,7 +205,45 @@ class Blocking:
             await self._carry_out(any_id, block)
         _log.warning("moderation.block_resumed", media_id=str(any_id))
 
+    def _claim(self, media_id: str) -> Lock:
+        """One task at a time blocks or unblocks a media item. Otherwise one could remove what the other restores."""
+        return Lock(self._redis, f"media_block_claim:{media_id}", ttl_s=self._claim_s)
+
+    @asynccontextmanager
+    async def _claimed(self, any_id: AnyId) -> AsyncIterator[None]:
+        """Wait for the claim, and hold it during the body. While Redis is unavailable, nobody waits."""
+        claim = self._claim(str(any_id))
+        with suppress(Unavailable):
+            await claim.wait()
+        async with claim.held():
+            yield
+
     # -- a block
+
+    async def _block(self, any_id: AnyId, why: Unwanted) -> Block:
+        """Block a media item that this task has claimed."""
+        media_id = str(any_id)
+        block = await self._records.block(media_id)
+        if block is None:
+            block = await self._record_of(any_id, why)
+        elif block.lifted_at:  # its end was interrupted
+            block = replace(
+                block,
+                at=now(),
+                by=why.by,
+                note=why.note,
+                cause=why.cause,
+                keep_evidence=why.keep_evidence,
+                lifted_at="",
+                lifted_by="",
+                done=False,
+            )
+        elif block.done:
+            return block
+        await self._records.begin(media_id)
+        await self._records.write_block(block)
+        _log.warning("moderation.blocking", media_id=media_id, by=block.by, note=block.note, cause=block.cause)
+        return await self._carry_out(any_id, block)
 
     async def _record_of(self, any_id: AnyId, why: Unwanted) -> Block:
         info = await self._head(keys.original(any_id))
@@ -338,7 +374,11 @@ class Blocking:
             await self._records.write_block(block)
         why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
         for copy in block.copies:
-            await self.block(parse_any_id(copy), why)
+            claim = self._claim(copy)
+            # Does not wait for the task that has it, because that task may wait for this one.
+            if await claim.acquire():
+                async with claim.held():
+                    await self._block(parse_any_id(copy), why)
         return block
 
     async def _find_copies(self, block: Block) -> list[str]:
@@ -367,10 +407,9 @@ class Blocking:
     # -- its end
 
     async def _begin_lift(self, any_id: AnyId, block: Block) -> None:
-        async with self._claims.held(block.media_id):
-            await self._records.begin(block.media_id)
-            await self._records.write_block(block)
-            await self._lift(any_id, block)
+        await self._records.begin(block.media_id)
+        await self._records.write_block(block)
+        await self._lift(any_id, block)
 
     async def _lift(self, any_id: AnyId, block: Block) -> None:
         media_id = block.media_id
@@ -389,10 +428,12 @@ class Blocking:
         if isinstance(any_id, RemoteId):
             await RemoteStateStore(self._redis).forget_failure(any_id)
         for copy in block.copies:
-            other = await self._records.block(copy)
-            if other is not None and other.cause == media_id:
-                lifted = replace(other, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
-                await self._begin_lift(parse_any_id(copy), lifted)
+            copy_id = parse_any_id(copy)
+            async with self._claimed(copy_id):
+                other = await self._records.block(copy)
+                if other is not None and other.cause == media_id:
+                    lifted = replace(other, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
+                    await self._begin_lift(copy_id, lifted)
         await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
         if restored or deleted:
             await self._evidence.remove(any_id)

@@ -10,11 +10,11 @@ from datetime import timedelta
 
 import trio
 
-from avion_media.concurrency import run_all
-from avion_media.domain.errors import LeaseLost, MediaError, Unavailable
+from avion_media.domain.errors import MediaError, Unavailable
 from avion_media.domain.tasks import PROCESSING_QUEUE
+from avion_media.redis import Lock, LockLost
 from avion_media.runtime import Runtime
-from avion_media.tasks.sweep import START, Leadership, Reconciliation, Report, SweepState
+from avion_media.tasks.sweep import START, Reconciliation, Report, SweepState
 from avion_media.tasks.sweep.reconciliation import utc_now
 from avion_media.telemetry import get_logger, instruments
 from supervisors import Child
@@ -22,7 +22,8 @@ from supervisors import Child
 _POLL_S = 5.0  # how often the leader checks whether a sweep is due
 _FOLLOWER_S = 10.0  # how often the others try to lead
 _FAILED_PAUSE_S = 60.0  # after a bug
-_RELEASE_S = 2.0
+_LEADER = "media_sweep_leader"
+_LEADER_TTL_S = 30.0
 _NOTE_TIME_S = 60.0
 
 
@@ -37,7 +38,7 @@ class _Sweeper:
     def __init__(self, runtime: Runtime, path: str) -> None:
         self._runtime = runtime
         self._interval = timedelta(seconds=runtime.config.sweep.interval)
-        self._leadership = Leadership(runtime.redis)
+        self._leadership = Lock(runtime.redis, _LEADER, ttl_s=_LEADER_TTL_S)
         self._state = SweepState(runtime.redis)
         self._reconciliation = Reconciliation(runtime.store, runtime.redis, runtime.config)
         self._log = get_logger(path=path)
@@ -48,29 +49,18 @@ class _Sweeper:
         while True:
             try:
                 if await self._leadership.acquire():
-                    await self._lead()
+                    self._log.info("sweep.leadership_acquired")
+                    async with self._leadership.held():
+                        await self._work()
+            except LockLost as error:
+                self._log.warning("sweep.leadership_lost", detail=error.detail)
             except Unavailable as error:
                 self._log.info("sweep.backed_off", dependency=error.dependency, detail=error.detail)
-            except LeaseLost as error:
-                self._log.warning("sweep.leadership_lost", detail=str(error))
             except MediaError as error:
                 # A sweep that fails must not stop the service: log the error, and try again later.
                 self._log.error("sweep.failed", exc_info=error)
                 await trio.sleep(_FAILED_PAUSE_S)
             await trio.sleep(_FOLLOWER_S * random.uniform(0.8, 1.2))
-
-    async def _lead(self) -> None:
-        """Run sweeps while this process leads. Release the lead at the end, for whatever reason it ends."""
-        self._log.info("sweep.leadership_acquired")
-        try:
-            await run_all([self._leadership.keep, self._work])
-        finally:
-            # Shielded, so that the next leader does not wait for the lease to expire. Bounded by `_RELEASE_S`.
-            with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S):
-                try:
-                    await self._leadership.release()
-                except Unavailable:
-                    pass
 
     async def _work(self) -> None:
         while True:
@@ -133,7 +123,7 @@ class _Sweeper:
 
         try:
             yield ended
-        except (Unavailable, LeaseLost, trio.Cancelled):
+        except (Unavailable, trio.Cancelled):
             outcome = "interrupted"  # the next sweep continues from its cursor
             raise
         finally:

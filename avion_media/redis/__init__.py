@@ -12,6 +12,7 @@ An outage is a state: calls raise `Unavailable`, and later calls connect again, 
     topology            the servers and their slots
     locator, directory  find the servers, and keep track of changes
     client              the calls
+    lock                a lock among all replicas
     replies             names and values that a call returned
 """
 
@@ -19,6 +20,19 @@ from avion_media.redis.client import Redis, Script, open_redis
 from avion_media.redis.connection import Argument, Reply
 from avion_media.redis.directory import Availability
 from avion_media.redis.errors import RedisRefused
+from avion_media.redis.lock import Lock, LockLost
 from avion_media.redis.replies import as_map, as_text
 
-__all__ = ["Argument", "Availability", "Redis", "RedisRefused", "Reply", "Script", "as_map", "as_text", "open_redis"]
+__all__ = [
+    "Argument",
+    "Availability",
+    "Lock",
+    "LockLost",
+    "Redis",
+    "RedisRefused",
+    "Reply",
+    "Script",
+    "as_map",
+    "as_text",
+    "open_redis",
+]

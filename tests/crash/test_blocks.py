@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 
 import pytest
@@ -14,6 +15,7 @@ from avion_media.config import Config, TasksConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import Reason
 from avion_media.domain.tasks import State, Status
+from avion_media.moderation import NotBlocked
 from avion_media.state import StatusStore
 from tests.crash.stage import SIZES, Killed, Stage, Steps, open_stages
 
@@ -119,7 +121,7 @@ async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_st
     stage.config = Config(tasks=TasksConfig(claim_after=0.01))
 
     async def until_claimed_again() -> None:
-        if steps.names[-1].endswith("redis SET"):  # perhaps the renewal itself
+        if steps.names[-1].endswith(("redis SET", "redis renew_lock")):  # perhaps the renewal itself
             return
         in_progress = [f"media_block_claim:{each}" for each in names(stage, keys.UNFINISHED_BLOCK_PREFIX)]
         claims = [each for each in in_progress if stage.client.delete(each)]
@@ -137,6 +139,72 @@ async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_st
     await stage.resume_blocks(steps)
     assert steps.count > 40
     assert blocked(stage, copy)
+
+
+@dataclass
+class Race:
+    """An unblock that another moderator begins during a block."""
+
+    stage: Stage
+    nursery: trio.Nursery
+    refused: bool = False
+    waits: bool = False
+
+    async def begin_to_unblock(self) -> None:
+        """Return once it waits for the end of the block, or has been refused."""
+        steps = Steps()
+        self.nursery.start_soon(self._unblock, steps)
+        while not self.refused and not self.waits:
+            await trio.lowlevel.checkpoint()
+            self.waits = steps.names.count("after redis SET") > 1
+
+    async def _unblock(self, steps: Steps) -> None:
+        try:
+            await self.stage.unblock(steps)
+        except NotBlocked:
+            self.refused = True
+
+
+async def test_an_unblock_at_every_moment_of_a_block_waits_for_its_end(
+    new_stage: NewStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the block would remove what the unblock has restored, and with it the evidence."""
+    monkeypatch.setattr("avion_media.redis.lock._POLL_S", 0.001)
+    stage, copy = await published(new_stage)
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+    steps = Steps()
+    await stage.block(steps)
+    await stage.unblock()
+    assert steps.count > 40
+    waited = 0
+    for moment in range(steps.count):
+        async with trio.open_nursery() as nursery:
+            race = Race(stage, nursery)
+            with trio.fail_after(20):
+                await stage.block(Steps({moment: race.begin_to_unblock}))
+        waited += race.waits
+        if race.refused:  # before the block was recorded
+            assert blocked(stage, copy), steps.names[moment]
+            await stage.unblock()
+        left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+        assert left == served, steps.names[moment]
+        assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set()
+        assert names(stage, keys.BLOCK_PREFIX) == names(stage, keys.OWN_ENTRY_PREFIX) == set(), steps.names[moment]
+    assert waited > 40
+
+
+async def test_a_block_after_an_interrupted_unblock_is_carried_out_anew(new_stage: NewStage) -> None:
+    stage, copy = await published(new_stage)
+    await stage.block()
+    for steps in at_every_moment(stage):
+        with suppress(Killed):
+            await stage.unblock(steps)
+        stage.client.flushall()
+        await stage.block()
+        await stage.resume_blocks()
+        assert blocked(stage, copy), steps.names[-1]
+        for each in (stage, copy):
+            assert "original" in evidence(each), steps.names[-1]
 
 
 async def test_a_block_at_every_moment_of_an_attempt_leaves_nothing_to_be_served(new_stage: NewStage) -> None:

@@ -38,11 +38,10 @@ from avion_media.nodes import events as node_of_events
 from avion_media.nodes import foundation, gauges, sweeper
 from avion_media.nodes.fleet_statistics import read_fleet_statistics
 from avion_media.queue import TaskQueue
-from avion_media.redis import Redis, open_redis
+from avion_media.redis import Lock, Redis, open_redis
 from avion_media.remote import HostLimiter, HostLimits, parse_remote_url
 from avion_media.state import MediaEvents
 from avion_media.tasks.consumer import Consumer, ConsumerPolicy
-from avion_media.tasks.sweep import Leadership
 from avion_media.telemetry import NO_TELEMETRY
 from supervisors import Supervisor, Worker
 from tests.services import redis_server
@@ -237,7 +236,8 @@ async def share_of(url: str, client: Any, count: int) -> float:
 async def _do_nothing(redis: Redis, name: str) -> None:
     """Make all requests to Redis of an idle replica with all roles."""
     queues = {each: TaskQueue(redis, each) for each in QUEUES}
-    events, notices, leadership = MediaEvents(redis), NoticeStream(redis), Leadership(redis)
+    events, notices = MediaEvents(redis), NoticeStream(redis)
+    leadership = Lock(redis, sweeper._LEADER, ttl_s=sweeper._LEADER_TTL_S)
     async with trio.open_nursery() as nursery:
         for queue in queues.values():
             consumer = Consumer(

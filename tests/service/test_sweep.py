@@ -19,7 +19,7 @@ import trio
 from avion_media.config import Config, RedisConfig, RemoteConfig, SweepConfig
 from avion_media.deletion import DeletionJournal, DeletionRecords, DeletionState, JournalReplay, RemoveDeleted
 from avion_media.domain import keys
-from avion_media.domain.errors import Dependency, LeaseLost, Reason, Unavailable
+from avion_media.domain.errors import Dependency, Reason, Unavailable
 from avion_media.domain.formats import JPEG
 from avion_media.domain.ids import AnyId, MediaId, RemoteId, new_media_id, remote_id_for
 from avion_media.domain.tasks import CACHE_QUEUE, DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE, State, Status
@@ -30,7 +30,7 @@ from avion_media.state import MediaEvents, RemoteStateStore, StatusStore
 from avion_media.store import ObjectStore, open_store
 from avion_media.tasks.publish import Publisher
 from avion_media.tasks.purge import Purges
-from avion_media.tasks.sweep import Cursor, Decision, Leadership, Reconciliation, Report, SweepReason
+from avion_media.tasks.sweep import Cursor, Decision, Reconciliation, Report, SweepReason
 from avion_media.tasks.sweep.listing import Part
 from avion_media.tasks.sweep.state import SweepState
 from avion_media.tasks.task_scan import Visit, scan_tasks
@@ -631,39 +631,6 @@ async def test_an_outage_is_said_and_leaves_things_to_the_next_pass(world: World
         await world.sweep(hours=2)
     world.store.fill(store)
     assert (await world.sweep(hours=2)).done[SweepReason.ORPHAN].media == 1
-
-
-async def test_one_leads_until_it_steps_down(world: World) -> None:
-    one, two = Leadership(world.redis), Leadership(world.redis)
-    assert await one.acquire()
-    assert await one.acquire()
-    assert not await two.acquire()
-    await two.release()
-    assert not await two.acquire()
-    await one.release()
-    assert await two.acquire()
-    assert world.other.pttl("media_sweep_leader") > 25_000
-
-
-async def test_a_lead_that_runs_on_is_renewed_and_a_lost_one_is_noticed(world: World) -> None:
-    leader = Leadership(world.redis, ttl_s=0.6)
-    with trio.fail_after(20):
-        assert await leader.acquire()
-        async with trio.open_nursery() as nursery:
-            lost = trio.Event()
-
-            async def keep() -> None:
-                with pytest.raises(LeaseLost):
-                    await leader.keep()
-                lost.set()
-
-            nursery.start_soon(keep)
-            with trio.move_on_after(1.5):  # more than twice its life
-                await lost.wait()
-            assert not lost.is_set()
-            world.other.set("media_sweep_leader", "another")
-            await lost.wait()
-    assert world.other.get("media_sweep_leader") == "another"
 
 
 @pytest.fixture

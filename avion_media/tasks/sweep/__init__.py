@@ -1,6 +1,5 @@
 """The reconciliation of store and Redis: `avion-media sweep`, and the `sweeper` role with one leader."""
 
-from avion_media.tasks.sweep.leadership import Leadership
 from avion_media.tasks.sweep.listing import STORED_KINDS
 from avion_media.tasks.sweep.policy import MEANINGS, Decision, SweepReason
 from avion_media.tasks.sweep.reconciliation import Reconciliation
@@ -14,7 +13,6 @@ __all__ = [
     "Counts",
     "Cursor",
     "Decision",
-    "Leadership",
     "Reconciliation",
     "Refusal",
     "Report",

@@ -1,5 +1,5 @@
--- Give the lead up, if it is ours.
--- KEYS: leader   ARGV: token
+-- Release the lock, if this token holds it.
+-- KEYS: lock   ARGV: token
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then
   return 0
 end

@@ -1,0 +1,93 @@
+"""A lock among all replicas: a key on Redis, which expires unless its holder renews it.
+
+What it protects must be repeatable. A process that stands still for longer than the lock lives, and then goes on, works
+beside the next holder until it notices. A loss of Redis's data lets a second process take the lock as well.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from importlib.resources import files
+
+import trio
+
+from avion_media.domain.errors import Dependency, Unavailable
+from avion_media.redis.client import Redis, Script
+
+_FOLDER = files("avion_media.redis") / "lua"
+_RENEW = Script("renew_lock", (_FOLDER / "renew_lock.lua").read_text())
+_RELEASE = Script("release_lock", (_FOLDER / "release_lock.lua").read_text())
+_POLL_S = 0.2  # how often a waiting process tries again
+_RELEASE_S = 2.0
+
+
+class LockLost(Unavailable):
+    """Another process took the lock, or it could not be renewed in time."""
+
+
+class Lock:
+    """One attempt of one task to hold the lock ``key``. Another attempt needs another object.
+
+    ``ttl_s``: how long the others wait for a holder that died.
+    """
+
+    def __init__(self, redis: Redis, key: str, *, ttl_s: float) -> None:
+        self._redis = redis
+        self._key = key
+        self._ttl_s = ttl_s
+        self._token = secrets.token_hex(16)
+
+    async def acquire(self) -> bool:
+        """Take the lock if it is free, or renew it. Return whether this object holds it.
+
+        Raises `Unavailable`. After that, or after a cancel, this object may hold it.
+        """
+        ttl_ms = round(self._ttl_s * 1000)
+        # A plain command costs a tenth of a script, and those that wait call this repeatedly.
+        holder = await self._redis.execute("SET", self._key, self._token, "NX", "GET", "PX", ttl_ms)
+        if holder != self._token.encode():
+            return holder is None
+        renewed = await self._redis.run(_RENEW, (self._key,), (self._token, ttl_ms))
+        return bool(renewed) or await self.acquire()  # it expired between the two
+
+    async def wait(self) -> None:
+        """Acquire the lock, however long another process holds it."""
+        while not await self.acquire():  # noqa: ASYNC110 - the holder is another process
+            await trio.sleep(_POLL_S)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Renew the acquired lock while the body runs. Release it at the end, for whatever reason the body ends.
+
+        The body is cancelled when the lock is lost, and `LockLost` is raised.
+        """
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._keep)
+                yield
+                nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            if len(group.exceptions) == 1:  # the body's error, which the nursery has wrapped
+                raise group.exceptions[0] from None
+            raise
+        finally:
+            # Shielded, so that the next holder does not wait until the key expires.
+            with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S), suppress(Unavailable):
+                await self._redis.run(_RELEASE, (self._key,), (self._token,))
+
+    async def _keep(self) -> None:
+        renewed_at = trio.current_time()
+        while True:
+            await trio.sleep(self._ttl_s / 3)
+            asked_at = trio.current_time()
+            try:
+                if not await self.acquire():
+                    raise LockLost(Dependency.REDIS, f"another process holds {self._key}")
+                renewed_at = asked_at
+            except LockLost:
+                raise
+            except Unavailable:
+                if trio.current_time() - renewed_at >= self._ttl_s:
+                    raise LockLost(Dependency.REDIS, f"{self._key} could not be renewed in time") from None

@@ -156,9 +156,12 @@ class Blocking:
         return len(block.copies)
 
     async def enforce(self, any_id: AnyId) -> bool:
-        """Remove what was written of a media item after its block. Return whether it is blocked."""
+        """Remove what was written of a media item after its block. Return whether it is blocked.
+
+        While the block is being lifted, nothing is removed: that could be what was restored.
+        """
         block = await self._records.block(str(any_id))
-        if block is None:
+        if block is None or block.lifted_at:
             return False
         await self._remove(any_id, block)
         await self._publish_blocked(block.media_id)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from avion_media.config import ModerationConfig, ThumbnailsConfig
-from avion_media.domain.errors import MediaError, Reason, Rejected
+from avion_media.domain.errors import Dependency, MediaError, Reason, Rejected, Unavailable
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import MediaFacts
 from avion_media.domain.tasks import Task
@@ -72,11 +72,15 @@ class Screening:
         self.hook = hook
 
     async def begin(self, any_id: AnyId, task: Task, queue: str) -> Visit:
-        """Begin a visit. Raises `Rejected` if the media item is blocked, `Held` if it waits for a moderator."""
+        """Begin a visit. Raises `Rejected` if the media item is blocked, `Held` if it waits for a moderator.
+
+        Raises `Unavailable` while it is being unblocked.
+        """
         media_id = str(any_id)
         if await self.records.is_blocked(media_id):
-            await self.blocking.get().enforce(any_id)
-            raise Rejected(Reason.BLOCKED, "it is blocked")
+            if await self.blocking.get().enforce(any_id):
+                raise Rejected(Reason.BLOCKED, "it is blocked")
+            raise Unavailable(Dependency.OBJECT, "it is being unblocked")
         if not isinstance(any_id, MediaId):  # a held upload has no file to process
             await self._raise_if_held(any_id)
         await self.lists.ensure_loaded()

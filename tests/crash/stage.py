@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -261,6 +261,15 @@ class Stage:
         """Run the upload's task to its end, as the consumer does."""
         await self._attempt(Task("task", {"media_id": str(self.media_id)}), steps or Steps(), ensure_lease)
 
+    async def process_once(self) -> None:
+        """The same, but without another attempt after an outage."""
+        task, handler = Task("task", {"media_id": str(self.media_id)}), self._processing(Steps())
+        with suppress(Unavailable):
+            try:
+                await handler.run(task, in_hand)
+            except Rejected as rejection:
+                await handler.record_failure(task, rejection.reason)
+
     async def process_queued(self) -> None:
         """Run all queued tasks, each to its end."""
         queue = TaskQueue(self.redis, PROCESSING_QUEUE)
@@ -309,6 +318,10 @@ class Stage:
     async def release(self) -> None:
         """Release the held media item as a moderator."""
         await self._moderation(Steps()).reviews.release(self.media_id, "moderator")
+
+    async def enforce(self) -> None:
+        """Do what a worker does that has written the media item, and then finds it blocked."""
+        await self._moderation(Steps()).blocking.get().enforce(self.media_id)
 
     async def unblock(self, steps: Steps | None = None) -> None:
         """Unblock the media item."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 import pytest
@@ -191,6 +192,25 @@ async def test_an_unblock_at_every_moment_of_a_block_waits_for_its_end(
         assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set()
         assert names(stage, keys.BLOCK_PREFIX) == names(stage, keys.OWN_ENTRY_PREFIX) == set(), steps.names[moment]
     assert waited > 40
+
+
+@pytest.mark.parametrize("act", [Stage.enforce, Stage.process_once])
+async def test_a_worker_at_every_moment_of_an_unblock_removes_nothing_that_is_restored(
+    new_stage: NewStage, act: Callable[[Stage], Awaitable[None]]
+) -> None:
+    stage, copy = await published(new_stage)
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+    await stage.block()
+    blocked_objects = dict(stage.objects)
+    steps = Steps()
+    await stage.unblock(steps)
+    assert steps.count > 40
+    for moment in range(steps.count):
+        stage.objects.clear()
+        stage.objects.update(blocked_objects)
+        await stage.unblock(Steps({moment: partial(act, stage)}))
+        left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+        assert left == served, steps.names[moment]
 
 
 async def test_a_block_after_an_interrupted_unblock_is_carried_out_anew(new_stage: NewStage) -> None:

@@ -1,4 +1,4 @@
-"""``avion-media dlq``: the tasks given up. Look at them, put them back, drop them."""
+"""``avion-media dlq``: lists, shows, replays and drops dead letters."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Which dead letters of which queues are meant."""
+    """The dead letters that a command works on: some queues and a filter."""
 
     queues: tuple[str, ...] = QUEUES
     wanted: DeadLetterFilter = field(default_factory=DeadLetterFilter)
 
     @property
     def is_open(self) -> bool:
-        """Whether it lets everything through."""
+        """Whether it selects every dead letter of every queue."""
         return self == Selection()
 
 
@@ -140,7 +140,7 @@ def show_command(entry_id: str, as_json: bool) -> None:
 def replay_command(
     entry_ids: tuple[str, ...], everything: bool, rate: float | None, as_json: bool, **conditions: Any
 ) -> None:
-    """Queue dead letters again, with all attempts. They keep their history."""
+    """Queue dead letters again, with the full number of attempts. They keep their history."""
     if rate is not None:
         chosen = _selection(entry_ids, everything, conditions)
         if not isinstance(chosen, Selection):
@@ -192,7 +192,11 @@ def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
 def _act(
     word: str, step: Callable[[DeadLetters, str], Awaitable[bool]], chosen: tuple[str, ...] | Selection, as_json: bool
 ) -> None:
-    """Take ``step`` with each of the chosen. Those that somebody else was faster with are not counted."""
+    """Take ``step`` with each chosen dead letter, then report how many were changed.
+
+    Does not count a dead letter that another operator changed first. Raises `CommandFailed` for entry ids that are not
+    found, after it has changed the others.
+    """
     done: list[DeadLetter] = []
 
     async def act(redis: Redis) -> list[str]:
@@ -234,9 +238,9 @@ def _selection_of(queue: str | None, error: str, older_than_s: float | None, new
 
 
 async def _each(redis: Redis, chosen: Selection, handle: Callable[[DeadLetter], Awaitable[bool]]) -> None:
-    """Await ``handle`` for each that is meant, until it wants no more.
+    """Await ``handle`` for each chosen dead letter, until ``handle`` returns False.
 
-    Those that come in meanwhile are left out: what is replayed may be back at once.
+    Skips dead letters that are added meanwhile, because a replayed task can fail again at once.
     """
     seconds, microseconds = await redis.execute("TIME")
     now = int(seconds) + int(microseconds) / 1_000_000
@@ -262,13 +266,13 @@ async def _collect(redis: Redis, chosen: Selection, limit: int) -> list[DeadLett
 
 
 async def _find(redis: Redis, entry_id: str) -> list[DeadLetter]:
-    """Entry ids are unique in their queue only."""
+    """Return the dead letters with this entry id: at most one of each queue, because ids are unique per queue only."""
     found = [await TaskQueue(redis, queue).dead_letters.show(entry_id) for queue in QUEUES]
     return [each for each in found if each is not None]
 
 
 def _to_dict(found: DeadLetter) -> dict[str, Any]:
-    """For programs, and line by line for people."""
+    """Return the fields that `--json` prints, and that `show` prints line by line."""
     return {
         "entry_id": found.entry_id,
         "queue": found.queue,

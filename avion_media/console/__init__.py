@@ -1,4 +1,4 @@
-"""The operator's console on the admin port: pages that work without JavaScript, and keep themselves up to date with it.
+"""The operator's console on the admin port. The pages work without JavaScript; with JavaScript they update themselves.
 
 health      how the service is, judged in one place; the banner, badges and counts follow from it
 dead_letters, recent, media_item, moderation, audit

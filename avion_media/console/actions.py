@@ -70,18 +70,19 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One row. ``name`` is its name in forms and in the audit log, ``verb`` the word on its button.
+    """One row of the table. ``name`` is its name in forms and in the audit log; ``verb`` is the word on its button.
 
-    ``follows`` are the sentences of its question. ``is_final``: it cannot be undone; of more than one, it asks for
-    their number to be typed. ``takes_note``: its question has a field for a note. ``targets_of`` reads from a form what
-    it works on.
+    - ``follows``: the sentences of its question.
+    - ``is_final``: the action cannot be undone. For more than one target, the operator must type their number.
+    - ``takes_note``: its question has a field for a note.
+    - ``targets_of``: reads the targets from a form.
     """
 
     name: str
     verb: str
     noun: str
     icon: str
-    done: str  # "{} queued again": the noun and its number go first
+    done: str  # such as "{} queued again"; {} is the number with the noun
     asks: Asks
     follows: tuple[str, ...]
     perform: Callable[[Service, Sequence[str]], Awaitable[Outcome]]
@@ -92,15 +93,15 @@ class Action:
 
     @property
     def button(self) -> str:
-        """The classes of its button, where a question or a selection has one."""
+        """The CSS classes of its button in a question or a selection."""
         return "danger solid" if self.is_final or self.name in ("delete", "block") else "primary"
 
     def must_ask(self, count: int) -> bool:
-        """Return whether the console must ask before it does this to so many."""
+        """Return whether the console must ask before it does this to ``count`` targets."""
         return self.asks is Asks.ALWAYS or (self.asks is Asks.MANY and count > 1)
 
     def wants_number(self, count: int) -> bool:
-        """Return whether the operator must type the number."""
+        """Return whether the operator must type the number of targets."""
         return self.is_final and count > 1
 
     def question(self, count: int) -> str:

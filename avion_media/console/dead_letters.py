@@ -1,7 +1,8 @@
 """The dead letters of all queues as one list: newest first, filtered, in pages.
 
-No index serves these filters: a page is a walk over the streams from where the last one ended. Each walk is bounded, so
-that a page costs the same with a hundred thousand dead letters as with a thousand; what it did not reach, it says.
+There is no index for these filters. So a page walks over the streams, starting where the previous page ended. Each walk
+is bounded, so a page costs the same with a hundred thousand dead letters as with a thousand. A page reports how many
+dead letters its walk read, and whether the walk reached the end.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from avion_media.redis import Redis
 
 PAGE_ROWS: Final = 25
 MAX_EXAMINED: Final = 3000
-"""Dead letters that one page, one question, or the groups by cause, looks at."""
+"""Maximum number of dead letters that are read for one page, one question, or the groups by cause."""
 MAX_AT_ONCE: Final = 1000
-"""Dead letters that one action works on."""
+"""Maximum number of dead letters that one action works on."""
 _CHUNK: Final = 250
-_MAX_SEQUENCE: Final = (1 << 64) - 1  # of an entry's id
+_MAX_SEQUENCE: Final = (1 << 64) - 1  # the largest sequence number in an entry id
 _HOURS: Final = 24
 _CAUSES_S: Final = 10.0
 AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
@@ -34,7 +35,7 @@ AGES: Final = {"1h": 3600.0, "1d": 86_400.0, "7d": 7 * 86_400.0}
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterQuery:
-    """Which dead letters are meant: all conditions that are given must hold."""
+    """A filter for dead letters. A dead letter matches if it meets every condition that is set."""
 
     text: str = ""
     queue: str = ""
@@ -43,7 +44,7 @@ class DeadLetterQuery:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> DeadLetterQuery:
-        """Read the filter of a URL or a form; values that mean nothing count as absent."""
+        """Read the filter from a URL or a form. Invalid values count as absent."""
         queue, age = query.get("queue", ""), query.get("age", "")
         return cls(
             text=query.get("q", "").strip()[:200],
@@ -54,11 +55,11 @@ class DeadLetterQuery:
 
     @property
     def is_open(self) -> bool:
-        """Whether it lets everything through."""
+        """Whether every dead letter matches."""
         return self == DeadLetterQuery()
 
     def fields(self) -> dict[str, str]:
-        """Return its conditions as the fields of a URL or a form."""
+        """Return the conditions as the fields of a URL or a form."""
         named = {"q": self.text, "queue": self.queue, "reason": self.reason, "age": self.age}
         return {name: value for name, value in named.items() if value}
 
@@ -68,45 +69,48 @@ class DeadLetterQuery:
         return "/console/dead-letters" + (f"?{query}" if query else "")
 
     def without(self, name: str) -> DeadLetterQuery:
-        """Return the same without one condition."""
+        """Return this filter without one condition, named by its field in a URL."""
         return replace(self, **{{"q": "text"}.get(name, name): ""})
 
     def conditions(self, now: float) -> DeadLetterFilter:
-        """Return the same for the dead letters of one queue."""
+        """Return the conditions other than the queue. ``now`` is in Unix seconds."""
         failed_after = now - AGES[self.age] if self.age else None
         return DeadLetterFilter(self.text, reason=self.reason, failed_after=failed_after)
 
     def lets_through(self, found: DeadLetter, now: float) -> bool:
-        """Return whether this one is meant; its queue aside."""
+        """Return whether this dead letter matches, without a check of its queue. ``now`` is in Unix seconds."""
         return self.conditions(now).lets_through(found)
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterPage:
-    """One page. ``older`` and ``newer`` are cursors, empty where there is nothing more to look at."""
+    """One page. ``older`` and ``newer`` are cursors; each is empty if its direction has nothing more to read."""
 
     rows: tuple[DeadLetter, ...]
     older: str
     newer: str
     examined: int
-    is_complete: bool  # the walk reached the end in its direction
+    is_complete: bool  # whether the walk reached the end in its direction
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """The dead letters of one reason among those that were looked at."""
+    """The dead letters with one reason, among those that were read."""
 
     reason: str
     count: int
     last_failed_at: float
-    detail: str  # of the newest
+    detail: str  # of the newest dead letter
     same_detail: bool
     by_hour: tuple[int, ...]
     is_readable: bool
 
 
 async def read_page(redis: Redis, wanted: DeadLetterQuery, *, before: str = "", after: str = "") -> DeadLetterPage:
-    """Return the page behind a cursor (``before``: older ones; ``after``: newer ones). Raises `Unavailable`."""
+    """Return the page after a cursor: older dead letters with ``before``, newer ones with ``after``.
+
+    Raises `Unavailable`.
+    """
     now = time.time()
     rows: list[DeadLetter] = []
     walk = _Walk(redis, wanted, after or before, is_forward=bool(after))
@@ -128,7 +132,7 @@ async def read_page(redis: Redis, wanted: DeadLetterQuery, *, before: str = "", 
 
 
 async def count_newer(redis: Redis, wanted: DeadLetterQuery, than: str) -> int:
-    """Return how many came in behind this cursor, up to a page of them. Raises `Unavailable`."""
+    """Return how many matching dead letters are newer than the cursor, at most a page. Raises `Unavailable`."""
     now, found = time.time(), 0
     walk = _Walk(redis, wanted, than, is_forward=True)
     while found < PAGE_ROWS and walk.examined < MAX_EXAMINED and (each := await walk.next()) is not None:
@@ -137,7 +141,7 @@ async def count_newer(redis: Redis, wanted: DeadLetterQuery, than: str) -> int:
 
 
 async def read_causes(redis: Redis) -> tuple[list[Cause], int]:
-    """Return the newest dead letters by reason, most of them first, and how many were looked at."""
+    """Return the newest dead letters by reason, largest group first, and how many were read. Raises `Unavailable`."""
     groups: dict[str, list[DeadLetter]] = {}
     walk = _Walk(redis, DeadLetterQuery(), "", is_forward=False)
     while walk.examined < MAX_EXAMINED and (each := await walk.next()) is not None:
@@ -148,10 +152,10 @@ async def read_causes(redis: Redis) -> tuple[list[Cause], int]:
 
 
 async def find_matching(redis: Redis, wanted: DeadLetterQuery, until: str = "") -> tuple[list[str], str, bool]:
-    """Return the keys of those that are meant, newest first; the newest cursor; whether there may be more.
+    """Return the keys of matching dead letters, newest first; the newest cursor; and whether there might be more.
 
-    At most `MAX_AT_ONCE`, among `MAX_EXAMINED`. ``until`` is the cursor of an earlier call, or of a page: what failed
-    later is left out.
+    Returns at most `MAX_AT_ONCE` keys, and reads at most `MAX_EXAMINED` dead letters. ``until`` is a cursor of an
+    earlier call or of a page: dead letters that were added after it are left out. Raises `Unavailable`.
     """
     now = time.time()
     keys: list[str] = []
@@ -169,7 +173,7 @@ async def find_matching(redis: Redis, wanted: DeadLetterQuery, until: str = "") 
 
 
 def parse_key(key: str) -> tuple[str, str] | None:
-    """Return queue and entry id of a `DeadLetter.key`; None for anything else."""
+    """Return the queue and the entry id of a `DeadLetter.key`; None if ``key`` is not valid."""
     queue, _, entry_id = key.partition("/")
     milliseconds, _, sequence = entry_id.partition("-")
     numbers = (milliseconds, sequence)
@@ -178,7 +182,7 @@ def parse_key(key: str) -> tuple[str, str] | None:
 
 
 async def show(redis: Redis, key: str) -> DeadLetter | None:
-    """Return one of them; None when there is none of that key."""
+    """Return the dead letter with this key; None if there is none. Raises `Unavailable`."""
     parsed = parse_key(key)
     if parsed is None:
         return None
@@ -186,7 +190,7 @@ async def show(redis: Redis, key: str) -> DeadLetter | None:
 
 
 class Causes:
-    """The groups by cause, for all viewers of one process: looked at again after ten seconds at the earliest."""
+    """The groups by cause, shared by all viewers of one process. They are read at most once in ten seconds."""
 
     def __init__(self) -> None:
         self._read_at = -math.inf
@@ -194,7 +198,7 @@ class Causes:
         self._found: tuple[list[Cause], int] = ([], 0)
 
     async def read(self, redis: Redis) -> tuple[list[Cause], int]:
-        """Return them as with `read_causes`. Raises `Unavailable`; a cancel leaves what was there."""
+        """Return the groups as `read_causes` does. Raises `Unavailable`. A cancel keeps the previous groups."""
         async with self._reading:
             if trio.current_time() - self._read_at > _CAUSES_S:
                 self._found = await read_causes(redis)
@@ -202,12 +206,12 @@ class Causes:
         return self._found
 
     def forget(self) -> None:
-        """Look again the next time: an operator has changed something."""
+        """Read the groups again at the next call, because an operator has changed something."""
         self._read_at = -math.inf
 
 
 class _Walk:
-    """The dead letters of the wanted queues in the order of their ids, over all queues at once."""
+    """A walk over the dead letters of the wanted queues, merged into one order by their ids."""
 
     def __init__(
         self, redis: Redis, wanted: DeadLetterQuery, cursor: str, *, is_forward: bool, includes_cursor: bool = False
@@ -220,7 +224,7 @@ class _Walk:
         ]
 
     async def next(self) -> DeadLetter | None:
-        """Return the next one; None at the end."""
+        """Return the next dead letter; None at the end. Raises `Unavailable`."""
         for each in self._streams:
             await each.fill()
         with_more = [each for each in self._streams if each.rows]
@@ -231,7 +235,7 @@ class _Walk:
 
 
 class _Stream:
-    """The dead letters of one queue behind a cursor, read in pieces."""
+    """The dead letters of one queue after a cursor, read in chunks."""
 
     def __init__(self, redis: Redis, queue: str, cursor: str, *, is_forward: bool, includes_cursor: bool) -> None:
         self.rows: deque[DeadLetter] = deque()
@@ -242,7 +246,7 @@ class _Stream:
         self._has_more = True
 
     def _start(self, cursor: str, includes_cursor: bool) -> str:
-        """The id to begin behind. Ids are ordered by time, then by the place of their queue in `QUEUES`."""
+        """Return the id after which to begin. Ids are ordered by time, then by the index of their queue in `QUEUES`."""
         parsed = parse_key(cursor)
         if parsed is None:
             return ""
@@ -257,7 +261,7 @@ class _Stream:
         return f"{milliseconds}-{sequence - 1}" if sequence else f"{milliseconds - 1}-{_MAX_SEQUENCE}"
 
     async def fill(self) -> None:
-        """Read on when all that was read is taken."""
+        """Read the next chunk if all rows were taken. Raises `Unavailable`."""
         if self.rows or not self._has_more:
             return
         read = self._dead_letters.list if self._is_forward else self._dead_letters.newest

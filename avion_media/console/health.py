@@ -72,7 +72,7 @@ class Facts:
     tree: Mapping[str, Any]  # of /tree
     history: History
     now: float  # Unix seconds
-    held: Sequence[str] = ()  # since when media wait for a moderator (ISO 8601), the longest first
+    held: Sequence[str] = ()  # times since which media items wait for a moderator (ISO 8601), the oldest first
 
     @property
     def queues(self) -> Mapping[str, QueueSample]:

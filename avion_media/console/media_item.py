@@ -1,4 +1,4 @@
-"""One media item, as the console shows it: what `avion-media inspect` knows, in the order in which it happened."""
+"""One media item as the console shows it: the facts of `avion-media inspect`, with a timeline, oldest first."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from avion_media.store import ObjectStore
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Something that happened; ``at`` as ISO 8601."""
+    """One entry of the timeline. ``at`` is in ISO 8601."""
 
     at: str
     tone: str
@@ -32,7 +32,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """All that is known."""
+    """Everything that is known about one media item."""
 
     known: Mapping[str, Any]
     media_id: str
@@ -42,8 +42,8 @@ class Item:
     thumbnails: Sequence[str]  # paths on the origin, smallest first
     original: str
     timeline: Sequence[Step]
-    dead_letters: Sequence[str]  # their keys
-    tasks: Sequence[str]  # that can be cancelled: queue and id
+    dead_letters: Sequence[str]  # keys, as in `DeadLetter.key`
+    tasks: Sequence[str]  # tasks that can be cancelled, as queue/task id
     can_undelete: bool
     is_blocked: bool
     is_held: bool
@@ -51,17 +51,17 @@ class Item:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nothing is known beyond what is in the id."""
+        """Whether nothing is known except what the id itself contains."""
         return is_unknown(dict(self.known))
 
     @property
     def size_bytes(self) -> int:
-        """Of all its objects."""
+        """The size of all its objects together, in bytes."""
         return sum(each["bytes"] for each in self.known["objects"])
 
 
 async def read_item(config: Config, store: ResourceSlot[ObjectStore], redis: Redis, any_id: AnyId) -> Item:
-    """Read one item. Raises `Unavailable`."""
+    """Return all that is known about a media item. Raises `Unavailable`."""
     known = await media_report(config, store, redis, any_id)
     deletion, status = known["deletion"], known["status"] or {}
     is_deleted = deletion is not None and "undeleted_at" not in deletion

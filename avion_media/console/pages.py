@@ -1,4 +1,4 @@
-"""The console's pages, and the routes of everything: who may see them is decided here, what they show elsewhere."""
+"""The console's routes and pages. This module decides who may see a page; other modules decide what it shows."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _log = get_logger(path="console")
 
 
 class Console:
-    """The operator's pages. ``uploads`` is there in development only: it lets anyone who sees the page upload."""
+    """The operator's pages. ``uploads`` is set only in development: it lets every visitor of the page upload."""
 
     def __init__(
         self, runtime: Runtime, tree: Tree, gate: OperatorGate, sessions: Sessions, *, uploads: Uploads | None = None
@@ -75,7 +75,7 @@ class Console:
         sessions.believe(gate.accepts)
 
     def routes(self) -> list[BaseRoute]:
-        """For the admin port's application."""
+        """Return the routes for the application on the admin port."""
         pages = {
             "/console": self._overview,
             "/console/queues": self._queues,
@@ -107,10 +107,10 @@ class Console:
             ]
         return [*routes, Route("/console/{rest:path}", self._page_for_operators(self._missing))]
 
-    # -- who may
+    # -- who may see and do what
 
     def _page_for_operators(self, endpoint: Endpoint) -> Endpoint:
-        """A browser without a session is sent to the login, and back from there."""
+        """Return an endpoint that redirects a browser without a session to the login, and back after it."""
         guarded = self._gate.required(self._shielded(endpoint))
 
         async def page(request: Request) -> Response:
@@ -123,7 +123,7 @@ class Console:
         return page
 
     def _action(self, act: Callable[[Request, Form], Awaitable[Response]]) -> Endpoint:
-        """A form of one of our own pages, sent by an operator."""
+        """Return an endpoint that accepts a form only from a page of this console, sent by an operator."""
 
         async def checked(request: Request) -> Response:
             form = await read_form(request)
@@ -143,7 +143,7 @@ class Console:
         return page
 
     def _script_action(self, endpoint: Endpoint) -> Endpoint:
-        """The same for requests of the page's script."""
+        """Return an endpoint that accepts a request only from the page's script, with the token in a header."""
 
         async def checked(request: Request) -> Response:
             if not self._sessions.is_own_form(request, request.headers.get("x-form-token")):
@@ -153,7 +153,7 @@ class Console:
         return self._gate.required(checked)
 
     def _shielded(self, endpoint: Endpoint) -> Endpoint:
-        """Errors become pages."""
+        """Return an endpoint that turns errors into pages: 503 if a dependency is unavailable, 500 for other errors."""
 
         async def shielded(request: Request) -> Response:
             try:
@@ -165,7 +165,7 @@ class Console:
                     "This cannot be shown or done until it is back. No task is lost. Try again in a moment.",
                     detail=str(error),
                 )
-            except Exception as error:  # noqa: BLE001 - whatever it is, an operator needs a page that names it
+            except Exception as error:  # noqa: BLE001 - an operator needs a page that identifies any error
                 error_id = secrets.token_hex(4)
                 _log.error("console.internal_error", error_id=error_id, path=request.url.path, exc_info=error)
                 return self._error(
@@ -178,7 +178,11 @@ class Console:
         return shielded
 
     def _hardened(self, request: Request, response: Response) -> Response:
-        """Nothing but our own style, script and icons, media of the origin, and what goes to the store itself."""
+        """Add the security headers to the response.
+
+        The policy allows only the console's own style, script and icons, images from the origin, and requests to the
+        object store where the page needs them.
+        """
         config = self._runtime.config.s3
         store = _site(config.public_endpoint_url or config.endpoint_url) or "https:"
         connect = f"'self' {store}" if self._uploads is not None else "'self'"
@@ -195,7 +199,7 @@ class Console:
         response.headers["Cache-Control"] = "no-store"
         return response
 
-    # -- what they see
+    # -- what operators see
 
     def _view(self, request: Request, page: str, query: Mapping[str, str] | None = None) -> View:
         runtime = self._runtime
@@ -234,7 +238,7 @@ class Console:
         )
 
     def _origin(self, request: Request) -> str:
-        """Where this browser finds media."""
+        """Return the base URL at which this browser finds media; empty if there is none."""
         if self._runtime.config.http.public_url:
             return self._runtime.config.http.public_url
         address = self._tree.address("http")
@@ -251,7 +255,7 @@ class Console:
         return HTMLResponse(page, status, headers)
 
     async def _draw(self, request: Request, template: str, view: View, **values: Any) -> Response:
-        """A page, with what the last action did on top."""
+        """Return a page. The result of the last action is at its top."""
         try:
             done = await audit.find(self._redis, view.query.get("done", ""))
         except MediaError:
@@ -347,7 +351,7 @@ class Console:
         return await self._draw(request, "moderation.html", view, wanted=wanted, page=page, answer=answer)
 
     async def _preview(self, request: Request) -> Response:
-        """The picture of a held or blocked medium. Who looks at it is written down first."""
+        """Return the preview of a held or blocked media item. Records first which operator looks at it."""
         text = request.path_params["media_id"]
         try:
             picture = await self._runtime.moderation.evidence.preview(parse_any_id(text))
@@ -405,7 +409,10 @@ class Console:
         return draw("login.html", about=self._about, viewer=self._viewer(request), next=wanted, is_wrong=is_wrong)
 
     async def _login(self, request: Request) -> Response:
-        """The form's own token is enough against foreign sites here: there is no session yet to abuse."""
+        """Open a session if the operator's token is valid.
+
+        The form's own token is enough protection against other sites, because there is no session yet to abuse.
+        """
         form = await read_form(request)
         wanted = _own_path(form.get("next") or "")
         if not self._sessions.is_own_form(request, form.get("form_token")):
@@ -436,7 +443,7 @@ class Console:
 
 
 def _rate_of(form: Form) -> float:
-    """Return the rate that a form asks for; the default for what is none."""
+    """Return the rate that a form requests, in targets per second; the default if it is missing or invalid."""
     try:
         rate = float(form.get("rate") or DEFAULT_RATE)
     except ValueError:
@@ -445,7 +452,7 @@ def _rate_of(form: Form) -> float:
 
 
 def _own_path(path: str) -> str:
-    """A page of the console to go to after the login; anything else is none of ours."""
+    """Return ``path`` if it is a page of this console, else the overview. Prevents redirects to other sites."""
     parts = urlsplit(path)
     is_own = (
         not parts.scheme and not parts.netloc and (path == "/console" or path.startswith(("/console/", "/console?")))
@@ -454,6 +461,6 @@ def _own_path(path: str) -> str:
 
 
 def _site(url: str) -> str:
-    """Scheme, host and port of a URL, as a policy names them."""
+    """Return scheme, host and port of a URL, as a Content-Security-Policy needs them; empty without a host."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""

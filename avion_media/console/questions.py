@@ -56,10 +56,10 @@ class Questions:
         self._replica = replica
 
     async def ask(self, form: Form) -> Question | None:
-        """Return what a form wants done; None when that is nothing. Raises `Unavailable`.
+        """Return the action that a form requests, with its targets; None if there is none. Raises `Unavailable`.
 
-        With the field ``all`` it is every dead letter that a filter lets through, until the newest of the moment when
-        the question was asked: what failed later is not touched.
+        With the field ``all``, the targets are all dead letters that match the filter, up to the newest one at the time
+        when the question was asked. Dead letters that were added later are not touched.
         """
         action = self._actions.get(form.get("action") or "")
         if action is None:
@@ -76,9 +76,11 @@ class Questions:
         return Question(action, targets, names, {"back": back}, targets, back)
 
     async def carry_out(self, question: Question, who: str, *, note: str = "", rate: float = DEFAULT_RATE) -> str:
-        """Do it, a job at this ``rate`` a second, and return the id of its entry in the audit log.
+        """Carry out the action, and return the id of its entry in the audit log.
 
-        Raises `Unavailable` after it was recorded.
+        ``rate`` is the number of targets per second, for actions that begin a job. On `Unavailable` and other errors
+        of the domain, it records the action as not completed and raises the error. A cancel can leave some targets
+        changed, without an entry in the audit log.
         """
         action = question.action
         details = {"who": who, "action": action.name, "count": question.count, "targets": list(question.targets)}
@@ -133,7 +135,7 @@ class Questions:
 
 
 def _back(action: Action, asked: str, target: str) -> str:
-    """Return the next page: that of the form, without the result of the last action."""
+    """Return the page to show next: the page of the form, without the result of the last action."""
     if asked.startswith(("/console/", "/console?")) and "//" not in asked and "\\" not in asked and asked.isprintable():
         return asked
     if action.noun == "media item":

@@ -1,4 +1,4 @@
-"""Media of late: those in progress, and those whose end was published as an event. No index is needed for that."""
+"""Recent media items: those in progress, and those whose outcome was published as an event. This needs no index."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from avion_media.remote import InvalidUrl, parse_remote_url
 
 PAGE_TILES: Final = 24
 MAX_EXAMINED: Final = 2000
-"""Events that one page looks at."""
+"""Maximum number of events that are read for one page."""
 _CHUNK: Final = 250
 STATES: Final = {
     "processing": "Processing",
@@ -48,13 +48,13 @@ class Tile:
 
     @property
     def sentence(self) -> str:
-        """Why it failed."""
+        """The reason as a sentence; empty if there is none."""
         return meaning(self.reason) if self.reason else ""
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFilter:
-    """Which media are meant."""
+    """A filter for media items. A media item matches if it meets every condition that is set."""
 
     text: str = ""
     state: str = ""
@@ -62,7 +62,7 @@ class MediaFilter:
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> MediaFilter:
-        """Read the filter of a URL; values that mean nothing count as absent."""
+        """Read the filter from a URL. Invalid values count as absent."""
         state, source = query.get("state", ""), query.get("source", "")
         return cls(
             query.get("q", "").strip()[:2048], state if state in STATES else "", source if source in SOURCES else ""
@@ -70,7 +70,7 @@ class MediaFilter:
 
     @property
     def is_open(self) -> bool:
-        """Whether it lets everything through."""
+        """Whether every media item matches."""
         return self == MediaFilter()
 
     def url(self, **more: str) -> str:
@@ -81,12 +81,12 @@ class MediaFilter:
 
     @property
     def owner(self) -> str:
-        """The owner that is asked for by ``owner:NAME``; empty otherwise."""
+        """The owner, if the text is ``owner:NAME``; empty otherwise."""
         name = self.text.removeprefix("owner:").strip()
         return name if name != self.text and is_owner(name) else ""
 
     def exact_id(self) -> str:
-        """Return the id that the text is, or whose URL it is; empty when it is neither."""
+        """Return the id if the text is one, or the id of the remote URL if the text is one; empty otherwise."""
         try:
             return str(parse_any_id(self.text))
         except InvalidId:
@@ -97,7 +97,7 @@ class MediaFilter:
             return ""
 
     def lets_through(self, tile: Tile) -> bool:
-        """Return whether this one is meant."""
+        """Return whether this media item matches."""
         if self.state and tile.state != self.state:
             return False
         if self.source and (len(tile.media_id) == 64) != (self.source == "remote"):
@@ -108,16 +108,16 @@ class MediaFilter:
 
 @dataclass(frozen=True, slots=True)
 class MediaPage:
-    """One page; ``older`` is the cursor behind it, empty at the end."""
+    """One page. ``older`` is the cursor of the next page; empty at the end."""
 
     tiles: tuple[Tile, ...]
     older: str
-    newest: str  # the cursor of the newest event that was looked at
+    newest: str  # the cursor of the newest event that was read
     examined: int
 
 
 async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: str = "") -> MediaPage:
-    """Return what happened last, newest first: on the first page, what is being processed comes before it.
+    """Return the media items of the last events, newest first. The first page begins with items in progress.
 
     ``smallest`` is the thumbnail size to show; empty for none. Raises `Unavailable`.
     """
@@ -150,7 +150,7 @@ async def read_media(redis: Redis, wanted: MediaFilter, smallest: str, before: s
 
 
 async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = "") -> MediaPage:
-    """Return a page of an owner's public media behind the id ``after``, oldest first. Raises `Unavailable`."""
+    """Return a page of an owner's public media items after the id ``after``, oldest first. Raises `Unavailable`."""
     try:
         behind = parse_media_id(after) if after else None
     except InvalidId:
@@ -171,7 +171,7 @@ async def read_owned(index: OwnerIndex, owner: str, smallest: str, after: str = 
 
 
 async def count_newer(redis: Redis, than: str) -> int:
-    """Return how many events came in behind this cursor, up to a page of them. Raises `Unavailable`."""
+    """Return how many events are newer than the cursor, at most a page. Raises `Unavailable`."""
     start = f"({than}" if _is_cursor(than) else "-"
     return len(await redis.execute("XRANGE", EVENTS_STREAM, start, "+", "COUNT", PAGE_TILES))
 
@@ -197,7 +197,7 @@ def _tile(entry_id: bytes, fields: Mapping[str, str], smallest: str) -> Tile | N
 
 
 def _facts(media_id: str, event: Mapping[str, Any]) -> str:
-    """In a few words, what it is."""
+    """Return the format, and the size in pixels if the event has it."""
     parts = [_format_of(media_id)]
     if event.get("width") and event.get("height"):
         parts.append(f"{event['width']} × {event['height']}")

@@ -26,21 +26,21 @@ class BadForm(Exception):
 
 
 class Uploads:
-    """The three steps."""
+    """The three steps of an upload: begin, complete, and the status."""
 
     def __init__(self, service: MediaService) -> None:
         self._service = service
 
     async def begin(self, request: Request) -> Response:
-        """``{filename, content_type, size}`` → ``{media_id, url, headers}``."""
+        """Begin an upload: ``{filename, content_type, size}`` → ``{media_id, url, headers}``."""
         return await _answered(self._begin, request)
 
     async def complete(self, request: Request) -> Response:
-        """The bytes are in the store."""
+        """Complete an upload, after its bytes are in the object store. The response is ``{}``."""
         return await _answered(self._complete, request)
 
     async def status(self, request: Request) -> Response:
-        """``{state, reason, thumbnails}``, thumbnails as paths of the origin."""
+        """Return the status of an upload: ``{state, reason, thumbnails}``. Thumbnails are paths on the origin."""
         return await _answered(self._status, request)
 
     async def _begin(self, request: Request) -> dict[str, Any]:

@@ -7,17 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+import trio
+
 from avion_media.console import audit
 from avion_media.console.actions import Action, Service, bulk_target
 from avion_media.console.dead_letters import MAX_EXAMINED, DeadLetterQuery, find_matching, show
 from avion_media.console.forms import Form
 from avion_media.console.wording import many, meaning, queue_title, short
-from avion_media.domain.errors import MediaError
 from avion_media.domain.tasks import QUEUES
 from avion_media.queue import DEFAULT_RATE, TaskQueue
 
 _MAX_TARGETS: Final = 100
 _NAMED: Final = 5
+_RECORD_S: Final = 2.0  # for the entry of an action that was interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +80,31 @@ class Questions:
     async def carry_out(self, question: Question, who: str, *, note: str = "", rate: float = DEFAULT_RATE) -> str:
         """Carry out the action, and return the id of its entry in the audit log.
 
-        ``rate`` is the number of targets per second, for actions that begin a job. On `Unavailable` and other errors
-        of the domain, it records the action as not completed and raises the error. A cancel can leave some targets
-        changed, without an entry in the audit log.
+        ``rate`` is the number of targets per second, for actions that begin a job. An action that ends with an error
+        or a cancel may have changed some targets. It is recorded as not completed, and the error is raised.
         """
         action = question.action
-        details = {"who": who, "action": action.name, "count": question.count, "targets": list(question.targets)}
-        redis = self._service.runtime.redis
+
+        async def record(result: str) -> str:
+            return await audit.record(
+                self._service.runtime.redis,
+                who=who,
+                action=action.name,
+                count=question.count,
+                targets=list(question.targets),
+                result=result,
+                replica=self._replica,
+            )
+
         try:
             service = replace(self._service, who=who, note=note, rate=rate)
             outcome = await action.perform(service, question.targets)
-        except MediaError as error:
-            await audit.record(redis, **details, result=f"Not completed: {error}", replica=self._replica)  # type: ignore[arg-type]
+        except BaseException as error:
+            cause = "it was interrupted" if isinstance(error, trio.Cancelled) else str(error) or type(error).__name__
+            with trio.CancelScope(shield=True), trio.move_on_after(_RECORD_S):
+                await record(f"Not completed: {cause}")
             raise
-        result = f"{action.result(outcome)} Note: {note}" if note else action.result(outcome)
-        return await audit.record(redis, **details, result=result, replica=self._replica)  # type: ignore[arg-type]
+        return await record(f"{action.result(outcome)} Note: {note}" if note else action.result(outcome))
 
     async def note_look(self, media_id: str, who: str) -> None:
         """Record that an operator looks at evidence."""

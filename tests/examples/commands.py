@@ -31,7 +31,7 @@ def script(block: str) -> str:
     return "".join(line for line in block.splitlines(keepends=True) if not line.startswith(_TOOLS))
 
 
-def follow(block: str, folder: Path, environment: Mapping[str, str], timeout_s: float = 120.0) -> str:
+def follow(block: str, folder: Path, environment: Mapping[str, str], timeout_s: float = 400.0) -> str:
     """Run one block in a folder as a shell would, and return its output. It fails with it."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", script(block)],

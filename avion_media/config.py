@@ -337,7 +337,9 @@ class EventsConfig(_Section):
     """Events about media, for other services (docs/events.md)."""
 
     max_entries: int = Field(
-        100_000, ge=1000, description="Entries of the stream media_events that are kept, roughly; the oldest go first"
+        100_000,
+        ge=1000,
+        description="Approximate number of entries kept in the stream media_events; the oldest are removed first",
     )
 
 
@@ -403,7 +405,9 @@ class ThumbnailsConfig(_Section):
     )
     quality: int = Field(80, ge=1, le=95, description="Quality of the JPEG thumbnails, 1 to 95")
     webp: Literal["off", "alpha", "all"] = Field(
-        "alpha", description="Which media get WebP thumbnails beside the JPEGs: none, images with transparency, or all"
+        "alpha",
+        description="Which media get WebP thumbnails beside the JPEGs: `off` (none), `alpha` (images with transparency)"
+        " or `all`",
     )
 
 
@@ -603,7 +607,7 @@ class ModerationConfig(_Section):
     hook_token: Token = Field(SecretStr(""), description="Bearer token for the hook")
     hook_timeout: Duration = Field(3.0, gt=0, le=60, description="Timeout of one request to the hook")
     hook_unavailable: Literal["publish", "hold", "refuse"] = Field(
-        "hold", description="Decision while the hook does not respond"
+        "hold", description="Decision while the hook does not respond: `hold`, `publish` or `refuse`"
     )
     hook_sends_file: bool = Field(
         False, description="Whether requests to the hook carry a thumbnail, besides hashes and facts"
@@ -617,7 +621,9 @@ class DrainConfig(_Section):
         5.0, description="Time to keep serving after SIGTERM while load balancers stop sending traffic"
     )
     grace: Duration = Field(25.0, description="Time for running calls and tasks to finish")
-    termination_grace_period: Duration = Field(60.0, description="terminationGracePeriodSeconds of Kubernetes")
+    termination_grace_period: Duration = Field(
+        60.0, description="The pod's terminationGracePeriodSeconds; all phases together must be shorter"
+    )
 
 
 class ChaosConfig(_Section):

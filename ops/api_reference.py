@@ -45,8 +45,8 @@ _DELETED = "`FAILED_PRECONDITION`, `DELETED`: the media item was deleted"
 
 CALLS = {
     "RequestMediaUpload": Call(
-        "Checks the fields, makes an id, and signs the upload. It needs no I/O, unless `multipart` is set: then the"
-        " object store begins an upload in parts. What is not completed in time is removed.",
+        "Checks the fields, makes an id, and signs the upload. It needs no I/O, unless `multipart` is set: then it"
+        " begins an upload in parts at the object store. An upload that is not completed in time is removed.",
         (
             "`RESOURCE_EXHAUSTED` with `RetryInfo`: the caller has `UPLOAD__MAX_PENDING` uploads that are not complete",
             "`FAILED_PRECONDITION`, `MULTIPART_OFF`: uploads in parts are off; the message says why",
@@ -99,15 +99,15 @@ CALLS = {
         ),
     ),
     "WatchMediaStatus": Call(
-        "Sends the state of now, then each change. The stream ends after a final state: `READY`, `FAILED` or `DELETED`."
-        " It also ends with `UNAVAILABLE` when a replica stops: call again.",
+        "Sends the current state, then each change. The stream ends after a final state: `READY`, `FAILED` or"
+        " `DELETED`. It also ends with `UNAVAILABLE` when a replica stops: call again.",
         (_NO_MEDIUM,),
         wire.GetMediaStatusRequest(media_id=_VIDEO),
         wire.MediaStatus(media_id=_VIDEO, state="PROCESSING"),
     ),
     "SignUploadParts": Call(
-        "Returns which parts of an upload the object store has, and signed URLs for parts. Any replica continues an"
-        " upload, until it expires.",
+        "Returns which parts of an upload the object store has, and signed URLs for the parts. Any replica can continue"
+        " an upload until it expires.",
         (_NO_UPLOAD, "`FAILED_PRECONDITION`, `MULTIPART_OFF`: uploads in parts are off; the message says why"),
         wire.SignUploadPartsRequest(media_id=_VIDEO, upload_id=_UPLOAD_ID, numbers=[2]),
         wire.SignUploadPartsResponse(
@@ -122,7 +122,8 @@ CALLS = {
         wire.AbortMediaUploadResponse(),
     ),
     "GetUsage": Call(
-        "Returns how much an owner has, by a listing of the owner's index objects. An unknown owner has nothing.",
+        "Returns number and size of an owner's media, by listing the owner's index objects. Both are 0 for an unknown"
+        " owner.",
         (),
         wire.GetUsageRequest(owner="account:4711"),
         wire.GetUsageResponse(bytes=7_340_032, count=2),
@@ -135,7 +136,7 @@ CALLS = {
     ),
     "BlockMedia": Call(
         "Blocks a media item and the known copies of its file: 451 at the origin, `FAILED` with reason `blocked`, and"
-        " the file's hashes on the block list. It is carried out to its end even if the call is cut short. See"
+        " the file's hashes on the block list. The block is completed even if the call is interrupted. See"
         " [Moderation](../moderation.md).",
         (_NO_MEDIUM,),
         wire.BlockMediaRequest(media_id=_ID, note="report 815", keep_evidence=True),
@@ -193,22 +194,22 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             f"The file's SHA-256, {validation.SHA256_BYTES} bytes, or empty. The object store refuses other contents",
             ("SHA256_LENGTH", "SHA256_WITH_MULTIPART"),
         ),
-        "owner": (f"Whom the media item belongs to: {_OWNER_FORM}, or empty", ("OWNER_INVALID",)),
-        "multipart": ("Upload in parts, so that an interrupted upload can go on", ()),
+        "owner": (f"The account that owns the media item: {_OWNER_FORM}, or empty", ("OWNER_INVALID",)),
+        "multipart": ("Upload in parts, so that an interrupted upload can be continued", ()),
     },
     "RequestMediaUploadResponse": {
         "media_id": ("The id of the media item from now on: 26 characters", ()),
         "upload_url": ("Where to PUT the file. Empty with `multipart`", ()),
         "upload_headers": ("Headers that the PUT must carry exactly", ()),
         "expires_at": (
-            "Until when the URL can be used (`UPLOAD__URL_TTL`); with `multipart`, until when the upload can go on"
+            "When the URL expires (`UPLOAD__URL_TTL`); with `multipart`, when the upload expires"
             " (`UPLOAD__MULTIPART_TTL`)",
             (),
         ),
-        "upload_id": ("With `multipart`: names the upload in the calls that follow. Opaque", ()),
+        "upload_id": ("With `multipart`: identifies the upload in later calls. Opaque", ()),
         "part_size": (
-            f"With `multipart`: bytes of each part but the last; {MIN_PART_BYTES // MIB} MiB, or as much more as"
-            f" {MAX_PARTS} parts need",
+            f"With `multipart`: bytes of each part but the last; {MIN_PART_BYTES // MIB} MiB, or more if the file would"
+            f" otherwise need over {MAX_PARTS} parts",
             (),
         ),
     },
@@ -236,7 +237,7 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
             "`FAILED`: [why](../errors.md#reasons-of-failed-media). `PROCESSING`: `held` while a moderator decides",
             (),
         ),
-        "retryable": ("`FAILED`: whether the same file may be uploaded again", ()),
+        "retryable": ("`FAILED`: whether the same file can succeed later", ()),
         "content_type": ("`READY`: the type by content, never as declared", ()),
         "size": ("`READY`: bytes of the original as it is served", ()),
         "width": ("`READY`: pixels as displayed, with the orientation applied", ()),
@@ -253,14 +254,14 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
         "media_id": (_MEDIA_ID, _OF_UPLOADS),
         "upload_id": (_UPLOAD_ID_TEXT, _BAD_UPLOAD_ID),
         "numbers": (
-            "The parts that are wanted, from 1; each is signed, stored or not. Empty: all parts, and those that are not"
-            " stored are signed",
+            "The numbers of the wanted parts, from 1; each gets a URL, even if it is stored. Empty: all parts, and only"
+            " those that are not stored get a URL",
             ("NUMBERS_OUT_OF_RANGE", "NUMBERS_REPEATED"),
         ),
     },
     "SignUploadPartsResponse": {
         "parts": ("The parts, in the order of the request", ()),
-        "expires_at": ("Until when the URLs can be used", ()),
+        "expires_at": ("When the URLs expire", ()),
     },
     "UploadPart": {
         "number": ("Counts from 1", ()),
@@ -278,16 +279,16 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "AbortMediaUploadResponse": {},
     "GetUsageRequest": {"owner": (f"{_OWNER_FORM}. Required", ("OWNER_REQUIRED", "OWNER_INVALID"))},
     "GetUsageResponse": {
-        "bytes": ("Of originals and thumbnails", ()),
-        "count": ("Media that are public", ()),
+        "bytes": ("Bytes of all originals and thumbnails", ()),
+        "count": ("Number of public media items", ()),
     },
     "ListOwnerMediaRequest": {
         "owner": (f"{_OWNER_FORM}. Required", ("OWNER_REQUIRED", "OWNER_INVALID")),
         "page_size": (
-            f"At most so many media; 0: {validation.DEFAULT_PAGE_SIZE}. Never more than {validation.MAX_PAGE_SIZE}",
+            f"Maximum media items on a page, up to {validation.MAX_PAGE_SIZE}; 0: {validation.DEFAULT_PAGE_SIZE}",
             ("PAGE_SIZE_NEGATIVE",),
         ),
-        "page_token": ("The `next_page_token` of the page before; empty: the first page", ("PAGE_TOKEN_INVALID",)),
+        "page_token": ("The `next_page_token` of the previous page; empty: the first page", ("PAGE_TOKEN_INVALID",)),
     },
     "ListOwnerMediaResponse": {
         "media": ("The media of this page", ()),
@@ -295,7 +296,7 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     },
     "OwnedMedia": {
         "media_id": ("The id of the upload", ()),
-        "bytes": ("Of original and thumbnails when it became public", ()),
+        "bytes": ("Bytes of its original and thumbnails when it became public", ()),
     },
     "BlockMediaRequest": {
         "media_id": (_ANY_ID, _MALFORMED),
@@ -309,12 +310,12 @@ FIELDS: dict[str, dict[str, tuple[str, tuple[str, ...]]]] = {
     "Capabilities": {
         "max_image_bytes": ("Largest image", ()),
         "max_video_bytes": ("Largest video", ()),
-        "max_pixels": ("Width × height × frames that are decoded", ()),
+        "max_pixels": ("Maximum width × height × frames that are decoded", ()),
         "max_duration": ("Longest video", ()),
         "content_types": ("What RequestMediaUpload accepts", ()),
         "thumbnail_sizes": ("Longest edge in pixels, by the name of the size", ()),
         "multipart": ("Whether uploads in parts are possible", ()),
-        "multipart_threshold": ("Bytes from which an upload in parts is worth it", ()),
+        "multipart_threshold": ("File size in bytes above which clients should upload in parts", ()),
     },
 }
 

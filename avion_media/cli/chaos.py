@@ -22,7 +22,7 @@ _OUT_OF_REACH_S = 10.0  # the admin port is killed, too, and can take this long 
 @click.command("chaos")
 @click.option("--seed", type=int, required=True, help="The same seed makes the same choices.")
 @click.option("--seconds", type=float, default=60.0, show_default=True, help="Duration of the run.")
-@click.option("--interval", default="0.5-2", show_default=True, help="Seconds between two kills: least-most.")
+@click.option("--interval", default="0.5-2", show_default=True, help="Seconds between two kills, as MIN-MAX.")
 def chaos_command(seed: int, seconds: float, interval: str) -> None:
     """Kill nodes of the live tree at random. The service must run with AVION_MEDIA_CHAOS__ENABLED=true."""
     least_s, most_s = _parse_interval(interval)

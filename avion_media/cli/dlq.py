@@ -68,7 +68,7 @@ def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
             callback=_seconds,
             help="Failed before this time, such as 7d.",
         ),
-        click.option("--error", default="", help="Text in the error or reason. Upper and lower case are the same."),
+        click.option("--error", default="", help="Text in the error or reason; upper and lower case are the same."),
         click.option("--queue", help="Only this one: processing, cache, delete or purge."),
     ):
         command = option(command)
@@ -134,7 +134,7 @@ def show_command(entry_id: str, as_json: bool) -> None:
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Replay this many per second, as a job of the service (see: avion-media jobs). For --all or a filter.",
+    help="Let the service replay them, at this rate per second (see: avion-media jobs). For --all or a filter.",
 )
 @json_option
 def replay_command(

@@ -62,7 +62,7 @@ def queues_command(context: click.Context, as_json: bool) -> None:
 @queues_command.command("pause")
 @click.argument("queue")
 def pause_command(queue: str) -> None:
-    """Give no more tasks of QUEUE to workers. Tasks in progress go on; new ones wait."""
+    """Give no more tasks of QUEUE to workers. Tasks in progress continue; new ones wait."""
     name = queue_name(queue)
     run_directly(partial(_pause, load_config(), name, paused=True))
     log_action("queue_paused", queue=name)

@@ -25,7 +25,9 @@ _STYLES = {"running": "green", "starting": "yellow", "backoff": "red", "failed":
 
 @click.command("tree")
 @click.option(
-    "--watch", is_flag=True, help="Keep showing it until Ctrl-C; if it does not fit the terminal, at each change."
+    "--watch",
+    is_flag=True,
+    help="Keep showing it until Ctrl-C. If it does not fit the terminal, print it at each change.",
 )
 @json_option
 def tree_command(watch: bool, as_json: bool) -> None:

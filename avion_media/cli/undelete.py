@@ -32,7 +32,7 @@ from avion_media.redis import open_redis
 @click.option(
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
-    help="Let the service undelete them, so many a second (see: avion-media jobs).",
+    help="Let the service undelete them, at this rate per second (see: avion-media jobs).",
 )
 @json_option
 def undelete_command(media_ids: tuple[str, ...], owner: str, rate: float | None, as_json: bool) -> None:

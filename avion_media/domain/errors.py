@@ -96,7 +96,8 @@ ADVICE: dict[Reason, str] = {
     Reason.REMOTE_REFUSED: "Look at `REMOTE__DENY_HOSTS` if this server should be fetched from, else nothing.",
     Reason.REMOTE_UNREACHABLE: "Nothing to do here: the URL is fetched again at the next request.",
     Reason.REMOTE_STATUS: "Nothing to do here: the remote server decides what it serves.",
-    Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it; the task can only be discarded.",
+    Reason.MALFORMED_TASK: "Report it to the owner of the service that queued it, and drop it."
+    " If a newer version queued it, replay after the upgrade.",
     Reason.POISON: "Keep the file and report a bug; replay once it is fixed.",
     Reason.UNREADABLE: "Repair the objects in the store, then replay.",
     Reason.EXPIRED: "Find out why the queue waited so long, then replay.",

@@ -102,7 +102,9 @@ FETCH_OUTCOME = Attribute(
 )
 JOB = Attribute("avion.sandbox.job", ("picture_job", "frame_job", "plan_job", "ffmpeg", "ffprobe", "probe", OTHER))
 JOB_OUTCOME = Attribute("outcome", ("done", "rejected", "limit", "crashed", "killed", "failed"))
-KILL_CAUSE = Attribute("cause", ("limit", "crashed", "killed"), "a bound, the content, or from outside (memory)")
+KILL_CAUSE = Attribute(
+    "cause", ("limit", "crashed", "killed"), "a limit, a crash by the content, or a kill from outside (memory)"
+)
 LIMITER = Attribute(
     "limiter",
     (

@@ -114,7 +114,7 @@ QUEUE_OLDEST = Instrument(
     (a.WAITED_IN,),
 )
 QUEUE_DELAYED = Instrument("avion.queue.delayed", "gauge", "{task}", "tasks that are due later", (a.WAITED_IN,))
-QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "tasks given up", (a.WAITED_IN,))
+QUEUE_DEAD = Instrument("avion.queue.dead_letters", "gauge", "{task}", "dead letters", (a.WAITED_IN,))
 QUEUE_CONSUMERS = Instrument("avion.queue.consumers", "gauge", "{consumer}", "consumers in the group", (a.WAITED_IN,))
 
 # -- tasks
@@ -188,9 +188,9 @@ SANDBOX_PEAK = Instrument(
     "avion.sandbox.memory.peak", "histogram", "By", "greatest resident memory of sandboxed processes", (a.JOB,), _MEMORY
 )
 SANDBOX_RESERVED = Instrument(
-    "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the sandboxed processes that run"
+    "avion.sandbox.memory.reserved", "gauge", "By", "sum of the memory limits of the running sandboxed processes"
 )
-SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "limit of that sum")
+SANDBOX_BUDGET = Instrument("avion.sandbox.memory.budget", "gauge", "By", "limit of the reserved memory")
 SANDBOX_KILLS = Instrument(
     "avion.sandbox.kills", "counter", "{process}", "sandboxed processes that were killed", (a.JOB, a.KILL_CAUSE)
 )
@@ -242,13 +242,13 @@ STORE_OBJECTS = Instrument(
 )
 
 # -- moderation
-REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{media}", "media that wait for a moderator")
+REVIEW_WAITING = Instrument("avion.review.waiting", "gauge", "{media}", "media items that wait for a moderator")
 REVIEW_OLDEST = Instrument("avion.review.oldest_age", "gauge", "s", "how long the first of them has waited; 0 for none")
 HOOK_REQUESTS = Instrument(
     "avion.hook.requests",
     "counter",
     "{request}",
-    "media that the hook was to be asked about",
+    "media items that needed a decision of the hook",
     (a.HOOK_OUTCOME,),
 )
 
@@ -262,7 +262,7 @@ LIMITER_WAIT = Instrument(
     "avion.limiter.wait.duration",
     "histogram",
     "s",
-    "waits for a slot, those of no length included",
+    "waits for a slot, including those of zero length",
     (a.WAITED_LIMITER,),
     _FAST,
 )
@@ -285,7 +285,7 @@ READY = Instrument("avion.ready", "gauge", "1", "1 while /readyz returns 200, el
 DRAIN_ELAPSED = Instrument("avion.drain.elapsed", "gauge", "s", "time since the signal to stop; 0 before")
 DRAIN_BUDGET = Instrument("avion.drain.budget", "gauge", "s", "limit of each part of a shutdown", (a.DRAIN_PART,))
 LOOP_LAG = Instrument("avion.event_loop.lag", "histogram", "s", "how late the event loop runs what is due", (), _FAST)
-LOOP_TASKS = Instrument("avion.event_loop.tasks", "gauge", "{task}", "Trio tasks that live")
+LOOP_TASKS = Instrument("avion.event_loop.tasks", "gauge", "{task}", "live Trio tasks")
 TELEMETRY_SPANS = Instrument(
     "avion.telemetry.spans", "total", "{span}", "spans handed to the OTLP exporter", (a.SPAN_OUTCOME,)
 )
@@ -297,7 +297,7 @@ PROCESS_MEMORY = Instrument(
 )
 PROCESS_FDS = Instrument("process.unix.file_descriptor.count", "updown", "{file_descriptor}", "open descriptors")
 PROCESS_THREADS = Instrument("process.thread.count", "updown", "{thread}", "threads")
-PROCESS_UPTIME = Instrument("process.uptime", "gauge", "s", "since the process began")
+PROCESS_UPTIME = Instrument("process.uptime", "gauge", "s", "time since the process started")
 
 INSTRUMENTS: tuple[Instrument, ...] = tuple(
     value for value in list(globals().values()) if isinstance(value, Instrument)

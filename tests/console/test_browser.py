@@ -65,7 +65,7 @@ def letters(redis_of_dev: redis.Redis) -> Iterator[list[str]]:
     redis_of_dev.delete(DEAD)
     yield [
         add_dead_letter(
-            redis_of_dev, media_id, "poison: 3 processes died with it" if at % 3 else "internal: KeyError: 'colr'"
+            redis_of_dev, media_id, "poison: 3 workers crashed with it" if at % 3 else "internal: KeyError: 'colr'"
         )
         for at, media_id in enumerate(IDS[:30])
     ]

@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import grpc
+import jsonschema
 import redis
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
@@ -16,6 +18,7 @@ from grpc_status import rpc_status
 from tests.conftest import S3Bucket
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+EVENT_SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "schemas" / "media_event.schema.json").read_text())
 GROUP = "media_workers"
 QUEUES = ("media_processing_queue", "media_cache_queue", "media_delete_queue")
 FORMAT_CODES = {
@@ -115,8 +118,10 @@ def entries(client: redis.Redis, stream: str) -> list[dict[str, str]]:
 
 
 def events_of(client: redis.Redis, media_id: str) -> list[dict[str, Any]]:
-    """What `media_events` says of one medium, oldest first."""
+    """What `media_events` says of one medium, oldest first. All of it is as the published schema says."""
     events = [json.loads(fields["event"]) for fields in entries(client, "media_events")]
+    for event in events:
+        jsonschema.validate(event, EVENT_SCHEMA)
     return [event for event in events if event["media_id"] == media_id]
 
 

@@ -82,7 +82,7 @@ def an_upload(age_s: float = 0.0) -> MediaId:
 def test_dead_letters_are_listed_by_queue_error_and_age(operator: Operator) -> None:
     upload = an_upload()
     old = operator.add_dead_letter(PROCESSING_QUEUE, "RuntimeError('boom')", 9, media_id=str(upload), type="thumbnail")
-    young = operator.add_dead_letter(PROCESSING_QUEUE, "poison: 3 processes died with it", 1, media_id=str(upload))
+    young = operator.add_dead_letter(PROCESSING_QUEUE, "poison: 3 workers crashed with it", 1, media_id=str(upload))
     remote = operator.add_dead_letter(CACHE_QUEUE, "KeyError('boom')", 2, remote_url="https://remote.example/a.png")
 
     def listed(*filters: str) -> list[str]:

@@ -77,7 +77,7 @@ def _fill(client: redis.Redis, size: int) -> None:
     pipeline = client.pipeline(transaction=False)
     now = time.time()
     for number in range(missing):
-        error = ("internal: KeyError: 'colr' in a rather long sentence about a box", "poison: 3 processes died")[
+        error = ("internal: KeyError: 'colr' in a rather long sentence about a box", "poison: 3 workers crashed")[
             number % 9 == 0
         ]
         dead_letter = {

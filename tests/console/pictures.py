@@ -50,7 +50,7 @@ _ALTERED: Final = ("half the size", "blurred", "gray")
 _ERRORS: Final = (
     ("internal: KeyError: 'colr'", 61),
     ("decoder_killed: SIGKILL at 871 MiB of 1 GiB", 38),
-    ("poison: 3 processes died with it", 4),
+    ("poison: 3 workers crashed with it", 4),
 )
 
 

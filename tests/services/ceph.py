@@ -24,7 +24,7 @@ from tests.services.addresses import S3Address
 from tests.services.process import Program, accepts_connections, free_port, require, run, running, working_directory
 
 _START_TIMEOUT_S = 90.0
-# A bound, not an allocation. At 95 % of it Ceph holds back every request, without an error. All crash points write more than 4 GiB.
+# A bound, not an allocation. At 95 % of it Ceph holds back every request, without an error.
 _MEMSTORE_BYTES = 12 << 30
 
 

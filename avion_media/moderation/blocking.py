@@ -22,7 +22,15 @@ from typing import Protocol
 import trio
 
 from avion_media.domain import keys
-from avion_media.domain.errors import MediaError, ObjectMissing, PreconditionFailed, Reason, Rejected, Unavailable
+from avion_media.domain.errors import (
+    Dependency,
+    MediaError,
+    ObjectMissing,
+    PreconditionFailed,
+    Reason,
+    Rejected,
+    Unavailable,
+)
 from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possible_sizes
 from avion_media.domain.owners import owner_of
@@ -221,6 +229,20 @@ class Blocking:
         async with claim.held():
             yield
 
+    @asynccontextmanager
+    async def _copy_claimed(self, block: Block, copy: str) -> AsyncIterator[None]:
+        """Claim a copy as well. Raises `Unavailable` if another task has it and may wait for this one.
+
+        Only tasks whose media id is smaller than that of the copy wait, so two tasks never wait for each other.
+        """
+        claim = self._claim(copy)
+        if copy > block.media_id:
+            await claim.wait()
+        elif not await claim.acquire():
+            raise Unavailable(Dependency.OBJECT, f"another task works on its copy {copy}")
+        async with claim.held():
+            yield
+
     # -- a block
 
     async def _block(self, any_id: AnyId, why: Unwanted) -> Block:
@@ -377,11 +399,8 @@ class Blocking:
             await self._records.write_block(block)
         why = Unwanted(block.by, block.note, block.media_id, block.keep_evidence, ())
         for copy in block.copies:
-            claim = self._claim(copy)
-            # Does not wait for the task that has it, because that task may wait for this one.
-            if await claim.acquire():
-                async with claim.held():
-                    await self._block(parse_any_id(copy), why)
+            async with self._copy_claimed(block, copy):
+                await self._block(parse_any_id(copy), why)
         return block
 
     async def _find_copies(self, block: Block) -> list[str]:
@@ -431,12 +450,11 @@ class Blocking:
         if isinstance(any_id, RemoteId):
             await RemoteStateStore(self._redis).forget_failure(any_id)
         for copy in block.copies:
-            copy_id = parse_any_id(copy)
-            async with self._claimed(copy_id):
+            async with self._copy_claimed(block, copy):
                 other = await self._records.block(copy)
                 if other is not None and other.cause == media_id:
                     lifted = replace(other, lifted_at=block.lifted_at, lifted_by=block.lifted_by)
-                    await self._begin_lift(copy_id, lifted)
+                    await self._begin_lift(parse_any_id(copy), lifted)
         await self._purges.request(media_id, f"unblocked.{block.lifted_at}", block.sizes)
         if restored or deleted:
             await self._evidence.remove(any_id)

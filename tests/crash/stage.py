@@ -331,6 +331,10 @@ class Stage:
         """Let another process finish begun blocks, after the claims of the first have ended."""
         for claim in self.client.scan_iter("media_block_claim:*"):
             self.client.delete(claim)
+        await self.resume_with_claims(steps)
+
+    async def resume_with_claims(self, steps: Steps | None = None) -> None:
+        """The same, while the claims of a killed process may last."""
         await self._moderation(steps or Steps()).blocking.get().resume(abandoned_only=False)
 
     async def delete(self, entry_id: str = "", steps: Steps | None = None) -> None:

@@ -14,7 +14,7 @@ import trio
 
 from avion_media.config import Config, TasksConfig
 from avion_media.domain import keys
-from avion_media.domain.errors import Reason
+from avion_media.domain.errors import Reason, Unavailable
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation import NotBlocked
 from avion_media.state import StatusStore
@@ -115,6 +115,39 @@ async def test_a_lifted_block_killed_at_every_moment_restores_the_medium_and_its
         assert left == served, steps.names[-1]
         assert evidence(stage) == evidence(copy) == names(stage, keys.UNFINISHED_BLOCK_PREFIX) == set(), steps.names[-1]
         assert names(stage, keys.OWN_ENTRY_PREFIX) == set(), steps.names[-1]
+
+
+@pytest.mark.parametrize("first", [0, 1], ids=["smaller id", "larger id"])
+async def test_a_block_is_complete_only_with_its_copy_whose_claim_a_killed_process_has(
+    new_stage: NewStage, first: int
+) -> None:
+    """And a lifted block likewise. Redis keeps what it has."""
+    stage, copy = sorted(await published(new_stage), key=lambda each: str(each.media_id), reverse=bool(first))
+    stage.config = copy.config = Config(tasks=TasksConfig(claim_after=0.3))
+    served = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+
+    async def resume() -> None:
+        stage.client.set(f"media_block_claim:{copy.media_id}", "a killed process", px=300)
+        with trio.fail_after(20):
+            while names(stage, keys.UNFINISHED_BLOCK_PREFIX):
+                with suppress(Unavailable):
+                    await stage.resume_with_claims()
+
+    for steps in at_every_moment(stage):
+        with suppress(Killed):
+            await stage.block(steps)
+        await resume()
+        if names(stage, keys.BLOCK_PREFIX):
+            assert blocked(stage, copy), steps.names[-1]
+    with suppress(NotBlocked):
+        await stage.block()
+    for steps in at_every_moment(stage):
+        with suppress(Killed):
+            await stage.unblock(steps)
+        await resume()
+        if not names(stage, keys.BLOCK_PREFIX):
+            left = {key: stage.objects[key].data for key in stage.served() | copy.served()}
+            assert left == served, steps.names[-1]
 
 
 async def test_a_block_stays_claimed_however_long_each_of_its_steps_takes(new_stage: NewStage) -> None:

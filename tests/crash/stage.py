@@ -58,12 +58,16 @@ class Killed(BaseException):
 
 
 class Steps:
-    """Counts the moments before and after each call of one actor, and runs actions at some of them."""
+    """Counts the moments before and after each call of one actor, and runs actions at some of them.
+
+    An actor that was killed makes no more calls, not even those with which its code would clean up.
+    """
 
     def __init__(self, acts: dict[int, Act] | None = None) -> None:
         self.count = 0
         self.names: list[str] = []
         self._acts = acts or {}
+        self._killed = False
 
     async def around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         await self._moment(f"before {name}")
@@ -72,12 +76,18 @@ class Steps:
         return result
 
     async def _moment(self, name: str) -> None:
+        if self._killed:
+            raise Killed
         moment, self.count = self.count, self.count + 1
         self.names.append(name)
         if moment in self._acts:
             # Shielded, because the actor's death must not interrupt others. Bounded by the timeouts of Redis.
             with trio.CancelScope(shield=True):
-                await self._acts[moment]()
+                try:
+                    await self._acts[moment]()
+                except Killed:
+                    self._killed = True
+                    raise
 
 
 @dataclass(frozen=True)

@@ -83,11 +83,11 @@ class Lock:
             await trio.sleep(self._ttl_s / 3)
             asked_at = trio.current_time()
             try:
-                if not await self.acquire():
-                    raise LockLost(Dependency.REDIS, f"another process holds {self._key}")
-                renewed_at = asked_at
-            except LockLost:
-                raise
+                is_held = await self.acquire()
             except Unavailable:
                 if trio.current_time() - renewed_at >= self._ttl_s:
                     raise LockLost(Dependency.REDIS, f"{self._key} could not be renewed in time") from None
+                continue
+            if not is_held:
+                raise LockLost(Dependency.REDIS, f"another process holds {self._key}")
+            renewed_at = asked_at

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -273,12 +273,7 @@ class Stage:
 
     async def process_once(self) -> None:
         """The same, but without another attempt after an outage."""
-        task, handler = Task("task", {"media_id": str(self.media_id)}), self._processing(Steps())
-        with suppress(Unavailable):
-            try:
-                await handler.run(task, in_hand)
-            except Rejected as rejection:
-                await handler.record_failure(task, rejection.reason)
+        await self._attempt(Task("task", {"media_id": str(self.media_id)}), Steps(), in_hand, again=False)
 
     async def process_queued(self) -> None:
         """Run all queued tasks, each to its end."""
@@ -291,7 +286,7 @@ class Stage:
         """Let the upload's task end with this failure."""
         await self._processing(Steps()).record_failure(Task("task", {"media_id": str(self.media_id)}), reason)
 
-    async def _attempt(self, task: Task, steps: Steps, ensure_lease: EnsureLease) -> None:
+    async def _attempt(self, task: Task, steps: Steps, ensure_lease: EnsureLease, *, again: bool = True) -> None:
         handler = self._processing(steps)
         try:
             await handler.run(task, ensure_lease)
@@ -300,7 +295,8 @@ class Stage:
         except LeaseLost:
             pass
         except Unavailable:
-            await self._attempt(task, steps, ensure_lease)
+            if again:
+                await self._attempt(task, steps, ensure_lease)
 
     def _processing(self, steps: Steps) -> ProcessMedia:
         store, statuses = self._actor(steps)

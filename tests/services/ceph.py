@@ -25,7 +25,7 @@ from tests.services.process import Program, accepts_connections, free_port, requ
 
 _START_TIMEOUT_S = 90.0
 # A bound, not an allocation. At 95 % of it Ceph holds back every request, without an error.
-_MEMSTORE_BYTES = 12 << 30
+_MEMSTORE_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 import trio
 
+import avion_media
 from avion_media.deletion import NoticeStream
 from avion_media.domain.tasks import CONSUMER_GROUP, DROP_DELETED, PROCESSING_QUEUE
 from avion_media.queue import QueueKeys, TaskQueue
@@ -176,7 +177,6 @@ async def test_history_that_another_service_writes_is_bounded_too(queue: TaskQue
 
 def test_one_place_unpacks_lists() -> None:
     """Lua's stack takes 8,000 values: each `unpack` of what another service wrote must be bounded."""
-    folders = ("avion_media.queue", "avion_media.remote", "avion_media.tasks.sweep")
-    scripts = [each for folder in folders for each in (files(folder) / "lua").iterdir() if each.name.endswith(".lua")]
-    found = {each.name: each.read_text().count("unpack(") for each in scripts}
-    assert {name: count for name, count in found.items() if count} == {"_prelude.lua": 2}
+    product = Path(avion_media.__file__).parent
+    found = {str(each.relative_to(product)): each.read_text().count("unpack(") for each in product.rglob("*.lua")}
+    assert {name: count for name, count in found.items() if count} == {"queue/lua/_prelude.lua": 2}

@@ -3,7 +3,7 @@
 ```
 avion-media                rest_for_one: when a child fails, the children listed after it restart too; stops bottom-up
 ├─ telemetry               stops last, with a bounded flush
-├─ admin                   starts first and answers during the whole drain
+├─ admin                   answers while the rest starts, and during the whole drain
 ├─ foundation              rest_for_one
 │  ├─ redis                connections, queues, status store
 │  ├─ store                S3 client; calls run in a bounded pool of threads

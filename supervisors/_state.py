@@ -16,7 +16,7 @@ class State(StrEnum):
     STARTING = "starting"  # its task exists and has not called `Child.started` yet
     RUNNING = "running"
     STOPPING = "stopping"  # its stop was requested, by its supervisor or by itself
-    STOPPED = "stopped"  # by its supervisor
+    STOPPED = "stopped"  # down, after its stop was requested
     BACKOFF = "backoff"  # failed, waits for its restart
     FINISHED = "finished"  # returned by itself, not restarted
     FAILED = "failed"  # failed by itself, not restarted
@@ -26,7 +26,7 @@ UP = frozenset({State.STARTING, State.RUNNING, State.STOPPING})  # a task of the
 OVER = frozenset({State.STOPPED, State.FINISHED, State.FAILED})  # only its group or an operator starts it again
 _BY_ITSELF = frozenset({State.BACKOFF, State.FINISHED, State.FAILED})
 
-# All other transitions are illegal. WAITING follows every state of being down, for a restart with the group or by hand.
+# All other transitions are illegal. WAITING follows each state of `OVER`, for a restart with the group or by hand.
 LEGAL: dict[State, frozenset[State]] = {
     State.WAITING: frozenset({State.STARTING, State.STOPPED}),
     State.STARTING: _BY_ITSELF | {State.RUNNING, State.STOPPING},
@@ -60,7 +60,7 @@ class EventKind(StrEnum):
 class Event:
     """One transition of one node. ``seq`` counts within a run of a tree; ``at`` is on Trio's clock.
 
-    ``error`` is the exception itself, including groups.
+    ``error`` is the exception itself, which can be a group.
     """
 
     seq: int

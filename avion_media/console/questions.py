@@ -101,6 +101,7 @@ class Questions:
             outcome = await action.perform(service, question.targets)
         except BaseException as error:
             cause = "it was interrupted" if isinstance(error, trio.Cancelled) else str(error) or type(error).__name__
+            # Shielded, so that an interrupted action is in the audit log as well. Bounded by `_RECORD_S`.
             with trio.CancelScope(shield=True), trio.move_on_after(_RECORD_S):
                 await record(f"Not completed: {cause}")
             raise

@@ -1,7 +1,8 @@
 """The journal in the bucket: deletions and undeletes that must survive the loss of Redis.
 
-One object per batch: ``journal/deletions/yyyy/mm/dd/<ulid>.json``. It is written before the notice is acknowledged, and
-before an undelete is committed. Entries need no order, because the generation of a record shows which of two is newer.
+One object per batch: ``journal/deletions/yyyy/mm/dd/<ulid>.json``. Deletions are written before their notice is
+acknowledged. Undeletes are written after the records are changed, and before they are confirmed. Entries need no order,
+because the generation of a record shows which of two is newer.
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ class JournalEntry:
 
 
 class DeletionJournal:
-    """Every method raises `Unavailable` while the object store is unavailable, and can then be repeated."""
+    """Writes, reads and prunes the entries.
+
+    Every method raises `Unavailable` while the object store is unavailable, and can then be repeated.
+    """
 
     def __init__(self, store: ResourceSlot[ObjectStore], delay_s: float) -> None:
         self._store = store

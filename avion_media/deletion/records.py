@@ -1,23 +1,7 @@
-"""The record of each deletion: one hash per media item, and the table of its transitions.
+"""The record of each deletion: one hash per media item, which only the scripts of ``lua/`` change.
 
-==================  ==========  =============================  =====================  =============  ==================
-operation           no record   marked                         removing               removed        undeleted
-==================  ==========  =============================  =====================  =============  ==================
-mark                → marked    same                           same                   same           void if issued
-                                                                                                     before the
-                                                                                                     undelete; else
-                                                                                                     → marked, with a
-                                                                                                     new generation
-begin removal (g)   → removing  due: → removing; not due:      go, if g is its        go, if g is    void
-                                early; another g: void         generation; else void  its g.; else
-                                                                                      void
-finish removal (g)  –           –                              → removed              –              –
-undelete            –           → undeleted                    –                      –              –
-==================  ==========  =============================  =====================  =============  ==================
-
-A notice of the stream was issued before an undelete if its position is not after the position of the undelete. A notice
-of the channel was issued before it if the last undelete that its listener had received is older. No clocks of two
-machines are compared.
+docs/deletions.md has the table of states and operations, which a test compares with the scripts, and says which notices
+an undelete undoes.
 """
 
 from __future__ import annotations
@@ -58,7 +42,7 @@ class DeletionState(StrEnum):
 class DeletionRecord:
     """One record. Times in Unix milliseconds; positions are those of the stream `drop_deleted`, or empty.
 
-    ``unjournaled``: a notice of the channel marked the medium, and its listener has not written the journal yet.
+    ``unjournaled``: a notice of the channel marked the media item, and its listener has not written the journal yet.
     """
 
     state: DeletionState
@@ -116,11 +100,14 @@ class Removal:
 
 
 class DeletionRecords:
-    """Every method raises `Unavailable` while Redis is unavailable, and can then be repeated."""
+    """Reads and changes the records.
+
+    Every method raises `Unavailable` while Redis is unavailable, and can then be repeated.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis.state
-        self._notices = redis  # has the stream of the notices, and the time of the last undelete
+        self._notices = redis  # the Redis with the stream of notices and the time of the last undelete
 
     async def get(self, media_id: str) -> DeletionRecord | None:
         """Return the record of one media item; None if there is none."""
@@ -149,8 +136,7 @@ class DeletionRecords:
         lower_bound_ms: int | None = None,
         at_once: bool = False,
     ) -> list[Mark]:
-        """Mark media as deleted. Return the valid deletions; one that is missing was undeleted after its notice was
-        issued.
+        """Mark media as deleted. Return the valid deletions. A missing one was undeleted after the notice was issued.
 
         A notice of the stream has a ``position``. A notice of the channel was issued after ``lower_bound_ms``.
         ``at_once``: the objects may be removed now, regardless of undeletes.
@@ -251,7 +237,7 @@ class DeletionRecords:
         await self._in_groups(names, write)
 
     async def _in_groups(self, keys: Iterable[str], run: Callable[[Sequence[str]], Awaitable[None]]) -> None:
-        """Run a script on groups of the keys that lie together, a few groups at once."""
+        """Run a script on groups of keys, each of one cluster slot, a few groups at once."""
         groups = await self._redis.grouped(list(keys), _CHUNK)
         await in_turn([partial(run, group) for group in groups], _AT_ONCE)
 

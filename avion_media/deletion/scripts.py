@@ -1,4 +1,4 @@
-"""The Lua scripts of deletions: the table of transitions."""
+"""The Lua scripts of deletions, which make all transitions of the records."""
 
 from __future__ import annotations
 

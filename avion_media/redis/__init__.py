@@ -12,8 +12,10 @@ An outage is a state: calls raise `Unavailable`, and later calls connect again, 
     topology            the servers and their slots
     locator, directory  find the servers, and keep track of changes
     client              the calls
+    subscription        messages of channels
     lock                a lock among all replicas
     replies             names and values that a call returned
+    errors              the errors of coredis, by kind
 """
 
 from avion_media.redis.client import Redis, Script, open_redis

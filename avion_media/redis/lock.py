@@ -1,7 +1,8 @@
 """A lock among all replicas: a key on Redis, which expires unless its holder renews it.
 
-What it protects must be repeatable. A process that stands still for longer than the lock lives, and then goes on, works
-beside the next holder until it notices. A loss of Redis's data lets a second process take the lock as well.
+What it protects must be repeatable, because two processes can hold it for a moment. A process that was suspended until
+its lock expired works beside the next holder until it notices. A loss of Redis's data lets a second process take the
+lock as well.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Lock:
                 raise group.exceptions[0] from None
             raise
         finally:
-            # Shielded, so that the next holder does not wait until the key expires.
+            # Shielded, so that the next holder does not wait until the key expires. Bounded by `_RELEASE_S`.
             with trio.CancelScope(shield=True), trio.move_on_after(_RELEASE_S), suppress(Unavailable):
                 await self._redis.run(_RELEASE, (self._key,), (self._token,))
 

@@ -336,6 +336,7 @@ class Consumer:
                 if active.cancelled and not active.lease.ended:
                     observed.outcome, observed.reason = await self._cancelled(active.lease)
             except trio.Cancelled:
+                # Shielded, so that the task does not wait until it is reclaimed. Bounded by `_RELEASE_S`.
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + _RELEASE_S):
                     await self._end_lease(active.lease.release)
                 raise

@@ -58,7 +58,7 @@ class Sandbox:
 
     @property
     def fork_server_pid(self) -> int:
-        """The present fork server's process, for metrics (its memory is the base of every child's)."""
+        """The id of the present fork server's process. Only tests use it."""
         return self._server.process.pid
 
     async def call(

@@ -75,7 +75,7 @@ class Child(trio.TaskStatus[T]):
         self.ignored = True
 
     def request_stop(self, reason: str) -> None:
-        """Set ``stopping``. For the supervisor, once; not part of the public interface."""
+        """Set ``stopping``. Only the supervisor calls this, once. It is not part of the public interface."""
         self.stop_reason = reason
         self.stopping.set()
         for scope in self._until_stopping:
@@ -85,10 +85,10 @@ class Child(trio.TaskStatus[T]):
 def nursery_task(
     fn: Callable[..., Awaitable[object]], *args: Any, start: bool = False
 ) -> Callable[[Child[Any]], Awaitable[None]]:
-    """Make a plain Trio function a worker's ``run``. It is cancelled as soon as the stop is requested.
+    """Turn a plain Trio function into the ``run`` of a worker. It is cancelled as soon as the stop is requested.
 
-    With ``start`` it is called as by `trio.Nursery.start`, with a ``task_status``; otherwise as by ``start_soon``, and
-    it counts as started at once.
+    With ``start`` it is called as `trio.Nursery.start` does, with a ``task_status``. Otherwise it is called as
+    ``start_soon`` does, and counts as started at once.
     """
 
     async def run(child: Child[Any]) -> None:

@@ -73,7 +73,7 @@ class Engine:
         self._intensity = intensity
         self._window = self.journal.windows.setdefault(own, RestartWindow(intensity))
         self._exits: deque[tuple[Record, BaseException | None]] = deque()
-        self._due: list[tuple[float, int, Record | None]] = []  # a heap; None is a wake-up alone
+        self._due: list[tuple[float, int, Record | None]] = []  # a heap; None: only wake up
         self._numbers = count()
         self._wake = trio.Event()
         self._scope = trio.CancelScope()
@@ -105,17 +105,17 @@ class Engine:
         raise NotImplementedError
 
     def _came_up(self, record: Record) -> None:
-        """Handle that a child has started."""
+        """React to a child that has started."""
 
     def _went_down(self, record: Record, now: float) -> None:
-        """Handle that a child is down, by a stop or with its group."""
+        """React to a child that is down, after a stop or together with its group."""
 
     def _takes_down(self, record: Record) -> bool:
         """Return whether the child goes down with its group."""
         return False
 
     def _lost(self, record: Record) -> None:
-        """Handle that a child has ended by itself and is not restarted."""
+        """React to a child that has ended by itself and is not restarted."""
 
     # --- requests of others: flags and a wake-up, never a wait ---
 
@@ -151,7 +151,7 @@ class Engine:
 
     @enable_ki_protection
     def stop_child(self, record: Record, deadline: float, *, remove: bool = False) -> None:
-        """Stop one child and keep it down until it is restarted by hand, or forget it."""
+        """Stop one child, and keep it down until it is restarted by hand. With ``remove`` forget it instead."""
         now = trio.current_time()
         record.removed = record.removed or remove or self.forgets
         record.stays_down = not record.removed
@@ -248,8 +248,8 @@ class Engine:
     def _interrupted(self, exc: BaseException) -> None:
         now = trio.current_time()
         if isinstance(exc, trio.Cancelled):
-            # Trio repeats a cancel until the scope is left, so only the first one has a meaning. From here on
-            # the loop is shielded, for the clean-up of its children at most after `cancel_grace_s`.
+            # Trio repeats a cancel until the scope is left, so only the first one has a meaning. From here on the
+            # loop is shielded. The shield lasts at most `cancel_grace_s`, and then until the children have cleaned up.
             if not self._cancelled:
                 self._cancelled = True
                 self._scope.shield = True
@@ -329,7 +329,7 @@ class Engine:
                 self._backoff_over(record)
 
     def _backoff_over(self, record: Record) -> None:
-        """Handle the end of the wait of a child that has its own deadline in backoff."""
+        """React to the end of a backoff, if each child has a deadline of its own for it."""
 
     # --- going down ---
 
@@ -409,7 +409,7 @@ class Engine:
 
         handle: Child[Any] = Child(record.path, record.incarnation + 1, record.value, on_started)
         # Shielded, so that a cancel from outside does not end all children at once, without order. Bounded by the
-        # start timeout, the grace and every stop deadline above; while it runs, its supervisor always listens.
+        # start timeout, the grace and every stop deadline above: its supervisor reacts to them while the child runs.
         scope = trio.CancelScope(shield=True)
         record.begin(handle, scope, now)
         self.journal.emit(record, EventKind.STARTING, now)
@@ -474,9 +474,10 @@ class Engine:
         ran_s: float | None,
         now: float,
     ) -> None:
-        """Handle the end of a child. ``error`` is what it raised; ``failure`` is None for a `Shutdown`; ``ran_s`` is
-        None if
-        it never started."""
+        """Handle the end of a child whose stop was not requested.
+
+        ``error`` is what it raised. ``failure`` is None after a normal end. ``ran_s`` is None if it never started.
+        """
         permanent = record.policy.restart is Restart.PERMANENT
         kind = EventKind.RETURNED if failure is None else EventKind.FAILED
         over = State.FINISHED if failure is None else State.FAILED
@@ -484,7 +485,7 @@ class Engine:
             record.reason = str(error)
         first_start_failed = not record.ever_started and (failure is not None or permanent)
         if self.stopping or self._takes_down(record):
-            # It ended before its stop was requested. It is down, and no further restart is counted.
+            # It was to be stopped, but ended first. No further restart is counted.
             self._ended(record, over, kind, now, failure)
             self._went_down(record, now)
         elif first_start_failed and (record.added or not self.started):

@@ -1,4 +1,4 @@
-"""The events of one tree. Each gets its number with its transition; the root's task delivers them in that order.
+"""The events of one tree. Each transition numbers its event; the root's task delivers the events in that order.
 
 Each supervisor could deliver its own events, but then two observers would see two orders, and an effect could come
 before its cause. So the supervisors only append, and one task calls the observers.

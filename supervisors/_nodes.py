@@ -96,7 +96,7 @@ class Node(Generic[T]):
         """Request the ordered stop; the whole subtree is cancelled after ``grace_s``. It stays down until `restart`.
 
         The stop of a root ends its `Supervisor.run`; before the run it makes the run end with nothing started. A
-        dynamic child is forgotten after its end. It can be repeated, but only to shorten the stop.
+        dynamic child is forgotten after its end. A repeated call can only shorten the stop.
         """
         check_seconds("grace_s", grace_s, zero=True)
         record = self._record
@@ -111,8 +111,8 @@ class Node(Generic[T]):
     def restart(self) -> None:
         """Stop the node if it runs, then start it. This ends a backoff, reverses `stop`, and is not counted.
 
-        If its supervisor is down, it starts with its supervisor. Raises `NotRunning` while its supervisor stops, and
-        for a node without a supervisor (a root, or a dynamic child that was stopped).
+        If its supervisor is down, the node starts with that supervisor. Raises `NotRunning` while its supervisor stops,
+        and for a node without a supervisor (a root, or a dynamic child that was stopped).
         """
         record = self._record
         engine = _above(record)
@@ -142,8 +142,8 @@ class Node(Generic[T]):
 class Worker(Node[T]):
     """An async function as a child. It gets a `Child`, calls `Child.started`, and returns once its stop is requested.
 
-    ``grace_s`` is the time between the request and the cancellation; 0 cancels at once. It must call ``started``
-    within ``start_timeout_s``. Without a ``backoff`` of its own it has its supervisor's. ``significant``: see
+    ``grace_s`` is the time between the request and the cancellation; 0 cancels at once. The function must call
+    ``started`` within ``start_timeout_s``. Without a ``backoff`` its supervisor's applies. ``significant``: see
     `AutoShutdown`. Raises `SpecError`.
     """
 
@@ -222,8 +222,8 @@ class Supervisor(Node[None]):
         ``task_status.started()`` is called when every child has started. Returns after `stop` or an automatic
         shutdown. Raises, always after the last child has ended: `StartFailed`; `TooManyRestarts`, with the child's
         error as its cause; `Killed`; KeyboardInterrupt and its like; `trio.Cancelled` if the surrounding scope was
-        cancelled, which is an ordered stop that has ``cancel_grace_s`` in all, and 0 by default. Raises RuntimeError
-        if it runs already or has a supervisor.
+        cancelled. A cancel causes an ordered stop with one grace for all children, ``cancel_grace_s``. Raises
+        RuntimeError if it runs already or has a supervisor.
         """
         check_seconds("cancel_grace_s", cancel_grace_s, zero=True)
         record = self._record
@@ -291,9 +291,9 @@ class Supervisor(Node[None]):
     async def start(self, node: Node[T]) -> T:
         """Add a child on the right, and return its started value.
 
-        A restart of this supervisor forgets the child. Raises `StartFailed` if it ends before it has started, which is
-        not retried and not counted, and the child is not kept; `SpecError`; `TooManyChildren`; `NotRunning`. A cancel
-        cancels and removes the child, without waiting for it.
+        A restart of this supervisor forgets the child. Raises `StartFailed` if the child ends before it has started;
+        then it is not kept, and the start is neither retried nor counted. Also raises `SpecError`, `TooManyChildren`
+        and `NotRunning`. A cancel cancels and removes the child, without waiting for it.
         """
         record = self._add(node)
         try:
@@ -392,7 +392,7 @@ class Supervisor(Node[None]):
 class DynamicSupervisor(Supervisor):
     """Runs independent children that come and go: each is forgotten after its end, and all stop at once.
 
-    At most ``max_children`` at any time, children in backoff and in their stop included. Raises `SpecError`.
+    At most ``max_children`` at any time, including those in backoff and those that stop. Raises `SpecError`.
     """
 
     def __init__(
@@ -409,7 +409,7 @@ class DynamicSupervisor(Supervisor):
             raise SpecError(f"{name!r}: max_children must be an integer of at least 1, not {max_children!r}")
         super().__init__(name, intensity=intensity, backoff=backoff, restart=restart, grace_s=grace_s)
         self._max_children = math.inf if max_children is None else max_children
-        self._unnamed = 0  # tasks
+        self._unnamed = 0  # number of tasks without a name of their own
 
     @property
     def stop_budget_s(self) -> float:

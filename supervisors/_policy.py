@@ -75,8 +75,9 @@ class Intensity:
 class Backoff:
     """How long a failed child waits: ``first_s``, ``factor`` times more after each further failure, up to ``max_s``.
 
-    ``jitter`` is the random share of a delay. It only shortens: if half of a fleet waited for exactly ``max_s``, it
-    would restart in lockstep again. A child that ran for ``healthy_after_s`` starts over at ``first_s``.
+    ``jitter`` is the random share of a delay. It only shortens the delay, also one of ``max_s``. If it could lengthen
+    a delay, ``max_s`` would cut off the excess, and much of a fleet would restart at the same moment. A child that ran
+    for ``healthy_after_s`` starts over at ``first_s``.
     """
 
     first_s: float = 0.1

@@ -43,20 +43,20 @@ class Record:
         self.node = node  # the public handle; engines do not use it
         self.parent: Record | None = None
         self.children: dict[str, Record] | None = None
-        self.observers: dict[object, Callable[[Event], object]] | None = None  # of a supervisor
+        self.observers: dict[object, Callable[[Event], object]] | None = None  # None for a worker
         self.backoff = Backoff()  # set by the supervisor that adds the node
         self.below: Engine | None = None  # the engine, while this node is a supervisor that runs
-        self.added = False  # while its supervisor ran, so it is forgotten at the end of that run
+        self.added = False  # it was added while its supervisor ran: the end of that run forgets it
         self._former_path: str | None = None
         # Counts and the last failure survive a restart of the supervisor, because the cause must be visible afterwards.
         self.state = State.WAITING
         self.since: float | None = None
         self.reason: str | None = None
         self.incarnation = 0
-        self.starts = 0  # how often it was started to the end of its start
+        self.starts = 0  # number of successful starts
         self.last_failure: str | None = None
         self.value: Any = None  # of the present or last incarnation
-        self.keeps_error = False  # it is the result of a task
+        self.keeps_error = False  # a task's error is its result
         self.error: BaseException | None = None
         self.stays_down = False  # stopped by hand: down until it is restarted by hand
         self._changed: trio.Event | None = None  # only while a task waits: there are thousands of nodes
@@ -127,12 +127,12 @@ class Record:
 
     @property
     def remains_down(self) -> bool:
-        """Whether its group does not start it again: it was stopped by hand, or it is temporary and ran."""
+        """Whether its group does not start it again: it was stopped by hand or removed, or it is temporary and ran."""
         return self.stays_down or self.removed or (self.policy.restart is Restart.TEMPORARY and self.ran)
 
     @property
     def has_a_turn(self) -> bool:
-        """Whether it is about to start, or starting. A supervisor that fails during its start is still starting."""
+        """Whether it is about to start, or starting. That includes a supervisor that gives up during its own start."""
         return self.state in (State.WAITING, State.BACKOFF, State.STARTING) or (
             self.state is State.STOPPING and not self.stop_requested and self.started_at is None
         )

@@ -17,9 +17,9 @@ from supervisors._state import State
 class Batch:
     """Children that stop right to left and start left to right as one unit: the first start, or a group's restart.
 
-    Every child that stops with the batch also has a turn to start. A child that must stay down loses its turn only when
-    the batch reaches it, because `restart_child` can still bring it back until then. If another of its children fails,
-    a new batch replaces this one and takes over its children.
+    Every child that stops with the batch also has a turn to start. A child that must stay down loses its turn when the
+    batch reaches it, and not before: until then `restart_child` can bring it back. If a further child of the batch
+    fails, a new batch replaces this one and takes over its children.
     """
 
     def __init__(self, to_stop: Iterable[Record], to_start: Iterable[Record], not_before: float, reason: str) -> None:
@@ -48,8 +48,8 @@ class StaticEngine(Engine):
         super().__init__(*args, **kwargs)
         self._strategy = strategy
         self._auto_shutdown = auto_shutdown
-        # Those in progress. Each is on its own: one that waits for a child or a backoff blocks no other. A child is in
-        # one of them at most.
+        # The batches in progress. They are independent: a batch that waits for a child or a backoff blocks no other. A
+        # child is in at most one batch.
         self._batches: list[Batch] = []
 
     def _place(self, records: list[Record], now: float) -> None:
@@ -80,7 +80,7 @@ class StaticEngine(Engine):
         return last is None
 
     def _restart_later(self, record: Record, delay_s: float, now: float) -> None:
-        """Take the group down and up again; batches that concern any of it are taken over, with the latest time."""
+        """Stop the group and start it again. Batches that share a child with it are merged, with the latest time."""
         everyone = list(self.records.values())
         group = set(restart_group(self._strategy, everyone, record))
         taken_over = [batch for batch in self._batches if not group.isdisjoint(batch.to_start)]
@@ -104,10 +104,10 @@ class StaticEngine(Engine):
                 if record in batch.to_start:
                     batch.not_before = now
         elif record.over or record.up:
-            record.ran = False  # a temporary child, too, is started by hand
+            record.ran = False  # otherwise a temporary child that ran would stay down
             if record.over:
                 record.enter(State.WAITING, now)
-            if not self._takes_down(record):  # otherwise it comes up with the children with which it goes down
+            if not self._takes_down(record):  # otherwise its batch starts it again
                 self._end_turn(record)
                 self._batches.append(Batch([record], [record], now, "restart"))
         if record.up:

@@ -28,9 +28,9 @@ class _Reporting(trio.TaskStatus[None]):
 async def open_tree(root: S, *, cancel_grace_s: float = 0.0) -> AsyncIterator[S]:
     """Run ``root`` beside the block. The block begins when all children have started, and the tree stops after it.
 
-    An exception of the block is raised after the ordered stop. A cancel from outside is an ordered stop that has
-    ``cancel_grace_s`` in all. A failed tree cancels the block. Errors are raised in a group, as from a nursery;
-    `NotRunning` if the root was stopped before the block began.
+    An exception of the block is raised after the ordered stop. A cancel from outside causes an ordered stop with
+    one grace for all children, ``cancel_grace_s``. A failed tree cancels the block. Errors are raised in a group, as
+    from a nursery; `NotRunning` if the root was stopped before the block began.
     """
     started, ended = trio.Event(), trio.Event()
 

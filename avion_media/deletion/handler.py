@@ -57,9 +57,9 @@ class DeletionHandler:
         """Mark the media items as deleted, queue their removal, and write the journal.
 
         After `Unavailable`, a notice of the stream is delivered again. A notice of the channel is not, so this waits
-        for the end of an outage. Every replica receives it; the replica that marks a media item writes the journal, or
-        the next sweep if that replica crashes. If Redis loses its data meanwhile, every step is done again, because a
-        replay of the journal may have come too early to see this notice.
+        for the end of an outage. Every replica receives it, and the replica that marks a media item writes the journal.
+        If that replica crashes first, the next sweep writes the journal. If Redis loses its data meanwhile, every step
+        is done again, because a replay of the journal may have come too early to see this notice.
         """
         if notice.problem:
             self._telemetry.count(instruments.DELETIONS_MALFORMED)

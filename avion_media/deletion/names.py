@@ -14,7 +14,8 @@ LAST_UNDELETE = f"{{{DROP_DELETED}}}:last_undelete"
 
 _HEX = "0123456789abcdef"  # remote media are named by a hash
 BUCKETS = tuple(sorted({first + second for digits in (ALPHABET, _HEX) for first in digits for second in digits}))
-"""The last two characters of all ids. The records of one such bucket are in one cluster slot."""
+"""The last two characters of all ids. Here a *bucket* is the set of ids with the same two, not a bucket of the object
+store. Its records are in one cluster slot."""
 
 
 def complete_key(bucket: str) -> str:

@@ -74,9 +74,10 @@ def _media_ids(event: bytes) -> tuple[tuple[str, ...], int]:
 
 
 def _is_id(value: object) -> bool:
-    """Return whether this is an id, also of a newer version of this service. The task that removes its media item comes
-    after a delay; a worker that cannot carry it out makes a dead letter of it. So no deletion is lost during an
-    upgrade."""
+    """Return whether this is an id. An id of a newer version counts, so that no deletion is lost during an upgrade.
+
+    A worker of this version that cannot remove such a media item makes the task a dead letter.
+    """
     try:
         return isinstance(value, str) and parse_any_id(value) is not None
     except UnknownFormat:
@@ -130,7 +131,7 @@ class NoticeStream:
         return [_read_notice(row) for row in _rows(reply)]
 
     async def _leave(self, consumer: str, reply: Reply) -> None:
-        """Leave events to the next reader that takes over events of dead readers."""
+        """Make these events look abandoned, so that the next reader takes them over at once."""
         ids = [entry_id for entry_id, _ in _rows(reply)]
         claim = ("XCLAIM", DROP_DELETED, NOTICES_GROUP, consumer, 0, *ids)
         await self._redis.execute(*claim, "IDLE", self._claim_after_ms, "JUSTID")

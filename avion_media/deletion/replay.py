@@ -1,9 +1,10 @@
 """Replays the journal if Redis may have lost deletion records.
 
-The records of a bucket are *complete* if the journal was replayed into the server process that has them, and none of
-its data has been removed since. The hash ``media_deletions_complete:{XY}`` records that. Another server process (its
-``run_id``) means a restart or a failover, which can lose the last writes; then only entries since shortly before are
-replayed. Without the hash everything is lost (FLUSHALL, an empty disk), and the whole journal is replayed.
+Here a *bucket* is the set of ids with the same last two characters (`BUCKETS`). Its records are *complete* if the
+journal was replayed into the server process that has them, and none of its data has been removed since. The hash
+``media_deletions_complete:{XY}`` records that. Another server process (its ``run_id``) means a restart or a failover,
+which can lose the last writes; then only entries since shortly before are replayed. Without the hash everything is lost
+(FLUSHALL, an empty disk), and the whole journal is replayed.
 
 A lookup reads the record and the completeness of its bucket in one step. So a media item whose deletion record was lost
 is never served: the lookup waits, or fails, until the replay is over.
@@ -104,8 +105,7 @@ class JournalReplay:
             self._requested = trio.Event()
 
     async def ensure_complete(self) -> bool:
-        """Replay the journal if records may be lost, on one replica at a time. Return whether they might have been
-        lost.
+        """Replay the journal if records may be lost. One replica at a time does it. Return whether a replay was needed.
 
         After a cancel, restored records stay, and no bucket counts as complete.
         """
@@ -134,7 +134,7 @@ class JournalReplay:
         return await self._epochs(list(epochs)) == epochs
 
     async def journal_late(self, marks: Sequence[Mark]) -> None:
-        """Write down deletions that are not in the journal, since the listener that marked them died before.
+        """Write the journal for deletions whose listener marked them, and then died before it wrote the journal.
 
         Their removals are queued, unless they are already. Repeating it is harmless. If Redis loses its data meanwhile,
         a replay may miss the entry, so the records are restored from here.
@@ -176,8 +176,7 @@ class JournalReplay:
         return restored
 
     async def _keys_of(self, media_ids: Iterable[str]) -> list[str]:
-        """Return the completeness keys of their buckets. One is enough if one server has all, because it loses all or
-        nothing."""
+        """Return the completeness keys of their buckets. A single server loses all or nothing, so one key is enough."""
         keys = list(dict.fromkeys(completeness_of(media_id) for media_id in media_ids))
         return keys if await self._redis.is_cluster() else keys[:1]
 

@@ -82,8 +82,8 @@ async def _undelete(
 
 
 async def _journal_again(journal: DeletionJournal, already: Mapping[str, DeletionRecord]) -> None:
-    """Write the journal for media that are already undeleted, because the process that undeleted them may have crashed
-    before."""
+    """Write the journal for media that are already undeleted: the process that undeleted them may have crashed before
+    it wrote the journal."""
     by_undelete: dict[Undelete, list[tuple[str, int]]] = {}
     for media_id, record in already.items():
         issued = Undelete(record.undeleted_at_ms, record.undeleted_through)

@@ -118,7 +118,9 @@ class Unwanted:
 
 
 class Blocking:
-    """Methods raise `Unavailable` while the store or Redis is unavailable. Unfinished steps are completed later.
+    """Blocks media, and lifts blocks.
+
+    Methods raise `Unavailable` while the store or Redis is unavailable. Unfinished steps are completed later.
 
     ``claim_s``: a process that has not continued a block for this long counts as dead.
     """
@@ -146,7 +148,8 @@ class Blocking:
         self._statuses = StatusStore(redis)
         self._changes = Changes(redis)
         self._claim_s = claim_s
-        self._abandoned = timedelta(seconds=claim_s / 3)  # by then a block is claimed, also if Redis failed at first
+        # By then a live process has its claim, even if Redis failed at first.
+        self._abandoned = timedelta(seconds=claim_s / 3)
         self._records = ModerationRecords(store)
         self._evidence = Evidence(store)
         self._owners = OwnerIndex(store)
@@ -190,7 +193,7 @@ class Blocking:
                 await self._begin_lift(any_id, replace(block, lifted_at=now(), lifted_by=by))
 
     async def resume(self, *, abandoned_only: bool = True) -> None:
-        """Complete unfinished blocks, because their process may have crashed."""
+        """Complete unfinished blocks whose process seems to have crashed, or all of them."""
         for listed in await self._underway.reload(self._records):
             media_id = listed.key.removeprefix(keys.UNFINISHED_BLOCK_PREFIX)
             if abandoned_only and datetime.now(UTC) - listed.last_modified < self._abandoned:
@@ -222,7 +225,7 @@ class Blocking:
 
     @asynccontextmanager
     async def _claimed(self, any_id: AnyId) -> AsyncIterator[None]:
-        """Wait for the claim, and hold it during the body. While Redis is unavailable, nobody waits."""
+        """Wait for the claim, and hold it during the body. If Redis is unavailable, begin without the claim."""
         claim = self._claim(str(any_id))
         with suppress(Unavailable):
             await claim.wait()
@@ -356,7 +359,8 @@ class Blocking:
         return block
 
     async def _publish_blocked(self, media_id: str) -> None:
-        """Publish the block. First forget a status READY, so that the bucket is read, which has the block."""
+        """Publish the block. First forget another status, such as READY: without one, readers find the block in the
+        bucket."""
         status = await self._statuses.get(media_id)
         if status is None or status.reason is not Reason.BLOCKED:
             await self._statuses.forget(media_id)
@@ -389,8 +393,8 @@ class Blocking:
     async def _block_copies(self, block: Block) -> Block:
         """Block every media item whose original is the same file. Return the block with their ids.
 
-        They are recorded before they are blocked. Otherwise, if this process were killed in between, the listing of the
-        next one would not find them any more.
+        They are recorded before they are blocked. Otherwise, if this process were killed in between, the next process
+        would not find the copies that this one had removed.
         """
         found = await self._find_copies(block)
         known = await self._records.block(block.media_id) or block  # another process may have recorded some meanwhile
@@ -437,7 +441,7 @@ class Blocking:
         media_id = block.media_id
         for entry in block.entries:
             await self._records.remove_entry(entry)
-        deleted = await self._deletions.is_deleted(media_id)  # its owner has deleted it
+        deleted = await self._deletions.is_deleted(media_id)  # by its owner, meanwhile
         if not deleted:
             await self._own_again(any_id)
         restored = not deleted and await self._evidence.restore(any_id, block.sizes)

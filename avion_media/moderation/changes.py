@@ -1,8 +1,8 @@
 """Notifies replicas of each other's blocks through Redis. The bucket is the source of truth.
 
 A block writes its entries to the bucket, then increments the counter, and then lists the bucket for copies. A worker
-writes an original, and then reads the counter. So one of them sees what the other wrote: the listing finds the
-original, or the worker reads the entries again and finds its media item among them.
+writes an original, and then reads the counter. So one of them sees what the other wrote: either the listing finds the
+original, or the worker finds a new counter, reads the entries again, and finds one that matches its media item.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """``MODERATION__HOOK_URL``: a service of the operator that decides about each media item before publication.
 
-It receives a POST with hashes and facts as JSON, never the file. With ``HOOK_SENDS_FILE`` it also receives the hashed
-image, in base64. It responds ``{"action": "publish"|"hold"|"refuse", "label": "…"}``. While it does not respond, or
-responds with anything else, a setting decides.
+It receives a POST with hashes and facts as JSON, never the file itself. With ``HOOK_SENDS_FILE`` it also receives the
+thumbnail that was hashed, in base64. It responds ``{"action": "publish"|"hold"|"refuse", "label": "…"}``. While it does
+not respond, or responds with anything else, a setting decides.
 """
 
 from __future__ import annotations

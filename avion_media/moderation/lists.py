@@ -63,7 +63,7 @@ class Blocklists:
         self._changes = changes
         self._records = ModerationRecords(store)
         self._lists: dict[str, _List] = {}
-        self._own: dict[str, tuple[str, Entry | None]] = {}  # key -> ETag, and its entry unless it has none
+        self._own: dict[str, tuple[str, Entry | None]] = {}  # by key: the ETag, and the entry; None if it is malformed
         self._own_exact: dict[tuple[HashType, bytes], Entry] = {}
         self._own_likenesses: dict[bytes, Entry] = {}
         self._generation: bytes | None = None
@@ -115,7 +115,7 @@ class Blocklists:
             await self.reload(only_if_new=True)
 
     async def refresh(self) -> bool:
-        """Reload if a block was announced since the last time. Return whether that was so."""
+        """Reload if a block or a change of a list was announced since the last reload. Return whether that was so."""
         if self._generation is not None and await self._changes.generation() == self._generation:
             return False
         await self.reload()

@@ -40,7 +40,7 @@ class Block:
     ``by`` is the person who requested it. ``cause`` is the media item that this one is a copy of, or the list that has
     it. ``entries`` are its hashes on the block list. ``size_bytes``, ``etag`` and ``sha256`` are those of its original,
     if there was one, and are used to find copies. ``sizes`` are the names of its thumbnails. ``lifted_at`` and
-    ``lifted_by``: the block is being lifted.
+    ``lifted_by`` are set while the block is being lifted.
     """
 
     media_id: str
@@ -134,7 +134,7 @@ class ModerationRecords:
         return None if document is None else Held(**document)
 
     async def all_held(self, known: Mapping[str, tuple[str, Held]]) -> dict[str, tuple[str, Held]]:
-        """Return all of these with their ETags, by media id. Records that are ``known`` are not read again."""
+        """Return the records of all held media with their ETags, by media id. ``known`` ones are not read again."""
         found: dict[str, tuple[str, Held]] = {}
 
         async def read(media_id: str, etag: str) -> None:

@@ -31,7 +31,10 @@ class NotHeld(MediaError):
 
 
 class Reviews:
-    """Every method raises `Unavailable` while the store or Redis is unavailable, and can then be repeated."""
+    """Holds media, and releases them.
+
+    Every method raises `Unavailable` while the store or Redis is unavailable, and can then be repeated.
+    """
 
     def __init__(
         self, store: ResourceSlot[ObjectStore], redis: Redis, events: MediaEvents, *, status_ttl_s: float
@@ -80,7 +83,7 @@ class Reviews:
         await self.settle(any_id, held)
 
     async def settle(self, any_id: AnyId, held: Held) -> None:
-        """Publish that it is held, and remove the upload from where uploads expire."""
+        """Publish that it is held, and remove its upload from ``incoming/``, where it would expire."""
         status = Status(held.media_id, State.PROCESSING, reason=Reason.HELD)
         await self._statuses.put(status, ttl_s=self._status_ttl_s)
         await self._events.publish("media.held", held.media_id, {}, dedup_key=f"held.{held.at}")

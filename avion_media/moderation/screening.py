@@ -81,7 +81,7 @@ class Screening:
             if await self.blocking.get().enforce(any_id):
                 raise Rejected(Reason.BLOCKED, "it is blocked")
             raise Unavailable(Dependency.OBJECT, "it is being unblocked")
-        if not isinstance(any_id, MediaId):  # a held upload has no file to process
+        if not isinstance(any_id, MediaId):  # for a held upload, `see_missing` checks this
             await self._raise_if_held(any_id)
         await self.lists.ensure_loaded()
         return Visit(self, any_id, task, queue)
@@ -105,7 +105,7 @@ class Visit:
     any_id: AnyId
     task: Task
     queue: str
-    _released: bool | None = None  # None: not looked up, because nothing matched
+    _released: bool | None = None  # None: not looked up yet; only a match needs it
     _source: dict[HashType, bytes] = field(default_factory=dict)
     _made: dict[HashType, bytes] = field(default_factory=dict)
     _pdq: bytes | None = None

@@ -28,7 +28,7 @@ T = TypeVar("T")
 _HOP_PAUSE_S = 0.05  # pause before a redirected call is redirected once more
 
 Perform = Callable[[Node, bool], Awaitable[Reply]]
-"""One attempt at a node. The flag: the slot is just moving there."""
+"""One attempt at a node. The flag says whether the slot of the command is being moved to that node."""
 
 
 class Script:
@@ -257,13 +257,13 @@ class Redis:
     def _next_hop(
         self, cluster: Cluster, node: Node, asking: bool, hop: refusals.AskError | refusals.TryAgainError
     ) -> tuple[Node, bool]:
-        """Return the server to try next, and whether the slot is just moving there."""
+        """Return the server to try next, and whether the slot is being moved there."""
         if isinstance(hop, refusals.MovedError):
             self._directory.refresh_soon()
             return cluster.moved(hop.slot_id, hop.host, hop.port, node.address), False
         if isinstance(hop, refusals.AskError):
             return cluster.at(hop.host, hop.port, node.address), True
-        return node, asking  # some of its keys have moved and some have not; soon they are together again
+        return node, asking  # only some keys of the command have moved yet; try again until all have
 
     async def _on_each(self, topology: Topology, command: tuple[Argument, ...]) -> dict[str, Reply]:
         replies: dict[str, Reply] = {}

@@ -51,7 +51,7 @@ class Dialler:
             # Shielded, because coredis turns a Cancelled here into an error of its own. Bounded by its own timeout.
             with trio.fail_after(self._connect_s, shield=True):
                 await nursery.start(_serve, connection)
-        except refusals.ResponseError as error:  # wrong credentials or database: for any error there is no connection
+        except refusals.ResponseError as error:  # wrong credentials or database, for example
             raise refusals.ConnectionError(cause_of(error)) from error
         return connection
 

@@ -127,7 +127,7 @@ class Directory:
         self._refreshing = False
 
     async def _adopt_slots(self, cluster: Cluster) -> bool:
-        """Whether a node reported them."""
+        """Use the slots that any node reports. Return whether one did."""
         nodes = list(cluster.nodes)
         for node in random.sample(nodes, len(nodes)):
             try:

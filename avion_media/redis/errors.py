@@ -36,7 +36,7 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
     (refusals.UnblockedError, "UNBLOCKED"),  # a failover under a blocking read
     (refusals.ClusterDownError, "CLUSTERDOWN"),
     (refusals.TryAgainError, "TRYAGAIN"),
-    (refusals.AskError, "REDIRECTED"),  # also MOVED: in circles, or by a server that has become a node of a cluster
+    (refusals.AskError, "REDIRECTED"),  # also MOVED: in circles, or by a single server that became part of a cluster
     (refusals.ClusterCrossSlotError, "CROSSSLOT"),
     (refusals.AuthorizationError, "NOPERM"),
 )

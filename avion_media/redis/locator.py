@@ -31,7 +31,7 @@ _OTHERS_S = 0.5  # how long the other Sentinels may take after the first reply
 
 
 class Locator:
-    """Asks the seeds of a URL. Every method raises one of `errors.ANY` if no seed knows."""
+    """Asks the seeds, which are the servers that a URL names. Every method raises one of `errors.ANY` if none knows."""
 
     def __init__(self, target: Target, dialler: Dialler, timeout_s: float) -> None:
         self._target = target
@@ -101,7 +101,7 @@ class Locator:
         finally:
             if not is_master:
                 connection.invalidate()
-        if not is_master:  # any more, and the Sentinels have not noticed yet
+        if not is_master:  # there was a failover that the Sentinels have not noticed yet
             raise refusals.ConnectionError(f"{address} is not the master of {master}")
         return Single(self._open_node(address, connection), master)
 

@@ -40,7 +40,7 @@ class Node:
         timeout_s: float,
         connection: TCPConnection | None = None,
     ) -> None:
-        """``connection`` is an existing one."""
+        """``connection`` is one that is already open, for the calls of all tasks."""
         self.address = address
         self._dialler = dialler
         self._timeout_s = timeout_s
@@ -70,9 +70,9 @@ class Node:
         self._idle.clear()
 
     async def call(self, command: tuple[Argument, ...], *, asking: bool = False, within_s: float = math.inf) -> Reply:
-        """Run one command that does not block on the server. ``asking``: its slot is just moving to this node.
+        """Run one command that does not block on the server. ``asking``: its slot is being moved to this node.
 
-        Raises `NotWithin` after ``within_s``. If that is less than the timeout, the server may be well, so the
+        Raises `NotWithin` after ``within_s``, if that is less than the timeout. The server may be healthy then, so the
         connection stays.
         """
         is_hasty = within_s < self._timeout_s

@@ -1,7 +1,10 @@
 -- Begin a removal. From here on the deletion cannot be undone.
 -- KEYS: record, completeness of its bucket   ARGV: generation, channel of changes, media id
--- Returns {'go'}, {'void'} for a task of another deletion, which is ignored, {'early', ms until it is due}, or {'unknown'} if there is no
--- record and it may be lost: perhaps the deletion was undone.
+-- Returns one of:
+--   {'go'}
+--   {'void'}                      the task belongs to another deletion, and is ignored
+--   {'early', ms until it is due}
+--   {'unknown'}                   there is no record and it may be lost: perhaps the deletion was undone
 local record = redis.call('HMGET', KEYS[1], 'state', 'generation', 'due')
 local state, generation, due = record[1], record[2], record[3]
 if not state then

@@ -1,3 +1,4 @@
+-- Read the completeness of buckets.
 -- KEYS: completeness of buckets
 -- Returns for each the replay that made its records complete, or '' while some may be lost.
 local replays, process = {}, process_id()

@@ -20,7 +20,8 @@ end
 
 local function restore_undelete(key, state, generation, journaled, media_id)
   local number = tonumber(journaled)
-  -- Only committed undeletes are in the journal, so a removal of the same generation has not begun; it was only restored so.
+  -- The journal has an undelete only after the records were changed, so no removal of this generation has begun. If the
+  -- state is removing, restore_mark has written it.
   local is_undone = (state == 'marked' or state == 'removing') and number >= generation
   if not state or is_undone or (state == 'undeleted' and number > generation) then
     redis.call('HSET', key, 'state', 'undeleted', 'generation', journaled, 'due', '0', 'absorbed', '',

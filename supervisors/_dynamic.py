@@ -25,8 +25,7 @@ class DynamicEngine(Engine):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._to_start: deque[Record] = deque()
-        self._asked_until = math.inf  # the stop deadline that all children have been given
-        self._asked = False
+        self._asked_until: float | None = None  # the stop deadline that all children have been given
 
     def _place(self, records: list[Record], now: float) -> None:
         self._to_start.extend(records)
@@ -40,8 +39,8 @@ class DynamicEngine(Engine):
         return False
 
     def _advance_stop(self, now: float) -> bool:
-        if not self._asked or self.stop_deadline < self._asked_until:
-            self._asked, self._asked_until = True, self.stop_deadline
+        if self._asked_until is None or self.stop_deadline < self._asked_until:
+            self._asked_until = self.stop_deadline
             for record in list(self.records.values()):
                 if record.up:
                     self._ask_to_stop(record, self._reason_below, now)

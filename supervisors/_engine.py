@@ -360,7 +360,8 @@ class Engine:
         if not record.stop_requested:
             record.stop_requested = True
             record.reason = reason
-            record.deadline = math.inf if not record.cancelled else record.deadline
+            if not record.cancelled:
+                record.deadline = math.inf
             if record.state is not State.STOPPING:  # a supervisor that stops by itself is already in that state
                 record.enter(State.STOPPING, now)
                 self.journal.emit(record, EventKind.STOPPING, now, reason=reason)

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from avion_media.config import UploadConfig
 from avion_media.domain import keys
 from avion_media.domain.errors import MediaError, ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, sizes_of
+from avion_media.domain.protocols import Deletions
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation import ModerationStatus
 from avion_media.resources import ResourceSlot
@@ -24,13 +24,6 @@ _A_MOMENT = timedelta(milliseconds=10)
 
 class UnknownMedium(MediaError):
     """The media item is unknown."""
-
-
-class Deletions(Protocol):
-    """What the resolver needs to know about deletions."""
-
-    async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a media item is deleted; raise `Unavailable` while that is unknown."""
 
 
 class StatusResolver:

@@ -14,6 +14,7 @@ from avion_media.concurrency import in_turn
 from avion_media.config import ModerationConfig
 from avion_media.domain.ids import AnyId, InvalidId, parse_any_id
 from avion_media.moderation import EXACT, OWN, Block, Entry, HashType, Match, Moderation
+from avion_media.moderation.evidence import has_preview
 from avion_media.moderation.records import Held
 
 PAGE_ROWS: Final = 15
@@ -139,8 +140,7 @@ async def _read_waiting(room: Moderation, config: ModerationConfig, after: str) 
         any_id = parse_any_id(held.media_id)
         files = await room.evidence.files(any_id)
         kept_until = datetime.fromisoformat(held.at).timestamp() + config.evidence_ttl
-        has_preview = room.evidence.has_preview(files)
-        rows[held.media_id] = Waiting(held, len(files), sum(files.values()), has_preview, kept_until)
+        rows[held.media_id] = Waiting(held, len(files), sum(files.values()), has_preview(files), kept_until)
 
     page = behind[:PAGE_ROWS]
     await in_turn([partial(read, each) for each in page], _AT_ONCE)

@@ -1,7 +1,7 @@
 """Deletions: one record per media item, notices ordered by position, removals by generation, a journal in the
 bucket."""
 
-from avion_media.deletion.handler import DeletionHandler, PurgeRequests
+from avion_media.deletion.handler import DeletionHandler
 from avion_media.deletion.journal import DeletionJournal
 from avion_media.deletion.names import NOTICES_GROUP, generation_of, removal_id
 from avion_media.deletion.notices import Notice, NoticeChannel, NoticeStream, parse_notice
@@ -23,7 +23,6 @@ __all__ = [
     "Notice",
     "NoticeChannel",
     "NoticeStream",
-    "PurgeRequests",
     "Removal",
     "RemoveDeleted",
     "Undelete",

@@ -20,7 +20,7 @@ async def notice_backlog(redis: Redis) -> QueueStats:
     """
     group = await _group(redis)
     if group is None:
-        return QueueStats(0, 0, 0, 0.0, 0, None, 0, 0)
+        return QueueStats()
     pending, last, lag = group[b"pending"], group[b"last-delivered-id"], group.get(b"lag")
     unread = await redis.execute("XRANGE", DROP_DELETED, b"(" + last, "+", "COUNT", 1 if lag is not None else _COUNTED)
     oldest = [row[0] for row in unread[:1]]
@@ -30,7 +30,7 @@ async def notice_backlog(redis: Redis) -> QueueStats:
     lag = len(unread) if lag is None else lag
     written_ms = min((int(entry_id.partition(b"-")[0]) for entry_id in oldest), default=None)
     age_s = 0.0 if written_ms is None else max(0.0, time.time() - written_ms / 1000)
-    return QueueStats(lag + pending, lag, pending, age_s, 0, None, 0, group[b"consumers"])
+    return QueueStats(lag + pending, lag, pending, age_s, consumers=group[b"consumers"])
 
 
 async def _group(redis: Redis) -> dict[bytes, Reply] | None:

@@ -4,8 +4,8 @@ delay."""
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import trio
 
@@ -14,6 +14,7 @@ from avion_media.deletion.records import DeletionRecords, Mark
 from avion_media.deletion.replay import JournalReplay
 from avion_media.deletion.schedule import schedule_removals
 from avion_media.domain.errors import Unavailable
+from avion_media.domain.protocols import PurgeRequests
 from avion_media.queue import TaskQueue
 from avion_media.redis import Redis
 from avion_media.telemetry import Telemetry, get_logger, instruments
@@ -23,13 +24,6 @@ T = TypeVar("T")
 _PAUSE_S = (0.2, 5.0)  # shortest and longest pause while Redis or the store is unavailable
 _LOGGED = 20  # media items of one notice that are logged one by one
 _log = get_logger()
-
-
-class PurgeRequests(Protocol):
-    """Requests purges of the CDN."""
-
-    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Purge one media item soon. Several requests with the same ``trigger`` make one purge."""
 
 
 class DeletionHandler:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from avion_media.deletion.handler import PurgeRequests
 from avion_media.deletion.names import generation_of
 from avion_media.deletion.records import DeletionRecords
 from avion_media.deletion.replay import JournalReplay
 from avion_media.domain.errors import Deferred, Reason
 from avion_media.domain.ids import AnyId, parse_any_id
+from avion_media.domain.protocols import PurgeRequests
 from avion_media.domain.tasks import EnsureLease, Task, id_of
 from avion_media.redis import Redis
 from avion_media.state import MediaEvents

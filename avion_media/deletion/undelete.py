@@ -10,7 +10,6 @@ from avion_media.deletion.journal import DeletionJournal
 from avion_media.deletion.records import DeletionRecord, DeletionRecords, DeletionState, Undelete
 from avion_media.deletion.replay import JournalReplay
 from avion_media.domain import keys
-from avion_media.domain.errors import ObjectMissing
 from avion_media.domain.ids import AnyId, MediaId
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.queue import TaskQueue
@@ -56,8 +55,8 @@ async def _undelete(
         if status is not None and status.state is State.READY:
             return  # it exists
         any_id = names[media_id]
-        uploaded = isinstance(any_id, MediaId) and await _is_there(store, keys.incoming(any_id))
-        if not uploaded and not await _is_there(store, keys.original(any_id)):
+        uploaded = isinstance(any_id, MediaId) and await store.exists(keys.incoming(any_id))
+        if not uploaded and not await store.exists(keys.original(any_id)):
             outcome[media_id] = "too late: its original is gone"
         elif uploaded or (status is not None and not status.state.final):
             unfinished.append(media_id)
@@ -96,11 +95,3 @@ def _problem(record: DeletionRecord | None) -> str | None:
     if record is None:
         return "it is not deleted"
     return None if record.state in (DeletionState.MARKED, DeletionState.UNDELETED) else _TOO_LATE
-
-
-async def _is_there(store: ObjectStore, key: str) -> bool:
-    try:
-        await store.head(key)
-    except ObjectMissing:
-        return False
-    return True

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from tempfile import TemporaryFile
-from typing import Protocol
 
 import trio
 
@@ -34,6 +33,7 @@ from avion_media.domain.errors import (
 from avion_media.domain.ids import AnyId, InvalidId, MediaId, RemoteId, parse_any_id
 from avion_media.domain.media import ThumbnailSize, facts_from_metadata, possible_sizes
 from avion_media.domain.owners import owner_of
+from avion_media.domain.protocols import Deletions, PurgeRequests
 from avion_media.domain.tasks import PROCESSING_QUEUE, State, Status, processing_fields
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.entries import Entry, HashType
@@ -57,20 +57,6 @@ _log = get_logger()
 
 class NotBlocked(MediaError):
     """This media item is not blocked."""
-
-
-class PurgeRequests(Protocol):
-    """Requests purges of the CDN."""
-
-    async def request(self, media_id: str, trigger: str, sizes: Iterable[str] = ()) -> None:
-        """Purge one media item soon. Several requests with the same ``trigger`` make one purge."""
-
-
-class Deletions(Protocol):
-    """What blocking needs to know about deletions."""
-
-    async def is_deleted(self, media_id: str) -> bool:
-        """Return whether a media item is deleted; raise `Unavailable` while that is unknown."""
 
 
 PictureHash = Callable[[bytes], Awaitable[bytes | None]]

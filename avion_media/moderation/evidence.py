@@ -40,14 +40,14 @@ class Evidence:
 
     async def keep_file(self, any_id: AnyId, fd: int, size_bytes: int) -> None:
         """Write a file that is not in the store, for example one that was fetched from a remote server."""
-        if not await self._is_there(_key(any_id, _INCOMING)):
+        if not await self._store.get().exists(_key(any_id, _INCOMING)):
             file = FileSource(fd, size_bytes)
             await self._store.get().put(_key(any_id, _INCOMING), file, content_type="application/octet-stream")
 
     async def keep_preview(self, any_id: AnyId, thumbnail: bytes) -> None:
         """Write a thumbnail of a held media item, which has none in the store. Moderators must not decode the
         upload."""
-        if not await self._is_there(_key(any_id, _PREVIEW)):
+        if not await self._store.get().exists(_key(any_id, _PREVIEW)):
             await self._store.get().put(_key(any_id, _PREVIEW), thumbnail, content_type="image/jpeg")
 
     async def files(self, any_id: AnyId) -> dict[str, int]:
@@ -68,10 +68,6 @@ class Evidence:
         except ObjectMissing:
             return None
 
-    def has_preview(self, files: Mapping[str, int]) -> bool:
-        """Return whether these files of a media item include a `preview`."""
-        return bool(_preview_among(files))
-
     async def keep_record(self, any_id: AnyId, record: bytes) -> None:
         """Write the present record of the block beside the files."""
         await self._store.get().put(_key(any_id, _RECORD), record, content_type="application/json")
@@ -90,14 +86,14 @@ class Evidence:
         for name, key in reversed(places.items()):
             if name != _INCOMING:
                 await self._copy(_key(any_id, name), key)
-        return await self._is_there(keys.original(any_id))
+        return await self._store.get().exists(keys.original(any_id))
 
     async def restore_upload(self, media_id: AnyId) -> bool:
         """Copy the upload back, to be processed. Return whether it exists."""
         if not isinstance(media_id, MediaId):
             return False
         await self._copy(_key(media_id, _INCOMING), keys.incoming(media_id))
-        return await self._is_there(keys.incoming(media_id))
+        return await self._store.get().exists(keys.incoming(media_id))
 
     def upload_key(self, any_id: AnyId) -> str:
         """Return the key that `keep_upload` and `keep_file` write."""
@@ -120,7 +116,7 @@ class Evidence:
         store = self._store.get()
         try:
             info = await store.head(source_key)
-            if not await self._is_there(target_key):
+            if not await self._store.get().exists(target_key):
                 await store.copy(
                     source_key,
                     target_key,
@@ -131,12 +127,10 @@ class Evidence:
         except ObjectMissing:
             return
 
-    async def _is_there(self, key: str) -> bool:
-        try:
-            await self._store.get().head(key)
-        except ObjectMissing:
-            return False
-        return True
+
+def has_preview(files: Mapping[str, int]) -> bool:
+    """Return whether these files of a media item include a `preview`."""
+    return bool(_preview_among(files))
 
 
 def _preview_among(files: Mapping[str, int]) -> str:

@@ -33,11 +33,10 @@ _log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Opinion:
-    """The decision of the hook. ``asked``: it came from the hook itself, not from the setting."""
+    """The decision of the hook, or of the setting for a hook that is unavailable."""
 
     action: str
     label: str = ""
-    asked: bool = True
 
 
 class Hook:
@@ -73,7 +72,7 @@ class Hook:
         return opinion
 
     def _fallback(self) -> Opinion:
-        return Opinion(self._config.hook_unavailable, "the hook is unavailable", asked=False)
+        return Opinion(self._config.hook_unavailable, "the hook is unavailable")
 
     async def _ask(self, document: Mapping[str, Any]) -> Opinion:
         if self._url is None:

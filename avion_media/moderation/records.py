@@ -91,11 +91,7 @@ class ModerationRecords:
 
     async def is_blocked(self, media_id: str) -> bool:
         """Return whether this media item is blocked."""
-        try:
-            await self._store.get().head(f"{keys.BLOCK_PREFIX}{media_id}")
-        except ObjectMissing:
-            return False
-        return True
+        return await self._store.get().exists(f"{keys.BLOCK_PREFIX}{media_id}")
 
     async def block(self, media_id: str) -> Block | None:
         """Return the block of one media item, or None."""

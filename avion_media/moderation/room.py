@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from avion_media.config import Config
 from avion_media.domain.errors import Dependency
-from avion_media.moderation.blocking import Blocking, Deletions, PurgeRequests, Underway
+from avion_media.domain.protocols import Deletions, PurgeRequests
+from avion_media.moderation.blocking import Blocking, Underway
 from avion_media.moderation.changes import Changes
 from avion_media.moderation.evidence import Evidence
 from avion_media.moderation.hook import Hook

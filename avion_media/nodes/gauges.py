@@ -32,9 +32,6 @@ _log = get_logger(path="telemetry")
 _POLL_S = 5.0
 _FIRST_POLL_S = 0.5  # until Redis was there once
 _LAG_EVERY_S = 0.25
-_NO_QUEUE = QueueStats(
-    depth=0, lag=0, pending=0, oldest_age_s=0.0, delayed=0, next_due=None, dead_letters=0, consumers=0
-)
 _OF_QUEUES: dict[Instrument, Callable[[QueueStats], float]] = {
     instruments.QUEUE_LENGTH: lambda stats: stats.depth,
     instruments.QUEUE_LAG: lambda stats: stats.lag,
@@ -133,7 +130,7 @@ async def _measure_lag(runtime: Runtime) -> None:
 
 def _queue_points(runtime: Runtime, value: Callable[[QueueStats], float]) -> Callable[[], list[Point]]:
     return lambda: [
-        (value(runtime.observed.queue_stats.get(name, _NO_QUEUE)), {"messaging__destination__name": name})
+        (value(runtime.observed.queue_stats.get(name, QueueStats())), {"messaging__destination__name": name})
         for name in (*runtime.queues, DROP_DELETED)
     ]
 

@@ -18,6 +18,7 @@ import trio
 
 from avion_media.config import HttpConfig
 from avion_media.domain.errors import Dependency, ObjectMissing, PreconditionFailed, Unavailable
+from avion_media.domain.protocols import Deletions
 from avion_media.http1 import Request, Response
 from avion_media.origin.body import open_body
 from avion_media.origin.conditional import (
@@ -59,16 +60,6 @@ _STORE_S = 8.0  # until the headers of a response: less than a CDN waits
 _NO_BYTES = (None, 0)  # "the last 0 bytes" cannot be asked of a store
 _BLOCKED = "this media item was blocked"
 _log = get_logger()
-
-
-class Deletions(Protocol):
-    """What the origin queries on Redis."""
-
-    async def is_deleted(self, media_id: str) -> bool:
-        """Return whether the media item was deleted.
-
-        `Unavailable` soon if Redis does not answer; of `Dependency.DELETIONS` if it has lost deletions.
-        """
 
 
 class Blocks(Protocol):

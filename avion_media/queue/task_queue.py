@@ -54,14 +54,14 @@ class QueueStats:
     a hundred tenants only those with the next turns are considered.
     """
 
-    depth: int
-    lag: int
-    pending: int
-    oldest_age_s: float
-    delayed: int
-    next_due: float | None  # Unix seconds
-    dead_letters: int
-    consumers: int  # processes that read it, or did recently
+    depth: int = 0
+    lag: int = 0
+    pending: int = 0
+    oldest_age_s: float = 0.0
+    delayed: int = 0
+    next_due: float | None = None  # Unix seconds
+    dead_letters: int = 0
+    consumers: int = 0  # processes that read it, or did recently
     tenants: int = 0  # that have waiting tasks
     paused_since: float = 0.0  # Unix seconds; 0 while it is not paused
     waiting: int = 0  # of ``lag``: those in the backlog

@@ -86,8 +86,8 @@ class Cluster:
         owners: list[Node | None] = [None] * SLOTS
         for first, last, (host, port, *_), *_replicas in rows:
             owners[first : last + 1] = [self._at(_announced(host, port, asked))] * (last + 1 - first)
-        self._owners = owners
-        self._masters = [each for each in self._known.values() if each in set(owners)]
+        self._owners, masters = owners, set(owners)
+        self._masters = [each for each in self._known.values() if each in masters]
         for node in [each for each in self._known.values() if each not in self._masters and not each.is_busy]:
             del self._known[node.address]
             node.close()

@@ -130,6 +130,14 @@ class ObjectStore:
         response = await self._connection.query(lambda client: self._head(client, request), key, operation="HeadObject")
         return object_info(key, response)
 
+    async def exists(self, key: str) -> bool:
+        """Return whether there is such an object."""
+        try:
+            await self.head(key)
+        except ObjectMissing:
+            return False
+        return True
+
     async def read(
         self, key: str, offset: int = 0, length: int | None = None, *, max_bytes: int, if_match: str | None = None
     ) -> bytes:
@@ -350,11 +358,8 @@ class ObjectStore:
                 await self._delete_one(held_key)
 
     async def _require_absent(self, key: str) -> None:
-        try:
-            await self.head(key)
-        except ObjectMissing:
-            return
-        raise PreconditionFailed(key)
+        if await self.exists(key):
+            raise PreconditionFailed(key)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects. Missing ones are not an error. After `Unavailable` some may be left; repeat it."""

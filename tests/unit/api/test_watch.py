@@ -10,12 +10,13 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from avion_media.api.statuses import Deletions, StatusResolver
+from avion_media.api.statuses import StatusResolver
 from avion_media.api.watch import Notifier, Watchers
 from avion_media.config import UploadConfig
 from avion_media.domain.errors import Dependency, MediaError, Unavailable
 from avion_media.domain.formats import BY_NAME
 from avion_media.domain.ids import new_media_id
+from avion_media.domain.protocols import Deletions
 from avion_media.domain.tasks import State, Status
 from avion_media.moderation import ModerationStatus
 from avion_media.redis import RedisRefused

@@ -14,7 +14,7 @@ from avion_media.history import History, QueueSample, Sample
 from avion_media.queue import QueueStats
 
 NOW = 1_795_616_000.0
-CALM = QueueStats(depth=0, lag=0, pending=0, oldest_age_s=0.0, delayed=0, next_due=None, dead_letters=0, consumers=1)
+CALM = QueueStats(consumers=1)
 
 
 def node(path: str, *children: dict[str, Any], state: str = "running", restarts: int = 0) -> dict[str, Any]:

@@ -146,6 +146,9 @@ class MemoryStore:
 
         return cast("ObjectInfo", await self._steps.around(f"head {key}", look))
 
+    async def exists(self, key: str) -> bool:
+        return await ObjectStore.exists(cast("ObjectStore", self), key)
+
     async def download(self, key: str, fd: int, *, max_bytes: int, if_match: str | None = None) -> ObjectInfo:
         async def fetch() -> ObjectInfo:
             found = self._find(key)

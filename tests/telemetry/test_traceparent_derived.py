@@ -13,7 +13,7 @@ import redis as redis_py
 
 from avion_media.config import CdnConfig
 from avion_media.deletion import DeletionHandler, DeletionJournal, DeletionRecords, JournalReplay, Notice, undelete
-from avion_media.domain.errors import Dependency, ObjectMissing
+from avion_media.domain.errors import Dependency
 from avion_media.domain.ids import MediaId, parse_any_id
 from avion_media.domain.tasks import DELETE_QUEUE, PROCESSING_QUEUE, PURGE_QUEUE
 from avion_media.queue import QueueKeys, TaskQueue
@@ -64,9 +64,8 @@ class Recorded(NoTelemetry):
 class UploadOnly:
     """A store that has what was uploaded, and nothing else."""
 
-    async def head(self, key: str) -> None:
-        if not key.startswith("incoming/"):
-            raise ObjectMissing(key)
+    async def exists(self, key: str) -> bool:
+        return key.startswith("incoming/")
 
     async def put(self, _key: str, _body: bytes, **_headers: object) -> str:
         return "etag"

@@ -185,6 +185,8 @@ def _begin_jobs(chosen: Selection, rate: float, as_json: bool) -> None:
             console().print(f"{job.name}: {job.total} dead letters, {rate:g} a second")
     if as_json:
         print_json({job.queue: job.total for job in jobs})
+    elif not begun:
+        console().print("no dead letters")
     if busy := [queue for queue, job in begun.items() if job is None]:
         raise CommandFailed(*(f"{queue}: an earlier bulk replay is not done yet" for queue in busy))
 

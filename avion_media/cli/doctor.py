@@ -51,4 +51,8 @@ def _show(result: CheckResult) -> None:
 
 def _summarise(results: list[CheckResult]) -> None:
     counts = {status: sum(each.status is status for each in results) for status in CheckStatus}
-    click.echo(", ".join(f"{count} {status}" for status, count in counts.items() if count))
+    click.echo(", ".join(_counted(count, status) for status, count in counts.items() if count))
+
+
+def _counted(count: int, status: CheckStatus) -> str:
+    return f"{count} {status}s" if status is CheckStatus.WARNING and count > 1 else f"{count} {status}"

@@ -25,6 +25,8 @@ from avion_media.domain.ids import AnyId, remote_id_for
 from avion_media.inspection import is_unknown, media_report
 from avion_media.remote import InvalidUrl, parse_remote_url
 
+_NONE = {"status": "none on Redis (avion-media status also reads the bucket)"}
+
 
 @click.command("inspect")
 @click.argument("subject", metavar="ID")
@@ -72,7 +74,7 @@ def _print(known: dict[str, Any]) -> None:
             for key, part in value.items():
                 out.print(f"  {key:<16} {escape(_short(part))}")
         else:
-            out.print(f"[bold]{name}[/bold]  {escape(_short(value if value is not None else 'none'))}")
+            out.print(f"[bold]{name}[/bold]  {escape(_short(value if value is not None else _NONE.get(name, 'none')))}")
 
 
 def _short(value: object) -> str:

@@ -26,7 +26,7 @@ def jobs_command(context: click.Context, as_json: bool) -> None:
         print_json([{"job": each.name, **asdict(each)} for each in jobs])
         return
     print_table(
-        ["job", "state", "rate", "of", "done", "refused", "started", "by", "last problem"],
+        ["job", "state", "rate", "total", "done", "refused", "started", "by", "last problem"],
         [
             (
                 each.name,

@@ -212,7 +212,7 @@ def delete_command(media_ids: tuple[str, ...], owner: str, as_json: bool) -> Non
     if as_json:
         print_json({"deleted": deleted})
     else:
-        print_problem([f"media items deleted: {len(deleted)}; the origin stops serving them within seconds"])
+        print_problem([f"deletions requested: {len(deleted)}; the origin stops serving the media within seconds"])
 
 
 async def _delete_all_of(config: Config, redis: Redis, owner: str) -> list[str]:

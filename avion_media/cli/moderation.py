@@ -143,7 +143,10 @@ def list_command(as_json: bool) -> None:
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @json_option
 def check_command(file: Path, as_json: bool) -> None:
-    """Check whether the bytes of a file are on a list. Exit status 1 if they are not."""
+    """Check whether the bytes of a file are on a list. Exit status 1 if they are not.
+
+    The service also compares the scrubbed original and the likeness, so it can block a file that is on no list here.
+    """
     config = load_config()
 
     async def check() -> str:

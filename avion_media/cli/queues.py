@@ -83,7 +83,10 @@ def resume_command(queue: str) -> None:
 @click.argument("queue")
 @click.argument("task_ids", nargs=-1, required=True)
 def cancel_command(queue: str, task_ids: tuple[str, ...]) -> None:
-    """End tasks of QUEUE as dead letters, which can be replayed: at their next turn, or soon if a worker has them."""
+    """End tasks of QUEUE as dead letters, which can be replayed: at their next turn, or soon if a worker has them.
+
+    While QUEUE is paused, no task has a turn.
+    """
     name = queue_name(queue)
     if name in NEVER_GIVEN_UP:
         raise UsageError(f"{name}: its tasks must be done, and cannot be cancelled")

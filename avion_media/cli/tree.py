@@ -97,7 +97,7 @@ def _drawn(node: dict[str, Any], parent: Tree | None = None) -> Tree:
     if node.get("uptime_s") is not None:
         label += f" [dim]{node['uptime_s']:.0f} s[/dim]"
     if node["restarts"]:
-        label += f" [yellow]{node['restarts']} restarts[/yellow]"
+        label += f" [yellow]{node['restarts']} restart{'s' if node['restarts'] > 1 else ''}[/yellow]"
     if node["last_failure"]:
         label += f" [red]{escape(node['last_failure'].splitlines()[-1][:100])}[/red]"
     branch = Tree(label) if parent is None else parent.add(label)

@@ -61,7 +61,7 @@ MEANINGS: dict[Reason, str] = {
     Reason.DECODER_CRASHED: "the file crashed the decoder",
     Reason.DECODER_KILLED: "the decoder was killed in every attempt, most likely because the host ran out of memory",
     Reason.EXTERNAL_REFERENCE: "the container refers to other files",
-    Reason.REMOTE_REFUSED: "the URL points to an address that must not be fetched (one code for every such refusal)",
+    Reason.REMOTE_REFUSED: "the URL points to an address that must not be fetched, or its host does not exist",
     Reason.REMOTE_UNREACHABLE: "the remote server did not respond in any attempt",
     Reason.REMOTE_STATUS: "the remote server responded with an error status, too many redirects, or not in HTTP",
     Reason.MALFORMED_TASK: "the task's fields cannot be read; another service sent it",

@@ -137,5 +137,11 @@ def problems_with_files(config: Config, roles: frozenset[str]) -> list[str]:
         try:
             check()
         except (OSError, ValueError) as error:
-            problems.append(f"{PREFIX}{setting}: {error}")
+            problems.append(f"{PREFIX}{setting}: {_in_words(error)}")
     return problems
+
+
+def _in_words(error: OSError | ValueError) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"cannot read {error.filename}: {error.strerror}"
+    return str(error)

@@ -153,8 +153,8 @@ def test_callers_and_operators_must_prove_who_they_are(overlay: str) -> None:
     config = settings(overlay)
     assert config.grpc.authenticates
     assert config.admin.authenticates
-    for deployment in of_kind(overlay, "Deployment"):
-        pod = deployment["spec"]["template"]
+    for name, pod in pods(overlay):  # the Job and the CronJob may need put-only keys from there
+        assert pod["spec"]["securityContext"]["fsGroup"] == pod["spec"]["securityContext"]["runAsGroup"], name
         (secret,) = (each for each in pod["spec"]["volumes"] if "secret" in each)
         (mount,) = (each for each in container(pod)["volumeMounts"] if each["name"] == secret["name"])
         for path in (config.grpc.callers_file, config.admin.token_file):
